@@ -1,3 +1,23 @@
 """Vision Transformers you can see through: train one on your own images, see what it looks at, ship it."""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
+
+# The room `train` is bound first: the function of the same name below then stays, as Python binds a room only once.
+import vitreous.train  # noqa: F401
+from vitreous.api import load_run, train
+from vitreous.use.run import Run
+from vitreous.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from vitreous.model import create_model, load_model
+
+__all__ = ["Run", "create_model", "load_model", "load_run", "train"]
+
+
+def __getattr__(name: str) -> object:
+    """Fetch what needs torch when it is first asked for: `import vitreous` alone takes milliseconds."""
+    if name in ("create_model", "load_model"):
+        from vitreous import model
+
+        return getattr(model, name)
+    raise AttributeError(f"module 'vitreous' has no attribute {name!r}")

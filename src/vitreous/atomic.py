@@ -40,13 +40,18 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically. Raises SaveError as `write` does."""
+
+    def fill(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write(path, fill)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically. Raises SaveError as `write` does."""
-    write(path, lambda temporary: _write_bytes(temporary, text.encode()))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    write_bytes(path, text.encode())
 
 
 def _fsync(path: Path) -> None:

@@ -1,0 +1,52 @@
+# Everything a new user or developer types. Needs Python >= 3.11 and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+SEED ?= 0
+
+.PHONY: help demo install test test-fast check format clean
+
+help:  ## Show these lines.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: install  ## Train a ViT on real handwritten digits, about a minute; SEED=1 for another run.
+	@rm -rf $(RUN)
+	$(BIN)/vitreous train digits --seed $(SEED) --out $(RUN)
+
+install: $(VENV)/installed  ## Make .venv and install vitreous into it.
+
+test: $(VENV)/installed-dev  ## Run all tests.
+	$(BIN)/python -m pytest -n auto
+
+test-fast: $(VENV)/installed-dev  ## Run the tests that take less than a few seconds each.
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+check: $(VENV)/installed-dev  ## Lint, types, layers.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev  ## Let ruff write the code the way `check` wants it.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Remove what the targets above made, but no runs.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# pip is upgraded first: the one that comes with Python 3.11 knows no dependency groups.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "PYTHON=$(PYTHON): is $$($(PYTHON) --version), 3.11 or newer is needed; use make PYTHON=python3.12 demo" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --group dev
+	@touch $@

@@ -1,0 +1,71 @@
+"""A request in Python -> a Run: the few names that most people need."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitreous.use.run import Run
+
+_logger = logging.getLogger("vitreous")
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    budget: str | float | None = None,
+    epochs: float | None = None,
+    model: str | None = None,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train a Vision Transformer on a folder of images, or on a named set.
+
+    Progress goes to the logger `vitreous`; `logging.basicConfig(level="INFO")` shows it.
+
+    Args:
+        data: A folder of class folders, one with `train/` and `val/` or `test/`, or `digits`, `mnist`, `fashion-mnist`.
+        budget: Time for everything, such as `"10m"` or seconds; or `"30ep"`. None: the recipe's usual length.
+        epochs: Passes over the training images; with a budget, at most so many.
+        model: Such as `vit_micro` or `vit_small_patch16_224`. None: what suits the data and the budget.
+        recipe: Name of a shipped recipe or path of a YAML file. None: what suits the data.
+        out: Folder to make. None: the next free one below `runs/`.
+        resume: A run to go on with; no other argument then.
+        config: Any key of the configuration, e.g. `{"optim.lr": 3e-4, "train.seed": 1}`; overrides everything else.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        VitreousError: Whatever stands in the way; `vitreous.errors` draws the tree.
+    """
+    from vitreous.train.request import TrainRequest, parse_budget
+    from vitreous.train.start import run_training
+    from vitreous.use.report.page import write_report
+
+    values = dict(config or {})
+    values |= {} if budget is None else parse_budget(budget)
+    values |= {} if epochs is None else {"train.epochs": epochs}
+    request = TrainRequest(
+        data=None if data is None else str(data),
+        recipe=recipe,
+        model=model,
+        values=values,
+        out=None if out is None else Path(out),
+        resume=None if resume is None else Path(resume),
+    )
+    folder = run_training(request, _log)
+    write_report(folder)
+    return Run(folder.path)
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a finished run folder, or a `model.safetensors` alone. Raises NotARunError for anything else."""
+    return Run(path)
+
+
+def _log(kind: str, fields: Mapping[str, Any]) -> None:
+    level = logging.DEBUG if kind in ("progress", "reading", "step") else logging.INFO
+    _logger.log(level, "%s %s", kind, dict(fields))

@@ -1,0 +1,58 @@
+"""`vitreous evaluate` -> how good a model is."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import Screen, accuracy_line, print_json, print_table
+from vitreous.train.device import resolve_device
+from vitreous.use.evaluate.evaluation import Evaluation
+from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
+
+_MOST_COLUMNS = 14
+"""Classes above which the confusion matrix is too wide for a terminal; `--json` has it always."""
+
+
+def evaluate(
+    run: Path,
+    data: str | None = None,
+    *,
+    device: str = "cpu",
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Score a model on the images that its run held out, or on other labelled images.
+
+    Args:
+        run: Run folder, or with DATA a model.safetensors alone.
+        data: A folder or named set; its test split where it has one, else all of it.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        as_json: One JSON document instead of tables.
+    """
+    with Screen() as screen:
+        found = evaluate_run(run, data, device=resolve_device(device), listener=screen.listen)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    screen.say(f"{found.data}: accuracy {accuracy_line(found.score.as_dict())}", style="bold green")
+    screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")
+    print_table(screen.console, _class_rows(found), numbers_from=1)
+    if len(found.classes) <= _MOST_COLUMNS:
+        screen.say("\nconfusion: rows are, columns were called")
+        print_table(screen.console, _confusion_rows(found), numbers_from=1)
+    for true, called, count in found.confused_most():
+        screen.say(f"{count} x {true} called {called}")
+
+
+def _class_rows(found: Evaluation) -> list[tuple[str, ...]]:
+    numbers = [
+        (row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.num_images:,}")
+        for row in found.classes
+    ]
+    return [("class", "precision", "recall", "F1", "images"), *numbers]
+
+
+def _confusion_rows(found: Evaluation) -> list[tuple[str, ...]]:
+    names = [row.name for row in found.classes]
+    rows = zip(names, found.confusion.tolist(), strict=True)
+    return [("", *names), *((name, *(str(count or "·") for count in counts)) for name, counts in rows)]

@@ -1,0 +1,179 @@
+"""Events of a run -> a live line on a terminal, plain lines elsewhere; results -> tables."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+_PLAIN_LINES = 20
+"""About so many lines report the progress of a run where the output is no terminal."""
+
+
+class Screen:
+    """Listens to a run and shows it; use it as a context, so that the live line ends with it.
+
+    Args:
+        console: Where to show it.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+        self._live = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+        self._shown_progress = -1.0
+        self._began: tuple[float, float] | None = None
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str = "", *, style: str | None = None) -> None:
+        """One line; brackets in it are text, not markup."""
+        self.console.print(text, style=style, markup=False)
+
+    def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Show an event; events without a method of their own are for the records alone."""
+        show = getattr(self, f"_show_{kind}", None)
+        if show is not None:
+            show(fields)
+
+    def _show_reading(self, fields: Mapping[str, Any]) -> None:
+        text = f"{fields['done']:,} of {fields['total']:,} images"
+        self._advance(fields["what"], fields["done"] / max(fields["total"], 1), text)
+
+    def _show_plan(self, fields: Mapping[str, Any]) -> None:
+        for sentence in fields["summary"]:
+            self.say(sentence)
+        wanted = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
+        for choice in fields["choices"]:
+            if choice["key"] in wanted:
+                self.say(f"  {choice['key']} = {plain(choice['value'])}: {choice['reason']}", style="dim")
+        for note in fields["notes"]:
+            self.say(f"note: {note}", style="yellow")
+
+    def _show_data(self, fields: Mapping[str, Any]) -> None:
+        skipped = fields["skipped"]
+        if skipped:
+            first = f"{skipped[0][0]}: {skipped[0][1]}"
+            self.say(f"note: {len(skipped)} unreadable files are left out, e.g. {first}", style="yellow")
+
+    def _show_skipped(self, fields: Mapping[str, Any]) -> None:
+        self._show_data(fields)
+
+    def _show_progress(self, fields: Mapping[str, Any]) -> None:
+        text = (
+            f"epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  accuracy {100 * fields['accuracy']:.1f} %  "
+            f"{fields['images_per_s']:,.0f} images/s{self._time_left(fields['progress'])}"
+        )
+        self._advance("training", fields["progress"], text)
+        if not self.console.is_terminal and fields["progress"] >= self._shown_progress + 1 / _PLAIN_LINES:
+            self._shown_progress = fields["progress"]
+            self.say(f"{100 * fields['progress']:3.0f} %  {text}")
+
+    def _show_step(self, fields: Mapping[str, Any]) -> None:
+        self._show_progress(fields)
+
+    def _show_evaluation(self, fields: Mapping[str, Any]) -> None:
+        if fields["weights"] == "average":
+            text = f"validation accuracy {100 * fields['accuracy']:.1f} %, loss {fields['loss']:.3f}"
+            self.say(f"epoch {fields['epoch']:.1f}: {text}")
+
+    def _show_refused(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"step {fields['step']} refused: {fields['cause']} is not finite; trying again", style="yellow")
+
+    def _show_rollback(self, fields: Mapping[str, Any]) -> None:
+        text = f"back to {fields['checkpoint']} with {fields['lr_scale']:g} of the learning rate"
+        self.say(text, style="yellow")
+
+    def _show_damaged_checkpoint(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"note: {fields['reason']}", style="yellow")
+
+    def _show_resume(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"going on from step {fields['step']:,} ({fields['checkpoint']})")
+
+    def _show_complete(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"{fields['run']} is complete already: there is nothing left to train")
+
+    def _advance(self, what: str, share: float, text: str) -> None:
+        if what not in self._tasks:
+            for task in self._tasks.values():
+                self._live.update(task, visible=False)
+            self._tasks[what] = self._live.add_task(what, total=1.0, text=text)
+        self._live.update(self._tasks[what], completed=share, text=text)
+
+    def _time_left(self, progress: float) -> str:
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, progress)
+        began_s, began_at = self._began
+        if progress - began_at < 0.01 or progress >= 1:
+            return ""
+        return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: object) -> str:
+    """A value for people: lists as `8x8`, truth as yes or no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "x".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def accuracy_line(found: Mapping[str, Any]) -> str:
+    """Accuracy with its interval and the images it rests on."""
+    low, high = found["interval_95"]
+    return (
+        f"{100 * found['accuracy']:.1f} % ({found['num_correct']:,} of {found['num_images']:,} images right; "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    )
+
+
+def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:
+    """A table whose first row names its columns; from column `numbers_from` on they hold numbers."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if index >= numbers_from else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    console.print(table, soft_wrap=False)
+
+
+def print_json(content: object) -> None:
+    """One JSON document on standard output, for machines."""
+    print(json.dumps(content, ensure_ascii=False, indent=2, default=_plain_types))
+
+
+def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
+    """Names and values below each other."""
+    pairs = list(facts)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        screen.say(f"{name:<{width}}  {value}")
+
+
+def _plain_types(value: object) -> object:
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,129 @@
+"""`vitreous train` -> a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import Screen, accuracy_line, plain
+from vitreous.errors import ConfigError
+from vitreous.recipe.files import as_yaml
+from vitreous.train.request import TrainRequest, parse_budget
+from vitreous.train.run_folder import RunFolder
+from vitreous.train.start import dry_run as plan_only
+from vitreous.train.start import run_training, summarise
+from vitreous.use.report.page import write_report
+from vitreous.use.run import Run
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainOptions:
+    """What most runs need; every other key of the configuration is an option too, as `--room.key value`."""
+
+    budget: Annotated[str | None, Parameter(help="Time for everything, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.")] = None  # fmt: skip  # noqa: E501
+    epochs: Annotated[float | None, Parameter(help="Passes over the images; with a budget, at most so many.")] = None
+    model: Annotated[str | None, Parameter(help="E.g. vit_micro or vit_small_patch16_224; default: what suits.")] = None
+    img_size: Annotated[str | None, Parameter(help="Pixels, e.g. 64 or 64x48; default: what suits the images.")] = None
+    recipe: Annotated[str | None, Parameter(help="A shipped recipe (digits, small-images, small-photos) or a YAML file.")] = None  # fmt: skip  # noqa: E501
+    device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")] = None
+    precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None
+    seed: Annotated[int | None, Parameter(help="Initial weights, order, augmentation, dropout; default 0.")] = None
+    out: Annotated[Path | None, Parameter(help="Folder to make; default: the next free one below runs/.")] = None
+    resume: Annotated[Path | None, Parameter(help="Go on with this run; takes no other option.")] = None
+    dry_run: Annotated[bool, Parameter(negative="", help="Show the plan and every key; train nothing.")] = False
+    set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
+
+
+def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) -> None:
+    """Train a Vision Transformer on your images.
+
+    Without options everything is chosen from the data: model, image size, length, augmentation; `plan.md` says why.
+    Every key of the configuration is an option, e.g. `--optim.lr 3e-4 --data.flip false`; `--dry-run` shows them all.
+
+    Args:
+        data: A folder of class folders; or one with train/ and val/ or test/; or digits, mnist, fashion-mnist.
+        options: See below.
+    """
+    request = TrainRequest(
+        data=data,
+        recipe=options.recipe,
+        model=options.model,
+        values=_values(options),
+        out=options.out,
+        resume=options.resume,
+    )
+    with Screen() as screen:
+        if options.dry_run:
+            _show_plan(screen, request)
+            return
+        folder = run_training(request, screen.listen)
+        write_report(folder)
+    _show_end(screen, folder)
+
+
+def _values(options: TrainOptions) -> dict[str, object]:
+    """Options as the keys that they stand for."""
+    named = {
+        "train.epochs": options.epochs,
+        "data.img_size": options.img_size,
+        "train.device": options.device,
+        "train.precision": options.precision,
+        "train.seed": options.seed,
+    }
+    values: dict[str, object] = {key: value for key, value in named.items() if value is not None}
+    if options.budget is not None:
+        values |= parse_budget(options.budget)
+    for assignment in options.set:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"set={assignment}: is no assignment; write --{key} VALUE")
+        values[key] = value
+    return values
+
+
+def _show_plan(screen: Screen, request: TrainRequest) -> None:
+    facts, plan = plan_only(request, screen.listen)
+    for sentence in summarise(facts, plan):
+        screen.say(sentence)
+    screen.say()
+    for choice in plan.choices:
+        screen.say(f"{choice.key} = {plain(choice.value)}: {choice.reason}")
+    for note in plan.notes:
+        screen.say(f"note: {note}", style="yellow")
+    screen.say("\nevery key, as config.yaml would hold it:")
+    screen.say(as_yaml(plan.config))
+
+
+def _show_end(screen: Screen, folder: RunFolder) -> None:
+    run = Run(folder.path)
+    screen.say()
+    for split in ("test", "val"):
+        if split in run.metrics:
+            name = "test accuracy" if split == "test" else "validation accuracy"
+            screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
+            break
+    else:
+        screen.say("accuracy unknown: no images were held out", style="yellow")
+    screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
+    if folder.example.is_file():
+        _show_example(screen, run, folder.example)
+    screen.say("\nnext:")
+    for command, purpose in _next_commands(folder):
+        screen.say(f"  {command:<{48}} {purpose}")
+
+
+def _show_example(screen: Screen, run: Run, example: Path) -> None:
+    found = run.predict(example)[0]
+    truth = run.metadata["example_class"]
+    verdict = "right" if found.label == truth else f"wrong, it is {truth}"
+    screen.say(f"a prediction: {example} shows {found.label} ({100 * found.probability:.1f} % sure; {verdict})")
+
+
+def _next_commands(folder: RunFolder) -> list[tuple[str, Any]]:
+    return [
+        (f"vitreous predict {folder.path} {folder.example}", "classify images or folders of them"),
+        (f"vitreous evaluate {folder.path}", "precision and recall of each class, confusion"),
+        (f"vitreous inspect {folder.path}", "what is in the model"),
+    ]

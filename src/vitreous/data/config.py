@@ -1,0 +1,154 @@
+"""Keys and values -> DataConfig: which images, how they are shaped, split, varied and batched."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vitreous.errors import ConfigError, UnknownNameError, nearest
+
+Fit = Literal["crop", "squash", "pad"]
+"""How an image of another aspect ratio becomes `img_size`: cut its ends, distort it, or extend it by its edge."""
+
+FITS: tuple[str, ...] = get_args(Fit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """All that decides what a model sees. Ranges are checked on construction.
+
+    Attributes:
+        source: A set's name (`digits`, `fashion-mnist`, `mnist`) or the path of a folder.
+        img_size: Height and width of every image the model gets, px.
+        in_chans: 1 (gray) or 3 (RGB).
+        num_classes: At least 2.
+        fit: How an image of another aspect ratio becomes `img_size`.
+        mean: Per channel, of pixels in [0, 1]; None: measured on the training images.
+        std: As `mean`; above 0.
+        test_share: Share of all images held out for the test where the source brings no test split, in [0, 1).
+        val_share: Share of the images outside the test held out for validation where the source brings none, in [0, 1).
+        split_seed: Another seed, another split.
+        batch_size: Images a step, in total.
+        flip: Mirror left and right half of the time.
+        min_crop_area: A random crop keeps a share of the area in [`min_crop_area`, 1]; 1: no crop.
+        max_shift: Largest shift, as a share of the side, in [0, 0.5].
+        max_rotate_deg: Largest rotation to either side, in [0, 180].
+        max_scale: Zoom is drawn from [1 − s, 1 + s]; s in [0, 1).
+        erase_rate: Probability that a random rectangle is erased, in [0, 1].
+        memory_limit_bytes: Decoded images are kept in memory up to this size; None: a quarter of the machine's.
+
+    Raises:
+        ConfigError: A value outside its range, or `mean` and `std` that do not fit each other or `in_chans`.
+        UnknownNameError: A `fit` that does not exist.
+    """
+
+    source: str
+    img_size: tuple[int, int]
+    in_chans: int
+    num_classes: int
+    fit: Fit = "crop"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    test_share: float = 0.2
+    val_share: float = 0.1
+    split_seed: int = 0
+    batch_size: int = 64
+    flip: bool = False
+    min_crop_area: float = 1.0
+    max_shift: float = 0.0
+    max_rotate_deg: float = 0.0
+    max_scale: float = 0.0
+    erase_rate: float = 0.0
+    memory_limit_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            isinstance(self.source, str) and self.source != "", "source", self.source, "must name a set or a folder"
+        )
+        check_image_shape("data", self.img_size, self.in_chans, self.fit)
+        check_statistics("data", self.mean, self.std, self.in_chans)
+        _require_integer("num_classes", self.num_classes, 2, "a classifier needs two classes")
+        _require_integer("batch_size", self.batch_size, 1, "use 64, or what memory allows")
+        _require_integer("split_seed", self.split_seed, 0, "use 0")
+        if self.memory_limit_bytes is not None:
+            _require_integer(
+                "memory_limit_bytes", self.memory_limit_bytes, 0, "leave it out for a quarter of the memory"
+            )
+        _require(isinstance(self.flip, bool), "flip", self.flip, "must be true or false")
+        for key in ("test_share", "val_share", "max_scale"):
+            _require_range(key, getattr(self, key), "[0, 1)")
+        _require_range("min_crop_area", self.min_crop_area, "(0, 1]")
+        _require_range("erase_rate", self.erase_rate, "[0, 1]")
+        _require_range("max_shift", self.max_shift, "[0, 0.5]")
+        _require_range("max_rotate_deg", self.max_rotate_deg, "[0, 180]")
+
+
+def check_image_shape(owner: str, img_size: tuple[int, int], in_chans: int, fit: str) -> None:
+    """Check what describes one image.
+
+    Args:
+        owner: What the keys belong to, for the message, e.g. `data`.
+        img_size: Height and width, px, each at least 1.
+        in_chans: 1 or 3.
+        fit: One of `FITS`.
+
+    Raises:
+        ConfigError: `img_size` is no pair of positive integers, or `in_chans` is neither 1 nor 3.
+        UnknownNameError: `fit` does not exist.
+    """
+    is_pair = isinstance(img_size, tuple) and len(img_size) == 2
+    if not is_pair or not all(_is_integer(side) and side >= 1 for side in img_size):
+        raise ConfigError(f"{owner}.img_size={img_size}: must be (height, width) in px, each at least 1; use (32, 32)")
+    if not _is_integer(in_chans) or in_chans not in (1, 3):
+        raise ConfigError(f"{owner}.in_chans={in_chans}: must be 1 (gray) or 3 (RGB); convert other images first")
+    if fit not in FITS:
+        raise UnknownNameError(f"{owner}.fit={fit}: no such fit; {nearest(str(fit), FITS)}")
+
+
+def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:
+    """Check that mean and std are both unknown, or both one number a channel, in range.
+
+    Args:
+        owner: What the keys belong to, for the message.
+        mean: Of pixels in [0, 1], or None.
+        std: Above 0, or None.
+        in_chans: How many numbers each must hold.
+
+    Raises:
+        ConfigError: One is given without the other, a length differs from `in_chans`, or a value is out of range.
+    """
+    if mean is None and std is None:
+        return
+    if mean is None or std is None:
+        missing, given = ("mean", "std") if mean is None else ("std", "mean")
+        raise ConfigError(f"{owner}.{missing}=None: must be given with {owner}.{given}; give both or neither")
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != in_chans:
+            raise ConfigError(
+                f"{owner}.{key}={values}: has {len(values)} values for {in_chans} channels; give one a channel"
+            )
+    if not all(0.0 <= value <= 1.0 for value in mean):
+        raise ConfigError(f"{owner}.mean={mean}: must lie in [0, 1], the range of pixels/255; divide by 255")
+    if not all(0.0 < value < math.inf for value in std):
+        raise ConfigError(f"{owner}.std={std}: must be above 0; leave mean and std out to have them measured")
+
+
+def _require(holds: bool, key: str, got: object, rule: str) -> None:
+    if not holds:
+        raise ConfigError(f"data.{key}={got}: {rule}; see DataConfig")
+
+
+def _require_integer(key: str, got: int, least: int, way_out: str) -> None:
+    if not _is_integer(got) or got < least:
+        raise ConfigError(f"data.{key}={got}: must be an integer of at least {least}; {way_out}")
+
+
+def _require_range(key: str, got: float, interval: str) -> None:
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    is_number = isinstance(got, int | float) and not isinstance(got, bool)
+    above = is_number and (got >= low if interval[0] == "[" else got > low)
+    if not above or not (got <= high if interval[-1] == "]" else got < high):
+        raise ConfigError(f"data.{key}={got}: must be a number in {interval}; leave it out for the default")
+
+
+def _is_integer(got: object) -> bool:
+    return isinstance(got, int) and not isinstance(got, bool)

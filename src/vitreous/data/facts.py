@@ -1,0 +1,209 @@
+"""Source -> Survey: every file read once, copies found, splits assigned, and the facts a recipe is chosen from."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.data.decode import Header, reason_of
+from vitreous.data.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_looks, judge_by_names
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.sources import SPLITS, Source, Texts
+from vitreous.data.splits import assign_splits
+from vitreous.data.workers import Progress, map_in_order
+from vitreous.errors import DataError, DecodeError
+from vitreous.seeding import derive, permutation
+
+DEFAULT_TEST_SHARE = 0.2
+
+_DIGEST_BYTES = 16
+# The mirror probe decodes about this many pixels at most: 2,000 small images, 200 of 12 megapixels.
+_PROBE_PIXELS = 400_000_000
+_FEWEST_PROBED = 200
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of a set before any training.
+
+    Attributes:
+        name: As its source is called.
+        classes: The class names.
+        num_train: Images to train on.
+        num_val: Images to validate on.
+        num_test: Images to test on.
+        class_counts: Training images of each class.
+        in_chans: 1 where all images are gray, else 3.
+        height_px: Median height.
+        width_px: Median width.
+        min_size_px: Smallest height and smallest width.
+        max_size_px: Largest height and largest width.
+        skipped: Files that were left out: (which, why).
+        notes: Warnings, one sentence each.
+        mirror: Whether mirrored images keep their class.
+        mirror_reason: Why.
+        test_share: The share that was held out where the source brought no test split.
+        fingerprint: A hash of all contents, labels and splits; the order of files and their names do not change it.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    num_train: int
+    num_val: int
+    num_test: int
+    class_counts: tuple[int, ...]
+    in_chans: int
+    height_px: int
+    width_px: int
+    min_size_px: tuple[int, int]
+    max_size_px: tuple[int, int]
+    skipped: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    mirror: bool
+    mirror_reason: str
+    test_share: float
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A source, the sample numbers of each split (`train`, `val`, `test`), and the facts."""
+
+    source: Source
+    indices: dict[str, NDArray[np.int64]]
+    facts: DataFacts
+
+
+def survey(
+    source: Source,
+    *,
+    test_share: float | None = None,
+    val_share: float = 0.1,
+    split_seed: int = 0,
+    progress: Progress | None = None,
+) -> Survey:
+    """Read every sample once (hash and header), drop what is no image, and assign the splits.
+
+    Args:
+        source: What to look at.
+        test_share: In [0, 1); None: what the source asks for, else `DEFAULT_TEST_SHARE`.
+        val_share: In [0, 1).
+        split_seed: Another seed, another split.
+        progress: Called with (done, total).
+
+    Returns:
+        The survey; `indices[split]` are sorted.
+
+    Raises:
+        DataError: No sample is a readable image, fewer than two classes are left, or none is left for training.
+    """
+    if test_share is None:
+        test_share = DEFAULT_TEST_SHARE if source.test_share is None else source.test_share
+    looks = map_in_order(lambda index: _look(source, index), len(source), progress)
+    skipped = tuple((source.describe(i), look) for i, look in enumerate(looks) if isinstance(look, str))
+    kept = np.array([i for i, look in enumerate(looks) if not isinstance(look, str)], dtype=np.int64)
+    labels, given = source.labels[kept], source.splits[kept]
+    _check_enough(source, labels, skipped)
+    digests = [look[0] for look in looks if not isinstance(look, str)]
+    headers = [look[1] for look in looks if not isinstance(look, str)]
+    splits = assign_splits(digests, labels, given, test_share, val_share, split_seed)
+    indices = {split: kept[splits == split] for split in SPLITS}
+    sizes = np.array([(header.height, header.width) for header in headers])
+    median = np.median(sizes, axis=0).round().astype(int)
+    mirror = _judge_mirror(source, indices["train"], int(median.prod()))
+    facts = DataFacts(
+        name=source.name,
+        classes=source.classes,
+        num_train=len(indices["train"]),
+        num_val=len(indices["val"]),
+        num_test=len(indices["test"]),
+        class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
+        in_chans=1 if all(header.is_gray for header in headers) else 3,
+        height_px=int(median[0]),
+        width_px=int(median[1]),
+        min_size_px=(int(sizes[:, 0].min()), int(sizes[:, 1].min())),
+        max_size_px=(int(sizes[:, 0].max()), int(sizes[:, 1].max())),
+        skipped=skipped,
+        notes=(*source.notes, *_notes(source.classes, digests, labels, splits)),
+        mirror=mirror.keeps_meaning,
+        mirror_reason=mirror.reason,
+        test_share=test_share,
+        fingerprint=_fingerprint(digests, labels, splits),
+    )
+    return Survey(source=source, indices=indices, facts=facts)
+
+
+def _look(source: Source, index: int) -> tuple[bytes, Header] | str:
+    """A sample's digest and header, or why it has none."""
+    try:
+        content = source.content(index)
+        return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest(), source.header(index, content)
+    except DecodeError as error:
+        return reason_of(error, source.describe(index))
+
+
+def _check_enough(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
+    if len(labels) == 0:
+        first = f" (the first, {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+        raise DataError(
+            f"data.source={source.name}: none of {len(source)} files is a readable image{first}; check them"
+        )
+    left = [source.classes[label] for label in np.unique(labels)]
+    if len(left) < 2:
+        raise DataError(
+            f"data.source={source.name}: {len(skipped)} of {len(source)} files are unreadable and leave one class, "
+            f"{left[0]!r}; a classifier needs two"
+        )
+
+
+def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int) -> Mirror:
+    by_names = judge_by_names(source.classes)
+    if by_names is not None:
+        return by_names
+    num_probed = min(PROBE_IMAGES, max(_FEWEST_PROBED, _PROBE_PIXELS // max(1, median_area_px)))
+    probed = train[permutation(derive(0, "mirror"), len(train))[:num_probed]]
+    shrink = Preprocess(img_size=(PROBE_SIDE_PX, PROBE_SIDE_PX), in_chans=1, fit="squash")
+
+    def thumbnail(position: int) -> NDArray[np.uint8] | None:
+        try:
+            return shrink.pixels(source.encoded(int(probed[position])))[0].numpy()
+        except DecodeError:  # load_store will drop it, and say so
+            return None
+
+    thumbnails = map_in_order(thumbnail, len(probed))
+    readable = [i for i, image in enumerate(thumbnails) if image is not None]
+    shrunk = np.array([thumbnails[i] for i in readable], dtype=np.uint8).reshape(-1, PROBE_SIDE_PX, PROBE_SIDE_PX)
+    return judge_by_looks(shrunk, source.labels[probed[readable]])
+
+
+def _notes(classes: Sequence[str], digests: Sequence[bytes], labels: NDArray[np.int64], splits: Texts) -> list[str]:
+    notes = []
+    _, group = np.unique(np.array(digests, dtype="S"), return_inverse=True)
+    for label, name in enumerate(classes):
+        num_distinct = len(np.unique(group[labels == label]))
+        num_train = int(((labels == label) & (splits == "train")).sum())
+        if num_distinct == 0:
+            notes.append(f"class {name!r} has no readable image: it cannot be learned")
+        elif num_train == 0:
+            notes.append(f"class {name!r} has no training image: it cannot be learned")
+        elif num_distinct == 1:
+            notes.append(f"class {name!r} has one image only: it is trained on, and its accuracy stays unknown")
+    for held_out in ("val", "test"):
+        num_copies = int(np.isin(group[splits == held_out], group[splits == "train"]).sum())
+        if num_copies:
+            notes.append(
+                f"{num_copies} {held_out} images are exact copies of training images: {held_out} accuracy flatters"
+            )
+    num_labels = np.unique(np.stack([group, labels]), axis=1).shape[1]
+    if num_labels > len(np.unique(group)):
+        notes.append(f"{num_labels - len(np.unique(group))} images also stand, byte for byte, in another class")
+    return notes
+
+
+def _fingerprint(digests: Sequence[bytes], labels: NDArray[np.int64], splits: Texts) -> str:
+    rows = sorted(
+        digest + f"{label} {split}\n".encode() for digest, label, split in zip(digests, labels, splits, strict=True)
+    )
+    return hashlib.blake2b(b"".join(rows), digest_size=_DIGEST_BYTES).hexdigest()

@@ -1,0 +1,51 @@
+"""Independent items -> their results, in order, by a few threads.
+
+Pillow and file reads release the interpreter lock, so threads scale with the cores and need no pickling.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+Progress = Callable[[int, int], None]
+"""Called with (done, total) now and then, and at the end."""
+
+# One hand-over to a thread costs about as much as reading one small image: hand over several at a time, but leave every
+# thread its part of a batch, and call `progress` often enough.
+_MOST_ITEMS_PER_TASK = 64
+_TASKS_PER_THREAD = 8
+
+
+def map_in_order(work: Callable[[int], Result], count: int, progress: Progress | None = None) -> list[Result]:
+    """`[work(0), …, work(count − 1)]`, computed by as many threads as there are cores.
+
+    The first exception, Ctrl-C included, ends the rest quickly and is raised.
+
+    Args:
+        work: One item's work; must be safe to call from several threads.
+        count: How many items.
+        progress: Called with (done, total).
+
+    Returns:
+        The results in order, `count` of them.
+    """
+    size = max(1, min(_MOST_ITEMS_PER_TASK, count // (num_threads() * _TASKS_PER_THREAD)))
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    results: list[Result] = []
+    pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="vitreous-data")
+    try:
+        for part in pool.map(lambda part: [work(item) for item in part], parts):
+            results.extend(part)
+            if progress is not None:
+                progress(len(results), count)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return results
+
+
+def num_threads() -> int:
+    """How many threads read images: one a core this process may use, at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 16))

@@ -1,0 +1,1 @@
+"""Logits, targets -> loss: what a model is asked to become good at."""

@@ -1,0 +1,89 @@
+"""Data facts, wishes, budget -> Plan. Precedence: planner < recipe file < what the user asked for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from vitreous.data.facts import DataFacts
+from vitreous.model.presets import SIZES
+from vitreous.recipe import keys
+from vitreous.recipe.check import consequences
+from vitreous.recipe.plan import ASKED, Choice, Plan
+from vitreous.recipe.rules import LADDER, MAX_STRETCH, by_num_images, learning_rate
+from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.shipped import recipe_for, recipe_named
+
+MeasureSpeed = Callable[[RunConfig], float]
+"""Trains a throw-away model for a moment; images per second on this machine."""
+
+_SIZE_KEYS = ("model.embed_dim", "model.depth", "model.num_heads")
+_TRAINING_SHARE = 0.85
+"""Of a budget; the rest goes to reading data, evaluations and saving."""
+
+
+def make_plan(
+    facts: DataFacts,
+    given: Iterable[Choice],
+    *,
+    recipe: str | None,
+    asked: Mapping[str, Any],
+    measure: MeasureSpeed,
+) -> Plan:
+    """Decide every key of a run.
+
+    Args:
+        facts: Of the data set.
+        given: Choices that were made while the data was read: its name, its splits.
+        recipe: Name of a shipped recipe; None takes the one that suits the data.
+        asked: Checked keys that the user or a recipe file sets; they always win.
+        measure: Called only where a budget has to be met.
+
+    Raises:
+        UnknownNameError: No such recipe.
+        ConfigError: Values that do not go together.
+    """
+    name = recipe or recipe_for(facts)
+    choices = {choice.key: choice for choice in [*given, *recipe_named(name)(facts, asked)]}
+    choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
+    if asked.get("train.budget_s"):
+        choices |= _fit_budget(name, choices, facts, asked, measure)
+    config = _config(name, choices)
+    ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
+    return Plan(config, tuple(ordered), tuple(consequences(config, facts)))
+
+
+def _fit_budget(
+    name: str, choices: dict[str, Choice], facts: DataFacts, asked: Mapping[str, Any], measure: MeasureSpeed
+) -> dict[str, Choice]:
+    """The largest model of the ladder that sees each image often enough in the time, and for how long at most."""
+    rule = by_num_images(facts.num_train)
+    budget_s = asked["train.budget_s"] * _TRAINING_SHARE
+    longest = Choice("train.epochs", MAX_STRETCH * choices["train.epochs"].value, "at most; the budget decides")
+    chosen = {} if "train.epochs" in asked else {"train.epochs": longest}
+    if any(key in asked for key in _SIZE_KEYS):
+        return chosen
+    rungs = [size for size in LADDER if SIZES[size].embed_dim <= choices["model.embed_dim"].value]
+    for size in reversed(rungs):
+        row = _row(size, choices, asked)
+        speed = measure(_config(name, choices | row))
+        epochs = budget_s * speed / facts.num_train
+        reason = (
+            f"`vit_{size}` trains {speed:,.0f} images/s here: about {min(epochs, longest.value):.3g} epochs in time"
+        )
+        if epochs >= rule.least_epochs or size == rungs[0]:
+            break
+    return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}
+
+
+def _row(size: str, choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> dict[str, Choice]:
+    row = SIZES[size]
+    values = zip(_SIZE_KEYS, (row.embed_dim, row.depth, row.num_heads), strict=True)
+    found = {key: Choice(key, value, size) for key, value in values}
+    if "optim.lr" not in asked:
+        batch_size = choices["data.batch_size"].value
+        rate = learning_rate(batch_size, row.embed_dim)
+        found["optim.lr"] = Choice("optim.lr", rate, f"for batch {batch_size} and width {row.embed_dim}")
+    return found
+
+
+def _config(name: str, choices: Mapping[str, Choice]) -> RunConfig:
+    return keys.assemble(name, {key: choice.value for key, choice in choices.items()})

@@ -1,0 +1,60 @@
+"""Number of images, image size -> the numbers a recipe starts from, as tables to read.
+
+The values come from our own runs (`benchmarks/front_door.py`, results beside it) on digits, Fashion-MNIST, sign-digits
+and clothing-96px, and from Steiner et al. 2022, "How to train your ViT?" (2106.10270): small data wants smaller models,
+more augmentation and more epochs.
+"""
+
+from dataclasses import dataclass
+
+LADDER = ("pico", "nano", "micro", "mini", "tiny", "small")
+"""Model sizes from small to large; a budget that is too short for one takes the one before."""
+
+MAX_STRETCH = 4.0
+"""A budget may lengthen a run to this many times its usual epochs; more showed no gain."""
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """What suits a training set of up to `max_images`.
+
+    Attributes:
+        max_images: The rule holds up to this many training images.
+        size: Model size.
+        epochs: Passes over the images where no budget says otherwise.
+        least_epochs: Below this many a smaller model does better in the same time.
+        batch_size: Images a step.
+    """
+
+    max_images: float
+    size: str
+    epochs: float
+    least_epochs: float
+    batch_size: int
+
+
+BY_NUM_IMAGES = (
+    SizeRule(500, "nano", 200, 60, 16),
+    SizeRule(1_000, "nano", 120, 40, 32),
+    SizeRule(5_000, "micro", 80, 25, 32),
+    SizeRule(20_000, "micro", 40, 10, 64),
+    SizeRule(200_000, "micro", 20, 6, 128),
+    SizeRule(float("inf"), "small", 30, 3, 512),
+)
+
+
+def by_num_images(num_train: int) -> SizeRule:
+    """The row of the table for so many training images."""
+    return next(rule for rule in BY_NUM_IMAGES if num_train <= rule.max_images)
+
+
+def learning_rate(batch_size: int, embed_dim: int) -> float:
+    """Peak rate for AdamW: √batch (Malladi et al. 2022, 2205.10287) and 1/√width from 2e-3 at batch 64, width 128."""
+    return float(f"{2e-3 * (batch_size / 64) ** 0.5 * (128 / embed_dim) ** 0.5:.2g}")
+
+
+def patch_size_for(img_size: tuple[int, int]) -> int:
+    """The patch that cuts the image into nearest to 8 × 8 tokens: fewer blur the image, more cost time."""
+    height, width = img_size
+    tiling = [side for side in range(1, min(height, width) + 1) if height % side == 0 and width % side == 0]
+    return min(tiling, key=lambda side: abs((height // side) * (width // side) - 64))

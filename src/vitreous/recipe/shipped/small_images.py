@@ -1,0 +1,26 @@
+"""Small images, 16 to 64 px, such as Fashion-MNIST."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitreous.data.facts import DataFacts
+from vitreous.recipe.plan import Choice
+from vitreous.recipe.rules import by_num_images, patch_size_for
+from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
+
+
+def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
+    """Images that fill their frame and are as small as the camera or the scan made them.
+
+    Command: `vitreous train fashion-mnist --budget 10m`
+    """
+    img_size = asked.get("data.img_size", (facts.height_px, facts.width_px))
+    return [
+        *data_choices(facts, asked, img_size),
+        Choice("data.max_shift", 0.1, "objects of small images stand a little off centre"),
+        Choice("data.max_scale", 0.1, "and vary a little in size"),
+        *model_choices(
+            facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size_for(img_size)
+        ),
+        epoch_choice(facts),
+    ]

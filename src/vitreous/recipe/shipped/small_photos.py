@@ -1,0 +1,31 @@
+"""Photos, hundreds to thousands, from a phone or a camera."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitreous.data.facts import DataFacts
+from vitreous.recipe.plan import Choice
+from vitreous.recipe.rules import by_num_images, patch_size_for
+from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
+
+SIDE_PX = 64
+
+
+def small_photos(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
+    """A few photos of each class, trained from scratch: strong crops, small model, many epochs.
+
+    Command: `vitreous train PHOTOS --budget 5m`
+    """
+    img_size = asked.get("data.img_size", (SIDE_PX, SIDE_PX))
+    return [
+        *data_choices(facts, asked, img_size),
+        Choice("data.fit", "squash", "nothing of a photo is cut off, whatever its aspect ratio"),
+        Choice(
+            "data.min_crop_area", 0.4, "a part of a photo shows the same thing; the model sees each one differently"
+        ),
+        Choice("data.max_rotate_deg", 10.0, "nobody holds a camera quite level"),
+        *model_choices(
+            facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size_for(img_size)
+        ),
+        epoch_choice(facts),
+    ]

@@ -1,0 +1,1 @@
+"""RunConfig -> run folder: the training procedure, its checkpoints and its records."""

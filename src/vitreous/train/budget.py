@@ -1,0 +1,67 @@
+"""Seconds left, seconds a step takes -> steps left: how a run ends on time on a machine whose speed changes."""
+
+import time
+from dataclasses import dataclass, field
+
+from vitreous.train.state import TrainState
+
+REVISE_EVERY = 0.04
+"""Share of progress between two revisions of the horizon."""
+
+
+class Stopwatch:
+    """Seconds spent on a run, over all processes that worked on it.
+
+    Args:
+        elapsed_s: Spent before this process.
+        started: `time.monotonic()` at which this process began.
+    """
+
+    def __init__(self, elapsed_s: float, started: float) -> None:
+        self._zero = started - elapsed_s
+
+    def elapsed_s(self) -> float:
+        """Seconds until now."""
+        return time.monotonic() - self._zero
+
+
+@dataclass
+class Budget:
+    """Keeps the horizon of a run where its time ends.
+
+    Attributes:
+        stopwatch: Seconds spent.
+        limit_s: Seconds for everything.
+        reserve_s: Of these, seconds kept for what follows the last step: evaluation, saving, report.
+        max_steps: The run is never longer than this, however much time there is.
+    """
+
+    stopwatch: Stopwatch
+    limit_s: float
+    reserve_s: float
+    max_steps: int
+    _last: tuple[float, int] | None = field(default=None, init=False)
+    _revised_at: float = field(default=0.0, init=False)
+
+    def steps_left(self, step: int, step_s: float) -> int:
+        """How many more steps fit when one takes `step_s`, all told."""
+        left_s = self.limit_s - self.reserve_s - self.stopwatch.elapsed_s()
+        return max(1, min(self.max_steps - step, int(left_s / step_s)))
+
+    def revise(self, state: TrainState) -> bool:
+        """Move the end of the run to where the time ends, if progress calls for it; True where it moved.
+
+        A step's time is measured over everything since the start of this process, evaluations and checkpoints included:
+        they will go on taking their share.
+        """
+        if self._last is None:
+            self._last = (self.stopwatch.elapsed_s(), state.step)
+            self._revised_at = state.progress
+        began_s, began_step = self._last
+        if state.progress < self._revised_at + REVISE_EVERY or state.step >= state.horizon.end_step:
+            return False
+        step_s = (self.stopwatch.elapsed_s() - began_s) / (state.step - began_step)
+        self._revised_at = state.progress
+        end_before = state.horizon.end_step
+        state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s))
+        return state.horizon.end_step != end_before

@@ -1,0 +1,94 @@
+"""TrainState <-> files in `checkpoints/`: written whole, with a checksum, the last two kept."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vitreous import atomic
+from vitreous.errors import DamagedFileError, RunError
+from vitreous.train.state import TrainState
+
+KEPT = 2
+"""Checkpoints that stay: the last one, and the one before in case the last one is damaged."""
+
+_NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+def save_checkpoint(folder: Path, state: TrainState) -> Path:
+    """Write the state, then remove all but the last two. Raises SaveError; the checkpoints there stay whole."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
+    numbers = json.dumps(state.numbers(), sort_keys=True)
+    content = save(tensors, {"numbers": numbers, "checksum": _checksum(tensors, numbers)})
+    path = folder / f"step-{state.step:09d}.safetensors"
+    atomic.write_bytes(path, content)
+    for old in list_checkpoints(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path, state: TrainState) -> None:
+    """Put a saved state into `state`.
+
+    Raises:
+        DamagedFileError: The file is cut short, altered, or of another run.
+    """
+    tensors, metadata = _read(path)
+    if metadata.get("checksum") != _checksum(tensors, metadata.get("numbers", "")):
+        raise DamagedFileError(f"{path}: checksum differs, the file was altered or damaged; the one before is used")
+    state.load(tensors, json.loads(metadata["numbers"]))
+
+
+def load_newest(folder: Path, state: TrainState) -> tuple[Path | None, list[str]]:
+    """Load the newest checkpoint that is whole.
+
+    Returns:
+        Its path, or None where the folder holds no checkpoint yet; and what was wrong with newer ones.
+
+    Raises:
+        RunError: There are checkpoints and all are damaged.
+    """
+    damaged = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            load_checkpoint(path, state)
+        except DamagedFileError as error:
+            damaged.append(str(error))
+        else:
+            return path, damaged
+    if damaged:
+        raise RunError(f"run={folder.parent}: none of its checkpoints is whole ({damaged[0]}); train anew with --out")
+    return None, []
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints by step, oldest first; temporary files of a crash are not among them."""
+    return sorted(path for path in folder.glob("step-*.safetensors") if _NAME.fullmatch(path.name))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DamagedFileError(f"{path}: is no whole checkpoint ({reason}); the one before is used") from error
+
+
+def _checksum(tensors: Mapping[str, Tensor], numbers: str) -> str:
+    digest = hashlib.blake2b(numbers.encode(), digest_size=16)
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(_bytes(tensors[name]))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.reshape(-1).view(torch.uint8).numpy()

@@ -1,0 +1,111 @@
+"""A trained state -> model.safetensors: weights chosen and calibrated on validation images, tested once."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitreous import atomic
+from vitreous.data.loader import EvalLoader
+from vitreous.model.weights import save_model
+from vitreous.train.evaluate import Score, compute_logits, fit_temperature, score
+from vitreous.train.prepare import Prepared
+from vitreous.train.records import Recorder
+from vitreous.train.run_folder import RunFolder
+from vitreous.train.state import TrainState
+from vitreous.version import __version__
+
+EVALUATION_BATCH = 256
+LEAST_FOR_TEMPERATURE = 20
+"""Validation images below which a fitted temperature would say more of chance than of the model."""
+
+
+def evaluate_state(state: TrainState, prepared: Prepared, precision: str) -> dict[str, Score]:
+    """Validation scores of the trained weights and of their average."""
+    return {name: score(logits, labels) for name, (logits, labels) in _val_logits(state, prepared, precision).items()}
+
+
+def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, precision: str) -> None:
+    """Choose the weights, calibrate, test, save.
+
+    Weights or average: whichever has the lower loss on the validation images; the test images choose nothing. Without
+    validation images it is the average.
+
+    Raises:
+        SaveError: A file could not be written; checkpoints are whole, so `resume` comes back to this point.
+    """
+    chosen, temperature = "average", 1.0
+    metrics: dict[str, Any] = {}
+    held_out: tuple[torch.Tensor, torch.Tensor] | None = None
+    if prepared.val is not None:
+        found = _val_logits(state, prepared, precision)
+        scores = {name: score(*pair) for name, pair in found.items()}
+        chosen = min(scores, key=lambda name: scores[name].loss)
+        metrics["val"], held_out = scores[chosen].as_dict(), found[chosen]
+        if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
+            temperature = fit_temperature(*held_out)
+    model = state.ema.model if chosen == "average" else state.model
+    if prepared.test is not None:
+        loader = EvalLoader(prepared.test, prepared.preprocess, EVALUATION_BATCH)
+        held_out = compute_logits(model, loader, precision)
+        metrics["test"] = score(*held_out).as_dict()
+    example_class = ""
+    if held_out is not None:
+        example_class = prepared.survey.facts.classes[int(held_out[1][0])]
+        _write_held_out(prepared, folder, held_out, temperature)
+    metadata = _metadata(state, prepared) | {
+        "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class
+    }  # fmt: skip
+    end = {"step": state.step, "elapsed_s": state.elapsed_s, "refused": state.refused}
+    recorder.record("end", end | {key: metadata[key] for key in ("weights", "temperature", "metrics")})
+    save_model(folder.model, model, metadata)
+
+
+def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
+    """Everything that is needed to use the weights, and where they come from."""
+    facts = prepared.survey.facts
+    return {
+        "vitreous": __version__,
+        "classes": list(facts.classes),
+        "preprocess": prepared.preprocess.as_dict(),
+        "steps": state.step,
+        "recipe": prepared.config.recipe,
+        "seed": prepared.config.train.seed,
+        "data": facts.name,
+        "data_fingerprint": facts.fingerprint,
+    }
+
+
+def _write_held_out(
+    prepared: Prepared, folder: RunFolder, held_out: tuple[torch.Tensor, torch.Tensor], temperature: float
+) -> None:
+    """One line an image in `predictions.csv`; the first image itself as `example.png`."""
+    logits, labels = held_out
+    store = prepared.test if prepared.test is not None else prepared.val
+    if store is None:
+        return
+    classes, source = prepared.survey.facts.classes, prepared.survey.source
+    probabilities, called = (logits / temperature).softmax(dim=1).max(dim=1)
+    names = [source.describe(int(index)) for index in store.source_indices]
+    columns = (names, labels.tolist(), called.tolist(), probabilities.tolist())
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "label", "called", "probability"))
+    writer.writerows((name, classes[i], classes[j], f"{p:.6f}") for name, i, j, p in zip(*columns, strict=True))
+    atomic.write_text(folder.predictions, text.getvalue())
+
+    pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
+    picture = io.BytesIO()
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(picture, format="png")
+    atomic.write_bytes(folder.example, picture.getvalue())
+
+
+def _val_logits(state: TrainState, prepared: Prepared, precision: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    if prepared.val is None:
+        return {}
+    loader = EvalLoader(prepared.val, prepared.preprocess, EVALUATION_BATCH)
+    models = {"trained": state.model, "average": state.ema.model}
+    return {name: compute_logits(model, loader, precision) for name, model in models.items()}

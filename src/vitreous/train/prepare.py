@@ -1,0 +1,156 @@
+"""TrainRequest -> data that was surveyed, a plan made for it, and decoded images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitreous.data.config import DataConfig
+from vitreous.data.facts import Survey, survey
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.sources import Source, known_sets, open_source
+from vitreous.data.store import Store, load_store, measure_mean_std
+from vitreous.errors import ConfigError, DataError
+from vitreous.model.presets import parse_name
+from vitreous.recipe import keys
+from vitreous.recipe.files import read_values
+from vitreous.recipe.plan import Choice, Plan
+from vitreous.recipe.planner import make_plan
+from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.shipped import SHIPPED
+from vitreous.train.calibrate import training_images_per_s
+from vitreous.train.device import resolve_device, resolve_precision
+from vitreous.train.records import Listener, Recorder
+from vitreous.train.request import TrainRequest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs of its data.
+
+    Attributes:
+        config: With the mean and std that were measured.
+        survey: Which image belongs to which split.
+        preprocess: From any image to what the model sees.
+        train: Training images.
+        val: Validation images; None where there are none.
+        test: Test images; None where there are none.
+    """
+
+    config: RunConfig
+    survey: Survey
+    preprocess: Preprocess
+    train: Store
+    val: Store | None
+    test: Store | None
+
+
+def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
+    """Read the data once and decide every key of the run.
+
+    Raises:
+        ConfigError: A wish that breaks a rule, or no data.
+        DataError: Data that cannot be trained on.
+    """
+    if request.data is None and request.recipe is None:
+        known = ", ".join(known_sets())
+        raise ConfigError(f"data=none: nothing to train on; give a folder of class folders, or one of {known}")
+    recipe, asked = _asked(request)
+    resolve_precision(asked.get("train.precision", "auto"), resolve_device(asked.get("train.device", "auto")))
+    if request.data is not None:
+        asked["data.source"] = request.data
+    elif "data.source" not in asked:
+        raise ConfigError(f"data=none: recipe {request.recipe} names none either; give a folder or the name of a set")
+    source = open_source(asked["data.source"])
+    surveyed = _survey(source, asked, listener)
+    given = _given(surveyed, asked["data.source"])
+    return surveyed, make_plan(surveyed.facts, given, recipe=recipe, asked=asked, measure=training_images_per_s)
+
+
+def survey_again(config: DataConfig, listener: Listener) -> Survey:
+    """The survey of a run that exists already: the same shares, the same seed."""
+    source = open_source(config.source)
+    shares = {f"data.{key}": getattr(config, key) for key in ("test_share", "val_share", "split_seed")}
+    return _survey(source, shares, listener)
+
+
+def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepared:
+    """Decode the images and measure what normalises them.
+
+    Raises:
+        DataError: No training image decodes, or those that do show one class only.
+    """
+    data = config.data
+    unnormalised = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std)
+    device = resolve_device(config.train.device)
+    stores: dict[str, Store] = {}
+    skipped = list(surveyed.facts.skipped)
+    for split, indices in surveyed.indices.items():
+        if len(indices):
+            progress = _progress(recorder.show, f"decoding {split}")
+            limit = data.memory_limit_bytes
+            store = load_store(surveyed.source, indices, unnormalised, memory_limit_bytes=limit, progress=progress)
+            skipped += store.skipped
+            if len(store):
+                stores[split] = store.to(device)
+    if "train" not in stores or len(torch.unique(stores["train"].labels)) < 2:
+        left = len(stores["train"]) if "train" in stores else 0
+        first = f"; the first that does not is {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
+        raise DataError(f"{data.source}: {left} training images decode, and show fewer than two classes{first}")
+    recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped)})
+    if data.mean is None:
+        mean, std = measure_mean_std(stores["train"])
+        config = replace(config, data=replace(data, mean=mean, std=std))
+    preprocess = replace(unnormalised, mean=config.data.mean, std=config.data.std)
+    return Prepared(config, surveyed, preprocess, stores["train"], stores.get("val"), stores.get("test"))
+
+
+def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
+    """Name of the shipped recipe, and the keys that the recipe file, the model's name and the user set."""
+    recipe, asked = request.recipe, dict[str, Any]()
+    if recipe is not None and recipe not in SHIPPED and Path(recipe).suffix in (".yaml", ".yml"):
+        recipe, asked = read_values(Path(recipe))
+    if request.model is not None:
+        asked |= _model_keys(request.model)
+    return recipe, asked | keys.checked(request.values)
+
+
+def _model_keys(name: str) -> dict[str, Any]:
+    parsed = parse_name(name)
+    found: dict[str, Any] = {
+        "model.embed_dim": parsed.size.embed_dim,
+        "model.depth": parsed.size.depth,
+        "model.num_heads": parsed.size.num_heads,
+    }
+    if parsed.patch_size:
+        found["model.patch_size"] = parsed.patch_size
+    if parsed.img_size:
+        found["data.img_size"] = (parsed.img_size, parsed.img_size)
+    return found
+
+
+def _given(surveyed: Survey, source: str) -> list[Choice]:
+    place = source if source in known_sets() else str(Path(source).expanduser().resolve())
+    wish = surveyed.source.test_share
+    reason = "held out where the data brings no test split" if wish is None else "held out, as this set is known with"
+    return [
+        Choice("data.source", place, "the data"),
+        Choice("data.test_share", surveyed.facts.test_share, reason),
+    ]
+
+
+def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:
+    defaults = keys.defaults()
+    return survey(
+        source,
+        test_share=values.get("data.test_share"),
+        val_share=values.get("data.val_share", defaults["data.val_share"]),
+        split_seed=values.get("data.split_seed", defaults["data.split_seed"]),
+        progress=_progress(listener, "reading"),
+    )
+
+
+def _progress(show: Listener, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: show("reading", {"what": what, "done": done, "total": total})

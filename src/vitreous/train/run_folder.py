@@ -1,0 +1,118 @@
+"""A place on disk -> the run folder: the contract between `train`, which fills it, and `use`, which reads it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitreous.errors import NotARunError, RunError, SaveError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of everything that a run leaves behind.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """All keys; `vitreous train --recipe` repeats the run from it."""
+        return self.path / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """What was chosen and why."""
+        return self.path / "plan.md"
+
+    @property
+    def records(self) -> Path:
+        """What happened, a JSON object a line."""
+        return self.path / "records.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the states that the run can resume from."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained model with everything needed to use it; present once the run has ended."""
+        return self.path / "model.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """What the model says of each held-out image: image, true class, called, probability."""
+        return self.path / "predictions.csv"
+
+    @property
+    def example(self) -> Path:
+        """One held-out image, as the model sees it."""
+        return self.path / "example.png"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / "report.html"
+
+
+def check_free(out: Path | None) -> None:
+    """Raise RunError where `out` exists and holds something: nothing is ever overwritten."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        way_out = f"go on with --resume {out}, or " if (out / "config.yaml").exists() else ""
+        raise RunError(f"out={out}: exists and is not empty; {way_out}choose another folder")
+
+
+def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
+    """Make a new, empty run folder: `out`, or the next free number below `runs/`.
+
+    Raises:
+        RunError: `out` exists and holds something.
+        SaveError: The folder cannot be made.
+    """
+    check_free(out)
+    if out is not None:
+        _make(out)
+        folder = RunFolder(out)
+    else:
+        folder = RunFolder(_next_free(Path("runs"), data_name))
+    _make(folder.checkpoints)
+    return folder
+
+
+def open_run_folder(path: Path) -> RunFolder:
+    """An existing run folder. Raises NotARunError for any other path, naming what is there."""
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        there = "a folder without config.yaml" if path.is_dir() else "a file" if path.exists() else "nothing"
+        known = sorted(str(config.parent) for config in Path("runs").glob("*/config.yaml"))
+        hint = f"runs here: {', '.join(known[-5:])}" if known else "`vitreous train DATA` makes one"
+        raise NotARunError(f"run={path}: is no run folder ({there}); {hint}")
+    return folder
+
+
+def _next_free(parent: Path, data_name: str) -> Path:
+    stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"
+    _make(parent)
+    numbers = [int(path.name.rpartition("-")[2]) for path in parent.glob("*-[0-9]*") if path.name[-1].isdigit()
+               and path.name.rpartition("-")[0] == stem and path.name.rpartition("-")[2].isdigit()]  # fmt: skip
+    number = max(numbers, default=0) + 1
+    while True:
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another run started at the same moment
+            number += 1
+        except OSError as error:
+            raise SaveError(f"{path}: cannot be made ({error.strerror}); choose another folder with --out") from error
+        else:
+            return path
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"{path}: cannot be made ({error.strerror}); choose another folder with --out") from error

@@ -1,0 +1,112 @@
+"""TrainState, batch -> the next TrainState: the mathematics of one step, refused where not finite."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.optim.config import OptimConfig
+from vitreous.optim.ema import ema_decay
+from vitreous.optim.schedule import warmup_cosine
+from vitreous.seeding import derive
+from vitreous.tensors import Images, Labels
+from vitreous.train.device import autocast
+from vitreous.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Attributes:
+        loss: Of the batch, before the update.
+        grad_norm: Global norm of the gradient, before clipping.
+        lr: Learning rate of the step.
+        correct: Images of the batch whose largest logit was the right one.
+        applied: False where the step was refused: weights, average and moments are as before.
+    """
+
+    loss: float
+    grad_norm: float
+    lr: float
+    correct: int
+    applied: bool
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What stays the same from step to step."""
+
+    objective: nn.Module
+    optim: OptimConfig
+    precision: str
+    seed: int
+
+
+def train_step(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> StepResult:
+    """Forward, backward, clip, update, average; refused as a whole unless loss and gradient are finite.
+
+    Dropout draws depend on (seed, step, attempt) alone, so a resumed run draws the same ones.
+    """
+    optim, progress = settings.optim, state.horizon.progress(state.step)
+    # The first step is at a half step of warm-up, not at zero: every step moves the weights.
+    half_step = 0.5 * (state.horizon.progress(state.step + 1) - progress)
+    lr = optim.lr * state.lr_scale * warmup_cosine(progress + half_step, warmup_ratio=optim.warmup_ratio)
+
+    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
+    state.model.train()
+    with autocast(images.device, settings.precision):
+        logits = state.model(images)
+    loss = settings.objective(logits, labels)
+    loss.backward()
+    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
+
+    # One transfer from the device for all three numbers.
+    correct = (logits.argmax(dim=1) == labels).sum()
+    loss_value, norm_value, num_correct = torch.stack([loss.detach().float(), grad_norm.float(), correct]).tolist()
+    applied = math.isfinite(loss_value) and math.isfinite(norm_value)
+    if applied:
+        _update(state, lr, optim)
+    state.optimizer.zero_grad(set_to_none=True)
+    return StepResult(loss_value, norm_value, lr, int(num_correct), applied)
+
+
+def find_non_finite(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> str:
+    """Name what went wrong first in a refused step: the first module with a non-finite output, else gradient."""
+    found: list[str] = []
+
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and not output.isfinite().all():
+                found.append(name)
+
+        return state.model.get_submodule(name).register_forward_hook(hook)
+
+    handles = [watch(name) for name, module in state.model.named_modules() if name and not any(module.children())]
+    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
+    with autocast(images.device, settings.precision):
+        loss = settings.objective(state.model(images), labels)
+    for handle in handles:
+        handle.remove()
+    if found:
+        return f"the output of {found[0]}"
+    if not loss.isfinite():
+        return "the loss"
+    loss.backward()
+    gradients = [(name, parameter.grad) for name, parameter in state.model.named_parameters()]
+    state.optimizer.zero_grad(set_to_none=True)
+    # The backward pass runs from the head to the tokens: the last such parameter was reached first.
+    names = [name for name, gradient in gradients if gradient is not None and not gradient.isfinite().all()]
+    return f"the gradient of {names[-1]}" if names else "the gradient's norm"
+
+
+def _update(state: TrainState, lr: float, optim: OptimConfig) -> None:
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.optimizer.step()
+    if optim.ema_window_ratio:
+        decay = ema_decay(state.step, total_steps=state.horizon.end_step, window_ratio=optim.ema_window_ratio)
+    else:
+        decay = 0.0
+    state.ema.update(decay)

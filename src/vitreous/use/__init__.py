@@ -1,0 +1,1 @@
+"""Run folder -> predictions, evaluations, a report: everything that is done with a trained model."""

@@ -1,0 +1,81 @@
+"""A run or model file, perhaps other data -> Evaluation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitreous.data.facts import Survey
+from vitreous.data.loader import EvalLoader
+from vitreous.data.sources import Source, open_source
+from vitreous.data.store import load_store
+from vitreous.errors import DataError, NotARunError, nearest
+from vitreous.recipe.files import read_config
+from vitreous.train.evaluate import compute_logits, score
+from vitreous.train.prepare import survey_again
+from vitreous.train.records import Listener, ignore
+from vitreous.train.run_folder import RunFolder
+from vitreous.use.evaluate.evaluation import Evaluation, count_classes
+from vitreous.use.predict.predictor import Predictor
+
+BATCH_SIZE = 256
+
+
+def evaluate(run: Path, data: str | None = None, *, device: torch.device | str = "cpu",
+             listener: Listener = ignore) -> Evaluation:  # fmt: skip
+    """Score a trained model.
+
+    Args:
+        run: Run folder, or with `data` also a model file alone.
+        data: A folder or named set: its test split where it brings one, else all of it. None takes the images that the
+            run held out for its test (or, where it has none, for validation).
+        device: Where to compute.
+        listener: Told how far reading is.
+
+    Raises:
+        NotARunError: There is no model, or without `data` no run.
+        DataError: The data changed since the run, or has classes that the model does not know.
+    """
+    predictor = Predictor.load(run, device)
+    if data is None:
+        surveyed, split = _held_out(run, predictor, listener)
+        source, indices, name = surveyed.source, surveyed.indices[split], f"{surveyed.facts.name}, {split} split"
+    else:
+        source = open_source(data)
+        is_test = source.splits == "test"
+        indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
+        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
+    labels = _label_map(source, predictor)
+    store = load_store(source, indices, predictor.preprocess)
+    listener("skipped", {"skipped": store.skipped})
+    if not len(store):
+        raise DataError(f"{name}: none of its {len(indices)} images decodes; check them with `vitreous inspect`")
+    loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
+    logits, found = compute_logits(predictor.model, loader, "fp32")
+    return count_classes(name, score(logits, labels[found]), labels[found], logits.argmax(dim=1), predictor.classes)
+
+
+def _held_out(run: Path, predictor: Predictor, listener: Listener) -> tuple[Survey, str]:
+    """The run's own images that it did not train on."""
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise NotARunError(f"run={run}: a model file alone knows no data; name some: `vitreous evaluate {run} DATA`")
+    surveyed = survey_again(read_config(folder.config).data, listener)
+    was, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
+    if was != now:
+        raise DataError(
+            f"{surveyed.facts.name}: changed since the run (fingerprint {now}, was {was}), so held-out images may have "
+            f"been trained on; name new data: `vitreous evaluate {run} DATA`"
+        )
+    split = next((name for name in ("test", "val") if len(surveyed.indices[name])), None)
+    if split is None:
+        raise DataError(f"{surveyed.facts.name}: the run held no images out; name some: `vitreous evaluate {run} DATA`")
+    return surveyed, split
+
+
+def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:
+    """The model's class number for each of the source's."""
+    for name in source.classes:
+        if name not in predictor.classes:
+            raise DataError(f"{source.name}: class {name} is unknown to the model; {nearest(name, predictor.classes)}")
+    return torch.tensor([predictor.classes.index(name) for name in source.classes])

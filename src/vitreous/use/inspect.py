@@ -1,0 +1,131 @@
+"""A run, a data set or a model's name -> what it is, as facts for people and machines."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.facts import DataFacts, survey
+from vitreous.data.sources import known_sets, open_source
+from vitreous.errors import NotARunError, UnknownNameError, nearest
+from vitreous.model.config import ModelConfig
+from vitreous.model.count import count_flops, count_parameters, count_parts
+from vitreous.model.presets import SIZES, config_for
+from vitreous.model.weights import read_metadata
+from vitreous.train.records import Listener, ignore
+from vitreous.train.run_folder import RunFolder
+from vitreous.use.predict.predictor import find_model
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        kind: `run`, `model` or `data`.
+        title: What it is called.
+        facts: (name, value) pairs, most important first.
+        table: Rows of text below a row of headings; empty where there is none.
+        notes: Warnings, one sentence each.
+        details: Everything, for JSON.
+    """
+
+    kind: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    table: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    details: dict[str, Any]
+
+
+def inspect(thing: str, listener: Listener = ignore) -> Inspection:
+    """Look at a run folder or model file, at data, or at a model by name.
+
+    Args:
+        thing: A path, the name of a set, or a model such as `vit_base_patch16_224`.
+        listener: Told how far reading is.
+
+    Raises:
+        UnknownNameError: It is none of these.
+        VitreousError: It is one, and cannot be used.
+    """
+    path = Path(thing)
+    if thing in known_sets():
+        return _inspect_data(thing, listener)
+    if path.is_file() or RunFolder(path).config.is_file():
+        return _inspect_run(path)
+    if path.is_dir():
+        return _inspect_data(thing, listener)
+    if thing.startswith("vit_"):
+        return _inspect_model(thing, config_for(thing))
+    known = [*known_sets(), *(f"vit_{size}_patch16_224" for size in SIZES)]
+    raise UnknownNameError(f"inspect={thing}: is no path, no data set and no model; {nearest(thing, known)}")
+
+
+def _inspect_model(title: str, config: ModelConfig) -> Inspection:
+    parts = count_parts(config)
+    rows = [(part.part, part.shape, f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}") for part in parts]
+    facts = {
+        "parameters": f"{count_parameters(config):,}",
+        "FLOPs an image": f"{count_flops(config) / 1e9:,.3g} G (two per multiply-add)",
+        "image": f"{config.in_chans} x {config.img_size[0]} x {config.img_size[1]} px, {config.num_classes} classes",
+        "tokens": f"{config.num_tokens}, of which {config.num_prefix_tokens} prefix",
+    }
+    details = {"architecture": config.as_dict(), "parameters": count_parameters(config), "flops": count_flops(config),
+               "parts": [asdict(part) for part in parts]}  # fmt: skip
+    table = (("part", "shape", "parameters", "MFLOP"), *rows)
+    return Inspection("model", title, tuple(facts.items()), table, (), details)
+
+
+def _inspect_run(path: Path) -> Inspection:
+    folder = RunFolder(path)
+    if folder.config.is_file() and not folder.model.is_file():
+        raise NotARunError(f"run={path}: has no model yet; finish it with `vitreous train --resume {path}`")
+    metadata = read_metadata(find_model(path))
+    config = ModelConfig.from_dict(metadata["architecture"])
+    shape = _inspect_model(str(path), config)
+    classes = metadata.get("classes", ())
+    facts = [
+        ("data", str(metadata.get("data", "unknown"))),
+        ("classes", f"{len(classes)}: {_shortened(classes)}"),
+        *((f"{split} accuracy", _accuracy(found)) for split, found in metadata.get("metrics", {}).items()),
+        ("recipe", str(metadata.get("recipe", "unknown"))),
+        ("steps", f"{metadata.get('steps', 0):,}"),
+        *shape.facts,
+    ]
+    return Inspection("run", str(path), tuple(facts), shape.table, (), metadata)
+
+
+def _inspect_data(name: str, listener: Listener) -> Inspection:
+    surveyed = survey(open_source(name), progress=lambda done, total: listener(
+        "reading", {"what": "reading", "done": done, "total": total}))  # fmt: skip
+    found = surveyed.facts
+    facts = {
+        "images": f"{found.num_train:,} to train, {found.num_val:,} to validate, {found.num_test:,} to test",
+        "classes": f"{len(found.classes)}",
+        "size": f"median {found.height_px}x{found.width_px} px, {_range(found)}",
+        "channels": "1 (all images are gray)" if found.in_chans == 1 else "3",
+        "mirroring": f"{'keeps' if found.mirror else 'changes'} the meaning: {found.mirror_reason}",
+        "unreadable": f"{len(found.skipped)} files",
+    }
+    rows = [(name, f"{count:,}") for name, count in zip(found.classes, found.class_counts, strict=True)]
+    unreadable = [f"unreadable, left out: {where} ({reason})" for where, reason in found.skipped]
+    return Inspection(
+        "data", found.name, tuple(facts.items()), (("class", "training images"), *rows),
+        (*found.notes, *unreadable), asdict(found),
+    )  # fmt: skip
+
+
+def _range(found: DataFacts) -> str:
+    low, high = found.min_size_px, found.max_size_px
+    return "all alike" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
+
+
+def _accuracy(found: dict[str, Any]) -> str:
+    low, high = found["interval_95"]
+    return (f"{100 * found['accuracy']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %, "
+            f"{found['num_images']:,} images)")  # fmt: skip
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")

@@ -1,0 +1,1 @@
+"""Images, a trained model -> predictions with their probabilities."""

@@ -1,0 +1,27 @@
+"""Files and folders as a user names them -> image files, in a stable order."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vitreous.data.sources.folder import is_image_name
+from vitreous.errors import DataNotFoundError
+
+
+def list_images(paths: Iterable[Path]) -> list[Path]:
+    """Each file as it is named; each folder as the images in it and below, sorted by path.
+
+    Raises:
+        DataNotFoundError: A path that does not exist, or a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
+            if not inside:
+                raise DataNotFoundError(f"image={path}: a folder without images; give images or a folder of them")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of them")
+    return found

@@ -1,0 +1,67 @@
+"""Records, a confusion matrix -> figures as SVG text."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+_INK, _TRAINED, _AVERAGE, _FAINT = "#222222", "#1f77b4", "#d95f02", "#b0b0b0"
+_MOST_LABELS = 30
+"""Classes above which a confusion matrix shows no names: they would overlap."""
+
+
+def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
+    """Loss and accuracy against epochs: training, and validation of the weights and of their average."""
+    steps = _last_of_each_step([record for record in records if record["kind"] == "step"])
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        points = [(record["epoch"], record[quantity]) for record in steps if not isinstance(record[quantity], str)]
+        axes.plot(*zip(*points, strict=True) if points else ((), ()), color=_FAINT, label="training (augmented)")
+        for weights, colour in (("trained", _TRAINED), ("average", _AVERAGE)):
+            found = [r for r in records if r["kind"] == "evaluation" and r["weights"] == weights]
+            points = [(r["epoch"], r[quantity]) for r in _last_of_each_step(found)]
+            if points:
+                label = "validation" if weights == "trained" else "validation, averaged weights"
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+        axes.set_xlabel("epoch")
+        axes.set_title(quantity)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[1].set_ylim(0, 1.02)
+    figure.axes[1].legend(frameon=False, loc="lower right")
+    return _svg(figure)
+
+
+def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """True classes down, predicted ones across; each row in shares of its class."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = min(9.0, 2.2 + 0.42 * len(classes))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= _MOST_LABELS:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+        for row, column in np.argwhere(confusion):
+            colour = "white" if shares[row, column] > 0.5 else _INK
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xlabel("called")
+    axes.set_ylabel("is")
+    return _svg(figure)
+
+
+def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """After a resume some steps stand twice; the later record counts."""
+    by_step = {record["step"]: record for record in records}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    # Names of classes are text for any font; a fixed salt gives the same bytes for the same run.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,137 @@
+"""Run folder -> `report.html` in it."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from vitreous import atomic
+from vitreous.model.weights import read_metadata
+from vitreous.recipe.plan import show
+from vitreous.train.evaluate import Score
+from vitreous.train.records import read_records
+from vitreous.train.run_folder import RunFolder
+from vitreous.use.evaluate.evaluation import Evaluation, count_classes
+from vitreous.use.report.figures import draw_confusion, draw_curves
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #999; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.headline { font-size: 2.2rem; font-weight: 600; } code { font-size: .9em; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def write_report(folder: RunFolder) -> None:
+    """Write the page of a finished run. Raises NotARunError for an unfinished one, SaveError where it cannot."""
+    records = read_records(folder.records)
+    atomic.write_text(folder.report, _page(folder, records, _held_out(folder)))
+
+
+def _held_out(folder: RunFolder) -> Evaluation | None:
+    """What the run itself wrote of its held-out images; nothing is computed again."""
+    metadata = read_metadata(folder.model)
+    split = next((name for name in ("test", "val") if name in metadata["metrics"]), None)
+    if split is None:
+        return None
+    with folder.predictions.open(encoding="utf-8", newline="") as file:
+        rows = [(row["label"], row["called"]) for row in csv.DictReader(file)]
+    classes, metrics = tuple(metadata["classes"]), metadata["metrics"][split]
+    numbers = {name: number for number, name in enumerate(classes)}
+    true, called = zip(*((numbers[label], numbers[name]) for label, name in rows), strict=True)
+    found = Score(metrics["num_images"], metrics["num_correct"], metrics["loss"])
+    return count_classes(f"the {split} images of {metadata['data']}", found, true, called, classes)
+
+
+def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | None) -> str:
+    plan, end, data = _last(records, "plan"), _last(records, "end"), _last(records, "data")
+    title = f"{folder.path.name}: {plan.get('recipe', '')}"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>',
+            f"<body><h1>{escape(title)}</h1>",
+            *_headline(evaluation),
+            _list(plan.get("summary", ())),
+            f"<p>{end.get('step', 0):,} steps in {end.get('elapsed_s', 0):,.0f} s; "
+            f"the {escape(end.get('weights', ''))} weights were chosen on the validation images.</p>",
+            "<h2>How it learned</h2>",
+            draw_curves(records),
+            *_classes(evaluation),
+            "<h2>What was chosen and why</h2>",
+            _table(
+                ("key", "value", "why"),
+                [(f"<code>{escape(c['key'])}</code>", escape(show(_tupled(c["value"]))), escape(c["reason"]))
+                 for c in plan.get("choices", ())],
+            ),
+            "<h2>Worth knowing</h2>",
+            _list([*plan.get("notes", ()), *_trouble(records)]) or "<p>Nothing.</p>",
+            _skipped(data.get("skipped", ())),
+            f"<h2>Next</h2><pre>vitreous predict {escape(str(folder.path))} IMAGE\n"
+            f"vitreous evaluate {escape(str(folder.path))} DATA</pre></body></html>\n",
+        ]
+    )  # fmt: skip
+
+
+def _headline(evaluation: Evaluation | None) -> Iterable[str]:
+    if evaluation is None:
+        return ["<p>No images were held out, so its accuracy is unknown.</p>"]
+    low, high = evaluation.score.interval
+    return [
+        f'<p><span class="headline">{100 * evaluation.accuracy:.1f} %</span> accuracy on {escape(evaluation.data)}: '
+        f"{evaluation.score.num_correct:,} of {evaluation.score.num_images:,} images; "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %.</p>"
+    ]
+
+
+def _classes(evaluation: Evaluation | None) -> Iterable[str]:
+    if evaluation is None:
+        return []
+    rows = [
+        (escape(row.name), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.num_images:,}")
+        for row in evaluation.classes
+    ]
+    names = [row.name for row in evaluation.classes]
+    return [
+        "<h2>Class by class</h2>",
+        _table(("class", "precision", "recall", "F1", "images"), rows, numbers_from=1),
+        draw_confusion(evaluation.confusion, names),
+    ]
+
+
+def _trouble(records: Sequence[dict[str, Any]]) -> Iterable[str]:
+    refused = [record for record in records if record["kind"] == "refused"]
+    if refused:
+        yield f"{len(refused)} steps were refused because {refused[-1]['cause']} was not finite"
+    yield from (record["reason"] for record in records if record["kind"] == "damaged_checkpoint")
+
+
+def _skipped(skipped: Sequence[Sequence[str]]) -> str:
+    if not skipped:
+        return ""
+    rows = [(escape(where), escape(reason)) for where, reason in skipped[:200]]
+    return f"<h2>{len(skipped)} unreadable files were left out</h2>" + _table(("file", "why"), rows)
+
+
+def _last(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next((record for record in reversed(records) if record["kind"] == kind), {})
+
+
+def _list(sentences: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 99) -> str:
+    """Cells are HTML already."""
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{"number" if i >= numbers_from else ""}">{c}</td>' for i, c in enumerate(row))
+        + "</tr>" for row in rows
+    )  # fmt: skip
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,62 @@
+"""Small sets to test with: drawn images in folders, arrays, and the shared real data where it is at hand."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.data.sources import ArraySource
+
+_SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
+    """Make a folder with so many different RGB images, 12 px wide and 9 high, below each given sub-folder."""
+
+    def make(counts: Mapping[str, int]) -> Path:
+        root = tmp_path / "set"
+        root.mkdir(exist_ok=True)
+        seed = 0
+        for name, count in counts.items():
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                pixels = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / name / f"{number}.png")
+                seed += 1
+        return root
+
+    return make
+
+
+@pytest.fixture
+def make_arrays() -> Callable[..., ArraySource]:
+    """Make a source of noise arrays, 8 px wide and 6 high, with so many images of each class."""
+
+    def make(*counts: int, channels: int = 1, given: str = "") -> ArraySource:
+        labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        shape = (len(labels), 6, 8) if channels == 1 else (len(labels), 6, 8, channels)
+        return ArraySource(
+            name="drawn",
+            classes=[f"class {number}" for number in range(len(counts))],
+            images=np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8),
+            labels=labels,
+            splits=[given] * len(labels),
+        )
+
+    return make
+
+
+@pytest.fixture
+def shared() -> Callable[..., Path]:
+    """A path in the shared real data, which is no part of the project; where it is absent the test is skipped."""
+
+    def find(*parts: str) -> Path:
+        path = _SHARED.joinpath(*parts)
+        if not path.exists():
+            pytest.skip(f"needs {path}, which is no part of the project")
+        return path
+
+    return find

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+SCRIPT = """
+import sys
+from jaxtyping import install_import_hook
+
+with install_import_hook("vitreous", "beartype.beartype"):
+    from vitreous.data.augment import Augment
+    from vitreous.data.config import DataConfig
+    from vitreous.data.facts import survey
+    from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
+    from vitreous.data.preprocess import Preprocess
+    from vitreous.data.sources import open_source
+    from vitreous.data.store import load_store, measure_mean_std
+
+from dataclasses import replace
+import pytest
+import torch
+
+for source in (open_source(sys.argv[1]), open_source("digits")):
+    config = DataConfig(source="x", img_size=(8, 10), in_chans=3, num_classes=2, batch_size=7)
+    surveyed = survey(source, progress=lambda done, total: None)
+    preprocess = Preprocess(config.img_size, config.in_chans, config.fit)
+    for limit in (None, 0):
+        store = load_store(surveyed.source, surveyed.indices["train"], preprocess, memory_limit_bytes=limit).to("cpu")
+        mean, std = measure_mean_std(store)
+        preprocess = Preprocess.from_dict(replace(preprocess, mean=mean, std=std).as_dict())
+        augment = Augment(flip=True, min_crop_area=0.5, max_shift=0.1, max_rotate_deg=9.0, erase_rate=0.5)
+        with Prefetcher(TrainLoader(store, preprocess, augment, config.batch_size, 3)) as loader:
+            loader.batch(2)
+        next(iter(EvalLoader(store, preprocess, config.batch_size)))
+with pytest.raises(Exception, match="pixels"):
+    preprocess.normalize(torch.zeros(3, 8, 10))
+"""
+
+
+def test_the_room_keeps_its_own_types_at_run_time(make_folder: Callable[[Mapping[str, int]], Path]) -> None:
+    root = make_folder({"cat": 30, "dog": 25})
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(root)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

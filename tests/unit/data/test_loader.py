@@ -1,0 +1,163 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vitreous.data.augment import Augment
+from vitreous.data.loader import Batch, EvalLoader, Prefetcher, TrainLoader
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.store import MemoryStore
+from vitreous.errors import ConfigError, DataError
+from vitreous.seeding import derive
+
+PREPROCESS = Preprocess((5, 7), 3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+VARIED = Augment(flip=True, max_shift=0.3, max_rotate_deg=30.0)
+
+
+def store_of(num_images: int) -> MemoryStore:
+    pixels = np.random.default_rng(0).integers(0, 256, (num_images, 3, 5, 7), dtype=np.uint8)
+    return MemoryStore(torch.from_numpy(pixels), torch.arange(num_images) % 4)
+
+
+def loader_of(num_images: int, batch_size: int, *, augment: Augment = VARIED, seed: int = 11) -> TrainLoader:
+    return TrainLoader(store_of(num_images), PREPROCESS, augment, batch_size, seed)
+
+
+def assert_same(first: Batch, second: Batch) -> None:
+    torch.testing.assert_close(first.images, second.images, atol=0, rtol=0)
+    torch.testing.assert_close(first.labels, second.labels)
+    np.testing.assert_array_equal(first.indices, second.indices)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "sizes"),
+    [(3, 256, [3]), (1, 1, [1]), (10, 4, [3, 3, 4]), (12, 4, [4, 4, 4]), (257, 256, [128, 129]), (5, 1, [1] * 5)],
+)
+def test_epoch_shows_every_image_once_in_nearly_equal_batches(
+    num_images: int, batch_size: int, sizes: list[int]
+) -> None:
+    loader = loader_of(num_images, batch_size)
+    assert loader.steps_per_epoch == len(sizes)
+    for epoch in (0, 3):
+        batches = [loader.batch(epoch * len(sizes) + step) for step in range(len(sizes))]
+        assert [len(batch.labels) for batch in batches] == sizes
+        np.testing.assert_array_equal(np.sort(np.concatenate([b.indices for b in batches])), np.arange(num_images))
+
+
+def test_batch_holds_varied_normalised_images_and_their_labels() -> None:
+    store = store_of(10)
+    batch = TrainLoader(store, PREPROCESS, VARIED, 4, 11).batch(5)
+    varied = VARIED(store.take(batch.indices), batch.indices, derive(11, "augment", 1))
+    torch.testing.assert_close(batch.images, PREPROCESS.normalize(varied))
+    torch.testing.assert_close(batch.labels, torch.from_numpy(batch.indices % 4))
+    assert (batch.images.dtype, batch.labels.dtype, batch.indices.dtype) == (torch.float32, torch.int64, np.int64)
+
+
+def test_any_step_is_the_same_whatever_was_asked_before() -> None:
+    forward, backward = loader_of(10, 4), loader_of(10, 4)
+    batches = {step: forward.batch(step) for step in range(9)}
+    for step in reversed(range(9)):
+        assert_same(backward.batch(step), batches[step])
+
+
+def test_epochs_and_seeds_differ_in_order_and_variation() -> None:
+    loader = loader_of(40, 40)
+    first, second, other = loader.batch(0), loader.batch(1), loader_of(40, 40, seed=12).batch(0)
+    assert not np.array_equal(first.indices, second.indices)
+    assert not np.array_equal(first.indices, other.indices)
+    place = int(np.flatnonzero(second.indices == first.indices[0])[0])
+    assert not torch.allclose(first.images[0], second.images[place])
+
+
+def test_another_attempt_varies_the_same_images_anew() -> None:
+    loader = loader_of(10, 4)
+    first, again, third = (loader.batch(5, attempt) for attempt in (0, 1, 2))
+    np.testing.assert_array_equal(first.indices, again.indices)
+    assert not torch.allclose(first.images, again.images)
+    assert not torch.allclose(again.images, third.images)
+    assert_same(loader.batch(5, 1), again)
+
+
+def test_evaluation_shows_all_in_order_and_unvaried() -> None:
+    store = store_of(11)
+    batches = list(EvalLoader(store, PREPROCESS, 4))
+    assert len(EvalLoader(store, PREPROCESS, 4)) == 3
+    assert [len(batch.labels) for batch in batches] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate([batch.indices for batch in batches]), np.arange(11))
+    torch.testing.assert_close(torch.cat([batch.images for batch in batches]), PREPROCESS.normalize(store.pixels))
+    torch.testing.assert_close(torch.cat([batch.labels for batch in batches]), store.labels)
+
+
+def test_evaluation_of_nothing_gives_no_batch() -> None:
+    loader = EvalLoader(store_of(0), PREPROCESS, 4)
+    assert (len(loader), list(loader)) == (0, [])
+
+
+def test_training_on_nothing_is_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        loader_of(0, 4)
+    assert str(caught.value) == "data: 0 training images; a TrainLoader needs at least one"
+
+
+def test_batch_size_below_one_is_refused() -> None:
+    for make in (lambda: loader_of(3, -2), lambda: EvalLoader(store_of(3), PREPROCESS, -2)):
+        with pytest.raises(ConfigError) as caught:
+            make()
+        assert str(caught.value) == "data.batch_size=-2: must be at least 1; use 64, or what memory allows"
+
+
+def test_unmeasured_preprocess_is_refused_at_the_first_batch() -> None:
+    loader = TrainLoader(store_of(3), replace(PREPROCESS, mean=None, std=None), VARIED, 2, 1)
+    with pytest.raises(ConfigError, match="not measured yet"):
+        loader.batch(0)
+
+
+def test_prefetched_batches_are_the_loaders_in_any_order() -> None:
+    loader = loader_of(10, 4)
+    with Prefetcher(loader) as prefetcher:
+        assert prefetcher.steps_per_epoch == 3
+        for step in [0, 1, 2, 3, 3, 9, 1, 2]:
+            assert_same(prefetcher.batch(step), loader.batch(step))
+        assert_same(prefetcher.batch(4, 2), loader.batch(4, 2))
+
+
+def test_next_batch_is_prepared_while_the_current_one_trains() -> None:
+    loader = loader_of(10, 4)
+    asked: list[int] = []
+    prepared = threading.Event()
+    whole_batch = loader.batch
+
+    def note(step: int, attempt: int = 0) -> Batch:
+        asked.append(step)
+        if step == 2:
+            prepared.set()
+        return whole_batch(step, attempt)
+
+    loader.batch = note  # type: ignore[method-assign]
+    with Prefetcher(loader, num_ahead=2) as prefetcher:
+        prefetcher.batch(0)
+        assert prepared.wait(timeout=30)
+    assert asked == [0, 1, 2]
+
+
+def test_error_in_the_thread_is_raised_with_its_batch() -> None:
+    loader = TrainLoader(store_of(3), replace(PREPROCESS, mean=None, std=None), VARIED, 2, 1)
+    with Prefetcher(loader) as prefetcher, pytest.raises(ConfigError, match="not measured yet"):
+        prefetcher.batch(0)
+
+
+def test_closing_ends_the_thread() -> None:
+    before = threading.active_count()
+    prefetcher = Prefetcher(loader_of(10, 4))
+    prefetcher.batch(0)
+    prefetcher.close()
+    prefetcher.close()
+    assert threading.active_count() == before
+
+
+def test_prefetching_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Prefetcher(loader_of(3, 2), num_ahead=0)
+    assert str(caught.value) == "num_ahead=0: must be at least 1; use the loader itself for no prefetching"

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitreous.model.build import build_model
+from vitreous.model.config import ModelConfig
+from vitreous.model.count import count_flops, count_parameters, count_parts
+from vitreous.model.presets import config_for
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("vit_tiny_patch16_224", 5_717_416),
+        ("vit_small_patch16_224", 22_050_664),
+        ("vit_base_patch16_224", 86_567_656),
+        ("vit_base_patch32_224", 88_224_232),
+        ("vit_large_patch16_224", 304_326_632),
+        ("vit_huge_patch14_224", 632_045_800),
+    ],
+)
+def test_published_parameter_counts(name, parameters):
+    config = config_for(name)
+    assert count_parameters(config) == parameters
+    assert sum(tensor.numel() for tensor in build_model(config, device="meta").parameters()) == parameters
+
+
+@st.composite
+def configs(draw):
+    patch_size, num_heads = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    return ModelConfig(
+        img_size=(patch_size * draw(st.integers(1, 5)), patch_size * draw(st.integers(1, 5))),
+        patch_size=patch_size,
+        in_chans=draw(st.integers(1, 4)),
+        num_classes=draw(st.integers(0, 9)),
+        embed_dim=num_heads * draw(st.integers(1, 6)),
+        depth=draw(st.integers(1, 3)),
+        num_heads=num_heads,
+        mlp_ratio=draw(st.floats(1.0, 5.0)),
+        qkv_bias=draw(st.booleans()),
+        position=draw(st.sampled_from(["learned", "sinusoidal", "none"])),
+        pool=draw(st.sampled_from(["token", "mean"])),
+    )
+
+
+@given(configs())
+@settings(deadline=None, max_examples=50)
+def test_counts_equal_the_built_model(config):
+    model = build_model(config, device="meta")
+    assert count_parameters(config) == sum(tensor.numel() for tensor in model.parameters())
+    with FlopCounterMode(display=False) as counted:
+        model(torch.empty(1, config.in_chans, *config.img_size, device="meta"))
+    assert count_flops(config) == counted.get_total_flops()
+
+
+def test_rows_are_the_parts_of_the_built_model():
+    config = ModelConfig(
+        img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=3, num_heads=5, mlp_ratio=2.0
+    )
+    model = build_model(config, device="meta")
+    rows = {row.part: row for row in count_parts(config)}
+    for part in ("tokenizer", "position", "prefix", "encoder.norm", "pool", "head"):
+        assert rows[part].parameters == sum(p.numel() for p in model.get_submodule(part).parameters()), part
+    for suffix, names in (("attn", ["attn"]), ("mlp", ["mlp"]), ("norms", ["norm1", "norm2"])):
+        built = sum(p.numel() for b in model.encoder.blocks for n in names for p in b.get_submodule(n).parameters())
+        assert rows[f"encoder.blocks x3: {suffix}"].parameters == built
+    assert rows["tokenizer"].shape == "3x12x20 -> 15x20"
+    assert rows["prefix"].shape == "15x20 -> 16x20"
+    assert rows["encoder.blocks x3: attn"].shape == "16x20 -> 16x20, 5 heads of 4"
+    assert rows["encoder.blocks x3: mlp"].shape == "16x20 -> 16x40 -> 16x20"
+    assert rows["head"].shape == "20 -> 7"

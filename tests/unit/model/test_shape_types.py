@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+SCRIPT = """
+from jaxtyping import install_import_hook
+
+with install_import_hook("vitreous", "beartype.beartype"):
+    import vitreous.model as room
+    from vitreous.model.build import build_model
+    from vitreous.model.tokenizer import patchify, unpatchify
+
+import pytest
+import torch
+
+for position in ("learned", "sinusoidal", "none"):
+    for pool in ("token", "mean"):
+        config = room.ModelConfig(
+            img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5,
+            position=position, pool=pool, drop_path_rate=0.5, attn_drop_rate=0.1,
+        )
+        model = build_model(config)
+        model(torch.randn(2, 3, 12, 20)).sum().backward()
+        tokens = model.forward_features(torch.randn(2, 3, 12, 20))
+        model.encoder.blocks[0].attn.maps(tokens)
+        room.resize_model(model, (24, 8))
+images = torch.randn(2, 3, 12, 20)
+unpatchify(patchify(images, 4), patch_size=4, grid_size=(3, 5))
+with pytest.raises(Exception, match="images"):
+    model(torch.zeros(2, 3, 12, 20, dtype=torch.int64))
+"""
+
+
+def test_the_room_keeps_its_own_shape_types_at_run_time():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

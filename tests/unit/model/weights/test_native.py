@@ -1,0 +1,242 @@
+import json
+import os
+import resource
+import struct
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from vitreous.errors import ConfigError, DamagedFileError, NotARunError, SaveError
+from vitreous.model import ModelConfig, build_model, load_model, read_metadata, save_model
+from vitreous.model.weights import native
+
+CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5)
+METADATA = {"classes": ["ant", "bée"], "accuracy": 0.75, "preprocessing": {"mean": [0.5]}}
+
+
+@pytest.fixture
+def model():
+    return build_model(CONFIG, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def saved(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, METADATA)
+    return path
+
+
+def rewrite(path, *, header=lambda header: header, architecture=None):
+    """Alter the file's header as a stranger could; `architecture` changes keys of the stored configuration."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    entries = json.loads(content[8 : 8 + length])
+    if architecture is not None:
+        stored = json.loads(entries["__metadata__"]["vitreous"])
+        stored["architecture"] |= architecture
+        entries["__metadata__"]["vitreous"] = json.dumps(stored)
+    text = json.dumps(header(entries)).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def damage(path):
+    with pytest.raises(DamagedFileError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_weights_are_bit_identical_through_two_rounds(tmp_path, model, dtype):
+    model = model.to(dtype)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_model(first, model, METADATA)
+    loaded = load_model(first)
+    save_model(second, loaded, METADATA)
+    assert first.read_bytes() == second.read_bytes()
+    assert loaded.config == CONFIG
+    assert not loaded.training
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "none"])
+def test_loaded_model_has_equal_logits(tmp_path, position):
+    model = build_model(ModelConfig.from_dict(CONFIG.as_dict() | {"position": position})).double().eval()
+    save_model(tmp_path / "m.safetensors", model, {})
+    images = torch.randn(2, 3, 12, 20, dtype=torch.float64)
+    torch.testing.assert_close(load_model(tmp_path / "m.safetensors")(images), model(images), rtol=0, atol=0)
+
+
+def test_metadata_comes_back_with_format_and_architecture(saved):
+    assert read_metadata(saved) == {"format": 1, "architecture": CONFIG.as_dict(), **METADATA}
+
+
+def test_a_compiled_model_is_saved_under_plain_names(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    save_model(path, torch.compile(model, backend="eager"), {})
+    assert load_model(path).state_dict().keys() == model.state_dict().keys()
+
+
+def test_a_loaded_model_does_not_change_with_its_file(saved, model):
+    loaded = load_model(saved)
+    saved.write_bytes(bytes(saved.stat().st_size))
+    torch.testing.assert_close(loaded.head.weight, model.head.weight, rtol=0, atol=0)
+
+
+def test_our_own_metadata_keys_are_refused(tmp_path, model):
+    with pytest.raises(ConfigError) as caught:
+        save_model(tmp_path / "m.safetensors", model, {"format": 7})
+    assert str(caught.value) == "metadata.format=7: is written by save_model itself; choose another key"
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}])
+def test_metadata_that_json_cannot_hold_is_refused(tmp_path, model, value):
+    with pytest.raises(ConfigError, match=r"metadata=\['score'\]: cannot be written as JSON .*; use plain values"):
+        save_model(tmp_path / "m.safetensors", model, {"score": value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    before = saved.read_bytes()
+    monkeypatch.setattr(native, "save_file", full)
+    with pytest.raises(SaveError, match="No space left on device"):
+        save_model(saved, build_model(CONFIG), {})
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file size limit there")
+def test_a_disk_that_fills_up_while_writing_is_a_save_error(saved, model):
+    before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(SaveError, match=r"model\.safetensors: could not be written"):
+            save_model(saved, model, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize("read", [load_model, read_metadata])
+def test_a_missing_file_is_not_a_run(tmp_path, read):
+    with pytest.raises(NotARunError) as caught:
+        read(tmp_path / "nowhere.safetensors")
+    assert str(caught.value) == (
+        f"{tmp_path / 'nowhere.safetensors'}: no such file; give a model.safetensors that vitreous wrote"
+    )
+    with pytest.raises(NotARunError, match="is a folder"):
+        read(tmp_path)
+
+
+def keep(part):
+    return lambda content: content[: int(len(content) * part)]
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        keep(0.0),
+        keep(0.01),
+        keep(0.9),
+        lambda content: content[:-1],
+        lambda content: content + b"more",
+        lambda content: struct.pack("<Q", 2**62) + content[8:],
+        lambda content: struct.pack("<Q", 2**26) + content[8:],
+        lambda content: b"\x80\x04\x95pickle" + content,
+        lambda content: b"PK\x03\x04" + content,
+    ],
+)
+@pytest.mark.parametrize("read", [load_model, read_metadata])
+def test_a_file_cut_short_or_of_another_kind_is_damaged(saved, read, alter):
+    saved.write_bytes(alter(saved.read_bytes()))
+    with pytest.raises(DamagedFileError) as caught:
+        read(saved)
+    assert str(caught.value).startswith(f"{saved}: cannot be read as safetensors (")
+
+
+def test_a_safetensors_file_of_somebody_else_is_named_so(saved):
+    rewrite(saved, header=lambda entries: {k: v for k, v in entries.items() if k != "__metadata__"})
+    assert damage(saved) == "safetensors without vitreous metadata; give a file that vitreous wrote"
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_metadata_that_is_not_json_is_damaged(saved, text):
+    rewrite(saved, header=lambda entries: entries | {"__metadata__": {"vitreous": text}})
+    assert damage(saved).startswith("its metadata is not JSON (")
+
+
+@pytest.mark.parametrize(("text", "got"), [('{"format": 2}', "2"), ("{}", "None"), ("[]", "None")])
+def test_another_format_is_named(saved, text, got):
+    rewrite(saved, header=lambda entries: entries | {"__metadata__": {"vitreous": text}})
+    assert damage(saved) == f"has format {got}, this version reads 1; use the vitreous version that wrote it"
+
+
+def test_an_architecture_that_is_absent_is_damaged(saved):
+    rewrite(saved, header=lambda entries: entries | {"__metadata__": {"vitreous": '{"format": 1}'}})
+    assert damage(saved) == "its metadata says no architecture; copy or train it again"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ({"num_heads": 3}, "model.num_heads=3: does not divide model.embed_dim=20 (remainder 2)"),
+        ({"heads": 3}, "model.heads=3: no such key"),
+        ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be at most"),
+        ({"img_size": [10**9, 10**9]}, "into 62500000000000000 patches"),
+    ],
+)
+def test_an_architecture_that_breaks_a_rule_is_damaged(saved, architecture, reason):
+    rewrite(saved, architecture=architecture)
+    message = damage(saved)
+    assert message.startswith("its architecture is not valid (")
+    assert reason in message
+
+
+@pytest.mark.parametrize("architecture", [{"depth": 10**9}, {"num_classes": 10**9}, {"embed_dim": 5 * 10**8}])
+def test_a_forged_architecture_costs_neither_time_nor_memory(saved, architecture):
+    rewrite(saved, architecture=architecture)
+    assert "its architecture has" in damage(saved)
+
+
+def test_all_missing_extra_and_wrongly_shaped_tensors_are_listed_at_once(tmp_path, model):
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    state["stranger"] = state.pop("encoder.norm.bias")
+    state["head.weight"] = torch.zeros(5, 20)
+    path = tmp_path / "model.safetensors"
+    native.save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
+    assert damage(path) == (
+        "its tensors are not the model's (missing: encoder.norm.bias; unexpected: stranger; "
+        "wrong shape: head.weight is 5x20, must be 7x20); copy or train it again"
+    )
+
+
+def test_a_long_list_of_tensors_is_cut(saved):
+    rewrite(saved, architecture={"depth": 4})
+    message = damage(saved)
+    assert "missing: encoder.blocks.2.attn.proj.bias, " in message
+    assert message.count("encoder.blocks.") == 8
+    assert " and 16 more" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_damaged(tmp_path, model, value):
+    with torch.no_grad():
+        model.head.bias[3] = value
+    save_model(tmp_path / "m.safetensors", model, {})
+    assert damage(tmp_path / "m.safetensors") == (
+        "holds weights that are not finite floating-point numbers: head.bias; copy or train it again"
+    )
+
+
+def test_whole_numbers_are_not_weights(tmp_path, model):
+    state = model.state_dict() | {"head.bias": torch.arange(7)}
+    path = tmp_path / "m.safetensors"
+    native.save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
+    assert damage(path).startswith("holds weights that are not finite floating-point numbers: head.bias;")

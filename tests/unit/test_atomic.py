@@ -1,0 +1,60 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from vitreous import atomic
+from vitreous.errors import SaveError
+
+
+def test_text_and_bytes_are_written_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "ä b.txt", "Ü\n")
+    atomic.write_bytes(tmp_path / "raw", b"\x00\xff")
+    assert (tmp_path / "ä b.txt").read_bytes() == "Ü\n".encode()
+    assert (tmp_path / "raw").read_bytes() == b"\x00\xff"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["raw", "ä b.txt"]
+
+
+def test_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    atomic.write_text(path, "old")
+
+    def half(temporary: Path) -> None:
+        temporary.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SaveError) as caught:
+        atomic.write(path, half)
+    assert str(caught.value) == (
+        f"{path}: could not be written (No space left on device); free some space or choose another folder with --out"
+    )
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupted_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    atomic.write_text(path, "old")
+
+    def interrupt(temporary: Path) -> None:
+        temporary.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write(path, interrupt)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SaveError, match=r"could not be written \(No such file or directory\)"):
+        atomic.write_text(tmp_path / "gone" / "file", "x")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").write_text("x")
+    atomic.write_text(tmp_path / "atomic", "x")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "atomic")]
+    assert modes[0] == modes[1]
