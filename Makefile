@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-RUN ?= runs/demo
 SEED ?= 0
 
 .PHONY: help demo install test test-fast check format clean
@@ -12,8 +11,7 @@ help:  ## Show these lines.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: install  ## Train a ViT on real handwritten digits, about a minute; SEED=1 for another run.
-	@rm -rf $(RUN)
-	$(BIN)/vitreous train digits --seed $(SEED) --out $(RUN)
+	$(BIN)/vitreous train digits --seed $(SEED)
 
 install: $(VENV)/installed  ## Make .venv and install vitreous into it.
 

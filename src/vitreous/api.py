@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vitreous.threads import let_threads_sleep
 from vitreous.use.run import Run
 
 _logger = logging.getLogger("vitreous")
@@ -41,20 +42,21 @@ def train(
     Raises:
         VitreousError: Whatever stands in the way; `vitreous.errors` draws the tree.
     """
+    let_threads_sleep()
     from vitreous.train.request import TrainRequest, parse_budget
     from vitreous.train.start import run_training
     from vitreous.use.report.page import write_report
 
-    values = dict(config or {})
+    values: dict[str, Any] = {} if epochs is None else {"train.epochs": epochs}
     values |= {} if budget is None else parse_budget(budget)
-    values |= {} if epochs is None else {"train.epochs": epochs}
+    values |= config or {}
     request = TrainRequest(
         data=None if data is None else str(data),
         recipe=recipe,
         model=model,
         values=values,
-        out=None if out is None else Path(out),
-        resume=None if resume is None else Path(resume),
+        out=None if out is None else Path(out).expanduser(),
+        resume=None if resume is None else Path(resume).expanduser(),
     )
     folder = run_training(request, _log)
     write_report(folder)

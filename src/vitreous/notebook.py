@@ -3,7 +3,7 @@
 `from vitreous.notebook import *` provides `Tokenizer`, `create_mlp`, `TransformerEncoder` and `VisionTransformer` with
 the notebook's signatures. What differs from its code: `Tokenizer.patchify` is written; `drop_path_rate` and
 `stochastic_depth` drop; an image is cut into about 256 patches, not into single pixels; the ReLU is a plain ReLU;
-weights start as in `model.init`, and only class token and positions at the notebook's 0.2.
+weights start by the `xavier` scheme of `model.init`, class token and positions at the notebook's 0.2.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch.nn import init
 from vitreous.errors import ConfigError, ShapeError
 from vitreous.model import attention, encoder, mlp, residual, tokenizer, vit
 from vitreous.model.build import build_parts
-from vitreous.model.config import ModelConfig
+from vitreous.model.config import InitScheme, ModelConfig
 from vitreous.model.init import initialise
 from vitreous.model.position import LearnedPosition
 from vitreous.model.prefix import ClassToken
@@ -26,7 +26,10 @@ __all__ = ["Tokenizer", "TransformerEncoder", "VisionTransformer", "create_mlp"]
 
 _TOKENS = 256  # the notebook's grid, 16x16
 _NORM_EPS = 1e-5  # PyTorch's default, which the notebook takes
-_TOKEN_STD = 0.2  # of positions and class token; ten times that of `model.init`
+_TOKEN_STD = 0.2  # of positions and class token
+_INIT: InitScheme = (
+    "xavier"  # as in nn.MultiheadAttention; timm's 0.02 would start models of this width far too quietly
+)
 
 
 class Tokenizer(tokenizer.Tokenizer):
@@ -74,7 +77,7 @@ class Tokenizer(tokenizer.Tokenizer):
             embed_dim=embedding_dim,
             img_size=(input_height, input_width),
         )
-        initialise(self)
+        initialise(self, scheme=_INIT)
 
     def patchify(self, img: NDArray[np.generic], kernel: NDArray[np.generic]) -> NDArray[np.generic]:
         """Cut one channel into non-overlapping patches of the kernel's shape.
@@ -107,7 +110,7 @@ def create_mlp(embedding_dim: int, mlp_size: int, dropout_rate: float) -> mlp.Ml
         dropout_rate: After each linear layer.
     """
     layers = mlp.Mlp(embed_dim=embedding_dim, hidden_dim=mlp_size, act=nn.ReLU(), proj_drop_rate=dropout_rate)
-    initialise(layers)
+    initialise(layers, scheme=_INIT)
     return layers
 
 
@@ -147,7 +150,7 @@ class TransformerEncoder(encoder.Block):
             mlp=create_mlp(embedding_dim, mlp_size, dropout),
             drop_path=residual.DropPath(drop_path_rate),
         )
-        initialise(self)
+        initialise(self, scheme=_INIT)
 
 
 class VisionTransformer(vit.VisionTransformer):
@@ -198,6 +201,7 @@ class VisionTransformer(vit.VisionTransformer):
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
             act="relu",
+            init=_INIT,
             norm_eps=_NORM_EPS,
             drop_rate=dropout,
             proj_drop_rate=dropout,
@@ -205,7 +209,7 @@ class VisionTransformer(vit.VisionTransformer):
             drop_path_rate=stochastic_depth,
         )
         super().__init__(config, **build_parts(config))
-        initialise(self)
+        initialise(self, scheme=_INIT)
         for module in self.modules():
             match module:
                 case LearnedPosition():

@@ -20,7 +20,9 @@ def test_the_example_is_stored_without_outputs_and_without_paths_of_a_machine():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client", "ignore::RuntimeWarning:zmq")
-def test_the_example_runs_to_its_end(tmp_path):
+def test_the_example_runs_to_its_end(tmp_path, monkeypatch):
+    # Small matrices on threads that wait for each other take ten times as long when tests share the cores.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     executed = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]

@@ -17,9 +17,10 @@ _MOST_COLUMNS = 14
 def evaluate(
     run: Path,
     data: str | None = None,
+    /,
     *,
     device: str = "cpu",
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
     """Score a model on the images that its run held out, or on other labelled images.
 
@@ -29,7 +30,7 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: One JSON document instead of tables.
     """
-    with Screen() as screen:
+    with Screen(stderr=as_json) as screen:
         found = evaluate_run(run, data, device=resolve_device(device), listener=screen.listen)
     if as_json:
         print_json(found.as_dict())

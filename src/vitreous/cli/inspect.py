@@ -8,14 +8,19 @@ from vitreous.cli.screen import Screen, print_facts, print_json, print_table
 from vitreous.use.inspect import inspect as look_at
 
 
-def inspect(thing: str, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def inspect(
+    thing: str,
+    /,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+) -> None:
     """Look at something before using it; a model by name allocates no weights.
 
     Args:
         thing: A run folder, a model.safetensors, a folder of images, a named set, or a model like vit_tiny_patch16_224.
         as_json: One JSON document instead of tables.
     """
-    with Screen() as screen:
+    with Screen(stderr=as_json) as screen:
         found = look_at(thing, screen.listen)
     if as_json:
         print_json({"kind": found.kind, "title": found.title, **found.details})

@@ -1,15 +1,24 @@
 """Words on the command line -> exit code: 0 done, 1 failed, 2 a user's mistake, 130 interrupted by Ctrl-C."""
 
+import io
+import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
 
+from vitreous import __version__
 from vitreous.errors import NonFiniteError, VitreousError
-from vitreous.version import __version__
+from vitreous.threads import let_threads_sleep
+
+_TRAIN_HELP = """Train a model on a folder of images, or on a named set.
+
+Without options everything is chosen from the data: model, image size, length, augmentation; `plan.md` says why.
+Every key of the configuration is an option too, e.g. `--optim.lr 3e-4 --data.flip false`; `--dry-run` shows them all.
+"""
 
 app = App(
     name="vitreous",
@@ -20,10 +29,22 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 # Commands are imported when they are called: `vitreous --help` does not wait for torch.
-app.command("vitreous.cli.train:train", help="Train a model on a folder of images, or on a named set.")
-app.command("vitreous.cli.evaluate:evaluate", help="Score a trained model on held-out or other images.")
-app.command("vitreous.cli.predict:predict", help="Classify images with a trained model.")
-app.command("vitreous.cli.inspect:inspect", help="Look at a run, a data set, or a model by name.")
+app.command("vitreous.cli.train:train", help=_TRAIN_HELP, usage="Usage: vitreous train [DATA] [OPTIONS]")
+app.command(
+    "vitreous.cli.evaluate:evaluate",
+    help="Score a trained model on held-out or other images.",
+    usage="Usage: vitreous evaluate RUN [DATA] [OPTIONS]",
+)
+app.command(
+    "vitreous.cli.predict:predict",
+    help="Classify images with a trained model.",
+    usage="Usage: vitreous predict RUN IMAGE|FOLDER… [OPTIONS]",
+)
+app.command(
+    "vitreous.cli.inspect:inspect",
+    help="Look at a run, a data set, or a model by name.",
+    usage="Usage: vitreous inspect RUN|DATA|MODEL [OPTIONS]",
+)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -35,25 +56,32 @@ def main(tokens: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    let_threads_sleep()
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if words[:1] == ["train"]:
         words = spell_out_keys(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that this terminal cannot write must not end the command
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except VitreousError as error:
         return _complain(str(error), 1 if isinstance(error, NonFiniteError) else 2, debug)
     except CycloptsError as error:
-        return _complain(" ".join(str(error).split()), 2, debug)
+        return _complain(_explain(error), 2, debug)
     except KeyboardInterrupt as error:
         return _complain(str(error) or "interrupted", 128 + getattr(error, "signal_number", 2), debug)
     except BrokenPipeError:  # `vitreous … | head` has read enough
-        sys.stderr.close()
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            return _complain(_fault(error), 1, debug)
+        return _complain(f"{error.filename}: {error.strerror}; check the path and your rights to it", 2, debug)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}; this is a fault of vitreous, --debug shows where"
-        return _complain(" ".join(text.split()), 1, debug)
+        return _complain(_fault(error), 1, debug)
     return 0
 
 
@@ -73,8 +101,31 @@ def spell_out_keys(words: Sequence[str]) -> list[str]:
     return spelled
 
 
+def _explain(error: CycloptsError) -> str:
+    """The parser's error with a way out where it names none."""
+    command = " ".join(["vitreous", *(error.command_chain or ())])
+    if isinstance(error, UnusedCliTokensError):
+        first = (error.unused_tokens or [""])[0]
+        return f"{first}: one word more than `{command}` takes; put a name with spaces in quotes, or see --help"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        missing = "needs a value" if error.keyword else f"is needed by `{command}`"
+        return f"{error.keyword or error.argument.name}: {missing}; see `{command} --help`"
+    if isinstance(error, UnknownOptionError) and command == "vitreous train":
+        from vitreous.recipe.keys import known_keys
+
+        asked = str(error.token.keyword)
+        keys = [key for key in known_keys() if key.endswith("." + asked.lstrip("-").replace("-", "_"))]
+        if keys:
+            return f"{asked}: no such option; did you mean --{keys[0]}?"
+    return " ".join(str(error).split())
+
+
+def _fault(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}; this is a fault of vitreous, --debug shows where".split())
+
+
 def _complain(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    Console(stderr=True, soft_wrap=True, highlight=False).print(message, style="red", markup=False)
+    Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(message, style="red", markup=False)
     return code

@@ -9,8 +9,11 @@ from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import DecodeError
 from vitreous.train.device import resolve_device
 from vitreous.use.predict.inputs import list_images
-from vitreous.use.predict.predictor import Predictor
+from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.use.predict.table import check_table_path, write_table
+
+_MOST_LISTED = 5
+"""Unreadable images that the error names; a table or `--json` names all."""
 
 
 def predict(
@@ -20,7 +23,7 @@ def predict(
     *,
     out: Path | None = None,
     device: str = "cpu",
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
     """Classify images.
 
@@ -35,8 +38,8 @@ def predict(
         check_table_path(out)
     predictor = Predictor.load(run, resolve_device(device))
     files = list_images(images)
-    predictions = []
-    with Screen() as screen:
+    predictions: list[Prediction] = []
+    with Screen(stderr=as_json) as screen:
         for prediction in predictor.stream(files):
             predictions.append(prediction)
             screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(files)})
@@ -44,10 +47,23 @@ def predict(
                 screen.say(f"{prediction.image}: {prediction.label} ({100 * prediction.probability:.1f} %)")
     if out is not None:
         write_table(out, predictions, predictor.classes)
-        screen.say(f"{len(predictions)} predictions in {out}")
+        screen.say(f"{len(predictions):,} predictions in {out}")
     if as_json:
-        print_json([vars(prediction) for prediction in predictions])
-    failed = [prediction for prediction in predictions if prediction.error]
-    if failed:
-        more = f"; {len(failed) - 1} more could not be read either" if len(failed) > 1 else ""
-        raise DecodeError(f"{failed[0].error}{more}; the other {len(predictions) - len(failed)} images are classified")
+        print_json([_described(prediction, predictor.classes) for prediction in predictions])
+    unreadable = [prediction.error for prediction in predictions if prediction.error]
+    if unreadable:
+        raise DecodeError(_complaint(unreadable, len(predictions)))
+
+
+def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, object]:
+    """A prediction that says which probability is whose."""
+    named = dict(zip(classes, prediction.probabilities, strict=False))  # none at all for an unreadable image
+    return {**vars(prediction), "probabilities": named}
+
+
+def _complaint(unreadable: list[str], total: int) -> str:
+    listed = ", ".join(unreadable[:_MOST_LISTED]) + (", …" if len(unreadable) > _MOST_LISTED else "")
+    rest = {0: "none is classified", 1: "the other one is classified"}
+    left = total - len(unreadable)
+    way_out = rest.get(left, f"the other {left:,} are classified")
+    return f"{len(unreadable):,} of {total:,} images could not be read ({listed}); {way_out}"

@@ -9,20 +9,28 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
+
+from vitreous.recipe.plan import show
 
 _PLAIN_LINES = 20
 """About so many lines report the progress of a run where the output is no terminal."""
+_PLAIN_WIDTH = 10_000
+"""There a row of a table is one line, however long; a terminal folds its cells."""
 
 
 class Screen:
     """Listens to a run and shows it; use it as a context, so that the live line ends with it.
 
     Args:
-        console: Where to show it.
+        console: Where to show it; None is standard output.
+        stderr: Use standard error instead, where standard output belongs to a JSON document.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(soft_wrap=True, highlight=False)
+    def __init__(self, console: Console | None = None, *, stderr: bool = False) -> None:
+        self.console = console or Console(stderr=stderr, soft_wrap=True, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = _PLAIN_WIDTH
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
         self._live = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
@@ -39,8 +47,8 @@ class Screen:
         self._live.stop()
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
-        """One line; brackets in it are text, not markup."""
-        self.console.print(text, style=style, markup=False)
+        """One line; brackets and colons in it are text, not markup or pictures."""
+        self.console.print(Text(text, style=style or ""))
 
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Show an event; events without a method of their own are for the records alone."""
@@ -58,7 +66,7 @@ class Screen:
         wanted = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
         for choice in fields["choices"]:
             if choice["key"] in wanted:
-                self.say(f"  {choice['key']} = {plain(choice['value'])}: {choice['reason']}", style="dim")
+                self.say(f"  {choice['key']} = {show(choice['value'])}: {choice['reason']}", style="dim")
         for note in fields["notes"]:
             self.say(f"note: {note}", style="yellow")
 
@@ -132,15 +140,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def plain(value: object) -> str:
-    """A value for people: lists as `8x8`, truth as yes or no."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return "x".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def accuracy_line(found: Mapping[str, Any]) -> str:
     """Accuracy with its interval and the images it rests on."""
     low, high = found["interval_95"]
@@ -156,15 +155,15 @@ def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if index >= numbers_from else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows[1:]:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*map(Text, row))
     console.print(table, soft_wrap=False)
 
 
 def print_json(content: object) -> None:
     """One JSON document on standard output, for machines."""
-    print(json.dumps(content, ensure_ascii=False, indent=2, default=_plain_types))
+    print(json.dumps(content, ensure_ascii=False, indent=2, default=_plain_types), flush=True)
 
 
 def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from shlex import quote
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import Screen, accuracy_line, plain
+from vitreous.cli.screen import Screen, accuracy_line
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
+from vitreous.recipe.plan import show
 from vitreous.train.request import TrainRequest, parse_budget
 from vitreous.train.run_folder import RunFolder
 from vitreous.train.start import dry_run as plan_only
@@ -36,11 +38,8 @@ class TrainOptions:
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
 
-def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) -> None:
-    """Train a Vision Transformer on your images.
-
-    Without options everything is chosen from the data: model, image size, length, augmentation; `plan.md` says why.
-    Every key of the configuration is an option, e.g. `--optim.lr 3e-4 --data.flip false`; `--dry-run` shows them all.
+def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions()) -> None:
+    """Train a Vision Transformer on your images; `main` holds the help, as it does not import this file.
 
     Args:
         data: A folder of class folders; or one with train/ and val/ or test/; or digits, mnist, fashion-mnist.
@@ -51,8 +50,8 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
         recipe=options.recipe,
         model=options.model,
         values=_values(options),
-        out=options.out,
-        resume=options.resume,
+        out=options.out and options.out.expanduser(),
+        resume=options.resume and options.resume.expanduser(),
     )
     with Screen() as screen:
         if options.dry_run:
@@ -89,7 +88,7 @@ def _show_plan(screen: Screen, request: TrainRequest) -> None:
         screen.say(sentence)
     screen.say()
     for choice in plan.choices:
-        screen.say(f"{choice.key} = {plain(choice.value)}: {choice.reason}")
+        screen.say(f"{choice.key} = {show(choice.value)}: {choice.reason}")
     for note in plan.notes:
         screen.say(f"note: {note}", style="yellow")
     screen.say("\nevery key, as config.yaml would hold it:")
@@ -110,8 +109,10 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
     screen.say("\nnext:")
-    for command, purpose in _next_commands(folder):
-        screen.say(f"  {command:<{48}} {purpose}")
+    commands = _next_commands(folder)
+    width = max(len(command) for command, _ in commands)
+    for command, purpose in commands:
+        screen.say(f"  {command:<{width}}  {purpose}")
 
 
 def _show_example(screen: Screen, run: Run, example: Path) -> None:
@@ -121,9 +122,11 @@ def _show_example(screen: Screen, run: Run, example: Path) -> None:
     screen.say(f"a prediction: {example} shows {found.label} ({100 * found.probability:.1f} % sure; {verdict})")
 
 
-def _next_commands(folder: RunFolder) -> list[tuple[str, Any]]:
+def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
+    run = quote(str(folder.path))
+    image = quote(str(folder.example)) if folder.example.is_file() else "IMAGE"
     return [
-        (f"vitreous predict {folder.path} {folder.example}", "classify images or folders of them"),
-        (f"vitreous evaluate {folder.path}", "precision and recall of each class, confusion"),
-        (f"vitreous inspect {folder.path}", "what is in the model"),
+        (f"vitreous predict {run} {image}", "classify images or folders of them"),
+        (f"vitreous evaluate {run}", "precision and recall of each class, confusion"),
+        (f"vitreous inspect {run}", "what is in the model"),
     ]

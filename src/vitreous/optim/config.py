@@ -1,5 +1,6 @@
 """Numbers a user may set -> OptimConfig."""
 
+import math
 from dataclasses import dataclass
 
 from vitreous.errors import ConfigError
@@ -31,11 +32,11 @@ class OptimConfig:
     ema_window_ratio: float = 0.05
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ConfigError(f"optim.lr={self.lr}: must be above 0; 1e-3 is usual for small models")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"optim.lr={self.lr}: must be above 0 and finite; 1e-3 is usual for small models")
         for key in ("weight_decay", "clip_norm"):
-            if not getattr(self, key) >= 0:
-                raise ConfigError(f"optim.{key}={getattr(self, key)}: must be at least 0; 0 turns it off")
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ConfigError(f"optim.{key}={getattr(self, key)}: must be at least 0 and finite; 0 turns it off")
         for key in ("beta1", "beta2", "warmup_ratio"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"optim.{key}={getattr(self, key)}: must be at least 0 and below 1; see its default")

@@ -1,29 +1,44 @@
 """RunConfig, data facts -> consequences that no single room can see, before any tensor exists.
 
-What cannot work is an error where the config is made (`ModelConfig`, `DataConfig` …); here is what works badly.
+What cannot work by itself is an error where the config is made (`ModelConfig`, `DataConfig` …); here is what cannot
+work with these data, and what works badly.
 """
 
 from collections.abc import Iterator
 
 from vitreous.data.facts import DataFacts
+from vitreous.errors import ConfigError
 from vitreous.recipe.run_config import RunConfig
 
 FEW_TOKENS = 16
 FEW_TEST_IMAGES = 100
 
 
+def check_fits(config: RunConfig, facts: DataFacts) -> None:
+    """Raise ConfigError where a wish, or a recipe file made for other data, does not fit these."""
+    if config.data.num_classes != len(facts.classes):
+        raise ConfigError(
+            f"data.num_classes={config.data.num_classes}: {facts.name} has {len(facts.classes)} classes; "
+            f"leave it out, the data decides it"
+        )
+
+
 def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """Sentences on what the user should expect, most important first."""
     yield from facts.notes
     if facts.skipped:
-        yield f"{len(facts.skipped)} files could not be read and are left out; records.jsonl lists them"
+        which = "1 file could not be read and is" if len(facts.skipped) == 1 else (
+            f"{len(facts.skipped)} files could not be read and are")  # fmt: skip
+        yield f"{which} left out; records.jsonl names {'it' if len(facts.skipped) == 1 else 'them'}"
     tokens = config.model.num_patches
     if tokens < FEW_TOKENS:
-        smaller = max(1, config.model.patch_size // 2)
+        height, width = config.data.img_size
+        smaller = [side for side in range(1, config.model.patch_size) if height % side == 0 == width % side]
+        better = f"{smaller[-1]} gives {(height // smaller[-1]) * (width // smaller[-1])}" if smaller else (
+            "a larger data.img_size gives more")  # fmt: skip
         yield (
-            f"model.patch_size={config.model.patch_size} leaves {tokens} tokens of a "
-            f"{config.data.img_size[0]}x{config.data.img_size[1]} px image; accuracy will suffer, "
-            f"{smaller} gives {(config.data.img_size[0] // smaller) * (config.data.img_size[1] // smaller)}"
+            f"model.patch_size={config.model.patch_size} leaves {tokens} tokens of a {height}x{width} px image; "
+            f"accuracy will suffer, {better}"
         )
     if 0 < facts.num_test < FEW_TEST_IMAGES:
         half_width = 100 * 0.98 / facts.num_test**0.5

@@ -13,8 +13,28 @@ from vitreous.recipe.run_config import RunConfig
 _MAX_BYTES = 1 << 20
 
 
-def read_values(path: Path) -> tuple[str, dict[str, Any]]:
-    """The recipe name and the checked keys of a YAML recipe or `config.yaml`; keys may be left out.
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: a recipe may come from a stranger, and nothing that it says may be lost.
+
+    No tag makes an object. No alias, for a few lines of them unfold to gigabytes. No key twice, for one would be lost.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not read", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands there twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """The recipe name and the checked keys of a YAML recipe or `config.yaml`; both may be left out.
 
     Raises:
         ConfigError: The file is no YAML mapping of rooms to keys, or a value has the wrong type.
@@ -23,28 +43,30 @@ def read_values(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8") if size <= _MAX_BYTES else ""
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
     except FileNotFoundError as error:
         raise ConfigError(f"recipe={path}: no such file; name a shipped recipe or an existing YAML file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # on odd scalars PyYAML raises whatever it happens to trip over
+        reason = _reason(error)
         raise ConfigError(f"recipe={path}: cannot be read as YAML ({reason}); compare it with a config.yaml") from error
     if size > _MAX_BYTES:
         raise ConfigError(f"recipe={path}: has {size} bytes, at most {_MAX_BYTES} are read; is it a recipe?")
     if not isinstance(content, dict):
-        raise ConfigError(f"recipe={path}: holds a {type(content).__name__}, not rooms; compare it with a config.yaml")
-    name = str(content.pop("recipe", path.stem))
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ConfigError(f"recipe={path}: holds {found}, not rooms; compare it with a config.yaml")
+    name = content.pop("recipe", None)
     for room, section in content.items():
         if room not in keys.ROOMS:
             raise UnknownNameError(f"{path}: room {room}: no such room; {nearest(str(room), keys.ROOMS)}")
         if not isinstance(section, dict):
             raise ConfigError(f"{path}: room {room}={section}: must hold keys; write them indented below it")
-    return name, keys.checked(keys.flatten(content))
+    return None if name is None else str(name), keys.checked(keys.flatten(content))
 
 
 def read_config(path: Path) -> RunConfig:
     """A complete RunConfig. Raises ConfigError and UnknownNameError as `read_values`, and where keys are missing."""
-    return keys.assemble(*read_values(path))
+    name, values = read_values(path)
+    return keys.assemble(name or path.stem, values)
 
 
 def write_config(path: Path, config: RunConfig) -> None:
@@ -59,3 +81,11 @@ def as_yaml(config: RunConfig) -> str:
         room, name = key.split(".")
         sections.setdefault(room, {})[name] = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(sections, sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -134,13 +134,15 @@ def _scalar(value: object, kind: type) -> object | None:
         return value if isinstance(value, str) else None
     if isinstance(value, bool):
         return None
+    text = str(value).replace("_", "").strip()
     try:
-        number = float(str(value).replace("_", ""))
+        number = float(text)
     except ValueError:
         return None
     if not math.isfinite(number) or (kind is int and number != int(number)):
         return None
-    return kind(number)
+    # A seed may have more digits than a float keeps.
+    return int(text) if kind is int and text.lstrip("+-").isdecimal() else kind(number)
 
 
 def _tuple(key: str, value: object, kind: Any) -> tuple[object, ...]:
@@ -152,7 +154,8 @@ def _tuple(key: str, value: object, kind: Any) -> tuple[object, ...]:
         items *= 2
     converted = tuple(_scalar(item, element) for item in items)
     if None in converted or (rest == [int] and len(converted) != 2):
-        raise ConfigError(f"{key}={value}: must be {_name(kind)}; e.g. 64 or 64x48")
+        example = "64 or 64x48" if rest == [int] else "0.5 or 0.5,0.4,0.3"
+        raise ConfigError(f"{key}={value}: must be {_name(kind)}; e.g. {example}")
     return converted
 
 

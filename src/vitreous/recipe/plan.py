@@ -44,7 +44,7 @@ class Plan:
         Args:
             summary: Sentences on the data and the model to begin with.
         """
-        rows = [f"| `{choice.key}` | {show(choice.value)} | {choice.reason} |" for choice in self.choices]
+        rows = [f"| `{choice.key}` | {_cell(show(choice.value))} | {_cell(choice.reason)} |" for choice in self.choices]
         notes = [f"- {note}" for note in self.notes] or ["- none"]
         return "\n".join(
             [
@@ -74,3 +74,8 @@ def show(value: object) -> str:
         separator = "x" if all(isinstance(item, int) for item in value) else ","
         return separator.join(show(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell: classes and folders may have any name."""
+    return " ".join(text.split()).replace("|", r"\|")

@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.facts import DataFacts
 from vitreous.model.presets import SIZES
 from vitreous.recipe import keys
-from vitreous.recipe.check import consequences
+from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.rules import LADDER, MAX_STRETCH, by_num_images, learning_rate
 from vitreous.recipe.run_config import RunConfig
@@ -47,6 +47,7 @@ def make_plan(
     if asked.get("train.budget_s"):
         choices |= _fit_budget(name, choices, facts, asked, measure)
     config = _config(name, choices)
+    check_fits(config, facts)
     ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
     return Plan(config, tuple(ordered), tuple(consequences(config, facts)))
 
@@ -61,14 +62,14 @@ def _fit_budget(
     chosen = {} if "train.epochs" in asked else {"train.epochs": longest}
     if any(key in asked for key in _SIZE_KEYS):
         return chosen
-    rungs = [size for size in LADDER if SIZES[size].embed_dim <= choices["model.embed_dim"].value]
+    most_epochs = asked.get("train.epochs", longest.value)
+    largest = (choices["model.embed_dim"].value, choices["model.depth"].value)
+    rungs = [size for size in LADDER if (SIZES[size].embed_dim, SIZES[size].depth) <= largest]
     for size in reversed(rungs):
         row = _row(size, choices, asked)
         speed = measure(_config(name, choices | row))
         epochs = budget_s * speed / facts.num_train
-        reason = (
-            f"`vit_{size}` trains {speed:,.0f} images/s here: about {min(epochs, longest.value):.3g} epochs in time"
-        )
+        reason = f"`vit_{size}` trains {speed:,.0f} images/s here: about {min(epochs, most_epochs):.3g} epochs in time"
         if epochs >= rule.least_epochs or size == rungs[0]:
             break
     return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}

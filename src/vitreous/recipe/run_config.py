@@ -1,5 +1,6 @@
 """Every key of a run, grouped by room -> RunConfig: frozen, complete, and enough to repeat the run."""
 
+import math
 from dataclasses import dataclass
 
 from vitreous.data.config import DataConfig
@@ -38,11 +39,13 @@ class TrainConfig:
     max_retries: int = 3
 
     def __post_init__(self) -> None:
-        if not self.epochs > 0:
-            raise ConfigError(f"train.epochs={self.epochs}: must be above 0; 20 is a start")
+        if not 0 < self.epochs < math.inf:
+            raise ConfigError(f"train.epochs={self.epochs}: must be above 0 and finite; 20 is a start")
         for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed"):
-            if not getattr(self, key) >= 0:
-                raise ConfigError(f"train.{key}={getattr(self, key)}: must be at least 0; leave it out for the default")
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ConfigError(
+                    f"train.{key}={getattr(self, key)}: must be at least 0 and finite; leave it out for the default"
+                )
 
 
 @dataclass(frozen=True)

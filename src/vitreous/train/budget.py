@@ -40,7 +40,7 @@ class Budget:
     limit_s: float
     reserve_s: float
     max_steps: int
-    _last: tuple[float, int] | None = field(default=None, init=False)
+    _began: tuple[float, int] | None = field(default=None, init=False)
     _revised_at: float = field(default=0.0, init=False)
 
     def steps_left(self, step: int, step_s: float) -> int:
@@ -49,18 +49,22 @@ class Budget:
         return max(1, min(self.max_steps - step, int(left_s / step_s)))
 
     def revise(self, state: TrainState) -> bool:
-        """Move the end of the run to where the time ends, if progress calls for it; True where it moved.
+        """Move the end of the run to where the time ends, if progress or the clock calls for it; True where it moved.
 
         A step's time is measured over everything since the start of this process, evaluations and checkpoints included:
-        they will go on taking their share.
+        they will go on taking their share. Once the time is up, the next step is the last.
         """
-        if self._last is None:
-            self._last = (self.stopwatch.elapsed_s(), state.step)
+        if self._began is None:
+            self._began = (self.stopwatch.elapsed_s(), state.step)
             self._revised_at = state.progress
-        began_s, began_step = self._last
-        if state.progress < self._revised_at + REVISE_EVERY or state.step >= state.horizon.end_step:
+        began_s, began_step = self._began
+        elapsed_s, num_steps = self.stopwatch.elapsed_s(), state.step - began_step
+        self._revised_at = min(self._revised_at, state.progress)  # a run that went back to a checkpoint has less
+        is_due = num_steps > 0 and state.progress >= self._revised_at + REVISE_EVERY
+        is_overdue = elapsed_s >= self.limit_s - self.reserve_s
+        if state.step >= state.horizon.end_step or not (is_due or is_overdue):
             return False
-        step_s = (self.stopwatch.elapsed_s() - began_s) / (state.step - began_step)
+        step_s = max(elapsed_s - began_s, 1e-9) / max(1, num_steps)
         self._revised_at = state.progress
         end_before = state.horizon.end_step
         state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s))

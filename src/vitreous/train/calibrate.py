@@ -16,7 +16,9 @@ from vitreous.train.state import TrainState
 from vitreous.train.step import StepSettings, train_step
 
 MEASURED_S = 1.0
-"""Seconds of repetitions after the first; the median of these counts."""
+"""Seconds of repetitions after the first, three at least unless they are slow; the median of these counts."""
+SLOW_S = 5.0
+"""What takes this long is not repeated: measuring must not eat the budget."""
 
 
 def training_images_per_s(config: RunConfig) -> float:
@@ -58,7 +60,7 @@ def _median_s(work: Callable[[], object]) -> float:
     """Median seconds of `work`; each call must wait for its own result."""
     work()
     seconds: list[float] = []
-    while sum(seconds) < MEASURED_S or len(seconds) < 3:
+    while sum(seconds) < MEASURED_S or (len(seconds) < 3 and sum(seconds) < SLOW_S):
         began = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - began)

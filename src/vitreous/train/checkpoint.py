@@ -23,14 +23,19 @@ _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
 def save_checkpoint(folder: Path, state: TrainState) -> Path:
-    """Write the state, then remove all but the last two. Raises SaveError; the checkpoints there stay whole."""
+    """Write the state, then remove all but the last two. Raises SaveError; the checkpoints there stay whole.
+
+    Checkpoints of later steps go too: the run went back behind them because they were damaged.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
     numbers = json.dumps(state.numbers(), sort_keys=True)
     content = save(tensors, {"numbers": numbers, "checksum": _checksum(tensors, numbers)})
     path = folder / f"step-{state.step:09d}.safetensors"
     atomic.write_bytes(path, content)
-    for old in list_checkpoints(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
+    found = list_checkpoints(folder)
+    last = found.index(path)
+    for other in [*found[: max(0, last + 1 - KEPT)], *found[last + 1 :]]:
+        other.unlink(missing_ok=True)
     return path
 
 
@@ -42,8 +47,11 @@ def load_checkpoint(path: Path, state: TrainState) -> None:
     """
     tensors, metadata = _read(path)
     if metadata.get("checksum") != _checksum(tensors, metadata.get("numbers", "")):
-        raise DamagedFileError(f"{path}: checksum differs, the file was altered or damaged; the one before is used")
-    state.load(tensors, json.loads(metadata["numbers"]))
+        raise DamagedFileError(f"{path}: checksum differs, the file was altered or damaged; use the one before")
+    try:
+        state.load(tensors, json.loads(metadata["numbers"]))
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path}: {error}") from error
 
 
 def load_newest(folder: Path, state: TrainState) -> tuple[Path | None, list[str]]:
@@ -64,7 +72,8 @@ def load_newest(folder: Path, state: TrainState) -> tuple[Path | None, list[str]
         else:
             return path, damaged
     if damaged:
-        raise RunError(f"run={folder.parent}: none of its checkpoints is whole ({damaged[0]}); train anew with --out")
+        reason = damaged[0].rpartition(";")[0]
+        raise RunError(f"run={folder.parent}: none of its checkpoints can be used ({reason}); train anew with --out")
     return None, []
 
 
@@ -76,10 +85,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            # Copies: what the file maps into memory must not change, or vanish, with the file.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise DamagedFileError(f"{path}: is no whole checkpoint ({reason}); the one before is used") from error
+        raise DamagedFileError(f"{path}: is no whole checkpoint ({reason}); use the one before") from error
 
 
 def _checksum(tensors: Mapping[str, Tensor], numbers: str) -> str:

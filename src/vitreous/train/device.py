@@ -24,7 +24,7 @@ def resolve_device(wish: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = wish.partition(":")
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in counts or (index and not index.isdigit()):
+    if kind not in counts or (index and not index.isdecimal()):
         raise ConfigError(f"train.device={wish}: no such device; {nearest(kind, [*counts, 'auto'])}")
     if int(index or 0) >= counts[kind]:
         raise ConfigError(f"train.device={wish}: this machine has {counts[kind]} of kind {kind}; use auto or cpu")

@@ -74,10 +74,13 @@ def score(logits: Logits, labels: Labels) -> Score:
 def fit_temperature(logits: Logits, labels: Labels) -> float:
     """The number by which to divide logits so that their softmax is calibrated on these images.
 
-    Found within [1/20, 20] by minimising the cross-entropy over its logarithm. Fit it on validation images.
+    Found within [1/20, 20] by minimising the cross-entropy over its logarithm. Fit it on validation images. Where all
+    of them are right, the less the better would hold, down to a model that is always sure of itself: then it is 1.
 
-    Source: Guo et al. 2017, section 4.2 (1706.04599). No difference.
+    Source: Guo et al. 2017, section 4.2 (1706.04599), who do not treat images that are all right.
     """
+    if bool((logits.argmax(dim=1) == labels).all()):
+        return 1.0
     precise = logits.double()
 
     def loss(log_temperature: float) -> float:

@@ -137,12 +137,16 @@ def _refuse(state: TrainState, batch: Batch, result: StepResult, settings: StepS
     if state.attempt <= loop.max_retries:
         return
     if state.rollbacks >= loop.max_retries:
+        state.attempt = 0
+        save_checkpoint(loop.folder.checkpoints, state)
         raise NonFiniteError(
             f"step={state.step}: {cause} is not finite, also after {state.rollbacks} returns to a checkpoint with half "
             f"the learning rate each; lower optim.lr, or look at the images of the last batches"
         )
     rollbacks, lr_scale, refused, elapsed_s = state.rollbacks + 1, state.lr_scale / 2, state.refused, state.elapsed_s
-    path, _ = load_newest(loop.folder.checkpoints, state)
+    path, damaged = load_newest(loop.folder.checkpoints, state)
+    for reason in damaged:
+        loop.recorder.record("damaged_checkpoint", {"reason": reason})
     state.rollbacks, state.lr_scale, state.refused, state.elapsed_s = rollbacks, lr_scale, refused, elapsed_s
     state.attempt = 0
     save_checkpoint(loop.folder.checkpoints, state)

@@ -32,11 +32,7 @@ class Recorder:
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Append one line and tell the listener. Raises SaveError where the line cannot be written."""
         line = json.dumps({"kind": kind, "time": round(time.time(), 3), **_finite(fields)}, ensure_ascii=False)
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise SaveError(f"{self._path}: could not be written ({error.strerror}); free some space") from error
+        self._append(line + "\n")
         self._listener(kind, fields)
 
     def show(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -44,15 +40,23 @@ class Recorder:
         self._listener(kind, fields)
 
     def _end_cut_line(self) -> None:
-        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n")
+        if self._path.is_file() and not self._path.read_bytes().endswith(b"\n"):
+            self._append("\n")
+
+    def _append(self, text: str) -> None:
+        try:
+            # File names that are no text have halves of characters in them; JSON reads their escapes back.
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        except OSError as error:
+            raise SaveError(f"{self._path}: could not be written ({error.strerror}); free some space") from error
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """All whole records of a file, oldest first; a line that a crash cut short is left out."""
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # Not splitlines(): that cuts at characters, such as U+2028, which JSON leaves in texts as they are.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             content = json.loads(line)
         except ValueError:

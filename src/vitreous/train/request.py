@@ -42,8 +42,8 @@ def parse_budget(text: str | float) -> dict[str, float]:
         found = {"train.epochs": float(match[1])}
     elif re.fullmatch(r"\d+(?:\.\d+)?", words):
         found = {"train.budget_s": float(words)}
-    elif re.fullmatch(r"(?:\d+(?:\.\d+)?[a-z]+ ?)+", words):
-        parts = re.findall(r"(\d+(?:\.\d+)?)([a-z]+)", words)
+    elif re.fullmatch(r"(?:\d+(?:\.\d+)? ?[a-z]+ ?)+", words):
+        parts = re.findall(r"(\d+(?:\.\d+)?) ?([a-z]+)", words)
         if any(unit not in _UNITS_S for _, unit in parts):
             raise ConfigError(_budget_rule(text))
         found = {"train.budget_s": sum(float(number) * _UNITS_S[unit] for number, unit in parts)}

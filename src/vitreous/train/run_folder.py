@@ -69,7 +69,7 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
     """Make a new, empty run folder: `out`, or the next free number below `runs/`.
 
     Raises:
-        RunError: `out` exists and holds something.
+        RunError: `out` exists and holds something, or another run takes it at this moment.
         SaveError: The folder cannot be made.
     """
     check_free(out)
@@ -78,7 +78,12 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
         folder = RunFolder(out)
     else:
         folder = RunFolder(_next_free(Path("runs"), data_name))
-    _make(folder.checkpoints)
+    try:
+        folder.checkpoints.mkdir()  # only one of two runs that start at the same moment can make it
+    except FileExistsError as error:
+        raise RunError(f"out={folder.path}: another run has just begun there; choose another folder") from error
+    except OSError as error:
+        raise _unmade(folder.checkpoints, error) from error
     return folder
 
 
@@ -91,6 +96,12 @@ def open_run_folder(path: Path) -> RunFolder:
         hint = f"runs here: {', '.join(known[-5:])}" if known else "`vitreous train DATA` makes one"
         raise NotARunError(f"run={path}: is no run folder ({there}); {hint}")
     return folder
+
+
+def sweep(folder: RunFolder) -> None:
+    """Remove what a killed process had begun to write and not finished; for the one that goes on with its run."""
+    for unfinished in [*folder.path.glob(".*.tmp"), *folder.checkpoints.glob(".*.tmp")]:
+        unfinished.unlink(missing_ok=True)
 
 
 def _next_free(parent: Path, data_name: str) -> Path:
@@ -106,7 +117,7 @@ def _next_free(parent: Path, data_name: str) -> Path:
         except FileExistsError:  # another run started at the same moment
             number += 1
         except OSError as error:
-            raise SaveError(f"{path}: cannot be made ({error.strerror}); choose another folder with --out") from error
+            raise _unmade(path, error) from error
         else:
             return path
 
@@ -115,4 +126,8 @@ def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SaveError(f"{path}: cannot be made ({error.strerror}); choose another folder with --out") from error
+        raise _unmade(path, error) from error
+
+
+def _unmade(path: Path, error: OSError) -> SaveError:
+    return SaveError(f"{path}: cannot be made ({error.strerror}); choose another folder with --out")

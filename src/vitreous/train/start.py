@@ -31,7 +31,7 @@ from vitreous.train.loop import Loop, fit
 from vitreous.train.prepare import Prepared, load_data, plan_run, survey_again
 from vitreous.train.records import Listener, Recorder, ignore
 from vitreous.train.request import TrainRequest
-from vitreous.train.run_folder import RunFolder, check_free, create_run_folder, open_run_folder
+from vitreous.train.run_folder import RunFolder, check_free, create_run_folder, open_run_folder, sweep
 from vitreous.train.state import TrainState
 from vitreous.train.step import StepSettings
 from vitreous.version import __version__
@@ -86,11 +86,11 @@ def dry_run(request: TrainRequest, listener: Listener = ignore) -> tuple[DataFac
 def summarise(facts: DataFacts, plan: Plan) -> list[str]:
     """Sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
-    counts = sorted(facts.class_counts)
+    counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
     return [
         f"{facts.name}: {facts.num_train:,} images to train on, {facts.num_val:,} to validate, "
         f"{facts.num_test:,} to test; {len(facts.classes)} classes of {counts[0]:,} to {counts[-1]:,} training images",
-        f"model: {count_parameters(model):,} parameters, {count_flops(model) / 1e6:,.0f} MFLOP an image; "
+        f"model: {count_parameters(model):,} parameters, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP an image; "
         f"{model.depth} blocks of width {model.embed_dim}, {model.num_patches} patches of {model.patch_size} px",
     ]
 
@@ -105,6 +105,7 @@ def _resume(request: TrainRequest, listener: Listener, started: float) -> RunFol
     if folder.model.exists():
         recorder.show("complete", {"run": str(folder.path)})
         return folder
+    sweep(folder)
     prepared = load_data(config, survey_again(config.data, listener), recorder)
     if prepared.config != config:  # killed before mean and std were written
         write_config(folder.config, prepared.config)
@@ -188,11 +189,13 @@ def _load_or_begin(
 
 
 def _budget(prepared: Prepared, state: TrainState, stopwatch: Stopwatch, max_steps: int) -> Budget:
-    """Measure, and put the end of the run where the time ends."""
+    """Measure, and put the end of the run where the time ends; a run that took its last step stays as it is."""
     config = prepared.config
     passes = 2 * len(prepared.val or ()) + len(prepared.test or ())  # weights and average on validation, one on test
     reserve_s = SAVING_S + EVALUATION_MARGIN * passes / evaluation_images_per_s(config)
     budget = Budget(stopwatch, config.train.budget_s, reserve_s, max_steps)
+    if state.step >= state.horizon.end_step:
+        return budget
     step_s = config.data.batch_size / training_images_per_s(config)
     steps_left = budget.steps_left(state.step, step_s * EXPECTED_OVERHEAD)
     state.horizon = state.horizon.revised(state.step, steps_left=steps_left)

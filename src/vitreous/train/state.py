@@ -82,7 +82,7 @@ class TrainState:
                 setattr(self, name, type(getattr(self, name))(numbers[name]))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise DamagedFileError(f"checkpoint: does not fit this run ({reason}); was config.yaml edited?") from error
+            raise DamagedFileError(f"does not fit this run ({reason}); was config.yaml edited?") from error
 
     def _load_moments(self, named: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}

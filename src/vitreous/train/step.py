@@ -73,7 +73,9 @@ def train_step(state: TrainState, images: Images, labels: Labels, settings: Step
 
 
 def find_non_finite(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> str:
-    """Name what went wrong first in a refused step: the first module with a non-finite output, else gradient."""
+    """Name what was first not finite in a refused step: images, the output of a module, the loss, or a gradient."""
+    if not images.isfinite().all():
+        return "an image of the batch"
     found: list[str] = []
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitreous.data.facts import DataFacts, survey
 from vitreous.data.sources import known_sets, open_source
-from vitreous.errors import NotARunError, UnknownNameError, nearest
+from vitreous.errors import UnknownNameError, nearest
 from vitreous.model.config import ModelConfig
 from vitreous.model.count import count_flops, count_parameters, count_parts
 from vitreous.model.presets import SIZES, config_for
@@ -49,25 +49,34 @@ def inspect(thing: str, listener: Listener = ignore) -> Inspection:
         UnknownNameError: It is none of these.
         VitreousError: It is one, and cannot be used.
     """
-    path = Path(thing)
+    path = Path(thing).expanduser()
+    folder = RunFolder(path)
     if thing in known_sets():
         return _inspect_data(thing, listener)
-    if path.is_file() or RunFolder(path).config.is_file():
+    if path.is_file() or folder.config.is_file() or folder.model.is_file():
         return _inspect_run(path)
     if path.is_dir():
         return _inspect_data(thing, listener)
     if thing.startswith("vit_"):
         return _inspect_model(thing, config_for(thing))
-    known = [*known_sets(), *(f"vit_{size}_patch16_224" for size in SIZES)]
-    raise UnknownNameError(f"inspect={thing}: is no path, no data set and no model; {nearest(thing, known)}")
+    raise UnknownNameError(f"inspect={thing}: is no path, no data set and no model; {_way_out(thing, path)}")
+
+
+def _way_out(thing: str, path: Path) -> str:
+    """The nearest name or neighbouring path, else what can be given."""
+    models = [f"vit_{size}_patch16_224" for size in SIZES]
+    siblings = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = nearest(thing, [*known_sets(), *models, *siblings])
+    known = ", ".join(known_sets())
+    return near if near.startswith("did you mean") else f"give an existing path, {known} or a model like {models[-1]}"
 
 
 def _inspect_model(title: str, config: ModelConfig) -> Inspection:
     parts = count_parts(config)
-    rows = [(part.part, part.shape, f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}") for part in parts]
+    rows = [(part.part, part.shape, f"{part.parameters:,}", _mega(part.flops)) for part in parts]
     facts = {
         "parameters": f"{count_parameters(config):,}",
-        "FLOPs an image": f"{count_flops(config) / 1e9:,.3g} G (two per multiply-add)",
+        "MFLOP an image": f"{_mega(count_flops(config))} (two per multiply-add)",
         "image": f"{config.in_chans} x {config.img_size[0]} x {config.img_size[1]} px, {config.num_classes} classes",
         "tokens": f"{config.num_tokens}, of which {config.num_prefix_tokens} prefix",
     }
@@ -78,9 +87,6 @@ def _inspect_model(title: str, config: ModelConfig) -> Inspection:
 
 
 def _inspect_run(path: Path) -> Inspection:
-    folder = RunFolder(path)
-    if folder.config.is_file() and not folder.model.is_file():
-        raise NotARunError(f"run={path}: has no model yet; finish it with `vitreous train --resume {path}`")
     metadata = read_metadata(find_model(path))
     config = ModelConfig.from_dict(metadata["architecture"])
     shape = _inspect_model(str(path), config)
@@ -114,6 +120,11 @@ def _inspect_data(name: str, listener: Listener) -> Inspection:
         "data", found.name, tuple(facts.items()), (("class", "training images"), *rows),
         (*found.notes, *unreadable), asdict(found),
     )  # fmt: skip
+
+
+def _mega(count: int) -> str:
+    """Millions, to a tenth, or for less than one to two digits."""
+    return f"{count / 1e6:,.1f}" if count >= 1e6 or count == 0 else f"{count / 1e6:.2g}"
 
 
 def _range(found: DataFacts) -> str:

@@ -32,7 +32,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         from vitreous.use.predict.predictor import find_model
 
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._model_file = find_model(self.path)
 
     def __repr__(self) -> str:
@@ -54,13 +54,13 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the logits."""
-        return tuple(self.metadata["classes"])
+        """Class names, in the order of the logits; none where the model file names none."""
+        return tuple(self.metadata.get("classes", ()))
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Scores on `val` and `test`, as far as there were such images."""
-        return self.metadata["metrics"]
+        return self.metadata.get("metrics", {})
 
     @property
     def accuracy(self) -> float:

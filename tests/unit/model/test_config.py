@@ -91,6 +91,7 @@ def test_config_is_frozen():
         ({"drop_path_rate": 10}, f"model.drop_path_rate=10: {FRACTION}"),
         ({"act": "geluu"}, "model.act=geluu: no such choice; did you mean gelu?"),
         ({"position": "sinusoid"}, "model.position=sinusoid: no such choice; did you mean sinusoidal?"),
+        ({"init": "xavierr"}, "model.init=xavierr: no such choice; did you mean xavier?"),
         ({"pool": "cls"}, "model.pool=cls: no such choice; use one of mean, token"),
         ({"qkv_bias": "no"}, "model.qkv_bias='no': must be a truth value; use true or false"),
     ],

@@ -34,6 +34,25 @@ def test_weights_follow_timms_scheme():
             torch.testing.assert_close(tensor, torch.zeros_like(tensor))
 
 
+def test_xavier_scales_with_the_width():
+    config = ModelConfig.from_dict(CONFIG.as_dict() | {"init": "xavier"})
+    state = build_model(config, generator=torch.Generator().manual_seed(0)).state_dict()
+    block = "encoder.blocks.1"
+    fans = {
+        f"{block}.attn.proj.weight": 120 + 120,
+        f"{block}.mlp.fc1.weight": 120 + 480,
+        f"{block}.mlp.fc2.weight": 480 + 120,
+        "head.weight": 120 + 50,
+    }
+    matrices = {name: (state[name], fan) for name, fan in fans.items()}
+    matrices |= {f"qkv {i}": (part, 240) for i, part in enumerate(state[f"{block}.attn.qkv.weight"].chunk(3))}
+    for name, (matrix, fan) in matrices.items():
+        assert matrix.abs().max() <= (6 / fan) ** 0.5, name
+        assert matrix.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.05), name
+    assert 0.8 < state["position.grid"].std() < 1.0  # a normal of 1, cut at 2
+    torch.testing.assert_close(state[f"{block}.attn.qkv.bias"], torch.zeros(360), rtol=0, atol=0)
+
+
 def test_weights_depend_on_the_generator_alone():
     first = build_model(CONFIG, generator=torch.Generator().manual_seed(3)).state_dict()
     torch.manual_seed(99)

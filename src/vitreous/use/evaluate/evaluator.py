@@ -1,6 +1,7 @@
 """A run or model file, perhaps other data -> Evaluation."""
 
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -44,9 +45,10 @@ def evaluate(run: Path, data: str | None = None, *, device: torch.device | str =
         source = open_source(data)
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
-        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
+        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}{_trained_on(run, data)}"
     labels = _label_map(source, predictor)
-    store = load_store(source, indices, predictor.preprocess)
+    store = load_store(source, indices, predictor.preprocess, progress=lambda done, total: listener(
+        "reading", {"what": "decoding", "done": done, "total": total}))  # fmt: skip
     listener("skipped", {"skipped": store.skipped})
     if not len(store):
         raise DataError(f"{name}: none of its {len(indices)} images decodes; check them with `vitreous inspect`")
@@ -57,20 +59,30 @@ def evaluate(run: Path, data: str | None = None, *, device: torch.device | str =
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener) -> tuple[Survey, str]:
     """The run's own images that it did not train on."""
-    folder = RunFolder(run)
+    folder, way_out = RunFolder(run.expanduser()), f"name other data: `vitreous evaluate {quote(str(run))} DATA`"
     if not folder.config.is_file():
-        raise NotARunError(f"run={run}: a model file alone knows no data; name some: `vitreous evaluate {run} DATA`")
+        raise NotARunError(f"run={run}: a model file alone knows no data; {way_out}")
     surveyed = survey_again(read_config(folder.config).data, listener)
     was, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if was != now:
         raise DataError(
             f"{surveyed.facts.name}: changed since the run (fingerprint {now}, was {was}), so held-out images may have "
-            f"been trained on; name new data: `vitreous evaluate {run} DATA`"
+            f"been trained on; {way_out}"
         )
     split = next((name for name in ("test", "val") if len(surveyed.indices[name])), None)
     if split is None:
-        raise DataError(f"{surveyed.facts.name}: the run held no images out; name some: `vitreous evaluate {run} DATA`")
+        raise DataError(f"{surveyed.facts.name}: the run held no images out; {way_out}")
     return surveyed, split
+
+
+def _trained_on(run: Path, data: str) -> str:
+    """A warning for the name of data that the run itself was trained on."""
+    config = RunFolder(run.expanduser()).config
+    if not config.is_file():
+        return ""
+    known = read_config(config).data.source
+    same = data == known or Path(data).expanduser().resolve() == Path(known)
+    return " (most of which it was trained on)" if same else ""
 
 
 def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:

@@ -8,15 +8,15 @@ from vitreous.errors import DataNotFoundError
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:
-    """Each file as it is named; each folder as the images in it and below, sorted by path.
+    """Each file as it is named; each folder as the images in it and below, sorted by path; hidden ones are passed over.
 
     Raises:
         DataNotFoundError: A path that does not exist, or a folder without images.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in (path.expanduser() for path in paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
+            inside = sorted(file for file in path.rglob("*") if _is_visible_image(file, path))
             if not inside:
                 raise DataNotFoundError(f"image={path}: a folder without images; give images or a folder of them")
             found += inside
@@ -25,3 +25,8 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
         else:
             raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of them")
     return found
+
+
+def _is_visible_image(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts)
+    return not hidden and is_image_name(file.name) and file.is_file()

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self
 
 import torch
 
 from vitreous.data.decode import ImageLike
 from vitreous.data.preprocess import Preprocess
+from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
 from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError
 from vitreous.model.vit import VisionTransformer
@@ -70,13 +74,20 @@ class Predictor:
             DamagedFileError: The file is damaged, or is a model without classes and preprocessing.
         """
         file = find_model(Path(path))
-        metadata = read_metadata(file)
+        metadata, model = read_metadata(file), load_model(file)
         try:
             preprocess = Preprocess.from_dict(metadata["preprocess"])
             classes, temperature = tuple(map(str, metadata["classes"])), float(metadata["temperature"])
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise DamagedFileError(f"{file}: lacks what prediction needs ({error}); use the file of a run") from error
-        return cls(load_model(file).to(device), preprocess, classes, temperature, metadata)
+        shape, wanted = (preprocess.in_chans, *preprocess.img_size), (model.config.in_chans, *model.config.img_size)
+        if (len(classes), shape) != (model.config.num_classes, wanted) or not 0 < temperature < inf:
+            raise DamagedFileError(
+                f"{file}: describes {len(classes)} classes, images of {'x'.join(map(str, shape))} and temperature "
+                f"{temperature:g}; its model has {model.config.num_classes} and takes {'x'.join(map(str, wanted))}; "
+                "use the file of a run"
+            )
+        return cls(model.to(device), preprocess, classes, temperature, metadata)
 
     def predict(self, images: Sequence[ImageLike]) -> list[Prediction]:
         """Classify images: paths, bytes, PIL images or uint8 arrays. One that cannot be read gets an `error`."""
@@ -122,18 +133,23 @@ def find_model(path: Path) -> Path:
     """The model file of a run folder, or the file itself.
 
     Raises:
-        NotARunError: Neither; an unfinished run is named as one.
+        NotARunError: Neither; an unfinished run, a checkpoint or an image is named as such.
     """
+    path = path.expanduser()
+    if path.is_file() and is_image_name(path.name):
+        raise NotARunError(f"run={path}: is an image; the run comes first, as in `vitreous predict RUN IMAGE`")
+    if path.is_file() and RunFolder(path.parent.parent).checkpoints == path.parent:
+        raise NotARunError(f"run={path}: is a checkpoint, to go on with a run; give {path.parent.parent} itself")
     if path.is_file():
         return path
     folder = RunFolder(path)
     if folder.model.is_file():
         return folder.model
     if folder.config.is_file():
-        raise NotARunError(f"run={path}: has no model yet; finish it with `vitreous train --resume {path}`")
+        raise NotARunError(f"run={path}: has no model yet; finish it with `vitreous train --resume {quote(str(path))}`")
     what = "a folder without model.safetensors" if path.is_dir() else "nothing"
     raise NotARunError(f"run={path}: is no run and no model file ({what}); `vitreous train DATA` makes a run")
 
 
 def _name(image: ImageLike, number: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"image {number}"
+    return as_text(image) if isinstance(image, str | Path) else f"image {number}"

@@ -15,11 +15,13 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 def check_table_path(path: Path) -> None:
     """Raise ConfigError or MissingDependencyError now rather than after an hour of predictions."""
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"out={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise ConfigError(f"out={path}: the folder {path.parent} does not exist; make it first")
-    if path.suffix == ".parquet":
+    if path.is_dir():
+        raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / 'predictions.csv'}")
+    if path.suffix.lower() == ".parquet":
         _pyarrow()
 
 
@@ -27,7 +29,7 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
     """One row an image: `image, label, probability, error`, then one column of probability per class.
 
     Raises:
-        ConfigError: The suffix is unknown.
+        ConfigError: The suffix is unknown, or there can be no file at that path.
         MissingDependencyError: Parquet without pyarrow.
         SaveError: The file could not be written.
     """
@@ -36,11 +38,11 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
     empty = (None,) * len(classes)
     rows = [(p.image, p.label, None if p.error else p.probability, p.error, *(p.probabilities or empty))
             for p in predictions]  # fmt: skip
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([columns, *rows])
         atomic.write_text(path, text.getvalue())
-    elif path.suffix == ".jsonl":
+    elif path.suffix.lower() == ".jsonl":
         lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
         atomic.write_text(path, "".join(f"{line}\n" for line in lines))
     else:

@@ -1,6 +1,7 @@
 """Records, a confusion matrix -> figures as SVG text."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 _INK, _TRAINED, _AVERAGE, _FAINT = "#222222", "#1f77b4", "#d95f02", "#b0b0b0"
 _MOST_LABELS = 30
 """Classes above which a confusion matrix shows no names: they would overlap."""
+_LONGEST_LABEL = 24
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
@@ -23,10 +25,11 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
         axes.plot(*zip(*points, strict=True) if points else ((), ()), color=_FAINT, label="training (augmented)")
         for weights, colour in (("trained", _TRAINED), ("average", _AVERAGE)):
             found = [r for r in records if r["kind"] == "evaluation" and r["weights"] == weights]
-            points = [(r["epoch"], r[quantity]) for r in _last_of_each_step(found)]
+            points = [(r["epoch"], r[quantity]) for r in _last_of_each_step(found) if not isinstance(r[quantity], str)]
             if points:
                 label = "validation" if weights == "trained" else "validation, averaged weights"
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+        axes.set_xlim(left=0)
         axes.set_xlabel("epoch")
         axes.set_title(quantity)
         axes.spines[["top", "right"]].set_visible(False)
@@ -43,14 +46,22 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= _MOST_LABELS:
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        names = [_shortened(name) for name in classes]
+        # Names are names: a $ in them begins no formula.
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for row, column in np.argwhere(confusion):
             colour = "white" if shares[row, column] > 0.5 else _INK
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xlabel("called")
-    axes.set_ylabel("is")
+    axes.set_xlabel("called", labelpad=8)
+    axes.set_ylabel("is", labelpad=8)
     return _svg(figure)
+
+
+def _shortened(name: str) -> str:
+    """One line, so short that it leaves room for the picture."""
+    line = " ".join(name.split())
+    return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1]}…"
 
 
 def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -62,6 +73,8 @@ def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     # Names of classes are text for any font; a fixed salt gives the same bytes for the same run.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)  # the browser has a font for it
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable, Sequence
 from html import escape
+from shlex import quote
 from typing import Any
 
 from vitreous import atomic
@@ -18,7 +19,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #999; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+th { border-bottom: 1px solid #999; } .number { text-align: right; font-variant-numeric: tabular-nums; }
+td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; } pre { overflow-x: auto; }
 .headline { font-size: 2.2rem; font-weight: 600; } code { font-size: .9em; } svg { max-width: 100%; height: auto; }
 """
 
@@ -46,16 +48,14 @@ def _held_out(folder: RunFolder) -> Evaluation | None:
 
 def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | None) -> str:
     plan, end, data = _last(records, "plan"), _last(records, "end"), _last(records, "data")
-    title = f"{folder.path.name}: {plan.get('recipe', '')}"
+    title, run = folder.path.resolve().name, quote(str(folder.path))
     return "\n".join(
         [
             "<!doctype html>",
             f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>',
             f"<body><h1>{escape(title)}</h1>",
             *_headline(evaluation),
-            _list(plan.get("summary", ())),
-            f"<p>{end.get('step', 0):,} steps in {end.get('elapsed_s', 0):,.0f} s; "
-            f"the {escape(end.get('weights', ''))} weights were chosen on the validation images.</p>",
+            _list([*plan.get("summary", ()), _training(plan, end)]),
             "<h2>How it learned</h2>",
             draw_curves(records),
             *_classes(evaluation),
@@ -68,10 +68,20 @@ def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Eval
             "<h2>Worth knowing</h2>",
             _list([*plan.get("notes", ()), *_trouble(records)]) or "<p>Nothing.</p>",
             _skipped(data.get("skipped", ())),
-            f"<h2>Next</h2><pre>vitreous predict {escape(str(folder.path))} IMAGE\n"
-            f"vitreous evaluate {escape(str(folder.path))} DATA</pre></body></html>\n",
+            f"<h2>Next</h2><pre>vitreous predict {escape(run)} IMAGE\n"
+            f"vitreous evaluate {escape(run)} DATA</pre></body></html>\n",
         ]
     )  # fmt: skip
+
+
+def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
+    chosen = {"trained": "the weights of the last step", "average": "the running average of the weights"}
+    kept = chosen.get(end.get("weights", ""), "the weights")
+    why = ", which did better on the validation images" if "val" in end.get("metrics", {}) else ""
+    return (
+        f"recipe {plan.get('recipe', '')}: {end.get('step', 0):,} steps in {end.get('elapsed_s', 0):,.0f} s; "
+        f"kept {kept}{why}"
+    )
 
 
 def _headline(evaluation: Evaluation | None) -> Iterable[str]:
@@ -96,6 +106,7 @@ def _classes(evaluation: Evaluation | None) -> Iterable[str]:
     return [
         "<h2>Class by class</h2>",
         _table(("class", "precision", "recall", "F1", "images"), rows, numbers_from=1),
+        "<h2>What was taken for what</h2>",
         draw_confusion(evaluation.confusion, names),
     ]
 
@@ -125,12 +136,10 @@ def _list(sentences: Iterable[str]) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 99) -> str:
     """Cells are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f'<td class="{"number" if i >= numbers_from else ""}">{c}</td>' for i, c in enumerate(row))
-        + "</tr>" for row in rows
-    )  # fmt: skip
-    return f"<table><tr>{head}</tr>{body}</table>"
+    kinds = ['class="number"' if index >= numbers_from else 'class="text"' for index in range(len(header))]
+    head = "".join(f"<th {kind}>{name}</th>" for kind, name in zip(kinds, header, strict=True))
+    lines = ("".join(f"<td {kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _tupled(value: Any) -> Any:

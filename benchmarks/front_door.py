@@ -1,0 +1,119 @@
+"""The README's claims -> measured: each case is one command line, run as a user would, timed from outside.
+
+    python benchmarks/front_door.py --data ../shared/data            all cases, about 25 minutes on two cores
+    python benchmarks/front_door.py digits                           one case
+
+Results are added to benchmarks/results/HARDWARE/front_door.json as they come; a case and seed that stands there with
+today's date is not run again.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import vitreous as vt
+from results import results_file
+
+CASES: dict[str, tuple[list[str], list[int]]] = {
+    # name: (arguments of `vitreous train`, seeds); {data} is the folder given by --data
+    "digits": (["digits"], [0, 1, 2, 3, 4]),
+    "sign-digits": (["{data}/sign-digits", "--budget", "5m"], [0]),
+    "fashion-mnist": (["fashion-mnist", "--budget", "10m"], [0]),
+    "clothing-96px": (["{data}/clothing-96px", "--budget", "10m"], [0]),
+    "sixty-photos": (["{made}/sixty-photos"], [0]),
+}
+
+
+def make_sixty_photos(folder: Path) -> None:
+    """60 images of 2 classes, disks and squares at random places on noise: what a first try looks like."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:72, :96]
+    for number in range(60):
+        kind = ("disk", "square")[number % 2]
+        y, x, radius = generator.uniform(20, 52), generator.uniform(20, 76), generator.uniform(8, 18)
+        distance = np.hypot(rows - y, columns - x) if kind == "disk" else np.maximum(abs(rows - y), abs(columns - x))
+        colour = 90 * generator.uniform(-1, 1, 3)
+        image = generator.normal(110, 25, (72, 96, 3)) + (distance < radius)[..., None] * colour
+        path = folder / kind / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def run_case(arguments: list[str], seed: int, folder: Path) -> dict[str, object]:
+    """One training in its own process, and what it left behind."""
+    out = folder / f"run-{seed}"
+    command = [sys.executable, "-m", "vitreous", "train", *arguments, "--seed", str(seed), "--out", str(out)]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall_s = time.perf_counter() - began
+    run = vt.load_run(out)
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    steps = [record for record in records if record["kind"] == "step"]
+    return {
+        "command": "vitreous train " + " ".join(Path(a).name if "/" in a else a for a in arguments) + f" --seed {seed}",
+        "wall_s": round(wall_s, 1),
+        **run.metrics,
+        "epochs": steps[-1]["epoch"],
+        "images_per_s": statistics.median(record["images_per_s"] for record in steps),
+        "architecture": run.metadata["architecture"],
+        "weights": run.metadata["weights"],
+    }
+
+
+def main() -> None:
+    """Run what is asked for and not yet measured today."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
+    parser.add_argument("--data", type=Path, help="folder that holds sign-digits and clothing-96px")
+    options = parser.parse_args()
+    path, stored = results_file("front_door")
+    runs = stored.setdefault("runs", {})
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        make_sixty_photos(made / "sixty-photos")
+        for case in options.cases or CASES:
+            arguments, seeds = CASES[case]
+            if "{data}" in arguments[0] and options.data is None:
+                print(f"{case}: needs --data, left out")
+                continue
+            filled = [argument.format(data=options.data, made=made) for argument in arguments]
+            for seed in seeds:
+                key = f"{case}/seed-{seed}"
+                if runs.get(key, {}).get("date") == stored["date"]:
+                    continue
+                found = run_case(filled, seed, Path(tempfile.mkdtemp(dir=made)))
+                runs[key] = {"date": stored["date"], **found}
+                path.write_text(json.dumps(stored, indent=1) + "\n")
+                print(f"{key}: {100 * found['test']['accuracy']:.2f} % in {found['wall_s']} s", flush=True)
+    summarise(runs)
+
+
+def summarise(runs: dict[str, dict]) -> None:
+    """The table of the README."""
+    print("\n| command | test images | accuracy (95 % interval) | seconds |\n|---|---|---|---|")
+    for case, (_, seeds) in CASES.items():
+        found = [runs[f"{case}/seed-{seed}"] for seed in seeds if f"{case}/seed-{seed}" in runs]
+        if not found:
+            continue
+        accuracies = [100 * run["test"]["accuracy"] for run in found]
+        low, high = (100 * bound for bound in found[0]["test"]["interval_95"])
+        spread = f"{low:.1f} to {high:.1f}"
+        if len(found) > 1:
+            spread = f"{len(found)} seeds: {min(accuracies):.1f} to {max(accuracies):.1f}"
+        command = re.sub(r" --seed \d+", "", found[0]["command"])
+        seconds = statistics.median(run["wall_s"] for run in found)
+        images = found[0]["test"]["num_images"]
+        print(f"| `{command}` | {images:,} | {statistics.mean(accuracies):.1f} % ({spread}) | {seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""A benchmark's name -> its file below results/HARDWARE/, and what stands in it."""
+
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def results_file(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of this machine, and its content with today's date and hardware filled in."""
+    import torch
+
+    from vitreous.train.device import describe_hardware
+
+    hardware = describe_hardware(torch.device("cpu"))
+    folder = re.sub(r"[^a-z0-9]+", "-", f"{hardware['device_name']}-{hardware['cpus']}-cores".lower()).strip("-")
+    path = RESULTS / folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    return path, stored | {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "hardware": hardware}

@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vitreous.data.facts import DataFacts
+from vitreous.errors import ConfigError
+from vitreous.recipe import keys
+from vitreous.recipe.check import check_fits, consequences
+from vitreous.recipe.run_config import RunConfig
+
+Facts = Callable[..., DataFacts]
+
+
+def config_with(values: dict[str, Any], **changes: Any) -> RunConfig:
+    return keys.assemble("by-hand", values | {"data.num_classes": 3} | changes)
+
+
+def test_run_without_trouble_has_no_consequences(make_facts: Facts, values: dict[str, Any]) -> None:
+    assert list(consequences(config_with(values), make_facts(1_300))) == []
+
+
+@pytest.mark.parametrize(
+    ("img_size", "patch_size", "sentence"),
+    [
+        ((24, 36), 12, "leaves 6 tokens of a 24x36 px image; accuracy will suffer, 6 gives 24"),
+        ((14, 35), 7, "leaves 10 tokens of a 14x35 px image; accuracy will suffer, 1 gives 490"),
+        ((15, 15), 5, "leaves 9 tokens of a 15x15 px image; accuracy will suffer, 3 gives 25"),
+        ((3, 5), 1, "leaves 15 tokens of a 3x5 px image; accuracy will suffer, a larger data.img_size gives more"),
+    ],
+)
+def test_few_tokens_suggest_a_patch_that_tiles_the_image(
+    make_facts: Facts, values: dict[str, Any], img_size: tuple[int, int], patch_size: int, sentence: str
+) -> None:
+    config = config_with(values, **{"data.img_size": img_size, "model.patch_size": patch_size})
+    assert list(consequences(config, make_facts())) == [f"model.patch_size={patch_size} {sentence}"]
+
+
+def test_few_test_images_say_how_uncertain_the_accuracy_is(make_facts: Facts, values: dict[str, Any]) -> None:
+    sentences = list(consequences(config_with(values), make_facts(num_test=12)))
+    assert sentences == [
+        "the test has 12 images only: its accuracy is uncertain by up to ±28 points; "
+        "compare models by more than that, or collect more images"
+    ]
+
+
+def test_no_test_images_are_told(make_facts: Facts, values: dict[str, Any]) -> None:
+    (sentence,) = consequences(config_with(values), make_facts(num_test=0))
+    assert sentence.startswith("there are no test images")
+
+
+def test_batch_larger_than_the_set_is_told(make_facts: Facts, values: dict[str, Any]) -> None:
+    config = config_with(values, **{"data.batch_size": 61})
+    (sentence,) = consequences(config, make_facts(60, num_test=500))
+    assert sentence == "data.batch_size=61 is more than the 60 images: one step an epoch"
+    assert list(consequences(config, make_facts(61, num_test=500))) == []
+
+
+def test_notes_of_the_data_come_first_and_skipped_files_are_counted(make_facts: Facts, values: dict[str, Any]) -> None:
+    skipped = (("a.png", "cut short"), ("b.png", "empty"))
+    facts = make_facts(notes=("class 'bee' has one image only",), skipped=skipped)
+    assert list(consequences(config_with(values), facts)) == [
+        "class 'bee' has one image only",
+        "2 files could not be read and are left out; records.jsonl names them",
+    ]
+    (sentence,) = consequences(config_with(values), make_facts(skipped=skipped[:1]))
+    assert sentence == "1 file could not be read and is left out; records.jsonl names it"
+
+
+@pytest.mark.parametrize("num_classes", [2, 7])
+def test_head_of_another_number_of_classes_is_refused(
+    make_facts: Facts, values: dict[str, Any], num_classes: int
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_fits(config_with(values, **{"data.num_classes": num_classes}), make_facts())
+    assert str(caught.value) == (
+        f"data.num_classes={num_classes}: made-up has 3 classes; leave it out, the data decides it"
+    )

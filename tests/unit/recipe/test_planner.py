@@ -1,0 +1,218 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vitreous.data.facts import DataFacts
+from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.model.presets import SIZES
+from vitreous.recipe import keys
+from vitreous.recipe.plan import ASKED, Choice, Plan
+from vitreous.recipe.planner import make_plan
+from vitreous.recipe.rules import LADDER, MAX_STRETCH, by_num_images
+from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.shipped import SHIPPED, recipe_for
+
+Facts = Callable[..., DataFacts]
+GIVEN = [Choice("data.source", "/photos", "the data"), Choice("data.test_share", 0.2, "held out")]
+NUM_STEPS_OF = (60, 1_300, 60_000)
+
+
+def no_measure(config: RunConfig) -> float:
+    raise AssertionError("nothing is measured without a budget")
+
+
+def plan_for(
+    facts: DataFacts,
+    asked: dict[str, Any] | None = None,
+    *,
+    recipe: str | None = None,
+    measure: Callable[[RunConfig], float] = no_measure,
+) -> Plan:
+    return make_plan(facts, GIVEN, recipe=recipe, asked=asked or {}, measure=measure)
+
+
+def reason_of(plan: Plan, key: str) -> str:
+    return next(choice.reason for choice in plan.choices if choice.key == key)
+
+
+def size_of(plan: Plan) -> str:
+    model = plan.config.model
+    return next(n for n, s in SIZES.items() if (s.embed_dim, s.depth, s.num_heads)
+                == (model.embed_dim, model.depth, model.num_heads))  # fmt: skip
+
+
+@pytest.mark.parametrize("num_train", NUM_STEPS_OF)
+@pytest.mark.parametrize("size_px", [(8, 10), (24, 36), (480, 640)])
+def test_no_data_set_gets_a_run_without_steps(make_facts: Facts, num_train: int, size_px: tuple[int, int]) -> None:
+    plan = plan_for(make_facts(num_train, height_px=size_px[0], width_px=size_px[1]))
+    steps_per_epoch = -(-num_train // plan.config.data.batch_size)
+    assert plan.config.train.epochs * steps_per_epoch >= 100
+    assert plan.config.data.batch_size <= num_train
+
+
+@pytest.mark.parametrize("num_train", NUM_STEPS_OF)
+def test_head_channels_and_flip_are_those_of_the_data(make_facts: Facts, num_train: int) -> None:
+    facts = make_facts(num_train, classes=tuple("abcde"), in_chans=1, mirror=False, mirror_reason="letters")
+    plan = plan_for(facts)
+    data = plan.config.data
+    assert (data.num_classes, data.in_chans, data.flip) == (5, 1, False)
+    assert (plan.config.model.num_classes, plan.config.model.in_chans) == (5, 1)
+    assert reason_of(plan, "data.flip") == "letters"
+
+
+@pytest.mark.parametrize("recipe", sorted(SHIPPED))
+def test_every_choice_of_a_shipped_recipe_has_a_reason_and_a_known_key(make_facts: Facts, recipe: str) -> None:
+    plan = plan_for(make_facts(), recipe=recipe)
+    assert plan.config.recipe == recipe
+    assert all(choice.key in keys.known_keys() and choice.reason for choice in plan.choices)
+    assert len({choice.key for choice in plan.choices}) == len(plan.choices)
+
+
+def test_choices_stand_in_the_order_of_the_rooms(make_facts: Facts) -> None:
+    places = [list(keys.known_keys()).index(choice.key) for choice in plan_for(make_facts()).choices]
+    assert places == sorted(places)
+
+
+def test_choices_are_what_the_configuration_holds(make_facts: Facts) -> None:
+    plan = plan_for(make_facts(), {"optim.beta1": 0.85})
+    config = keys.take_apart(plan.config)
+    assert {choice.key: choice.value for choice in plan.choices} == {c.key: config[c.key] for c in plan.choices}
+
+
+@pytest.mark.parametrize("num_train", NUM_STEPS_OF)
+@pytest.mark.parametrize("budget_s", [None, 300.0])
+def test_all_that_was_asked_is_respected(
+    make_facts: Facts, values: dict[str, Any], num_train: int, budget_s: float | None
+) -> None:
+    asked = values | {"data.num_classes": 3, "train.budget_s": budget_s or 0.0}
+    plan = plan_for(make_facts(num_train), asked, measure=lambda config: 100.0)
+    found = keys.take_apart(plan.config)
+    assert {key: found[key] for key in asked} == asked | {"data.source": "/photos"}
+    assert all(reason_of(plan, key) == ASKED for key in asked if key != "data.source")
+
+
+def test_one_wish_changes_what_depends_on_it(make_facts: Facts) -> None:
+    usual, wide = plan_for(make_facts()).config, plan_for(make_facts(), {"model.embed_dim": 1024}).config
+    assert wide.optim.lr < usual.optim.lr
+    larger = plan_for(make_facts(), {"data.batch_size": 16 * usual.data.batch_size}).config
+    assert larger.optim.lr > usual.optim.lr
+    twice = plan_for(make_facts(), {"data.img_size": (48, 72)}).config
+    assert twice.model.patch_size > usual.model.patch_size
+
+
+def test_wish_for_the_source_is_the_place_where_the_data_was_found(make_facts: Facts) -> None:
+    assert plan_for(make_facts(), {"data.source": "photos"}).config.data.source == "/photos"
+
+
+def test_unknown_recipe_suggests_the_nearest(make_facts: Facts) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        plan_for(make_facts(), recipe="small-image")
+    assert str(caught.value) == ("recipe=small-image: no such recipe; did you mean small-images?, or give a YAML file")
+
+
+def test_wish_that_breaks_a_rule_is_told(make_facts: Facts) -> None:
+    with pytest.raises(ConfigError, match=r"^model\.patch_size=7: does not divide data\.img_size=24x36"):
+        plan_for(make_facts(), {"model.patch_size": 7})
+    with pytest.raises(ConfigError, match=r"^data\.num_classes=4: made-up has 3 classes; "):
+        plan_for(make_facts(), {"data.num_classes": 4})
+
+
+def test_recipe_follows_the_size_of_the_images(make_facts: Facts) -> None:
+    sizes = {(8, 10): "digits", (28, 30): "small-images", (64, 99): "small-images", (200, 300): "small-photos"}
+    assert {size: recipe_for(make_facts(height_px=size[0], width_px=size[1])) for size in sizes} == sizes
+
+
+def test_plan_names_the_consequences(make_facts: Facts) -> None:
+    plan = plan_for(make_facts(60), {"data.batch_size": 61})
+    assert "data.batch_size=61 is more than the 60 images: one step an epoch" in plan.notes
+
+
+# The budget ladder: `measure` is faked, images per second by the number of parameters in a block.
+
+
+def measured(speeds: dict[str, float], log: list[str]) -> Callable[[RunConfig], float]:
+    def measure(config: RunConfig) -> float:
+        row = (config.model.embed_dim, config.model.depth, config.model.num_heads)
+        size = next(name for name in LADDER if (SIZES[name].embed_dim, SIZES[name].depth, SIZES[name].num_heads) == row)
+        log.append(size)
+        return speeds.get(size, 1e9)
+
+    return measure
+
+
+def budget_plan(facts: DataFacts, asked: dict[str, Any], speed: float, log: list[str], *, fast: str = "") -> Plan:
+    """The plan on a machine where every size has one speed, but `fast` and smaller ones have any."""
+    slow = LADDER[LADDER.index(fast) + 1 :] if fast else LADDER
+    return plan_for(facts, {"train.budget_s": 600.0, **asked}, measure=measured(dict.fromkeys(slow, speed), log))
+
+
+def test_machine_that_is_fast_enough_takes_the_usual_model(make_facts: Facts) -> None:
+    log: list[str] = []
+    usual = plan_for(make_facts(300_000))
+    plan = budget_plan(make_facts(300_000), {}, 1e9, log)
+    assert size_of(plan) == size_of(usual)
+    assert log == [size_of(usual)]
+    assert plan.config.optim.lr == usual.config.optim.lr
+
+
+def test_short_budget_takes_the_first_smaller_model_that_is_fast_enough(make_facts: Facts) -> None:
+    log: list[str] = []
+    facts = make_facts(300_000)
+    plan = budget_plan(facts, {}, 0.1, log, fast=LADDER[1])
+    usual = size_of(plan_for(facts))
+    assert size_of(plan) == LADDER[1]
+    assert log == list(reversed(LADDER[1 : LADDER.index(usual) + 1]))
+    assert plan.config.optim.lr > plan_for(facts).config.optim.lr
+    assert reason_of(plan, "model.depth").startswith(f"`vit_{LADDER[1]}` trains 1,000,000,000 images/s here: about ")
+
+
+def test_hopeless_budget_takes_the_smallest_model(make_facts: Facts) -> None:
+    log: list[str] = []
+    plan = budget_plan(make_facts(300_000), {}, 0.1, log)
+    assert size_of(plan) == LADDER[0]
+    assert log[-1] == LADDER[0]
+
+
+def test_budget_never_takes_a_larger_model_than_suits_the_data(make_facts: Facts) -> None:
+    for num_train in (*NUM_STEPS_OF, 300_000):
+        log: list[str] = []
+        usual = size_of(plan_for(make_facts(num_train)))
+        budget_plan(make_facts(num_train), {}, 0.1, log)
+        assert log[0] == usual
+
+
+def test_enough_means_the_least_epochs_in_the_training_share_of_the_budget(make_facts: Facts) -> None:
+    facts = make_facts(300_000)
+    usual = size_of(plan_for(facts))
+    needed = facts.num_train * by_num_images(facts.num_train).least_epochs / 600.0
+    assert size_of(budget_plan(facts, {}, needed * 2, [])) == usual
+    assert size_of(budget_plan(facts, {}, needed * 0.5, [], fast=LADDER[0])) != usual
+
+
+def test_budget_may_stretch_a_run_but_not_without_end(make_facts: Facts) -> None:
+    usual = plan_for(make_facts()).config.train.epochs
+    plan = budget_plan(make_facts(), {}, 1e9, [])
+    assert plan.config.train.epochs == MAX_STRETCH * usual
+    assert f"about {MAX_STRETCH * usual:.3g} epochs in time" in reason_of(plan, "model.embed_dim")
+
+
+def test_epochs_that_were_asked_beside_a_budget_stay(make_facts: Facts) -> None:
+    plan = budget_plan(make_facts(), {"train.epochs": 7.0}, 1e9, [])
+    assert plan.config.train.epochs == 7.0
+    assert "about 7 epochs in time" in reason_of(plan, "model.embed_dim")
+
+
+@pytest.mark.parametrize("asked", [{"model.embed_dim": 40, "model.num_heads": 5}, {"model.depth": 9}])
+def test_model_that_was_asked_beside_a_budget_stays_and_is_not_measured(
+    make_facts: Facts, asked: dict[str, Any]
+) -> None:
+    log: list[str] = []
+    plan = budget_plan(make_facts(), asked, 0.1, log)
+    assert {key: keys.take_apart(plan.config)[key] for key in asked} == asked
+    assert log == []
+
+
+def test_rate_that_was_asked_stays_on_every_rung(make_facts: Facts) -> None:
+    plan = budget_plan(make_facts(300_000), {"optim.lr": 0.0123}, 0.1, [])
+    assert plan.config.optim.lr == 0.0123
