@@ -8,7 +8,14 @@ from vitreous.model.presets import SIZES
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.plan import ASKED, Choice, Plan
-from vitreous.recipe.rules import LADDER, MAX_STRETCH, by_num_images, learning_rate
+from vitreous.recipe.rules import (
+    LADDER,
+    MAX_STRETCH,
+    VARIATION_KEYS,
+    by_num_images,
+    learning_rate,
+    variation_share,
+)
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import recipe_for, recipe_named
 
@@ -44,8 +51,11 @@ def make_plan(
     name = recipe or recipe_for(facts)
     choices = {choice.key: choice for choice in [*given, *recipe_named(name)(facts, asked)]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
+    expected_epochs = choices["train.epochs"].value
     if asked.get("train.budget_s"):
-        choices |= _fit_budget(name, choices, facts, asked, measure)
+        fitted, expected_epochs = _fit_budget(name, choices, facts, asked, measure)
+        choices |= fitted
+    choices |= _soften(choices, expected_epochs, asked)
     config = _config(name, choices)
     check_fits(config, facts)
     ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
@@ -54,25 +64,41 @@ def make_plan(
 
 def _fit_budget(
     name: str, choices: dict[str, Choice], facts: DataFacts, asked: Mapping[str, Any], measure: MeasureSpeed
-) -> dict[str, Choice]:
-    """The largest model of the ladder that sees each image often enough in the time, and for how long at most."""
+) -> tuple[dict[str, Choice], float]:
+    """The largest model of the ladder that sees each image often enough in the time; and how often that is."""
     rule = by_num_images(facts.num_train)
     budget_s = asked["train.budget_s"] * _TRAINING_SHARE
     longest = Choice("train.epochs", MAX_STRETCH * choices["train.epochs"].value, "at most; the budget decides")
     chosen = {} if "train.epochs" in asked else {"train.epochs": longest}
-    if any(key in asked for key in _SIZE_KEYS):
-        return chosen
     most_epochs = asked.get("train.epochs", longest.value)
+    if any(key in asked for key in _SIZE_KEYS):
+        epochs = budget_s * measure(_config(name, choices)) / facts.num_train
+        return chosen, min(epochs, most_epochs)
     largest = (choices["model.embed_dim"].value, choices["model.depth"].value)
     rungs = [size for size in LADDER if (SIZES[size].embed_dim, SIZES[size].depth) <= largest]
     for size in reversed(rungs):
         row = _row(size, choices, asked)
         speed = measure(_config(name, choices | row))
-        epochs = budget_s * speed / facts.num_train
-        reason = f"`vit_{size}` trains {speed:,.0f} images/s here: about {min(epochs, most_epochs):.3g} epochs in time"
+        epochs = min(budget_s * speed / facts.num_train, most_epochs)
+        reason = f"`vit_{size}` trains {speed:,.0f} images/s here: about {epochs:.3g} epochs in time"
         if epochs >= rule.least_epochs or size == rungs[0]:
             break
-    return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}
+    return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}, epochs
+
+
+def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any]) -> dict[str, Choice]:
+    """A run that sees each image a few times only has no use for varied images and a hindered model: less of both."""
+    share = variation_share(epochs)
+    if share == 1:
+        return {}
+    reason = f"{share:.0%} of the usual: each image is seen about {epochs:.2g} times only"
+    softened = {key: choice.value * share for key, choice in choices.items() if key in VARIATION_KEYS}
+    softened["objective.label_smoothing"] = keys.defaults()["objective.label_smoothing"] * share
+    if "data.min_crop_area" in choices:
+        softened["data.min_crop_area"] = 1 - share * (1 - choices["data.min_crop_area"].value)
+    if share == 0:
+        softened["data.flip"] = False
+    return {key: Choice(key, value, reason) for key, value in softened.items() if key not in asked}
 
 
 def _row(size: str, choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> dict[str, Choice]:

@@ -1,12 +1,15 @@
 """Seconds left, seconds a step takes -> steps left: how a run ends on time on a machine whose speed changes."""
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from vitreous.train.state import TrainState
 
 REVISE_EVERY = 0.04
-"""Share of progress between two revisions of the horizon."""
+"""Share of progress, or of the time, between two revisions of the horizon: whichever is over first."""
+REMEMBERED = 6
+"""Revisions that the time of a step is measured over: enough to even out noise, few enough to follow the machine."""
 
 
 class Stopwatch:
@@ -40,7 +43,7 @@ class Budget:
     limit_s: float
     reserve_s: float
     max_steps: int
-    _began: tuple[float, int] | None = field(default=None, init=False)
+    _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED), init=False)
     _revised_at: float = field(default=0.0, init=False)
 
     def steps_left(self, step: int, step_s: float) -> int:
@@ -51,21 +54,23 @@ class Budget:
     def revise(self, state: TrainState) -> bool:
         """Move the end of the run to where the time ends, if progress or the clock calls for it; True where it moved.
 
-        A step's time is measured over everything since the start of this process, evaluations and checkpoints included:
-        they will go on taking their share. Once the time is up, the next step is the last.
+        A step's time is measured over everything since a few revisions ago, evaluations and checkpoints included: they
+        will go on taking their share. Once the time is up, the next step is the last.
         """
-        if self._began is None:
-            self._began = (self.stopwatch.elapsed_s(), state.step)
+        if not self._marks:
+            self._marks.append((self.stopwatch.elapsed_s(), state.step))
             self._revised_at = state.progress
-        began_s, began_step = self._began
+        began_s, began_step = self._marks[0]
         elapsed_s, num_steps = self.stopwatch.elapsed_s(), state.step - began_step
         self._revised_at = min(self._revised_at, state.progress)  # a run that went back to a checkpoint has less
-        is_due = num_steps > 0 and state.progress >= self._revised_at + REVISE_EVERY
+        is_late = elapsed_s >= self._marks[-1][0] + REVISE_EVERY * self.limit_s
+        is_due = num_steps > 0 and (state.progress >= self._revised_at + REVISE_EVERY or is_late)
         is_overdue = elapsed_s >= self.limit_s - self.reserve_s
         if state.step >= state.horizon.end_step or not (is_due or is_overdue):
             return False
         step_s = max(elapsed_s - began_s, 1e-9) / max(1, num_steps)
         self._revised_at = state.progress
+        self._marks.append((elapsed_s, state.step))
         end_before = state.horizon.end_step
         state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s))
         return state.horizon.end_step != end_before

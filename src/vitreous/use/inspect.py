@@ -7,7 +7,8 @@ from typing import Any
 
 from vitreous.data.facts import DataFacts, survey
 from vitreous.data.sources import known_sets, open_source
-from vitreous.errors import UnknownNameError, nearest
+from vitreous.data.sources.folder import is_image_name
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config import ModelConfig
 from vitreous.model.count import count_flops, count_parameters, count_parts
 from vitreous.model.presets import SIZES, config_for
@@ -47,12 +48,15 @@ def inspect(thing: str, listener: Listener = ignore) -> Inspection:
 
     Raises:
         UnknownNameError: It is none of these.
+        ConfigError: It is a single image.
         VitreousError: It is one, and cannot be used.
     """
     path = Path(thing).expanduser()
     folder = RunFolder(path)
     if thing in known_sets():
         return _inspect_data(thing, listener)
+    if path.is_file() and is_image_name(path.name):
+        raise ConfigError(f"inspect={thing}: is one image; give a folder of class folders, a run or a model")
     if path.is_file() or folder.config.is_file() or folder.model.is_file():
         return _inspect_run(path)
     if path.is_dir():
@@ -112,7 +116,7 @@ def _inspect_data(name: str, listener: Listener) -> Inspection:
         "size": f"median {found.height_px}x{found.width_px} px, {_range(found)}",
         "channels": "1 (all images are gray)" if found.in_chans == 1 else "3",
         "mirroring": f"{'keeps' if found.mirror else 'changes'} the meaning: {found.mirror_reason}",
-        "unreadable": f"{len(found.skipped)} files",
+        "unreadable files": f"{len(found.skipped):,}",
     }
     rows = [(name, f"{count:,}") for name, count in zip(found.classes, found.class_counts, strict=True)]
     unreadable = [f"unreadable, left out: {where} ({reason})" for where, reason in found.skipped]

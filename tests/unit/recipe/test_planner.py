@@ -204,13 +204,25 @@ def test_epochs_that_were_asked_beside_a_budget_stay(make_facts: Facts) -> None:
 
 
 @pytest.mark.parametrize("asked", [{"model.embed_dim": 40, "model.num_heads": 5}, {"model.depth": 9}])
-def test_model_that_was_asked_beside_a_budget_stays_and_is_not_measured(
-    make_facts: Facts, asked: dict[str, Any]
-) -> None:
-    log: list[str] = []
-    plan = budget_plan(make_facts(), asked, 0.1, log)
+def test_model_that_was_asked_beside_a_budget_stays_however_slow(make_facts: Facts, asked: dict[str, Any]) -> None:
+    plan = plan_for(make_facts(), {"train.budget_s": 600.0, **asked}, measure=lambda config: 0.1)
     assert {key: keys.take_apart(plan.config)[key] for key in asked} == asked
-    assert log == []
+
+
+def test_short_run_varies_images_less(make_facts: Facts) -> None:
+    facts = make_facts(2_000, height_px=200, width_px=300)
+    long, middle, short = (plan_for(facts, {"train.epochs": epochs}).config for epochs in (60.0, 20.0, 3.0))
+    assert 0 < middle.data.max_rotate_deg == long.data.max_rotate_deg / 2
+    assert 1 - middle.data.min_crop_area == pytest.approx((1 - long.data.min_crop_area) / 2)
+    assert middle.objective.label_smoothing == long.objective.label_smoothing / 2
+    assert (short.data.max_rotate_deg, short.data.min_crop_area, short.data.flip) == (0.0, 1.0, False)
+    assert (short.model.drop_path_rate, short.objective.label_smoothing) == (0.0, 0.0)
+
+
+def test_variation_that_was_asked_stays_in_a_short_run(make_facts: Facts) -> None:
+    asked = {"train.epochs": 3.0, "data.max_rotate_deg": 33.0, "data.flip": True, "data.min_crop_area": 0.6}
+    data = plan_for(make_facts(2_000, height_px=200, width_px=300), asked).config.data
+    assert (data.max_rotate_deg, data.flip, data.min_crop_area) == (33.0, True, 0.6)
 
 
 def test_rate_that_was_asked_stays_on_every_rung(make_facts: Facts) -> None:

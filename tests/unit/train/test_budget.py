@@ -74,6 +74,24 @@ def test_run_ends_on_time_whenever_and_however_the_steps_change_their_speed(
     assert state.progress == 1.0
 
 
+@pytest.mark.parametrize("factor", [3.0, 30.0])
+def test_wrong_first_guess_leaves_time_for_the_whole_schedule(
+    clock: Clock, make_state: MakeState, factor: float
+) -> None:
+    state = make_state()
+    keeper = Budget(Stopwatch(0.0, clock.now_s), limit_s=100.0, reserve_s=0.0, max_steps=100_000)
+    state.horizon = Horizon(keeper.steps_left(0, 0.5 / factor))
+    progress = []
+    while state.step < state.horizon.end_step:
+        clock.now_s += 0.5
+        state.step += 1
+        keeper.revise(state)
+        progress.append(state.progress)
+    assert len(progress) == pytest.approx(200, abs=3)
+    # The first tenth of the time may go by at the wrong pace; the rest is even.
+    assert progress[100] == pytest.approx(0.5, abs=0.05)
+
+
 def test_one_step_that_takes_all_the_time_is_followed_by_one_more_alone(clock: Clock, make_state: MakeState) -> None:
     state = make_state()
     run(clock, state, lambda spent_s: 500.0 if 3.0 < spent_s < 10.0 else 0.5)

@@ -52,7 +52,7 @@ def fake_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_first_repetition_does_not_count_and_the_median_of_the_others_does(monkeypatch: pytest.MonkeyPatch) -> None:
     spend = fake_clock(monkeypatch)
     durations = iter([9.0, 0.4, 0.1, 0.6])
-    assert room._median_s(lambda: spend(next(durations))) == 0.4
+    assert room._median_s(lambda: spend(next(durations))) == pytest.approx(0.4)
 
 
 def test_work_that_is_slow_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 import json
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,9 +214,7 @@ def test_single_flipped_bit_is_told_as_a_checksum(make_state: MakeState, folder:
     flip_a_weight(path)
     with pytest.raises(DamagedFileError) as caught:
         load_checkpoint(path, make_state())
-    assert str(caught.value) == (
-        f"{path}: checksum differs, the file was altered or damaged; use the one before"
-    )
+    assert str(caught.value) == (f"{path}: checksum differs, the file was altered or damaged; use the one before")
 
 
 def test_every_byte_of_the_weights_is_watched(make_state: MakeState, folder: Path) -> None:
@@ -245,7 +244,9 @@ def test_where_all_are_damaged_the_run_cannot_go_on(make_state: MakeState, folde
         load_newest(folder, make_state())
     message = str(caught.value)
     newest = folder / "step-000000004.safetensors"
-    assert message.startswith(f"run={folder.parent}: none of its checkpoints can be used ({newest}: is no whole checkpoint")
+    assert message.startswith(
+        f"run={folder.parent}: none of its checkpoints can be used ({newest}: is no whole checkpoint"
+    )
     assert message.endswith("); train anew with --out")
     assert "the one before" not in message
 
@@ -270,7 +271,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount, umount = shutil.which("mount"), shutil.which("umount")
     if mount is None or umount is None:
         pytest.skip("needs mount")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=300k", "tmpfs", path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=300k", "tmpfs", path], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"may not mount a small disk ({done.stderr.strip()}); the limit on file sizes is tested below")
     yield path
@@ -280,8 +283,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def small_files() -> Iterator[int]:
     """No file may grow beyond 20 kB."""
-    import signal
-
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
@@ -294,12 +295,15 @@ def test_full_disk_is_told_and_the_checkpoints_there_stay_whole(
     make_state: MakeState, snapshot: Snapshot, small_disk: Path
 ) -> None:
     state, saved = make_state(), []
-    with pytest.raises(SaveError) as caught:
-        for step in range(1, 10):
-            state.step = step
-            if step > 2:
-                (small_disk / f"photo-{step}").write_bytes(b"x" * 40_000)
+
+    def save_among_photos() -> None:
+        for state.step in range(1, 10):
+            if state.step > 2:
+                (small_disk / f"photo-{state.step}").write_bytes(b"x" * 40_000)
             saved.append(save_checkpoint(small_disk, state))
+
+    with pytest.raises(SaveError) as caught:
+        save_among_photos()
     message = str(caught.value)
     path = small_disk / f"step-{state.step:09d}.safetensors"
     reason = "could not be written (No space left on device); free some space or choose another folder with --out"

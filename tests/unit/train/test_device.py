@@ -72,7 +72,9 @@ def test_gpu_beyond_the_last_is_told_with_how_many_there_are() -> None:
         resolve_device("cuda:2")
 
 
-@pytest.mark.parametrize(("avx", "amx", "precision"), [(False, False, "fp32"), (True, False, "bf16"), (False, True, "bf16")])
+@pytest.mark.parametrize(
+    ("avx", "amx", "precision"), [(False, False, "fp32"), (True, False, "bf16"), (False, True, "bf16")]
+)
 def test_auto_precision_is_bf16_exactly_where_the_cpu_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, avx: bool, amx: bool, precision: str
 ) -> None:

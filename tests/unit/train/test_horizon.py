@@ -27,7 +27,9 @@ def test_revision_leaves_one_step_at_least(steps_left: int) -> None:
 
 
 @given(st.integers(1, 300), revisions)
-def test_progress_is_continuous_and_monotone_through_any_revisions(end_step: int, plan: list[tuple[float, int]]) -> None:
+def test_progress_is_continuous_and_monotone_through_any_revisions(
+    end_step: int, plan: list[tuple[float, int]]
+) -> None:
     horizon, step, seen = Horizon(end_step), 0, [0.0]
     for share, steps_left in plan:
         for _ in range(int(share * (horizon.end_step - step - 1))):

@@ -93,7 +93,7 @@ def test_folder_that_holds_a_run_points_to_resume() -> None:
 
 def test_file_in_the_way_is_told() -> None:
     Path("mine").touch()
-    with pytest.raises(RunError, match="^out=mine: exists and is not empty; choose another folder$"):
+    with pytest.raises(RunError, match=r"^out=mine: exists and is not empty; choose another folder$"):
         check_free(Path("mine"))
     with pytest.raises(SaveError) as caught:
         create_run_folder(Path("mine/below"), "digits")
@@ -112,7 +112,9 @@ def test_folder_without_permission_is_told() -> None:
         create_run_folder(Path("locked/mine"), "digits")
 
 
-@pytest.mark.parametrize(("name", "there"), [("gone", "nothing"), ("file", "a file"), ("empty", "a folder without config.yaml")])
+@pytest.mark.parametrize(
+    ("name", "there"), [("gone", "nothing"), ("file", "a file"), ("empty", "a folder without config.yaml")]
+)
 def test_what_is_no_run_folder_is_told_with_what_is_there(name: str, there: str) -> None:
     Path("file").touch()
     Path("empty").mkdir()

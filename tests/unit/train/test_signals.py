@@ -27,9 +27,14 @@ def test_second_signal_interrupts_at_once(first: signal.Signals, second: signal.
 
 def test_handlers_are_put_back_also_after_an_error() -> None:
     before = [signal.getsignal(number) for number in BOTH]
-    with pytest.raises(RuntimeError), listen_for_stop():
-        assert [signal.getsignal(number) for number in BOTH] != before
-        raise RuntimeError
+
+    def fail() -> None:
+        with listen_for_stop():
+            assert [signal.getsignal(number) for number in BOTH] != before
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [signal.getsignal(number) for number in BOTH] == before
 
 

@@ -76,7 +76,7 @@ def test_weights_after_a_step_are_those_of_naive_clipping_and_adamw(make_state: 
         expected[name] = (decayed - lr * gradient / (gradient.abs() + 1e-8)).float()  # AdamW's first step
     train_step(state, *batch, StepSettings(nn.CrossEntropyLoss(), optim, "fp32", seed=3))
     found = {name: parameter.detach() for name, parameter in state.model.named_parameters()}
-    # A first step takes a gradient's sign alone: where a gradient is zero but for rounding (biases of keys), it is noise.
+    # A first step takes a gradient's sign alone: where that is zero but for rounding (biases of keys), it is noise.
     clear = {name: parameter.grad.abs() > 1e-6 for name, parameter in model.named_parameters()}  # type: ignore[union-attr]
     assert sum(int(mask.sum()) for mask in clear.values()) > 0.95 * sum(mask.numel() for mask in clear.values())
     for name, weights in expected.items():

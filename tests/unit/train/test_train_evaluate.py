@@ -37,7 +37,9 @@ def test_score_counts_and_averages() -> None:
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0], [0.0, 0.5, 0.0]])
     labels = torch.tensor([0, 1, 0, 2])
     found = score(logits, labels)
-    losses = [math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(logits.tolist(), labels, strict=True)]
+    losses = [
+        math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(logits.tolist(), labels, strict=True)
+    ]
     assert (found.num_images, found.num_correct, found.accuracy) == (4, 2, 0.5)
     assert found.loss == pytest.approx(sum(losses) / 4, rel=1e-6)
     assert found.as_dict() == {

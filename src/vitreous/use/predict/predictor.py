@@ -137,7 +137,7 @@ def find_model(path: Path) -> Path:
     """
     path = path.expanduser()
     if path.is_file() and is_image_name(path.name):
-        raise NotARunError(f"run={path}: is an image; the run comes first, as in `vitreous predict RUN IMAGE`")
+        raise NotARunError(f"run={path}: is an image; give the run first, as in `vitreous predict RUN IMAGE`")
     if path.is_file() and RunFolder(path.parent.parent).checkpoints == path.parent:
         raise NotARunError(f"run={path}: is a checkpoint, to go on with a run; give {path.parent.parent} itself")
     if path.is_file():

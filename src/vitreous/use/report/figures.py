@@ -73,8 +73,10 @@ def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     # Names of classes are text for any font; a fixed salt gives the same bytes for the same run.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}
-    with mpl.rc_context(settings), warnings.catch_warnings():
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)  # the browser has a font for it
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return text.getvalue()[text.getvalue().index("<svg") :]

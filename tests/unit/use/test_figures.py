@@ -1,0 +1,98 @@
+"""Figures: SVG text for a page, whatever the classes are called and whatever the records hold."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from vitreous.use.report.figures import draw_confusion, draw_curves
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _texts(svg: str) -> list[str]:
+    """What can be read in a picture; raises where it is no well-formed XML."""
+    return ["".join(element.itertext()).strip() for element in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def _step(step: int, **fields: object) -> dict[str, object]:
+    return {"kind": "step", "step": step, "epoch": step / 4, "loss": 1.0, "accuracy": 0.5, **fields}
+
+
+def _evaluation(step: int, weights: str, **fields: object) -> dict[str, object]:
+    values = {"kind": "evaluation", "step": step, "epoch": step / 4, "weights": weights, "loss": 0.9, "accuracy": 0.6}
+    return {**values, **fields}
+
+
+@pytest.mark.parametrize("name", ['<b>&"', "$x_1$", r"$\nonsense{$", "猫", "مرحبا", "Äpfel", "]]>", "a%s"])
+def test_name_of_a_class_is_written_as_it_is(name: str) -> None:
+    assert name in _texts(draw_confusion(np.array([[3, 1], [0, 2]]), [name, "plain"]))
+
+
+def test_long_and_many_lined_names_are_shortened_to_one_line() -> None:
+    texts = _texts(draw_confusion(np.array([[3, 1], [0, 2]]), ["a" * 80, "two\nlines"]))
+    assert "a" * 23 + "…" in texts
+    assert "two lines" in texts
+
+
+def test_confusion_writes_every_count_but_zeros() -> None:
+    texts = _texts(draw_confusion(np.array([[11, 0, 4], [0, 12, 0], [7, 0, 13]]), ["x", "y", "z"]))
+    assert sorted(text for text in texts if text.isdigit()) == ["11", "12", "13", "4", "7"]
+    assert {"is", "called"} <= set(texts)
+
+
+def test_many_classes_show_no_names_that_would_overlap() -> None:
+    names = [f"class{number}" for number in range(31)]
+    assert not any(text.startswith("class") for text in _texts(draw_confusion(np.eye(31, dtype=np.int64), names)))
+
+
+def test_class_without_images_is_an_empty_row() -> None:
+    texts = _texts(draw_confusion(np.array([[5, 0], [0, 0]]), ["seen", "unseen"]))
+    assert {"seen", "unseen", "5"} <= set(texts)
+
+
+def test_curves_name_their_lines() -> None:
+    records = [_step(1), _step(2, loss=0.5), _evaluation(2, "trained"), _evaluation(2, "average")]
+    texts = _texts(draw_curves(records))
+    assert {"loss", "accuracy", "epoch", "training (augmented)", "validation"} <= set(texts)
+    assert "validation, averaged weights" in texts
+
+
+def test_curves_without_validation_show_training_alone() -> None:
+    texts = _texts(draw_curves([_step(1), _step(2)]))
+    assert "training (augmented)" in texts
+    assert not any(text.startswith("validation") for text in texts)
+
+
+def test_curves_of_nothing_are_empty_axes() -> None:
+    assert {"loss", "accuracy"} <= set(_texts(draw_curves([])))
+
+
+def test_numbers_that_were_not_finite_leave_a_gap() -> None:
+    with_gap = [_step(1), _step(2, loss="nan"), _step(3), _evaluation(2, "average", loss="inf"), _evaluation(3, "average")]
+    without = [_step(1), _step(3), _evaluation(3, "average")]
+    assert _line_lengths(draw_curves(with_gap))[0] == _line_lengths(draw_curves(without))[0]
+
+
+def test_later_record_of_a_step_counts() -> None:
+    again = [_step(1, loss=9.0), _step(2, loss=9.0), _step(1, loss=1.0), _step(2, loss=0.5)]
+    assert draw_curves(again) == draw_curves([_step(1, loss=1.0), _step(2, loss=0.5)])
+
+
+def test_same_records_give_the_same_bytes() -> None:
+    assert draw_curves([_step(1), _step(2)]) == draw_curves([_step(1), _step(2)])
+
+
+def test_pictures_fetch_nothing_from_elsewhere() -> None:
+    for svg in (draw_curves([_step(1)]), draw_confusion(np.eye(3, dtype=np.int64), ["a", "b", "c"])):
+        links = re.findall(r'(?:href|src)="([^"]*)"', svg)
+        assert all(link.startswith(("data:", "#")) for link in links)
+        assert "url(http" not in svg
+        assert "matplotlib" not in svg
+
+
+def _line_lengths(svg: str) -> list[int]:
+    """Points of each drawn line of data, loss first."""
+    lines = re.findall(r'<path d="(M [^"]*)" clip-path=', svg)
+    return [len(re.findall("[ML]", line)) for line in lines]
