@@ -74,7 +74,7 @@ class Screen:
         skipped = fields["skipped"]
         if skipped:
             first = f"{skipped[0][0]}: {skipped[0][1]}"
-            self.say(f"note: {len(skipped)} unreadable files are left out, e.g. {first}", style="yellow")
+            self.say(f"note: unreadable files that are left out: {len(skipped):,}, e.g. {first}", style="yellow")
 
     def _show_skipped(self, fields: Mapping[str, Any]) -> None:
         self._show_data(fields)

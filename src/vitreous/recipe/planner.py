@@ -1,6 +1,6 @@
 """Data facts, wishes, budget -> Plan. Precedence: planner < recipe file < what the user asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from vitreous.data.facts import DataFacts
@@ -14,6 +14,7 @@ from vitreous.recipe.rules import (
     VARIATION_KEYS,
     by_num_images,
     learning_rate,
+    patch_size_for,
     variation_share,
 )
 from vitreous.recipe.run_config import RunConfig
@@ -74,15 +75,13 @@ def _fit_budget(
     if any(key in asked for key in _SIZE_KEYS):
         epochs = budget_s * measure(_config(name, choices)) / facts.num_train
         return chosen, min(epochs, most_epochs)
-    largest = (choices["model.embed_dim"].value, choices["model.depth"].value)
-    rungs = [size for size in LADDER if (SIZES[size].embed_dim, SIZES[size].depth) <= largest]
-    for size in reversed(rungs):
-        row = _row(size, choices, asked)
-        speed = measure(_config(name, choices | row))
+    for row in _affordable_rows(choices, asked):
+        config = _config(name, choices | row)
+        speed = measure(config)
         epochs = min(budget_s * speed / facts.num_train, most_epochs)
-        reason = f"`vit_{size}` trains {speed:,.0f} images/s here: about {epochs:.3g} epochs in time"
-        if epochs >= rule.least_epochs or size == rungs[0]:
+        if epochs >= rule.least_epochs:
             break
+    reason = f"{speed:,.0f} images/s on this machine: about {epochs:.3g} epochs in time"
     return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}, epochs
 
 
@@ -101,15 +100,28 @@ def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, An
     return {key: Choice(key, value, reason) for key, value in softened.items() if key not in asked}
 
 
-def _row(size: str, choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> dict[str, Choice]:
-    row = SIZES[size]
-    values = zip(_SIZE_KEYS, (row.embed_dim, row.depth, row.num_heads), strict=True)
-    found = {key: Choice(key, value, size) for key, value in values}
-    if "optim.lr" not in asked:
-        batch_size = choices["data.batch_size"].value
-        rate = learning_rate(batch_size, row.embed_dim)
-        found["optim.lr"] = Choice("optim.lr", rate, f"for batch {batch_size} and width {row.embed_dim}")
-    return found
+def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> Iterator[dict[str, Choice]]:
+    """Choices for each rung of the ladder, from the recipe's own model down."""
+    img_size = choices["data.img_size"].value
+    most_parameters = (choices["model.embed_dim"].value, choices["model.depth"].value)
+    least_patch_size = choices["model.patch_size"].value
+    seen = set()
+    for rung in reversed(LADDER):
+        row = SIZES[rung.size]
+        patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens))
+        if (row.embed_dim, row.depth) > most_parameters or (row, patch_size) in seen:
+            continue
+        seen.add((row, patch_size))
+        values = zip(_SIZE_KEYS, (row.embed_dim, row.depth, row.num_heads), strict=True)
+        found = {key: Choice(key, value, rung.size) for key, value in values}
+        if "model.patch_size" not in asked:
+            num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
+            found["model.patch_size"] = Choice("model.patch_size", patch_size, f"{num_tokens} tokens fit the time")
+        if "optim.lr" not in asked:
+            batch_size = choices["data.batch_size"].value
+            reason = f"for batch {batch_size} and width {row.embed_dim}"
+            found["optim.lr"] = Choice("optim.lr", learning_rate(batch_size, row.embed_dim), reason)
+        yield found
 
 
 def _config(name: str, choices: Mapping[str, Choice]) -> RunConfig:

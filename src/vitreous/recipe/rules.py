@@ -7,8 +7,27 @@ more augmentation and more epochs.
 
 from dataclasses import dataclass
 
-LADDER = ("pico", "nano", "micro", "mini", "tiny", "small")
-"""Model sizes from small to large; a budget that is too short for one takes the one before."""
+
+@dataclass(frozen=True)
+class Rung:
+    """A model that a budget may take: its size, and into about how many tokens it cuts an image."""
+
+    size: str
+    num_tokens: int
+
+
+LADDER = (
+    Rung("pico", 16),
+    Rung("nano", 16),
+    Rung("micro", 16),
+    Rung("nano", 64),
+    Rung("micro", 64),
+    Rung("mini", 64),
+    Rung("tiny", 64),
+    Rung("small", 64),
+)
+"""From cheap to dear; a budget that is too short for one takes the one before. On Fashion-MNIST, in the same time, nano
+with 16 tokens beats pico with 49 by 2 points and micro with 16 by 1."""
 
 MAX_STRETCH = 4.0
 """A budget may lengthen a run to this many times its usual epochs; more showed no gain."""
@@ -38,7 +57,7 @@ BY_NUM_IMAGES = (
     SizeRule(1_000, "nano", 120, 40, 32),
     SizeRule(5_000, "micro", 80, 25, 32),
     SizeRule(20_000, "micro", 40, 10, 64),
-    SizeRule(200_000, "micro", 20, 6, 128),
+    SizeRule(200_000, "micro", 20, 8, 128),
     SizeRule(float("inf"), "small", 30, 3, 512),
 )
 
@@ -72,8 +91,8 @@ def learning_rate(batch_size: int, embed_dim: int) -> float:
     return float(f"{2e-3 * (batch_size / 64) ** 0.5 * (128 / embed_dim) ** 0.5:.2g}")
 
 
-def patch_size_for(img_size: tuple[int, int]) -> int:
-    """The patch that cuts the image into nearest to 8 × 8 tokens: fewer blur the image, more cost time."""
+def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64) -> int:
+    """The patch that cuts the image into nearest to so many tokens: fewer blur the image, more cost time."""
     height, width = img_size
     tiling = [side for side in range(1, min(height, width) + 1) if height % side == 0 and width % side == 0]
-    return min(tiling, key=lambda side: abs((height // side) * (width // side) - 64))
+    return min(tiling, key=lambda side: abs((height // side) * (width // side) - num_tokens))

@@ -5,6 +5,7 @@ import pytest
 
 from vitreous.data.facts import DataFacts
 from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.model.count import count_flops
 from vitreous.model.presets import SIZES
 from vitreous.recipe import keys
 from vitreous.recipe.plan import ASKED, Choice, Plan
@@ -34,12 +35,6 @@ def plan_for(
 
 def reason_of(plan: Plan, key: str) -> str:
     return next(choice.reason for choice in plan.choices if choice.key == key)
-
-
-def size_of(plan: Plan) -> str:
-    model = plan.config.model
-    return next(n for n, s in SIZES.items() if (s.embed_dim, s.depth, s.num_heads)
-                == (model.embed_dim, model.depth, model.num_heads))  # fmt: skip
 
 
 @pytest.mark.parametrize("num_train", NUM_STEPS_OF)
@@ -128,78 +123,83 @@ def test_plan_names_the_consequences(make_facts: Facts) -> None:
     assert "data.batch_size=61 is more than the 60 images: one step an epoch" in plan.notes
 
 
-# The budget ladder: `measure` is faked, images per second by the number of parameters in a block.
+# The budget ladder on machines that do so many floating-point operations a second, whatever the model.
 
 
-def measured(speeds: dict[str, float], log: list[str]) -> Callable[[RunConfig], float]:
+def machine(flops_per_s: float, log: list[RunConfig] | None = None) -> Callable[[RunConfig], float]:
     def measure(config: RunConfig) -> float:
-        row = (config.model.embed_dim, config.model.depth, config.model.num_heads)
-        size = next(name for name in LADDER if (SIZES[name].embed_dim, SIZES[name].depth, SIZES[name].num_heads) == row)
-        log.append(size)
-        return speeds.get(size, 1e9)
+        if log is not None:
+            log.append(config)
+        return flops_per_s / count_flops(config.model)
 
     return measure
 
 
-def budget_plan(facts: DataFacts, asked: dict[str, Any], speed: float, log: list[str], *, fast: str = "") -> Plan:
-    """The plan on a machine where every size has one speed, but `fast` and smaller ones have any."""
-    slow = LADDER[LADDER.index(fast) + 1 :] if fast else LADDER
-    return plan_for(facts, {"train.budget_s": 600.0, **asked}, measure=measured(dict.fromkeys(slow, speed), log))
+def budget_plan(facts: DataFacts, asked: dict[str, Any], measure: Callable[[RunConfig], float]) -> Plan:
+    return plan_for(facts, {"train.budget_s": 600.0, **asked}, measure=measure)
 
 
-def test_machine_that_is_fast_enough_takes_the_usual_model(make_facts: Facts) -> None:
-    log: list[str] = []
-    usual = plan_for(make_facts(300_000))
-    plan = budget_plan(make_facts(300_000), {}, 1e9, log)
-    assert size_of(plan) == size_of(usual)
-    assert log == [size_of(usual)]
-    assert plan.config.optim.lr == usual.config.optim.lr
+def test_machine_that_is_fast_enough_takes_the_usual_model_at_once(make_facts: Facts) -> None:
+    log: list[RunConfig] = []
+    usual = plan_for(make_facts(300_000)).config
+    plan = budget_plan(make_facts(300_000), {}, machine(1e30, log))
+    assert plan.config.model == usual.model
+    assert plan.config.optim.lr == usual.optim.lr
+    assert len(log) == 1
 
 
-def test_short_budget_takes_the_first_smaller_model_that_is_fast_enough(make_facts: Facts) -> None:
-    log: list[str] = []
+def test_hopeless_budget_takes_the_cheapest_rung(make_facts: Facts) -> None:
+    facts = make_facts(300_000, height_px=32, width_px=32)
+    model = budget_plan(facts, {}, machine(1e-3)).config.model
+    assert (model.embed_dim, model.num_patches) == (SIZES[LADDER[0].size].embed_dim, LADDER[0].num_tokens)
+
+
+def test_slower_machines_take_cheaper_models_that_still_see_each_image_often_enough(make_facts: Facts) -> None:
+    facts = make_facts(60_000, height_px=32, width_px=32)
+    needed = facts.num_train * by_num_images(facts.num_train).least_epochs / 600.0
+    flops = []
+    for speed in (1e13, 1e12, 1e11, 1e10, 1e9):
+        model = budget_plan(facts, {}, machine(speed)).config.model
+        flops.append(count_flops(model))
+        assert speed / flops[-1] > needed or model.embed_dim == SIZES[LADDER[0].size].embed_dim
+    assert flops == sorted(flops, reverse=True)
+    assert len(set(flops)) > 2
+
+
+def test_smaller_model_gets_its_own_rate_and_reason(make_facts: Facts) -> None:
     facts = make_facts(300_000)
-    plan = budget_plan(facts, {}, 0.1, log, fast=LADDER[1])
-    usual = size_of(plan_for(facts))
-    assert size_of(plan) == LADDER[1]
-    assert log == list(reversed(LADDER[1 : LADDER.index(usual) + 1]))
+    plan = budget_plan(facts, {}, machine(1e-3))
     assert plan.config.optim.lr > plan_for(facts).config.optim.lr
-    assert reason_of(plan, "model.depth").startswith(f"`vit_{LADDER[1]}` trains 1,000,000,000 images/s here: about ")
-
-
-def test_hopeless_budget_takes_the_smallest_model(make_facts: Facts) -> None:
-    log: list[str] = []
-    plan = budget_plan(make_facts(300_000), {}, 0.1, log)
-    assert size_of(plan) == LADDER[0]
-    assert log[-1] == LADDER[0]
+    assert "images/s on this machine: about " in reason_of(plan, "model.depth")
 
 
 def test_budget_never_takes_a_larger_model_than_suits_the_data(make_facts: Facts) -> None:
     for num_train in (*NUM_STEPS_OF, 300_000):
-        log: list[str] = []
-        usual = size_of(plan_for(make_facts(num_train)))
-        budget_plan(make_facts(num_train), {}, 0.1, log)
-        assert log[0] == usual
+        log: list[RunConfig] = []
+        usual = plan_for(make_facts(num_train)).config.model
+        budget_plan(make_facts(num_train), {}, machine(1e-3, log))
+        assert max(count_flops(config.model) for config in log) == count_flops(usual)
 
 
-def test_enough_means_the_least_epochs_in_the_training_share_of_the_budget(make_facts: Facts) -> None:
-    facts = make_facts(300_000)
-    usual = size_of(plan_for(facts))
-    needed = facts.num_train * by_num_images(facts.num_train).least_epochs / 600.0
-    assert size_of(budget_plan(facts, {}, needed * 2, [])) == usual
-    assert size_of(budget_plan(facts, {}, needed * 0.5, [], fast=LADDER[0])) != usual
+def test_no_model_is_measured_twice(make_facts: Facts) -> None:
+    log: list[RunConfig] = []
+    budget_plan(make_facts(1_300, height_px=8, width_px=10), {}, machine(1e-3, log))
+    assert len({config.model for config in log}) == len(log)
 
 
 def test_budget_may_stretch_a_run_but_not_without_end(make_facts: Facts) -> None:
     usual = plan_for(make_facts()).config.train.epochs
-    plan = budget_plan(make_facts(), {}, 1e9, [])
+    plan = budget_plan(make_facts(), {}, machine(1e30))
     assert plan.config.train.epochs == MAX_STRETCH * usual
     assert f"about {MAX_STRETCH * usual:.3g} epochs in time" in reason_of(plan, "model.embed_dim")
 
 
-def test_epochs_that_were_asked_beside_a_budget_stay(make_facts: Facts) -> None:
-    plan = budget_plan(make_facts(), {"train.epochs": 7.0}, 1e9, [])
+def test_epochs_and_patches_that_were_asked_beside_a_budget_stay(make_facts: Facts) -> None:
+    facts = make_facts(height_px=32, width_px=32)
+    plan = budget_plan(facts, {"train.epochs": 7.0, "model.patch_size": 2}, machine(1e-3))
     assert plan.config.train.epochs == 7.0
+    assert plan.config.model.patch_size == 2
+    plan = budget_plan(facts, {"train.epochs": 7.0}, machine(1e30))
     assert "about 7 epochs in time" in reason_of(plan, "model.embed_dim")
 
 
@@ -226,5 +226,5 @@ def test_variation_that_was_asked_stays_in_a_short_run(make_facts: Facts) -> Non
 
 
 def test_rate_that_was_asked_stays_on_every_rung(make_facts: Facts) -> None:
-    plan = budget_plan(make_facts(300_000), {"optim.lr": 0.0123}, 0.1, [])
+    plan = budget_plan(make_facts(300_000), {"optim.lr": 0.0123}, machine(1e-3))
     assert plan.config.optim.lr == 0.0123

@@ -60,6 +60,12 @@ def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_keys() -> dict[str, Any]:
+    """Keys of a run that takes 12 steps, of a second in all."""
+    return TINY_KEYS
+
+
 @pytest.fixture
 def own_images(images_folder: Path, tmp_path: Path) -> Path:
     """A copy of the images that a test may change."""

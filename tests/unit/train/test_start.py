@@ -31,6 +31,12 @@ from vitreous.train.start import dry_run, run_training
 Tiny = Callable[..., TrainRequest]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step costs is measured for a moment only."""
+    monkeypatch.setattr(calibrate, "MEASURED_S", 0.03)
+
+
 def weights_of(folder: RunFolder) -> dict[str, Tensor]:
     return load_model(folder.model).state_dict()
 
@@ -231,7 +237,6 @@ def test_folder_that_holds_something_is_refused_before_the_data_is_read(tiny: Ti
 
 def test_budget_ends_the_run_in_time_and_with_a_whole_schedule(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "SAVING_S", 0.5)
-    monkeypatch.setattr(calibrate, "MEASURED_S", 0.05)
     folder = run_training(tiny(train__budget_s=3.0, train__epochs=100_000))
     (end,) = kinds(folder, "end")
     assert 1.5 < end["elapsed_s"] < 3.3
@@ -322,7 +327,6 @@ def test_finished_steps_of_a_budget_are_not_followed_by_others(tiny: Tiny, monke
 
 
 def test_budget_goes_on_where_it_was(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "MEASURED_S", 0.05)
     monkeypatch.setattr(room, "SAVING_S", 0.2)
     crashed = crash(tiny(train__budget_s=3.0, train__epochs=100_000), step=5)
     resumed = run_training(TrainRequest(resume=crashed.path))

@@ -89,7 +89,7 @@ def test_pictures_fetch_nothing_from_elsewhere() -> None:
         links = re.findall(r'(?:href|src)="([^"]*)"', svg)
         assert all(link.startswith(("data:", "#")) for link in links)
         assert "url(http" not in svg
-        assert "matplotlib" not in svg
+        assert "matplotlib.org" not in svg
 
 
 def _line_lengths(svg: str) -> list[int]:

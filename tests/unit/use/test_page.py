@@ -119,7 +119,7 @@ def test_unreadable_files_are_listed_as_text(run_on: Callable[..., Run], tmp_pat
     (tmp_path / "pics" / "dark" / "<i>.png").write_bytes(b"no image")
     found = run_on(tmp_path / "pics", **{"train.epochs": 0.2})
     page = Page((found.path / "report.html").read_text(encoding="utf-8"))
-    assert "1 unreadable files were left out" in page.texts
+    assert "Unreadable files that were left out: 1" in page.texts
     assert str(tmp_path / "pics" / "dark" / "<i>.png") in page.texts
     assert "i" not in {tag for tag, _ in page.tags}
 
@@ -130,7 +130,7 @@ def test_refused_steps_are_mentioned(own_run: Run) -> None:
         file.write(json.dumps(refused) + "\n")
     write_report(RunFolder(own_run.path))
     page = Page((own_run.path / "report.html").read_text(encoding="utf-8"))
-    assert "1 steps were refused because the loss was not finite" in page.texts
+    assert "steps refused because the loss was not finite: 1" in page.texts
 
 
 def test_commands_can_be_copied_although_the_folder_has_a_space(run: Run, html: str) -> None:

@@ -114,7 +114,7 @@ def _classes(evaluation: Evaluation | None) -> Iterable[str]:
 def _trouble(records: Sequence[dict[str, Any]]) -> Iterable[str]:
     refused = [record for record in records if record["kind"] == "refused"]
     if refused:
-        yield f"{len(refused)} steps were refused because {refused[-1]['cause']} was not finite"
+        yield f"steps refused because {refused[-1]['cause']} was not finite: {len(refused)}"
     yield from (record["reason"] for record in records if record["kind"] == "damaged_checkpoint")
 
 
@@ -122,7 +122,7 @@ def _skipped(skipped: Sequence[Sequence[str]]) -> str:
     if not skipped:
         return ""
     rows = [(escape(where), escape(reason)) for where, reason in skipped[:200]]
-    return f"<h2>{len(skipped)} unreadable files were left out</h2>" + _table(("file", "why"), rows)
+    return f"<h2>Unreadable files that were left out: {len(skipped)}</h2>" + _table(("file", "why"), rows)
 
 
 def _last(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:

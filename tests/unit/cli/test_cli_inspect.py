@@ -1,0 +1,71 @@
+"""`vitreous inspect`: a run, data or a model, for people and for machines."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., Any]
+
+
+def test_run_is_shown(run: Path, cli: Cli) -> None:
+    said = cli("inspect", run)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"run {run}\ndata            my photos\nclasses         3: [red]:cat:, two words, Äpfel\n")
+    assert "\ntest accuracy   " in said.out
+
+
+def test_data_is_shown(photos: Path, cli: Cli) -> None:
+    said = cli("inspect", photos)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("data my photos\nimages            ")
+    assert any(line.split()[:2] == ["two", "words"] for line in said.out.splitlines())
+
+
+def test_model_is_shown_with_each_row_on_one_line(cli: Cli) -> None:
+    said = cli("inspect", "vit_huge_patch14_224")
+    assert (said.code, said.err) == (0, "")
+    assert "\nparameters      632,045,800\n" in said.out
+    rows = [line for line in said.out.splitlines() if line.startswith("encoder.blocks")]
+    assert len(rows) == 3
+    assert all(line == line.rstrip() and line.split()[-2].replace(",", "").isdigit() for line in rows)
+
+
+def test_documents_are_json_alone(run: Path, photos: Path, cli: Cli) -> None:
+    for thing, kind in ((run, "run"), (photos, "data"), ("vit_tiny_patch16_224", "model")):
+        said = cli("inspect", thing, "--json")
+        assert (said.code, said.err) == (0, "")
+        assert json.loads(said.out)["kind"] == kind
+    assert json.loads(said.out)["parameters"] == 5_717_416
+
+
+def test_unreadable_files_of_data_are_noted(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    for name in ("Äpfel", "two words"):
+        (tmp_path / "some" / name).mkdir(parents=True)
+        for number in range(3):
+            source = photos / name / f"bild {number} ü.png"
+            (tmp_path / "some" / name / source.name).write_bytes(source.read_bytes())
+    broken = tmp_path / "some" / "Äpfel" / "[b].png"
+    broken.touch()
+    said = cli("inspect", tmp_path / "some")
+    assert said.code == 0
+    assert f"\nnote: unreadable, left out: {broken} (empty file)\n" in said.out
+
+
+@pytest.mark.parametrize(
+    ("thing", "line"),
+    [
+        ("digts", "inspect=digts: is no path, no data set and no model; did you mean digits?"),
+        ("vit_hug_patch14_224", "model=vit_hug_patch14_224: no such model; did you mean vit_huge_patch14_224?"),
+        ("vit_tiny", "model=vit_tiny: says no image size; "),
+        ("vit_tiny_patch15_224", "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, "),
+        (".", "data.source=.: holds no image file; give a folder of class folders"),
+    ],
+)
+def test_what_cannot_be_inspected_is_one_line(thing: str, line: str, cli: Cli) -> None:
+    said = cli("inspect", thing)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+    assert said.err.count("\n") == 1

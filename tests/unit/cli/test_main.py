@@ -1,0 +1,203 @@
+"""main: words -> exit code, one clear line on standard error for whatever goes wrong."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitreous import __version__
+from vitreous.cli.main import main, spell_out_keys
+from vitreous.errors import ConfigError, NonFiniteError
+from vitreous.train.signals import Interrupted
+
+Cli = Callable[..., Any]
+COMMANDS = ("train", "evaluate", "predict", "inspect")
+
+NAMES = st.from_regex(r"[a-z]+\.[a-z][a-z_]*", fullmatch=True)
+VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).filter(lambda text: text[:2] != "--")
+
+
+# Keys of the configuration are options.
+
+
+@given(NAMES, VALUES)
+def test_key_with_equals_is_the_key_with_a_space(name: str, value: str) -> None:
+    joined, apart = spell_out_keys([f"--{name}={value}"]), spell_out_keys([f"--{name}", value])
+    assert joined == apart == [f"--set={name}={value}"]
+
+
+@given(NAMES, VALUES, st.lists(st.sampled_from(["data", "--out", "x y", "-1", "--epochs=3"])))
+def test_other_words_stay_where_they_are(name: str, value: str, others: list[str]) -> None:
+    assert spell_out_keys([*others, f"--{name}", value, *others]) == [*others, f"--set={name}={value}", *others]
+
+
+@given(NAMES, st.floats(allow_nan=False, allow_infinity=False, max_value=0))
+def test_negative_number_is_a_value_not_an_option(name: str, value: float) -> None:
+    assert spell_out_keys([f"--{name}", str(value)]) == [f"--set={name}={value}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "spelled"),
+    [
+        (["--optim.lr", "-1"], ["--set=optim.lr=-1"]),
+        (["--data.source", "a=b c"], ["--set=data.source=a=b c"]),
+        (["--data.source=a=b c"], ["--set=data.source=a=b c"]),
+        (["--optim.lr="], ["--set=optim.lr="]),
+        (["--data.batch-size", "8"], ["--set=data.batch_size=8"]),
+        (["--data.flip"], ["--set=data.flip=true"]),
+        (["--data.flip", "--train.seed", "3"], ["--set=data.flip=true", "--set=train.seed=3"]),
+        (["--data.flip", "--out", "x"], ["--set=data.flip=true", "--out", "x"]),
+        (["--out=runs/x.y"], ["--out=runs/x.y"]),
+        (["photos.old", "-1.5", "--budget", "1.5h"], ["photos.old", "-1.5", "--budget", "1.5h"]),
+        ([], []),
+    ],
+)
+def test_spelling_of_keys(words: list[str], spelled: list[str]) -> None:
+    assert spell_out_keys(words) == spelled
+
+
+def test_words_given_are_not_changed() -> None:
+    words = ["--data.flip", "--optim.lr", "3"]
+    spell_out_keys(words)
+    assert words == ["--data.flip", "--optim.lr", "3"]
+
+
+# Help and version.
+
+
+def test_help_names_every_command_and_the_way_to_a_traceback(cli: Cli) -> None:
+    said = cli("--help")
+    assert (said.code, said.err) == (0, "")
+    for command in (*COMMANDS, "--debug"):
+        assert command in said.out
+
+
+def test_no_words_are_a_question_for_help(cli: Cli) -> None:
+    assert cli() == cli("--help")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("train", "train [DATA] [OPTIONS]"),
+        ("evaluate", "evaluate RUN [DATA] [OPTIONS]"),
+        ("predict", "predict RUN IMAGE|FOLDER… [OPTIONS]"),
+        ("inspect", "inspect RUN|DATA|MODEL [OPTIONS]"),
+    ],
+)
+def test_help_of_a_command_begins_with_its_usage(command: str, usage: str, cli: Cli) -> None:
+    for word in ("--help", "-h"):
+        said = cli(command, word)
+        assert (said.code, said.err) == (0, "")
+        assert said.out.startswith(f"Usage: vitreous {usage}\n")
+
+
+def test_help_of_train_tells_of_the_keys(cli: Cli) -> None:
+    said = cli("train", "--help")
+    for word in ("--optim.lr 3e-4", "--data.flip false", "--dry-run", "--budget", "--resume", "plan.md"):
+        assert word in said.out
+    assert "--set" not in said.out
+
+
+def test_version_is_that_of_the_package(cli: Cli) -> None:
+    assert cli("--version").out.strip() == __version__
+
+
+# Mistakes on the command line: exit code 2, one line, a way out.
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trian"], 'Unknown command "trian". Did you mean "train"? Available commands: '),
+        (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
+        (["train", "digits", "--lr", "3"], "--lr: no such option; did you mean --optim.lr?"),
+        (["train", "digits", "--batch-size", "3"], "--batch-size: no such option; did you mean --data.batch_size?"),
+        (["train", "my", "photos"], "photos: one word more than `vitreous train` takes; put a name with spaces in quotes"),
+        (["train", "--out"], "--out: needs a value; see `vitreous train --help`"),
+        (["train", "digits", "--epochs", "many"], 'Invalid value for --epochs: unable to convert "many" into float.'),
+        (["evaluate"], "RUN: is needed by `vitreous evaluate`; see `vitreous evaluate --help`"),
+        (["evaluate", "x", "y", "z"], "z: one word more than `vitreous evaluate` takes; put a name with spaces in "),
+        (["predict"], "RUN: is needed by `vitreous predict`; see `vitreous predict --help`"),
+        (["predict", "x"], "IMAGES: is needed by `vitreous predict`; see `vitreous predict --help`"),
+        (["inspect"], "THING: is needed by `vitreous inspect`; see `vitreous inspect --help`"),
+        (["inspect", "digits", "--jsn"], "Unknown option: --jsn. Did you mean --json?"),
+    ],
+)
+def test_mistyped_command_is_one_line_with_a_way_out(words: list[str], line: str, cli: Cli) -> None:
+    said = cli(*words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+    assert said.err.count("\n") == 1
+
+
+# Exit codes.
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigError("a.b=3: must be 4; use 4"), 2, "a.b=3: must be 4; use 4"),
+        (NonFiniteError("step=7: the loss is not finite; lower optim.lr"), 1, "step=7: the loss is not finite; "),
+        (Interrupted(2, Path("runs/x"), 7), 130, "runs/x: stopped at step 7 and saved; go on with `vitreous train "),
+        (Interrupted(15, Path("runs/x"), 7), 143, "runs/x: stopped at step 7 and saved; go on with `vitreous train "),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied; check the path and your rights"),
+        (OSError("odd"), 1, "OSError: odd; this is a fault of vitreous, --debug shows where"),
+        (ZeroDivisionError("one\n two"), 1, "ZeroDivisionError: one two; this is a fault of vitreous, --debug shows"),
+    ],
+)
+def test_what_went_wrong_decides_the_exit_code(
+    error: BaseException, code: int, line: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _let_inspect_raise(error, monkeypatch)
+    said = cli("inspect", "digits")
+    assert (said.code, said.out) == (code, "")
+    assert said.err.startswith(line)
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--debug", "inspect", "digits"], ["inspect", "digits", "--debug"]])
+def test_debug_adds_the_traceback(words: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    _let_inspect_raise(ConfigError("a.b=3: must be 4; use 4"), monkeypatch)
+    said = cli(*words)
+    assert said.code == 2
+    assert said.err.startswith("Traceback (most recent call last):")
+    assert said.err.endswith("\na.b=3: must be 4; use 4\n")
+
+
+def test_debug_does_nothing_where_nothing_is_wrong(cli: Cli) -> None:
+    assert cli("inspect", "vit_tiny_patch16_224", "--debug") == cli("inspect", "vit_tiny_patch16_224")
+
+
+def test_message_is_shown_as_it_is_written(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[red]:cat:[/red]=1: \\[x]; use 'y' " + "and a long way out " * 20
+    _let_inspect_raise(ConfigError(text), monkeypatch)
+    assert cli("inspect", "digits").err == text + "\n"
+
+
+def test_path_that_no_system_takes_is_a_users_mistake(cli: Cli) -> None:
+    for words in (["inspect", "a" * 300], ["predict", "a" * 300, "x.png"], ["train", "a" * 300]):
+        said = cli(*words)
+        assert said.code == 2
+        assert said.err.count("\n") == 1
+        assert "fault of vitreous" not in said.err
+
+
+def test_words_come_from_the_process_where_none_are_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vitreous", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def _let_inspect_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vitreous.cli.inspect.look_at", fail)

@@ -1,0 +1,155 @@
+"""Screen: a live line on a terminal, plain lines elsewhere."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from vitreous.cli.screen import Screen, accuracy_line, duration, print_json, print_table
+
+PROGRESS = {"epoch": 1.25, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.25}
+
+
+def _plain() -> tuple[Screen, io.StringIO]:
+    file = io.StringIO()
+    return Screen(Console(file=file, soft_wrap=True, highlight=False)), file
+
+
+def _terminal(width: int = 80) -> tuple[Screen, io.StringIO]:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, soft_wrap=True, highlight=False, _environ={})
+    return Screen(console), file
+
+
+def test_plain_progress_is_about_twenty_lines_however_many_steps() -> None:
+    screen, file = _plain()
+    with screen:
+        for step in range(1, 1001):
+            screen.listen("progress", PROGRESS | {"progress": step / 1000})
+    lines = file.getvalue().splitlines()
+    assert 15 <= len(lines) <= 21
+    assert lines[0].startswith("  0 %  epoch 1.2  loss 0.500  accuracy 75.0 %  1,234 images/s")
+
+
+def test_terminal_progress_is_one_line_that_goes_away() -> None:
+    screen, file = _terminal()
+    with screen:
+        screen.listen("progress", PROGRESS)
+        screen.say("a note", style="yellow")
+    text = file.getvalue()
+    assert "training" in text
+    assert "epoch 1.2" in text
+    assert text.rstrip().endswith("\x1b[2K")  # the line is erased, and the cursor is shown again
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_live_line_ends_with_an_error_too() -> None:
+    screen, file = _terminal()
+    with pytest.raises(KeyboardInterrupt), screen:
+        screen.listen("progress", PROGRESS)
+        raise KeyboardInterrupt
+    assert file.getvalue().rindex("\x1b[?25h") > file.getvalue().rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_live_line_fits_the_terminal(width: int) -> None:
+    screen, file = _terminal(width)
+    with screen:
+        screen.listen("progress", PROGRESS | {"images_per_s": 123456.0})
+    assert "\n" not in file.getvalue().rstrip("\n").partition("training")[2]
+
+
+def test_time_left_is_told_once_it_can_be_known() -> None:
+    screen, file = _plain()
+    screen.listen("progress", PROGRESS | {"progress": 0.1})
+    screen.listen("progress", PROGRESS | {"progress": 0.6})
+    screen.listen("progress", PROGRESS | {"progress": 1.0})
+    first, second, last = file.getvalue().splitlines()
+    assert "left" not in first
+    assert second.endswith(" s left")
+    assert "left" not in last
+
+
+def test_brackets_and_colons_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[red]x[/red] :cat: \\[y] [/] " + "long " * 60
+    Screen().say(text, style="bold")
+    assert capsys.readouterr().out == text + "\n"
+
+
+def test_events_without_a_line_of_their_own_are_silent() -> None:
+    screen, file = _plain()
+    screen.listen("fit", {"step": 3})
+    screen.listen("skipped", {"skipped": ()})
+    assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "line"),
+    [
+        ("refused", {"step": 7, "cause": "the loss"}, "step 7 refused: the loss is not finite; trying again"),
+        ("rollback", {"checkpoint": "step-3", "lr_scale": 0.25}, "back to step-3 with 0.25 of the learning rate"),
+        ("damaged_checkpoint", {"reason": "x: cut short"}, "note: x: cut short"),
+        ("resume", {"step": 1234, "checkpoint": "step-1234"}, "going on from step 1,234 (step-1234)"),
+        ("complete", {"run": "runs/x"}, "runs/x is complete already: there is nothing left to train"),
+        ("skipped", {"skipped": [("a.png", "empty file"), ("b", "c")]},
+         "note: unreadable files that are left out: 2, e.g. a.png: empty file"),
+        ("evaluation", {"weights": "average", "epoch": 2.04, "accuracy": 0.125, "loss": 2.0},
+         "epoch 2.0: validation accuracy 12.5 %, loss 2.000"),
+    ],
+)  # fmt: skip
+def test_event_is_one_sentence(kind: str, fields: dict[str, Any], line: str) -> None:
+    screen, file = _plain()
+    screen.listen(kind, fields)
+    assert file.getvalue() == line + "\n"
+
+
+def test_only_one_of_the_two_evaluations_is_shown() -> None:
+    screen, file = _plain()
+    screen.listen("evaluation", {"weights": "trained", "epoch": 2.0, "accuracy": 0.5, "loss": 1.0})
+    assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (3599.7, "1 h 0 min"), (7500, "2 h 5 min")],
+)
+def test_duration_reads_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_accuracy_is_never_told_without_its_uncertainty() -> None:
+    found = {"accuracy": 0.875, "interval_95": [0.5291, 0.9776], "num_correct": 1400, "num_images": 1600}
+    assert accuracy_line(found) == "87.5 % (1,400 of 1,600 images right; 95 % interval 52.9 to 97.8 %)"
+
+
+def test_row_of_a_table_is_one_line_where_nobody_looks() -> None:
+    screen, file = _plain()
+    long = "word " * 40 + "end"
+    print_table(screen.console, [("name", "count"), (long, "3"), ("[b]:cat:", "14")], numbers_from=1)
+    head, first, second = file.getvalue().splitlines()
+    assert head.split() == ["name", "count"]
+    assert first == f"{long}      3"
+    assert second.split() == ["[b]:cat:", "14"]
+    assert len(head) == len(first) == len(second)
+
+
+def test_terminal_folds_long_cells() -> None:
+    screen, file = _terminal(30)
+    print_table(screen.console, [("name", "count"), ("word " * 20, "3")], numbers_from=1)
+    assert len(file.getvalue().splitlines()) > 3
+
+
+def test_table_without_rows_is_nothing() -> None:
+    screen, file = _plain()
+    print_table(screen.console, [], numbers_from=1)
+    assert file.getvalue() == ""
+
+
+def test_document_is_json_also_of_arrays_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"Äpfel": np.array([[1, 2]]), "n": np.int64(3), "x": np.float32(0.5)})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"Äpfel": [[1, 2]], "n": 3, "x": 0.5}
+    assert "Äpfel" in out
