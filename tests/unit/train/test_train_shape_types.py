@@ -1,0 +1,30 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+rooms = ["vitreous.objective", "vitreous.optim", "vitreous.train.evaluate", "vitreous.train.step", "vitreous.train.state"]
+with install_import_hook(rooms, "beartype.beartype"):
+    from vitreous.train.request import TrainRequest
+    from vitreous.train.start import run_training
+
+values = {
+    "data.img_size": "8x12", "data.batch_size": 16, "model.patch_size": 4, "model.embed_dim": 16, "model.depth": 1,
+    "model.num_heads": 2, "train.epochs": 0.1, "train.device": "cpu",
+}
+run_training(TrainRequest(data="digits", values=values, out=Path(sys.argv[1])))
+"""
+
+
+def test_a_whole_run_keeps_the_shape_types_of_step_and_loss_at_run_time(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path / "run"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
