@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionErro
 from rich.console import Console
 
 from vitreous import __version__
-from vitreous.errors import NonFiniteError, VitreousError
+from vitreous.errors import NonFiniteError, UnknownNameError, VitreousError, nearest
 from vitreous.threads import let_threads_sleep
 
 _TRAIN_HELP = """Train a model on a folder of images, or on a named set.
@@ -19,6 +19,14 @@ _TRAIN_HELP = """Train a model on a folder of images, or on a named set.
 Without options everything is chosen from the data: model, image size, length, augmentation; `plan.md` says why.
 Every key of the configuration is an option too, e.g. `--optim.lr 3e-4 --data.flip false`; `--dry-run` shows them all.
 """
+
+COMMANDS = {
+    "train": (_TRAIN_HELP, "[DATA]"),
+    "evaluate": ("Score a trained model on held-out or other images.", "RUN [DATA]"),
+    "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
+    "inspect": ("Look at a run, a data set, or a model by name.", "RUN|DATA|MODEL"),
+}
+"""Each with its help and what it takes; `<name>.py` has the function."""
 
 app = App(
     name="vitreous",
@@ -29,22 +37,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 # Commands are imported when they are called: `vitreous --help` does not wait for torch.
-app.command("vitreous.cli.train:train", help=_TRAIN_HELP, usage="Usage: vitreous train [DATA] [OPTIONS]")
-app.command(
-    "vitreous.cli.evaluate:evaluate",
-    help="Score a trained model on held-out or other images.",
-    usage="Usage: vitreous evaluate RUN [DATA] [OPTIONS]",
-)
-app.command(
-    "vitreous.cli.predict:predict",
-    help="Classify images with a trained model.",
-    usage="Usage: vitreous predict RUN IMAGE|FOLDER… [OPTIONS]",
-)
-app.command(
-    "vitreous.cli.inspect:inspect",
-    help="Look at a run, a data set, or a model by name.",
-    usage="Usage: vitreous inspect RUN|DATA|MODEL [OPTIONS]",
-)
+for _name, (_help, _usage) in COMMANDS.items():
+    app.command(f"vitreous.cli.{_name}:{_name}", help=_help, usage=f"Usage: vitreous {_name} {_usage} [OPTIONS]")
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -66,6 +60,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name that this terminal cannot write must not end the command
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_command(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except VitreousError as error:
         return _complain(str(error), 1 if isinstance(error, NonFiniteError) else 2, debug)
@@ -99,6 +94,12 @@ def spell_out_keys(words: Sequence[str]) -> list[str]:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         spelled.append(f"--set={name[2:].replace('-', '_')}={value}")
     return spelled
+
+
+def _check_command(words: Sequence[str]) -> None:
+    """Raise UnknownNameError for a command that there is not; the parser would import all of them to say so."""
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UnknownNameError(f"{words[0]}: no such command; {nearest(words[0], COMMANDS)}")
 
 
 def _explain(error: CycloptsError) -> str:

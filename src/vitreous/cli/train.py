@@ -22,19 +22,34 @@ from vitreous.use.run import Run
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainOptions:
-    """What most runs need; every other key of the configuration is an option too, as `--room.key value`."""
+    """What most runs need; every other key of the configuration is an option too, as `--room.key value`.
 
-    budget: Annotated[str | None, Parameter(help="Time for everything, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.")] = None  # fmt: skip  # noqa: E501
-    epochs: Annotated[float | None, Parameter(help="Passes over the images; with a budget, at most so many.")] = None
-    model: Annotated[str | None, Parameter(help="E.g. vit_micro or vit_small_patch16_224; default: what suits.")] = None
-    img_size: Annotated[str | None, Parameter(help="Pixels, e.g. 64 or 64x48; default: what suits the images.")] = None
-    recipe: Annotated[str | None, Parameter(help="A shipped recipe (digits, small-images, small-photos) or a YAML file.")] = None  # fmt: skip  # noqa: E501
-    device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")] = None
-    precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None
-    seed: Annotated[int | None, Parameter(help="Initial weights, order, augmentation, dropout; default 0.")] = None
-    out: Annotated[Path | None, Parameter(help="Folder to make; default: the next free one below runs/.")] = None
-    resume: Annotated[Path | None, Parameter(help="Go on with this run; takes no other option.")] = None
-    dry_run: Annotated[bool, Parameter(negative="", help="Show the plan and every key; train nothing.")] = False
+    Attributes:
+        budget: Time for everything, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
+        epochs: Passes over the images; with a budget, at most so many.
+        model: E.g. vit_micro or vit_small_patch16_224; default: what suits.
+        img_size: Pixels, e.g. 64 or 64x48; default: what suits the images.
+        recipe: A shipped recipe (digits, small-images, small-photos) or a YAML file.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        precision: auto, fp32 or bf16.
+        seed: Initial weights, order, augmentation, dropout; default 0.
+        out: Folder to make; default: the next free one below runs/.
+        resume: Go on with this run; takes no other option.
+        dry_run: Show the plan and every key; train nothing.
+        set: `main` spells `--room.key value` so.
+    """
+
+    budget: str | None = None
+    epochs: float | None = None
+    model: str | None = None
+    img_size: str | None = None
+    recipe: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    seed: int | None = None
+    out: Path | None = None
+    resume: Path | None = None
+    dry_run: Annotated[bool, Parameter(negative="")] = False
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from vitreous.data.sources.source import as_text
 from vitreous.recipe.run_config import RunConfig
 
 ASKED = "you asked for it"
@@ -46,7 +47,7 @@ class Plan:
         """
         rows = [f"| `{choice.key}` | {_cell(show(choice.value))} | {_cell(choice.reason)} |" for choice in self.choices]
         notes = [f"- {note}" for note in self.notes] or ["- none"]
-        return "\n".join(
+        page = "\n".join(
             [
                 f"# Plan (recipe `{self.config.recipe}`)",
                 "",
@@ -64,6 +65,7 @@ class Plan:
                 "",
             ]
         )
+        return as_text(page)
 
 
 def show(value: object) -> str:

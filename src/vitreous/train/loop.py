@@ -17,7 +17,7 @@ from vitreous.train.step import StepResult, StepSettings, find_non_finite, train
 
 RECORDS_PER_RUN = 200
 EVALUATIONS_PER_RUN = 12
-EVALUATION_SHARE = 0.05
+EVALUATION_SHARE = 0.025
 """Evaluations on the way come less often where they would take more than this share of the time."""
 
 

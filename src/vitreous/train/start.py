@@ -36,8 +36,8 @@ from vitreous.train.state import TrainState
 from vitreous.train.step import StepSettings
 from vitreous.version import __version__
 
-SAVING_S = 2.0
-"""Seconds of a budget kept for the last files, beside those for the last evaluation."""
+OUTSIDE_S = 8.0
+"""Seconds of a budget kept for what happens outside the loop: imports before it, last files and the report after it."""
 EVALUATION_MARGIN = 1.3
 """Evaluation is given this many times what it was measured to take."""
 EXPECTED_OVERHEAD = 1.1
@@ -192,7 +192,7 @@ def _budget(prepared: Prepared, state: TrainState, stopwatch: Stopwatch, max_ste
     """Measure, and put the end of the run where the time ends; a run that took its last step stays as it is."""
     config = prepared.config
     passes = 2 * len(prepared.val or ()) + len(prepared.test or ())  # weights and average on validation, one on test
-    reserve_s = SAVING_S + EVALUATION_MARGIN * passes / evaluation_images_per_s(config)
+    reserve_s = OUTSIDE_S + EVALUATION_MARGIN * passes / evaluation_images_per_s(config)
     budget = Budget(stopwatch, config.train.budget_s, reserve_s, max_steps)
     if state.step >= state.horizon.end_step:
         return budget

@@ -17,10 +17,10 @@ from PIL import Image
 from vitreous.cli.main import main
 
 TINY = [
-    *("--img-size", "8x12", "--epochs", "1", "--device", "cpu", "--precision", "fp32", "--data.batch-size", "16"),
+    *("--img-size", "8x12", "--device", "cpu", "--precision", "fp32", "--data.batch-size", "16"),
     *("--model.patch_size=4", "--model.embed_dim=16", "--model.depth=1", "--model.num_heads", "2", "--optim.lr=0.01"),
 ]
-"""Options of a training that takes a second."""
+"""Options of a training that takes a second for an epoch."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     out = tmp_path_factory.mktemp("runs") / "tiny run"
     said, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-        code = main(["train", str(photos), "--out", str(out), *TINY])
+        code = main(["train", str(photos), "--out", str(out), "--epochs", "1", *TINY])
     return out, Said(code, said.getvalue(), complained.getvalue())
 
 

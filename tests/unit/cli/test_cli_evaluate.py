@@ -23,7 +23,7 @@ def test_screen_shows_accuracy_classes_and_confusion(run: Path, cli: Cli) -> Non
         f"{stored['num_images']} images right; 95 % interval {100 * low:.1f} to {100 * high:.1f} %)\nloss "
     )
     lines = said.out.splitlines()
-    assert "class        precision  recall     F1  images" in lines
+    assert "class       precision  recall     F1  images" in lines
     assert any(line.startswith("[red]:cat:  ") for line in lines)  # neither markup nor a picture of a cat
     assert "confusion: rows are, columns were called" in lines
 

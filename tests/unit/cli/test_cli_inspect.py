@@ -13,7 +13,9 @@ Cli = Callable[..., Any]
 def test_run_is_shown(run: Path, cli: Cli) -> None:
     said = cli("inspect", run)
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith(f"run {run}\ndata            my photos\nclasses         3: [red]:cat:, two words, Äpfel\n")
+    assert said.out.startswith(
+        f"run {run}\ndata            my photos\nclasses         3: [red]:cat:, two words, Äpfel\n"
+    )
     assert "\ntest accuracy   " in said.out
 
 

@@ -64,7 +64,9 @@ def test_unreadable_image_is_named_and_the_others_are_classified(
     run: Path, image: Path, broken: Path, cli: Cli, tmp_path: Path
 ) -> None:
     said = cli("predict", run, image, broken, image)
-    wanted = f"1 of 3 images could not be read ({broken}: not an image that Pillow can read); the other 2 are classified\n"
+    wanted = (
+        f"1 of 3 images could not be read ({broken}: not an image that Pillow can read); the other 2 are classified\n"
+    )
     assert (said.code, said.err) == (2, wanted)
     assert said.out.count(f"{image}: ") == 2
     said = cli("predict", run, image, broken, "--out", tmp_path / "x.csv")
@@ -77,10 +79,12 @@ def test_unreadable_image_is_named_and_the_others_are_classified(
 
 def test_many_unreadable_images_are_counted_not_all_listed(run: Path, cli: Cli, tmp_path: Path) -> None:
     for number in range(8):
-        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
     said = cli("predict", run, tmp_path)
-    assert said.err.startswith(f"8 of 8 images could not be read ({tmp_path}/0.png: empty file, ")
-    assert said.err.endswith(f"{tmp_path}/4.png: empty file, …); none is classified\n")
+    assert said.err.startswith(
+        f"8 of 8 images could not be read ({tmp_path}/0.png: not an image that Pillow can read, "
+    )
+    assert said.err.endswith(f"{tmp_path}/4.png: not an image that Pillow can read, …); none is classified\n")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,9 @@ def test_parquet_without_pyarrow_is_refused_before_the_work(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     said = cli("predict", run, image, "--out", "x.parquet")
     assert said.code == 2
-    assert said.err.startswith("out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`")
+    assert said.err.startswith(
+        "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`"
+    )
 
 
 def test_unfinished_run_is_named(unfinished: Path, image: Path, cli: Cli) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.unit.cli.conftest import TINY
 
 from vitreous.recipe.keys import known_keys
 
@@ -231,9 +232,3 @@ def test_folder_that_holds_something_is_never_overwritten(run: Path, photos: Pat
     (tmp_path / "notes" / "a.txt").touch()
     said = cli("train", photos, "--out", tmp_path / "notes")
     assert (said.code, said.err) == (2, f"out={tmp_path / 'notes'}: exists and is not empty; choose another folder\n")
-
-
-TINY = [
-    *("--img-size", "8x12", "--device", "cpu", "--precision", "fp32", "--data.batch-size", "16", "--optim.lr=0.01"),
-    *("--model.patch_size=4", "--model.embed_dim=16", "--model.depth=1", "--model.num_heads", "2"),
-]

@@ -113,11 +113,15 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["trian"], 'Unknown command "trian". Did you mean "train"? Available commands: '),
+        (["trian"], "trian: no such command; did you mean train?"),
+        (["help"], "help: no such command; use one of evaluate, inspect, predict, train"),
         (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "digits", "--lr", "3"], "--lr: no such option; did you mean --optim.lr?"),
         (["train", "digits", "--batch-size", "3"], "--batch-size: no such option; did you mean --data.batch_size?"),
-        (["train", "my", "photos"], "photos: one word more than `vitreous train` takes; put a name with spaces in quotes"),
+        (
+            ["train", "my", "photos"],
+            "photos: one word more than `vitreous train` takes; put a name with spaces in quotes",
+        ),
         (["train", "--out"], "--out: needs a value; see `vitreous train --help`"),
         (["train", "digits", "--epochs", "many"], 'Invalid value for --epochs: unable to convert "many" into float.'),
         (["evaluate"], "RUN: is needed by `vitreous evaluate`; see `vitreous evaluate --help`"),
@@ -146,7 +150,11 @@ def test_mistyped_command_is_one_line_with_a_way_out(words: list[str], line: str
         (Interrupted(2, Path("runs/x"), 7), 130, "runs/x: stopped at step 7 and saved; go on with `vitreous train "),
         (Interrupted(15, Path("runs/x"), 7), 143, "runs/x: stopped at step 7 and saved; go on with `vitreous train "),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied; check the path and your rights"),
+        (
+            PermissionError(13, "Permission denied", "/x/y"),
+            2,
+            "/x/y: Permission denied; check the path and your rights",
+        ),
         (OSError("odd"), 1, "OSError: odd; this is a fault of vitreous, --debug shows where"),
         (ZeroDivisionError("one\n two"), 1, "ZeroDivisionError: one two; this is a fault of vitreous, --debug shows"),
     ],
@@ -186,6 +194,18 @@ def test_path_that_no_system_takes_is_a_users_mistake(cli: Cli) -> None:
         assert said.code == 2
         assert said.err.count("\n") == 1
         assert "fault of vitreous" not in said.err
+
+
+def test_reader_that_has_read_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr("os.dup2", lambda source, target: closed.append(target))
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    _let_inspect_raise(BrokenPipeError(32, "Broken pipe"), monkeypatch)
+    assert main(["inspect", "digits"]) == 1
+    assert closed == [1]  # what is still to be written goes nowhere
+    assert capsys.readouterr().err == ""
 
 
 def test_words_come_from_the_process_where_none_are_given(

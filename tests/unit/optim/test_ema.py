@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -58,6 +58,7 @@ def test_first_update_forgets_the_initial_weights() -> None:
     assert ema_decay(0, total_steps=1_000_000, window_ratio=1.0) == 0.0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 10_000), st.floats(1e-6, 1))
 def test_decay_is_a_weight_and_grows_with_the_run(step: int, total_steps: int, window_ratio: float) -> None:
     now, later = (ema_decay(s, total_steps=total_steps, window_ratio=window_ratio) for s in (step, step + 1))

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.optim.schedule import warmup_cosine
@@ -31,11 +31,13 @@ def test_past_the_end_the_rate_stays_zero() -> None:
     assert warmup_cosine(1.75, warmup_ratio=0.1) == pytest.approx(0.0, abs=1e-15)
 
 
+@settings(deadline=None)
 @given(progress, warmup_ratio)
 def test_rate_is_a_share_of_the_peak(at: float, warmup: float) -> None:
     assert 0 <= warmup_cosine(at, warmup_ratio=warmup) <= 1
 
 
+@settings(deadline=None)
 @given(progress, progress, warmup_ratio)
 def test_rate_rises_until_the_warmup_ends_and_falls_ever_after(one: float, other: float, warmup: float) -> None:
     early, late = sorted((one, other))
@@ -46,6 +48,7 @@ def test_rate_rises_until_the_warmup_ends_and_falls_ever_after(one: float, other
         assert rates[0] >= rates[1]
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 0.9), st.floats(1e-9, 1e-6))
 def test_rate_does_not_jump_where_the_warmup_ends(warmup: float, gap: float) -> None:
     before, after = (warmup_cosine(warmup + side * gap, warmup_ratio=warmup) for side in (-1, 1))

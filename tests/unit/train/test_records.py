@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import SaveError
@@ -76,6 +76,7 @@ def test_lines_that_are_no_records_are_skipped(path: Path) -> None:
     assert read_records(path) == [{"kind": "step"}]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("records") / "records.jsonl"

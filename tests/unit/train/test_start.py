@@ -52,7 +52,7 @@ class StopAt:
         self.step = step
 
     def __call__(self, kind: str, fields: Any) -> None:
-        if kind == "step" and fields["step"] == self.step:
+        if kind == "step" and fields["step"] >= self.step:
             raise RuntimeError("the power is gone")
 
 
@@ -236,7 +236,7 @@ def test_folder_that_holds_something_is_refused_before_the_data_is_read(tiny: Ti
 
 
 def test_budget_ends_the_run_in_time_and_with_a_whole_schedule(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "SAVING_S", 0.5)
+    monkeypatch.setattr(room, "OUTSIDE_S", 0.5)
     folder = run_training(tiny(train__budget_s=3.0, train__epochs=100_000))
     (end,) = kinds(folder, "end")
     assert 1.5 < end["elapsed_s"] < 3.3
@@ -327,7 +327,7 @@ def test_finished_steps_of_a_budget_are_not_followed_by_others(tiny: Tiny, monke
 
 
 def test_budget_goes_on_where_it_was(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "SAVING_S", 0.2)
+    monkeypatch.setattr(room, "OUTSIDE_S", 0.2)
     crashed = crash(tiny(train__budget_s=3.0, train__epochs=100_000), step=5)
     resumed = run_training(TrainRequest(resume=crashed.path))
     assert kinds(resumed, "resume")[0]["elapsed_s"] > 0

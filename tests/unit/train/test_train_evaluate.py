@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -24,6 +24,7 @@ def test_interval_is_wilsons_formula(num_correct: int, num_images: int) -> None:
     assert Score(num_images, num_correct, 0.0).interval == pytest.approx(wilson(num_correct, num_images), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
 def test_interval_holds_the_accuracy_and_stays_within_zero_and_one(counts: tuple[int, int]) -> None:
     found = Score(*counts, loss=0.5)

@@ -70,7 +70,13 @@ def test_curves_of_nothing_are_empty_axes() -> None:
 
 
 def test_numbers_that_were_not_finite_leave_a_gap() -> None:
-    with_gap = [_step(1), _step(2, loss="nan"), _step(3), _evaluation(2, "average", loss="inf"), _evaluation(3, "average")]
+    with_gap = [
+        _step(1),
+        _step(2, loss="nan"),
+        _step(3),
+        _evaluation(2, "average", loss="inf"),
+        _evaluation(3, "average"),
+    ]
     without = [_step(1), _step(3), _evaluation(3, "average")]
     assert _line_lengths(draw_curves(with_gap))[0] == _line_lengths(draw_curves(without))[0]
 

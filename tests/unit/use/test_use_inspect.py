@@ -92,7 +92,8 @@ def test_work_of_a_tiny_model_is_not_rounded_away(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("got", "meant"), [("digts", "digits"), ("fashion_mnist", "fashion-mnist"), ("vt_tiny_patch16_224", "vit_tiny_patch16_224")]
+    ("got", "meant"),
+    [("digts", "digits"), ("fashion_mnist", "fashion-mnist"), ("vt_tiny_patch16_224", "vit_tiny_patch16_224")],
 )
 def test_misspelt_name_gets_the_nearest(got: str, meant: str) -> None:
     with pytest.raises(UnknownNameError) as caught:

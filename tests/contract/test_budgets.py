@@ -1,0 +1,150 @@
+"""Files, functions and signatures stay small; what the house plan forbids is not there.
+
+Every rule has its exceptions in sight, each with a reason; one that is no longer needed fails too.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+
+import pytest
+from tests.contract.sources import PACKAGE, ROOT, modules, name_of, project_files
+
+MOST_LINES = 300
+MOST_FUNCTION_LINES = 60
+MOST_ARGUMENTS = 8
+
+EXCEPTIONS = {
+    "arguments": {"notebook.py VisionTransformer.__init__": "the original notebook's signature"},
+    "first line": {
+        "__init__.py": "says what the project is",
+        "recipe/shipped/digits.py": "a recipe's docstring is its paper: what it is for",
+        "recipe/shipped/small_images.py": "a recipe's docstring is its paper: what it is for",
+        "recipe/shipped/small_photos.py": "a recipe's docstring is its paper: what it is for",
+    },
+    "top level": {
+        "__main__.py": "is there to be run",
+        "cli/main.py": "lists its commands in a loop",
+    },
+}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Every function and method, called `file.py Class.method`."""
+
+    def inside(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, Function):
+                yield f"{prefix}{child.name}", child
+            deeper = isinstance(child, Function | ast.ClassDef)
+            yield from inside(child, f"{prefix}{child.name}." if deeper else prefix)
+
+    for name, tree in modules().items():
+        yield from inside(tree, f"{name} ")
+
+
+def check(broken: dict[str, object], rule: str = "") -> None:
+    """Fail for what breaks a rule without a reason, and for reasons that nothing needs."""
+    allowed = EXCEPTIONS.get(rule, {})
+    assert {name: got for name, got in broken.items() if name not in allowed} == {}
+    assert set(allowed) <= set(broken), "these exceptions are no longer needed"
+
+
+def test_files_are_short() -> None:
+    sizes = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    check({name: lines for name, lines in sizes.items() if lines > MOST_LINES})
+
+
+def test_functions_are_short() -> None:
+    sizes = {name: (node.end_lineno or 0) - node.lineno + 1 for name, node in functions()}
+    check({name: lines for name, lines in sizes.items() if lines > MOST_FUNCTION_LINES})
+
+
+def test_signatures_are_short() -> None:
+    counts = {}
+    for name, node in functions():
+        names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        counts[name] = len([arg for arg in names if arg not in ("self", "cls")])
+    check({name: count for name, count in counts.items() if count > MOST_ARGUMENTS}, "arguments")
+
+
+def test_no_signature_takes_whatever_it_is_given() -> None:
+    check({name: node.args.kwarg.arg for name, node in functions() if node.args.kwarg})
+
+
+def test_only_the_command_line_prints() -> None:
+    printing = {}
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write"):
+                printing[name] = node.lineno
+    check({name: line for name, line in printing.items() if not name.startswith("cli/")})
+
+
+def test_nothing_is_asserted_that_optimised_python_would_skip() -> None:
+    check({
+        name: node.lineno for name, tree in modules().items() for node in ast.walk(tree) if isinstance(node, ast.Assert)
+    })  # fmt: skip
+
+
+def test_importing_only_defines() -> None:
+    quiet = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef)
+    busy = {}
+    for name, tree in modules().items():
+        for node in tree.body:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if not (isinstance(node, quiet) or docstring or for_types):
+                busy[name] = ast.unparse(node)
+    check(busy, "top level")
+
+
+def test_every_file_says_what_goes_in_and_what_comes_out() -> None:
+    first = {name: (ast.get_docstring(tree) or "nothing").splitlines()[0] for name, tree in modules().items()}
+    arrow = re.compile(r"\S <?-> \S")
+    check({name: line for name, line in first.items() if not arrow.search(line)}, "first line")
+
+
+def test_no_code_is_commented_out() -> None:
+    commented = {}
+    for path in PACKAGE.rglob("*.py"):
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+            if token.type == tokenize.COMMENT and is_code(token.string):
+                commented[f"{name_of(path)}:{token.start[0]}"] = token.string
+    check(commented)
+
+
+def is_code(comment: str) -> bool:
+    """Whether a comment parses as a statement that does something."""
+    text = comment.lstrip("# ")
+    if re.match(r"(fmt|type|noqa|pragma)\b", text):
+        return False
+    try:
+        body = ast.parse(text).body
+    except SyntaxError:
+        return False
+    doing = (ast.Assign, ast.AugAssign, ast.Import, ast.ImportFrom, ast.Return, ast.Raise, ast.Assert, ast.Delete)
+    return any(isinstance(s, doing) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Call)) for s in body)
+
+
+@pytest.mark.parametrize(
+    ("comment", "code"),
+    [("# x = f(3)", True), ("# return 4", True), ("# print(x)", True), ("# import os", True),
+     ("# a sentence", False), ("# noqa: F401", False), ("# fmt: skip", False), ("# DeiT (2012.12877), table 1", False)],
+)  # fmt: skip
+def test_code_is_told_from_a_sentence(comment: str, code: bool) -> None:
+    assert is_code(comment) is code
+
+
+def test_no_file_or_folder_is_a_drawer_for_anything() -> None:
+    drawers = {"util", "utils", "common", "helper", "helpers", "misc", "tools", "stuff"}
+    check({
+        str(path.relative_to(ROOT)): part
+        for path in project_files()
+        for part in path.relative_to(ROOT).parts
+        if part.split(".")[0].lower() in drawers
+    })  # fmt: skip

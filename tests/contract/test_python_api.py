@@ -1,0 +1,191 @@
+"""`import vitreous as vt`: quick to import, few names, and each does what README says."""
+
+import importlib
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitreous as vt
+from vitreous.errors import ConfigError, DataError, NotARunError, RunError, UnknownNameError
+from vitreous.model.config import ModelConfig
+from vitreous.recipe.files import read_config
+
+KEYS = {
+    "data.img_size": (8, 12), "data.batch_size": 8, "model.patch_size": 4, "model.embed_dim": 16, "model.depth": 1,
+    "model.num_heads": 2, "train.device": "cpu", "train.precision": "fp32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images, 9 px high and 14 wide, dark ones and light ones; not to be changed."""
+    root = tmp_path_factory.mktemp("api") / "day and night"
+    draw = np.random.default_rng(2)
+    for name, low, count in (("day ü", 130, 22), ("night", 10, 18)):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = draw.integers(low, low + 100, (9, 14, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> vt.Run:
+    """A finished run; not to be changed."""
+    return vt.train(photos, epochs=2, out=tmp_path_factory.mktemp("runs") / "first", config=KEYS)
+
+
+def _python(code: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60).stdout.strip()
+
+
+# The facade.
+
+
+def test_names_are_frozen_and_listed() -> None:
+    assert vt.__all__ == ["Run", "create_model", "load_model", "load_run", "train"]
+    assert set(vt.__all__) <= set(dir(vt))
+    assert "__version__" in dir(vt)
+
+
+def test_import_brings_nothing_heavy_and_takes_little() -> None:
+    heavy = ("torch", "numpy", "sklearn", "scipy", "matplotlib", "PIL", "yaml", "cyclopts", "rich")
+    code = f"""
+import sys, time
+began = time.process_time()
+import vitreous
+took = time.process_time() - began
+print([name for name in {heavy} if name in sys.modules], took < 0.5)
+"""
+    assert _python(code) == "[] True"
+
+
+def test_import_prints_nothing_and_changes_no_setting_of_others() -> None:
+    code = """
+import logging, signal, warnings
+before = (list(logging.root.handlers), logging.root.level, signal.getsignal(signal.SIGINT), list(warnings.filters))
+import vitreous
+after = (list(logging.root.handlers), logging.root.level, signal.getsignal(signal.SIGINT), list(warnings.filters))
+print(before == after)
+"""
+    assert _python(code) == "True"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import vitreous, vitreous.train.horizon",
+        "import vitreous.train.horizon, vitreous",
+        "from vitreous.train import horizon; import vitreous",
+        "import vitreous; from vitreous.train import horizon",
+        "import importlib, vitreous; importlib.import_module('vitreous.train.horizon')",
+    ],
+)
+def test_train_is_the_function_whatever_was_imported_before_or_after(code: str) -> None:
+    check = "import types; print(isinstance(vitreous.train, types.FunctionType), vitreous.train.__module__)"
+    assert _python(f"{code}; {check}") == "True vitreous.api"
+
+
+def test_rooms_behind_the_function_are_reached_by_from() -> None:
+    assert importlib.import_module("vitreous.train.loop").fit.__module__ == "vitreous.train.loop"
+    from vitreous.train import loop
+
+    assert loop.fit.__module__ == "vitreous.train.loop"
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'vitreous' has no attribute 'trian'"):
+        vt.trian  # noqa: B018
+
+
+# Models.
+
+
+def test_create_model_makes_a_model_with_its_head() -> None:
+    model = vt.create_model("vit_pico", num_classes=5, img_size=(8, 12), patch_size=4)
+    assert model(torch.zeros(2, 3, 8, 12)).shape == (2, 5)
+    assert isinstance(model.config, ModelConfig)
+
+
+def test_create_model_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"^model=vit_smal_patch16_224: no such model; did you mean vit_small_"):
+        vt.create_model("vit_smal_patch16_224")
+
+
+def test_load_model_gives_the_module_of_a_run(run: vt.Run) -> None:
+    model = vt.load_model(run.path / "model.safetensors")
+    assert not model.training
+    assert model(torch.zeros(3, 3, 8, 12)).shape == (3, 2)
+
+
+# Training.
+
+
+def test_train_gives_a_run_that_predicts_and_evaluates(run: vt.Run, photos: Path) -> None:
+    image = photos / "night" / "3.png"
+    assert run.classes == ("day ü", "night")
+    assert 0 <= run.accuracy <= 1
+    assert run.predict(image)[0].label in run.classes
+    assert run.evaluate().accuracy == run.accuracy == run.metrics["test"]["accuracy"]
+    assert (run.path / "report.html").is_file()
+
+
+def test_load_run_opens_it_again(run: vt.Run, photos: Path) -> None:
+    again = vt.load_run(str(run.path))
+    assert (again.classes, again.metrics) == (run.classes, run.metrics)
+    assert again.predict(photos / "night" / "3.png") == run.predict(photos / "night" / "3.png")
+
+
+def test_config_has_the_last_word(photos: Path, tmp_path: Path) -> None:
+    wishes = {**KEYS, "train.epochs": 0.3, "train.seed": 9, "optim.lr": 3e-4}
+    run = vt.train(str(photos), epochs=50, model="vit_micro", out=str(tmp_path / "run"), config=wishes)
+    config = read_config(run.path / "config.yaml")
+    assert (config.train.epochs, config.train.seed, config.optim.lr) == (0.3, 9, 3e-4)
+    assert (config.model.embed_dim, config.model.depth) == (16, 1)
+
+
+def test_budget_may_be_text_seconds_or_epochs(photos: Path, tmp_path: Path) -> None:
+    run = vt.train(photos, budget="0.3ep", out=tmp_path / "a", config=KEYS)
+    assert read_config(run.path / "config.yaml").train.epochs == pytest.approx(0.3)
+    run = vt.train(photos, budget=2.5, epochs=0.3, out=tmp_path / "b", config=KEYS)
+    assert read_config(run.path / "config.yaml").train.budget_s == 2.5
+
+
+def test_home_is_expanded(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = vt.train(photos, epochs=0.2, out="~/run", config=KEYS)
+    assert run.path == tmp_path / "run"
+    assert vt.train(resume="~/run").path == tmp_path / "run"
+
+
+def test_progress_goes_to_the_log_not_to_the_screen(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, "vitreous"):
+        vt.train(photos, epochs=0.2, out=tmp_path / "run", config=KEYS)
+    assert {record.message.split()[0] for record in caplog.records} >= {"start", "plan", "data", "end"}
+    assert all(record.name == "vitreous" for record in caplog.records)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_stands_in_the_way_is_an_error_of_the_tree(photos: Path, run: vt.Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^data=none: nothing to train on; give a folder of class folders, or one "):
+        vt.train()
+    with pytest.raises(UnknownNameError, match=r"^optim\.lrr=1: no such key; did you mean optim\.lr\?$"):
+        vt.train(photos, config={"optim.lrr": 1}, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"first: exists and is not empty; go on with --resume "):
+        vt.train(photos, out=run.path)
+    with pytest.raises(ConfigError, match=r"takes no other options, a run goes on as it began; leave them out$"):
+        vt.train(photos, resume=run.path)
+    with pytest.raises(DataError, match=r"gone: no such set and no such folder"):
+        vt.train(tmp_path / "gone")
+    with pytest.raises(NotARunError, match=r"gone: is no run and no model file \(nothing\)"):
+        vt.load_run(tmp_path / "gone")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,96 @@
+"""README: its commands are the ones that CI runs, and its Python runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from tests.contract.sources import ROOT, project_files
+
+from vitreous.cli.main import COMMANDS, app, spell_out_keys
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SKIP = "# doctest: skip"
+
+
+def fences(language: str) -> list[str]:
+    """What stands between ```language and ```."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(*languages: str) -> list[str]:
+    """Lines of shell fences, without prompts and comments."""
+    lines = "".join(text for language in languages for text in fences(language)).splitlines()
+    return [line for line in (line.partition(" #")[0].removeprefix("$ ").strip() for line in lines) if line]
+
+
+def targets() -> set[str]:
+    """What `make` can be asked for."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+
+
+def test_ci_runs_exactly_what_readme_tells_to_type() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    run = [line.strip() for line in script if line.strip() and not line.startswith(("#", "set ", "cd "))]
+    assert sorted(run) == sorted(set(commands("sh")))
+    assert {"make demo", "make test", "make check"} <= set(run)
+
+
+def test_ci_script_stops_at_the_first_failure_and_can_be_run() -> None:
+    path = ROOT / ".ci" / "run"
+    assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+    assert path.stat().st_mode & 0o111
+
+
+def test_every_make_target_that_documents_name_exists() -> None:
+    named = {
+        target
+        for path in project_files()
+        if path.suffix == ".md" or path.name == "run"
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {"demo", "test", "check"} <= named
+    assert named <= targets()
+
+
+@pytest.mark.parametrize("line", [c for c in commands("sh", "console") if c.startswith("vitreous ")])
+def test_command_exists_with_these_arguments_and_options(line: str) -> None:
+    words = shlex.split(line)[1:]
+    assert words[0] in COMMANDS
+    _, bound, ignored = app.parse_args(spell_out_keys(words), exit_on_error=False, print_error=False)
+    assert bound.arguments
+    assert not ignored
+
+
+def test_readme_shows_how_to_train_evaluate_predict_and_inspect() -> None:
+    shown = {shlex.split(line)[1] for line in commands("sh", "console") if line.startswith("vitreous ")}
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize("number", [n for n, text in enumerate(fences("python")) if not text.startswith(SKIP)])
+def test_python_runs_as_it_stands(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(fences("python")[number], f"README.md, block {number}", "exec"), {"__name__": "readme"})
+
+
+def test_python_that_is_skipped_is_python_and_says_why() -> None:
+    skipped = [text for text in fences("python") if text.startswith(SKIP)]
+    for text in skipped:
+        compile(text, "README.md", "exec")
+        assert re.match(rf"{SKIP} \(.+\)\n", text)
+    assert len(skipped) < len(fences("python"))
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    broken = {}
+    for path in project_files():
+        if path.suffix == ".md":
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+                if not (path.parent / link).exists():
+                    broken[path.name] = link
+    assert broken == {}
+
+
+def test_nothing_was_left_to_be_filled_in() -> None:
+    assert re.findall(r"@[A-Z_]{3,}@|TODO|FIXME|XXX", README) == []
