@@ -18,8 +18,11 @@ import time
 
 from results import results_file
 
+from vitreous.threads import SPINS
+
 SETTINGS: dict[str, dict[str, str]] = {
     "default": {},
+    "short spin": {"GOMP_SPINCOUNT": str(SPINS)},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
@@ -68,7 +71,7 @@ def main() -> None:
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     for _ in range(options.rounds):
         for name, settings in SETTINGS.items():
-            environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")} | settings
+            environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))} | settings
             command = [sys.executable, __file__, "--one"]
             output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
             rounds[name].append(json.loads(output))

@@ -19,7 +19,7 @@ def evaluate(
     data: str | None = None,
     /,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
     """Score a model on the images that its run held out, or on other labelled images.

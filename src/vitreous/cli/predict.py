@@ -22,7 +22,7 @@ def predict(
     /,
     *,
     out: Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
     """Classify images.

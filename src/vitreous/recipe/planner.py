@@ -52,6 +52,7 @@ def make_plan(
     name = recipe or recipe_for(facts)
     choices = {choice.key: choice for choice in [*given, *recipe_named(name)(facts, asked)]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
+    _config(name, choices)  # what breaks a rule is refused before anything follows from it
     expected_epochs = choices["train.epochs"].value
     if asked.get("train.budget_s"):
         fitted, expected_epochs = _fit_budget(name, choices, facts, asked, measure)

@@ -25,9 +25,9 @@ def resolve_device(wish: str) -> torch.device:
     kind, _, index = wish.partition(":")
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in counts or (index and not index.isdecimal()):
-        raise ConfigError(f"train.device={wish}: no such device; {nearest(kind, [*counts, 'auto'])}")
+        raise ConfigError(f"device={wish}: no such device; {nearest(kind, [*counts, 'auto'])}")
     if int(index or 0) >= counts[kind]:
-        raise ConfigError(f"train.device={wish}: this machine has {counts[kind]} of kind {kind}; use auto or cpu")
+        raise ConfigError(f"device={wish}: this machine has {counts[kind]} of kind {kind}; use auto or cpu")
     return torch.device(wish)
 
 

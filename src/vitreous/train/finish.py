@@ -28,8 +28,8 @@ def evaluate_state(state: TrainState, prepared: Prepared, precision: str) -> dic
     return {name: score(logits, labels) for name, (logits, labels) in _val_logits(state, prepared, precision).items()}
 
 
-def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, precision: str) -> None:
-    """Choose the weights, calibrate, test, save.
+def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder) -> None:
+    """Choose the weights, calibrate, test, save; all in float32, as `evaluate` and `predict` compute.
 
     Weights or average: whichever has the lower loss on the validation images; the test images choose nothing. Without
     validation images it is the average.
@@ -41,7 +41,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     if prepared.val is not None:
-        found = _val_logits(state, prepared, precision)
+        found = _val_logits(state, prepared, "fp32")
         scores = {name: score(*pair) for name, pair in found.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
         metrics["val"], held_out = scores[chosen].as_dict(), found[chosen]
@@ -50,7 +50,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     model = state.ema.model if chosen == "average" else state.model
     if prepared.test is not None:
         loader = EvalLoader(prepared.test, prepared.preprocess, EVALUATION_BATCH)
-        held_out = compute_logits(model, loader, precision)
+        held_out = compute_logits(model, loader, "fp32")
         metrics["test"] = score(*held_out).as_dict()
     example_class = ""
     if held_out is not None:

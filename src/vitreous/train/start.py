@@ -153,7 +153,7 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
                                 "steps_per_epoch": loader.steps_per_epoch})  # fmt: skip
         fit(state, settings, loop)
     state.elapsed_s = stopwatch.elapsed_s()
-    finish(state, prepared, folder, recorder, precision)
+    finish(state, prepared, folder, recorder)
 
 
 def _new_state(prepared: Prepared) -> TrainState:

@@ -63,7 +63,7 @@ def test_device_that_is_there_is_taken(wish: str) -> None:
 def test_device_that_is_not_there_is_told(wish: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_device(wish)
-    assert str(caught.value) == f"train.device={wish}: {message}"
+    assert str(caught.value) == f"device={wish}: {message}"
 
 
 @pytest.mark.usefixtures("_two_gpus")

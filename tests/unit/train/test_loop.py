@@ -246,6 +246,23 @@ def test_weights_after_going_back_are_those_of_the_checkpoint(
     torch.testing.assert_close(snapshot(troubled), snapshot(plain), rtol=0, atol=0)
 
 
+def test_crash_right_after_going_back_does_not_forget_the_halved_rate(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+) -> None:
+    loop = make_loop()
+
+    def crash(step: int, attempt: int) -> Batch:
+        if (step, attempt) in loop.asked and attempt == 0:  # type: ignore[attr-defined]
+            raise RuntimeError("the power is gone")
+        return loop.batch(step, attempt)
+
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        fit(make_state(), replace(settings, objective=Faulty(lambda call: call >= 3)), replace(loop, batch=crash))
+    saved = make_state()
+    load_newest(folder.checkpoints, saved)
+    assert (saved.step, saved.rollbacks, saved.lr_scale, saved.refused, saved.attempt) == (0, 1, 0.5, 3, 0)
+
+
 def test_run_that_stays_nan_stops_after_the_bound_with_the_cause(
     make_state: MakeState,
     settings: StepSettings,

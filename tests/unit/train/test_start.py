@@ -123,11 +123,25 @@ def test_example_is_the_first_held_out_image_as_the_model_sees_it(tiny: Tiny) ->
     assert float(probability) == pytest.approx(float(row["probability"]), abs=1e-4)
 
 
-def test_weights_that_do_better_on_validation_images_are_chosen(tiny: Tiny) -> None:
-    folder = run_training(tiny(train__epochs=8, data__val_share=0.4))
-    chosen = kinds(folder, "end")[0]
-    assert chosen["weights"] == read_metadata(folder.model)["weights"]
-    assert chosen["metrics"]["val"]["num_images"] >= 15
+@pytest.mark.parametrize(("better", "part"), [("trained", "model"), ("average", "ema")])
+def test_weights_with_the_lower_validation_loss_are_saved(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, better: str, part: str
+) -> None:
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    sure, unsure = 5.0 * torch.eye(3)[labels], 1.0 * torch.eye(3)[labels]
+    found = {name: (sure if name == better else unsure, labels) for name in ("trained", "average")}
+    monkeypatch.setattr(finish, "_val_logits", lambda state, prepared, precision: found)
+    folder = run_training(tiny())
+    metadata = read_metadata(folder.model)
+    assert metadata["weights"] == kinds(folder, "end")[0]["weights"] == better
+    assert metadata["metrics"]["val"]["loss"] == pytest.approx(math.log(1 + 2 * math.exp(-5)), rel=1e-5)
+    tensors = load_file(list_checkpoints(folder.checkpoints)[-1])
+    expected = {name: tensors[f"{part}.{name}"] for name in weights_of(folder)}
+    torch.testing.assert_close(weights_of(folder), expected, rtol=0, atol=0)
+
+
+def test_weights_and_average_are_both_evaluated_on_the_way(tiny: Tiny) -> None:
+    folder = run_training(tiny(train__epochs=4))
     assert {record["weights"] for record in kinds(folder, "evaluation")} == {"trained", "average"}
 
 

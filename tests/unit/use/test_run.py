@@ -39,6 +39,7 @@ def test_path_may_be_text_a_model_file_or_below_home(run: Run, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(run.path.parent))
     for path in (str(run.path), run.path / "model.safetensors", "~/tiny run"):
         assert Run(path).metadata == run.metadata
+    assert Run("~/tiny run").path == run.path
     assert repr(Run(run.path)) == f"Run({str(run.path)!r})"
 
 

@@ -1,7 +1,6 @@
 """scikit-learn -> its 1,797 handwritten digits, 8x8 px, gray."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from vitreous.data.sources.source import ArraySource
 
@@ -14,6 +13,8 @@ def open_digits() -> ArraySource:
     Returns:
         1,797 images; the original grey levels 0..16 stretched to 0..255.
     """
+    from sklearn.datasets import load_digits  # takes a second to import, which only this set should cost
+
     bunch = load_digits()
     images = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
