@@ -17,7 +17,6 @@ import sys
 import time
 
 from results import results_file
-
 from vitreous.threads import SPINS
 
 SETTINGS: dict[str, dict[str, str]] = {
@@ -71,9 +70,11 @@ def main() -> None:
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     for _ in range(options.rounds):
         for name, settings in SETTINGS.items():
-            environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))} | settings
+            inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
             command = [sys.executable, __file__, "--one"]
-            output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+            output = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=inherited | settings
+            ).stdout
             rounds[name].append(json.loads(output))
     for loop in loops:
         loop.kill()

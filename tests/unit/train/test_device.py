@@ -68,7 +68,7 @@ def test_device_that_is_not_there_is_told(wish: str, message: str) -> None:
 
 @pytest.mark.usefixtures("_two_gpus")
 def test_gpu_beyond_the_last_is_told_with_how_many_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"^train\.device=cuda:2: this machine has 2 of kind cuda; "):
+    with pytest.raises(ConfigError, match=r"^device=cuda:2: this machine has 2 of kind cuda; "):
         resolve_device("cuda:2")
 
 

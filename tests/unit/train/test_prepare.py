@@ -105,10 +105,10 @@ def test_nothing_to_train_on_is_told() -> None:
     assert str(caught.value) == "data=none: recipe digits names none either; give a folder or the name of a set"
 
 
-@pytest.mark.parametrize(("key", "got"), [("train.device", "warp"), ("train.precision", "fp8")])
+@pytest.mark.parametrize(("key", "got"), [("device", "warp"), ("train.precision", "fp8")])
 def test_machine_that_is_not_there_is_told_before_the_data_is_read(key: str, got: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key}={got}: no such "):
-        plan_run(TrainRequest(data="/nowhere", values={key: got}), ignore)
+        plan_run(TrainRequest(data="/nowhere", values={f"train.{key.removeprefix('train.')}": got}), ignore)
 
 
 def test_source_is_written_down_so_that_it_is_found_from_anywhere(
