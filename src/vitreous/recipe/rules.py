@@ -19,15 +19,14 @@ class Rung:
 LADDER = (
     Rung("pico", 16),
     Rung("nano", 16),
-    Rung("micro", 16),
     Rung("nano", 64),
     Rung("micro", 64),
     Rung("mini", 64),
     Rung("tiny", 64),
     Rung("small", 64),
 )
-"""From cheap to dear; a budget that is too short for one takes the one before. On Fashion-MNIST, in the same time, nano
-with 16 tokens beats pico with 49 by 2 points and micro with 16 by 1."""
+"""From cheap to dear; a budget that is too short for one takes the one before. On Fashion-MNIST, in the same 100 s, nano
+with 16 tokens reached 84.3 %, micro with 16 tokens 83.6 %, pico with 49 tokens 82.5 % (one seed, a busy machine)."""
 
 MAX_STRETCH = 4.0
 """A budget may lengthen a run to this many times its usual epochs; more showed no gain."""
@@ -57,7 +56,7 @@ BY_NUM_IMAGES = (
     SizeRule(1_000, "nano", 120, 40, 32),
     SizeRule(5_000, "micro", 80, 25, 32),
     SizeRule(20_000, "micro", 40, 10, 64),
-    SizeRule(200_000, "micro", 20, 4, 128),
+    SizeRule(200_000, "micro", 20, 5, 128),
     SizeRule(float("inf"), "small", 30, 3, 512),
 )
 
