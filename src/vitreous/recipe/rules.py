@@ -93,6 +93,12 @@ def learning_rate(batch_size: int, embed_dim: int) -> float:
     return float(f"{2e-3 * (batch_size / 64) ** 0.5 * (128 / embed_dim) ** 0.5:.2g}")
 
 
+def tileable_size(height_px: int, width_px: int) -> tuple[int, int]:
+    """The size nearest to that of the images that patches tile into about 8 × 8 tokens: 61×53 becomes 63×56."""
+    side = max(1, round((height_px * width_px / 64) ** 0.5))
+    return max(1, round(height_px / side)) * side, max(1, round(width_px / side)) * side
+
+
 def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64) -> int:
     """The patch that cuts the image into nearest to so many tokens: fewer blur the image, more cost time."""
     height, width = img_size

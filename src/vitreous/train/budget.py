@@ -62,7 +62,6 @@ class Budget:
             self._revised_at = state.progress
         began_s, began_step = self._marks[0]
         elapsed_s, num_steps = self.stopwatch.elapsed_s(), state.step - began_step
-        self._revised_at = min(self._revised_at, state.progress)  # a run that went back to a checkpoint has less
         is_late = elapsed_s >= self._marks[-1][0] + REVISE_EVERY * self.limit_s
         is_due = num_steps > 0 and (state.progress >= self._revised_at + REVISE_EVERY or is_late)
         is_overdue = elapsed_s >= self.limit_s - self.reserve_s

@@ -113,6 +113,15 @@ def test_wish_that_breaks_a_rule_is_told(make_facts: Facts) -> None:
         plan_for(make_facts(), {"data.num_classes": 4})
 
 
+@pytest.mark.parametrize(("size_px", "img_size"), [((61, 53), (63, 56)), ((28, 28), (28, 28)), ((31, 37), (32, 36))])
+def test_small_images_of_any_size_are_cut_into_about_64_tokens(
+    make_facts: Facts, size_px: tuple[int, int], img_size: tuple[int, int]
+) -> None:
+    config = plan_for(make_facts(height_px=size_px[0], width_px=size_px[1])).config
+    assert config.data.img_size == img_size
+    assert 40 <= config.model.num_patches <= 90
+
+
 def test_recipe_follows_the_size_of_the_images(make_facts: Facts) -> None:
     sizes = {(8, 10): "digits", (28, 30): "small-images", (64, 99): "small-images", (200, 300): "small-photos"}
     assert {size: recipe_for(make_facts(height_px=size[0], width_px=size[1])) for size in sizes} == sizes

@@ -109,7 +109,7 @@ def test_predictions_are_those_of_the_saved_model_on_the_test_images(tiny: Tiny,
 
 
 def test_example_is_the_first_held_out_image_as_the_model_sees_it(tiny: Tiny) -> None:
-    folder = run_training(tiny(data__val_share=0.4))
+    folder = run_training(tiny(train__epochs=1, data__val_share=0.6))
     with folder.predictions.open(newline="") as file:
         row = next(csv.DictReader(file))
     metadata = read_metadata(folder.model)
@@ -119,6 +119,7 @@ def test_example_is_the_first_held_out_image_as_the_model_sees_it(tiny: Tiny) ->
     with torch.inference_mode():
         logits = load_model(folder.model)((pixels[None] / 255 - mean) / std)
     probability, called = (logits / metadata["temperature"]).softmax(dim=1)[0].max(dim=0)
+    assert metadata["temperature"] != 1.0
     assert metadata["classes"][int(called)] == row["called"]
     assert float(probability) == pytest.approx(float(row["probability"]), abs=1e-4)
 

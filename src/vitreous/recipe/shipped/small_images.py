@@ -5,7 +5,7 @@ from typing import Any
 
 from vitreous.data.facts import DataFacts
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, patch_size_for
+from vitreous.recipe.rules import by_num_images, patch_size_for, tileable_size
 from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
 
 
@@ -14,7 +14,7 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
 
     Command: `vitreous train fashion-mnist --budget 10m`
     """
-    img_size = asked.get("data.img_size", (facts.height_px, facts.width_px))
+    img_size = asked.get("data.img_size", tileable_size(facts.height_px, facts.width_px))
     return [
         *data_choices(facts, asked, img_size),
         Choice("data.max_shift", 0.1, "objects of small images stand a little off centre"),
