@@ -12,6 +12,8 @@ def digits(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     """1,797 handwritten digits of 8×8 px (Alpaydin & Kaynak 1998), a quarter held out for the test.
 
     Command: `vitreous train digits`
+    Cost: about a minute on two shared Zen 3 cores.
+    Measured: 98.8 % of 441 test images, mean of 5 seeds, 98.4 to 99.1 (`benchmarks/front_door.py`).
     """
     img_size = asked.get("data.img_size", (facts.height_px, facts.width_px))
     return [

@@ -13,6 +13,8 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     """Images that fill their frame and are as small as the camera or the scan made them.
 
     Command: `vitreous train fashion-mnist --budget 10m`
+    Cost: ten minutes on two shared Zen 3 cores.
+    Measured: 88.6 % of 10,000 test images, one seed (`benchmarks/front_door.py`).
     """
     img_size = asked.get("data.img_size", tileable_size(facts.height_px, facts.width_px))
     return [

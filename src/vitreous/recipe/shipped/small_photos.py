@@ -14,7 +14,9 @@ SIDE_PX = 64
 def small_photos(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     """A few photos of each class, trained from scratch: strong crops, small model, many epochs.
 
-    Command: `vitreous train PHOTOS --budget 5m`
+    Command: `vitreous train sign-digits --budget 5m`
+    Cost: five minutes on two shared Zen 3 cores.
+    Measured: 95.0 % of 420 test images, one seed (`benchmarks/front_door.py`).
     """
     img_size = asked.get("data.img_size", (SIDE_PX, SIDE_PX))
     return [
