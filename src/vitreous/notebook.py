@@ -20,7 +20,7 @@ from vitreous.model.build import build_parts
 from vitreous.model.config import InitScheme, ModelConfig
 from vitreous.model.init import initialise
 from vitreous.model.position import LearnedPosition
-from vitreous.model.prefix import ClassToken
+from vitreous.model.prefix import Prefix
 
 __all__ = ["Tokenizer", "TransformerEncoder", "VisionTransformer", "create_mlp"]
 
@@ -140,7 +140,7 @@ class TransformerEncoder(encoder.Block):
     ) -> None:
         super().__init__(
             norm1=nn.LayerNorm(embedding_dim, eps=_NORM_EPS),
-            attn=attention.Attention(
+            attn=attention.Attention.plain(
                 embed_dim=embedding_dim,
                 num_heads=num_heads,
                 attn_drop_rate=attention_dropout,
@@ -214,8 +214,8 @@ class VisionTransformer(vit.VisionTransformer):
             match module:
                 case LearnedPosition():
                     init.trunc_normal_(module.grid, std=_TOKEN_STD)
-                case ClassToken(class_position=nn.Parameter() as position):
-                    init.trunc_normal_(module.class_token, std=_TOKEN_STD)
+                case Prefix(class_token=nn.Parameter() as token, class_position=nn.Parameter() as position):
+                    init.trunc_normal_(token, std=_TOKEN_STD)
                     init.trunc_normal_(position, std=_TOKEN_STD)
 
 

@@ -9,7 +9,7 @@ from vitreous.model.attention import Attention
 @pytest.mark.parametrize("kernel", ["explicit", "sdpa"])
 def test_output_maps_and_gradients_equal_torchs_multihead_attention(kernel):
     torch.manual_seed(0)
-    ours = Attention(embed_dim=20, num_heads=5, kernel=kernel).double()
+    ours = Attention.plain(embed_dim=20, num_heads=5, kernel=kernel).double()
     theirs = torch.nn.MultiheadAttention(20, 5, batch_first=True, dtype=torch.float64)
     theirs.load_state_dict(
         {

@@ -141,7 +141,11 @@ def test_the_default_grid_is_nearest_to_256_tokens(height, width, patch_size, gr
 def test_stochastic_depth_and_dropouts_reach_their_modules():
     vit = notebook.VisionTransformer(16, 16, 1, 8, 3, 2, dropout=0.2, attention_dropout=0.3, stochastic_depth=0.4)
     assert [block.drop_path.rate for block in vit.encoder.blocks] == pytest.approx([0.0, 0.2, 0.4])
-    assert (vit.encoder.drop.p, vit.encoder.blocks[0].mlp.drop1.p, vit.encoder.blocks[0].attn.drop.p) == (0.2, 0.2, 0.2)
+    assert (vit.encoder.drop.p, vit.encoder.blocks[0].mlp.drop1.p, vit.encoder.blocks[0].attn.proj.drop_rate) == (
+        0.2,
+        0.2,
+        0.2,
+    )
     assert vit.encoder.blocks[0].attn.attn_drop_rate == 0.3
 
 

@@ -1,11 +1,12 @@
 """Images -> tokens -> features -> logits.
 
-One part a file, in the order of the forward: tokenizer, position, prefix, encoder, pool, head; `vit.py` shows them
-together. Configuration stops at the door: `config.py` says what is wanted, `build.py` picks the parts.
+One part a file, in the order of the forward: tokenizer, position, prefix, relation, encoder, pool, head; `vit.py` shows
+them together. Configuration stops at the door: `config.py` says what is wanted, `build.py` picks the parts.
 """
 
-from vitreous.model.build import build_model, create_model, resize_model
+from vitreous.model.build import build_model, create_model
 from vitreous.model.config import ModelConfig
+from vitreous.model.reshape import make_flexible, resize_model
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata, save_model
 
@@ -15,6 +16,7 @@ __all__ = [
     "build_model",
     "create_model",
     "load_model",
+    "make_flexible",
     "read_metadata",
     "resize_model",
     "save_model",

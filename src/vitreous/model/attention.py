@@ -2,12 +2,14 @@
 
 from typing import Literal, get_args
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.model.relation import Relation, block_bias, rotate
 from vitreous.tensors import Tokens
 
 Kernel = Literal["auto", "explicit", "sdpa"]
@@ -19,27 +21,54 @@ AttentionMaps = Float[Tensor, "batch heads queries keys"]
 # forward and backward, explicit against SDPA: 17 tokens 5.8 against 11.5 ms, 50: 18 against 25, 65: 20 against 25,
 # 101: 39 against 46, 145: 36 against 39, 197: 49 against 47, 257: 34 against 32; inference alone turns sooner, at 145.
 _LONGEST_EXPLICIT_TOKENS = 128
+_NOTHING = Relation()
 
 
 class Attention(nn.Module):
     """Multi-head self-attention; queries, keys and values in one projection, as timm lays it out.
 
     Args:
-        embed_dim: Width of a token.
-        num_heads: Heads; each is `embed_dim / num_heads` wide.
-        qkv_bias: Whether the projection to queries, keys and values has a bias.
+        num_heads: Heads.
+        qkv: Tokens to queries, keys and values side by side, `3 * num_heads * head_dim` wide.
+        proj: What all heads gathered, `num_heads * head_dim` wide, to tokens; dropout included.
+        qk_norms: For queries and for keys, each over a head; None for none.
+        gate: Tokens to one number per gathered value, whose sigmoid scales it; None for none (Qiu et al. 2025,
+            2505.06708, the elementwise gate on the output of the product).
         attn_drop_rate: Dropout on the attention probabilities.
-        proj_drop_rate: Dropout on the output.
         kernel: `explicit` forms softmax(QKᵀ/√d)V, `sdpa` calls PyTorch's fused one, `auto` takes the faster of the two.
             They differ in rounding alone.
 
     Raises:
-        ConfigError: The heads do not share the width evenly.
         UnknownNameError: No such kernel.
     """
 
     def __init__(
         self,
+        *,
+        num_heads: int,
+        qkv: nn.Linear,
+        proj: nn.Linear,
+        qk_norms: tuple[nn.Module, nn.Module] | None = None,
+        gate: nn.Module | None = None,
+        attn_drop_rate: float = 0.0,
+        kernel: Kernel = "auto",
+    ) -> None:
+        super().__init__()
+        if kernel not in get_args(Kernel):
+            raise UnknownNameError(f"kernel={kernel}: no such attention kernel; {nearest(kernel, get_args(Kernel))}")
+        self.num_heads = num_heads
+        self.attn_drop_rate = attn_drop_rate
+        self.kernel: Kernel = kernel
+        self.qkv = qkv
+        q_norm, k_norm = qk_norms or (None, None)
+        self.q_norm: nn.Module | None = q_norm
+        self.k_norm: nn.Module | None = k_norm
+        self.gate = gate
+        self.proj = proj
+
+    @classmethod
+    def plain(
+        cls,
         *,
         embed_dim: int,
         num_heads: int,
@@ -47,47 +76,166 @@ class Attention(nn.Module):
         attn_drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         kernel: Kernel = "auto",
-    ) -> None:
-        super().__init__()
+    ) -> "Attention":
+        """As the first paper has it: heads that share the width, one linear layer before them, one after.
+
+        Raises:
+            ConfigError: The heads do not share the width evenly.
+        """
         if embed_dim % num_heads:
             raise ConfigError(
                 f"num_heads={num_heads}: does not divide embed_dim={embed_dim} (remainder {embed_dim % num_heads}); "
                 "choose a divisor"
             )
-        if kernel not in get_args(Kernel):
-            raise UnknownNameError(f"kernel={kernel}: no such attention kernel; {nearest(kernel, get_args(Kernel))}")
-        self.num_heads = num_heads
-        self.scale = (embed_dim // num_heads) ** -0.5
-        self.attn_drop_rate = attn_drop_rate
-        self.kernel = kernel
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
-        self.proj = nn.Linear(embed_dim, embed_dim)
-        self.drop = nn.Dropout(proj_drop_rate)
+        return cls(
+            num_heads=num_heads,
+            qkv=nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias),
+            proj=Projection(embed_dim, embed_dim, drop_rate=proj_drop_rate),
+            attn_drop_rate=attn_drop_rate,
+            kernel=kernel,
+        )
 
-    def forward(self, tokens: Tokens) -> Tokens:
+    def forward(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
         """Let every token gather values from all tokens, head by head, and mix the heads."""
-        queries, keys, values = self._heads(tokens)
-        rate = self.attn_drop_rate if self.training else 0.0
-        if self._is_explicit(tokens):
-            maps = self._softmax(queries, keys)
-            gathered = (F.dropout(maps, rate) if rate else maps) @ values
-        else:
-            gathered = F.scaled_dot_product_attention(queries, keys, values, dropout_p=rate, scale=self.scale)
-        return self.drop(self.proj(rearrange(gathered, "b h n d -> b n (h d)")))
+        queries, keys, values = self.heads(tokens, relation)
+        return self.mix(tokens, self.gather(queries, keys, values, relation))
 
-    def maps(self, tokens: Tokens) -> AttentionMaps:
+    def maps(self, tokens: Tokens, relation: Relation = _NOTHING) -> AttentionMaps:
         """The attention probabilities for these tokens, before dropout, whatever the kernel of `forward`."""
-        queries, keys, _ = self._heads(tokens)
-        return self._softmax(queries, keys)
+        queries, keys, _ = self.heads(tokens, relation)
+        if relation.lengths is not None:
+            relation = relation._replace(bias=block_bias(relation.lengths).to(queries))
+        return self._probabilities(queries, keys, relation.bias)
 
-    def _heads(self, tokens: Tokens) -> tuple[Heads, Heads, Heads]:
+    def heads(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values: projected, normalised, turned."""
         qkv = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
-        return qkv[0], qkv[1], qkv[2]
+        queries, keys, values = qkv[0], qkv[1], qkv[2]
+        if self.q_norm is not None and self.k_norm is not None:
+            queries, keys = self.q_norm(queries).to(values.dtype), self.k_norm(keys).to(values.dtype)
+        if relation.cos is not None:
+            queries, keys = rotate(queries, relation), rotate(keys, relation)
+        return queries, keys, values
 
-    def _softmax(self, queries: Heads, keys: Heads) -> AttentionMaps:
-        return ((queries * self.scale) @ keys.transpose(-2, -1)).softmax(dim=-1)
+    def gather(self, queries: Heads, keys: Heads, values: Heads, relation: Relation = _NOTHING) -> Heads:
+        """softmax(QKᵀ/√d + bias)V, by whichever kernel; each image by itself where several share the sequence."""
+        if relation.lengths is not None:
+            parts = zip(*(heads.split(relation.lengths, dim=2) for heads in (queries, keys, values)), strict=True)
+            alone = relation._replace(lengths=None)
+            return torch.cat([self.gather(q, k, v, alone) for q, k, v in parts], dim=2)
+        rate = self.attn_drop_rate if self.training else 0.0
+        if self._is_explicit(queries):
+            maps = self._probabilities(queries, keys, relation.bias)
+            return (F.dropout(maps, rate) if rate else maps) @ values
+        bias = self._bias(queries, relation.bias)
+        scale = self._scale(queries)
+        if isinstance(scale, Tensor):
+            queries, scale = queries * scale, 1.0
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate, scale=scale)
 
-    def _is_explicit(self, tokens: Tokens) -> bool:
+    def mix(self, tokens: Tokens, gathered: Heads) -> Tokens:
+        """What the heads gathered, gated, and mixed by the output projection."""
+        joined = rearrange(gathered, "b h n d -> b n (h d)")
+        if self.gate is not None:
+            joined = joined * self.gate(tokens).sigmoid()
+        return self.proj(joined)
+
+    def _probabilities(self, queries: Heads, keys: Heads, bias: Tensor | None) -> AttentionMaps:
+        scores = (queries * self._scale(queries)) @ keys.transpose(-2, -1)
+        bias = self._bias(queries, bias)
+        return (scores if bias is None else scores + bias).softmax(dim=-1)
+
+    def _scale(self, queries: Heads) -> float | Tensor:
+        return queries.shape[-1] ** -0.5
+
+    def _bias(self, queries: Heads, bias: Tensor | None) -> Tensor | None:
+        return None if bias is None else bias.to(queries.dtype)
+
+    def _is_explicit(self, queries: Heads) -> bool:
         if self.kernel == "auto":
-            return tokens.device.type == "cpu" and tokens.shape[1] <= _LONGEST_EXPLICIT_TOKENS
+            return queries.device.type == "cpu" and queries.shape[2] <= _LONGEST_EXPLICIT_TOKENS
         return self.kernel == "explicit"
+
+
+class LocalityAttention(Attention):
+    """Attention with a learned temperature in which no token attends to itself, so that it must look around.
+
+    Args: Those of `Attention`.
+
+    Source:
+        Lee et al. 2021, section 3.2 (2112.13492). The temperature starts at √head_dim; it is kept as the logarithm of
+        its inverse, so that it stays positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_heads: int,
+        qkv: nn.Linear,
+        proj: nn.Linear,
+        qk_norms: tuple[nn.Module, nn.Module] | None = None,
+        gate: nn.Module | None = None,
+        attn_drop_rate: float = 0.0,
+        kernel: Kernel = "auto",
+    ) -> None:
+        super().__init__(
+            num_heads=num_heads,
+            qkv=qkv,
+            proj=proj,
+            qk_norms=qk_norms,
+            gate=gate,
+            attn_drop_rate=attn_drop_rate,
+            kernel=kernel,
+        )
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def _scale(self, queries: Heads) -> float | Tensor:
+        return self.log_scale.exp().to(queries.dtype)
+
+    def _bias(self, queries: Heads, bias: Tensor | None) -> Tensor | None:
+        num_tokens = queries.shape[2]
+        itself = torch.eye(num_tokens, dtype=torch.bool, device=queries.device)
+        hidden = torch.zeros(num_tokens, num_tokens, dtype=queries.dtype, device=queries.device)
+        hidden = hidden.masked_fill(itself, float("-inf"))
+        return hidden if bias is None else hidden + bias.to(queries.dtype)
+
+
+class Projection(nn.Linear):
+    """A linear layer and dropout on what it gives; a Linear itself, so that its weights are `proj.weight` as in timm.
+
+    Args:
+        in_features: Width that comes in.
+        out_features: Width that goes out.
+        bias: Whether it has a bias.
+        drop_rate: Dropout on its output.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, drop_rate: float = 0.0) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.drop_rate = drop_rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Project, and drop in training."""
+        return F.dropout(super().forward(values), self.drop_rate, self.training)
+
+
+class KeylessBiasLinear(nn.Linear):
+    """Queries, keys and values of which the keys have no bias: it would not change a single attention probability.
+
+    Args:
+        embed_dim: Width of a token.
+        attn_dim: Width of all heads together.
+
+    Source:
+        BEiT (2106.08254) and DINOv3 (2508.10104), which masks that third of the bias; here it is not there at all:
+        `bias` holds the query's, then the value's.
+    """
+
+    def __init__(self, embed_dim: int, attn_dim: int) -> None:
+        super().__init__(embed_dim, 3 * attn_dim, bias=False)
+        self.bias = nn.Parameter(torch.zeros(2 * attn_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Project to all three."""
+        for_queries, for_values = self.bias.chunk(2)
+        return F.linear(tokens, self.weight, torch.cat([for_queries, torch.zeros_like(for_queries), for_values]))

@@ -1,43 +1,49 @@
 """`ModelConfig` -> VisionTransformer: every choice of a part is made here, once."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.model.attention import Attention
+from vitreous.model.attention import Attention, KeylessBiasLinear, LocalityAttention, Projection
 from vitreous.model.config import ModelConfig
-from vitreous.model.encoder import Block, Encoder
-from vitreous.model.head import Head
+from vitreous.model.encoder import Block, Encoder, PostNormBlock
+from vitreous.model.head import DistilledHead, Head
 from vitreous.model.init import initialise
-from vitreous.model.mlp import Mlp
-from vitreous.model.pool import ClassTokenPool, MeanPool
-from vitreous.model.position import LearnedPosition, SinusoidalPosition, resize_grid
-from vitreous.model.prefix import ClassToken
+from vitreous.model.mlp import GatedMlp, Mlp, QuickGELU
+from vitreous.model.patch_drop import PatchDrop
+from vitreous.model.pool import AttentionPool, ClassTokenPool, MaxPool, MeanPool, SequencePool, TokenMeanPool
+from vitreous.model.position import LearnedPosition, NoPosition, SinCosPosition, SinusoidalPosition
+from vitreous.model.prefix import Prefix
 from vitreous.model.presets import config_for
-from vitreous.model.residual import DropPath, drop_path_rates
-from vitreous.model.tokenizer import Tokenizer
+from vitreous.model.relative_bias import RelativeBias
+from vitreous.model.residual import DropPath, LayerScale, drop_path_rates
+from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
+from vitreous.model.stem import CompactStem, ConvStem
+from vitreous.model.tokenizer import ShiftedTokenizer, Tokenizer
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive
 
 
 class Parts(TypedDict):
-    """The six arguments of `VisionTransformer`."""
+    """The arguments of `VisionTransformer`."""
 
-    tokenizer: nn.Module
+    tokenizer: Tokenizer | ConvStem | CompactStem
     position: nn.Module
+    patch_drop: nn.Module
     prefix: nn.Module
-    encoder: nn.Module
+    relation: RotaryPosition | MixedRotaryPosition | RelativeBias | None
+    encoder: Encoder
     pool: nn.Module
+    fc_norm: nn.Module
     head: nn.Module
 
 
 def create_model(
     name: str,
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     in_chans: int = 3,
     img_size: int | tuple[int, int] | None = None,
     patch_size: int | None = None,
@@ -47,8 +53,9 @@ def create_model(
     """A freshly initialised model by name, e.g. `vit_small_patch16_224`.
 
     Args:
-        name: `vit_{size}_patch{px}_{px}`, or shorter with `img_size` and `patch_size` given; sizes: `presets.SIZES`.
-        num_classes: Logits; 0 returns features instead.
+        name: `vit_{size}_patch{px}_{px}` with one of `presets.SIZES`, shorter with `img_size` and `patch_size` given,
+            or a published family's, as timm has it: `deit3_base_patch16_224`, `vit_small_patch14_dinov2` …
+        num_classes: Logits; 0 returns features instead; None as the name was published, mostly 1000.
         in_chans: Channels of an image.
         img_size: Side, or height and width, in px; overrides the name's.
         patch_size: Side of a patch in px; overrides the name's.
@@ -106,40 +113,36 @@ def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> Vision
     return model
 
 
-def resize_model(model: VisionTransformer, img_size: tuple[int, int]) -> VisionTransformer:
-    """A copy for images of another size: learned positions are resampled, all else is the same.
-
-    Args:
-        model: Stays as it is.
-        img_size: Height and width in px that the copy shall take.
-
-    Raises:
-        ConfigError: Patches do not tile that size.
-    """
-    config = dataclasses.replace(model.config, img_size=img_size)
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    if isinstance(model.position, LearnedPosition):
-        state["position.grid"] = resize_grid(state["position.grid"], config.grid_size)
-    return model_from_state(config, state).train(model.training)
-
-
 def build_parts(config: ModelConfig) -> Parts:
     """The parts that a configuration asks for, not yet initialised by our rules."""
+    pool, head = build_pool_and_head(config)
     return Parts(
-        tokenizer=Tokenizer(
-            patch_size=config.patch_size,
-            in_chans=config.in_chans,
-            embed_dim=config.embed_dim,
-            img_size=config.img_size,
-        ),
+        tokenizer=_tokenizer(config),
         position=_position(config),
-        # Fixed sinusoids count patches; a class token beside them has no number, only itself.
-        prefix=ClassToken(embed_dim=config.embed_dim, position=config.position == "learned")
-        if config.pool == "token"
+        patch_drop=PatchDrop(config.patch_drop_rate),
+        prefix=Prefix(
+            embed_dim=config.embed_dim,
+            class_token=config.has_class_token,
+            distill_token=config.distill_token,
+            num_registers=config.num_registers,
+            # A token beside fixed or no positions has no number, only itself.
+            position=config.prefix_position if config.position == "learned" else "none",
+        )
+        if config.num_prefix_tokens
         else nn.Identity(),
+        relation=_relation(config),
         encoder=_encoder(config),
-        pool=ClassTokenPool() if config.pool == "token" else MeanPool(),
-        head=Head(embed_dim=config.embed_dim, num_classes=config.num_classes) if config.num_classes else nn.Identity(),
+        pool=pool,
+        fc_norm=_norm(config, config.num_features) if config.fc_norm else nn.Identity(),
+        head=head,
+    )
+
+
+def build_pool_and_head(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
+    """The part from tokens to features, and the one from features to logits."""
+    head = DistilledHead if config.distill_token else Head
+    return _pool(config), (
+        head(num_features=config.num_features, num_classes=config.num_classes) if config.num_classes else nn.Identity()
     )
 
 
@@ -149,45 +152,153 @@ def _skeleton(config: ModelConfig) -> VisionTransformer:
         return VisionTransformer(config, **build_parts(config))
 
 
+def _tokenizer(config: ModelConfig) -> Tokenizer | ConvStem | CompactStem:
+    kinds: dict[str, type[Tokenizer | ConvStem | CompactStem]] = {
+        "linear": Tokenizer,
+        "shifted": ShiftedTokenizer,
+        "conv": ConvStem,
+        "cct": CompactStem,
+    }
+    return kinds[config.stem](
+        patch_size=config.patch_size,
+        in_chans=config.in_chans,
+        embed_dim=config.embed_dim,
+        bias=config.patch_bias,
+        img_size=None if config.dynamic_img_size else config.img_size,
+    )
+
+
 def _position(config: ModelConfig) -> nn.Module:
+    grid_size, embed_dim = config.grid_size, config.embed_dim
     match config.position:
         case "learned":
-            return LearnedPosition(grid_size=config.grid_size, embed_dim=config.embed_dim)
+            return LearnedPosition(grid_size=grid_size, embed_dim=embed_dim, interpolation=config.position_resize)
         case "sinusoidal":
-            return SinusoidalPosition(grid_size=config.grid_size, embed_dim=config.embed_dim)
+            return SinusoidalPosition(grid_size=grid_size, embed_dim=embed_dim)
+        case "sincos2d":
+            return SinCosPosition(grid_size=grid_size, embed_dim=embed_dim, variant="mae")
+        case "sincos2d_big_vision":
+            return SinCosPosition(grid_size=grid_size, embed_dim=embed_dim, variant="big_vision")
         case "none":
-            return nn.Identity()
+            return NoPosition()
+
+
+def _relation(config: ModelConfig) -> RotaryPosition | MixedRotaryPosition | RelativeBias | None:
+    grid_size, depth, count = config.grid_size, config.depth, config.num_prefix_tokens
+    heads, head_dim = config.num_heads, config.attn_dim // config.num_heads
+    match config.rotary:
+        case "axial" | "dinov3" as kind:
+            return RotaryPosition(
+                grid_size=grid_size,
+                head_dim=head_dim,
+                depth=depth,
+                num_prefix_tokens=count,
+                kind=kind,
+                theta=config.rotary_theta,
+            )
+        case "mixed":
+            return MixedRotaryPosition(
+                grid_size=grid_size,
+                head_dim=head_dim,
+                num_heads=heads,
+                depth=depth,
+                num_prefix_tokens=count,
+                theta=config.rotary_theta,
+            )
+        case "none" if config.relative_bias:
+            return RelativeBias(grid_size=grid_size, num_heads=heads, depth=depth, num_prefix_tokens=count)
+        case "none":
+            return None
 
 
 def _encoder(config: ModelConfig) -> Encoder:
-    rates = drop_path_rates(config.drop_path_rate, config.depth)
+    rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
     return Encoder(
         [_block(config, drop_path_rate=rate) for rate in rates],
-        norm=_norm(config),
+        norm=_norm(config, config.embed_dim) if config.final_norm else nn.Identity(),
+        norm_pre=_norm(config, config.embed_dim) if config.embed_norm else None,
         drop_rate=config.drop_rate,
     )
 
 
 def _block(config: ModelConfig, *, drop_path_rate: float) -> Block:
-    return Block(
-        norm1=_norm(config),
-        attn=Attention(
-            embed_dim=config.embed_dim,
-            num_heads=config.num_heads,
-            qkv_bias=config.qkv_bias,
-            attn_drop_rate=config.attn_drop_rate,
-            proj_drop_rate=config.proj_drop_rate,
-        ),
-        norm2=_norm(config),
-        mlp=Mlp(
-            embed_dim=config.embed_dim,
-            hidden_dim=config.mlp_dim,
-            act=nn.GELU() if config.act == "gelu" else nn.ReLU(),
-            proj_drop_rate=config.proj_drop_rate,
-        ),
+    width, initial = config.embed_dim, config.layer_scale
+    kind = Block if config.norm_order == "pre" else PostNormBlock
+    return kind(
+        norm1=_norm(config, width),
+        attn=_attention(config),
+        ls1=LayerScale(width, initial=initial) if initial else None,
+        norm2=_norm(config, width),
+        mlp=_mlp(config),
+        ls2=LayerScale(width, initial=initial) if initial else None,
         drop_path=DropPath(drop_path_rate),
     )
 
 
-def _norm(config: ModelConfig) -> nn.LayerNorm:
-    return nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+def _attention(config: ModelConfig) -> Attention:
+    width, inner = config.embed_dim, config.attn_dim
+    head_dim = inner // config.num_heads
+    kind = LocalityAttention if config.locality else Attention
+    return kind(
+        num_heads=config.num_heads,
+        qkv=nn.Linear(width, 3 * inner, bias=config.qkv_bias)
+        if config.key_bias or not config.qkv_bias
+        else KeylessBiasLinear(width, inner),
+        proj=Projection(inner, width, bias=config.proj_bias, drop_rate=config.proj_drop_rate),
+        qk_norms=(_norm(config, head_dim), _norm(config, head_dim)) if config.qk_norm else None,
+        gate=nn.Linear(width, inner) if config.attn_gate else None,
+        attn_drop_rate=config.attn_drop_rate,
+    )
+
+
+def _mlp(config: ModelConfig) -> nn.Module:
+    kind = GatedMlp if config.mlp == "gated" else Mlp
+    return kind(
+        embed_dim=config.embed_dim,
+        hidden_dim=config.mlp_dim,
+        act=_activation(config),
+        bias=config.mlp_bias,
+        proj_drop_rate=config.proj_drop_rate,
+    )
+
+
+def _activation(config: ModelConfig) -> nn.Module:
+    match config.act:
+        case "gelu":
+            return nn.GELU()
+        case "gelu_tanh":
+            return nn.GELU(approximate="tanh")
+        case "quick_gelu":
+            return QuickGELU()
+        case "relu":
+            return nn.ReLU()
+        case "silu":
+            return nn.SiLU()
+
+
+def _norm(config: ModelConfig, width: int) -> nn.Module:
+    kind = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
+    return kind(width, eps=config.norm_eps)
+
+
+def _pool(config: ModelConfig) -> nn.Module:
+    width, count = config.embed_dim, config.num_prefix_tokens
+    match config.pool:
+        case "token":
+            return ClassTokenPool(2 if config.distill_token else 1)
+        case "mean":
+            return MeanPool(count)
+        case "max":
+            return MaxPool(count)
+        case "token_mean":
+            return TokenMeanPool(count)
+        case "map":
+            return AttentionPool(
+                embed_dim=width,
+                num_heads=config.num_heads,
+                norm=_norm(config, width),
+                mlp=_mlp(config),
+                num_prefix_tokens=count,
+            )
+        case "sequence":
+            return SequencePool(width, count)

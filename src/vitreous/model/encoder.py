@@ -1,10 +1,14 @@
 """Tokens -> tokens in context: blocks of attention and MLP. Dosovitskiy et al. 2021, eq. 2-3 (2010.11929)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from vitreous.model.relation import Relation
 from vitreous.tensors import Tokens
+
+_NOTHING = Relation()
 
 
 class Block(nn.Module):
@@ -13,45 +17,104 @@ class Block(nn.Module):
     Args:
         norm1: Before the attention.
         attn: Tokens to tokens, mixing them.
+        ls1: Scales what attention gives.
         norm2: Before the MLP.
         mlp: Tokens to tokens, each alone.
+        ls2: Scales what the MLP gives.
         drop_path: What a branch passes before it is added; drawn anew for each of the two.
     """
 
     def __init__(
-        self, *, norm1: nn.Module, attn: nn.Module, norm2: nn.Module, mlp: nn.Module, drop_path: nn.Module
+        self,
+        *,
+        norm1: nn.Module,
+        attn: nn.Module,
+        norm2: nn.Module,
+        mlp: nn.Module,
+        drop_path: nn.Module,
+        ls1: nn.Module | None = None,
+        ls2: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = norm1
         self.attn = attn
+        self.ls1 = ls1 or nn.Identity()
         self.norm2 = norm2
         self.mlp = mlp
+        self.ls2 = ls2 or nn.Identity()
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tokens) -> Tokens:
+    def forward(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
         """Add what the tokens tell each other, then what each makes of it."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return self.think(self.look(tokens, relation))
+
+    def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
+        """The first half: tokens gather from each other."""
+        return tokens + self.drop_path(self.ls1(self.attn(self.norm1(tokens), relation)))
+
+    def think(self, tokens: Tokens) -> Tokens:
+        """The second half: each token alone."""
+        return tokens + self.drop_path(self.ls2(self.mlp(self.norm2(tokens))))
+
+
+class PostNormBlock(Block):
+    """The same with each norm after its branch, before the sum: res-post-norm, of Swin v2 (2111.09883)."""
+
+    def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
+        """The first half: tokens gather from each other."""
+        return tokens + self.drop_path(self.ls1(self.norm1(self.attn(tokens, relation))))
+
+    def think(self, tokens: Tokens) -> Tokens:
+        """The second half: each token alone."""
+        return tokens + self.drop_path(self.ls2(self.norm2(self.mlp(tokens))))
 
 
 class Encoder(nn.Module):
     """Blocks one after the other, and a last norm: pre-norm blocks leave their sum unnormalised.
 
+    Attributes:
+        grad_checkpointing: Whether training keeps each block's input alone and computes the block again in the
+            backward: a fraction of the memory for a third more time, the same gradients.
+
     Args:
         blocks: At least one, first to last.
         norm: After the last block.
+        norm_pre: Before the first.
         drop_rate: Dropout on the incoming tokens, class token included.
     """
 
-    def __init__(self, blocks: Iterable[nn.Module], *, norm: nn.Module, drop_rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[nn.Module],
+        *,
+        norm: nn.Module,
+        norm_pre: nn.Module | None = None,
+        drop_rate: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.grad_checkpointing = False
         self.drop = nn.Dropout(drop_rate)
+        self.norm_pre = norm_pre or nn.Identity()
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(self, tokens: Tokens) -> Tokens:
-        """Pass the tokens through every block."""
-        tokens = self.drop(tokens)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.norm(tokens)
+    def forward(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Tokens:
+        """Pass the tokens through every block.
+
+        Args:
+            tokens: With prefix.
+            relations: One per block; None where attention takes tokens alone.
+        """
+        *_, last = self.steps(tokens, relations)
+        return self.norm(last)
+
+    def steps(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Iterator[Tokens]:
+        """The tokens after each block, one block at a time, before the last norm."""
+        tokens = self.norm_pre(self.drop(tokens))
+        for number, block in enumerate(self.blocks):
+            relation = relations[number] if relations else _NOTHING
+            if self.grad_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, relation, use_reentrant=False)
+            else:
+                tokens = block(tokens, relation)
+            yield tokens

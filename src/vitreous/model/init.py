@@ -1,65 +1,216 @@
-"""A model -> the same model with fresh weights."""
+"""A model -> the same model with fresh weights, by the rules of one paper or code base."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 from torch.nn import init
 
+from vitreous.model.attention import Attention, KeylessBiasLinear, LocalityAttention
 from vitreous.model.config import InitScheme
-from vitreous.model.position import LearnedPosition
-from vitreous.model.prefix import ClassToken
+from vitreous.model.head import DistilledHead, Head
+from vitreous.model.mlp import GatedMlp, Mlp
+from vitreous.model.pool import AttentionPool
+from vitreous.model.position import LearnedPosition, sincos2d
+from vitreous.model.prefix import Prefix
+from vitreous.model.relative_bias import RelativeBias
+from vitreous.model.residual import LayerScale
+from vitreous.model.rotary import MixedRotaryPosition, draw_mixed
+from vitreous.model.stem import CompactStem, ConvStem
 from vitreous.model.tokenizer import Tokenizer
 
+Matrix = Literal["normal", "xavier", "xavier_joint", "default"]
+"""How a matrix is drawn: truncated normal of 0.02; uniform within ±√(6/(fan_in + fan_out)), each of query, key and
+value for itself or all three as one; PyTorch's own, uniform within ±1/√fan_in."""
 
-def initialise(model: nn.Module, *, scheme: InitScheme = "timm", generator: torch.Generator | None = None) -> None:
+
+@dataclass(frozen=True)
+class Scheme:
+    """One column of the table.
+
+    Attributes:
+        linear: The matrices of attention and MLP.
+        proj: The attention's output projection, where it differs.
+        patch: The patch projection: a `Matrix`, or `lecun`, normal of 1/√fan_in.
+        patch_bias: Whether its bias is drawn as PyTorch does, or zero.
+        mlp_bias_std: Of the biases of the MLP.
+        position_std: Of learned positions.
+        token_std: Of class token, distillation token and registers.
+        head_std: Of the head's weights; 0 is zero, None as `linear`.
+        head_bias: Of the head, given the number of classes.
+    """
+
+    linear: Matrix
+    proj: Matrix | None = None
+    patch: Matrix | Literal["lecun"] = "default"
+    patch_bias: bool = True
+    mlp_bias_std: float = 0.0
+    position_std: float = 0.02
+    token_std: float = 1e-6
+    head_std: float | None = None
+    head_bias: Callable[[int], float] = lambda num_classes: 0.0
+
+
+SCHEMES: dict[InitScheme, Scheme] = {
+    # timm `init_weights_vit_timm`, where the patch projection keeps PyTorch's own values for a convolution.
+    "timm": Scheme("normal"),
+    # Ours for narrow models: positions as loud as the normalised patches beside them.
+    "xavier": Scheme("xavier", position_std=1.0),
+    # Google's `vision_transformer`, by timm's `init_weights_vit_jax`; nlhb: negative log head bias.
+    "jax": Scheme("xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0),
+    "jax_nlhb": Scheme(
+        "xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0, head_bias=lambda n: -math.log(n)
+    ),
+    # torchvision `vision_transformer.py`, whose attention is torch's own.
+    "torchvision": Scheme(
+        "xavier_joint", "default", "lecun", patch_bias=False, mlp_bias_std=1e-6, token_std=0.0, head_std=0.0
+    ),
+    # `models_v2.py` of DeiT III.
+    "deit3": Scheme("normal", token_std=0.02),
+    # `models_mae.py`, and its fine-tuning script's head.
+    "mae": Scheme("xavier_joint", patch="xavier", token_std=0.02, head_std=2e-5),
+    # timm's, but for the products of query with key and of value with output.
+    "mimetic": Scheme("normal"),
+}
+
+
+def initialise(model: nn.Module, *, scheme: InitScheme = "timm", generator: Generator | None = None) -> None:
     """Draw every weight anew, part by part in the order of the model.
 
-    `timm`: linear layers, the head too, are normal of standard deviation 0.02, truncated, with zero biases; norms are
-    the identity; positions are normal of 0.02; the class token is nearly zero; the patch projection is uniform within
-    ±1/√fan_in.
-
-    `xavier`: linear layers are uniform within ±√(6 / (fan_in + fan_out)), each of query, key and value for itself, and
-    positions are normal of 1, as loud as the normalised patches beside them. At width 768 both schemes are alike; at
+    Norms are the identity, biases zero unless the scheme says otherwise. At width 768 `timm` and `xavier` are alike; at
     width 64 `timm` draws weights a sixth as large, and a short run ends before they have grown: on the digits 20 epochs
-    reach 42 % with `timm`, 78 % with Xavier linears, 96 % with such positions too (`benchmarks/ablations.py`).
+    reach 42 % with `timm`, 78 % with Xavier linears, 96 % with loud positions too (`benchmarks/ablations.py`).
 
     Args:
         model: A model or any part of one; changed in place.
-        scheme: How.
+        scheme: Whose rules; `SCHEMES` has them side by side.
         generator: Where the numbers come from; None takes torch's global generator.
 
     Source:
-        timm's `vision_transformer.py`, `init_weights_vit_timm`, where the patch projection keeps PyTorch's own values
-        for a convolution. Xavier-uniform linears are those of Google's JAX code (2010.11929), whose positions are of
-        0.02 and whose head is zero.
+        `SCHEMES` names the code of each. Mimetic: Trockman and Kolter 2023 (2305.09828).
     """
-    patch_projections = {module.proj for module in model.modules() if isinstance(module, Tokenizer)}
-    position_std = 0.02 if scheme == "timm" else 1.0
-    for name, module in model.named_modules():
+    rules, roles = SCHEMES[scheme], _roles(model)
+    for module in model.modules():
         match module:
-            case nn.Linear() if module in patch_projections:
-                bound = module.in_features**-0.5
-                init.uniform_(module.weight, -bound, bound, generator=generator)
-                init.uniform_(module.bias, -bound, bound, generator=generator)
-            case nn.Linear():
-                if scheme == "timm":
-                    init.trunc_normal_(module.weight, std=0.02, generator=generator)
-                else:
-                    _draw_xavier(module.weight, num_stacked=3 if name.endswith("qkv") else 1, generator=generator)
-                if module.bias is not None:
-                    init.zeros_(module.bias)
-            case nn.LayerNorm():
+            case nn.Linear() | nn.Conv2d():
+                _draw_linear(module, roles.get(module, "linear"), rules, generator)
+            case nn.LayerNorm() | nn.GroupNorm() | nn.RMSNorm():
                 init.ones_(module.weight)
-                init.zeros_(module.bias)
-            case LearnedPosition():
-                init.trunc_normal_(module.grid, std=position_std, generator=generator)
-            case ClassToken():
-                init.normal_(module.class_token, std=1e-6, generator=generator)
-                if module.class_position is not None:
-                    init.trunc_normal_(module.class_position, std=position_std, generator=generator)
+                if isinstance(bias := getattr(module, "bias", None), Tensor):
+                    init.zeros_(bias)
+            case _:
+                _draw_tokens(module, rules, generator)
+    if scheme == "mimetic":
+        for module in model.modules():
+            if isinstance(module, Attention):
+                _imitate_trained(module, generator)
+            elif isinstance(module, LearnedPosition) and module.grid.shape[2] % 4 == 0:
+                rows, columns, width = module.grid.shape
+                _fill(module.grid, sincos2d((rows, columns), width).view_as(module.grid))
 
 
-def _draw_xavier(weight: torch.Tensor, *, num_stacked: int, generator: torch.Generator | None) -> None:
-    """Each of `num_stacked` matrices that share the rows of `weight` has its own fan-out."""
-    fan_out, fan_in = weight.shape[0] // num_stacked, weight.shape[1]
-    bound = (6 / (fan_in + fan_out)) ** 0.5
-    init.uniform_(weight, -bound, bound, generator=generator)
+def _draw_tokens(module: nn.Module, rules: Scheme, generator: Generator | None) -> None:
+    """The learned numbers that are no matrix of a layer: positions, tokens, scales."""
+    match module:
+        case LearnedPosition():
+            init.trunc_normal_(module.grid, std=rules.position_std, generator=generator)
+        case Prefix():
+            for name, parameter in module.named_parameters(recurse=False):
+                if name.endswith("position"):
+                    init.trunc_normal_(parameter, std=rules.position_std, generator=generator)
+                elif rules.token_std:
+                    init.normal_(parameter, std=rules.token_std, generator=generator)
+                else:
+                    init.zeros_(parameter)
+        case LayerScale():
+            init.constant_(module.gamma, module.initial)
+        case MixedRotaryPosition():
+            draw_mixed(module.freqs, module.theta, generator)
+        case RelativeBias():
+            for parameter in module.parameters():
+                init.trunc_normal_(parameter, std=0.02, generator=generator)
+        case AttentionPool():
+            init.trunc_normal_(module.probe, std=module.probe.numel() ** -0.5, generator=generator)
+        case LocalityAttention():
+            init.constant_(module.log_scale, -0.5 * math.log(module.proj.in_features / module.num_heads))
+
+
+def _roles(model: nn.Module) -> dict[nn.Module, str]:
+    """Which layers are not like all others."""
+    roles: dict[nn.Module, str] = {}
+    for module in model.modules():
+        match module:
+            case Tokenizer() | ConvStem() | CompactStem():
+                roles |= dict.fromkeys(module.modules(), "patch")
+            case Attention():
+                roles |= {module.qkv: "qkv", module.proj: "proj"}
+            case AttentionPool():
+                roles[module.kv] = "kv"
+            case Mlp() | GatedMlp():
+                roles |= {module.fc1: "mlp", module.fc2: "mlp"}
+            case Head():
+                roles[module] = "head"
+            case DistilledHead():
+                roles |= {module.label: "head", module.teacher: "head"}
+    return roles
+
+
+def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, generator: Generator | None) -> None:
+    kind: Matrix | Literal["lecun"] = rules.linear
+    if role == "patch":
+        kind = rules.patch
+    elif role == "proj" and rules.proj:
+        kind = rules.proj
+    fan_out, fan_in = module.weight.flatten(1).shape
+    if role == "head" and rules.head_std == 0:
+        init.zeros_(module.weight)
+    elif role == "head" and rules.head_std is not None:
+        init.trunc_normal_(module.weight, std=rules.head_std, generator=generator)
+    elif kind == "normal":
+        init.trunc_normal_(module.weight, std=0.02, generator=generator)
+    elif kind == "lecun":
+        # Flax cuts a normal off at two deviations and widens it by what that takes away.
+        init.trunc_normal_(module.weight, std=fan_in**-0.5 / 0.8796, generator=generator)
+    elif kind == "default":
+        init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
+    else:
+        num_stacked = {"qkv": 3, "kv": 2}.get(role, 1) if kind == "xavier" else 1
+        bound = (6 / (fan_in + fan_out // num_stacked)) ** 0.5
+        init.uniform_(module.weight, -bound, bound, generator=generator)
+    if module.bias is None:
+        return
+    if role == "patch" and rules.patch_bias:
+        init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
+    elif role == "mlp" and rules.mlp_bias_std:
+        init.normal_(module.bias, std=rules.mlp_bias_std, generator=generator)
+    else:
+        init.constant_(module.bias, rules.head_bias(fan_out) if role == "head" else 0.0)
+
+
+def _imitate_trained(attn: Attention, generator: Generator | None) -> None:
+    """Query times key near 0.7 (noise + I), value times output near 0.4 (noise - I), each noise of variance 1/width."""
+    if not isinstance(attn.qkv, nn.Linear | KeylessBiasLinear):
+        return
+    inner, width = attn.proj.in_features, attn.proj.out_features
+    head_dim = inner // attn.num_heads
+
+    def factors(noise: float, identity: float, rank: int) -> tuple[Tensor, Tensor]:
+        drawn = torch.randn(width, width, generator=generator, dtype=torch.float64) * width**-0.5
+        left, spectrum, right = torch.linalg.svd(noise * drawn + identity * torch.eye(width, dtype=torch.float64))
+        root = spectrum[:rank].sqrt()
+        return left[:, :rank] * root, right[:rank].T * root  # their product left @ rightᵀ is the matrix, of this rank
+
+    pairs = [factors(0.7, 0.7, min(head_dim, width)) for _ in range(attn.num_heads)]
+    value, output = factors(0.4, -0.4, min(inner, width))
+    rows = [torch.cat([query.T for query, _ in pairs]), torch.cat([key.T for _, key in pairs]), value.T]
+    if value.shape[1] == inner and head_dim <= width:
+        _fill(attn.qkv.weight, torch.cat(rows))
+        _fill(attn.proj.weight, output)
+
+
+def _fill(parameter: Tensor, values: Tensor) -> None:
+    with torch.no_grad():
+        parameter.copy_(values)

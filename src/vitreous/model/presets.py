@@ -58,7 +58,7 @@ def parse_name(name: str) -> ParsedName:
 def config_for(
     name: str,
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     in_chans: int = 3,
     img_size: int | tuple[int, int] | None = None,
     patch_size: int | None = None,
@@ -68,7 +68,7 @@ def config_for(
 
     Args:
         name: As `parse_name` reads it.
-        num_classes: Logits.
+        num_classes: Logits; None as the name was published, 1000 where nothing was.
         in_chans: Channels of an image.
         img_size: Side, or height and width, in px; overrides the name's.
         patch_size: Side of a patch in px; overrides the name's.
@@ -91,7 +91,7 @@ def config_for(
         img_size=(img_size, img_size) if isinstance(img_size, int) else img_size,
         patch_size=patch_size,
         in_chans=in_chans,
-        num_classes=num_classes,
+        num_classes=1000 if num_classes is None else num_classes,
         embed_dim=parsed.size.embed_dim,
         depth=parsed.size.depth,
         num_heads=parsed.size.num_heads,

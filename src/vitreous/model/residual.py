@@ -1,7 +1,9 @@
-"""A branch's tokens -> the same, or nothing: what happens before a residual sum."""
+"""A branch's tokens -> the same, scaled, or nothing: what happens before a residual sum."""
 
+import torch
 from torch import nn
 
+from vitreous.model.config import DropPathSchedule
 from vitreous.tensors import Tokens
 
 
@@ -33,13 +35,35 @@ class DropPath(nn.Module):
         return f"rate={self.rate}"
 
 
-def drop_path_rates(last: float, depth: int) -> list[float]:
-    """A rate for each block, rising linearly from 0 in the first to `last` in the last one, as in timm.
+class LayerScale(nn.Module):
+    """Scale each channel of a branch by a learned number that starts small: a deep model starts as a shallow one.
+
+    Args:
+        embed_dim: Width of a token.
+        initial: Where every number starts.
+
+    Source:
+        Touvron et al. 2021, CaiT, eq. 4 (2103.17239).
+    """
+
+    def __init__(self, embed_dim: int, *, initial: float) -> None:
+        super().__init__()
+        self.initial = initial
+        self.gamma = nn.Parameter(torch.full((embed_dim,), initial))
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Scale."""
+        return tokens * self.gamma
+
+
+def drop_path_rates(last: float, depth: int, schedule: DropPathSchedule = "linear") -> list[float]:
+    """A rate for each block: rising from 0 in the first to `last` in the last one as in timm, or the same in all.
 
     Args:
         last: The last block's rate; with one block, that block's.
         depth: Number of blocks.
+        schedule: `linear` rises; `constant` does not, as in DeiT III (2204.07118).
     """
-    if depth == 1:
-        return [last]
+    if depth == 1 or schedule == "constant":
+        return [last] * depth
     return [last * block / (depth - 1) for block in range(depth)]

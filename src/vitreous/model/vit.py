@@ -2,20 +2,29 @@
 
 from torch import nn
 
+from vitreous.model.backbone import Backbone
 from vitreous.model.config import ModelConfig
+from vitreous.model.encoder import Encoder
+from vitreous.model.relative_bias import RelativeBias
+from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
+from vitreous.model.stem import CompactStem, ConvStem
+from vitreous.model.tokenizer import Tokenizer
 from vitreous.tensors import Images, Logits, Tokens
 
 
-class VisionTransformer(nn.Module):
-    """Six parts, one after the other; `build.build_model` chooses them.
+class VisionTransformer(Backbone):
+    """Its parts, one after the other; `build.build_model` chooses them.
 
     Args:
         config: What the parts were built from; it travels with the weights.
         tokenizer: Images to patch tokens.
         position: Patch tokens to patch tokens that know their place.
+        patch_drop: All patch tokens to some of them, in training.
         prefix: Patch tokens to the whole sequence, a class token first if there is one.
+        relation: A grid to what each block's attention takes beside tokens; None where it takes tokens alone.
         encoder: Tokens to tokens in context.
         pool: Tokens to one vector per image.
+        fc_norm: A norm on that vector, or nothing.
         head: That vector to logits.
 
     Example:
@@ -30,31 +39,34 @@ class VisionTransformer(nn.Module):
         self,
         config: ModelConfig,
         *,
-        tokenizer: nn.Module,
+        tokenizer: Tokenizer | ConvStem | CompactStem,
         position: nn.Module,
+        patch_drop: nn.Module,
         prefix: nn.Module,
-        encoder: nn.Module,
+        relation: RotaryPosition | MixedRotaryPosition | RelativeBias | None,
+        encoder: Encoder,
         pool: nn.Module,
+        fc_norm: nn.Module,
         head: nn.Module,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.tokenizer = tokenizer
         self.position = position
+        self.patch_drop = patch_drop
         self.prefix = prefix
+        self.relation = relation
         self.encoder = encoder
         self.pool = pool
+        self.fc_norm = fc_norm
         self.head = head
 
     def forward(self, images: Images) -> Logits:
         """Score the classes. Raises ShapeError for images that `config` does not describe."""
         tokens = self.forward_features(images)
-        features = self.pool(tokens)
+        features = self.fc_norm(self.pool(tokens))
         return self.head(features)
 
     def forward_features(self, images: Images) -> Tokens:
         """The encoder's normalised tokens, prefix first, then patches row by row."""
-        tokens = self.tokenizer(images)
-        tokens = self.position(tokens)
-        tokens = self.prefix(tokens)
-        return self.encoder(tokens)
+        tokens, relations = self.embed(images)
+        return self.encoder(tokens, relations)

@@ -11,7 +11,7 @@ from vitreous.model.attention import Attention
 
 def make(kernel="auto", **rates):
     torch.manual_seed(0)
-    return Attention(embed_dim=20, num_heads=5, kernel=kernel, **rates).double()
+    return Attention.plain(embed_dim=20, num_heads=5, kernel=kernel, **rates).double()
 
 
 def naive(attention, tokens):
@@ -87,16 +87,16 @@ def test_attention_dropout_keeps_the_expectation_and_stops_in_evaluation(kernel)
 
 
 def test_qkv_bias_can_be_left_out():
-    assert Attention(embed_dim=20, num_heads=5, qkv_bias=False).qkv.bias is None
+    assert Attention.plain(embed_dim=20, num_heads=5, qkv_bias=False).qkv.bias is None
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ConfigError) as caught:
-        Attention(embed_dim=22, num_heads=5)
+        Attention.plain(embed_dim=22, num_heads=5)
     assert str(caught.value) == "num_heads=5: does not divide embed_dim=22 (remainder 2); choose a divisor"
 
 
 def test_an_unknown_kernel_gets_the_nearest_name():
     with pytest.raises(UnknownNameError) as caught:
-        Attention(embed_dim=20, num_heads=5, kernel="explicid")
+        Attention.plain(embed_dim=20, num_heads=5, kernel="explicid")
     assert str(caught.value) == "kernel=explicid: no such attention kernel; did you mean explicit?"

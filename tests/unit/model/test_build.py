@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from vitreous.errors import ConfigError
-from vitreous.model.build import build_model, create_model, model_from_state, resize_model
+from vitreous.model.build import build_model, create_model, model_from_state
+from vitreous.model.reshape import resize_model
 from vitreous.model.config import ModelConfig
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=3, num_heads=5)
@@ -39,7 +40,7 @@ def test_rates_reach_their_modules():
     blocks = model.encoder.blocks
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0.0, 0.2, 0.4])
     assert model.encoder.drop.p == 0.1
-    assert {(b.attn.drop.p, b.mlp.drop1.p, b.mlp.drop2.p, b.attn.attn_drop_rate) for b in blocks} == {
+    assert {(b.attn.proj.drop_rate, b.mlp.drop1.p, b.mlp.drop2.p, b.attn.attn_drop_rate) for b in blocks} == {
         (0.2, 0.2, 0.2, 0.3)
     }
 

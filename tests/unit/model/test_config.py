@@ -51,7 +51,8 @@ def test_config_is_frozen():
         ),
         (
             {"embed_dim": 192, "num_heads": 5},
-            "model.num_heads=5: does not divide model.embed_dim=192 (remainder 2); use 3, 4 or 6",
+            "model.num_heads=5: does not divide model.embed_dim=192 (remainder 2); use 3, 4 or 6, "
+            "or say how wide a head is with model.head_dim",
         ),
         (
             {"img_size": (2000, 1002), "patch_size": 1},
@@ -92,7 +93,7 @@ def test_config_is_frozen():
         ({"act": "geluu"}, "model.act=geluu: no such choice; did you mean gelu?"),
         ({"position": "sinusoid"}, "model.position=sinusoid: no such choice; did you mean sinusoidal?"),
         ({"init": "xavierr"}, "model.init=xavierr: no such choice; did you mean xavier?"),
-        ({"pool": "cls"}, "model.pool=cls: no such choice; use one of mean, token"),
+        ({"pool": "cls"}, "model.pool=cls: no such choice; use one of map, max, mean, sequence, token, token_mean"),
         ({"qkv_bias": "no"}, "model.qkv_bias='no': must be a truth value; use true or false"),
     ],
 )

@@ -11,7 +11,7 @@ def make_block(drop_path_rate=0.0):
     torch.manual_seed(0)
     block = Block(
         norm1=nn.LayerNorm(20, eps=1e-3),
-        attn=Attention(embed_dim=20, num_heads=5),
+        attn=Attention.plain(embed_dim=20, num_heads=5),
         norm2=nn.LayerNorm(20, eps=1e-3),
         mlp=Mlp(embed_dim=20, hidden_dim=33, act=nn.GELU()),
         drop_path=DropPath(drop_path_rate),
@@ -54,7 +54,11 @@ def test_encoder_runs_its_blocks_in_order_and_normalises_their_sum():
 
 
 def test_encoder_drops_incoming_tokens_in_training_only():
-    encoder = Encoder([nn.Identity()], norm=nn.Identity(), drop_rate=0.25)
+    class Nothing(nn.Module):
+        def forward(self, tokens, relation):
+            return tokens
+
+    encoder = Encoder([Nothing()], norm=nn.Identity(), drop_rate=0.25)
     tokens = torch.ones(2, 70, 20)
     kept = encoder(tokens)
     assert set(kept.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}

@@ -23,6 +23,19 @@ for position in ("learned", "sinusoidal", "none"):
         tokens = model.forward_features(torch.randn(2, 3, 12, 20))
         model.encoder.blocks[0].attn.maps(tokens)
         room.resize_model(model, (24, 8))
+shape = {"img_size": (12, 20), "patch_size": 4, "in_chans": 3, "num_classes": 7, "embed_dim": 40, "depth": 2}
+for changes in (
+    {"stem": "conv", "position": "sincos2d", "pool": "map"},
+    {"stem": "cct", "pool": "sequence", "relative_bias": True},
+    {"stem": "shifted", "pool": "max", "patch_drop_rate": 0.5, "rotary": "axial"},
+    {"rotary": "mixed", "num_registers": 3, "pool": "token_mean", "locality": True, "attn_gate": True},
+    {"rotary": "dinov3", "key_bias": False, "norm": "rms", "qk_norm": True, "mlp": "gated", "act": "silu"},
+    {"distill_token": True, "layer_scale": 0.1, "norm_order": "post", "act": "quick_gelu", "embed_norm": True},
+):
+    model = build_model(room.ModelConfig(**shape, num_heads=5, **changes))
+    model(torch.randn(2, 3, 12, 20)).sum().backward()
+    model.eval().forward_intermediates(torch.randn(2, 3, 12, 20), 1)
+    room.resize_model(model, (24, 8))
 images = torch.randn(2, 3, 12, 20)
 unpatchify(patchify(images, 4), patch_size=4, grid_size=(3, 5))
 with pytest.raises(Exception, match="images"):

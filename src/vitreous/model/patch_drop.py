@@ -1,0 +1,42 @@
+"""Patch tokens -> a share of them, drawn anew for each image, in training."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from vitreous.tensors import Tokens
+
+FewerTokens = Float[Tensor, "batch kept embed_dim"]
+Kept = Int64[Tensor, "batch kept"]
+"""The cells, row by row in ascending order, of the patches that each image kept."""
+
+
+class PatchDrop(nn.Module):
+    """In training each image goes on with a random share of its patches; the step takes less by more than that share.
+
+    Args:
+        rate: Share of patches to drop, in [0, 1); at least one is kept.
+
+    Source:
+        Liu et al. 2022, PatchDropout (2208.07220); Li et al. 2022, FLIP (2212.00794). Kept tokens stay in order, so
+        that nothing depends on where they stand in memory.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, tokens: Tokens) -> tuple[FewerTokens, Kept | None]:
+        """The tokens that stay, and their cells; None where all do."""
+        if not self.training or self.rate == 0.0:
+            return tokens, None
+        batch, num_tokens, embed_dim = tokens.shape
+        num_kept = max(1, round(num_tokens * (1 - self.rate)))
+        order = torch.rand(batch, num_tokens, device=tokens.device).argsort(dim=1)
+        kept = order[:, :num_kept].sort(dim=1).values
+        return tokens.gather(1, rearrange(kept, "b n -> b n 1").expand(-1, -1, embed_dim)), kept
+
+    def extra_repr(self) -> str:
+        """The rate, in the module's printed form."""
+        return f"rate={self.rate}"

@@ -1,0 +1,105 @@
+"""A trained model -> the same for another image size, patch size or set of classes."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitreous.errors import ConfigError
+from vitreous.model.backbone import Backbone
+from vitreous.model.build import build_pool_and_head, model_from_state
+from vitreous.model.config import Interpolation
+from vitreous.model.init import initialise
+from vitreous.model.position import resize_grid
+from vitreous.model.relative_bias import resize_table
+from vitreous.model.tokenizer import FlexibleTokenizer, Tokenizer, resize_projection
+from vitreous.model.vit import VisionTransformer
+
+_POOLS = {"avg": "mean"}  # timm's name -> ours, where they differ
+_LEARNING_POOLS = ("map", "sequence")
+
+
+def resize_model(
+    model: VisionTransformer,
+    img_size: tuple[int, int] | None = None,
+    *,
+    patch_size: int | None = None,
+    interpolation: Interpolation | None = None,
+) -> VisionTransformer:
+    """A copy for images or patches of another size: what is learned per place is resampled, all else is the same.
+
+    Args:
+        model: Stays as it is.
+        img_size: Height and width in px that the copy shall take; None keeps the model's.
+        patch_size: Side of the copy's patches in px; None keeps the model's. See `tokenizer.resize_projection`.
+        interpolation: Whose, for learned positions; None is the model's own.
+
+    Raises:
+        ConfigError: Patches do not tile that size, or a convolutional stem was asked for other patches.
+    """
+    config = dataclasses.replace(
+        model.config,
+        img_size=img_size or model.config.img_size,
+        patch_size=patch_size or model.config.patch_size,
+        position_resize=interpolation or model.config.position_resize,
+    )
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    if config.patch_size != model.config.patch_size:
+        if config.stem != "linear":
+            raise ConfigError(
+                f"patch_size={patch_size}: the strides of model.stem={config.stem} decide it; keep "
+                f"{model.config.patch_size}, or train another model"
+            )
+        projection = state["tokenizer.proj.weight"]
+        state["tokenizer.proj.weight"] = resize_projection(projection, config.in_chans, config.patch_size)
+    if "position.grid" in state:
+        state["position.grid"] = resize_grid(state["position.grid"], config.grid_size, config.position_resize)
+    if "relation.table" in state:
+        state["relation.table"] = resize_table(state["relation.table"], config.grid_size)
+    return model_from_state(config, state).train(model.training)
+
+
+def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> VisionTransformer:
+    """A copy that trains with a patch size drawn at each step, and can be run with any: FlexiViT (2212.08013).
+
+    Args:
+        model: With a `linear` stem; stays as it is. Its own patch size is what the weights are kept in.
+        patch_sizes: Sides in px to draw from.
+
+    Raises:
+        ConfigError: Another stem, or no patch size.
+    """
+    if model.config.stem != "linear":
+        raise ConfigError(f"model.stem={model.config.stem}: has no patches to resize; use model.stem=linear")
+    config = dataclasses.replace(model.config, dynamic_img_size=True)
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    copy = model_from_state(config, state)
+    if isinstance(copy.tokenizer, Tokenizer):
+        copy.tokenizer = FlexibleTokenizer(copy.tokenizer, patch_sizes)
+    return copy.train(model.training)
+
+
+def replace_head(model: Backbone, num_classes: int, pool: str | None = None) -> None:
+    """Give a model, in place, a fresh head, and another pool where one is named.
+
+    Args:
+        model: Keeps all other weights.
+        num_classes: Logits; 0 leaves the head out.
+        pool: One without weights of its own; None keeps the present one.
+
+    Raises:
+        ConfigError: A pool that needs a class token where there is none, or that has weights which nothing trained.
+    """
+    config = dataclasses.replace(model.config, class_token=model.config.has_class_token, num_classes=num_classes)
+    name: Any = _POOLS.get(pool, pool) if pool else config.pool
+    if name != config.pool and name in _LEARNING_POOLS:
+        raise ConfigError(f"global_pool={pool}: has weights of its own; create the model with it")
+    like = next(model.parameters())
+    model.config = dataclasses.replace(config, pool=name)
+    with torch.device(like.device):
+        fresh_pool, head = build_pool_and_head(model.config)
+    if name != config.pool:
+        model.pool = fresh_pool
+    initialise(nn.ModuleDict({"head": head}), scheme=config.init)
+    model.head = head.to(like.dtype).train(model.training)
