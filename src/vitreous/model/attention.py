@@ -95,17 +95,24 @@ class Attention(nn.Module):
             kernel=kernel,
         )
 
-    def forward(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
-        """Let every token gather values from all tokens, head by head, and mix the heads."""
+    def forward(
+        self, tokens: Tokens, relation: Relation = _NOTHING, with_keys: bool = False
+    ) -> Tokens | tuple[Tokens, Heads]:
+        """Let every token gather values from all tokens, head by head, and mix the heads.
+
+        Args:
+            tokens: Normalised, where the block does that first.
+            relation: What attention takes beside them.
+            with_keys: Give the keys too, by which tokens can be compared.
+        """
         queries, keys, values = self.heads(tokens, relation)
-        return self.mix(tokens, self.gather(queries, keys, values, relation))
+        mixed = self.mix(tokens, self.gather(queries, keys, values, relation))
+        return (mixed, keys) if with_keys else mixed
 
     def maps(self, tokens: Tokens, relation: Relation = _NOTHING) -> AttentionMaps:
         """The attention probabilities for these tokens, before dropout, whatever the kernel of `forward`."""
         queries, keys, _ = self.heads(tokens, relation)
-        if relation.lengths is not None:
-            relation = relation._replace(bias=block_bias(relation.lengths).to(queries))
-        return self._probabilities(queries, keys, relation.bias)
+        return self.weigh(queries, keys, relation)
 
     def heads(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values: projected, normalised, turned."""
@@ -117,6 +124,14 @@ class Attention(nn.Module):
             queries, keys = rotate(queries, relation), rotate(keys, relation)
         return queries, keys, values
 
+    def weigh(self, queries: Heads, keys: Heads, relation: Relation = _NOTHING) -> AttentionMaps:
+        """softmax(QKᵀ/√d + bias): how much each query reads from each key."""
+        if relation.lengths is not None:
+            relation = relation._replace(bias=block_bias(relation.lengths).to(queries))
+        scores = (queries * self._scale(queries)) @ keys.transpose(-2, -1)
+        bias = self._bias(queries, relation)
+        return (scores if bias is None else scores + bias).softmax(dim=-1)
+
     def gather(self, queries: Heads, keys: Heads, values: Heads, relation: Relation = _NOTHING) -> Heads:
         """softmax(QKᵀ/√d + bias)V, by whichever kernel; each image by itself where several share the sequence."""
         if relation.lengths is not None:
@@ -125,9 +140,9 @@ class Attention(nn.Module):
             return torch.cat([self.gather(q, k, v, alone) for q, k, v in parts], dim=2)
         rate = self.attn_drop_rate if self.training else 0.0
         if self._is_explicit(queries):
-            maps = self._probabilities(queries, keys, relation.bias)
+            maps = self.weigh(queries, keys, relation)
             return (F.dropout(maps, rate) if rate else maps) @ values
-        bias = self._bias(queries, relation.bias)
+        bias = self._bias(queries, relation)
         scale = self._scale(queries)
         if isinstance(scale, Tensor):
             queries, scale = queries * scale, 1.0
@@ -140,15 +155,15 @@ class Attention(nn.Module):
             joined = joined * self.gate(tokens).sigmoid()
         return self.proj(joined)
 
-    def _probabilities(self, queries: Heads, keys: Heads, bias: Tensor | None) -> AttentionMaps:
-        scores = (queries * self._scale(queries)) @ keys.transpose(-2, -1)
-        bias = self._bias(queries, bias)
-        return (scores if bias is None else scores + bias).softmax(dim=-1)
-
     def _scale(self, queries: Heads) -> float | Tensor:
         return queries.shape[-1] ** -0.5
 
-    def _bias(self, queries: Heads, bias: Tensor | None) -> Tensor | None:
+    def _bias(self, queries: Heads, relation: Relation) -> Tensor | None:
+        bias, sizes = relation.bias, relation.sizes
+        if sizes is not None:
+            # A key that stands for several tokens weighs as much as all of them: ToMe's proportional attention.
+            shares = rearrange(sizes.log(), "b n -> b 1 1 n")
+            bias = shares if bias is None else bias + shares
         return None if bias is None else bias.to(queries.dtype)
 
     def _is_explicit(self, queries: Heads) -> bool:
@@ -159,6 +174,8 @@ class Attention(nn.Module):
 
 class LocalityAttention(Attention):
     """Attention with a learned temperature in which no token attends to itself, so that it must look around.
+
+    A token that is alone in its sequence has nothing else to attend to, and does.
 
     Args: Those of `Attention`.
 
@@ -192,12 +209,14 @@ class LocalityAttention(Attention):
     def _scale(self, queries: Heads) -> float | Tensor:
         return self.log_scale.exp().to(queries.dtype)
 
-    def _bias(self, queries: Heads, bias: Tensor | None) -> Tensor | None:
-        num_tokens = queries.shape[2]
-        itself = torch.eye(num_tokens, dtype=torch.bool, device=queries.device)
-        hidden = torch.zeros(num_tokens, num_tokens, dtype=queries.dtype, device=queries.device)
-        hidden = hidden.masked_fill(itself, float("-inf"))
-        return hidden if bias is None else hidden + bias.to(queries.dtype)
+    def _bias(self, queries: Heads, relation: Relation) -> Tensor | None:
+        if queries.shape[2] == 1:
+            return super()._bias(queries, relation)
+        itself = torch.eye(queries.shape[2], device=queries.device)
+        # How many tokens a query sees behind each key: all those merged with it but itself; log(0) is -inf.
+        seen = 1 - itself if relation.sizes is None else rearrange(relation.sizes, "b n -> b 1 1 n") - itself
+        bias = seen.log() if relation.bias is None else seen.log() + relation.bias
+        return bias.to(queries.dtype)
 
 
 class Projection(nn.Linear):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from vitreous.model.attention import Heads
 from vitreous.model.relation import Relation
 from vitreous.tensors import Tokens
 
@@ -52,6 +53,11 @@ class Block(nn.Module):
         """The first half: tokens gather from each other."""
         return tokens + self.drop_path(self.ls1(self.attn(self.norm1(tokens), relation)))
 
+    def look_with_keys(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Tokens, Heads]:
+        """The first half, and the attention's keys, by which tokens can be compared."""
+        gathered, keys = self.attn(self.norm1(tokens), relation, with_keys=True)
+        return tokens + self.drop_path(self.ls1(gathered)), keys
+
     def think(self, tokens: Tokens) -> Tokens:
         """The second half: each token alone."""
         return tokens + self.drop_path(self.ls2(self.mlp(self.norm2(tokens))))
@@ -63,6 +69,11 @@ class PostNormBlock(Block):
     def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
         """The first half: tokens gather from each other."""
         return tokens + self.drop_path(self.ls1(self.norm1(self.attn(tokens, relation))))
+
+    def look_with_keys(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Tokens, Heads]:
+        """The first half, and the attention's keys, by which tokens can be compared."""
+        gathered, keys = self.attn(tokens, relation, with_keys=True)
+        return tokens + self.drop_path(self.ls1(self.norm1(gathered))), keys
 
     def think(self, tokens: Tokens) -> Tokens:
         """The second half: each token alone."""
@@ -105,8 +116,9 @@ class Encoder(nn.Module):
             tokens: With prefix.
             relations: One per block; None where attention takes tokens alone.
         """
-        *_, last = self.steps(tokens, relations)
-        return self.norm(last)
+        for tokens in self.steps(tokens, relations):  # noqa: B007, B020 - `*_, last =` would keep them all
+            pass
+        return self.norm(tokens)
 
     def steps(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Iterator[Tokens]:
         """The tokens after each block, one block at a time, before the last norm."""

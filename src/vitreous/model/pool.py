@@ -2,10 +2,14 @@
 
 import torch
 from einops import rearrange
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.tensors import Features, Tokens
+
+SideBySide = Float[Tensor, "batch num_features"]
+"""One vector per image, of as many tokens' widths as were read."""
 
 
 class ClassTokenPool(nn.Module):
@@ -19,7 +23,7 @@ class ClassTokenPool(nn.Module):
         super().__init__()
         self.num_tokens = num_tokens
 
-    def forward(self, tokens: Tokens) -> Features:
+    def forward(self, tokens: Tokens) -> SideBySide:
         """The class token."""
         return tokens[:, : self.num_tokens].flatten(1)
 
@@ -67,7 +71,7 @@ class TokenMeanPool(nn.Module):
         super().__init__()
         self.num_prefix_tokens = num_prefix_tokens
 
-    def forward(self, tokens: Tokens) -> Features:
+    def forward(self, tokens: Tokens) -> SideBySide:
         """Class token, then mean over patches."""
         return torch.cat([tokens[:, 0], tokens[:, self.num_prefix_tokens :].mean(dim=1)], dim=1)
 
@@ -102,7 +106,7 @@ class AttentionPool(nn.Module):
     def forward(self, tokens: Tokens) -> Features:
         """What the query gathers from the patches and makes of it."""
         tokens = tokens[:, self.num_prefix_tokens :]
-        query = rearrange(self.q(self.probe), "(h d) -> 1 h 1 d", h=self.num_heads).expand(len(tokens), -1, -1, -1)
+        query = rearrange(self.q(self.probe), "(h d) -> 1 h 1 d", h=self.num_heads).expand(tokens.shape[0], -1, -1, -1)
         keys, values = rearrange(self.kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
         gathered = F.scaled_dot_product_attention(query, keys, values)
         pooled = self.proj(rearrange(gathered, "b h 1 d -> b 1 (h d)"))

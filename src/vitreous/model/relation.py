@@ -16,6 +16,9 @@ Rotation = Float[Tensor, "batches heads tokens head_dim"]
 Bias = Float[Tensor, "batches heads queries keys"]
 """Added to the attention scores before the softmax; minus infinity where a query must not see a key."""
 
+Sizes = Float[Tensor, "batch tokens"]
+"""How many tokens of the incoming sequence each token stands for."""
+
 
 class Relation(NamedTuple):
     """What one block's attention takes beside its tokens; None where there is nothing of the kind.
@@ -25,12 +28,14 @@ class Relation(NamedTuple):
         sin: Sines of the same.
         bias: Added to the scores.
         lengths: Tokens of each image where several stand in one sequence; none sees another's.
+        sizes: How many tokens each token stands for, where some were merged; all are seen.
     """
 
     cos: Rotation | None = None
     sin: Rotation | None = None
     bias: Bias | None = None
     lengths: tuple[int, ...] | None = None
+    sizes: Sizes | None = None
 
 
 def rotate(heads: Tensor, relation: Relation) -> Tensor:
