@@ -17,7 +17,10 @@ MOST_FUNCTION_LINES = 60
 MOST_ARGUMENTS = 8
 
 EXCEPTIONS = {
-    "arguments": {"notebook.py VisionTransformer.__init__": "the original notebook's signature"},
+    "arguments": {
+        "model/vit.py VisionTransformer.__init__": "its parts, in the order of the forward",
+        "notebook.py VisionTransformer.__init__": "the original notebook's signature",
+    },
     "first line": {
         "__init__.py": "says what the project is",
         "recipe/shipped/digits.py": "a recipe's docstring is its paper: what it is for",

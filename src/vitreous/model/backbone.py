@@ -13,6 +13,7 @@ from vitreous.model.config import ModelConfig
 from vitreous.model.encoder import Encoder
 from vitreous.model.relation import Relation, select
 from vitreous.model.relative_bias import RelativeBias
+from vitreous.model.residual import drop_path_rates
 from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
 from vitreous.model.stem import CompactStem, ConvStem
 from vitreous.model.tokenizer import Tokenizer
@@ -86,8 +87,9 @@ class Backbone(nn.Module):
         Raises:
             ShapeError: Images that `config` does not describe.
         """
-        grid_size = self.tokenizer.grid_size(images)
-        tokens = self.position(self.tokenizer(images), grid_size)
+        tokens = self.tokenizer(images)
+        grid_size = self.tokenizer.grid_size(images)  # after the tokenizer, which may draw its patch size
+        tokens = self.position(tokens, grid_size)
         tokens, kept = self.patch_drop(tokens)
         tokens = self.prefix(tokens)
         if self.relation is None:
@@ -140,12 +142,12 @@ class Backbone(nn.Module):
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"output_fmt={output_fmt}: no such layout; use NCHW or NLC")
         wanted = block_numbers(indices, len(self.encoder.blocks))
-        rows, columns = self.tokenizer.grid_size(images)
         if output_fmt == "NCHW" and self.training and self.config.patch_drop_rate:
             raise ConfigError(
                 "output_fmt=NCHW: patches dropped in training leave holes in a map; use NLC, or model.eval()"
             )
         tokens, relations = self.embed(images)
+        rows, columns = self.tokenizer.grid_size(images)
         intermediates = []
         for number, tokens in enumerate(self.encoder.steps(tokens, relations)):  # noqa: B020 - as in `Encoder.forward`
             if number in wanted:
@@ -169,24 +171,25 @@ class Backbone(nn.Module):
         Args:
             indices: As there.
             prune_norm: The last norm too.
-            prune_head: Pool, its norm and head too.
+            prune_head: The head, the norm before it, and a pool that has weights, for which a mean stands in, too.
 
         Returns:
             The numbers of the blocks, all from the start.
         """
         wanted = block_numbers(indices, len(self.encoder.blocks))
         depth = max(wanted) + 1
+        rates = drop_path_rates(self.config.drop_path_rate, self.config.depth, self.config.drop_path_schedule)
         self.encoder.blocks = self.encoder.blocks[:depth]
         if self.relation is not None:
             self.relation.keep_blocks(depth)
-        self.config = dataclasses.replace(self.config, depth=depth)
+        self.config = dataclasses.replace(self.config, depth=depth, drop_path_rate=rates[depth - 1])
         if prune_norm:
             self.encoder.norm = nn.Identity()
             self.config = dataclasses.replace(self.config, final_norm=False)
         if prune_head:
             self.fc_norm = nn.Identity()
             self.config = dataclasses.replace(self.config, fc_norm=False)
-            self.reset_classifier(0)
+            self.reset_classifier(0, "mean" if self.config.pool in ("map", "sequence") else None)
         return wanted
 
     def get_intermediate_layers(self, images: Images, n: int | Sequence[int] = 1, norm: bool = True) -> list[Tensor]:
@@ -211,9 +214,9 @@ class Backbone(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns by which timm groups parameters from the stem to the head, for a learning rate per layer."""
-        if coarse:
-            return {"stem": r"^tokenizer|^position|^prefix|^relation", "blocks": [(r"^encoder\.blocks\.(\d+)", None)]}
-        blocks = [(r"^encoder\.blocks\.(\d+)", None), (r"^encoder\.norm\.|^pool|^fc_norm", (99999,))]
+        blocks: list[tuple[str, Any]] = [(r"^encoder\.blocks\.(\d+)", None)]
+        if not coarse:
+            blocks.append((r"^encoder\.norm\.|^pool|^fc_norm", (99999,)))
         return {"stem": r"^tokenizer|^position|^prefix|^relation|^encoder\.norm_pre", "blocks": blocks}
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -234,7 +237,7 @@ class Backbone(nn.Module):
 def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     """Which blocks `indices` means, ascending. Raises ConfigError for one that is not there."""
     if isinstance(indices, int):
-        asked: Sequence[int] = range(depth - indices, depth)
+        asked: Sequence[int] = range(depth - indices, depth) if indices <= depth else [indices]
     else:
         asked = range(depth) if indices is None else indices
     numbers = [number + depth if number < 0 else number for number in asked]

@@ -21,7 +21,7 @@ from vitreous.model.relative_bias import RelativeBias
 from vitreous.model.residual import DropPath, LayerScale, drop_path_rates
 from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
 from vitreous.model.stem import CompactStem, ConvStem
-from vitreous.model.tokenizer import ShiftedTokenizer, Tokenizer
+from vitreous.model.tokenizer import NormedTokenizer, ShiftedTokenizer, Tokenizer
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive
 
@@ -156,6 +156,7 @@ def _tokenizer(config: ModelConfig) -> Tokenizer | ConvStem | CompactStem:
     kinds: dict[str, type[Tokenizer | ConvStem | CompactStem]] = {
         "linear": Tokenizer,
         "shifted": ShiftedTokenizer,
+        "normed": NormedTokenizer,
         "conv": ConvStem,
         "cct": CompactStem,
     }

@@ -32,6 +32,12 @@ def check_rate(key: str, got: object) -> None:
         raise ConfigError(f"{key}={got!r}: must be a probability below 1; use a number in [0, 1), e.g. 0.1")
 
 
+def check_scale(key: str, got: object) -> None:
+    """A finite number, 0 or above. Raises ConfigError."""
+    if isinstance(got, bool) or not isinstance(got, int | float) or not (0 <= got <= _MOST):
+        raise ConfigError(f"{key}={got!r}: must be a number from 0 to {_MOST}; use e.g. 0.0001, or 0 for none")
+
+
 def check_choice(key: str, got: object, names: tuple[str, ...]) -> None:
     """One of a list. Raises UnknownNameError."""
     if got not in names:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model import check
 
-Stem = Literal["linear", "conv", "cct", "shifted"]
+Stem = Literal["linear", "conv", "cct", "shifted", "normed"]
 PositionKind = Literal["learned", "sinusoidal", "sincos2d", "sincos2d_big_vision", "none"]
 Interpolation = Literal["timm", "torchvision", "huggingface", "google"]
 Rotary = Literal["none", "axial", "mixed", "dinov3"]
@@ -38,7 +38,8 @@ class ModelConfig:
         depth: Encoder blocks.
         num_heads: Attention heads; divides `embed_dim` unless `head_dim` is given.
         stem: How pixels become tokens. `linear` projects each patch; `conv` and `cct` are overlapping convolutions,
-            whose strides multiply to `patch_size`; `shifted` projects each patch with its neighbourhood.
+            whose strides multiply to `patch_size`; `shifted` projects each patch with its neighbourhood;
+            `normed` projects each patch between two norms.
         patch_bias: Whether the patch projection has a bias.
         dynamic_img_size: Take every image that patches tile, positions resized on the way, instead of `img_size` alone.
         position: What is added to a token for its place: a `learned` grid, or a fixed one: `sinusoidal` in the token's
@@ -65,7 +66,7 @@ class ModelConfig:
         mlp_bias: Whether the MLP's layers have a bias.
         act: Non-linearity of the MLP; `gelu` is the exact one.
         norm: `layer` norm, or `rms` norm, which has no mean and no bias.
-        norm_eps: Added to the variance in every norm.
+        norm_eps: Added to the variance in every norm but a stem's own.
         norm_order: `pre`: before each branch; `post`: after it, before it is added (res-post).
         layer_scale: Initial scale of each branch, learned per channel; 0 leaves it out.
         pool: How tokens become one vector: read the class `token`; `mean` or `max` over patches; class token beside
@@ -143,8 +144,9 @@ class ModelConfig:
                 check.check_truth(f"model.{key}", getattr(self, key))
             elif get_origin(kind) is Literal:
                 check.check_choice(f"model.{key}", getattr(self, key), get_args(kind))
-            elif key.endswith("drop_rate") or key in ("drop_path_rate", "layer_scale"):
+            elif key.endswith("drop_rate") or key == "drop_path_rate":
                 check.check_rate(f"model.{key}", getattr(self, key))
+        check.check_scale("model.layer_scale", self.layer_scale)
         check.check_patches(self.patch_size, self.img_size)
         self._check_heads()
         self._check_combinations()
@@ -182,7 +184,8 @@ class ModelConfig:
     @property
     def mlp_dim(self) -> int:
         """Hidden width of the MLP."""
-        return int(self.embed_dim * self.mlp_ratio)
+        # Rounded down, as in timm, but for what a ratio read off a file lost: 11 * (15 / 11) is 14.999999999999998.
+        return int(self.embed_dim * self.mlp_ratio + 1e-6)
 
     @property
     def num_features(self) -> int:
@@ -218,6 +221,11 @@ class ModelConfig:
             check.check_heads(self.num_heads, self.embed_dim)
         else:
             check.check_whole("model.head_dim", self.head_dim, least=1)
+            if self.pool == "map" and self.embed_dim % self.num_heads:
+                raise ConfigError(
+                    f"model.pool=map: shares model.embed_dim={self.embed_dim} among model.num_heads={self.num_heads}, "
+                    f"which leaves a remainder of {self.embed_dim % self.num_heads}; change one of the three"
+                )
         if self.mlp_dim < 1:
             raise ConfigError(
                 f"model.mlp_ratio={self.mlp_ratio}: leaves the MLP no hidden unit at model.embed_dim={self.embed_dim}; "
@@ -227,12 +235,12 @@ class ModelConfig:
     def _check_combinations(self) -> None:
         if self.class_token is not None:
             check.check_truth("model.class_token", self.class_token)
-        if not self.has_class_token and (self.pool in _READ_CLASS_TOKEN or self.distill_token):
-            key, got = ("distill_token", True) if self.distill_token else ("pool", self.pool)
-            raise ConfigError(f"model.{key}={got}: needs a class token; leave model.class_token out, or set it true")
         if self.distill_token and self.pool != "token":
             raise ConfigError(f"model.distill_token=True: is read beside the class token, not by pool={self.pool}; "
                               "use model.pool=token")  # fmt: skip
+        if not self.has_class_token and self.pool in _READ_CLASS_TOKEN:
+            raise ConfigError(f"model.pool={self.pool}: needs a class token; leave model.class_token out, or set it "
+                              "true")  # fmt: skip
         if self.rotary != "none":
             head_dim = self.attn_dim // self.num_heads
             key = "embed_dim" if self.head_dim is None else "head_dim"
@@ -243,6 +251,9 @@ class ModelConfig:
             check.check_multiple("model.embed_dim", self.embed_dim, 4, f"model.position={self.position}")
         if self.stem in ("conv", "cct"):
             check.check_power_of_two("model.patch_size", self.patch_size, f"model.stem={self.stem}")
+        if self.relative_bias and self.rotary != "none":
+            raise ConfigError(f"model.relative_bias=True: is not combined with model.rotary={self.rotary}; "
+                              "use one of the two")  # fmt: skip
         if self.relative_bias and self.dynamic_img_size:
             raise ConfigError("model.relative_bias=True: has one entry per offset of its own grid, which "
                               "model.dynamic_img_size=True leaves open; use model.rotary")  # fmt: skip

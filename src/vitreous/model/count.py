@@ -82,10 +82,10 @@ def _norm(config: ModelConfig, width: int) -> int:
 def _tokenizer(config: ModelConfig) -> tuple[int, int]:
     """Parameters and FLOPs of the stem."""
     dim, patches, bias = config.embed_dim, config.num_patches, config.patch_bias
-    if config.stem in ("linear", "shifted"):
+    if config.stem in ("linear", "shifted", "normed"):
         values = config.in_chans * config.patch_size**2 * (5 if config.stem == "shifted" else 1)
-        norm = 2 * values if config.stem == "shifted" else 0
-        return values * dim + dim * bias + norm, 2 * patches * values * dim
+        norms = {"shifted": 2 * values, "normed": 2 * (values + dim)}.get(config.stem, 0)
+        return values * dim + dim * bias + norms, 2 * patches * values * dim
     halves = config.stem == "conv"
     widths = (stem_widths if halves else compact_widths)(config.patch_size, dim)
     pixels, parameters, flops = config.img_size[0] * config.img_size[1], 0, 0

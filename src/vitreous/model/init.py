@@ -34,7 +34,8 @@ class Scheme:
     Attributes:
         linear: The matrices of attention and MLP.
         proj: The attention's output projection, where it differs.
-        patch: The patch projection: a `Matrix`, or `lecun`, normal of 1/√fan_in.
+        patch: The patch projection: a `Matrix`, or normal of 1/√fan_in: `lecun` cut off at two deviations and widened
+            by what that takes away, as in Flax, `fan_in` not.
         patch_bias: Whether its bias is drawn as PyTorch does, or zero.
         mlp_bias_std: Of the biases of the MLP.
         position_std: Of learned positions.
@@ -45,7 +46,7 @@ class Scheme:
 
     linear: Matrix
     proj: Matrix | None = None
-    patch: Matrix | Literal["lecun"] = "default"
+    patch: Matrix | Literal["lecun", "fan_in"] = "default"
     patch_bias: bool = True
     mlp_bias_std: float = 0.0
     position_std: float = 0.02
@@ -59,14 +60,15 @@ SCHEMES: dict[InitScheme, Scheme] = {
     "timm": Scheme("normal"),
     # Ours for narrow models: positions as loud as the normalised patches beside them.
     "xavier": Scheme("xavier", position_std=1.0),
-    # Google's `vision_transformer`, by timm's `init_weights_vit_jax`; nlhb: negative log head bias.
+    # Google's `vision_transformer`, where query, key and value are three layers; timm's `init_weights_vit_jax` draws
+    # them as one. nlhb: negative log head bias.
     "jax": Scheme("xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0),
     "jax_nlhb": Scheme(
         "xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0, head_bias=lambda n: -math.log(n)
     ),
     # torchvision `vision_transformer.py`, whose attention is torch's own.
     "torchvision": Scheme(
-        "xavier_joint", "default", "lecun", patch_bias=False, mlp_bias_std=1e-6, token_std=0.0, head_std=0.0
+        "xavier_joint", "default", "fan_in", patch_bias=False, mlp_bias_std=1e-6, token_std=0.0, head_std=0.0
     ),
     # `models_v2.py` of DeiT III.
     "deit3": Scheme("normal", token_std=0.02),
@@ -159,7 +161,7 @@ def _roles(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, generator: Generator | None) -> None:
-    kind: Matrix | Literal["lecun"] = rules.linear
+    kind: Matrix | Literal["lecun", "fan_in"] = rules.linear
     if role == "patch":
         kind = rules.patch
     elif role == "proj" and rules.proj:
@@ -172,8 +174,10 @@ def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, genera
     elif kind == "normal":
         init.trunc_normal_(module.weight, std=0.02, generator=generator)
     elif kind == "lecun":
-        # Flax cuts a normal off at two deviations and widens it by what that takes away.
-        init.trunc_normal_(module.weight, std=fan_in**-0.5 / 0.8796, generator=generator)
+        wide = fan_in**-0.5 / 0.87962566  # the deviation of a normal cut off at two of its own
+        init.trunc_normal_(module.weight, std=wide, a=-2 * wide, b=2 * wide, generator=generator)
+    elif kind == "fan_in":
+        init.normal_(module.weight, std=fan_in**-0.5, generator=generator)
     elif kind == "default":
         init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
     else:

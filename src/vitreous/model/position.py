@@ -68,6 +68,10 @@ class FixedTable(nn.Module):
     def compute(self, grid_size: tuple[int, int]) -> Tensor:
         """The table for a grid, float64, one row per cell, on torch's default device."""
 
+    def dtype_for(self, dtype: torch.dtype) -> torch.dtype:
+        """What the table is kept in where the module is of this dtype."""
+        return dtype
+
     def table_for(self, grid_size: tuple[int, int] | None) -> Tensor:
         """The table kept, or one computed for another grid; in its dtype and on its device."""
         if grid_size is None or grid_size == self.grid_size:
@@ -80,7 +84,8 @@ class FixedTable(nn.Module):
         super()._apply(fn, recurse)
         if not self.table.is_meta:
             with torch.device("cpu"):
-                self.table = self.compute(self.grid_size).to(self.table)
+                table = self.compute(self.grid_size)
+            self.table = table.to(self.table.device, self.dtype_for(self.table.dtype))
         return self
 
 

@@ -36,7 +36,7 @@ def resize_model(
         interpolation: Whose, for learned positions; None is the model's own.
 
     Raises:
-        ConfigError: Patches do not tile that size, or a convolutional stem was asked for other patches.
+        ConfigError: Patches do not tile that size, or another stem than `linear` was asked for other patches.
     """
     config = dataclasses.replace(
         model.config,
@@ -48,7 +48,7 @@ def resize_model(
     if config.patch_size != model.config.patch_size:
         if config.stem != "linear":
             raise ConfigError(
-                f"patch_size={patch_size}: the strides of model.stem={config.stem} decide it; keep "
+                f"patch_size={patch_size}: model.stem={config.stem} cannot be brought to another; keep "
                 f"{model.config.patch_size}, or train another model"
             )
         projection = state["tokenizer.proj.weight"]
@@ -89,14 +89,20 @@ def replace_head(model: Backbone, num_classes: int, pool: str | None = None) -> 
         pool: One without weights of its own; None keeps the present one.
 
     Raises:
-        ConfigError: A pool that needs a class token where there is none, or that has weights which nothing trained.
+        ConfigError: A pool that needs a class token where there is none, that has weights which nothing trained, or
+            that does not fit the norm after it.
     """
     config = dataclasses.replace(model.config, class_token=model.config.has_class_token, num_classes=num_classes)
     name: Any = _POOLS.get(pool, pool) if pool else config.pool
     if name != config.pool and name in _LEARNING_POOLS:
         raise ConfigError(f"global_pool={pool}: has weights of its own; create the model with it")
-    like = next(model.parameters())
-    model.config = dataclasses.replace(config, pool=name)
+    like, changed = next(model.parameters()), dataclasses.replace(config, pool=name)
+    if config.fc_norm and changed.num_features != config.num_features:
+        raise ConfigError(
+            f"global_pool={pool}: gives {changed.num_features} features, model.fc_norm is made for "
+            f"{config.num_features}; create the model with it"
+        )
+    model.config = changed
     with torch.device(like.device):
         fresh_pool, head = build_pool_and_head(model.config)
     if name != config.pool:

@@ -11,7 +11,15 @@ from vitreous.model.position import FixedTable
 from vitreous.model.relation import Relation, as_rotation
 
 
-class RotaryPosition(FixedTable):
+class AngleTable(FixedTable):
+    """A table that angles come from: at least float32, for bfloat16 would be 3 degrees off in the thirtieth cell."""
+
+    def dtype_for(self, dtype: torch.dtype) -> torch.dtype:
+        """Single precision or better."""
+        return torch.promote_types(dtype, torch.float32)
+
+
+class RotaryPosition(AngleTable):
     """The same fixed angles for all blocks and heads: half of them grow with the row, half with the column.
 
     A pair that turns together is (i, i + head_dim/2), as in DINOv3; papers that pair neighbours, (2i, 2i + 1), say the
@@ -65,7 +73,7 @@ class RotaryPosition(FixedTable):
         return [as_rotation(angles, self.num_prefix_tokens)] * self.depth
 
 
-class MixedRotaryPosition(FixedTable):
+class MixedRotaryPosition(AngleTable):
     """Learned angles: each pair of each head in each block turns along a direction of its own.
 
     Args:

@@ -97,11 +97,47 @@ class ShiftedTokenizer(Tokenizer):
         return self.proj(self.norm(patchify(torch.cat([images, *shifted], dim=1), self.patch_size)))
 
 
+class NormedTokenizer(Tokenizer):
+    """One token per patch, normalised as pixels and again as a token.
+
+    Args:
+        patch_size: Side of a patch in px.
+        in_chans: Channels of an image.
+        embed_dim: Width of a token.
+        bias: Whether the projection has a bias.
+        img_size: The only height and width to accept, in px; None accepts every size that patches tile.
+
+    Source:
+        Kumar et al. 2023, dual PatchNorm (2302.01327), as vit-pytorch has it.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch_size: int,
+        in_chans: int,
+        embed_dim: int,
+        bias: bool = True,
+        img_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim, bias=bias, img_size=img_size)
+        self.norm = nn.LayerNorm(in_chans * patch_size**2)
+        self.norm_after = nn.LayerNorm(embed_dim)
+
+    def forward(self, images: Images) -> Tokens:
+        """Embed the patches between their norms. Raises ShapeError as `Tokenizer` does."""
+        check_images(images, self.in_chans, self.img_size)
+        return self.norm_after(self.proj(self.norm(patchify(images, self.patch_size))))
+
+
 class FlexibleTokenizer(Tokenizer):
     """A tokenizer whose patch size is drawn anew at each step of training and chosen freely afterwards.
 
     The one learned projection, of `patch_size`, is brought to the size in use by `resize_projection`, and gradients
     flow through that. Positions must follow the grid: build with `dynamic_img_size`.
+
+    Attributes:
+        patch_size: Side in px in evaluation; the base's unless set. Training does not change it.
 
     Args:
         patch_sizes: Sides in px to draw from; each must tile the images, or is left out of the draw.
@@ -118,31 +154,35 @@ class FlexibleTokenizer(Tokenizer):
         nn.Module.__init__(self)
         if not patch_sizes or min(patch_sizes) < 1:
             raise ConfigError(f"patch_sizes={patch_sizes}: must be sides in px, at least one; use e.g. (8, 12, 16)")
-        self.base_patch_size = tokenizer.patch_size
         self.patch_size = tokenizer.patch_size
+        self.drawn_patch_size = tokenizer.patch_size
         self.patch_sizes = patch_sizes
         self.in_chans = tokenizer.in_chans
         self.img_size = tokenizer.img_size
         self.proj = tokenizer.proj
 
     def draw(self, images: Images) -> None:
-        """Choose the patch size of the next forward among those that tile these images, by torch's generator."""
+        """Choose the patch size of a step of training among those that tile these images, by torch's generator."""
         height, width = images.shape[-2:]
         fitting = [side for side in self.patch_sizes if height % side == 0 and width % side == 0]
-        if fitting:
-            self.patch_size = fitting[int(torch.randint(len(fitting), ()))]
+        self.drawn_patch_size = fitting[int(torch.randint(len(fitting), ()))] if fitting else self.patch_size
 
     def forward(self, images: Images) -> Tokens:
-        """Embed patches of the chosen size; in training `grid_size`, which comes first, has drawn it."""
+        """Embed patches of `patch_size`; in training, of a size drawn here. Raises ShapeError as `Tokenizer` does."""
         check_images(images, self.in_chans, self.img_size)
-        weight = resize_projection(self.proj.weight, self.in_chans, self.patch_size)
-        return nn.functional.linear(patchify(images, self.patch_size), weight, self.proj.bias)
-
-    def grid_size(self, images: Images) -> tuple[int, int]:
-        """Rows and columns of the tokens that these images become; in training, of a patch size drawn here."""
         if self.training:
             self.draw(images)
-        return super().grid_size(images)
+        side = self._side()
+        weight = resize_projection(self.proj.weight, self.in_chans, side)
+        return nn.functional.linear(patchify(images, side), weight, self.proj.bias)
+
+    def grid_size(self, images: Images) -> tuple[int, int]:
+        """Rows and columns of the tokens that these images became in the last forward."""
+        height, width = images.shape[-2:]
+        return height // self._side(), width // self._side()
+
+    def _side(self) -> int:
+        return self.drawn_patch_size if self.training else self.patch_size
 
 
 def check_images(images: Images, in_chans: int, img_size: tuple[int, int] | None) -> None:

@@ -52,7 +52,7 @@ def configs(draw):
         dynamic_img_size=False,
         position=position,
         rotary=rotary,
-        relative_bias=draw(st.booleans()),
+        relative_bias=draw(st.booleans()) and rotary == "none",
         class_token=draw(st.sampled_from([None, True] if reads else [None, True, False])),
         distill_token=draw(st.booleans()) and pool == "token",
         num_registers=draw(st.integers(0, 3)),

@@ -1,6 +1,6 @@
 import torch
 
-from vitreous.model.head import Head
+from vitreous.model.head import DistilledHead, Head
 
 
 def test_head_is_one_linear_layer_with_the_fields_names():
@@ -10,3 +10,11 @@ def test_head_is_one_linear_layer_with_the_fields_names():
         "bias": (3,),
     }
     torch.testing.assert_close(head(features), features @ head.weight.T + head.bias)
+
+
+def test_distilled_head_scores_each_token_by_its_own_layer_and_averages():
+    head, features = DistilledHead(num_features=20, num_classes=3), torch.randn(2, 20)
+    by_label = features[:, :10] @ head.label.weight.T + head.label.bias
+    by_teacher = features[:, 10:] @ head.teacher.weight.T + head.teacher.bias
+    torch.testing.assert_close(head.both(features), (by_label, by_teacher))
+    torch.testing.assert_close(head(features), (by_label + by_teacher) / 2)

@@ -18,7 +18,7 @@ def test_a_name_may_say_less(name, patch_size):
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_has_heads_that_share_its_width(size):
     config = config_for(f"vit_{size}", img_size=(24, 40), patch_size=4, num_classes=7)
-    assert config.embed_dim // config.num_heads in (16, 24, 32, 64, 80)
+    assert config.embed_dim // config.num_heads in (16, 24, 32, 64, 72, 80, 88, 104)
     assert config.img_size == (24, 40)
 
 
@@ -40,18 +40,31 @@ def test_a_zero_argument_does_not_fall_back_to_the_name():
         ("vit_hug_patch14_518", "did you mean vit_huge_patch14_518?"),
         ("vit_bas", "did you mean vit_base?"),
         ("vit_large_patch_224", "did you mean vit_large_patch16_224?"),
-        (
-            "resnet50",
-            "use one of vit_base_patch16_224, vit_huge_patch16_224, vit_large_patch16_224, vit_micro_patch16_224, "
-            "vit_mini_patch16_224, vit_nano_patch16_224, vit_pico_patch16_224, vit_small_patch16_224, "
-            "vit_tiny_patch16_224",
-        ),
+        ("vit_giant_patch14_dinov4", "did you mean vit_giant_patch14_dinov2?"),
+        ("deit_bse_patch16_384", "did you mean deit_base_patch16_384?"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_one(name, way_out):
     with pytest.raises(UnknownNameError) as caught:
         parse_name(name)
     assert str(caught.value) == f"model={name}: no such model; {way_out}"
+
+
+def test_a_name_near_to_none_lists_some():
+    with pytest.raises(UnknownNameError, match=r"^model=resnet50: no such model; use one of deit3_base_patch16_224, "):
+        parse_name("resnet50")
+
+
+def test_a_tag_of_weights_does_not_change_the_model():
+    assert parse_name("vit_micro_patch4_28.mine") == parse_name("vit_micro_patch4_28")
+
+
+@pytest.mark.parametrize("name", ["vit_giant_patch16", "vit_so400m_patch16_256", "vit_wee_patch8_64"])
+def test_a_size_may_have_an_mlp_of_its_own(name):
+    parsed = parse_name(name)
+    config = config_for(name, img_size=32, patch_size=8)
+    assert config.mlp_ratio == parsed.size.mlp_ratio != 4
+    assert parsed.changes == {}
 
 
 def test_a_size_that_nobody_gave_is_asked_for():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vitreous.model.residual import DropPath, drop_path_rates
+from vitreous.model.residual import DropPath, LayerScale, drop_path_rates
 
 
 def test_drop_path_drops_whole_images_and_scales_the_others():
@@ -32,3 +32,16 @@ def test_drop_path_rates_rise_linearly_to_the_last():
 
 def test_drop_path_prints_its_rate():
     assert repr(DropPath(0.3)) == "DropPath(rate=0.3)"
+
+
+def test_a_constant_schedule_gives_every_block_the_same():
+    assert drop_path_rates(0.3, 4, "constant") == [0.3, 0.3, 0.3, 0.3]
+    assert drop_path_rates(0.3, 1, "constant") == [0.3]
+
+
+def test_layer_scale_scales_each_channel():
+    scale, tokens = LayerScale(10, initial=1e-4), torch.randn(2, 7, 10)
+    torch.testing.assert_close(scale(tokens), tokens * 1e-4, rtol=0, atol=0)
+    torch.nn.init.normal_(scale.gamma)
+    expected = torch.stack([tokens[..., channel] * scale.gamma[channel] for channel in range(10)], dim=-1)
+    torch.testing.assert_close(scale(tokens), expected, rtol=0, atol=0)

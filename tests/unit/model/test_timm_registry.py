@@ -1,0 +1,83 @@
+import sys
+import types
+
+import pytest
+import torch
+
+from vitreous.errors import ConfigError, MissingDependencyError, UnknownNameError
+from vitreous.model import VisionTransformer
+from vitreous.model.timm_registry import register
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A stand-in for timm's registry: a function is known by its name."""
+    entries = {}
+    models = types.ModuleType("timm.models")
+    models.is_model = lambda name: name in entries
+    models.register_model = lambda function: entries.setdefault(function.__name__, function)
+    monkeypatch.setitem(sys.modules, "timm", types.ModuleType("timm"))
+    monkeypatch.setitem(sys.modules, "timm.models", models)
+    return entries
+
+
+def test_every_name_is_registered_once(registry):
+    names = register()
+    made = dict(registry)
+    assert register() == names
+    assert registry == made
+    assert set(registry) == set(names)
+    assert {"vitreous_vit_pico_patch16_224", "vitreous_deit3_base_patch16_384"} <= set(names)
+
+
+def test_an_entry_makes_a_model_as_timm_asks_for_it(registry):
+    register()
+    make = registry["vitreous_vit_tiny_patch16_224"]
+    asked = {"pretrained_cfg": None, "cache_dir": None, "drop_rate": 0.0}
+    model = make(pretrained=False, num_classes=5, img_size=32, pos_drop_rate=0.1, global_pool="avg", **asked)
+    assert isinstance(model, VisionTransformer)
+    assert (model.config.pool, model.config.drop_rate, model.config.has_class_token) == ("mean", 0.1, True)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+
+
+def test_timm_finds_the_module_of_an_entry(registry):
+    register()
+    make = registry["vitreous_vit_tiny_patch16_224"]
+    assert make.__module__ in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        (
+            {"pretrained": True},
+            ConfigError,
+            "pretrained=True: vitreous_vit_tiny_patch16_224 has no weights of its own; open a file of them with "
+            "vitreous.load_model, timm's included",
+        ),
+        (
+            {"drop_rate": 0.3},
+            ConfigError,
+            "drop_rate=0.3: would be dropout before the head, which these models have not; use drop_path_rate or "
+            "proj_drop_rate",
+        ),
+        (
+            {"drop_pathrate": 0.2},
+            UnknownNameError,
+            "drop_pathrate=0.2: no such argument of vitreous_vit_tiny_patch16_224; did you mean drop_path_rate?",
+        ),
+    ],
+)
+def test_what_an_entry_cannot_do_is_an_error(registry, arguments, kind, text):
+    register()
+    with pytest.raises(kind) as caught:
+        registry["vitreous_vit_tiny_patch16_224"](**arguments)
+    assert str(caught.value) == text
+
+
+def test_without_timm_the_error_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.models", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        register()
+    assert str(caught.value) == "timm=None: is not installed, and so has no registry; pip install timm"
