@@ -68,6 +68,21 @@ def test_readme_shows_how_to_train_evaluate_predict_and_inspect() -> None:
     assert shown == set(COMMANDS)
 
 
+@pytest.fixture
+def weights_of_others(tmp_path: Path) -> None:
+    """Random weights under the names that the README opens."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    from vitreous.model import create_model, export_weights
+
+    tiny = create_model("vit_tiny_patch16_224", seed=0)
+    export_weights(tiny, tmp_path / "timm.safetensors", to="timm")
+    export_weights(tiny, tmp_path / "torchvision.pth", to="torchvision")
+    small = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=32)
+    ViTForImageClassification(small).save_pretrained(tmp_path / "transformers-folder")
+
+
+@pytest.mark.usefixtures("weights_of_others")
 @pytest.mark.parametrize("number", [n for n, text in enumerate(fences("python")) if not text.startswith(SKIP)])
 def test_python_runs_as_it_stands(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

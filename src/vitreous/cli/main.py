@@ -24,7 +24,8 @@ COMMANDS = {
     "train": (_TRAIN_HELP, "[DATA]"),
     "evaluate": ("Score a trained model on held-out or other images.", "RUN [DATA]"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
-    "inspect": ("Look at a run, a data set, or a model by name.", "RUN|DATA|MODEL"),
+    "inspect": ("Look at a run, a data set, a file of weights, or a model by name.", "RUN|DATA|WEIGHTS|MODEL"),
+    "convert": ("Write weights as timm, transformers, torchvision or Google's code names them.", "WEIGHTS --to FORMAT"),
 }
 """Each with its help and what it takes; `<name>.py` has the function."""
 
@@ -54,7 +55,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if words[:1] == ["train"]:
+    if words[:1] in (["train"], ["convert"]):
         words = spell_out_keys(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that this terminal cannot write must not end the command

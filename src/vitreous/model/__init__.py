@@ -8,13 +8,14 @@ from vitreous.model.build import build_model, create_model
 from vitreous.model.config import ModelConfig
 from vitreous.model.reshape import make_flexible, resize_model
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights import load_model, read_metadata, save_model
+from vitreous.model.weights import export_weights, load_model, read_metadata, save_model
 
 __all__ = [
     "ModelConfig",
     "VisionTransformer",
     "build_model",
     "create_model",
+    "export_weights",
     "load_model",
     "make_flexible",
     "read_metadata",

@@ -20,6 +20,8 @@ from vitreous.model.tokenizer import Tokenizer
 from vitreous.tensors import Features, Images, Logits, Tokens
 
 Layout = Literal["NCHW", "NLC"]
+AnyTokenizer = Tokenizer | ConvStem | CompactStem
+AnyRelation = RotaryPosition | MixedRotaryPosition | RelativeBias
 
 
 class Backbone(nn.Module):
@@ -35,11 +37,11 @@ class Backbone(nn.Module):
         config: What the model was built from.
     """
 
-    tokenizer: Tokenizer | ConvStem | CompactStem
+    tokenizer: AnyTokenizer
     position: nn.Module
     patch_drop: nn.Module
     prefix: nn.Module
-    relation: RotaryPosition | MixedRotaryPosition | RelativeBias | None
+    relation: AnyRelation | None
     encoder: Encoder
     pool: nn.Module
     fc_norm: nn.Module

@@ -1,12 +1,13 @@
 """`ModelConfig` -> VisionTransformer: every choice of a part is made here, once."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.model.attention import Attention, KeylessBiasLinear, LocalityAttention, Projection
+from vitreous.model.backbone import AnyRelation, AnyTokenizer
 from vitreous.model.config import ModelConfig
 from vitreous.model.encoder import Block, Encoder, PostNormBlock
 from vitreous.model.head import DistilledHead, Head
@@ -25,15 +26,19 @@ from vitreous.model.tokenizer import NormedTokenizer, ShiftedTokenizer, Tokenize
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive
 
+_STEMS: dict[str, type[AnyTokenizer]] = {
+    "linear": Tokenizer, "shifted": ShiftedTokenizer, "normed": NormedTokenizer, "conv": ConvStem, "cct": CompactStem,
+}  # fmt: skip
+
 
 class Parts(TypedDict):
     """The arguments of `VisionTransformer`."""
 
-    tokenizer: Tokenizer | ConvStem | CompactStem
+    tokenizer: AnyTokenizer
     position: nn.Module
     patch_drop: nn.Module
     prefix: nn.Module
-    relation: RotaryPosition | MixedRotaryPosition | RelativeBias | None
+    relation: AnyRelation | None
     encoder: Encoder
     pool: nn.Module
     fc_norm: nn.Module
@@ -152,15 +157,8 @@ def _skeleton(config: ModelConfig) -> VisionTransformer:
         return VisionTransformer(config, **build_parts(config))
 
 
-def _tokenizer(config: ModelConfig) -> Tokenizer | ConvStem | CompactStem:
-    kinds: dict[str, type[Tokenizer | ConvStem | CompactStem]] = {
-        "linear": Tokenizer,
-        "shifted": ShiftedTokenizer,
-        "normed": NormedTokenizer,
-        "conv": ConvStem,
-        "cct": CompactStem,
-    }
-    return kinds[config.stem](
+def _tokenizer(config: ModelConfig) -> AnyTokenizer:
+    return _STEMS[config.stem](
         patch_size=config.patch_size,
         in_chans=config.in_chans,
         embed_dim=config.embed_dim,
@@ -176,15 +174,14 @@ def _position(config: ModelConfig) -> nn.Module:
             return LearnedPosition(grid_size=grid_size, embed_dim=embed_dim, interpolation=config.position_resize)
         case "sinusoidal":
             return SinusoidalPosition(grid_size=grid_size, embed_dim=embed_dim)
-        case "sincos2d":
-            return SinCosPosition(grid_size=grid_size, embed_dim=embed_dim, variant="mae")
-        case "sincos2d_big_vision":
-            return SinCosPosition(grid_size=grid_size, embed_dim=embed_dim, variant="big_vision")
+        case "sincos2d" | "sincos2d_big_vision" as kind:
+            variant: Literal["mae", "big_vision"] = "mae" if kind == "sincos2d" else "big_vision"
+            return SinCosPosition(grid_size=grid_size, embed_dim=embed_dim, variant=variant)
         case "none":
             return NoPosition()
 
 
-def _relation(config: ModelConfig) -> RotaryPosition | MixedRotaryPosition | RelativeBias | None:
+def _relation(config: ModelConfig) -> AnyRelation | None:
     grid_size, depth, count = config.grid_size, config.depth, config.num_prefix_tokens
     heads, head_dim = config.num_heads, config.attn_dim // config.num_heads
     match config.rotary:
@@ -265,10 +262,8 @@ def _mlp(config: ModelConfig) -> nn.Module:
 
 def _activation(config: ModelConfig) -> nn.Module:
     match config.act:
-        case "gelu":
-            return nn.GELU()
-        case "gelu_tanh":
-            return nn.GELU(approximate="tanh")
+        case "gelu" | "gelu_tanh" as kind:
+            return nn.GELU(approximate="tanh" if kind == "gelu_tanh" else "none")
         case "quick_gelu":
             return QuickGELU()
         case "relu":

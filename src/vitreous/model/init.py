@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 from torch.nn import init
 
-from vitreous.model.attention import Attention, KeylessBiasLinear, LocalityAttention
+from vitreous.model.attention import Attention, LocalityAttention
 from vitreous.model.config import InitScheme
 from vitreous.model.head import DistilledHead, Head
 from vitreous.model.mlp import GatedMlp, Mlp
@@ -196,23 +197,20 @@ def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, genera
 
 def _imitate_trained(attn: Attention, generator: Generator | None) -> None:
     """Query times key near 0.7 (noise + I), value times output near 0.4 (noise - I), each noise of variance 1/width."""
-    if not isinstance(attn.qkv, nn.Linear | KeylessBiasLinear):
-        return
     inner, width = attn.proj.in_features, attn.proj.out_features
     head_dim = inner // attn.num_heads
 
     def factors(noise: float, identity: float, rank: int) -> tuple[Tensor, Tensor]:
+        """Left and right, `[width, rank]`, whose product left @ rightᵀ is the matrix as nearly as that rank allows."""
         drawn = torch.randn(width, width, generator=generator, dtype=torch.float64) * width**-0.5
         left, spectrum, right = torch.linalg.svd(noise * drawn + identity * torch.eye(width, dtype=torch.float64))
-        root = spectrum[:rank].sqrt()
-        return left[:, :rank] * root, right[:rank].T * root  # their product left @ rightᵀ is the matrix, of this rank
+        root, beyond = spectrum[:rank].sqrt(), (0, max(0, rank - width))
+        return F.pad(left[:, :rank] * root, beyond), F.pad(right[:rank].T * root, beyond)
 
-    pairs = [factors(0.7, 0.7, min(head_dim, width)) for _ in range(attn.num_heads)]
-    value, output = factors(0.4, -0.4, min(inner, width))
-    rows = [torch.cat([query.T for query, _ in pairs]), torch.cat([key.T for _, key in pairs]), value.T]
-    if value.shape[1] == inner and head_dim <= width:
-        _fill(attn.qkv.weight, torch.cat(rows))
-        _fill(attn.proj.weight, output)
+    pairs = [factors(0.7, 0.7, head_dim) for _ in range(attn.num_heads)]
+    value, output = factors(0.4, -0.4, inner)
+    _fill(attn.qkv.weight, torch.cat([*(query.T for query, _ in pairs), *(key.T for _, key in pairs), value.T]))
+    _fill(attn.proj.weight, output)
 
 
 def _fill(parameter: Tensor, values: Tensor) -> None:

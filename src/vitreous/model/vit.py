@@ -2,13 +2,9 @@
 
 from torch import nn
 
-from vitreous.model.backbone import Backbone
+from vitreous.model.backbone import AnyRelation, AnyTokenizer, Backbone
 from vitreous.model.config import ModelConfig
 from vitreous.model.encoder import Encoder
-from vitreous.model.relative_bias import RelativeBias
-from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
-from vitreous.model.stem import CompactStem, ConvStem
-from vitreous.model.tokenizer import Tokenizer
 from vitreous.tensors import Images, Logits, Tokens
 
 
@@ -39,11 +35,11 @@ class VisionTransformer(Backbone):
         self,
         config: ModelConfig,
         *,
-        tokenizer: Tokenizer | ConvStem | CompactStem,
+        tokenizer: AnyTokenizer,
         position: nn.Module,
         patch_drop: nn.Module,
         prefix: nn.Module,
-        relation: RotaryPosition | MixedRotaryPosition | RelativeBias | None,
+        relation: AnyRelation | None,
         encoder: Encoder,
         pool: nn.Module,
         fc_norm: nn.Module,

@@ -8,11 +8,16 @@ from typing import Any
 from vitreous.data.facts import DataFacts, survey
 from vitreous.data.sources import known_sets, open_source
 from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.huggingface import DATA_PREFIX
+from vitreous.data.sources.rows import is_table_name
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config import ModelConfig
 from vitreous.model.count import count_flops, count_parameters, count_parts
 from vitreous.model.presets import SIZES, config_for
-from vitreous.model.weights import read_metadata
+from vitreous.model.weights import is_native, read_metadata
+from vitreous.model.weights.files import IN_FOLDER, SUFFIXES, open_weights
+from vitreous.model.weights.open import identify
+from vitreous.model.weights.table import Hints
 from vitreous.train.records import Listener, ignore
 from vitreous.train.run_folder import RunFolder
 from vitreous.use.predict.predictor import find_model
@@ -23,7 +28,7 @@ class Inspection:
     """What was found.
 
     Attributes:
-        kind: `run`, `model` or `data`.
+        kind: `run`, `weights`, `model` or `data`.
         title: What it is called.
         facts: (name, value) pairs, most important first.
         table: Rows of text below a row of headings; empty where there is none.
@@ -39,12 +44,13 @@ class Inspection:
     details: dict[str, Any]
 
 
-def inspect(thing: str, listener: Listener = ignore) -> Inspection:
-    """Look at a run folder or model file, at data, or at a model by name.
+def inspect(thing: str, listener: Listener = ignore, root: str | None = None) -> Inspection:
+    """Look at a run folder or model file, at another library's weights, at data, or at a model by name.
 
     Args:
-        thing: A path, the name of a set, or a model such as `vit_base_patch16_224`.
+        thing: A path, `hf://organisation/name`, the name of a set, or a model such as `vit_base_patch16_224`.
         listener: Told how far reading is.
+        root: The folder that a table's paths are relative to.
 
     Raises:
         UnknownNameError: It is none of these.
@@ -53,15 +59,20 @@ def inspect(thing: str, listener: Listener = ignore) -> Inspection:
     """
     path = Path(thing).expanduser()
     folder = RunFolder(path)
-    if thing in known_sets():
-        return _inspect_data(thing, listener)
+    is_table = path.is_file() and is_table_name(path.name)
+    if root is not None and not is_table:
+        raise ConfigError(f"root={root}: is for the paths of a table, {thing} is none; leave it out")
+    if thing in known_sets() or thing.startswith(DATA_PREFIX) or is_table:
+        return _inspect_data(thing, listener, root)
     if path.is_file() and is_image_name(path.name):
         raise ConfigError(f"inspect={thing}: is one image; give a folder of class folders, a run or a model")
+    if thing.startswith("hf://") or _is_foreign(path, folder):
+        return _inspect_weights(thing)
     if path.is_file() or folder.config.is_file() or folder.model.is_file():
         return _inspect_run(path)
     if path.is_dir():
         return _inspect_data(thing, listener)
-    if thing.startswith("vit_"):
+    if thing.startswith(("vit_", "deit", "flexivit")):
         return _inspect_model(thing, config_for(thing))
     raise UnknownNameError(f"inspect={thing}: is no path, no data set and no model; {_way_out(thing, path)}")
 
@@ -90,6 +101,24 @@ def _inspect_model(title: str, config: ModelConfig) -> Inspection:
     return Inspection("model", title, tuple(facts.items()), table, (), details)
 
 
+def _is_foreign(path: Path, folder: RunFolder) -> bool:
+    """Whether these are weights, and not ours."""
+    if path.is_dir():
+        there = [path / name for name in IN_FOLDER if (path / name).is_file()]
+        return bool(there) and not folder.config.is_file() and not is_native(there[0])
+    return path.is_file() and path.suffix in SUFFIXES and not is_native(path)
+
+
+def _inspect_weights(source: str) -> Inspection:
+    with open_weights(source) as file:
+        found = identify(file, Hints(settings=file.settings))
+        notes = [*file.notes, *(f"left out {name}: {why}" for name, why in found.left_out.items())]
+        shape = _inspect_model(source, found.config)
+        facts = (("format", found.format_.name), ("tensors", f"{len(file.shapes):,}"), *shape.facts)
+        details = {"format": found.format_.name, "notes": notes, **shape.details}
+    return Inspection("weights", source, facts, shape.table, tuple(notes), details)
+
+
 def _inspect_run(path: Path) -> Inspection:
     metadata = read_metadata(find_model(path))
     config = ModelConfig.from_dict(metadata["architecture"])
@@ -106,8 +135,8 @@ def _inspect_run(path: Path) -> Inspection:
     return Inspection("run", str(path), tuple(facts), shape.table, (), metadata)
 
 
-def _inspect_data(name: str, listener: Listener) -> Inspection:
-    surveyed = survey(open_source(name), progress=lambda done, total: listener(
+def _inspect_data(name: str, listener: Listener, root: str | None = None) -> Inspection:
+    surveyed = survey(open_source(name, root), progress=lambda done, total: listener(
         "reading", {"what": "reading", "done": done, "total": total}))  # fmt: skip
     found = surveyed.facts
     facts = {

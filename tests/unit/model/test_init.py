@@ -257,6 +257,18 @@ def test_mimetic_products_are_noise_and_identity():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("head_dim", [7, 150])
+def test_mimetic_products_hold_where_heads_are_not_shares_of_the_width(head_dim):
+    for attn in mimetic(5, head_dim=head_dim)[1]:
+        value, output = attn.qkv.weight.chunk(3)[2], attn.proj.weight
+        product = output @ value
+        assert torch.linalg.matrix_rank(product) == min(5 * head_dim, product.shape[0])
+        assert product.diagonal().mean() < -0.1
+        query, key, _ = attn.qkv.weight.chunk(3)
+        assert (query[:head_dim].T @ key[:head_dim]).diagonal().mean() > 0.02
+
+
+@torch.no_grad()
 def test_mimetic_heads_hold_the_strongest_directions_that_their_width_allows():
     for attn in mimetic(5)[1]:
         query, key, _ = attn.qkv.weight.chunk(3)

@@ -1,13 +1,11 @@
 """A model -> `model.safetensors` -> the same model: weights, and in the header all that is needed to use them."""
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -15,14 +13,13 @@ from vitreous import atomic
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.model.build import build_model, model_from_state
 from vitreous.model.config import ModelConfig
-from vitreous.model.count import count_parameters
 from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.strict import AGAIN, check_plausible, check_shapes, check_values
 
-_KEY = "vitreous"
+METADATA_KEY = "vitreous"
+"""Of the text in a safetensors header that makes a file ours."""
 _FORMAT = 1
 _OWN_KEYS = ("format", "architecture")
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-_LISTED = 8  # tensors that an error names before it only counts them
 
 
 def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str, object]) -> None:
@@ -52,14 +49,14 @@ def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str
 
     def fill(temporary: Path) -> None:
         try:
-            save_file(tensors, temporary, metadata={_KEY: header})
+            save_file(tensors, temporary, metadata={METADATA_KEY: header})
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
 
     atomic.write(Path(path), fill)
 
 
-def load_model(path: str | Path) -> VisionTransformer:
+def load_native(path: str | Path) -> VisionTransformer:
     """The model that `save_model` wrote, on the CPU, in evaluation mode.
 
     Nothing is unpickled or executed, and weights are read only once the file's header fits the model it describes.
@@ -74,12 +71,7 @@ def load_model(path: str | Path) -> VisionTransformer:
         _check_tensors(path, config, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
         # A clone, because the file is memory-mapped: a model must not change with a file that is overwritten in place.
         state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    faulty = [name for name, tensor in state.items() if tensor.dtype not in _DTYPES or not tensor.isfinite().all()]
-    if faulty:
-        raise DamagedFileError(
-            f"{path}: holds weights that are not finite floating-point numbers: {_listed(faulty)}; "
-            "copy or train it again"
-        )
+    check_values(path, state)
     return model_from_state(config, state).eval()
 
 
@@ -93,6 +85,15 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     with _opened(path) as file:
         return _metadata(path, file)
+
+
+def is_native(path: Path) -> bool:
+    """Whether a file is ours by its header; a damaged or foreign one is not."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _metadata(path: Path, file: Any) -> dict[str, Any]:
-    text = (file.metadata() or {}).get(_KEY)
+    text = (file.metadata() or {}).get(METADATA_KEY)
     if text is None:
         raise DamagedFileError(f"{path}: safetensors without vitreous metadata; give a file that vitreous wrote")
     try:
@@ -137,34 +138,7 @@ def _architecture(path: Path, metadata: dict[str, Any]) -> ModelConfig:
 
 
 def _check_tensors(path: Path, config: ModelConfig, found: dict[str, tuple[int, ...]]) -> None:
-    expected_numbers, found_numbers = count_parameters(config), sum(map(math.prod, found.values()))
-    if expected_numbers > 10 * found_numbers:  # a forged architecture must not cost time or memory, not even as shapes
-        raise DamagedFileError(
-            f"{path}: its architecture has {expected_numbers} parameters, its tensors {found_numbers}; "
-            "copy or train it again"
-        )
+    check_plausible(path, config, found)
     skeleton = build_model(config, device="meta")
     expected = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
-    wrong = [
-        f"{name} is {_shape(found[name])}, must be {_shape(expected[name])}"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    ]
-    faults = {
-        "missing": expected.keys() - found.keys(),
-        "unexpected": found.keys() - expected.keys(),
-        "wrong shape": wrong,
-    }
-    texts = [f"{fault}: {_listed(names)}" for fault, names in faults.items() if names]
-    if texts:
-        raise DamagedFileError(f"{path}: its tensors are not the model's ({'; '.join(texts)}); copy or train it again")
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return ", ".join(ordered[:_LISTED]) + more
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a scalar"
+    check_shapes(path, expected=expected, found=found, way_out=AGAIN)

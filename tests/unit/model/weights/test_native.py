@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, SaveError
 from vitreous.model import ModelConfig, build_model, load_model, read_metadata, save_model
-from vitreous.model.weights import native
+from vitreous.model.weights import is_native, native
+from vitreous.model.weights.native import load_native
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5)
 METADATA = {"classes": ["ant", "bée"], "accuracy": 0.75, "preprocessing": {"mean": [0.5]}}
@@ -42,7 +43,7 @@ def rewrite(path, *, header=lambda header: header, architecture=None):
 
 def damage(path):
     with pytest.raises(DamagedFileError) as caught:
-        load_model(path)
+        load_native(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -71,6 +72,28 @@ def test_loaded_model_has_equal_logits(tmp_path, position):
     torch.testing.assert_close(load_model(tmp_path / "m.safetensors")(images), model(images), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("given", [{"name": "vit_tiny_patch16_224"}, {"architecture": {"act": "relu"}}])
+def test_our_own_file_says_itself_what_it_is(saved, given):
+    with pytest.raises(ConfigError) as caught:
+        load_model(saved, **given)
+    assert str(caught.value) == f"{saved}: says itself what it is; leave name and architecture out"
+
+
+def test_our_own_file_gets_another_head_and_size(saved, model):
+    loaded = load_model(saved, num_classes=2, img_size=(20, 12))
+    assert loaded(torch.zeros(1, 3, 20, 12)).shape == (1, 2)
+    torch.testing.assert_close(loaded.encoder.norm.weight, model.encoder.norm.weight, rtol=0, atol=0)
+
+
+def test_only_our_own_files_are_told_native(saved, tmp_path):
+    assert is_native(saved)
+    native.save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    (tmp_path / "empty.safetensors").touch()
+    assert not is_native(tmp_path / "other.safetensors")
+    assert not is_native(tmp_path / "empty.safetensors")
+    assert not is_native(tmp_path / "absent.safetensors")
+
+
 def test_metadata_comes_back_with_format_and_architecture(saved):
     assert read_metadata(saved) == {"format": 1, "architecture": CONFIG.as_dict(), **METADATA}
 
@@ -82,7 +105,7 @@ def test_a_compiled_model_is_saved_under_plain_names(tmp_path, model):
 
 
 def test_a_loaded_model_does_not_change_with_its_file(saved, model):
-    loaded = load_model(saved)
+    loaded = load_native(saved)
     saved.write_bytes(bytes(saved.stat().st_size))
     torch.testing.assert_close(loaded.head.weight, model.head.weight, rtol=0, atol=0)
 
@@ -124,7 +147,7 @@ def test_a_disk_that_fills_up_while_writing_is_a_save_error(saved, model):
     assert saved.read_bytes() == before
 
 
-@pytest.mark.parametrize("read", [load_model, read_metadata])
+@pytest.mark.parametrize("read", [load_native, read_metadata])
 def test_a_missing_file_is_not_a_run(tmp_path, read):
     with pytest.raises(NotARunError) as caught:
         read(tmp_path / "nowhere.safetensors")
@@ -153,7 +176,7 @@ def keep(part):
         lambda content: b"PK\x03\x04" + content,
     ],
 )
-@pytest.mark.parametrize("read", [load_model, read_metadata])
+@pytest.mark.parametrize("read", [load_native, read_metadata])
 def test_a_file_cut_short_or_of_another_kind_is_damaged(saved, read, alter):
     saved.write_bytes(alter(saved.read_bytes()))
     with pytest.raises(DamagedFileError) as caught:

@@ -1,0 +1,272 @@
+"""Google's `.npz` names, those of vision_transformer and of big_vision -> ours."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vitreous.errors import ConfigError
+from vitreous.model.config import ModelConfig
+from vitreous.model.weights.shapes import count_blocks, img_size_of, is_square, resolve
+from vitreous.model.weights.table import (
+    TRANSPOSED,
+    VECTOR,
+    Codec,
+    Format,
+    Hints,
+    Row,
+    Shapes,
+    Tensors,
+    position_grid,
+    prefix_positions,
+    row,
+)
+
+_BLOCK, _BLOCKS = "Transformer/encoderblock_{}", "Transformer/encoderblock"
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """What one code base calls the parts that the other calls differently.
+
+    Attributes:
+        positions: The table of learned positions.
+        attention: Of a block.
+        norm2: The second norm of a block.
+        mlp: Of a block.
+        class_first: Whether the class token always has the first position; if not, the newer code adds positions first,
+            and only older files have one more position than a square.
+        scanned: Whether the blocks are one, each tensor with an axis of blocks before its own.
+    """
+
+    positions: str
+    attention: str
+    norm2: str
+    mlp: str
+    class_first: bool = False
+    scanned: bool = False
+
+    def block(self, number: int) -> str:
+        """What the names of a block's tensors begin with."""
+        return _BLOCKS if self.scanned else _BLOCK.format(number)
+
+    def read_config(self, shapes: Shapes, hints: Hints) -> ModelConfig:
+        """What the shapes say; here they tell the heads too."""
+        patch_size, _, in_chans, width = shapes["embedding/kernel"]
+        heads, head_dim = shapes[f"{self.block(0)}/{self.attention}/query/kernel"][-2:]
+        depth = (
+            shapes[f"{_BLOCKS}/LayerNorm_0/scale"][0] if self.scanned else count_blocks(shapes, r"encoderblock_(\d+)/")
+        )
+        token, learned = "cls" in shapes, self.positions in shapes
+        count = shapes[self.positions][1] if learned else 0
+        with_class = token and learned and (self.class_first or not is_square(count))
+        return resolve(
+            {
+                "img_size": img_size_of(count - with_class, patch_size, hints) if learned else None,
+                "patch_size": patch_size,
+                "in_chans": in_chans,
+                "num_classes": shapes["head/kernel"][-1] if "head/kernel" in shapes else 0,
+                "embed_dim": width,
+                "depth": depth,
+                "num_heads": heads,
+                "head_dim": None if heads * head_dim == width else head_dim,
+                "mlp_ratio": shapes[f"{self.block(0)}/{self.mlp}/Dense_0/kernel"][-1] / width,
+                "act": "gelu_tanh",
+                "position": "learned" if learned else "sincos2d_big_vision",
+                "prefix_position": "class" if with_class or not token else "none",
+                "pool": "map" if "MAPHead_0/probe" in shapes else "token" if token else "mean",
+                "position_resize": "google",
+                "init": "jax",
+            },
+            hints,
+        )
+
+    def rows(self, config: ModelConfig) -> list[Row]:
+        """The table."""
+        table = [
+            row("tokenizer.proj.weight", "embedding/kernel", _patch_kernel(config)),
+            row("tokenizer.proj.bias", "embedding/bias"),
+            *_norm("encoder.norm", "Transformer/encoder_norm"),
+            *self._blocks(config),
+        ]
+        if config.has_class_token:
+            table.append(row("prefix.class_token", "cls", VECTOR))
+        if config.position == "learned":
+            ours, grid = position_grid(config, prefix_positions(config))
+            table.append(row(ours, self.positions, grid))
+        if config.pool == "map":
+            table += _map_head(config)
+        return table + (_dense("head", "head") if config.num_classes else [])
+
+    def _blocks(self, config: ModelConfig) -> list[Row]:
+        inner = config.attn_dim // config.num_heads
+        parts = [
+            *_norm("norm1", "LayerNorm_0"),
+            *_attention("attn.qkv", self.attention, ("query", "key", "value"), config.num_heads, inner),
+            *_output("attn.proj", f"{self.attention}/out", config.num_heads, inner),
+            *_norm("norm2", self.norm2),
+            *_dense("mlp.fc1", f"{self.mlp}/Dense_0"),
+            *_dense("mlp.fc2", f"{self.mlp}/Dense_1"),
+        ]
+        if self.scanned:
+            return [_across_blocks(part, config.depth) for part in parts]
+        return [
+            _within(part, f"encoder.blocks.{number}.", f"{self.block(number)}/")
+            for number in range(config.depth)
+            for part in parts
+        ]
+
+
+def _norm(ours: str, theirs: str) -> list[Row]:
+    return [row(f"{ours}.weight", f"{theirs}/scale"), row(f"{ours}.bias", f"{theirs}/bias")]
+
+
+def _dense(ours: str, theirs: str) -> list[Row]:
+    return [row(f"{ours}.weight", f"{theirs}/kernel", TRANSPOSED), row(f"{ours}.bias", f"{theirs}/bias")]
+
+
+def _attention(ours: str, theirs: str, names: Sequence[str], num_heads: int, head_dim: int) -> list[Row]:
+    """The projections into heads: kernels `[dim, heads, head]` and biases `[heads, head]`, several one of ours."""
+
+    def read_kernels(*kernels: Tensor) -> Tensors:
+        return (torch.cat([rearrange(kernel, "d h k -> (h k) d") for kernel in kernels]),)
+
+    def write_kernels(whole: Tensor) -> Tensors:
+        return tuple(rearrange(part, "(h k) d -> d h k", h=num_heads) for part in whole.chunk(len(names)))
+
+    def write_biases(whole: Tensor) -> Tensors:
+        return tuple(part.reshape(num_heads, head_dim) for part in whole.chunk(len(names)))
+
+    biases = Codec(read=lambda *parts: (torch.cat([part.flatten() for part in parts]),), write=write_biases)
+    return [
+        row(f"{ours}.weight", [f"{theirs}/{name}/kernel" for name in names], Codec(read_kernels, write_kernels)),
+        row(f"{ours}.bias", [f"{theirs}/{name}/bias" for name in names], biases),
+    ]
+
+
+def _output(ours: str, theirs: str, num_heads: int, head_dim: int) -> list[Row]:
+    """The projection out of heads: a kernel `[heads, head, dim]`."""
+    kernel = Codec(
+        read=lambda theirs: (rearrange(theirs, "h k d -> d (h k)"),),
+        write=lambda ours: (rearrange(ours, "d (h k) -> h k d", h=num_heads, k=head_dim),),
+    )
+    return [row(f"{ours}.weight", f"{theirs}/kernel", kernel), row(f"{ours}.bias", f"{theirs}/bias")]
+
+
+def _map_head(config: ModelConfig) -> list[Row]:
+    theirs, head_dim = "MAPHead_0/MultiHeadDotProductAttention_0", config.embed_dim // config.num_heads
+    return [
+        row("pool.probe", "MAPHead_0/probe", VECTOR),
+        *_attention("pool.q", theirs, ("query",), config.num_heads, head_dim),
+        *_attention("pool.kv", theirs, ("key", "value"), config.num_heads, head_dim),
+        *_output("pool.proj", f"{theirs}/out", config.num_heads, head_dim),
+        *_norm("pool.norm", "MAPHead_0/LayerNorm_0"),
+        *_dense("pool.mlp.fc1", "MAPHead_0/MlpBlock_0/Dense_0"),
+        *_dense("pool.mlp.fc2", "MAPHead_0/MlpBlock_0/Dense_1"),
+    ]
+
+
+def _patch_kernel(config: ModelConfig) -> Codec:
+    """A convolution's kernel there, `[row, column, chans, dim]`."""
+    return Codec(
+        read=lambda theirs: (rearrange(theirs, "p q c d -> d (c p q)"),),
+        write=lambda ours: (
+            rearrange(ours, "d (c p q) -> p q c d", p=config.patch_size, q=config.patch_size, c=config.in_chans),
+        ),
+    )
+
+
+def _within(part: Row, ours: str, theirs: str) -> Row:
+    return row([ours + name for name in part.ours], [theirs + name for name in part.theirs], part.codec)
+
+
+def _across_blocks(part: Row, depth: int) -> Row:
+    """One row for all blocks: their tensors have the blocks on the first axis, ours are one a block."""
+
+    def read(*stacked: Tensor) -> Tensors:
+        return tuple(ours for parts in zip(*stacked, strict=True) for ours in part.codec.read(*parts))
+
+    def write(*ours: Tensor) -> Tensors:
+        return tuple(torch.stack(each) for each in zip(*(part.codec.write(one) for one in ours), strict=True))
+
+    ours = [f"encoder.blocks.{number}.{name}" for number in range(depth) for name in part.ours]
+    return row(ours, [f"{_BLOCKS}/{name}" for name in part.theirs], Codec(read, write))
+
+
+def _class_token_unread(config: ModelConfig) -> list[str]:
+    """In Google's code there is a class token exactly where the head reads it."""
+    return ["model.class_token=True"] if config.has_class_token and config.pool != "token" else []
+
+
+def _with_representation(read_config: Callable[[Shapes, Hints], ModelConfig]) -> Callable[[Shapes, Hints], ModelConfig]:
+    """The same for files whose head is left out, which the user has to know."""
+
+    def read(shapes: Shapes, hints: Hints) -> ModelConfig:
+        if hints.num_classes is None:
+            raise ConfigError(
+                "num_classes=None: the file's head reads a tanh layer, pre_logits, that has no part here; pass "
+                "num_classes for a fresh head, or 0 for none"
+            )
+        return read_config(shapes, hints)
+
+    return read
+
+
+def _formats(name: str, spelling: Spelling, allowed: Mapping[str, tuple[Any, ...]]) -> tuple[Format, Format]:
+    """A spelling without and with a representation layer before the head."""
+    needed = {"embedding/kernel", f"{spelling.block(0)}/{spelling.attention}/query/kernel"}
+    plain = Format(
+        name=name,
+        recognises=lambda names: needed <= names and "pre_logits/kernel" not in names,
+        read_config=spelling.read_config,
+        rows=spelling.rows,
+        allowed={"act": ("gelu_tanh",), "head_dim": (None, 1), **allowed},
+        refuses=_class_token_unread,
+        renames=_RENAMES,
+        skipped=_SKIPPED,
+    )
+    represented = replace(
+        plain,
+        recognises=lambda names: needed | {"pre_logits/kernel"} <= names,
+        read_config=_with_representation(spelling.read_config),
+        skipped={**_SKIPPED, "^(pre_logits|head)/": "a tanh layer that has no part here, and the head that reads it"},
+    )
+    return plain, represented
+
+
+_RENAMES = (
+    (r"^(opt/target/|params/img/|params/)", ""),
+    # big_vision before 2022, and while its attention pooling was made.
+    (r"^Transformer/pos_embedding$", "pos_embedding"),
+    (r"^(probe$|MlpBlock_0/|MultiHeadDotProductAttention_0/|LayerNorm_0/)", r"MAPHead_0/\1"),
+)
+_SKIPPED = {
+    "^(opt|chrono|extra)/": "the state of a run",
+    "^txt/": "the tower that reads texts",
+    "^[tb]$": "temperature and bias of a loss over images and texts",
+}
+ORIGINAL = Spelling(
+    positions="Transformer/posembed_input/pos_embedding",
+    attention="MultiHeadDotProductAttention_1",
+    norm2="LayerNorm_2",
+    mlp="MlpBlock_3",
+    class_first=True,
+)
+BIG_VISION = Spelling(
+    positions="pos_embedding", attention="MultiHeadDotProductAttention_0", norm2="LayerNorm_1", mlp="MlpBlock_0"
+)
+_NEWER = {
+    "position": ("learned", "sincos2d_big_vision"),
+    "pool": ("token", "mean", "map"),
+    "prefix_position": ("class", "none"),
+}
+GOOGLE: tuple[Format, ...] = (
+    *_formats("vision_transformer", ORIGINAL, {"pool": ("token", "mean")}),
+    *_formats("big_vision", BIG_VISION, _NEWER),
+    *_formats("big_vision", replace(BIG_VISION, scanned=True), _NEWER),
+)
+"""Source: google-research/vision_transformer `models_vit.py` and google-research/big_vision `models/vit.py`, with the
+names that Flax gives to their parts. Both have LayerNorm's eps 1e-6 and the tanh GELU, `jax.nn.gelu`'s default."""

@@ -1,0 +1,124 @@
+"""transformers' CLIP, its image tower -> ours: bare, with the projection beside text, or with a classifier."""
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import ConfigError
+from vitreous.model.config import ModelConfig
+from vitreous.model.weights.huggingface.blocks import written
+from vitreous.model.weights.huggingface.describe import describe, unless_square
+from vitreous.model.weights.huggingface.tower import (
+    CONFIG,
+    NORM,
+    POSITIONS,
+    RENAMES,
+    SKIPPED,
+    read_tower,
+    tower_rows,
+    tower_settings,
+)
+from vitreous.model.weights.shapes import resolve
+from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, Tensors, layer, row
+
+_CLASS = "vision_model.embeddings.class_embedding"
+_PROJECTION = "visual_projection.weight"
+_MARKS = {POSITIONS, _CLASS, "vision_model.pre_layrnorm.weight"}  # so misspelt in all their files
+
+
+def _read(shapes: Shapes, hints: Hints) -> ModelConfig:
+    values = read_tower(shapes, hints, num_prefix_tokens=1, act="quick_gelu", eps=1e-5)
+    if _PROJECTION in shapes:
+        # The projection is the head, as in timm: its "classes" are the axes of the space shared with text.
+        values["num_classes"] = hints.settings.get("projection_dim", shapes[_PROJECTION][0])
+    return resolve(values | {"patch_bias": False, "embed_norm": True}, hints)
+
+
+def _read_classifier(shapes: Shapes, hints: Hints) -> ModelConfig:
+    values = read_tower(shapes, hints, num_prefix_tokens=1, act="quick_gelu", eps=1e-5)
+    values |= {"pool": "mean", "class_token": True, "final_norm": False}
+    return resolve(values | {"patch_bias": False, "embed_norm": True}, hints)
+
+
+def _rows(config: ModelConfig) -> list[Row]:
+    table = [
+        *tower_rows(config),
+        row("prefix.class_token", _CLASS),
+        *layer("encoder.norm_pre", "vision_model.pre_layrnorm"),
+    ]
+    if not config.final_norm:
+        width = config.embed_dim
+        return [
+            *table,
+            written(f"{NORM}.weight", lambda: torch.ones(width)),
+            written(f"{NORM}.bias", lambda: torch.zeros(width)),
+            *(layer("head", "classifier") if config.num_classes else []),
+        ]
+    table += layer("encoder.norm", NORM)
+    return table + ([row(["head.weight", "head.bias"], _PROJECTION, _WITHOUT_BIAS)] if config.num_classes else [])
+
+
+def _read_projection(weight: Tensor) -> Tensors:
+    return weight, weight.new_zeros(len(weight))
+
+
+def _write_projection(weight: Tensor, bias: Tensor) -> Tensors:
+    if not bias.is_meta and bias.any():
+        raise ConfigError(
+            f"head.bias={bias.abs().max():.3g} at most: transformers' CLIP reads the class token by a projection "
+            "without bias; use vitreous or timm, or make it zero"
+        )
+    return (weight,)
+
+
+_WITHOUT_BIAS = Codec(read=_read_projection, write=_write_projection)
+
+
+def _describe(config: ModelConfig) -> dict[str, str]:
+    tower = {"model_type": "clip_vision_model", **tower_settings(config)}
+    if not config.final_norm:
+        return describe(config, "CLIPForImageClassification", {"model_type": "clip", CONFIG: tower})
+    if config.num_classes:
+        return describe(config, "CLIPVisionModelWithProjection", {**tower, "projection_dim": config.num_classes})
+    return describe(config, "CLIPVisionModel", tower)
+
+
+CLASSIFIER = Format(
+    name="transformers clip classifier",
+    recognises=lambda names: names >= {*_MARKS, "classifier.weight"},
+    read_config=_read_classifier,
+    rows=_rows,
+    allowed={
+        "patch_bias": (False,),
+        "embed_norm": (True,),
+        "pool": ("mean",),
+        "class_token": (True,),
+        "final_norm": (False,),
+        "prefix_position": ("class", "all"),
+        "act": None,
+        "norm_eps": None,
+    },
+    refuses=unless_square,
+    renames=RENAMES,
+    skipped={**SKIPPED, rf"^{NORM}\.": "a norm of the class token, which this classifier does not read"},
+    describe=_describe,
+)
+TOWER = Format(
+    name="transformers clip",
+    recognises=lambda names: names >= _MARKS,
+    read_config=_read,
+    rows=_rows,
+    allowed={
+        "patch_bias": (False,),
+        "embed_norm": (True,),
+        "class_token": (None, True),
+        "prefix_position": ("class", "all"),
+        "act": None,
+        "norm_eps": None,
+    },
+    refuses=unless_square,
+    renames=RENAMES,
+    skipped=SKIPPED,
+    describe=_describe,
+)
+
+CLIP = (CLASSIFIER, TOWER)

@@ -1,0 +1,68 @@
+"""`vitreous convert`, and `vitreous inspect` on weights of others."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitreous.model import ModelConfig, build_model, export_weights
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    config = ModelConfig(
+        img_size=(12, 12), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5, mlp_ratio=2.0
+    )
+    return export_weights(build_model(config), tmp_path / "theirs.pth", to="torchvision")
+
+
+def test_weights_are_written_and_compared(foreign: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "mine.safetensors"
+    said = cli("convert", foreign, "--to", "vitreous", "--model.num_heads", "5", "--out", out, "--check")
+    assert (said.code, said.err) == (0, "")
+    first, second = said.out.splitlines()
+    parameters = sum(p.numel() for p in build_model(ModelConfig(
+        img_size=(12, 12), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5, mlp_ratio=2.0
+    )).parameters())  # fmt: skip
+    assert first == f"{out}: {parameters:,} parameters as vitreous"
+    assert second.startswith("largest difference on a random batch, read by vitreous: 0 (outputs reach ")
+
+
+def test_result_is_one_json_document_where_asked(foreign: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "mine.safetensors"
+    said = cli("convert", foreign, "--to=timm", "--model.num_heads=5", "--out", out, "--json")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out)["path"] == str(out)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--to", "timm"), "num_heads=None: no shape tells it, and no published model has width 20 and depth 2; "),
+        (("--to", "tim"), "to=tim: no such format; did you mean timm?"),
+        ((), "--to: is needed"),
+        (("--to", "timm", "--optim.lr", "1"), "optim.lr=1: no key of a model; use --model.key"),
+        (("--to", "timm", "--model.num_head", "5"), "model.num_head=5: no such key; did you mean model.num_heads?"),
+    ],
+)
+def test_mistake_is_one_line(words: tuple[str, ...], line: str, foreign: Path, cli: Cli) -> None:
+    said = cli("convert", foreign, *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+    assert said.err.count("\n") == 1
+
+
+def test_weights_of_others_are_shown(tmp_path: Path, cli: Cli) -> None:
+    config = ModelConfig(
+        img_size=(32, 32), patch_size=16, in_chans=3, num_classes=7, embed_dim=192, depth=12, num_heads=3
+    )
+    path = export_weights(build_model(config), tmp_path / "theirs.pth", to="torchvision")
+    said = cli("inspect", path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"weights {path}\nformat          torchvision\ntensors         152\n")
+    assert "\nimage           3 x 32 x 32 px, 7 classes\n" in said.out
+    assert json.loads(cli("inspect", path, "--json").out)["architecture"]["num_heads"] == 3

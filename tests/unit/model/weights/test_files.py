@@ -1,0 +1,145 @@
+"""Where weights lie: files, folders, several files with an index, checkpoints around them, prefixes on their names."""
+
+import json
+import os
+from collections import OrderedDict
+
+import pytest
+import torch
+from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy, plain_state, refusal, write_as
+
+from vitreous.errors import NotARunError
+from vitreous.model import load_model
+from vitreous.model.weights.files import open_weights
+
+
+@pytest.mark.parametrize(
+    "part", ["../outside.safetensors", "/etc/passwd", "..", "", "gone.safetensors", "a\0b", "a.txt"]
+)
+def test_an_index_names_files_beside_it_alone(tmp_path, part):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "a.txt").touch()
+    write_as("safetensors", tmp_path, plain_state()).rename(tmp_path / "outside.safetensors")
+    index = inside / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(plain_state(), part)}))
+    assert refusal(index) == f"names {part!r}, which is no file of weights beside it; fetch it again"
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {"class_token": 3}, {"class_token": ["a"]}, "x"])
+def test_an_index_that_says_not_which_file_holds_what_is_damaged(tmp_path, weight_map):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert refusal(index) == "says not which file holds which tensor; fetch it again"
+
+
+def test_an_index_that_names_absent_tensors_is_damaged(tmp_path):
+    index = write_as("index.json", tmp_path, plain_state())
+    weight_map = json.loads(index.read_text())["weight_map"] | {"head": "a.safetensors", "tail": "b.safetensors"}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert refusal(index) == "names tensors that its files lack: head, tail; fetch it again"
+
+
+def test_what_is_no_file_is_not_a_run(tmp_path):
+    (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
+    (tmp_path / "dangling.pt").symlink_to(tmp_path / "nowhere.pt")
+    (tmp_path / "folder.pt").mkdir()
+    os.mkfifo(tmp_path / "pipe.pt")
+    for name in ("loop.pt", "dangling.pt", "pipe.pt", "absent.pt"):
+        assert refusal(tmp_path / name, NotARunError) == (
+            "no such file; give a file of weights, a folder of them, or hf://organisation/name"
+        )
+    assert refusal(tmp_path / "folder.pt", NotARunError).startswith("a folder without model.safetensors, model.")
+    assert refusal(tmp_path / ("x" * 300 + ".pt"), NotARunError)
+
+
+def test_a_name_that_is_no_weights_is_said(tmp_path):
+    (tmp_path / "weights.h5").touch()
+    assert refusal(tmp_path / "weights.h5") == (
+        "no file of weights by its name; one that ends in .safetensors, .npz, .pt, .pth, .bin, .ckpt, .pth.tar is"
+    )
+
+
+def test_a_link_to_a_file_is_that_file(tmp_path):
+    path = write_as("pt", tmp_path, plain_state())
+    (tmp_path / "link.pt").symlink_to(path)
+    assert_same(load_model(tmp_path / "link.pt", architecture=HEADS), noisy(PLAIN))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "index.json", "bin"])
+def test_a_folder_gives_what_transformers_would_take(tmp_path, kind):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = write_as(kind, folder, plain_state())
+    if kind == "bin":
+        path.rename(folder / "pytorch_model.bin")
+    assert_same(load_model(folder, architecture=HEADS), noisy(PLAIN))
+
+
+def test_a_folder_of_one_file_gives_it_and_of_several_asks(tmp_path):
+    write_as("npz", tmp_path, plain_state())
+    assert_same(load_model(tmp_path, architecture=HEADS), noisy(PLAIN))
+    write_as("pth", tmp_path, plain_state())
+    assert refusal(tmp_path, NotARunError) == (
+        "a folder of several files of weights (model.npz, model.pth); give one of them"
+    )
+
+
+def test_an_index_of_torch_files_is_read(tmp_path):
+    state = plain_state()
+    torch.save({"class_token": state.pop("class_token")}, tmp_path / "a.bin")
+    torch.save(state, tmp_path / "b.bin")
+    weight_map = dict.fromkeys(state, "b.bin") | {"class_token": "a.bin"}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert_same(load_model(tmp_path, architecture=HEADS), noisy(PLAIN))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "model.model."]
+)
+def test_prefixes_of_wrappers_come_off(tmp_path, prefix):
+    path = write_as("pt", tmp_path, {prefix + name: tensor for name, tensor in plain_state().items()})
+    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
+    with open_weights(path) as file:
+        assert file.notes[0] == f"took {prefix[: prefix.index('.') + 1]!r} off every name"
+
+
+def test_the_counter_of_averaged_models_is_left_out(tmp_path):
+    averaged = {f"module.{name}": tensor for name, tensor in plain_state().items()}
+    path = write_as("pt", tmp_path, {"n_averaged": torch.tensor(3), **averaged})
+    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "module", "teacher", "params", "model_ema"])
+def test_the_weights_in_a_checkpoint_are_found(tmp_path, key):
+    path = write_as("pt", tmp_path, {"epoch": 3, key: OrderedDict(plain_state()), "best": torch.tensor(0.9)})
+    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
+    with open_weights(path) as file:
+        assert file.notes == [f"took {key!r} of epoch, {key}, best"]
+
+
+def test_averaged_weights_are_preferred_and_noted(tmp_path):
+    averaged = noisy(PLAIN, seed=1)
+    path = write_as("pt", tmp_path, {"state_dict": plain_state(), "state_dict_ema": plain_state(averaged)})
+    assert_same(load_model(path, architecture=HEADS), averaged)
+    with open_weights(path) as file:
+        assert file.notes == ["took 'state_dict_ema' of state_dict, state_dict_ema"]
+
+
+def test_an_averaging_without_weights_is_passed_over(tmp_path):
+    path = write_as("pt", tmp_path, {"ema": {"decay": 0.99}, "model": {"state_dict": plain_state(), "lr": 0.1}})
+    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
+    with open_weights(path) as file:
+        assert file.notes == ["took 'model' of ema, model", "took 'state_dict' of state_dict, lr"]
+
+
+def test_what_is_no_tensor_is_left_out_and_noted(tmp_path):
+    path = write_as("pt", tmp_path, {**plain_state(), "epoch": 3})
+    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
+    with open_weights(path) as file:
+        assert file.notes == ["left out epoch: no tensors"]
+
+
+def test_parameters_are_tensors_too(tmp_path):
+    state = {name: torch.nn.Parameter(tensor) for name, tensor in plain_state().items()}
+    assert_same(load_model(write_as("pt", tmp_path, state), architecture=HEADS), noisy(PLAIN))

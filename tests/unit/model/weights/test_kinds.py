@@ -1,0 +1,308 @@
+"""Files that are cut short, altered or made to harm: one clear line each, and nothing large is allocated."""
+
+import json
+import os
+import pickle
+import resource
+import struct
+import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit.model.weights.samples import HEADS, KINDS, PLAIN, assert_same, noisy, plain_state, refusal, write_as
+
+from vitreous.errors import DamagedFileError, VitreousError
+from vitreous.model import load_model
+
+CUT = ("safetensors", "npz", "pt", "legacy pt")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_is_read(tmp_path, kind):
+    model = noisy(PLAIN)
+    assert_same(load_model(write_as(kind, tmp_path, plain_state(model)), architecture=HEADS), model)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "npz", "pt"])
+def test_a_loaded_model_does_not_change_with_its_file(tmp_path, kind):
+    model = noisy(PLAIN)
+    path = write_as(kind, tmp_path, plain_state(model))
+    loaded = load_model(path, architecture=HEADS)
+    with path.open("r+b") as stream:
+        stream.write(bytes(path.stat().st_size))
+    assert_same(loaded, model)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Content by kind."""
+    folder = tmp_path_factory.mktemp("originals")
+    return {kind: write_as(kind, folder, plain_state()).read_bytes() for kind in CUT}
+
+
+def load_altered(folder, kind, content):
+    """A model, or the error that a user would see; anything else goes through."""
+    path = folder / f"altered.{kind.removeprefix('legacy ')}"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of strange pickles; what matters is how it ends
+        try:
+            return load_model(path, architecture=HEADS)
+        except VitreousError as error:
+            return error
+
+
+EXAMPLES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.mark.parametrize("kind", CUT)
+@EXAMPLES
+@given(part=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_anywhere_is_damaged(originals, tmp_path, kind, part):
+    content = originals[kind]
+    assert isinstance(load_altered(tmp_path, kind, content[: int(part * len(content))]), DamagedFileError)
+
+
+@pytest.mark.parametrize("kind", CUT)
+@EXAMPLES
+@given(data=st.data())
+def test_bytes_altered_anywhere_give_a_whole_model_or_one_line(originals, tmp_path, kind, data):
+    content = bytearray(originals[kind])
+    # Headers stand at either end, and hold what is dangerous.
+    near_an_end = st.integers(0, 3000) | st.integers(len(content) - 3000, len(content) - 1)
+    for where in data.draw(st.lists(near_an_end | st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[where] = data.draw(st.integers(0, 255))
+    loaded = load_altered(tmp_path, kind, content)
+    if isinstance(loaded, VitreousError):
+        assert "\n" not in str(loaded)
+        return
+    assert loaded(torch.zeros(1, 3, 12, 12)).shape == (1, 7)
+    if kind == "npz":  # whose checksums are compared
+        assert_same(loaded, noisy(PLAIN))
+
+
+@pytest.mark.parametrize("kind", CUT)
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\x03\x04" + b"\xff" * 100, b"\x80\x02}q\x00.", b"\x93NUMPY"])
+def test_a_file_that_is_none_is_damaged(tmp_path, kind, content):
+    assert isinstance(load_altered(tmp_path, kind, content), DamagedFileError)
+
+
+class Hostile:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("kind", ["pt", "legacy pt", "pth", "bin", "ckpt"])
+def test_code_in_a_pickle_is_never_run(tmp_path, kind):
+    marker = tmp_path / "run"
+    path = write_as(kind, tmp_path, {**plain_state(), "extra": Hostile(marker)})
+    assert refusal(path).startswith("is cut short, or holds more than tensors, which could be code (")
+    assert not marker.exists()
+
+
+def test_a_bare_pickle_is_never_run(tmp_path):
+    marker, path = tmp_path / "run", tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps(Hostile(marker)))
+    assert "which could be code" in refusal(path)
+    assert not marker.exists()
+
+
+def test_objects_in_an_npz_are_never_unpickled(tmp_path):
+    marker, path = tmp_path / "run", tmp_path / "model.npz"
+    np.savez(path, class_token=np.array([Hostile(marker)], dtype=object))
+    assert refusal(path) == "class_token holds Python objects, which could be code; fetch it again"
+    assert not marker.exists()
+
+
+def npy(shape, dtype="<f4", content=b""):
+    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+
+
+def archive(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def lean():
+    """Fails where a test takes 100 MB or more."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.usefixtures("lean")
+def test_an_npz_that_claims_100_gb_is_damaged(tmp_path):
+    path = archive(tmp_path / "x.npz", {"class_token.npy": npy((25_000_000_000,), content=bytes(40))})
+    assert refusal(path) == "class_token holds 40 bytes where its header says 100000000000; fetch it again"
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("shape", [(-1,), (-2, -5), (True, 10), (2**70,), ("10",), 10])
+def test_an_npz_of_an_impossible_shape_is_damaged(tmp_path, shape):
+    refusal(archive(tmp_path / "x.npz", {"class_token.npy": npy(shape, content=bytes(40))}))
+
+
+@pytest.mark.usefixtures("lean")
+def test_an_npz_that_unpacks_to_far_more_is_damaged(tmp_path):
+    bomb = npy((10**7,), "|i1", content=bytes(10**7))
+    path = archive(tmp_path / "x.npz", {"class_token.npy": bomb}, zipfile.ZIP_DEFLATED)
+    size = path.stat().st_size
+    assert size < 20_000
+    assert refusal(path) == f"unpacks from {size} bytes to 10000000, as no weights do; fetch it again"
+
+
+def test_an_npz_that_is_merely_compressed_is_read(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", **{name: tensor.numpy() for name, tensor in plain_state().items()})
+    assert_same(load_model(tmp_path / "x.npz", architecture=HEADS), noisy(PLAIN))
+
+
+def test_an_npz_of_another_byte_order_or_layout_is_read(tmp_path):
+    arrays = {name: np.asfortranarray(tensor.numpy().astype(">f4")) for name, tensor in plain_state().items()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert_same(load_model(tmp_path / "x.npz", architecture=HEADS), noisy(PLAIN))
+
+
+def test_an_npz_with_two_arrays_of_a_name_is_damaged(tmp_path):
+    array = npy((2,), content=bytes(8))
+    archive(tmp_path / "x.npz", {"class_token.npy": array, "class_token": array})
+    assert refusal(tmp_path / "x.npz") == "class_token holds two arrays; fetch it again"
+
+
+@pytest.mark.parametrize("dtype", ["<U2", "<M8[s]", "<c8"])
+def test_an_npz_of_texts_dates_or_complex_numbers_is_damaged(tmp_path, dtype):
+    arrays = {name: tensor.numpy() for name, tensor in plain_state().items()}
+    np.savez(tmp_path / "x.npz", **{**arrays, "class_token": np.zeros((1, 1, 20), np.dtype(dtype))})
+    refusal(tmp_path / "x.npz")
+
+
+def headed(path, header):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(40))
+    return path
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [25_000_000_000], "data_offsets": [0, 100_000_000_000]},
+        {"dtype": "F32", "shape": [25_000_000_000], "data_offsets": [0, 40]},
+        {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 40]},
+        {"dtype": "F32", "shape": [-10], "data_offsets": [0, 40]},
+        {"dtype": "F32", "shape": [10], "data_offsets": [0, 36]},
+        {"dtype": "object", "shape": [10], "data_offsets": [0, 40]},
+    ],
+)
+def test_a_safetensors_header_that_claims_what_is_not_there_is_damaged(tmp_path, entry):
+    path = headed(tmp_path / "x.safetensors", {"class_token": entry})
+    assert refusal(path).startswith("cannot be read as .safetensors (")
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("length", [2**62, 2**40, 99_000_000])
+def test_a_safetensors_header_longer_than_the_file_is_damaged(tmp_path, length):
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", length) + b"{" * 100)
+    refusal(tmp_path / "x.safetensors")
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("kind", ["pt", "legacy pt"])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        torch.zeros(1).expand(1, 1, 25_000_000_000),
+        torch.zeros(1, 1, 25_000_000_000, device="meta"),
+        torch.zeros(4, 4).to_sparse(),
+    ],
+    ids=["expanded", "without storage", "sparse"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse invariant")
+def test_a_tensor_that_claims_more_than_is_stored_is_damaged(tmp_path, kind, claim):
+    path = write_as(kind, tmp_path, {**plain_state(), "class_token": claim})
+    message = refusal(path)
+    assert message.startswith(f"class_token claims {tuple(claim.shape)}, more than is stored") or "cut short" in message
+
+
+@pytest.mark.usefixtures("lean")
+def test_many_tensors_of_one_memory_are_not_unpacked(tmp_path):
+    whole = torch.zeros(1_000_000)
+    path = write_as("pt", tmp_path, {f"encoder.layers.encoder_layer_{number}.x": whole for number in range(1000)})
+    assert " bytes to 4000000000, as no weights do; fetch it again" in refusal(path)
+
+
+@pytest.mark.usefixtures("lean")
+def test_a_torch_archive_that_is_compressed_is_damaged(tmp_path, originals):
+    (tmp_path / "plain.pt").write_bytes(originals["pt"])
+    with zipfile.ZipFile(tmp_path / "plain.pt") as file:
+        members = {info.filename: file.read(info) for info in file.infolist()}
+    members["model/data.pkl"] = members["model/data.pkl"] + bytes(200_000_000)
+    path = archive(tmp_path / "x.pt", members, zipfile.ZIP_DEFLATED)
+    del members
+    assert "are compressed, which torch.save never does; save it again" in refusal(path)
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("count", [10**9, 25_000_000_000])
+def test_an_older_torch_file_that_claims_more_than_is_there_is_damaged(tmp_path, originals, count):
+    path = tmp_path / "x.pt"
+    content = originals["legacy pt"].replace(b"K\x14", b"\x8a\x08" + struct.pack("<q", count), 40)
+    assert content != originals["legacy pt"]
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_a_dictionary_that_holds_itself_ends(tmp_path):
+    loop = {}
+    loop["model"] = loop["state_dict"] = loop
+    assert refusal(write_as("pt", tmp_path, loop)) == "holds no tensors by name; give a file with a state_dict()"
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {1: torch.zeros(2)}, {"epoch": 3}, None])
+def test_what_is_no_dictionary_of_tensors_is_said(tmp_path, content):
+    assert refusal(write_as("pt", tmp_path, content)) == "holds no tensors by name; give a file with a state_dict()"
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "is not JSON ("),
+        (b"\xff\xfe{}", "is not JSON ("),
+        (b"[" * 200_000, "is not JSON ("),
+        (b'{"a":' * 200_000, "is not JSON ("),
+        (b"[1]", "holds no description but list; fetch it again"),
+        (None, "1000000000000 bytes, at most 8388608 are a description; fetch it again"),
+    ],
+    ids=["cut short", "no text", "deep lists", "deep objects", "list", "huge"],
+)
+def test_a_description_that_is_none_is_damaged(tmp_path, content, reason):
+    write_as("safetensors", tmp_path, plain_state())
+    beside = tmp_path / "config.json"
+    beside.write_bytes(content or b"")
+    if content is None:
+        os.truncate(beside, 10**12)  # sparse: it takes no room
+    with pytest.raises(DamagedFileError) as caught:
+        load_model(tmp_path, architecture=HEADS)
+    assert str(caught.value).startswith(f"{beside}: {reason}")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,253 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vitreous.errors import ConfigError, DamagedFileError, UnknownNameError
+from vitreous.model import ModelConfig, build_model, load_model
+from vitreous.model.presets import config_for
+from vitreous.model.published import PUBLISHED
+from vitreous.model.weights.convert import export_weights
+from vitreous.model.weights.formats import format_to_write, recognise
+from vitreous.model.weights.table import Hints, expected_shapes
+from vitreous.model.weights.timm import TIMM
+
+
+def named(text):
+    """`a b+` -> `a`, `b.weight`, `b.bias`."""
+    words = [[word[:-1] + ".weight", word[:-1] + ".bias"] if word.endswith("+") else [word] for word in text.split()]
+    return {name for word in words for name in word}
+
+
+BLOCK = "norm1+ attn.qkv+ attn.proj+ norm2+ mlp.fc1+ mlp.fc2+"
+EVA_BLOCK = "gamma_1 gamma_2 norm1+ attn.qkv.weight attn.proj+ norm2+ mlp.fc1+ mlp.fc2+"
+OUTSIDE = "cls_token pos_embed patch_embed.proj+ norm+ head+"
+POOL = (
+    "attn_pool.latent attn_pool.q+ attn_pool.kv+ attn_pool.proj+ attn_pool.norm+ attn_pool.mlp.fc1+ attn_pool.mlp.fc2+"
+)
+
+FAMILIES = {
+    # name: what timm 1.0.31 calls its tensors, outside of blocks and in one; `+` stands for weight and bias
+    "vit_tiny_patch16_224": (OUTSIDE, BLOCK),
+    "deit_tiny_distilled_patch16_224": (OUTSIDE + " dist_token head_dist+", BLOCK),
+    "deit3_small_patch16_224": (OUTSIDE, BLOCK + " ls1.gamma ls2.gamma"),
+    "vit_giant_patch14_reg4_dinov2": (OUTSIDE + " reg_token", BLOCK + " ls1.gamma ls2.gamma"),
+    "vit_base_patch32_siglip_256": ("pos_embed patch_embed.proj+ norm+ head+ " + POOL, BLOCK),
+    "vit_base_patch32_clip_224": ("cls_token pos_embed patch_embed.proj.weight norm_pre+ norm+ head+", BLOCK),
+    "vit_base_patch16_rpn_224": (
+        "pos_embed patch_embed.proj+ fc_norm+ head+",
+        "attn.qkv.weight attn.proj+ norm1+ mlp.fc1+ mlp.fc2+ norm2+",
+    ),
+    "vit_so150m_patch16_reg4_gap_256": ("reg_token pos_embed patch_embed.proj+ norm+ head+", BLOCK),
+    "vit_base_patch16_radio_v3": (
+        "cls_token reg_token pos_embed patch_embed.proj+ head+",
+        BLOCK + " ls1.gamma ls2.gamma",
+    ),
+    "test_vit4": (
+        "reg_token pos_embed patch_embed.proj+ fc_norm.weight head+",
+        "norm1.weight attn.qkv+ attn.proj+ ls1.gamma norm2.weight mlp.fc1+ mlp.fc2+ ls2.gamma",
+    ),
+    "vit_small_patch16_dinov3": ("cls_token reg_token patch_embed.proj+ norm+ head+", EVA_BLOCK),
+    "vit_small_plus_patch16_dinov3_qkvb": (
+        "cls_token reg_token patch_embed.proj+ norm+ head+",
+        "gamma_1 gamma_2 norm1+ attn.q_bias attn.v_bias attn.qkv.weight attn.proj+ norm2+ mlp.fc1_g+ mlp.fc1_x+ "
+        "mlp.fc2+",
+    ),
+    "vit_small_patch16_rope_224": ("cls_token patch_embed.proj+ norm+ head+", EVA_BLOCK + " attn.qkv.bias"),
+    "vit_small_patch16_rope_mixed_ape_224": (OUTSIDE + " rope.freqs", EVA_BLOCK + " attn.qkv.bias"),
+    "vit_medium_patch16_rope_reg1_gap_256": (
+        "reg_token patch_embed.proj+ fc_norm+ head+",
+        EVA_BLOCK + " attn.q_bias attn.v_bias",
+    ),
+    "vit_mediumd_patch16_rope_reg1_gap_256": ("reg_token patch_embed.proj+ fc_norm+ head+", EVA_BLOCK),
+    "eva_giant_patch14_224": (
+        "cls_token pos_embed patch_embed.proj+ fc_norm+ head+",
+        "norm1+ attn.q_bias attn.v_bias attn.qkv.weight attn.proj+ norm2+ mlp.fc1+ mlp.fc2+",
+    ),
+}
+SMALL = {"embed_dim": 40, "depth": 2, "num_heads": 5, "img_size": (12, 20)}
+
+
+def small(name, **changes):
+    """The family at a size that tests can afford, every parameter drawn."""
+    config = dataclasses.replace(config_for(name, num_classes=7, img_size=16, patch_size=4), **{**SMALL, **changes})
+    model = build_model(config)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_names_are_those_that_timm_gives(name):
+    outside, block = FAMILIES[name]
+    config = small(name).config
+    found = expected_shapes(format_to_write("timm", config), config)
+    in_blocks = {f"blocks.{number}.{part}" for number in range(2) for part in named(block)}
+    assert set(found) == named(outside) | in_blocks
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_bit_identical_through_timms_names(tmp_path, name):
+    model = small(name)
+    first = export_weights(model, tmp_path / "first.safetensors", to="timm")
+    loaded = load_model(first, name=name, architecture=SMALL)
+    assert loaded.config == model.config
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+    second = export_weights(loaded, tmp_path / "second.safetensors", to="timm")
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_name_comes_back_from_its_shapes(name):
+    config = dataclasses.replace(config_for(name, num_classes=7, in_chans=5), depth=1)
+    format_ = format_to_write("timm", config)
+    shapes = expected_shapes(format_, config)
+    assert recognise("file", shapes) is format_
+    found = format_.read_config(shapes, Hints(name=f"{name}.some_tag", architecture={"depth": 1}))
+    unchanged = dataclasses.replace(found, class_token=config.class_token, prefix_position=config.prefix_position)
+    assert unchanged == config
+    assert found.has_class_token == config.has_class_token
+    assert expected_shapes(format_, found) == shapes
+
+
+def test_the_image_size_of_a_file_wins_over_its_name():
+    config = config_for("vit_tiny_patch16_224", img_size=96, patch_size=8)
+    found = TIMM[0].read_config(expected_shapes(TIMM[0], config), Hints(name="vit_tiny_patch16_224"))
+    assert (found.img_size, found.patch_size) == ((96, 96), 8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny_patch16_224", "vit_base_patch32_clip_224", "deit_small_distilled_patch16_224", "deit3_base_patch16_384",
+     "vit_so400m_patch16_siglip_gap_256", "vit_wee_patch16_reg1_gap_256", "vit_so150m_patch16_reg4_map_256"],
+)  # fmt: skip
+def test_shapes_alone_tell_most_models(name):
+    config = config_for(name)
+    shapes = expected_shapes(TIMM[0], config)
+    found = TIMM[0].read_config(shapes, Hints())
+    open_in_shapes = {key: getattr(config, key) for key in ("act", "layer_scale", "init", "drop_path_schedule")}
+    numbered = {"prefix_position": config.prefix_position} if not config.num_prefix_tokens else {}
+    same = {"class_token": config.class_token, "mlp_ratio": config.mlp_ratio}
+    assert found.mlp_dim == config.mlp_dim
+    assert dataclasses.replace(found, **open_in_shapes, **numbered, **same) == config
+
+
+def test_the_description_beside_a_file_names_the_model(tmp_path):
+    model = small("vit_tiny_patch16_224", pool="mean", class_token=True, img_size=(20, 20))
+    settings = {"architecture": "vit_tiny_patch16_224", "global_pool": "avg", "num_classes": 7}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    export_weights(model, tmp_path / "model.safetensors", to="timm")
+    loaded = load_model(tmp_path, architecture={"embed_dim": 40, "depth": 2, "num_heads": 5})
+    assert (loaded.config.pool, loaded.config.class_token, loaded.config.img_size) == ("mean", True, (20, 20))
+    images = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loaded(images), model.eval()(images))
+
+
+def test_a_mean_that_replaced_the_class_token_is_seen_by_its_norm():
+    config = dataclasses.replace(
+        config_for("vit_tiny_patch16_224"), pool="mean", class_token=True, final_norm=False, fc_norm=True
+    )
+    assert TIMM[0].read_config(expected_shapes(TIMM[0], config), Hints(name="vit_tiny_patch16_224")) == config
+
+
+def test_the_description_beside_a_rotary_file_says_its_image_size():
+    config = config_for("vit_small_patch16_dinov3", img_size=160)
+    settings = {"architecture": "vit_small_patch16_dinov3", "pretrained_cfg": {"input_size": [3, 160, 160]}}
+    found = TIMM[1].read_config(expected_shapes(TIMM[1], config), Hints(settings=settings))
+    assert found == config
+
+
+def test_neighbours_that_turn_in_timm_are_halves_here(tmp_path):
+    theirs = small("vit_small_patch16_rope_224")
+    path = export_weights(theirs, tmp_path / "weights.safetensors", to="timm")
+    qkv, head_dim = load_file(path)["blocks.1.attn.qkv.weight"], 8
+    ours = theirs.encoder.blocks[1].attn.qkv.weight
+    for start in range(0, 80, head_dim):  # each head's queries, then each head's keys
+        there, here = qkv[start : start + head_dim], ours[start : start + head_dim]
+        torch.testing.assert_close(there[0::2], here[: head_dim // 2], rtol=0, atol=0)
+        torch.testing.assert_close(there[1::2], here[head_dim // 2 :], rtol=0, atol=0)
+    torch.testing.assert_close(qkv[80:], ours[80:], rtol=0, atol=0)
+
+
+def test_registers_without_positions_get_zeros_beside_a_class_token_with_one(tmp_path):
+    model = small("vit_tiny_patch16_224", num_registers=3, prefix_position="class", img_size=(20, 20))
+    path = export_weights(model, tmp_path / "weights.safetensors", to="timm")
+    table = load_file(path)["pos_embed"][0]
+    assert table.shape == (1 + 3 + 25, 40)
+    torch.testing.assert_close(table[0], model.prefix.class_position, rtol=0, atol=0)
+    assert not table[1:4].any()
+    loaded = load_model(path, architecture={"num_heads": 5})
+    images = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loaded(images), model.eval()(images))
+
+
+def test_the_decoder_of_pre_training_is_left_out(tmp_path):
+    model = small("vit_tiny_patch16_224", img_size=(16, 16), num_classes=0)
+    path = export_weights(model, tmp_path / "weights.safetensors", to="timm")
+    extra = {"mask_token": torch.zeros(1, 1, 40), "decoder_embed.weight": torch.zeros(3, 40)}
+    save_file({**load_file(path), **extra}, path)
+    loaded = load_model(path, architecture={"num_heads": 5})
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_heads_of_a_width_that_nobody_published_must_be_said(tmp_path):
+    path = export_weights(small("vit_tiny_patch16_224", img_size=(16, 16)), tmp_path / "weights.safetensors", to="timm")
+    with pytest.raises(ConfigError, match=r"^num_heads=None: .* width 40 and depth 2; pass the model's name"):
+        load_model(path)
+
+
+def test_a_grid_that_is_no_square_must_be_said(tmp_path):
+    path = export_weights(small("vit_tiny_patch16_224", img_size=(12, 28)), tmp_path / "weights.safetensors", to="timm")
+    with pytest.raises(ConfigError, match=r"^img_size=None: the file has 21 positions, which fill no square grid; "):
+        load_model(path, architecture={"num_heads": 5})
+
+
+def test_a_name_decides_whether_the_class_token_has_a_position(tmp_path):
+    path = export_weights(small("vit_tiny_patch16_224"), tmp_path / "weights.safetensors", to="timm")
+    with pytest.raises(ConfigError, match=r"^img_size=None: the file has 15 positions, which fill no square grid; "):
+        load_model(path, name="vit_tiny_patch16_224", architecture={"embed_dim": 40, "depth": 2, "num_heads": 5})
+
+
+def test_a_rotation_that_no_tensor_tells_must_be_said(tmp_path):
+    path = export_weights(small("vit_small_patch16_rope_224"), tmp_path / "weights.safetensors", to="timm")
+    with pytest.raises(ConfigError) as caught:
+        load_model(path, architecture={"num_heads": 5, "img_size": (12, 20)})
+    assert str(caught.value) == (
+        "rotary=None: no tensor tells how queries and keys are turned; "
+        "pass the model's name, or architecture={'rotary': …}"
+    )
+
+
+def test_frequencies_tell_a_mixed_rotation_and_its_heads(tmp_path):
+    model = small("vit_small_patch16_rope_mixed_ape_224", img_size=(16, 16))
+    path = export_weights(model, tmp_path / "weights.safetensors", to="timm")
+    loaded = load_model(path)
+    assert (loaded.config.rotary, loaded.config.num_heads, loaded.config.rotary_theta) == ("mixed", 5, 10.0)
+
+
+def test_a_wrong_name_is_an_error_and_no_other_model(tmp_path):
+    path = export_weights(small("vit_tiny_patch16_224"), tmp_path / "weights.safetensors", to="timm")
+    with pytest.raises(DamagedFileError, match=r"wrong shape: blocks.0.attn.proj.bias is 40, must be 64, .* it is an"):
+        load_model(path, name="vit_pico_patch4", architecture={"img_size": (12, 20), "depth": 2})
+    with pytest.raises(UnknownNameError, match=r"^model=vit_tinny_patch16_224: no such model; did you mean vit_tiny_"):
+        load_model(path, name="vit_tinny_patch16_224")
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"relative_bias": True}, "model.relative_bias=True"),
+        ({"position": "sincos2d"}, "model.position=sincos2d"),
+        ({"locality": True, "act": "relu"}, "model.locality=True, model.act=relu"),
+        ({"rotary": "axial", "attn_gate": True, "qk_norm": True}, "model.rotary=axial, model.attn_gate=True"),
+        ({"pool": "map", "mlp": "gated"}, "model.pool=map beside model.mlp=gated"),
+        ({"head_dim": 4}, "model.head_dim=4"),
+    ],
+)
+def test_what_timm_has_no_place_for_is_refused(tmp_path, changes, refused):
+    config = ModelConfig(patch_size=4, in_chans=3, num_classes=7, **{**SMALL, **changes})
+    with pytest.raises(ConfigError, match=f"timm has no place for {refused}; use vitreous"):
+        export_weights(build_model(config), tmp_path / "weights.safetensors", to="timm")

@@ -1,0 +1,99 @@
+"""convert: weights of one library in another's names."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ViTConfig, ViTForImageClassification
+
+from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.model import ModelConfig, VisionTransformer, build_model, load_model, save_model
+from vitreous.use.convert import convert
+
+HINTS = {"num_heads": 5}
+
+
+@pytest.fixture
+def model() -> VisionTransformer:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        img_size=(12, 12), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5, mlp_ratio=2.0
+    )
+    return build_model(config)
+
+
+@pytest.fixture
+def file(model: VisionTransformer, tmp_path: Path) -> Path:
+    save_model(tmp_path / "ours.safetensors", model, {})
+    return tmp_path / "ours.safetensors"
+
+
+@pytest.mark.parametrize(("to", "ending"), [("timm", ".safetensors"), ("torchvision", ".safetensors"), ("npz", ".npz")])
+def test_written_file_gives_the_same_outputs(to: str, ending: str, tmp_path: Path, model: VisionTransformer) -> None:
+    act = "gelu_tanh" if to == "npz" else "gelu"
+    source = tmp_path / "ours.safetensors"
+    config = ModelConfig.from_dict(model.config.as_dict() | {"act": act})
+    save_model(source, build_model(config), {})
+    found = convert(str(source), to=to, out=tmp_path / f"out{ending}", check=True)
+    assert (found.path, found.to, found.checked_by) == (tmp_path / f"out{ending}", to, "vitreous")
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert found.difference == 0
+    assert found.scale is not None
+    assert found.scale > 0
+
+
+def test_transformers_itself_checks_what_is_written_for_it(file: Path, tmp_path: Path) -> None:
+    found = convert(str(file), to="hf", out=tmp_path / "folder", check=True)
+    assert found.path == tmp_path / "folder" / "model.safetensors"
+    assert str(found.checked_by).startswith("transformers ")
+    assert found.difference is not None
+    assert found.difference < 1e-5
+    ViTForImageClassification.from_pretrained(tmp_path / "folder")
+
+
+def test_weights_of_transformers_become_ours(tmp_path: Path) -> None:
+    settings = ViTConfig(
+        hidden_size=20, num_hidden_layers=2, num_attention_heads=5, intermediate_size=30, image_size=32
+    )
+    theirs = ViTForImageClassification(settings).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    found = convert(str(tmp_path / "theirs"), to="vitreous", out=tmp_path / "ours.safetensors", check=True)
+    assert (found.difference, found.checked_by) == (0, "vitreous")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(found.path)(images), theirs(images).logits, rtol=0, atol=1e-5)
+
+
+def test_without_out_the_name_says_source_and_format(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert convert(str(file), to="timm").path == Path("ours-timm.safetensors")
+    assert convert(str(file), to="hf").path == Path("ours-hf", "model.safetensors")
+
+
+def test_nothing_is_written_over_what_is_there(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    out.write_text("precious")
+    with pytest.raises(ConfigError) as caught:
+        convert(str(file), to="timm", out=out)
+    assert str(caught.value) == f"out={out}: is there already; choose another name with --out"
+    assert out.read_text() == "precious"
+
+
+def test_unknown_format_gets_the_nearest(file: Path) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        convert(str(file), to="torchvison")
+    assert str(caught.value) == "to=torchvison: no such format; did you mean torchvision?"
+
+
+def test_a_part_that_the_format_has_no_place_for_is_named(tmp_path: Path, model: VisionTransformer) -> None:
+    config = ModelConfig.from_dict(model.config.as_dict() | {"num_registers": 3, "qk_norm": True})
+    save_model(tmp_path / "rich.safetensors", build_model(config), {})
+    with pytest.raises(ConfigError) as caught:
+        convert(str(tmp_path / "rich.safetensors"), to="torchvision", out=tmp_path / "out.safetensors")
+    assert str(caught.value) == (
+        "to=torchvision: torchvision has no place for model.num_registers=3, model.qk_norm=True; "
+        "use vitreous, or another format"
+    )
+    assert not (tmp_path / "out.safetensors").exists()
