@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 
-.PHONY: help demo install test test-fast check format clean
+.PHONY: help demo install test test-fast check format bench-env clean
 
 help:  ## Show these lines.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,10 @@ format: $(VENV)/installed-dev  ## Let ruff write the code the way `check` wants 
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench-env: .venv-bench/installed  ## Make .venv-bench, with the libraries that benchmarks compare with.
+
 clean:  ## Remove what the targets above made, but no runs.
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # pip is upgraded first: the one that comes with Python 3.11 knows no dependency groups.
 $(VENV)/bin/pip:
@@ -47,4 +49,12 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --group dev
+	@touch $@
+
+# Their wheels ask for another torch than the CPU's, so the peers come without what they ask for: the rest is here.
+.venv-bench/installed: pyproject.toml benchmarks/environment.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-bench/bin/pip install --quiet --editable . --group test
+	.venv-bench/bin/pip install --quiet --no-deps --requirement benchmarks/environment.txt
 	@touch $@

@@ -17,6 +17,9 @@ MOST_FUNCTION_LINES = 60
 MOST_ARGUMENTS = 8
 
 EXCEPTIONS = {
+    "any argument": {
+        "model/timm_registry.py _entrypoint.make": "timm passes on whatever its user gave; each is checked by name",
+    },
     "arguments": {
         "model/vit.py VisionTransformer.__init__": "its parts, in the order of the forward",
         "notebook.py VisionTransformer.__init__": "the original notebook's signature",
@@ -76,7 +79,7 @@ def test_signatures_are_short() -> None:
 
 
 def test_no_signature_takes_whatever_it_is_given() -> None:
-    check({name: node.args.kwarg.arg for name, node in functions() if node.args.kwarg})
+    check({name: node.args.kwarg.arg for name, node in functions() if node.args.kwarg}, "any argument")
 
 
 def test_only_the_command_line_prints() -> None:

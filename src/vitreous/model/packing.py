@@ -9,12 +9,12 @@ from torch import Tensor
 from vitreous.errors import ConfigError, ShapeError
 from vitreous.model.relation import Relation
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Logits, Tokens
+from vitreous.tensors import Logits
 
 Image = Float[Tensor, "channels _height _width"]
 """One normalised image, of a size of its own."""
 
-Embedded = tuple[Tokens, Sequence[Relation] | None]
+Embedded = tuple[Float[Tensor, "1 _tokens embed_dim"], Sequence[Relation] | None]
 """One image's tokens, and what each block's attention takes beside them."""
 
 

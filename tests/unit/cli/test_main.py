@@ -15,7 +15,7 @@ from vitreous.errors import ConfigError, NonFiniteError
 from vitreous.train.signals import Interrupted
 
 Cli = Callable[..., Any]
-COMMANDS = ("train", "evaluate", "predict", "inspect")
+COMMANDS = ("train", "evaluate", "predict", "inspect", "convert")
 
 NAMES = st.from_regex(r"[a-z]+\.[a-z][a-z_]*", fullmatch=True)
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).filter(lambda text: text[:2] != "--")
@@ -86,7 +86,7 @@ def test_no_words_are_a_question_for_help(cli: Cli) -> None:
         ("train", "train [DATA] [OPTIONS]"),
         ("evaluate", "evaluate RUN [DATA] [OPTIONS]"),
         ("predict", "predict RUN IMAGE|FOLDER… [OPTIONS]"),
-        ("inspect", "inspect RUN|DATA|MODEL [OPTIONS]"),
+        ("inspect", "inspect RUN|DATA|WEIGHTS|MODEL [OPTIONS]"),
     ],
 )
 def test_help_of_a_command_begins_with_its_usage(command: str, usage: str, cli: Cli) -> None:
@@ -114,7 +114,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
     ("words", "line"),
     [
         (["trian"], "trian: no such command; did you mean train?"),
-        (["help"], "help: no such command; use one of evaluate, inspect, predict, train"),
+        (["help"], "help: no such command; use one of convert, evaluate, inspect, predict, train"),
         (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "digits", "--lr", "3"], "--lr: no such option; did you mean --optim.lr?"),
         (["train", "digits", "--batch-size", "3"], "--batch-size: no such option; did you mean --data.batch_size?"),

@@ -3,8 +3,8 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model, create_model, model_from_state
-from vitreous.model.reshape import resize_model
 from vitreous.model.config import ModelConfig
+from vitreous.model.reshape import resize_model
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=3, num_heads=5)
 

@@ -21,7 +21,7 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
     """Write a model's weights as another library names them.
 
     Args:
-        model: In any dtype.
+        model: In any dtype, on any device, compiled or not.
         path: `hf` takes a folder, made where there is none, and writes `config.json` too; all others take a file that
             ends in `.safetensors`, `.pth` or `.pt`, or, for `npz`, in `.npz`.
         to: `timm`, `hf`, `torchvision`, `npz`, `vit-pytorch` or `vitreous`.
@@ -39,7 +39,9 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
         save_model(path, model, {})
         return path
     format_ = format_to_write(to, model.config)
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    # As in save_model: the wrapper of a compiled model prefixes every name.
+    plain = getattr(model, "_orig_mod", model)
+    state = {name: tensor.detach().cpu() for name, tensor in plain.state_dict().items()}
     theirs = {name: own(tensor) for name, tensor in write_tensors(format_.rows(model.config), state).items()}
     beside = format_.describe(model.config)
     if beside:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError
 from vitreous.model.weights.kinds import SUFFIXES, Lazy, WeightFile, open_one, read_json, reason, settings_beside
-from vitreous.model.weights.strict import listed
+from vitreous.model.weights.strict import listed, shown
 
 __all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "open_weights", "renamed"]
 
@@ -45,11 +45,11 @@ def _located(source: str | Path) -> Path:
         return _located(_fetched(source.removeprefix("hf://")))
     path = Path(source)
     try:
-        if path.is_dir():
-            return _in_folder(path)
-        there = path.is_file()
+        folder, there = path.is_dir(), path.is_file()
     except OSError as error:  # a name too long, a folder that may not be entered
         raise NotARunError(f"{path}: cannot be looked at ({reason(error)}); give a file of weights") from error
+    if folder:
+        return _in_folder(path)
     if not there:
         raise NotARunError(f"{path}: no such file; give a file of weights, a folder of them, or hf://organisation/name")
     if not path.name.endswith((*SUFFIXES, _INDEX)):
@@ -93,7 +93,9 @@ def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
     for name in sorted(set(weight_map.values())):
         beside = index.parent / name
         if Path(name).name != name or not beside.name.endswith(SUFFIXES) or not beside.is_file():
-            raise DamagedFileError(f"{index}: names {name!r}, which is no file of weights beside it; fetch it again")
+            raise DamagedFileError(
+                f"{index}: names {shown(repr(name))}, which is no file of weights beside it; fetch it again"
+            )
         files[name] = open_one(beside, stack)
     readers = {name: partial(files[part].tensors.__getitem__, name) for name, part in weight_map.items()}
     absent = [name for name, part in weight_map.items() if name not in files[part].shapes]

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from vitreous.errors import DamagedFileError, VitreousError
-from vitreous.model.weights.strict import listed
+from vitreous.model.weights.strict import listed, shown
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 _MOST_JSON_BYTES = 8 * 2**20
@@ -124,8 +124,7 @@ def parsing(path: Path) -> Iterator[None]:
 
 def reason(error: Exception) -> str:
     """What an error says, on one short line."""
-    text = " ".join(str(error).split())
-    return (text if len(text) < 200 else f"{text[:200]} …") or type(error).__name__
+    return shown(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 def _open_safetensors(path: Path, stack: ExitStack) -> WeightFile:
@@ -153,7 +152,7 @@ def _open_npz(path: Path, stack: ExitStack) -> WeightFile:
         if dtype.hasobject or declared != there or name in shapes:
             what = f"{there} bytes where its header says {declared}" if name not in shapes else "two arrays"
             what = "Python objects, which could be code" if dtype.hasobject else what
-            raise DamagedFileError(f"{path}: {name} holds {what}; fetch it again")
+            raise DamagedFileError(f"{path}: {shown(name)} holds {what}; fetch it again")
         shapes[name] = shape
         sizes.append(declared)
         readers[name] = partial(_npy, archive, info)
@@ -196,7 +195,9 @@ def _open_torch(path: Path) -> WeightFile:
         raise DamagedFileError(f"{path}: holds no tensors by name; give a file with a state_dict()")
     for name, tensor in found.items():
         if not _is_plain(tensor):
-            raise DamagedFileError(f"{path}: {name} claims {tuple(tensor.shape)}, more than is stored; fetch it again")
+            raise DamagedFileError(
+                f"{path}: {shown(name)} claims {tuple(tensor.shape)}, more than is stored; fetch it again"
+            )
     _check_unpacked(path, (tensor.numel() * tensor.element_size() for tensor in found.values()))
     readers = {name: tensor.detach().clone for name, tensor in found.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
@@ -238,7 +239,7 @@ def _state_dict(loaded: object, depth: int = 0) -> tuple[dict[str, Tensor], list
     for key in _NESTED:
         found, notes = _state_dict(loaded.get(key), depth + 1)
         if found:
-            return found, [f"took {key!r} of {', '.join(map(str, loaded))}", *notes]
+            return found, [f"took {key!r} of {listed(map(str, loaded))}", *notes]
     tensors = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
     others = [str(name) for name in loaded if name not in tensors]
     return tensors, [f"left out {listed(others)}: no tensors"] if tensors and others else []

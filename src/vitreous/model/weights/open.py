@@ -19,7 +19,7 @@ from vitreous.model.weights.formats import recognise
 from vitreous.model.weights.kinds import reason
 from vitreous.model.weights.native import METADATA_KEY, load_native
 from vitreous.model.weights.shapes import check_keys
-from vitreous.model.weights.strict import check_plausible, check_shapes, check_values, listed
+from vitreous.model.weights.strict import check_plausible, check_shapes, check_values, listed, shown
 from vitreous.model.weights.table import Format, Hints, Shapes, expected_shapes, own, read_tensors
 
 
@@ -117,8 +117,8 @@ def _read_config(path: Path, format_: Format, found: Shapes, hints: Hints) -> Mo
         raise
     except KeyError as error:
         raise DamagedFileError(
-            f"{path}: its names are {format_.name}'s, but {error.args[0]} is not there; it was cut short, or is one "
-            "part of several; fetch it again"
+            f"{path}: its names are {format_.name}'s, but {shown(str(error.args[0]))} is not there; it was cut short, "
+            "or is one part of several; fetch it again"
         ) from error
     except (ValueError, IndexError, TypeError, ArithmeticError) as error:
         # A tensor of a known name, but of more or fewer sides than it must have, or of none.

@@ -62,7 +62,13 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     """The first few of some names, sorted, and how many more there are."""
     ordered = sorted(names)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+    return ", ".join(map(shown, ordered[:most])) + more
+
+
+def shown(name: str, most: int = 120) -> str:
+    """A stranger's words as a message may repeat them: on one line, not too long, no control of the terminal."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _cause(missing: Iterable[str], extra: Iterable[str], wrong: Iterable[str]) -> str:

@@ -98,7 +98,7 @@ def refusal(path, error=DamagedFileError):
     with pytest.raises(error) as caught:
         load_model(path, architecture=HEADS)
     message = str(caught.value)
-    assert "\n" not in message
+    assert message.isprintable()
     assert len(message) < 1000
     assert message.startswith(str(path))
     return message.removeprefix(f"{path}: ")
