@@ -19,6 +19,7 @@ def evaluate(
     data: str | None = None,
     /,
     *,
+    root: str | None = None,
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
@@ -26,12 +27,13 @@ def evaluate(
 
     Args:
         run: Run folder, or with DATA a model.safetensors alone.
-        data: A folder or named set; its test split where it has one, else all of it.
+        data: A folder, table or named set; its test split where it has one, else all of it.
+        root: The folder that a table's paths are relative to; default: the table's own.
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: One JSON document instead of tables.
     """
     with Screen(stderr=as_json) as screen:
-        found = evaluate_run(run, data, device=resolve_device(device), listener=screen.listen)
+        found = evaluate_run(run, data, root=root, device=resolve_device(device), listener=screen.listen)
     if as_json:
         print_json(found.as_dict())
         return

@@ -57,7 +57,8 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
     """Train a Vision Transformer on your images; `main` holds the help, as it does not import this file.
 
     Args:
-        data: A folder of class folders; or one with train/ and val/ or test/; or digits, mnist, fashion-mnist.
+        data: A folder of class folders; or one with train/ and val/ or test/; a CSV, TSV or Parquet table of paths and
+            labels; digits, mnist, fashion-mnist, cifar10, cifar100; or hf://organisation/name.
         options: See below.
     """
     request = TrainRequest(

@@ -1,6 +1,7 @@
 """Image file, bytes, PIL image or array -> one upright 8-bit image, gray or RGB.
 
-What does not decode completely is a DecodeError, never a black or half-gray image. Colour profiles are not applied.
+What does not decode completely is a DecodeError, never a black or half-gray image. Colour profiles are not applied:
+no published weights and none of the peers were trained with them, and most photos are in sRGB as it is.
 """
 
 import io
@@ -8,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from vitreous.data.jpeg import decode_jpeg
 from vitreous.errors import DecodeError
 
 ImageLike = bytes | str | Path | Image.Image | NDArray[Any]
@@ -26,6 +28,9 @@ MAX_PIXELS = 178_956_970
 
 BACKGROUND = "white"
 """What shows through transparent pixels."""
+
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that cameras and scanners have; files of 10, 12 and 14 bits are kept as if they had 16."""
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION_TAG = 0x0112
@@ -42,11 +47,16 @@ _TURN_UPRIGHT = {
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's first bytes say: upright height and width in px, and whether it has no colour."""
+    """What an image's first bytes say: upright height and width in px, whether it has no colour, and its kind of file.
+
+    `kind` is the format and Pillow's mode, e.g. `JPEG CMYK` or, where the file holds more, `GIF P (first of several)`;
+    empty where there is no file. It makes no image another.
+    """
 
     height: int
     width: int
     is_gray: bool
+    kind: str = field(default="", compare=False)
 
 
 def decode_image(
@@ -74,6 +84,9 @@ def decode_image(
         with _pillow_warnings_ignored():
             if isinstance(image, Image.Image):
                 return _with_channels(_upright(image.copy()), in_chans)
+            pixels = decode_jpeg(image, MAX_PIXELS, at_least) if isinstance(image, bytes) else None
+            if pixels is not None:
+                return _with_channels(_from_array(pixels), in_chans)
             with _open(image) as opened:
                 if at_least is not None:
                     # The side that is up is not known before the EXIF data is: ask for a square of the longer side.
@@ -102,7 +115,8 @@ def read_header(content: bytes, where: str) -> Header:
             width, height = opened.size
             if _orientation(opened) >= 5:
                 width, height = height, width
-            return Header(height=height, width=width, is_gray=_is_gray(opened))
+            kind = f"{opened.format} {opened.mode}{' (first of several)' if _is_several(opened) else ''}"
+            return Header(height=height, width=width, is_gray=_is_gray(opened), kind=kind)
     except Exception as error:  # as in decode_image
         raise DecodeError(f"{where}: {_reason(error, content)}") from error
 
@@ -134,6 +148,14 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # as in decode_image
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _is_several(image: Image.Image) -> bool:
+    """Whether frames or pages follow; a phone's second, smaller picture of the same (MPO) is not told."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # as in decode_image
+        return False
 
 
 def _is_gray(image: Image.Image) -> bool:
@@ -185,9 +207,10 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale to 0..255 by the smallest range that holds all values: 0..1 (floats only), 0..255 or 0..65535.
+    """Scale to 0..255 by the smallest range that holds all values: 0..1 (floats only), or that of 8, 10, … 16 bits.
 
-    The values decide, not the type: 8-bit values come in 16-bit files too, and must not turn into a black image.
+    The values decide, not the type: 8-bit values come in 16-bit files too, and 12-bit values nearly always do; neither
+    must turn into a black image.
     """
     if values.dtype == np.uint8:
         return values
@@ -195,8 +218,9 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
         return values.astype(np.uint8) * np.uint8(255)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 65535.0):
-        raise ValueError(f"values from {low:g} to {high:g}; must lie in 0..1 (float), 0..255 or 0..65535")
-    top = 1.0 if high <= 1.0 and values.dtype.kind == "f" else 255.0 if high <= 255.0 else 65535.0
+        raise ValueError(f"values from {low:g} to {high:g}; must lie in 0..1 (float) or 0..65535")
+    tops = [float(2**bits - 1) for bits in DEPTHS]
+    top = 1.0 if high <= 1.0 and values.dtype.kind == "f" else min(top for top in tops if high <= top)
     return np.rint(values.astype(np.float64) * (255.0 / top)).astype(np.uint8)
 
 

@@ -11,7 +11,7 @@ from vitreous.data.decode import Header, reason_of
 from vitreous.data.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_looks, judge_by_names
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.sources import SPLITS, Source, Texts
-from vitreous.data.splits import assign_splits
+from vitreous.data.splits import assign_splits, torn_groups
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
 from vitreous.seeding import derive, permutation
@@ -105,13 +105,14 @@ def survey(
     skipped = tuple((source.describe(i), look) for i, look in enumerate(looks) if isinstance(look, str))
     kept = np.array([i for i, look in enumerate(looks) if not isinstance(look, str)], dtype=np.int64)
     labels, given = source.labels[kept], source.splits[kept]
+    groups = None if source.groups is None else source.groups[kept]
     _check_enough(source, labels, skipped)
-    digests = [look[0] for look in looks if not isinstance(look, str)]
-    headers = [look[1] for look in looks if not isinstance(look, str)]
-    splits = assign_splits(digests, labels, given, test_share, val_share, split_seed)
+    digests, headers = zip(*(look for look in looks if not isinstance(look, str)), strict=True)
+    splits = assign_splits(digests, labels, given, test_share, val_share, split_seed, groups)
     indices = {split: kept[splits == split] for split in SPLITS}
     sizes = np.array([(header.height, header.width) for header in headers])
     median = np.median(sizes, axis=0).round().astype(int)
+    notes = _notes(source.classes, digests, labels, splits) + _group_notes(groups, splits, test_share)
     mirror = _judge_mirror(source, indices["train"], int(median.prod()))
     facts = DataFacts(
         name=source.name,
@@ -126,7 +127,7 @@ def survey(
         min_size_px=(int(sizes[:, 0].min()), int(sizes[:, 1].min())),
         max_size_px=(int(sizes[:, 0].max()), int(sizes[:, 1].max())),
         skipped=skipped,
-        notes=(*source.notes, *_notes(source.classes, digests, labels, splits)),
+        notes=(*source.notes, *notes),
         mirror=mirror.keeps_meaning,
         mirror_reason=mirror.reason,
         test_share=test_share,
@@ -199,6 +200,18 @@ def _notes(classes: Sequence[str], digests: Sequence[bytes], labels: NDArray[np.
     num_labels = np.unique(np.stack([group, labels]), axis=1).shape[1]
     if num_labels > len(np.unique(group)):
         notes.append(f"{num_labels - len(np.unique(group))} images also stand, byte for byte, in another class")
+    return notes
+
+
+def _group_notes(groups: Texts | None, splits: Texts, test_share: float) -> list[str]:
+    if groups is None:
+        return []
+    notes, num_torn = [], torn_groups(groups, splits)
+    if num_torn:
+        notes.append(f"{num_torn} groups are given as train and as val or test: held-out accuracy flatters")
+    if test_share and "test" not in splits:
+        num_groups = len(set(groups.tolist()) - {""})
+        notes.append(f"no test images: {num_groups} groups and the copies that connect them leave none to hold out")
     return notes
 
 

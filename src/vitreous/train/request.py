@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
 
 _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -15,12 +16,13 @@ class TrainRequest:
     """A wish, as the command line or Python states it.
 
     Attributes:
-        data: Name of a set or path of a folder; None only with `resume`.
+        data: Name of a set, or path of a folder or table; None with `source`, `resume` or a recipe that names it.
         recipe: Name of a shipped recipe or path of a YAML file; None lets the planner choose.
         model: Such as `vit_micro` or `vit_small_patch16_224`; None lets the planner choose.
         values: Dotted keys, typed or as text; they override everything.
         out: Folder to make for the run; None takes the next free one below `runs/`.
-        resume: Folder of a run to go on with; nothing else may then be asked.
+        resume: Folder of a run to go on with; nothing else may then be asked, but `source`.
+        source: Data that Python gave, opened; instead of `data`.
     """
 
     data: str | None = None
@@ -29,6 +31,7 @@ class TrainRequest:
     values: Mapping[str, object] = field(default_factory=dict)
     out: Path | None = None
     resume: Path | None = None
+    source: Source | None = None
 
 
 def parse_budget(text: str | float) -> dict[str, float]:

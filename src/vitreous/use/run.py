@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from vitreous.data.decode import ImageLike
+    from vitreous.data.sources import Dataset
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
@@ -82,8 +83,14 @@ class Run:
         paths = [Path(image) for image in given if isinstance(image, str | Path)]
         return self.predictor.predict(list_images(paths) if len(paths) == len(given) else given)
 
-    def evaluate(self, data: str | Path | None = None) -> "Evaluation":
-        """Score the model on its held-out images, or on other data. Raises as `use.evaluate.evaluator.evaluate`."""
+    def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation":
+        """Score the model on its held-out images, or on other data. Raises as `use.evaluate.evaluator.evaluate`.
+
+        A data set from Python that the run was trained on is recognised, and its held-out images are taken.
+        """
+        from vitreous.data.sources import open_object
         from vitreous.use.evaluate.evaluator import evaluate
 
-        return evaluate(self.path, None if data is None else str(data))
+        if data is None or isinstance(data, str | Path):
+            return evaluate(self.path, None if data is None else str(data))
+        return evaluate(self.path, open_object(data))

@@ -173,7 +173,7 @@ def test_unit_floats_and_booleans_reach_white() -> None:
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.array([[-1.5, 1.0]]), "values from -1.5 to 1; must lie in 0..1 (float), 0..255 or 0..65535"),
+        (np.array([[-1.5, 1.0]]), "values from -1.5 to 1; must lie in 0..1 (float) or 0..65535"),
         (np.array([[0, 70000]]), "values from 0 to 70000; must lie in"),
         (np.array([[0.5, np.nan]]), "values from nan to nan; must lie in"),
         (np.zeros((3, 7, 10), np.uint8), "array of shape (3, 7, 10); must be [height, width] or"),

@@ -29,7 +29,16 @@ def test_text_and_path_open_the_same(make_folder: MakeFolder) -> None:
     assert open_source(str(root)).classes == open_source(root).classes
 
 
-@pytest.mark.parametrize(("train", "val", "test"), [("train", "val", "test"), ("Training", "VALIDATION", "testing")])
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "val", "test"),
+        ("Training", "VALIDATION", "testing"),
+        ("training_set", "eval", "test_set"),
+        ("train-images", "Dev", "hold out"),
+        ("trn", "valid", "tst"),
+    ],
+)
 def test_split_folders_are_respected_in_their_usual_spellings(
     make_folder: MakeFolder, train: str, val: str, test: str
 ) -> None:
@@ -143,13 +152,16 @@ def test_missing_path_suggests_the_nearest_set_or_neighbour(make_folder: MakeFol
     )
     assert told("/qqq/zzz") == (
         "data.source=/qqq/zzz: no such set and no such folder; "
-        "use one of digits, fashion-mnist, mnist, or the path of an existing folder"
+        "use one of cifar10, cifar100, digits, fashion-mnist, mnist, or the path of an existing folder"
     )
 
 
 def test_file_is_refused(make_folder: MakeFolder) -> None:
     path = make_folder({"cat": 1}) / "cat" / "0.png"
-    assert told(path) == f"data.source={path}: is a file; give the folder that holds the class folders"
+    assert told(path) == (
+        f"data.source={path}: ends in .png; a table ends in .csv, .tsv or .parquet, "
+        "and images belong into a folder of class folders"
+    )
 
 
 @pytest.mark.parametrize("counts", [{}, {"cat": 0, "dog": 0}])

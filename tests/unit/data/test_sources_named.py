@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vitreous.data.sources import ArraySource, idx, known_sets, mnist, open_source
-from vitreous.data.sources.mnist import IdxSet, cache_folder, open_idx_set, places
+from vitreous.data.sources import ArraySource, idx, known_sets, official, open_source
+from vitreous.data.sources.mnist import IdxSet, open_idx_set
+from vitreous.data.sources.official import cache_folder, places
 from vitreous.errors import DataError, DataNotFoundError
 
 
@@ -70,7 +71,7 @@ def test_digits_reach_from_black_to_white_and_ask_for_a_quarter() -> None:
 
 
 def test_known_sets_are_named() -> None:
-    assert known_sets() == ("digits", "mnist", "fashion-mnist")
+    assert known_sets() == ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -166,7 +167,7 @@ def test_cache_stands_where_the_platform_keeps_caches(
     monkeypatch: pytest.MonkeyPatch, platform: str, tail: str
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(mnist.sys, "platform", platform)
+    monkeypatch.setattr(official.sys, "platform", platform)
     assert cache_folder() == Path.home() / tail
     assert places("mnist") == [Path.home() / tail / "mnist", Path("/usr/share/datasets/mnist")]
 
@@ -174,7 +175,7 @@ def test_cache_stands_where_the_platform_keeps_caches(
 def test_cache_stands_in_local_app_data_on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    monkeypatch.setattr(mnist.sys, "platform", "win32")
+    monkeypatch.setattr(official.sys, "platform", "win32")
     assert cache_folder() == tmp_path / "vitreous" / "Cache"
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vitreous.data.splits import MAX_VAL, assign_splits
+from vitreous.data.splits import MAX_VAL, assign_splits, torn_groups
 from vitreous.errors import DataError
 
 
@@ -126,3 +126,120 @@ def test_set_without_a_training_image_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         assign(MANY[:7], [0, 1, 0, 1, 0, 1, 0], ["test"] * 4 + ["val"] * 3)
     assert str(caught.value) == "data: none of 7 images is left for training; add some to train/"
+
+
+# Groups.
+
+
+def families_by_union_find(digests: list[bytes], groups: list[str]) -> list[int]:
+    """Naively: walk from sample to sample that share content or group, until nothing is new."""
+    parent = list(range(len(digests)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for i in range(len(digests)):
+        for j in range(i):
+            if digests[i] == digests[j] or (groups[i] and groups[i] == groups[j]):
+                parent[root(i)] = root(j)
+    return [root(i) for i in range(len(digests))]
+
+
+def assign_groups(
+    digests: list[bytes], labels: list[int] | NDArray[np.int64], groups: list[str], splits: list[str] | None = None,
+    *, test: float = 0.2, val: float = 0.1, seed: int = 0,
+) -> NDArray[np.str_]:  # fmt: skip
+    came_with = np.array(splits if splits is not None else [""] * len(digests), dtype="<U5")
+    return assign_splits(
+        digests, np.asarray(labels, dtype=np.int64), came_with, test, val, seed, np.array(groups, dtype=object)
+    )
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    samples=st.lists(st.tuples(st.integers(0, 14), st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=40),
+    test=st.sampled_from([0.0, 0.3, 0.9]),
+    val=st.sampled_from([0.0, 0.3, 0.9]),
+    seed=st.integers(0, 2**40),
+)
+def test_families_stay_together_as_naive_union_find_sees_them(
+    samples: list[tuple[int, int, int]], test: float, val: float, seed: int
+) -> None:
+    digests = [MANY[content] for content, _, _ in samples]
+    groups = ["" if group == 0 else f"person {group}" for _, group, _ in samples]
+    labels = np.array([label for _, _, label in samples])
+    splits = assign_groups(digests, labels, groups, test=test, val=val, seed=seed)
+    families = np.array(families_by_union_find(digests, groups))
+    for family in np.unique(families):
+        assert len(set(splits[families == family])) == 1
+    for label in np.unique(labels):
+        sides = set(splits[labels == label])
+        assert "train" in sides
+
+
+def test_each_class_of_enough_persons_is_on_every_side() -> None:
+    for seed in range(40):
+        persons = [f"person {i // 4}" for i in range(48)]
+        labels = np.array([i % 4 // 2 for i in range(48)])  # each of 12 persons shows both classes
+        splits = assign_groups(MANY[:48], labels, persons, seed=seed)
+        for label in (0, 1):
+            assert set(splits[labels == label]) == {"train", "val", "test"}
+
+
+def test_persons_of_one_class_each_are_stratified() -> None:
+    for seed in range(40):
+        persons = [f"person {i // 5}" for i in range(100)]
+        labels = np.array([i // 5 % 3 for i in range(100)])  # 20 persons, 6 or 7 of each class
+        splits = assign_groups(MANY[:100], labels, persons, seed=seed)
+        for label in range(3):
+            assert set(splits[labels == label]) == {"train", "val", "test"}
+
+
+def test_shares_of_groups_are_met_within_chance() -> None:
+    groups = [f"video {i // 3}" for i in range(6000)]
+    splits = assign_groups(MANY, MANY_LABELS, groups, test=0.25, val=0.2)
+    assert abs((splits == "test").mean() - 0.25) < 0.04
+    assert abs((splits == "val").mean() - 0.15) < 0.035
+
+
+def test_samples_without_a_group_stand_as_they_would_without_groups() -> None:
+    np.testing.assert_array_equal(assign_groups(MANY, MANY_LABELS, [""] * 6000), assign(MANY, MANY_LABELS))
+
+
+def test_group_keeps_its_side_when_images_and_groups_are_added_or_reordered() -> None:
+    groups = [f"video {i % 500}" for i in range(6000)]
+    few = assign_groups(MANY[:2000], MANY_LABELS[:2000], groups[:2000])
+    many = assign_groups(MANY, MANY_LABELS, groups)
+    np.testing.assert_array_equal(many[:2000], few)
+    np.testing.assert_array_equal(assign_groups(MANY[::-1], MANY_LABELS[::-1], groups[::-1])[::-1], many)
+    renamed = assign_groups(MANY, MANY_LABELS, [f"clip {group}" for group in groups])
+    assert (renamed != many).any()
+
+
+def test_sample_without_a_split_follows_its_group_and_its_copies() -> None:
+    digests = [*MANY[:6], MANY[5]]
+    groups = ["ann", "ann", "bob", "bob", "", "", ""]
+    came_with = ["test", "", "val", "", "train", "test", ""]
+    splits = assign_groups(digests, [0, 1, 0, 1, 0, 1, 1], groups, came_with)
+    assert list(splits) == ["test", "test", "val", "val", "train", "test", "test"]
+
+
+def test_given_splits_tear_groups_if_they_say_so_and_the_tears_are_counted() -> None:
+    groups = ["ann", "ann", "bob", "bob", "", ""]
+    splits = assign_groups(MANY[:6], [0, 1] * 3, groups, ["train", "test", "val", "val", "train", "test"])
+    assert list(splits) == ["train", "test", "val", "val", "train", "test"]
+    assert torn_groups(np.array(groups, dtype=object), splits) == 1
+
+
+def test_one_person_alone_is_trained_on() -> None:
+    splits = assign_groups(MANY[:20], [0, 1] * 10, ["ann"] * 20, test=0.9, val=0.9)
+    assert set(splits) == {"train"}
+
+
+def test_carved_validation_ends_with_the_family_that_fills_it() -> None:
+    digests = digests_of([str(i) for i in range(24_000)])
+    groups = [f"video {i // 40}" for i in range(24_000)]
+    splits = assign_groups(digests, np.arange(24_000) % 2, groups, ["train"] * 23_960 + ["test"] * 40, val=0.9)
+    assert MAX_VAL <= (splits == "val").sum() < MAX_VAL + 40

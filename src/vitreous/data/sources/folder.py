@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.sources.source import FileSource, as_text
+from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError, nearest
 
 IMAGE_SUFFIXES = frozenset(
@@ -21,13 +22,6 @@ IMAGE_SUFFIXES = frozenset(
     ]
 )
 """What an image file is called, in lower case. Pillow does not read all of them everywhere; what fails is reported."""
-
-SPLIT_FOLDERS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""Spellings, in lower case, of the split folders."""
 
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
 
@@ -88,7 +82,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     spelled: dict[str, Path] = {}
     others = []
     for folder in _folders(root):
-        split = SPLIT_FOLDERS.get(folder.name.casefold())
+        split = split_of(folder.name)
         if split is None:
             others.append(folder)
         elif split in spelled:

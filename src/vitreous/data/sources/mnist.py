@@ -1,20 +1,16 @@
 """A name (`mnist`, `fashion-mnist`) -> its official four files, wherever they lie or from the public address."""
 
 import hashlib
-import os
-import sys
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
-from vitreous import atomic
 from vitreous.data.sources import idx
+from vitreous.data.sources.official import find_or_fetch
 from vitreous.data.sources.source import ArraySource
-from vitreous.errors import DataError, DataNotFoundError
+from vitreous.errors import DataError
 
 _FILES = {
     ("train", "images"): "train-images-idx3-ubyte",
@@ -22,7 +18,6 @@ _FILES = {
     ("test", "images"): "t10k-images-idx3-ubyte",
     ("test", "labels"): "t10k-labels-idx1-ubyte",
 }
-_DOWNLOAD_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -96,45 +91,23 @@ def open_idx_set(wanted: IdxSet) -> ArraySource:
         DataNotFoundError: It is in none of the places and cannot be fetched.
         DataError: What was fetched is not the set.
     """
-    refused: list[str] = []
-    for folder in places(wanted.name):
-        contents, reason = _read_folder(wanted, folder)
-        if contents is not None:
-            return _assemble(wanted, contents)
-        refused.append(f"{folder} ({reason})")
-    try:
-        zipped = {file: _fetch(f"{wanted.address}/{file}.gz") for file in wanted.sha256}
-    except (OSError, HTTPException) as error:
-        cause = getattr(error, "reason", None) or error
-        raise DataNotFoundError(
-            f"data.source={wanted.name}: not in {', '.join(refused)}, and {wanted.address} was not reached ({cause}); "
-            f"put {', '.join(f'{file}.gz' for file in wanted.sha256)} into a folder and set VITREOUS_DATA to it"
-        ) from error
-    contents = {file: idx.unpack(content, f"{wanted.address}/{file}.gz") for file, content in zipped.items()}
-    for file, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != wanted.sha256[file]:
-            raise DataError(
-                f"{wanted.address}/{file}.gz: not the file {wanted.name} is known by; set VITREOUS_DATA to a copy"
-            )
-    return _assemble(wanted, contents, notes=_keep(zipped, cache_folder() / wanted.name))
-
-
-def places(name: str) -> list[Path]:
-    """The folders where a named set may lie, in the order they are looked at."""
-    own = os.environ.get("VITREOUS_DATA")
-    folders = [Path(own) / name, Path(own)] if own else []
-    return [*folders, cache_folder() / name, Path("/usr/share/datasets") / name]
-
-
-def cache_folder() -> Path:
-    """This user's cache: $XDG_CACHE_HOME/vitreous where set, else the platform's usual place."""
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "vitreous"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vitreous"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "vitreous" / "Cache"
-    return Path.home() / ".cache" / "vitreous"
+    contents, notes = find_or_fetch(
+        wanted.name,
+        wanted.address,
+        [f"{file}.gz" for file in wanted.sha256],
+        lambda folder: _read_folder(wanted, folder),
+        lambda fetched: _unpack(wanted, fetched),
+    )
+    parsed = {file: idx.parse(content, file) for file, content in contents.items()}
+    labels = [parsed[_FILES[split, "labels"]] for split in ("train", "test")]
+    return ArraySource(
+        name=wanted.name,
+        classes=wanted.classes,
+        images=np.concatenate([parsed[_FILES[split, "images"]] for split in ("train", "test")]),
+        labels=np.concatenate(labels).astype(np.int64),
+        splits=["train"] * len(labels[0]) + ["test"] * len(labels[1]),
+        notes=notes,
+    )
 
 
 def _read_folder(wanted: IdxSet, folder: Path) -> tuple[dict[str, bytes] | None, str]:
@@ -154,32 +127,12 @@ def _read_folder(wanted: IdxSet, folder: Path) -> tuple[dict[str, bytes] | None,
     return contents, ""
 
 
-def _fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as reply:
-        return reply.read(idx.MAX_BYTES)
-
-
-def _keep(zipped: Mapping[str, bytes], folder: Path) -> list[str]:
-    """Store what was fetched; where that fails the run goes on, and the note says so."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, content in zipped.items():
-            atomic.write_bytes(folder / f"{file}.gz", content)
-    except OSError as error:
-        return [
-            f"{folder}: the fetched files could not be kept ({error.strerror or error}); they will be fetched again"
-        ]
-    return []
-
-
-def _assemble(wanted: IdxSet, contents: Mapping[str, bytes], notes: Sequence[str] = ()) -> ArraySource:
-    parsed = {file: idx.parse(content, file) for file, content in contents.items()}
-    labels = [parsed[_FILES[split, "labels"]] for split in ("train", "test")]
-    return ArraySource(
-        name=wanted.name,
-        classes=wanted.classes,
-        images=np.concatenate([parsed[_FILES[split, "images"]] for split in ("train", "test")]),
-        labels=np.concatenate(labels).astype(np.int64),
-        splits=["train"] * len(labels[0]) + ["test"] * len(labels[1]),
-        notes=notes,
-    )
+def _unpack(wanted: IdxSet, fetched: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The fetched files, unzipped, by name. Raises DataError where one is not the set's."""
+    contents = {file: idx.unpack(fetched[f"{file}.gz"], f"{wanted.address}/{file}.gz") for file in wanted.sha256}
+    for file, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != wanted.sha256[file]:
+            raise DataError(
+                f"{wanted.address}/{file}.gz: not the file {wanted.name} is known by; set VITREOUS_DATA to a copy"
+            )
+    return contents

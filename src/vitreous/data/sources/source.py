@@ -1,5 +1,6 @@
 """Where images come from -> Source: samples by number, each with a label, a given split, its bytes and its image."""
 
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from vitreous.errors import DecodeError
 
 SPLITS = ("train", "val", "test")
 
+MAX_FILE_BYTES = 1 << 30
+"""No image file is larger than this."""
+
 Texts = Shaped[np.ndarray, "samples"]
 """An array of short texts, e.g. each sample's split."""
 
@@ -26,6 +30,8 @@ class Source(ABC):
         classes: The class names; a label is an index into them.
         labels: `[n]`, each in [0, len(classes)).
         splits: `[n]`, the split each sample came with: `train`, `val`, `test`, or an empty text.
+        groups: `[n]`, texts: samples of one group (a person, a video) stay on one side; an empty text: alone. Or None.
+        weights: `[n]`, how much each sample counts in training beside the others, at least 0. Or None: all alike.
         test_share: The share that this set asks to be held out, where it brings no test split; None: no wish.
         notes: What its user should know, one sentence each.
     """
@@ -36,7 +42,9 @@ class Source(ABC):
         name: str,
         classes: Sequence[str],
         labels: NDArray[np.int64],
-        splits: Sequence[str],
+        splits: Sequence[str] | Texts,
+        groups: Texts | None = None,
+        weights: NDArray[np.float64] | None = None,
         test_share: float | None = None,
         notes: Sequence[str] = (),
     ) -> None:
@@ -44,6 +52,8 @@ class Source(ABC):
         self.classes = tuple(classes)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.splits = np.asarray(splits, dtype="<U5")
+        self.groups = groups
+        self.weights = weights
         self.test_share = test_share
         self.notes = tuple(notes)
 
@@ -80,6 +90,8 @@ class FileSource(Source):
         paths: The files, `[n]`.
         labels: As in `Source`.
         splits: As in `Source`.
+        groups: As in `Source`.
+        weights: As in `Source`.
         notes: As in `Source`.
     """
 
@@ -90,22 +102,36 @@ class FileSource(Source):
         classes: Sequence[str],
         paths: Sequence[Path],
         labels: NDArray[np.int64],
-        splits: Sequence[str],
+        splits: Sequence[str] | Texts,
+        groups: Texts | None = None,
+        weights: NDArray[np.float64] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        super().__init__(name=name, classes=classes, labels=labels, splits=splits, notes=notes)
-        self.paths = tuple(paths)
+        super().__init__(
+            name=name, classes=classes, labels=labels, splits=splits, groups=groups, weights=weights, notes=notes
+        )
+        self.paths = paths
 
     def describe(self, index: int) -> str:
         """The file's path, as text."""
         return as_text(self.paths[index])
 
     def content(self, index: int) -> bytes:
-        """The file's bytes. Raises DecodeError if it cannot be read."""
+        """The file's bytes. Raises DecodeError if it cannot be read, or is no file but a device or a pipe."""
+        path = self.paths[index]
         try:
-            return self.paths[index].read_bytes()
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise DecodeError(f"{self.describe(index)}: is no file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DecodeError(f"{self.describe(index)}: {status.st_size:,} bytes are too many for one image")
+            return path.read_bytes()
+        except DecodeError:
+            raise
         except OSError as error:
             raise DecodeError(f"{self.describe(index)}: {error.strerror or error}") from error
+        except ValueError as error:  # a name that no file can have, such as one with a zero byte in it
+            raise DecodeError(f"{self.describe(index)}: {error}") from error
 
     def encoded(self, index: int) -> bytes:
         """The file's bytes. Raises DecodeError if it cannot be read."""

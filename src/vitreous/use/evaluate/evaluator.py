@@ -22,14 +22,15 @@ from vitreous.use.predict.predictor import Predictor
 BATCH_SIZE = 256
 
 
-def evaluate(run: Path, data: str | None = None, *, device: torch.device | str = "cpu",
-             listener: Listener = ignore) -> Evaluation:  # fmt: skip
+def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = None,
+             device: torch.device | str = "cpu", listener: Listener = ignore) -> Evaluation:  # fmt: skip
     """Score a trained model.
 
     Args:
         run: Run folder, or with `data` also a model file alone.
-        data: A folder or named set: its test split where it brings one, else all of it. None takes the images that the
-            run held out for its test (or, where it has none, for validation).
+        data: A folder, table or named set: its test split where it brings one, else all of it. None, or what the run
+            was given from Python, takes the images that it held out for its test (or without those, for validation).
+        root: The folder that a table's paths are relative to.
         device: Where to compute.
         listener: Told how far reading is.
 
@@ -38,14 +39,15 @@ def evaluate(run: Path, data: str | None = None, *, device: torch.device | str =
         DataError: The data changed since the run, or has classes that the model does not know.
     """
     predictor = Predictor.load(run, device)
-    if data is None:
-        surveyed, split = _held_out(run, predictor, listener)
+    own = _held_out(run, predictor, listener, data) if data is None or isinstance(data, Source) else None
+    if own is not None:
+        surveyed, split = own
         source, indices, name = surveyed.source, surveyed.indices[split], f"{surveyed.facts.name}, {split} split"
     else:
-        source = open_source(data)
+        source = data if isinstance(data, Source) else open_source(str(data), root)
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
-        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}{_trained_on(run, data)}"
+        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}{_trained_on(run, str(data))}"
     labels = _label_map(source, predictor)
     store = load_store(source, indices, predictor.preprocess, progress=lambda done, total: listener(
         "reading", {"what": "decoding", "done": done, "total": total}))  # fmt: skip
@@ -57,13 +59,17 @@ def evaluate(run: Path, data: str | None = None, *, device: torch.device | str =
     return count_classes(name, score(logits, labels[found]), labels[found], logits.argmax(dim=1), predictor.classes)
 
 
-def _held_out(run: Path, predictor: Predictor, listener: Listener) -> tuple[Survey, str]:
-    """The run's own images that it did not train on."""
+def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
+    """The run's own images that it did not train on; None where `source` is other data than the run's."""
     folder, way_out = RunFolder(run.expanduser()), f"name other data: `vitreous evaluate {quote(str(run))} DATA`"
+    if source is not None and not folder.config.is_file():
+        return None
     if not folder.config.is_file():
         raise NotARunError(f"run={run}: a model file alone knows no data; {way_out}")
-    surveyed = survey_again(read_config(folder.config).data, listener)
+    surveyed = survey_again(read_config(folder.config).data, listener, source)
     was, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
+    if source is not None and was != now:
+        return None
     if was != now:
         raise DataError(
             f"{surveyed.facts.name}: changed since the run (fingerprint {now}, was {was}), so held-out images may have "
