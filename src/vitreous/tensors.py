@@ -12,6 +12,12 @@ Images = Float[Tensor, "batch channels height width"]
 Pixels = UInt8[Tensor, "batch channels height width"]
 """Decoded images as stored: 0 is black, 255 is white."""
 
+Varied = Float[Tensor, "batch channels height width"]
+"""Augmented images, still in 0..255; fractions are possible."""
+
+PerImage = Float[Tensor, "batch"]
+"""A number for each image."""
+
 Tokens = Float[Tensor, "batch tokens embed_dim"]
 """A sequence of embeddings; prefix tokens (class token, registers) first, then patches row by row."""
 

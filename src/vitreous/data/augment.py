@@ -1,19 +1,22 @@
-"""Pixels -> randomly varied pixels: flip, crop, zoom, rotation and shift in one warp; erasing.
+"""Pixels -> randomly varied pixels: flip, crop, zoom, rotation and shift in one warp; a policy's operations; erasing.
 
 Each image's variation is a function of (seed, index) alone: the same on every machine, after a resume, in any batch.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitreous.data.config import Fill
+from vitreous.data.policy import Policy
+from vitreous.data.warp import Matrices, warp
 from vitreous.seeding import uniform
-from vitreous.tensors import Pixels
+from vitreous.tensors import Pixels, Varied
 
 # One column of draws for each choice, fixed: turning one knob leaves what the others draw as it was.
 _FLIP, _AREA, _RATIO, _CROP_X, _CROP_Y, _SHIFT_X, _SHIFT_Y, _ROTATE, _ZOOM = range(9)
@@ -24,16 +27,13 @@ _CROP_RATIOS = (3 / 4, 4 / 3)
 _ERASE_AREAS = (0.02, 1 / 3)
 _ERASE_RATIOS = (0.3, 1 / 0.3)
 
-Varied = Float[Tensor, "batch channels height width"]
-"""Augmented images, still in 0..255."""
-
 
 class Augment:
     """Vary images at random, each in its own way; nothing asked, nothing changed.
 
     In the order in which a sequence of single operations would be applied: an image is cropped and enlarged to its size
     again; zoomed and rotated around the centre; shifted by whole pixels, so that an image that is only shifted stays
-    sharp; mirrored; and a rectangle is painted over in its mean colour. What comes in from outside repeats the edge.
+    sharp; mirrored; goes through the policies; and a rectangle is painted over in its mean colour.
 
     Args:
         flip: Mirror left and right half of the time.
@@ -43,6 +43,8 @@ class Augment:
         max_rotate_deg: The angle is drawn from [−`max_rotate_deg`, `max_rotate_deg`].
         max_scale: The zoom is drawn from [1 − `max_scale`, 1 + `max_scale`].
         erase_rate: How often a rectangle of 2 % to a third of the area is erased.
+        fill: What comes in from outside: the edge repeated, black, or the image mirrored at its edge.
+        policies: Applied one after the other to images that were warped.
 
     Source:
         Crop: Szegedy et al. 2014 (1409.4842), section 6. Erasing: Zhong et al. 2017 (1708.04896), alg. 1, but with the
@@ -58,6 +60,8 @@ class Augment:
         max_rotate_deg: float = 0.0,
         max_scale: float = 0.0,
         erase_rate: float = 0.0,
+        fill: Fill = "edge",
+        policies: Sequence[Policy] = (),
     ) -> None:
         self.flip = flip
         self.min_crop_area = min_crop_area
@@ -65,37 +69,37 @@ class Augment:
         self.max_rotate_deg = max_rotate_deg
         self.max_scale = max_scale
         self.erase_rate = erase_rate
+        self.fill = fill
+        self.policies = tuple(policies)
 
     def __call__(self, pixels: Pixels, indices: NDArray[np.int64], seed: int) -> Varied:
         """Vary a batch.
 
         Args:
             pixels: uint8, `[batch, channels, height, width]`, on any device.
-            indices: Each image's number in its store, `[batch]`.
+            indices: Each image's number, `[batch]`; equal numbers draw alike.
             seed: From `derive`, one for each epoch.
 
         Returns:
-            Float32 images in 0..255, same shape and device; whole numbers where no warp was asked.
+            Float32 images in 0..255, same shape and device; whole numbers where no warp and no policy was asked.
         """
-        draws = torch.from_numpy(uniform(seed, indices, _NUM_DRAWS)).to(pixels.device)
+        draws = torch.from_numpy(uniform(seed, indices, _NUM_DRAWS))
         images = pixels.to(torch.float32)
         if self._warps:
-            images = self._warp(images, draws)
+            images = warp(images, self.matrices(draws, images.shape[-2], images.shape[-1]), fill=self.fill)
         elif self.flip:
-            images = torch.where((draws[:, _FLIP] < 0.5).view(-1, 1, 1, 1), images.flip(-1), images)
-        return self._erase(images, draws) if self.erase_rate else images
+            mirrored = (draws[:, _FLIP] < 0.5).to(images.device).view(-1, 1, 1, 1)
+            images = torch.where(mirrored, images.flip(-1), images)
+        for policy in self.policies:
+            images = policy(images, indices, seed)
+        return self._erase(images, draws.to(images.device)) if self.erase_rate else images
 
     @property
     def _warps(self) -> bool:
         return self.min_crop_area < 1 or self.max_shift > 0 or self.max_rotate_deg > 0 or self.max_scale > 0
 
-    def _warp(self, images: Varied, draws: Tensor) -> Varied:
-        matrices = self.matrices(draws, images.shape[-2], images.shape[-1])
-        grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-    def matrices(self, draws: Float[Tensor, "batch draws"], height: int, width: int) -> Float[Tensor, "batch 2 3"]:
-        """Where each pixel of the result comes from, in the coordinates of `affine_grid` (−1 to 1 from edge to edge).
+    def matrices(self, draws: Float[Tensor, "batch draws"], height: int, width: int) -> Matrices:
+        """Where each pixel of the result comes from; see `warp`.
 
         With c the crop, r rotation and zoom, t the shift and f the mirror image, source = c(r⁻¹(t⁻¹(f(target)))).
         """

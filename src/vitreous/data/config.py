@@ -11,13 +11,29 @@ Fit = Literal["crop", "squash", "pad"]
 
 FITS: tuple[str, ...] = get_args(Fit)
 
+Fill = Literal["edge", "black", "reflect"]
+"""What comes in from outside where an image is moved: its edge repeated, black, or the image mirrored at its edge."""
+
+PolicyName = Literal["none", "randaugment", "trivialaugment", "3-augment"]
+"""Which operations images go through beside crops, shifts and turns."""
+
+MixPer = Literal["batch", "pair"]
+"""One draw for all images of a batch, or one for each image and its partner."""
+
+SamplerName = Literal["shuffle", "balanced", "weighted"]
+"""Each image once an epoch; all classes equally often; or each image as often as the weights of the data say."""
+
+_CHOICES = {"fill": Fill, "policy": PolicyName, "mix_per": MixPer, "sampler": SamplerName}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """All that decides what a model sees. Ranges are checked on construction.
 
     Attributes:
-        source: A set's name (`digits`, `fashion-mnist`, `mnist`) or the path of a folder.
+        source: A set's name (`digits`, `cifar10`, …), the path of a folder or table, `hf://organisation/name`, or for
+            what was given from Python `python:NAME`.
+        root: The folder that a table's paths are relative to, and must not leave; None: the table's own.
         img_size: Height and width of every image the model gets, px.
         in_chans: 1 (gray) or 3 (RGB).
         num_classes: At least 2.
@@ -34,14 +50,29 @@ class DataConfig:
         max_rotate_deg: Largest rotation to either side, in [0, 180].
         max_scale: Zoom is drawn from [1 − s, 1 + s]; s in [0, 1).
         erase_rate: Probability that a random rectangle is erased, in [0, 1].
+        fill: What comes in from outside where an image is moved: `edge` (repeated), `black` or `reflect`.
+        policy: `none`, `randaugment`, `trivialaugment` or `3-augment`.
+        policy_rate: Share of the images that the policy varies, in [0, 1].
+        policy_num_ops: RandAugment: operations an image.
+        policy_strength: RandAugment: as a share of each operation's largest, in [0, 1]; 0.9 is known as magnitude 9.
+        color_jitter: Brightness, contrast and saturation are multiplied by factors from [1 − j, 1 + j]; j in [0, 1].
+        mixup_alpha: Images are blended in shares from Beta(α, α); 0: no mixup.
+        cutmix_alpha: Rectangles whose shares are from Beta(α, α) come from another image; 0: no CutMix.
+        cutmix_rate: Where both are asked, how often it is CutMix, in [0, 1].
+        mix_rate: How often anything is mixed, in [0, 1].
+        mix_per: `batch` or `pair`.
+        mix_until: Progress of the run from which on nothing is mixed, in [0, 1]; 0.9: not in the last tenth.
+        sampler: `shuffle`, `balanced` or `weighted`.
+        repeats: How many times each image stands in its batch, each time varied anew.
         memory_limit_bytes: Decoded images are kept in memory up to this size; None: a quarter of the machine's.
 
     Raises:
         ConfigError: A value outside its range, or `mean` and `std` that do not fit each other or `in_chans`.
-        UnknownNameError: A `fit` that does not exist.
+        UnknownNameError: A `fit`, `fill`, `policy`, `mix_per` or `sampler` that does not exist.
     """
 
     source: str
+    root: str | None = None
     img_size: tuple[int, int]
     in_chans: int
     num_classes: int
@@ -58,12 +89,27 @@ class DataConfig:
     max_rotate_deg: float = 0.0
     max_scale: float = 0.0
     erase_rate: float = 0.0
+    fill: Fill = "edge"
+    policy: PolicyName = "none"
+    policy_rate: float = 1.0
+    policy_num_ops: int = 2
+    policy_strength: float = 0.9
+    color_jitter: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    cutmix_rate: float = 0.5
+    mix_rate: float = 1.0
+    mix_per: MixPer = "batch"
+    mix_until: float = 1.0
+    sampler: SamplerName = "shuffle"
+    repeats: int = 1
     memory_limit_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _require(
             isinstance(self.source, str) and self.source != "", "source", self.source, "must name a set or a folder"
         )
+        _require(self.root is None or self.root != "", "root", self.root, "must name a folder")
         check_image_shape("data", self.img_size, self.in_chans, self.fit)
         check_statistics("data", self.mean, self.std, self.in_chans)
         _require_integer("num_classes", self.num_classes, 2, "a classifier needs two classes")
@@ -77,9 +123,20 @@ class DataConfig:
         for key in ("test_share", "val_share", "max_scale"):
             _require_range(key, getattr(self, key), "[0, 1)")
         _require_range("min_crop_area", self.min_crop_area, "(0, 1]")
-        _require_range("erase_rate", self.erase_rate, "[0, 1]")
         _require_range("max_shift", self.max_shift, "[0, 0.5]")
         _require_range("max_rotate_deg", self.max_rotate_deg, "[0, 180]")
+        for key in ("erase_rate", "policy_rate", "policy_strength", "color_jitter"):
+            _require_range(key, getattr(self, key), "[0, 1]")
+        for key in ("cutmix_rate", "mix_rate", "mix_until"):
+            _require_range(key, getattr(self, key), "[0, 1]")
+        for key in ("mixup_alpha", "cutmix_alpha"):
+            _require_range(key, getattr(self, key), "[0, inf)")
+        for key, choices in _CHOICES.items():
+            _require_name(key, getattr(self, key), get_args(choices))
+        _require_integer("policy_num_ops", self.policy_num_ops, 1, "use 2, or leave policy out for none")
+        _require_integer("repeats", self.repeats, 1, "use 1 for no repetition")
+        at_most = f"must be at most data.batch_size={self.batch_size}, which holds all copies of an image"
+        _require(self.repeats <= self.batch_size, "repeats", self.repeats, at_most)
 
 
 def check_image_shape(owner: str, img_size: tuple[int, int], in_chans: int, fit: str) -> None:
@@ -135,6 +192,11 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
 def _require(holds: bool, key: str, got: object, rule: str) -> None:
     if not holds:
         raise ConfigError(f"data.{key}={got}: {rule}; see DataConfig")
+
+
+def _require_name(key: str, got: object, known: tuple[str, ...]) -> None:
+    if got not in known:
+        raise UnknownNameError(f"data.{key}={got}: no such choice; {nearest(str(got), known)}")
 
 
 def _require_integer(key: str, got: int, least: int, way_out: str) -> None:

@@ -6,6 +6,7 @@ work with these data, and what works badly.
 
 from collections.abc import Iterator
 
+from vitreous.data.build import build_mix
 from vitreous.data.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.run_config import RunConfig
@@ -48,5 +49,15 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
         )
     if facts.num_test == 0:
         yield "there are no test images: the final accuracy is that of the validation images, or unknown"
+    if config.data.sampler == "balanced" and config.objective.class_weights == "balanced":
+        yield (
+            "data.sampler=balanced and objective.class_weights=balanced both make up for rare classes, which then "
+            "count more than the others; one of them is enough"
+        )
+    if build_mix(config.data):
+        yield (
+            "images are mixed: accuracy in training counts the label of an image's larger share, and stays below that "
+            "on validation images"
+        )
     if config.data.batch_size > facts.num_train:
         yield f"data.batch_size={config.data.batch_size} is more than the {facts.num_train} images: one step an epoch"

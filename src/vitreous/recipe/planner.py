@@ -12,6 +12,7 @@ from vitreous.recipe.rules import (
     LADDER,
     MAX_STRETCH,
     VARIATION_KEYS,
+    VARIED_BY,
     by_num_images,
     learning_rate,
     patch_size_for,
@@ -92,7 +93,10 @@ def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, An
     if share == 1:
         return {}
     reason = f"{share:.0%} of the usual: each image is seen about {epochs:.2g} times only"
-    softened = {key: choice.value * share for key, choice in choices.items() if key in VARIATION_KEYS}
+    # Only what the recipe itself asks for is done less often; what the user asked for stays.
+    rates = {rate: 1.0 for rate, keys_of in VARIED_BY.items() if any(k in choices and k not in asked for k in keys_of)}
+    varied = rates | {key: choice.value for key, choice in choices.items() if key in VARIATION_KEYS}
+    softened = {key: value * share for key, value in varied.items()}
     softened["objective.label_smoothing"] = keys.defaults()["objective.label_smoothing"] * share
     if "data.min_crop_area" in choices:
         softened["data.min_crop_area"] = 1 - share * (1 - choices["data.min_crop_area"].value)

@@ -74,9 +74,15 @@ VARIATION_KEYS = (
     "data.max_rotate_deg",
     "data.max_scale",
     "data.erase_rate",
+    "data.color_jitter",
+    "data.policy_rate",
+    "data.mix_rate",
     "model.drop_path_rate",
 )
 """What varies images and hinders the model, beside crops, mirroring and label smoothing."""
+
+VARIED_BY = {"data.policy_rate": ("data.policy",), "data.mix_rate": ("data.mixup_alpha", "data.cutmix_alpha")}
+"""A rate -> the keys by which a recipe asks for what happens at that rate."""
 
 VARIATION_BY_EPOCHS = ((40.0, 1.0), (20.0, 0.5), (0.0, 0.0))
 """(from so many epochs on, this share of the recipe's variation). On Fashion-MNIST one epoch reaches 5 points more with

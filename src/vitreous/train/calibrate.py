@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from vitreous.data.build import build_mix
 from vitreous.model.build import build_model
 from vitreous.objective.build import build_objective
 from vitreous.optim.ema import Ema
@@ -26,7 +27,8 @@ def training_images_per_s(config: RunConfig) -> float:
     device, precision = _resolve(config)
     model = build_model(config.model, device=device)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=1_000_000))
-    settings = StepSettings(build_objective(config.objective), config.optim, precision, seed=0)
+    mix = build_mix(config.data)
+    settings = StepSettings(build_objective(config.objective).to(device), config.optim, precision, seed=0, mix=mix)
     images, labels = _random_batch(config, device)
     return len(images) / _median_s(lambda: train_step(state, images, labels, settings))
 

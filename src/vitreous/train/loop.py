@@ -42,7 +42,7 @@ class Loop:
     stopwatch: Stopwatch
     budget: Budget | None
     batch: Callable[[int, int], Batch]
-    steps_per_epoch: int
+    steps_per_epoch: float
     evaluate: Callable[[], dict[str, Score]] | None
     checkpoint_every_s: float
     max_retries: int

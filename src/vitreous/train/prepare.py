@@ -7,18 +7,19 @@ from typing import Any
 
 import torch
 
+from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.facts import Survey, survey
 from vitreous.data.preprocess import Preprocess
-from vitreous.data.sources import Source, known_sets, open_source
+from vitreous.data.sources import PYTHON_PREFIX, Source, full_name, known_sets, open_source
 from vitreous.data.store import Store, load_store, measure_mean_std
 from vitreous.errors import ConfigError, DataError
-from vitreous.model.presets import parse_name
+from vitreous.model.presets import Size, parse_name
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import make_plan
-from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.train.calibrate import training_images_per_s
 from vitreous.train.device import resolve_device, resolve_precision
@@ -54,24 +55,23 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
         ConfigError: A wish that breaks a rule, or no data.
         DataError: Data that cannot be trained on.
     """
-    if request.data is None and request.recipe is None:
+    if request.data is None and request.source is None and request.recipe is None:
         known = ", ".join(known_sets())
         raise ConfigError(f"data=none: nothing to train on; give a folder of class folders, or one of {known}")
     recipe, asked = _asked(request)
     resolve_precision(asked.get("train.precision", "auto"), resolve_device(asked.get("train.device", "auto")))
-    if request.data is not None:
-        asked["data.source"] = request.data
-    elif "data.source" not in asked:
-        raise ConfigError(f"data=none: recipe {request.recipe} names none either; give a folder or the name of a set")
-    source = open_source(asked["data.source"])
+    source = _open(request, asked)
     surveyed = _survey(source, asked, listener)
     given = _given(surveyed, asked["data.source"])
-    return surveyed, make_plan(surveyed.facts, given, recipe=recipe, asked=asked, measure=training_images_per_s)
+    plan = make_plan(surveyed.facts, given, recipe=recipe, asked=asked, measure=training_images_per_s)
+    # Weights that the data does not bring are told now, not when everything is decoded.
+    sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
+    return surveyed, plan
 
 
-def survey_again(config: DataConfig, listener: Listener) -> Survey:
-    """The survey of a run that exists already: the same shares, the same seed."""
-    source = open_source(config.source)
+def survey_again(config: DataConfig, listener: Listener, source: Source | None = None) -> Survey:
+    """The survey of a run that exists already: the same shares, the same seed; `source` is what Python gives again."""
+    source = open_source(config.source, config.root) if source is None else source
     shares = {f"data.{key}": getattr(config, key) for key in ("test_share", "val_share", "split_seed")}
     return _survey(source, shares, listener)
 
@@ -117,6 +117,25 @@ def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
     return recipe, asked | keys.checked(request.values)
 
 
+def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
+    """The data; `asked` names it from then on, and its root in full."""
+    if (request.data is not None or request.source is not None) and "data.root" not in request.values:
+        asked.pop("data.root", None)  # a recipe file's root is that of its own data
+    root = asked.get("data.root")
+    if request.source is not None:
+        if root is not None:
+            raise ConfigError(f"data.root={root}: is for the paths of a table; leave it out")
+        asked["data.source"] = PYTHON_PREFIX + request.source.name
+        return request.source
+    if request.data is not None:
+        asked["data.source"] = request.data
+    elif "data.source" not in asked:
+        raise ConfigError(f"data=none: recipe {request.recipe} names none either; give a folder or the name of a set")
+    if root is not None:
+        asked["data.root"] = full_name(root)
+    return open_source(asked["data.source"], root)
+
+
 def _model_keys(name: str) -> dict[str, Any]:
     parsed = parse_name(name)
     found: dict[str, Any] = {
@@ -124,20 +143,28 @@ def _model_keys(name: str) -> dict[str, Any]:
         "model.depth": parsed.size.depth,
         "model.num_heads": parsed.size.num_heads,
     }
+    if parsed.size.mlp_ratio != Size.mlp_ratio:
+        found["model.mlp_ratio"] = parsed.size.mlp_ratio
     if parsed.patch_size:
         found["model.patch_size"] = parsed.patch_size
     if parsed.img_size:
         found["data.img_size"] = (parsed.img_size, parsed.img_size)
+    if parsed.changes:
+        changes = {"pool": "token", **parsed.changes}
+        found |= {f"model.{key}": value for key, value in changes.items() if key not in MODEL_INPUT_KEYS}
     return found
 
 
 def _given(surveyed: Survey, source: str) -> list[Choice]:
-    place = source if source in known_sets() else str(Path(source).expanduser().resolve())
     wish = surveyed.source.test_share
     reason = "held out where the data brings no test split" if wish is None else "held out, as this set is known with"
+    weighted = [] if surveyed.source.weights is None else [
+        Choice("data.sampler", "weighted", "the data says how much each image counts")
+    ]  # fmt: skip
     return [
-        Choice("data.source", place, "the data"),
+        Choice("data.source", full_name(source), "the data"),
         Choice("data.test_share", surveyed.facts.test_share, reason),
+        *weighted,
     ]
 
 

@@ -7,9 +7,10 @@ from dataclasses import asdict
 import torch
 
 from vitreous import atomic
-from vitreous.data.augment import Augment
+from vitreous.data.build import build_augment, build_mix, sampling_weights
 from vitreous.data.facts import DataFacts
 from vitreous.data.loader import Prefetcher, TrainLoader
+from vitreous.data.sources import PYTHON_PREFIX
 from vitreous.data.store import MemoryStore
 from vitreous.errors import ConfigError, RunError
 from vitreous.model.build import build_model
@@ -101,12 +102,14 @@ def _resume(request: TrainRequest, listener: Listener, started: float) -> RunFol
         raise ConfigError(f"resume={path}: takes no other options, a run goes on as it began; leave them out")
     folder = open_run_folder(path)
     config = read_config(folder.config)
+    if request.source is not None and not config.data.source.startswith(PYTHON_PREFIX):
+        raise ConfigError(f"resume={path}: its data is {config.data.source}, which is opened again; give no other")
     recorder = Recorder(folder.records, listener)
     if folder.model.exists():
         recorder.show("complete", {"run": str(folder.path)})
         return folder
     sweep(folder)
-    prepared = load_data(config, survey_again(config.data, listener), recorder)
+    prepared = load_data(config, survey_again(config.data, listener, request.source), recorder)
     if prepared.config != config:  # killed before mean and std were written
         write_config(folder.config, prepared.config)
     _fit_and_finish(prepared, folder, recorder, started)
@@ -117,19 +120,9 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
     config = prepared.config
     device = resolve_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)
-    augment = Augment(
-        flip=config.data.flip,
-        min_crop_area=config.data.min_crop_area,
-        max_shift=config.data.max_shift,
-        max_rotate_deg=config.data.max_rotate_deg,
-        max_scale=config.data.max_scale,
-        erase_rate=config.data.erase_rate,
-    )
+    loader = _loader(prepared)
     state = _new_state(prepared)
     with ExitStack() as stack:
-        loader = TrainLoader(
-            prepared.train, prepared.preprocess, augment, batch_size=config.data.batch_size, seed=config.train.seed
-        )
         source: TrainLoader | Prefetcher = loader
         if not isinstance(prepared.train, MemoryStore):
             source = stack.enter_context(Prefetcher(loader))
@@ -137,7 +130,9 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
         _load_or_begin(state, prepared, folder, recorder, max_steps)
         stopwatch = Stopwatch(state.elapsed_s, started)
         budget = _budget(prepared, state, stopwatch, max_steps) if config.train.budget_s else None
-        settings = StepSettings(build_objective(config.objective), config.optim, precision, config.train.seed)
+        counts = torch.bincount(prepared.train.labels.cpu(), minlength=config.data.num_classes).tolist()
+        objective = build_objective(config.objective, counts).to(device)
+        settings = StepSettings(objective, config.optim, precision, config.train.seed, build_mix(config.data))
         loop = Loop(
             folder=folder,
             recorder=recorder,
@@ -154,6 +149,22 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
         fit(state, settings, loop)
     state.elapsed_s = stopwatch.elapsed_s()
     finish(state, prepared, folder, recorder)
+
+
+def _loader(prepared: Prepared) -> TrainLoader:
+    data, store = prepared.config.data, prepared.train
+    given = prepared.survey.source.weights
+    return TrainLoader(
+        store,
+        prepared.preprocess,
+        build_augment(data),
+        batch_size=data.batch_size,
+        seed=prepared.config.train.seed,
+        weights=sampling_weights(
+            data, store.labels.cpu().numpy(), None if given is None else given[store.source_indices]
+        ),
+        repeats=data.repeats,
+    )
 
 
 def _new_state(prepared: Prepared) -> TrainState:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vitreous.data.mix import Mix
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import ema_decay
 from vitreous.optim.schedule import warmup_cosine
 from vitreous.seeding import derive
-from vitreous.tensors import Images, Labels
+from vitreous.tensors import Images, Labels, Probabilities
 from vitreous.train.device import autocast
 from vitreous.train.state import TrainState
 
@@ -23,7 +24,8 @@ class StepResult:
         loss: Of the batch, before the update.
         grad_norm: Global norm of the gradient, before clipping.
         lr: Learning rate of the step.
-        correct: Images of the batch whose largest logit was the right one.
+        correct: Images of the batch whose largest logit was the right one; of a mixed image, the label of its larger
+            share.
         applied: False where the step was refused: weights, average and moments are as before.
     """
 
@@ -36,34 +38,36 @@ class StepResult:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What stays the same from step to step."""
+    """What stays the same from step to step; `mix` is None where no images are mixed."""
 
     objective: nn.Module
     optim: OptimConfig
     precision: str
     seed: int
+    mix: Mix | None = None
 
 
 def train_step(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> StepResult:
-    """Forward, backward, clip, update, average; refused as a whole unless loss and gradient are finite.
+    """Mix, forward, backward, clip, update, average; refused as a whole unless loss and gradient are finite.
 
-    Dropout draws depend on (seed, step, attempt) alone, so a resumed run draws the same ones.
+    Draws of mixing and dropout depend on (seed, step, attempt) alone, so a resumed run draws the same ones.
     """
     optim, progress = settings.optim, state.horizon.progress(state.step)
     # The first step is at a half step of warm-up, not at zero: every step moves the weights.
     half_step = 0.5 * (state.horizon.progress(state.step + 1) - progress)
     lr = optim.lr * state.lr_scale * warmup_cosine(progress + half_step, warmup_ratio=optim.warmup_ratio)
 
+    images, targets = _mixed(state, images, labels, settings)
     torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
     state.model.train()
     with autocast(images.device, settings.precision):
         logits = state.model(images)
-    loss = settings.objective(logits, labels)
+    loss = settings.objective(logits, targets)
     loss.backward()
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
     # One transfer from the device for all three numbers.
-    correct = (logits.argmax(dim=1) == labels).sum()
+    correct = (logits.argmax(dim=1) == (targets.argmax(dim=1) if targets.is_floating_point() else targets)).sum()
     loss_value, norm_value, num_correct = torch.stack([loss.detach().float(), grad_norm.float(), correct]).tolist()
     applied = math.isfinite(loss_value) and math.isfinite(norm_value)
     if applied:
@@ -85,10 +89,11 @@ def find_non_finite(state: TrainState, images: Images, labels: Labels, settings:
 
         return state.model.get_submodule(name).register_forward_hook(hook)
 
+    images, targets = _mixed(state, images, labels, settings)
     handles = [watch(name) for name, module in state.model.named_modules() if name and not any(module.children())]
     torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
     with autocast(images.device, settings.precision):
-        loss = settings.objective(state.model(images), labels)
+        loss = settings.objective(state.model(images), targets)
     for handle in handles:
         handle.remove()
     if found:
@@ -101,6 +106,15 @@ def find_non_finite(state: TrainState, images: Images, labels: Labels, settings:
     # The backward pass runs from the head to the tokens: the last such parameter was reached first.
     names = [name for name, gradient in gradients if gradient is not None and not gradient.isfinite().all()]
     return f"the gradient of {names[-1]}" if names else "the gradient's norm"
+
+
+def _mixed(
+    state: TrainState, images: Images, labels: Labels, settings: StepSettings
+) -> tuple[Images, Labels | Probabilities]:
+    """The batch as the model sees it at this step, and what it should say."""
+    if settings.mix is None or state.progress >= settings.mix.until:
+        return images, labels
+    return settings.mix(images, labels, derive(settings.seed, "mix", state.step, state.attempt))
 
 
 def _update(state: TrainState, lr: float, optim: OptimConfig) -> None:

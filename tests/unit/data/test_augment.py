@@ -9,7 +9,9 @@ from PIL import Image
 
 from vitreous.data import augment
 from vitreous.data.augment import Augment
+from vitreous.data.policy import Policy
 from vitreous.seeding import derive, uniform
+from vitreous.tensors import Varied
 
 HEIGHT, WIDTH, BATCH = 9, 14, 24
 SEED = derive(5, "augment", 3)
@@ -129,9 +131,48 @@ def test_rotation_equals_the_slow_warp_everywhere() -> None:
     expect(Augment(max_rotate_deg=35.0), lambda i: lambda point: unturn(point, angle[i], 1.0))
 
 
-def test_zoom_equals_the_slow_warp() -> None:
-    zoom = [1 + 0.4 * both_ways(DRAWS[i, augment._ZOOM]) for i in range(BATCH)]
-    expect(Augment(max_scale=0.4), lambda i: lambda point: unturn(point, 0.0, zoom[i]))
+def test_zoom_equals_the_slow_warp_where_it_shrinks_little() -> None:
+    zoom = [1 + 0.19 * both_ways(DRAWS[i, augment._ZOOM]) for i in range(BATCH)]
+    expect(Augment(max_scale=0.19), lambda i: lambda point: unturn(point, 0.0, zoom[i]))
+
+
+def test_image_that_shrinks_much_is_antialiased() -> None:
+    stripes = torch.from_numpy(np.tile(np.array([0, 255], dtype=np.uint8), (BATCH, 1, 48, 32)))
+    images = Augment(max_scale=0.8)(stripes, INDICES, SEED)[:, 0, 22:26, 26:38]
+    zoom = [1 + 0.8 * both_ways(DRAWS[i, augment._ZOOM]) for i in range(BATCH)]
+    contrast = torch.stack([image.std() for image in images])
+    shrunk = torch.tensor([factor < 0.6 for factor in zoom])
+    assert 2 < int(shrunk.sum()) < BATCH - 2
+    assert float(contrast[shrunk].max()) < 30
+    assert float(contrast[torch.tensor([factor > 1 for factor in zoom])].min()) > 60
+
+
+@pytest.mark.parametrize(("fill", "mode"), [("black", "constant"), ("reflect", "symmetric"), ("edge", "edge")])
+def test_shift_fills_what_comes_in_as_padding_and_cropping_does(fill: str, mode: str) -> None:
+    images = Augment(max_shift=0.3, fill=fill)(PIXELS, INDICES, SEED)  # type: ignore[arg-type]
+    for i in range(BATCH):
+        x, y = shift_of(i, 0.3)
+        padded = np.pad(PIXELS[i].numpy(), ((0, 0), (HEIGHT, HEIGHT), (WIDTH, WIDTH)), mode=mode)  # type: ignore[call-overload]
+        cropped = padded[:, HEIGHT - y : 2 * HEIGHT - y, WIDTH - x : 2 * WIDTH - x]
+        torch.testing.assert_close(images[i], torch.from_numpy(cropped).float(), atol=0.01, rtol=0)
+
+
+def test_policies_follow_the_warp_in_their_order_and_come_before_erasing() -> None:
+    seen: list[tuple[str, torch.Tensor]] = []
+
+    class Note(Policy):
+        def __init__(self, name: str, shade: float) -> None:
+            self.name, self.shade = name, shade
+
+        def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
+            seen.append((self.name, images))
+            assert (indices.tolist(), seed) == (INDICES.tolist(), SEED)
+            return torch.full_like(images, self.shade)
+
+    images = Augment(max_shift=0.3, erase_rate=1.0, policies=[Note("a", 3.0), Note("b", 7.0)])(PIXELS, INDICES, SEED)
+    assert [name for name, _ in seen] == ["a", "b"]
+    torch.testing.assert_close(seen[0][1], Augment(max_shift=0.3)(PIXELS, INDICES, SEED), atol=0, rtol=0)
+    torch.testing.assert_close(images, torch.full_like(images, 7.0))
 
 
 def test_all_folded_into_one_matrix_equals_one_after_the_other() -> None:
@@ -139,7 +180,7 @@ def test_all_folded_into_one_matrix_equals_one_after_the_other() -> None:
         width, height, centre_x, centre_y = crop_of(i, 0.5)
         shift_x, shift_y = shift_of(i, 0.2)
         angle = math.radians(20) * both_ways(DRAWS[i, augment._ROTATE])
-        zoom = 1 + 0.3 * both_ways(DRAWS[i, augment._ZOOM])
+        zoom = 1 + 0.15 * both_ways(DRAWS[i, augment._ZOOM])
 
         def source(point: Point) -> Point:
             x, y = (-point[0] if flipped(i) else point[0]), point[1]
@@ -148,7 +189,7 @@ def test_all_folded_into_one_matrix_equals_one_after_the_other() -> None:
 
         return source
 
-    made = Augment(flip=True, min_crop_area=0.5, max_shift=0.2, max_rotate_deg=20.0, max_scale=0.3)
+    made = Augment(flip=True, min_crop_area=0.5, max_shift=0.2, max_rotate_deg=20.0, max_scale=0.15)
     expect(made, source_of)
 
 

@@ -9,11 +9,15 @@ GOOD = {"source": "digits", "img_size": (24, 32), "in_chans": 3, "num_classes": 
 def test_plain_defaults_vary_nothing_and_hold_out_a_fifth() -> None:
     config = DataConfig(**GOOD)
     assert (config.fit, config.flip, config.min_crop_area, config.erase_rate) == ("crop", False, 1.0, 0.0)
+    assert (config.policy, config.color_jitter, config.mixup_alpha, config.cutmix_alpha) == ("none", 0.0, 0.0, 0.0)
+    assert (config.sampler, config.repeats, config.fill) == ("shuffle", 1, "edge")
     assert (config.test_share, config.val_share, config.mean, config.memory_limit_bytes) == (0.2, 0.1, None, None)
 
 
 def test_limits_of_every_range_are_accepted() -> None:
     DataConfig(**GOOD, test_share=0, val_share=0.99, min_crop_area=1, max_shift=0.5, max_rotate_deg=180, erase_rate=1.0)
+    DataConfig(**GOOD, policy_rate=0, policy_strength=1, color_jitter=1, cutmix_rate=0, mix_rate=1, mix_until=0)
+    DataConfig(**GOOD, mixup_alpha=0, cutmix_alpha=32.5, policy_num_ops=1, repeats=64, batch_size=64)
     DataConfig(**GOOD, mean=(0.0, 0.5, 1.0), std=(0.1, 0.2, 0.3), batch_size=1, memory_limit_bytes=0)
 
 
@@ -38,6 +42,17 @@ def test_limits_of_every_range_are_accepted() -> None:
         ("min_crop_area", 0.0, "must be a number in (0, 1]"),
         ("erase_rate", 1.5, "must be a number in [0, 1]"),
         ("erase_rate", "often", "must be a number in [0, 1]"),
+        ("policy_rate", 1.01, "must be a number in [0, 1]"),
+        ("policy_strength", -0.1, "must be a number in [0, 1]"),
+        ("policy_num_ops", 0, "must be an integer of at least 1"),
+        ("color_jitter", 1.5, "must be a number in [0, 1]"),
+        ("mixup_alpha", -0.2, "must be a number in [0, inf)"),
+        ("cutmix_alpha", float("inf"), "must be a number in [0, inf)"),
+        ("cutmix_rate", 2, "must be a number in [0, 1]"),
+        ("mix_rate", True, "must be a number in [0, 1]"),
+        ("mix_until", 1.2, "must be a number in [0, 1]"),
+        ("repeats", 0, "must be an integer of at least 1"),
+        ("repeats", 65, "must be at most data.batch_size=64, which holds all copies of an image"),
         ("max_shift", 0.75, "must be a number in [0, 0.5]"),
         ("max_rotate_deg", 270.0, "must be a number in [0, 180]"),
         ("max_rotate_deg", float("nan"), "must be a number in [0, 180]"),
@@ -53,6 +68,21 @@ def test_unknown_fit_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         DataConfig(**GOOD, fit="sqash")
     assert str(caught.value) == "data.fit=sqash: no such fit; did you mean squash?"
+
+
+@pytest.mark.parametrize(
+    ("key", "got", "way_out"),
+    [
+        ("fill", "reflct", "did you mean reflect?"),
+        ("policy", "randaugmnt", "did you mean randaugment?"),
+        ("mix_per", "image", "use one of batch, pair"),
+        ("sampler", "balance", "did you mean balanced?"),
+    ],
+)
+def test_unknown_choice_suggests_the_nearest(key: str, got: str, way_out: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        DataConfig(**{**GOOD, key: got})
+    assert str(caught.value) == f"data.{key}={got}: no such choice; {way_out}"
 
 
 @pytest.mark.parametrize(

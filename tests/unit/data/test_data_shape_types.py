@@ -8,7 +8,7 @@ import sys
 from jaxtyping import install_import_hook
 
 with install_import_hook("vitreous", "beartype.beartype"):
-    from vitreous.data.augment import Augment
+    from vitreous.data.build import build_augment, build_mix, sampling_weights
     from vitreous.data.config import DataConfig
     from vitreous.data.facts import survey
     from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
@@ -21,16 +21,22 @@ import pytest
 import torch
 
 for source in (open_source(sys.argv[1]), open_source("digits")):
-    config = DataConfig(source="x", img_size=(8, 10), in_chans=3, num_classes=2, batch_size=7)
+    knobs = dict(flip=True, min_crop_area=0.5, max_shift=0.1, max_rotate_deg=9.0, max_scale=0.7, erase_rate=0.5,
+                 color_jitter=0.3, mixup_alpha=0.8, cutmix_alpha=1.0, mix_per="pair", sampler="balanced", repeats=2)
+    config = DataConfig(source="x", img_size=(8, 10), in_chans=3, num_classes=10, batch_size=7, **knobs)
     surveyed = survey(source, progress=lambda done, total: None)
     preprocess = Preprocess(config.img_size, config.in_chans, config.fit)
     for limit in (None, 0):
         store = load_store(surveyed.source, surveyed.indices["train"], preprocess, memory_limit_bytes=limit).to("cpu")
         mean, std = measure_mean_std(store)
         preprocess = Preprocess.from_dict(replace(preprocess, mean=mean, std=std).as_dict())
-        augment = Augment(flip=True, min_crop_area=0.5, max_shift=0.1, max_rotate_deg=9.0, erase_rate=0.5)
-        with Prefetcher(TrainLoader(store, preprocess, augment, config.batch_size, 3)) as loader:
-            loader.batch(2)
+        weights = sampling_weights(config, store.labels.numpy())
+        for policy in ("randaugment", "trivialaugment", "3-augment"):
+            augment = build_augment(replace(config, policy=policy))
+            loader = TrainLoader(store, preprocess, augment, config.batch_size, 3, weights, config.repeats)
+            with Prefetcher(loader) as prefetcher:
+                batch = prefetcher.batch(2)
+            build_mix(config)(batch.images, batch.labels, 5)
         next(iter(EvalLoader(store, preprocess, config.batch_size)))
 with pytest.raises(Exception, match="pixels"):
     preprocess.normalize(torch.zeros(3, 8, 10))

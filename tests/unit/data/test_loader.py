@@ -21,8 +21,10 @@ def store_of(num_images: int) -> MemoryStore:
     return MemoryStore(torch.from_numpy(pixels), torch.arange(num_images) % 4)
 
 
-def loader_of(num_images: int, batch_size: int, *, augment: Augment = VARIED, seed: int = 11) -> TrainLoader:
-    return TrainLoader(store_of(num_images), PREPROCESS, augment, batch_size, seed)
+def loader_of(
+    num_images: int, batch_size: int, *, augment: Augment = VARIED, seed: int = 11, repeats: int = 1
+) -> TrainLoader:
+    return TrainLoader(store_of(num_images), PREPROCESS, augment, batch_size, seed, repeats=repeats)
 
 
 def assert_same(first: Batch, second: Batch) -> None:
@@ -78,6 +80,72 @@ def test_another_attempt_varies_the_same_images_anew() -> None:
     assert not torch.allclose(first.images, again.images)
     assert not torch.allclose(again.images, third.images)
     assert_same(loader.batch(5, 1), again)
+
+
+# Several showings of one image: repeats and weights.
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "repeats"),
+    [(100, 32, 3), (100, 3, 3), (10, 64, 3), (2, 9, 4), (1, 5, 5), (7, 5, 2), (97, 31, 5)],
+)
+def test_round_shows_every_image_so_many_times_all_in_one_batch(num_images: int, batch_size: int, repeats: int) -> None:
+    loader = loader_of(num_images, batch_size, repeats=repeats)
+    num_steps = round(loader.steps_per_epoch * repeats)
+    assert loader.steps_per_epoch == num_steps / repeats
+    for number in (0, 2):
+        batches = [loader.batch(number * num_steps + step) for step in range(num_steps)]
+        assert all(0 < len(batch.labels) <= batch_size for batch in batches)
+        for batch in batches:
+            assert set(np.unique(batch.indices, return_counts=True)[1]) == {repeats}
+        shown = np.concatenate([batch.indices for batch in batches])
+        np.testing.assert_array_equal(np.sort(shown), np.arange(num_images).repeat(repeats))
+
+
+def test_epoch_takes_about_as_many_steps_with_repeats_as_without() -> None:
+    assert loader_of(100, 30, repeats=3).steps_per_epoch == 10 / 3
+    assert loader_of(100, 30).steps_per_epoch == 4
+    assert isinstance(loader_of(100, 30).steps_per_epoch, int)
+
+
+def test_copies_of_an_image_are_varied_each_in_its_own_way_and_alike_in_any_batch() -> None:
+    store = store_of(10)
+    loader = TrainLoader(store, PREPROCESS, VARIED, 6, 11, repeats=3)
+    batch = loader.batch(6)  # five steps a round
+    for place in (0, 3):
+        image = batch.indices[place]
+        numbers = image + 10 * np.arange(3)
+        varied = VARIED(store.take(np.full(3, image)), numbers, derive(11, "augment", 1))
+        torch.testing.assert_close(batch.images[place : place + 3], PREPROCESS.normalize(varied), atol=1e-4, rtol=0)
+        assert not torch.allclose(batch.images[place], batch.images[place + 1])
+    torch.testing.assert_close(batch.labels, torch.from_numpy(batch.indices % 4))
+    assert_same(loader_of(10, 6, repeats=3).batch(6), batch)
+
+
+def test_weights_show_images_more_often_each_time_varied_anew() -> None:
+    weights = np.ones(40)
+    weights[7] = 13.0
+    loader = TrainLoader(store_of(40), PREPROCESS, VARIED, 40, 11, weights=weights)
+    for epoch in range(5):
+        batch = loader.batch(epoch)
+        places = np.flatnonzero(batch.indices == 7)
+        assert len(batch.indices) == 40
+        assert len(places) in (10, 11)
+        images = batch.images[places].flatten(1)
+        assert all(not torch.allclose(images[0], other) for other in images[1:])
+    assert_same(TrainLoader(store_of(40), PREPROCESS, VARIED, 40, 11, weights=weights).batch(4), loader.batch(4))
+
+
+@pytest.mark.parametrize("repeats", [0, -2, 5])
+def test_copies_that_do_not_fit_into_a_batch_are_refused(repeats: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loader_of(10, 4, repeats=repeats)
+    assert str(caught.value) == f"data.repeats={repeats}: must be from 1 to data.batch_size=4; use 1"
+
+
+def test_weights_that_do_not_fit_the_store_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^weights=4: there are 10 images; give one weight for each$"):
+        TrainLoader(store_of(10), PREPROCESS, VARIED, 4, 11, weights=np.ones(4))
 
 
 def test_evaluation_shows_all_in_order_and_unvaried() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.objective.config import ObjectiveConfig
 
 
@@ -15,3 +15,9 @@ def test_broken_rule_is_told_with_key_value_and_way_out(smoothing: float) -> Non
         ObjectiveConfig(label_smoothing=smoothing)
     rule = "must be at least 0 and below 1; 0.1 is usual"
     assert str(caught.value) == f"objective.label_smoothing={smoothing}: {rule}"
+
+
+def test_unknown_class_weights_suggest_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        ObjectiveConfig(class_weights="balance")  # type: ignore[arg-type]
+    assert str(caught.value) == "objective.class_weights=balance: no such choice; did you mean balanced?"

@@ -13,7 +13,8 @@ Facts = Callable[..., DataFacts]
 
 
 def config_with(values: dict[str, Any], **changes: Any) -> RunConfig:
-    return keys.assemble("by-hand", values | {"data.num_classes": 3} | changes)
+    quiet = {"data.num_classes": 3, "data.sampler": "shuffle", "data.mix_rate": 0.0}
+    return keys.assemble("by-hand", values | quiet | changes)
 
 
 def test_run_without_trouble_has_no_consequences(make_facts: Facts, values: dict[str, Any]) -> None:
@@ -54,6 +55,18 @@ def test_batch_larger_than_the_set_is_told(make_facts: Facts, values: dict[str, 
     (sentence,) = consequences(config, make_facts(60, num_test=500))
     assert sentence == "data.batch_size=61 is more than the 60 images: one step an epoch"
     assert list(consequences(config, make_facts(61, num_test=500))) == []
+
+
+def test_rare_classes_that_are_made_up_for_twice_are_told(make_facts: Facts, values: dict[str, Any]) -> None:
+    (sentence,) = consequences(config_with(values, **{"data.sampler": "balanced"}), make_facts())
+    assert sentence.startswith("data.sampler=balanced and objective.class_weights=balanced both make up for rare")
+    alone = config_with(values, **{"data.sampler": "balanced", "objective.class_weights": "none"})
+    assert list(consequences(alone, make_facts())) == []
+
+
+def test_mixed_images_are_told(make_facts: Facts, values: dict[str, Any]) -> None:
+    (sentence,) = consequences(config_with(values, **{"data.mix_rate": 0.5}), make_facts())
+    assert sentence.startswith("images are mixed: accuracy in training counts the label of an image's larger share")
 
 
 def test_notes_of_the_data_come_first_and_skipped_files_are_counted(make_facts: Facts, values: dict[str, Any]) -> None:

@@ -229,6 +229,27 @@ def test_short_run_varies_images_less(make_facts: Facts) -> None:
     assert (short.model.drop_path_rate, short.objective.label_smoothing) == (0.0, 0.0)
 
 
+def test_what_a_recipe_varies_and_mixes_happens_less_often_in_a_short_run(
+    make_facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strong(facts: DataFacts, asked: dict[str, Any]) -> list[Choice]:
+        added = {"data.policy": "randaugment", "data.color_jitter": 0.4, "data.mixup_alpha": 0.8, "data.mix_rate": 0.9}
+        return [*SHIPPED["small-images"](facts, asked), *(Choice(key, value, "") for key, value in added.items())]
+
+    monkeypatch.setattr("vitreous.recipe.planner.recipe_named", lambda name: strong)
+    for epochs, share in ((60.0, 1.0), (25.0, 0.5), (3.0, 0.0)):
+        data = plan_for(make_facts(), {"train.epochs": epochs}).config.data
+        assert (data.policy_rate, data.color_jitter, data.mix_rate) == (share, 0.4 * share, 0.9 * share)
+    asked = {"train.epochs": 3.0, "data.policy": "3-augment", "data.color_jitter": 0.2, "data.mix_rate": 0.7}
+    data = plan_for(make_facts(), asked).config.data
+    assert (data.policy_rate, data.color_jitter, data.mix_rate) == (1.0, 0.2, 0.7)
+
+
+def test_mixing_that_was_asked_stays_in_a_short_run(make_facts: Facts) -> None:
+    data = plan_for(make_facts(), {"train.epochs": 3.0, "data.cutmix_alpha": 1.0}).config.data
+    assert (data.cutmix_alpha, data.mix_rate) == (1.0, 1.0)
+
+
 def test_variation_that_was_asked_stays_in_a_short_run(make_facts: Facts) -> None:
     asked = {"train.epochs": 3.0, "data.max_rotate_deg": 33.0, "data.flip": True, "data.min_crop_area": 0.6}
     data = plan_for(make_facts(2_000, height_px=200, width_px=300), asked).config.data

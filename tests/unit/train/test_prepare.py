@@ -89,6 +89,20 @@ def test_model_by_full_name_says_the_image_size(images_folder: Path) -> None:
     assert (found["data.img_size"], found["model.patch_size"]) == ((32, 32), 4)
 
 
+def test_a_published_model_is_trained_with_all_that_sets_it_apart(images_folder: Path) -> None:
+    found = planned(TrainRequest(data=str(images_folder), model="vit_wee_patch16_reg1_gap_256"))
+    expected = {"embed_dim": 256, "depth": 14, "mlp_ratio": 5.0, "num_registers": 1, "pool": "mean", "fc_norm": True,
+                "final_norm": False, "layer_scale": 1e-5, "prefix_position": "none"}  # fmt: skip
+    assert {key: found[f"model.{key}"] for key in expected} == expected
+    assert found["data.img_size"] == (256, 256)
+
+
+def test_a_published_models_classes_are_those_of_the_data(images_folder: Path) -> None:
+    values = {"data.img_size": "28x28"}
+    found = planned(TrainRequest(data=str(images_folder), model="vit_small_patch14_reg4_dinov2", values=values))
+    assert (found["model.pool"], found["model.num_registers"], found["model.patch_size"]) == ("token", 4, 14)
+
+
 def test_unknown_model_suggests_the_nearest(images_folder: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"^model=vit_picco: no such model; did you mean vit_pico\?$"):
         plan_run(TrainRequest(data=str(images_folder), model="vit_picco"), ignore)
@@ -98,7 +112,8 @@ def test_nothing_to_train_on_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         plan_run(TrainRequest(), ignore)
     assert str(caught.value) == (
-        "data=none: nothing to train on; give a folder of class folders, or one of digits, mnist, fashion-mnist"
+        "data=none: nothing to train on; give a folder of class folders, or one of digits, mnist, fashion-mnist, "
+        "cifar10, cifar100"
     )
     with pytest.raises(ConfigError) as caught:
         plan_run(TrainRequest(recipe="digits"), ignore)

@@ -293,6 +293,60 @@ def test_crash_in_the_middle_of_an_epoch_shows_no_image_twice(tiny: Tiny, memory
     torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
 
 
+VARIED = {
+    "data__policy": "randaugment", "data__color_jitter": 0.3, "data__fill": "reflect", "data__mixup_alpha": 0.8,
+    "data__cutmix_alpha": 1.0, "data__mix_per": "pair", "data__mix_until": 0.7, "data__sampler": "balanced",
+    "data__repeats": 2, "objective__class_weights": "balanced",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("memory_limit_bytes", [0, 10**9])
+def test_run_with_every_way_to_vary_mix_and_sample_goes_on_bit_for_bit(tiny: Tiny, memory_limit_bytes: int) -> None:
+    keys = VARIED | {"data__memory_limit_bytes": memory_limit_bytes, "train__epochs": 3}
+    whole = run_training(tiny("whole", **keys))
+    resumed = run_training(TrainRequest(resume=crash(tiny("crashed", **keys), step=8).path))
+    torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("key", sorted(VARIED))
+def test_each_way_to_vary_mix_and_sample_changes_what_is_learnt(tiny: Tiny, key: str) -> None:
+    always = {"data__max_shift": 0.3, "data__mixup_alpha": 0.8, "train__epochs": 1}
+    plain = run_training(tiny("plain", **always))
+    changed = run_training(tiny("changed", **{**always, key: VARIED[key], **NEEDS.get(key, {})}))
+    weights = weights_of(plain)
+    assert any(not torch.equal(tensor, weights[name]) for name, tensor in weights_of(changed).items())
+
+
+NEEDS = {"data__mixup_alpha": {"data__mix_rate": 0.5}}
+"""What else is asked, where the plain run has the key already."""
+
+
+def test_epochs_and_their_records_count_showings_with_repeats(tiny: Tiny) -> None:
+    folder = run_training(tiny(data__repeats=3, data__batch_size=8, train__epochs=2))
+    (began,) = kinds(folder, "fit")
+    assert (began["steps_per_epoch"], began["end_step"]) == (7.0, 14)  # 42 images, two a batch, three times each
+    assert kinds(folder, "step")[-1]["epoch"] == 2.0
+
+
+def test_weighted_sampling_of_data_without_weights_is_told_before_anything_is_made(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^data\.sampler=weighted: .*fruit brings no weights; use balanced or shuffle"
+    ):
+        run_training(tiny(data__sampler="weighted"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_table_with_weights_is_sampled_by_them(tiny: Tiny, own_images: Path) -> None:
+    rows = [f"{path},{path.parent.name},{int(path.parent.name == 'kiwi') + 1}" for path in own_images.rglob("*.png")]
+    table = own_images.parent / "table.csv"
+    table.write_text("\n".join(["path,label,weight", *rows]) + "\n")
+    _, plan = dry_run(tiny(None, data=table))
+    assert plan.config.data.sampler == "weighted"
+    weighted = run_training(tiny("weighted", data=table))
+    shuffled = run_training(tiny("shuffled", data=table, data__sampler="shuffle"))
+    assert not torch.equal(weights_of(weighted)["head.weight"], weights_of(shuffled)["head.weight"])
+
+
 def test_newest_checkpoint_that_was_cut_short_is_told_and_the_run_goes_on_bit_for_bit(tiny: Tiny) -> None:
     whole = run_training(tiny("whole"))
     crashed = crash(tiny("crashed"), step=7)
@@ -466,7 +520,7 @@ class NanFrom(nn.Module):
 def test_loss_that_stays_nan_stops_the_run_and_saves_finite_weights(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "build_objective", lambda config: NanFrom(5))
+    monkeypatch.setattr(room, "build_objective", lambda config, counts: NanFrom(5))
     request = tiny(train__max_retries=1)
     with pytest.raises(NonFiniteError, match=r"^step=0: the loss is not finite, also after 1 returns to a checkpoint"):
         run_training(request)
@@ -477,7 +531,7 @@ def test_loss_that_stays_nan_stops_the_run_and_saves_finite_weights(
 
 
 def test_loss_that_is_nan_for_a_while_does_not_stop_the_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "build_objective", lambda config: NanFrom(5, 8))
+    monkeypatch.setattr(room, "build_objective", lambda config, counts: NanFrom(5, 8))
     folder = run_training(tiny())
     assert kinds(folder, "end")[0]["refused"] == 2
     assert all(tensor.isfinite().all() for tensor in weights_of(folder).values())

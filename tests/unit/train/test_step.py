@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.data.mix import Mix
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.schedule import warmup_cosine
+from vitreous.seeding import derive
 from vitreous.tensors import Images, Labels
 from vitreous.train.horizon import Horizon
 from vitreous.train.state import TrainState
@@ -213,6 +215,88 @@ def test_bf16_changes_the_products_and_not_the_weights_type(
     assert result.loss != exact
     assert result.loss == pytest.approx(exact, rel=0.02)
     assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
+
+
+# Mixed images.
+
+
+def mix_of(**changes: float) -> Mix:
+    return Mix(num_classes=5, mixup_alpha=0.8, cutmix_alpha=1.0, per_pair=True, **changes)  # type: ignore[arg-type]
+
+
+def test_mixed_step_is_the_naive_step_on_mixed_images_and_targets(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
+    state = make_state(**PLAIN)
+    state.step, state.attempt = 7, 2
+    images, targets = mix_of()(*batch, derive(3, "mix", 7, 2))
+    logits = state.model(images)
+    loss = -((0.9 * targets + 0.1 / 5) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    correct = int((logits.argmax(dim=1) == targets.argmax(dim=1)).sum())
+    result = train_step(state, *batch, replace(settings, mix=mix_of()))
+    assert result.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert result.correct == correct
+    assert result.applied
+
+
+def test_mixed_image_counts_for_the_label_of_its_larger_share(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
+    class Told(Mix):
+        def __call__(self, images: Images, labels: Labels, seed: int) -> tuple[Images, Tensor]:
+            called = make_state(**PLAIN).model(images).argmax(dim=1)
+            share = torch.tensor([0.9, 0.6, 0.51, 0.45, 0.3, 0.0])[:, None]
+            eye = torch.eye(5)
+            return images, share * eye[called] + (1 - share) * eye[(called + 1) % 5]
+
+    mix = Told(num_classes=5, mixup_alpha=1.0)
+    assert train_step(make_state(**PLAIN), *batch, replace(settings, mix=mix)).correct == 3
+
+
+@pytest.mark.parametrize("changes", [{"seed": 4}, {"step": 1}, {"attempt": 1}])
+def test_mixing_draws_depend_on_seed_step_and_attempt_and_on_nothing_else(
+    make_state: MakeState, settings: StepSettings, batch: Pair, changes: dict[str, int]
+) -> None:
+    def loss(seed: int = 3, step: int = 0, attempt: int = 0, *, noise: int = 0) -> float:
+        torch.manual_seed(noise)
+        state = make_state(**PLAIN)
+        state.step, state.attempt = step, attempt
+        return train_step(state, *batch, replace(settings, seed=seed, mix=mix_of())).loss
+
+    assert loss() == loss(noise=1)
+    assert loss(**changes) == loss(**changes, noise=1)
+    assert loss(**changes) != loss()
+
+
+def test_nothing_is_mixed_any_more_in_the_last_share_of_a_run(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
+    losses = []
+    for step in (14, 15, 19):  # of 20
+        state, plain = make_state(**PLAIN), make_state(**PLAIN)
+        state.step = plain.step = step
+        mixed = train_step(state, *batch, replace(settings, mix=mix_of(until=0.75))).loss
+        losses.append(mixed == train_step(plain, *batch, settings).loss)
+    assert losses == [False, True, True]
+
+
+def test_search_sees_the_mixed_images_that_the_refused_step_saw(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Remember(nn.Module):
+        def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+            seen.append((logits.detach(), targets))
+            return logits.sum() * math.nan
+
+    state = make_state(**PLAIN)
+    state.step, state.attempt = 7, 2
+    troubled = replace(settings, objective=Remember(), mix=mix_of())
+    train_step(state, *batch, troubled)
+    assert find_non_finite(state, *batch, troubled) == "the loss"
+    torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
+    assert seen[0][1].shape == (6, 5)
 
 
 # What went wrong, in words.

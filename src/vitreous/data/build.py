@@ -1,0 +1,72 @@
+"""DataConfig -> what orders, varies and mixes the training images."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.data.augment import Augment
+from vitreous.data.config import DataConfig
+from vitreous.data.mix import Mix
+from vitreous.data.policy import ColorJitter, Policy, RandAugment, ThreeAugment, TrivialAugment
+from vitreous.data.sampling import balanced_weights
+from vitreous.errors import ConfigError
+
+
+def build_augment(config: DataConfig) -> Augment:
+    """Warp, policy, colour jitter and erasing."""
+    policies = {
+        "randaugment": lambda: RandAugment(num_ops=config.policy_num_ops, strength=config.policy_strength,
+                                           rate=config.policy_rate, fill=config.fill),
+        "trivialaugment": lambda: TrivialAugment(rate=config.policy_rate, fill=config.fill),
+        "3-augment": lambda: ThreeAugment(rate=config.policy_rate),
+    }  # fmt: skip
+    chosen: list[Policy] = []
+    if config.policy != "none" and config.policy_rate:
+        chosen.append(policies[config.policy]())
+    if config.color_jitter:
+        chosen.append(ColorJitter(amount=config.color_jitter))
+    return Augment(
+        flip=config.flip,
+        min_crop_area=config.min_crop_area,
+        max_shift=config.max_shift,
+        max_rotate_deg=config.max_rotate_deg,
+        max_scale=config.max_scale,
+        erase_rate=config.erase_rate,
+        fill=config.fill,
+        policies=chosen,
+    )
+
+
+def build_mix(config: DataConfig) -> Mix | None:
+    """mixup, CutMix or both; None where nothing is ever mixed."""
+    if not (config.mixup_alpha or config.cutmix_alpha) or not config.mix_rate or not config.mix_until:
+        return None
+    return Mix(
+        num_classes=config.num_classes,
+        mixup_alpha=config.mixup_alpha,
+        cutmix_alpha=config.cutmix_alpha,
+        cutmix_rate=config.cutmix_rate,
+        rate=config.mix_rate,
+        per_pair=config.mix_per == "pair",
+        until=config.mix_until,
+    )
+
+
+def sampling_weights(
+    config: DataConfig, labels: NDArray[np.int64], given: NDArray[np.float64] | None = None
+) -> NDArray[np.float64] | None:
+    """How often each training image is shown, relative to the others.
+
+    Args:
+        config: Its `sampler` decides.
+        labels: Of the training images, `[n]`.
+        given: Weights that the data brings, `[n]`.
+
+    Returns:
+        Weights, `[n]`; None: each image once an epoch.
+
+    Raises:
+        ConfigError: `data.sampler=weighted` for data without weights.
+    """
+    if config.sampler == "weighted" and given is None:
+        raise ConfigError(f"data.sampler=weighted: {config.source} brings no weights; use balanced or shuffle")
+    return {"shuffle": None, "balanced": balanced_weights(labels), "weighted": given}[config.sampler]
