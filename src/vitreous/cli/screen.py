@@ -75,6 +75,8 @@ class Screen:
         if skipped:
             first = f"{skipped[0][0]}: {skipped[0][1]}"
             self.say(f"note: unreadable files that are left out: {len(skipped):,}, e.g. {first}", style="yellow")
+        for sentence in fields.get("findings", ()):
+            self.say(f"note: {sentence}", style="yellow")
 
     def _show_skipped(self, fields: Mapping[str, Any]) -> None:
         self._show_data(fields)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vitreous.data.build import sampling_weights
+from vitreous.data.check import brief
 from vitreous.data.config import DataConfig
 from vitreous.data.facts import Survey, survey
 from vitreous.data.preprocess import Preprocess
@@ -99,7 +100,8 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
         left = len(stores["train"]) if "train" in stores else 0
         first = f"; the first that does not is {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
         raise DataError(f"{data.source}: {left} training images decode, and show fewer than two classes{first}")
-    recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped)})
+    recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped),
+                                                      "findings": brief(surveyed, stores)})  # fmt: skip
     if data.mean is None:
         mean, std = measure_mean_std(stores["train"])
         config = replace(config, data=replace(data, mean=mean, std=std))

@@ -97,6 +97,7 @@ def test_events_without_a_line_of_their_own_are_silent() -> None:
         ("complete", {"run": "runs/x"}, "runs/x is complete already: there is nothing left to train"),
         ("skipped", {"skipped": [("a.png", "empty file"), ("b", "c")]},
          "note: unreadable files that are left out: 2, e.g. a.png: empty file"),
+        ("data", {"skipped": (), "findings": ("3 images are [red]copies.",)}, "note: 3 images are [red]copies."),
         ("evaluation", {"weights": "average", "epoch": 2.04, "accuracy": 0.125, "loss": 2.0},
          "epoch 2.0: validation accuracy 12.5 %, loss 2.000"),
     ],

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from vitreous.data.store import LazyStore, MemoryStore
 from vitreous.errors import ConfigError, DataError, UnknownNameError
@@ -214,6 +215,16 @@ def test_unreadable_files_are_listed_in_the_records(tiny: Tiny, own_images: Path
         "kiwi/00.png", "plum/03.png",
     }  # fmt: skip
     assert all(reason for _, reason in record["skipped"])
+
+
+def test_copies_in_two_classes_are_told_before_training(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
+    with Image.open(own_images / "kiwi" / "00.png") as image:
+        image.save(own_images / "plum" / "copy.bmp")  # other bytes, the same pixels
+    surveyed, plan = plan_run(tiny(data=own_images), ignore)
+    load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
+    (record,) = read_records(tmp_path / "records.jsonl")
+    assert record["findings"]
+    assert any("2 images are copies of each other in different classes" in told for told in record["findings"])
 
 
 def test_training_images_that_leave_one_class_are_told(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:

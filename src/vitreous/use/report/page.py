@@ -66,7 +66,7 @@ def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Eval
                  for c in plan.get("choices", ())],
             ),
             "<h2>Worth knowing</h2>",
-            _list([*plan.get("notes", ()), *_trouble(records)]) or "<p>Nothing.</p>",
+            _list([*plan.get("notes", ()), *data.get("findings", ()), *_trouble(records)]) or "<p>Nothing.</p>",
             _skipped(data.get("skipped", ())),
             f"<h2>Next</h2><pre>vitreous predict {escape(run)} IMAGE\n"
             f"vitreous evaluate {escape(run)} DATA</pre></body></html>\n",
