@@ -159,7 +159,6 @@ def what_sets_apart(model: torch.nn.Module) -> str:
         f"blocks are {kind}": kind not in ("Block", "ResPostBlock", "EvaBlock"),
         f"attention is {attention}": attention == "DiffAttention",
         "a norm inside attention or MLP": any(norm is not None and list(norm.parameters()) for norm in norms),
-        "a norm on patches before positions": bool(list(model.patch_embed.norm.parameters())),
         "a pool that reads prefix tokens too": getattr(model, "pool_include_prefix", False),
         "queries, keys and values in layers of their own": getattr(getattr(block, "attn", None), "q_proj", None)
         is not None,

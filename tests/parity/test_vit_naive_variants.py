@@ -39,13 +39,14 @@ def softmax(scores):
     return shares / shares.sum()
 
 
-def patches(weights, image):
-    """Projected patches with their learned positions, if there are any."""
+def patches(weights, image, norm=None):
+    """Projected patches, normed if asked, with their learned positions, if there are any."""
     tokens = []
     for row, column in CELLS:
         patch = image[:, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH].reshape(-1)
         position = weights["position.grid"][row, column] if "position.grid" in weights else 0
-        tokens.append(linear(weights, "tokenizer.proj", patch) + position)
+        token = linear(weights, "tokenizer.proj", patch)
+        tokens.append((norm(weights, "patch_norm", token) if norm else token) + position)
     return tokens
 
 
@@ -88,12 +89,12 @@ def block_weights(weights, number):
 
 
 def rotary_registers(weights, image):
-    """Axial rotation, class token and registers with positions, RMS norms, qk-norm, SwiGLU, LayerScale, no biases."""
+    """Axial rotation, class token, registers with positions, RMS norms, normed patches, qk-norm, SwiGLU, LayerScale."""
     prefix = [
         weights["prefix.class_token"] + weights["prefix.class_position"],
         *(weights["prefix.registers"] + weights["prefix.register_position"]),
     ]
-    tokens = [*prefix, *patches(weights, image)]
+    tokens = [*prefix, *patches(weights, image, rms_norm)]
     cells = [*[None] * len(prefix), *CELLS]
     for number in range(DEPTH):
         part = block_weights(weights, number)
@@ -173,7 +174,7 @@ VARIANTS = [
         {
             "rotary": "axial", "rotary_theta": 7.0, "num_registers": 3, "prefix_position": "all", "layer_scale": 0.1,
             "mlp": "gated", "act": "silu", "norm": "rms", "qk_norm": True, "pool": "token_mean", "qkv_bias": False,
-            "proj_bias": False, "mlp_bias": False, "patch_bias": False,
+            "proj_bias": False, "mlp_bias": False, "patch_bias": False, "patch_norm": True,
         },
     ),
     (distilled, {"distill_token": True}),

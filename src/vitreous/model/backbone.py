@@ -38,6 +38,7 @@ class Backbone(nn.Module):
     """
 
     tokenizer: AnyTokenizer
+    patch_norm: nn.Module
     position: nn.Module
     patch_drop: nn.Module
     prefix: nn.Module
@@ -89,7 +90,7 @@ class Backbone(nn.Module):
         Raises:
             ShapeError: Images that `config` does not describe.
         """
-        tokens = self.tokenizer(images)
+        tokens = self.patch_norm(self.tokenizer(images))
         grid_size = self.tokenizer.grid_size(images)  # after the tokenizer, which may draw its patch size
         tokens = self.position(tokens, grid_size)
         tokens, kept = self.patch_drop(tokens)
@@ -219,7 +220,7 @@ class Backbone(nn.Module):
         blocks: list[tuple[str, Any]] = [(r"^encoder\.blocks\.(\d+)", None)]
         if not coarse:
             blocks.append((r"^encoder\.norm\.|^pool|^fc_norm", (99999,)))
-        return {"stem": r"^tokenizer|^position|^prefix|^relation|^encoder\.norm_pre", "blocks": blocks}
+        return {"stem": r"^tokenizer|^patch_norm|^position|^prefix|^relation|^encoder\.norm_pre", "blocks": blocks}
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head, in place, by a fresh one.

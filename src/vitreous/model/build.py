@@ -1,6 +1,7 @@
 """`ModelConfig` -> VisionTransformer: every choice of a part is made here, once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, TypedDict
 
 import torch
@@ -29,12 +30,17 @@ from vitreous.seeding import derive
 _STEMS: dict[str, type[AnyTokenizer]] = {
     "linear": Tokenizer, "shifted": ShiftedTokenizer, "normed": NormedTokenizer, "conv": ConvStem, "cct": CompactStem,
 }  # fmt: skip
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"), "quick_gelu": QuickGELU, "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}  # fmt: skip
 
 
 class Parts(TypedDict):
     """The arguments of `VisionTransformer`."""
 
     tokenizer: AnyTokenizer
+    patch_norm: nn.Module
     position: nn.Module
     patch_drop: nn.Module
     prefix: nn.Module
@@ -123,6 +129,7 @@ def build_parts(config: ModelConfig) -> Parts:
     pool, head = build_pool_and_head(config)
     return Parts(
         tokenizer=_tokenizer(config),
+        patch_norm=_norm(config, config.embed_dim) if config.patch_norm else nn.Identity(),
         position=_position(config),
         patch_drop=PatchDrop(config.patch_drop_rate),
         prefix=Prefix(
@@ -254,22 +261,10 @@ def _mlp(config: ModelConfig) -> nn.Module:
     return kind(
         embed_dim=config.embed_dim,
         hidden_dim=config.mlp_dim,
-        act=_activation(config),
+        act=_ACTIVATIONS[config.act](),
         bias=config.mlp_bias,
         proj_drop_rate=config.proj_drop_rate,
     )
-
-
-def _activation(config: ModelConfig) -> nn.Module:
-    match config.act:
-        case "gelu" | "gelu_tanh" as kind:
-            return nn.GELU(approximate="tanh" if kind == "gelu_tanh" else "none")
-        case "quick_gelu":
-            return QuickGELU()
-        case "relu":
-            return nn.ReLU()
-        case "silu":
-            return nn.SiLU()
 
 
 def _norm(config: ModelConfig, width: int) -> nn.Module:

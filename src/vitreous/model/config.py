@@ -41,6 +41,7 @@ class ModelConfig:
             whose strides multiply to `patch_size`; `shifted` projects each patch with its neighbourhood;
             `normed` projects each patch between two norms.
         patch_bias: Whether the patch projection has a bias.
+        patch_norm: A norm on each patch's token before its position, as in AIMv2.
         dynamic_img_size: Take every image that patches tile, positions resized on the way, instead of `img_size` alone.
         position: What is added to a token for its place: a `learned` grid, or a fixed one: `sinusoidal` in the token's
             number, `sincos2d` in row and column as in MAE, `sincos2d_big_vision` as there.
@@ -94,6 +95,7 @@ class ModelConfig:
     num_heads: int
     stem: Stem = "linear"
     patch_bias: bool = True
+    patch_norm: bool = False
     dynamic_img_size: bool = False
     position: PositionKind = "learned"
     position_resize: Interpolation = "timm"

@@ -48,6 +48,7 @@ def count_parts(config: ModelConfig) -> list[PartCount]:
     features = config.num_features
     parts = [
         PartCount("tokenizer", f"{config.in_chans}x{height}x{width} -> {patches}x{dim}", *_tokenizer(config)),
+        PartCount("patch_norm", f"{patches}x{dim}", norm * config.patch_norm, 0),
         PartCount(
             "position", f"{rows}x{columns}x{dim}", patches * dim if config.position == "learned" else 0, 0
         ),
@@ -71,7 +72,7 @@ def count_parts(config: ModelConfig) -> list[PartCount]:
         PartCount("head", f"{features} -> {classes or features}", (features + 1 + config.distill_token) * classes,
                   2 * features * classes),
     ]  # fmt: skip
-    optional = ("relation", "fc_norm")
+    optional = ("patch_norm", "relation", "fc_norm")
     return [part for part in parts if part.parameters or part.part not in optional]
 
 

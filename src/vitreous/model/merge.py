@@ -131,6 +131,7 @@ def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> V
     return VisionTransformer(
         model.config,
         tokenizer=model.tokenizer,
+        patch_norm=model.patch_norm,
         position=model.position,
         patch_drop=model.patch_drop,
         prefix=model.prefix,

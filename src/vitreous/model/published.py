@@ -53,6 +53,12 @@ _DINOV3: Changes = (
 )
 _LINGBOT = _DINOV3 | {"pool": "token"}
 _EVA: Changes = _MEAN | {"class_token": True}
+_AIM2: Changes = (
+    _HEADLESS
+    | _SWIGLU
+    | {"pool": "mean", "patch_norm": True, "norm": "rms", "norm_eps": 1e-5, "depth": 24}
+    | {"qkv_bias": False, "proj_bias": False, "mlp_bias": False}
+)
 _TEST: Changes = {"mlp_ratio": 3.0, "patch_size": 16, "img_size": 160, "dynamic_img_size": True}
 _TEST_MEAN = _TEST | _MEAN | _PLACED | _ONE | _SCALED
 
@@ -152,6 +158,11 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("eva_large_patch14_{196,336}", _EVA),
     ("eva_giant_patch14_{224,336,560}", _EVA | _KEYLESS),
     ("eva_giant_patch14_clip_224", _KEYLESS | {"num_classes": 1024}),
+    # AIMv2 2411.14402.
+    ("aimv2_large_patch14_{224,336,448}", _AIM2 | {"num_heads": 8, "mlp_ratio": 2.75}),
+    ("aimv2_huge_patch14_{224,336,448}", _AIM2 | {"embed_dim": 1536, "num_heads": 12, "mlp_ratio": 8 / 3}),
+    ("aimv2_1b_patch14_{224,336,448}", _AIM2 | {"embed_dim": 2048, "num_heads": 16, "mlp_ratio": 2.75}),
+    ("aimv2_3b_patch14_{224,336,448}", _AIM2 | {"embed_dim": 3072, "num_heads": 24, "mlp_ratio": 8 / 3}),
     # timm's for its tests.
     ("test_vit", _TEST | {"embed_dim": 64, "depth": 6, "num_heads": 2}),
     ("test_vit2", _TEST_MEAN | {"embed_dim": 64, "depth": 8, "num_heads": 2}),

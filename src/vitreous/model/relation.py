@@ -85,7 +85,7 @@ def padding_bias(mask: Mask) -> Float[Tensor, "batch 1 1 tokens"]:
     """A bias that hides the keys of padding tokens from every query.
 
     Args:
-        mask: True where a token is real; at least one in each row.
+        mask: True where a token is real; at least one in each row, two where no token sees itself (`locality`).
     """
     hidden = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))
     return rearrange(hidden, "b n -> b 1 1 n")

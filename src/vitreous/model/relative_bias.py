@@ -48,7 +48,7 @@ class RelativeBias(nn.Module):
                 f"a grid of {grid_size[0]}x{grid_size[1]}: relative_bias has offsets for "
                 "{}x{} alone; resize images or model".format(*self.grid_size)
             )
-        index = offset_index(self.grid_size).to(self.table.device)
+        index = offset_index(self.grid_size, self.table.device)
         bias = self.table.flatten(2)[:, :, index]
         if self.prefix_table is not None:
             bias = self._with_prefix(bias, self.prefix_table)
@@ -62,12 +62,15 @@ class RelativeBias(nn.Module):
         return torch.cat([above, below], dim=-2)
 
 
-def offset_index(grid_size: tuple[int, int]) -> Int64[Tensor, "patches patches"]:
+def offset_index(grid_size: tuple[int, int], device: torch.device | str = "cpu") -> Int64[Tensor, "patches patches"]:
     """For query and key patch, where their offset stands in a flattened `[2 rows - 1, 2 columns - 1]` table."""
     rows, columns = grid_size
-    cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).reshape(-1, 2)
-    apart = cells[:, None] - cells[None] + torch.tensor([rows - 1, columns - 1])
-    return apart[..., 0] * (2 * columns - 1) + apart[..., 1]
+    row, column = torch.meshgrid(
+        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
+    )  # fmt: skip
+    row, column = row.flatten(), column.flatten()
+    down, across = row[:, None] - row + rows - 1, column[:, None] - column + columns - 1
+    return down * (2 * columns - 1) + across
 
 
 def resize_table(table: BiasTable, grid_size: tuple[int, int]) -> Float[Tensor, "blocks heads rows columns"]:

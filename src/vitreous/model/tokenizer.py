@@ -1,5 +1,7 @@
 """Images -> tokens: cut into patches, project each. Dosovitskiy et al. 2021, eq. 1 (2010.11929)."""
 
+from functools import cache
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -260,8 +262,14 @@ def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, 
     old = round((weight.shape[1] / in_chans) ** 0.5)
     if old == patch_size:
         return weight
-    basis = torch.eye(old**2, dtype=torch.float64, device=weight.device).reshape(old**2, 1, old, old)
-    resized = nn.functional.interpolate(basis, size=(patch_size, patch_size), mode="bilinear", antialias=True)
-    matrix = torch.linalg.pinv(resized.flatten(1)).to(weight)  # [new², old²]: the pseudo-inverse of Bᵀ, transposed
     channels = rearrange(weight, "d (c v) -> d c v", c=in_chans)
-    return rearrange(channels @ matrix.T, "d c v -> d (c v)")
+    return rearrange(channels @ _resizing(old, patch_size).to(weight), "d c v -> d (c v)")
+
+
+@cache
+@torch.inference_mode(False)  # kept, it may be needed for a gradient later
+def _resizing(old: int, new: int) -> Tensor:
+    """`[old², new²]`: the pseudo-inverse of Bᵀ, in float64. A flexible model needs a few of them at every step."""
+    basis = torch.eye(old**2, dtype=torch.float64, device="cpu").reshape(old**2, 1, old, old)
+    resized = nn.functional.interpolate(basis, size=(new, new), mode="bilinear", antialias=True)
+    return torch.linalg.pinv(resized.flatten(1)).T

@@ -14,6 +14,7 @@ class VisionTransformer(Backbone):
     Args:
         config: What the parts were built from; it travels with the weights.
         tokenizer: Images to patch tokens.
+        patch_norm: A norm on those, or nothing.
         position: Patch tokens to patch tokens that know their place.
         patch_drop: All patch tokens to some of them, in training.
         prefix: Patch tokens to the whole sequence, a class token first if there is one.
@@ -36,6 +37,7 @@ class VisionTransformer(Backbone):
         config: ModelConfig,
         *,
         tokenizer: AnyTokenizer,
+        patch_norm: nn.Module,
         position: nn.Module,
         patch_drop: nn.Module,
         prefix: nn.Module,
@@ -47,6 +49,7 @@ class VisionTransformer(Backbone):
     ) -> None:
         super().__init__(config)
         self.tokenizer = tokenizer
+        self.patch_norm = patch_norm
         self.position = position
         self.patch_drop = patch_drop
         self.prefix = prefix

@@ -20,6 +20,7 @@ FAMILIES = {
     "dinov3": {**DINOV3, "layer_scale": 1e-1, "norm_eps": 1e-5},
     "siglip": {"pool": "map", "act": "gelu_tanh"},
     "clip": {"embed_norm": True, "patch_bias": False, "act": "quick_gelu"},
+    "aimv2": {"patch_norm": True, "norm": "rms", "mlp": "gated", "act": "silu", "pool": "mean"},
     "relative_bias": {"relative_bias": True, "position": "none", "pool": "mean"},
     "mixed_rotary": {"rotary": "mixed", "qk_norm": True},
     "sincos2d": {"position": "sincos2d", "pool": "mean"},

@@ -49,6 +49,7 @@ def configs(draw):
         qkv_bias=draw(st.booleans()),
         stem=stem,
         patch_bias=draw(st.booleans()),
+        patch_norm=draw(st.booleans()),
         dynamic_img_size=False,
         position=position,
         rotary=rotary,

@@ -181,6 +181,7 @@ EXTRAS = {
     "layer_scale": 0.3,
     "pool": "map",
     "fc_norm": True,
+    "patch_norm": True,
     "embed_norm": True,
 }
 

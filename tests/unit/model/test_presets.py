@@ -51,7 +51,7 @@ def test_an_unknown_name_gets_the_nearest_one(name, way_out):
 
 
 def test_a_name_near_to_none_lists_some():
-    with pytest.raises(UnknownNameError, match=r"^model=resnet50: no such model; use one of deit3_base_patch16_224, "):
+    with pytest.raises(UnknownNameError, match=r"^model=resnet50: no such model; use one of aimv2_1b_patch14_224, "):
         parse_name("resnet50")
 
 

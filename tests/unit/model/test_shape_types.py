@@ -33,6 +33,7 @@ for changes in (
     {"stem": "shifted", "pool": "max", "patch_drop_rate": 0.5, "rotary": "axial"},
     {"rotary": "mixed", "num_registers": 3, "pool": "token_mean", "locality": True, "attn_gate": True},
     {"rotary": "dinov3", "key_bias": False, "norm": "rms", "qk_norm": True, "mlp": "gated", "act": "silu"},
+    {"patch_norm": True, "num_registers": 2, "pool": "mean", "proj_bias": False, "mlp_bias": False},
     {"distill_token": True, "layer_scale": 0.1, "norm_order": "post", "act": "quick_gelu", "embed_norm": True},
 ):
     model = build_model(room.ModelConfig(**shape, num_heads=5, **changes))

@@ -232,3 +232,12 @@ def test_flexible_tokenizer_needs_sizes_to_draw_from(patch_sizes):
     with pytest.raises(ConfigError) as caught:
         flexible(patch_sizes)
     assert str(caught.value) == (f"patch_sizes={patch_sizes}: must be sides in px, at least one; use e.g. (8, 12, 16)")
+
+
+def test_a_patch_size_first_used_in_inference_mode_can_be_trained_afterwards():
+    weight = torch.randn(7, 3 * 5**2, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        expected = resize_projection(weight, 3, 9)
+    again = resize_projection(weight, 3, 9)
+    again.sum().backward()
+    torch.testing.assert_close(again.detach(), expected, rtol=0, atol=0)

@@ -34,7 +34,8 @@ def rows(config: ModelConfig) -> list[Row]:
         table += [
             *_branches(config, our, their),
             *layer(f"{our}.attn.qkv", f"{their}.attn.qkv", bias=config.qkv_bias),
-            *layer(f"{our}.mlp.fc1", f"{their}.mlp.fc1", bias=config.mlp_bias),
+            # DINOv2's gate and value are one matrix; AIMv2, which norms its patches, has two.
+            *_widening(config, our, their, apart=config.patch_norm),
         ]
         if config.qk_norm:
             for norm in ("q_norm", "k_norm"):
@@ -58,13 +59,7 @@ def eva_rows(config: ModelConfig) -> list[Row]:
         elif config.qkv_bias:
             apart = [f"{their}.attn.{which}_bias" for which in "qv"]
             table += [row(f"{our}.attn.qkv.bias", apart, _both(stack(2), _neighbours(config, of=2)))]
-        for kind in ("weight", "bias") if config.mlp_bias else ("weight",):
-            gated = [f"{their}.mlp.fc1_{which}.{kind}" for which in "gx"]
-            table += [
-                row(f"{our}.mlp.fc1.{kind}", gated, stack(2))
-                if config.mlp == "gated"
-                else row(f"{our}.mlp.fc1.{kind}", f"{their}.mlp.fc1.{kind}")
-            ]
+        table += _widening(config, our, their, apart=True)
         if config.layer_scale:
             table += [row(f"{our}.ls{branch}.gamma", f"{their}.gamma_{branch}") for branch in (1, 2)]
     return table
@@ -78,8 +73,10 @@ def _outside(config: ModelConfig) -> list[Row]:
     table += [row("prefix.distill_token", "dist_token", VECTOR)] if config.distill_token else []
     table += [row("prefix.registers", "reg_token", LISTED)] if config.num_registers else []
     table += [_positions(config)] if config.position == "learned" else []
-    norms = {"encoder.norm_pre": "norm_pre", "encoder.norm": "norm", "fc_norm": "fc_norm"}
-    present = (config.embed_norm, config.final_norm, config.fc_norm)
+    norms = {
+        "patch_norm": "patch_embed.norm", "encoder.norm_pre": "norm_pre", "encoder.norm": "norm", "fc_norm": "fc_norm"
+    }  # fmt: skip
+    present = (config.patch_norm, config.embed_norm, config.final_norm, config.fc_norm)
     for (our, their), there in zip(norms.items(), present, strict=True):
         table += layer(our, their, bias=norm_bias) if there else []
     if config.pool == "map":
@@ -102,6 +99,16 @@ def _branches(config: ModelConfig, our: str, their: str) -> list[Row]:
         *layer(f"{our}.attn.proj", f"{their}.attn.proj", bias=config.proj_bias),
         *layer(f"{our}.norm2", f"{their}.norm2", bias=norm_bias),
         *layer(f"{our}.mlp.fc2", f"{their}.mlp.fc2", bias=config.mlp_bias),
+    ]
+
+
+def _widening(config: ModelConfig, our: str, their: str, *, apart: bool) -> list[Row]:
+    """The first layer of a block's MLP; where it is gated, gate and value may stand `apart`."""
+    kinds = ("weight", "bias") if config.mlp_bias else ("weight",)
+    if config.mlp != "gated" or not apart:
+        return [row(f"{our}.mlp.fc1.{kind}", f"{their}.mlp.fc1.{kind}") for kind in kinds]
+    return [
+        row(f"{our}.mlp.fc1.{kind}", [f"{their}.mlp.fc1_{which}.{kind}" for which in "gx"], stack(2)) for kind in kinds
     ]
 
 
@@ -162,6 +169,7 @@ _HELD: dict[str, tuple[Any, ...] | None] = {
     "head_dim": None,
     "prefix_position": ("all", "class", "none"),
     "patch_bias": _BOTH,
+    "patch_norm": _BOTH,
     "embed_norm": _BOTH,
     "qkv_bias": _BOTH,
     "proj_bias": _BOTH,

@@ -82,6 +82,7 @@ def _parts(shapes: Shapes) -> dict[str, Any]:
         "num_registers": _num_registers(shapes),
         "position": "learned" if "pos_embed" in shapes else "none",
         "patch_bias": "patch_embed.proj.bias" in shapes,
+        "patch_norm": "patch_embed.norm.weight" in shapes,
         "embed_norm": is_clip,
         "norm_eps": 1e-5 if is_clip else 1e-6,
         "norm": "layer" if "blocks.0.norm1.bias" in shapes else "rms",

@@ -49,6 +49,10 @@ FAMILIES = {
         "reg_token pos_embed patch_embed.proj+ fc_norm.weight head+",
         "norm1.weight attn.qkv+ attn.proj+ ls1.gamma norm2.weight mlp.fc1+ mlp.fc2+ ls2.gamma",
     ),
+    "aimv2_large_patch14_224": (
+        "pos_embed patch_embed.proj+ patch_embed.norm.weight norm.weight head+",
+        "norm1.weight attn.qkv.weight attn.proj.weight norm2.weight mlp.fc1_g.weight mlp.fc1_x.weight mlp.fc2.weight",
+    ),
     "vit_small_patch16_dinov3": ("cls_token reg_token patch_embed.proj+ norm+ head+", EVA_BLOCK),
     "vit_small_plus_patch16_dinov3_qkvb": (
         "cls_token reg_token patch_embed.proj+ norm+ head+",
