@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.objective.task import Criterion
 from vitreous.tensors import Labels, Logits, Loss, Probabilities
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(Criterion):
     """Mean over the batch of −Σ target · log softmax(logits), in float32.
 
     The target is one-hot or given, mixed with the uniform distribution: (1 − s) · target + s / classes.
@@ -35,24 +36,30 @@ class CrossEntropy(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, logits: Logits, labels: Labels | Probabilities) -> Loss:
+    def total(self, targets: Labels | Probabilities) -> Tensor:
+        """The number of images; with class weights, the sum of their expected weights."""
+        return super().total(targets) if self.weights is None else _weighted(targets, self.weights).sum()
+
+    def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
         """The loss of a batch; logits of any floating type are read as float32 at least."""
         precise = logits if logits.dtype.itemsize >= 4 else logits.float()
-        targets = labels.to(precise.dtype) if labels.is_floating_point() else labels
         if self.weights is None:
-            return F.cross_entropy(precise, targets, label_smoothing=self.label_smoothing)
-        if not targets.is_floating_point():
-            targets = F.one_hot(targets, precise.shape[1])
-        return self._weighted(precise, targets * self.weights.to(precise))
-
-    def _weighted(self, logits: Logits, weighted: Logits) -> Loss:
-        """`weighted` are the targets, each times the weight of its class."""
-        losses = -logits.log_softmax(dim=1)
+            total = self.total(targets) if total is None else total
+            targets = targets.to(precise.dtype) if targets.is_floating_point() else targets
+            return F.cross_entropy(precise, targets, label_smoothing=self.label_smoothing, reduction="sum") / total
+        weighted, losses = _weighted(targets, self.weights).to(precise.dtype), -precise.log_softmax(dim=1)
         own = (weighted * losses).sum()
         spread = (weighted.sum(dim=1) * losses.mean(dim=1)).sum()
+        total = weighted.sum() if total is None else total
         # Nothing to learn from a batch whose classes all weigh nothing: 0, not 0 / 0.
-        total = weighted.sum().clamp(min=torch.finfo(weighted.dtype).tiny)
-        return ((1 - self.label_smoothing) * own + self.label_smoothing * spread) / total
+        least = torch.finfo(total.dtype).tiny
+        return ((1 - self.label_smoothing) * own + self.label_smoothing * spread) / total.clamp(min=least)
+
+
+def _weighted(targets: Labels | Probabilities, weights: Tensor) -> Tensor:
+    """`[batch, classes]`: each image's shares, times the weights of their classes."""
+    shares = targets if targets.is_floating_point() else F.one_hot(targets, len(weights))
+    return shares * weights
 
 
 def balanced_class_weights(counts: Sequence[int]) -> tuple[float, ...]:

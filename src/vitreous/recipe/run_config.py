@@ -23,6 +23,9 @@ class TrainConfig:
         seed: Decides initial weights, order, augmentation and dropout.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto`, `fp32` or `bf16`.
+        accumulate: Parts that a batch is cut into, one after the other: the same step in less memory.
+        grad_checkpointing: Compute each block again in the backward instead of keeping what is inside it: the same
+            gradients in a fraction of the memory, a third slower.
         checkpoint_every_s: Seconds between checkpoints; a crash loses at most this much.
         max_retries: Consecutive refused steps before the run goes back to its last checkpoint, and how often it may.
 
@@ -35,12 +38,16 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    accumulate: int = 1
+    grad_checkpointing: bool = False
     checkpoint_every_s: float = 60.0
     max_retries: int = 3
 
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
             raise ConfigError(f"train.epochs={self.epochs}: must be above 0 and finite; 20 is a start")
+        if self.accumulate < 1:
+            raise ConfigError(f"train.accumulate={self.accumulate}: must be at least 1, which leaves batches whole")
         for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(

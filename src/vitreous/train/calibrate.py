@@ -7,7 +7,7 @@ import torch
 
 from vitreous.data.build import build_mix
 from vitreous.model.build import build_model
-from vitreous.objective.build import build_objective
+from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.run_config import RunConfig
@@ -26,9 +26,11 @@ def training_images_per_s(config: RunConfig) -> float:
     """Images per second of whole training steps on random images."""
     device, precision = _resolve(config)
     model = build_model(config.model, device=device)
+    model.set_grad_checkpointing(config.train.grad_checkpointing)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=1_000_000))
     mix = build_mix(config.data)
-    settings = StepSettings(build_objective(config.objective).to(device), config.optim, precision, seed=0, mix=mix)
+    task = build_task(config.objective).to(device)
+    settings = StepSettings(task, config.optim, precision, seed=0, mix=mix, num_parts=config.train.accumulate)
     images, labels = _random_batch(config, device)
     return len(images) / _median_s(lambda: train_step(state, images, labels, settings))
 

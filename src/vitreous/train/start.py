@@ -15,7 +15,7 @@ from vitreous.data.store import MemoryStore
 from vitreous.errors import ConfigError, RunError
 from vitreous.model.build import build_model
 from vitreous.model.count import count_flops, count_parameters
-from vitreous.objective.build import build_objective
+from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.files import read_config, write_config
@@ -131,8 +131,10 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
         stopwatch = Stopwatch(state.elapsed_s, started)
         budget = _budget(prepared, state, stopwatch, max_steps) if config.train.budget_s else None
         counts = torch.bincount(prepared.train.labels.cpu(), minlength=config.data.num_classes).tolist()
-        objective = build_objective(config.objective, counts).to(device)
-        settings = StepSettings(objective, config.optim, precision, config.train.seed, build_mix(config.data))
+        task = build_task(config.objective, counts).to(device)
+        settings = StepSettings(
+            task, config.optim, precision, config.train.seed, build_mix(config.data), config.train.accumulate
+        )
         loop = Loop(
             folder=folder,
             recorder=recorder,
@@ -171,6 +173,7 @@ def _new_state(prepared: Prepared) -> TrainState:
     config = prepared.config
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = build_model(config.model, device=resolve_device(config.train.device), generator=generator)
+    model.set_grad_checkpointing(config.train.grad_checkpointing)
     return TrainState(
         model=model,
         ema=Ema(model),

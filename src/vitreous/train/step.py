@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.data.mix import Mix
+from vitreous.objective.task import Task
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import ema_decay
 from vitreous.optim.schedule import warmup_cosine
@@ -38,13 +39,23 @@ class StepResult:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What stays the same from step to step; `mix` is None where no images are mixed."""
+    """What stays the same from step to step.
 
-    objective: nn.Module
+    Attributes:
+        task: What is minimised.
+        optim: How the weights follow the gradient.
+        precision: `fp32` or `bf16`.
+        seed: Of the run.
+        mix: None where no images are mixed.
+        num_parts: Parts that a batch is cut into; their gradients add up to the batch's, in less memory.
+    """
+
+    task: Task
     optim: OptimConfig
     precision: str
     seed: int
     mix: Mix | None = None
+    num_parts: int = 1
 
 
 def train_step(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> StepResult:
@@ -58,22 +69,35 @@ def train_step(state: TrainState, images: Images, labels: Labels, settings: Step
     lr = optim.lr * state.lr_scale * warmup_cosine(progress + half_step, warmup_ratio=optim.warmup_ratio)
 
     images, targets = _mixed(state, images, labels, settings)
-    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
-    state.model.train()
-    with autocast(images.device, settings.precision):
-        logits = state.model(images)
-    loss = settings.objective(logits, targets)
-    loss.backward()
+    loss, correct = _backward(state, images, targets, settings)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
     # One transfer from the device for all three numbers.
-    correct = (logits.argmax(dim=1) == (targets.argmax(dim=1) if targets.is_floating_point() else targets)).sum()
-    loss_value, norm_value, num_correct = torch.stack([loss.detach().float(), grad_norm.float(), correct]).tolist()
+    loss_value, norm_value, num_correct = torch.stack([loss, grad_norm.float(), correct.float()]).tolist()
     applied = math.isfinite(loss_value) and math.isfinite(norm_value)
     if applied:
         _update(state, lr, optim)
     state.optimizer.zero_grad(set_to_none=True)
     return StepResult(loss_value, norm_value, lr, int(num_correct), applied)
+
+
+def _backward(
+    state: TrainState, images: Images, targets: Labels | Probabilities, settings: StepSettings
+) -> tuple[Tensor, Tensor]:
+    """Leave the batch's gradient in the parameters; returns its loss, and how many images were right."""
+    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
+    state.model.train()
+    total = settings.task.total(targets)
+    loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
+    num_parts = min(settings.num_parts, len(images))
+    for part, part_targets in zip(images.tensor_split(num_parts), targets.tensor_split(num_parts), strict=True):
+        with autocast(images.device, settings.precision):
+            part_loss, logits = settings.task(state.model, part, part_targets, total)
+        part_loss.backward()
+        called = logits.detach().argmax(dim=1)
+        loss += part_loss.detach()
+        correct += (called == (part_targets.argmax(dim=1) if targets.is_floating_point() else part_targets)).sum()
+    return loss, correct
 
 
 def find_non_finite(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> str:
@@ -93,7 +117,7 @@ def find_non_finite(state: TrainState, images: Images, labels: Labels, settings:
     handles = [watch(name) for name, module in state.model.named_modules() if name and not any(module.children())]
     torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
     with autocast(images.device, settings.precision):
-        loss = settings.objective(state.model(images), targets)
+        loss, _ = settings.task(state.model, images, targets)
     for handle in handles:
         handle.remove()
     if found:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.objective.build import build_objective
+from vitreous.objective.build import build_criterion
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.cross_entropy import CrossEntropy, balanced_class_weights
 
@@ -69,7 +69,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 
 def test_config_decides_the_smoothing() -> None:
-    objective = build_objective(ObjectiveConfig(label_smoothing=0.25))
+    objective = build_criterion(ObjectiveConfig(label_smoothing=0.25))
     assert isinstance(objective, nn.Module)
     logits, labels = draw()
     torch.testing.assert_close(
@@ -187,12 +187,12 @@ def test_balanced_weights_make_classes_count_alike_and_images_one_on_average() -
 def test_config_decides_the_weights() -> None:
     logits, labels = draw()
     counts = [9, 3, 4, 1, 8, 2, 6]
-    balanced = build_objective(ObjectiveConfig(label_smoothing=0.25, class_weights="balanced"), counts)
+    balanced = build_criterion(ObjectiveConfig(label_smoothing=0.25, class_weights="balanced"), counts)
     expected = CrossEntropy(label_smoothing=0.25, class_weights=balanced_class_weights(counts))
     torch.testing.assert_close(balanced(logits, labels), expected(logits, labels))
     for objective in (
-        build_objective(ObjectiveConfig(label_smoothing=0.25, class_weights="balanced")),
-        build_objective(ObjectiveConfig(label_smoothing=0.25), counts),
+        build_criterion(ObjectiveConfig(label_smoothing=0.25, class_weights="balanced")),
+        build_criterion(ObjectiveConfig(label_smoothing=0.25), counts),
     ):
         torch.testing.assert_close(objective(logits, labels), CrossEntropy(label_smoothing=0.25)(logits, labels))
     assert list(balanced.state_dict()) == []

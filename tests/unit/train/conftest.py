@@ -13,6 +13,7 @@ from PIL import Image
 from vitreous.model.build import build_model
 from vitreous.model.config import ModelConfig
 from vitreous.objective.cross_entropy import CrossEntropy
+from vitreous.objective.task import Supervised
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -103,7 +104,7 @@ def make_state() -> Callable[..., TrainState]:
 
 @pytest.fixture
 def settings() -> StepSettings:
-    return StepSettings(CrossEntropy(label_smoothing=0.1), OptimConfig(), "fp32", seed=3)
+    return StepSettings(Supervised(CrossEntropy(label_smoothing=0.1)), OptimConfig(), "fp32", seed=3)
 
 
 @pytest.fixture

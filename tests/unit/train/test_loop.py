@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.data.loader import Batch
 from vitreous.errors import NonFiniteError, RunError, SaveError
+from vitreous.objective.task import Criterion, Supervised
 from vitreous.tensors import Images, Labels
 from vitreous.train.budget import Budget, Stopwatch
 from vitreous.train.checkpoint import list_checkpoints, load_newest
@@ -29,7 +30,7 @@ Snapshot = Callable[[TrainState], dict[str, Tensor]]
 Pair = tuple[Images, Labels]
 
 
-class Faulty(nn.Module):
+class Faulty(Criterion):
     """A loss that is NaN at the calls that `is_faulty` picks; a refused step calls twice, for the search is one."""
 
     def __init__(self, is_faulty: Callable[[int], bool]) -> None:
@@ -37,9 +38,9 @@ class Faulty(nn.Module):
         self.calls = 0
         self.is_faulty = is_faulty
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
         self.calls += 1
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, targets)
         return loss * math.nan if self.is_faulty(self.calls) else loss
 
 
@@ -213,7 +214,7 @@ def test_one_refused_step_is_tried_again_with_new_draws_and_the_run_finishes(
 ) -> None:
     state, loop = make_state(end_step=5), make_loop()
     # Calls 1 and 2 are steps 0 and 1; 3 is step 2, and 4 the search for the cause.
-    fit(state, replace(settings, objective=Faulty(lambda call: call in (3, 4))), loop)
+    fit(state, replace(settings, task=Supervised(Faulty(lambda call: call in (3, 4)))), loop)
     assert loop.asked == [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (4, 0)]  # type: ignore[attr-defined]
     assert (state.step, state.refused, state.attempt, state.rollbacks, state.lr_scale) == (5, 1, 0, 0, 1.0)
     (record,) = kinds(folder, "refused")
@@ -225,7 +226,7 @@ def test_step_that_stays_nan_goes_back_to_the_checkpoint_with_half_the_rate(
 ) -> None:
     state, loop = make_state(end_step=5), make_loop()
     # Steps 0 and 1, then three refusals of step 2 (two calls each): back to step 0, from there all is well.
-    fit(state, replace(settings, objective=Faulty(lambda call: 3 <= call <= 8)), loop)
+    fit(state, replace(settings, task=Supervised(Faulty(lambda call: 3 <= call <= 8))), loop)
     retried = [(2, 0), (2, 1), (2, 2)]
     assert loop.asked == [(0, 0), (1, 0), *retried, *[(step, 0) for step in range(5)]]  # type: ignore[attr-defined]
     assert (state.step, state.refused, state.rollbacks, state.lr_scale) == (5, 3, 1, 0.5)
@@ -240,10 +241,10 @@ def test_weights_after_going_back_are_those_of_the_checkpoint(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], snapshot: Snapshot, tmp_path: Path
 ) -> None:
     troubled, plain = make_state(end_step=4), make_state(end_step=4)
-    fit(troubled, replace(settings, objective=Faulty(lambda call: 3 <= call <= 8)), make_loop())
+    fit(troubled, replace(settings, task=Supervised(Faulty(lambda call: 3 <= call <= 8))), make_loop())
     plain.lr_scale = 0.5
     other = create_run_folder(tmp_path / "other", "fruit")
-    fit(plain, replace(settings, objective=Faulty(lambda call: False)), make_loop(folder=other))
+    fit(plain, replace(settings, task=Supervised(Faulty(lambda call: False))), make_loop(folder=other))
     torch.testing.assert_close(snapshot(troubled), snapshot(plain), rtol=0, atol=0)
 
 
@@ -258,7 +259,9 @@ def test_crash_right_after_going_back_does_not_forget_the_halved_rate(
         return loop.batch(step, attempt)
 
     with pytest.raises(RuntimeError, match="the power is gone"):
-        fit(make_state(), replace(settings, objective=Faulty(lambda call: call >= 3)), replace(loop, batch=crash))
+        fit(
+            make_state(), replace(settings, task=Supervised(Faulty(lambda call: call >= 3))), replace(loop, batch=crash)
+        )
     saved = make_state()
     load_newest(folder.checkpoints, saved)
     assert (saved.step, saved.rollbacks, saved.lr_scale, saved.refused, saved.attempt) == (0, 1, 0.5, 3, 0)
@@ -273,7 +276,7 @@ def test_run_that_stays_nan_stops_after_the_bound_with_the_cause(
 ) -> None:
     state, loop = make_state(end_step=9), make_loop(checkpoint_every_s=0.0)
     with pytest.raises(NonFiniteError) as caught:
-        fit(state, replace(settings, objective=Faulty(lambda call: call > 3)), loop)
+        fit(state, replace(settings, task=Supervised(Faulty(lambda call: call > 3))), loop)
     assert str(caught.value) == (
         "step=3: the loss is not finite, also after 2 returns to a checkpoint with half the learning rate each; "
         "lower optim.lr, or look at the images of the last batches"
@@ -293,16 +296,16 @@ def test_no_retries_means_to_stop_at_the_first(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     with pytest.raises(NonFiniteError, match=r"^step=0: the loss is not finite, also after 0 returns"):
-        fit(make_state(), replace(settings, objective=Faulty(lambda call: True)), make_loop(max_retries=0))
+        fit(make_state(), replace(settings, task=Supervised(Faulty(lambda call: True))), make_loop(max_retries=0))
     assert len(kinds(folder, "refused")) == 1
 
 
 def test_good_weights_of_the_stop_are_kept_though_they_were_not_saved_before(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
-    objective = Faulty(lambda call: call > 3)
+    criterion = Faulty(lambda call: call > 3)
     with pytest.raises(NonFiniteError, match=r"^step=3: "):
-        fit(make_state(), replace(settings, objective=objective), make_loop(max_retries=0))
+        fit(make_state(), replace(settings, task=Supervised(criterion)), make_loop(max_retries=0))
     saved = make_state()
     load_newest(folder.checkpoints, saved)
     assert (saved.step, saved.attempt) == (3, 0)
@@ -318,7 +321,7 @@ def test_damaged_checkpoint_is_told_when_the_run_goes_back_behind_it(
         return 4 <= call <= 9
 
     state = make_state(end_step=5)
-    fit(state, replace(settings, objective=Faulty(damage)), make_loop(checkpoint_every_s=0.0))
+    fit(state, replace(settings, task=Supervised(Faulty(damage))), make_loop(checkpoint_every_s=0.0))
     (record,) = kinds(folder, "damaged_checkpoint")
     assert "step-000000003.safetensors: is no whole checkpoint" in record["reason"]
     assert [record["step"] for record in kinds(folder, "rollback")] == [2]
@@ -334,7 +337,7 @@ def test_where_no_checkpoint_is_whole_there_is_no_way_back(
         return call > 1
 
     with pytest.raises(RunError, match=r"none of its checkpoints can be used"):
-        fit(make_state(), replace(settings, objective=Faulty(damage)), make_loop())
+        fit(make_state(), replace(settings, task=Supervised(Faulty(damage))), make_loop())
 
 
 def test_retries_count_one_step_at_a_time(
@@ -342,7 +345,7 @@ def test_retries_count_one_step_at_a_time(
 ) -> None:
     state = make_state(end_step=6)
     # Every step is refused twice and taken the third time: 5 calls each, the fifth is good.
-    fit(state, replace(settings, objective=Faulty(lambda call: call % 5 != 0)), make_loop(max_retries=2))
+    fit(state, replace(settings, task=Supervised(Faulty(lambda call: call % 5 != 0))), make_loop(max_retries=2))
     assert (state.step, state.refused, state.rollbacks) == (6, 12, 0)
 
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitreous.errors import ConfigError, NonFiniteError, NotARunError, RunError, SaveError
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.objective.cross_entropy import CrossEntropy
+from vitreous.objective.task import Criterion, Supervised
 from vitreous.recipe.files import read_config
 from vitreous.train import calibrate, finish
 from vitreous.train import start as room
@@ -504,23 +505,23 @@ def test_run_that_was_moved_goes_on(tiny: Tiny, tmp_path: Path) -> None:
 # Loss that is not finite, from end to end.
 
 
-class NanFrom(nn.Module):
-    """A sound objective that breaks at a call, for ever or for a while."""
+class NanFrom(Criterion):
+    """A sound criterion that breaks at a call, for ever or for a while."""
 
     def __init__(self, first: int, last: float = math.inf) -> None:
         super().__init__()
         self.calls, self.first, self.last = 0, first, last
         self.sound = CrossEntropy()
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
         self.calls += 1
-        return self.sound(logits, labels) * (math.nan if self.first <= self.calls <= self.last else 1.0)
+        return self.sound(logits, targets, total) * (math.nan if self.first <= self.calls <= self.last else 1.0)
 
 
 def test_loss_that_stays_nan_stops_the_run_and_saves_finite_weights(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "build_objective", lambda config, counts: NanFrom(5))
+    monkeypatch.setattr(room, "build_task", lambda config, counts: Supervised(NanFrom(5)))
     request = tiny(train__max_retries=1)
     with pytest.raises(NonFiniteError, match=r"^step=0: the loss is not finite, also after 1 returns to a checkpoint"):
         run_training(request)
@@ -531,7 +532,7 @@ def test_loss_that_stays_nan_stops_the_run_and_saves_finite_weights(
 
 
 def test_loss_that_is_nan_for_a_while_does_not_stop_the_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "build_objective", lambda config, counts: NanFrom(5, 8))
+    monkeypatch.setattr(room, "build_task", lambda config, counts: Supervised(NanFrom(5, 8)))
     folder = run_training(tiny())
     assert kinds(folder, "end")[0]["refused"] == 2
     assert all(tensor.isfinite().all() for tensor in weights_of(folder).values())

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.data.mix import Mix
+from vitreous.objective.cross_entropy import CrossEntropy
+from vitreous.objective.task import Criterion, Supervised
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.schedule import warmup_cosine
 from vitreous.seeding import derive
@@ -23,10 +25,10 @@ Pair = tuple[Images, Labels]
 PLAIN = {"drop_rate": 0.0, "drop_path_rate": 0.0}
 
 
-class NanLoss(nn.Module):
-    """An objective that is wrong, and passes a gradient on."""
+class NanLoss(Criterion):
+    """A criterion that is wrong, and passes a gradient on."""
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
         return logits.sum() * math.nan
 
 
@@ -40,9 +42,9 @@ class InfiniteGradient(torch.autograd.Function):
         return torch.full_like(gradient, math.inf)
 
 
-class FiniteLossInfiniteGradient(nn.Module):
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(InfiniteGradient.apply(logits), labels)
+class FiniteLossInfiniteGradient(Criterion):
+    def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
+        return F.cross_entropy(InfiniteGradient.apply(logits), targets)
 
 
 def test_loss_gradient_norm_and_count_are_those_of_the_naive_step(
@@ -76,7 +78,7 @@ def test_weights_after_a_step_are_those_of_naive_clipping_and_adamw(make_state: 
         is_matrix = name.endswith(("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "head.weight"))
         decayed = parameter.detach() * (1 - lr * optim.weight_decay * is_matrix)
         expected[name] = (decayed - lr * gradient / (gradient.abs() + 1e-8)).float()  # AdamW's first step
-    train_step(state, *batch, StepSettings(nn.CrossEntropyLoss(), optim, "fp32", seed=3))
+    train_step(state, *batch, StepSettings(Supervised(CrossEntropy()), optim, "fp32", seed=3))
     found = {name: parameter.detach() for name, parameter in state.model.named_parameters()}
     # A first step takes a gradient's sign alone: where that is zero but for rounding (biases of keys), it is noise.
     clear = {name: parameter.grad.abs() > 1e-6 for name, parameter in model.named_parameters()}  # type: ignore[union-attr]
@@ -93,7 +95,7 @@ def test_gradient_norm_is_reported_as_it_was_before_clipping(
     norms = []
     for clip in (clip_norm, 1.0):
         optim = OptimConfig(clip_norm=clip)
-        settings = StepSettings(nn.CrossEntropyLoss(), optim, "fp32", seed=3)
+        settings = StepSettings(Supervised(CrossEntropy()), optim, "fp32", seed=3)
         norms.append(train_step(make_state(optim=optim), *batch, settings).grad_norm)
     assert norms[0] == norms[1] > 0.1
 
@@ -103,7 +105,7 @@ def test_clipping_of_zero_is_off(make_state: MakeState, batch: Pair, snapshot: S
     for clip_norm in (0.0, 1e9):
         optim = OptimConfig(clip_norm=clip_norm)
         state = make_state(optim=optim)
-        train_step(state, *batch, StepSettings(nn.CrossEntropyLoss(), optim, "fp32", seed=3))
+        train_step(state, *batch, StepSettings(Supervised(CrossEntropy()), optim, "fp32", seed=3))
         moments.append(snapshot(state))
     torch.testing.assert_close(moments[0], moments[1], rtol=0, atol=0)
 
@@ -149,16 +151,16 @@ def test_average_that_is_turned_off_is_the_weights(make_state: MakeState, settin
     torch.testing.assert_close(state.ema.model.state_dict(), state.model.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("objective", [NanLoss(), FiniteLossInfiniteGradient()])
+@pytest.mark.parametrize("criterion", [NanLoss(), FiniteLossInfiniteGradient()])
 def test_refused_step_leaves_weights_average_and_moments_bit_for_bit(
-    make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot, objective: nn.Module
+    make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot, criterion: Criterion
 ) -> None:
     state = make_state()
     for _ in range(2):
         train_step(state, *batch, settings)
         state.step += 1
     before, numbers = snapshot(state), state.numbers()
-    result = train_step(state, *batch, replace(settings, objective=objective))
+    result = train_step(state, *batch, replace(settings, task=Supervised(criterion)))
     assert not result.applied
     torch.testing.assert_close(snapshot(state), before, rtol=0, atol=0)
     assert state.numbers() == numbers
@@ -166,8 +168,8 @@ def test_refused_step_leaves_weights_average_and_moments_bit_for_bit(
 
 
 def test_what_was_refused_is_told_as_it_was(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
-    assert math.isnan(train_step(make_state(), *batch, replace(settings, objective=NanLoss())).loss)
-    result = train_step(make_state(), *batch, replace(settings, objective=FiniteLossInfiniteGradient()))
+    assert math.isnan(train_step(make_state(), *batch, replace(settings, task=Supervised(NanLoss()))).loss)
+    result = train_step(make_state(), *batch, replace(settings, task=Supervised(FiniteLossInfiniteGradient())))
     assert math.isfinite(result.loss)
     assert not math.isfinite(result.grad_norm)
 
@@ -176,7 +178,7 @@ def test_step_after_a_refused_one_is_the_step_without_it(
     make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot
 ) -> None:
     plain, troubled = make_state(), make_state()
-    train_step(troubled, *batch, replace(settings, objective=NanLoss()))
+    train_step(troubled, *batch, replace(settings, task=Supervised(NanLoss())))
     for state in (plain, troubled):
         train_step(state, *batch, settings)
     torch.testing.assert_close(snapshot(troubled), snapshot(plain), rtol=0, atol=0)
@@ -285,14 +287,14 @@ def test_search_sees_the_mixed_images_that_the_refused_step_saw(
 ) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
-    class Remember(nn.Module):
-        def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+    class Remember(Criterion):
+        def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
             seen.append((logits.detach(), targets))
             return logits.sum() * math.nan
 
     state = make_state(**PLAIN)
     state.step, state.attempt = 7, 2
-    troubled = replace(settings, objective=Remember(), mix=mix_of())
+    troubled = replace(settings, task=Supervised(Remember()), mix=mix_of())
     train_step(state, *batch, troubled)
     assert find_non_finite(state, *batch, troubled) == "the loss"
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
@@ -333,8 +335,8 @@ def test_loss_and_gradient_are_named_where_the_model_is_sound(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state()
-    assert find_non_finite(state, *batch, replace(settings, objective=NanLoss())) == "the loss"
-    cause = find_non_finite(state, *batch, replace(settings, objective=FiniteLossInfiniteGradient()))
+    assert find_non_finite(state, *batch, replace(settings, task=Supervised(NanLoss()))) == "the loss"
+    cause = find_non_finite(state, *batch, replace(settings, task=Supervised(FiniteLossInfiniteGradient())))
     assert cause == "the gradient of head.bias"
     assert find_non_finite(state, *batch, settings) == "the gradient's norm"
 
@@ -345,8 +347,8 @@ def test_search_leaves_the_state_as_it_was(
     state = make_state()
     train_step(state, *batch, settings)
     before = snapshot(state)
-    for objective in (NanLoss(), FiniteLossInfiniteGradient()):
-        find_non_finite(state, *batch, replace(settings, objective=objective))
+    for criterion in (NanLoss(), FiniteLossInfiniteGradient()):
+        find_non_finite(state, *batch, replace(settings, task=Supervised(criterion)))
     torch.testing.assert_close(snapshot(state), before, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in state.model.parameters())
     assert not any(module._forward_hooks for module in state.model.modules())
@@ -355,15 +357,15 @@ def test_search_leaves_the_state_as_it_was(
 def test_search_draws_what_the_refused_step_drew(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
     losses: list[float] = []
 
-    class Remember(nn.Module):
-        def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-            losses.append(float(F.cross_entropy(logits, labels).detach()))
+    class Remember(Criterion):
+        def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
+            losses.append(float(F.cross_entropy(logits, targets).detach()))
             return logits.sum() * math.nan
 
     state = make_state(drop_rate=0.5)
     state.step, state.attempt = 7, 2
-    train_step(state, *batch, replace(settings, objective=Remember()))
-    find_non_finite(state, *batch, replace(settings, objective=Remember()))
+    train_step(state, *batch, replace(settings, task=Supervised(Remember())))
+    find_non_finite(state, *batch, replace(settings, task=Supervised(Remember())))
     assert losses[0] == losses[1]
 
 
@@ -371,3 +373,31 @@ def test_last_step_of_a_run_has_its_half_step_too(make_state: MakeState, setting
     state = make_state()
     state.horizon, state.step = Horizon(1), 0
     assert train_step(state, *batch, settings).lr > 0
+
+
+@pytest.mark.parametrize("num_parts", [2, 4, 6, 100])
+@pytest.mark.parametrize("class_weights", [None, (0.2, 3.0, 1.0, 0.0, 2.0)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_batch_in_parts_is_the_step_of_the_whole_batch(
+    make_state: MakeState, batch: Pair, num_parts: int, class_weights: tuple[float, ...] | None, mixed: bool
+) -> None:
+    task = Supervised(CrossEntropy(label_smoothing=0.1, class_weights=class_weights))
+    mix = Mix(num_classes=5, mixup_alpha=0.8, cutmix_alpha=1.0) if mixed else None
+    settings = StepSettings(task, OptimConfig(clip_norm=0.0), "fp32", seed=3, mix=mix)
+    whole, parts = make_state(**PLAIN), make_state(**PLAIN)
+    expected = train_step(whole, *batch, settings)
+    found = train_step(parts, *batch, replace(settings, num_parts=num_parts))
+    assert (found.loss, found.grad_norm) == pytest.approx((expected.loss, expected.grad_norm), rel=1e-5)
+    assert found.correct == expected.correct
+    moments = (whole.optimizer.state_dict()["state"], parts.optimizer.state_dict()["state"])
+    torch.testing.assert_close(moments[1], moments[0], rtol=1e-4, atol=1e-7)
+
+
+def test_blocks_that_are_computed_again_in_the_backward_change_nothing(
+    make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot
+) -> None:
+    plain, frugal = make_state(drop_path_rate=0.4, depth=3), make_state(drop_path_rate=0.4, depth=3)
+    frugal.model.set_grad_checkpointing()
+    for state in (plain, frugal):
+        train_step(state, *batch, settings)
+    torch.testing.assert_close(snapshot(frugal), snapshot(plain), rtol=0, atol=0)
