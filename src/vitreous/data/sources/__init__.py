@@ -15,6 +15,8 @@ from vitreous.data.sources.huggingface import (
 )
 from vitreous.data.sources.mnist import FASHION_MNIST, MNIST, open_idx_set
 from vitreous.data.sources.rows import is_table_name
+from vitreous.data.sources.shard_files import is_address, is_shards
+from vitreous.data.sources.shards import ShardSource, open_shards
 from vitreous.data.sources.source import SPLITS, ArraySource, FileSource, Source, Texts
 from vitreous.data.sources.table import open_table
 from vitreous.errors import DataError, DataNotFoundError, nearest
@@ -27,6 +29,7 @@ __all__ = [
     "DatasetSource",
     "FileSource",
     "Samples",
+    "ShardSource",
     "Source",
     "Texts",
     "full_name",
@@ -54,7 +57,8 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
 
     Args:
         name_or_path: One of `known_sets()`; a folder of class folders, or one with `train/` and `val/`, `test/`; a
-            table of paths and labels (`.csv`, `.tsv`, `.parquet`); `hf://organisation/name`, or such a set's folder.
+            table of paths and labels (`.csv`, `.tsv`, `.parquet`); `hf://organisation/name`, or such a set's folder;
+            tar files in WebDataset's layout: a folder of them, `train-{000..007}.tar`, either at an fsspec address too.
         root: What a table's paths are relative to and stay in; None: its own folder.
 
     Returns:
@@ -67,7 +71,8 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
     """
     path = Path(name_or_path).expanduser()
     is_name = isinstance(name_or_path, str) and (name_or_path in _OPENERS or name_or_path.startswith(PREFIX))
-    if not is_name and path.is_file():
+    are_tars = not is_name and is_shards(name_or_path)
+    if not is_name and not are_tars and path.is_file():
         return open_table(path, None if root is None else Path(root).expanduser())
     if root is not None:
         raise DataError(f"data.root={root}: is for the paths of a table, {name_or_path} is none; leave it out")
@@ -75,6 +80,8 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
         return _OPENERS[name_or_path]()
     if is_name:
         return open_huggingface(str(name_or_path))
+    if are_tars:
+        return open_shards(str(name_or_path))
     if path.is_dir():
         return open_huggingface(str(path)) if is_huggingface_folder(path) else open_folder(path)
     if str(name_or_path).startswith(PYTHON_PREFIX):
@@ -99,7 +106,7 @@ def open_object(dataset: Dataset) -> Source:
 
 def full_name(name_or_path: str) -> str:
     """What names the same source from any working folder."""
-    if name_or_path in _OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)):
+    if name_or_path in _OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
         return name_or_path
     return str(Path(name_or_path).expanduser().resolve())
 
