@@ -47,8 +47,8 @@ class Screen:
         self._live.stop()
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
-        """One line; brackets and colons in it are text, not markup or pictures."""
-        self.console.print(Text(text, style=style or ""))
+        """One line; brackets and colons in it are text, not markup or pictures; what commands a terminal is spelled."""
+        self.console.print(Text(_visible(text), style=style or ""))
 
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Show an event; events without a method of their own are for the records alone."""
@@ -159,7 +159,7 @@ def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from
     for index, name in enumerate(rows[0]):
         table.add_column(Text(name), justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows[1:]:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_visible(cell)) for cell in row))
     console.print(table, soft_wrap=False)
 
 
@@ -174,6 +174,11 @@ def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         screen.say(f"{name:<{width}}  {value}")
+
+
+def _visible(text: str) -> str:
+    """Characters that command a terminal, which names of files may hold, as their escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _plain_types(value: object) -> object:

@@ -1,8 +1,9 @@
 """Survey -> Examination: one pass over the decoded images, what they are in numbers, and what is wrong with them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.copies import copy_findings, group_copies
-from vitreous.data.diagnose import class_findings, file_findings, label_finding
+from vitreous.data.diagnose import class_findings, label_finding, source_findings
 from vitreous.data.facts import Survey
 from vitreous.data.findings import Finding, Namer, ranked
 from vitreous.data.looks import Looks, look_at_source, look_at_stores
+from vitreous.data.misfits import file_findings
 from vitreous.data.mislabelled import LEAST_ACCURACY, Doubts, describe_for_labels, find_doubts
 from vitreous.data.sources import Source
 from vitreous.data.store import LazyStore, Store
-from vitreous.data.workers import Progress
 
 MOST_AT_START = 10_000
 """More images than this are not examined at the start of a run: it would take more than ten seconds of it."""
@@ -28,6 +29,14 @@ MOST_SENTENCES = 5
 _AT_START = frozenset({"copies-across-splits", "copies-across-classes", "near-copies", "constant", "drift"})
 _ASPECTS = (0.25, 1 / 3, 0.5, 2 / 3, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0)
 _SIDES_PX = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+Show = Callable[[str, int, int], None]
+"""Called as `show(what, done, total)`."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """For those who do not look."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,29 +75,30 @@ class Examination:
         return {**self.numbers, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def examine(surveyed: Survey, *, features: Features | None = None, progress: Progress | None = None) -> Examination:
+def examine(surveyed: Survey, *, features: Features | None = None, show: Show = _silent) -> Examination:
     """Decode every image once and say what is wrong with the set.
 
     Args:
         surveyed: The source with its splits.
         features: What doubts about labels rest on; None: edges and colours of thumbnails.
-        progress: Called with (done, total) while decoding.
+        show: Told what goes on, and how many images of how many are done.
 
     Returns:
         The examination. Images that do not decode are a finding, not an error.
     """
     source = surveyed.source
-    looks = look_at_source(source, surveyed.indices, progress)
+    looks = look_at_source(source, surveyed.indices, partial(show, "decoding"))
     namer = Namer(source, looks)
     if features is None:
         features = Features(describe_for_labels(looks.gray, looks.colour), looks.indices, "thumbnails")
     seen = np.isin(features.indices, looks.indices)
     positions = np.searchsorted(looks.indices, features.indices[seen])
-    doubts = find_doubts(features.values[seen], looks.labels[positions])
+    doubts = find_doubts(features.values[seen], looks.labels[positions], partial(show, "judging labels"))
     placed = Doubts(doubts.accuracy, doubts.num_judged, positions[doubts.positions], doubts.looks_like,
                     doubts.probability)  # fmt: skip
     findings = [
-        *copy_findings(looks, group_copies(looks), namer),
+        *source_findings(surveyed),
+        *copy_findings(looks, group_copies(looks, partial(show, "comparing")), namer),
         *file_findings(looks, namer),
         *class_findings(looks, namer),
         *label_finding(placed, features.basis, namer),

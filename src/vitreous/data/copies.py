@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vitreous.data.findings import Finding, Namer, counted, listed
 from vitreous.data.looks import Looks
 from vitreous.data.similar import find_copies
+from vitreous.data.workers import Progress
 
 Group = NDArray[np.int64]
 """Positions in the looks."""
@@ -26,10 +27,10 @@ class Copies:
     exact: tuple[Group, ...]
 
 
-def group_copies(looks: Looks) -> Copies:
-    """Exact copies by their content, others by their looks."""
+def group_copies(looks: Looks, progress: Progress | None = None) -> Copies:
+    """Exact copies by their content, others by their looks; `progress` counts images that were compared."""
     _, first, content = np.unique(looks.contents, return_index=True, return_inverse=True)
-    family = find_copies(looks.gray[first], looks.colour[first])[content]
+    family = find_copies(looks.gray[first], looks.colour[first], progress)[content]
     return Copies(groups=_members(family), exact=_members(content))
 
 

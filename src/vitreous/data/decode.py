@@ -29,6 +29,9 @@ MAX_PIXELS = 178_956_970
 BACKGROUND = "white"
 """What shows through transparent pixels."""
 
+SEVERAL = " (first of several)"
+"""How `Header.kind` ends where frames or pages follow."""
+
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners have; files of 10, 12 and 14 bits are kept as if they had 16."""
 
@@ -115,7 +118,7 @@ def read_header(content: bytes, where: str) -> Header:
             width, height = opened.size
             if _orientation(opened) >= 5:
                 width, height = height, width
-            kind = f"{opened.format} {opened.mode}{' (first of several)' if _is_several(opened) else ''}"
+            kind = f"{opened.format} {opened.mode}{SEVERAL if _is_several(opened) else ''}"
             return Header(height=height, width=width, is_gray=_is_gray(opened), kind=kind)
     except Exception as error:  # as in decode_image
         raise DecodeError(f"{where}: {_reason(error, content)}") from error

@@ -1,36 +1,47 @@
-"""Looks -> findings about files, sizes, colours, classes, splits and labels."""
-
-from collections import Counter
+"""Looks -> findings about classes, splits, groups and labels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.facts import Survey
 from vitreous.data.findings import Finding, Namer, Severity, counted, listed
 from vitreous.data.looks import Looks
 from vitreous.data.mislabelled import Doubts
 from vitreous.data.sources import Texts
+from vitreous.data.splits import torn_groups
 
 FEW_IMAGES = 10
 """A class with fewer training images is hardly learned."""
 
-_NOTHING_TO_SEE = 2.0
-"""Grey levels of standard deviation: below it an image is of one colour or nearly."""
-_ONE_COLOUR = 1e-3
-"""Grey levels: one pixel of a million that differs by one gives as much."""
 _UNEVEN, _VERY_UNEVEN = 3.0, 10.0
-_FAR_LARGER, _FAR_SMALLER = 4.0, 0.25
-"""Of the median side."""
-_ODD_ASPECT = 2.0
-"""Times the median aspect ratio, either way."""
 _TELLS_CLASS = 0.2
 _DRIFT = 0.35
 _DRIFT_STANDARD_ERRORS = 4.0
+_TRUSTED = 0.8
+"""A regression that is right less often finds more hard images than wrong labels."""
 _CHANNELS = ("red", "green", "blue")
 
 
-def file_findings(looks: Looks, namer: Namer) -> list[Finding]:
-    """Unreadable files, images that show nothing, odd sizes."""
-    return [*_unreadable(looks, namer), *_constant(looks, namer), *_sizes(looks, namer), *_aspects(looks, namer)]
+def source_findings(surveyed: Survey) -> list[Finding]:
+    """What was passed over when the set was listed, and groups that stand on both sides of a split."""
+    source = surveyed.source
+    found = [Finding("listing", "warning", note, "", "See whether that was meant.", 1.0) for note in source.notes]
+    splits = np.zeros(len(source), dtype="<U5")
+    for split, members in surveyed.indices.items():
+        splits[members] = split
+    num_torn = 0 if source.groups is None else torn_groups(source.groups, splits)
+    if num_torn:
+        found.append(
+            Finding(
+                kind="torn-groups",
+                severity="fault",
+                title=f"{counted(num_torn, 'group stands', 'groups stand')} in train and in val or test",
+                detail="What is learned of a group answers for it in the test; held-out accuracy flatters.",
+                advice="Give each group to one split.",
+                share=1.0,
+            )
+        )
+    return found
 
 
 def class_findings(looks: Looks, namer: Namer) -> list[Finding]:
@@ -58,104 +69,13 @@ def label_finding(doubts: Doubts, basis: str, namer: Namer) -> list[Finding]:
     return [
         Finding(
             kind="doubtful-labels",
-            severity="warning",
+            severity="warning" if doubts.accuracy >= _TRUSTED else "note",
             title=f"{counted(count, 'image looks', 'images look')} like another class",
             detail=f"A regression on {basis}, cross-validated, is right on {doubts.accuracy:.0%} of the images and "
             "sure of another class here; it errs too.",
             advice="Look at them, most doubtful first, and move those that stand in the wrong class.",
             share=namer.share(count),
             samples=tuple(samples),
-        )
-    ]
-
-
-def _unreadable(looks: Looks, namer: Namer) -> list[Finding]:
-    if not looks.unreadable:
-        return []
-    count = len(looks.unreadable)
-    reasons = Counter(reason for _, reason in looks.unreadable).most_common()
-    named = listed([f"{reason} ({number:,})" if number > 1 else reason for reason, number in reasons], 3)
-    return [
-        Finding(
-            kind="unreadable",
-            severity="warning",
-            title=f"{counted(count, 'file does', 'files do')} not decode",
-            detail=f"Training leaves {'it' if count == 1 else 'them'} out: {named}.",
-            advice="Replace or delete what should be an image.",
-            share=namer.share(count),
-            samples=namer.unread(),
-        )
-    ]
-
-
-def _constant(looks: Looks, namer: Namer) -> list[Finding]:
-    found = np.flatnonzero(looks.stds.max(axis=1, initial=0.0) < _NOTHING_TO_SEE)
-    if not len(found):
-        return []
-    exactly = int((looks.stds[found].max(axis=1) < _ONE_COLOUR).sum())
-    return [
-        Finding(
-            kind="constant",
-            severity="warning",
-            title=f"{counted(len(found), 'image shows', 'images show')} nothing",
-            detail=f"{exactly:,} of one colour, {len(found) - exactly:,} nearly so; {_by_class(looks, found, namer)}.",
-            advice="Remove them, unless emptiness is what their class means.",
-            share=namer.share(len(found)),
-            samples=namer.singles(found),
-        )
-    ]
-
-
-def _sizes(looks: Looks, namer: Namer) -> list[Finding]:
-    side = np.sqrt(looks.sizes.prod(axis=1))
-    typical = float(np.median(side))
-    larger = np.flatnonzero(side >= _FAR_LARGER * typical)
-    smaller = np.flatnonzero(side <= _FAR_SMALLER * typical)
-    return [
-        *_odd_sizes("larger", larger[np.argsort(-side[larger], kind="stable")], looks, namer),
-        *_odd_sizes("smaller", smaller[np.argsort(side[smaller], kind="stable")], looks, namer),
-    ]
-
-
-def _odd_sizes(how: str, positions: NDArray[np.int64], looks: Looks, namer: Namer) -> list[Finding]:
-    if not len(positions):
-        return []
-    median = np.median(looks.sizes, axis=0).round().astype(int)
-    advice = {
-        "larger": "Shrink them if that was forgotten: they are slow to read, and may be of another camera.",
-        "smaller": "Replace them by larger versions, or remove them: enlarged, they show little.",
-    }
-    return [
-        Finding(
-            kind=f"far-{how}",
-            severity="note",
-            title=f"{counted(len(positions), 'image is', 'images are')} far {how} than the others",
-            detail=f"{'Up' if how == 'larger' else 'Down'} to {_size(looks, positions[0])}, where the median is "
-            f"{median[0]}x{median[1]} px; {_by_class(looks, positions, namer)}.",
-            advice=advice[how],
-            share=namer.share(len(positions)),
-            samples=tuple((namer.sample(int(position), _size(looks, position)),) for position in positions),
-        )
-    ]
-
-
-def _aspects(looks: Looks, namer: Namer) -> list[Finding]:
-    ratio = looks.sizes[:, 1] / looks.sizes[:, 0]
-    typical = float(np.median(ratio))
-    oddness = np.abs(np.log(ratio / typical))
-    positions = np.flatnonzero(oddness > np.log(_ODD_ASPECT))
-    if not len(positions):
-        return []
-    positions = positions[np.argsort(-oddness[positions], kind="stable")]
-    return [
-        Finding(
-            kind="odd-aspect",
-            severity="note",
-            title=f"{counted(len(positions), 'image is', 'images are')} much wider or higher than the others",
-            detail=f"The oddest is {_size(looks, positions[0])}, where width by height is {typical:.2f} in the median.",
-            advice="See whether their middle is enough; else train with `--data.fit pad`.",
-            share=namer.share(len(positions)),
-            samples=tuple((namer.sample(int(position), _size(looks, position)),) for position in positions),
         )
     ]
 
@@ -267,14 +187,3 @@ def _drift(looks: Looks, namer: Namer) -> list[Finding]:
                 )
             )
     return findings
-
-
-def _size(looks: Looks, position: int | np.int64) -> str:
-    height, width = looks.sizes[position]
-    return f"{height}x{width} px"
-
-
-def _by_class(looks: Looks, positions: NDArray[np.int64], namer: Namer) -> str:
-    """`in 'cat' (3) and 'dog' (1)`."""
-    counts = Counter(looks.labels[positions].tolist()).most_common()
-    return "in " + listed([f"{namer.source.classes[label]!r} ({count:,})" for label, count in counts])

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from vitreous.data.similar import SIDE_PX, Coloured, Gray
+from vitreous.data.workers import Progress
 from vitreous.seeding import derive, permutation
 
 LEAST_ACCURACY = 0.6
@@ -57,12 +58,13 @@ class Doubts:
         return self.accuracy >= LEAST_ACCURACY
 
 
-def find_doubts(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Doubts:
+def find_doubts(features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None = None) -> Doubts:
     """Which labels are in doubt.
 
     Args:
         features: `[n, any]`; distances between them should mean something, so do not mix scales.
         labels: Class indices, `[n]`. Classes with fewer than `NUM_FOLDS` images are not judged.
+        progress: Called with how many images of how many are judged.
 
     Returns:
         The doubts; none where fewer than two classes can be judged or the features tell too little.
@@ -74,7 +76,7 @@ def find_doubts(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Dou
     if len(classes) < 2:
         return Doubts(float("nan"), 0, nothing, nothing, np.zeros(0))
     own = np.searchsorted(classes, labels[judged])
-    probabilities = _cross_validated(_reduced(features[judged]), own)
+    probabilities = _cross_validated(_reduced(features[judged]), own, progress)
     rows = np.arange(len(own))
     accuracy = float((probabilities.argmax(axis=1) == own).mean())
     threshold = np.array([probabilities[own == label, label].mean() for label in range(len(classes))])
@@ -130,7 +132,9 @@ def _reduced(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return (reduced / max(float(reduced[:, :8].std(axis=0).mean()), 1e-6)).astype(np.float32)
 
 
-def _cross_validated(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _cross_validated(
+    features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None
+) -> NDArray[np.float64]:
     """Each image's probabilities by a regression that did not see it, `[n, classes]`."""
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
@@ -138,4 +142,6 @@ def _cross_validated(features: NDArray[np.float32], labels: NDArray[np.int64]) -
         fitted = known[permutation(derive(0, "fold", number), len(known))[:_MOST_FITTED]]
         regression = LogisticRegression(C=0.3, max_iter=500, tol=1e-3).fit(features[fitted], labels[fitted])
         probabilities[np.ix_(held_out, regression.classes_)] = regression.predict_proba(features[held_out])
+        if progress is not None:
+            progress(len(labels) * (number + 1) // NUM_FOLDS, len(labels))
     return probabilities

@@ -30,6 +30,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from vitreous.data.workers import Progress
 from vitreous.seeding import derive, permutation
 
 SIDE_PX = 32
@@ -80,12 +81,13 @@ def describe(gray: Gray) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0, _FREQUENCIES**2 - 1)
 
 
-def find_copies(gray: Gray, colour: Coloured) -> NDArray[np.int64]:
+def find_copies(gray: Gray, colour: Coloured, progress: Progress | None = None) -> NDArray[np.int64]:
     """Group what is alike; see the top of this file for what counts.
 
     Args:
         gray: Thumbnails of different files, `[n, SIDE_PX, SIDE_PX]`.
         colour: The same images, `[n, SIDE_PX // 4, SIDE_PX // 4, 3]`.
+        progress: Called with how many images of how many were compared with others.
 
     Returns:
         A number for each image, `[n]`: images of one number are copies of each other. Constant images stand alone.
@@ -95,7 +97,7 @@ def find_copies(gray: Gray, colour: Coloured) -> NDArray[np.int64]:
         return np.zeros(count, dtype=np.int64)
     vectors = describe(gray)
     shown = torch.nonzero(vectors.any(dim=1)).flatten()
-    similarity, neighbour = _nearest(vectors, _cells(_coarse(gray), shown))
+    similarity, neighbour = _nearest(vectors, _cells(_coarse(gray), shown), progress)
     limit = _limits(similarity)
     accepted = similarity >= limit[:, None]
     first = torch.arange(count)[:, None].expand_as(neighbour)[accepted].numpy()
@@ -118,11 +120,15 @@ def _limits(similarity: Tensor) -> Tensor:
     return torch.where(last >= 0, at_gap, torch.inf).clamp(max=CERTAIN)
 
 
-def _nearest(vectors: Tensor, cells: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+def _nearest(vectors: Tensor, cells: Iterator[Tensor], progress: Progress | None) -> tuple[Tensor, Tensor]:
     """The most similar images of each among those that share a cell: similarity, sorted, and which."""
     similarity = torch.full((len(vectors), _NEIGHBOURS), -1.0)
     neighbour = torch.zeros((len(vectors), _NEIGHBOURS), dtype=torch.int64)
+    compared = torch.zeros(len(vectors), dtype=torch.bool)
     for members in cells:
+        compared[members] = True
+        if progress is not None:
+            progress(int(compared.sum()), len(vectors))
         inside = vectors[members]
         for start in range(0, len(members), _ROWS):
             rows = members[start : start + _ROWS]

@@ -1,15 +1,18 @@
 """A run, a data set or a model's name -> what it is, as facts for people and machines."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitreous.data.facts import DataFacts, survey
-from vitreous.data.sources import known_sets, open_source
+import torch
+
+from vitreous.data.findings import Finding
+from vitreous.data.sources import known_sets
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.huggingface import DATA_PREFIX
 from vitreous.data.sources.rows import is_table_name
+from vitreous.data.sources.shard_files import is_shards
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config import ModelConfig
 from vitreous.model.count import count_flops, count_parameters, count_parts
@@ -20,6 +23,8 @@ from vitreous.model.weights.open import identify
 from vitreous.model.weights.table import Hints
 from vitreous.train.records import Listener, ignore
 from vitreous.train.run_folder import RunFolder
+from vitreous.use.examine.examiner import examine_data
+from vitreous.use.examine.page import check_page_path, write_page
 from vitreous.use.predict.predictor import find_model
 
 
@@ -34,6 +39,8 @@ class Inspection:
         table: Rows of text below a row of headings; empty where there is none.
         notes: Warnings, one sentence each.
         details: Everything, for JSON.
+        findings: What is wrong with data, worst first.
+        histograms: Of data: what is counted, and how many images there are of each.
     """
 
     kind: str
@@ -42,36 +49,60 @@ class Inspection:
     table: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     details: dict[str, Any]
+    findings: tuple[Finding, ...] = ()
+    histograms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def inspect(thing: str, listener: Listener = ignore, root: str | None = None) -> Inspection:
+@dataclass(frozen=True)
+class DataOptions:
+    """What is asked of data beside its name.
+
+    Attributes:
+        root: The folder that a table's paths are relative to.
+        run: A run or model file whose features judge the labels; None: thumbnails do.
+        html: Where a page with pictures shall stand; None: nowhere.
+        device: Where the run's model computes.
+    """
+
+    root: str | None = None
+    run: Path | None = None
+    html: Path | None = None
+    device: torch.device | str = "cpu"
+
+
+def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None = None) -> Inspection:
     """Look at a run folder or model file, at another library's weights, at data, or at a model by name.
 
     Args:
         thing: A path, `hf://organisation/name`, the name of a set, or a model such as `vit_base_patch16_224`.
         listener: Told how far reading is.
-        root: The folder that a table's paths are relative to.
+        options: For data alone.
 
     Raises:
         UnknownNameError: It is none of these.
-        ConfigError: It is a single image.
+        ConfigError: It is a single image, or options were given for what is no data.
         VitreousError: It is one, and cannot be used.
     """
-    path = Path(thing).expanduser()
+    path, options = Path(thing).expanduser(), options or DataOptions()
     folder = RunFolder(path)
     is_table = path.is_file() and is_table_name(path.name)
-    if root is not None and not is_table:
-        raise ConfigError(f"root={root}: is for the paths of a table, {thing} is none; leave it out")
-    if thing in known_sets() or thing.startswith(DATA_PREFIX) or is_table:
-        return _inspect_data(thing, listener, root)
+    if options.root is not None and not is_table:
+        raise ConfigError(f"root={options.root}: is for the paths of a table, {thing} is none; leave it out")
+    if thing in known_sets() or thing.startswith(DATA_PREFIX) or is_table or is_shards(thing):
+        return _inspect_data(thing, listener, options)
     if path.is_file() and is_image_name(path.name):
         raise ConfigError(f"inspect={thing}: is one image; give a folder of class folders, a run or a model")
-    if thing.startswith("hf://") or _is_foreign(path, folder):
+    is_foreign = thing.startswith("hf://") or _is_foreign(path, folder)
+    is_run = path.is_file() or folder.config.is_file() or folder.model.is_file()
+    if path.is_dir() and not is_foreign and not is_run:
+        return _inspect_data(thing, listener, options)
+    for name, value in (("html", options.html), ("run", options.run)):
+        if value is not None:
+            raise ConfigError(f"{name}={value}: is for data, {thing} is none; leave it out")
+    if is_foreign:
         return _inspect_weights(thing)
-    if path.is_file() or folder.config.is_file() or folder.model.is_file():
+    if is_run:
         return _inspect_run(path)
-    if path.is_dir():
-        return _inspect_data(thing, listener)
     if thing.startswith(("vit_", "deit", "flexivit")):
         return _inspect_model(thing, config_for(thing))
     raise UnknownNameError(f"inspect={thing}: is no path, no data set and no model; {_way_out(thing, path)}")
@@ -135,34 +166,21 @@ def _inspect_run(path: Path) -> Inspection:
     return Inspection("run", str(path), tuple(facts), shape.table, (), metadata)
 
 
-def _inspect_data(name: str, listener: Listener, root: str | None = None) -> Inspection:
-    surveyed = survey(open_source(name, root), progress=lambda done, total: listener(
-        "reading", {"what": "reading", "done": done, "total": total}))  # fmt: skip
-    found = surveyed.facts
-    facts = {
-        "images": f"{found.num_train:,} to train, {found.num_val:,} to validate, {found.num_test:,} to test",
-        "classes": f"{len(found.classes)}",
-        "size": f"median {found.height_px}x{found.width_px} px, {_range(found)}",
-        "channels": "1 (all images are gray)" if found.in_chans == 1 else "3",
-        "mirroring": f"{'keeps' if found.mirror else 'changes'} the meaning: {found.mirror_reason}",
-        "unreadable files": f"{len(found.skipped):,}",
-    }
-    rows = [(name, f"{count:,}") for name, count in zip(found.classes, found.class_counts, strict=True)]
-    unreadable = [f"unreadable, left out: {where} ({reason})" for where, reason in found.skipped]
+def _inspect_data(name: str, listener: Listener, options: DataOptions) -> Inspection:
+    if options.html is not None:
+        check_page_path(options.html)
+    examined = examine_data(name, listener, root=options.root, run=options.run, device=options.device)
+    if options.html is not None:
+        write_page(options.html, examined)
     return Inspection(
-        "data", found.name, tuple(facts.items()), (("class", "training images"), *rows),
-        (*found.notes, *unreadable), asdict(found),
+        "data", examined.survey.facts.name, examined.facts, examined.class_rows, (), examined.details,
+        examined.examination.findings, examined.histograms,
     )  # fmt: skip
 
 
 def _mega(count: int) -> str:
     """Millions, to a tenth, or for less than one to two digits."""
     return f"{count / 1e6:,.1f}" if count >= 1e6 or count == 0 else f"{count / 1e6:.2g}"
-
-
-def _range(found: DataFacts) -> str:
-    low, high = found.min_size_px, found.max_size_px
-    return "all alike" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
 
 
 def _accuracy(found: dict[str, Any]) -> str:

@@ -53,7 +53,47 @@ def test_unreadable_files_of_data_are_noted(cli: Cli, photos: Path, tmp_path: Pa
     broken.touch()
     said = cli("inspect", tmp_path / "some")
     assert said.code == 0
-    assert f"\nnote: unreadable, left out: {broken} (empty file)\n" in said.out
+    assert ". warning: 1 file does not decode\n" in said.out
+    assert f"\n   {broken} (empty file)\n" in said.out
+
+
+def test_page_with_pictures_is_written_where_it_is_asked(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    said = cli("inspect", photos, "--html", tmp_path / "doctor.html")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith(f"pictures: {tmp_path / 'doctor.html'}\n")
+    assert "data:image/jpeg;base64," in (tmp_path / "doctor.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("x.png", "html=x.png: ends in .png; name a file such as doctor.html"),
+        ("gone/x.html", "html=gone/x.html: the folder gone does not exist; make it first"),
+    ],
+)
+def test_page_that_cannot_be_is_refused_before_anything_is_read(name: str, line: str, photos: Path, cli: Cli) -> None:
+    said = cli("inspect", photos, "--html", name)
+    assert (said.code, said.out, said.err) == (2, "", f"{line}\n")
+
+
+def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    for name in ("Äpfel", "two words"):
+        (tmp_path / "some" / name).mkdir(parents=True)
+        for number in range(6):
+            source = photos / name / f"bild {number} ü.png"
+            (tmp_path / "some" / name / source.name).write_bytes(source.read_bytes())
+    copied = tmp_path / "some" / "two words" / "\x1b[2Jcopy.png"
+    copied.write_bytes((photos / "Äpfel" / "bild 0 ü.png").read_bytes())
+    said = cli("inspect", tmp_path / "some")
+    lines = said.out.splitlines()
+    start = next(n for n, line in enumerate(lines) if ". fault: 2 images are copies of each other in" in line)
+    assert lines[start + 2] == "   -> Decide which class is right and delete the other copies."
+    assert lines[start + 3].startswith("   ")
+    one, other = lines[start + 3].split(" = ")
+    assert one.endswith("two words/\\x1b[2Jcopy.png")
+    assert other.endswith("Äpfel/bild 0 ü.png")
+    assert "\x1b" not in said.out
+    assert lines[-1].startswith("findings: ")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunError, UnknownNameError
-from vitreous.use.inspect import inspect
+from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.run import Run
 
 
@@ -42,7 +42,7 @@ def test_data_tells_its_images_classes_and_sizes(photos: Path) -> None:
     found = inspect(str(photos))
     facts = dict(found.facts)
     assert (found.kind, found.title) == ("data", "my photos")
-    assert facts["classes"] == "3"
+    assert facts["classes"].startswith("3, of ")
     assert facts["size"] == "median 9x14 px, all alike"
     assert facts["channels"] == "3"
     assert facts["unreadable files"] == "0"
@@ -66,7 +66,38 @@ def test_unreadable_files_of_data_are_noted(tmp_path: Path, photos: Path) -> Non
     broken.write_bytes(b"no image")
     found = inspect(str(tmp_path / "some"))
     assert dict(found.facts)["unreadable files"] == "1"
-    assert f"unreadable, left out: {broken} (not an image that Pillow can read)" in found.notes
+    (unreadable,) = [finding for finding in found.findings if finding.kind == "unreadable"]
+    assert [(sample.where, sample.remark) for (sample,) in unreadable.samples] == [
+        (str(broken), "not an image that Pillow can read")
+    ]
+
+
+def test_everything_that_was_found_is_in_the_details(photos: Path) -> None:
+    found = inspect(str(photos))
+    assert found.findings
+    assert [told["kind"] for told in found.details["findings"]] == [finding.kind for finding in found.findings]
+    assert sum(found.histograms["shorter side"].values()) == 72
+
+
+def test_run_judges_the_labels(photos: Path, run: Run) -> None:
+    found = inspect(str(photos), options=DataOptions(run=run.path))
+    assert found.details["labels"]["basis"] == f"the features of {run.path}"
+    assert found.details["labels"]["num_judged"] == 72
+    assert inspect(str(photos)).details["labels"]["basis"] == "thumbnails"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (DataOptions(html=Path("x.html")), "html=x.html: is for data, vit_tiny_patch16_224 is none; leave it out"),
+        (DataOptions(run=Path("runs/a")), "run=runs/a: is for data, vit_tiny_patch16_224 is none; leave it out"),
+        (DataOptions(root="b"), "root=b: is for the paths of a table, vit_tiny_patch16_224 is none; leave it out"),
+    ],
+)
+def test_options_of_data_are_refused_for_a_model(options: DataOptions, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        inspect("vit_tiny_patch16_224", options=options)
+    assert str(caught.value) == line
 
 
 def test_huge_model_is_described_without_allocating_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from vitreous.data.workers import map_in_order
 from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
-from vitreous.tensors import Logits, Pixels, Probabilities
+from vitreous.tensors import Features, Logits, Pixels, Probabilities
 from vitreous.train.run_folder import RunFolder
 
 BATCH_SIZE = 64
@@ -105,6 +105,12 @@ class Predictor:
         """Uncalibrated logits, float32 on the CPU, of pixels that `preprocess.pixels` made."""
         device = next(self.model.parameters()).device
         return self.model(self.preprocess.normalize(pixels.to(device))).float().cpu()
+
+    @torch.inference_mode()
+    def features(self, pixels: Pixels) -> Features:
+        """What the head is given, float32 on the CPU, of pixels that `preprocess.pixels` made."""
+        images = self.preprocess.normalize(pixels.to(next(self.model.parameters()).device))
+        return self.model.forward_head(self.model.forward_features(images), pre_logits=True).float().cpu()
 
     def probabilities(self, logits: Logits) -> Probabilities:
         """Calibrated probabilities."""

@@ -13,16 +13,8 @@ from vitreous.train.evaluate import Score
 from vitreous.train.records import read_records
 from vitreous.train.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
+from vitreous.use.report import markup
 from vitreous.use.report.figures import draw_confusion, draw_curves
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #999; } .number { text-align: right; font-variant-numeric: tabular-nums; }
-td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; } pre { overflow-x: auto; }
-.headline { font-size: 2.2rem; font-weight: 600; } code { font-size: .9em; } svg { max-width: 100%; height: auto; }
-"""
 
 
 def write_report(folder: RunFolder) -> None:
@@ -49,28 +41,27 @@ def _held_out(folder: RunFolder) -> Evaluation | None:
 def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | None) -> str:
     plan, end, data = _last(records, "plan"), _last(records, "end"), _last(records, "data")
     title, run = folder.path.resolve().name, quote(str(folder.path))
-    return "\n".join(
+    return markup.page(
+        title,
         [
-            "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>',
-            f"<body><h1>{escape(title)}</h1>",
             *_headline(evaluation),
-            _list([*plan.get("summary", ()), _training(plan, end)]),
+            markup.sentences([*plan.get("summary", ()), _training(plan, end)]),
             "<h2>How it learned</h2>",
             draw_curves(records),
             *_classes(evaluation),
             "<h2>What was chosen and why</h2>",
-            _table(
+            markup.table(
                 ("key", "value", "why"),
                 [(f"<code>{escape(c['key'])}</code>", escape(show(_tupled(c["value"]))), escape(c["reason"]))
                  for c in plan.get("choices", ())],
             ),
             "<h2>Worth knowing</h2>",
-            _list([*plan.get("notes", ()), *data.get("findings", ()), *_trouble(records)]) or "<p>Nothing.</p>",
+            markup.sentences([*plan.get("notes", ()), *data.get("findings", ()), *_trouble(records)])
+            or "<p>Nothing.</p>",
             _skipped(data.get("skipped", ())),
             f"<h2>Next</h2><pre>vitreous predict {escape(run)} IMAGE\n"
-            f"vitreous evaluate {escape(run)} DATA</pre></body></html>\n",
-        ]
+            f"vitreous evaluate {escape(run)} DATA</pre>",
+        ],
     )  # fmt: skip
 
 
@@ -105,7 +96,7 @@ def _classes(evaluation: Evaluation | None) -> Iterable[str]:
     names = [row.name for row in evaluation.classes]
     return [
         "<h2>Class by class</h2>",
-        _table(("class", "precision", "recall", "F1", "images"), rows, numbers_from=1),
+        markup.table(("class", "precision", "recall", "F1", "images"), rows, numbers_from=1),
         "<h2>What was taken for what</h2>",
         draw_confusion(evaluation.confusion, names),
     ]
@@ -122,24 +113,11 @@ def _skipped(skipped: Sequence[Sequence[str]]) -> str:
     if not skipped:
         return ""
     rows = [(escape(where), escape(reason)) for where, reason in skipped[:200]]
-    return f"<h2>Unreadable files that were left out: {len(skipped)}</h2>" + _table(("file", "why"), rows)
+    return f"<h2>Unreadable files that were left out: {len(skipped)}</h2>" + markup.table(("file", "why"), rows)
 
 
 def _last(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
     return next((record for record in reversed(records) if record["kind"] == kind), {})
-
-
-def _list(sentences: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 99) -> str:
-    """Cells are HTML already."""
-    kinds = ['class="number"' if index >= numbers_from else 'class="text"' for index in range(len(header))]
-    head = "".join(f"<th {kind}>{name}</th>" for kind, name in zip(kinds, header, strict=True))
-    lines = ("".join(f"<td {kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _tupled(value: Any) -> Any:

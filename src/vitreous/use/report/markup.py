@@ -1,0 +1,60 @@
+"""Texts, tables, counts -> a self-contained page; every text is escaped here, whatever a user called a file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from vitreous.data.sources.source import as_text
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #999; } .number { text-align: right; font-variant-numeric: tabular-nums; }
+td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; } pre { overflow-x: auto; }
+.headline { font-size: 2.2rem; font-weight: 600; } code { font-size: .9em; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def page(title: str, parts: Iterable[str], style: str = "") -> str:
+    """A whole page.
+
+    Args:
+        title: Plain text.
+        parts: HTML.
+        style: Rules beside those of `STYLE`.
+    """
+    text = "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+            f"<style>{STYLE}{style}</style></head>",
+            f"<body><h1>{escape(title)}</h1>",
+            *parts,
+            "</body></html>\n",
+        ]
+    )
+    return as_text(text)
+
+
+def sentences(texts: Iterable[str]) -> str:
+    """A list of plain texts; nothing where there are none."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 99) -> str:
+    """Rows below a header; from column `numbers_from` on they hold numbers. Cells are HTML already."""
+    kinds = ['class="number"' if index >= numbers_from else 'class="text"' for index in range(len(header))]
+    head = "".join(f"<th {kind}>{name}</th>" for kind, name in zip(kinds, header, strict=True))
+    lines = ("".join(f"<td {kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def bars(title: str, counts: Mapping[str, int]) -> str:
+    """Counts as bars, the longest for the largest."""
+    largest = max(counts.values(), default=0) or 1
+    rows = [
+        (escape(name), f"{count:,}", f'<div class="bar" style="width:{14 * count / largest:.2f}rem"></div>')
+        for name, count in counts.items()
+    ]
+    return table((escape(title), "images", ""), rows)
