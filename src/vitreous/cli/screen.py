@@ -77,6 +77,7 @@ class Screen:
             self.say(f"note: unreadable files that are left out: {len(skipped):,}, e.g. {first}", style="yellow")
         for sentence in fields.get("findings", ()):
             self.say(f"note: {sentence}", style="yellow")
+        self._say_cache(list(fields.get("cache", {}).values()))
 
     def _show_skipped(self, fields: Mapping[str, Any]) -> None:
         self._show_data(fields)
@@ -114,6 +115,15 @@ class Screen:
 
     def _show_complete(self, fields: Mapping[str, Any]) -> None:
         self.say(f"{fields['run']} is complete already: there is nothing left to train")
+
+    def _say_cache(self, uses: Sequence[Mapping[str, Any]]) -> None:
+        made = sum(use["num_bytes"] for use in uses if use["is_new"])
+        reasons = [use["reason"] for use in uses if use["reason"]]
+        if made:
+            text = f"{made / 1e6:,.1f} MB of decoded images are kept in {uses[0]['folder']}"
+            self.say(f"{text}: the next run reads them (--data.cache none keeps none)", style="dim")
+        if reasons:
+            self.say(f"decoded images are not kept in {uses[0]['folder']}: {reasons[0]}", style="dim")
 
     def _advance(self, what: str, share: float, text: str) -> None:
         if what not in self._tasks:

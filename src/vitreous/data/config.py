@@ -23,7 +23,10 @@ MixPer = Literal["batch", "pair"]
 SamplerName = Literal["shuffle", "balanced", "weighted"]
 """Each image once an epoch; all classes equally often; or each image as often as the weights of the data say."""
 
-_CHOICES = {"fill": Fill, "policy": PolicyName, "mix_per": MixPer, "sampler": SamplerName}
+OnError = Literal["skip", "error"]
+"""Files that are no readable images are left out, with a note; or the run does not begin."""
+
+_CHOICES = {"fill": Fill, "policy": PolicyName, "mix_per": MixPer, "sampler": SamplerName, "on_error": OnError}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +67,13 @@ class DataConfig:
         mix_until: Progress of the run from which on nothing is mixed, in [0, 1]; 0.9: not in the last tenth.
         sampler: `shuffle`, `balanced` or `weighted`.
         repeats: How many times each image stands in its batch, each time varied anew.
+        on_error: What a file that is no readable image does: `skip` leaves it out and says so, `error` ends the run.
         memory_limit_bytes: Decoded images are kept in memory up to this size; None: a quarter of the machine's.
+        cache: The folder that keeps decoded images for later runs; `auto`: in this user's cache; None: none does.
 
     Raises:
         ConfigError: A value outside its range, or `mean` and `std` that do not fit each other or `in_chans`.
-        UnknownNameError: A `fit`, `fill`, `policy`, `mix_per` or `sampler` that does not exist.
+        UnknownNameError: A `fit`, `fill`, `policy`, `mix_per`, `sampler` or `on_error` that does not exist.
     """
 
     source: str
@@ -103,7 +108,9 @@ class DataConfig:
     mix_until: float = 1.0
     sampler: SamplerName = "shuffle"
     repeats: int = 1
+    on_error: OnError = "skip"
     memory_limit_bytes: int | None = None
+    cache: str | None = "auto"
 
     def __post_init__(self) -> None:
         _require(
@@ -119,6 +126,7 @@ class DataConfig:
             _require_integer(
                 "memory_limit_bytes", self.memory_limit_bytes, 0, "leave it out for a quarter of the memory"
             )
+        _require(self.cache is None or self.cache != "", "cache", self.cache, "must be auto, none or a folder")
         _require(isinstance(self.flip, bool), "flip", self.flip, "must be true or false")
         for key in ("test_share", "val_share", "max_scale"):
             _require_range(key, getattr(self, key), "[0, 1)")

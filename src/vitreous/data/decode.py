@@ -84,12 +84,12 @@ def decode_image(
     try:
         if isinstance(image, np.ndarray):
             return _with_channels(_from_array(image), in_chans)
+        pixels = decode_jpeg(image, MAX_PIXELS, at_least) if isinstance(image, bytes) else None
+        if pixels is not None:
+            return _with_channels(_from_array(pixels), in_chans)
         with _pillow_warnings_ignored():
             if isinstance(image, Image.Image):
                 return _with_channels(_upright(image.copy()), in_chans)
-            pixels = decode_jpeg(image, MAX_PIXELS, at_least) if isinstance(image, bytes) else None
-            if pixels is not None:
-                return _with_channels(_from_array(pixels), in_chans)
             with _open(image) as opened:
                 if at_least is not None:
                     # The side that is up is not known before the EXIF data is: ask for a square of the longer side.

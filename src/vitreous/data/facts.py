@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.decode import Header, reason_of
+from vitreous.data.cache import DIGEST_BYTES
+from vitreous.data.headers import read_headers
 from vitreous.data.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_looks, judge_by_names
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.sources import SPLITS, Source, Texts
@@ -18,7 +19,6 @@ from vitreous.seeding import derive, permutation
 
 DEFAULT_TEST_SHARE = 0.2
 
-_DIGEST_BYTES = 16
 # The mirror probe decodes about this many pixels at most: 2,000 small images, 200 of 12 megapixels.
 _PROBE_PIXELS = 400_000_000
 _FEWEST_PROBED = 200
@@ -69,11 +69,12 @@ class DataFacts:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A source, the sample numbers of each split (`train`, `val`, `test`), and the facts."""
+    """A source, the sample numbers of each split (`train`, `val`, `test`), the facts, and `[n, 16]` content hashes."""
 
     source: Source
     indices: dict[str, NDArray[np.int64]]
     facts: DataFacts
+    digests: NDArray[np.uint8]
 
 
 def survey(
@@ -101,16 +102,16 @@ def survey(
     """
     if test_share is None:
         test_share = DEFAULT_TEST_SHARE if source.test_share is None else source.test_share
-    looks = map_in_order(lambda index: _look(source, index), len(source), progress)
-    skipped = tuple((source.describe(i), look) for i, look in enumerate(looks) if isinstance(look, str))
-    kept = np.array([i for i, look in enumerate(looks) if not isinstance(look, str)], dtype=np.int64)
+    headers = read_headers(source, progress)
+    skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
+    kept = np.flatnonzero(headers.numbers >= 0)
     labels, given = source.labels[kept], source.splits[kept]
     groups = None if source.groups is None else source.groups[kept]
     _check_enough(source, labels, skipped)
-    digests, headers = zip(*(look for look in looks if not isinstance(look, str)), strict=True)
+    digests = [digest.tobytes() for digest in headers.digests[kept]]
     splits = assign_splits(digests, labels, given, test_share, val_share, split_seed, groups)
     indices = {split: kept[splits == split] for split in SPLITS}
-    sizes = np.array([(header.height, header.width) for header in headers])
+    sizes = np.array([(header.height, header.width) for header in headers.different])[headers.numbers[kept]]
     median = np.median(sizes, axis=0).round().astype(int)
     notes = _notes(source.classes, digests, labels, splits) + _group_notes(groups, splits, test_share)
     mirror = _judge_mirror(source, indices["train"], int(median.prod()))
@@ -121,7 +122,7 @@ def survey(
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
         class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
-        in_chans=1 if all(header.is_gray for header in headers) else 3,
+        in_chans=1 if all(header.is_gray for header in headers.different) else 3,
         height_px=int(median[0]),
         width_px=int(median[1]),
         min_size_px=(int(sizes[:, 0].min()), int(sizes[:, 1].min())),
@@ -133,16 +134,7 @@ def survey(
         test_share=test_share,
         fingerprint=_fingerprint(digests, labels, splits),
     )
-    return Survey(source=source, indices=indices, facts=facts)
-
-
-def _look(source: Source, index: int) -> tuple[bytes, Header] | str:
-    """A sample's digest and header, or why it has none."""
-    try:
-        content = source.content(index)
-        return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest(), source.header(index, content)
-    except DecodeError as error:
-        return reason_of(error, source.describe(index))
+    return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
 
 def _check_enough(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
@@ -219,4 +211,4 @@ def _fingerprint(digests: Sequence[bytes], labels: NDArray[np.int64], splits: Te
     rows = sorted(
         digest + f"{label} {split}\n".encode() for digest, label, split in zip(digests, labels, splits, strict=True)
     )
-    return hashlib.blake2b(b"".join(rows), digest_size=_DIGEST_BYTES).hexdigest()
+    return hashlib.blake2b(b"".join(rows), digest_size=DIGEST_BYTES).hexdigest()

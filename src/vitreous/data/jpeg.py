@@ -16,7 +16,12 @@ _TURNED = (b"Exif\x00", b"rientation")
 _COLORS = {"YCbCr": "RGB", "Gray": "GRAY"}
 
 
-def decode_jpeg(content: bytes, max_pixels: int, at_least: tuple[int, int] | None) -> NDArray[np.uint8] | None:
+def decode_jpeg(
+    content: bytes,
+    max_pixels: int,
+    at_least: tuple[int, int] | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG file; all others are Pillow's.
 
     Args:
@@ -24,6 +29,7 @@ def decode_jpeg(content: bytes, max_pixels: int, at_least: tuple[int, int] | Non
         max_pixels: Larger images are not decoded here.
         at_least: (height, width) in px that will be used: files that Pillow would decode at a reduced size are not
             decoded here, for the two reduce differently.
+        shape: Images of another height, width and number of channels are not decoded here; None: of any.
 
     Returns:
         `[height, width, 1 or 3]`; None without simplejpeg, and for what is damaged, cut short, turned, CMYK or no JPEG.
@@ -33,6 +39,8 @@ def decode_jpeg(content: bytes, max_pixels: int, at_least: tuple[int, int] | Non
         return None
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+        if shape is not None and shape != (height, width, 1 if colors == "Gray" else 3):
+            return None
         is_reduced = at_least is not None and min(height, width) // (2 * max(at_least)) >= 2
         if height * width > max_pixels or colors not in _COLORS or is_reduced or any(w in content for w in _TURNED):
             return None

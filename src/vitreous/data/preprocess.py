@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.data.config import Fit, check_image_shape, check_statistics
-from vitreous.data.decode import ImageLike, decode_image
+from vitreous.data.decode import MAX_PIXELS, ImageLike, decode_image
+from vitreous.data.jpeg import decode_jpeg
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.tensors import Images
 
@@ -62,9 +63,14 @@ class Preprocess:
         Raises:
             DecodeError: The image cannot be decoded.
         """
+        shape = (*self.img_size, self.in_chans)
+        # Half of the time that a small image takes goes into making a PIL image of it and back.
+        exact = decode_jpeg(image, MAX_PIXELS, shape=shape) if isinstance(image, bytes) else None
+        if exact is not None:
+            return torch.from_numpy(exact).permute(2, 0, 1).contiguous()
         decoded = decode_image(image, in_chans=self.in_chans, where=where, at_least=self.img_size)
         array = np.array(self._fitted(decoded))
-        return torch.from_numpy(array.reshape(*self.img_size, self.in_chans)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(array.reshape(shape)).permute(2, 0, 1).contiguous()
 
     def takes_as_it_is(self, shape: tuple[int, ...]) -> bool:
         """Whether `pixels` only copies a uint8 array of this shape, `[height, width]` or `[height, width, 3]`."""

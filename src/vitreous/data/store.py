@@ -1,7 +1,8 @@
-"""Samples of a source -> their pixels and labels: decoded once into memory, or on demand where memory is short."""
+"""Samples of a source -> their pixels and labels: in memory, in a file of the cache, or decoded when wanted."""
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitreous.data.cache import AUTO, CacheUse, open_cached
 from vitreous.data.decode import reason_of
+from vitreous.data.pixel_file import PixelFile
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.sources import ArraySource, Source
 from vitreous.data.workers import Progress, map_in_order
@@ -29,7 +32,10 @@ class Store(ABC):
         source_indices: Which sample of the source stands at each position, `[n]`.
         skipped: Samples that did not decode: (which, why).
         device: Where `take` puts its pixels.
+        cache_use: What the cache did when the store was made; None where it was not asked.
     """
+
+    cache_use: CacheUse | None = None
 
     def __init__(
         self,
@@ -106,35 +112,109 @@ class LazyStore(Store):
         return LazyStore(self._source, self._preprocess, self.source_indices, self.skipped, device)
 
 
+class MappedStore(Store):
+    """Copies rows out of a file of the cache; a row that its checksum refuses is decoded again.
+
+    Args:
+        file: Row `i` is sample `wanted[i]` of the source.
+        source: Where the samples came from.
+        preprocess: Gives the pixels.
+        wanted: The samples that were asked for; those that the file has no image of are left out of the store.
+        device: As in `Store`.
+    """
+
+    def __init__(
+        self,
+        file: PixelFile,
+        source: Source,
+        preprocess: Preprocess,
+        wanted: NDArray[np.int64],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._rows = np.setdiff1d(np.arange(len(wanted)), np.array(list(file.damaged), dtype=np.int64))
+        skipped = tuple((source.describe(int(wanted[row])), reason) for row, reason in file.damaged.items())
+        labels = torch.from_numpy(source.labels[wanted[self._rows]])
+        super().__init__(labels, wanted[self._rows], skipped, torch.device(device))
+        self._file = file
+        self._source = source
+        self._preprocess = preprocess
+        self._wanted = wanted
+
+    def take(self, indices: NDArray[np.int64]) -> Pixels:
+        """Copied out of the file. Raises DecodeError where a row is damaged and its sample can no longer be read."""
+        copied, wrong = self._file.take(self._rows[indices])
+        pixels = torch.from_numpy(copied)
+        for position in wrong:
+            self._file.discard()
+            pixels[position] = _decode(self._source, int(self.source_indices[indices[position]]), self._preprocess)
+        return pixels.to(self.device)
+
+    def to(self, device: torch.device | str) -> "MappedStore":
+        """Reads on the CPU still, and hands over on `device`."""
+        return MappedStore(self._file, self._source, self._preprocess, self._wanted, device)
+
+    def in_memory(self) -> MemoryStore:
+        """All of it in one tensor."""
+        pixels = torch.empty((len(self), self._preprocess.in_chans, *self._preprocess.img_size), dtype=torch.uint8)
+        for part in _chunks(len(self), pixels[:1].numel()):
+            pixels[part[0] : part[-1] + 1] = self.take(part)
+        return MemoryStore(pixels, self.labels, self.source_indices, self.skipped)
+
+
 def load_store(
     source: Source,
     indices: NDArray[np.int64],
     preprocess: Preprocess,
     *,
     memory_limit_bytes: int | None = None,
+    digests: NDArray[np.uint8] | None = None,
+    cache: str | None = AUTO,
     progress: Progress | None = None,
 ) -> Store:
     """Decode chosen samples of a source. Those that do not decode are dropped, and listed in the store's `skipped`.
 
-    Over the limit every sample is decoded once all the same, so that a damaged file is known now and not mid-training.
+    With the cache each is decoded once for all runs. Without it, and over the limit, every sample is decoded once all
+    the same, so that a damaged file is known now and not mid-training.
 
     Args:
         source: Where the samples come from.
         indices: Which of them, e.g. a split of a `Survey`.
         preprocess: Gives the pixels; its mean and std are not needed yet.
-        memory_limit_bytes: More than this becomes a LazyStore; None: a quarter of the machine's memory.
+        memory_limit_bytes: More than this stays outside the memory; None: a quarter of the machine's.
+        digests: A hash of each chosen sample's content, `[n, 16]`, as a `Survey` has them; None: no cache.
+        cache: The cache's folder; `auto`: this user's; None: no cache.
         progress: Called with (done, total).
 
     Returns:
-        A MemoryStore or a LazyStore; empty where none decodes.
+        A MemoryStore; over the limit a MappedStore, or without the cache a LazyStore; empty where none decodes.
     """
     if isinstance(source, ArraySource) and preprocess.takes_as_it_is(source.images.shape[1:]):
         if progress is not None:
             progress(len(indices), len(indices))
         return _copy(source, indices)
     limit = machine_memory_bytes() // 4 if memory_limit_bytes is None else memory_limit_bytes
+    in_memory = len(indices) * preprocess.in_chans * int(np.prod(preprocess.img_size)) <= limit
+    if digests is None or cache is None or not len(indices):
+        return _decode_all(source, indices, preprocess, in_memory, progress)
+    file, use = open_cached(source, indices, preprocess, digests, folder=cache, progress=progress)
+    if file is None:
+        store: Store = _decode_all(source, indices, preprocess, in_memory, progress)
+    else:
+        mapped = MappedStore(file, source, preprocess, indices)
+        store = mapped.in_memory() if in_memory else mapped
+    store.cache_use = use
+    return store
+
+
+def _decode_all(
+    source: Source,
+    indices: NDArray[np.int64],
+    preprocess: Preprocess,
+    in_memory: bool,
+    progress: Progress | None,
+) -> Store:
+    """Without the cache."""
     shape = (len(indices), preprocess.in_chans, *preprocess.img_size)
-    in_memory = int(np.prod(shape)) <= limit
     pixels = torch.empty(shape if in_memory else (0, *shape[1:]), dtype=torch.uint8)
 
     def decode_one(position: int) -> str | None:
@@ -171,9 +251,8 @@ def measure_mean_std(store: Store) -> tuple[tuple[float, ...], tuple[float, ...]
         raise DataError("data: 0 training images; mean and std cannot be measured")
     first = store.take(np.zeros(1, dtype=np.int64))
     counts = np.zeros((first.shape[1], 256), dtype=np.int64)
-    per_chunk = max(1, _BYTES_PER_CHUNK // first.numel())
-    for start in range(0, len(store), per_chunk):
-        pixels = store.take(np.arange(start, min(start + per_chunk, len(store)), dtype=np.int64))
+    for part in _chunks(len(store), first.numel()):
+        pixels = store.take(part)
         by_channel = [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
         counts += torch.stack(by_channel).cpu().numpy()
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -195,6 +274,13 @@ def machine_memory_bytes() -> int:
         except (OSError, ValueError):  # no container, or one without a limit ("max")
             continue
     return memory
+
+
+def _chunks(count: int, image_bytes: int) -> Iterator[NDArray[np.int64]]:
+    """All positions, a few megabytes of images at a time."""
+    size = max(1, _BYTES_PER_CHUNK // max(1, image_bytes))
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count), dtype=np.int64)
 
 
 def _copy(source: ArraySource, indices: NDArray[np.int64]) -> MemoryStore:

@@ -1,6 +1,6 @@
 """TrainRequest -> data that was surveyed, a plan made for it, and decoded images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
     resolve_precision(asked.get("train.precision", "auto"), resolve_device(asked.get("train.device", "auto")))
     source = _open(request, asked)
     surveyed = _survey(source, asked, listener)
+    _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
     given = _given(surveyed, asked["data.source"])
     plan = make_plan(surveyed.facts, given, recipe=recipe, asked=asked, measure=training_images_per_s)
     # Weights that the data does not bring are told now, not when everything is decoded.
@@ -81,32 +82,55 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
     """Decode the images and measure what normalises them.
 
     Raises:
-        DataError: No training image decodes, or those that do show one class only.
+        DataError: No training image decodes, those that do show one class only, or with `data.on_error=error` one does
+            not.
     """
     data = config.data
     unnormalised = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std)
     device = resolve_device(config.train.device)
-    stores: dict[str, Store] = {}
-    skipped = list(surveyed.facts.skipped)
-    for split, indices in surveyed.indices.items():
-        if len(indices):
-            progress = _progress(recorder.show, f"decoding {split}")
-            limit = data.memory_limit_bytes
-            store = load_store(surveyed.source, indices, unnormalised, memory_limit_bytes=limit, progress=progress)
-            skipped += store.skipped
-            if len(store):
-                stores[split] = store.to(device)
+    loaded = _load_stores(data, surveyed, unnormalised, recorder.show)
+    skipped = [*surveyed.facts.skipped, *(entry for store in loaded.values() for entry in store.skipped)]
+    _check_readable(skipped, data.on_error)
+    stores = {split: store.to(device) for split, store in loaded.items() if len(store)}
+    cache = {split: asdict(store.cache_use) for split, store in loaded.items() if store.cache_use}
     if "train" not in stores or len(torch.unique(stores["train"].labels)) < 2:
         left = len(stores["train"]) if "train" in stores else 0
         first = f"; the first that does not is {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
         raise DataError(f"{data.source}: {left} training images decode, and show fewer than two classes{first}")
     recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped),
-                                                      "findings": brief(surveyed, stores)})  # fmt: skip
+                                                      "findings": brief(surveyed, stores),
+                                                      "cache": cache})  # fmt: skip
     if data.mean is None:
         mean, std = measure_mean_std(stores["train"])
         config = replace(config, data=replace(data, mean=mean, std=std))
     preprocess = replace(unnormalised, mean=config.data.mean, std=config.data.std)
     return Prepared(config, surveyed, preprocess, stores["train"], stores.get("val"), stores.get("test"))
+
+
+def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, listener: Listener) -> dict[str, Store]:
+    """The images of each split that has any."""
+    stores: dict[str, Store] = {}
+    for split, indices in surveyed.indices.items():
+        if len(indices):
+            stores[split] = load_store(
+                surveyed.source,
+                indices,
+                preprocess,
+                memory_limit_bytes=data.memory_limit_bytes,
+                digests=surveyed.digests[indices],
+                cache=data.cache,
+                progress=_progress(listener, f"decoding {split}"),
+            )
+    return stores
+
+
+def _check_readable(skipped: Sequence[tuple[str, str]], on_error: str) -> None:
+    if skipped and on_error == "error":
+        (which, why), num = skipped[0], len(skipped)
+        raise DataError(
+            f"data.on_error=error: {num} {'file is' if num == 1 else 'files are'} no readable image, "
+            f"{'' if num == 1 else 'the first is '}{which} ({why}); mend or remove, or set data.on_error=skip"
+        )
 
 
 def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.data.store import LazyStore, MemoryStore
+from vitreous.data.store import LazyStore, MappedStore, MemoryStore
 from vitreous.errors import ConfigError, DataError, UnknownNameError
 from vitreous.recipe import keys
 from vitreous.recipe.files import write_config
@@ -197,10 +197,49 @@ def test_splits_without_images_have_no_store(tiny: Tiny, tmp_path: Path) -> None
     assert (len(prepared.train), prepared.val, prepared.test) == (61, None, None)
 
 
-def test_images_beyond_the_memory_limit_are_decoded_when_needed(tiny: Tiny, tmp_path: Path) -> None:
-    surveyed, plan = plan_run(tiny(data__memory_limit_bytes=0), ignore)
+@pytest.mark.parametrize(("cache", "kind"), [("auto", MappedStore), ("none", LazyStore)])
+def test_images_beyond_the_memory_limit_stay_in_the_cache_or_are_decoded_when_needed(
+    tiny: Tiny, tmp_path: Path, cache: str, kind: type
+) -> None:
+    surveyed, plan = plan_run(tiny(data__memory_limit_bytes=0, data__cache=cache), ignore)
     prepared = load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
-    assert isinstance(prepared.train, LazyStore)
+    assert isinstance(prepared.train, kind)
+
+
+def test_second_run_reads_what_the_first_decoded_and_both_say_so(tiny: Tiny, tmp_path: Path) -> None:
+    kept = tmp_path / "kept images"
+    surveyed, plan = plan_run(tiny(data__cache=str(kept)), ignore)
+    for name in ("first", "second"):
+        load_data(plan.config, surveyed, Recorder(tmp_path / f"{name}.jsonl"))
+    first, second = (read_records(tmp_path / f"{name}.jsonl")[0]["cache"] for name in ("first", "second"))
+    assert set(first) == {"train", "val", "test"}
+    assert {use["folder"] for use in [*first.values(), *second.values()]} == {str(kept)}
+    assert [use["is_new"] for use in first.values()] == [True] * 3
+    assert [use["is_new"] for use in second.values()] == [False] * 3
+    sizes = sorted(path.stat().st_size for path in kept.glob("*.pixels"))
+    assert sizes == sorted(use["num_bytes"] for use in second.values())
+
+
+def test_unreadable_file_ends_the_run_where_that_was_asked(tiny: Tiny, own_images: Path) -> None:
+    (own_images / "plum" / "03.png").write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        plan_run(tiny(data=own_images, data__on_error="error"), ignore)
+    assert str(caught.value) == (
+        f"data.on_error=error: 1 file is no readable image, {own_images / 'plum' / '03.png'} (not an image that Pillow "
+        "can read); mend or remove, or set data.on_error=skip"
+    )
+
+
+def test_files_whose_damage_decoding_finds_end_the_run_too(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
+    for name in ("03.png", "07.png"):
+        path = own_images / "plum" / name
+        path.write_bytes(path.read_bytes()[:-40])
+    shares = {"data__test_share": 0, "data__val_share": 0}
+    surveyed, plan = plan_run(tiny(data=own_images, data__on_error="error", **shares), ignore)
+    with pytest.raises(DataError) as caught:
+        load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
+    rule = "data.on_error=error: 2 files are no readable image, the first is "
+    assert str(caught.value).startswith(f"{rule}{own_images / 'plum' / '03.png'} (")
 
 
 def test_unreadable_files_are_listed_in_the_records(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
