@@ -19,6 +19,7 @@ from vitreous.data.misfits import file_findings
 from vitreous.data.mislabelled import LEAST_ACCURACY, Doubts, describe_for_labels, find_doubts
 from vitreous.data.sources import Source
 from vitreous.data.store import LazyStore, Store
+from vitreous.errors import DataError
 
 MOST_AT_START = 10_000
 """More images than this are not examined at the start of a run: it would take more than ten seconds of it."""
@@ -85,9 +86,18 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
 
     Returns:
         The examination. Images that do not decode are a finding, not an error.
+
+    Raises:
+        DataError: None decodes.
     """
     source = surveyed.source
     looks = look_at_source(source, surveyed.indices, partial(show, "decoding"))
+    if not len(looks):
+        first, reason = looks.unreadable[0]
+        raise DataError(
+            f"data.source={source.name}: none of {len(source)} images decodes (the first, {source.describe(first)}: "
+            f"{reason}); check them"
+        )
     namer = Namer(source, looks)
     if features is None:
         features = Features(describe_for_labels(looks.gray, looks.colour), looks.indices, "thumbnails")

@@ -94,16 +94,15 @@ def describe_for_labels(gray: Gray, colour: Coloured) -> NDArray[np.float32]:
     """Edges and colours of thumbnails.
 
     Args:
-        gray: `[n, SIDE_PX, SIDE_PX]`.
+        gray: `[n, SIDE_PX, SIDE_PX]`, n above 0.
         colour: `[n, side, side, 3]`.
 
     Returns:
         `[n, 512 + colours]`.
     """
     parts = [_edges(gray[start : start + _AT_ONCE]) for start in range(0, len(gray), _AT_ONCE)]
-    edges = np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
     tints = colour.reshape(len(colour), -1).astype(np.float32) / 255.0 - 0.5
-    return np.concatenate([_EDGES_WEIGH * edges, tints], axis=1)
+    return np.concatenate([_EDGES_WEIGH * np.concatenate(parts), tints], axis=1)
 
 
 def _edges(gray: Gray) -> NDArray[np.float32]:

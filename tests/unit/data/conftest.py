@@ -1,12 +1,15 @@
 """Small sets to test with: drawn images in folders, arrays, and the shared real data where it is at hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vitreous.data.looks import COLOUR_SIDE_PX, Looks
+from vitreous.data.similar import SIDE_PX
 from vitreous.data.sources import ArraySource
 
 _SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -60,3 +63,30 @@ def shared() -> Callable[..., Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def make_looks() -> Callable[..., Looks]:
+    """Make the looks of noise images, 32 px square, all for training; other fields as asked."""
+
+    def make(labels: Sequence[int], **fields: Any) -> Looks:
+        count, draw = len(labels), np.random.default_rng(0)
+        values: dict[str, Any] = {
+            "indices": np.arange(count),
+            "labels": np.array(labels, dtype=np.int64),
+            "splits": np.full(count, "train"),
+            "contents": np.arange(count),
+            "sizes": np.full((count, 2), 32),
+            "kinds": np.full(count, "PNG RGB"),
+            "means": np.full((count, 3), 100, dtype=np.float32) + draw.normal(0, 9, (count, 3)),
+            "stds": np.full((count, 3), 50, dtype=np.float32) + draw.normal(0, 5, (count, 3)),
+            "gray": draw.integers(0, 256, (count, SIDE_PX, SIDE_PX), dtype=np.uint8),
+            "colour": draw.integers(0, 256, (count, COLOUR_SIDE_PX, COLOUR_SIDE_PX, 3), dtype=np.uint8),
+        }
+        return Looks(**values | {name: _array(value) for name, value in fields.items()})
+
+    return make
+
+
+def _array(value: Any) -> Any:
+    return value if isinstance(value, tuple) else np.asarray(value)
