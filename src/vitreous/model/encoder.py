@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vitreous.model.attention import Heads
 from vitreous.model.relation import Relation
+from vitreous.model.residual import DropPath
 from vitreous.tensors import Tokens
 
 _NOTHING = Relation()
@@ -22,7 +23,7 @@ class Block(nn.Module):
         norm2: Before the MLP.
         mlp: Tokens to tokens, each alone.
         ls2: Scales what the MLP gives.
-        drop_path: What a branch passes before it is added; drawn anew for each of the two.
+        drop_path: Adds a branch, or drops it; drawn anew for each of the two.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Block(nn.Module):
         attn: nn.Module,
         norm2: nn.Module,
         mlp: nn.Module,
-        drop_path: nn.Module,
+        drop_path: DropPath,
         ls1: nn.Module | None = None,
         ls2: nn.Module | None = None,
     ) -> None:
@@ -51,7 +52,7 @@ class Block(nn.Module):
 
     def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
         """The first half: tokens gather from each other."""
-        return tokens + self.drop_path(self.ls1(self.attn(self.norm1(tokens), relation)))
+        return self.drop_path.add(tokens, self._gathered, relation)
 
     def look_with_keys(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Tokens, Heads]:
         """The first half, and the attention's keys, by which tokens can be compared."""
@@ -60,24 +61,28 @@ class Block(nn.Module):
 
     def think(self, tokens: Tokens) -> Tokens:
         """The second half: each token alone."""
-        return tokens + self.drop_path(self.ls2(self.mlp(self.norm2(tokens))))
+        return self.drop_path.add(tokens, self._thought, _NOTHING)
+
+    def _gathered(self, tokens: Tokens, relation: Relation) -> Tokens:
+        return self.ls1(self.attn(self.norm1(tokens), relation))
+
+    def _thought(self, tokens: Tokens, _: Relation) -> Tokens:
+        return self.ls2(self.mlp(self.norm2(tokens)))
 
 
 class PostNormBlock(Block):
     """The same with each norm after its branch, before the sum: res-post-norm, of Swin v2 (2111.09883)."""
-
-    def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
-        """The first half: tokens gather from each other."""
-        return tokens + self.drop_path(self.ls1(self.norm1(self.attn(tokens, relation))))
 
     def look_with_keys(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Tokens, Heads]:
         """The first half, and the attention's keys, by which tokens can be compared."""
         gathered, keys = self.attn(tokens, relation, with_keys=True)
         return tokens + self.drop_path(self.ls1(self.norm1(gathered))), keys
 
-    def think(self, tokens: Tokens) -> Tokens:
-        """The second half: each token alone."""
-        return tokens + self.drop_path(self.ls2(self.norm2(self.mlp(tokens))))
+    def _gathered(self, tokens: Tokens, relation: Relation) -> Tokens:
+        return self.ls1(self.norm1(self.attn(tokens, relation)))
+
+    def _thought(self, tokens: Tokens, _: Relation) -> Tokens:
+        return self.ls2(self.norm2(self.mlp(tokens)))
 
 
 class Encoder(nn.Module):

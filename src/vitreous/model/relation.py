@@ -81,6 +81,20 @@ def select(relation: Relation, kept: Tensor) -> Relation:
     return Relation(cos, sin, bias, relation.lengths)
 
 
+def of_images(relation: Relation, kept: Tensor) -> Relation:
+    """The relation of some images of a batch.
+
+    Args:
+        relation: Of the whole batch; what is the same for all its images stays as it is.
+        kept: `[kept]`, numbers of images in the batch.
+    """
+    tables = (relation.cos, relation.sin, relation.bias, relation.sizes)
+    cos, sin, bias, sizes = (
+        table if table is None or len(table) == 1 else table.index_select(0, kept) for table in tables
+    )
+    return Relation(cos, sin, bias, relation.lengths, sizes)
+
+
 def padding_bias(mask: Mask) -> Float[Tensor, "batch 1 1 tokens"]:
     """A bias that hides the keys of padding tokens from every query.
 

@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+from vitreous.model.build import build_model
+from vitreous.model.config import ModelConfig
+from vitreous.model.relation import Relation
 from vitreous.model.residual import DropPath, LayerScale, drop_path_rates
 
 
@@ -45,3 +48,56 @@ def test_layer_scale_scales_each_channel():
     torch.nn.init.normal_(scale.gamma)
     expected = torch.stack([tokens[..., channel] * scale.gamma[channel] for channel in range(10)], dim=-1)
     torch.testing.assert_close(scale(tokens), expected, rtol=0, atol=0)
+
+
+VARIANTS = {
+    "plain": {},
+    "rotary_and_dropped_patches": {"rotary": "axial", "patch_drop_rate": 0.4},
+    "bias_and_dropped_patches": {"relative_bias": True, "patch_drop_rate": 0.4},
+    "post_norm": {"norm_order": "post", "layer_scale": 0.3},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("rate", [0.4, 0.98])
+def test_images_left_out_of_a_branch_change_neither_logits_nor_gradients(monkeypatch, changes, rate):
+    config = ModelConfig(
+        img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=40, depth=3, num_heads=5,
+        drop_path_rate=rate, drop_path_schedule="constant", **changes,
+    )  # fmt: skip
+    model = build_model(config, generator=torch.Generator().manual_seed(0)).double().train()
+    images = torch.randn(6, 3, 12, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = []
+    for least in (0.0, 2.0):
+        monkeypatch.setattr("vitreous.model.residual.LEAST_SAVED", least)
+        torch.manual_seed(3)
+        model.zero_grad(set_to_none=True)
+        logits = model(images)
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(parameter.grad for parameter in model.parameters())])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
+
+
+def test_a_branch_is_computed_for_the_images_that_keep_it_alone():
+    seen = []
+
+    def branch(tokens, relation):
+        seen.append(len(tokens))
+        return tokens
+
+    torch.manual_seed(0)
+    tokens = torch.randn(200, 7, 10)
+    added = DropPath(0.4).add(tokens, branch, Relation())
+    kept = ((added - tokens).abs().amax(dim=(1, 2)) > 1e-4).sum()
+    assert seen == [kept]
+    assert 90 < kept < 150
+
+
+def test_a_branch_that_all_images_lose_still_has_a_gradient_of_zero():
+    scale = torch.ones((), requires_grad=True)
+    drop_path = DropPath(1 - 1e-9)
+    tokens = torch.randn(4, 7, 10)
+    added = drop_path.add(tokens, lambda tokens, relation: tokens * scale, Relation())
+    added.sum().backward()
+    torch.testing.assert_close(added, tokens, rtol=0, atol=0)
+    assert scale.grad == 0
