@@ -1,6 +1,7 @@
 """Weights of each step -> their exponential moving average."""
 
 import copy
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
@@ -32,10 +33,18 @@ class Ema(Generic[Model]):
 
     def __init__(self, model: Model) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._averages: list[Tensor] = list(self.model.parameters())
-        self._weights: list[Tensor] = list(model.parameters())
+        pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        # What never changes is its own average.
+        self._averages: list[Tensor] = [average for average, weight in pairs if weight.requires_grad]
+        self._weights: list[Tensor] = [weight for _, weight in pairs if weight.requires_grad]
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move on by one step: average ← decay · average + (1 − decay) · weights."""
         torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+
+    @torch.no_grad()
+    def take(self, average: Callable[[Tensor], Tensor]) -> None:
+        """Take over, for each parameter of the model, the average that an optimiser keeps itself."""
+        for mine, weight in zip(self._averages, self._weights, strict=True):
+            mine.copy_(average(weight))

@@ -3,21 +3,36 @@
 import torch
 from torch import nn
 
+from vitreous.optim.adafactor import Adafactor
 from vitreous.optim.config import OptimConfig
-from vitreous.optim.param_groups import split_by_decay
+from vitreous.optim.lion import Lion
+from vitreous.optim.muon import MuonAdamW
+from vitreous.optim.param_groups import hidden_matrices, param_groups
+from vitreous.optim.schedule_free import ScheduleFree
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with decoupled decay on matrices only, fused into one pass over the parameters.
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser that `config.name` asks for, with decoupled decay, `lr · weight_decay`, on matrices only.
 
-    The learning rate is set before each step by whoever drives the optimiser; see `schedule`.
+    The learning rate is set before each step by whoever drives the optimiser: in each group, `lr_ratio` of what
+    `schedule` says.
 
-    Source: Loshchilov & Hutter 2019 (1711.05101), in PyTorch's form: the decay is `lr · weight_decay`.
+    Raises:
+        ConfigError: Muon for a model in which no matrix of the encoder is trained.
+
+    Source: AdamW of Loshchilov & Hutter 2019 (1711.05101) is PyTorch's, fused into one pass over the parameters; the
+        others name theirs.
     """
-    decayed, not_decayed = split_by_decay(model)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": not_decayed, "weight_decay": 0.0},
-    ]
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=betas, fused=True)
+    groups = param_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+    lr, betas = config.lr, (config.beta1, config.beta2)
+    match config.name:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+        case "lion":
+            return Lion(groups, lr=lr, betas=betas)
+        case "adafactor":
+            return Adafactor(groups, lr=lr, betas=betas)
+        case "muon":
+            return MuonAdamW(groups, hidden_matrices(model), lr=lr, betas=betas)
+        case "schedule_free":
+            return ScheduleFree(groups, lr=lr, betas=betas)

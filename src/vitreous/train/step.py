@@ -10,7 +10,9 @@ from vitreous.data.mix import Mix
 from vitreous.objective.task import Task
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import ema_decay
-from vitreous.optim.schedule import warmup_cosine
+from vitreous.optim.sam import uphill
+from vitreous.optim.schedule import learning_rate_share
+from vitreous.optim.schedule_free import ScheduleFree
 from vitreous.seeding import derive
 from vitreous.tensors import Images, Labels, Probabilities
 from vitreous.train.device import autocast
@@ -23,8 +25,8 @@ class StepResult:
 
     Attributes:
         loss: Of the batch, before the update.
-        grad_norm: Global norm of the gradient, before clipping.
-        lr: Learning rate of the step.
+        grad_norm: Global norm of the gradient that the step followed, before clipping.
+        lr: Learning rate of the step, where a layer has no share of its own.
         correct: Images of the batch whose largest logit was the right one; of a mixed image, the label of its larger
             share.
         applied: False where the step was refused: weights, average and moments are as before.
@@ -66,10 +68,13 @@ def train_step(state: TrainState, images: Images, labels: Labels, settings: Step
     optim, progress = settings.optim, state.horizon.progress(state.step)
     # The first step is at a half step of warm-up, not at zero: every step moves the weights.
     half_step = 0.5 * (state.horizon.progress(state.step + 1) - progress)
-    lr = optim.lr * state.lr_scale * warmup_cosine(progress + half_step, warmup_ratio=optim.warmup_ratio)
+    lr = optim.lr * state.lr_scale * learning_rate_share(progress + half_step, optim)
 
     images, targets = _mixed(state, images, labels, settings)
     loss, correct = _backward(state, images, targets, settings)
+    if optim.sam_rho:
+        with uphill(state.model.parameters(), optim.sam_rho):
+            _backward(state, images, targets, settings)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
     # One transfer from the device for all three numbers.
@@ -143,8 +148,11 @@ def _mixed(
 
 def _update(state: TrainState, lr: float, optim: OptimConfig) -> None:
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_ratio"]
     state.optimizer.step()
+    if isinstance(state.optimizer, ScheduleFree):
+        state.ema.take(state.optimizer.average)
+        return
     if optim.ema_window_ratio:
         decay = ema_decay(state.step, total_steps=state.horizon.end_step, window_ratio=optim.ema_window_ratio)
     else:

@@ -1,59 +1,229 @@
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+import pytest
 import torch
-from torch import nn
+from tests.unit.optim.conftest import RATES, Course
+from torch import Tensor, nn
 
-from vitreous.optim.config import OptimConfig
+from vitreous.errors import ConfigError
+from vitreous.optim.adafactor import Adafactor
+from vitreous.optim.config import OptimConfig, OptimizerName
+from vitreous.optim.lion import Lion
+from vitreous.optim.muon import MuonAdamW
 from vitreous.optim.optimizers import build_optimizer
+from vitreous.optim.schedule_free import ScheduleFree
 
-CONFIG = OptimConfig(lr=0.03, weight_decay=0.4, beta1=0.8, beta2=0.95)
-RATES = (0.01, 0.03, 0.02)
-
-
-def small_model() -> nn.Sequential:
-    model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5)).double()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return model
+Drive = Callable[[nn.Module, torch.optim.Optimizer], Course]
+LR, DECAY, BETA1, BETA2 = 0.03, 0.4, 0.8, 0.95
+NAMES = get_args(OptimizerName)
 
 
-def naive_adamw(weight: torch.Tensor, gradients: list[torch.Tensor], decay: float) -> torch.Tensor:
+def config(name: OptimizerName = "adamw", **changes: float) -> OptimConfig:
+    return OptimConfig(name=name, lr=LR, weight_decay=DECAY, beta1=BETA1, beta2=BETA2, **changes)  # type: ignore[arg-type]
+
+
+def naive_adamw(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
     """Loshchilov & Hutter 2019, algorithm 2, with the decay times the learning rate as in PyTorch."""
     first, second = torch.zeros_like(weight), torch.zeros_like(weight)
     for step, (gradient, lr) in enumerate(zip(gradients, RATES, strict=True), start=1):
-        first = CONFIG.beta1 * first + (1 - CONFIG.beta1) * gradient
-        second = CONFIG.beta2 * second + (1 - CONFIG.beta2) * gradient**2
-        unbiased_first = first / (1 - CONFIG.beta1**step)
-        unbiased_second = second / (1 - CONFIG.beta2**step)
+        first = BETA1 * first + (1 - BETA1) * gradient
+        second = BETA2 * second + (1 - BETA2) * gradient**2
+        unbiased_first = first / (1 - BETA1**step)
+        unbiased_second = second / (1 - BETA2**step)
         weight = weight - lr * decay * weight - lr * unbiased_first / (unbiased_second.sqrt() + 1e-8)
     return weight
 
 
-def test_three_steps_are_naive_adamw_with_decay_on_the_matrix_alone() -> None:
-    model = small_model()
-    optimizer = build_optimizer(model, CONFIG)
-    generator = torch.Generator().manual_seed(2)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    gradients: dict[str, list[torch.Tensor]] = {name: [] for name in before}
-    for lr in RATES:
-        for name, parameter in model.named_parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            gradients[name].append(parameter.grad.clone())
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+def naive_lion(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
+    """Chen et al. 2023, algorithm 2."""
+    mean = torch.zeros_like(weight)
+    for gradient, lr in zip(gradients, RATES, strict=True):
+        direction = torch.sign(BETA1 * mean + (1 - BETA1) * gradient)
+        weight = weight - lr * (direction + decay * weight)
+        mean = BETA2 * mean + (1 - BETA2) * gradient
+    return weight
+
+
+def naive_schedule_free(weight: Tensor, gradients: list[Tensor], decay: float) -> tuple[Tensor, Tensor]:
+    """Defazio et al. 2024, algorithm 1, the rates given instead of its warm-up; returns the last y and x."""
+    z, x, second, total = weight, weight, torch.zeros_like(weight), 0.0
+    for step, (gradient, lr) in enumerate(zip(gradients, RATES, strict=True), start=1):
+        y = (1 - BETA1) * z + BETA1 * x
+        second = BETA2 * second + (1 - BETA2) * gradient**2
+        rate = lr * (1 - BETA2**step) ** 0.5
+        z = z - rate * gradient / (second.sqrt() + 1e-8) - rate * decay * y
+        total += rate**2
+        share = rate**2 / total
+        x = (1 - share) * x + share * z
+    return (1 - BETA1) * z + BETA1 * x, x
+
+
+def naive_adafactor(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
+    """Zhai et al. 2022, section 3.4: the second moment of a large matrix is its row means times its column means."""
+    mean, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    rows, columns = torch.zeros(weight.shape[:1]).double(), torch.zeros(weight.shape[-1:]).double()
+    for step, (gradient, lr) in enumerate(zip(gradients, RATES, strict=True), start=1):
+        beta2 = min(BETA2, 1 - step**-0.8)
+        if weight.ndim == 2 and min(weight.shape) >= 32:
+            rows = beta2 * rows + (1 - beta2) * (gradient**2).mean(dim=1)
+            columns = beta2 * columns + (1 - beta2) * (gradient**2).mean(dim=0)
+            second = rows[:, None] * columns[None] / rows.mean()
+        else:
+            second = beta2 * second + (1 - beta2) * gradient**2
+        mean = BETA1 * mean + (1 - BETA1) * gradient / second.sqrt()
+        weight = weight - lr * decay * weight - lr * mean
+        mean = mean.bfloat16().double()
+    return weight
+
+
+def orthogonal_part(matrix: Tensor) -> Tensor:
+    """Five Newton-Schulz steps with the coefficients of Jordan et al. 2024, on singular values alone."""
+    left, values, right = torch.linalg.svd(matrix / matrix.norm(), full_matrices=False)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left @ torch.diag(values) @ right
+
+
+def naive_muon(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
+    """Nesterov momentum, made orthogonal, 0.2 · √(longer side) long: Liu et al. 2025, eq. 4."""
+    mean = torch.zeros_like(weight)
+    for gradient, lr in zip(gradients, RATES, strict=True):
+        mean = 0.95 * mean + 0.05 * gradient
+        ahead = 0.95 * mean + 0.05 * gradient
+        weight = weight * (1 - lr * decay) - lr * 0.2 * max(weight.shape) ** 0.5 * orthogonal_part(ahead)
+    return weight
+
+
+def with_decay(course: Course) -> Iterator[tuple[str, float]]:
+    return ((name, 0.0 if "norm" in name or name.endswith("bias") else DECAY) for name in course.before)
+
+
+@pytest.mark.parametrize(
+    ("name", "naive"), [("adamw", naive_adamw), ("lion", naive_lion), ("adafactor", naive_adafactor)]
+)
+def test_three_steps_are_the_naive_ones_with_decay_on_matrices_alone(
+    small_model: nn.Module, drive: Drive, name: OptimizerName, naive: Callable[..., Tensor]
+) -> None:
+    course = drive(small_model, build_optimizer(small_model, config(name)))
+    for key, decay in with_decay(course):
+        expected = naive(course.before[key], course.gradients[key], decay)
+        torch.testing.assert_close(course.after[key], expected, rtol=1e-11, atol=1e-11)
+
+
+def test_schedule_free_steps_and_average_are_the_naive_ones(small_model: nn.Module, drive: Drive) -> None:
+    optimizer = build_optimizer(small_model, config("schedule_free"))
+    assert isinstance(optimizer, ScheduleFree)
+    course = drive(small_model, optimizer)
+    for (key, decay), parameter in zip(with_decay(course), small_model.parameters(), strict=True):
+        y, x = naive_schedule_free(course.before[key], course.gradients[key], decay)
+        torch.testing.assert_close(course.after[key], y, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(optimizer.average(parameter), x, rtol=1e-11, atol=1e-11)
+
+
+def test_muon_moves_hidden_matrices_and_adamw_the_rest(small_model: nn.Module, drive: Drive) -> None:
+    course = drive(small_model, build_optimizer(small_model, config("muon")))
+    hidden = {"encoder.blocks.0.fc1.weight", "encoder.blocks.0.fc2.weight"}
+    for key, decay in with_decay(course):
+        naive = naive_muon if key in hidden else naive_adamw
+        expected = naive(course.before[key], course.gradients[key], decay)
+        # PyTorch makes matrices orthogonal in bfloat16.
+        tolerance = 0.03 * sum(RATES) * 0.2 * 40**0.5 if key in hidden else 1e-11
+        torch.testing.assert_close(course.after[key], expected, rtol=0, atol=tolerance)
+        assert (course.after[key] - course.before[key]).abs().max() > 3 * tolerance
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_three_and_three_steps_with_a_save_between_are_six(
+    small_model: nn.Module, drive: Drive, name: OptimizerName
+) -> None:
+    optimizer = build_optimizer(small_model, config(name))
+    drive(small_model, optimizer)
+    saved = optimizer.state_dict()
+    moments = {index: {key: value.clone() for key, value in of.items()} for index, of in saved["state"].items()}
+    weights = {key: value.clone() for key, value in small_model.state_dict().items()}
+    expected = drive(small_model, optimizer).after
+    expected = {key: value.clone() for key, value in expected.items()}
+    small_model.load_state_dict(weights)
+    other = build_optimizer(small_model, config(name))
+    other.load_state_dict({"state": moments, "param_groups": other.state_dict()["param_groups"]})
+    torch.testing.assert_close(drive(small_model, other).after, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_reaches_the_groups(small_model: nn.Module, name: OptimizerName) -> None:
+    groups = build_optimizer(small_model, config(name, layer_decay=0.5)).param_groups
+    assert {group["weight_decay"] for group in groups} == {0.0, DECAY}
+    assert {group["lr_ratio"] for group in groups} == {0.25, 0.5, 1.0}
+    assert all(group["lr"] == LR for group in groups)
+    assert sum(len(group["params"]) for group in groups) == len(list(small_model.parameters()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_without_a_gradient_stays_where_it_is(small_model: nn.Module, name: OptimizerName) -> None:
+    optimizer = build_optimizer(small_model, config(name))
+    before = {key: value.clone() for key, value in small_model.state_dict().items()}
+    optimizer.step()
+    torch.testing.assert_close(small_model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_of_zero_moves_nothing_to_nan(small_model: nn.Module, name: OptimizerName) -> None:
+    optimizer = build_optimizer(small_model.float(), config(name))
+    for parameter in small_model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(2):
         optimizer.step()
-    for name, parameter in model.named_parameters():
-        decay = CONFIG.weight_decay if name == "0.weight" else 0.0
-        expected = naive_adamw(before[name], gradients[name], decay)
-        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-12, atol=1e-12)
+    assert all(parameter.isfinite().all() for parameter in small_model.parameters())
 
 
-def test_config_reaches_both_groups() -> None:
-    decayed, others = build_optimizer(small_model(), CONFIG).param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.4, 0.0)
-    assert all(group["lr"] == 0.03 and group["betas"] == (0.8, 0.95) for group in (decayed, others))
+@pytest.mark.parametrize("name", ["adamw", "lion", "adafactor", "schedule_free"])
+def test_a_model_without_matrices_is_optimised_too(name: OptimizerName) -> None:
+    assert [len(group["params"]) for group in build_optimizer(nn.LayerNorm(5), config(name)).param_groups] == [2]
 
 
-def test_a_model_without_matrices_is_optimised_too() -> None:
-    optimizer = build_optimizer(nn.LayerNorm(5), CONFIG)
-    assert [len(group["params"]) for group in optimizer.param_groups] == [2]
+def test_muon_without_hidden_matrices_is_told(small_model: nn.Module) -> None:
+    small_model.get_submodule("encoder").requires_grad_(False)
+    with pytest.raises(ConfigError) as caught:
+        build_optimizer(small_model, config("muon"))
+    assert str(caught.value) == "optim.name=muon: no matrix of the encoder is trained; use adamw"
+
+
+def test_muon_alone_is_enough_where_all_else_is_frozen(small_model: nn.Module) -> None:
+    for name, parameter in small_model.named_parameters():
+        parameter.requires_grad_(name == "encoder.blocks.0.fc1.weight")
+    optimizer = build_optimizer(small_model, config("muon"))
+    weight = small_model.get_parameter("encoder.blocks.0.fc1.weight")
+    before, weight.grad = weight.detach().clone(), torch.ones_like(weight)
+    optimizer.step()
+    assert not torch.equal(weight, before)
+
+
+def test_parameter_that_never_moved_is_its_own_average(small_model: nn.Module) -> None:
+    optimizer = build_optimizer(small_model, config("schedule_free"))
+    assert isinstance(optimizer, ScheduleFree)
+    for parameter in small_model.parameters():
+        torch.testing.assert_close(optimizer.average(parameter), parameter, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "most_bytes"), [("adamw", 8), ("lion", 4), ("muon", 8), ("adafactor", 2.5), ("schedule_free", 8)]
+)
+def test_memory_of_a_large_matrix_is_what_is_promised(name: OptimizerName, most_bytes: float) -> None:
+    model = nn.Module()
+    model.encoder = nn.Module()
+    model.encoder.blocks = nn.ModuleList([nn.Linear(96, 160, bias=False)])
+    optimizer = build_optimizer(model, config(name))
+    weight = model.encoder.blocks[0].weight
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    found = sum(moment.nbytes for moment in optimizer.state[weight].values()) / weight.numel()
+    assert found <= most_bytes + 0.01
+
+
+def test_each_name_builds_its_own_kind(small_model: nn.Module) -> None:
+    kinds = {name: type(build_optimizer(small_model, config(name))) for name in NAMES}
+    assert kinds == {
+        "adamw": torch.optim.AdamW, "lion": Lion, "adafactor": Adafactor, "muon": MuonAdamW,
+        "schedule_free": ScheduleFree,
+    }  # fmt: skip

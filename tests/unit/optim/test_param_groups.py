@@ -5,7 +5,7 @@ from torch import nn
 from vitreous.model.build import build_model
 from vitreous.model.config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.optim.param_groups import split_by_decay
+from vitreous.optim.param_groups import hidden_matrices, layer_ratio, param_groups
 
 
 def vit(**changes: object) -> VisionTransformer:
@@ -14,6 +14,14 @@ def vit(**changes: object) -> VisionTransformer:
         "num_heads": 5, "pool": "token",
     }  # fmt: skip
     return build_model(ModelConfig(**{**values, **changes}))  # type: ignore[arg-type]
+
+
+def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that decay, and those that do not."""
+    found: dict[float, list[nn.Parameter]] = {0.4: [], 0.0: []}
+    for group in param_groups(model, weight_decay=0.4):
+        found[group["weight_decay"]] += group["params"]
+    return found[0.4], found[0.0]
 
 
 def names_of(model: nn.Module, group: list[nn.Parameter]) -> list[str]:
@@ -63,3 +71,57 @@ def test_a_weight_that_two_layers_share_is_listed_once() -> None:
     model[1].weight = model[0].weight
     assert names_of(model, split_by_decay(model)[0]) == ["0.weight"]
     assert torch.equal(model[0].weight, model[1].weight)
+
+
+# Layers.
+
+PARTS = {
+    "tokenizer.proj.weight": 0.7**4, "tokenizer.proj.bias": 0.7**4,
+    "position.grid": 0.7**4,
+    "prefix.class_token": 0.7**4, "prefix.class_position": 0.7**4, "prefix.registers": 0.7**4,
+    **{f"encoder.blocks.{i}.{part}.{kind}": 0.7 ** (3 - i)
+       for i in range(3) for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+       for kind in ("weight", "bias")},
+    "encoder.norm.weight": 1.0, "encoder.norm.bias": 1.0,
+    "head.weight": 1.0, "head.bias": 1.0,
+}  # fmt: skip
+"""By hand, for three blocks and a decay of 0.7 a layer."""
+
+
+def test_each_layer_has_the_share_that_is_written_down_here() -> None:
+    model = vit(depth=3, num_registers=2)
+    found = {}
+    for group in param_groups(model, weight_decay=0.4, layer_decay=0.7):
+        for name in names_of(model, group["params"]):
+            found[name] = group["lr_ratio"]
+            assert group["weight_decay"] == (0.4 if name in names_of(model, split_by_decay(model)[0]) else 0.0)
+    assert found == pytest.approx(PARTS)
+
+
+def test_groups_are_as_few_as_there_are_rates_and_decays() -> None:
+    groups = param_groups(vit(depth=3), weight_decay=0.4, layer_decay=0.7)
+    keys = [(group["weight_decay"], group["lr_ratio"]) for group in groups]
+    assert len(set(keys)) == len(keys) == 10
+    assert len(param_groups(vit(depth=3), weight_decay=0.4)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("relation.table", 0), ("patch_norm.weight", 0), ("encoder.norm_pre.bias", 0), ("encoder.blocks.0.ls1.gamma", 1),
+     ("encoder.blocks.11.norm1.weight", 12), ("pool.probe", 13), ("fc_norm.weight", 13), ("head.label.weight", 13),
+     ("something.else", 13)],
+)  # fmt: skip
+def test_layers_are_told_by_name(name: str, number: int) -> None:
+    assert layer_ratio(name, depth=12, layer_decay=0.5) == 0.5 ** (13 - number)
+
+
+def test_no_decay_is_a_share_of_one_whatever_the_name() -> None:
+    assert layer_ratio("tokenizer.proj.weight", depth=12, layer_decay=1.0) == 1.0
+
+
+def test_hidden_matrices_are_those_inside_the_blocks() -> None:
+    model = vit(attn_gate=True, layer_scale=0.1)
+    model.get_submodule("encoder.blocks.1.mlp.fc2").requires_grad_(False)
+    parts = ("attn.qkv", "attn.proj", "attn.gate", "mlp.fc1", "mlp.fc2")
+    expected = {f"encoder.blocks.{i}.{part}.weight" for i in range(2) for part in parts}
+    assert set(names_of(model, hidden_matrices(model))) == expected - {"encoder.blocks.1.mlp.fc2.weight"}

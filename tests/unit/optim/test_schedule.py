@@ -1,47 +1,72 @@
 import math
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.optim.schedule import warmup_cosine
+from vitreous.optim.config import OptimConfig, Schedule
+from vitreous.optim.schedule import learning_rate_share
 
+SCHEDULES = get_args(Schedule)
 progress = st.floats(0, 1)
-warmup_ratio = st.floats(0, 0.99)
+warmup_ratio = st.floats(0, 0.6)
+cooldown_ratio = st.floats(0.01, 0.4)
+schedules = st.sampled_from(SCHEDULES)
 
 
-@pytest.mark.parametrize("warmup", [0.05, 0.3, 0.9])
-def test_rate_is_zero_at_both_ends_and_peaks_where_the_warmup_ends(warmup: float) -> None:
-    assert warmup_cosine(0.0, warmup_ratio=warmup) == 0.0
-    assert warmup_cosine(warmup, warmup_ratio=warmup) == 1.0
-    assert warmup_cosine(1.0, warmup_ratio=warmup) == pytest.approx(0.0, abs=1e-15)
+def share(at: float, schedule: Schedule = "cosine", warmup: float = 0.0, cooldown: float = 0.2) -> float:
+    config = OptimConfig(schedule=schedule, warmup_ratio=warmup, cooldown_ratio=cooldown)
+    return learning_rate_share(at, config)
 
 
-def test_without_warmup_the_run_begins_at_the_peak() -> None:
-    assert warmup_cosine(0.0, warmup_ratio=0.0) == 1.0
+@pytest.mark.parametrize("warmup", [0.05, 0.3, 0.7])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_rate_begins_at_zero_and_peaks_where_the_warmup_ends(schedule: Schedule, warmup: float) -> None:
+    assert share(0.0, schedule, warmup) == 0.0
+    assert share(warmup, schedule, warmup) == 1.0
+    assert share(0.25 * warmup, schedule, warmup) == pytest.approx(0.25)
 
 
-def test_rise_is_linear_and_fall_is_half_a_cosine() -> None:
-    assert warmup_cosine(0.05, warmup_ratio=0.2) == pytest.approx(0.25)
-    assert warmup_cosine(0.6, warmup_ratio=0.2) == pytest.approx(0.5)
-    assert warmup_cosine(0.4, warmup_ratio=0.2) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("end", [1.0, 1.75])
+def test_rate_ends_at_zero_unless_it_is_constant(schedule: Schedule, end: float) -> None:
+    assert share(end, schedule, 0.1) == pytest.approx(1.0 if schedule == "constant" else 0.0, abs=1e-15)
 
 
-def test_past_the_end_the_rate_stays_zero() -> None:
-    assert warmup_cosine(1.75, warmup_ratio=0.1) == pytest.approx(0.0, abs=1e-15)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_without_warmup_the_run_begins_at_the_peak(schedule: Schedule) -> None:
+    assert share(0.0, schedule) == 1.0
+
+
+def test_cosine_falls_along_half_a_cosine() -> None:
+    assert share(0.6, "cosine", 0.2) == pytest.approx(0.5)
+    assert share(0.4, "cosine", 0.2) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+
+
+def test_line_is_straight() -> None:
+    assert [share(at, "linear", 0.2) for at in (0.3, 0.6, 0.8)] == pytest.approx([0.875, 0.5, 0.25])
+
+
+def test_wsd_is_at_its_peak_until_the_cooldown_and_then_falls_with_the_square_root() -> None:
+    assert [share(at, "wsd", 0.1, 0.4) for at in (0.1, 0.35, 0.6)] == [1.0, 1.0, pytest.approx(1.0)]
+    assert share(0.7, "wsd", 0.1, 0.4) == pytest.approx(0.5)
+    assert share(0.96, "wsd", 0.1, 0.4) == pytest.approx(1 - 0.9**0.5)
 
 
 @settings(deadline=None)
-@given(progress, warmup_ratio)
-def test_rate_is_a_share_of_the_peak(at: float, warmup: float) -> None:
-    assert 0 <= warmup_cosine(at, warmup_ratio=warmup) <= 1
+@given(progress, schedules, warmup_ratio, cooldown_ratio)
+def test_rate_is_a_share_of_the_peak(at: float, schedule: Schedule, warmup: float, cooldown: float) -> None:
+    assert 0 <= share(at, schedule, warmup, cooldown) <= 1
 
 
 @settings(deadline=None)
-@given(progress, progress, warmup_ratio)
-def test_rate_rises_until_the_warmup_ends_and_falls_ever_after(one: float, other: float, warmup: float) -> None:
+@given(progress, progress, schedules, warmup_ratio, cooldown_ratio)
+def test_rate_rises_until_the_warmup_ends_and_never_after(
+    one: float, other: float, schedule: Schedule, warmup: float, cooldown: float
+) -> None:
     early, late = sorted((one, other))
-    rates = [warmup_cosine(at, warmup_ratio=warmup) for at in (early, late)]
+    rates = [share(at, schedule, warmup, cooldown) for at in (early, late)]
     if late <= warmup:
         assert rates[0] <= rates[1]
     if early >= warmup:
@@ -49,7 +74,8 @@ def test_rate_rises_until_the_warmup_ends_and_falls_ever_after(one: float, other
 
 
 @settings(deadline=None)
-@given(st.floats(0.01, 0.9), st.floats(1e-9, 1e-6))
-def test_rate_does_not_jump_where_the_warmup_ends(warmup: float, gap: float) -> None:
-    before, after = (warmup_cosine(warmup + side * gap, warmup_ratio=warmup) for side in (-1, 1))
+@given(st.floats(0.01, 0.6), schedules, st.floats(1e-12, 1e-9), st.booleans())
+def test_rate_does_not_jump(warmup: float, schedule: Schedule, gap: float, at_cooldown: bool) -> None:
+    bend = 0.7 if at_cooldown else warmup
+    before, after = (share(bend + side * gap, schedule, warmup, 0.3) for side in (-1, 1))
     assert before == pytest.approx(after, abs=1e-3)

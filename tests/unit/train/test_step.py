@@ -12,7 +12,7 @@ from vitreous.data.mix import Mix
 from vitreous.objective.cross_entropy import CrossEntropy
 from vitreous.objective.task import Criterion, Supervised
 from vitreous.optim.config import OptimConfig
-from vitreous.optim.schedule import warmup_cosine
+from vitreous.optim.schedule import learning_rate_share
 from vitreous.seeding import derive
 from vitreous.tensors import Images, Labels
 from vitreous.train.horizon import Horizon
@@ -70,7 +70,7 @@ def test_weights_after_a_step_are_those_of_naive_clipping_and_adamw(make_state: 
     F.cross_entropy(model(batch[0].double()), batch[1]).backward()
     norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None))  # type: ignore[arg-type]
     assert norm > optim.clip_norm
-    lr = optim.lr * warmup_cosine(0.5 / 20, warmup_ratio=optim.warmup_ratio)
+    lr = optim.lr * learning_rate_share(0.5 / 20, optim)
     expected = {}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -118,8 +118,8 @@ def test_rate_follows_the_schedule_at_the_middle_of_each_step(
     for _ in range(8):
         rates.append(train_step(state, *batch, settings).lr)
         state.step += 1
-    peak, warmup = settings.optim.lr, settings.optim.warmup_ratio
-    assert rates == pytest.approx([peak * warmup_cosine((s + 0.5) / 8, warmup_ratio=warmup) for s in range(8)])
+    peak = settings.optim.lr
+    assert rates == pytest.approx([peak * learning_rate_share((s + 0.5) / 8, settings.optim) for s in range(8)])
     assert min(rates) > 0
 
 
