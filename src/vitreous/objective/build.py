@@ -2,24 +2,50 @@
 
 from collections.abc import Sequence
 
+from torch import nn
+
+from vitreous.objective.binary import BinaryCrossEntropy
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.cross_entropy import CrossEntropy, balanced_class_weights
+from vitreous.objective.distill import FeatureDistillation, LogitDistillation
+from vitreous.objective.logit_adjustment import LogitAdjusted
 from vitreous.objective.task import Criterion, Supervised, Task
 
 
-def build_task(config: ObjectiveConfig, class_counts: Sequence[int] | None = None) -> Task:
+def build_task(
+    config: ObjectiveConfig, class_counts: Sequence[int] | None = None, teacher: nn.Module | None = None
+) -> Task:
     """What a step minimises.
 
     Args:
         config: Decides which.
         class_counts: Training images of each class; None, as where speed is measured: all classes weigh alike.
+        teacher: Images, as the model takes them, to logits; for `distill=feature` to a map of patches. None: labels
+            are all that there is to learn from.
     """
-    return Supervised(build_criterion(config, class_counts))
+    criterion = build_criterion(config, class_counts)
+    if teacher is None:
+        return Supervised(criterion)
+    if config.distill == "feature":
+        return FeatureDistillation(criterion, teacher, weight=config.distill_weight)
+    return LogitDistillation(
+        criterion,
+        teacher,
+        weight=config.distill_weight,
+        hard=config.distill in ("hard", "token"),
+        token=config.distill in ("token", "token_soft"),
+        temperature=config.distill_temperature,
+    )
 
 
 def build_criterion(config: ObjectiveConfig, class_counts: Sequence[int] | None = None) -> Criterion:
     """What compares logits with labels or soft targets; arguments as in `build_task`."""
-    if config.class_weights == "none" or class_counts is None:
-        return CrossEntropy(label_smoothing=config.label_smoothing)
-    weights = balanced_class_weights(class_counts)
-    return CrossEntropy(label_smoothing=config.label_smoothing, class_weights=weights)
+    smoothing, weights = config.label_smoothing, None
+    if config.class_weights == "balanced" and class_counts is not None:
+        weights = balanced_class_weights(class_counts)
+    if config.loss == "bce":
+        return BinaryCrossEntropy(label_smoothing=smoothing, threshold=config.bce_threshold, class_weights=weights)
+    criterion = CrossEntropy(label_smoothing=smoothing, class_weights=weights)
+    if config.logit_adjustment and class_counts is not None:
+        return LogitAdjusted(criterion, class_counts, tau=config.logit_adjustment)
+    return criterion

@@ -1,11 +1,13 @@
 """Model, images, targets -> loss and logits: what one forward pass of training is asked for."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vitreous.tensors import Images, Labels, Logits, Loss, Probabilities
+from vitreous.tensors import Images, Labels, Logits, Loss, PerImage, Probabilities
 
 
 class Criterion(nn.Module, ABC):
@@ -13,11 +15,31 @@ class Criterion(nn.Module, ABC):
 
     A batch that is cut into parts, over time or over devices, thus has the loss and the gradient of the whole, however
     unequal the parts are and whatever their images weigh: the losses of the parts add up to it.
+
+    With class weights it is what showing the images of class c w_c times as often would give: each label's own loss
+    counts w_c, each label of a mixed image its share of that, and the sum is divided by the expected weights
+    Σ target · w. Two images of equal weights are thus mixed as without weights.
+
+    Args:
+        class_weights: w, one for each class; None: all alike.
     """
+
+    weights: Tensor | None
+
+    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("weights", weights, persistent=False)
 
     def total(self, targets: Labels | Probabilities) -> Tensor:
         """What the sum of a batch's losses is divided by: the number of its images, or of what they weigh."""
-        return torch.tensor(len(targets), dtype=torch.float32, device=targets.device)
+        return self.image_weights(targets).sum()
+
+    def image_weights(self, targets: Labels | Probabilities) -> PerImage:
+        """What each image counts: one; with class weights, the expected weight of its labels."""
+        if self.weights is None:
+            return torch.ones(len(targets), dtype=torch.float32, device=targets.device)
+        return weighted_shares(targets, self.weights).sum(dim=1)
 
     @abstractmethod
     def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
@@ -75,3 +97,19 @@ class Supervised(Task):
         """One forward pass."""
         logits = model(images)
         return self.criterion(logits, targets, total), logits
+
+
+def weighted_shares(targets: Labels | Probabilities, weights: Tensor) -> Tensor:
+    """`[batch, classes]`: each image's shares, times the weights of their classes."""
+    shares = targets if targets.is_floating_point() else F.one_hot(targets, len(weights))
+    return shares * weights
+
+
+def divided(loss: Tensor, total: Tensor) -> Loss:
+    """A sum over images by its total; where classes all weigh nothing, there is nothing to learn: 0, not 0 / 0."""
+    return loss / total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def precise(logits: Logits) -> Logits:
+    """Logits of any floating type as float32 at least."""
+    return logits if logits.dtype.itemsize >= 4 else logits.float()
