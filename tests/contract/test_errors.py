@@ -15,6 +15,7 @@ CLASSES = {name: c for name, c in inspect.getmembers(errors, inspect.isclass) if
 
 FOREIGN_RAISES = {
     "__init__.py AttributeError": "Python asks for it in a module's __getattr__",
+    "cli/shard.py KeyboardInterrupt": "the first Ctrl-C or SIGTERM, once what was written is removed",
     "data/decode.py ValueError": "caught in the same file, where every reason becomes a DecodeError",
     "model/weights/native.py OSError": "how atomic.write is told that a disk is full; it raises SaveError",
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("Score a trained model on held-out or other images.", "RUN [DATA]"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
     "inspect": ("Look at a run, a data set, a file of weights, or a model by name.", "RUN|DATA|WEIGHTS|MODEL"),
+    "shard": ("Write labelled images into tar files, in WebDataset's layout.", "DATA OUT"),
     "convert": ("Write weights as timm, transformers, torchvision or Google's code names them.", "WEIGHTS --to FORMAT"),
 }
 """Each with its help and what it takes; `<name>.py` has the function."""

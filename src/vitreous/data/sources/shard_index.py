@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import atomic
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.folder import IMAGE_SUFFIXES
 from vitreous.data.sources.official import cache_folder
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.shard_files import LocalShard, ShardFile
@@ -123,14 +123,16 @@ def index_folder() -> Path:
 def _scan(members: TarMembers) -> ShardIndex:
     index = ShardIndex()
     for key, parts in _samples(members, index):
-        images = [part for part in parts if is_image_name(f"x.{part}")]
+        images = [part for part in parts if f".{part.rpartition('.')[2]}" in IMAGE_SUFFIXES]
         # `0001.jpg` is the image, `0001.mask.png` something else about it.
         images = [part for part in images if "." not in part] or images
         if not images:
             index.leave_out("samples without an image are left out", key)
             continue
         if len(images) > 1:
-            index.leave_out(f"samples have several images ({', '.join(images[:3])}), and the first counts", key)
+            index.leave_out(
+                f"samples have several images ({as_text(', '.join(images[:3]))}), and the first counts", key
+            )
         image = parts[images[0]]
         try:
             said = _said(members, parts)
@@ -149,17 +151,16 @@ def _samples(members: TarMembers, index: ShardIndex) -> Iterator[tuple[str, dict
     """Key and parts of each sample, extensions in lower case."""
     current, parts = "", dict[str, Member]()
     for member in members:
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        extension = as_text(extension.casefold())
-        if not stem or not extension:  # hidden files, and those without a kind
+        slash = member.name.rfind("/") + 1
+        dot = member.name.find(".", slash)
+        key, extension = member.name[:dot], member.name[dot + 1 :].casefold()
+        if dot <= slash or not extension:  # hidden files, and those without a kind
             continue
-        key = as_text(f"{folder}{slash}{stem}")
         if extension.rpartition(".")[2] in _CODE:
             index.leave_out("files that could hold code are never opened", as_text(member.name))
             continue
         if key != current and parts:
-            yield current, parts
+            yield as_text(current), parts
             parts = {}
         current = key
         if extension in parts:
@@ -167,7 +168,7 @@ def _samples(members: TarMembers, index: ShardIndex) -> Iterator[tuple[str, dict
         else:
             parts[extension] = member
     if parts:
-        yield current, parts
+        yield as_text(current), parts
 
 
 def _said(members: TarMembers, parts: Mapping[str, Member]) -> _Said:

@@ -170,7 +170,7 @@ def _size_of(header: bytes) -> int | None:
         return None
     stated, size = _number(header[148:156]), _number(header[124:136])
     # Spaces stand for the checksum itself. Ancient programs summed signed characters.
-    unsigned = 256 + sum(header[:148]) + sum(header[156:])
+    unsigned = 256 + sum(header) - sum(header[148:156])
     if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
         return None
     return size

@@ -1,0 +1,59 @@
+"""`vitreous shard` -> tar files in WebDataset's layout."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import Screen, print_json
+from vitreous.data.shard_writer import MAX_BYTES, MAX_SAMPLES, write_shards
+from vitreous.data.sources import open_source
+from vitreous.train.signals import listen_for_stop
+
+
+def shard(
+    data: str,
+    out: Path,
+    /,
+    *,
+    max_samples: int = MAX_SAMPLES,
+    max_bytes: int = MAX_BYTES,
+    root: str | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+) -> None:
+    """Write labelled images into tar files that this and other programs stream; the images keep their bytes.
+
+    Args:
+        data: A folder, table or named set.
+        out: A new folder; it is there when all is written, and not before.
+        max_samples: The most images in a tar.
+        max_bytes: The largest tar.
+        root: The folder that a table's paths are relative to; default: the table's own.
+        as_json: One JSON document instead of text.
+    """
+    with Screen(stderr=as_json) as screen, listen_for_stop() as wish:
+
+        def progress(done: int, total: int) -> None:
+            if wish.signal_number:
+                raise KeyboardInterrupt(f"{out}: stopped, and nothing is left of it; run it again")
+            screen.listen("reading", {"what": "writing", "done": done, "total": total})
+
+        source = open_source(data, root)
+        found = write_shards(
+            source, out.expanduser(), max_samples=max_samples, max_bytes=max_bytes, progress=progress
+        )  # fmt: skip
+    if as_json:
+        print_json({
+            "path": str(found.path), "num_samples": found.num_samples, "size_bytes": found.size_bytes,
+            "shards": found.shards, "skipped": found.skipped, "notes": source.notes,
+        })  # fmt: skip
+        return
+    for split, files in found.shards.items():
+        last = f" to {files[-1]}" if len(files) > 1 else ""
+        screen.say(f"{split}: {files[0]}{last}")
+    for note in source.notes:
+        screen.say(f"note: {note}", style="yellow")
+    screen.listen("skipped", {"skipped": found.skipped})
+    num = sum(map(len, found.shards.values()))
+    text = f"{found.num_samples:,} images in {num:,} tar{'s' * (num > 1)}, {found.size_bytes / 1e6:,.1f} MB"
+    screen.say(f"{found.path}: {text}", style="bold green")
