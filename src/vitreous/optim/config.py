@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 
-OptimizerName = Literal["adamw", "lion", "adafactor", "muon", "schedule_free"]
+OptimizerName = Literal["adamw", "lion", "lamb", "adafactor", "muon", "schedule_free"]
 """What turns gradients into steps; each has a file of its name in this room, but AdamW, which is PyTorch's."""
 
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
@@ -18,8 +18,8 @@ class OptimConfig:
     """How the weights follow the gradient.
 
     Attributes:
-        name: The optimiser: `adamw`, `lion`, `adafactor`, `muon` (on the encoder's matrices, AdamW on the rest) or
-            `schedule_free` (AdamW whose own average stands in for the one of `ema_window_ratio`).
+        name: The optimiser: `adamw`, `lion`, `lamb`, `adafactor`, `muon` (on the encoder's matrices, AdamW on the rest)
+            or `schedule_free` (AdamW whose own average stands in for the one of `ema_window_ratio`).
         lr: Peak learning rate, for the whole batch over all devices.
         weight_decay: Decoupled decay per step relative to the learning rate; on matrices only.
         beta1: Decay of the gradient's running mean, in [0, 1); schedule_free's share of the average, above 0.

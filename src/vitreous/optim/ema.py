@@ -33,6 +33,10 @@ class Ema(Generic[Model]):
 
     def __init__(self, model: Model) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.follow(model)
+
+    def follow(self, model: Model) -> None:
+        """Take the weights of this model from now on: dividing it among devices made other parameters of them."""
         pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
         # What never changes is its own average.
         self._averages: list[Tensor] = [average for average, weight in pairs if weight.requires_grad]

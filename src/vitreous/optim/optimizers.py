@@ -5,6 +5,7 @@ from torch import nn
 
 from vitreous.optim.adafactor import Adafactor
 from vitreous.optim.config import OptimConfig
+from vitreous.optim.lamb import Lamb
 from vitreous.optim.lion import Lion
 from vitreous.optim.muon import MuonAdamW
 from vitreous.optim.param_groups import hidden_matrices, param_groups
@@ -30,6 +31,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
             return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
         case "lion":
             return Lion(groups, lr=lr, betas=betas)
+        case "lamb":
+            return Lamb(groups, lr=lr, betas=betas)
         case "adafactor":
             return Adafactor(groups, lr=lr, betas=betas)
         case "muon":

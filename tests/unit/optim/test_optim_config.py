@@ -51,7 +51,7 @@ def test_broken_rule_is_told_with_key_and_value(key: str, got: float, rule: str)
     ("key", "got", "way_out"),
     [
         ("name", "lyon", "did you mean lion?"),
-        ("name", "sgd", "use one of adafactor, adamw, lion, muon, schedule_free"),
+        ("name", "sgd", "use one of adafactor, adamw, lamb, lion, muon, schedule_free"),
         ("schedule", "cosinus", "did you mean cosine?"),
         ("schedule", "step", "use one of constant, cosine, linear, wsd"),
     ],

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vitreous.errors import ConfigError
 from vitreous.optim.adafactor import Adafactor
 from vitreous.optim.config import OptimConfig, OptimizerName
+from vitreous.optim.lamb import Lamb
 from vitreous.optim.lion import Lion
 from vitreous.optim.muon import MuonAdamW
 from vitreous.optim.optimizers import build_optimizer
@@ -42,6 +43,20 @@ def naive_lion(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
         direction = torch.sign(BETA1 * mean + (1 - BETA1) * gradient)
         weight = weight - lr * (direction + decay * weight)
         mean = BETA2 * mean + (1 - BETA2) * gradient
+    return weight
+
+
+def naive_lamb(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
+    """You et al. 2020, algorithm 2; without decay, Adam."""
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step, (gradient, lr) in enumerate(zip(gradients, RATES, strict=True), start=1):
+        first = BETA1 * first + (1 - BETA1) * gradient
+        second = BETA2 * second + (1 - BETA2) * gradient**2
+        move = first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + 1e-6)
+        if decay:
+            move = move + decay * weight
+            move = move * weight.norm() / move.norm()
+        weight = weight - lr * move
     return weight
 
 
@@ -100,7 +115,8 @@ def with_decay(course: Course) -> Iterator[tuple[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "naive"), [("adamw", naive_adamw), ("lion", naive_lion), ("adafactor", naive_adafactor)]
+    ("name", "naive"),
+    [("adamw", naive_adamw), ("lion", naive_lion), ("lamb", naive_lamb), ("adafactor", naive_adafactor)],
 )
 def test_three_steps_are_the_naive_ones_with_decay_on_matrices_alone(
     small_model: nn.Module, drive: Drive, name: OptimizerName, naive: Callable[..., Tensor]
@@ -177,7 +193,7 @@ def test_gradient_of_zero_moves_nothing_to_nan(small_model: nn.Module, name: Opt
     assert all(parameter.isfinite().all() for parameter in small_model.parameters())
 
 
-@pytest.mark.parametrize("name", ["adamw", "lion", "adafactor", "schedule_free"])
+@pytest.mark.parametrize("name", ["adamw", "lion", "lamb", "adafactor", "schedule_free"])
 def test_a_model_without_matrices_is_optimised_too(name: OptimizerName) -> None:
     assert [len(group["params"]) for group in build_optimizer(nn.LayerNorm(5), config(name)).param_groups] == [2]
 
@@ -207,7 +223,8 @@ def test_parameter_that_never_moved_is_its_own_average(small_model: nn.Module) -
 
 
 @pytest.mark.parametrize(
-    ("name", "most_bytes"), [("adamw", 8), ("lion", 4), ("muon", 8), ("adafactor", 2.5), ("schedule_free", 8)]
+    ("name", "most_bytes"),
+    [("adamw", 8), ("lion", 4), ("lamb", 8.1), ("muon", 8), ("adafactor", 2.5), ("schedule_free", 8)],
 )
 def test_memory_of_a_large_matrix_is_what_is_promised(name: OptimizerName, most_bytes: float) -> None:
     model = nn.Module()
@@ -224,6 +241,6 @@ def test_memory_of_a_large_matrix_is_what_is_promised(name: OptimizerName, most_
 def test_each_name_builds_its_own_kind(small_model: nn.Module) -> None:
     kinds = {name: type(build_optimizer(small_model, config(name))) for name in NAMES}
     assert kinds == {
-        "adamw": torch.optim.AdamW, "lion": Lion, "adafactor": Adafactor, "muon": MuonAdamW,
+        "adamw": torch.optim.AdamW, "lion": Lion, "lamb": Lamb, "adafactor": Adafactor, "muon": MuonAdamW,
         "schedule_free": ScheduleFree,
     }  # fmt: skip
