@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.objective.task import Criterion, Task, divided, precise
-from vitreous.tensors import Features, Images, Labels, Logits, Loss, PerImage, Probabilities, Tokens
+from vitreous.tensors import Images, Labels, Logits, Loss, PerImage, Probabilities, Tokens
 
 
 class Distilled(Task, ABC):
@@ -99,15 +99,17 @@ class LogitDistillation(Distilled):
         total = self.total(targets) if total is None else total
         taught = self.taught(images)
         if self.token:
-            head = model.get_submodule("head")
-            with watched(head) as seen:
+            with watched(model, "head.label") as labels, watched(model, "head.teacher") as teachers:
                 logits = model(images)
-            for_labels, for_teacher = cast(TwoHeads, head).both(seen[0][0])
+            for_labels, for_teacher = labels[0], teachers[0]
         else:
             for_labels = for_teacher = logits = model(images)
         distances = hard_distance(for_teacher, taught) if self.hard else soft_distance(
             for_teacher, taught, self.temperature)  # fmt: skip
-        return self.both(self.criterion(for_labels, targets, total), distances, targets, total), logits
+        loss = self.both(self.criterion(for_labels, targets, total), distances, targets, total)
+        # The mean of both heads counts nothing; but a sharded model fetches its weights for a backward through what it
+        # returned, and has to do so before the heads'.
+        return loss + 0 * logits.sum(), logits
 
 
 class FeatureDistillation(Distilled):
@@ -130,21 +132,14 @@ class FeatureDistillation(Distilled):
         """One forward pass of each."""
         total = self.total(targets) if total is None else total
         taught = self.taught(images)
-        with watched(model.get_submodule("encoder")) as seen:
+        with watched(model, "encoder") as seen:
             logits = model(images)
         rows, columns = cast(Gridded, model.get_submodule("tokenizer")).grid_size(images)
         if taught.shape[-2:] != (rows, columns):
             taught = F.interpolate(taught.float(), (rows, columns), mode="bicubic", antialias=True)
-        patches = seen[0][1][:, -rows * columns :]
+        patches = seen[0][:, -rows * columns :]
         distances = gram_distance(patches, rearrange(taught, "b d h w -> b (h w) d"))
         return self.both(self.criterion(logits, targets, total), distances, targets, total), logits
-
-
-class TwoHeads(Protocol):
-    """A head that scores the classes twice: for the labels and for a teacher."""
-
-    def both(self, features: Features) -> tuple[Logits, Logits]:
-        """Both scores."""
 
 
 class Gridded(Protocol):
@@ -178,13 +173,18 @@ def gram_distance(patches: Tokens, taught: Tokens) -> PerImage:
 
 
 @contextmanager
-def watched(part: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """What a part of a model takes first and what it gives, each time that it runs; gradients flow through both.
+def watched(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
+    """What a part of a model gives, each time that it runs; gradients flow through it.
 
-    Reading beside the forward, instead of calling the parts, leaves a wrapped or distributed model to run as it must.
+    Reading while the model runs, instead of calling its parts, leaves a wrapped or distributed one to run as it must:
+    outside of its forward, its weights may not even be there.
+
+    Args:
+        model: Any with such a part.
+        name: Of the part.
     """
-    seen: list[tuple[Tensor, Tensor]] = []
-    handle = part.register_forward_hook(lambda _, taken, given: seen.append((taken[0], given)))
+    seen: list[Tensor] = []
+    handle = model.get_submodule(name).register_forward_hook(lambda _, __, given: seen.append(given))
     try:
         yield seen
     finally:
