@@ -128,8 +128,9 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
         stores: Decoded images by split.
 
     Returns:
-        At most `MOST_SENTENCES` findings in a line each, worst first; where there are too many images to look at
-        (`MOST_AT_START`, `MOST_BYTES_AT_START`, or a LazyStore, which would decode each again) a sentence says so.
+        At most `MOST_SENTENCES` findings in a line each, worst first, and where to see more of them; where there are
+        too many images to look at (`MOST_AT_START`, `MOST_BYTES_AT_START`, or a LazyStore, which would decode each
+        again) a sentence says so.
     """
     count = sum(map(len, stores.values()))
     if not count:
@@ -141,7 +142,8 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
     found = [*copy_findings(looks, group_copies(looks), namer), *file_findings(looks, namer),
              *class_findings(looks, namer)]  # fmt: skip
     chosen = [finding for finding in ranked(found) if finding.kind in _AT_START]
-    return tuple(finding.sentence for finding in chosen[:MOST_SENTENCES])
+    told = [finding.sentence for finding in chosen[:MOST_SENTENCES]]
+    return (*told, "`vitreous inspect` names these images, and with --html FILE shows them") if told else ()
 
 
 def _num_bytes(stores: Mapping[str, Store]) -> float:

@@ -189,6 +189,7 @@ def test_copies_are_told_before_training(make_arrays: MakeArrays) -> None:
     surveyed = survey(source)
     told = brief(surveyed, _stores(surveyed))
     assert any("2 images are copies of each other in different classes" in sentence for sentence in told)
+    assert told[-1] == "`vitreous inspect` names these images, and with --html FILE shows them"
 
 
 def test_an_ordinary_set_starts_without_a_word(make_arrays: MakeArrays) -> None:
