@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING
 
 # The room `train` is bound first: the function of the same name below then stays, as Python binds a room only once.
 import vitreous.train  # noqa: F401
-from vitreous.api import load_run, train
+from vitreous.api import compare, load_run, train, train_series
 from vitreous.use.run import Run
+from vitreous.use.series.series import Series
 from vitreous.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from vitreous.model import create_model, load_model
 
-__all__ = ["Run", "create_model", "load_model", "load_run", "train"]
+__all__ = ["Run", "Series", "compare", "create_model", "load_model", "load_run", "train", "train_series"]
 
 
 def __getattr__(name: str) -> object:

@@ -50,7 +50,8 @@ def _python(code: str) -> str:
 
 
 def test_names_are_frozen_and_listed() -> None:
-    assert vt.__all__ == ["Run", "create_model", "load_model", "load_run", "train"]
+    names = ["Run", "Series", "compare", "create_model", "load_model", "load_run", "train", "train_series"]
+    assert vt.__all__ == names
     assert set(vt.__all__) <= set(dir(vt))
     assert "__version__" in dir(vt)
 

@@ -18,7 +18,8 @@ def test_surface_is_the_one_that_was_agreed_upon() -> None:
 
 
 def test_public_names_are_few_and_exist() -> None:
-    assert vitreous.__all__ == ["Run", "create_model", "load_model", "load_run", "train"]
+    names = ["Run", "Series", "compare", "create_model", "load_model", "load_run", "train", "train_series"]
+    assert vitreous.__all__ == names
     assert all(callable(getattr(vitreous, name)) for name in vitreous.__all__)
 
 

@@ -23,6 +23,7 @@ Every key of the configuration is an option too, e.g. `--optim.lr 3e-4 --data.fl
 COMMANDS = {
     "train": (_TRAIN_HELP, "[DATA]"),
     "evaluate": ("Score a trained model on held-out or other images.", "RUN [DATA]"),
+    "compare": ("Tell which of two runs or series is better, and how sure that is.", "RUN_A RUN_B"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
     "inspect": ("Look at a run, a data set, a file of weights, or a model by name.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labelled images into tar files, in WebDataset's layout.", "DATA OUT"),

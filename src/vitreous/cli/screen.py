@@ -36,6 +36,7 @@ class Screen:
         self._tasks: dict[str, TaskID] = {}
         self._shown_progress = -1.0
         self._began: tuple[float, float] | None = None
+        self._is_repeated = False
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -60,7 +61,19 @@ class Screen:
         text = f"{fields['done']:,} of {fields['total']:,} images"
         self._advance(fields["what"], fields["done"] / max(fields["total"], 1), text)
 
+    def _show_member(self, fields: Mapping[str, Any]) -> None:
+        """A run of a series begins; what the first one said of data and plan is not said again."""
+        done = ": is complete already" if fields["done"] else ""
+        self.say(f"{fields['name']} ({fields['number']} of {fields['total']}){done}", style="bold")
+        for task in self._tasks.values():
+            self._live.remove_task(task)
+        self._tasks.clear()
+        self._shown_progress, self._began, self._is_repeated = -1.0, None, fields["number"] > 1
+
     def _show_plan(self, fields: Mapping[str, Any]) -> None:
+        if self._is_repeated:
+            self.say(fields["summary"][0])
+            return
         for sentence in fields["summary"]:
             self.say(sentence)
         wanted = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
@@ -75,7 +88,7 @@ class Screen:
         if skipped:
             first = f"{skipped[0][0]}: {skipped[0][1]}"
             self.say(f"note: unreadable files that are left out: {len(skipped):,}, e.g. {first}", style="yellow")
-        for sentence in fields.get("findings", ()):
+        for sentence in () if self._is_repeated else fields.get("findings", ()):
             self.say(f"note: {sentence}", style="yellow")
         self._say_cache(list(fields.get("cache", {}).values()))
 

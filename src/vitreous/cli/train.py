@@ -7,16 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import Screen, accuracy_line
+from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.plan import show
 from vitreous.train.request import TrainRequest, parse_budget
-from vitreous.train.run_folder import RunFolder
+from vitreous.train.run_folder import RunFolder, SeriesFolder
+from vitreous.train.series import first_of, members, run_series
 from vitreous.train.start import dry_run as plan_only
 from vitreous.train.start import run_training, summarise
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
+from vitreous.use.series.page import complete, sentences, table, write_summary
 
 
 @Parameter(name="*")
@@ -25,7 +27,7 @@ class TrainOptions:
     """What most runs need; every other key of the configuration is an option too, as `--room.key value`.
 
     Attributes:
-        budget: Time for everything, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
+        budget: Time for everything, all runs of a series together, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
         epochs: Passes over the images; with a budget, at most so many.
         model: E.g. vit_micro or vit_small_patch16_224; default: what suits.
         img_size: Pixels, e.g. 64 or 64x48; default: what suits the images.
@@ -33,8 +35,10 @@ class TrainOptions:
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32 or bf16.
         seed: Initial weights, order, augmentation, dropout; default 0.
+        folds: Cross-validate: train so many runs, each tested on another part of the images; e.g. 5.
+        seeds: Train so many runs that differ by their seed alone, from --seed on; with --folds, so many of each.
         out: Folder to make; default: the next free one below runs/.
-        resume: Go on with this run; takes no other option.
+        resume: Go on with this run or series; takes no other option.
         dry_run: Show the plan and every key; train nothing.
         set: `main` spells `--room.key value` so.
     """
@@ -47,6 +51,8 @@ class TrainOptions:
     device: str | None = None
     precision: str | None = None
     seed: int | None = None
+    folds: int = 0
+    seeds: int = 0
     out: Path | None = None
     resume: Path | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
@@ -68,10 +74,16 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
         values=_values(options),
         out=options.out and options.out.expanduser(),
         resume=options.resume and options.resume.expanduser(),
+        folds=options.folds,
+        seeds=options.seeds,
     )
+    is_series = request.folds or request.seeds or (request.resume and SeriesFolder(request.resume).series.is_file())
     with Screen() as screen:
         if options.dry_run:
             _show_plan(screen, request)
+            return
+        if is_series:
+            _train_series(screen, request)
             return
         folder = run_training(request, screen.listen)
         write_report(folder)
@@ -98,8 +110,24 @@ def _values(options: TrainOptions) -> dict[str, object]:
     return values
 
 
+def _train_series(screen: Screen, request: TrainRequest) -> None:
+    folder = run_series(request, complete, screen.listen)
+    summary = write_summary(folder)
+    screen.say()
+    print_table(screen.console, table(summary), numbers_from=1)
+    screen.say()
+    for sentence in sentences(summary):
+        screen.say(sentence, style="bold green" if sentence.startswith("accuracy over ") else None)
+    screen.say(f"series folder: {folder.path} (summary.md, summary.json, a folder for each run)")
+    screen.say("\nnext:")
+    screen.say(f"  vitreous compare {quote(str(folder.path))} OTHER  which of two series or runs is better")
+
+
 def _show_plan(screen: Screen, request: TrainRequest) -> None:
-    facts, plan = plan_only(request, screen.listen)
+    todo = members(request)
+    if len(todo) > 1:
+        screen.say(f"{len(todo)} runs: {', '.join(member.name for member in todo)}; the first:", style="bold")
+    facts, plan = plan_only(first_of(request), screen.listen)
     for sentence in summarise(facts, plan):
         screen.say(sentence)
     screen.say()

@@ -46,6 +46,9 @@ class DataConfig:
         test_share: Share of all images held out for the test where the source brings no test split, in [0, 1).
         val_share: Share of the images outside the test held out for validation where the source brings none, in [0, 1).
         split_seed: Another seed, another split.
+        num_folds: 0: a single split. K: the images are divided into K folds, and one of them is the test instead of a
+            `test_share`; a test set that the source brings stays untouched then.
+        fold: Which of them, in [0, K).
         batch_size: Images a step, in total.
         flip: Mirror left and right half of the time.
         min_crop_area: A random crop keeps a share of the area in [`min_crop_area`, 1]; 1: no crop.
@@ -87,6 +90,8 @@ class DataConfig:
     test_share: float = 0.2
     val_share: float = 0.1
     split_seed: int = 0
+    num_folds: int = 0
+    fold: int = 0
     batch_size: int = 64
     flip: bool = False
     min_crop_area: float = 1.0
@@ -122,6 +127,7 @@ class DataConfig:
         _require_integer("num_classes", self.num_classes, 2, "a classifier needs two classes")
         _require_integer("batch_size", self.batch_size, 1, "use 64, or what memory allows")
         _require_integer("split_seed", self.split_seed, 0, "use 0")
+        check_folds(self.num_folds, self.fold)
         if self.memory_limit_bytes is not None:
             _require_integer(
                 "memory_limit_bytes", self.memory_limit_bytes, 0, "leave it out for a quarter of the memory"
@@ -167,6 +173,17 @@ def check_image_shape(owner: str, img_size: tuple[int, int], in_chans: int, fit:
         raise ConfigError(f"{owner}.in_chans={in_chans}: must be 1 (gray) or 3 (RGB); convert other images first")
     if fit not in FITS:
         raise UnknownNameError(f"{owner}.fit={fit}: no such fit; {nearest(str(fit), FITS)}")
+
+
+def check_folds(num_folds: int, fold: int) -> None:
+    """Raise ConfigError unless `num_folds` is 0 or at least 2, and `fold` is one of them (0 without folds)."""
+    _require_integer("num_folds", num_folds, 0, "use 5, or 0 for a single split")
+    if num_folds == 1:
+        raise ConfigError("data.num_folds=1: leaves nothing to train on; use 5, or 0 for a single split")
+    _require_integer("fold", fold, 0, "the first one is 0")
+    if fold >= max(1, num_folds):
+        way_out = f"use 0 to {num_folds - 1}" if num_folds else "set that too, or leave it out"
+        raise ConfigError(f"data.fold={fold}: is none of data.num_folds={num_folds} folds; {way_out}")
 
 
 def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:

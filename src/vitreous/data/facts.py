@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.cache import DIGEST_BYTES
-from vitreous.data.headers import read_headers
+from vitreous.data.folds import fold_notes, split_by_fold
+from vitreous.data.headers import Headers, read_headers
 from vitreous.data.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_looks, judge_by_names
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.sources import SPLITS, Source, Texts
@@ -44,8 +46,9 @@ class DataFacts:
         notes: Warnings, one sentence each.
         mirror: Whether mirrored images keep their class.
         mirror_reason: Why.
-        test_share: The share that was held out where the source brought no test split.
+        test_share: The share that was held out where the source brought no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; the order of files and their names do not change it.
+        brings_test: Whether the source brought a test split.
     """
 
     name: str
@@ -65,6 +68,7 @@ class DataFacts:
     mirror_reason: str
     test_share: float
     fingerprint: str
+    brings_test: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,25 +87,27 @@ def survey(
     test_share: float | None = None,
     val_share: float = 0.1,
     split_seed: int = 0,
+    num_folds: int = 0,
+    fold: int = 0,
     progress: Progress | None = None,
 ) -> Survey:
     """Read every sample once (hash and header), drop what is no image, and assign the splits.
 
     Args:
         source: What to look at.
-        test_share: In [0, 1); None: what the source asks for, else `DEFAULT_TEST_SHARE`.
+        test_share: In [0, 1); None: what the source asks for, else `DEFAULT_TEST_SHARE`. Unused with folds.
         val_share: In [0, 1).
         split_seed: Another seed, another split.
+        num_folds: 0 for a single split; else one of so many folds is the test part.
+        fold: Which one.
         progress: Called with (done, total).
 
     Returns:
         The survey; `indices[split]` are sorted.
 
     Raises:
-        DataError: No sample is a readable image, fewer than two classes are left, or none is left for training.
+        DataError: No readable image, fewer than two classes, none left for training, or too few for the folds.
     """
-    if test_share is None:
-        test_share = DEFAULT_TEST_SHARE if source.test_share is None else source.test_share
     headers = read_headers(source, progress)
     skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
     kept = np.flatnonzero(headers.numbers >= 0)
@@ -109,12 +115,15 @@ def survey(
     groups = None if source.groups is None else source.groups[kept]
     _check_enough(source, labels, skipped)
     digests = [digest.tobytes() for digest in headers.digests[kept]]
-    splits = assign_splits(digests, labels, given, test_share, val_share, split_seed, groups)
+    test_share = _test_share(source, test_share, num_folds)
+    if num_folds:
+        splits, folds = split_by_fold(digests, labels, given, num_folds, fold, val_share, split_seed, groups)
+    else:
+        splits = assign_splits(digests, labels, given, test_share, val_share, split_seed, groups)
     indices = {split: kept[splits == split] for split in SPLITS}
-    sizes = np.array([(header.height, header.width) for header in headers.different])[headers.numbers[kept]]
-    median = np.median(sizes, axis=0).round().astype(int)
+    shapes = _shapes(headers)
     notes = _notes(source.classes, digests, labels, splits) + _group_notes(groups, splits, test_share)
-    mirror = _judge_mirror(source, indices["train"], int(median.prod()))
+    mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"])
     facts = DataFacts(
         name=source.name,
         classes=source.classes,
@@ -122,19 +131,23 @@ def survey(
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
         class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
-        in_chans=1 if all(header.is_gray for header in headers.different) else 3,
-        height_px=int(median[0]),
-        width_px=int(median[1]),
-        min_size_px=(int(sizes[:, 0].min()), int(sizes[:, 1].min())),
-        max_size_px=(int(sizes[:, 0].max()), int(sizes[:, 1].max())),
+        **shapes,
         skipped=skipped,
-        notes=(*source.notes, *notes),
+        notes=(*source.notes, *notes, *(fold_notes(source.classes, labels, folds) if num_folds else ())),
         mirror=mirror.keeps_meaning,
         mirror_reason=mirror.reason,
         test_share=test_share,
         fingerprint=_fingerprint(digests, labels, splits),
+        brings_test=bool((given == "test").any()),
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
+
+
+def _test_share(source: Source, asked: float | None, num_folds: int) -> float:
+    if num_folds:
+        return 1 / num_folds
+    wished = DEFAULT_TEST_SHARE if source.test_share is None else source.test_share
+    return wished if asked is None else asked
 
 
 def _check_enough(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
@@ -149,6 +162,19 @@ def _check_enough(source: Source, labels: NDArray[np.int64], skipped: Sequence[t
             f"data.source={source.name}: {len(skipped)} of {len(source)} files are unreadable and leave one class, "
             f"{left[0]!r}; a classifier needs two"
         )
+
+
+def _shapes(headers: Headers) -> dict[str, Any]:
+    sizes = np.array([(header.height, header.width) for header in headers.different])
+    sizes = sizes[headers.numbers[headers.numbers >= 0]]
+    height_px, width_px = np.median(sizes, axis=0).round().astype(int).tolist()
+    return {
+        "in_chans": 1 if all(header.is_gray for header in headers.different) else 3,
+        "height_px": height_px,
+        "width_px": width_px,
+        "min_size_px": tuple(sizes.min(axis=0).tolist()),
+        "max_size_px": tuple(sizes.max(axis=0).tolist()),
+    }
 
 
 def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int) -> Mirror:

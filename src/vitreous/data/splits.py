@@ -57,9 +57,9 @@ def assign_splits(
     Raises:
         DataError: No sample is left for training.
     """
-    family, keys, num_images = _families(digests, groups)
+    family, keys, num_images = families_of(digests, groups)
     draws = uniform(derive(split_seed, "split"), keys, 2)
-    given = _following(given, family, len(keys))
+    given = following(given, family, len(keys))
     free = np.isin(given, ("", "train"))
     side = np.full(len(keys), "train", dtype="<U5")
     carved = [split for split, share in (("test", test_share), ("val", val_share)) if share and split not in given]
@@ -85,10 +85,15 @@ def torn_groups(groups: Texts, splits: Texts) -> int:
     return len((in_train & held_out) - {""})
 
 
-def _families(
+def families_of(
     digests: Sequence[bytes], groups: Texts | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Each sample's family, `[n]`; each family's key for its draws, and its number of different images."""
+    """Each sample's family, `[n]`; each family's key for its draws, and its number of different images.
+
+    Args:
+        digests: A hash of each sample's content, `[n]`.
+        groups: Each sample's group, an empty text for none, `[n]`; None: no groups.
+    """
     _, first, image = np.unique(np.array(digests, dtype="S"), return_index=True, return_inverse=True)
     image_keys = np.array([_key(digests[i]) for i in first], dtype=np.int64)
     if groups is None:
@@ -115,7 +120,7 @@ def _key(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
-def _following(given: Texts, family: NDArray[np.int64], num_families: int) -> Texts:
+def following(given: Texts, family: NDArray[np.int64], num_families: int) -> Texts:
     """`given`, where samples without a split take the test or val of their family; test comes before val."""
     follows = np.full(num_families, "", dtype="<U5")
     for split in ("val", "test"):

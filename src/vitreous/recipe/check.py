@@ -12,7 +12,8 @@ from vitreous.errors import ConfigError
 from vitreous.recipe.run_config import RunConfig
 
 FEW_TOKENS = 16
-FEW_TEST_IMAGES = 100
+FEW_TEST_IMAGES = 384
+"""Below this many, the 95 % interval of an accuracy may be wider than ±5 points: 0.98 / √384."""
 
 
 def check_fits(config: RunConfig, facts: DataFacts) -> None:
@@ -41,14 +42,7 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
             f"model.patch_size={config.model.patch_size} leaves {tokens} tokens of a {height}x{width} px image; "
             f"accuracy will suffer, {better}"
         )
-    if 0 < facts.num_test < FEW_TEST_IMAGES:
-        half_width = 100 * 0.98 / facts.num_test**0.5
-        yield (
-            f"the test has {facts.num_test} images only: its accuracy is uncertain by up to ±{half_width:.0f} points; "
-            f"compare models by more than that, or collect more images"
-        )
-    if facts.num_test == 0:
-        yield "there are no test images: the final accuracy is that of the validation images, or unknown"
+    yield from _on_the_test(config, facts)
     if config.data.sampler == "balanced" and config.objective.class_weights == "balanced":
         yield (
             "data.sampler=balanced and objective.class_weights=balanced both make up for rare classes, which then "
@@ -61,3 +55,25 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
         )
     if config.data.batch_size > facts.num_train:
         yield f"data.batch_size={config.data.batch_size} is more than the {facts.num_train} images: one step an epoch"
+
+
+def _on_the_test(config: RunConfig, facts: DataFacts) -> Iterator[str]:
+    """What the accuracy will be worth."""
+    num_folds, test_share = config.data.num_folds, config.data.test_share
+    if num_folds and test_share != facts.test_share:
+        yield f"data.test_share={test_share:g} holds nothing out: with data.num_folds={num_folds} the test is one fold"
+    if facts.num_test == 0:
+        yield "there are no test images: the final accuracy is that of the validation images, or unknown"
+    elif facts.num_test < FEW_TEST_IMAGES and not num_folds:
+        num_foldable = facts.num_train + facts.num_val + (0 if facts.brings_test else facts.num_test)
+        which = f"the {num_foldable:,} others" if facts.brings_test else f"all {num_foldable:,}"
+        yield (
+            f"the test has {facts.num_test} images only: its accuracy is uncertain by up to "
+            f"±{_uncertainty(facts.num_test):.0f} points; `--folds 5` tests {which} once, in five runs: "
+            f"±{_uncertainty(num_foldable):.1f} points"
+        )
+
+
+def _uncertainty(num_images: int) -> float:
+    """Half the width of the 95 % interval of an accuracy of a half, the widest, in points."""
+    return 100 * 0.98 / num_images**0.5

@@ -27,6 +27,9 @@ from vitreous.train.device import resolve_device, resolve_precision
 from vitreous.train.records import Listener, Recorder
 from vitreous.train.request import TrainRequest
 
+_SPLIT_KEYS = ("test_share", "val_share", "split_seed", "num_folds", "fold")
+"""Keys of the data that decide which image is in which split."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -64,8 +67,9 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
     source = _open(request, asked)
     surveyed = _survey(source, asked, listener)
     _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
-    given = _given(surveyed, asked["data.source"])
+    given = _given(surveyed, asked["data.source"], asked.get("data.num_folds", 0))
     plan = make_plan(surveyed.facts, given, recipe=recipe, asked=asked, measure=training_images_per_s)
+    plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))
     # Weights that the data does not bring are told now, not when everything is decoded.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
@@ -74,7 +78,7 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
 def survey_again(config: DataConfig, listener: Listener, source: Source | None = None) -> Survey:
     """The survey of a run that exists already: the same shares, the same seed; `source` is what Python gives again."""
     source = open_source(config.source, config.root) if source is None else source
-    shares = {f"data.{key}": getattr(config, key) for key in ("test_share", "val_share", "split_seed")}
+    shares = {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}
     return _survey(source, shares, listener)
 
 
@@ -140,7 +144,13 @@ def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
         recipe, asked = read_values(Path(recipe))
     if request.model is not None:
         asked |= _model_keys(request.model)
-    return recipe, asked | keys.checked(request.values)
+    return recipe, asked | keys.checked(request.values) | keys.checked(request.settled)
+
+
+def _as_settled(choice: Choice, request: TrainRequest) -> Choice:
+    """Nobody asked for what the first run of a series decided."""
+    is_settled = choice.key in request.settled and choice.key not in request.values
+    return replace(choice, reason="as the first run of the series") if is_settled else choice
 
 
 def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
@@ -181,9 +191,10 @@ def _model_keys(name: str) -> dict[str, Any]:
     return found
 
 
-def _given(surveyed: Survey, source: str) -> list[Choice]:
+def _given(surveyed: Survey, source: str, num_folds: int) -> list[Choice]:
     wish = surveyed.source.test_share
     reason = "held out where the data brings no test split" if wish is None else "held out, as this set is known with"
+    reason = f"one fold of {num_folds}" if num_folds else reason
     weighted = [] if surveyed.source.weights is None else [
         Choice("data.sampler", "weighted", "the data says how much each image counts")
     ]  # fmt: skip
@@ -195,14 +206,9 @@ def _given(surveyed: Survey, source: str) -> list[Choice]:
 
 
 def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:
-    defaults = keys.defaults()
-    return survey(
-        source,
-        test_share=values.get("data.test_share"),
-        val_share=values.get("data.val_share", defaults["data.val_share"]),
-        split_seed=values.get("data.split_seed", defaults["data.split_seed"]),
-        progress=_progress(listener, "reading"),
-    )
+    defaults = keys.defaults() | {"data.test_share": None}
+    splits = {key: values.get(f"data.{key}", defaults[f"data.{key}"]) for key in _SPLIT_KEYS}
+    return survey(source, **splits, progress=_progress(listener, "reading"))
 
 
 def _progress(show: Listener, what: str) -> Callable[[int, int], None]:

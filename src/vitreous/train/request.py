@@ -23,6 +23,9 @@ class TrainRequest:
         out: Folder to make for the run; None takes the next free one below `runs/`.
         resume: Folder of a run to go on with; nothing else may then be asked, but `source`.
         source: Data that Python gave, opened; instead of `data`.
+        folds: 0, or into how many folds to divide the images, and as many runs to train; see `series`.
+        seeds: 0, or how many runs to train that differ by their seed alone.
+        settled: Keys that the first run of a series decided and the others take over.
     """
 
     data: str | None = None
@@ -32,6 +35,9 @@ class TrainRequest:
     out: Path | None = None
     resume: Path | None = None
     source: Source | None = None
+    folds: int = 0
+    seeds: int = 0
+    settled: Mapping[str, object] = field(default_factory=dict)
 
 
 def parse_budget(text: str | float) -> dict[str, float]:

@@ -57,11 +57,62 @@ class RunFolder:
         """The page to look at."""
         return self.path / "report.html"
 
+    def clear_unbegun(self) -> None:
+        """Remove what a process leaves that was killed before it wrote the configuration; anything else stays."""
+        if self.path.is_dir() and not self.config.exists():
+            self.records.unlink(missing_ok=True)
+            for unfinished in self.path.glob(".*.tmp"):
+                unfinished.unlink()
+            if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+                self.checkpoints.rmdir()
+
+
+@dataclass(frozen=True)
+class SeriesFolder:
+    """Names of what a series of runs leaves behind, beside a folder for each run.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def series(self) -> Path:
+        """What was asked; `vitreous train --resume` goes on from it."""
+        return self.path / "series.json"
+
+    @property
+    def recipe(self) -> Path:
+        """A copy of the recipe file, where one was given."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def summary(self) -> Path:
+        """What came out, for machines."""
+        return self.path / "summary.json"
+
+    @property
+    def page(self) -> Path:
+        """What came out, for people."""
+        return self.path / "summary.md"
+
+    def withdraw(self) -> None:
+        """Remove a series of which nothing was begun."""
+        self.series.unlink(missing_ok=True)
+        self.recipe.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
 
 def check_free(out: Path | None) -> None:
     """Raise RunError where `out` exists and holds something: nothing is ever overwritten."""
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        way_out = f"go on with --resume {out}, or " if (out / "config.yaml").exists() else ""
+        way_out = (
+            f"go on with --resume {out}, or "
+            if RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
+            else ""
+        )
         raise RunError(f"out={out}: exists and is not empty; {way_out}choose another folder")
 
 
@@ -87,9 +138,20 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
     return folder
 
 
+def create_series_folder(out: Path | None, data_name: str) -> SeriesFolder:
+    """Make a new, empty folder for a series of runs. Raises as `create_run_folder`."""
+    check_free(out)
+    if out is None:
+        return SeriesFolder(_next_free(Path("runs"), data_name))
+    _make(out)
+    return SeriesFolder(out)
+
+
 def open_run_folder(path: Path) -> RunFolder:
     """An existing run folder. Raises NotARunError for any other path, naming what is there."""
     folder = RunFolder(path)
+    if SeriesFolder(path).series.is_file():
+        raise NotARunError(f"run={path}: is a series of runs; `vitreous train --resume {path}` goes on with it")
     if not folder.config.is_file():
         there = "a folder without config.yaml" if path.is_dir() else "a file" if path.exists() else "nothing"
         known = sorted(str(config.parent) for config in Path("runs").glob("*/config.yaml"))

@@ -14,12 +14,15 @@ class Interrupted(KeyboardInterrupt):
     Attributes:
         signal_number: What asked: SIGINT (Ctrl-C) or SIGTERM.
         run: Folder to resume.
+        step: The last one that is saved.
     """
 
-    def __init__(self, signal_number: int, run: Path, step: int) -> None:
-        super().__init__(f"{run}: stopped at step {step} and saved; go on with `vitreous train --resume {run}`")
+    def __init__(self, signal_number: int, run: Path, step: int, member: str = "") -> None:
+        where = f"step {step} of {member}" if member else f"step {step}"
+        super().__init__(f"{run}: stopped at {where} and saved; go on with `vitreous train --resume {run}`")
         self.signal_number = signal_number
         self.run = run
+        self.step = step
 
 
 class StopWish:

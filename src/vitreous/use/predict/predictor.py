@@ -18,7 +18,7 @@ from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunE
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
-from vitreous.train.run_folder import RunFolder
+from vitreous.train.run_folder import RunFolder, SeriesFolder
 
 BATCH_SIZE = 64
 
@@ -139,7 +139,7 @@ def find_model(path: Path) -> Path:
     """The model file of a run folder, or the file itself.
 
     Raises:
-        NotARunError: Neither; an unfinished run, a checkpoint or an image is named as such.
+        NotARunError: Neither; an unfinished run, a series, a checkpoint or an image is named as such.
     """
     path = path.expanduser()
     if path.is_file() and is_image_name(path.name):
@@ -153,6 +153,10 @@ def find_model(path: Path) -> Path:
         return folder.model
     if folder.config.is_file():
         raise NotARunError(f"run={path}: has no model yet; finish it with `vitreous train --resume {quote(str(path))}`")
+    if SeriesFolder(path).series.is_file():
+        names = sorted(member.parent.name for member in path.glob("*/model.safetensors"))
+        first = quote(str(path / names[0])) if names else "its runs once they are finished"
+        raise NotARunError(f"run={path}: is a series of {len(names)} finished runs; name one of them, such as {first}")
     what = "a folder without model.safetensors" if path.is_dir() else "nothing"
     raise NotARunError(f"run={path}: is no run and no model file ({what}); `vitreous train DATA` makes a run")
 
