@@ -16,6 +16,7 @@ MOST_LINES = 300
 MOST_FUNCTION_LINES = 60
 MOST_ARGUMENTS = 8
 
+RECIPES = ("big_vision", "deit", "deit3", "digits", "fine_tune", "linear_probe", "small_images", "small_photos")
 EXCEPTIONS = {
     "any argument": {
         "model/timm_registry.py _entrypoint.make": "timm passes on whatever its user gave; each is checked by name",
@@ -27,9 +28,7 @@ EXCEPTIONS = {
     },
     "first line": {
         "__init__.py": "says what the project is",
-        "recipe/shipped/digits.py": "a recipe's docstring is its paper: what it is for",
-        "recipe/shipped/small_images.py": "a recipe's docstring is its paper: what it is for",
-        "recipe/shipped/small_photos.py": "a recipe's docstring is its paper: what it is for",
+        **{f"recipe/shipped/{name}.py": "a recipe's docstring is its paper: what it is for" for name in RECIPES},
     },
     "top level": {
         "__main__.py": "is there to be run",

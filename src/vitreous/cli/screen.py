@@ -116,6 +116,10 @@ class Screen:
     def _show_refused(self, fields: Mapping[str, Any]) -> None:
         self.say(f"step {fields['step']} refused: {fields['cause']} is not finite; trying again", style="yellow")
 
+    def _show_health(self, fields: Mapping[str, Any]) -> None:
+        for sentence in fields["notes"]:
+            self.say(f"note: {sentence}", style="yellow")
+
     def _show_rollback(self, fields: Mapping[str, Any]) -> None:
         text = f"back to {fields['checkpoint']} with {fields['lr_scale']:g} of the learning rate"
         self.say(text, style="yellow")
@@ -125,6 +129,10 @@ class Screen:
 
     def _show_resume(self, fields: Mapping[str, Any]) -> None:
         self.say(f"going on from step {fields['step']:,} ({fields['checkpoint']})")
+
+    def _show_restart(self, fields: Mapping[str, Any]) -> None:
+        text = f"one of {fields['num_processes']} processes failed; all were started again"
+        self.say(f"{text} (restart {fields['number']})", style="yellow")
 
     def _show_complete(self, fields: Mapping[str, Any]) -> None:
         self.say(f"{fields['run']} is complete already: there is nothing left to train")

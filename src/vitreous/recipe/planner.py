@@ -9,6 +9,7 @@ from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.rules import (
+    BY_OPTIMIZER,
     LADDER,
     MAX_STRETCH,
     VARIATION_KEYS,
@@ -51,7 +52,8 @@ def make_plan(
         ConfigError: Values that do not go together.
     """
     name = recipe or recipe_for(facts)
-    choices = {choice.key: choice for choice in [*given, *recipe_named(name)(facts, asked)]}
+    recommended = recipe_named(name)(facts, asked)
+    choices = {choice.key: choice for choice in [*given, *recommended]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
     _config(name, choices)  # what breaks a rule is refused before anything follows from it
     expected_epochs = choices["train.epochs"].value
@@ -59,6 +61,7 @@ def make_plan(
         fitted, expected_epochs = _fit_budget(name, choices, facts, asked, measure)
         choices |= fitted
     choices |= _soften(choices, expected_epochs, asked)
+    choices |= _suit_optimizer(choices, recommended, asked)
     config = _config(name, choices)
     check_fits(config, facts)
     ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
@@ -103,6 +106,26 @@ def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, An
     if share == 0:
         softened["data.flip"] = False
     return {key: Choice(key, value, reason) for key, value in softened.items() if key not in asked}
+
+
+def _suit_optimizer(
+    choices: Mapping[str, Choice], recommended: Iterable[Choice], asked: Mapping[str, Any]
+) -> dict[str, Choice]:
+    """Another optimiser than the recipe's gets the rate, the decay and the schedule that suit it."""
+    usual = next((choice.value for choice in recommended if choice.key == "optim.name"), "adamw")
+    wanted = asked.get("optim.name", usual)
+    if wanted == usual:
+        return {}
+    rule, of_recipe = BY_OPTIMIZER[wanted], BY_OPTIMIZER[usual]
+    ratios = {
+        "optim.lr": rule.lr_ratio / of_recipe.lr_ratio,
+        "optim.weight_decay": rule.decay_ratio / of_recipe.decay_ratio,
+    }
+    values = keys.defaults() | {key: choice.value for key, choice in choices.items()}
+    suited = dict(rule.values) | {
+        key: float(f"{ratio * values[key]:.2g}") for key, ratio in ratios.items() if ratio != 1
+    }
+    return {key: Choice(key, value, rule.reason) for key, value in suited.items() if key not in asked}
 
 
 def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> Iterator[dict[str, Choice]]:

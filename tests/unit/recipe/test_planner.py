@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -7,10 +7,11 @@ from vitreous.data.facts import DataFacts
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model.count import count_flops
 from vitreous.model.presets import SIZES
+from vitreous.optim.config import OptimizerName
 from vitreous.recipe import keys
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.planner import make_plan
-from vitreous.recipe.rules import LADDER, MAX_STRETCH, by_num_images
+from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import SHIPPED, recipe_for
 
@@ -259,3 +260,47 @@ def test_variation_that_was_asked_stays_in_a_short_run(make_facts: Facts) -> Non
 def test_rate_that_was_asked_stays_on_every_rung(make_facts: Facts) -> None:
     plan = budget_plan(make_facts(300_000), {"optim.lr": 0.0123}, machine(1e-3))
     assert plan.config.optim.lr == 0.0123
+
+
+# Optimisers.
+
+
+@pytest.mark.parametrize("budget_s", [None, 300.0])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_name_of_an_optimiser_is_enough(make_facts: Facts, name: OptimizerName, budget_s: float | None) -> None:
+    budget = {"train.budget_s": budget_s or 0.0}
+    usual = plan_for(make_facts(), budget, measure=lambda config: 100.0).config.optim
+    plan = plan_for(make_facts(), budget | {"optim.name": name}, measure=lambda config: 100.0)
+    rule = BY_OPTIMIZER[name]
+    assert plan.config.optim.name == name
+    assert plan.config.optim.lr == pytest.approx(usual.lr * rule.lr_ratio, rel=0.05)
+    assert plan.config.optim.weight_decay == pytest.approx(usual.weight_decay * rule.decay_ratio)
+    if rule.lr_ratio != 1:
+        assert reason_of(plan, "optim.lr") == rule.reason
+
+
+def test_lion_and_schedule_free_bring_their_own_keys(make_facts: Facts) -> None:
+    assert plan_for(make_facts(), {"optim.name": "lion"}).config.optim.beta2 == 0.99
+    assert plan_for(make_facts(), {"optim.name": "schedule_free"}).config.optim.schedule == "constant"
+    assert plan_for(make_facts()).config.optim.schedule == "cosine"
+
+
+def test_what_was_asked_of_an_optimiser_stays(make_facts: Facts) -> None:
+    asked = {"optim.name": "lion", "optim.lr": 0.0123, "optim.weight_decay": 0.4, "optim.beta2": 0.97}
+    plan = plan_for(make_facts(), asked)
+    assert {key: keys.take_apart(plan.config)[key] for key in asked} == asked
+    assert {reason_of(plan, key) for key in asked} == {ASKED}
+
+
+def test_recipe_of_another_optimiser_keeps_its_rate_and_gives_it_up_for_adamw(
+    make_facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_lion(facts: DataFacts, asked: dict[str, Any]) -> list[Choice]:
+        own = {"optim.name": "lion", "optim.lr": 3e-4, "optim.weight_decay": 0.5}
+        return [*SHIPPED["small-images"](facts, asked), *(Choice(key, value, "") for key, value in own.items())]
+
+    monkeypatch.setattr("vitreous.recipe.planner.recipe_named", lambda name: of_lion)
+    assert plan_for(make_facts()).config.optim.lr == 3e-4
+    assert plan_for(make_facts(), {"optim.name": "lion"}).config.optim.lr == 3e-4
+    found = plan_for(make_facts(), {"optim.name": "adamw"}).config.optim
+    assert (found.lr, found.weight_decay) == (1.5e-3, 0.1)

@@ -107,6 +107,8 @@ def _trouble(records: Sequence[dict[str, Any]]) -> Iterable[str]:
     if refused:
         yield f"steps refused because {refused[-1]['cause']} was not finite: {len(refused)}"
     yield from (record["reason"] for record in records if record["kind"] == "damaged_checkpoint")
+    # A run that was resumed says some things again.
+    yield from dict.fromkeys(note for record in records if record["kind"] == "health" for note in record["notes"])
 
 
 def _skipped(skipped: Sequence[Sequence[str]]) -> str:
