@@ -58,3 +58,42 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "atomic", "x")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "atomic")]
     assert modes[0] == modes[1]
+
+
+def test_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "ä b"
+
+    def half(folder: Path) -> None:
+        (folder / "one").write_bytes(b"1")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SaveError) as caught:
+        atomic.write_folder(path, half)
+    assert str(caught.value) == (
+        f"{path}: could not be written (No space left on device); free some space or choose another folder"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+    def whole(folder: Path) -> None:
+        assert not path.exists()
+        (folder / "one").write_bytes(b"1")
+
+    atomic.write_folder(path, whole)
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["ä b", "one"]
+
+
+def test_interrupted_folder_leaves_an_empty_one_as_it_was(tmp_path: Path) -> None:
+    def interrupt(folder: Path) -> None:
+        (folder / "one").write_bytes(b"1")
+        raise KeyboardInterrupt
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_folder(tmp_path / "empty", interrupt)
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_new_folder_is_as_readable_as_other_new_folders(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    atomic.write_folder(tmp_path / "folder", lambda folder: None)
+    assert (tmp_path / "folder").stat().st_mode == (tmp_path / "plain").stat().st_mode

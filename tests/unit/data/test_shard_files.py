@@ -9,6 +9,7 @@ import pytest
 from vitreous.data.sources.shard_files import (
     MAX_SHARDS,
     LocalShard,
+    RemoteShard,
     expand_braces,
     find_shards,
     is_address,
@@ -171,6 +172,18 @@ def test_remote_bytes_are_read_where_they_lie(memory: str) -> None:
     assert read_beside(shard, "nothing", 100) is None
     with pytest.raises(DecodeError, match=r"^val-0\.tar: ends too early$"):
         shard.read(20, 100)
+
+
+def test_server_that_gives_no_ranges_is_told() -> None:
+    class WholeFiles:
+        def info(self, path: str) -> dict[str, int]:
+            return {"size": 4000}
+
+        def cat_file(self, path: str, start: int, end: int) -> bytes:
+            return b"7" * 4000
+
+    with pytest.raises(DecodeError, match=r"^a\.tar: its server gives whole files alone, no part of one$"):
+        RemoteShard(WholeFiles(), "https://host/a.tar", "a.tar").read(512, 30)
 
 
 def test_address_without_tars_is_told(memory: str) -> None:

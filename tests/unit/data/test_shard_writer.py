@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitreous import atomic
 from vitreous.data.facts import survey
 from vitreous.data.shard_writer import Written, write_shards
 from vitreous.data.sources import ArraySource, FileSource, Source, open_object, open_source
@@ -249,19 +248,6 @@ def test_progress_reaches_the_number_of_samples(folder: Path, tmp_path: Path) ->
     write_shards(open_source(folder), tmp_path / "out", progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (15, 15)
     assert told == sorted(told)
-
-
-def test_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    def half(folder: Path) -> None:
-        (folder / "one").write_bytes(b"1")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(SaveError, match=r"x: could not be written \(No space left on device\); free some space"):
-        atomic.write_folder(tmp_path / "x", half)
-    assert list(tmp_path.iterdir()) == []
-    atomic.write_folder(tmp_path / "x", lambda folder: (folder / "one").write_bytes(b"1") and None)
-    assert [path.name for path in tmp_path.rglob("*")] == ["x", "one"]
-    assert (tmp_path / "x").stat().st_mode & 0o700 == 0o700
 
 
 @pytest.mark.parametrize("name", ["sign-digits", "clothing-96px"])

@@ -96,6 +96,8 @@ class RemoteShard(ShardFile):
             content = self._files.cat_file(self._path, start=offset, end=offset + size)
         except Exception as error:  # each file system has errors of its own
             raise DecodeError(f"{self.name}: {_reason(error)}") from error
+        if len(content) > size:
+            raise DecodeError(f"{self.name}: its server gives whole files alone, no part of one")
         return _whole(content, size, self.name)
 
 
@@ -247,7 +249,7 @@ def _find_remote(name: str) -> list[ShardFile]:
         raise DataNotFoundError(f"data.source={name}: {_reason(error)} does not exist; check the address") from error
     except ImportError as error:
         raise MissingDependencyError(
-            f"data.source={name}: {_reason(error)}; s3:// comes with `pip install 'vitreous[remote]'`"
+            f"data.source={name}: {_reason(error)}; https:// and s3:// come with `pip install 'vitreous[remote]'`"
         ) from error
     except Exception as error:  # each file system has errors of its own
         raise DataNotFoundError(f"data.source={name}: was not reached ({_reason(error)}); check the address") from error
