@@ -1,9 +1,10 @@
-"""A trained model -> the same for another image size, patch size or set of classes."""
+"""A trained model -> the same for another image size, patch size, number of channels or set of classes."""
 
 import dataclasses
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import nn
 
 from vitreous.errors import ConfigError
@@ -58,6 +59,35 @@ def resize_model(
     if "relation.table" in state:
         state["relation.table"] = resize_table(state["relation.table"], config.grid_size)
     return model_from_state(config, state).train(model.training)
+
+
+def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransformer:
+    """A copy for images of other channels: gray weights are shared among three, those of colours added up for gray.
+
+    A gray image, repeated in three channels, gives the one copy what it gave the gray model; and so does the other with
+    a gray image what the colour model made of it as red, green and blue.
+
+    Args:
+        model: Stays as it is; one that has so many channels already is returned itself.
+        in_chans: That the copy shall take.
+
+    Raises:
+        ConfigError: Neither the old nor the new number is 1, or another stem than `linear`.
+    """
+    config = model.config
+    if in_chans == config.in_chans:
+        return model
+    if 1 not in (in_chans, config.in_chans) or config.stem != "linear":
+        raise ConfigError(
+            f"data.in_chans={in_chans}: the model takes {config.in_chans}, and its model.stem={config.stem} is not "
+            f"brought to {in_chans}; use data.in_chans={config.in_chans}"
+        )
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    projection = rearrange(state["tokenizer.proj.weight"], "d (c n) -> d c n", c=config.in_chans)
+    to_gray, from_gray = projection.sum(dim=1, keepdim=True), projection / in_chans
+    changed = to_gray if in_chans == 1 else from_gray.expand(-1, in_chans, -1)
+    state["tokenizer.proj.weight"] = rearrange(changed, "d c n -> d (c n)").contiguous()
+    return model_from_state(dataclasses.replace(config, in_chans=in_chans), state).train(model.training)
 
 
 def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> VisionTransformer:

@@ -51,7 +51,7 @@ def make_plan(
         UnknownNameError: No such recipe.
         ConfigError: Values that do not go together.
     """
-    name = recipe or recipe_for(facts)
+    name = recipe or recipe_for(facts, asked)
     recommended = recipe_named(name)(facts, asked)
     choices = {choice.key: choice for choice in [*given, *recommended]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}

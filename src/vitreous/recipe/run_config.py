@@ -2,15 +2,22 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config import ModelConfig
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
 
 MODEL_INPUT_KEYS = ("img_size", "in_chans", "num_classes")
 """Fields of ModelConfig that are keys of the data: the data decides them, the model takes them over."""
+
+Parallel = Literal["ddp", "fsdp"]
+"""Each device has all weights, moments and averages; or a part, and fetches one block at a time."""
+
+Freeze = Literal["none", "backbone"]
+"""What stays as it is: nothing, or all but the head, which then is a linear probe."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +30,27 @@ class TrainConfig:
         seed: Decides initial weights, order, augmentation and dropout.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto`, `fp32` or `bf16`.
+        parallel: With several processes: `ddp` keeps the whole model on each device, `fsdp` a part of it.
         accumulate: Parts that a batch is cut into, one after the other: the same step in less memory.
         grad_checkpointing: Compute each block again in the backward instead of keeping what is inside it: the same
             gradients in a fraction of the memory, a third slower.
         checkpoint_every_s: Seconds between checkpoints; a crash loses at most this much.
         max_retries: Consecutive refused steps before the run goes back to its last checkpoint, and how often it may.
+        pretrained: Weights to begin from: a file, a run folder, or `hf://organisation/name`; none: fresh ones.
+        freeze: `none`, or `backbone`: all but the head keeps its weights, a linear probe.
+        freeze_blocks: So many first blocks keep their weights, with all that comes before them.
+        freeze_until: Progress of the run, in (0, 1], from which on what was frozen is trained too.
+        lora_rank: Above 0 the backbone is frozen and each of its matrices learns a correction of this rank, which is
+            added to it in the end.
+        lora_alpha: The correction is scaled by `lora_alpha / lora_rank`.
+        patch_drop_until: Progress from which on `model.patch_drop_rate` drops no patches any more.
+        start_img_size: Height and width that images have at first, scaled down on the device; none: as in the end.
+        resolution_until: Progress, in (0, 1], at which images have their full size, after four sizes.
+        patience: Share of the run without a better validation loss after which it stops; 0: it never does.
 
     Raises:
-        ConfigError: A value out of its range.
+        ConfigError: A value out of its range, or two that do not go together.
+        UnknownNameError: A `freeze` that does not exist.
     """
 
     epochs: float = 20.0
@@ -38,21 +58,54 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    parallel: Parallel = "ddp"
     accumulate: int = 1
     grad_checkpointing: bool = False
     checkpoint_every_s: float = 60.0
     max_retries: int = 3
+    pretrained: str | None = None
+    freeze: Freeze = "none"
+    freeze_blocks: int = 0
+    freeze_until: float = 1.0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    patch_drop_until: float = 1.0
+    start_img_size: tuple[int, int] | None = None
+    resolution_until: float = 0.6
+    patience: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
             raise ConfigError(f"train.epochs={self.epochs}: must be above 0 and finite; 20 is a start")
         if self.accumulate < 1:
             raise ConfigError(f"train.accumulate={self.accumulate}: must be at least 1, which leaves batches whole")
-        for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed"):
+        for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed", "freeze_blocks", "lora_rank"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(
                     f"train.{key}={getattr(self, key)}: must be at least 0 and finite; leave it out for the default"
                 )
+        for key in ("patch_drop_until", "patience", "freeze_until", "resolution_until"):
+            got, least = getattr(self, key), 0 if key in ("patch_drop_until", "patience") else 1e-9
+            if not least <= got <= 1:
+                above = "in [0, 1]" if least == 0 else "above 0 and at most 1"
+                raise ConfigError(
+                    f"train.{key}={got}: must be {above}, a share of the run; leave it out for the default"
+                )
+        self._check_frozen()
+
+    def _check_frozen(self) -> None:
+        """What keeps its weights is said in one way."""
+        if self.freeze not in get_args(Freeze):
+            way_out = nearest(str(self.freeze), get_args(Freeze))
+            raise UnknownNameError(f"train.freeze={self.freeze}: no such choice; {way_out}")
+        if not 0 < self.lora_alpha < math.inf:
+            raise ConfigError(f"train.lora_alpha={self.lora_alpha}: must be above 0 and finite; 16 is usual")
+        if self.freeze == "backbone" and self.freeze_blocks:
+            raise ConfigError(
+                f"train.freeze_blocks={self.freeze_blocks}: train.freeze=backbone freezes all blocks; leave one out"
+            )
+        if self.lora_rank and (self.freeze != "none" or self.freeze_blocks):
+            raise ConfigError(f"train.lora_rank={self.lora_rank}: freezes the backbone itself; leave train.freeze out")
 
 
 @dataclass(frozen=True)
@@ -66,6 +119,9 @@ class RunConfig:
         objective: What is minimised.
         optim: How the weights follow the gradient.
         train: How long, where, how carefully.
+
+    Raises:
+        ConfigError: Keys of two rooms that do not go together.
     """
 
     recipe: str
@@ -74,3 +130,45 @@ class RunConfig:
     objective: ObjectiveConfig
     optim: OptimConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        self._check_distilled()
+        train, model = self.train, self.model
+        if train.freeze_blocks > model.depth:
+            raise ConfigError(
+                f"train.freeze_blocks={train.freeze_blocks}: the model has {model.depth} blocks; use fewer, or "
+                "train.freeze=backbone"
+            )
+        start, end, side = train.start_img_size, model.img_size, model.patch_size
+        if start is None:
+            return
+        text, full = "x".join(map(str, start)), "x".join(map(str, end))
+        if start[0] > end[0] or start[1] > end[1] or min(start) < side:
+            raise ConfigError(
+                f"train.start_img_size={text}: must be at least model.patch_size={side} and at most "
+                f"data.img_size={full}; a half of that is usual"
+            )
+        if start[0] % side or start[1] % side:
+            raise ConfigError(
+                f"train.start_img_size={text}: is not tiled by model.patch_size={side}; use multiples of it"
+            )
+        if model.relative_bias:
+            raise ConfigError(
+                f"train.start_img_size={text}: model.relative_bias=True has entries for one grid only; use model.rotary"
+            )
+
+    def _check_distilled(self) -> None:
+        """What a teacher says can be heard."""
+        kind, model = self.objective.distill, self.model
+        if self.objective.teacher is None:
+            return
+        if kind.startswith("token") and not model.distill_token:
+            raise ConfigError(
+                f"objective.distill={kind}: model.distill_token=False leaves nobody to hear it; set it to true, or "
+                "objective.distill=soft"
+            )
+        if kind == "feature" and model.patch_drop_rate:
+            raise ConfigError(
+                f"objective.distill=feature: model.patch_drop_rate={model.patch_drop_rate} leaves holes where patches "
+                "are compared; set it to 0, or objective.distill=soft"
+            )

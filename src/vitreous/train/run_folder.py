@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def best(self) -> Path:
+        """Weights of the best evaluation, where the run stops early."""
+        return self.checkpoints / "best.safetensors"
+
+    @property
     def model(self) -> Path:
         """The trained model with everything needed to use it; present once the run has ended."""
         return self.path / "model.safetensors"

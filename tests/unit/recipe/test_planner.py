@@ -18,6 +18,11 @@ from vitreous.recipe.shipped import SHIPPED, recipe_for
 Facts = Callable[..., DataFacts]
 GIVEN = [Choice("data.source", "/photos", "the data"), Choice("data.test_share", 0.2, "held out")]
 NUM_STEPS_OF = (60, 1_300, 60_000)
+PRETRAINED = {
+    "train.pretrained": "/w.safetensors", "data.img_size": (24, 36), "model.patch_size": 6, "model.embed_dim": 20,
+    "model.depth": 3, "model.num_heads": 5,
+}  # fmt: skip
+"""What is asked where weights are given: their model's keys among it."""
 
 
 def no_measure(config: RunConfig) -> float:
@@ -59,10 +64,16 @@ def test_head_channels_and_flip_are_those_of_the_data(make_facts: Facts, num_tra
 
 @pytest.mark.parametrize("recipe", sorted(SHIPPED))
 def test_every_choice_of_a_shipped_recipe_has_a_reason_and_a_known_key(make_facts: Facts, recipe: str) -> None:
-    plan = plan_for(make_facts(), recipe=recipe)
+    plan = plan_for(make_facts(), PRETRAINED if recipe in ("fine-tune", "linear-probe") else {}, recipe=recipe)
     assert plan.config.recipe == recipe
     assert all(choice.key in keys.known_keys() and choice.reason for choice in plan.choices)
     assert len({choice.key for choice in plan.choices}) == len(plan.choices)
+
+
+def test_weights_to_begin_from_choose_the_recipe(make_facts: Facts) -> None:
+    assert plan_for(make_facts(), PRETRAINED).config.recipe == "fine-tune"
+    probe = plan_for(make_facts(), PRETRAINED | {"train.freeze": "backbone"}).config
+    assert (probe.recipe, probe.data.flip, probe.objective.label_smoothing) == ("linear-probe", False, 0.0)
 
 
 def test_choices_stand_in_the_order_of_the_rooms(make_facts: Facts) -> None:

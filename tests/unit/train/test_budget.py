@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from vitreous.train import budget as room
-from vitreous.train.budget import Budget, Stopwatch
+from vitreous.train.budget import Budget, Pace, Stopwatch
 from vitreous.train.horizon import Horizon
 from vitreous.train.state import TrainState
 
@@ -156,3 +156,30 @@ def test_revision_that_changes_nothing_is_told_as_such(clock: Clock, make_state:
         told.append(keeper.revise(state))
     assert not any(told)
     assert state.step == 50
+
+
+def test_mean_of_a_pace_weighs_stretches_by_progress() -> None:
+    pace = Pace(((0.0, 0.25, 2.0), (0.25, 0.5, 4.0), (0.5, 1.0, 6.0)))
+    assert pace.mean_s(0.0, 1.0) == pytest.approx(4.5)
+    assert pace.mean_s(0.125, 0.375) == pytest.approx(3.0)
+    assert [pace.mean_s(at, at) for at in (0.1, 0.25, 1.0)] == [2.0, 4.0, 6.0]
+
+
+def test_run_whose_steps_get_slower_ends_on_time_without_slowing_its_schedule_down(
+    clock: Clock, make_state: MakeState
+) -> None:
+    """Half of the run costs a second a step, the other half four: the progress of half the steps is a half."""
+    state = make_state()
+    pace = Pace(((0.0, 0.5, 1.0), (0.5, 1.0, 4.0)))
+    keeper = Budget(Stopwatch(0.0, clock.now_s), limit_s=500.0, reserve_s=0.0, max_steps=10_000, pace=pace)
+    began_s = clock.now_s
+    state.horizon = Horizon(keeper.steps_left(0, 1.1 * pace.mean_s(0.0, 1.0)))
+    ends = [state.horizon.end_step]
+    while state.step < state.horizon.end_step:
+        clock.now_s += 1.0 if state.progress < 0.5 else 4.0
+        state.step += 1
+        keeper.revise(state)
+        ends.append(state.horizon.end_step)
+    assert clock.now_s - began_s == pytest.approx(500.0, rel=0.02)
+    assert state.step == pytest.approx(200, rel=0.03)
+    assert max(ends) <= 1.03 * 200

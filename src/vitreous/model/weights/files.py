@@ -76,7 +76,7 @@ def _fetched(name: str) -> Path:
         raise MissingDependencyError(
             f"hf://{name}: needs the package huggingface_hub; pip install huggingface_hub"
         ) from error
-    wanted = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+    wanted = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -4,19 +4,28 @@ A recipe's docstring is its paper: what it is for, the command, the cost, the me
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from vitreous.data.facts import DataFacts
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.recipe.plan import Choice
+from vitreous.recipe.shipped.big_vision import big_vision_s16
+from vitreous.recipe.shipped.deit import deit
+from vitreous.recipe.shipped.deit3 import deit3
 from vitreous.recipe.shipped.digits import digits
+from vitreous.recipe.shipped.fine_tune import fine_tune
+from vitreous.recipe.shipped.linear_probe import linear_probe
 from vitreous.recipe.shipped.small_images import small_images
 from vitreous.recipe.shipped.small_photos import small_photos
 
 Recipe = Callable[[DataFacts, Mapping[str, Any]], list[Choice]]
 """(facts, keys the user asked for) -> choices; a wish is honoured and may change the others."""
 
-SHIPPED: dict[str, Recipe] = {"digits": digits, "small-images": small_images, "small-photos": small_photos}
+SHIPPED: dict[str, Recipe] = {
+    "digits": digits, "small-images": small_images, "small-photos": small_photos, "fine-tune": fine_tune,
+    "linear-probe": linear_probe, "deit": deit, "deit3": deit3, "big-vision-s16": big_vision_s16,
+}  # fmt: skip
 
 
 def recipe_named(name: str) -> Recipe:
@@ -26,7 +35,9 @@ def recipe_named(name: str) -> Recipe:
     return SHIPPED[name]
 
 
-def recipe_for(facts: DataFacts) -> str:
-    """The name of the recipe that suits a data set, by the size of its images in px."""
+def recipe_for(facts: DataFacts, asked: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The name of the recipe that suits a data set, by the size of its images in px, or the weights to begin from."""
+    if asked.get("train.pretrained") is not None:
+        return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"
     side_px = min(facts.height_px, facts.width_px)
     return "digits" if side_px < 16 else "small-images" if side_px <= 64 else "small-photos"

@@ -1,0 +1,73 @@
+"""An open file of weights -> what is known of them beside the tensors: classes, mean and std of their images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitreous.data.config import check_statistics
+from vitreous.errors import ConfigError
+from vitreous.model.weights.kinds import WeightFile, read_json
+from vitreous.model.weights.native import METADATA_KEY, read_metadata
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What weights were trained for, as far as anybody wrote it down.
+
+    Attributes:
+        classes: Their names in the order of the logits; none where nobody says.
+        mean: Per channel, of pixels in [0, 1]; None where nobody says.
+        std: As `mean`.
+    """
+
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def read_provenance(file: WeightFile) -> Provenance:
+    """From our own header, timm's `config.json`, or the two files that transformers writes.
+
+    Raises:
+        DamagedFileError: One of these files cannot be read.
+    """
+    if METADATA_KEY in file.metadata:
+        ours = read_metadata(file.path)
+        return _checked(ours.get("classes"), ours.get("preprocess"), "mean", "std")
+    described = file.settings.get("pretrained_cfg", file.settings)
+    if isinstance(described, Mapping) and "mean" in described:
+        return _checked(file.settings.get("label_names", described.get("label_names")), described, "mean", "std")
+    beside = file.path.parent / "preprocessor_config.json"
+    found = read_json(beside) if beside.is_file() else {}
+    return _checked(_labels(file.settings.get("id2label")), found, "image_mean", "image_std")
+
+
+def _checked(classes: Any, statistics: Any, mean: str, std: str) -> Provenance:
+    """What is well-formed of it; a description that is not may still lie beside good weights."""
+    names = tuple(classes) if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else ()
+    values = statistics if isinstance(statistics, Mapping) else {}
+    found = [_numbers(values.get(key)) for key in (mean, std)]
+    if found[0] is None or found[1] is None:
+        return Provenance(names)
+    try:
+        check_statistics("pretrained", found[0], found[1], len(found[0]))
+    except ConfigError:
+        return Provenance(names)
+    return Provenance(names, found[0], found[1])
+
+
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    if not is_list or not all(isinstance(value, int | float) for value in values):
+        return None
+    return tuple(float(value) for value in values)
+
+
+def _labels(labels: Any) -> list[str] | None:
+    """Names by their numbers, which are texts there; those that transformers makes up are none."""
+    if not isinstance(labels, Mapping) or not all(isinstance(name, str) for name in labels.values()):
+        return None
+    names = [labels.get(str(number)) for number in range(len(labels))]
+    if None in names or all(name == f"LABEL_{number}" for number, name in enumerate(names)):
+        return None
+    return [str(name) for name in names]
