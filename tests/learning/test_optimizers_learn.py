@@ -1,0 +1,30 @@
+"""A name of an optimiser is all that a user gives: that the rate which the plan then chooses learns real images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitreous.model.weights import read_metadata
+from vitreous.recipe.files import read_config
+from vitreous.train.request import TrainRequest
+from vitreous.train.start import run_training
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_lion_by_name_alone_recognises_nine_digits_of_ten_in_five_epochs(tmp_path: Path) -> None:
+    values = {"optim.name": "lion", "train.epochs": 5.0, "train.device": "cpu", "train.precision": "fp32"}
+    folder = run_training(TrainRequest(data="digits", values=values, out=tmp_path / "run"))
+    optim = read_config(folder.config).optim
+    assert (optim.name, optim.beta2) == ("lion", 0.99)
+    assert read_metadata(folder.model)["metrics"]["test"]["accuracy"] > 0.90
