@@ -1,0 +1,165 @@
+"""The data doctor -> seconds for 60,000 files, and what it finds of copies and wrong labels that were planted.
+
+    python benchmarks/doctor.py --data ../shared/data
+
+Fashion-MNIST's training images, as 60,000 PNG files, are examined by `vitreous inspect` in a process of its own.
+Copies of 200 images and 5 % wrong labels are planted in each set below `--data`; sets that are not there are left out.
+Results go to benchmarks/results/HARDWARE/doctor.json.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageOps
+
+from results import results_file
+from vitreous.data.looks import Looks, look_at_source
+from vitreous.data.mislabelled import describe_for_labels, find_doubts
+from vitreous.data.similar import find_copies
+from vitreous.data.sources import ArraySource, Source, open_source
+from vitreous.seeding import derive, permutation
+
+SETS = ("digits", "sign-digits", "clothing-96px")
+NUM_COPIES = 200
+WRONG_LABELS = 0.05
+
+
+def _jpeg(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "JPEG quality 75": lambda image: _jpeg(image, 75),
+    "JPEG quality 30": lambda image: _jpeg(image, 30),
+    "half the size": lambda image: _scaled(image, 0.5),
+    "1.5 times the size": lambda image: _scaled(image, 1.5),
+    "1.4 times as bright": lambda image: ImageEnhance.Brightness(image).enhance(1.4),
+    "mirrored": ImageOps.mirror,
+    "cut by 5 %": lambda image: ImageOps.crop(image, max(1, round(0.05 * min(image.size)))),
+}
+
+
+class Images(ArraySource):
+    """PIL images of any size as a source."""
+
+    def __init__(self, images: list[Image.Image]) -> None:
+        nothing = np.zeros((len(images), 1, 1), dtype=np.uint8)
+        labels = np.zeros(len(images), dtype=np.int64)
+        super().__init__(name="copies", classes=("any",), images=nothing, labels=labels, splits=[""] * len(images))
+        self._pictures = images
+
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The picture's pixels."""
+        return np.asarray(self._pictures[index])
+
+    def content(self, index: int) -> bytes:
+        """The picture's bytes."""
+        return self._pictures[index].tobytes()
+
+
+def planted_copies(source: Source, looks: Looks) -> dict[str, float]:
+    """Per kind the share of made copies that are called copies of their original; and false ones as the images come."""
+    chosen = permutation(derive(0, "copies"), len(looks))[:NUM_COPIES]
+    found = {}
+    for kind, change in COPIES.items():
+        made = look_at_source(Images([change(source.image(int(looks.indices[i]))) for i in chosen]), {})
+        family = find_copies(np.concatenate([looks.gray, made.gray]), np.concatenate([looks.colour, made.colour]))
+        found[kind] = round(float((family[len(looks) :] == family[chosen]).mean()), 4)
+    family = find_copies(looks.gray, looks.colour)
+    sizes = np.bincount(family)
+    return found | {"images in groups as they come": int(sizes[sizes > 1].sum()), "images": len(looks)}
+
+
+def planted_labels(looks: Looks) -> dict[str, float]:
+    """How many of the labels that were made wrong are doubted, and how many doubts are of those."""
+    num_classes = int(looks.labels.max()) + 1
+    wrong = permutation(derive(0, "labels"), len(looks))[: int(WRONG_LABELS * len(looks))]
+    labels = looks.labels.copy()
+    labels[wrong] = (labels[wrong] + 1 + np.arange(len(wrong)) % (num_classes - 1)) % num_classes
+    doubts = find_doubts(describe_for_labels(looks.gray, looks.colour), labels)
+    hits = int(np.isin(doubts.positions, wrong).sum())
+    return {
+        "regression is right": round(doubts.accuracy, 4),
+        "planted": len(wrong),
+        "doubted": len(doubts.positions),
+        "planted and doubted": hits,
+        "recall": round(hits / len(wrong), 4),
+        "precision": round(hits / max(len(doubts.positions), 1), 4),
+    }
+
+
+def write_files(folder: Path) -> None:
+    """Fashion-MNIST's training images as files; what is there stays."""
+    source = open_source("fashion-mnist")
+    for index in np.flatnonzero(source.splits == "train").tolist():
+        path = folder / source.classes[source.labels[index]].replace("/", " or ") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            source.image(index).save(path)
+
+
+def seconds_for_files(folder: Path) -> dict[str, Any]:
+    """Let the command examine the files."""
+    write_files(folder)
+    started, load = time.monotonic(), os.getloadavg()[0]
+    command = [sys.executable, "-m", "vitreous", "inspect", str(folder), "--json"]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "command": "vitreous inspect fashion-mnist-as-60000-png-files --json",
+        "files": told["num_images"],
+        "seconds": round(time.monotonic() - started, 1),
+        "CPU seconds": round(spent.ru_utime + spent.ru_stime, 1),
+        "load of the machine at the start": round(load, 1),
+        "peak memory MB": round(spent.ru_maxrss / 1e3),
+        "findings": {finding["kind"]: finding["title"] for finding in told["findings"]},
+        "labels": told["labels"]["verdict"],
+    }
+
+
+def main() -> None:
+    """Measure, show and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with sign-digits and clothing-96px")
+    parser.add_argument("--files", type=Path, help="folder for the 60,000 files, to keep; default: a temporary one")
+    parser.add_argument("--only", choices=["speed", "planted"], help="one of the two questions")
+    options = parser.parse_args()
+    path, stored = results_file("doctor")
+    if options.only != "planted":
+        with tempfile.TemporaryDirectory(prefix="doctor-") as temporary:
+            stored["speed"] = seconds_for_files(options.files or Path(temporary))
+        print(json.dumps(stored["speed"], indent=1))
+        path.write_text(json.dumps(stored, indent=1) + "\n")
+    for name in [] if options.only == "speed" else SETS:
+        place = name if name == "digits" else (options.data or Path()) / name
+        if not Path(place).is_dir() and name != "digits":
+            print(f"{name}: is not there, left out")
+            continue
+        source = open_source(place)
+        looks = look_at_source(source, {})
+        stored.setdefault("copies", {})[name] = planted_copies(source, looks)
+        stored.setdefault("labels", {})[name] = planted_labels(looks)
+        print(name, json.dumps({"copies": stored["copies"][name], "labels": stored["labels"][name]}, indent=1))
+        path.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
