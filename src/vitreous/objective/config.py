@@ -74,6 +74,8 @@ class ObjectiveConfig:
         if not 0 < self.distill_weight <= 1:
             way_out = "0.5 is usual, and objective.teacher=none does without"
             raise _refused("distill_weight", self.distill_weight, f"must be above 0 and at most 1; {way_out}")
+        if self.teacher is None and self.distill != "soft":
+            raise _refused("distill", self.distill, "needs a teacher; set objective.teacher to a trained model")
         if self.teacher is not None and not self.teacher.strip():
             raise _refused(
                 "teacher", repr(self.teacher), "must name a trained model; give a run folder, or leave it out"

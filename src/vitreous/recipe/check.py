@@ -43,11 +43,7 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
             f"accuracy will suffer, {better}"
         )
     yield from _on_the_test(config, facts)
-    if config.data.sampler == "balanced" and config.objective.class_weights == "balanced":
-        yield (
-            "data.sampler=balanced and objective.class_weights=balanced both make up for rare classes, which then "
-            "count more than the others; one of them is enough"
-        )
+    yield from _on_the_objective(config, facts)
     if build_mix(config.data):
         yield (
             "images are mixed: accuracy in training counts the label of an image's larger share, and stays below that "
@@ -55,6 +51,49 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
         )
     if config.data.batch_size > facts.num_train:
         yield f"data.batch_size={config.data.batch_size} is more than the {facts.num_train} images: one step an epoch"
+    yield from _on_what_changes(config, facts)
+
+
+def _on_the_objective(config: RunConfig, facts: DataFacts) -> Iterator[str]:
+    """What the loss does to classes, and what it cannot be compared with."""
+    data, objective = config.data, config.objective
+    tau = f"objective.logit_adjustment={objective.logit_adjustment:g}"
+    making_up = {
+        "data.sampler=balanced": data.sampler == "balanced",
+        "objective.class_weights=balanced": objective.class_weights == "balanced",
+        tau: objective.logit_adjustment > 0,
+    }
+    named = [name for name, is_asked in making_up.items() if is_asked]
+    if len(named) > 1:
+        yield (
+            f"{' and '.join(named)} {'both' if len(named) == 2 else 'all'} make up for rare classes, which then count "
+            "more than the others; one of them is enough"
+        )
+    if objective.logit_adjustment and len(set(facts.class_counts)) == 1:
+        yield f"{tau} changes nothing: all classes have {facts.class_counts[0]:,} training images"
+    elif objective.logit_adjustment:
+        yield (
+            f"{tau}: rare classes are called as readily as others; accuracy may fall where images are as uneven as in "
+            "training, and the mean accuracy of the classes rises"
+        )
+    if objective.loss == "bce":
+        yield (
+            "objective.loss=bce: the loss in training is that of a yes or no for each class, and on validation images "
+            "it is cross-entropy; compare accuracies"
+        )
+
+
+def _on_what_changes(config: RunConfig, facts: DataFacts) -> Iterator[str]:
+    """What parts of the model or of the run that are held back will do."""
+    train = config.train
+    frozen = {"train.freeze=backbone": train.freeze == "backbone", "train.lora_rank": train.lora_rank > 0,
+              f"train.freeze_blocks={train.freeze_blocks}": train.freeze_blocks > 0}  # fmt: skip
+    for wish in (wish for wish, is_asked in frozen.items() if is_asked and train.pretrained is None):
+        yield f"{wish} without train.pretrained keeps weights that nothing trained; give --pretrained FILE"
+    if train.patience and facts.num_val == 0:
+        yield f"train.patience={train.patience:g}: there are no validation images, so the run never stops early"
+    if train.patch_drop_until < 1 and config.model.patch_drop_rate == 0:
+        yield f"train.patch_drop_until={train.patch_drop_until:g} changes nothing: model.patch_drop_rate is 0"
 
 
 def _on_the_test(config: RunConfig, facts: DataFacts) -> Iterator[str]:

@@ -273,5 +273,5 @@ def test_student_keeps_nothing_of_having_been_watched(batch: tuple[Images, Label
 
 def test_without_a_teacher_labels_are_all() -> None:
     images, labels = torch.randn(4, 5), torch.tensor([0, 3, 1, 4])
-    loss, _ = build_task(ObjectiveConfig(label_smoothing=0.0, distill="hard"))(nn.Identity(), images, labels)
+    loss, _ = build_task(ObjectiveConfig(label_smoothing=0.0))(nn.Identity(), images, labels)
     torch.testing.assert_close(loss, F.cross_entropy(images, labels))

@@ -66,6 +66,10 @@ def test_broken_rule_is_told_with_key_value_and_way_out(key: str, values: tuple[
             {"bce_threshold": 0.2},
             "objective.bce_threshold=0.2: is of objective.loss=bce, which is cross_entropy; set that, or leave it out",
         ),
+        (
+            {"distill": "token"},
+            "objective.distill=token: needs a teacher; set objective.teacher to a trained model",
+        ),
         ({"teacher": " "}, "objective.teacher=' ': must name a trained model; give a run folder, or leave it out"),
     ],
 )
