@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import FileSource, as_text
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError, nearest
@@ -28,7 +29,7 @@ _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.
 
 @dataclass
 class _Found:
-    paths: list[Path] = field(default_factory=list)
+    paths: PackedPaths
     class_names: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -47,7 +48,7 @@ def open_folder(root: Path) -> FileSource:
         DataError: No image, images without class folders, one class only, `val/` or `test/` without `train/`, a split
             spelled twice, a class in `val/` or `test/` that `train/` does not have, or a folder that cannot be listed.
     """
-    found = _Found()
+    found = _Found(PackedPaths(root))
     try:
         folders = _split_folders(root)
         for split, folder in folders.items() or {"": root}.items():
@@ -112,7 +113,8 @@ def _add_classes(found: _Found, folder: Path, split: str) -> None:
         images = sorted(_images_below(class_folder), key=Path.as_posix)
         # macOS spells umlauts in two characters, others in one: the same class for people.
         name = as_text(unicodedata.normalize("NFC", class_folder.name))
-        found.paths += images
+        for image in images:
+            found.paths.append(str(image.relative_to(found.paths.root)))
         found.class_names += [name] * len(images)
         found.splits += [split] * len(images)
         if not images:

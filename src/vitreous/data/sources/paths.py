@@ -38,10 +38,10 @@ class PackedPaths(Sequence[Path]):
 
     def append(self, text: str) -> None:
         """Add a path, as it is written."""
-        self._texts += text.encode()
+        self._texts += text.encode(errors="surrogatepass")  # a name may be no text
         self._ends.append(len(self._texts))
 
     def text(self, index: int) -> str:
         """A path as it was written. Raises IndexError beyond the last."""
         number = range(len(self))[index]
-        return self._texts[self._ends[number] : self._ends[number + 1]].decode()
+        return self._texts[self._ends[number] : self._ends[number + 1]].decode(errors="surrogatepass")
