@@ -21,6 +21,7 @@ FOREIGN_RAISES = {
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
     "train/loop.py Interrupted": "a KeyboardInterrupt that says how to go on",
+    "train/series.py Interrupted": "the same, of a series",
     "train/signals.py KeyboardInterrupt": "the second Ctrl-C",
 }
 
