@@ -4,4 +4,5 @@ import sys
 
 from vitreous.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # processes that `--nproc` starts import this file too
+    sys.exit(main())

@@ -23,7 +23,13 @@ from difflib import get_close_matches
 
 
 class VitreousError(Exception):
-    """Root of every error that this project raises deliberately."""
+    """Root of every error that this project raises deliberately.
+
+    Attributes:
+        is_shared: Where several processes work on one run, whether all of them raise it.
+    """
+
+    is_shared = False
 
     def __str__(self) -> str:
         """The message alone, also below `KeyError`, whose own `str` would quote it."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
 
-from vitreous import __version__
+from vitreous import __version__, processes
 from vitreous.errors import NonFiniteError, UnknownNameError, VitreousError, nearest
 from vitreous.threads import let_threads_sleep
 
@@ -66,11 +66,14 @@ def main(tokens: Sequence[str] | None = None) -> int:
         _check_command(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except VitreousError as error:
-        return _complain(str(error), 1 if isinstance(error, NonFiniteError) else 2, debug)
+        code = 1 if isinstance(error, NonFiniteError) else 2
+        # What all of several processes met, the first one says.
+        return code if error.is_shared and processes.rank() else _complain(str(error), code, debug)
     except CycloptsError as error:
         return _complain(_explain(error), 2, debug)
     except KeyboardInterrupt as error:
-        return _complain(str(error) or "interrupted", 128 + getattr(error, "signal_number", 2), debug)
+        code = 128 + getattr(error, "signal_number", 2)
+        return code if processes.rank() else _complain(str(error) or "interrupted", code, debug)
     except BrokenPipeError:  # `vitreous … | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -8,7 +8,9 @@ from types import TracebackType
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vitreous.data.augment import Augment
 from vitreous.data.preprocess import Preprocess
@@ -24,12 +26,12 @@ class Batch:
     """What one step sees.
 
     Attributes:
-        images: Normalised, `[batch, channels, height, width]`.
+        images: Normalised, `[batch, channels, height, width]`; or what was computed of them, `[batch, width]`.
         labels: Class indices, `[batch]`.
         indices: Positions in the store, `[batch]`.
     """
 
-    images: Images
+    images: Images | Float[Tensor, "batch width"]
     labels: Labels
     indices: NDArray[np.int64]
 
@@ -52,13 +54,16 @@ class TrainLoader:
         seed: Decides order and variation.
         weights: How often each image is shown relative to the others, `[len(store)]`; None: all equally often.
         repeats: Copies of an image in its batch, at least 1.
+        share: (r, n): of each batch only part r of n nearly equal ones, r from 0; all parts together are the batch.
 
     Attributes:
         steps_per_epoch: How many batches show as many images as there are; with `repeats` it may be a fraction.
+        least_images: The fewest that any part of any batch has.
 
     Raises:
         DataError: The store is empty, or `weights` that do not fit it.
-        ConfigError: `batch_size` or `repeats` is below 1, or copies of one image do not fit into a batch.
+        ConfigError: `batch_size` or `repeats` is below 1, copies of one image do not fit into a batch, or there are
+            more parts than images in a batch.
 
     Source: Repeated augmentation: Hoffer et al. 2019 (1901.09335), section 2, and DeiT (2012.12877), who show a third
     of the images an epoch, drawn anew, and drop what does not fill a batch; our rounds leave none out.
@@ -73,6 +78,7 @@ class TrainLoader:
         seed: int,
         weights: NDArray[np.float64] | None = None,
         repeats: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         _check(store, batch_size, repeats)
         if weights is not None:
@@ -83,8 +89,16 @@ class TrainLoader:
         self._seed = seed
         self._weights = weights
         self._repeats = repeats
+        self._share = share
         self._all_labels = store.labels.cpu().numpy()
         self._steps_per_round = math.ceil(len(store) / (batch_size // repeats))
+        self.least_images = len(store) // self._steps_per_round // share[1] * repeats
+        if self.least_images == 0:
+            fewest = len(store) // self._steps_per_round
+            raise ConfigError(
+                f"data.batch_size={batch_size}: {len(store)} images in batches of {fewest} leave some of {share[1]} "
+                f"processes without any; use at most {fewest} processes"
+            )
         self.steps_per_epoch: float = self._steps_per_round if repeats == 1 else self._steps_per_round / repeats
         self._order = (-1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
@@ -98,11 +112,9 @@ class TrainLoader:
         Returns:
             The batch, on the store's device.
         """
-        number, place = divmod(step, self._steps_per_round)
+        number, part = self._place_of(step)
         order, earlier = self._order_of(number)
         num = len(self._store)
-        cuts = num * np.arange(self._steps_per_round + 1) // self._steps_per_round
-        part = slice(cuts[place], cuts[place + 1])
         pixels = self._store.take(order[part])
         indices = order[part].repeat(self._repeats)
         # Showings of one image in a round draw by numbers of their own; the first by its position in the store.
@@ -112,6 +124,30 @@ class TrainLoader:
             pixels = pixels.repeat_interleave(self._repeats, dim=0)
         varied = self._augment(pixels, indices + num * copies, seed)
         return Batch(self._preprocess.normalize(varied), _labels(self._store, indices), indices)
+
+    def features_batch(self, features: Float[Tensor, "images width"], step: int) -> Batch:
+        """The batch of a step with what was computed of each image before in place of the image.
+
+        Args:
+            features: One row for each image of the store.
+            step: As for `batch`.
+        """
+        number, part = self._place_of(step)
+        indices = self._order_of(number)[0][part].repeat(self._repeats)
+        rows = features[torch.from_numpy(indices).to(features.device)]
+        return Batch(rows, _labels(self._store, indices), indices)
+
+    def each_once(self, batch_size: int) -> "EvalLoader":
+        """All images in the order of the store, not varied."""
+        return EvalLoader(self._store, self._preprocess, batch_size)
+
+    def _place_of(self, step: int) -> tuple[int, slice]:
+        """The round of a step, and its stretch of the round's order, or this part of that."""
+        number, place = divmod(step, self._steps_per_round)
+        cuts = len(self._store) * np.arange(self._steps_per_round + 1) // self._steps_per_round
+        start, num = cuts[place], cuts[place + 1] - cuts[place]
+        which, of = self._share
+        return number, slice(start + num * which // of, start + num * (which + 1) // of)
 
     def _order_of(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The order of a round, and how often each entry stood in it before."""
@@ -131,13 +167,17 @@ class EvalLoader:
         store: The images.
         preprocess: Normalises.
         batch_size: Images a batch; the last may hold fewer.
+        share: (r, n): of each batch only part r of n nearly equal ones, r from 0; the last may hold none.
 
     Raises:
         ConfigError: `batch_size` is below 1.
     """
 
-    def __init__(self, store: Store, preprocess: Preprocess, batch_size: int) -> None:
+    def __init__(
+        self, store: Store, preprocess: Preprocess, batch_size: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
         _check_batch_size(batch_size)
+        self._share = share
         self._store = store
         self._preprocess = preprocess
         self._batch_size = batch_size
@@ -145,9 +185,14 @@ class EvalLoader:
     def __len__(self) -> int:
         return math.ceil(len(self._store) / self._batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def positions(self) -> Iterator[NDArray[np.int64]]:
+        """Of each batch, where its images stand in the store."""
         for start in range(0, len(self._store), self._batch_size):
-            indices = np.arange(start, min(start + self._batch_size, len(self._store)), dtype=np.int64)
+            num, (which, of) = min(self._batch_size, len(self._store) - start), self._share
+            yield np.arange(start + num * which // of, start + num * (which + 1) // of, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in self.positions():
             yield Batch(self._preprocess.normalize(self._store.take(indices)), _labels(self._store, indices), indices)
 
 

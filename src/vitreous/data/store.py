@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitreous import processes
 from vitreous.data.cache import AUTO, CacheUse, open_cached
 from vitreous.data.decode import reason_of
 from vitreous.data.pixel_file import PixelFile
@@ -180,7 +181,8 @@ def load_store(
         source: Where the samples come from.
         indices: Which of them, e.g. a split of a `Survey`.
         preprocess: Gives the pixels; its mean and std are not needed yet.
-        memory_limit_bytes: More than this stays outside the memory; None: a quarter of the machine's.
+        memory_limit_bytes: More than this stays outside the memory; None: a quarter of the machine's, divided among the
+            processes that `--nproc` starts.
         digests: A hash of each chosen sample's content, `[n, 16]`, as a `Survey` has them; None: no cache.
         cache: The cache's folder; `auto`: this user's; None: no cache.
         progress: Called with (done, total).
@@ -192,7 +194,7 @@ def load_store(
         if progress is not None:
             progress(len(indices), len(indices))
         return _copy(source, indices)
-    limit = machine_memory_bytes() // 4 if memory_limit_bytes is None else memory_limit_bytes
+    limit = machine_memory_bytes() // processes.local_count() // 4 if memory_limit_bytes is None else memory_limit_bytes
     in_memory = len(indices) * preprocess.in_chans * int(np.prod(preprocess.img_size)) <= limit
     if digests is None or cache is None or not len(indices):
         return _decode_all(source, indices, preprocess, in_memory, progress)

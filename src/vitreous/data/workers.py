@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from vitreous import processes
+
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 """Called with (done, total) now and then, and at the end."""
@@ -46,6 +48,6 @@ def map_in_order(work: Callable[[int], Result], count: int, progress: Progress |
 
 
 def num_threads() -> int:
-    """How many threads read images: one a core this process may use, at most 16."""
+    """How many threads read images: one a core, of those that this process may use or its part of them, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, 16))
+    return max(1, min(cores // processes.local_count(), 16))

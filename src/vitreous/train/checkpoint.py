@@ -14,6 +14,8 @@ from torch import Tensor
 
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, RunError
+from vitreous.train.distributed import ALONE, Group
+from vitreous.train.parallel import whole
 from vitreous.train.state import TrainState
 
 KEPT = 2
@@ -22,14 +24,23 @@ KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> Path:
+def save_checkpoint(folder: Path, state: TrainState, group: Group = ALONE) -> Path:
     """Write the state, then remove all but the last two. Raises SaveError; the checkpoints there stay whole.
 
-    Checkpoints of later steps go too: the run went back behind them because they were damaged.
+    Checkpoints of later steps go too: the run went back behind them because they were damaged. A file holds whole
+    tensors, however many processes trained and however they divided the model: so any other number can go on.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in state.tensors().items():
+        complete = whole(tensor.detach())
+        if group.is_first:
+            tensors[name] = complete.cpu().contiguous()
+    return group.first(lambda: _write(folder, state, tensors))
+
+
+def _write(folder: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> Path:
     numbers = json.dumps(state.numbers(), sort_keys=True)
-    content = save(tensors, {"numbers": numbers, "checksum": _checksum(tensors, numbers)})
+    content = save(dict(tensors), {"numbers": numbers, "checksum": _checksum(tensors, numbers)})
     path = folder / f"step-{state.step:09d}.safetensors"
     atomic.write_bytes(path, content)
     found = list_checkpoints(folder)
@@ -54,8 +65,8 @@ def load_checkpoint(path: Path, state: TrainState) -> None:
         raise DamagedFileError(f"{path}: {error}") from error
 
 
-def load_newest(folder: Path, state: TrainState) -> tuple[Path | None, list[str]]:
-    """Load the newest checkpoint that is whole.
+def load_newest(folder: Path, state: TrainState, group: Group = ALONE) -> tuple[Path | None, list[str]]:
+    """Load the newest checkpoint that is whole; all processes of a group the same one.
 
     Returns:
         Its path, or None where the folder holds no checkpoint yet; and what was wrong with newer ones.
@@ -64,7 +75,7 @@ def load_newest(folder: Path, state: TrainState) -> tuple[Path | None, list[str]
         RunError: There are checkpoints and all are damaged.
     """
     damaged = []
-    for path in reversed(list_checkpoints(folder)):
+    for path in reversed(group.first(lambda: list_checkpoints(folder))):
         try:
             load_checkpoint(path, state)
         except DamagedFileError as error:

@@ -2,11 +2,15 @@
 
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from vitreous import processes
 from vitreous.errors import ConfigError, nearest
 
 PRECISIONS = ("fp32", "bf16")
@@ -15,9 +19,13 @@ PRECISIONS = ("fp32", "bf16")
 def resolve_device(wish: str) -> torch.device:
     """Choose the device: `auto` takes CUDA, else Apple's MPS, else the CPU.
 
+    Of several processes on a machine each takes a GPU of its own, and none takes MPS: a Mac has one.
+
     Raises:
-        ConfigError: The name is no device, or the machine has none of that kind.
+        ConfigError: The name is no device, the machine has none of that kind, or not one for each process.
     """
+    if processes.is_launched() and processes.count() > 1:
+        return _own_device(wish)
     if wish == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -29,6 +37,18 @@ def resolve_device(wish: str) -> torch.device:
     if int(index or 0) >= counts[kind]:
         raise ConfigError(f"device={wish}: this machine has {counts[kind]} of kind {kind}; use auto or cpu")
     return torch.device(wish)
+
+
+def _own_device(wish: str) -> torch.device:
+    """This process's of several."""
+    num, num_gpus = processes.local_count(), torch.cuda.device_count()
+    if wish == "cpu" or (wish == "auto" and not num_gpus):
+        return torch.device("cpu")
+    if wish not in ("auto", "cuda"):
+        raise ConfigError(f"device={wish}: cannot be shared by {num} processes; use auto, cuda or cpu")
+    if num > num_gpus:
+        raise ConfigError(f"device={wish}: {num} processes for {num_gpus} GPUs; start one for each, or use cpu")
+    return torch.device("cuda", processes.local_rank())
 
 
 def resolve_precision(wish: str, device: torch.device) -> str:
@@ -53,6 +73,44 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def repeatable(wish: bool) -> Iterator[None]:
+    """While it lasts, an accelerator adds up in the same order each time, which is slower; a CPU does so anyhow.
+
+    Raises:
+        RuntimeError: PyTorch's own, in a step that has no such form.
+    """
+    if not wish:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    # Read by cuBLAS when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def describe_software() -> dict[str, str | None]:
+    """Versions of what a run rests on, and the revision of this code where it lies in a git checkout."""
+    versions = {name: metadata.version(name) for name in ("vitreous", "torch", "numpy", "pillow", "safetensors")}
+    return versions | {"git_revision": _git_revision()}
+
+
+def _git_revision() -> str | None:
+    """Such as `1a2b3c4d…`, with `+` where files differ from it; None where this code is in no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def describe_hardware(device: torch.device) -> dict[str, str | int]:

@@ -3,15 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from torch import nn
 from torch.nn import functional as F
 
-from vitreous.data.loader import Batch
+from vitreous.data.loader import Batch, EvalLoader
 from vitreous.tensors import Labels, Logits
 from vitreous.train.device import autocast
+from vitreous.train.distributed import Group
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,13 @@ def compute_logits(model: nn.Module, batches: Iterable[Batch], precision: str) -
             logits.append(model(batch.images).float().cpu())
         labels.append(batch.labels.cpu())
     return torch.cat(logits), torch.cat(labels)
+
+
+def gather_logits(model: nn.Module, loader: EvalLoader, precision: str, group: Group) -> tuple[Logits, Labels]:
+    """As `compute_logits`, of a loader that gives each process its share: each image once, in the store's order."""
+    found = group.gather((list(loader.positions()), *compute_logits(model, loader, precision)))
+    order = torch.from_numpy(np.argsort(np.concatenate([part for positions, _, _ in found for part in positions])))
+    return torch.cat([logits for _, logits, _ in found])[order], torch.cat([labels for _, _, labels in found])[order]
 
 
 def score(logits: Logits, labels: Labels) -> Score:

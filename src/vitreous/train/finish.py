@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,13 @@ from PIL import Image
 
 from vitreous import atomic
 from vitreous.data.loader import EvalLoader
+from vitreous.data.store import Store
+from vitreous.model.lora import merge_lora
+from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import save_model
-from vitreous.train.evaluate import Score, compute_logits, fit_temperature, score
+from vitreous.train.distributed import ALONE, Group
+from vitreous.train.evaluate import Score, fit_temperature, gather_logits, score
+from vitreous.train.patience import best_model
 from vitreous.train.prepare import Prepared
 from vitreous.train.records import Recorder
 from vitreous.train.run_folder import RunFolder
@@ -23,16 +29,17 @@ LEAST_FOR_TEMPERATURE = 20
 """Validation images below which a fitted temperature would say more of chance than of the model."""
 
 
-def evaluate_state(state: TrainState, prepared: Prepared, precision: str) -> dict[str, Score]:
-    """Validation scores of the trained weights and of their average."""
-    return {name: score(logits, labels) for name, (logits, labels) in _val_logits(state, prepared, precision).items()}
+def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = ALONE) -> dict[str, Score]:
+    """Validation scores of the trained weights and of their average; each process of a group scores its share."""
+    found = _val_logits(_models(state), prepared, precision, group)
+    return {name: score(logits, labels) for name, (logits, labels) in found.items()}
 
 
-def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder) -> None:
+def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = ALONE) -> None:
     """Choose the weights, calibrate, test, save; all in float32, as `evaluate` and `predict` compute.
 
-    Weights or average: whichever has the lower loss on the validation images; the test images choose nothing. Without
-    validation images it is the average.
+    Weights or average, or those of the best evaluation of a run that may stop early: whichever have the lowest loss on
+    the validation images; the test images choose nothing. Without validation images it is the average.
 
     Raises:
         SaveError: A file could not be written; checkpoints are whole, so `resume` comes back to this point.
@@ -40,28 +47,34 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     chosen, temperature = "average", 1.0
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
+    best = best_model(state, folder)
+    models = _models(state) | ({} if best is None else {"best": best})
     if prepared.val is not None:
-        found = _val_logits(state, prepared, "fp32")
+        found = _val_logits(models, prepared, "fp32", group)
         scores = {name: score(*pair) for name, pair in found.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
         metrics["val"], held_out = scores[chosen].as_dict(), found[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
-    model = state.ema.model if chosen == "average" else state.model
+    model = merge_lora(models[chosen])
     if prepared.test is not None:
-        loader = EvalLoader(prepared.test, prepared.preprocess, EVALUATION_BATCH)
-        held_out = compute_logits(model, loader, "fp32")
+        held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
         metrics["test"] = score(*held_out).as_dict()
     example_class = ""
     if held_out is not None:
         example_class = prepared.survey.facts.classes[int(held_out[1][0])]
-        _write_held_out(prepared, folder, held_out, temperature)
     metadata = _metadata(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class
     }  # fmt: skip
     end = {"step": state.step, "elapsed_s": state.elapsed_s, "refused": state.refused}
     recorder.record("end", end | {key: metadata[key] for key in ("weights", "temperature", "metrics")})
-    save_model(folder.model, model, metadata)
+
+    def write() -> None:
+        if held_out is not None:
+            _write_held_out(prepared, folder, held_out, temperature)
+        save_model(folder.model, model, metadata)
+
+    group.first(write)
 
 
 def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
@@ -103,9 +116,19 @@ def _write_held_out(
     atomic.write_bytes(folder.example, picture.getvalue())
 
 
-def _val_logits(state: TrainState, prepared: Prepared, precision: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def _models(state: TrainState) -> dict[str, VisionTransformer]:
+    return {"trained": state.model, "average": state.ema.model}
+
+
+def _val_logits(
+    models: Mapping[str, VisionTransformer], prepared: Prepared, precision: str, group: Group
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     if prepared.val is None:
         return {}
-    loader = EvalLoader(prepared.val, prepared.preprocess, EVALUATION_BATCH)
-    models = {"trained": state.model, "average": state.ema.model}
-    return {name: compute_logits(model, loader, precision) for name, model in models.items()}
+    loader = _share(prepared.val, prepared, group)
+    return {name: gather_logits(model, loader, precision, group) for name, model in models.items()}
+
+
+def _share(store: Store, prepared: Prepared, group: Group) -> EvalLoader:
+    """This process's images of a split."""
+    return EvalLoader(store, prepared.preprocess, EVALUATION_BATCH, (group.rank, group.size))

@@ -3,12 +3,17 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from vitreous.data.loader import Batch
 from vitreous.errors import NonFiniteError
+from vitreous.train import patience
 from vitreous.train.budget import Budget, Stopwatch
 from vitreous.train.checkpoint import load_newest, save_checkpoint
+from vitreous.train.distributed import Group
 from vitreous.train.evaluate import Score
+from vitreous.train.health import Watch
+from vitreous.train.horizon import Horizon
 from vitreous.train.records import Recorder
 from vitreous.train.run_folder import RunFolder
 from vitreous.train.signals import Interrupted, StopWish, listen_for_stop
@@ -23,18 +28,20 @@ EVALUATION_SHARE = 0.025
 
 @dataclass
 class Loop:
-    """What the loop works with.
+    """What the loop works with. Of several processes that train, the first one keeps the time and writes for all.
 
     Attributes:
         folder: Where checkpoints go.
         recorder: Where records go.
         stopwatch: Seconds spent on the run.
-        budget: Where the time is limited, what keeps the horizon.
+        budget: Where the time is limited, what keeps the horizon; the first process has it.
         batch: (step, attempt) -> batch.
         steps_per_epoch: To say epochs rather than steps.
         evaluate: Scores the present model and its average on validation images; None where there are none.
         checkpoint_every_s: Seconds between checkpoints.
         max_retries: Bound on consecutive refusals of a step, and on returns to a checkpoint.
+        patience: Share of the run without a better validation loss after which it stops; 0: it never does.
+        watch: Looks after the run; the first process has it.
     """
 
     folder: RunFolder
@@ -46,6 +53,8 @@ class Loop:
     evaluate: Callable[[], dict[str, Score]] | None
     checkpoint_every_s: float
     max_retries: int
+    patience: float = 0.0
+    watch: Watch | None = None
 
 
 @dataclass
@@ -59,9 +68,9 @@ class _Since:
     wait_s: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
 
-    def add(self, result: StepResult, num_images: int, wait_s: float) -> None:
+    def add(self, result: StepResult, wait_s: float) -> None:
         self.steps += 1
-        self.images += num_images
+        self.images += result.num_images
         self.correct += result.correct
         self.loss += result.loss
         self.wait_s += wait_s
@@ -76,32 +85,50 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
         SaveError: A checkpoint or record could not be written; the earlier ones are whole.
     """
     if state.step == 0:
-        save_checkpoint(loop.folder.checkpoints, state)
+        save_checkpoint(loop.folder.checkpoints, state, settings.group)
     since, saved_s = _Since(), time.monotonic()
     evaluated_at, evaluation_every = state.progress, 1 / EVALUATIONS_PER_RUN
     with listen_for_stop() as stop:
         while state.step < state.horizon.end_step:
-            began_s = time.monotonic()
+            began_s, began_at = time.monotonic(), state.progress
             batch = loop.batch(state.step, state.attempt)
             wait_s = time.monotonic() - began_s
             result = train_step(state, batch.images, batch.labels, settings)
             state.elapsed_s = loop.stopwatch.elapsed_s()
             if result.applied:
                 state.step, state.attempt = state.step + 1, 0
-                since.add(result, len(batch.labels), wait_s)
+                since.add(result, wait_s)
+                if loop.watch is not None:
+                    loop.watch.after_step(state, result)
                 since = _tell(state, result, since, loop)
             else:
                 _refuse(state, batch, result, settings, loop)
-            if loop.budget and loop.budget.revise(state):
-                loop.recorder.record("horizon", {"step": state.step, "end_step": state.horizon.end_step})
-            if loop.evaluate and state.progress >= evaluated_at + evaluation_every and state.progress < 1:
-                cost_s = _evaluate(state, loop)
+            signal_number, is_save_due = _agree(state, settings.group, loop, stop, saved_s)
+            if loop.evaluate and loop.patience and patience.is_due(began_at, state.progress, loop.patience):
+                _evaluate(state, settings.group, loop)
+                _stop_early(state, loop)
+            elif _is_evaluation_due(state, loop, evaluated_at + evaluation_every):
+                cost_s = _evaluate(state, settings.group, loop)
                 evaluated_at = state.progress
-                evaluation_every = max(1 / EVALUATIONS_PER_RUN, _affordable(state, cost_s))
-            if time.monotonic() - saved_s >= loop.checkpoint_every_s or stop.signal_number:
-                _save(state, loop, stop)
+                affordable = settings.group.first(partial(_affordable, state, cost_s))
+                evaluation_every = max(1 / EVALUATIONS_PER_RUN, affordable)
+            if is_save_due:
+                _save(state, settings.group, loop, signal_number)
                 saved_s = time.monotonic()
-    save_checkpoint(loop.folder.checkpoints, state)
+    save_checkpoint(loop.folder.checkpoints, state, settings.group)
+
+
+def _agree(state: TrainState, group: Group, loop: Loop, stop: StopWish, saved_s: float) -> tuple[int, bool]:
+    """Let all processes know when the run ends, what asked any of them to stop, and whether a checkpoint is due."""
+    is_moved = loop.budget is not None and loop.budget.revise(state)
+    is_due = group.is_first and time.monotonic() - saved_s >= loop.checkpoint_every_s
+    own = [state.horizon.end_step if is_moved else 0, stop.signal_number, is_due]
+    end_step, signal_number, is_any_due = group.largest(own)
+    if end_step:
+        if not is_moved:
+            state.horizon = state.horizon.revised(state.step, steps_left=end_step - state.step)
+        loop.recorder.record("horizon", {"step": state.step, "end_step": end_step})
+    return signal_number, bool(is_any_due or signal_number)
 
 
 def _tell(state: TrainState, result: StepResult, since: _Since, loop: Loop) -> _Since:
@@ -138,30 +165,46 @@ def _refuse(state: TrainState, batch: Batch, result: StepResult, settings: StepS
         return
     if state.rollbacks >= loop.max_retries:
         state.attempt = 0
-        save_checkpoint(loop.folder.checkpoints, state)
+        save_checkpoint(loop.folder.checkpoints, state, settings.group)
         raise NonFiniteError(
             f"step={state.step}: {cause} is not finite, also after {state.rollbacks} returns to a checkpoint with half "
             f"the learning rate each; lower optim.lr, or look at the images of the last batches"
         )
     rollbacks, lr_scale, refused, elapsed_s = state.rollbacks + 1, state.lr_scale / 2, state.refused, state.elapsed_s
-    path, damaged = load_newest(loop.folder.checkpoints, state)
+    path, damaged = load_newest(loop.folder.checkpoints, state, settings.group)
     for reason in damaged:
         loop.recorder.record("damaged_checkpoint", {"reason": reason})
     state.rollbacks, state.lr_scale, state.refused, state.elapsed_s = rollbacks, lr_scale, refused, elapsed_s
     state.attempt = 0
-    save_checkpoint(loop.folder.checkpoints, state)
+    save_checkpoint(loop.folder.checkpoints, state, settings.group)
     back = {"step": state.step, "checkpoint": path.name if path else "", "lr_scale": lr_scale, "cause": cause}
     loop.recorder.record("rollback", back)
 
 
-def _evaluate(state: TrainState, loop: Loop) -> float:
+def _is_evaluation_due(state: TrainState, loop: Loop, due_at: float) -> bool:
+    return loop.evaluate is not None and not loop.patience and due_at <= state.progress < 1
+
+
+def _evaluate(state: TrainState, group: Group, loop: Loop) -> float:
     """Record the scores on validation images; returns the seconds it took."""
     began_s = time.monotonic()
     scores = loop.evaluate() if loop.evaluate else {}
     epoch = round(state.step / loop.steps_per_epoch, 4)
     for weights, found in scores.items():
         loop.recorder.record("evaluation", {"step": state.step, "epoch": epoch, "weights": weights, **found.as_dict()})
+    if loop.watch is not None:
+        loop.watch.after_evaluation(state, scores)
+    if loop.patience:
+        patience.note(state, scores, loop.folder, group)
     return time.monotonic() - began_s
+
+
+def _stop_early(state: TrainState, loop: Loop) -> None:
+    """Make this step the last one where nothing got better for long enough."""
+    if state.step < state.horizon.end_step and patience.is_over(state, loop.patience):
+        loop.recorder.record("stopped_early", {"step": state.step, "best_loss": state.best_loss,
+                                               "best_progress": state.best_progress})  # fmt: skip
+        state.horizon = Horizon(end_step=state.step)
 
 
 def _affordable(state: TrainState, cost_s: float) -> float:
@@ -170,9 +213,9 @@ def _affordable(state: TrainState, cost_s: float) -> float:
     return min(0.5, cost_s / (EVALUATION_SHARE * max(run_s, 1e-6)))
 
 
-def _save(state: TrainState, loop: Loop, stop: StopWish) -> None:
-    path = save_checkpoint(loop.folder.checkpoints, state)
+def _save(state: TrainState, group: Group, loop: Loop, signal_number: int) -> None:
+    path = save_checkpoint(loop.folder.checkpoints, state, group)
     loop.recorder.record("checkpoint", {"step": state.step, "file": path.name})
-    if stop.signal_number:
-        loop.recorder.record("interrupted", {"step": state.step, "signal": stop.signal_number})
-        raise Interrupted(stop.signal_number, loop.folder.path, state.step)
+    if signal_number:
+        loop.recorder.record("interrupted", {"step": state.step, "signal": signal_number})
+        raise Interrupted(signal_number, loop.folder.path, state.step)

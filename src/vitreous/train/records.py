@@ -22,34 +22,34 @@ def ignore(kind: str, fields: Mapping[str, Any]) -> None:
 
 
 class Recorder:
-    """Appends records to a file and passes them on."""
+    """Appends records to a file and passes them on; without a file it does neither: another process does."""
 
-    def __init__(self, path: Path, listener: Listener = ignore) -> None:
+    def __init__(self, path: Path | None, listener: Listener = ignore) -> None:
         self._path = path
         self._listener = listener
-        self._end_cut_line()
+        if path is not None and path.is_file() and not path.read_bytes().endswith(b"\n"):
+            self._append(path, "\n")
 
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Append one line and tell the listener. Raises SaveError where the line cannot be written."""
+        if self._path is None:
+            return
         line = json.dumps({"kind": kind, "time": round(time.time(), 3), **_finite(fields)}, ensure_ascii=False)
-        self._append(line + "\n")
+        self._append(self._path, line + "\n")
         self._listener(kind, fields)
 
     def show(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Tell the listener only: too frequent to be worth a line."""
-        self._listener(kind, fields)
+        if self._path is not None:
+            self._listener(kind, fields)
 
-    def _end_cut_line(self) -> None:
-        if self._path.is_file() and not self._path.read_bytes().endswith(b"\n"):
-            self._append("\n")
-
-    def _append(self, text: str) -> None:
+    def _append(self, path: Path, text: str) -> None:
         try:
             # File names that are no text have halves of characters in them; JSON reads their escapes back.
-            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError as error:
-            raise SaveError(f"{self._path}: could not be written ({error.strerror}); free some space") from error
+            raise SaveError(f"{path}: could not be written ({error.strerror}); free some space") from error
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ class Interrupted(KeyboardInterrupt):
         signal_number: What asked: SIGINT (Ctrl-C) or SIGTERM.
         run: Folder to resume.
         step: The last one that is saved.
+        member: Of a series of runs, the one that it stopped in.
     """
 
     def __init__(self, signal_number: int, run: Path, step: int, member: str = "") -> None:
@@ -23,6 +24,11 @@ class Interrupted(KeyboardInterrupt):
         self.signal_number = signal_number
         self.run = run
         self.step = step
+        self.member = member
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, Path, int, str]]:
+        """What takes it from one process to another."""
+        return type(self), (self.signal_number, self.run, self.step, self.member)
 
 
 class StopWish:

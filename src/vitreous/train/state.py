@@ -3,6 +3,7 @@
 Randomness and data order are functions of the step (see `seeding`), so they need no place here.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
 from vitreous.optim.ema import Ema
 from vitreous.train.horizon import Horizon
+from vitreous.train.parallel import divided_like
 
 
 @dataclass
@@ -32,6 +34,9 @@ class TrainState:
         attempt: Consecutive refusals of the present step.
         rollbacks: How often the run went back to a checkpoint.
         data_fingerprint: Of the images, labels and splits that it trains on.
+        teacher_fingerprint: Of the model that it learns from; empty where there is none.
+        best_loss: The lowest on validation images so far, where the run stops early.
+        best_progress: When that was.
     """
 
     model: VisionTransformer
@@ -45,6 +50,9 @@ class TrainState:
     attempt: int = 0
     rollbacks: int = 0
     data_fingerprint: str = ""
+    teacher_fingerprint: str = ""
+    best_loss: float = math.inf
+    best_progress: float = 0.0
 
     @property
     def progress(self) -> float:
@@ -74,8 +82,8 @@ class TrainState:
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
         try:
-            self.model.load_state_dict(parts["model"])
-            self.ema.model.load_state_dict(parts["ema"])
+            self.model.load_state_dict(divided_like(parts["model"], self.model.state_dict()))
+            self.ema.model.load_state_dict(divided_like(parts["ema"], self.ema.model.state_dict()))
             self._load_moments(parts["optimizer"])
             self.horizon = Horizon(**numbers["horizon"])
             for name in _NUMBERS:
@@ -93,4 +101,7 @@ class TrainState:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-_NUMBERS = ("step", "elapsed_s", "lr_scale", "refused", "attempt", "rollbacks", "data_fingerprint")
+_NUMBERS = (
+    *("step", "elapsed_s", "lr_scale", "refused", "attempt", "rollbacks", "data_fingerprint"),
+    *("teacher_fingerprint", "best_loss", "best_progress"),
+)

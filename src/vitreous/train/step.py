@@ -14,8 +14,11 @@ from vitreous.optim.sam import uphill
 from vitreous.optim.schedule import learning_rate_share
 from vitreous.optim.schedule_free import ScheduleFree
 from vitreous.seeding import derive
-from vitreous.tensors import Images, Labels, Probabilities
+from vitreous.tensors import Features, Images, Labels, Probabilities
+from vitreous.train.curriculum import Curriculum
 from vitreous.train.device import autocast
+from vitreous.train.distributed import ALONE, Group
+from vitreous.train.parallel import Parallel, whole
 from vitreous.train.state import TrainState
 
 
@@ -29,6 +32,7 @@ class StepResult:
         lr: Learning rate of the step, where a layer has no share of its own.
         correct: Images of the batch whose largest logit was the right one; of a mixed image, the label of its larger
             share.
+        num_images: Of the batch, over all processes.
         applied: False where the step was refused: weights, average and moments are as before.
     """
 
@@ -36,6 +40,7 @@ class StepResult:
     grad_norm: float
     lr: float
     correct: int
+    num_images: int
     applied: bool
 
 
@@ -50,6 +55,9 @@ class StepSettings:
         seed: Of the run.
         mix: None where no images are mixed.
         num_parts: Parts that a batch is cut into; their gradients add up to the batch's, in less memory.
+        curriculum: What else changes over the run; None: nothing does.
+        takes_features: Images are what the head takes, computed once: the head alone runs.
+        parallel: Where several processes train, what joins their gradients; each has its part of the batch.
     """
 
     task: Task
@@ -58,12 +66,26 @@ class StepSettings:
     seed: int
     mix: Mix | None = None
     num_parts: int = 1
+    curriculum: Curriculum | None = None
+    takes_features: bool = False
+    parallel: Parallel | None = None
+
+    @property
+    def group(self) -> Group:
+        """The processes that take the step together."""
+        return ALONE if self.parallel is None else self.parallel.group
+
+    @property
+    def own_draws(self) -> tuple[int, ...]:
+        """What a process's draws differ by from those of the others; the first one's are as if it were alone."""
+        return (self.group.rank,) if self.group.rank else ()
 
 
-def train_step(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> StepResult:
+def train_step(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> StepResult:
     """Mix, forward, backward, clip, update, average; refused as a whole unless loss and gradient are finite.
 
-    Draws of mixing and dropout depend on (seed, step, attempt) alone, so a resumed run draws the same ones.
+    Draws of mixing and dropout depend on (seed, step, attempt, process) alone, so a resumed run draws the same ones.
+    Where several processes train, all have the same result, and refuse alike.
     """
     optim, progress = settings.optim, state.horizon.progress(state.step)
     # The first step is at a half step of warm-up, not at zero: every step moves the weights.
@@ -77,27 +99,38 @@ def train_step(state: TrainState, images: Images, labels: Labels, settings: Step
             _backward(state, images, targets, settings)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
-    # One transfer from the device for all three numbers.
-    loss_value, norm_value, num_correct = torch.stack([loss, grad_norm.float(), correct.float()]).tolist()
+    # One transfer from the device for all numbers.
+    sums = settings.group.add_up(torch.stack([loss, correct.float(), loss.new_tensor(len(images))]))
+    norm_value, loss_value, num_correct, num = torch.cat([whole(grad_norm).float()[None], sums]).tolist()
     applied = math.isfinite(loss_value) and math.isfinite(norm_value)
     if applied:
         _update(state, lr, optim)
     state.optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss_value, norm_value, lr, int(num_correct), applied)
+    return StepResult(loss_value, norm_value, lr, int(num_correct), int(num), applied)
 
 
 def _backward(
-    state: TrainState, images: Images, targets: Labels | Probabilities, settings: StepSettings
+    state: TrainState, images: Images | Features, targets: Labels | Probabilities, settings: StepSettings
 ) -> tuple[Tensor, Tensor]:
-    """Leave the batch's gradient in the parameters; returns its loss, and how many images were right."""
-    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
+    """Leave the batch's gradient in the parameters; returns this process's part of its loss, and of what was right."""
+    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt, *settings.own_draws))
     state.model.train()
-    total = settings.task.total(targets)
+    if settings.curriculum is not None:
+        settings.curriculum.enter(state.model, state.progress)
+    model = state.model.head if settings.takes_features else state.model
+    total = settings.group.add_up(settings.task.total(targets))
     loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
     num_parts = min(settings.num_parts, len(images))
-    for part, part_targets in zip(images.tensor_split(num_parts), targets.tensor_split(num_parts), strict=True):
+    parts = zip(images.tensor_split(num_parts), targets.tensor_split(num_parts), strict=True)
+    for number, (part, part_targets) in enumerate(parts, start=1):
         with autocast(images.device, settings.precision):
-            part_loss, logits = settings.task(state.model, part, part_targets, total)
+            if settings.parallel is None:
+                part_loss, logits = settings.task(model, part, part_targets, total)
+            else:
+                is_last = number == num_parts
+                part_loss, logits = settings.parallel.run(
+                    settings.task, model, part, part_targets, total, is_last=is_last
+                )
         part_loss.backward()
         called = logits.detach().argmax(dim=1)
         loss += part_loss.detach()
@@ -105,10 +138,10 @@ def _backward(
     return loss, correct
 
 
-def find_non_finite(state: TrainState, images: Images, labels: Labels, settings: StepSettings) -> str:
+def find_non_finite(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> str:
     """Name what was first not finite in a refused step: images, the output of a module, the loss, or a gradient."""
-    if not images.isfinite().all():
-        return "an image of the batch"
+    if cause := _agreed("" if images.isfinite().all() else "an image of the batch", settings):
+        return cause
     found: list[str] = []
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
@@ -120,30 +153,36 @@ def find_non_finite(state: TrainState, images: Images, labels: Labels, settings:
 
     images, targets = _mixed(state, images, labels, settings)
     handles = [watch(name) for name, module in state.model.named_modules() if name and not any(module.children())]
-    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt))
+    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt, *settings.own_draws))
     with autocast(images.device, settings.precision):
-        loss, _ = settings.task(state.model, images, targets)
+        loss, _ = settings.task(state.model.head if settings.takes_features else state.model, images, targets)
     for handle in handles:
         handle.remove()
-    if found:
-        return f"the output of {found[0]}"
-    if not loss.isfinite():
-        return "the loss"
+    own_cause = f"the output of {found[0]}" if found else "" if loss.isfinite() else "the loss"
+    if cause := _agreed(own_cause, settings):
+        return cause
     loss.backward()
     gradients = [(name, parameter.grad) for name, parameter in state.model.named_parameters()]
     state.optimizer.zero_grad(set_to_none=True)
     # The backward pass runs from the head to the tokens: the last such parameter was reached first.
-    names = [name for name, gradient in gradients if gradient is not None and not gradient.isfinite().all()]
-    return f"the gradient of {names[-1]}" if names else "the gradient's norm"
+    names = [name for name, gradient in gradients if gradient is not None and not whole(gradient).isfinite().all()]
+    return _agreed(f"the gradient of {names[-1]}" if names else "", settings) or "the gradient's norm"
+
+
+def _agreed(cause: str, settings: StepSettings) -> str:
+    """The cause that this process found, or else that of the first one that found any."""
+    return next(filter(None, settings.group.gather(cause)), "")
 
 
 def _mixed(
-    state: TrainState, images: Images, labels: Labels, settings: StepSettings
-) -> tuple[Images, Labels | Probabilities]:
+    state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings
+) -> tuple[Images | Features, Labels | Probabilities]:
     """The batch as the model sees it at this step, and what it should say."""
+    if settings.curriculum is not None and not settings.takes_features:
+        images = settings.curriculum.resized(images, state.progress)
     if settings.mix is None or state.progress >= settings.mix.until:
         return images, labels
-    return settings.mix(images, labels, derive(settings.seed, "mix", state.step, state.attempt))
+    return settings.mix(images, labels, derive(settings.seed, "mix", state.step, state.attempt, *settings.own_draws))
 
 
 def _update(state: TrainState, lr: float, optim: OptimConfig) -> None:
