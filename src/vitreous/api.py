@@ -23,6 +23,7 @@ def train(
     budget: str | float | None = None,
     epochs: float | None = None,
     model: str | None = None,
+    pretrained: str | Path | None = None,
     recipe: str | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -40,6 +41,8 @@ def train(
         budget: Time for everything, such as `"10m"` or seconds; or `"30ep"`. None: the recipe's usual length.
         epochs: Passes over the training images; with a budget, at most so many.
         model: Such as `vit_micro` or `vit_small_patch16_224`. None: what suits the data and the budget.
+        pretrained: Weights to begin from, whose model it is then: a run, a file or folder of weights as `load_model`
+            opens them, or `hf://organisation/name`. None: fresh ones.
         recipe: Name of a shipped recipe or path of a YAML file. None: what suits the data.
         out: Folder to make. None: the next free one below `runs/`.
         resume: A run to go on with; no other argument then, except `data` where that came from Python.
@@ -55,7 +58,8 @@ def train(
     from vitreous.train.start import run_training
     from vitreous.use.report.page import write_report
 
-    values = _values(budget, epochs, config)
+    begun = {} if pretrained is None else {"train.pretrained": str(pretrained)}
+    values = begun | _values(budget, epochs, config)
     folder = run_training(_request(data, values, recipe=recipe, model=model, out=out, resume=resume), _log)
     write_report(folder)
     return Run(folder.path)

@@ -22,6 +22,7 @@ EXCEPTIONS = {
         "model/timm_registry.py _entrypoint.make": "timm passes on whatever its user gave; each is checked by name",
     },
     "arguments": {
+        "api.py train": "what a run is asked by its most usual words",
         "api.py train_series": "what `train` takes, and how many runs of it",
         "model/vit.py VisionTransformer.__init__": "its parts, in the order of the forward",
         "notebook.py VisionTransformer.__init__": "the original notebook's signature",

@@ -113,6 +113,10 @@ class Screen:
             text = f"validation accuracy {100 * fields['accuracy']:.1f} %, loss {fields['loss']:.3f}"
             self.say(f"epoch {fields['epoch']:.1f}: {text}")
 
+    def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
+        best = f"validation loss was lowest, {fields['best_loss']:.3f}, at {100 * fields['best_progress']:.0f} %"
+        self.say(f"stopping early at step {fields['step']:,}: {best}")
+
     def _show_refused(self, fields: Mapping[str, Any]) -> None:
         self.say(f"step {fields['step']} refused: {fields['cause']} is not finite; trying again", style="yellow")
 
@@ -126,6 +130,12 @@ class Screen:
 
     def _show_damaged_checkpoint(self, fields: Mapping[str, Any]) -> None:
         self.say(f"note: {fields['reason']}", style="yellow")
+
+    def _show_check(self, fields: Mapping[str, Any]) -> None:
+        self.say(
+            f"check: a fresh model learned {fields['num_images']} images by heart in {fields['steps']} steps "
+            f"({100 * fields['accuracy']:.0f} % right)"
+        )
 
     def _show_resume(self, fields: Mapping[str, Any]) -> None:
         self.say(f"going on from step {fields['step']:,} ({fields['checkpoint']})")

@@ -162,3 +162,10 @@ def test_document_is_json_also_of_arrays_and_names(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert json.loads(out) == {"Äpfel": [[1, 2]], "n": 3, "x": 0.5}
     assert "Äpfel" in out
+
+
+def test_early_stop_says_when_it_was_best() -> None:
+    screen, file = _plain()
+    with screen:
+        screen.listen("stopped_early", {"step": 1_234, "best_loss": 0.4567, "best_progress": 0.35})
+    assert file.getvalue() == "stopping early at step 1,234: validation loss was lowest, 0.457, at 35 %\n"

@@ -105,3 +105,39 @@ def test_head_of_another_number_of_classes_is_refused(
     assert str(caught.value) == (
         f"data.num_classes={num_classes}: made-up has 3 classes; leave it out, the data decides it"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_val", "sentence"),
+    [
+        (
+            {"train.freeze": "backbone"},
+            9,
+            "train.freeze=backbone without train.pretrained keeps weights that nothing trained; give --pretrained FILE",
+        ),
+        (
+            {"train.freeze_blocks": 2},
+            9,
+            "train.freeze_blocks=2 without train.pretrained keeps weights that nothing trained; give --pretrained FILE",
+        ),
+        (
+            {"train.patience": 0.25},
+            0,
+            "train.patience=0.25: there are no validation images, so the run never stops early",
+        ),
+        (
+            {"train.patch_drop_until": 0.75},
+            9,
+            "train.patch_drop_until=0.75 changes nothing: model.patch_drop_rate is 0",
+        ),
+    ],
+)
+def test_what_is_held_back_to_no_end_is_told(
+    make_facts: Facts, values: dict[str, Any], changes: dict[str, Any], num_val: int, sentence: str
+) -> None:
+    assert list(consequences(config_with(values, **changes), make_facts(num_val=num_val))) == [sentence]
+
+
+def test_weights_that_somebody_trained_may_be_kept(make_facts: Facts, values: dict[str, Any]) -> None:
+    kept = config_with(values, **{"train.freeze": "backbone", "train.pretrained": "/w.safetensors"})
+    assert list(consequences(kept, make_facts())) == []
