@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +114,7 @@ def survey(
     labels, given = source.labels[kept], source.splits[kept]
     groups = None if source.groups is None else source.groups[kept]
     _check_enough(source, labels, skipped)
-    # As numpy's bytes a digest takes 16 bytes, as Python's 65. Zeros at its end are cut off, and tell no two apart.
-    digests = cast(Sequence[bytes], headers.digests[kept].view(f"S{DIGEST_BYTES}")[:, 0])
+    digests = headers.packed(kept)
     test_share = _test_share(source, test_share, num_folds)
     if num_folds:
         splits, folds = split_by_fold(digests, labels, given, num_folds, fold, val_share, split_seed, groups)
