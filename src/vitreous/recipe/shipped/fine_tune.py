@@ -11,10 +11,10 @@ from vitreous.recipe.shipped.choices import data_choices
 
 
 def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """A model of `--pretrained`, brought to your classes: short, at a low rate, the first blocks changed least.
+    """A model of `--pretrained`, brought to your classes: a short run, the first blocks changed least.
 
-    Source: one rate a layer of Clark et al. 2020 (2003.10555) as BEiT, MAE and DeiT III fine-tune; small rates and
-    short runs of Steiner et al. 2022, section 4.4 (2106.10270).
+    Source: a rate for each layer, Clark et al. 2020 (2003.10555), and the head's as high as that of fresh weights, as
+    in BEiT (2106.08254) and MAE (2111.06377, appendix A); short runs, Steiner et al. 2022, section 4.4 (2106.10270).
 
     Command: `vitreous train sign-digits --pretrained RUN`
     """
@@ -22,13 +22,13 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     img_size = asked["data.img_size"]
     epochs = by_num_images(facts.num_train).epochs / 4
     batch_size = asked.get("data.batch_size", by_num_images(facts.num_train).batch_size)
-    rate = float(f"{learning_rate(batch_size, asked['model.embed_dim']) / 2:.2g}")
+    rate = learning_rate(batch_size, asked["model.embed_dim"])
     return [
         *data_choices(facts, asked, img_size),
         Choice("data.max_shift", 0.06, "objects stand a little off centre"),
         Choice("data.max_scale", 0.1, "and vary a little in size"),
         Choice("model.drop_path_rate", 0.1, "regularises; drops whole residual branches"),
-        Choice("optim.lr", rate, "half of what fresh weights take: these need not go far"),
+        Choice("optim.lr", rate, "what fresh weights take is right for the head; other layers have their share of it"),
         Choice("optim.layer_decay", 0.75, "what sees edges and colours needs less change than what sees your classes"),
         Choice("train.epochs", epochs, "a quarter of what fresh weights take"),
     ]

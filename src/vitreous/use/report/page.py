@@ -66,7 +66,8 @@ def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Eval
 
 
 def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
-    chosen = {"trained": "the weights of the last step", "average": "the running average of the weights"}
+    chosen = {"trained": "the weights of the last step", "average": "the running average of the weights",
+              "best": "the weights of the best evaluation on the way"}  # fmt: skip
     kept = chosen.get(end.get("weights", ""), "the weights")
     why = ", which did better on the validation images" if "val" in end.get("metrics", {}) else ""
     return (

@@ -1,0 +1,66 @@
+"""Weights that can tell digits help with another question: better in the same epochs than fresh ones."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from vitreous.model.weights import read_metadata
+from vitreous.train.request import TrainRequest
+from vitreous.train.run_folder import RunFolder
+from vitreous.train.start import run_training
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """1,000 digits to train on at first; of the others, of five classes, each two digits, twenty images a class."""
+    root = tmp_path_factory.mktemp("digits")
+    images, labels = load_digits(return_X_y=True)
+    counts = dict.fromkeys(range(5), 0)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        name = f"digits/n{label}"
+        if number >= 1_000:
+            counts[label % 5] += 1
+            name = f"pairs/{'train' if counts[label % 5] <= 20 else 'test'}/{label % 5} or {label % 5 + 5}"
+        (root / name).mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(image.reshape(8, 8) * 16, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return {"digits": root / "digits", "pairs": root / "pairs"}
+
+
+def train(data: Path, out: Path, **keys: Any) -> RunFolder:
+    values = {"train.device": "cpu", "train.precision": "fp32"} | {k.replace("__", "."): v for k, v in keys.items()}
+    return run_training(TrainRequest(data=str(data), values=values, out=out))
+
+
+def accuracy(folder: RunFolder) -> float:
+    return float(read_metadata(folder.model)["metrics"]["test"]["accuracy"])
+
+
+def test_trained_weights_beat_fresh_ones_in_the_same_epochs(folders: dict[str, Path], tmp_path: Path) -> None:
+    base = train(folders["digits"], tmp_path / "digits", train__epochs=10.0)
+    shape = {"data__batch_size": 16, "train__epochs": 6.0}
+    fresh = train(folders["pairs"], tmp_path / "fresh", **shape)
+    ways = {
+        "all": {},
+        "lora": {"train__lora_rank": 4, "optim__lr": 5e-3},
+        "probe": {"train__freeze": "backbone", "train__epochs": 60.0},
+    }
+    for name, keys in ways.items():
+        tuned = train(folders["pairs"], tmp_path / name, train__pretrained=str(base.path), **(shape | keys))
+        assert accuracy(tuned) > accuracy(fresh) + 0.05, name
