@@ -1,38 +1,61 @@
 """RunConfig -> what its steps and evaluations cost on this machine, measured for a moment on a throw-away model."""
 
+import math
 import time
 from collections.abc import Callable
 
 import torch
 
+from vitreous import processes
 from vitreous.data.build import build_mix
 from vitreous.model.build import build_model
 from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.run_config import RunConfig
+from vitreous.train.budget import Pace
+from vitreous.train.curriculum import Curriculum, probes_fixed_features
 from vitreous.train.device import autocast, resolve_device, resolve_precision
+from vitreous.train.freeze import make_trainable
 from vitreous.train.horizon import Horizon
+from vitreous.train.pretrained import Checkpoint
 from vitreous.train.state import TrainState
 from vitreous.train.step import StepSettings, train_step
+from vitreous.train.teacher import build_teacher
 
 MEASURED_S = 1.0
 """Seconds of repetitions after the first, three at least unless they are slow; the median of these counts."""
 SLOW_S = 5.0
 """What takes this long is not repeated: measuring must not eat the budget."""
+_END_STEP = 1_000_000
 
 
-def training_images_per_s(config: RunConfig) -> float:
-    """Images per second of whole training steps on random images."""
+def training_images_per_s(config: RunConfig, teacher: Checkpoint | None = None) -> float:
+    """Images per second of whole training steps on random images, over the whole run where their cost changes."""
+    return config.data.batch_size / training_pace(config, teacher).mean_s(0.0, 1.0)
+
+
+def training_pace(config: RunConfig, teacher: Checkpoint | None = None) -> Pace:
+    """Seconds of a whole training step on random images, that of a teacher included, for each stretch of the run."""
     device, precision = _resolve(config)
     model = build_model(config.model, device=device)
+    make_trainable(model, config.train)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
-    state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=1_000_000))
+    state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
     mix = build_mix(config.data)
-    task = build_task(config.objective).to(device)
-    settings = StepSettings(task, config.optim, precision, seed=0, mix=mix, num_parts=config.train.accumulate)
+    task = build_task(config.objective, teacher=build_teacher(teacher, config)).to(device)
+    curriculum, probes = Curriculum(config), probes_fixed_features(config) and teacher is None
+    parts = config.train.accumulate
+    settings = StepSettings(task, config.optim, precision, 0, mix, parts, curriculum, probes)
     images, labels = _random_batch(config, device)
-    return len(images) / _median_s(lambda: train_step(state, images, labels, settings))
+    if probes:
+        images = torch.zeros(len(images), config.model.num_features, device=device)
+    stretches, found = curriculum.stretches(), []
+    for start, end, _ in stretches:
+        state.step = round((start + end) / 2 * _END_STEP)
+        step_s = _median_s(lambda: train_step(state, images, labels, settings), 1 / len(stretches))
+        found.append((start, end, step_s))
+    return Pace(tuple(found))
 
 
 def evaluation_images_per_s(config: RunConfig) -> float:
@@ -45,7 +68,7 @@ def evaluation_images_per_s(config: RunConfig) -> float:
         with torch.inference_mode(), autocast(device, precision):
             model(images).float().cpu()
 
-    return len(images) / _median_s(forward)
+    return len(images) * processes.count() / _median_s(forward)
 
 
 def _resolve(config: RunConfig) -> tuple[torch.device, str]:
@@ -55,16 +78,18 @@ def _resolve(config: RunConfig) -> tuple[torch.device, str]:
 
 def _random_batch(config: RunConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shape = (config.data.batch_size, config.data.in_chans, *config.data.img_size)
+    # Several processes take a step together, each with its share of the batch.
+    num = math.ceil(config.data.batch_size / processes.count())
+    shape = (num, config.data.in_chans, *config.data.img_size)
     labels = torch.randint(config.data.num_classes, shape[:1], generator=generator)
     return torch.randn(shape, generator=generator).to(device), labels.to(device)
 
 
-def _median_s(work: Callable[[], object]) -> float:
-    """Median seconds of `work`; each call must wait for its own result."""
+def _median_s(work: Callable[[], object], share: float = 1.0) -> float:
+    """Median seconds of `work`, measured for a share of the usual time; each call must wait for its own result."""
     work()
     seconds: list[float] = []
-    while sum(seconds) < MEASURED_S or (len(seconds) < 3 and sum(seconds) < SLOW_S):
+    while sum(seconds) < MEASURED_S * share or (len(seconds) < 3 and sum(seconds) < SLOW_S * share):
         began = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - began)

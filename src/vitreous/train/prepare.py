@@ -24,8 +24,10 @@ from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.train.calibrate import training_images_per_s
 from vitreous.train.device import resolve_device, resolve_precision
+from vitreous.train.pretrained import Checkpoint, fingerprint, full_source, open_checkpoint, plan_onto
 from vitreous.train.records import Listener, Recorder
 from vitreous.train.request import TrainRequest
+from vitreous.train.teacher import check_teacher, open_teacher
 
 _SPLIT_KEYS = ("test_share", "val_share", "split_seed", "num_folds", "fold")
 """Keys of the data that decide which image is in which split."""
@@ -42,6 +44,7 @@ class Prepared:
         train: Training images.
         val: Validation images; None where there are none.
         test: Test images; None where there are none.
+        teacher: The model to learn from beside the labels; None where there is none.
     """
 
     config: RunConfig
@@ -50,6 +53,7 @@ class Prepared:
     train: Store
     val: Store | None
     test: Store | None
+    teacher: Checkpoint | None = None
 
 
 def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
@@ -65,10 +69,24 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
     recipe, asked = _asked(request)
     resolve_precision(asked.get("train.precision", "auto"), resolve_device(asked.get("train.device", "auto")))
     source = _open(request, asked)
+    pretrained = asked.get("train.pretrained")
+    checkpoint = None if pretrained is None else open_checkpoint(pretrained, asked)
+    teacher = open_teacher(asked.get("objective.teacher"))
     surveyed = _survey(source, asked, listener)
     _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
     given = _given(surveyed, asked["data.source"], asked.get("data.num_folds", 0))
-    plan = make_plan(surveyed.facts, given, recipe=recipe, asked=asked, measure=training_images_per_s)
+
+    def measure(config: RunConfig) -> float:
+        check_teacher(teacher, config, surveyed.facts.classes)
+        return training_images_per_s(config, teacher)
+
+    plan = plan_onto(
+        checkpoint,
+        surveyed.facts,
+        asked,
+        lambda keys: make_plan(surveyed.facts, given, recipe=recipe, asked=keys, measure=measure),
+    )
+    check_teacher(teacher, plan.config, surveyed.facts.classes)
     plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))
     # Weights that the data does not bring are told now, not when everything is decoded.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
@@ -90,6 +108,11 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
             not.
     """
     data = config.data
+    teacher = open_teacher(config.objective.teacher)
+    check_teacher(teacher, config, surveyed.facts.classes)
+    if teacher is not None:
+        recorder.record("teacher", {"source": teacher.source, "fingerprint": fingerprint(teacher.model),
+                                    "distill": config.objective.distill})  # fmt: skip
     unnormalised = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std)
     device = resolve_device(config.train.device)
     loaded = _load_stores(data, surveyed, unnormalised, recorder.show)
@@ -108,7 +131,7 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
         mean, std = measure_mean_std(stores["train"])
         config = replace(config, data=replace(data, mean=mean, std=std))
     preprocess = replace(unnormalised, mean=config.data.mean, std=config.data.std)
-    return Prepared(config, surveyed, preprocess, stores["train"], stores.get("val"), stores.get("test"))
+    return Prepared(config, surveyed, preprocess, stores["train"], stores.get("val"), stores.get("test"), teacher)
 
 
 def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, listener: Listener) -> dict[str, Store]:
@@ -144,7 +167,12 @@ def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
         recipe, asked = read_values(Path(recipe))
     if request.model is not None:
         asked |= _model_keys(request.model)
-    return recipe, asked | keys.checked(request.values) | keys.checked(request.settled)
+    asked |= keys.checked(request.values) | keys.checked(request.settled)
+    if asked.get("train.pretrained") is not None:
+        asked["train.pretrained"] = full_source(asked["train.pretrained"])
+    if asked.get("objective.teacher") is not None:
+        asked["objective.teacher"] = full_source(asked["objective.teacher"])
+    return recipe, asked
 
 
 def _as_settled(choice: Choice, request: TrainRequest) -> Choice:

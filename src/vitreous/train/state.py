@@ -93,10 +93,13 @@ class TrainState:
             raise DamagedFileError(f"does not fit this run ({reason}); was config.yaml edited?") from error
 
     def _load_moments(self, named: Mapping[str, Tensor]) -> None:
+        groups = self.optimizer.param_groups
+        parameters = dict(enumerate(parameter for group in groups for parameter in group["params"]))
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in named.items():
             index, _, moment = name.partition(".")
-            state.setdefault(int(index), {})[moment] = tensor
+            own = divided_like({moment: tensor}, {moment: parameters.get(int(index))})
+            state.setdefault(int(index), {}).update(own)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -132,7 +132,7 @@ def test_weights_with_the_lower_validation_loss_are_saved(
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     sure, unsure = 5.0 * torch.eye(3)[labels], 1.0 * torch.eye(3)[labels]
     found = {name: (sure if name == better else unsure, labels) for name in ("trained", "average")}
-    monkeypatch.setattr(finish, "_val_logits", lambda state, prepared, precision: found)
+    monkeypatch.setattr(finish, "_val_logits", lambda models, prepared, precision, group: found)
     folder = run_training(tiny())
     metadata = read_metadata(folder.model)
     assert metadata["weights"] == kinds(folder, "end")[0]["weights"] == better
@@ -521,7 +521,7 @@ class NanFrom(Criterion):
 def test_loss_that_stays_nan_stops_the_run_and_saves_finite_weights(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "build_task", lambda config, counts: Supervised(NanFrom(5)))
+    monkeypatch.setattr(room, "build_task", lambda config, counts, teacher: Supervised(NanFrom(5)))
     request = tiny(train__max_retries=1)
     with pytest.raises(NonFiniteError, match=r"^step=0: the loss is not finite, also after 1 returns to a checkpoint"):
         run_training(request)
@@ -532,7 +532,7 @@ def test_loss_that_stays_nan_stops_the_run_and_saves_finite_weights(
 
 
 def test_loss_that_is_nan_for_a_while_does_not_stop_the_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "build_task", lambda config, counts: Supervised(NanFrom(5, 8)))
+    monkeypatch.setattr(room, "build_task", lambda config, counts, teacher: Supervised(NanFrom(5, 8)))
     folder = run_training(tiny())
     assert kinds(folder, "end")[0]["refused"] == 2
     assert all(tensor.isfinite().all() for tensor in weights_of(folder).values())
