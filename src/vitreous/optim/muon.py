@@ -37,18 +37,19 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move the weights that have a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Parameter]] = {}
+            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    by_shape.setdefault(weight.shape, []).append(weight)
-            for shape, weights in by_shape.items():
-                moves = orthogonalise(torch.stack([self._ahead(weight) for weight in weights]))
+                    by_shape.setdefault(weight.shape, []).append((weight, self._ahead(weight, weight.grad)))
+            for shape, pairs in by_shape.items():
+                weights = [weight for weight, _ in pairs]
+                moves = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, list(moves), alpha=-0.2 * max(shape) ** 0.5 * group["lr"])
 
-    def _ahead(self, weight: Parameter) -> Tensor:
+    def _ahead(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """The running mean of gradients, brought up to date, and a step further along the newest."""
-        gradient, state = weight.grad, self.state[weight]
+        state = self.state[weight]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
         mean = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
