@@ -1,16 +1,20 @@
 """`vitreous train` -> a run folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import Console
 
+from vitreous import processes
 from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.plan import show
+from vitreous.train.launch import launch
 from vitreous.train.request import TrainRequest, parse_budget
 from vitreous.train.run_folder import RunFolder, SeriesFolder
 from vitreous.train.series import first_of, members, run_series
@@ -30,15 +34,20 @@ class TrainOptions:
         budget: Time for everything, all runs of a series together, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
         epochs: Passes over the images; with a budget, at most so many.
         model: E.g. vit_micro or vit_small_patch16_224; default: what suits.
+        pretrained: Weights to begin from: a run, a file or folder of weights, or hf://organisation/name; the model is
+            theirs.
         img_size: Pixels, e.g. 64 or 64x48; default: what suits the images.
-        recipe: A shipped recipe (digits, small-images, small-photos) or a YAML file.
+        recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe) or a YAML file.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32 or bf16.
         seed: Initial weights, order, augmentation, dropout; default 0.
         folds: Cross-validate: train so many runs, each tested on another part of the images; e.g. 5.
         seeds: Train so many runs that differ by their seed alone, from --seed on; with --folds, so many of each.
+        nproc: Processes on this machine that train one model, each on a GPU of its own or on its part of the cores.
+            Batch size and learning rate are those of all together. On several machines: torchrun -m vitreous train.
         out: Folder to make; default: the next free one below runs/.
         resume: Go on with this run or series; takes no other option.
+        check: First see whether a fresh model learns one batch by heart; where not, nothing is trained.
         dry_run: Show the plan and every key; train nothing.
         set: `main` spells `--room.key value` so.
     """
@@ -46,6 +55,7 @@ class TrainOptions:
     budget: str | None = None
     epochs: float | None = None
     model: str | None = None
+    pretrained: str | None = None
     img_size: str | None = None
     recipe: str | None = None
     device: str | None = None
@@ -53,8 +63,10 @@ class TrainOptions:
     seed: int | None = None
     folds: int = 0
     seeds: int = 0
+    nproc: int = 1
     out: Path | None = None
     resume: Path | None = None
+    check: Annotated[bool, Parameter(negative="")] = False
     dry_run: Annotated[bool, Parameter(negative="")] = False
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
@@ -78,14 +90,24 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
         seeds=options.seeds,
     )
     is_series = request.folds or request.seeds or (request.resume and SeriesFolder(request.resume).series.is_file())
-    with Screen() as screen:
+    if is_series and max(options.nproc, processes.count()) > 1:
+        num = max(options.nproc, processes.count())
+        raise ConfigError(f"nproc={num}: the runs of a series are trained by one process each; leave --nproc out")
+    if options.nproc != 1:
+        launch(partial(train, data, options=replace(options, nproc=1)), options.nproc)
+        return
+    # Of several processes the first one shows what happens.
+    with Screen(Console(quiet=True) if processes.rank() else None) as screen:
         if options.dry_run:
-            _show_plan(screen, request)
+            if not processes.rank():
+                _show_plan(screen, request)
             return
         if is_series:
             _train_series(screen, request)
             return
         folder = run_training(request, screen.listen)
+        if processes.rank():
+            return
         write_report(folder)
     _show_end(screen, folder)
 
@@ -94,10 +116,12 @@ def _values(options: TrainOptions) -> dict[str, object]:
     """Options as the keys that they stand for."""
     named = {
         "train.epochs": options.epochs,
+        "train.pretrained": options.pretrained,
         "data.img_size": options.img_size,
         "train.device": options.device,
         "train.precision": options.precision,
         "train.seed": options.seed,
+        "train.check": options.check or None,
     }
     values: dict[str, object] = {key: value for key, value in named.items() if value is not None}
     if options.budget is not None:

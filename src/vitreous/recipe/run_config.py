@@ -20,6 +20,10 @@ Freeze = Literal["none", "backbone"]
 """What stays as it is: nothing, or all but the head, which then is a linear probe."""
 
 
+Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
+"""Who is told of a run beside its own `records.jsonl`; each needs its package."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How long, where and how carefully a run trains.
@@ -47,10 +51,13 @@ class TrainConfig:
         start_img_size: Height and width that images have at first, scaled down on the device; none: as in the end.
         resolution_until: Progress, in (0, 1], at which images have their full size, after four sizes.
         patience: Share of the run without a better validation loss after which it stops; 0: it never does.
+        check: Before the run, see whether a fresh model learns one batch by heart; where not, the run does not begin.
+        deterministic: On an accelerator too, the same run gives the same weights; slower.
+        logger: `none`, `tensorboard`, `wandb` or `mlflow`.
 
     Raises:
         ConfigError: A value out of its range, or two that do not go together.
-        UnknownNameError: A `freeze` that does not exist.
+        UnknownNameError: A `freeze` or `logger` that does not exist.
     """
 
     epochs: float = 20.0
@@ -73,12 +80,15 @@ class TrainConfig:
     start_img_size: tuple[int, int] | None = None
     resolution_until: float = 0.6
     patience: float = 0.0
+    check: bool = False
+    deterministic: bool = False
+    logger: Logger = "none"
 
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
             raise ConfigError(f"train.epochs={self.epochs}: must be above 0 and finite; 20 is a start")
         if self.accumulate < 1:
-            raise ConfigError(f"train.accumulate={self.accumulate}: must be at least 1, which leaves batches whole")
+            raise ConfigError(f"train.accumulate={self.accumulate}: must be at least 1; 1 leaves batches whole")
         for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed", "freeze_blocks", "lora_rank"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(
@@ -95,9 +105,10 @@ class TrainConfig:
 
     def _check_frozen(self) -> None:
         """What keeps its weights is said in one way."""
-        if self.freeze not in get_args(Freeze):
-            way_out = nearest(str(self.freeze), get_args(Freeze))
-            raise UnknownNameError(f"train.freeze={self.freeze}: no such choice; {way_out}")
+        for key, kind in (("freeze", Freeze), ("logger", Logger)):
+            got, known = getattr(self, key), get_args(kind)
+            if got not in known:
+                raise UnknownNameError(f"train.{key}={got}: no such choice; {nearest(str(got), known)}")
         if not 0 < self.lora_alpha < math.inf:
             raise ConfigError(f"train.lora_alpha={self.lora_alpha}: must be above 0 and finite; 16 is usual")
         if self.freeze == "backbone" and self.freeze_blocks:
