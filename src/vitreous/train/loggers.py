@@ -6,11 +6,14 @@ that asks for one begins, and never otherwise.
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
 from vitreous.errors import MissingDependencyError
+from vitreous.recipe import keys
+from vitreous.recipe.run_config import RunConfig
 from vitreous.train.records import Listener
 
 KINDS = ("step", "evaluation", "health", "end")
@@ -86,10 +89,25 @@ TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any]], Tracker]] = {
 }
 
 
-def with_tracker(listener: Listener, tracker: Tracker | None) -> Listener:
-    """A listener that tells a tracker too; None leaves it as it is."""
-    if tracker is None:
-        return listener
+@contextmanager
+def tracked(listener: Listener, folder: Path, config: RunConfig) -> Iterator[Listener]:
+    """The listener, and while it lasts the tracker of `train.logger`, if any, hears what it hears.
+
+    Raises:
+        MissingDependencyError: The tracker's package is not installed.
+    """
+    if config.train.logger == "none":
+        yield listener
+        return
+    tracker = TRACKERS[config.train.logger](folder, folder.name, keys.take_apart(config))
+    try:
+        yield with_tracker(listener, tracker)
+    finally:
+        tracker.close()
+
+
+def with_tracker(listener: Listener, tracker: Tracker) -> Listener:
+    """A listener that tells a tracker too."""
 
     def listen(kind: str, fields: Mapping[str, Any]) -> None:
         listener(kind, fields)

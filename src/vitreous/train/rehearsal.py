@@ -54,9 +54,11 @@ def rehearse(config: RunConfig, batch: Batch, precision: str) -> Rehearsal:
         RunError: They were not learned.
     """
     images, labels = batch.images[:NUM_IMAGES], batch.labels[:NUM_IMAGES]
-    free = dict.fromkeys(("drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate", "patch_drop_rate"), 0.0)
     generator = torch.Generator().manual_seed(0)
-    model = build_model(replace(config.model, **free), device=images.device, generator=generator)
+    free = replace(
+        config.model, drop_rate=0.0, proj_drop_rate=0.0, attn_drop_rate=0.0, drop_path_rate=0.0, patch_drop_rate=0.0
+    )
+    model = build_model(free, device=images.device, generator=generator)
     optim = replace(config.optim, schedule="constant", warmup_ratio=0.05, weight_decay=0.0, sam_rho=0.0)
     task = Supervised(build_criterion(replace(config.objective, label_smoothing=0.0, teacher=None)))
     state = TrainState(model, Ema(model), build_optimizer(model, optim), Horizon(end_step=MOST_STEPS))

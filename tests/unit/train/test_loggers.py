@@ -4,13 +4,16 @@ import subprocess
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vitreous.errors import MissingDependencyError
-from vitreous.train.loggers import TRACKERS, with_tracker
+from vitreous.recipe import keys
+from vitreous.recipe.run_config import RunConfig
+from vitreous.train.loggers import TRACKERS, tracked, with_tracker
 
 
 class Kept:
@@ -46,11 +49,31 @@ def test_numbers_of_a_record_are_passed_on_by_kind_and_name() -> None:
     assert heard == ["step", "evaluation", "reading"]
 
 
-def test_without_a_tracker_the_listener_is_the_same() -> None:
+def test_without_a_tracker_the_listener_is_the_same(tmp_path: Path, config: RunConfig) -> None:
     def listener(kind: str, fields: Mapping[str, Any]) -> None:
         pass
 
-    assert with_tracker(listener, None) is listener
+    with tracked(listener, tmp_path, config) as told:
+        assert told is listener
+
+
+def test_a_tracker_is_closed_also_where_the_run_fails(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept()
+    monkeypatch.setitem(TRACKERS, "wandb", lambda folder, name, values: kept)
+    watched = replace(config, train=replace(config.train, logger="wandb"))
+    with pytest.raises(RuntimeError), tracked(lambda kind, fields: None, tmp_path, watched) as told:
+        told("step", {"step": 3, "loss": 2})
+        raise RuntimeError
+    assert kept.logged == [({"step/loss": 2.0}, 3), ({}, -1)]
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    shape = {"data.img_size": (8, 8), "data.in_chans": 1, "data.num_classes": 3, "data.source": "digits"}
+    model = {"model.patch_size": 4, "model.embed_dim": 8, "model.depth": 1, "model.num_heads": 2}
+    return keys.assemble("by-hand", shape | model)
 
 
 @pytest.mark.parametrize("name", TRACKERS)
