@@ -173,9 +173,7 @@ class EvalLoader:
         ConfigError: `batch_size` is below 1.
     """
 
-    def __init__(
-        self, store: Store, preprocess: Preprocess, batch_size: int, share: tuple[int, int] = (0, 1)
-    ) -> None:
+    def __init__(self, store: Store, preprocess: Preprocess, batch_size: int, share: tuple[int, int] = (0, 1)) -> None:
         _check_batch_size(batch_size)
         self._share = share
         self._store = store

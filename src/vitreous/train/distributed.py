@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from vitreous import processes
 from vitreous.errors import VitreousError
@@ -108,6 +109,9 @@ def join() -> Group:
         if processes.local_rank() < torch.cuda.device_count():
             torch.cuda.set_device(processes.local_rank())
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        found, rank, size = next(rendezvous("env://"))
+        # A group that is started again finds the store of the one before, and must not find its addresses.
+        store = dist.PrefixStore(f"start-{processes.restarts()}", found)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         atexit.register(dist.destroy_process_group)
     return Group(dist.get_rank(), dist.get_world_size())

@@ -161,9 +161,8 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The agent logs each failure at length; what a user needs is in the error and in the records."""
-    loggers = [
-        logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("torch.dist")
-    ]
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(("torch.dist", "torch.multiproc"))]
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

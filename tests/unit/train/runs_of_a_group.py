@@ -1,0 +1,39 @@
+"""A list of runs, as JSON -> each trained by all processes of the group that torchrun started; run as a script."""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitreous.train.request import TrainRequest
+from vitreous.train.signals import Interrupted
+from vitreous.train.start import run_training
+
+
+def train(run: Mapping[str, Any]) -> None:
+    """One run; with `stop_at`, asked to stop by a signal to the first process once this step is told."""
+
+    def listen(kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "step" and fields["step"] == run.get("stop_at"):
+            signal.raise_signal(signal.SIGTERM)
+
+    place = Path(run["out"])
+    if run.get("resume"):
+        request = TrainRequest(resume=place)
+    else:
+        request = TrainRequest(data=run["data"], values=run["values"], out=place)
+    try:
+        run_training(request, listen)
+    except Interrupted as stopped:
+        if "stop_at" not in run:
+            raise stopped from None
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for run in json.loads(sys.argv[1]):
+        train(run)
