@@ -16,7 +16,17 @@ MOST_LINES = 300
 MOST_FUNCTION_LINES = 60
 MOST_ARGUMENTS = 8
 
-RECIPES = ("big_vision", "deit", "deit3", "digits", "fine_tune", "linear_probe", "small_images", "small_photos")
+RECIPES = (
+    "big_vision",
+    "deit",
+    "deit3",
+    "digits",
+    "distill",
+    "fine_tune",
+    "linear_probe",
+    "small_images",
+    "small_photos",
+)
 EXCEPTIONS = {
     "any argument": {
         "model/timm_registry.py _entrypoint.make": "timm passes on whatever its user gave; each is checked by name",

@@ -37,7 +37,8 @@ class TrainOptions:
         pretrained: Weights to begin from: a run, a file or folder of weights, or hf://organisation/name; the model is
             theirs.
         img_size: Pixels, e.g. 64 or 64x48; default: what suits the images.
-        recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe) or a YAML file.
+        recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe, distill, deit, deit3,
+            big-vision-s16) or a YAML file.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32 or bf16.
         seed: Initial weights, order, augmentation, dropout; default 0.

@@ -3,32 +3,30 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from vitreous import atomic, processes
-from vitreous.data.build import build_augment, build_mix, sampling_weights
 from vitreous.data.facts import DataFacts, Survey
 from vitreous.data.loader import Prefetcher, TrainLoader
 from vitreous.data.sources import PYTHON_PREFIX, open_source
 from vitreous.data.store import MemoryStore
-from vitreous.errors import ConfigError, RunError
-from vitreous.model.build import build_model
+from vitreous.errors import ConfigError
 from vitreous.model.count import count_flops, count_parameters
-from vitreous.objective.build import build_task
-from vitreous.optim.ema import Ema
-from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, write_config
 from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
-from vitreous.seeding import derive
-from vitreous.train.budget import Budget, Stopwatch
-from vitreous.train.calibrate import evaluation_images_per_s, training_pace
-from vitreous.train.checkpoint import list_checkpoints, load_newest
-from vitreous.train.curriculum import Curriculum
+from vitreous.train.assemble import (
+    load_or_begin,
+    make_budget,
+    make_loader,
+    make_settings,
+    make_task,
+    new_state,
+    undivided,
+)
+from vitreous.train.budget import Stopwatch
 from vitreous.train.device import (
     describe_hardware,
     describe_software,
@@ -39,29 +37,15 @@ from vitreous.train.device import (
 from vitreous.train.distributed import Group, join
 from vitreous.train.features import feature_batches
 from vitreous.train.finish import evaluate_state, finish
-from vitreous.train.freeze import make_trainable
 from vitreous.train.health import watch_over
-from vitreous.train.horizon import Horizon
 from vitreous.train.launch import after_restart, note_begun
 from vitreous.train.loggers import tracked
 from vitreous.train.loop import Loop, fit
-from vitreous.train.parallel import Parallel, shard, whole
 from vitreous.train.prepare import Prepared, load_data, plan_run, survey_again
-from vitreous.train.pretrained import begin_from
 from vitreous.train.records import Listener, Recorder, ignore
 from vitreous.train.rehearsal import rehearse
 from vitreous.train.request import TrainRequest
 from vitreous.train.run_folder import RunFolder, check_free, create_run_folder, open_run_folder, sweep
-from vitreous.train.state import TrainState
-from vitreous.train.step import StepSettings
-from vitreous.train.teacher import build_teacher, teacher_fingerprint
-
-OUTSIDE_S = 8.0
-"""Seconds of a budget kept for what happens outside the loop: imports before it, last files and the report after it."""
-EVALUATION_MARGIN = 1.3
-"""Evaluation is given this many times what it was measured to take."""
-EXPECTED_OVERHEAD = 1.1
-"""A step of the loop against a bare one, at first; then the loop knows."""
 
 
 def run_training(request: TrainRequest, listener: Listener = ignore) -> RunFolder:
@@ -182,35 +166,23 @@ def _read_again(request: TrainRequest, listener: Listener) -> tuple[RunFolder, R
 
 def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, started: float, group: Group) -> None:
     config = prepared.config
-    device = resolve_device(config.train.device)
-    precision = resolve_precision(config.train.precision, device)
-    loader = _loader(prepared, group)
-    state = _new_state(prepared, folder, recorder, group)
+    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    loader = make_loader(prepared, group)
+    state = new_state(prepared, folder, recorder, group)
+    is_divided = group.size > 1 and config.train.parallel == "fsdp"
     with ExitStack() as stack:
         stack.enter_context(repeatable(config.train.deterministic))
         source: TrainLoader | Prefetcher = loader
         if not isinstance(prepared.train, MemoryStore):
             source = stack.enter_context(Prefetcher(loader))
         max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
-        _load_or_begin(state, prepared, folder, recorder, max_steps, group)
+        load_or_begin(state, prepared, folder, recorder, max_steps, group)
         stopwatch = Stopwatch(state.elapsed_s, started)
-        budget = group.is_first and config.train.budget_s and _budget(prepared, state, stopwatch, max_steps)
+        budget = group.is_first and config.train.budget_s and make_budget(prepared, state, stopwatch, max_steps)
         state.horizon = group.first(lambda: state.horizon)
-        counts = torch.bincount(prepared.train.labels.cpu(), minlength=config.data.num_classes).tolist()
-        task = build_task(config.objective, counts, build_teacher(prepared.teacher, config)).to(device)
-        is_divided = group.size > 1 and config.train.parallel == "fsdp"
+        task = make_task(prepared)
         features = None if is_divided else feature_batches(config, task, state.model, loader, precision)
-        settings = StepSettings(
-            task,
-            config.optim,
-            precision,
-            config.train.seed,
-            build_mix(config.data),
-            config.train.accumulate if group.size == 1 else min(config.train.accumulate, loader.least_images),
-            Curriculum(config),
-            features is not None,
-            Parallel(group) if group.size > 1 else None,
-        )
+        settings = make_settings(config, task, loader, precision, group, takes_features=features is not None)
         loop = Loop(
             folder=folder,
             recorder=recorder,
@@ -231,97 +203,7 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
                                 "steps_per_epoch": loader.steps_per_epoch})  # fmt: skip
         fit(state, settings, loop)
     state.elapsed_s = stopwatch.elapsed_s()
-    finish(_undivided(state, config) if is_divided else state, prepared, folder, recorder, group)
-
-
-def _loader(prepared: Prepared, group: Group) -> TrainLoader:
-    data, store = prepared.config.data, prepared.train
-    given = prepared.survey.source.weights
-    return TrainLoader(
-        store,
-        prepared.preprocess,
-        build_augment(data),
-        batch_size=data.batch_size,
-        seed=prepared.config.train.seed,
-        weights=sampling_weights(
-            data, store.labels.cpu().numpy(), None if given is None else given[store.source_indices]
-        ),
-        repeats=data.repeats,
-        share=(group.rank, group.size),
-    )
-
-
-def _new_state(prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group) -> TrainState:
-    config = prepared.config
-    generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
-    model = build_model(config.model, device=resolve_device(config.train.device), generator=generator)
-    # A run that was begun has its weights in its checkpoints, and the file may be gone.
-    if config.train.pretrained is not None and not list_checkpoints(folder.checkpoints):
-        recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
-    make_trainable(model, config.train, generator)
-    model.set_grad_checkpointing(config.train.grad_checkpointing)
-    ema = Ema(model)
-    if group.size > 1 and config.train.parallel == "fsdp":
-        shard(model, group)
-        shard(ema.model, group)
-        ema.follow(model)
-    return TrainState(
-        model=model,
-        ema=ema,
-        optimizer=build_optimizer(model, config.optim),
-        horizon=Horizon(end_step=1),
-        data_fingerprint=prepared.survey.facts.fingerprint,
-        teacher_fingerprint=teacher_fingerprint(prepared.teacher),
-    )
-
-
-def _undivided(state: TrainState, config: RunConfig) -> TrainState:
-    """The same with whole weights and averages in each process."""
-    model = build_model(config.model, device=resolve_device(config.train.device))
-    make_trainable(model, config.train)
-    ema = Ema(model)
-    for plain, divided in ((model, state.model), (ema.model, state.ema.model)):
-        plain.load_state_dict({name: whole(tensor) for name, tensor in divided.state_dict().items()})
-    return replace(state, model=model, ema=ema)
-
-
-def _load_or_begin(
-    state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, max_steps: int, group: Group
-) -> None:
-    """Put the newest whole checkpoint into `state`, or set the horizon of a run that begins."""
-    teacher = state.teacher_fingerprint
-    path, damaged = load_newest(folder.checkpoints, state, group)
-    for reason in damaged:
-        recorder.record("damaged_checkpoint", {"reason": reason})
-    if path is None:
-        state.horizon = Horizon(end_step=max_steps)
-        return
-    fingerprint = prepared.survey.facts.fingerprint
-    if state.data_fingerprint != fingerprint:
-        raise RunError(
-            f"run={folder.path}: its data changed since it began (fingerprint {fingerprint}, was "
-            f"{state.data_fingerprint}); restore {prepared.config.data.source}, or train anew"
-        )
-    if state.teacher_fingerprint != teacher:
-        raise RunError(
-            f"run={folder.path}: its teacher changed since it began (fingerprint {teacher}, was "
-            f"{state.teacher_fingerprint}); restore {prepared.config.objective.teacher}, or train anew"
-        )
-    recorder.record("resume", {"step": state.step, "checkpoint": path.name, "elapsed_s": state.elapsed_s})
-
-
-def _budget(prepared: Prepared, state: TrainState, stopwatch: Stopwatch, max_steps: int) -> Budget:
-    """Measure, and put the end of the run where the time ends; a run that took its last step stays as it is."""
-    config = prepared.config
-    passes = 2 * len(prepared.val or ()) + len(prepared.test or ())  # weights and average on validation, one on test
-    reserve_s = OUTSIDE_S + EVALUATION_MARGIN * passes / evaluation_images_per_s(config)
-    if state.step >= state.horizon.end_step:
-        return Budget(stopwatch, config.train.budget_s, reserve_s, max_steps)
-    budget = Budget(stopwatch, config.train.budget_s, reserve_s, max_steps, training_pace(config, prepared.teacher))
-    step_s = budget.pace.mean_s(state.progress, 1.0)
-    steps_left = budget.steps_left(state.step, step_s * EXPECTED_OVERHEAD)
-    state.horizon = state.horizon.revised(state.step, steps_left=steps_left)
-    return budget
+    finish(undivided(state, config) if is_divided else state, prepared, folder, recorder, group)
 
 
 def _start_facts(config: RunConfig, folder: RunFolder) -> dict[str, object]:

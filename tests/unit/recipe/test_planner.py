@@ -23,6 +23,8 @@ PRETRAINED = {
     "model.depth": 3, "model.num_heads": 5,
 }  # fmt: skip
 """What is asked where weights are given: their model's keys among it."""
+NEEDED = {"fine-tune": PRETRAINED, "linear-probe": PRETRAINED, "distill": {"objective.teacher": "/runs/big"}}
+"""What recipes cannot do without."""
 
 
 def no_measure(config: RunConfig) -> float:
@@ -64,10 +66,18 @@ def test_head_channels_and_flip_are_those_of_the_data(make_facts: Facts, num_tra
 
 @pytest.mark.parametrize("recipe", sorted(SHIPPED))
 def test_every_choice_of_a_shipped_recipe_has_a_reason_and_a_known_key(make_facts: Facts, recipe: str) -> None:
-    plan = plan_for(make_facts(), PRETRAINED if recipe in ("fine-tune", "linear-probe") else {}, recipe=recipe)
+    plan = plan_for(make_facts(), NEEDED.get(recipe, {}), recipe=recipe)
     assert plan.config.recipe == recipe
     assert all(choice.key in keys.known_keys() and choice.reason for choice in plan.choices)
     assert len({choice.key for choice in plan.choices}) == len(plan.choices)
+
+
+def test_distilling_without_a_teacher_is_told(make_facts: Facts) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for(make_facts(), recipe="distill")
+    assert str(caught.value) == (
+        "recipe=distill: learns from a trained model, and objective.teacher names none; give --objective.teacher RUN"
+    )
 
 
 def test_weights_to_begin_from_choose_the_recipe(make_facts: Facts) -> None:

@@ -63,9 +63,14 @@ def test_a_tracker_is_closed_also_where_the_run_fails(
     kept = Kept()
     monkeypatch.setitem(TRACKERS, "wandb", lambda folder, name, values: kept)
     watched = replace(config, train=replace(config.train, logger="wandb"))
-    with pytest.raises(RuntimeError), tracked(lambda kind, fields: None, tmp_path, watched) as told:
-        told("step", {"step": 3, "loss": 2})
-        raise RuntimeError
+
+    def crash() -> None:
+        with tracked(lambda kind, fields: None, tmp_path, watched) as told:
+            told("step", {"step": 3, "loss": 2})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        crash()
     assert kept.logged == [({"step/loss": 2.0}, 3), ({}, -1)]
 
 

@@ -20,8 +20,8 @@ from vitreous.model.weights import load_model, read_metadata
 from vitreous.objective.cross_entropy import CrossEntropy
 from vitreous.objective.task import Criterion, Supervised
 from vitreous.recipe.files import read_config
+from vitreous.train import assemble as room
 from vitreous.train import calibrate, finish
-from vitreous.train import start as room
 from vitreous.train.checkpoint import list_checkpoints
 from vitreous.train.records import read_records
 from vitreous.train.request import TrainRequest

@@ -14,6 +14,7 @@ from vitreous.recipe.shipped.big_vision import big_vision_s16
 from vitreous.recipe.shipped.deit import deit
 from vitreous.recipe.shipped.deit3 import deit3
 from vitreous.recipe.shipped.digits import digits
+from vitreous.recipe.shipped.distill import distill
 from vitreous.recipe.shipped.fine_tune import fine_tune
 from vitreous.recipe.shipped.linear_probe import linear_probe
 from vitreous.recipe.shipped.small_images import small_images
@@ -24,7 +25,7 @@ Recipe = Callable[[DataFacts, Mapping[str, Any]], list[Choice]]
 
 SHIPPED: dict[str, Recipe] = {
     "digits": digits, "small-images": small_images, "small-photos": small_photos, "fine-tune": fine_tune,
-    "linear-probe": linear_probe, "deit": deit, "deit3": deit3, "big-vision-s16": big_vision_s16,
+    "linear-probe": linear_probe, "deit": deit, "deit3": deit3, "big-vision-s16": big_vision_s16, "distill": distill,
 }  # fmt: skip
 
 
