@@ -23,8 +23,6 @@ FOREIGN_RAISES = {
     "train/distributed.py result": "what another process raised; its own, made there",
     "train/launch.py KeyboardInterrupt": "the third Ctrl-C",
     "train/launch.py outcome": "what the first of the processes raised; its own, made there",
-    "train/distributed.py result": "a VitreousError of the first process, in the others",
-    "train/launch.py outcome": "what the processes that were launched raised",
     "train/loop.py Interrupted": "a KeyboardInterrupt that says how to go on",
     "train/series.py Interrupted": "the same, of a series",
     "train/signals.py KeyboardInterrupt": "the second Ctrl-C",

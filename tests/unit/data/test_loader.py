@@ -229,3 +229,28 @@ def test_prefetching_nothing_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Prefetcher(loader_of(3, 2), num_ahead=0)
     assert str(caught.value) == "num_ahead=0: must be at least 1; use the loader itself for no prefetching"
+
+
+def test_parts_of_a_batch_are_the_batch_whatever_their_number() -> None:
+    whole = TrainLoader(store_of(11), PREPROCESS, VARIED, 8, 11, repeats=2)
+    parts = [TrainLoader(store_of(11), PREPROCESS, VARIED, 8, 11, repeats=2, share=(which, 3)) for which in range(3)]
+    for step in range(9):
+        batches = [part.batch(step) for part in parts]
+        torch.testing.assert_close(torch.cat([b.images for b in batches]), whole.batch(step).images, rtol=0, atol=0)
+        np.testing.assert_array_equal(np.concatenate([b.indices for b in batches]), whole.batch(step).indices)
+        assert min(len(batch.labels) for batch in batches) >= parts[0].least_images
+
+
+def test_images_of_an_evaluation_are_divided_without_repetition() -> None:
+    found = [list(EvalLoader(store_of(9), PREPROCESS, 4, share=(which, 3))) for which in range(3)]
+    assert [len(batches) for batches in found] == [3, 3, 3]
+    positions = np.concatenate([batch.indices for batches in found for batch in batches])
+    assert sorted(positions.tolist()) == list(range(9))
+
+
+def test_more_parts_than_images_of_a_batch_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainLoader(store_of(10), PREPROCESS, VARIED, 2, 11, share=(0, 3))
+    assert str(caught.value) == (
+        "data.batch_size=2: 10 images in batches of 2 leave some of 3 processes without any; use at most 2 processes"
+    )
