@@ -145,6 +145,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         self._check_distilled()
         train, model = self.train, self.model
+        if train.parallel == "fsdp" and self.optim.name != "adamw":
+            raise ConfigError(
+                f"train.parallel=fsdp: optim.name={self.optim.name} is not made for divided weights; use "
+                "train.parallel=ddp, or optim.name=adamw"
+            )
         if train.freeze_blocks > model.depth:
             raise ConfigError(
                 f"train.freeze_blocks={train.freeze_blocks}: the model has {model.depth} blocks; use fewer, or "
