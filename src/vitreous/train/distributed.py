@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from vitreous import processes
@@ -111,7 +112,7 @@ def join() -> Group:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         found, rank, size = next(rendezvous("env://"))
         # A group that is started again finds the store of the one before, and must not find its addresses.
-        store = dist.PrefixStore(f"start-{processes.restarts()}", found)
+        store = PrefixStore(f"start-{processes.restarts()}", found)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         atexit.register(dist.destroy_process_group)
     return Group(dist.get_rank(), dist.get_world_size())
