@@ -14,7 +14,7 @@ from vitreous.data.headers import Headers, read_headers
 from vitreous.data.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_looks, judge_by_names
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.sources import SPLITS, Source, Texts
-from vitreous.data.splits import assign_splits, torn_groups
+from vitreous.data.splits import Digests, assign_splits, torn_groups
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
 from vitreous.seeding import derive, permutation
@@ -197,7 +197,7 @@ def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int)
     return judge_by_looks(shrunk, source.labels[probed[readable]])
 
 
-def _notes(classes: Sequence[str], digests: Sequence[bytes], labels: NDArray[np.int64], splits: Texts) -> list[str]:
+def _notes(classes: Sequence[str], digests: Digests, labels: NDArray[np.int64], splits: Texts) -> list[str]:
     notes = []
     _, group = np.unique(np.array(digests, dtype="S"), return_inverse=True)
     for label, name in enumerate(classes):

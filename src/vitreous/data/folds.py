@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.config import check_folds
 from vitreous.data.sources import Texts
-from vitreous.data.splits import assign_splits, families_of, following
+from vitreous.data.splits import Digests, assign_splits, families_of, following
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
 
@@ -24,7 +24,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 def assign_folds(
-    digests: Sequence[bytes],
+    digests: Digests,
     labels: NDArray[np.int64],
     given: Texts,
     num_folds: int,
@@ -82,7 +82,7 @@ def assign_folds(
 
 
 def split_by_fold(
-    digests: Sequence[bytes],
+    digests: Digests,
     labels: NDArray[np.int64],
     given: Texts,
     num_folds: int,

@@ -1,9 +1,7 @@
 """Source -> the hash of every sample's content and its header, each sample read once, in some 20 bytes a sample."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from vitreous.data.cache import DIGEST_BYTES, digest_of
 from vitreous.data.decode import Header, reason_of
 from vitreous.data.sources import Source
+from vitreous.data.splits import Digests
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
 
@@ -31,9 +30,9 @@ class Headers:
     different: list[Header]
     reasons: dict[int, str]
 
-    def packed(self, kept: NDArray[np.int64]) -> Sequence[bytes]:
+    def packed(self, kept: NDArray[np.int64]) -> Digests:
         """The digests of some samples, in 16 bytes each where Python's `bytes` take 65; zeros at an end are cut off."""
-        return cast(Sequence[bytes], self.digests[kept].view(f"S{DIGEST_BYTES}")[:, 0])
+        return self.digests[kept].view(f"S{DIGEST_BYTES}")[:, 0]
 
 
 def read_headers(source: Source, progress: Progress | None = None) -> Headers:

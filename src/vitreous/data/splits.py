@@ -7,6 +7,7 @@ sample keeps its side when files are added, renamed or moved.
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from vitreous.data.sources import Texts
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
 
+Digests = Sequence[bytes] | NDArray[Any]
+"""One hash of its content for each sample; an array holds them in 16 bytes each."""
+
 MAX_VAL = 5_000
 """A larger validation part would cost time and tell no more: the standard error of 90 % is 0.4 points at 5,000."""
 
@@ -24,7 +28,7 @@ _LEAST_DISTINCT = {"train": 1, "test": 3, "val": 5}
 
 
 def assign_splits(
-    digests: Sequence[bytes],
+    digests: Digests,
     labels: NDArray[np.int64],
     given: Texts,
     test_share: float,
@@ -86,7 +90,7 @@ def torn_groups(groups: Texts, splits: Texts) -> int:
 
 
 def families_of(
-    digests: Sequence[bytes], groups: Texts | None
+    digests: Digests, groups: Texts | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Each sample's family, `[n]`; each family's key for its draws, and its number of different images.
 

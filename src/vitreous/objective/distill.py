@@ -6,7 +6,7 @@ The teacher is any module that takes the student's images, mixed perhaps, and gi
 from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, Self, cast
+from typing import Protocol, cast
 
 import torch
 from einops import rearrange
@@ -32,7 +32,7 @@ class Distilled(Task, ABC):
         self.teacher = teacher.requires_grad_(False).eval()
         self.weight = weight
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Distilled":
         """As any module's, but for the teacher."""
         super().train(mode)
         self.teacher.eval()

@@ -15,7 +15,7 @@ from vitreous.errors import ConfigError, NonFiniteError
 from vitreous.train.signals import Interrupted
 
 Cli = Callable[..., Any]
-COMMANDS = ("train", "evaluate", "predict", "inspect", "convert")
+COMMANDS = ("train", "evaluate", "predict", "inspect", "convert", "shard", "compare")
 
 NAMES = st.from_regex(r"[a-z]+\.[a-z][a-z_]*", fullmatch=True)
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).filter(lambda text: text[:2] != "--")
@@ -114,7 +114,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
     ("words", "line"),
     [
         (["trian"], "trian: no such command; did you mean train?"),
-        (["help"], "help: no such command; use one of convert, evaluate, inspect, predict, train"),
+        (["help"], "help: no such command; use one of compare, convert, evaluate, inspect, predict, shard, train"),
         (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "digits", "--lr", "3"], "--lr: no such option; did you mean --optim.lr?"),
         (["train", "digits", "--batch-size", "3"], "--batch-size: no such option; did you mean --data.batch_size?"),

@@ -193,7 +193,8 @@ def test_a_name_on_the_hub_is_fetched_without_pickles(tmp_path, hub):
     asked = []
     hub.snapshot_download = lambda name, **options: asked.append((name, options)) or str(tmp_path)
     assert_same(load_model("hf://org/name", architecture=HEADS), noisy(PLAIN))
-    assert asked == [("org/name", {"allow_patterns": ["config.json", "*.safetensors", "*.safetensors.index.json"]})]
+    patterns = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    assert asked == [("org/name", {"allow_patterns": patterns})]
 
 
 @pytest.mark.parametrize("kind", ["HfHubHTTPError", "HFValidationError", "LocalEntryNotFoundError", OSError])
