@@ -100,7 +100,9 @@ def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, An
     rates = {rate: 1.0 for rate, keys_of in VARIED_BY.items() if any(k in choices and k not in asked for k in keys_of)}
     varied = rates | {key: choice.value for key, choice in choices.items() if key in VARIATION_KEYS}
     softened = {key: value * share for key, value in varied.items()}
-    softened["objective.label_smoothing"] = keys.defaults()["objective.label_smoothing"] * share
+    smoothing = choices.get("objective.label_smoothing")
+    usual = keys.defaults()["objective.label_smoothing"] if smoothing is None else smoothing.value
+    softened["objective.label_smoothing"] = usual * share
     if "data.min_crop_area" in choices:
         softened["data.min_crop_area"] = 1 - share * (1 - choices["data.min_crop_area"].value)
     if share == 0:

@@ -85,6 +85,11 @@ def test_numbers_are_the_published_ones(make_facts: Facts, recipe: str, publishe
     assert {key: found[key] for key in published} == published
 
 
+def test_a_short_run_smooths_no_labels_that_the_paper_leaves_sharp(make_facts: Facts) -> None:
+    found = values_of(make_facts(), "deit3", **{"train.epochs": 25.0})
+    assert (found["objective.label_smoothing"], found["model.drop_path_rate"]) == (0.0, pytest.approx(0.025))
+
+
 def test_deits_rate_follows_the_batch(make_facts: Facts) -> None:
     assert values_of(make_facts(), "deit", **{"data.batch_size": 256})["optim.lr"] == pytest.approx(0.00025)
 
