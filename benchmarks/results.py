@@ -4,18 +4,26 @@ import datetime
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def results_file(name: str) -> tuple[Path, dict[str, Any]]:
-    """The file of this machine, and its content with today's date and hardware filled in."""
+def results_file(name: str, device: "torch.device | None" = None) -> tuple[Path, dict[str, Any]]:
+    """The file of this machine, and its content with today's date and hardware filled in.
+
+    Args:
+        name: Of the benchmark.
+        device: That it ran on; None: the CPU.
+    """
     import torch
 
     from vitreous.train.device import describe_hardware
 
-    hardware = describe_hardware(torch.device("cpu"))
+    hardware = describe_hardware(device or torch.device("cpu"))
     folder = re.sub(r"[^a-z0-9]+", "-", f"{hardware['device_name']}-{hardware['cpus']}-cores".lower()).strip("-")
     path = RESULTS / folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

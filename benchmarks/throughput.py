@@ -1,0 +1,280 @@
+"""The same Vision Transformers, here and in four other libraries -> images/s, share of the machine's peak, memory.
+
+    make bench                                                               all cells, about half an hour on two cores
+    .venv-bench/bin/python benchmarks/throughput.py --only "28 px" --only "S/16, training"
+    .venv-bench/bin/python benchmarks/throughput.py --compile --dtype bf16 --device cuda
+
+All models stand in one process and take turns, `--rounds` times, each for `--seconds`; the order rotates. Before the
+clock starts, everyone's logits, or first loss and norm of the gradient, are compared with ours on the same images and
+weights: who computes something else is named and not timed. Inference is the forward alone. A training step is forward,
+cross-entropy, backward and fused AdamW, the same for all; `train_step` is ours with what a run adds: clipping, the
+running average, the check that loss and gradient are finite.
+
+A ratio is the median over rounds of ours against a peer in the same round, above 1 where ours is faster; vit-pytorch's,
+whose architecture is another, is that of a vitreous model of the same kind. MFU is the share of the fastest square
+matrix product in the same dtype, measured between the turns; a training step counts three forwards. Memory is what a
+call takes beyond weights, gradients' moments and whatever lay there before. With `--compile`, `first_call_s` holds what
+compiling took. bf16 runs by default only where the processor multiplies it, and has no MFU where it does not.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vitreous.threads import let_threads_sleep
+
+let_threads_sleep()  # read by OpenMP when torch is loaded
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from parity import define_missing_operators, draw  # noqa: E402
+from peers import OURS, TWIN, as_vit_pytorch, installed_peers, make_peer, same_as  # noqa: E402
+from results import results_file  # noqa: E402
+from stopwatch import Work, calls_per_s, product_flops_per_s, wait_for, working_memory_mib  # noqa: E402
+from vitreous.errors import VitreousError  # noqa: E402
+from vitreous.model import ModelConfig, build_model  # noqa: E402
+from vitreous.model.count import count_flops  # noqa: E402
+from vitreous.model.presets import config_for  # noqa: E402
+from vitreous.objective.cross_entropy import CrossEntropy  # noqa: E402
+from vitreous.objective.task import Supervised  # noqa: E402
+from vitreous.optim.config import OptimConfig  # noqa: E402
+from vitreous.optim.ema import Ema  # noqa: E402
+from vitreous.optim.optimizers import build_optimizer  # noqa: E402
+from vitreous.train.device import PRECISIONS, autocast, resolve_device, resolve_precision  # noqa: E402
+from vitreous.train.horizon import Horizon  # noqa: E402
+from vitreous.train.state import TrainState  # noqa: E402
+from vitreous.train.step import StepSettings, train_step  # noqa: E402
+
+SMALL = ModelConfig(img_size=(28, 28), patch_size=4, in_chans=3, num_classes=10, embed_dim=128, depth=6, num_heads=4)
+CASES: dict[str, tuple[ModelConfig, int, int]] = {
+    # name: (architecture, batch on a CPU, batch on an accelerator)
+    "28 px p4 d128 L6": (SMALL, 128, 1024),
+    "Ti/16": (config_for("vit_tiny_patch16_224"), 8, 256),
+    "S/16": (config_for("vit_small_patch16_224"), 8, 256),
+    "B/16": (config_for("vit_base_patch16_224"), 8, 128),
+}
+KINDS = ("inference", "training")
+TRAIN_STEP = "vitreous train_step"
+TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+"""Of the largest logit; of the loss and of the gradient's norm."""
+
+
+class Models:
+    """One architecture in every library, with a batch that all of them see.
+
+    Attributes:
+        by_name: Ours, its twin, and every peer.
+        differences: By kind and name, how far results are from ours, as a share of ours.
+        first_call_s: By kind and name.
+    """
+
+    def __init__(self, case: str, device: torch.device, precision: str, peers: list[str], compiled: bool) -> None:
+        config, on_cpu, elsewhere = CASES[case]
+        self.device, self.precision = device, precision
+        self.flops = count_flops(config)
+        self.batch = on_cpu if device.type == "cpu" else elsewhere
+        generator = torch.Generator().manual_seed(1)
+        self.images = torch.randn(self.batch, 3, *config.img_size, generator=generator).to(device)
+        self.labels = torch.randint(config.num_classes, (self.batch,), generator=generator).to(device)
+        torch.compiler.reset()
+        ours = {OURS: build_model(config)}
+        if "vit-pytorch" in peers:
+            ours[TWIN] = build_model(as_vit_pytorch(config))
+        for model in ours.values():
+            draw(model)
+        self.plain = ours[OURS]
+        with tempfile.TemporaryDirectory() as folder:
+            theirs = {name: make_peer(name, ours[same_as(name)], Path(folder)) for name in peers}
+        every: dict[str, nn.Module] = {**ours, **theirs}
+        self.by_name = {name: model.to(device) for name, model in every.items()}
+        if compiled:
+            for one in self.by_name.values():
+                one.compile()
+        self.differences: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
+        self.first_call_s: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
+
+    def works(self, kind: str) -> dict[str, Work]:
+        """What to time, of those that compute what ours does."""
+        results = {name: self._result(kind, name) for name in self.by_name}
+        works = {}
+        for name, result in results.items():
+            # Parts are compared by themselves: logits with logits, loss with loss.
+            pairs = list(zip(result, results[same_as(name)], strict=True))
+            found = max(((got - ours).abs().max() / ours.abs().max()).item() for got, ours in pairs)
+            self.differences[kind][name] = found
+            if found <= TOLERANCE[self.precision]:
+                works[name] = self._inference(name) if kind == "inference" else self._training(name)
+            else:
+                print(f"{name} is left out: its {kind} differs by {found:.1e} of ours")
+        if kind == "training":
+            works[TRAIN_STEP] = self._train_step()
+        return works
+
+    def _result(self, kind: str, name: str) -> list[Tensor]:
+        """Logits; or loss and norm of the gradient, before any step."""
+        model, began = self.by_name[name], time.perf_counter()
+        model.train(kind == "training")
+        if kind == "inference":
+            found = [self._inference(name)().float()]
+        else:
+            loss = self._loss(model)
+            loss.backward()
+            norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            found = [loss.detach(), norm]
+            model.zero_grad(set_to_none=True)
+        wait_for(self.device)
+        self.first_call_s[kind][name] = round(time.perf_counter() - began, 3)
+        return found
+
+    def _loss(self, model: nn.Module) -> Tensor:
+        with autocast(self.device, self.precision):
+            logits = model(self.images)
+        return F.cross_entropy(logits.float(), self.labels)
+
+    def _inference(self, name: str) -> Callable[[], Tensor]:
+        model = self.by_name[name]
+
+        def forward() -> Tensor:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                return model(self.images)
+
+        return forward
+
+    def _training(self, name: str) -> Work:
+        model = self.by_name[name]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True)
+
+        def step() -> None:
+            self._loss(model).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return step
+
+    def _train_step(self) -> Work:
+        model, optim = self.plain, OptimConfig(lr=1e-5)
+        state = TrainState(model, Ema(model), build_optimizer(model, optim), Horizon(end_step=1_000_000))
+        settings = StepSettings(Supervised(CrossEntropy()), optim, self.precision, 0)
+        return lambda: train_step(state, self.images, self.labels, settings)
+
+
+def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """A cell: everyone in turns."""
+    load, works = os.getloadavg()[0], models.works(kind)
+    order, found, peaks = list(works), [], []
+    for number in range(rounds):
+        turn = order[number % len(order) :] + order[: number % len(order)]
+        rates = {name: models.batch * calls_per_s(works[name], seconds, models.device) for name in turn}
+        found.append({name: rates[name] for name in order})
+        peaks.append(product_flops_per_s(models.device, models.precision, seconds / 2))
+    medians = {name: statistics.median(one[name] for one in found) for name in order}
+    ratios = {name: statistics.median(one[same_as(name)] / one[name] for one in found)
+              for name in order if name not in (OURS, TWIN, TRAIN_STEP)}  # fmt: skip
+    flops = models.flops * (1 if kind == "inference" else 3)
+    # An emulated product is far below what the processor can do, and no measure of it.
+    multiplies = models.precision in ("fp32", resolve_precision("auto", models.device))
+    return {
+        "batch": models.batch,
+        "images_per_s": {name: round(rate, 1) for name, rate in medians.items()},
+        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        "best_peer": min(ratios, key=lambda name: ratios[name]) if ratios else None,
+        "mfu": {name: round(rate * flops / max(peaks), 3) for name, rate in medians.items()} if multiplies else {},
+        "peak_gflops_per_s": round(max(peaks) / 1e9, 1),
+        "gflops_per_image": round(flops / 1e9, 4),
+        "working_memory_mib": {name: working_memory_mib(work, models.device) for name, work in works.items()},
+        "difference": {name: float(f"{far:.1e}") for name, far in models.differences[kind].items()},
+        "first_call_s": models.first_call_s[kind],
+        "rounds": [{name: round(rate, 1) for name, rate in one.items()} for one in found],
+        "load_average": [round(load, 2), round(os.getloadavg()[0], 2)],
+    }
+
+
+def main() -> None:
+    """Measure what is asked for, store it, and print the table of everything stored."""
+    options, device = read_options()
+    # Beside a CPU build of torch, torchvision's compiled part is not loaded, which would define these itself.
+    library = define_missing_operators() if torch.version.cuda is None else None
+    versions = installed_peers()
+    about = {
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "command": " ".join(["python", "benchmarks/throughput.py", *sys.argv[1:]]),
+        "versions": {"torch": torch.__version__, **versions},
+        "threads": torch.get_num_threads(),
+    }
+    path, stored = results_file("throughput", device)
+    cells = stored.setdefault("cells", {})
+    for case in CASES:
+        for precision in options.dtype:
+            names = {kind: cell_name(case, kind, precision, options.compile) for kind in KINDS}
+            wanted = [kind for kind, name in names.items() if any(word in name for word in options.only)]
+            if wanted:
+                models = Models(case, device, precision, list(versions), options.compile)
+            for kind in wanted:
+                found = measure(models, kind, options.rounds, options.seconds)
+                cells[names[kind]] = about | found
+                print(f"{names[kind]}: {found['images_per_s']}", flush=True)
+                path.write_text(json.dumps(stored, indent=1) + "\n")
+    show(cells)
+    del library  # its operators live as long as it does
+
+
+def read_options() -> tuple[argparse.Namespace, torch.device]:
+    """What is asked for, with defaults that suit the device."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="CASE", action="append", help='cells whose name contains this, e.g. "S/16"')
+    parser.add_argument("--dtype", choices=PRECISIONS, action="append", help="default: fp32, and bf16 where it is fast")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="a model a round")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for all")
+    options = parser.parse_args()
+    for name in ("rounds", "seconds", "threads"):
+        if getattr(options, name) <= 0:
+            parser.error(f"--{name} {getattr(options, name)}: must be above 0")
+    try:
+        device = resolve_device(options.device)
+    except VitreousError as error:
+        parser.error(str(error))
+    torch.set_num_threads(options.threads)
+    options.dtype = options.dtype or list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
+    options.only = options.only or [""]
+    every = [cell_name(case, kind, dtype, options.compile) for case in CASES for kind in KINDS for dtype in PRECISIONS]
+    for word in options.only:
+        if not any(word in name for name in every):
+            parser.error(f"--only {word}: is in no cell's name, such as {every[0]}; cases are {', '.join(CASES)}")
+    return options, device
+
+
+def cell_name(case: str, kind: str, precision: str, compiled: bool) -> str:
+    """Under which a cell is stored."""
+    return f"{case}, {kind}, {precision}, {'compiled' if compiled else 'eager'}"
+
+
+def show(cells: dict[str, Any]) -> None:
+    """Images/s of all; ours against the best peer; share of the peak; memory against the thriftiest peer's."""
+    names = list(dict.fromkeys(name for found in cells.values() for name in found["images_per_s"]))
+    print("\n| cell | batch |", " | ".join(names), "| × best peer | MFU | MiB, ours / least |")
+    print("|---|" + "---:|" * (len(names) + 4))
+    for cell, found in cells.items():
+        rates, memory = found["images_per_s"], found["working_memory_mib"]
+        best, least = found["best_peer"], [memory[name] for name in found["ratios"] if memory[name] is not None]
+        columns = [cell, found["batch"], *(f"{rates[name]:,.4g}" if name in rates else "" for name in names)]
+        columns.append(f"{found['ratios'][best]:.2f} {best}" if best else "")
+        columns.append(f"{found['mfu'][OURS]:.0%}" if found["mfu"] else "")
+        columns.append(f"{memory[OURS]:,.0f} / {min(least):,.0f}" if least else "")
+        print("|", " | ".join(map(str, columns)), "|")
+
+
+if __name__ == "__main__":
+    main()
