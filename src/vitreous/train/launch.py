@@ -4,10 +4,10 @@ PyTorch's elastic agent, which torchrun is the command line of, watches them. Wh
 folder of notes that lives as long as the launch: which run was begun, and what nobody needs to try again.
 """
 
+import json
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from vitreous import processes
+from vitreous import errors, processes
 from vitreous.errors import ConfigError, NonFiniteError, RunError, VitreousError
 from vitreous.train.request import TrainRequest
 from vitreous.train.run_folder import RunFolder
@@ -121,14 +121,15 @@ def _work(work: Callable[[], None]) -> BaseException | None:
         if error.is_shared:
             return error
         # The others wait for this one: the agent ends them, starts all again, and all find this note.
-        (notes / _OVER).write_bytes(pickle.dumps(error))
+        (notes / _OVER).write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
         raise
     return None
 
 
 def _read_error(path: Path) -> VitreousError:
     """What a process of this launch wrote for the others."""
-    error: VitreousError = pickle.loads(path.read_bytes())
+    kind, text = json.loads(path.read_text(encoding="utf-8"))
+    error: VitreousError = getattr(errors, kind)(text)
     return error
 
 
