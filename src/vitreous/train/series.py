@@ -132,8 +132,9 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     if data is None and request.source is None and "data.source" in from_file:
         data = from_file["data.source"]
         values |= {"data.root": from_file["data.root"]} if from_file.get("data.root") else {}
-    if values.get("data.root"):
-        values["data.root"] = full_name(values["data.root"])
+    for key in ("data.root", "train.pretrained", "objective.teacher"):
+        if values.get(key):
+            values[key] = full_name(values[key])
     name = request.source.name if request.source is not None else Path(data or "series").name
     folder = create_series_folder(request.out, name)
     recipe = request.recipe

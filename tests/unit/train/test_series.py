@@ -21,6 +21,7 @@ from vitreous.model.weights import load_model
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, write_config
 from vitreous.recipe.plan import show
+from vitreous.train import series
 from vitreous.train.checkpoint import list_checkpoints
 from vitreous.train.request import TrainRequest
 from vitreous.train.run_folder import RunFolder, SeriesFolder, open_run_folder
@@ -268,3 +269,11 @@ def test_process_that_is_stopped_in_its_second_run_goes_on_bit_for_bit(
     subprocess.run([*command, "--resume", str(out)], check=True, timeout=240, env=environment, capture_output=True)
     assert_same_weights(whole, SeriesFolder(out))
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["num_finished"] == 4
+
+
+def test_weights_and_teacher_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"train.pretrained": "w.safetensors", "objective.teacher": "hf://organisation/name"}
+    _, request = series._begin(TrainRequest(data="digits", seeds=2, values=values, out=tmp_path / "out"))
+    assert request.values["train.pretrained"] == str(tmp_path / "w.safetensors")
+    assert request.values["objective.teacher"] == "hf://organisation/name"
