@@ -35,6 +35,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
+from parity import define_missing_operators  # noqa: E402
 from results import results_file  # noqa: E402
 from vitreous.data.build import build_augment  # noqa: E402
 from vitreous.data.cache import digest_of  # noqa: E402
@@ -243,9 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="a pipeline a round")
     options = parser.parse_args()
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):  # what torchvision's compiled part would define, beside a CPU build of torch
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    define_missing_operators()
     path, stored = results_file("data")
     stored["command"] = f"python benchmarks/data.py --rounds {options.rounds} --seconds {options.seconds:g}"
     sides = stored.setdefault("sides", {})

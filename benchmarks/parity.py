@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,11 @@ class Case:
     options: dict[str, Any]
 
 
-def define_missing_operators() -> torch.library.Library:
-    """What torchvision's compiled part would define, so that it imports beside a CPU build of torch."""
+@cache  # what it defines lasts as long as what it returns
+def define_missing_operators() -> torch.library.Library | None:
+    """What torchvision's compiled part would define, so that it imports beside a CPU build of torch; else nothing."""
+    if torch.version.cuda is not None:
+        return None
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -196,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="names that contain this")
     options = parser.parse_args()
-    library = define_missing_operators()
+    define_missing_operators()
     import timm
     import torchvision
 
@@ -218,7 +222,6 @@ def main() -> None:
     stored["wall_s"] = round(time.perf_counter() - began)
     path.write_text(json.dumps(stored, indent=1) + "\n")
     summarise(models)
-    del library  # its operators live as long as it does
 
 
 def told(found: dict[str, Any]) -> str:

@@ -202,8 +202,7 @@ def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str,
 def main() -> None:
     """Measure what is asked for, store it, and print the table of everything stored."""
     options, device = read_options()
-    # Beside a CPU build of torch, torchvision's compiled part is not loaded, which would define these itself.
-    library = define_missing_operators() if torch.version.cuda is None else None
+    define_missing_operators()
     versions = installed_peers()
     about = {
         "date": datetime.now(tz=UTC).date().isoformat(),
@@ -225,7 +224,6 @@ def main() -> None:
                 print(f"{names[kind]}: {found['images_per_s']}", flush=True)
                 path.write_text(json.dumps(stored, indent=1) + "\n")
     show(cells)
-    del library  # its operators live as long as it does
 
 
 def read_options() -> tuple[argparse.Namespace, torch.device]:

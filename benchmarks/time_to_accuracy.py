@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from parity import define_missing_operators
 from results import results_file
 
 CASES = {
@@ -56,9 +57,7 @@ def write_images(source: str, folder: Path) -> None:
 
 def train_with_timm(folder: Path, size: str, patch_size: int, img_size: int, budget_s: float, seed: int) -> None:
     """Timm's script in its own process; prints a JSON line."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    define_missing_operators()
     import timm
     from timm.data import create_dataset, create_loader
     from timm.loss import LabelSmoothingCrossEntropy

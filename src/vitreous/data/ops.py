@@ -55,7 +55,7 @@ def posterize(images: Varied, bits: PerImage) -> Varied:
 
 def solarize(images: Varied, threshold: PerImage) -> Varied:
     """Invert what is at least as bright as `threshold`; 256 changes nothing."""
-    return torch.where(images < _spread(threshold, images), images, 255 - images)
+    return torch.where(images < _spread(threshold, images), images, invert(images))
 
 
 def autocontrast(images: Varied) -> Varied:

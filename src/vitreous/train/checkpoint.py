@@ -40,7 +40,7 @@ def save_checkpoint(folder: Path, state: TrainState, group: Group = ALONE) -> Pa
 
 def _write(folder: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> Path:
     numbers = json.dumps(state.numbers(), sort_keys=True)
-    content = save(dict(tensors), {"numbers": numbers, "checksum": _checksum(tensors, numbers)})
+    content = save(dict(tensors), {"numbers": numbers, "checksum": checksum(tensors, numbers)})
     path = folder / f"step-{state.step:09d}.safetensors"
     atomic.write_bytes(path, content)
     found = list_checkpoints(folder)
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path, state: TrainState) -> None:
         DamagedFileError: The file is cut short, altered, or of another run.
     """
     tensors, metadata = _read(path)
-    if metadata.get("checksum") != _checksum(tensors, metadata.get("numbers", "")):
+    if metadata.get("checksum") != checksum(tensors, metadata.get("numbers", "")):
         raise DamagedFileError(f"{path}: checksum differs, the file was altered or damaged; use the one before")
     try:
         state.load(tensors, json.loads(metadata["numbers"]))
@@ -103,7 +103,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
         raise DamagedFileError(f"{path}: is no whole checkpoint ({reason}); use the one before") from error
 
 
-def _checksum(tensors: Mapping[str, Tensor], numbers: str) -> str:
+def checksum(tensors: Mapping[str, Tensor], numbers: str = "") -> str:
+    """A hash of tensors on the CPU, by name, and of a text."""
     digest = hashlib.blake2b(numbers.encode(), digest_size=16)
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
@@ -112,4 +113,4 @@ def _checksum(tensors: Mapping[str, Tensor], numbers: str) -> str:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,7 +1,7 @@
 """Steps of a run, its model now and then -> how it is doing, in numbers and in plain words."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,84 +113,72 @@ class HealthCheck:
     def of_first_step(self, loss: float) -> list[str]:
         """A model that knows nothing has a loss of ln(classes); one far above it begins with firm wrong beliefs."""
         expected = math.log(self.num_classes)
-        if not self.compares_losses or loss <= HIGH_FIRST_LOSS * expected:
-            return []
-        return self._new(
-            [
-                (
-                    "first-loss",
-                    f"the first loss is {loss:.2f}, where guessing gives ln({self.num_classes}) = {expected:.2f}: the "
-                    "model begins sure and wrong; look at the normalisation of the images and at a pretrained head",
-                )
-            ]
+        return self._once(
+            self.compares_losses and loss > HIGH_FIRST_LOSS * expected,
+            "first-loss",
+            f"the first loss is {loss:.2f}, where guessing gives ln({self.num_classes}) = {expected:.2f}: the model "
+            "begins sure and wrong; look at the normalisation of the images and at a pretrained head",
         )
 
-    def of_steps(self, progress: float, clipped_share: float, update_ratio: float | None) -> list[str]:
-        """What the steps since the last look say."""
-        return self._new(self._step_sentences(progress, clipped_share, update_ratio))
+    def of_clipping(self, progress: float, share: float) -> list[str]:
+        """What the share of steps that were scaled down says."""
+        return self._once(
+            progress >= 0.5 and share > MANY_CLIPPED,
+            "clipped",
+            f"{100 * share:.0f} % of the steps were scaled down to optim.clip_norm={self.clip_norm:g}: the "
+            "gradient is mostly larger; a lower optim.lr or a higher bound would say so openly",
+        )
+
+    def of_move(self, progress: float, update_ratio: float) -> list[str]:
+        """What the length of one step, as a share of the weights', says."""
+        return self._once(
+            progress >= SETTLED and update_ratio > LARGE_MOVE,
+            "large-steps",
+            f"a step moves the weights by {100 * update_ratio:.1f} % of their length, where 0.1 % is usual: lower "
+            "optim.lr",
+        )
 
     def of_heads(self, progress: float, heads: Heads) -> list[str]:
         """What the attention says, once the model had time to make something of it."""
-        return self._new(self._head_sentences(progress, heads))
-
-    def of_gap(self, train_accuracy: float, val_accuracy: float) -> list[str]:
-        """What the difference of both accuracies says."""
-        gap = train_accuracy - val_accuracy
-        if gap <= LARGE_GAP:
-            return []
-        return self._new(
-            [
-                (
-                    "gap",
-                    f"{100 * train_accuracy:.0f} % of the training images are right and {100 * val_accuracy:.0f} % of "
-                    "the validation images: the model learns images by heart; vary them more (data.policy "
-                    "3-augment, data.mixup_alpha 0.8), take a smaller model, or more images",
-                )
-            ]
-        )
-
-    def _step_sentences(
-        self, progress: float, clipped_share: float, update_ratio: float | None
-    ) -> Iterator[tuple[str, str]]:
-        if progress >= 0.5 and clipped_share > MANY_CLIPPED:
-            yield (
-                "clipped",
-                f"{100 * clipped_share:.0f} % of the steps were scaled down to optim.clip_norm={self.clip_norm:g}: the "
-                "gradient is mostly larger; a lower optim.lr or a higher bound would say so openly",
-            )
-        if progress >= SETTLED and update_ratio is not None and update_ratio > LARGE_MOVE:
-            yield (
-                "large-steps",
-                f"a step moves the weights by {100 * update_ratio:.1f} % of their length, where 0.1 % is usual: lower "
-                "optim.lr",
-            )
-
-    def _head_sentences(self, progress: float, heads: Heads) -> Iterator[tuple[str, str]]:
         if progress < SETTLED:
-            return
-        if heads.num_even > MANY_HEADS * heads.num_heads:
-            yield (
+            return []
+        many = MANY_HEADS * heads.num_heads
+        return [
+            *self._once(
+                heads.num_even > many,
                 "even-heads",
                 f"{heads.num_even} of {heads.num_heads} heads look at all tokens alike: attention has learned little "
                 "so far; more epochs, or a higher optim.lr",
-            )
-        if heads.num_fixed > MANY_HEADS * heads.num_heads:
-            yield (
+            ),
+            *self._once(
+                heads.num_fixed > many,
                 "fixed-heads",
                 f"{heads.num_fixed} of {heads.num_heads} heads look at one token each time: attention has collapsed; "
                 "lower optim.lr, or set model.qk_norm true",
-            )
-        if heads.num_dead:
-            yield (
+            ),
+            *self._once(
+                heads.num_dead > 0,
                 "dead-heads",
                 f"{heads.num_dead} of {heads.num_heads} heads add next to nothing: fewer model.num_heads would do",
-            )
+            ),
+        ]
 
-    def _new(self, found: Iterable[tuple[str, str]]) -> list[str]:
-        """Sentences on what was not said before."""
-        fresh = [(kind, sentence) for kind, sentence in found if kind not in self._said]
-        self._said |= {kind for kind, _ in fresh}
-        return [sentence for _, sentence in fresh]
+    def of_gap(self, train_accuracy: float, val_accuracy: float) -> list[str]:
+        """What the difference of both accuracies says."""
+        return self._once(
+            train_accuracy - val_accuracy > LARGE_GAP,
+            "gap",
+            f"{100 * train_accuracy:.0f} % of the training images are right and {100 * val_accuracy:.0f} % of "
+            "the validation images: the model learns images by heart; vary them more (data.policy "
+            "3-augment, data.mixup_alpha 0.8), take a smaller model, or more images",
+        )
+
+    def _once(self, is_wrong: bool, kind: str, sentence: str) -> list[str]:
+        """The sentence, where it is due and nothing of its kind was said before."""
+        if not is_wrong or kind in self._said:
+            return []
+        self._said.add(kind)
+        return [sentence]
 
 
 @dataclass
@@ -227,7 +215,7 @@ class Watch:
             moved = _length(torch._foreach_sub(now, self._before))
             fields = {"update_ratio": moved / max(_length(self._before), 1e-12)}
             self._before = []
-            self._record(state, fields, self.check.of_steps(state.progress, 0.0, fields["update_ratio"]))
+            self._record(state, fields, self.check.of_move(state.progress, fields["update_ratio"]))
 
     def after_evaluation(self, state: TrainState, scores: Mapping[str, Score]) -> None:
         """Look at everything, and begin to count anew.
@@ -239,7 +227,7 @@ class Watch:
         clipped_share = self._clipped / max(self._steps, 1)
         self._before = [parameter.detach().clone() for parameter in state.model.parameters()]
         fields: dict[str, Any] = {"clipped_share": clipped_share, "weight_norm": _length(self._before)}
-        sentences = self.check.of_steps(state.progress, clipped_share, None)
+        sentences = self.check.of_clipping(state.progress, clipped_share)
         if self._seen and "trained" in scores:
             sentences += self.check.of_gap(self._right / self._seen, scores["trained"].accuracy)
         if self.images is not None:

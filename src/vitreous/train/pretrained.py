@@ -1,14 +1,12 @@
 """A file of weights, keys that are asked -> the keys that it decides, and a model that begins with its weights."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitreous.data.facts import DataFacts
 from vitreous.errors import ConfigError
@@ -20,6 +18,7 @@ from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.native import METADATA_KEY
 from vitreous.recipe.plan import Choice, Plan, show
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
+from vitreous.train.checkpoint import checksum
 from vitreous.train.provenance import Provenance, read_provenance
 
 _FREE = {
@@ -158,11 +157,7 @@ def load_into(model: VisionTransformer, checkpoint: Checkpoint, classes: Sequenc
 
 def fingerprint(model: VisionTransformer) -> str:
     """Of the weights, whatever file they are in."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
+    return checksum(model.state_dict())
 
 
 def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[str]) -> dict[str, Any]:
@@ -231,7 +226,3 @@ def _structure() -> list[str]:
         for field in dataclasses.fields(ModelConfig)
         if field.name not in _FREE and field.name not in MODEL_INPUT_KEYS
     ]
-
-
-def _bytes(tensor: Tensor) -> Any:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()

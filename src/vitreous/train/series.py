@@ -16,6 +16,7 @@ from vitreous.data.sources import full_name
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, read_values
+from vitreous.train.pretrained import full_source
 from vitreous.train.records import Listener, ignore
 from vitreous.train.request import TrainRequest
 from vitreous.train.run_folder import RunFolder, SeriesFolder, check_free, create_series_folder
@@ -132,9 +133,9 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     if data is None and request.source is None and "data.source" in from_file:
         data = from_file["data.source"]
         values |= {"data.root": from_file["data.root"]} if from_file.get("data.root") else {}
-    for key in ("data.root", "train.pretrained", "objective.teacher"):
+    for key, named in (("data.root", full_name), ("train.pretrained", full_source), ("objective.teacher", full_source)):
         if values.get(key):
-            values[key] = full_name(values[key])
+            values[key] = named(values[key])
     name = request.source.name if request.source is not None else Path(data or "series").name
     folder = create_series_folder(request.out, name)
     recipe = request.recipe

@@ -89,11 +89,9 @@ def test_first_loss_far_above_guessing_is_said_with_both_numbers() -> None:
 
 def test_steps_that_are_mostly_clipped_or_far_too_long_are_said_after_the_warm_up() -> None:
     check = HealthCheck(num_classes=7, clip_norm=0.25)
-    assert check.of_steps(0.1, 0.9, 0.5) == []
-    assert check.of_steps(0.5, 0.8, 0.001) == []
-    assert check.of_steps(0.4, 0.99, 0.001) == []
-    assert check.of_steps(0.5, 0.4, None) == []
-    clipped, large = check.of_steps(0.5, 0.93, 0.066)
+    assert check.of_clipping(0.1, 0.99) == check.of_clipping(0.4, 0.99) == check.of_clipping(0.5, 0.8) == []
+    assert check.of_move(0.1, 0.5) == check.of_move(0.5, 0.001) == []
+    (clipped,), (large,) = check.of_clipping(0.5, 0.93), check.of_move(0.5, 0.066)
     assert clipped.startswith("93 % of the steps were scaled down to optim.clip_norm=0.25: ")
     assert large.startswith("a step moves the weights by 6.6 % of their length")
 
