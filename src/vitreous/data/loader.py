@@ -18,7 +18,10 @@ from vitreous.data.sampling import check_weights, draw_order, earlier_showings
 from vitreous.data.store import Store
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
-from vitreous.tensors import Images, Labels
+from vitreous.tensors import Images, Labels, Pixels
+
+AT_ONCE_BYTES = 8 * 2**20
+"""Of images that are varied together on a CPU, as floats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +125,8 @@ class TrainLoader:
         seed = derive(self._seed, "augment", number, *([attempt] if attempt else []))
         if self._repeats > 1:
             pixels = pixels.repeat_interleave(self._repeats, dim=0)
-        varied = self._augment(pixels, indices + num * copies, seed)
-        return Batch(self._preprocess.normalize(varied), _labels(self._store, indices), indices)
+        images = self._varied(pixels, indices + num * copies, seed)
+        return Batch(images, _labels(self._store, indices), indices)
 
     def features_batch(self, features: Float[Tensor, "images width"], step: int) -> Batch:
         """The batch of a step with what was computed of each image before in place of the image.
@@ -140,6 +143,17 @@ class TrainLoader:
     def each_once(self, batch_size: int) -> "EvalLoader":
         """All images in the order of the store, not varied."""
         return EvalLoader(self._store, self._preprocess, batch_size)
+
+    def _varied(self, pixels: Pixels, numbers: NDArray[np.int64], seed: int) -> Images:
+        """Varied and normalised; on a CPU a few at a time, so that what lies between stays in its cache."""
+        if pixels.device.type != "cpu":
+            return self._preprocess.normalize(self._augment(pixels, numbers, seed))
+        images = torch.empty(pixels.shape, dtype=torch.float32)
+        num = max(1, AT_ONCE_BYTES // (images[0].numel() * images.element_size()))
+        for start in range(0, len(pixels), num):
+            few = slice(start, start + num)
+            images[few] = self._preprocess.normalize(self._augment(pixels[few], numbers[few], seed))
+        return images
 
     def _place_of(self, step: int) -> tuple[int, slice]:
         """The round of a step, and its stretch of the round's order, or this part of that."""

@@ -87,5 +87,17 @@ def _steps_px(matrices: Matrices, source: tuple[int, int], size: tuple[int, int]
 
 
 def _sampled(images: Varied, matrices: Matrices, fill: Fill, size: tuple[int, int]) -> Varied:
-    grid = F.affine_grid(matrices.to(images.device), [*images.shape[:2], *size], align_corners=False)
+    grid = _grid(matrices.to(images.device), size)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=_PADDING[fill], align_corners=False)
+
+
+def _grid(matrices: Matrices, size: tuple[int, int]) -> Float[Tensor, "batch height width 2"]:
+    """Where each pixel of the result comes from.
+
+    As `affine_grid`, but not as a product over all pixels: one sum of what a row and what a column contributes.
+    """
+    rows, columns = ((2 * torch.arange(side, dtype=matrices.dtype, device=matrices.device) + 1) / side - 1
+                     for side in size)  # fmt: skip
+    of_rows = rows[:, None] * matrices[:, None, :, 1] + matrices[:, None, :, 2]
+    of_columns = columns[:, None] * matrices[:, None, :, 0]
+    return of_rows[:, :, None] + of_columns[:, None, :]
