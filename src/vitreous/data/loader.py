@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 
 import numpy as np
@@ -16,11 +17,12 @@ from vitreous.data.augment import Augment
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.sampling import check_weights, draw_order, earlier_showings
 from vitreous.data.store import Store
+from vitreous.data.workers import compute_parts
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
 from vitreous.tensors import Images, Labels, Pixels
 
-AT_ONCE_BYTES = 8 * 2**20
+BYTES_AT_ONCE = 4 * 2**20
 """Of images that are varied together on a CPU, as floats."""
 
 
@@ -149,10 +151,14 @@ class TrainLoader:
         if pixels.device.type != "cpu":
             return self._preprocess.normalize(self._augment(pixels, numbers, seed))
         images = torch.empty(pixels.shape, dtype=torch.float32)
-        num = max(1, AT_ONCE_BYTES // (images[0].numel() * images.element_size()))
-        for start in range(0, len(pixels), num):
-            few = slice(start, start + num)
-            images[few] = self._preprocess.normalize(self._augment(pixels[few], numbers[few], seed))
+
+        def vary(part: slice) -> None:
+            images[part] = self._preprocess.normalize(self._augment(pixels[part], numbers[part], seed))
+
+        num = len(pixels)
+        num_parts = min(num, math.ceil(images.nbytes / BYTES_AT_ONCE))
+        cuts = [num * part // num_parts for part in range(num_parts + 1)]
+        compute_parts(vary, [slice(*cut) for cut in pairwise(cuts)])
         return images
 
     def _place_of(self, step: int) -> tuple[int, slice]:

@@ -7,6 +7,7 @@ import torch
 
 from vitreous.data.augment import Augment
 from vitreous.data.loader import Batch, EvalLoader, Prefetcher, TrainLoader
+from vitreous.data.policy import RandAugment
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.store import MemoryStore
 from vitreous.errors import ConfigError, DataError
@@ -55,6 +56,16 @@ def test_batch_holds_varied_normalised_images_and_their_labels() -> None:
     torch.testing.assert_close(batch.images, PREPROCESS.normalize(varied))
     torch.testing.assert_close(batch.labels, torch.from_numpy(batch.indices % 4))
     assert (batch.images.dtype, batch.labels.dtype, batch.indices.dtype) == (torch.float32, torch.int64, np.int64)
+
+
+def test_batch_is_the_same_however_many_images_are_varied_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    augment = Augment(flip=True, min_crop_area=0.3, max_rotate_deg=20, policies=[RandAugment()])
+    loader = TrainLoader(store_of(23), PREPROCESS, augment, batch_size=23, seed=3)
+    together = loader.batch(1)
+    monkeypatch.setattr("vitreous.data.loader.BYTES_AT_ONCE", 5 * together.images[0].nbytes)
+    assert_same(loader.batch(1), together)
+    monkeypatch.setattr("vitreous.data.loader.BYTES_AT_ONCE", 1)
+    assert_same(loader.batch(1), together)
 
 
 def test_any_step_is_the_same_whatever_was_asked_before() -> None:

@@ -1,8 +1,10 @@
 import threading
+from collections.abc import Iterator
 
 import pytest
+import torch
 
-from vitreous.data.workers import map_in_order, num_threads
+from vitreous.data.workers import compute_parts, map_in_order, num_threads
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
@@ -26,3 +28,35 @@ def test_first_error_is_raised_and_threads_end() -> None:
 
 def test_at_least_one_and_at_most_sixteen_threads() -> None:
     assert 1 <= num_threads() <= 16
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_parts_are_computed_side_by_side_each_in_one_thread_of_pytorch() -> None:
+    together, threads = threading.Barrier(2), list[int]()
+
+    def work(part: slice) -> None:
+        together.wait(timeout=60)  # passes if both parts are at work at once
+        threads.append(torch.get_num_threads())
+
+    compute_parts(work, [slice(0, 3), slice(3, 5)])
+    assert threads == [1, 1]
+    assert torch.get_num_threads() == 2
+    seen: list[int] = []
+    late = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    late.start()
+    late.join()
+    assert seen == [2]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_error_in_a_part_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        compute_parts(lambda part: print(1 // (part.start - 3)), [slice(0, 3), slice(3, 5)])
