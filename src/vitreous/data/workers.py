@@ -70,7 +70,8 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
     started = Barrier(count + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)  # of this thread, and of those started later: that is taken back below
+        torch.set_num_threads(1)  # for this thread, and for those that ask from now on: that is taken back below
+        torch.get_num_threads()  # asked once, a thread keeps its number
         started.wait()
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="vitreous-compute")
