@@ -24,6 +24,13 @@ _LONGEST_EXPLICIT_TOKENS = 128
 _NOTHING = Relation()
 
 
+def is_explicit(kernel: Kernel, device_type: str, num_tokens: int) -> bool:
+    """Whether the product is written out, or PyTorch's fused one is called."""
+    if kernel == "auto":
+        return device_type == "cpu" and num_tokens <= _LONGEST_EXPLICIT_TOKENS
+    return kernel == "explicit"
+
+
 class Attention(nn.Module):
     """Multi-head self-attention; queries, keys and values in one projection, as timm lays it out.
 
@@ -139,7 +146,7 @@ class Attention(nn.Module):
             alone = relation._replace(lengths=None)
             return torch.cat([self.gather(q, k, v, alone) for q, k, v in parts], dim=2)
         rate = self.attn_drop_rate if self.training else 0.0
-        if self._is_explicit(queries):
+        if is_explicit(self.kernel, queries.device.type, queries.shape[2]):
             maps = self.weigh(queries, keys, relation)
             return (F.dropout(maps, rate) if rate else maps) @ values
         bias = self._bias(queries, relation)
@@ -165,11 +172,6 @@ class Attention(nn.Module):
             shares = rearrange(sizes.log(), "b n -> b 1 1 n")
             bias = shares if bias is None else bias + shares
         return None if bias is None else bias.to(queries.dtype)
-
-    def _is_explicit(self, queries: Heads) -> bool:
-        if self.kernel == "auto":
-            return queries.device.type == "cpu" and queries.shape[2] <= _LONGEST_EXPLICIT_TOKENS
-        return self.kernel == "explicit"
 
 
 class LocalityAttention(Attention):

@@ -1,6 +1,7 @@
 """Data facts, wishes, budget -> Plan. Precedence: planner < recipe file < what the user asked for."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from vitreous.data.facts import DataFacts
@@ -24,10 +25,14 @@ from vitreous.recipe.shipped import recipe_for, recipe_named
 
 MeasureSpeed = Callable[[RunConfig], float]
 """Trains a throw-away model for a moment; images per second on this machine."""
+MemoryShare = Callable[[RunConfig], float]
+"""What a training step takes of this machine's memory."""
 
 _SIZE_KEYS = ("model.embed_dim", "model.depth", "model.num_heads")
 _TRAINING_SHARE = 0.85
 """Of a budget; the rest goes to reading data, evaluations and saving."""
+_MOST_MEMORY = 0.6
+"""Share of the memory that a training step may take; images and everything else have the rest."""
 
 
 def make_plan(
@@ -37,6 +42,7 @@ def make_plan(
     recipe: str | None,
     asked: Mapping[str, Any],
     measure: MeasureSpeed,
+    memory: MemoryShare,
 ) -> Plan:
     """Decide every key of a run.
 
@@ -46,6 +52,7 @@ def make_plan(
         recipe: Name of a shipped recipe; None takes the one that suits the data.
         asked: Checked keys that the user or a recipe file sets; they always win.
         measure: Called only where a budget has to be met.
+        memory: Decides into how many parts a batch is cut.
 
     Raises:
         UnknownNameError: No such recipe.
@@ -58,14 +65,17 @@ def make_plan(
     _config(name, choices)  # what breaks a rule is refused before anything follows from it
     expected_epochs = choices["train.epochs"].value
     if asked.get("train.budget_s"):
-        fitted, expected_epochs = _fit_budget(name, choices, facts, asked, measure)
+        fitted, expected_epochs = _fit_budget(
+            name, choices, facts, asked, lambda config: measure(_in_parts(config, asked, memory))
+        )
         choices |= fitted
+    choices |= _fit_memory(_config(name, choices), asked, memory)
     choices |= _soften(choices, expected_epochs, asked)
     choices |= _suit_optimizer(choices, recommended, asked)
     config = _config(name, choices)
     check_fits(config, facts)
     ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
-    return Plan(config, tuple(ordered), tuple(consequences(config, facts)))
+    return Plan(config, tuple(ordered), (*consequences(config, facts), *_on_memory(memory(config))))
 
 
 def _fit_budget(
@@ -88,6 +98,35 @@ def _fit_budget(
             break
     reason = f"{speed:,.0f} images/s on this machine: about {epochs:.3g} epochs in time"
     return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}, epochs
+
+
+def _in_parts(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> RunConfig:
+    """The same with each batch cut into as few parts as fit into the memory, by halves."""
+    while (
+        "train.accumulate" not in asked
+        and config.train.accumulate < config.data.batch_size
+        and memory(config) > _MOST_MEMORY
+    ):
+        parts = min(2 * config.train.accumulate, config.data.batch_size)
+        config = replace(config, train=replace(config.train, accumulate=parts))
+    return config
+
+
+def _fit_memory(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> dict[str, Choice]:
+    """Parts for a batch that is too large for the memory at once: the same step."""
+    parts = _in_parts(config, asked, memory).train.accumulate
+    if parts == config.train.accumulate:
+        return {}
+    reason = f"all {config.data.batch_size} images at once take about {memory(config):.0%} of the memory"
+    return {"train.accumulate": Choice("train.accumulate", parts, reason)}
+
+
+def _on_memory(share: float) -> Iterator[str]:
+    if share > _MOST_MEMORY:
+        yield (
+            f"a training step takes about {share:.0%} of the memory, and the system may end the run: a larger "
+            "train.accumulate, train.grad_checkpointing true, a smaller model or a smaller data.batch_size takes less"
+        )
 
 
 def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any]) -> dict[str, Choice]:

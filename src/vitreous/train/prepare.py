@@ -24,6 +24,7 @@ from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.train.calibrate import training_images_per_s
 from vitreous.train.device import resolve_device, resolve_precision
+from vitreous.train.footprint import memory_share
 from vitreous.train.pretrained import Checkpoint, fingerprint, full_source, open_checkpoint, plan_onto
 from vitreous.train.records import Listener, Recorder
 from vitreous.train.request import TrainRequest
@@ -84,7 +85,7 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
         checkpoint,
         surveyed.facts,
         asked,
-        lambda keys: make_plan(surveyed.facts, given, recipe=recipe, asked=keys, measure=measure),
+        lambda keys: make_plan(surveyed.facts, given, recipe=recipe, asked=keys, measure=measure, memory=memory_share),
     )
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))

@@ -37,8 +37,9 @@ def plan_for(
     *,
     recipe: str | None = None,
     measure: Callable[[RunConfig], float] = no_measure,
+    memory: Callable[[RunConfig], float] = lambda config: 0.0,
 ) -> Plan:
-    return make_plan(facts, GIVEN, recipe=recipe, asked=asked or {}, measure=measure)
+    return make_plan(facts, GIVEN, recipe=recipe, asked=asked or {}, measure=measure, memory=memory)
 
 
 def reason_of(plan: Plan, key: str) -> str:
@@ -325,3 +326,39 @@ def test_recipe_of_another_optimiser_keeps_its_rate_and_gives_it_up_for_adamw(
     assert plan_for(make_facts(), {"optim.name": "lion"}).config.optim.lr == 3e-4
     found = plan_for(make_facts(), {"optim.name": "adamw"}).config.optim
     assert (found.lr, found.weight_decay) == (1.5e-3, 0.1)
+
+
+def twice_the_memory(config: RunConfig) -> float:
+    return 2.0 / config.train.accumulate
+
+
+def test_batch_that_the_memory_does_not_hold_is_cut_into_parts(make_facts: Facts) -> None:
+    plan = plan_for(make_facts(1_300), memory=twice_the_memory)
+    assert plan.config.train.accumulate == 4
+    assert reason_of(plan, "train.accumulate") == (
+        f"all {plan.config.data.batch_size} images at once take about 200% of the memory"
+    )
+    assert not any("memory" in note for note in plan.notes)
+
+
+def test_speed_is_measured_on_parts_that_the_memory_holds(make_facts: Facts) -> None:
+    measured: list[int] = []
+
+    def measure(config: RunConfig) -> float:
+        measured.append(config.train.accumulate)
+        return 1e6
+
+    plan_for(make_facts(1_300), {"train.budget_s": 600.0}, measure=measure, memory=twice_the_memory)
+    assert set(measured) == {4}
+
+
+def test_parts_that_are_asked_for_stay_and_a_step_too_large_is_told(make_facts: Facts) -> None:
+    plan = plan_for(make_facts(1_300), {"train.accumulate": 2}, memory=twice_the_memory)
+    assert plan.config.train.accumulate == 2
+    assert plan.notes[-1].startswith("a training step takes about 100% of the memory, and the system may end the run: ")
+
+
+def test_batch_is_never_cut_into_more_parts_than_images(make_facts: Facts) -> None:
+    plan = plan_for(make_facts(1_300), {"data.batch_size": 6}, memory=lambda config: 9.0)
+    assert plan.config.train.accumulate == 6
+    assert plan.notes[-1].startswith("a training step takes about 900% of the memory")

@@ -1,0 +1,45 @@
+"""RunConfig -> the share of this machine's memory that its training step takes, without taking any."""
+
+import math
+
+import torch
+
+from vitreous import processes
+from vitreous.data.store import machine_memory_bytes
+from vitreous.model.count import count_parameters
+from vitreous.model.memory import activation_bytes
+from vitreous.recipe.run_config import RunConfig
+from vitreous.train.device import resolve_device, resolve_precision
+
+OPTIMIZER_TENSORS = {"adamw": 2.0, "lion": 1.0, "lamb": 2.0, "adafactor": 1.0, "muon": 1.0, "schedule_free": 2.0}
+"""Numbers that an optimiser keeps for each weight, about."""
+HEAP = {"cpu": 1.35}
+"""What an allocator takes for a byte that is asked for: glibc's a third more, in steps of the smallest models; CUDA's
+little."""
+_BYTES = 4
+
+
+def memory_share(config: RunConfig) -> float:
+    """Weights, their gradients, average and moments, and the activations of a batch, as a share of the memory.
+
+    The memory is all that the device or this container has, so that the same machine always gives the same answer.
+    Other models that run beside, a teacher's, are not counted.
+    """
+    device = resolve_device(config.train.device)
+    precision = resolve_precision(config.train.precision, device)
+    num_images = math.ceil(config.data.batch_size / (processes.count() * config.train.accumulate))
+    weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
+    activations = activation_bytes(
+        config.model,
+        num_images,
+        precision="bf16" if precision == "bf16" else "fp32",
+        device_type=device.type,
+        grad_checkpointing=config.train.grad_checkpointing,
+    )
+    return (weights + HEAP.get(device.type, 1.1) * activations) / _memory_bytes(device)
+
+
+def _memory_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return machine_memory_bytes() / processes.local_count()
