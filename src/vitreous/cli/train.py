@@ -15,6 +15,7 @@ from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.plan import show
 from vitreous.train.launch import launch
+from vitreous.train.records import Listener
 from vitreous.train.request import TrainRequest, parse_budget
 from vitreous.train.run_folder import RunFolder, SeriesFolder
 from vitreous.train.series import first_of, members, run_series
@@ -91,26 +92,42 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
         seeds=options.seeds,
     )
     is_series = request.folds or request.seeds or (request.resume and SeriesFolder(request.resume).series.is_file())
-    if is_series and max(options.nproc, processes.count()) > 1:
-        num = max(options.nproc, processes.count())
-        raise ConfigError(f"nproc={num}: the runs of a series are trained by one process each; leave --nproc out")
-    if options.nproc != 1:
+    if is_series and processes.count() > 1 and not options.dry_run:
+        raise ConfigError(
+            f"torchrun: {processes.count()} processes began the same series; start it once, as "
+            "`vitreous train … --nproc N`"
+        )
+    if options.nproc != 1 and (options.dry_run or not is_series):
         launch(partial(train, data, options=replace(options, nproc=1)), options.nproc)
         return
-    # Of several processes the first one shows what happens.
-    with Screen(Console(quiet=True) if processes.rank() else None) as screen:
+    with _screen() as screen:
         if options.dry_run:
             if not processes.rank():
                 _show_plan(screen, request)
             return
         if is_series:
-            _train_series(screen, request)
+            _train_series(screen, request, options.nproc)
             return
         folder = run_training(request, screen.listen)
         if processes.rank():
             return
         write_report(folder)
     _show_end(screen, folder)
+
+
+def _train_by_all(num_processes: int, request: TrainRequest, _: Listener) -> None:
+    """A run of a series; the first of its processes shows it."""
+    launch(partial(_train_run, request), num_processes)
+
+
+def _train_run(request: TrainRequest) -> None:
+    with _screen() as screen:
+        run_training(request, screen.listen)
+
+
+def _screen() -> Screen:
+    """Of several processes the first one shows what happens."""
+    return Screen(Console(quiet=True) if processes.rank() else None)
 
 
 def _values(options: TrainOptions) -> dict[str, object]:
@@ -135,8 +152,9 @@ def _values(options: TrainOptions) -> dict[str, object]:
     return values
 
 
-def _train_series(screen: Screen, request: TrainRequest) -> None:
-    folder = run_series(request, complete, screen.listen)
+def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> None:
+    by_all = partial(_train_by_all, num_processes)
+    folder = run_series(request, complete, screen.listen, run_training if num_processes == 1 else by_all)
     summary = write_summary(folder)
     screen.say()
     print_table(screen.console, table(summary), numbers_from=1)

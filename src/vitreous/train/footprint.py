@@ -29,6 +29,8 @@ def memory_share(config: RunConfig) -> float:
     precision = resolve_precision(config.train.precision, device)
     num_images = math.ceil(config.data.batch_size / (processes.count() * config.train.accumulate))
     weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
+    if config.train.parallel == "fsdp":
+        weights /= processes.count()
     activations = activation_bytes(
         config.model,
         num_images,

@@ -68,7 +68,12 @@ def first_of(request: TrainRequest) -> TrainRequest:
     return _own(request, first) if first.name else request
 
 
-def run_series(request: TrainRequest, after: Callable[[RunFolder], None], listener: Listener = ignore) -> SeriesFolder:
+def run_series(
+    request: TrainRequest,
+    after: Callable[[RunFolder], None],
+    listener: Listener = ignore,
+    train: Callable[[TrainRequest, Listener], object] = run_training,
+) -> SeriesFolder:
     """Train all runs of a series one after another, or go on with a series that was interrupted.
 
     Runs that are finished are not repeated; one that was interrupted goes on from its last checkpoint, bit for bit. A
@@ -79,6 +84,7 @@ def run_series(request: TrainRequest, after: Callable[[RunFolder], None], listen
         request: With `folds` or `seeds`; or with `resume`, the folder of a series.
         after: Called with the folder of each run once it is complete, in order; also of those that were already.
         listener: Told of everything that happens; of a `member` before each run.
+        train: Does a run.
 
     Returns:
         The folder, all runs in it complete.
@@ -96,7 +102,7 @@ def run_series(request: TrainRequest, after: Callable[[RunFolder], None], listen
         listener("member", {"name": member.name, "number": number, "total": len(todo), "done": is_done})
         if not is_done:
             try:
-                run_training(_request_of(request, member, run, RunFolder(folder.path / todo[0].name)), listener)
+                train(_request_of(request, member, run, RunFolder(folder.path / todo[0].name)), listener)
             except Interrupted as stopped:
                 raise Interrupted(stopped.signal_number, folder.path, stopped.step, member.name) from stopped
             except BaseException:

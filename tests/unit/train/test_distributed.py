@@ -36,6 +36,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "fsdp": {"train.parallel": "fsdp"},
     "parts": {"train.accumulate": 2, "objective.class_weights": "balanced"},
     "parts-fsdp": {"train.accumulate": 2, "objective.class_weights": "balanced", "train.parallel": "fsdp"},
+    "thawed": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
+    "thawed-fsdp": {"train.freeze_blocks": 1, "train.freeze_until": 0.5, "train.parallel": "fsdp"},
+    "lora": {"train.lora_rank": 2},
+    "lora-fsdp": {"train.lora_rank": 2, "train.parallel": "fsdp"},
     "stopped": {"train.parallel": "fsdp"},
 }
 
@@ -81,7 +85,7 @@ def alone(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.
     place = tmp_path_factory.mktemp("alone")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    for name in ("ddp", "parts"):
+    for name in ("ddp", "parts", "thawed", "lora"):
         train({"data": str(images_folder), "values": values | RUNS[name], "out": str(place / name)})
     torch.set_num_threads(before)
     return place
@@ -101,7 +105,7 @@ def torchrun() -> tuple[str, ...]:
     return ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "parts", "parts-fsdp"])
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "stopped"])
 def test_two_processes_learn_as_one_does(name: str, alone: Path, together: Path) -> None:
     reference = alone / name.removesuffix("-fsdp").replace("fsdp", "ddp")
     for key in ("loss", "grad_norm", "accuracy"):
@@ -202,3 +206,16 @@ def test_mistake_is_told_once_and_nothing_is_started_again(images_folder: Path, 
     assert errors.startswith("model.patch_size=7: ")
     assert len(errors.splitlines()) == 1
     assert "started again" not in out
+
+
+def test_each_run_of_a_series_is_trained_by_all_processes(
+    images_folder: Path, values: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "series"
+    words = launch_words(images_folder, values | {"train.epochs": 1.0}, folder)
+    finished(*words, "--seeds", "2")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [run["run"] for run in summary["runs"]] == ["seed-0", "seed-1"]
+    for name in ("seed-0", "seed-1"):
+        (start,) = records(folder / name, "start")
+        assert start["num_processes"] == 2
