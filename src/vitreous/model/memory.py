@@ -1,12 +1,9 @@
 """`ModelConfig`, batch -> bytes that a training step needs for what lies between forward and backward."""
 
-from typing import Literal
-
 from vitreous.model.attention import is_explicit
 from vitreous.model.config import ModelConfig
 from vitreous.model.residual import LEAST_SAVED, drop_path_rates
 
-Precision = Literal["fp32", "bf16"]
 _WIDE = 4
 """Bytes of a number in the residual stream and in a norm, whatever the precision."""
 
@@ -15,7 +12,7 @@ def activation_bytes(
     config: ModelConfig,
     batch_size: int,
     *,
-    precision: Precision = "fp32",
+    precision: str = "fp32",
     device_type: str = "cpu",
     grad_checkpointing: bool = False,
 ) -> int:
@@ -27,7 +24,7 @@ def activation_bytes(
     Args:
         config: The model.
         batch_size: Images that go through it at once.
-        precision: `bf16`: matrix products under autocast.
+        precision: `fp32`, or `bf16`: matrix products under autocast.
         device_type: Decides which kernel attention takes.
         grad_checkpointing: Only each block's input is kept, and one block is computed again at a time.
 
@@ -52,7 +49,7 @@ def _num_tokens(config: ModelConfig) -> int:
     return config.num_prefix_tokens + max(1, round(config.num_patches * (1 - config.patch_drop_rate)))
 
 
-def _narrow(precision: Precision) -> int:
+def _narrow(precision: str) -> int:
     return 2 if precision == "bf16" else _WIDE
 
 
@@ -61,7 +58,7 @@ def _norm(config: ModelConfig) -> int:
     return _WIDE * config.embed_dim * (2 if config.norm == "rms" else 1)
 
 
-def _attention(config: ModelConfig, precision: Precision, device_type: str) -> float:
+def _attention(config: ModelConfig, precision: str, device_type: str) -> float:
     """The first half of a block, for one image: what its norm, products and softmax keep."""
     num, dim, inner, narrow = _num_tokens(config), config.embed_dim, config.attn_dim, _narrow(precision)
     values = 3 * inner  # queries, keys, values
@@ -76,7 +73,7 @@ def _attention(config: ModelConfig, precision: Precision, device_type: str) -> f
     return total + num * narrow * dim * (config.proj_drop_rate > 0)
 
 
-def _maps(config: ModelConfig, precision: Precision, device_type: str) -> float:
+def _maps(config: ModelConfig, precision: str, device_type: str) -> float:
     """The attention probabilities of a block, or what a fused kernel keeps to compute them again."""
     num, heads = _num_tokens(config), config.num_heads
     if not is_explicit("auto", device_type, num):
@@ -85,7 +82,7 @@ def _maps(config: ModelConfig, precision: Precision, device_type: str) -> float:
     return heads * num**2 * _narrow(precision) * (3 if config.attn_drop_rate else 1)
 
 
-def _mlp(config: ModelConfig, precision: Precision) -> float:
+def _mlp(config: ModelConfig, precision: str) -> float:
     """The second half of a block, for one image."""
     num, dim, narrow = _num_tokens(config), config.embed_dim, _narrow(precision)
     hidden = config.mlp_dim * (4 if config.mlp == "gated" else 2)
@@ -95,14 +92,14 @@ def _mlp(config: ModelConfig, precision: Precision) -> float:
     return num * (_norm(config) + narrow * width)
 
 
-def _outside(config: ModelConfig, precision: Precision) -> float:
+def _outside(config: ModelConfig, precision: str) -> float:
     """What stem, last norm and pool keep, for one image."""
     num, dim = _num_tokens(config), config.embed_dim
     patch_values = config.in_chans * config.img_size[0] * config.img_size[1]
     return patch_values * (_WIDE + _narrow(precision)) + 2 * num * dim * _WIDE
 
 
-def _passing(config: ModelConfig, precision: Precision, device_type: str) -> float:
+def _passing(config: ModelConfig, precision: str, device_type: str) -> float:
     """Gradients that are there at once at the largest moment of the backward, for one image."""
     num, dim, narrow = _num_tokens(config), config.embed_dim, _narrow(precision)
     in_mlp = num * (2 * _WIDE * dim + narrow * config.mlp_dim)

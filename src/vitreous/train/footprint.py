@@ -1,6 +1,7 @@
 """RunConfig -> the share of this machine's memory that its training step takes, without taking any."""
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -23,7 +24,8 @@ def memory_share(config: RunConfig) -> float:
     """Weights, their gradients, average and moments, and the activations of a batch, as a share of the memory.
 
     The memory is all that the device or this container has, so that the same machine always gives the same answer.
-    Other models that run beside, a teacher's, are not counted.
+    Other models that run beside, a teacher's, are not counted. A backbone that is never trained keeps nothing for a
+    backward, and is counted as if it were computed again, block by block.
     """
     device = resolve_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)
@@ -31,12 +33,14 @@ def memory_share(config: RunConfig) -> float:
     weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
     if config.train.parallel == "fsdp":
         weights /= processes.count()
+    is_probe = config.train.freeze == "backbone" and config.train.freeze_until == 1
+    keeps_patches = config.train.patch_drop_until < 1  # in the end, where it drops some at first
     activations = activation_bytes(
-        config.model,
+        replace(config.model, patch_drop_rate=0.0) if keeps_patches else config.model,
         num_images,
-        precision="bf16" if precision == "bf16" else "fp32",
+        precision=precision,
         device_type=device.type,
-        grad_checkpointing=config.train.grad_checkpointing,
+        grad_checkpointing=config.train.grad_checkpointing or is_probe,
     )
     return (weights + HEAP.get(device.type, 1.1) * activations) / _memory_bytes(device)
 

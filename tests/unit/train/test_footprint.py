@@ -46,6 +46,14 @@ def test_checkpointing_takes_less_and_bf16_too() -> None:
     assert memory_share(config(train__precision="bf16")) < 0.8 * usual
 
 
+def test_patches_that_are_dropped_for_a_while_count_and_a_frozen_backbone_keeps_little() -> None:
+    usual = memory_share(config())
+    assert memory_share(config(model__patch_drop_rate=0.5)) < 0.7 * usual
+    assert memory_share(config(model__patch_drop_rate=0.5, train__patch_drop_until=0.8)) == usual
+    assert memory_share(config(train__freeze="backbone")) < 0.7 * usual
+    assert memory_share(config(train__freeze="backbone", train__freeze_until=0.5)) == usual
+
+
 def test_processes_on_one_machine_share_batch_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = memory_share(config(data__batch_size=32))
     monkeypatch.setattr("vitreous.processes.count", lambda: 2)
