@@ -55,6 +55,11 @@ def make_peer(name: str, model: VisionTransformer, folder: Path) -> nn.Module:
     return make(model.config, export_weights(model, path, to=target))
 
 
+def _filled(model: nn.Module, path: Path) -> nn.Module:
+    model.load_state_dict(load_file(path))
+    return model
+
+
 def _timm(config: ModelConfig, path: Path) -> nn.Module:
     from timm.models import VisionTransformer as Theirs
 
@@ -67,8 +72,7 @@ def _timm(config: ModelConfig, path: Path) -> nn.Module:
         depth=config.depth,
         num_heads=config.num_heads,
     )
-    model.load_state_dict(load_file(path))
-    return model
+    return _filled(model, path)
 
 
 def _torchvision(config: ModelConfig, path: Path) -> nn.Module:
@@ -76,8 +80,7 @@ def _torchvision(config: ModelConfig, path: Path) -> nn.Module:
 
     sizes = (config.img_size[0], config.patch_size, config.depth, config.num_heads, config.embed_dim, config.mlp_dim)
     model: nn.Module = Theirs(*sizes, num_classes=config.num_classes)
-    model.load_state_dict(load_file(path))
-    return model
+    return _filled(model, path)
 
 
 def _transformers(config: ModelConfig, path: Path) -> nn.Module:
@@ -102,8 +105,7 @@ def _vit_pytorch(config: ModelConfig, path: Path) -> nn.Module:
         dim_head=config.embed_dim // config.num_heads,
         mlp_dim=config.mlp_dim,
     )
-    model.load_state_dict(load_file(path))
-    return model
+    return _filled(model, path)
 
 
 class LogitsAlone(nn.Module):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from types import TracebackType
 
 import numpy as np
@@ -152,13 +151,13 @@ class TrainLoader:
             return self._preprocess.normalize(self._augment(pixels, numbers, seed))
         images = torch.empty(pixels.shape, dtype=torch.float32)
 
-        def vary(part: slice) -> None:
-            images[part] = self._preprocess.normalize(self._augment(pixels[part], numbers[part], seed))
+        def vary(part: tuple[Tensor, Tensor, NDArray[np.int64]]) -> None:
+            place, few, few_numbers = part
+            place.copy_(self._preprocess.normalize(self._augment(few, few_numbers, seed)))
 
-        num = len(pixels)
-        num_parts = min(num, math.ceil(images.nbytes / BYTES_AT_ONCE))
-        cuts = [num * part // num_parts for part in range(num_parts + 1)]
-        compute_parts(vary, [slice(*cut) for cut in pairwise(cuts)])
+        num = min(len(images), math.ceil(images.nbytes / BYTES_AT_ONCE))
+        parts = zip(images.tensor_split(num), pixels.tensor_split(num), np.array_split(numbers, num), strict=True)
+        compute_parts(vary, list(parts))
         return images
 
     def _place_of(self, step: int) -> tuple[int, slice]:

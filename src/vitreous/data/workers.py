@@ -15,6 +15,7 @@ import torch
 from vitreous import processes
 
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 Progress = Callable[[int, int], None]
 """Called with (done, total) now and then, and at the end."""
 
@@ -51,7 +52,7 @@ def map_in_order(work: Callable[[int], Result], count: int, progress: Progress |
     return results
 
 
-def compute_parts(work: Callable[[slice], None], parts: Sequence[slice]) -> None:
+def compute_parts(work: Callable[[Part], object], parts: Sequence[Part]) -> None:
     """Do work made of many small operations of PyTorch on all parts, each in one thread.
 
     PyTorch's own threads share each operation, which gains little where one takes microseconds; ours share the parts.
@@ -60,8 +61,9 @@ def compute_parts(work: Callable[[slice], None], parts: Sequence[slice]) -> None
         for part in parts:
             work(part)
         return
-    for _ in _single_threads(torch.get_num_threads()).map(work, parts):
-        pass  # raises what a part raised
+    pool = _single_threads(torch.get_num_threads())
+    for begun in [pool.submit(work, part) for part in parts]:
+        begun.result()
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from vitreous.model.attention import is_explicit
 from vitreous.model.config import ModelConfig
+from vitreous.model.patch_drop import num_kept
 from vitreous.model.residual import LEAST_SAVED, drop_path_rates
 
 _WIDE = 4
@@ -46,7 +47,7 @@ def activation_bytes(
 
 def _num_tokens(config: ModelConfig) -> int:
     """That go through the encoder: dropped patches do not."""
-    return config.num_prefix_tokens + max(1, round(config.num_patches * (1 - config.patch_drop_rate)))
+    return config.num_prefix_tokens + num_kept(config.num_patches, config.patch_drop_rate)
 
 
 def _narrow(precision: str) -> int:
@@ -58,19 +59,17 @@ def _norm(config: ModelConfig) -> int:
     return _WIDE * config.embed_dim * (2 if config.norm == "rms" else 1)
 
 
+def _branch_width(config: ModelConfig) -> int:
+    """Numbers of a token that either half keeps: what came out of its norm, what was scaled, by what dropout scaled."""
+    return config.embed_dim * (1 + bool(config.layer_scale) + (config.proj_drop_rate > 0))
+
+
 def _attention(config: ModelConfig, precision: str, device_type: str) -> float:
     """The first half of a block, for one image: what its norm, products and softmax keep."""
-    num, dim, inner, narrow = _num_tokens(config), config.embed_dim, config.attn_dim, _narrow(precision)
-    values = 3 * inner  # queries, keys, values
-    if config.qk_norm:
-        values += 2 * inner
-    values += inner  # gathered: what the output projection takes
-    if config.attn_gate:
-        values += 3 * inner
-    total = num * (_norm(config) + narrow * (dim + values)) + _maps(config, precision, device_type)
-    if config.layer_scale:
-        total += num * narrow * dim
-    return total + num * narrow * dim * (config.proj_drop_rate > 0)
+    # Queries, keys, values, and what was gathered of them.
+    inner = config.attn_dim * (4 + 2 * config.qk_norm + 3 * config.attn_gate)
+    width = _branch_width(config) + inner
+    return _num_tokens(config) * (_norm(config) + _narrow(precision) * width) + _maps(config, precision, device_type)
 
 
 def _maps(config: ModelConfig, precision: str, device_type: str) -> float:
@@ -84,12 +83,8 @@ def _maps(config: ModelConfig, precision: str, device_type: str) -> float:
 
 def _mlp(config: ModelConfig, precision: str) -> float:
     """The second half of a block, for one image."""
-    num, dim, narrow = _num_tokens(config), config.embed_dim, _narrow(precision)
-    hidden = config.mlp_dim * (4 if config.mlp == "gated" else 2)
-    if config.proj_drop_rate:
-        hidden += config.mlp_dim
-    width = dim + hidden + dim * bool(config.layer_scale) + dim * (config.proj_drop_rate > 0)
-    return num * (_norm(config) + narrow * width)
+    hidden = config.mlp_dim * ((4 if config.mlp == "gated" else 2) + (config.proj_drop_rate > 0))
+    return _num_tokens(config) * (_norm(config) + _narrow(precision) * (_branch_width(config) + hidden))
 
 
 def _outside(config: ModelConfig, precision: str) -> float:

@@ -12,6 +12,11 @@ Kept = Int64[Tensor, "batch kept"]
 """The cells, row by row in ascending order, of the patches that each image kept."""
 
 
+def num_kept(num_patches: int, rate: float) -> int:
+    """How many patches stay of so many."""
+    return max(1, round(num_patches * (1 - rate)))
+
+
 class PatchDrop(nn.Module):
     """In training each image goes on with a random share of its patches; the step takes less by more than that share.
 
@@ -32,9 +37,8 @@ class PatchDrop(nn.Module):
         if not self.training or self.rate == 0.0:
             return tokens, None
         batch, num_tokens, embed_dim = tokens.shape
-        num_kept = max(1, round(num_tokens * (1 - self.rate)))
         order = torch.rand(batch, num_tokens, device=tokens.device).argsort(dim=1)
-        kept = order[:, :num_kept].sort(dim=1).values
+        kept = order[:, : num_kept(num_tokens, self.rate)].sort(dim=1).values
         return tokens.gather(1, rearrange(kept, "b n -> b n 1").expand(-1, -1, embed_dim)), kept
 
     def extra_repr(self) -> str:

@@ -101,12 +101,10 @@ def _fit_budget(
 
 
 def _in_parts(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> RunConfig:
-    """The same with each batch cut into as few parts as fit into the memory, by halves."""
-    while (
-        "train.accumulate" not in asked
-        and config.train.accumulate < config.data.batch_size
-        and memory(config) > _MOST_MEMORY
-    ):
+    """The same with each batch in as few parts as fit into the memory, by halves, unless their number was asked for."""
+    if "train.accumulate" in asked:
+        return config
+    while config.train.accumulate < config.data.batch_size and memory(config) > _MOST_MEMORY:
         parts = min(2 * config.train.accumulate, config.data.batch_size)
         config = replace(config, train=replace(config.train, accumulate=parts))
     return config

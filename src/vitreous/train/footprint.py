@@ -10,13 +10,13 @@ from vitreous.data.store import machine_memory_bytes
 from vitreous.model.count import count_parameters
 from vitreous.model.memory import activation_bytes
 from vitreous.recipe.run_config import RunConfig
+from vitreous.train.curriculum import is_linear_probe
 from vitreous.train.device import resolve_device, resolve_precision
 
 OPTIMIZER_TENSORS = {"adamw": 2.0, "lion": 1.0, "lamb": 2.0, "adafactor": 1.0, "muon": 1.0, "schedule_free": 2.0}
 """Numbers that an optimiser keeps for each weight, about."""
-HEAP = {"cpu": 1.35}
-"""What an allocator takes for a byte that is asked for: glibc's a third more, in steps of the smallest models; CUDA's
-little."""
+ON_CPU, ELSEWHERE = 1.35, 1.1
+"""What an allocator takes for a byte that is asked for: glibc's up to a third more, CUDA's little."""
 _BYTES = 4
 
 
@@ -33,16 +33,15 @@ def memory_share(config: RunConfig) -> float:
     weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
     if config.train.parallel == "fsdp":
         weights /= processes.count()
-    is_probe = config.train.freeze == "backbone" and config.train.freeze_until == 1
     keeps_patches = config.train.patch_drop_until < 1  # in the end, where it drops some at first
     activations = activation_bytes(
         replace(config.model, patch_drop_rate=0.0) if keeps_patches else config.model,
         num_images,
         precision=precision,
         device_type=device.type,
-        grad_checkpointing=config.train.grad_checkpointing or is_probe,
+        grad_checkpointing=config.train.grad_checkpointing or is_linear_probe(config),
     )
-    return (weights + HEAP.get(device.type, 1.1) * activations) / _memory_bytes(device)
+    return (weights + (ON_CPU if device.type == "cpu" else ELSEWHERE) * activations) / _memory_bytes(device)
 
 
 def _memory_bytes(device: torch.device) -> float:
