@@ -22,8 +22,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def calls_per_s(work: Work, seconds: float, device: torch.device) -> float:
-    """After one that is not counted."""
-    work()
+    """For about so long, at least once."""
     wait_for(device)
     began, count = time.perf_counter(), 0
     while time.perf_counter() < began + seconds or not count:
@@ -37,7 +36,7 @@ def product_flops_per_s(device: torch.device, precision: str, seconds: float) ->
     """Of a large square matrix product in this dtype."""
     side, dtype = SIDES.get(device.type, 2048), torch.float32 if precision == "fp32" else torch.bfloat16
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    out = torch.empty_like(left)
+    out = torch.mm(left, right)
     return 2 * side**3 * calls_per_s(lambda: torch.mm(left, right, out=out), seconds, device)
 
 

@@ -4,15 +4,17 @@
     .venv-bench/bin/python benchmarks/throughput.py --only "28 px" --only "S/16, training"
     .venv-bench/bin/python benchmarks/throughput.py --compile --dtype bf16 --device cuda
 
-All models stand in one process and take turns, `--rounds` times, each for `--seconds`; the order rotates. Before the
-clock starts, everyone's logits, or first loss and norm of the gradient, are compared with ours on the same images and
-weights: who computes something else is named and not timed. Inference is the forward alone. A training step is forward,
-cross-entropy, backward and fused AdamW, the same for all; `train_step` is ours with what a run adds: clipping, the
-running average, the check that loss and gradient are finite.
+All models stand in one process and take turns, `--rounds` times, each for `--seconds` or one call; the order rotates.
+A shared machine is now faster, now slower: short turns beside each other, and many. Before the clock starts, everyone's
+logits, or first loss and norm of the gradient, are compared with ours on the same images and weights: who computes
+something else is named and not timed. Inference is the forward alone. A training step is forward, cross-entropy,
+backward and fused AdamW, the same for all; `train_step` is ours with what a run adds: clipping, the running average,
+the check that loss and gradient are finite. Memory is allocated as Python does by itself (but see `heap.py`).
 
-A ratio is the median over rounds of ours against a peer in the same round, above 1 where ours is faster; vit-pytorch's,
-whose architecture is another, is that of a vitreous model of the same kind. MFU is the share of the fastest square
-matrix product in the same dtype, measured between the turns; a training step counts three forwards. Memory is what a
+A ratio is the median over rounds of ours against a peer in the same round, above 1 where ours is faster, and stands
+with its quartiles; vit-pytorch's, whose architecture is another, is that of a vitreous model of the same kind. MFU is
+the share of the fastest square matrix product in the same dtype, measured between the turns; a training step counts
+three forwards, a forward every token in every block, whoever leaves some out. Memory is what a
 call takes beyond weights, gradients' moments and whatever lay there before. With `--compile`, `first_call_s` holds what
 compiling took. bf16 runs by default only where the processor multiplies it, and has no MFU where it does not.
 """
@@ -171,6 +173,8 @@ class Models:
 def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str, Any]:
     """A cell: everyone in turns."""
     load, works = os.getloadavg()[0], models.works(kind)
+    for work in works.values():
+        work()
     order, found, peaks = list(works), [], []
     for number in range(rounds):
         turn = order[number % len(order) :] + order[: number % len(order)]
@@ -178,8 +182,11 @@ def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str,
         found.append({name: rates[name] for name in order})
         peaks.append(product_flops_per_s(models.device, models.precision, seconds / 2))
     medians = {name: statistics.median(one[name] for one in found) for name in order}
-    ratios = {name: statistics.median(one[same_as(name)] / one[name] for one in found)
-              for name in order if name not in (OURS, TWIN, TRAIN_STEP)}  # fmt: skip
+    per_round = {name: [one[same_as(name)] / one[name] for one in found]
+                 for name in order if name not in (OURS, TWIN, TRAIN_STEP)}  # fmt: skip
+    ratios = {name: statistics.median(values) for name, values in per_round.items()}
+    quartiles = {name: statistics.quantiles(values, n=4)[::2] if rounds > 1 else values * 2
+                 for name, values in per_round.items()}  # fmt: skip
     flops = models.flops * (1 if kind == "inference" else 3)
     # An emulated product is far below what the processor can do, and no measure of it.
     multiplies = models.precision in ("fp32", resolve_precision("auto", models.device))
@@ -187,6 +194,7 @@ def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str,
         "batch": models.batch,
         "images_per_s": {name: round(rate, 1) for name, rate in medians.items()},
         "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        "quartiles": {name: [round(value, 3) for value in pair] for name, pair in quartiles.items()},
         "best_peer": min(ratios, key=lambda name: ratios[name]) if ratios else None,
         "mfu": {name: round(rate * flops / max(peaks), 3) for name, rate in medians.items()} if multiplies else {},
         "peak_gflops_per_s": round(max(peaks) / 1e9, 1),
@@ -231,8 +239,8 @@ def read_options() -> tuple[argparse.Namespace, torch.device]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="CASE", action="append", help='cells whose name contains this, e.g. "S/16"')
     parser.add_argument("--dtype", choices=PRECISIONS, action="append", help="default: fp32, and bf16 where it is fast")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="a model a round")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.5, help="a model a round")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile for all")
@@ -268,7 +276,8 @@ def show(cells: dict[str, Any]) -> None:
         rates, memory = found["images_per_s"], found["working_memory_mib"]
         best, least = found["best_peer"], [memory[name] for name in found["ratios"] if memory[name] is not None]
         columns = [cell, found["batch"], *(f"{rates[name]:,.4g}" if name in rates else "" for name in names)]
-        columns.append(f"{found['ratios'][best]:.2f} {best}" if best else "")
+        low, high = found["quartiles"][best] if best else (0.0, 0.0)
+        columns.append(f"{found['ratios'][best]:.2f} ({low:.2f} to {high:.2f}) {best}" if best else "")
         columns.append(f"{found['mfu'][OURS]:.0%}" if found["mfu"] else "")
         columns.append(f"{memory[OURS]:,.0f} / {min(least):,.0f}" if least else "")
         print("|", " | ".join(map(str, columns)), "|")

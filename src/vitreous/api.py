@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitreous.heap import keep_freed_memory
 from vitreous.threads import let_threads_sleep
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
@@ -55,6 +56,7 @@ def train(
         VitreousError: Whatever stands in the way; `vitreous.errors` draws the tree.
     """
     let_threads_sleep()
+    keep_freed_memory()
     from vitreous.train.start import run_training
     from vitreous.use.report.page import write_report
 
@@ -99,6 +101,7 @@ def train_series(
         VitreousError: Whatever stands in the way.
     """
     let_threads_sleep()
+    keep_freed_memory()
     from dataclasses import replace
 
     from vitreous.train.series import run_series

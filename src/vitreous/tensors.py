@@ -21,6 +21,9 @@ PerImage = Float[Tensor, "batch"]
 Tokens = Float[Tensor, "batch tokens embed_dim"]
 """A sequence of embeddings; prefix tokens (class token, registers) first, then patches row by row."""
 
+FirstTokens = Float[Tensor, "batch first embed_dim"]
+"""Of a sequence as many tokens, from the first, as somebody will read; or all of them."""
+
 Features = Float[Tensor, "batch embed_dim"]
 """One vector per image, pooled from its tokens."""
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from vitreous import __version__, processes
 from vitreous.errors import NonFiniteError, UnknownNameError, VitreousError, nearest
+from vitreous.heap import keep_freed_memory
 from vitreous.threads import let_threads_sleep
 
 _TRAIN_HELP = """Train a model on a folder of images, or on a named set.
@@ -54,6 +55,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         The exit code.
     """
     let_threads_sleep()
+    keep_freed_memory()
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -10,24 +10,33 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.relation import Relation, block_bias, rotate
-from vitreous.tensors import Tokens
+from vitreous.tensors import FirstTokens, Tokens
 
 Kernel = Literal["auto", "explicit", "sdpa"]
 Heads = Float[Tensor, "batch heads tokens head_dim"]
+FirstHeads = Float[Tensor, "batch heads first head_dim"]
+"""Of the tokens that look: all, or the first."""
 AttentionMaps = Float[Tensor, "batch heads queries keys"]
 """How much each token (query) reads from each token (key); rows sum to one."""
 
-# Longest sequence for which `auto` writes the product out on a CPU. Measured on two Zen 3 cores (fp32, torch 2.13),
-# forward and backward, explicit against SDPA: 17 tokens 5.8 against 11.5 ms, 50: 18 against 25, 65: 20 against 25,
-# 101: 39 against 46, 145: 36 against 39, 197: 49 against 47, 257: 34 against 32; inference alone turns sooner, at 145.
-_LONGEST_EXPLICIT_TOKENS = 128
+_LONGEST_EXPLICIT = {"inference": 16, "training": 64, "bf16": 256}
+"""Tokens up to which `auto` writes the product out on a CPU: `benchmarks/attention.py`."""
 _NOTHING = Relation()
 
 
-def is_explicit(kernel: Kernel, device_type: str, num_tokens: int) -> bool:
-    """Whether the product is written out, or PyTorch's fused one is called."""
+def is_explicit(kernel: Kernel, device_type: str, num_tokens: int, *, dtype: torch.dtype, training: bool) -> bool:
+    """Whether the product is written out, or PyTorch's fused one is called.
+
+    Args:
+        kernel: What is asked for.
+        device_type: Where the model is.
+        num_tokens: Length of a sequence.
+        dtype: Of the product.
+        training: Whether a backward will follow.
+    """
     if kernel == "auto":
-        return device_type == "cpu" and num_tokens <= _LONGEST_EXPLICIT_TOKENS
+        case = "bf16" if dtype == torch.bfloat16 else "training" if training else "inference"
+        return device_type == "cpu" and num_tokens <= _LONGEST_EXPLICIT[case]
     return kernel == "explicit"
 
 
@@ -104,7 +113,7 @@ class Attention(nn.Module):
 
     def forward(
         self, tokens: Tokens, relation: Relation = _NOTHING, with_keys: bool = False
-    ) -> Tokens | tuple[Tokens, Heads]:
+    ) -> FirstTokens | tuple[FirstTokens, Heads]:
         """Let every token gather values from all tokens, head by head, and mix the heads.
 
         Args:
@@ -121,57 +130,63 @@ class Attention(nn.Module):
         queries, keys, _ = self.heads(tokens, relation)
         return self.weigh(queries, keys, relation)
 
-    def heads(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[Heads, Heads, Heads]:
-        """Queries, keys and values: projected, normalised, turned."""
+    def heads(self, tokens: Tokens, relation: Relation = _NOTHING) -> tuple[FirstHeads, Heads, Heads]:
+        """Queries of those that look, keys and values of all: projected, normalised, turned."""
         qkv = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
-        queries, keys, values = qkv[0], qkv[1], qkv[2]
+        if self._is_explicit(qkv):
+            qkv = qkv.contiguous()  # one copy, where each product would make its own
+        queries, keys, values = qkv.unbind(0)
         if self.q_norm is not None and self.k_norm is not None:
             queries, keys = self.q_norm(queries).to(values.dtype), self.k_norm(keys).to(values.dtype)
         if relation.cos is not None:
             queries, keys = rotate(queries, relation), rotate(keys, relation)
-        return queries, keys, values
+        return queries[:, :, : relation.num_queries], keys, values
 
-    def weigh(self, queries: Heads, keys: Heads, relation: Relation = _NOTHING) -> AttentionMaps:
+    def weigh(self, queries: FirstHeads, keys: Heads, relation: Relation = _NOTHING) -> AttentionMaps:
         """softmax(QKᵀ/√d + bias): how much each query reads from each key."""
         if relation.lengths is not None:
             relation = relation._replace(bias=block_bias(relation.lengths).to(queries))
         scores = (queries * self._scale(queries)) @ keys.transpose(-2, -1)
-        bias = self._bias(queries, relation)
+        bias = self._bias(queries, keys, relation)
         return (scores if bias is None else scores + bias).softmax(dim=-1)
 
-    def gather(self, queries: Heads, keys: Heads, values: Heads, relation: Relation = _NOTHING) -> Heads:
+    def gather(self, queries: FirstHeads, keys: Heads, values: Heads, relation: Relation = _NOTHING) -> FirstHeads:
         """softmax(QKᵀ/√d + bias)V, by whichever kernel; each image by itself where several share the sequence."""
         if relation.lengths is not None:
             parts = zip(*(heads.split(relation.lengths, dim=2) for heads in (queries, keys, values)), strict=True)
             alone = relation._replace(lengths=None)
             return torch.cat([self.gather(q, k, v, alone) for q, k, v in parts], dim=2)
         rate = self.attn_drop_rate if self.training else 0.0
-        if is_explicit(self.kernel, queries.device.type, queries.shape[2]):
+        if self._is_explicit(keys):
             maps = self.weigh(queries, keys, relation)
             return (F.dropout(maps, rate) if rate else maps) @ values
-        bias = self._bias(queries, relation)
+        bias = self._bias(queries, keys, relation)
         scale = self._scale(queries)
         if isinstance(scale, Tensor):
             queries, scale = queries * scale, 1.0
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate, scale=scale)
 
-    def mix(self, tokens: Tokens, gathered: Heads) -> Tokens:
+    def mix(self, tokens: Tokens, gathered: FirstHeads) -> FirstTokens:
         """What the heads gathered, gated, and mixed by the output projection."""
         joined = rearrange(gathered, "b h n d -> b n (h d)")
         if self.gate is not None:
-            joined = joined * self.gate(tokens).sigmoid()
+            joined = joined * self.gate(tokens[:, : joined.shape[1]]).sigmoid()
         return self.proj(joined)
 
-    def _scale(self, queries: Heads) -> float | Tensor:
+    def _is_explicit(self, heads: Tensor) -> bool:
+        training = torch.is_grad_enabled()
+        return is_explicit(self.kernel, heads.device.type, heads.shape[-2], dtype=heads.dtype, training=training)
+
+    def _scale(self, queries: FirstHeads) -> float | Tensor:
         return queries.shape[-1] ** -0.5
 
-    def _bias(self, queries: Heads, relation: Relation) -> Tensor | None:
+    def _bias(self, queries: FirstHeads, keys: Heads, relation: Relation) -> Tensor | None:
         bias, sizes = relation.bias, relation.sizes
         if sizes is not None:
             # A key that stands for several tokens weighs as much as all of them: ToMe's proportional attention.
             shares = rearrange(sizes.log(), "b n -> b 1 1 n")
             bias = shares if bias is None else bias + shares
-        return None if bias is None else bias.to(queries.dtype)
+        return None if bias is None else bias[:, :, : queries.shape[2]].to(queries.dtype)
 
 
 class LocalityAttention(Attention):
@@ -208,17 +223,17 @@ class LocalityAttention(Attention):
         )
         self.log_scale = nn.Parameter(torch.zeros(()))
 
-    def _scale(self, queries: Heads) -> float | Tensor:
+    def _scale(self, queries: FirstHeads) -> float | Tensor:
         return self.log_scale.exp().to(queries.dtype)
 
-    def _bias(self, queries: Heads, relation: Relation) -> Tensor | None:
-        if queries.shape[2] == 1:
-            return super()._bias(queries, relation)
-        itself = torch.eye(queries.shape[2], device=queries.device)
+    def _bias(self, queries: FirstHeads, keys: Heads, relation: Relation) -> Tensor | None:
+        if keys.shape[2] == 1:
+            return super()._bias(queries, keys, relation)
+        itself = torch.eye(keys.shape[2], device=keys.device)
         # How many tokens a query sees behind each key: all those merged with it but itself; log(0) is -inf.
         seen = 1 - itself if relation.sizes is None else rearrange(relation.sizes, "b n -> b 1 1 n") - itself
         bias = seen.log() if relation.bias is None else seen.log() + relation.bias
-        return bias.to(queries.dtype)
+        return bias[..., : queries.shape[2], :].to(queries.dtype)
 
 
 class Projection(nn.Linear):

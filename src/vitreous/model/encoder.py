@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.model.attention import Heads
 from vitreous.model.relation import Relation
 from vitreous.model.residual import DropPath
-from vitreous.tensors import Tokens
+from vitreous.tensors import FirstTokens, Tokens
 
 _NOTHING = Relation()
 
@@ -46,11 +46,11 @@ class Block(nn.Module):
         self.ls2 = ls2 or nn.Identity()
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
+    def forward(self, tokens: Tokens, relation: Relation = _NOTHING) -> FirstTokens:
         """Add what the tokens tell each other, then what each makes of it."""
         return self.think(self.look(tokens, relation))
 
-    def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> Tokens:
+    def look(self, tokens: Tokens, relation: Relation = _NOTHING) -> FirstTokens:
         """The first half: tokens gather from each other."""
         return self.drop_path.add(tokens, self._gathered, relation)
 
@@ -63,7 +63,7 @@ class Block(nn.Module):
         """The second half: each token alone."""
         return self.drop_path.add(tokens, self._thought, _NOTHING)
 
-    def _gathered(self, tokens: Tokens, relation: Relation) -> Tokens:
+    def _gathered(self, tokens: Tokens, relation: Relation) -> FirstTokens:
         return self.ls1(self.attn(self.norm1(tokens), relation))
 
     def _thought(self, tokens: Tokens, _: Relation) -> Tokens:
@@ -78,7 +78,7 @@ class PostNormBlock(Block):
         gathered, keys = self.attn(tokens, relation, with_keys=True)
         return tokens + self.drop_path(self.ls1(self.norm1(gathered))), keys
 
-    def _gathered(self, tokens: Tokens, relation: Relation) -> Tokens:
+    def _gathered(self, tokens: Tokens, relation: Relation) -> FirstTokens:
         return self.ls1(self.norm1(self.attn(tokens, relation)))
 
     def _thought(self, tokens: Tokens, _: Relation) -> Tokens:
@@ -114,24 +114,51 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Tokens:
+    def forward(
+        self, tokens: Tokens, relations: Sequence[Relation] | None = None, num_read: int | None = None
+    ) -> FirstTokens:
         """Pass the tokens through every block.
 
         Args:
             tokens: With prefix.
             relations: One per block; None where attention takes tokens alone.
+            num_read: How many will be read, from the first: in the last block those alone look at the others and go
+                through the MLP, which changes rounding alone. All do where a hook would miss the rest, or dropout draw
+                other numbers. None: all are read.
         """
-        for tokens in self.steps(tokens, relations):  # noqa: B007, B020 - `*_, last =` would keep them all
+        if num_read is not None and self._needs_all():
+            num_read = None
+        for tokens in self.steps(tokens, relations, num_read):  # noqa: B007, B020 - `*_, last =` would keep them all
             pass
         return self.norm(tokens)
 
-    def steps(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Iterator[Tokens]:
-        """The tokens after each block, one block at a time, before the last norm."""
+    def steps(
+        self, tokens: Tokens, relations: Sequence[Relation] | None = None, num_read: int | None = None
+    ) -> Iterator[FirstTokens]:
+        """The tokens after each block, one block at a time, before the last norm; after the last the first alone."""
         tokens = self.norm_pre(self.drop(tokens))
         for number, block in enumerate(self.blocks):
             relation = relations[number] if relations else _NOTHING
+            if number == len(self.blocks) - 1:
+                relation = relation._replace(num_queries=num_read)
             if self.grad_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, relation, use_reentrant=False)
             else:
                 tokens = block(tokens, relation)
             yield tokens
+
+    def _needs_all(self) -> bool:
+        """Whether somebody would notice that the last block leaves tokens out."""
+        parts = (self, self.norm, *self.blocks[-1].modules())
+        return any(map(_has_hooks, parts)) or (self.training and any(map(_draws_by_token, parts)))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether something is called with what this very module takes or gives, forward or backward."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(map(len, hooks))
+
+
+def _draws_by_token(module: nn.Module) -> bool:
+    """Whether its dropout, in training, draws numbers for every token."""
+    return any(getattr(module, rate, 0.0) for rate in ("p", "drop_rate", "attn_drop_rate"))

@@ -1,5 +1,7 @@
 """`ModelConfig`, batch -> bytes that a training step needs for what lies between forward and backward."""
 
+import torch
+
 from vitreous.model.attention import is_explicit
 from vitreous.model.config import ModelConfig
 from vitreous.model.patch_drop import num_kept
@@ -40,6 +42,9 @@ def activation_bytes(
     if grad_checkpointing:
         # What follows the last block is gone when the block is computed again.
         held = config.depth * tokens + attention + mlp + passing - tokens
+    elif _leaves_out(config):
+        last, passing_last = _last(config, precision)
+        held = sum(share * (attention + mlp) for share in kept[:-1]) + max(kept[-1] * last + passing_last, passing)
     else:
         held = sum(share * (attention + mlp) for share in kept) + passing
     return round(batch_size * (_outside(config, precision) + held))
@@ -48,6 +53,21 @@ def activation_bytes(
 def _num_tokens(config: ModelConfig) -> int:
     """That go through the encoder: dropped patches do not."""
     return config.num_prefix_tokens + num_kept(config.num_patches, config.patch_drop_rate)
+
+
+def _leaves_out(config: ModelConfig) -> bool:
+    """Whether the last block computes the tokens alone that are read; see `Encoder`."""
+    return config.pool == "token" and not (config.proj_drop_rate or config.attn_drop_rate)
+
+
+def _last(config: ModelConfig, precision: str) -> tuple[float, float]:
+    """Of a last block that leaves tokens out, for one image: what it keeps, and the gradients that pass through it.
+
+    Those of queries, keys and values are there twice: by head, and side by side.
+    """
+    num, dim, projected = _num_tokens(config), config.embed_dim, 3 * config.attn_dim * _narrow(precision)
+    norms = _norm(config) + _narrow(precision) * dim + 2 * config.qk_norm * config.attn_dim * _narrow(precision)
+    return num * (norms + projected), num * (2 * projected + _WIDE * dim)
 
 
 def _narrow(precision: str) -> int:
@@ -75,7 +95,8 @@ def _attention(config: ModelConfig, precision: str, device_type: str) -> float:
 def _maps(config: ModelConfig, precision: str, device_type: str) -> float:
     """The attention probabilities of a block, or what a fused kernel keeps to compute them again."""
     num, heads = _num_tokens(config), config.num_heads
-    if not is_explicit("auto", device_type, num):
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if not is_explicit("auto", device_type, num, dtype=dtype, training=True):
         return _WIDE * heads * num
     # With dropout: before it, what it scaled by, after it.
     return heads * num**2 * _narrow(precision) * (3 if config.attn_drop_rate else 1)
@@ -91,7 +112,7 @@ def _outside(config: ModelConfig, precision: str) -> float:
     """What stem, last norm and pool keep, for one image."""
     num, dim = _num_tokens(config), config.embed_dim
     patch_values = config.in_chans * config.img_size[0] * config.img_size[1]
-    return patch_values * (_WIDE + _narrow(precision)) + 2 * num * dim * _WIDE
+    return patch_values * (_WIDE + _narrow(precision)) + (1 if _leaves_out(config) else 2) * num * dim * _WIDE
 
 
 def _passing(config: ModelConfig, precision: str, device_type: str) -> float:

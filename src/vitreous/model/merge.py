@@ -15,7 +15,7 @@ from vitreous.model.attention import Heads
 from vitreous.model.encoder import Block, Encoder
 from vitreous.model.relation import Relation, Sizes
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Images, Tokens
+from vitreous.tensors import FirstTokens, Images, Tokens
 
 MergedTokens = Float[Tensor, "batch merged embed_dim"]
 """Prefix tokens, then tokens that stand for one patch or several."""
@@ -59,23 +59,28 @@ class MergingEncoder(Encoder):
         self.num_merged = tuple(num_merged)
         self.num_prefix_tokens = num_prefix_tokens
 
-    def forward(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Tokens:
+    def forward(
+        self, tokens: Tokens, relations: Sequence[Relation] | None = None, num_read: int | None = None
+    ) -> FirstTokens:
         """Pass the tokens through every block, fewer in each, and give each place its own at the end.
 
         Args:
             tokens: With prefix.
             relations: One per block; None where attention takes tokens alone.
+            num_read: How many will be read, from the first; None: all.
 
         Raises:
             ConfigError: Several images in one sequence, which would merge with each other.
         """
         *_, (last, merged) = self.merging_steps(tokens, relations)
-        return spread(self.norm(last), merged)
+        return spread(self.norm(last), merged)[:, :num_read]
 
-    def steps(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Iterator[Tokens]:
+    def steps(
+        self, tokens: Tokens, relations: Sequence[Relation] | None = None, num_read: int | None = None
+    ) -> Iterator[FirstTokens]:
         """The tokens after each block, as many as came in, before the last norm. Raises as `forward` does."""
         for left, merged in self.merging_steps(tokens, relations):
-            yield spread(left, merged)
+            yield spread(left, merged)[:, :num_read]
 
     def merging_steps(
         self, tokens: Tokens, relations: Sequence[Relation] | None = None

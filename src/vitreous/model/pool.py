@@ -16,16 +16,17 @@ class ClassTokenPool(nn.Module):
     """Read the first token, which every block let gather from the patches.
 
     Args:
-        num_tokens: How many to read, side by side: 2 for a class and a distillation token.
+        num_read: How many to read, side by side: 2 for a class and a distillation token. A pool that has this attribute
+            is not given other tokens.
     """
 
-    def __init__(self, num_tokens: int = 1) -> None:
+    def __init__(self, num_read: int = 1) -> None:
         super().__init__()
-        self.num_tokens = num_tokens
+        self.num_read = num_read
 
     def forward(self, tokens: Tokens) -> SideBySide:
         """The class token."""
-        return tokens[:, : self.num_tokens].flatten(1)
+        return tokens[:, : self.num_read].flatten(1)
 
 
 class MeanPool(nn.Module):

@@ -29,6 +29,7 @@ class Relation(NamedTuple):
         bias: Added to the scores.
         lengths: Tokens of each image where several stand in one sequence; none sees another's.
         sizes: How many tokens each token stands for, where some were merged; all are seen.
+        num_queries: How many tokens look, from the first; all are looked at. None: all look.
     """
 
     cos: Rotation | None = None
@@ -36,6 +37,7 @@ class Relation(NamedTuple):
     bias: Bias | None = None
     lengths: tuple[int, ...] | None = None
     sizes: Sizes | None = None
+    num_queries: int | None = None
 
 
 def rotate(heads: Tensor, relation: Relation) -> Tensor:
@@ -78,7 +80,7 @@ def select(relation: Relation, kept: Tensor) -> Relation:
         bias = bias.expand(kept.shape[0], -1, -1, -1).gather(2, rows.expand(-1, num_heads, -1, num_keys))
         columns = rearrange(kept, "b n -> b 1 1 n")
         bias = bias.gather(3, columns.expand(-1, num_heads, kept.shape[1], -1))
-    return Relation(cos, sin, bias, relation.lengths)
+    return relation._replace(cos=cos, sin=sin, bias=bias)
 
 
 def of_images(relation: Relation, kept: Tensor) -> Relation:
@@ -92,7 +94,7 @@ def of_images(relation: Relation, kept: Tensor) -> Relation:
     cos, sin, bias, sizes = (
         table if table is None or len(table) == 1 else table.index_select(0, kept) for table in tables
     )
-    return Relation(cos, sin, bias, relation.lengths, sizes)
+    return relation._replace(cos=cos, sin=sin, bias=bias, sizes=sizes)
 
 
 def padding_bias(mask: Mask) -> Float[Tensor, "batch 1 1 tokens"]:

@@ -7,9 +7,9 @@ from torch import nn
 
 from vitreous.model.config import DropPathSchedule
 from vitreous.model.relation import Relation, of_images
-from vitreous.tensors import Tokens
+from vitreous.tensors import FirstTokens, Tokens
 
-Branch = Callable[[Tokens, Relation], Tokens]
+Branch = Callable[[Tokens, Relation], FirstTokens]
 """What a block adds to its tokens, given those and what attention takes beside them."""
 
 LEAST_SAVED = 0.05
@@ -39,20 +39,23 @@ class DropPath(nn.Module):
         survives = tokens.new_empty(tokens.shape[0], 1, 1).bernoulli_(keep_rate)
         return tokens * (survives / keep_rate)
 
-    def add(self, tokens: Tokens, branch: Branch, relation: Relation) -> Tokens:
+    def add(self, tokens: Tokens, branch: Branch, relation: Relation) -> FirstTokens:
         """`tokens + self(branch(tokens, relation))`, where the branch is computed for the images that keep it alone.
 
         The same draws, sum and gradients, in less time. The draw is made on the CPU: no device is waited for. A
-        compiled graph has no place for a number of images that changes, and computes all.
+        compiled graph has no place for a number of images that changes, and computes all. A branch may give fewer
+        tokens, from the first; the sum has those.
         """
         if not self.training or self.rate < LEAST_SAVED or torch.compiler.is_compiling():
-            return tokens + self(branch(tokens, relation))
+            added = branch(tokens, relation)
+            return tokens[:, : added.shape[1]] + self(added)
         keep_rate = 1 - self.rate
         survives = torch.empty(len(tokens)).bernoulli_(keep_rate).nonzero().flatten()
         # Where all lose it, one image's branch counts nothing: its weights have a gradient, of zero, all the same.
         kept = survives.to(tokens.device) if len(survives) else torch.zeros(1, dtype=torch.int64, device=tokens.device)
         added = branch(tokens.index_select(0, kept), of_images(relation, kept))
-        return tokens.index_add(0, kept, added.to(tokens.dtype), alpha=1 / keep_rate if len(survives) else 0.0)
+        left = tokens[:, : added.shape[1]]
+        return left.index_add(0, kept, added.to(tokens.dtype), alpha=1 / keep_rate if len(survives) else 0.0)
 
     def extra_repr(self) -> str:
         """The rate, in the module's printed form."""

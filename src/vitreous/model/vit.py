@@ -5,7 +5,7 @@ from torch import nn
 from vitreous.model.backbone import AnyRelation, AnyTokenizer, Backbone
 from vitreous.model.config import ModelConfig
 from vitreous.model.encoder import Encoder
-from vitreous.tensors import Images, Logits, Tokens
+from vitreous.tensors import Features, Images, Logits, Tokens
 
 
 class VisionTransformer(Backbone):
@@ -61,9 +61,13 @@ class VisionTransformer(Backbone):
 
     def forward(self, images: Images) -> Logits:
         """Score the classes. Raises ShapeError for images that `config` does not describe."""
-        tokens = self.forward_features(images)
-        features = self.fc_norm(self.pool(tokens))
-        return self.head(features)
+        return self.head(self.pooled(images))
+
+    def pooled(self, images: Images) -> Features:
+        """One vector per image, which the head takes."""
+        tokens, relations = self.embed(images)
+        tokens = self.encoder(tokens, relations, num_read=getattr(self.pool, "num_read", None))
+        return self.fc_norm(self.pool(tokens))
 
     def forward_features(self, images: Images) -> Tokens:
         """The encoder's normalised tokens, prefix first, then patches row by row."""

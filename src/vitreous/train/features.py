@@ -40,5 +40,5 @@ def compute_features(model: VisionTransformer, loader: TrainLoader, precision: s
     found = []
     for batch in loader.each_once(_AT_ONCE):
         with autocast(batch.images.device, precision):
-            found.append(model.forward_head(model.forward_features(batch.images), pre_logits=True).float())
+            found.append(model.pooled(batch.images).float())
     return torch.cat(found)

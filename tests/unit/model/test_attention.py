@@ -70,11 +70,19 @@ def test_reading_the_maps_changes_neither_output_nor_randomness():
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 5, 7, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("length", "fused_calls"), [(128, 0), (129, 1)])
-def test_auto_writes_the_product_out_only_for_short_sequences(length, fused_calls):
-    with mock.patch.object(F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as fused:
-        make("auto")(torch.randn(2, length, 20, dtype=torch.float64))
-    assert fused.call_count == fused_calls
+@pytest.mark.parametrize(
+    ("dtype", "training", "longest"),
+    [(torch.float32, True, 64), (torch.float32, False, 16), (torch.bfloat16, True, 256), (torch.bfloat16, False, 256)],
+)
+def test_auto_writes_the_product_out_only_for_short_sequences(dtype, training, longest):
+    attention = make("auto").to(dtype)
+    for length, fused_calls in ((longest, 0), (longest + 1, 1)):
+        with (
+            mock.patch.object(F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as fused,
+            torch.set_grad_enabled(training),
+        ):
+            attention(torch.randn(2, length, 20, dtype=dtype))
+        assert fused.call_count == fused_calls
 
 
 @pytest.mark.parametrize("kernel", ["explicit", "sdpa"])

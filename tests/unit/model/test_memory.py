@@ -66,6 +66,8 @@ def allocated_bytes(config: ModelConfig, batch_size: int, precision: str, grad_c
         pytest.param(LONG, 8, False, "bf16", id="fused kernel, bf16"),
         pytest.param(SMALL, 64, True, "fp32", id="small, checkpointing"),
         pytest.param(LONG, 8, False, "fp32", id="fused kernel"),
+        pytest.param(replace(SMALL, pool="mean"), 64, False, "fp32", id="mean"),
+        pytest.param(replace(LONG, pool="mean"), 8, False, "fp32", id="mean, fused kernel"),
         pytest.param(replace(SMALL, patch_drop_rate=0.5), 64, False, "fp32", id="half of the patches"),
         pytest.param(
             replace(SMALL, drop_path_rate=0.4, drop_path_schedule="constant"), 64, False, "fp32", id="drop path"

@@ -110,7 +110,7 @@ class Predictor:
     def features(self, pixels: Pixels) -> Features:
         """What the head is given, float32 on the CPU, of pixels that `preprocess.pixels` made."""
         images = self.preprocess.normalize(pixels.to(next(self.model.parameters()).device))
-        return self.model.forward_head(self.model.forward_features(images), pre_logits=True).float().cpu()
+        return self.model.pooled(images).float().cpu()
 
     def probabilities(self, logits: Logits) -> Probabilities:
         """Calibrated probabilities."""

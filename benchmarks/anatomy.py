@@ -1,0 +1,115 @@
+"""A training step or a forward, here and in other libraries -> where its time goes, kind of operation by kind.
+
+    .venv-bench/bin/python benchmarks/anatomy.py --only "28 px, training" --only "Ti/16, training"
+
+PyTorch's profiler records the operators of `--steps` calls of each library, in turns, on models with the same weights
+that `throughput.py` has checked against each other. What an operator takes itself counts, not what it calls. `products`
+against the machine's fastest product say what no library can save; the rest is what one may.
+"""
+
+import argparse
+import json
+import statistics
+from collections import Counter
+from datetime import UTC, datetime
+
+from vitreous.threads import let_threads_sleep
+
+let_threads_sleep()  # read by OpenMP when torch is loaded
+
+import torch  # noqa: E402
+from torch.profiler import ProfilerActivity, profile  # noqa: E402
+
+from parity import define_missing_operators  # noqa: E402
+from peers import OURS, installed_peers  # noqa: E402
+from results import results_file  # noqa: E402
+from stopwatch import Work, product_flops_per_s  # noqa: E402
+from throughput import CASES, KINDS, Models, cell_name  # noqa: E402
+
+PARTS = {
+    "products": ("aten::mm", "aten::addmm", "aten::_addmm_activation", "aten::linear"),
+    "products of heads": ("aten::bmm", "aten::baddbmm"),
+    "fused attention": ("aten::_scaled_dot_product",),
+    "convolution": ("mkldnn_convolution", "convolution_backward", "slow_conv", "thnn_conv"),
+    "GELU": ("gelu",),
+    "softmax": ("softmax",),
+    "norms": ("layer_norm",),
+    "optimiser": ("aten::_fused_adamw",),
+    "copies": ("copy_", "aten::cat", "aten::stack", "aten::fill_", "aten::zero_", "slice_backward", "select_backward"),
+    "sums and scales": ("aten::add", "aten::mul", "aten::sum", "aten::div", "aten::sub"),
+}
+"""Names that an operator begins with, or holds where they begin with no namespace; the first that fits counts."""
+
+
+def part_of(operator: str) -> str:
+    """The row that an operator counts in."""
+    for part, names in PARTS.items():
+        if any(operator.startswith(name) if name.startswith("aten::") else name in operator for name in names):
+            return part
+    return "other"
+
+
+def anatomy(work: Work) -> Counter[str]:
+    """Seconds that one call spends in each kind of operator, on the threads that call them."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        work()
+    seconds: Counter[str] = Counter()
+    for row in recorded.key_averages():
+        seconds[part_of(row.key)] += row.self_cpu_time_total / 1e6
+    return seconds
+
+
+def measure(models: Models, kind: str, steps: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a call by library and kind of operation: medians over calls in turns."""
+    works = models.works(kind)
+    found: dict[str, list[Counter[str]]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(steps):
+        for name, work in works.items():
+            found[name].append(anatomy(work))
+    return {
+        name: {part: round(1e3 * statistics.median(call[part] for call in calls), 2) for part in (*PARTS, "other")}
+        for name, calls in found.items()
+    }
+
+
+def main() -> None:
+    """Measure what is asked for, store it, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cells = {cell_name(case, kind, "fp32", False): (case, kind) for case in CASES for kind in KINDS}
+    parser.add_argument("--only", metavar="CASE", action="append", help="cells whose name contains this")
+    parser.add_argument("--steps", type=int, default=15)
+    options = parser.parse_args()
+    device = torch.device("cpu")
+    define_missing_operators()
+    path, stored = results_file("anatomy")
+    for name, (case, kind) in cells.items():
+        if not any(word in name for word in options.only or [""]):
+            continue
+        models = Models(case, device, "fp32", list(installed_peers()), compiled=False)
+        rows = measure(models, kind, options.steps)
+        gflop = models.batch * models.flops * (1 if kind == "inference" else 3) / 1e9
+        stored.setdefault("cells", {})[name] = {
+            "date": datetime.now(tz=UTC).date().isoformat(),
+            "torch": torch.__version__,
+            "steps": options.steps,
+            "ms_at_the_peak": round(gflop / (product_flops_per_s(device, "fp32", 2.0) / 1e12), 1),
+            "ms": rows,
+        }
+        path.write_text(json.dumps(stored, indent=1) + "\n")
+        show(name, stored["cells"][name])
+
+
+def show(name: str, cell: dict[str, object]) -> None:
+    """A column a library, a row a kind of operation."""
+    rows: dict[str, dict[str, float]] = cell["ms"]  # type: ignore[assignment]
+    print(f"\n{name}: ms of a call; its products alone, at the machine's fastest: {cell['ms_at_the_peak']}")
+    print("|", " | ".join(["", *rows]), "|\n|---|" + "---:|" * len(rows))
+    for part in rows[OURS]:
+        print("|", part, "|", " | ".join(f"{of[part]:.1f}" for of in rows.values()), "|")
+    print("| all |", " | ".join(f"{sum(of.values()):.1f}" for of in rows.values()), "|")
+
+
+if __name__ == "__main__":
+    main()
