@@ -137,6 +137,9 @@ class Screen:
             f"({100 * fields['accuracy']:.0f} % right)"
         )
 
+    def _show_compiled(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"train.compile={fields['mode']}: compiled in {fields['seconds']:g} s")
+
     def _show_resume(self, fields: Mapping[str, Any]) -> None:
         self.say(f"going on from step {fields['step']:,} ({fields['checkpoint']})")
 

@@ -19,6 +19,8 @@ Parallel = Literal["ddp", "fsdp"]
 Freeze = Literal["none", "backbone"]
 """What stays as it is: nothing, or all but the head, which then is a linear probe."""
 
+Compile = Literal["none", "default", "reduce-overhead"]
+"""Compiled code in `torch.compile`'s mode of that name, or none."""
 
 Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
 """Who is told of a run beside its own `records.jsonl`; each needs its package."""
@@ -35,6 +37,8 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto`, `fp32` or `bf16`.
         parallel: With several processes: `ddp` keeps the whole model on each device, `fsdp` a part of it.
+        compile: `default` turns the model into compiled code before the first step, `reduce-overhead` replays it on a
+            GPU as one graph; which pays where steps are many and the device waits for Python. `none` for neither.
         accumulate: Parts that a batch is cut into, one after the other: the same step in less memory.
         grad_checkpointing: Compute each block again in the backward instead of keeping what is inside it: the same
             gradients in a fraction of the memory, a third slower.
@@ -66,6 +70,7 @@ class TrainConfig:
     device: str = "auto"
     precision: str = "auto"
     parallel: Parallel = "ddp"
+    compile: Compile = "none"
     accumulate: int = 1
     grad_checkpointing: bool = False
     checkpoint_every_s: float = 60.0
@@ -105,7 +110,7 @@ class TrainConfig:
 
     def _check_frozen(self) -> None:
         """What keeps its weights is said in one way."""
-        for key, kind in (("freeze", Freeze), ("logger", Logger)):
+        for key, kind in (("freeze", Freeze), ("logger", Logger), ("compile", Compile)):
             got, known = getattr(self, key), get_args(kind)
             if got not in known:
                 raise UnknownNameError(f"train.{key}={got}: no such choice; {nearest(str(got), known)}")
@@ -150,6 +155,11 @@ class RunConfig:
                 f"train.parallel=fsdp: optim.name={self.optim.name} is not made for divided weights; use "
                 "train.parallel=ddp, or optim.name=adamw"
             )
+        if train.parallel == "fsdp" and train.compile != "none":
+            raise ConfigError(
+                f"train.compile={train.compile}: is not made for the divided weights of train.parallel=fsdp; use "
+                "train.compile=none, or train.parallel=ddp"
+            )
         if train.freeze_blocks > model.depth:
             raise ConfigError(
                 f"train.freeze_blocks={train.freeze_blocks}: the model has {model.depth} blocks; use fewer, or "
@@ -178,6 +188,11 @@ class RunConfig:
         kind, model = self.objective.distill, self.model
         if self.objective.teacher is None:
             return
+        if self.train.compile != "none" and (kind.startswith("token") or kind == "feature"):
+            raise ConfigError(
+                f"train.compile={self.train.compile}: objective.distill={kind} reads inside the model, where compiled "
+                "code does not let it; use train.compile=none, or objective.distill=soft"
+            )
         if kind.startswith("token") and not model.distill_token:
             raise ConfigError(
                 f"objective.distill={kind}: model.distill_token=False leaves nobody to hear it; set it to true, or "

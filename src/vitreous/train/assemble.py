@@ -8,6 +8,7 @@ from vitreous.data.build import build_augment, build_mix, sampling_weights
 from vitreous.data.loader import TrainLoader
 from vitreous.errors import RunError
 from vitreous.model.build import build_model
+from vitreous.model.vit import VisionTransformer
 from vitreous.objective.build import build_task
 from vitreous.objective.task import Task
 from vitreous.optim.ema import Ema
@@ -17,6 +18,7 @@ from vitreous.seeding import derive
 from vitreous.train.budget import Budget, Stopwatch
 from vitreous.train.calibrate import evaluation_images_per_s, training_pace
 from vitreous.train.checkpoint import list_checkpoints, load_newest
+from vitreous.train.compiled import compile_model
 from vitreous.train.curriculum import Curriculum
 from vitreous.train.device import resolve_device
 from vitreous.train.distributed import Group
@@ -66,7 +68,14 @@ def make_task(prepared: Prepared) -> Task:
 
 
 def make_settings(
-    config: RunConfig, task: Task, loader: TrainLoader, precision: str, group: Group, *, takes_features: bool
+    config: RunConfig,
+    task: Task,
+    model: VisionTransformer,
+    loader: TrainLoader,
+    precision: str,
+    group: Group,
+    *,
+    takes_features: bool,
 ) -> StepSettings:
     """What stays the same from step to step; no process has fewer images than a batch has parts."""
     return StepSettings(
@@ -79,6 +88,7 @@ def make_settings(
         Curriculum(config),
         takes_features,
         Parallel(group) if group.size > 1 else None,
+        None if takes_features else compile_model(model, config.train.compile),
     )
 
 

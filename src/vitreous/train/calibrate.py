@@ -14,6 +14,7 @@ from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.train.budget import Pace
+from vitreous.train.compiled import compile_model
 from vitreous.train.curriculum import Curriculum, probes_fixed_features
 from vitreous.train.device import autocast, resolve_device, resolve_precision
 from vitreous.train.freeze import make_trainable
@@ -46,7 +47,8 @@ def training_pace(config: RunConfig, teacher: Checkpoint | None = None) -> Pace:
     task = build_task(config.objective, teacher=build_teacher(teacher, config)).to(device)
     curriculum, probes = Curriculum(config), probes_fixed_features(config) and teacher is None
     parts = config.train.accumulate
-    settings = StepSettings(task, config.optim, precision, 0, mix, parts, curriculum, probes)
+    compiled = None if probes else compile_model(model, config.train.compile)
+    settings = StepSettings(task, config.optim, precision, 0, mix, parts, curriculum, probes, compiled=compiled)
     images, labels = _random_batch(config, device)
     if probes:
         images = torch.zeros(len(images), config.model.num_features, device=device)

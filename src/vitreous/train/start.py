@@ -27,6 +27,7 @@ from vitreous.train.assemble import (
     undivided,
 )
 from vitreous.train.budget import Stopwatch
+from vitreous.train.compiled import compile_ahead
 from vitreous.train.device import (
     describe_hardware,
     describe_software,
@@ -182,7 +183,9 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
         state.horizon = group.first(lambda: state.horizon)
         task = make_task(prepared)
         features = None if is_divided else feature_batches(config, task, state.model, loader, precision)
-        settings = make_settings(config, task, loader, precision, group, takes_features=features is not None)
+        settings = make_settings(
+            config, task, state.model, loader, precision, group, takes_features=features is not None
+        )
         loop = Loop(
             folder=folder,
             recorder=recorder,
@@ -199,6 +202,9 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
         if config.train.check and state.step == 0:
             found = group.first(lambda: rehearse(config, loader.batch(0), precision))
             recorder.record("check", asdict(found))
+        if settings.compiled is not None:
+            seconds = compile_ahead(state, loader.batch(state.step), settings)
+            recorder.record("compiled", {"mode": config.train.compile, "seconds": round(seconds, 1)})
         recorder.record("fit", {"step": state.step, "end_step": state.horizon.end_step, "precision": precision,
                                 "steps_per_epoch": loader.steps_per_epoch})  # fmt: skip
         fit(state, settings, loop)

@@ -58,6 +58,7 @@ class StepSettings:
         curriculum: What else changes over the run; None: nothing does.
         takes_features: Images are what the head takes, computed once: the head alone runs.
         parallel: Where several processes train, what joins their gradients; each has its part of the batch.
+        compiled: What is called instead of the state's model, and shares its weights; None: that itself.
     """
 
     task: Task
@@ -69,6 +70,7 @@ class StepSettings:
     curriculum: Curriculum | None = None
     takes_features: bool = False
     parallel: Parallel | None = None
+    compiled: nn.Module | None = None
 
     @property
     def group(self) -> Group:
@@ -93,10 +95,10 @@ def train_step(state: TrainState, images: Images | Features, labels: Labels, set
     lr = optim.lr * state.lr_scale * learning_rate_share(progress + half_step, optim)
 
     images, targets = _mixed(state, images, labels, settings)
-    loss, correct = _backward(state, images, targets, settings)
+    loss, correct = backward(state, images, targets, settings)
     if optim.sam_rho:
         with uphill(state.model.parameters(), optim.sam_rho):
-            _backward(state, images, targets, settings)
+            backward(state, images, targets, settings)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
     # One transfer from the device for all numbers.
@@ -109,15 +111,19 @@ def train_step(state: TrainState, images: Images | Features, labels: Labels, set
     return StepResult(loss_value, norm_value, lr, int(num_correct), int(num), applied)
 
 
-def _backward(
+def backward(
     state: TrainState, images: Images | Features, targets: Labels | Probabilities, settings: StepSettings
 ) -> tuple[Tensor, Tensor]:
-    """Leave the batch's gradient in the parameters; returns this process's part of its loss, and of what was right."""
+    """Leave the batch's gradient in the parameters; returns this process's part of its loss, and of what was right.
+
+    Targets are labels, or probabilities where images were mixed. Draws of dropout depend on the step alone.
+    """
     torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt, *settings.own_draws))
     state.model.train()
     if settings.curriculum is not None:
         settings.curriculum.enter(state.model, state.progress)
-    model = state.model.head if settings.takes_features else state.model
+    whole_model = state.model if settings.compiled is None else settings.compiled
+    model = state.model.head if settings.takes_features else whole_model
     total = settings.group.add_up(settings.task.total(targets))
     loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
     num_parts = min(settings.num_parts, len(images))

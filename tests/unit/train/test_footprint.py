@@ -14,7 +14,7 @@ from vitreous.train.footprint import OPTIMIZER_TENSORS, memory_share
 
 SMALL = {
     "data.source": "nowhere", "data.img_size": (24, 24), "data.in_chans": 3, "data.num_classes": 5,
-    "data.batch_size": 64, "model.patch_size": 4, "model.embed_dim": 64, "model.depth": 2, "model.num_heads": 4,
+    "data.batch_size": 64, "model.patch_size": 4, "model.embed_dim": 64, "model.depth": 4, "model.num_heads": 4,
     "train.device": "cpu", "train.precision": "fp32",
 }  # fmt: skip
 MEMORY_BYTES = 2**30
