@@ -20,7 +20,9 @@ AttentionMaps = Float[Tensor, "batch heads queries keys"]
 """How much each token (query) reads from each token (key); rows sum to one."""
 
 _LONGEST_EXPLICIT = {"inference": 16, "training": 64, "bf16": 256}
-"""Tokens up to which `auto` writes the product out on a CPU: `benchmarks/attention.py`."""
+"""Tokens up to which `auto` writes the product out on a CPU, as `benchmarks/attention.py` found it on two Zen 3 cores;
+those multiply no bf16, of which other libraries' speed on ViT-S/16 tells that the fused kernel loses there.
+"""
 _NOTHING = Relation()
 
 
