@@ -1,6 +1,6 @@
 """A training step or a forward, here and in other libraries -> where its time goes, kind of operation by kind.
 
-    .venv-bench/bin/python benchmarks/anatomy.py --only "28 px, training" --only "Ti/16, training"
+    .venv-bench/bin/python benchmarks/anatomy.py --only "28 px p4 d128 L6, training" --only "Ti/16, training"
 
 PyTorch's profiler records the operators of `--steps` calls of each library, in turns, on models with the same weights
 that `throughput.py` has checked against each other. What an operator takes itself counts, not what it calls. `products`
@@ -24,7 +24,7 @@ from parity import define_missing_operators  # noqa: E402
 from peers import OURS, installed_peers  # noqa: E402
 from results import results_file  # noqa: E402
 from stopwatch import Work, product_flops_per_s  # noqa: E402
-from throughput import CASES, KINDS, Models, cell_name  # noqa: E402
+from throughput import CASES, KINDS, Models, cell_name, check_words  # noqa: E402
 
 PARTS = {
     "products": ("aten::mm", "aten::addmm", "aten::_addmm_activation", "aten::linear"),
@@ -81,11 +81,13 @@ def main() -> None:
     parser.add_argument("--only", metavar="CASE", action="append", help="cells whose name contains this")
     parser.add_argument("--steps", type=int, default=15)
     options = parser.parse_args()
+    options.only = options.only or [""]
+    check_words(parser, options.only, list(cells))
     device = torch.device("cpu")
     define_missing_operators()
     path, stored = results_file("anatomy")
     for name, (case, kind) in cells.items():
-        if not any(word in name for word in options.only or [""]):
+        if not any(word in name for word in options.only):
             continue
         models = Models(case, device, "fp32", list(installed_peers()), compiled=False)
         rows = measure(models, kind, options.steps)

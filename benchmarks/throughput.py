@@ -256,10 +256,15 @@ def read_options() -> tuple[argparse.Namespace, torch.device]:
     options.dtype = options.dtype or list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
     options.only = options.only or [""]
     every = [cell_name(case, kind, dtype, options.compile) for case in CASES for kind in KINDS for dtype in PRECISIONS]
-    for word in options.only:
-        if not any(word in name for name in every):
-            parser.error(f"--only {word}: is in no cell's name, such as {every[0]}; cases are {', '.join(CASES)}")
+    check_words(parser, options.only, every)
     return options, device
+
+
+def check_words(parser: argparse.ArgumentParser, words: list[str], cells: list[str]) -> None:
+    """Refuse an `--only` that asks for nothing."""
+    for word in words:
+        if not any(word in name for name in cells):
+            parser.error(f"--only {word}: is in no cell's name, such as {cells[0]}; cases are {', '.join(CASES)}")
 
 
 def cell_name(case: str, kind: str, precision: str, compiled: bool) -> str:

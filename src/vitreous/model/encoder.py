@@ -126,21 +126,18 @@ class Encoder(nn.Module):
                 through the MLP, which changes rounding alone. All do where a hook would miss the rest, or dropout draw
                 other numbers. None: all are read.
         """
-        if num_read is not None and self._needs_all():
-            num_read = None
-        for tokens in self.steps(tokens, relations, num_read):  # noqa: B007, B020 - `*_, last =` would keep them all
+        if num_read is not None and not self._needs_all():
+            *before, last = relations or [_NOTHING] * len(self.blocks)
+            relations = [*before, last._replace(num_queries=num_read)]
+        for tokens in self.steps(tokens, relations):  # noqa: B007, B020 - `*_, last =` would keep them all
             pass
         return self.norm(tokens)
 
-    def steps(
-        self, tokens: Tokens, relations: Sequence[Relation] | None = None, num_read: int | None = None
-    ) -> Iterator[FirstTokens]:
-        """The tokens after each block, one block at a time, before the last norm; after the last the first alone."""
+    def steps(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Iterator[FirstTokens]:
+        """The tokens after each block, one block at a time, before the last norm."""
         tokens = self.norm_pre(self.drop(tokens))
         for number, block in enumerate(self.blocks):
             relation = relations[number] if relations else _NOTHING
-            if number == len(self.blocks) - 1:
-                relation = relation._replace(num_queries=num_read)
             if self.grad_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, relation, use_reentrant=False)
             else:

@@ -75,12 +75,10 @@ class MergingEncoder(Encoder):
         *_, (last, merged) = self.merging_steps(tokens, relations)
         return spread(self.norm(last), merged)[:, :num_read]
 
-    def steps(
-        self, tokens: Tokens, relations: Sequence[Relation] | None = None, num_read: int | None = None
-    ) -> Iterator[FirstTokens]:
+    def steps(self, tokens: Tokens, relations: Sequence[Relation] | None = None) -> Iterator[Tokens]:
         """The tokens after each block, as many as came in, before the last norm. Raises as `forward` does."""
         for left, merged in self.merging_steps(tokens, relations):
-            yield spread(left, merged)[:, :num_read]
+            yield spread(left, merged)
 
     def merging_steps(
         self, tokens: Tokens, relations: Sequence[Relation] | None = None
