@@ -17,6 +17,7 @@ from vitreous.data.policy import Policy
 from vitreous.data.warp import Matrices, warp
 from vitreous.seeding import uniform
 from vitreous.tensors import Pixels, Varied
+from vitreous.transfer import to_device
 
 # One column of draws for each choice, fixed: turning one knob leaves what the others draw as it was.
 _FLIP, _AREA, _RATIO, _CROP_X, _CROP_Y, _SHIFT_X, _SHIFT_Y, _ROTATE, _ZOOM = range(9)
@@ -88,11 +89,11 @@ class Augment:
         if self._warps:
             images = warp(images, self.matrices(draws, images.shape[-2], images.shape[-1]), fill=self.fill)
         elif self.flip:
-            mirrored = (draws[:, _FLIP] < 0.5).to(images.device).view(-1, 1, 1, 1)
+            mirrored = to_device(draws[:, _FLIP] < 0.5, images.device).view(-1, 1, 1, 1)
             images = torch.where(mirrored, images.flip(-1), images)
         for policy in self.policies:
             images = policy(images, indices, seed)
-        return self._erase(images, draws.to(images.device)) if self.erase_rate else images
+        return self._erase(images, to_device(draws, images.device)) if self.erase_rate else images
 
     @property
     def _warps(self) -> bool:

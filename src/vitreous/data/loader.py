@@ -20,6 +20,7 @@ from vitreous.data.workers import compute_parts
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
 from vitreous.tensors import Images, Labels, Pixels
+from vitreous.transfer import to_device
 
 BYTES_AT_ONCE = 4 * 2**20
 """Of images that are varied together on a CPU, as floats."""
@@ -138,7 +139,7 @@ class TrainLoader:
         """
         number, part = self._place_of(step)
         indices = self._order_of(number)[0][part].repeat(self._repeats)
-        rows = features[torch.from_numpy(indices).to(features.device)]
+        rows = features[to_device(torch.from_numpy(indices), features.device)]
         return Batch(rows, _labels(self._store, indices), indices)
 
     def each_once(self, batch_size: int) -> "EvalLoader":
@@ -266,7 +267,7 @@ class Prefetcher:
 
 
 def _labels(store: Store, indices: NDArray[np.int64]) -> Labels:
-    return store.labels[torch.from_numpy(indices).to(store.device)]
+    return store.labels[to_device(torch.from_numpy(indices), store.device)]
 
 
 def _check(store: Store, batch_size: int, repeats: int) -> None:

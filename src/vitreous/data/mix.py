@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitreous.tensors import Images, Labels, Probabilities
+from vitreous.transfer import to_device
 
 
 class Mix:
@@ -61,8 +62,8 @@ class Mix:
             Mixed images, and float32 targets `[batch, num_classes]` whose rows sum to one.
         """
         kept = self._kept(len(images), (images.shape[-2], images.shape[-1]), seed)
-        share = kept.mean(dim=(2, 3)).to(images.device, torch.float32)
-        kept = kept.to(images.device, images.dtype)
+        share = to_device(kept.mean(dim=(2, 3)).float(), images.device)
+        kept = to_device(kept.to(images.dtype), images.device)
         onehot = F.one_hot(labels, self.num_classes).to(torch.float32)
         # `lerp` is exact at both ends: what is not mixed comes out bit for bit.
         return torch.lerp(_partner(images), images, kept), torch.lerp(_partner(onehot), onehot, share)

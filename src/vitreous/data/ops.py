@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vitreous.tensors import PerImage, Varied
+from vitreous.transfer import to_device
 
 _LUMA = (19595 / 65536, 38470 / 65536, 7471 / 65536)
 """ITU-R 601-2, with the digits that Pillow keeps."""
@@ -39,7 +40,7 @@ def sharpness(images: Varied, factor: PerImage) -> Varied:
     """Towards an image smoothed over 3×3 px below a factor of 1, away from it above; the outermost pixels stay."""
     if min(images.shape[-2:]) < 3:
         return images
-    kernel = torch.tensor(_SMOOTH, dtype=images.dtype, device=images.device).view(1, 1, 3, 3)
+    kernel = to_device(torch.tensor(_SMOOTH, dtype=images.dtype), images.device).view(1, 1, 3, 3)
     inner = rearrange(F.conv2d(rearrange(images, "b c h w -> (b c) 1 h w"), kernel),
                       "(b c) 1 h w -> b c h w", c=images.shape[1])  # fmt: skip
     smooth = images.clone()
@@ -131,7 +132,7 @@ def _luma(images: Varied) -> Tensor:
     """How bright each pixel is, `[batch, 1, height, width]`, not rounded."""
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    weights = to_device(torch.tensor(_LUMA, dtype=images.dtype), images.device).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
 
 
@@ -146,4 +147,4 @@ def _blend(other: Tensor, images: Varied, factor: PerImage) -> Varied:
 
 def _spread(numbers: PerImage, images: Varied) -> Tensor:
     """One number an image, ready to be multiplied; numbers may still be on the CPU."""
-    return numbers.to(images.device).view(-1, 1, 1, 1)
+    return to_device(numbers, images.device).view(-1, 1, 1, 1)

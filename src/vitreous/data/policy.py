@@ -18,6 +18,7 @@ from vitreous.data.config import Fill
 from vitreous.data.warp import Matrices, warp
 from vitreous.seeding import derive, uniform
 from vitreous.tensors import PerImage, Varied
+from vitreous.transfer import to_device
 
 IDENTITY = "identity"
 MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -139,7 +140,7 @@ class ThreeAugment(Policy):
             rows = np.flatnonzero(which == number)
             if not len(rows):
                 continue
-            places = torch.from_numpy(rows).to(images.device)
+            places = to_device(torch.from_numpy(rows), images.device)
             varied[places] = (
                 ops.grayscale(images[places]) if number == 0 else
                 ops.solarize(images[places], torch.full((len(rows),), 128.0)) if number == 1 else
@@ -188,7 +189,7 @@ def apply_ops(
         rows = np.flatnonzero(np.isin(chosen, [NAMES.index(name) for name in names]))
         if not len(rows):
             continue
-        places = torch.from_numpy(rows).to(images.device)
+        places = to_device(torch.from_numpy(rows), images.device)
         group, strengths = images[places], torch.from_numpy(amounts[rows])
         if names == MOVES:
             varied[places] = warp(group, moves(chosen[rows], strengths, reach, size), fill=fill)

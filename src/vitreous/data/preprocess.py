@@ -15,6 +15,7 @@ from vitreous.data.decode import MAX_PIXELS, ImageLike, decode_image
 from vitreous.data.jpeg import decode_jpeg
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.tensors import Images
+from vitreous.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Preprocess:
         mean = torch.tensor(self.mean, dtype=torch.float64)
         std = torch.tensor(self.std, dtype=torch.float64)
         scale, shift = 1.0 / (255.0 * std), -mean / std
-        scale, shift = (v.to(torch.float32).view(-1, 1, 1).to(pixels.device) for v in (scale, shift))
+        scale, shift = (to_device(v.to(torch.float32).view(-1, 1, 1), pixels.device) for v in (scale, shift))
         return torch.addcmul(shift, pixels.to(torch.float32), scale)
 
     def as_dict(self) -> dict[str, Any]:

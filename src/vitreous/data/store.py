@@ -19,6 +19,7 @@ from vitreous.data.sources import ArraySource, Source
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
 from vitreous.tensors import Labels, Pixels
+from vitreous.transfer import to_device
 
 _SMALLEST_STD = 1.0 / 255.0
 _BYTES_PER_CHUNK = 16 << 20
@@ -78,7 +79,7 @@ class MemoryStore(Store):
 
     def take(self, indices: NDArray[np.int64]) -> Pixels:
         """Copied out of the tensor."""
-        return self.pixels.index_select(0, torch.from_numpy(indices).to(self.device))
+        return self.pixels.index_select(0, to_device(torch.from_numpy(indices), self.device))
 
     def to(self, device: torch.device | str) -> "MemoryStore":
         """Moves pixels and labels."""
@@ -106,7 +107,8 @@ class LazyStore(Store):
         wanted = self.source_indices[indices]
         images = map_in_order(lambda i: _decode(self._source, int(wanted[i]), self._preprocess), len(wanted))
         shape = (self._preprocess.in_chans, *self._preprocess.img_size)
-        return (torch.stack(images) if images else torch.empty((0, *shape), dtype=torch.uint8)).to(self.device)
+        pixels = torch.stack(images) if images else torch.empty((0, *shape), dtype=torch.uint8)
+        return to_device(pixels, self.device)
 
     def to(self, device: torch.device | str) -> "LazyStore":
         """Decodes on the CPU still, and hands over on `device`."""
@@ -148,7 +150,7 @@ class MappedStore(Store):
         for position in wrong:
             self._file.discard()
             pixels[position] = _decode(self._source, int(self.source_indices[indices[position]]), self._preprocess)
-        return pixels.to(self.device)
+        return to_device(pixels, self.device)
 
     def to(self, device: torch.device | str) -> "MappedStore":
         """Reads on the CPU still, and hands over on `device`."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vitreous.data.config import Fill
 from vitreous.tensors import Varied
+from vitreous.transfer import to_device
 
 SHRINKS = 1.25
 """From so many source pixels to one pixel of the result on, it is the mean of several samples.
@@ -48,8 +49,8 @@ def warp(images: Varied, matrices: Matrices, *, fill: Fill = "edge", size: tuple
     result = images.new_empty(*images.shape[:2], height, width)
     for count in counts.unique().tolist():
         rows = torch.nonzero(counts == count)[:, 0]
-        spread = _spread(steps[rows], int(count))
-        result[rows] = _averaged(images[rows.to(images.device)], matrices[rows], spread, fill, (height, width))
+        spread, places = _spread(steps[rows], int(count)), to_device(rows, images.device)
+        result[places] = _averaged(images[places], matrices[rows], spread, fill, (height, width))
     return result
 
 
@@ -87,7 +88,7 @@ def _steps_px(matrices: Matrices, source: tuple[int, int], size: tuple[int, int]
 
 
 def _sampled(images: Varied, matrices: Matrices, fill: Fill, size: tuple[int, int]) -> Varied:
-    grid = _grid(matrices.to(images.device), size)
+    grid = _grid(to_device(matrices, images.device), size)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=_PADDING[fill], align_corners=False)
 
 

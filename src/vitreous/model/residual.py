@@ -8,6 +8,7 @@ from torch import nn
 from vitreous.model.config import DropPathSchedule
 from vitreous.model.relation import Relation, of_images
 from vitreous.tensors import FirstTokens, Tokens
+from vitreous.transfer import to_device
 
 Branch = Callable[[Tokens, Relation], FirstTokens]
 """What a block adds to its tokens, given those and what attention takes beside them."""
@@ -52,7 +53,7 @@ class DropPath(nn.Module):
         keep_rate = 1 - self.rate
         survives = torch.empty(len(tokens)).bernoulli_(keep_rate).nonzero().flatten()
         # Where all lose it, one image's branch counts nothing: its weights have a gradient, of zero, all the same.
-        kept = survives.to(tokens.device) if len(survives) else torch.zeros(1, dtype=torch.int64, device=tokens.device)
+        kept = to_device(survives if len(survives) else torch.zeros(1, dtype=torch.int64), tokens.device)
         added = branch(tokens.index_select(0, kept), of_images(relation, kept))
         left = tokens[:, : added.shape[1]]
         return left.index_add(0, kept, added.to(tokens.dtype), alpha=1 / keep_rate if len(survives) else 0.0)

@@ -18,7 +18,8 @@ from vitreous.train.records import Recorder
 from vitreous.train.run_folder import RunFolder
 from vitreous.train.signals import Interrupted, StopWish, listen_for_stop
 from vitreous.train.state import TrainState
-from vitreous.train.step import StepResult, StepSettings, find_non_finite, train_step
+from vitreous.train.step import StepResult, StepSettings, find_non_finite
+from vitreous.train.steps import Steps, Taken, can_run_ahead
 
 RECORDS_PER_RUN = 200
 EVALUATIONS_PER_RUN = 12
@@ -68,12 +69,12 @@ class _Since:
     wait_s: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
 
-    def add(self, result: StepResult, wait_s: float) -> None:
+    def add(self, taken: Taken) -> None:
         self.steps += 1
-        self.images += result.num_images
-        self.correct += result.correct
-        self.loss += result.loss
-        self.wait_s += wait_s
+        self.images += taken.result.num_images
+        self.correct += taken.result.correct
+        self.loss += taken.result.loss
+        self.wait_s += taken.wait_s
 
 
 def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
@@ -87,22 +88,20 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
     if state.step == 0:
         save_checkpoint(loop.folder.checkpoints, state, settings.group)
     since, saved_s = _Since(), time.monotonic()
+    steps = Steps(settings, loop.batch, runs_ahead=can_run_ahead(state))
     evaluated_at, evaluation_every = state.progress, 1 / EVALUATIONS_PER_RUN
     with listen_for_stop() as stop:
         while state.step < state.horizon.end_step:
-            began_s, began_at = time.monotonic(), state.progress
-            batch = loop.batch(state.step, state.attempt)
-            wait_s = time.monotonic() - began_s
-            result = train_step(state, batch.images, batch.labels, settings)
+            began_at, taken = state.progress, steps.take(state)
             state.elapsed_s = loop.stopwatch.elapsed_s()
-            if result.applied:
+            if taken.result.applied:
                 state.step, state.attempt = state.step + 1, 0
-                since.add(result, wait_s)
+                since.add(taken)
                 if loop.watch is not None:
-                    loop.watch.after_step(state, result)
-                since = _tell(state, result, since, loop)
+                    loop.watch.after_step(state, taken.result)
+                since = _tell(state, taken.result, since, loop)
             else:
-                _refuse(state, batch, result, settings, loop)
+                _refuse(state, taken, settings, loop)
             signal_number, is_save_due = _agree(state, settings.group, loop, stop, saved_s)
             if loop.evaluate and loop.patience and patience.is_due(began_at, state.progress, loop.patience):
                 _evaluate(state, settings.group, loop)
@@ -154,9 +153,9 @@ def _tell(state: TrainState, result: StepResult, since: _Since, loop: Loop) -> _
     return _Since()
 
 
-def _refuse(state: TrainState, batch: Batch, result: StepResult, settings: StepSettings, loop: Loop) -> None:
+def _refuse(state: TrainState, taken: Taken, settings: StepSettings, loop: Loop) -> None:
     """Try the step again with new draws; after `max_retries`, go back to the last checkpoint with half the rate."""
-    cause = find_non_finite(state, batch.images, batch.labels, settings)
+    result, cause = taken.result, find_non_finite(state, taken.batch.images, taken.batch.labels, settings)
     state.refused += 1
     state.attempt += 1
     fields = {"step": state.step, "attempt": state.attempt, "loss": result.loss, "grad_norm": result.grad_norm}

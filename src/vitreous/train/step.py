@@ -20,6 +20,7 @@ from vitreous.train.device import autocast
 from vitreous.train.distributed import ALONE, Group
 from vitreous.train.parallel import Parallel, whole
 from vitreous.train.state import TrainState
+from vitreous.transfer import Reading
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,44 @@ class StepSettings:
         return (self.group.rank,) if self.group.rank else ()
 
 
+@dataclass(frozen=True)
+class Gradient:
+    """A batch's gradient: it lies in the parameters, clipped, and the device may still be computing it.
+
+    Attributes:
+        lr: Learning rate of its step, where a layer has no share of its own.
+        is_finite: Whether loss and gradient are, one truth value.
+        numbers: Loss, norm, how many images are right, how many there are; on their way to the host.
+    """
+
+    lr: float
+    is_finite: Tensor
+    numbers: Reading
+
+    def result(self) -> StepResult:
+        """What comes of the step, once it is known: nothing is applied that is not finite."""
+        loss, norm, num_correct, num = self.numbers.values()
+        applied = math.isfinite(loss) and math.isfinite(norm)
+        return StepResult(loss, norm, self.lr, int(num_correct), int(num), applied)
+
+
 def train_step(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> StepResult:
     """Mix, forward, backward, clip, update, average; refused as a whole unless loss and gradient are finite.
 
     Draws of mixing and dropout depend on (seed, step, attempt, process) alone, so a resumed run draws the same ones.
     Where several processes train, all have the same result, and refuse alike.
     """
+    gradient = find_gradient(state, images, labels, settings)
+    result = gradient.result()
+    if result.applied:
+        follow(state, gradient)
+        average(state, settings.optim)
+    state.optimizer.zero_grad(set_to_none=True)
+    return result
+
+
+def find_gradient(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> Gradient:
+    """Mix, forward, backward, clip; the host waits for none of it."""
     optim, progress = settings.optim, state.horizon.progress(state.step)
     # The first step is at a half step of warm-up, not at zero: every step moves the weights.
     half_step = 0.5 * (state.horizon.progress(state.step + 1) - progress)
@@ -101,14 +134,32 @@ def train_step(state: TrainState, images: Images | Features, labels: Labels, set
             backward(state, images, targets, settings)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
-    # One transfer from the device for all numbers.
-    sums = settings.group.add_up(torch.stack([loss, correct.float(), loss.new_tensor(len(images))]))
-    norm_value, loss_value, num_correct, num = torch.cat([whole(grad_norm).float()[None], sums]).tolist()
-    applied = math.isfinite(loss_value) and math.isfinite(norm_value)
-    if applied:
-        _update(state, lr, optim)
-    state.optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss_value, norm_value, lr, int(num_correct), int(num), applied)
+    sums = settings.group.add_up(torch.stack([loss, correct.float(), torch.full_like(loss, len(images))]))
+    norm = whole(grad_norm).float()
+    return Gradient(
+        lr=lr,
+        is_finite=norm.isfinite() & sums[0].isfinite(),
+        numbers=Reading(torch.stack([sums[0], norm, sums[1], sums[2]])),
+    )
+
+
+def follow(state: TrainState, gradient: Gradient) -> None:
+    """Move the weights by what the optimiser makes of a gradient."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = gradient.lr * group["lr_ratio"]
+    state.optimizer.step()
+
+
+def average(state: TrainState, optim: OptimConfig) -> None:
+    """Let the average follow the weights."""
+    if isinstance(state.optimizer, ScheduleFree):
+        state.ema.take(state.optimizer.average)
+        return
+    if optim.ema_window_ratio:
+        decay = ema_decay(state.step, total_steps=state.horizon.end_step, window_ratio=optim.ema_window_ratio)
+    else:
+        decay = 0.0
+    state.ema.update(decay)
 
 
 def backward(
@@ -189,17 +240,3 @@ def _mixed(
     if settings.mix is None or state.progress >= settings.mix.until:
         return images, labels
     return settings.mix(images, labels, derive(settings.seed, "mix", state.step, state.attempt, *settings.own_draws))
-
-
-def _update(state: TrainState, lr: float, optim: OptimConfig) -> None:
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr * group["lr_ratio"]
-    state.optimizer.step()
-    if isinstance(state.optimizer, ScheduleFree):
-        state.ema.take(state.optimizer.average)
-        return
-    if optim.ema_window_ratio:
-        decay = ema_decay(state.step, total_steps=state.horizon.end_step, window_ratio=optim.ema_window_ratio)
-    else:
-        decay = 0.0
-    state.ema.update(decay)

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.data.ops import grayscale
 from vitreous.errors import ConfigError
 from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
 from vitreous.train.pretrained import Checkpoint, fingerprint, open_checkpoint
-
-_LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue in a gray pixel: ITU-R 601, as Pillow's `L`."""
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and std of each channel, of pixels in [0, 1]."""
@@ -54,8 +52,7 @@ class Teacher(nn.Module):
         pixels = images * self.get_buffer("std") + self.get_buffer("mean")
         channels, size = self.model.config.in_chans, self.model.config.img_size
         if pixels.shape[1] != channels:
-            gray = pixels if pixels.shape[1] == 1 else (pixels * pixels.new_tensor(_LUMA).view(-1, 1, 1)).sum(
-                dim=1, keepdim=True)  # fmt: skip
+            gray = grayscale(pixels)[:, :1]
             pixels = gray.expand(-1, channels, -1, -1)
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)

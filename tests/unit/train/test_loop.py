@@ -1,5 +1,6 @@
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,6 +43,12 @@ class Faulty(Criterion):
         self.calls += 1
         loss = F.cross_entropy(logits, targets)
         return loss * math.nan if self.is_faulty(self.calls) else loss
+
+
+@pytest.fixture(params=[False, True], ids=["waits", "runs-ahead"])
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is true of a loop is true whether or not it asks for the next gradient before it reads the last one."""
+    monkeypatch.setattr(sys.modules[fit.__module__], "can_run_ahead", lambda state: request.param)
 
 
 @pytest.fixture
@@ -87,6 +94,7 @@ def steps_saved(folder: RunFolder) -> list[int]:
     return [int(path.stem[-9:]) for path in list_checkpoints(folder.checkpoints)]
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_run_takes_every_step_once_and_saves_the_first_and_the_last(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
@@ -98,6 +106,7 @@ def test_run_takes_every_step_once_and_saves_the_first_and_the_last(
     assert state.elapsed_s > 0
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_records_say_how_it_went(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
@@ -128,6 +137,7 @@ def test_long_run_is_recorded_now_and_then_with_means_and_shown_between(
     assert heard.count("progress") == 409 - len(records)
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_evaluations_come_at_even_progress_and_not_at_the_end(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
@@ -154,6 +164,7 @@ def test_slow_evaluations_come_less_often(
     assert 1 <= len(kinds(folder, "evaluation")) <= 3
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_evaluation_changes_nothing_in_what_is_learned(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], snapshot: Snapshot, tmp_path: Path
 ) -> None:
@@ -292,6 +303,7 @@ def test_run_that_stays_nan_stops_after_the_bound_with_the_cause(
     assert all(tensor.isfinite().all() for tensor in snapshot(saved).values())
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_no_retries_means_to_stop_at_the_first(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
@@ -300,6 +312,7 @@ def test_no_retries_means_to_stop_at_the_first(
     assert len(kinds(folder, "refused")) == 1
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_good_weights_of_the_stop_are_kept_though_they_were_not_saved_before(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
@@ -349,6 +362,38 @@ def test_retries_count_one_step_at_a_time(
     assert (state.step, state.refused, state.rollbacks) == (6, 12, 0)
 
 
+def test_run_that_reads_its_steps_late_is_the_same_refusals_and_ways_back_included(
+    make_state: MakeState,
+    settings: StepSettings,
+    make_loop: Callable[..., Loop],
+    snapshot: Snapshot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for runs_ahead in (False, True):
+        monkeypatch.setattr(sys.modules[fit.__module__], "can_run_ahead", lambda state, ahead=runs_ahead: ahead)
+        folder, state = create_run_folder(tmp_path / str(runs_ahead), "fruit"), make_state(end_step=7)
+        loop = make_loop(folder=folder, recorder=Recorder(folder.records), evaluate=lambda: {"trained": Score(1, 0, 0)})
+
+        def batch(step: int, attempt: int, loop: Loop = loop) -> Batch:
+            # Step 2 fails at first; step 4 until it was tried thrice, which leads back to the first checkpoint.
+            is_wrong = (step, attempt) == (2, 0) or (step == 4 and (4, 2) not in loop.asked)  # type: ignore[attr-defined]
+            made = loop.batch(step, attempt)
+            return replace(made, images=made.images * math.inf) if is_wrong else made
+
+        fit(state, settings, replace(loop, batch=batch))
+        of_time = {"time", "elapsed_s", "images_per_s", "data_wait_share"}
+        # How often a run is evaluated is up to the clock, too.
+        kept = [{key: record[key] for key in record if key not in of_time}
+                for record in read_records(folder.records) if record["kind"] != "evaluation"]  # fmt: skip
+        found.append((snapshot(state), state.numbers() | {"elapsed_s": 0}, kept))
+    assert [record["kind"] for record in found[0][2]].count("refused") == 5
+    assert [record["kind"] for record in found[0][2]].count("rollback") == 1
+    assert found[1][1:] == found[0][1:]
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=0, atol=0)
+
+
 # Wishes to stop, budgets, disks.
 
 
@@ -387,6 +432,7 @@ def test_wish_to_stop_saves_after_the_step(
     assert [(r["step"], r["signal"]) for r in kinds(folder, "interrupted")] == [(4, int(number))]
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_budget_ends_the_run_and_records_the_new_end(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
