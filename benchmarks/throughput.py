@@ -52,7 +52,7 @@ from vitreous.objective.task import Supervised  # noqa: E402
 from vitreous.optim.config import OptimConfig  # noqa: E402
 from vitreous.optim.ema import Ema  # noqa: E402
 from vitreous.optim.optimizers import build_optimizer  # noqa: E402
-from vitreous.train.device import PRECISIONS, autocast, resolve_device, resolve_precision  # noqa: E402
+from vitreous.train.device import PRECISIONS, autocast, float32_products, resolve_device, resolve_precision  # noqa: E402
 from vitreous.train.horizon import Horizon  # noqa: E402
 from vitreous.train.state import TrainState  # noqa: E402
 from vitreous.train.step import StepSettings, train_step  # noqa: E402
@@ -67,7 +67,7 @@ CASES: dict[str, tuple[ModelConfig, int, int]] = {
 }
 KINDS = ("inference", "training")
 TRAIN_STEP = "vitreous train_step"
-TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+TOLERANCE = {"fp32": 1e-4, "tf32": 5e-2, "bf16": 5e-2}
 """Of the largest logit; of the loss and of the gradient's norm."""
 
 
@@ -130,7 +130,7 @@ class Models:
             found = [self._inference(name)().float()]
         else:
             loss = self._loss(model)
-            loss.backward()
+            self._backward(loss)
             norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             found = [loss.detach(), norm]
             model.zero_grad(set_to_none=True)
@@ -142,6 +142,10 @@ class Models:
         with autocast(self.device, self.precision):
             logits = model(self.images)
         return F.cross_entropy(logits.float(), self.labels)
+
+    def _backward(self, loss: Tensor) -> None:
+        with float32_products(self.precision):
+            loss.backward()
 
     def _inference(self, name: str) -> Callable[[], Tensor]:
         model = self.by_name[name]
@@ -157,7 +161,7 @@ class Models:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True)
 
         def step() -> None:
-            self._loss(model).backward()
+            self._backward(self._loss(model))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -250,10 +254,11 @@ def read_options() -> tuple[argparse.Namespace, torch.device]:
             parser.error(f"--{name} {getattr(options, name)}: must be above 0")
     try:
         device = resolve_device(options.device)
+        auto = resolve_precision("auto", device)
+        options.dtype = [resolve_precision(wish, device) for wish in options.dtype or dict.fromkeys(["fp32", auto])]
     except VitreousError as error:
         parser.error(str(error))
     torch.set_num_threads(options.threads)
-    options.dtype = options.dtype or list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
     options.only = options.only or [""]
     every = [cell_name(case, kind, dtype, options.compile) for case in CASES for kind in KINDS for dtype in PRECISIONS]
     check_words(parser, options.only, every)

@@ -41,7 +41,7 @@ class TrainOptions:
         recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe, distill, deit, deit3,
             big-vision-s16) or a YAML file.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto, fp32 or bf16.
+        precision: auto, fp32, tf32 or bf16.
         seed: Initial weights, order, augmentation, dropout; default 0.
         folds: Cross-validate: train so many runs, each tested on another part of the images; e.g. 5.
         seeds: Train so many runs that differ by their seed alone, from --seed on; with --folds, so many of each.

@@ -27,7 +27,7 @@ def activation_bytes(
     Args:
         config: The model.
         batch_size: Images that go through it at once.
-        precision: `fp32`, or `bf16`: matrix products under autocast.
+        precision: `bf16`: matrix products under autocast; any other: all is float32.
         device_type: Decides which kernel attention takes.
         grad_checkpointing: Only each block's input is kept, and one block is computed again at a time.
 

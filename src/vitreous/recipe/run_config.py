@@ -35,7 +35,8 @@ class TrainConfig:
         budget_s: Wall-clock seconds for the whole command, from reading the data to the saved model; 0 is no limit.
         seed: Decides initial weights, order, augmentation and dropout.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        precision: `auto`, `fp32` or `bf16`.
+        precision: Of matrix products: `auto`, `fp32`, `bf16`, or `tf32`: float32 whose factors may be rounded, which is
+            faster on GPUs since Ampere and on CPUs with AVX-512.
         parallel: With several processes: `ddp` keeps the whole model on each device, `fsdp` a part of it.
         compile: `default` turns the model into compiled code before the first step, `reduce-overhead` replays it on a
             GPU as one graph; which pays where steps are many and the device waits for Python. `none` for neither.

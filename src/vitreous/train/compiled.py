@@ -18,19 +18,24 @@ from vitreous.train.step import StepSettings, backward
 _COMPILERS = (os.environ.get("CXX", "g++"), "g++", "clang++")
 
 
+def check_compiler(mode: Compile, device: torch.device) -> None:
+    """Raise ConfigError where something shall be compiled for a CPU, whose code is C++, and there is no compiler."""
+    if mode != "none" and device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
+        raise ConfigError(
+            f"train.compile={mode}: found no C++ compiler ({', '.join(_COMPILERS)}); install one, set CXX to where it "
+            "is, or use train.compile=none"
+        )
+
+
 def compile_model(model: nn.Module, mode: Compile) -> nn.Module | None:
     """What a training step calls instead of the model; None where nothing shall be compiled.
 
     The model itself stays as it is: what reads inside it, scores it or saves it finds no compiled code in its way.
 
     Raises:
-        ConfigError: The code for a CPU is C++, and there is no compiler.
+        ConfigError: There is no compiler; see `check_compiler`.
     """
-    if mode != "none" and next(model.parameters()).device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
-        raise ConfigError(
-            f"train.compile={mode}: found no C++ compiler ({', '.join(_COMPILERS)}); install one, set CXX to where it "
-            "is, or use train.compile=none"
-        )
+    check_compiler(mode, next(model.parameters()).device)
     if mode == "none":
         return None
     # Of each new type einops notes that it is a tensor's; were that to happen in the first step, the second would find

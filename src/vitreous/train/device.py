@@ -4,7 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import torch
 from vitreous import processes
 from vitreous.errors import ConfigError, nearest
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""Of matrix products. With `tf32` all is float32, but a product may round its factors: to TF32 on a GPU, on a CPU as
+oneDNN does it (to bf16 where there is AMX)."""
 
 
 def resolve_device(wish: str) -> torch.device:
@@ -59,20 +61,36 @@ def resolve_precision(wish: str, device: torch.device) -> str:
     same machine always gives the same weights.
 
     Raises:
-        ConfigError: The name is no precision.
+        ConfigError: The name is no precision, or `tf32` where all float32 products are the same.
     """
     if wish == "auto":
         return "bf16" if _multiplies_bf16(device) else "fp32"
     if wish not in PRECISIONS:
         raise ConfigError(f"train.precision={wish}: no such precision; {nearest(wish, [*PRECISIONS, 'auto'])}")
+    if wish == "tf32" and not _may_round_factors(device):
+        raise ConfigError(f"train.precision=tf32: {device} has no faster product of float32; use auto or fp32")
     return wish
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """A context in which matrix products run in `precision`; weights and sums stay float32."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    """A context for a forward, in which matrix products run in `precision`; weights and sums stay float32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return float32_products(precision)
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """While it lasts, float32 is multiplied as `precision` says; for a backward, which repeats its forward's types."""
+    if precision != "tf32":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
@@ -133,6 +151,12 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def _may_round_factors(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _processor_name() -> str:

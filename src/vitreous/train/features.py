@@ -25,7 +25,7 @@ def feature_batches(
         task: One that asks for more than logits needs the images.
         model: Whose backbone is frozen.
         loader: Of the training images.
-        precision: `fp32` or `bf16`.
+        precision: One of `PRECISIONS`.
     """
     if not probes_fixed_features(config) or type(task) is not Supervised:
         return None

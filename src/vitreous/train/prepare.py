@@ -23,6 +23,7 @@ from vitreous.recipe.planner import make_plan
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.train.calibrate import training_images_per_s
+from vitreous.train.compiled import check_compiler
 from vitreous.train.device import resolve_device, resolve_precision
 from vitreous.train.footprint import memory_share
 from vitreous.train.pretrained import Checkpoint, fingerprint, full_source, open_checkpoint, plan_onto
@@ -68,7 +69,8 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
         known = ", ".join(known_sets())
         raise ConfigError(f"data=none: nothing to train on; give a folder of class folders, or one of {known}")
     recipe, asked = _asked(request)
-    resolve_precision(asked.get("train.precision", "auto"), resolve_device(asked.get("train.device", "auto")))
+    device = resolve_device(asked.get("train.device", "auto"))
+    resolve_precision(asked.get("train.precision", "auto"), device)
     source = _open(request, asked)
     pretrained = asked.get("train.pretrained")
     checkpoint = None if pretrained is None else open_checkpoint(pretrained, asked)
@@ -89,7 +91,8 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
     )
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))
-    # Weights that the data does not bring are told now, not when everything is decoded.
+    # What this machine, or the data, does not bring is told now, not when everything is decoded.
+    check_compiler(plan.config.train.compile, device)
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
 

@@ -48,7 +48,7 @@ def rehearse(config: RunConfig, batch: Batch, precision: str) -> Rehearsal:
     Args:
         config: Of the run.
         batch: Any of its batches; its first `NUM_IMAGES` are taken.
-        precision: `fp32` or `bf16`.
+        precision: One of `PRECISIONS`.
 
     Raises:
         RunError: They were not learned.

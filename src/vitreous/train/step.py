@@ -16,7 +16,7 @@ from vitreous.optim.schedule_free import ScheduleFree
 from vitreous.seeding import derive
 from vitreous.tensors import Features, Images, Labels, Probabilities
 from vitreous.train.curriculum import Curriculum
-from vitreous.train.device import autocast
+from vitreous.train.device import autocast, float32_products
 from vitreous.train.distributed import ALONE, Group
 from vitreous.train.parallel import Parallel, whole
 from vitreous.train.state import TrainState
@@ -52,7 +52,7 @@ class StepSettings:
     Attributes:
         task: What is minimised.
         optim: How the weights follow the gradient.
-        precision: `fp32` or `bf16`.
+        precision: One of `PRECISIONS`.
         seed: Of the run.
         mix: None where no images are mixed.
         num_parts: Parts that a batch is cut into; their gradients add up to the batch's, in less memory.
@@ -188,7 +188,8 @@ def backward(
                 part_loss, logits = settings.parallel.run(
                     settings.task, model, part, part_targets, total, is_last=is_last
                 )
-        part_loss.backward()
+        with float32_products(settings.precision):
+            part_loss.backward()
         called = logits.detach().argmax(dim=1)
         loss += part_loss.detach()
         correct += (called == (part_targets.argmax(dim=1) if targets.is_floating_point() else part_targets)).sum()
@@ -218,7 +219,8 @@ def find_non_finite(state: TrainState, images: Images | Features, labels: Labels
     own_cause = f"the output of {found[0]}" if found else "" if loss.isfinite() else "the loss"
     if cause := _agreed(own_cause, settings):
         return cause
-    loss.backward()
+    with float32_products(settings.precision):
+        loss.backward()
     gradients = [(name, parameter.grad) for name, parameter in state.model.named_parameters()]
     state.optimizer.zero_grad(set_to_none=True)
     # The backward pass runs from the head to the tokens: the last such parameter was reached first.

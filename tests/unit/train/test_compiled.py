@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,12 +78,18 @@ def test_a_run_says_what_compiling_took_and_can_be_repeated(tiny: Callable[..., 
 
 
 def test_without_a_compiler_the_run_does_not_begin(
-    make_state: Callable[..., TrainState], monkeypatch: pytest.MonkeyPatch
+    make_state: Callable[..., TrainState],
+    tiny: Callable[..., TrainRequest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compiled, "_COMPILERS", ("no-such-compiler",))
     with pytest.raises(ConfigError, match=r"train\.compile=default: found no C\+\+ compiler \(no-such-compiler\)"):
         compile_model(make_state().model, "default")
     assert compile_model(make_state().model, "none") is None
+    with pytest.raises(ConfigError, match="found no C"):
+        run_training(tiny("run", train__compile="default"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

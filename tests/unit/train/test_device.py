@@ -3,7 +3,7 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.train import device as room
-from vitreous.train.device import autocast, describe_hardware, resolve_device, resolve_precision
+from vitreous.train.device import autocast, describe_hardware, float32_products, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -108,6 +108,45 @@ def test_autocast_changes_products_in_bf16_alone() -> None:
     with autocast(CPU, "bf16"):
         assert (left @ left.T).dtype == torch.bfloat16
     assert (left @ left.T).dtype == torch.float32
+
+
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_rounded_factors_are_for_processors_that_gain_by_it(monkeypatch: pytest.MonkeyPatch, is_faster: bool) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: is_faster)
+    if is_faster:
+        assert resolve_precision("tf32", CPU) == "tf32"
+        return
+    with pytest.raises(ConfigError) as caught:
+        resolve_precision("tf32", CPU)
+    assert str(caught.value) == "train.precision=tf32: cpu has no faster product of float32; use auto or fp32"
+
+
+@pytest.mark.parametrize(("capability", "is_faster"), [((7, 5), False), ((8, 0), True)])
+def test_gpus_round_factors_from_ampere_on(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], is_faster: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    if is_faster:
+        assert resolve_precision("tf32", torch.device("cuda")) == "tf32"
+    else:
+        with pytest.raises(ConfigError, match="cuda has no faster product of float32"):
+            resolve_precision("tf32", torch.device("cuda"))
+
+
+def test_factors_may_be_rounded_within_and_afterwards_no_more() -> None:
+    assert torch.get_float32_matmul_precision() == "highest"
+    for context in (autocast(CPU, "tf32"), float32_products("tf32")):
+        with context:
+            assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+            assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+            assert (torch.ones(2, 3) @ torch.ones(3, 2)).dtype == torch.float32
+        assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(RuntimeError), float32_products("tf32"):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    assert torch.get_float32_matmul_precision() == "highest"
+    for precision in ("fp32", "bf16"):
+        with float32_products(precision):
+            assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_hardware_is_described_in_plain_values() -> None:

@@ -88,6 +88,31 @@ def test_weights_after_a_step_are_those_of_naive_clipping_and_adamw(make_state: 
         torch.testing.assert_close(found[name], weights, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", {"highest"}), ("tf32", {"medium"})])
+def test_forward_and_backward_multiply_alike(
+    make_state: MakeState, settings: StepSettings, batch: Pair, precision: str, expected: set[str]
+) -> None:
+    seen = []
+
+    class Note(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, values: Tensor) -> Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            return values.clone()
+
+        @staticmethod
+        def backward(ctx: object, gradient: Tensor) -> Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            return gradient
+
+    state = make_state()
+    state.model.head.register_forward_pre_hook(lambda module, inputs: Note.apply(inputs[0]))
+    train_step(state, *batch, replace(settings, precision=precision))
+    assert len(seen) == 2
+    assert set(seen) == expected
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1, 1e9])
 def test_gradient_norm_is_reported_as_it_was_before_clipping(
     make_state: MakeState, batch: Pair, clip_norm: float
