@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 from parity import define_missing_operators  # noqa: E402
 from peers import OURS, installed_peers  # noqa: E402
-from results import results_file  # noqa: E402
+from results import command_line, results_file  # noqa: E402
 from stopwatch import Work, product_flops_per_s  # noqa: E402
 from throughput import CASES, KINDS, Models, cell_name, check_words  # noqa: E402
 
@@ -94,6 +94,7 @@ def main() -> None:
         gflop = models.batch * models.flops * (1 if kind == "inference" else 3) / 1e9
         stored.setdefault("cells", {})[name] = {
             "date": datetime.now(tz=UTC).date().isoformat(),
+            "command": command_line(),
             "torch": torch.__version__,
             "steps": options.steps,
             "ms_at_the_peak": round(gflop / (product_flops_per_s(device, "fp32", 2.0) / 1e12), 1),

@@ -21,7 +21,7 @@ keep_freed_memory()
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from results import results_file  # noqa: E402
+from results import command_line, results_file  # noqa: E402
 from vitreous.model.attention import Attention  # noqa: E402
 
 TOKENS = (10, 17, 26, 37, 50, 65, 101, 129, 145, 197, 257, 401)
@@ -65,6 +65,7 @@ def main() -> None:
             name = f"{num_heads} heads of {head_dim}, {num_tokens} tokens"
             rows[name] = measure(num_tokens, num_heads, head_dim, DTYPES[options.dtype], options.rounds)
             print(name, rows[name], flush=True)
+    stored.setdefault("commands", {})[options.dtype] = command_line()
     path.write_text(json.dumps(stored, indent=1) + "\n")
 
 

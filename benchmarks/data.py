@@ -36,7 +36,7 @@ from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from parity import define_missing_operators  # noqa: E402
-from results import results_file  # noqa: E402
+from results import command_line, results_file  # noqa: E402
 from vitreous.data.build import build_augment  # noqa: E402
 from vitreous.data.cache import digest_of  # noqa: E402
 from vitreous.data.config import DataConfig  # noqa: E402
@@ -246,7 +246,7 @@ def main() -> None:
     options = parser.parse_args()
     define_missing_operators()
     path, stored = results_file("data")
-    stored["command"] = f"python benchmarks/data.py --rounds {options.rounds} --seconds {options.seconds:g}"
+    stored["command"] = command_line()
     sides = stored.setdefault("sides", {})
     for side in options.side or SIDES:
         with tempfile.TemporaryDirectory() as folder:

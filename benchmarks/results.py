@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def command_line() -> str:
+    """What was typed, to stand beside the figures that came of it."""
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def results_file(name: str, device: "torch.device | None" = None) -> tuple[Path, dict[str, Any]]:

@@ -29,7 +29,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from results import results_file  # noqa: E402
+from results import command_line, results_file  # noqa: E402
 from stopwatch import working_memory_mib  # noqa: E402
 from vitreous.model.build import build_model  # noqa: E402
 from vitreous.model.count import count_flops, count_parameters  # noqa: E402
@@ -107,6 +107,7 @@ def main() -> None:
         matrices, attention = flops_of(config)
         rows.append((1.0, config.data.batch_size * matrices, config.data.batch_size * attention))
     (base_s, per_flop, per_attention_flop), errors = fit(rows, seconds)
+    stored["command"] = command_line()
     stored["cost_model"] = {
         "seconds_a_step": round(base_s, 5),
         "matrices_gflops_per_s": round(1e-9 / per_flop, 1),

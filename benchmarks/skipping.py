@@ -16,7 +16,7 @@ from vitreous.threads import let_threads_sleep
 
 let_threads_sleep()  # read by OpenMP when torch is loaded
 
-from results import results_file  # noqa: E402
+from results import command_line, results_file  # noqa: E402
 from vitreous.recipe import keys  # noqa: E402
 from vitreous.train.calibrate import training_pace  # noqa: E402
 
@@ -43,7 +43,7 @@ def main() -> None:
     for _ in range(options.rounds):
         seconds = {name: training_pace(config).mean_s(0.0, 1.0) for name, config in configs.items()}
         rounds.append({name: seconds["nothing"] / seconds[name] for name in CASES})
-    stored["cases"] = {}
+    stored |= {"command": command_line(), "cases": {}}
     for name in CASES:
         ratios = [one[name] for one in rounds]
         quartiles = [round(value, 2) for value in statistics.quantiles(ratios, n=4)[::2]]

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from results import results_file
+from results import command_line, results_file
 from vitreous.threads import SPINS
 
 SETTINGS: dict[str, dict[str, str]] = {
@@ -83,8 +83,7 @@ def main() -> None:
         for name, measured in rounds.items()
     }
     path, stored = results_file("threads")
-    command = f"python benchmarks/threads.py --busy {options.busy}"
-    stored[f"busy {options.busy}"] = {"command": command, "medians": medians, "rounds": rounds}
+    stored[f"busy {options.busy}"] = {"command": command_line(), "medians": medians, "rounds": rounds}
     path.write_text(json.dumps(stored, indent=1) + "\n")
     for name, found in medians.items():
         print(name, found)

@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,7 +40,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from parity import define_missing_operators, draw  # noqa: E402
 from peers import OURS, TWIN, as_vit_pytorch, installed_peers, make_peer, same_as  # noqa: E402
-from results import results_file  # noqa: E402
+from results import command_line, results_file  # noqa: E402
 from stopwatch import Work, calls_per_s, product_flops_per_s, wait_for, working_memory_mib  # noqa: E402
 from vitreous.errors import VitreousError  # noqa: E402
 from vitreous.model import ModelConfig, build_model  # noqa: E402
@@ -218,7 +217,7 @@ def main() -> None:
     versions = installed_peers()
     about = {
         "date": datetime.now(tz=UTC).date().isoformat(),
-        "command": " ".join(["python", "benchmarks/throughput.py", *sys.argv[1:]]),
+        "command": command_line(),
         "versions": {"torch": torch.__version__, **versions},
         "threads": torch.get_num_threads(),
     }
