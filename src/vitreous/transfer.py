@@ -26,7 +26,7 @@ class Reading:
     """
 
     def __init__(self, numbers: Tensor) -> None:
-        self._arrival = torch.cuda.Event() if numbers.device.type == "cuda" else None
+        self._arrival = torch.cuda.Event(blocking=True) if numbers.device.type == "cuda" else None
         self._numbers = numbers.to("cpu", non_blocking=self._arrival is not None)
         if self._arrival is not None:
             self._arrival.record(torch.cuda.current_stream(numbers.device))

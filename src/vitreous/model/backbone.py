@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
+from vitreous.model.attention import Attention, Kernel
 from vitreous.model.config import ModelConfig
 from vitreous.model.encoder import Encoder
 from vitreous.model.relation import Relation, select
@@ -206,6 +207,12 @@ class Backbone(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training; see `Encoder.grad_checkpointing`."""
         self.encoder.grad_checkpointing = enable
+
+    def set_attention_kernel(self, kernel: Kernel) -> None:
+        """Let every block attend by this kernel: the same results but for rounding; see `Attention`."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kernel = kernel
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that shall not decay, beyond those of one dimension: positions, tokens, bias tables."""

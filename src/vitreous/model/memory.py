@@ -2,7 +2,7 @@
 
 import torch
 
-from vitreous.model.attention import is_explicit
+from vitreous.model.attention import Kernel, is_explicit
 from vitreous.model.config import ModelConfig
 from vitreous.model.patch_drop import num_kept
 from vitreous.model.residual import LEAST_SAVED, drop_path_rates
@@ -17,6 +17,7 @@ def activation_bytes(
     *,
     precision: str = "fp32",
     device_type: str = "cpu",
+    kernel: Kernel = "auto",
     grad_checkpointing: bool = False,
 ) -> int:
     """What forward and backward of a batch hold at most, beside weights and their gradients.
@@ -28,7 +29,8 @@ def activation_bytes(
         config: The model.
         batch_size: Images that go through it at once.
         precision: `bf16`: matrix products under autocast; any other: all is float32.
-        device_type: Decides which kernel attention takes.
+        device_type: Decides, with the number of tokens, which kernel attention takes by itself.
+        kernel: Of attention.
         grad_checkpointing: Only each block's input is kept, and one block is computed again at a time.
 
     Returns:
@@ -36,9 +38,11 @@ def activation_bytes(
     """
     rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
     kept = [1 - rate if rate >= LEAST_SAVED else 1.0 for rate in rates]
-    attention, mlp = _attention(config, precision, device_type), _mlp(config, precision)
-    tokens = _num_tokens(config) * config.embed_dim * _WIDE
-    passing = _passing(config, precision, device_type)
+    num, dtype = _num_tokens(config), torch.bfloat16 if precision == "bf16" else torch.float32
+    explicit = is_explicit(kernel, device_type, num, dtype=dtype, training=True)
+    attention, mlp = _attention(config, precision, explicit), _mlp(config, precision)
+    tokens = num * config.embed_dim * _WIDE
+    passing = _passing(config, precision, explicit)
     if grad_checkpointing:
         # What follows the last block is gone when the block is computed again.
         held = config.depth * tokens + attention + mlp + passing - tokens
@@ -84,19 +88,18 @@ def _branch_width(config: ModelConfig) -> int:
     return config.embed_dim * (1 + bool(config.layer_scale) + (config.proj_drop_rate > 0))
 
 
-def _attention(config: ModelConfig, precision: str, device_type: str) -> float:
+def _attention(config: ModelConfig, precision: str, explicit: bool) -> float:
     """The first half of a block, for one image: what its norm, products and softmax keep."""
     # Queries, keys, values, and what was gathered of them.
     inner = config.attn_dim * (4 + 2 * config.qk_norm + 3 * config.attn_gate)
     width = _branch_width(config) + inner
-    return _num_tokens(config) * (_norm(config) + _narrow(precision) * width) + _maps(config, precision, device_type)
+    return _num_tokens(config) * (_norm(config) + _narrow(precision) * width) + _maps(config, precision, explicit)
 
 
-def _maps(config: ModelConfig, precision: str, device_type: str) -> float:
+def _maps(config: ModelConfig, precision: str, explicit: bool) -> float:
     """The attention probabilities of a block, or what a fused kernel keeps to compute them again."""
     num, heads = _num_tokens(config), config.num_heads
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    if not is_explicit("auto", device_type, num, dtype=dtype, training=True):
+    if not explicit:
         return _WIDE * heads * num
     # With dropout: before it, what it scaled by, after it.
     return heads * num**2 * _narrow(precision) * (3 if config.attn_drop_rate else 1)
@@ -115,9 +118,9 @@ def _outside(config: ModelConfig, precision: str) -> float:
     return patch_values * (_WIDE + _narrow(precision)) + (1 if _leaves_out(config) else 2) * num * dim * _WIDE
 
 
-def _passing(config: ModelConfig, precision: str, device_type: str) -> float:
+def _passing(config: ModelConfig, precision: str, explicit: bool) -> float:
     """Gradients that are there at once at the largest moment of the backward, for one image."""
     num, dim, narrow = _num_tokens(config), config.embed_dim, _narrow(precision)
     in_mlp = num * (2 * _WIDE * dim + narrow * config.mlp_dim)
-    in_attention = num * _WIDE * 2 * dim + 2 * _maps(config, precision, device_type) - _mlp(config, precision)
+    in_attention = num * _WIDE * 2 * dim + 2 * _maps(config, precision, explicit) - _mlp(config, precision)
     return max(in_mlp, in_attention)

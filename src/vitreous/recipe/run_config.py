@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.model.attention import Kernel
 from vitreous.model.config import ModelConfig
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
@@ -21,6 +22,9 @@ Freeze = Literal["none", "backbone"]
 
 Compile = Literal["none", "default", "reduce-overhead"]
 """Compiled code in `torch.compile`'s mode of that name, or none."""
+
+AttentionKernel = Literal["auto", "explicit", "sdpa", "measured"]
+"""Those of `model.attention`, and a wish to see which is faster here."""
 
 Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
 """Who is told of a run beside its own `records.jsonl`; each needs its package."""
@@ -40,6 +44,9 @@ class TrainConfig:
         parallel: With several processes: `ddp` keeps the whole model on each device, `fsdp` a part of it.
         compile: `default` turns the model into compiled code before the first step, `reduce-overhead` replays it on a
             GPU as one graph; which pays where steps are many and the device waits for Python. `none` for neither.
+        attention: `explicit` forms softmax(QKᵀ/√d)V, `sdpa` calls the fused kernel; they differ in rounding alone.
+            `auto` goes by the number of tokens; `measured` times steps of both before the run, whose configuration then
+            names the faster one.
         accumulate: Parts that a batch is cut into, one after the other: the same step in less memory.
         grad_checkpointing: Compute each block again in the backward instead of keeping what is inside it: the same
             gradients in a fraction of the memory, a third slower.
@@ -62,7 +69,7 @@ class TrainConfig:
 
     Raises:
         ConfigError: A value out of its range, or two that do not go together.
-        UnknownNameError: A `freeze` or `logger` that does not exist.
+        UnknownNameError: A `freeze`, `logger`, `compile` or `attention` that does not exist.
     """
 
     epochs: float = 20.0
@@ -72,6 +79,7 @@ class TrainConfig:
     precision: str = "auto"
     parallel: Parallel = "ddp"
     compile: Compile = "none"
+    attention: AttentionKernel = "auto"
     accumulate: int = 1
     grad_checkpointing: bool = False
     checkpoint_every_s: float = 60.0
@@ -89,6 +97,11 @@ class TrainConfig:
     check: bool = False
     deterministic: bool = False
     logger: Logger = "none"
+
+    @property
+    def kernel(self) -> Kernel:
+        """Of attention; what is to be measured goes by the number of tokens until then."""
+        return "auto" if self.attention == "measured" else self.attention
 
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
@@ -111,7 +124,7 @@ class TrainConfig:
 
     def _check_frozen(self) -> None:
         """What keeps its weights is said in one way."""
-        for key, kind in (("freeze", Freeze), ("logger", Logger), ("compile", Compile)):
+        for key, kind in (("freeze", Freeze), ("logger", Logger), ("compile", Compile), ("attention", AttentionKernel)):
             got, known = getattr(self, key), get_args(kind)
             if got not in known:
                 raise UnknownNameError(f"train.{key}={got}: no such choice; {nearest(str(got), known)}")

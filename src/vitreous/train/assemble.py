@@ -102,6 +102,7 @@ def new_state(prepared: Prepared, folder: RunFolder, recorder: Recorder, group: 
         recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
+    model.set_attention_kernel(config.train.kernel)
     ema = Ema(model)
     if group.size > 1 and config.train.parallel == "fsdp":
         shard(model, group)

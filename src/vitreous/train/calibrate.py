@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from vitreous import processes
 from vitreous.data.build import build_mix
+from vitreous.model.attention import Kernel
 from vitreous.model.build import build_model
 from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
@@ -42,6 +44,7 @@ def training_pace(config: RunConfig, teacher: Checkpoint | None = None) -> Pace:
     model = build_model(config.model, device=device)
     make_trainable(model, config.train)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
+    model.set_attention_kernel(config.train.kernel)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
     mix = build_mix(config.data)
     task = build_task(config.objective, teacher=build_teacher(teacher, config)).to(device)
@@ -58,6 +61,16 @@ def training_pace(config: RunConfig, teacher: Checkpoint | None = None) -> Pace:
         step_s = _median_s(lambda: train_step(state, images, labels, settings), 1 / len(stretches))
         found.append((start, end, step_s))
     return Pace(tuple(found))
+
+
+def attention_s(config: RunConfig, teacher: Checkpoint | None = None) -> dict[Kernel, float]:
+    """Seconds of a whole training step by kernel of attention; the better of two turns."""
+    seconds: dict[Kernel, float] = {}
+    turns: tuple[Kernel, ...] = ("explicit", "sdpa", "sdpa", "explicit")
+    for kernel in turns:
+        pace = training_pace(replace(config, train=replace(config.train, attention=kernel)), teacher)
+        seconds[kernel] = min(pace.mean_s(0.0, 1.0), seconds.get(kernel, math.inf))
+    return seconds
 
 
 def evaluation_images_per_s(config: RunConfig) -> float:

@@ -39,6 +39,7 @@ def memory_share(config: RunConfig) -> float:
         num_images,
         precision=precision,
         device_type=device.type,
+        kernel=config.train.kernel,
         grad_checkpointing=config.train.grad_checkpointing or is_linear_probe(config),
     )
     return (weights + (ON_CPU if device.type == "cpu" else ELSEWHERE) * activations) / _memory_bytes(device)

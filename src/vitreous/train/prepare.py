@@ -22,7 +22,7 @@ from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import make_plan
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
-from vitreous.train.calibrate import training_images_per_s
+from vitreous.train.calibrate import attention_s, training_images_per_s
 from vitreous.train.compiled import check_compiler
 from vitreous.train.device import resolve_device, resolve_precision
 from vitreous.train.footprint import memory_share
@@ -90,9 +90,10 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
         lambda keys: make_plan(surveyed.facts, given, recipe=recipe, asked=keys, measure=measure, memory=memory_share),
     )
     check_teacher(teacher, plan.config, surveyed.facts.classes)
-    plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))
-    # What this machine, or the data, does not bring is told now, not when everything is decoded.
     check_compiler(plan.config.train.compile, device)
+    plan = _with_measured_attention(plan, teacher)
+    plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))
+    # Weights that the data does not bring are told now, not when everything is decoded.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
 
@@ -177,6 +178,22 @@ def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
     if asked.get("objective.teacher") is not None:
         asked["objective.teacher"] = full_source(asked["objective.teacher"])
     return recipe, asked
+
+
+def _with_measured_attention(plan: Plan, teacher: Checkpoint | None) -> Plan:
+    """The plan with the faster kernel on this machine, where that is what was asked for."""
+    key, config = "train.attention", plan.config
+    if config.train.attention != "measured":
+        return plan
+    seconds = attention_s(config, teacher)
+    faster, slower = sorted(seconds, key=lambda kernel: seconds[kernel])
+    reason = f"{seconds[faster]:.3g} s a step, measured; {seconds[slower]:.3g} s with {slower}"
+    others = tuple(choice for choice in plan.choices if choice.key != key)
+    return replace(
+        plan,
+        config=replace(config, train=replace(config.train, attention=faster)),
+        choices=(*others, Choice(key, faster, reason)),
+    )
 
 
 def _as_settled(choice: Choice, request: TrainRequest) -> Choice:

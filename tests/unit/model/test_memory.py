@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from vitreous.model.attention import Kernel
 from vitreous.model.build import build_model
 from vitreous.model.config import ModelConfig
 from vitreous.model.memory import activation_bytes
@@ -45,9 +46,12 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._seen.pop(key)
 
 
-def allocated_bytes(config: ModelConfig, batch_size: int, precision: str, grad_checkpointing: bool) -> int:
+def allocated_bytes(
+    config: ModelConfig, batch_size: int, precision: str, grad_checkpointing: bool, kernel: Kernel = "auto"
+) -> int:
     """At the peak of forward and backward, weights left out."""
     model = build_model(config)
+    model.set_attention_kernel(kernel)
     model.set_grad_checkpointing(grad_checkpointing)
     images = torch.zeros(batch_size, config.in_chans, *config.img_size)
     labels = torch.zeros(batch_size, dtype=torch.int64)
@@ -86,3 +90,10 @@ def test_memory_of_a_step_is_within_15_percent_of_what_pytorch_allocates(
 ) -> None:
     said = activation_bytes(config, batch_size, precision=precision, grad_checkpointing=grad_checkpointing)
     assert said == pytest.approx(allocated_bytes(config, batch_size, precision, grad_checkpointing), rel=0.15)
+
+
+@pytest.mark.parametrize(("config", "kernel"), [(SMALL, "sdpa"), (LONG, "explicit")])
+def test_memory_is_that_of_the_kernel_that_was_asked(config: ModelConfig, kernel: Kernel) -> None:
+    said = activation_bytes(config, 16, kernel=kernel)
+    assert said == pytest.approx(allocated_bytes(config, 16, "fp32", False, kernel), rel=0.15)
+    assert said != pytest.approx(activation_bytes(config, 16), rel=0.05)

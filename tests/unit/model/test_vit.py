@@ -54,8 +54,8 @@ def test_what_is_not_read_is_not_computed_and_changes_nothing(variant, kernel, c
     )
     model = build_model(replace(config, **VARIANTS[variant]), generator=torch.Generator().manual_seed(0)).double()
     model.set_grad_checkpointing(checkpointing)
-    for block in model.encoder.blocks:
-        block.attn.kernel = kernel
+    model.set_attention_kernel(kernel)
+    assert {block.attn.kernel for block in model.encoder.blocks} == {kernel}
     images = torch.randn(6, 3, 12, 20, dtype=torch.float64, requires_grad=True)
 
     def run(forward):

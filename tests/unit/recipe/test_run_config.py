@@ -73,6 +73,11 @@ def test_what_is_frozen_is_said_in_one_way(values: dict[str, Any], message: str)
     assert str(caught.value) == message
 
 
+def test_nearest_kernel_is_suggested() -> None:
+    with pytest.raises(UnknownNameError, match=r"^train\.attention=sdpb: no such choice; did you mean sdpa\?"):
+        TrainConfig(attention="sdpb")  # type: ignore[arg-type]
+
+
 def test_nearest_way_to_freeze_is_suggested() -> None:
     with pytest.raises(UnknownNameError, match=r"^train\.freeze=backbon: no such choice; .*backbone"):
         TrainConfig(freeze="backbon")  # type: ignore[arg-type]

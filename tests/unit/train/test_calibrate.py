@@ -8,6 +8,7 @@ import torch
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
 from vitreous.train import calibrate as room
+from vitreous.train.budget import Pace
 from vitreous.train.calibrate import evaluation_images_per_s, training_images_per_s
 
 TINY = {
@@ -37,6 +38,23 @@ def test_speed_is_positive_and_needs_no_data(measure: Callable[[RunConfig], floa
 def test_larger_model_is_slower() -> None:
     large = config(model__embed_dim=128, model__depth=6, model__patch_size=2)
     assert training_images_per_s(large) < training_images_per_s(config())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_steps_are_measured_with_both_kernels_of_attention_and_the_better_turn_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    durations = iter([3.0, 2.0, 1.0, 4.0])
+
+    def pace(measured: RunConfig, teacher: object) -> Pace:
+        seen.append(measured.train.kernel)
+        return Pace(((0.0, 1.0, next(durations)),))
+
+    assert all(seconds > 0 for seconds in room.attention_s(config()).values())
+    monkeypatch.setattr(room, "training_pace", pace)
+    assert room.attention_s(config(train__attention="measured")) == {"explicit": 3.0, "sdpa": 1.0}
+    assert seen == ["explicit", "sdpa", "sdpa", "explicit"]
 
 
 def fake_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:

@@ -46,6 +46,10 @@ def test_checkpointing_takes_less_and_bf16_too() -> None:
     assert memory_share(config(train__precision="bf16")) < 0.8 * usual
 
 
+def test_attention_that_is_written_out_takes_more_than_the_fused_one() -> None:
+    assert memory_share(config(train__attention="explicit")) > memory_share(config(train__attention="sdpa"))
+
+
 def test_patches_that_are_dropped_for_a_while_count_and_a_frozen_backbone_keeps_little() -> None:
     usual = memory_share(config())
     assert memory_share(config(model__patch_drop_rate=0.5)) < 0.7 * usual

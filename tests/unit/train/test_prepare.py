@@ -10,7 +10,8 @@ from vitreous.data.store import LazyStore, MappedStore, MemoryStore
 from vitreous.errors import ConfigError, DataError, UnknownNameError
 from vitreous.recipe import keys
 from vitreous.recipe.files import write_config
-from vitreous.recipe.plan import ASKED
+from vitreous.recipe.plan import ASKED, Choice
+from vitreous.train import prepare
 from vitreous.train.prepare import load_data, plan_run, survey_again
 from vitreous.train.records import Recorder, ignore, read_records
 from vitreous.train.request import TrainRequest
@@ -38,6 +39,20 @@ def test_planner_gives_way_to_the_file_and_the_file_to_the_command_line(images_f
     assert (with_both["optim.lr"], with_both["optim.beta1"], with_both["data.batch_size"]) == (0.5, 0.7, 11)
     same = ("model.embed_dim", "model.patch_size", "train.epochs", "data.img_size")
     assert {key: with_both[key] for key in same} == {key: alone[key] for key in same}
+
+
+@pytest.mark.parametrize(("seconds", "faster"), [((0.2, 0.1), "sdpa"), ((0.1, 0.2), "explicit")])
+def test_attention_that_shall_be_measured_is_named_by_its_faster_kernel(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], faster: str
+) -> None:
+    measured = dict(zip(("explicit", "sdpa"), seconds, strict=True))
+    monkeypatch.setattr(prepare, "attention_s", lambda config, teacher: measured)
+    _, plan = plan_run(tiny(train__attention="measured"), ignore)
+    assert plan.config.train.attention == faster
+    (choice,) = [choice for choice in plan.choices if choice.key == "train.attention"]
+    slower = "explicit" if faster == "sdpa" else "sdpa"
+    assert choice == Choice("train.attention", faster, f"0.1 s a step, measured; 0.2 s with {slower}")
+    assert planned(tiny())["train.attention"] == "auto"
 
 
 def test_file_may_name_a_shipped_recipe(images_folder: Path, tmp_path: Path) -> None:

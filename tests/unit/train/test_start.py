@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitreous.errors import ConfigError, NonFiniteError, NotARunError, RunError, SaveError
+from vitreous.model.attention import Attention
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.objective.cross_entropy import CrossEntropy
 from vitreous.objective.task import Criterion, Supervised
@@ -563,3 +564,18 @@ def test_records_of_a_whole_run_are_valid_json(tiny: Tiny) -> None:
     folder = run_training(tiny())
     for line in folder.records.read_text().splitlines():
         json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+
+@pytest.mark.parametrize("kernel", ["explicit", "sdpa"])
+def test_run_attends_by_the_kernel_that_was_asked(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    called: set[str] = set()
+    attend = Attention.gather
+
+    def gather(self: Attention, *args: Any, **kwargs: Any) -> Tensor:
+        if self.training:
+            called.add(self.kernel)
+        return attend(self, *args, **kwargs)
+
+    monkeypatch.setattr(Attention, "gather", gather)
+    run_training(tiny(train__attention=kernel, train__epochs=1))
+    assert called == {kernel}
