@@ -68,6 +68,17 @@ print([name for name in {heavy} if name in sys.modules], took < 0.5)
     assert _python(code) == "[] True"
 
 
+def test_training_and_a_runs_door_load_nothing_that_few_of_them_need() -> None:
+    heavy = ("sklearn", "scipy", "pandas", "matplotlib", "torch._dynamo", "torch.distributed.fsdp",
+             "torch.distributed.tensor", "timm", "transformers")  # fmt: skip
+    code = f"""
+import sys
+import vitreous.train.start, vitreous.use.run, vitreous.use.report.page
+print([name for name in {heavy} if name in sys.modules])
+"""
+    assert _python(code) == "[]"
+
+
 def test_import_prints_nothing_and_changes_no_setting_of_others() -> None:
     code = """
 import logging, signal, warnings

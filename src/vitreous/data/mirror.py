@@ -26,8 +26,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold
-from sklearn.neighbors import KNeighborsClassifier
 
 PROBE_SIDE_PX = 16
 PROBE_IMAGES = 2_000
@@ -79,6 +77,9 @@ def judge_by_looks(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) -> 
     Returns:
         The verdict; for mirroring where there are too few images to tell.
     """
+    from sklearn.model_selection import KFold
+    from sklearn.neighbors import KNeighborsClassifier
+
     if len(labels) < _FEWEST_IMAGES:
         return Mirror(True, f"{len(labels)} images are too few to tell; photos usually keep their meaning")
     plain, mirrored, taught = (np.zeros(len(labels), dtype=bool) for _ in range(3))

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
 from vitreous.data.similar import SIDE_PX, Coloured, Gray
 from vitreous.data.workers import Progress
@@ -127,6 +124,8 @@ def _edges(gray: Gray) -> NDArray[np.float32]:
 
 def _reduced(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Principal components, scaled so that one regularisation suits all features."""
+    from sklearn.decomposition import PCA
+
     sample = features[permutation(derive(0, "components"), len(features))[:_MOST_FITTED]]
     components = PCA(min(_DIMENSIONS, *sample.shape), random_state=0).fit(sample)
     reduced = components.transform(features)
@@ -137,6 +136,9 @@ def _cross_validated(
     features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None
 ) -> NDArray[np.float64]:
     """Each image's probabilities by a regression that did not see it, `[n, classes]`."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
     for number, (known, held_out) in enumerate(folds.split(features, labels)):

@@ -27,8 +27,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from vitreous.data.workers import Progress
@@ -93,6 +91,9 @@ def find_copies(gray: Gray, colour: Coloured, progress: Progress | None = None) 
     Returns:
         A number for each image, `[n]`: images of one number are copies of each other. Constant images stand alone.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     count = len(gray)
     if count < 2:
         return np.zeros(count, dtype=np.int64)

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from vitreous.data.sources import Texts
 from vitreous.errors import DataError
@@ -103,6 +101,9 @@ def families_of(
     if groups is None:
         return image, image_keys, np.ones(len(first), dtype=np.int64)
     names, group = np.unique(groups, return_inverse=True)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     # Two kinds of points, images and groups; each sample that has a group is a line between them.
     grouped = np.flatnonzero(groups != "")
     ends = image[grouped], len(first) + group[grouped]

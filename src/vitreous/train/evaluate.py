@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.stats import binomtest
 from torch import nn
 from torch.nn import functional as F
 
@@ -41,6 +39,8 @@ class Score:
 
         Source: Wilson 1927, which also holds near 0 and 1 and for few images.
         """
+        from scipy.stats import binomtest
+
         found = binomtest(self.num_correct, self.num_images).proportion_ci(confidence_level=0.95, method="wilson")
         return float(found.low), float(found.high)
 
@@ -88,6 +88,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
 
     Source: Guo et al. 2017, section 4.2 (1706.04599), who do not treat images that are all right.
     """
+    from scipy.optimize import minimize_scalar
+
     if bool((logits.argmax(dim=1) == labels).all()):
         return 1.0
     precise = logits.double()

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from vitreous.model.vit import VisionTransformer
 from vitreous.objective.task import Task
 from vitreous.tensors import Images, Labels, Logits, Loss, Probabilities
 from vitreous.train.distributed import Group
+
+if TYPE_CHECKING:  # takes a second to load, and who trains alone has no use for it
+    from torch.distributed.tensor import DTensor
 
 
 class Parallel:
@@ -56,6 +56,8 @@ class Parallel:
             total: Of the batch of all processes.
             is_last: Whether no further part of the batch follows.
         """
+        from torch.distributed.fsdp import FSDPModule
+
         if isinstance(model, FSDPModule):
             model.set_requires_gradient_sync(is_last)
             return task(model, images, targets, total)
@@ -92,6 +94,9 @@ def _add_up(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
 
 def shard(model: VisionTransformer, group: Group) -> None:
     """Divide a model's parameters among the processes, in place, block by block; they become other objects."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
     mesh = init_device_mesh(next(model.parameters()).device.type, (group.size,))
     for part in (*model.encoder.blocks, model):
         # The root too gives back what it fetched: its weights are read and averaged between two steps.
@@ -102,9 +107,14 @@ def shard(model: VisionTransformer, group: Group) -> None:
             part.set_force_sum_reduction_for_comms(True)  # gloo knows no sum with a factor
 
 
+def is_divided(tensor: object) -> "TypeGuard[DTensor]":
+    """Whether each process has a part of this tensor."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor that may be divided among the processes; then all of them must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_divided(tensor) else tensor
 
 
 def divided_like(tensors: Mapping[str, Tensor], present: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -113,7 +123,9 @@ def divided_like(tensors: Mapping[str, Tensor], present: Mapping[str, Any]) -> d
 
 
 def _divided(tensor: Tensor, present: object) -> Tensor:
-    if not isinstance(present, DTensor) or present.shape != tensor.shape:
+    if not is_divided(present) or present.shape != tensor.shape:
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     moved = tensor.to(present.device, present.dtype)
     return distribute_tensor(moved, present.device_mesh, present.placements, src_data_rank=None)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from vitreous.data.loader import Batch
 from vitreous.train.horizon import Horizon
+from vitreous.train.parallel import is_divided
 from vitreous.train.state import TrainState
 from vitreous.train.step import Gradient, StepResult, StepSettings, average, find_gradient, follow, train_step
 
@@ -100,7 +100,7 @@ class Steps:
 def can_run_ahead(state: TrainState) -> bool:
     """Whether the device computes on its own, and the optimiser can leave a step out without being told by the host."""
     weight = next(state.model.parameters())
-    return weight.is_cuda and type(state.optimizer) is torch.optim.AdamW and not isinstance(weight, DTensor)
+    return weight.is_cuda and type(state.optimizer) is torch.optim.AdamW and not is_divided(weight)
 
 
 def _follow_if_finite(state: TrainState, gradient: Gradient) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from vitreous.train.evaluate import Score
 
@@ -85,6 +84,8 @@ def count_classes(data: str, score: Score, true: ArrayLike, called: ArrayLike, c
         called: What the model said, `[n]`.
         classes: Names, in the order of the indices.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     numbers = np.arange(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(true, called, labels=numbers, zero_division=0.0)
     rows = zip(classes, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)

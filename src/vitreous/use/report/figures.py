@@ -3,12 +3,13 @@
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # takes half a second to load, and is not asked for before a run's end
+    from matplotlib.figure import Figure
 
 _INK, _TRAINED, _AVERAGE, _FAINT = "#222222", "#1f77b4", "#d95f02", "#b0b0b0"
 _MOST_LABELS = 30
@@ -19,7 +20,7 @@ _LONGEST_LABEL = 24
 def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
     """Loss and accuracy against epochs: training, and validation of the weights and of their average."""
     steps = _last_of_each_step([record for record in records if record["kind"] == "step"])
-    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    figure = _figure(9.5, 3.4)
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         points = [(record["epoch"], record[quantity]) for record in steps if not isinstance(record[quantity], str)]
         axes.plot(*zip(*points, strict=True) if points else ((), ()), color=_FAINT, label="training (augmented)")
@@ -42,7 +43,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     """True classes down, predicted ones across; each row in shares of its class."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(9.0, 2.2 + 0.42 * len(classes))
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = _figure(side, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= _MOST_LABELS:
@@ -70,7 +71,16 @@ def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _svg(figure: Figure) -> str:
+def _figure(width: float, height: float) -> "Figure":
+    """Empty, of so many inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: "Figure") -> str:
+    import matplotlib as mpl
+
     text = io.StringIO()
     # Names of classes are text for any font; a fixed salt gives the same bytes for the same run.
     with (

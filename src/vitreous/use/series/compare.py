@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from vitreous.errors import DamagedFileError, DataError
 from vitreous.model.weights import read_metadata
@@ -124,8 +123,10 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float]:
     that few images on which they differ do not look like certainty. Differences between −1 and 1, means over seeds,
     are not treated there; for −1, 0 and 1 this is theirs.
     """
+    from scipy.stats import norm
+
     added = np.append(np.asarray(differences, dtype=np.float64), (1.0, -1.0))
-    mean, half_width = float(added.mean()), float(stats.norm.ppf(0.975)) * float(added.std()) / len(added) ** 0.5
+    mean, half_width = float(added.mean()), float(norm.ppf(0.975)) * float(added.std()) / len(added) ** 0.5
     return max(-1.0, mean - half_width), min(1.0, mean + half_width)
 
 
@@ -134,7 +135,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     Source: McNemar 1947, in its exact binomial form.
     """
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
 def _answers(path: Path) -> Mapping[int, Answers]:

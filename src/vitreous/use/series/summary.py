@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from vitreous.model.weights import read_metadata
 from vitreous.train.evaluate import Score
@@ -144,6 +143,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of at least two values that are drawn from one normal distribution (Student 1908)."""
+    from scipy import stats
+
     half_width = float(stats.t.ppf(0.975, len(values) - 1)) * float(stats.sem(values))
     return float(np.mean(values)) - half_width, float(np.mean(values)) + half_width
 
