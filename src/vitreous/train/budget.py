@@ -92,6 +92,8 @@ class Budget:
         step_s *= self.pace.mean_s(state.progress, 1.0) / self.pace.mean_s(began_at, state.progress)
         self._revised_at = state.progress
         self._marks.append((elapsed_s, state.step, state.progress))
-        end_before = state.horizon.end_step
-        state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s))
-        return state.horizon.end_step != end_before
+        revised = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s))
+        if revised.end_step == state.horizon.end_step:
+            return False  # the same line to the same end; other processes, which hear of moves alone, keep theirs too
+        state.horizon = revised
+        return True

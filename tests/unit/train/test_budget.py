@@ -92,6 +92,18 @@ def test_wrong_first_guess_leaves_time_for_the_whole_schedule(
     assert progress[100] == pytest.approx(0.5, abs=0.05)
 
 
+def test_end_that_stays_leaves_the_horizon_as_it_is_for_other_processes_are_not_told(
+    clock: Clock, make_state: MakeState
+) -> None:
+    state = make_state()
+    keeper = Budget(Stopwatch(0.0, clock.now_s), limit_s=100.0, reserve_s=0.0, max_steps=200)
+    state.horizon = before = Horizon(200)
+    for state.step in range(1, 101):
+        clock.now_s += 0.25  # twice as fast as it need be: the most steps decide
+        assert not keeper.revise(state)
+        assert state.horizon is before
+
+
 def test_one_step_that_takes_all_the_time_is_followed_by_one_more_alone(clock: Clock, make_state: MakeState) -> None:
     state = make_state()
     run(clock, state, lambda spent_s: 500.0 if 3.0 < spent_s < 10.0 else 0.5)
