@@ -6,16 +6,21 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from vitreous.train import loop
 from vitreous.train.request import TrainRequest
 from vitreous.train.signals import Interrupted
 from vitreous.train.start import run_training
 
 
 def train(run: Mapping[str, Any]) -> None:
-    """One run; with `stop_at`, asked to stop by a signal to the first process once this step is told."""
+    """One run; with `stop_at`, asked to stop by a signal to the first process once this step is told.
+
+    With `runs_ahead`, each step is read when the next one's gradient was asked for, as on a GPU.
+    """
 
     def listen(kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "step" and fields["step"] == run.get("stop_at"):
@@ -27,7 +32,8 @@ def train(run: Mapping[str, Any]) -> None:
     else:
         request = TrainRequest(data=run["data"], values=run["values"], out=place)
     try:
-        run_training(request, listen)
+        with patch.object(loop, "can_run_ahead", lambda state: run.get("runs_ahead", False)):
+            run_training(request, listen)
     except Interrupted as stopped:
         if "stop_at" not in run:
             raise stopped from None

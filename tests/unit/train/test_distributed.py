@@ -40,6 +40,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "thawed-fsdp": {"train.freeze_blocks": 1, "train.freeze_until": 0.5, "train.parallel": "fsdp"},
     "lora": {"train.lora_rank": 2},
     "lora-fsdp": {"train.lora_rank": 2, "train.parallel": "fsdp"},
+    "ddp-ahead": {},
+    "parts-ahead": {"train.accumulate": 2, "objective.class_weights": "balanced"},
+    "thawed-ahead": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
+    "budget-ahead": {"train.epochs": 500.0, "train.budget_s": 16.0},
     "stopped": {"train.parallel": "fsdp"},
 }
 
@@ -96,6 +100,8 @@ def together(images_folder: Path, values: dict[str, Any], tmp_path_factory: pyte
     """Each run, by two processes that torchrun started; the last one is stopped at step 5."""
     place = tmp_path_factory.mktemp("together")
     runs = [{"data": str(images_folder), "values": values | RUNS[name], "out": str(place / name)} for name in RUNS]
+    for name, run in zip(RUNS, runs, strict=True):
+        run["runs_ahead"] = name.endswith("-ahead")
     runs[-1]["stop_at"] = 5
     finished(*torchrun(), "tests.unit.train.runs_of_a_group", json.dumps(runs))
     return place
@@ -105,9 +111,9 @@ def torchrun() -> tuple[str, ...]:
     return ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if name != "stopped"])
+@pytest.mark.parametrize("name", [name for name in RUNS if name not in ("stopped", "budget-ahead")])
 def test_two_processes_learn_as_one_does(name: str, alone: Path, together: Path) -> None:
-    reference = alone / name.removesuffix("-fsdp").replace("fsdp", "ddp")
+    reference = alone / name.removesuffix("-fsdp").removesuffix("-ahead").replace("fsdp", "ddp")
     for key in ("loss", "grad_norm", "accuracy"):
         ours, theirs = ([record[key] for record in records(place, "step")] for place in (together / name, reference))
         assert len(ours) > 20
@@ -117,6 +123,13 @@ def test_two_processes_learn_as_one_does(name: str, alone: Path, together: Path)
         assert ours["metrics"][split]["num_images"] == theirs["metrics"][split]["num_images"]
         assert ours["metrics"][split]["num_correct"] == theirs["metrics"][split]["num_correct"]
         assert ours["metrics"][split]["loss"] == pytest.approx(theirs["metrics"][split]["loss"], abs=1e-5)
+
+
+def test_budget_that_moves_the_end_is_followed_by_processes_that_run_ahead(together: Path) -> None:
+    (end,) = records(together / "budget-ahead", "end")
+    horizons = records(together / "budget-ahead", "horizon")
+    assert horizons
+    assert end["step"] == horizons[-1]["end_step"]
 
 
 def test_images_held_out_are_each_called_once(alone: Path, together: Path) -> None:
