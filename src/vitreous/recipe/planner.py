@@ -31,7 +31,7 @@ MemoryShare = Callable[[RunConfig], float]
 _SIZE_KEYS = ("model.embed_dim", "model.depth", "model.num_heads")
 _TRAINING_SHARE = 0.85
 """Of a budget; the rest goes to reading data, evaluations and saving."""
-_MOST_MEMORY = 0.6
+MOST_MEMORY = 0.6
 """Share of the memory that a training step may take; images and everything else have the rest."""
 
 
@@ -104,7 +104,7 @@ def _in_parts(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) 
     """The same with each batch in as few parts as fit into the memory, by halves, unless their number was asked for."""
     if "train.accumulate" in asked:
         return config
-    while config.train.accumulate < config.data.batch_size and memory(config) > _MOST_MEMORY:
+    while config.train.accumulate < config.data.batch_size and memory(config) > MOST_MEMORY:
         parts = min(2 * config.train.accumulate, config.data.batch_size)
         config = replace(config, train=replace(config.train, accumulate=parts))
     return config
@@ -120,7 +120,7 @@ def _fit_memory(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare
 
 
 def _on_memory(share: float) -> Iterator[str]:
-    if share > _MOST_MEMORY:
+    if share > MOST_MEMORY:
         yield (
             f"a training step takes about {share:.0%} of the memory, and the system may end the run: a larger "
             "train.accumulate, train.grad_checkpointing true, a smaller model or a smaller data.batch_size takes less"

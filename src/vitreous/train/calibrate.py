@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from vitreous import processes
 from vitreous.data.build import build_mix
+from vitreous.data.loader import Batch
 from vitreous.model.attention import Kernel
 from vitreous.model.build import build_model
 from vitreous.objective.build import build_task
@@ -23,7 +25,8 @@ from vitreous.train.freeze import make_trainable
 from vitreous.train.horizon import Horizon
 from vitreous.train.pretrained import Checkpoint
 from vitreous.train.state import TrainState
-from vitreous.train.step import StepSettings, train_step
+from vitreous.train.step import StepSettings
+from vitreous.train.steps import Steps, can_run_ahead
 from vitreous.train.teacher import build_teacher
 
 MEASURED_S = 1.0
@@ -55,19 +58,29 @@ def training_pace(config: RunConfig, teacher: Checkpoint | None = None) -> Pace:
     images, labels = _random_batch(config, device)
     if probes:
         images = torch.zeros(len(images), config.model.num_features, device=device)
+    batch = Batch(images, labels, np.arange(len(images)))
+    steps = Steps(settings, lambda step, attempt: batch, runs_ahead=can_run_ahead(state))
+
+    def step() -> None:
+        steps.take(state)
+        state.step += 1
+
     stretches, found = curriculum.stretches(), []
     for start, end, _ in stretches:
         state.step = round((start + end) / 2 * _END_STEP)
-        step_s = _median_s(lambda: train_step(state, images, labels, settings), 1 / len(stretches))
-        found.append((start, end, step_s))
+        found.append((start, end, _median_s(step, 1 / len(stretches))))
+    if compiled is not None:
+        torch.compiler.reset()  # of what was compiled for a model that is thrown away now
     return Pace(tuple(found))
 
 
 def attention_s(config: RunConfig, teacher: Checkpoint | None = None) -> dict[Kernel, float]:
-    """Seconds of a whole training step by kernel of attention; the better of two turns."""
+    """Seconds of a whole training step by kernel of attention; the better of two turns, unless a step is slow."""
     seconds: dict[Kernel, float] = {}
     turns: tuple[Kernel, ...] = ("explicit", "sdpa", "sdpa", "explicit")
     for kernel in turns:
+        if len(seconds) == 2 and max(seconds.values()) > SLOW_S:
+            break
         pace = training_pace(replace(config, train=replace(config.train, attention=kernel)), teacher)
         seconds[kernel] = min(pace.mean_s(0.0, 1.0), seconds.get(kernel, math.inf))
     return seconds

@@ -156,7 +156,8 @@ def _multiplies_bf16(device: torch.device) -> bool:
 def _may_round_factors(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _processor_name() -> str:

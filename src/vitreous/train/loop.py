@@ -114,6 +114,7 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
             if is_save_due:
                 _save(state, settings.group, loop, signal_number)
                 saved_s = time.monotonic()
+    steps.drop(state)
     save_checkpoint(loop.folder.checkpoints, state, settings.group)
 
 

@@ -19,7 +19,7 @@ from vitreous.model.presets import Size, parse_name
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
 from vitreous.recipe.plan import Choice, Plan
-from vitreous.recipe.planner import make_plan
+from vitreous.recipe.planner import MOST_MEMORY, make_plan
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.train.calibrate import attention_s, training_images_per_s
@@ -185,15 +185,20 @@ def _with_measured_attention(plan: Plan, teacher: Checkpoint | None) -> Plan:
     key, config = "train.attention", plan.config
     if config.train.attention != "measured":
         return plan
+    explicit = replace(config, train=replace(config.train, attention="explicit"))
+    if (share := memory_share(explicit)) > MOST_MEMORY:
+        return _with(plan, Choice(key, "sdpa", f"written out it would take {100 * share:.0f} % of the memory"))
     seconds = attention_s(config, teacher)
     faster, slower = sorted(seconds, key=lambda kernel: seconds[kernel])
     reason = f"{seconds[faster]:.3g} s a step, measured; {seconds[slower]:.3g} s with {slower}"
-    others = tuple(choice for choice in plan.choices if choice.key != key)
-    return replace(
-        plan,
-        config=replace(config, train=replace(config.train, attention=faster)),
-        choices=(*others, Choice(key, faster, reason)),
-    )
+    return _with(plan, Choice(key, faster, reason))
+
+
+def _with(plan: Plan, attention: Choice) -> Plan:
+    """The plan with this kernel."""
+    train = replace(plan.config.train, attention=attention.value)
+    others = tuple(choice for choice in plan.choices if choice.key != attention.key)
+    return replace(plan, config=replace(plan.config, train=train), choices=(*others, attention))
 
 
 def _as_settled(choice: Choice, request: TrainRequest) -> Choice:

@@ -121,7 +121,7 @@ def train_step(state: TrainState, images: Images | Features, labels: Labels, set
 
 
 def find_gradient(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> Gradient:
-    """Mix, forward, backward, clip; the host waits for none of it."""
+    """Mix, forward, backward, clip; the host waits for none of it, unless positions are computed anew."""
     optim, progress = settings.optim, state.horizon.progress(state.step)
     # The first step is at a half step of warm-up, not at zero: every step moves the weights.
     half_step = 0.5 * (state.horizon.progress(state.step + 1) - progress)

@@ -74,21 +74,24 @@ class Steps:
             # The next gradient was taken at these weights; nothing has moved them since.
             average(state, self._settings.optim)
         else:
-            self._drop(state)
+            self.drop(state)
         return Taken(asked.batch, result, asked.wait_s)
 
     def _asked(self, state: TrainState) -> _Asked:
-        """The gradient that is under way, unless the run went elsewhere meanwhile."""
-        if self._next is not None and self._next.place == _place(state):
-            return self._next
-        self._drop(state)
-        return self._ask(state)
+        """The gradient that is under way; another one, of the same batch if it can be, where the run went elsewhere."""
+        known = self._next
+        if known is not None and known.place == _place(state):
+            return known
+        self.drop(state)
+        is_same = known is not None and known.place[:2] == (state.step, state.attempt)
+        return self._ask(state, known if is_same else None)
 
-    def _ask(self, state: TrainState) -> _Asked:
-        batch, wait_s = self._wait(state)
+    def _ask(self, state: TrainState, known: _Asked | None = None) -> _Asked:
+        batch, wait_s = self._wait(state) if known is None else (known.batch, known.wait_s)
         return _Asked(_place(state), batch, find_gradient(state, batch.images, batch.labels, self._settings), wait_s)
 
-    def _drop(self, state: TrainState) -> None:
+    def drop(self, state: TrainState) -> None:
+        """Forget the gradient that is under way."""
         self._next = None
         state.optimizer.zero_grad(set_to_none=True)
 

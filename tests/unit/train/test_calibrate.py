@@ -55,6 +55,8 @@ def test_steps_are_measured_with_both_kernels_of_attention_and_the_better_turn_c
     monkeypatch.setattr(room, "training_pace", pace)
     assert room.attention_s(config(train__attention="measured")) == {"explicit": 3.0, "sdpa": 1.0}
     assert seen == ["explicit", "sdpa", "sdpa", "explicit"]
+    durations = iter([2 * room.SLOW_S, room.SLOW_S])
+    assert room.attention_s(config()) == {"explicit": 2 * room.SLOW_S, "sdpa": room.SLOW_S}
 
 
 def fake_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:

@@ -55,6 +55,15 @@ def test_attention_that_shall_be_measured_is_named_by_its_faster_kernel(
     assert planned(tiny())["train.attention"] == "auto"
 
 
+def test_attention_that_does_not_fit_written_out_is_not_measured(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "memory_share", lambda config: 0.9 if config.train.kernel == "explicit" else 0.1)
+    monkeypatch.setattr(prepare, "attention_s", lambda config, teacher: pytest.fail("measured"))
+    _, plan = plan_run(tiny(train__attention="measured"), ignore)
+    (choice,) = [choice for choice in plan.choices if choice.key == "train.attention"]
+    assert choice == Choice("train.attention", "sdpa", "written out it would take 90 % of the memory")
+    assert plan.config.train.attention == "sdpa"
+
+
 def test_file_may_name_a_shipped_recipe(images_folder: Path, tmp_path: Path) -> None:
     file = recipe_file(tmp_path, "recipe: small-photos\noptim: {beta1: 0.7}\n")
     _, plan = plan_run(TrainRequest(data=str(images_folder), recipe=file), ignore)
