@@ -22,9 +22,9 @@ import torch
 
 def run_one(data: str, change: str, epochs: float, seed: int, device: str) -> dict[str, object]:
     """One run in this process; what it cost and reached on validation and test images."""
-    from vitreous.train.device import describe_hardware
-    from vitreous.train.request import TrainRequest
-    from vitreous.train.start import run_training
+    from vitreous.training.machine.device import describe_hardware
+    from vitreous.training.request import TrainRequest
+    from vitreous.training.start import run_training
     from vitreous.use.run import Run
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Tokens -> ms of one attention, written out and fused: where `model/attention.py` takes which.
+"""Tokens -> ms of one attention, written out and fused: where `model/parts/attention.py` takes which.
 
     python benchmarks/attention.py
 
@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from results import command_line, results_file  # noqa: E402
-from vitreous.model.attention import Attention  # noqa: E402
+from vitreous.model.parts.attention import Attention  # noqa: E402
 
 TOKENS = (10, 17, 26, 37, 50, 65, 101, 129, 145, 197, 257, 401)
 HEADS = ((4, 32), (3, 64), (6, 64))

@@ -38,12 +38,12 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from parity import define_missing_operators  # noqa: E402
 from results import command_line, results_file  # noqa: E402
 from vitreous.data.build import build_augment  # noqa: E402
-from vitreous.data.cache import digest_of  # noqa: E402
 from vitreous.data.config import DataConfig  # noqa: E402
+from vitreous.data.decoding.preprocess import Preprocess  # noqa: E402
 from vitreous.data.loader import Prefetcher, TrainLoader  # noqa: E402
-from vitreous.data.preprocess import Preprocess  # noqa: E402
+from vitreous.data.pixels.cache import digest_of  # noqa: E402
+from vitreous.data.pixels.store import load_store  # noqa: E402
 from vitreous.data.sources import FileSource  # noqa: E402
-from vitreous.data.store import load_store  # noqa: E402
 
 BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

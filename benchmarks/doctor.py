@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from results import results_file
-from vitreous.data.looks import Looks, look_at_source
-from vitreous.data.mislabelled import describe_for_labels, find_doubts
-from vitreous.data.similar import find_copies
+from vitreous.data.doctor.mislabeled import describe_for_labels, find_doubts
+from vitreous.data.doctor.near_duplicates import find_copies
+from vitreous.data.doctor.summaries import Looks, look_at_source
 from vitreous.data.sources import ArraySource, Source, open_source
 from vitreous.seeding import derive, permutation
 

@@ -16,7 +16,7 @@ import time
 from results import command_line, results_file
 
 TORCH = "import torch"
-LINES = (TORCH, "import vitreous", "from vitreous import create_model", "import vitreous.train.start")
+LINES = (TORCH, "import vitreous", "from vitreous import create_model", "import vitreous.training.start")
 """The last loads all that `vitreous train` does before it looks at its data."""
 
 

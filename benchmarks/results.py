@@ -27,7 +27,7 @@ def results_file(name: str, device: "torch.device | None" = None) -> tuple[Path,
     """
     import torch
 
-    from vitreous.train.device import describe_hardware
+    from vitreous.training.machine.device import describe_hardware
 
     hardware = describe_hardware(device or torch.device("cpu"))
     folder = re.sub(r"[^a-z0-9]+", "-", f"{hardware['device_name']}-{hardware['cpus']}-cores".lower()).strip("-")

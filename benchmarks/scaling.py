@@ -32,13 +32,13 @@ from torch.nn import functional as F  # noqa: E402
 from results import command_line, results_file  # noqa: E402
 from stopwatch import working_memory_mib  # noqa: E402
 from vitreous.model.build import build_model  # noqa: E402
-from vitreous.model.count import count_flops, count_parameters  # noqa: E402
-from vitreous.model.memory import activation_bytes  # noqa: E402
+from vitreous.model.cost.count import count_flops, count_parameters  # noqa: E402
+from vitreous.model.cost.memory import activation_bytes  # noqa: E402
 from vitreous.recipe import keys  # noqa: E402
 from vitreous.recipe.run_config import RunConfig  # noqa: E402
-from vitreous.train.calibrate import training_pace  # noqa: E402
-from vitreous.train.records import read_records  # noqa: E402
-from vitreous.train.run_folder import RunFolder  # noqa: E402
+from vitreous.training.folder.records import read_records  # noqa: E402
+from vitreous.training.folder.run_folder import RunFolder  # noqa: E402
+from vitreous.training.measure.speed import training_pace  # noqa: E402
 
 CELLS = [(batch, 28) for batch in (1, 4, 16, 64, 256)] + [(16, side) for side in (16, 40, 56, 80)]
 """(batch, side of the images in px), with patches of 4 px."""

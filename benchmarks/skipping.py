@@ -18,7 +18,7 @@ let_threads_sleep()  # read by OpenMP when torch is loaded
 
 from results import command_line, results_file  # noqa: E402
 from vitreous.recipe import keys  # noqa: E402
-from vitreous.train.calibrate import training_pace  # noqa: E402
+from vitreous.training.measure.speed import training_pace  # noqa: E402
 
 WHOLE: dict[str, Any] = {
     "data.source": "none", "data.img_size": (28, 28), "data.in_chans": 3, "data.num_classes": 10,

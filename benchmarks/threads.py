@@ -31,9 +31,9 @@ MODELS = [("vit_pico", 8, 2, 1, 32), ("vit_pico", 28, 4, 1, 128), ("vit_micro", 
 
 def measure() -> dict[str, float]:
     """Images/s of the three models in this process."""
-    from vitreous.model.presets import parse_name
+    from vitreous.model.config.presets import parse_name
     from vitreous.recipe.keys import assemble
-    from vitreous.train.calibrate import training_images_per_s
+    from vitreous.training.measure.speed import training_images_per_s
 
     found = {}
     for name, side, patch, channels, batch in MODELS:

@@ -44,17 +44,17 @@ from results import command_line, results_file  # noqa: E402
 from stopwatch import Work, calls_per_s, product_flops_per_s, wait_for, working_memory_mib  # noqa: E402
 from vitreous.errors import VitreousError  # noqa: E402
 from vitreous.model import ModelConfig, build_model  # noqa: E402
-from vitreous.model.count import count_flops  # noqa: E402
-from vitreous.model.presets import config_for  # noqa: E402
+from vitreous.model.config.presets import config_for  # noqa: E402
+from vitreous.model.cost.count import count_flops  # noqa: E402
 from vitreous.objective.cross_entropy import CrossEntropy  # noqa: E402
 from vitreous.objective.task import Supervised  # noqa: E402
 from vitreous.optim.config import OptimConfig  # noqa: E402
 from vitreous.optim.ema import Ema  # noqa: E402
 from vitreous.optim.optimizers import build_optimizer  # noqa: E402
-from vitreous.train.device import PRECISIONS, autocast, float32_products, resolve_device, resolve_precision  # noqa: E402
-from vitreous.train.horizon import Horizon  # noqa: E402
-from vitreous.train.state import TrainState  # noqa: E402
-from vitreous.train.step import StepSettings, train_step  # noqa: E402
+from vitreous.training.machine.device import PRECISIONS, autocast, float32_products, resolve_device, resolve_precision  # noqa: E402
+from vitreous.training.step.horizon import Horizon  # noqa: E402
+from vitreous.training.step.state import TrainState  # noqa: E402
+from vitreous.training.step.train_step import StepSettings, train_step  # noqa: E402
 
 SMALL = ModelConfig(img_size=(28, 28), patch_size=4, in_chans=3, num_classes=10, embed_dim=128, depth=6, num_heads=4)
 CASES: dict[str, tuple[ModelConfig, int, int]] = {

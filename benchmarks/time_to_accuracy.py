@@ -46,8 +46,8 @@ TIMM_SCALE = 0.08
 
 def write_images(source: str, folder: Path) -> None:
     """The images of a set below `train/` (those for validation too) and `test/`, as timm's folder reader wants them."""
-    from vitreous.data.facts import survey
     from vitreous.data.sources import open_source
+    from vitreous.data.survey.facts import survey
 
     surveyed = survey(open_source(source))
     for split, indices in surveyed.indices.items():

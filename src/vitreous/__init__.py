@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-# The room `train` is bound first: the function of the same name below then stays, as Python binds a room only once.
-import vitreous.train  # noqa: F401
 from vitreous.api import compare, load_run, train, train_series
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
@@ -25,4 +23,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

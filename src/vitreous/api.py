@@ -12,7 +12,7 @@ from vitreous.use.series.series import Series
 
 if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
-    from vitreous.train.request import TrainRequest
+    from vitreous.training.request import TrainRequest
     from vitreous.use.series.compare import Comparison
 
 _logger = logging.getLogger("vitreous")
@@ -57,7 +57,7 @@ def train(
     """
     let_threads_sleep()
     keep_freed_memory()
-    from vitreous.train.start import run_training
+    from vitreous.training.start import run_training
     from vitreous.use.report.page import write_report
 
     begun = {} if pretrained is None else {"train.pretrained": str(pretrained)}
@@ -104,7 +104,7 @@ def train_series(
     keep_freed_memory()
     from dataclasses import replace
 
-    from vitreous.train.series import run_series
+    from vitreous.training.series import run_series
     from vitreous.use.series.page import complete
 
     values = _values(budget, epochs, config)
@@ -135,7 +135,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def _values(budget: str | float | None, epochs: float | None, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    from vitreous.train.request import parse_budget
+    from vitreous.training.request import parse_budget
 
     values: dict[str, Any] = {} if epochs is None else {"train.epochs": epochs}
     values |= {} if budget is None else parse_budget(budget)
@@ -152,7 +152,7 @@ def _request(
     resume: str | Path | None,
 ) -> "TrainRequest":
     from vitreous.data.sources import open_object
-    from vitreous.train.request import TrainRequest
+    from vitreous.training.request import TrainRequest
 
     return TrainRequest(
         data=str(data) if isinstance(data, str | Path) else None,

@@ -15,12 +15,13 @@ from torch import nn
 from torch.nn import init
 
 from vitreous.errors import ConfigError, ShapeError
-from vitreous.model import attention, encoder, mlp, residual, tokenizer, vit
-from vitreous.model.build import build_parts
-from vitreous.model.config import InitScheme, ModelConfig
+from vitreous.model import vit
+from vitreous.model.build_parts import build_parts
+from vitreous.model.config.model_config import InitScheme, ModelConfig
 from vitreous.model.init import initialise
-from vitreous.model.position import LearnedPosition
-from vitreous.model.prefix import Prefix
+from vitreous.model.parts import attention, encoder, mlp, residual, tokenizer
+from vitreous.model.parts.position import LearnedPosition
+from vitreous.model.parts.prefix import Prefix
 
 __all__ = ["Tokenizer", "TransformerEncoder", "VisionTransformer", "create_mlp"]
 
@@ -203,7 +204,7 @@ class VisionTransformer(vit.VisionTransformer):
             act="relu",
             init=_INIT,
             norm_eps=_NORM_EPS,
-            drop_rate=dropout,
+            pos_drop_rate=dropout,
             proj_drop_rate=dropout,
             attn_drop_rate=attention_dropout,
             drop_path_rate=stochastic_depth,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "vitreous"
-ROOMS = ("cli", "data", "model", "objective", "optim", "recipe", "train", "use")
+ROOMS = ("cli", "data", "model", "objective", "optim", "recipe", "training", "use")
 
 
 def name_of(path: Path) -> str:
-    """A file of the package as the lists of exceptions name it, e.g. `train/loop.py`."""
+    """A file of the package as the lists of exceptions name it, e.g. `training/fit/loop.py`."""
     return path.relative_to(PACKAGE).as_posix()
 
 

@@ -16,7 +16,7 @@ import vitreous
 from vitreous.cli.main import COMMANDS, app
 from vitreous.recipe.keys import defaults, known_keys
 from vitreous.recipe.shipped import SHIPPED
-from vitreous.train.run_folder import RunFolder
+from vitreous.training.folder.run_folder import RunFolder
 
 FILE = Path(__file__).with_name("surface.txt")
 

@@ -15,6 +15,8 @@ from tests.contract.sources import PACKAGE, ROOT, modules, name_of, project_file
 MOST_LINES = 300
 MOST_FUNCTION_LINES = 60
 MOST_ARGUMENTS = 8
+MOST_ENTRIES = 15
+FEWEST_FILES = 3
 
 RECIPES = (
     "big_vision",
@@ -36,6 +38,9 @@ EXCEPTIONS = {
         "api.py train_series": "what `train` takes, and how many runs of it",
         "model/vit.py VisionTransformer.__init__": "its parts, in the order of the forward",
         "notebook.py VisionTransformer.__init__": "the original notebook's signature",
+    },
+    "entries": {
+        ".": "the eight rooms, and the ground floor with one topic a file",
     },
     "first line": {
         "__init__.py": "says what the project is",
@@ -74,6 +79,17 @@ def check(broken: dict[str, object], rule: str = "") -> None:
 def test_files_are_short() -> None:
     sizes = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     check({name: lines for name, lines in sizes.items() if lines > MOST_LINES})
+
+
+def test_folders_are_neither_crowded_nor_nearly_empty() -> None:
+    """At most 15 files and sub-folders in one listing, `__init__.py` aside, and at least 3 files."""
+    wrong = {}
+    for init in PACKAGE.rglob("__init__.py"):
+        files = {path for path in init.parent.iterdir() if path.suffix == ".py"}
+        entries = (files - {init}) | {path.parent for path in init.parent.glob("*/__init__.py")}
+        if len(entries) > MOST_ENTRIES or len(files) < FEWEST_FILES:
+            wrong[name_of(init.parent)] = f"{len(entries)} entries, {len(files)} files"
+    check(wrong, "entries")
 
 
 def test_functions_are_short() -> None:

@@ -16,16 +16,16 @@ CLASSES = {name: c for name, c in inspect.getmembers(errors, inspect.isclass) if
 FOREIGN_RAISES = {
     "__init__.py AttributeError": "Python asks for it in a module's __getattr__",
     "cli/shard.py KeyboardInterrupt": "the first Ctrl-C or SIGTERM, once what was written is removed",
-    "data/decode.py ValueError": "caught in the same file, where every reason becomes a DecodeError",
+    "data/decoding/decode.py ValueError": "caught in the same file, where every reason becomes a DecodeError",
     "model/weights/native.py OSError": "how atomic.write is told that a disk is full; it raises SaveError",
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
-    "train/distributed.py result": "what another process raised; its own, made there",
-    "train/launch.py KeyboardInterrupt": "the third Ctrl-C",
-    "train/launch.py outcome": "what the first of the processes raised; its own, made there",
-    "train/loop.py Interrupted": "a KeyboardInterrupt that says how to go on",
-    "train/series.py Interrupted": "the same, of a series",
-    "train/signals.py KeyboardInterrupt": "the second Ctrl-C",
+    "training/machine/distributed.py result": "what another process raised; its own, made there",
+    "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
+    "training/machine/launch.py outcome": "what the first of the processes raised; its own, made there",
+    "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to go on",
+    "training/series.py Interrupted": "the same, of a series",
+    "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
 }
 
 WITHOUT_WAY_OUT = {"DecodeError": "which file and why; what to do with it is the caller's to say"}
@@ -118,7 +118,7 @@ def test_every_message_names_a_way_out() -> None:
 
 
 PUT_TOGETHER = {
-    "train/prepare.py: :  training images decode, and show fewer than two classes",
-    "data/sources/shard_files.py: data.source=: ",
+    "training/prepare.py: :  training images decode, and show fewer than two classes",
+    "data/sources/shards/files.py: data.source=: ",
 }
 """The first names a file that does not decode where there is one; `_missing` words the second."""

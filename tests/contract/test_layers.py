@@ -36,8 +36,8 @@ def test_imports_run_one_way() -> None:
 @pytest.mark.parametrize(
     ("importer", "imported"),
     [
-        ("train/horizon.py", "vitreous.use.run"),
-        ("model/mlp.py", "vitreous.data.config"),
+        ("training/step/horizon.py", "vitreous.use.run"),
+        ("model/parts/mlp.py", "vitreous.data.config"),
         ("errors.py", "vitreous.tensors"),
         ("use/run.py", "vitreous.api"),
     ],
@@ -48,6 +48,24 @@ def test_import_the_wrong_way_is_noticed(importer: str, imported: str, copy: Pat
     done = _lint(copy)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"vitreous.{importer.removesuffix('.py').replace('/', '.')} -> {imported}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "package"),
+    [
+        ("model/parts/pool.py", "vitreous.model.parts.encoder", "vitreous.model.parts"),
+        ("data/survey/headers.py", "vitreous.data.loader", "vitreous.data"),
+    ],
+)
+def test_import_cycle_is_noticed(importer: str, imported: str, package: str, copy: Path) -> None:
+    with (copy / "src" / "vitreous" / importer).open("a", encoding="utf-8") as file:
+        file.write(f"\nimport {imported}\n")
+    back = copy / "src" / "vitreous" / f"{imported.removeprefix('vitreous.').replace('.', '/')}.py"
+    with back.open("a", encoding="utf-8") as file:
+        file.write(f"\nimport vitreous.{importer.removesuffix('.py').replace('/', '.')}\n")
+    done = _lint(copy)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"No cycles are allowed in {package}." in done.stdout
 
 
 def test_layers_name_every_room_and_every_file_of_the_ground_floor() -> None:

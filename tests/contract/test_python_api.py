@@ -13,7 +13,7 @@ from PIL import Image
 
 import vitreous as vt
 from vitreous.errors import ConfigError, DataError, NotARunError, RunError, UnknownNameError
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.recipe.files import read_config
 
 KEYS = {
@@ -73,7 +73,7 @@ def test_training_and_a_runs_door_load_nothing_that_few_of_them_need() -> None:
              "torch.distributed.tensor", "timm", "transformers")  # fmt: skip
     code = f"""
 import sys
-import vitreous.train.start, vitreous.use.run, vitreous.use.report.page
+import vitreous.training.start, vitreous.use.run, vitreous.use.report.page
 print([name for name in {heavy} if name in sys.modules])
 """
     assert _python(code) == "[]"
@@ -93,11 +93,11 @@ print(before == after)
 @pytest.mark.parametrize(
     "code",
     [
-        "import vitreous, vitreous.train.horizon",
-        "import vitreous.train.horizon, vitreous",
-        "from vitreous.train import horizon; import vitreous",
-        "import vitreous; from vitreous.train import horizon",
-        "import importlib, vitreous; importlib.import_module('vitreous.train.horizon')",
+        "import vitreous, vitreous.training.step.horizon",
+        "import vitreous.training.step.horizon, vitreous",
+        "from vitreous.training.step import horizon; import vitreous",
+        "import vitreous; from vitreous.training.step import horizon",
+        "import importlib, vitreous; importlib.import_module('vitreous.training.step.horizon')",
     ],
 )
 def test_train_is_the_function_whatever_was_imported_before_or_after(code: str) -> None:
@@ -106,10 +106,10 @@ def test_train_is_the_function_whatever_was_imported_before_or_after(code: str) 
 
 
 def test_rooms_behind_the_function_are_reached_by_from() -> None:
-    assert importlib.import_module("vitreous.train.loop").fit.__module__ == "vitreous.train.loop"
-    from vitreous.train import loop
+    assert importlib.import_module("vitreous.training.fit.loop").fit.__module__ == "vitreous.training.fit.loop"
+    from vitreous.training.fit import loop
 
-    assert loop.fit.__module__ == "vitreous.train.loop"
+    assert loop.fit.__module__ == "vitreous.training.fit.loop"
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from vitreous.model.weights import read_metadata
-from vitreous.train.records import read_records
-from vitreous.train.request import TrainRequest
-from vitreous.train.run_folder import RunFolder
-from vitreous.train.start import run_training
+from vitreous.training.folder.records import read_records
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def test_noise_is_not_learned(tmp_path: Path) -> None:
             pixels = draw.integers(0, 256, (9, 14, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "noise" / name / f"{number}.png")
     values = {
-        "data.img_size": (8, 12), "data.batch_size": 16, "data.test_share": 0.5, "model.patch_size": 4,
+        "data.img_size": (8, 12), "data.batch_size": 16, "data.test_ratio": 0.5, "model.patch_size": 4,
         "model.embed_dim": 16, "model.depth": 1, "model.num_heads": 2, "train.epochs": 20.0, "train.device": "cpu",
         "train.precision": "fp32",
     }  # fmt: skip

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vitreous.model.weights import read_metadata
-from vitreous.train.request import TrainRequest
-from vitreous.train.run_folder import RunFolder
-from vitreous.train.start import run_training
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -8,8 +8,8 @@ import torch
 
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
-from vitreous.train.request import TrainRequest
-from vitreous.train.start import run_training
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
 
 pytestmark = pytest.mark.slow
 

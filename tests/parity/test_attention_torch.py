@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitreous.model.attention import Attention
+from vitreous.model.parts.attention import Attention
 
 
 @pytest.mark.parametrize("kernel", ["explicit", "sdpa"])

@@ -6,9 +6,9 @@ from transformers import DINOv3ViTConfig, ViTConfig
 from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTRopePositionEmbedding, apply_rotary_pos_emb
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 
-from vitreous.model.position import resize_grid
-from vitreous.model.relation import rotate
-from vitreous.model.rotary import RotaryPosition
+from vitreous.model.parts.position import resize_grid
+from vitreous.model.parts.relation import rotate
+from vitreous.model.parts.rotary import RotaryPosition
 
 
 @pytest.mark.parametrize("grid_size", [(3, 5), (7, 4)])

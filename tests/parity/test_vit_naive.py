@@ -85,7 +85,7 @@ def test_logits_equal_the_equations(act, position, pool):
         drop_path_rate=0.5,
         proj_drop_rate=0.5,
         attn_drop_rate=0.5,
-        drop_rate=0.5,
+        pos_drop_rate=0.5,
     )
     torch.manual_seed(0)
     model = build_model(config).double().eval()

@@ -11,22 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vitreous import transfer
-from vitreous.data.augment import Augment
+from vitreous.data.augmentation.augment import Augment
+from vitreous.data.augmentation.mix import Mix
 from vitreous.data.build import build_augment
 from vitreous.data.config import DataConfig
-from vitreous.data.mix import Mix
-from vitreous.data.preprocess import Preprocess
-from vitreous.data.store import MemoryStore
+from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.pixels.store import MemoryStore
 from vitreous.model.build import build_model
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.objective.cross_entropy import CrossEntropy
 from vitreous.objective.task import Supervised
 from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
-from vitreous.train.horizon import Horizon
-from vitreous.train.state import TrainState
-from vitreous.train.step import StepSettings, find_gradient
+from vitreous.training.step.horizon import Horizon
+from vitreous.training.step.state import TrainState
+from vitreous.training.step.train_step import StepSettings, find_gradient
 from vitreous.transfer import Reading, to_device
 
 aten = torch.ops.aten
@@ -117,7 +117,7 @@ def batch_of(augment: Augment) -> Tensor:
 
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "dropout, whole branches and patches": {"drop_rate": 0.1, "drop_path_rate": 0.4, "patch_drop_rate": 0.25},
+    "dropout, whole branches and patches": {"pos_drop_rate": 0.1, "drop_path_rate": 0.4, "patch_drop_rate": 0.25},
     "rotary positions": {"rotary": "axial"},
     "relative bias": {"relative_bias": True},
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, accuracy_line, print_json, print_table
-from vitreous.train.device import resolve_device
+from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, print_facts, print_json, print_table
-from vitreous.data.findings import Finding, Sample
-from vitreous.train.device import resolve_device
+from vitreous.data.doctor.findings import Finding, Sample
+from vitreous.training.machine.device import resolve_device
 from vitreous.use.inspect import DataOptions
 from vitreous.use.inspect import inspect as look_at
 

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import DecodeError
-from vitreous.train.device import resolve_device
+from vitreous.training.machine.device import resolve_device
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.use.predict.table import check_table_path, write_table

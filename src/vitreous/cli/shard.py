@@ -6,9 +6,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, print_json
-from vitreous.data.shard_writer import MAX_BYTES, MAX_SAMPLES, write_shards
 from vitreous.data.sources import open_source
-from vitreous.train.signals import listen_for_stop
+from vitreous.data.sources.shards.writer import MAX_BYTES, MAX_SAMPLES, write_shards
+from vitreous.training.machine.signals import listen_for_stop
 
 
 def shard(

@@ -14,13 +14,13 @@ from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.plan import show
-from vitreous.train.launch import launch
-from vitreous.train.records import Listener
-from vitreous.train.request import TrainRequest, parse_budget
-from vitreous.train.run_folder import RunFolder, SeriesFolder
-from vitreous.train.series import first_of, members, run_series
-from vitreous.train.start import dry_run as plan_only
-from vitreous.train.start import run_training, summarise
+from vitreous.training.folder.records import Listener
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.training.machine.launch import launch
+from vitreous.training.request import TrainRequest, parse_budget
+from vitreous.training.series import first_of, members, run_series
+from vitreous.training.start import dry_run as plan_only
+from vitreous.training.start import run_training, summarise
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 from vitreous.use.series.page import complete, sentences, table, write_summary
@@ -139,7 +139,7 @@ def _values(options: TrainOptions) -> dict[str, object]:
         "train.device": options.device,
         "train.precision": options.precision,
         "train.seed": options.seed,
-        "train.check": options.check or None,
+        "train.overfit_one_batch": options.check or None,
     }
     values: dict[str, object] = {key: value for key, value in named.items() if value is not None}
     if options.budget is not None:

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.augment import Augment
+from vitreous.data.augmentation.augment import Augment
+from vitreous.data.augmentation.mix import Mix
+from vitreous.data.augmentation.policy import ColorJitter, Policy, RandAugment, ThreeAugment, TrivialAugment
 from vitreous.data.config import DataConfig
-from vitreous.data.mix import Mix
-from vitreous.data.policy import ColorJitter, Policy, RandAugment, ThreeAugment, TrivialAugment
 from vitreous.data.sampling import balanced_weights
 from vitreous.errors import ConfigError
 

@@ -43,11 +43,11 @@ class DataConfig:
         fit: How an image of another aspect ratio becomes `img_size`.
         mean: Per channel, of pixels in [0, 1]; None: measured on the training images.
         std: As `mean`; above 0.
-        test_share: Share of all images held out for the test where the source brings no test split, in [0, 1).
-        val_share: Share of the images outside the test held out for validation where the source brings none, in [0, 1).
+        test_ratio: Share of all images held out for the test where the source brings no test split, in [0, 1).
+        val_ratio: Share of the images outside the test held out for validation where the source brings none, in [0, 1).
         split_seed: Another seed, another split.
         num_folds: 0: a single split. K: the images are divided into K folds, and one of them is the test instead of a
-            `test_share`; a test set that the source brings stays untouched then.
+            `test_ratio`; a test set that the source brings stays untouched then.
         fold: Which of them, in [0, K).
         batch_size: Images a step, in total.
         flip: Mirror left and right half of the time.
@@ -87,8 +87,8 @@ class DataConfig:
     fit: Fit = "crop"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    test_share: float = 0.2
-    val_share: float = 0.1
+    test_ratio: float = 0.2
+    val_ratio: float = 0.1
     split_seed: int = 0
     num_folds: int = 0
     fold: int = 0
@@ -134,7 +134,7 @@ class DataConfig:
             )
         _require(self.cache is None or self.cache != "", "cache", self.cache, "must be auto, none or a folder")
         _require(isinstance(self.flip, bool), "flip", self.flip, "must be true or false")
-        for key in ("test_share", "val_share", "max_scale"):
+        for key in ("test_ratio", "val_ratio", "max_scale"):
             _require_range(key, getattr(self, key), "[0, 1)")
         _require_range("min_crop_area", self.min_crop_area, "(0, 1]")
         _require_range("max_shift", self.max_shift, "[0, 0.5]")

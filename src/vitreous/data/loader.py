@@ -12,10 +12,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitreous.data.augment import Augment
-from vitreous.data.preprocess import Preprocess
+from vitreous.data.augmentation.augment import Augment
+from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.pixels.store import Store
 from vitreous.data.sampling import check_weights, draw_order, earlier_showings
-from vitreous.data.store import Store
 from vitreous.data.workers import compute_parts
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive

@@ -5,8 +5,8 @@ them together. Configuration stops at the door: `config.py` says what is wanted,
 """
 
 from vitreous.model.build import build_model, create_model
-from vitreous.model.config import ModelConfig
-from vitreous.model.reshape import make_flexible, resize_model
+from vitreous.model.change.reshape import make_flexible, resize_model
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import export_weights, load_model, read_metadata, save_model
 

@@ -9,20 +9,18 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.model.attention import Attention, Kernel
-from vitreous.model.config import ModelConfig
-from vitreous.model.encoder import Encoder
-from vitreous.model.relation import Relation, select
-from vitreous.model.relative_bias import RelativeBias
-from vitreous.model.residual import drop_path_rates
-from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
-from vitreous.model.stem import CompactStem, ConvStem
-from vitreous.model.tokenizer import Tokenizer
+from vitreous.model.build_parts import AnyRelation, AnyTokenizer, build_pool_and_head
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.init import initialise
+from vitreous.model.parts.attention import Attention, AttentionKernel
+from vitreous.model.parts.encoder import Encoder
+from vitreous.model.parts.relation import Relation, select
+from vitreous.model.parts.residual import drop_path_rates
 from vitreous.tensors import Features, Images, Logits, Tokens
 
 Layout = Literal["NCHW", "NLC"]
-AnyTokenizer = Tokenizer | ConvStem | CompactStem
-AnyRelation = RotaryPosition | MixedRotaryPosition | RelativeBias
+_POOLS = {"avg": "mean"}  # timm's name -> ours, where they differ
+_LEARNING_POOLS = ("map", "sequence")
 
 
 class Backbone(nn.Module):
@@ -208,7 +206,7 @@ class Backbone(nn.Module):
         """Trade time for memory in training; see `Encoder.grad_checkpointing`."""
         self.encoder.grad_checkpointing = enable
 
-    def set_attention_kernel(self, kernel: Kernel) -> None:
+    def set_attention_kernel(self, kernel: AttentionKernel) -> None:
         """Let every block attend by this kernel: the same results but for rounding; see `Attention`."""
         for module in self.modules():
             if isinstance(module, Attention):
@@ -230,18 +228,34 @@ class Backbone(nn.Module):
         return {"stem": r"^tokenizer|^patch_norm|^position|^prefix|^relation|^encoder\.norm_pre", "blocks": blocks}
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head, in place, by a fresh one.
+        """Replace the head, in place, by a fresh one; all other weights stay.
 
         Args:
             num_classes: Logits; 0 leaves the head out.
-            global_pool: The pool to change to, `token`, `mean` (timm: `avg`) or `max`; None keeps the present one.
+            global_pool: The pool to change to, one without weights of its own: `token`, `mean` (timm: `avg`), `max` or
+                `token_mean`; None keeps the present one.
 
         Raises:
-            ConfigError: A pool that needs a class token where there is none, or weights that only training gives.
+            ConfigError: A pool that needs a class token where there is none, that has weights which nothing trained, or
+                that does not fit the norm after it.
         """
-        from vitreous.model.reshape import replace_head  # the model must not need its builder to run
-
-        replace_head(self, num_classes, global_pool)
+        config = dataclasses.replace(self.config, class_token=self.config.has_class_token, num_classes=num_classes)
+        name: Any = _POOLS.get(global_pool, global_pool) if global_pool else config.pool
+        if name != config.pool and name in _LEARNING_POOLS:
+            raise ConfigError(f"global_pool={global_pool}: has weights of its own; create the model with it")
+        like, changed = next(self.parameters()), dataclasses.replace(config, pool=name)
+        if config.fc_norm and changed.num_features != config.num_features:
+            raise ConfigError(
+                f"global_pool={global_pool}: gives {changed.num_features} features, model.fc_norm is made for "
+                f"{config.num_features}; create the model with it"
+            )
+        self.config = changed
+        with torch.device(like.device):
+            pool, head = build_pool_and_head(self.config)
+        if name != config.pool:
+            self.pool = pool
+        initialise(nn.ModuleDict({"head": head}), scheme=config.init)
+        self.head = head.to(like.dtype).train(self.training)
 
 
 def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:

@@ -10,18 +10,18 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn import init
 
-from vitreous.model.attention import Attention, LocalityAttention
-from vitreous.model.config import InitScheme
-from vitreous.model.head import DistilledHead, Head
-from vitreous.model.mlp import GatedMlp, Mlp
-from vitreous.model.pool import AttentionPool
-from vitreous.model.position import LearnedPosition, sincos2d
-from vitreous.model.prefix import Prefix
-from vitreous.model.relative_bias import RelativeBias
-from vitreous.model.residual import LayerScale
-from vitreous.model.rotary import MixedRotaryPosition, draw_mixed
-from vitreous.model.stem import CompactStem, ConvStem
-from vitreous.model.tokenizer import Tokenizer
+from vitreous.model.config.model_config import InitScheme
+from vitreous.model.parts.attention import Attention, LocalityAttention
+from vitreous.model.parts.head import DistilledHead, Head
+from vitreous.model.parts.mlp import GatedMlp, Mlp
+from vitreous.model.parts.pool import AttentionPool
+from vitreous.model.parts.position import LearnedPosition, sincos2d
+from vitreous.model.parts.prefix import Prefix
+from vitreous.model.parts.relative_bias import RelativeBias
+from vitreous.model.parts.residual import LayerScale
+from vitreous.model.parts.rotary import MixedRotaryPosition, draw_mixed
+from vitreous.model.parts.stem import CompactStem, ConvStem
+from vitreous.model.parts.tokenizer import Tokenizer
 
 Matrix = Literal["normal", "xavier", "xavier_joint", "default"]
 """How a matrix is drawn: truncated normal of 0.02; uniform within ±√(6/(fan_in + fan_out)), each of query, key and

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import UnknownNameError, nearest
-from vitreous.model.attention import Attention
-from vitreous.model.relation import Relation
-from vitreous.model.relative_bias import RelativeBias
-from vitreous.model.rotary import MixedRotaryPosition, RotaryPosition
+from vitreous.model.parts.attention import Attention
+from vitreous.model.parts.relation import Relation
+from vitreous.model.parts.relative_bias import RelativeBias
+from vitreous.model.parts.rotary import MixedRotaryPosition, RotaryPosition
 
 INSIDE_ATTENTION = ("queries", "keys", "values", "maps")
 """What an attention can be asked beside its output, `[batch, heads, tokens, …]`; maps are probabilities."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from vitreous.errors import ConfigError, MissingDependencyError, UnknownNameError, nearest
 from vitreous.model.build import build_model
-from vitreous.model.presets import SIZES, config_for
-from vitreous.model.published import PUBLISHED
+from vitreous.model.config.presets import SIZES, config_for
+from vitreous.model.config.published import PUBLISHED
 from vitreous.model.vit import VisionTransformer
 
 PREFIX = "vitreous_"
@@ -16,7 +16,7 @@ PREFIX = "vitreous_"
 _NAMED = ("num_classes", "in_chans", "img_size", "patch_size", "drop_path_rate")
 _FIELDS = {
     # timm's word -> our field, where the name of the model says nothing of it.
-    "pos_drop_rate": "drop_rate",
+    "pos_drop_rate": "pos_drop_rate",
     "patch_drop_rate": "patch_drop_rate",
     "proj_drop_rate": "proj_drop_rate",
     "attn_drop_rate": "attn_drop_rate",

@@ -2,9 +2,10 @@
 
 from torch import nn
 
-from vitreous.model.backbone import AnyRelation, AnyTokenizer, Backbone
-from vitreous.model.config import ModelConfig
-from vitreous.model.encoder import Encoder
+from vitreous.model.backbone import Backbone
+from vitreous.model.build_parts import AnyRelation, AnyTokenizer
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.parts.encoder import Encoder
 from vitreous.tensors import Features, Images, Logits, Tokens
 
 

@@ -7,7 +7,7 @@ work with these data, and what works badly.
 from collections.abc import Iterator
 
 from vitreous.data.build import build_mix
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.run_config import RunConfig
 
@@ -90,17 +90,17 @@ def _on_what_changes(config: RunConfig, facts: DataFacts) -> Iterator[str]:
               f"train.freeze_blocks={train.freeze_blocks}": train.freeze_blocks > 0}  # fmt: skip
     for wish in (wish for wish, is_asked in frozen.items() if is_asked and train.pretrained is None):
         yield f"{wish} without train.pretrained keeps weights that nothing trained; give --pretrained FILE"
-    if train.patience and facts.num_val == 0:
-        yield f"train.patience={train.patience:g}: there are no validation images, so the run never stops early"
+    if train.patience_ratio and facts.num_val == 0:
+        yield f"train.patience_ratio={train.patience_ratio:g}: without validation images the run never stops early"
     if train.patch_drop_until < 1 and config.model.patch_drop_rate == 0:
         yield f"train.patch_drop_until={train.patch_drop_until:g} changes nothing: model.patch_drop_rate is 0"
 
 
 def _on_the_test(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """What the accuracy will be worth."""
-    num_folds, test_share = config.data.num_folds, config.data.test_share
-    if num_folds and test_share != facts.test_share:
-        yield f"data.test_share={test_share:g} holds nothing out: with data.num_folds={num_folds} the test is one fold"
+    num_folds, test_ratio = config.data.num_folds, config.data.test_ratio
+    if num_folds and test_ratio != facts.test_ratio:
+        yield f"data.test_ratio={test_ratio:g} holds nothing out: with data.num_folds={num_folds} the test is one fold"
     if facts.num_test == 0:
         yield "there are no test images: the final accuracy is that of the validation images, or unknown"
     elif facts.num_test < FEW_TEST_IMAGES and not num_folds:

@@ -60,7 +60,7 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
             raise UnknownNameError(f"{path}: room {room}: no such room; {nearest(str(room), keys.ROOMS)}")
         if not isinstance(section, dict):
             raise ConfigError(f"{path}: room {room}={section}: must hold keys; write them indented below it")
-    return None if name is None else str(name), keys.checked(keys.flatten(content))
+    return None if name is None else str(name), keys.checked(keys.renamed(keys.flatten(content)))
 
 
 def read_config(path: Path) -> RunConfig:

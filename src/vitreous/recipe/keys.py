@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig, TrainConfig
@@ -25,6 +25,17 @@ ROOMS: dict[str, type] = {
     "optim": OptimConfig,
     "train": TrainConfig,
 }
+
+RENAMED: dict[str, str] = {
+    "data.test_share": "data.test_ratio",
+    "data.val_share": "data.val_ratio",
+    **{f"model.{old}": f"model.{new}" for old, new in FORMER_NAMES.items()},
+    "train.accumulate": "train.micro_batches",
+    "train.attention": "train.attention_kernel",
+    "train.check": "train.overfit_one_batch",
+    "train.patience": "train.patience_ratio",
+}
+"""Former names of keys -> today's. Files of old runs are read by it."""
 
 
 @cache
@@ -56,6 +67,11 @@ def checked(values: Mapping[str, object]) -> dict[str, Any]:
         ConfigError: A value that is not of its key's type, or a key that another one decides.
     """
     return {key: _typed(key, value) for key, value in values.items()}
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys from a file that an earlier version may have written, under their present names."""
+    return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def flatten(sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
@@ -102,6 +118,8 @@ def _typed(key: str, value: object) -> object:
     room, _, name = key.partition(".")
     if room == "model" and name in MODEL_INPUT_KEYS:
         raise ConfigError(f"{key}={value}: is decided by the data; set data.{name}")
+    if key in RENAMED:
+        raise UnknownNameError(f"{key}={value}: was renamed; use {RENAMED[key]}")
     raise UnknownNameError(f"{key}={value}: no such key; {nearest(key, known)}")
 
 

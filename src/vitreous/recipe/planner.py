@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vitreous.data.facts import DataFacts
-from vitreous.model.presets import SIZES
+from vitreous.data.survey.facts import DataFacts
+from vitreous.model.config.presets import SIZES
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.plan import ASKED, Choice, Plan
@@ -102,28 +102,28 @@ def _fit_budget(
 
 def _in_parts(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> RunConfig:
     """The same with each batch in as few parts as fit into the memory, by halves, unless their number was asked for."""
-    if "train.accumulate" in asked:
+    if "train.micro_batches" in asked:
         return config
-    while config.train.accumulate < config.data.batch_size and memory(config) > MOST_MEMORY:
-        parts = min(2 * config.train.accumulate, config.data.batch_size)
-        config = replace(config, train=replace(config.train, accumulate=parts))
+    while config.train.micro_batches < config.data.batch_size and memory(config) > MOST_MEMORY:
+        parts = min(2 * config.train.micro_batches, config.data.batch_size)
+        config = replace(config, train=replace(config.train, micro_batches=parts))
     return config
 
 
 def _fit_memory(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> dict[str, Choice]:
     """Parts for a batch that is too large for the memory at once: the same step."""
-    parts = _in_parts(config, asked, memory).train.accumulate
-    if parts == config.train.accumulate:
+    parts = _in_parts(config, asked, memory).train.micro_batches
+    if parts == config.train.micro_batches:
         return {}
     reason = f"all {config.data.batch_size} images at once take about {memory(config):.0%} of the memory"
-    return {"train.accumulate": Choice("train.accumulate", parts, reason)}
+    return {"train.micro_batches": Choice("train.micro_batches", parts, reason)}
 
 
 def _on_memory(share: float) -> Iterator[str]:
     if share > MOST_MEMORY:
         yield (
-            f"a training step takes about {share:.0%} of the memory, and the system may end the run: a larger "
-            "train.accumulate, train.grad_checkpointing true, a smaller model or a smaller data.batch_size takes less"
+            f"a training step takes about {share:.0%} of the memory, and the system may end the run: more "
+            "train.micro_batches, train.grad_checkpointing true, a smaller model or data.batch_size takes less"
         )
 
 

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.attention import Kernel
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
 
@@ -23,7 +23,7 @@ Freeze = Literal["none", "backbone"]
 Compile = Literal["none", "default", "reduce-overhead"]
 """Compiled code in `torch.compile`'s mode of that name, or none."""
 
-AttentionKernel = Literal["auto", "explicit", "sdpa", "measured"]
+AttentionKernelChoice = Literal["auto", "explicit", "sdpa", "measured"]
 """Those of `model.attention`, and a wish to see which is faster here."""
 
 Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
@@ -44,10 +44,10 @@ class TrainConfig:
         parallel: With several processes: `ddp` keeps the whole model on each device, `fsdp` a part of it.
         compile: `default` turns the model into compiled code before the first step, `reduce-overhead` replays it on a
             GPU as one graph; which pays where steps are many and the device waits for Python. `none` for neither.
-        attention: `explicit` forms softmax(QKᵀ/√d)V, `sdpa` calls the fused kernel; they differ in rounding alone.
+        attention_kernel: `explicit` forms softmax(QKᵀ/√d)V, `sdpa` calls the fused kernel; they differ by rounding.
             `auto` goes by the number of tokens; `measured` times steps of both before the run, whose configuration then
             names the faster one.
-        accumulate: Parts that a batch is cut into, one after the other: the same step in less memory.
+        micro_batches: Parts that a batch is cut into, one after the other: the same step in less memory.
         grad_checkpointing: Compute each block again in the backward instead of keeping what is inside it: the same
             gradients in a fraction of the memory, a third slower.
         checkpoint_every_s: Seconds between checkpoints; a crash loses at most this much.
@@ -62,8 +62,8 @@ class TrainConfig:
         patch_drop_until: Progress from which on `model.patch_drop_rate` drops no patches any more.
         start_img_size: Height and width that images have at first, scaled down on the device; none: as in the end.
         resolution_until: Progress, in (0, 1], at which images have their full size, after four sizes.
-        patience: Share of the run without a better validation loss after which it stops; 0: it never does.
-        check: Before the run, see whether a fresh model learns one batch by heart; where not, the run does not begin.
+        patience_ratio: Share of the run without a better validation loss after which it stops; 0: it never does.
+        overfit_one_batch: Check first that a fresh model can overfit one batch; if not, the run does not begin.
         deterministic: On an accelerator too, the same run gives the same weights; slower.
         logger: `none`, `tensorboard`, `wandb` or `mlflow`.
 
@@ -79,8 +79,8 @@ class TrainConfig:
     precision: str = "auto"
     parallel: Parallel = "ddp"
     compile: Compile = "none"
-    attention: AttentionKernel = "auto"
-    accumulate: int = 1
+    attention_kernel: AttentionKernelChoice = "auto"
+    micro_batches: int = 1
     grad_checkpointing: bool = False
     checkpoint_every_s: float = 60.0
     max_retries: int = 3
@@ -93,28 +93,28 @@ class TrainConfig:
     patch_drop_until: float = 1.0
     start_img_size: tuple[int, int] | None = None
     resolution_until: float = 0.6
-    patience: float = 0.0
-    check: bool = False
+    patience_ratio: float = 0.0
+    overfit_one_batch: bool = False
     deterministic: bool = False
     logger: Logger = "none"
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> AttentionKernel:
         """Of attention; what is to be measured goes by the number of tokens until then."""
-        return "auto" if self.attention == "measured" else self.attention
+        return "auto" if self.attention_kernel == "measured" else self.attention_kernel
 
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
             raise ConfigError(f"train.epochs={self.epochs}: must be above 0 and finite; 20 is a start")
-        if self.accumulate < 1:
-            raise ConfigError(f"train.accumulate={self.accumulate}: must be at least 1; 1 leaves batches whole")
+        if self.micro_batches < 1:
+            raise ConfigError(f"train.micro_batches={self.micro_batches}: must be at least 1; 1 leaves batches whole")
         for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed", "freeze_blocks", "lora_rank"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(
                     f"train.{key}={getattr(self, key)}: must be at least 0 and finite; leave it out for the default"
                 )
-        for key in ("patch_drop_until", "patience", "freeze_until", "resolution_until"):
-            got, least = getattr(self, key), 0 if key in ("patch_drop_until", "patience") else 1e-9
+        for key in ("patch_drop_until", "patience_ratio", "freeze_until", "resolution_until"):
+            got, least = getattr(self, key), 0 if key in ("patch_drop_until", "patience_ratio") else 1e-9
             if not least <= got <= 1:
                 above = "in [0, 1]" if least == 0 else "above 0 and at most 1"
                 raise ConfigError(
@@ -124,7 +124,12 @@ class TrainConfig:
 
     def _check_frozen(self) -> None:
         """What keeps its weights is said in one way."""
-        for key, kind in (("freeze", Freeze), ("logger", Logger), ("compile", Compile), ("attention", AttentionKernel)):
+        for key, kind in (
+            ("freeze", Freeze),
+            ("logger", Logger),
+            ("compile", Compile),
+            ("attention_kernel", AttentionKernelChoice),
+        ):
             got, known = getattr(self, key), get_args(kind)
             if got not in known:
                 raise UnknownNameError(f"train.{key}={got}: no such choice; {nearest(str(got), known)}")

@@ -7,24 +7,24 @@ from typing import Any
 
 import torch
 
-from vitreous.data.findings import Finding
+from vitreous.data.doctor.findings import Finding
 from vitreous.data.sources import known_sets
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.huggingface import DATA_PREFIX
 from vitreous.data.sources.rows import is_table_name
-from vitreous.data.sources.shard_files import is_shards
+from vitreous.data.sources.shards.files import is_shards
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.config import ModelConfig
-from vitreous.model.count import count_flops, count_parameters, count_parts
-from vitreous.model.presets import SIZES, config_for
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.config.presets import SIZES, config_for
+from vitreous.model.cost.count import count_flops, count_parameters, count_parts
 from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.open import identify
 from vitreous.model.weights.table import Hints
-from vitreous.train.records import Listener, ignore
-from vitreous.train.run_folder import RunFolder
-from vitreous.use.examine.examiner import examine_data
-from vitreous.use.examine.page import check_page_path, write_page
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.doctor.examiner import examine_data
+from vitreous.use.doctor.page import check_page_path, write_page
 from vitreous.use.predict.predictor import find_model
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from vitreous.data.decode import ImageLike
+    from vitreous.data.decoding.decode import ImageLike
     from vitreous.data.sources import Dataset
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.predict.predictor import Prediction, Predictor

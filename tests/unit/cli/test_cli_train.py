@@ -133,7 +133,7 @@ def test_config_of_a_run_is_a_recipe_for_another(run: Path, photos: Path, cli: C
 
 
 def test_run_without_held_out_images_says_that_accuracy_is_unknown(photos: Path, cli: Cli) -> None:
-    said = cli("train", photos, *TINY, "--epochs", "0.2", "--data.test_share", "0", "--data.val_share", "0")
+    said = cli("train", photos, *TINY, "--epochs", "0.2", "--data.test_ratio", "0", "--data.val_ratio", "0")
     assert said.code == 0
     assert "\naccuracy unknown: no images were held out\n" in said.out
     assert "  vitreous predict runs/my-photos-1 IMAGE " in said.out

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vitreous import __version__
 from vitreous.cli.main import main, spell_out_keys
 from vitreous.errors import ConfigError, NonFiniteError
-from vitreous.train.signals import Interrupted
+from vitreous.training.machine.signals import Interrupted
 
 Cli = Callable[..., Any]
 COMMANDS = ("train", "evaluate", "predict", "inspect", "convert", "shard", "compare")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.data.looks import COLOUR_SIDE_PX, Looks
-from vitreous.data.similar import SIDE_PX
+from vitreous.data.doctor.near_duplicates import SIDE_PX
+from vitreous.data.doctor.summaries import COLOUR_SIDE_PX, Looks
 from vitreous.data.sources import ArraySource
 
 _SHARED = Path(__file__).parents[4] / "shared" / "data"

@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vitreous.data.augmentation.policy import ColorJitter, RandAugment, ThreeAugment, TrivialAugment
 from vitreous.data.build import build_augment, build_mix, sampling_weights
 from vitreous.data.config import DataConfig
-from vitreous.data.policy import ColorJitter, RandAugment, ThreeAugment, TrivialAugment
 from vitreous.errors import ConfigError
 
 

@@ -11,11 +11,11 @@ def test_plain_defaults_vary_nothing_and_hold_out_a_fifth() -> None:
     assert (config.fit, config.flip, config.min_crop_area, config.erase_rate) == ("crop", False, 1.0, 0.0)
     assert (config.policy, config.color_jitter, config.mixup_alpha, config.cutmix_alpha) == ("none", 0.0, 0.0, 0.0)
     assert (config.sampler, config.repeats, config.fill) == ("shuffle", 1, "edge")
-    assert (config.test_share, config.val_share, config.mean, config.memory_limit_bytes) == (0.2, 0.1, None, None)
+    assert (config.test_ratio, config.val_ratio, config.mean, config.memory_limit_bytes) == (0.2, 0.1, None, None)
 
 
 def test_limits_of_every_range_are_accepted() -> None:
-    DataConfig(**GOOD, test_share=0, val_share=0.99, min_crop_area=1, max_shift=0.5, max_rotate_deg=180, erase_rate=1.0)
+    DataConfig(**GOOD, test_ratio=0, val_ratio=0.99, min_crop_area=1, max_shift=0.5, max_rotate_deg=180, erase_rate=1.0)
     DataConfig(**GOOD, policy_rate=0, policy_strength=1, color_jitter=1, cutmix_rate=0, mix_rate=1, mix_until=0)
     DataConfig(**GOOD, mixup_alpha=0, cutmix_alpha=32.5, policy_num_ops=1, repeats=64, batch_size=64)
     DataConfig(**GOOD, mean=(0.0, 0.5, 1.0), std=(0.1, 0.2, 0.3), batch_size=1, memory_limit_bytes=0)
@@ -39,8 +39,8 @@ def test_limits_of_every_range_are_accepted() -> None:
         ("fold", 3, "is none of data.num_folds=0 folds"),
         ("memory_limit_bytes", -1, "must be an integer of at least 0"),
         ("flip", 1, "must be true or false"),
-        ("test_share", 1.0, "must be a number in [0, 1)"),
-        ("val_share", -0.25, "must be a number in [0, 1)"),
+        ("test_ratio", 1.0, "must be a number in [0, 1)"),
+        ("val_ratio", -0.25, "must be a number in [0, 1)"),
         ("max_scale", 1, "must be a number in [0, 1)"),
         ("min_crop_area", 0.0, "must be a number in (0, 1]"),
         ("erase_rate", 1.5, "must be a number in [0, 1]"),

@@ -10,11 +10,11 @@ from jaxtyping import install_import_hook
 with install_import_hook("vitreous", "beartype.beartype"):
     from vitreous.data.build import build_augment, build_mix, sampling_weights
     from vitreous.data.config import DataConfig
-    from vitreous.data.facts import survey
+    from vitreous.data.survey.facts import survey
     from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
-    from vitreous.data.preprocess import Preprocess
+    from vitreous.data.decoding.preprocess import Preprocess
     from vitreous.data.sources import open_source
-    from vitreous.data.store import load_store, measure_mean_std
+    from vitreous.data.pixels.store import load_store, measure_mean_std
 
 from dataclasses import replace
 import pytest

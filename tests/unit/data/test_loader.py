@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.data.augment import Augment
+from vitreous.data.augmentation.augment import Augment
+from vitreous.data.augmentation.policy import RandAugment
+from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.loader import Batch, EvalLoader, Prefetcher, TrainLoader
-from vitreous.data.policy import RandAugment
-from vitreous.data.preprocess import Preprocess
-from vitreous.data.store import MemoryStore
+from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
 

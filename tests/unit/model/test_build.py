@@ -3,8 +3,8 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model, create_model, model_from_state
-from vitreous.model.config import ModelConfig
-from vitreous.model.reshape import resize_model
+from vitreous.model.change.reshape import resize_model
+from vitreous.model.config.model_config import ModelConfig
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=3, num_heads=5)
 
@@ -36,7 +36,7 @@ def test_tokens_are_named_as_in_timm():
 
 
 def test_rates_reach_their_modules():
-    model = build_model(variant(drop_rate=0.1, proj_drop_rate=0.2, attn_drop_rate=0.3, drop_path_rate=0.4))
+    model = build_model(variant(pos_drop_rate=0.1, proj_drop_rate=0.2, attn_drop_rate=0.3, drop_path_rate=0.4))
     blocks = model.encoder.blocks
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0.0, 0.2, 0.4])
     assert model.encoder.drop.p == 0.1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitreous.model import ModelConfig, build_model
-from vitreous.model.merge import merge_tokens
+from vitreous.model.change.merge import merge_tokens
 
 SHAPE = {"img_size": (12, 20), "patch_size": 4, "in_chans": 3, "num_classes": 7, "embed_dim": 40, "depth": 2}
 DINOV3 = {"rotary": "dinov3", "position": "none", "key_bias": False, "mlp": "gated", "act": "silu", "num_registers": 4}

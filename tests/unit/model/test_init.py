@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vitreous.model.build import build_model, create_model
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.init import SCHEMES, initialise
-from vitreous.model.position import sincos2d
+from vitreous.model.parts.position import sincos2d
 
 CONFIG = ModelConfig(img_size=(24, 40), patch_size=4, in_chans=3, num_classes=50, embed_dim=120, depth=2, num_heads=5)
 

@@ -7,10 +7,9 @@ from jaxtyping import install_import_hook
 with install_import_hook("vitreous", "beartype.beartype"):
     import vitreous.model as room
     from vitreous.model.build import build_model
-    from vitreous.model.merge import merge_tokens
-    from vitreous.model.packing import forward_packed
+    from vitreous.model.change.merge import merge_tokens
     from vitreous.model.taps import taps
-    from vitreous.model.tokenizer import patchify, unpatchify
+    from vitreous.model.parts.tokenizer import patchify, unpatchify
 
 import pytest
 import torch
@@ -44,7 +43,7 @@ for changes in (
         model(torch.randn(2, 3, 12, 20))
     room.resize_model(model, (24, 8))
 model = build_model(room.ModelConfig(**shape, num_heads=5, dynamic_img_size=True, rotary="axial")).eval()
-forward_packed(model, [torch.randn(3, 12, 20), torch.randn(3, 8, 4)])
+model(torch.randn(2, 3, 8, 4))
 images = torch.randn(2, 3, 12, 20)
 unpatchify(patchify(images, 4), patch_size=4, grid_size=(3, 5))
 with pytest.raises(Exception, match="images"):

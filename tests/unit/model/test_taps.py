@@ -5,9 +5,7 @@ import torch
 
 from vitreous.errors import ShapeError, UnknownNameError
 from vitreous.model import ModelConfig, build_model, taps
-from vitreous.model.merge import merge_tokens
-from vitreous.model.packing import forward_packed
-from vitreous.model.relation import block_bias
+from vitreous.model.change.merge import merge_tokens
 from vitreous.model.taps import tap_names
 from vitreous.model.taps import taps as read
 
@@ -185,14 +183,3 @@ def test_attention_is_read_in_a_merging_model_too():
         assert maps.shape == (2, 5, length, length)
         torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 5, length, dtype=torch.float64))
         assert seen[f"encoder.blocks.{number}.attn"].shape == (2, length, 40)
-
-
-@torch.no_grad()
-def test_maps_of_a_packed_sequence_stay_within_each_image():
-    model = make(dynamic_img_size=True)
-    images = [torch.randn(3, 12, 20, dtype=torch.float64), torch.randn(3, 4, 8, dtype=torch.float64)]
-    with read(model, "encoder.blocks.2.attn.maps") as seen:
-        forward_packed(model, images)
-    maps = seen["encoder.blocks.2.attn.maps"]
-    assert maps.shape == (1, 5, 19, 19)
-    assert maps[block_bias((16, 3)).expand_as(maps) < 0].abs().amax() == 0

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.build import build_model
-from vitreous.model.config import ModelConfig
-from vitreous.model.head import DistilledHead
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.parts.head import DistilledHead
 from vitreous.model.vit import VisionTransformer
 from vitreous.objective.build import build_task
 from vitreous.objective.config import Distill, ObjectiveConfig
@@ -207,7 +207,7 @@ def test_student_that_agrees_with_its_teacher_has_nothing_to_learn_from_it(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_teacher_never_learns_draws_or_changes(batch: tuple[Images, Labels], kind: Distill) -> None:
-    teacher = teacher_for(kind, drop_rate=0.5, drop_path_rate=0.5).train()
+    teacher = teacher_for(kind, pos_drop_rate=0.5, drop_path_rate=0.5).train()
     before = copy.deepcopy(teacher.state_dict())
     task = task_for(kind, teacher).train()
     assert not any(module.training for module in teacher.modules())

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from vitreous.model.build import build_model
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.optim.param_groups import hidden_matrices, layer_ratio, param_groups
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
 
@@ -32,7 +32,7 @@ def make_facts() -> Callable[..., DataFacts]:
             "notes": (),
             "mirror": True,
             "mirror_reason": "nothing speaks against it",
-            "test_share": 0.2,
+            "test_ratio": 0.2,
             "fingerprint": "f00d",
         }
         return DataFacts(**{**values, **changes})
@@ -51,8 +51,8 @@ def values() -> dict[str, Any]:
         "data.fit": "squash",
         "data.mean": (0.1, 0.25, 1 / 3),
         "data.std": (0.2, 0.3, 1 / 7),
-        "data.test_share": 0.3,
-        "data.val_share": 0.15,
+        "data.test_ratio": 0.3,
+        "data.val_ratio": 0.15,
         "data.split_seed": 5,
         "data.batch_size": 11,
         "data.flip": True,
@@ -87,7 +87,7 @@ def values() -> dict[str, Any]:
         "model.pool": "mean",
         "model.init": "xavier",
         "model.norm_eps": 1e-12,
-        "model.drop_rate": 0.01,
+        "model.pos_drop_rate": 0.01,
         "model.proj_drop_rate": 0.02,
         "model.attn_drop_rate": 0.03,
         "model.drop_path_rate": 0.04,

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
@@ -53,11 +53,11 @@ def test_given_test_images_are_none_of_the_folds(make_facts: Facts, values: dict
 def test_one_fold_is_told_nothing_of_folds_but_of_a_share_that_has_no_effect(
     make_facts: Facts, values: dict[str, Any]
 ) -> None:
-    one_fold = config_with(values, **{"data.num_folds": 4, "data.test_share": 0.25})
-    assert list(consequences(one_fold, make_facts(num_test=12, test_share=0.25))) == []
-    config = config_with(values, **{"data.num_folds": 4, "data.test_share": 0.35})
-    assert list(consequences(config, make_facts(num_test=12, test_share=0.25))) == [
-        "data.test_share=0.35 holds nothing out: with data.num_folds=4 the test is one fold"
+    one_fold = config_with(values, **{"data.num_folds": 4, "data.test_ratio": 0.25})
+    assert list(consequences(one_fold, make_facts(num_test=12, test_ratio=0.25))) == []
+    config = config_with(values, **{"data.num_folds": 4, "data.test_ratio": 0.35})
+    assert list(consequences(config, make_facts(num_test=12, test_ratio=0.25))) == [
+        "data.test_ratio=0.35 holds nothing out: with data.num_folds=4 the test is one fold"
     ]
 
 
@@ -121,9 +121,9 @@ def test_head_of_another_number_of_classes_is_refused(
             "train.freeze_blocks=2 without train.pretrained keeps weights that nothing trained; give --pretrained FILE",
         ),
         (
-            {"train.patience": 0.25},
+            {"train.patience_ratio": 0.25},
             0,
-            "train.patience=0.25: there are no validation images, so the run never stops early",
+            "train.patience_ratio=0.25: without validation images the run never stops early",
         ),
         (
             {"train.patch_drop_until": 0.75},

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe import keys
 from vitreous.recipe.check import consequences

@@ -3,10 +3,10 @@ from typing import Any, get_args
 
 import pytest
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.model.count import count_flops
-from vitreous.model.presets import SIZES
+from vitreous.model.config.presets import SIZES
+from vitreous.model.cost.count import count_flops
 from vitreous.optim.config import OptimizerName
 from vitreous.recipe import keys
 from vitreous.recipe.plan import ASKED, Choice, Plan
@@ -16,7 +16,7 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import SHIPPED, recipe_for
 
 Facts = Callable[..., DataFacts]
-GIVEN = [Choice("data.source", "/photos", "the data"), Choice("data.test_share", 0.2, "held out")]
+GIVEN = [Choice("data.source", "/photos", "the data"), Choice("data.test_ratio", 0.2, "held out")]
 NUM_STEPS_OF = (60, 1_300, 60_000)
 PRETRAINED = {
     "train.pretrained": "/w.safetensors", "data.img_size": (24, 36), "model.patch_size": 6, "model.embed_dim": 20,
@@ -329,13 +329,13 @@ def test_recipe_of_another_optimiser_keeps_its_rate_and_gives_it_up_for_adamw(
 
 
 def twice_the_memory(config: RunConfig) -> float:
-    return 2.0 / config.train.accumulate
+    return 2.0 / config.train.micro_batches
 
 
 def test_batch_that_the_memory_does_not_hold_is_cut_into_parts(make_facts: Facts) -> None:
     plan = plan_for(make_facts(1_300), memory=twice_the_memory)
-    assert plan.config.train.accumulate == 4
-    assert reason_of(plan, "train.accumulate") == (
+    assert plan.config.train.micro_batches == 4
+    assert reason_of(plan, "train.micro_batches") == (
         f"all {plan.config.data.batch_size} images at once take about 200% of the memory"
     )
     assert not any("memory" in note for note in plan.notes)
@@ -345,7 +345,7 @@ def test_speed_is_measured_on_parts_that_the_memory_holds(make_facts: Facts) -> 
     measured: list[int] = []
 
     def measure(config: RunConfig) -> float:
-        measured.append(config.train.accumulate)
+        measured.append(config.train.micro_batches)
         return 1e6
 
     plan_for(make_facts(1_300), {"train.budget_s": 600.0}, measure=measure, memory=twice_the_memory)
@@ -353,12 +353,12 @@ def test_speed_is_measured_on_parts_that_the_memory_holds(make_facts: Facts) -> 
 
 
 def test_parts_that_are_asked_for_stay_and_a_step_too_large_is_told(make_facts: Facts) -> None:
-    plan = plan_for(make_facts(1_300), {"train.accumulate": 2}, memory=twice_the_memory)
-    assert plan.config.train.accumulate == 2
+    plan = plan_for(make_facts(1_300), {"train.micro_batches": 2}, memory=twice_the_memory)
+    assert plan.config.train.micro_batches == 2
     assert plan.notes[-1].startswith("a training step takes about 100% of the memory, and the system may end the run: ")
 
 
 def test_batch_is_never_cut_into_more_parts_than_images(make_facts: Facts) -> None:
     plan = plan_for(make_facts(1_300), {"data.batch_size": 6}, memory=lambda config: 9.0)
-    assert plan.config.train.accumulate == 6
+    assert plan.config.train.micro_batches == 6
     assert plan.notes[-1].startswith("a training step takes about 900% of the memory")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.recipe import keys
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.planner import make_plan
@@ -74,7 +74,7 @@ BIG_VISION = {  # big_vision's configs/vit_s16_i1k.py
 
 
 def values_of(facts: DataFacts, recipe: str, **asked: Any) -> dict[str, Any]:
-    given = [Choice("data.source", "/images", "the data"), Choice("data.test_share", 0.0, "the data")]
+    given = [Choice("data.source", "/images", "the data"), Choice("data.test_ratio", 0.0, "the data")]
     plan = make_plan(facts, given, recipe=recipe, asked=asked, measure=lambda config: 1.0, memory=lambda config: 0.0)
     return keys.take_apart(plan.config)
 

@@ -41,7 +41,7 @@ def test_broken_rule_is_told_with_key_and_value(key: str, got: float) -> None:
     ("key", "got", "rule"),
     [
         ("patch_drop_until", 1.5, "in [0, 1]"),
-        ("patience", -0.1, "in [0, 1]"),
+        ("patience_ratio", -0.1, "in [0, 1]"),
         ("freeze_until", 0.0, "above 0 and at most 1"),
         ("resolution_until", 1.01, "above 0 and at most 1"),
     ],
@@ -74,8 +74,8 @@ def test_what_is_frozen_is_said_in_one_way(values: dict[str, Any], message: str)
 
 
 def test_nearest_kernel_is_suggested() -> None:
-    with pytest.raises(UnknownNameError, match=r"^train\.attention=sdpb: no such choice; did you mean sdpa\?"):
-        TrainConfig(attention="sdpb")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match=r"^train\.attention_kernel=sdpb: no such choice; did you mean sdpa\?"):
+        TrainConfig(attention_kernel="sdpb")  # type: ignore[arg-type]
 
 
 def test_nearest_way_to_freeze_is_suggested() -> None:

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.train.request import TrainRequest
-from vitreous.train.start import run_training
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 
 KEYS: Mapping[str, Any] = {
     "data.img_size": (8, 12),
     "data.batch_size": 16,
-    "data.test_share": 0.3,
-    "data.val_share": 0.5,  # 20 images or more: the temperature is fitted
+    "data.test_ratio": 0.3,
+    "data.val_ratio": 0.5,  # 20 images or more: the temperature is fitted
     "model.patch_size": 4,
     "model.embed_dim": 16,
     "model.depth": 1,
@@ -67,7 +67,7 @@ def run(run_on: Callable[..., Run], photos: Path) -> Run:
 @pytest.fixture(scope="session")
 def blind_run(run_on: Callable[..., Run], photos: Path) -> Run:
     """A run that held no images out; not to be changed."""
-    return run_on(photos, name="blind", **{"data.test_share": 0.0, "data.val_share": 0.0, "train.epochs": 0.2})
+    return run_on(photos, name="blind", **{"data.test_ratio": 0.0, "data.val_ratio": 0.0, "train.epochs": 0.2})
 
 
 @pytest.fixture

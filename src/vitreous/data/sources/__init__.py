@@ -15,8 +15,8 @@ from vitreous.data.sources.huggingface import (
 )
 from vitreous.data.sources.mnist import FASHION_MNIST, MNIST, open_idx_set
 from vitreous.data.sources.rows import is_table_name
-from vitreous.data.sources.shard_files import is_address, is_shards
-from vitreous.data.sources.shards import ShardSource, open_shards
+from vitreous.data.sources.shards.files import is_address, is_shards
+from vitreous.data.sources.shards.source import ShardSource, open_shards
 from vitreous.data.sources.source import SPLITS, ArraySource, FileSource, Source, Texts
 from vitreous.data.sources.table import open_table
 from vitreous.errors import DataError, DataNotFoundError, nearest

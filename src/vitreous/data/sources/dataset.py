@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitreous.data.decode import Header, decode_image, read_header
+from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.sources.source import MAX_FILE_BYTES, SPLITS, Source, as_text
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError, DecodeError, nearest

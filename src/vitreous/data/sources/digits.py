@@ -24,5 +24,5 @@ def open_digits() -> ArraySource:
         images=images,
         labels=labels,
         splits=[""] * len(labels),
-        test_share=0.25,
+        test_ratio=0.25,
     )

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitreous.data.decode import Header, ImageLike, decode_image, read_header
+from vitreous.data.decoding.decode import Header, ImageLike, decode_image, read_header
 from vitreous.errors import DecodeError
 
 SPLITS = ("train", "val", "test")
@@ -32,7 +32,7 @@ class Source(ABC):
         splits: `[n]`, the split each sample came with: `train`, `val`, `test`, or an empty text.
         groups: `[n]`, texts: samples of one group (a person, a video) stay on one side; an empty text: alone. Or None.
         weights: `[n]`, how much each sample counts in training beside the others, at least 0. Or None: all alike.
-        test_share: The share that this set asks to be held out, where it brings no test split; None: no wish.
+        test_ratio: The share that this set asks to be held out, where it brings no test split; None: no wish.
         notes: What its user should know, one sentence each.
     """
 
@@ -45,7 +45,7 @@ class Source(ABC):
         splits: Sequence[str] | Texts,
         groups: Texts | None = None,
         weights: NDArray[np.float64] | None = None,
-        test_share: float | None = None,
+        test_ratio: float | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class Source(ABC):
         self.splits = np.asarray(splits, dtype="<U5")
         self.groups = groups
         self.weights = weights
-        self.test_share = test_share
+        self.test_ratio = test_ratio
         self.notes = tuple(notes)
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class ArraySource(Source):
         images: uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
         labels: As in `Source`.
         splits: As in `Source`.
-        test_share: As in `Source`.
+        test_ratio: As in `Source`.
         notes: As in `Source`.
     """
 
@@ -163,10 +163,10 @@ class ArraySource(Source):
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
         splits: Sequence[str],
-        test_share: float | None = None,
+        test_ratio: float | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        super().__init__(name=name, classes=classes, labels=labels, splits=splits, test_share=test_share, notes=notes)
+        super().__init__(name=name, classes=classes, labels=labels, splits=splits, test_ratio=test_ratio, notes=notes)
         self.images = images
         self._places = _number_within(self.splits)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from vitreous.errors import ConfigError, DamagedFileError, UnknownNameError, nearest
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.files import renamed
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE

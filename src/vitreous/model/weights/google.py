@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.shapes import count_blocks, img_size_of, is_square, resolve
 from vitreous.model.weights.table import (
     TRANSPOSED,

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from vitreous import atomic
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.model.build import build_model, model_from_state
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.strict import AGAIN, check_plausible, check_shapes, check_values
 

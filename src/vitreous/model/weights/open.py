@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vitreous.errors import ConfigError, DamagedFileError, VitreousError
 from vitreous.model.build import model_from_state
-from vitreous.model.config import ModelConfig
-from vitreous.model.reshape import replace_head, resize_model
+from vitreous.model.change.reshape import resize_model
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.files import WeightFile, open_weights, renamed
 from vitreous.model.weights.formats import recognise
@@ -61,7 +61,7 @@ def load_model(
     if size is not None and size != model.config.img_size:
         model = resize_model(model, size)
     if num_classes is not None and num_classes != model.config.num_classes:
-        replace_head(model, num_classes)
+        model.reset_classifier(num_classes)
     return model.eval()
 
 

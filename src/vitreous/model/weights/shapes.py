@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.config import ModelConfig
-from vitreous.model.presets import SIZES, config_for
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.config.presets import SIZES, config_for
 from vitreous.model.weights.table import Hints, Shapes
 
 

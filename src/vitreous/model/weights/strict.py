@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import DamagedFileError
-from vitreous.model.config import ModelConfig
-from vitreous.model.count import count_parameters
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.cost.count import count_parameters
 
 Shapes = Mapping[str, tuple[int, ...]]
 

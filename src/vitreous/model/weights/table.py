@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.strict import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -99,7 +99,7 @@ class Format:
 _FREE = {
     # Fields that a format need not name: they are in the shapes, or change nothing that is saved.
     *("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio"),
-    *("class_token", "dynamic_img_size", "position_resize", "rotary_theta", "init", "drop_rate", "patch_drop_rate"),
+    *("class_token", "dynamic_img_size", "position_resize", "rotary_theta", "init", "pos_drop_rate", "patch_drop_rate"),
     *("proj_drop_rate", "attn_drop_rate", "drop_path_rate", "drop_path_schedule"),
 }
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import ModelConfig
-from vitreous.model.presets import config_for
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.config.presets import config_for
 from vitreous.model.weights.shapes import count_blocks, resolve, side_of
 from vitreous.model.weights.table import Hints, Shapes
 

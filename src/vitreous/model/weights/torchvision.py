@@ -1,6 +1,6 @@
 """torchvision's `vision_transformer` names -> ours."""
 
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve
 from vitreous.model.weights.table import (
     VECTOR,

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve
 from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, layer, position_grid, prefix_positions, row
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.big_vision import big_vision_s16

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.data.facts import DataFacts
+from vitreous.data.survey.facts import DataFacts
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.published import published_choices
 

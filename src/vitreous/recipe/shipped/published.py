@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.data.facts import DataFacts
-from vitreous.model.presets import SIZES
+from vitreous.data.survey.facts import DataFacts
+from vitreous.model.config.presets import SIZES
 from vitreous.recipe.plan import Choice
 
 SIDE_PX = 224

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitreous.train.evaluate import Score
+from vitreous.training.fit.evaluate import Score
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from shlex import quote
 import numpy as np
 import torch
 
-from vitreous.data.facts import Survey
 from vitreous.data.loader import EvalLoader
+from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source, open_source
-from vitreous.data.store import load_store
+from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError, NotARunError, nearest
 from vitreous.recipe.files import read_config
-from vitreous.train.evaluate import compute_logits, score
-from vitreous.train.prepare import survey_again
-from vitreous.train.records import Listener, ignore
-from vitreous.train.run_folder import RunFolder
+from vitreous.training.fit.evaluate import compute_logits, score
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.prepare import survey_again
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.predict.predictor import Predictor
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import torch
 
-from vitreous.data.decode import ImageLike
-from vitreous.data.preprocess import Preprocess
+from vitreous.data.decoding.decode import ImageLike
+from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
@@ -18,7 +18,7 @@ from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunE
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
-from vitreous.train.run_folder import RunFolder, SeriesFolder
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 
 BATCH_SIZE = 64
 

@@ -9,9 +9,9 @@ from typing import Any
 from vitreous import atomic
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.plan import show
-from vitreous.train.evaluate import Score
-from vitreous.train.records import read_records
-from vitreous.train.run_folder import RunFolder
+from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.records import read_records
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.report import markup
 from vitreous.use.report.figures import draw_confusion, draw_curves

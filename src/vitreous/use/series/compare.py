@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from vitreous.errors import DamagedFileError, DataError
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
-from vitreous.train.run_folder import RunFolder, SeriesFolder
-from vitreous.train.series import members, read_series
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.training.series import members, read_series
 from vitreous.use.predict.predictor import find_model
 from vitreous.use.series.summary import t_interval
 

@@ -4,8 +4,8 @@ import json
 
 from vitreous import atomic
 from vitreous.data.sources.source import as_text
-from vitreous.train.evaluate import Score
-from vitreous.train.run_folder import RunFolder, SeriesFolder
+from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.report.page import write_report
 from vitreous.use.series.summary import Spread, Summary, summarise_series
 

@@ -26,8 +26,8 @@ class Series:
     """
 
     def __init__(self, path: str | Path) -> None:
-        from vitreous.train.run_folder import SeriesFolder
-        from vitreous.train.series import members, read_series
+        from vitreous.training.folder.run_folder import SeriesFolder
+        from vitreous.training.series import members, read_series
 
         self.path = Path(path).expanduser()
         self._folders = [self.path / member.name for member in members(read_series(SeriesFolder(self.path)))]
@@ -48,7 +48,7 @@ class Series:
     @property
     def summary(self) -> "Summary":
         """Every run, their spread, and intervals."""
-        from vitreous.train.run_folder import SeriesFolder
+        from vitreous.training.folder.run_folder import SeriesFolder
         from vitreous.use.series.summary import summarise_series
 
         return summarise_series(SeriesFolder(self.path))

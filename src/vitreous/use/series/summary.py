@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from vitreous.model.weights import read_metadata
-from vitreous.train.evaluate import Score
-from vitreous.train.run_folder import RunFolder, SeriesFolder
-from vitreous.train.series import Member, members, read_series
+from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.training.series import Member, members, read_series
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ HOSTILE = [
     ("vit", "patch_size", 2**20, "config.json.image_size=12: must be at least 1048576"),
     ("vit", "qkv_bias", "yes", "model.qkv_bias='yes': must be a truth value"),
     ("vit", "head_dim", 10**9, "its architecture has"),
-    ("vit", "hidden_dropout_prob", 1.0, "model.drop_rate=1.0: must be a probability below 1"),
+    ("vit", "hidden_dropout_prob", 1.0, "model.pos_drop_rate=1.0: must be a probability below 1"),
     ("vit", "id2label", {str(number): "a" for number in range(100_000)}, "its architecture has"),
     ("dinov2", "mlp_ratio", "4", "config.json.mlp_ratio='4': must be a number above 0"),
     ("dinov2", "mlp_ratio", 1e9, "its architecture has"),

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from vitreous.errors import ConfigError, DamagedFileError, UnknownNameError
 from vitreous.model import ModelConfig, build_model, load_model
-from vitreous.model.presets import config_for
-from vitreous.model.published import PUBLISHED
+from vitreous.model.config.presets import config_for
+from vitreous.model.config.published import PUBLISHED
 from vitreous.model.weights.convert import export_weights
 from vitreous.model.weights.formats import format_to_write, recognise
 from vitreous.model.weights.table import Hints, expected_shapes

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import written
 from vitreous.model.weights.huggingface.describe import describe, unless_square
 from vitreous.model.weights.huggingface.tower import (

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.settings import ACTS
 
 _WORDS = {ours: theirs for theirs, ours in reversed(ACTS.items())}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import attention, positions, written
 from vitreous.model.weights.huggingface.describe import describe, rates, sizes, unless_square
 from vitreous.model.weights.huggingface.settings import Settings
@@ -61,7 +61,7 @@ class Kind:
             "layer_scale": settings.get("layerscale_value", 1.0) or 1.0,  # where it started: it is in the weights now
             "position_resize": "timm" if self.registers else "huggingface",  # only the one with registers has antialias
             "dynamic_img_size": True,
-            "drop_rate": settings.get("hidden_dropout_prob", 0.0),
+            "pos_drop_rate": settings.get("hidden_dropout_prob", 0.0),
             "proj_drop_rate": settings.get("hidden_dropout_prob", 0.0),
             "attn_drop_rate": settings.get("attention_probs_dropout_prob", 0.0),
             "drop_path_rate": settings.get("drop_path_rate", 0.0),

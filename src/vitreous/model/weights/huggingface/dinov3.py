@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import attention, written
 from vitreous.model.weights.huggingface.describe import describe, sizes
 from vitreous.model.weights.huggingface.settings import Settings

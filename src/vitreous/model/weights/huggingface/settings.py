@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model import check
+from vitreous.model.config import ranges as check
 from vitreous.model.weights.shapes import side_of
 from vitreous.model.weights.table import Hints, Shapes
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.describe import describe, unless_square
 from vitreous.model.weights.huggingface.tower import (
     CONFIG,

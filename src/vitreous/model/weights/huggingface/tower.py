@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import attention, positions
 from vitreous.model.weights.huggingface.describe import sizes
 from vitreous.model.weights.huggingface.settings import Settings

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitreous.model.config import ModelConfig
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import FIXED, attention, positions
 from vitreous.model.weights.huggingface.describe import describe, rates, sizes
 from vitreous.model.weights.huggingface.settings import Settings
@@ -52,7 +52,7 @@ class Kind:
             "num_classes": settings.num_classes(shapes, f"{head}.weight"),
             "head_dim": settings.get("head_dim", None),
             "qkv_bias": settings.get("qkv_bias", biased),
-            "drop_rate": settings.get("hidden_dropout_prob", 0.0),
+            "pos_drop_rate": settings.get("hidden_dropout_prob", 0.0),
             "proj_drop_rate": settings.get("hidden_dropout_prob", 0.0),
             "attn_drop_rate": settings.get("attention_probs_dropout_prob", 0.0),
         }

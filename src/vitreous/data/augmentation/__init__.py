@@ -1,0 +1,1 @@
+"""Pixels -> augmented and mixed pixels."""

@@ -1,0 +1,1 @@
+"""Encoded image -> pixels of one size."""

@@ -1,0 +1,143 @@
+"""Any image -> pixels of one size -> normalised images, alike in training, evaluation, prediction and export."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vitreous.data.config import Fit, check_image_shape, check_statistics
+from vitreous.data.decoding.decode import MAX_PIXELS, ImageLike, decode_image
+from vitreous.data.decoding.jpeg import decode_jpeg
+from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.tensors import Images
+from vitreous.transfer import to_device
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize and normalise, written down once.
+
+    Attributes:
+        img_size: Height and width of the result, px.
+        in_chans: 1 (gray) or 3 (RGB).
+        fit: `crop` keeps the largest centred part of the right aspect ratio, `squash` ignores the aspect ratio,
+            `pad` keeps the whole image and repeats its edge pixels on both sides.
+        mean: Per channel, of pixels in [0, 1]; None until measured.
+        std: As `mean`; above 0.
+
+    Raises:
+        ConfigError: A value outside its range, or `mean` and `std` that do not fit each other or `in_chans`.
+        UnknownNameError: A `fit` that does not exist.
+
+    Example:
+        >>> preprocess = Preprocess(img_size=(2, 3), in_chans=1, mean=(0.5,), std=(0.25,))
+        >>> pixels = preprocess.pixels(np.full((4, 6), 255, dtype=np.uint8))
+        >>> pixels.shape, round(preprocess.normalize(pixels[None]).max().item(), 3)
+        (torch.Size([1, 2, 3]), 2.0)
+    """
+
+    img_size: tuple[int, int]
+    in_chans: int
+    fit: Fit = "crop"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_image_shape("preprocess", self.img_size, self.in_chans, self.fit)
+        check_statistics("preprocess", self.mean, self.std, self.in_chans)
+
+    def pixels(self, image: ImageLike, where: str = "") -> UInt8[Tensor, "channels height width"]:
+        """Decode and resize (bicubic, antialiased); smaller images are enlarged.
+
+        Args:
+            image: Encoded bytes, a path, a PIL image or an array.
+            where: What to call the image in an error.
+
+        Returns:
+            Pixels in 0..255, `[in_chans, *img_size]`.
+
+        Raises:
+            DecodeError: The image cannot be decoded.
+        """
+        shape = (*self.img_size, self.in_chans)
+        # Half of the time that a small image takes goes into making a PIL image of it and back.
+        exact = decode_jpeg(image, MAX_PIXELS, shape=shape) if isinstance(image, bytes) else None
+        if exact is not None:
+            return torch.from_numpy(exact).permute(2, 0, 1).contiguous()
+        decoded = decode_image(image, in_chans=self.in_chans, where=where, at_least=self.img_size)
+        array = np.array(self._fitted(decoded))
+        return torch.from_numpy(array.reshape(shape)).permute(2, 0, 1).contiguous()
+
+    def takes_as_it_is(self, shape: tuple[int, ...]) -> bool:
+        """Whether `pixels` only copies a uint8 array of this shape, `[height, width]` or `[height, width, 3]`."""
+        return shape == (self.img_size if self.in_chans == 1 else (*self.img_size, 3))
+
+    def normalize(self, pixels: Shaped[Tensor, "batch channels height width"]) -> Images:
+        """`(pixels / 255 − mean) / std`.
+
+        Args:
+            pixels: Values in 0..255, uint8 or (after augmentation) float, `[batch, in_chans, *img_size]`.
+
+        Returns:
+            Float32 images of the same shape, on the same device.
+
+        Raises:
+            ConfigError: `mean` and `std` are not known yet.
+        """
+        if self.mean is None or self.std is None:
+            raise ConfigError("preprocess.mean=None: not measured yet; set mean and std, e.g. from measure_mean_std")
+        mean = torch.tensor(self.mean, dtype=torch.float64)
+        std = torch.tensor(self.std, dtype=torch.float64)
+        scale, shift = 1.0 / (255.0 * std), -mean / std
+        scale, shift = (to_device(v.to(torch.float32).view(-1, 1, 1), pixels.device) for v in (scale, shift))
+        return torch.addcmul(shift, pixels.to(torch.float32), scale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON and YAML keep; `from_dict` reads them back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
+        """The inverse of `as_dict`.
+
+        Raises:
+            UnknownNameError: A key that does not exist.
+            ConfigError: A key that is missing, or a value outside its range.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise UnknownNameError(f"preprocess.{key}={values[key]}: no such key; {nearest(key, known)}")
+        for key in ("img_size", "in_chans"):
+            if key not in values:
+                raise ConfigError(f"preprocess.{key}: missing; it must be given")
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        height, width = self.img_size
+        if image.size == (width, height):
+            return image
+        if self.fit == "pad":
+            return self._padded(image)
+        box = (0.0, 0.0, float(image.width), float(image.height))
+        if self.fit == "crop":
+            # The largest part of the right aspect ratio, in fractions of a pixel: cut and resize in one pass.
+            zoom = min(image.width / width, image.height / height)
+            left, top = (image.width - zoom * width) / 2, (image.height - zoom * height) / 2
+            box = (left, top, image.width - left, image.height - top)
+        return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+    def _padded(self, image: Image.Image) -> Image.Image:
+        height, width = self.img_size
+        zoom = min(width / image.width, height / image.height)
+        inner = max(1, min(width, round(image.width * zoom))), max(1, min(height, round(image.height * zoom)))
+        array = np.asarray(image.resize(inner, Image.Resampling.BICUBIC))
+        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        margins = [(top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0)]
+        return Image.fromarray(np.pad(array, margins[: array.ndim], mode="edge"))

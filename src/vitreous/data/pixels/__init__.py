@@ -1,0 +1,1 @@
+"""Samples -> decoded pixels, kept in memory or in the cache."""

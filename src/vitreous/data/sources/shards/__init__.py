@@ -1,0 +1,1 @@
+"""Tar files in the WebDataset layout <-> samples."""

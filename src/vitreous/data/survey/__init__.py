@@ -1,0 +1,1 @@
+"""Source -> what is known about a data set: facts, splits, folds."""

@@ -1,0 +1,1 @@
+"""Name or keys -> ModelConfig: sizes, published names, and the range of each value."""

@@ -1,0 +1,1 @@
+"""ModelConfig -> parameters, FLOPs and bytes, without building the model."""

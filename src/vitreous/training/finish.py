@@ -1,0 +1,134 @@
+"""A trained state -> model.safetensors: weights chosen and calibrated on validation images, tested once."""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitreous import atomic
+from vitreous.data.loader import EvalLoader
+from vitreous.data.pixels.store import Store
+from vitreous.model.change.lora import merge_lora
+from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights import save_model
+from vitreous.training.fit.evaluate import Score, fit_temperature, gather_logits, score
+from vitreous.training.fit.patience import best_model
+from vitreous.training.folder.records import Recorder
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.machine.distributed import ALONE, Group
+from vitreous.training.prepare import Prepared
+from vitreous.training.step.state import TrainState
+from vitreous.version import __version__
+
+EVALUATION_BATCH = 256
+LEAST_FOR_TEMPERATURE = 20
+"""Validation images below which a fitted temperature would say more of chance than of the model."""
+
+
+def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = ALONE) -> dict[str, Score]:
+    """Validation scores of the trained weights and of their average; each process of a group scores its share."""
+    found = _val_logits(_models(state), prepared, precision, group)
+    return {name: score(logits, labels) for name, (logits, labels) in found.items()}
+
+
+def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = ALONE) -> None:
+    """Choose the weights, calibrate, test, save; all in float32, as `evaluate` and `predict` compute.
+
+    Weights or average, or those of the best evaluation of a run that may stop early: whichever have the lowest loss on
+    the validation images; the test images choose nothing. Without validation images it is the average.
+
+    Raises:
+        SaveError: A file could not be written; checkpoints are whole, so `resume` comes back to this point.
+    """
+    chosen, temperature = "average", 1.0
+    metrics: dict[str, Any] = {}
+    held_out: tuple[torch.Tensor, torch.Tensor] | None = None
+    best = best_model(state, folder)
+    models = _models(state) | ({} if best is None else {"best": best})
+    if prepared.val is not None:
+        found = _val_logits(models, prepared, "fp32", group)
+        scores = {name: score(*pair) for name, pair in found.items()}
+        chosen = min(scores, key=lambda name: scores[name].loss)
+        metrics["val"], held_out = scores[chosen].as_dict(), found[chosen]
+        if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
+            temperature = fit_temperature(*held_out)
+    model = merge_lora(models[chosen])
+    if prepared.test is not None:
+        held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
+        metrics["test"] = score(*held_out).as_dict()
+    example_class = ""
+    if held_out is not None:
+        example_class = prepared.survey.facts.classes[int(held_out[1][0])]
+    metadata = _metadata(state, prepared) | {
+        "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class
+    }  # fmt: skip
+    end = {"step": state.step, "elapsed_s": state.elapsed_s, "refused": state.refused}
+    recorder.record("end", end | {key: metadata[key] for key in ("weights", "temperature", "metrics")})
+
+    def write() -> None:
+        if held_out is not None:
+            _write_held_out(prepared, folder, held_out, temperature)
+        save_model(folder.model, model, metadata)
+
+    group.first(write)
+
+
+def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
+    """Everything that is needed to use the weights, and where they come from."""
+    facts = prepared.survey.facts
+    return {
+        "vitreous": __version__,
+        "classes": list(facts.classes),
+        "preprocess": prepared.preprocess.as_dict(),
+        "steps": state.step,
+        "recipe": prepared.config.recipe,
+        "seed": prepared.config.train.seed,
+        "data": facts.name,
+        "data_fingerprint": facts.fingerprint,
+    }
+
+
+def _write_held_out(
+    prepared: Prepared, folder: RunFolder, held_out: tuple[torch.Tensor, torch.Tensor], temperature: float
+) -> None:
+    """One line an image in `predictions.csv`; the first image itself as `example.png`."""
+    logits, labels = held_out
+    store = prepared.test if prepared.test is not None else prepared.val
+    if store is None:
+        return
+    classes, source = prepared.survey.facts.classes, prepared.survey.source
+    probabilities, called = (logits / temperature).softmax(dim=1).max(dim=1)
+    names = [source.describe(int(index)) for index in store.source_indices]
+    columns = (names, labels.tolist(), called.tolist(), probabilities.tolist())
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "label", "called", "probability"))
+    writer.writerows((name, classes[i], classes[j], f"{p:.6f}") for name, i, j, p in zip(*columns, strict=True))
+    atomic.write_text(folder.predictions, text.getvalue())
+
+    pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
+    picture = io.BytesIO()
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(picture, format="png")
+    atomic.write_bytes(folder.example, picture.getvalue())
+
+
+def _models(state: TrainState) -> dict[str, VisionTransformer]:
+    return {"trained": state.model, "average": state.ema.model}
+
+
+def _val_logits(
+    models: Mapping[str, VisionTransformer], prepared: Prepared, precision: str, group: Group
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    if prepared.val is None:
+        return {}
+    loader = _share(prepared.val, prepared, group)
+    return {name: gather_logits(model, loader, precision, group) for name, model in models.items()}
+
+
+def _share(store: Store, prepared: Prepared, group: Group) -> EvalLoader:
+    """This process's images of a split."""
+    return EvalLoader(store, prepared.preprocess, EVALUATION_BATCH, (group.rank, group.size))

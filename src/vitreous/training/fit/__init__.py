@@ -1,0 +1,1 @@
+"""TrainState -> trained TrainState: the loop, its budget, its checkpoints and its evaluations."""

@@ -1,0 +1,1 @@
+"""Run -> the files of its folder."""

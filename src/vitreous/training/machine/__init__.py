@@ -1,0 +1,1 @@
+"""Machine -> device, precision, processes and signals."""

@@ -1,0 +1,196 @@
+"""TrainRequest with folds or seeds -> a folder of runs, one beneath the other, that differ in nothing else.
+
+Everything that the planner decides is decided by the first run, from numbers and sizes of images and from the machine's
+speed, and taken over by the others; but whether images are mirrored, which looks at labels, is decided anew for each
+fold from its own training images. So no test image has a say in the run that it tests.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitreous import atomic
+from vitreous.data.sources import full_name
+from vitreous.errors import ConfigError, DamagedFileError, NotARunError
+from vitreous.recipe import keys
+from vitreous.recipe.files import read_config, read_values
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder, check_free, create_series_folder
+from vitreous.training.machine.signals import Interrupted
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
+from vitreous.training.weights.pretrained import full_source
+
+_OWN_KEYS = ("data.source", "data.root", "data.fold", "data.mean", "data.std", "train.seed")
+"""What each run has for itself; mean and std are those of its training images."""
+_DECIDED_BY_LABELS = "data.flip"
+_WRITTEN = ("data", "recipe", "model", "values", "folds", "seeds")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a series.
+
+    Attributes:
+        name: Of its folder: `fold-0`, `seed-3` or `fold-0-seed-3`.
+        fold: Which fold it tests; None without folds.
+        seed: Its `train.seed`.
+    """
+
+    name: str
+    fold: int | None
+    seed: int
+
+
+def members(request: TrainRequest) -> list[Member]:
+    """The runs that are asked for: all folds with the first seed, then with the next.
+
+    Raises:
+        ConfigError: One fold or one seed, or a key that the series decides.
+    """
+    for key, got in (("folds", request.folds), ("seeds", request.seeds)):
+        if got != 0 and got < 2:
+            raise ConfigError(f"{key}={got}: must be at least 2; use 5, or leave it out for a single run")
+    for key in ("data.num_folds", "data.fold"):
+        if request.folds and key in request.values:
+            raise ConfigError(f"{key}={request.values[key]}: is decided by folds={request.folds}; leave it out")
+    first_seed = keys.checked(request.values).get("train.seed", 0)
+    seeds = range(first_seed, first_seed + max(1, request.seeds))
+    folds: list[int | None] = list(range(request.folds)) or [None]
+    return [Member(_name(request, fold, seed), fold, seed) for seed in seeds for fold in folds]
+
+
+def first_of(request: TrainRequest) -> TrainRequest:
+    """The request of a series' first run, or of the only one, e.g. for a dry run. Raises ConfigError as `members`."""
+    first = members(request)[0]
+    return _own(request, first) if first.name else request
+
+
+def run_series(
+    request: TrainRequest,
+    after: Callable[[RunFolder], None],
+    listener: Listener = ignore,
+    train: Callable[[TrainRequest, Listener], object] = run_training,
+) -> SeriesFolder:
+    """Train all runs of a series one after another, or go on with a series that was interrupted.
+
+    Runs that are finished are not repeated; one that was interrupted goes on from its last checkpoint, bit for bit. A
+    budget in seconds is for all runs together, and each gets an equal share; a number of epochs is for each, and so is
+    what a recipe file says.
+
+    Args:
+        request: With `folds` or `seeds`; or with `resume`, the folder of a series.
+        after: Called with the folder of each run once it is complete, in order; also of those that were already.
+        listener: Told of everything that happens; of a `member` before each run.
+        train: Does a run.
+
+    Returns:
+        The folder, all runs in it complete.
+
+    Raises:
+        VitreousError: As `run_training`, and where a wish does not go with a series.
+        Interrupted: Ctrl-C or SIGTERM; the series can go on with `resume`.
+    """
+    is_new = request.resume is None
+    folder, request = _begin(request) if is_new else _reopen(request)
+    todo = members(request)
+    for number, member in enumerate(todo, start=1):
+        run = RunFolder(folder.path / member.name)
+        is_done = run.model.exists()
+        listener("member", {"name": member.name, "number": number, "total": len(todo), "done": is_done})
+        if not is_done:
+            try:
+                train(_request_of(request, member, run, RunFolder(folder.path / todo[0].name)), listener)
+            except Interrupted as stopped:
+                raise Interrupted(stopped.signal_number, folder.path, stopped.step, member.name) from stopped
+            except BaseException:
+                if is_new and number == 1 and not run.path.exists():
+                    folder.withdraw()  # nothing could be begun: wrong data or keys leave no folder behind
+                raise
+        after(run)
+    return folder
+
+
+def read_series(folder: SeriesFolder) -> TrainRequest:
+    """What was asked of a series. Raises NotARunError where there is none, DamagedFileError for an altered file."""
+    try:
+        written = json.loads(folder.series.read_text(encoding="utf-8"))
+        request = TrainRequest(**{**written, "values": keys.renamed(written.get("values", {}))}, out=folder.path)
+        members(request)
+    except FileNotFoundError as error:
+        raise NotARunError(f"series={folder.path}: holds no {folder.series.name}; `--folds 5` makes one") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{folder.series}: is not as the series wrote it ({error}); restore it") from error
+    return request
+
+
+def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
+    """Write down what is asked, so that it means the same from any working folder and at any time."""
+    if not members(request)[0].name:
+        raise ConfigError(f"folds={request.folds}: makes no series without seeds; use 5, or train a single run")
+    check_free(request.out)
+    from_file: dict[str, Any] = {}
+    if request.recipe is not None and Path(request.recipe).suffix in (".yaml", ".yml"):
+        _, from_file = read_values(Path(request.recipe))
+    values = keys.checked(request.values)
+    values.setdefault("train.seed", from_file.get("train.seed", 0))
+    data = request.data
+    if data is None and request.source is None and "data.source" in from_file:
+        data = from_file["data.source"]
+        values |= {"data.root": from_file["data.root"]} if from_file.get("data.root") else {}
+    for key, named in (("data.root", full_name), ("train.pretrained", full_source), ("objective.teacher", full_source)):
+        if values.get(key):
+            values[key] = named(values[key])
+    name = request.source.name if request.source is not None else Path(data or "series").name
+    folder = create_series_folder(request.out, name)
+    recipe = request.recipe
+    if from_file and recipe is not None:
+        atomic.write_text(folder.recipe, Path(recipe).read_text(encoding="utf-8"))
+        recipe = str(folder.recipe)
+    asked = replace(request, data=data and full_name(data), recipe=recipe, values=values, out=folder.path)
+    atomic.write_text(folder.series, json.dumps({key: getattr(asked, key) for key in _WRITTEN}, indent=2) + "\n")
+    return folder, asked
+
+
+def _reopen(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
+    path = request.resume
+    wishes = (request.data, request.recipe, request.model, request.values, request.out, request.folds, request.seeds)
+    if path is None or any(wishes):
+        raise ConfigError(f"resume={path}: takes no other options, a series goes on as it began; leave them out")
+    folder = SeriesFolder(path)
+    asked = read_series(folder)
+    if request.source is not None and asked.data is not None:
+        raise ConfigError(f"resume={path}: its data is {asked.data}, which is opened again; give no other")
+    recipe = str(folder.recipe) if folder.recipe.is_file() else asked.recipe  # the folder may have been moved
+    return folder, replace(asked, recipe=recipe, source=request.source)
+
+
+def _request_of(request: TrainRequest, member: Member, run: RunFolder, first: RunFolder) -> TrainRequest:
+    """What to ask for one run, which may have been begun."""
+    if run.config.is_file():
+        return TrainRequest(resume=run.path, source=request.source)
+    run.clear_unbegun()
+    own = replace(_own(request, member), out=run.path)
+    if not first.model.is_file():
+        return own
+    config = read_config(first.config)
+    is_same_data = config.data.fold == (member.fold or 0)
+    left_open = {*_OWN_KEYS, *(() if is_same_data else (_DECIDED_BY_LABELS,))}
+    settled = {key: value for key, value in keys.take_apart(config).items() if key not in left_open}
+    return replace(own, settled=settled)
+
+
+def _own(request: TrainRequest, member: Member) -> TrainRequest:
+    values: dict[str, Any] = {**request.values, "train.seed": member.seed}
+    if member.fold is not None:
+        values |= {"data.num_folds": request.folds, "data.fold": member.fold}
+    if "train.budget_s" in values:
+        values["train.budget_s"] = keys.checked(values)["train.budget_s"] / len(members(request))
+    return replace(request, values=values, folds=0, seeds=0)
+
+
+def _name(request: TrainRequest, fold: int | None, seed: int) -> str:
+    parts = [] if fold is None else [f"fold-{fold}"]
+    return "-".join([*parts, f"seed-{seed}"] if request.seeds else parts)

@@ -1,0 +1,1 @@
+"""TrainState, batch -> the next TrainState."""

@@ -1,0 +1,1 @@
+"""File of weights -> a model to start from or to learn from."""

@@ -1,0 +1,116 @@
+"""Examined -> a self-contained page: findings with their pictures, classes with a contact sheet each, histograms."""
+
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from vitreous import atomic
+from vitreous.data.doctor.findings import Finding, Sample
+from vitreous.data.sources import Source
+from vitreous.errors import ConfigError
+from vitreous.seeding import derive, permutation
+from vitreous.use.doctor.examiner import Examined
+from vitreous.use.doctor.pictures import contact_sheet, data_uri, thumbnails
+from vitreous.use.report import markup
+from vitreous.wording import plural
+
+MOST_GROUPS = 24
+"""Of a finding, that the page shows; `--json` lists all."""
+MOST_IN_GROUP = 6
+MOST_SHEETS = 300
+_MOST_PICTURES = 6_000
+"""Of all contact sheets together, unless that leaves a class fewer than `_FEWEST_ON_SHEET`."""
+_FEWEST_ON_SHEET, _MOST_ON_SHEET = 12, 36
+_COLUMNS = 12
+_SHEET_SIDE_PX, _SIDE_PX = 72, 112
+
+_STYLE = """
+figure { display: inline-block; vertical-align: top; width: 8.6rem; margin: .3rem .4rem .3rem 0; }
+figcaption { font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; color: #555; }
+figcaption b { color: #222; } .group { border-left: 3px solid #ddd; padding-left: .6rem; margin: .6rem 0; }
+.single { display: inline; } .sheet { max-width: 100%; }
+.bar { background: #1f77b4; height: .8rem; margin-top: .35rem; }
+.severity { font-size: .75rem; font-weight: 600; border-radius: .3rem; padding: .1rem .45rem; margin-right: .5rem; }
+.fault { background: #c62828; color: #fff; } .warning { background: #ffb74d; } .note { background: #e0e0e0; }
+"""
+
+
+def check_page_path(path: Path) -> None:
+    """Raise ConfigError now rather than after minutes of decoding."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"html={path}: ends in {path.suffix or 'nothing'}; name a file such as doctor.html")
+    if not path.parent.is_dir():
+        raise ConfigError(f"html={path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise ConfigError(f"html={path}: is a folder; name a file, e.g. {path / 'doctor.html'}")
+
+
+def write_page(path: Path, examined: Examined) -> None:
+    """Write the page, complete or not at all; pictures that it shows are decoded once more.
+
+    Raises:
+        ConfigError: There can be no page at that path.
+        SaveError: The file could not be written.
+    """
+    check_page_path(path)
+    findings = examined.examination.findings
+    parts = [
+        markup.table(("", ""), [(escape(name), escape(value)) for name, value in examined.facts]),
+        f"<p>{escape(plural(len(findings), 'finding'))}, worst first.</p>" if findings else "<p>Nothing is wrong.</p>",
+        *(part for finding in findings for part in _finding(finding, examined.survey.source)),
+        "<h2>Images of each class</h2>",
+        markup.table(
+            tuple(map(escape, examined.class_rows[0])),
+            [tuple(map(escape, row)) for row in examined.class_rows[1:]],
+            numbers_from=1,
+        ),
+        *_sheets(examined),
+        "<h2>What the images are like</h2>",
+        *(markup.bars(title, counts) for title, counts in examined.histograms.items()),
+    ]
+    atomic.write_text(path, markup.page(f"{examined.survey.facts.name}: what the doctor found", parts, _STYLE))
+
+
+def _finding(finding: Finding, source: Source) -> Iterator[str]:
+    yield (
+        f'<h2><span class="severity {finding.severity}">{finding.severity}</span>{escape(finding.title)}</h2>'
+        f"<p>{escape(finding.detail)} <b>{escape(finding.advice)}</b></p>"
+    )
+    groups = [group[:MOST_IN_GROUP] for group in finding.samples[:MOST_GROUPS]]
+    pictures = iter(thumbnails(source, [sample.index for group in groups for sample in group], _SIDE_PX))
+    for group, whole in zip(groups, finding.samples, strict=False):
+        figures = [_figure(sample, data_uri(found) if (found := next(pictures)) else "") for sample in group]
+        more = f"<p>and {len(whole) - len(group):,} more</p>" if len(whole) > len(group) else ""
+        yield f'<div class="{"group" if len(whole) > 1 else "single"}">{"".join(figures)}{more}</div>'
+    if len(finding.samples) > len(groups):
+        yield f"<p>The first {len(groups)} of {len(finding.samples):,} are shown; <code>--json</code> lists all.</p>"
+
+
+def _figure(sample: Sample, picture: str) -> str:
+    where = escape(sample.where)
+    image = f'<img src="{picture}" alt="{where}" title="{where}">' if picture else ""
+    split = f" · {escape(sample.split)}" if sample.split else ""
+    remark = f"<br><b>{escape(sample.remark)}</b>" if sample.remark else ""
+    name = escape(Path(sample.where).name)
+    return f"<figure>{image}<figcaption>{escape(sample.label)}{split}<br>{name}{remark}</figcaption></figure>"
+
+
+def _sheets(examined: Examined) -> Iterator[str]:
+    """A contact sheet of each class: images drawn at random, in the order of the source."""
+    looks, source = examined.examination.looks, examined.survey.source
+    shown = source.classes[:MOST_SHEETS]
+    most = int(np.clip(_MOST_PICTURES // len(shown), _FEWEST_ON_SHEET, _MOST_ON_SHEET))
+    if len(shown) < len(source.classes):
+        yield f"<p>Contact sheets of the first {len(shown)} of {len(source.classes):,} classes.</p>"
+    for label, name in enumerate(shown):
+        members = looks.indices[looks.labels == label]
+        if not len(members):
+            continue
+        drawn = np.sort(members[permutation(derive(0, "sheet", label), len(members))[:most]])
+        sheet = contact_sheet(thumbnails(source, drawn.tolist(), _SHEET_SIDE_PX), _COLUMNS, _SHEET_SIDE_PX)
+        yield (
+            f"<h2>{escape(name)}</h2><p>{len(drawn)} of {plural(len(members), 'image')}</p>"
+            f'<img class="sheet" src="{data_uri(sheet)}" alt="contact sheet of {escape(name)}">'
+        )

@@ -1,0 +1,53 @@
+"""Samples of a source -> small pictures for a page, as data that stands in the page itself."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from vitreous.data.decoding.decode import decode_image
+from vitreous.data.sources import Source
+from vitreous.data.workers import map_in_order
+from vitreous.errors import DecodeError
+
+_QUALITY = 85
+_GAP_PX = 2
+_PAPER = (255, 255, 255)
+
+
+def thumbnails(source: Source, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
+    """Each image so that its longer side fits; small ones are enlarged without smoothing. None: it does not decode."""
+
+    def make(position: int) -> Image.Image | None:
+        index = indices[position]
+        try:
+            image = decode_image(
+                source.encoded(index), in_chans=3, where=source.describe(index), at_least=(side_px, side_px)
+            )
+        except DecodeError:
+            return None
+        zoom = side_px / max(image.size)
+        size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
+        return image.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
+
+    return map_in_order(make, len(indices))
+
+
+def contact_sheet(pictures: Sequence[Image.Image | None], columns: int, side_px: int) -> Image.Image:
+    """Pictures in rows, each in the middle of its square; the place of one that does not decode stays empty."""
+    rows, step = -(-len(pictures) // columns), side_px + _GAP_PX
+    sheet = Image.new("RGB", (min(columns, len(pictures)) * step, rows * step), _PAPER)
+    for place, picture in enumerate(pictures):
+        if picture is not None:
+            row, column = divmod(place, columns)
+            left, top = column * step + (side_px - picture.width) // 2, row * step + (side_px - picture.height) // 2
+            sheet.paste(picture, (left, top))
+    return sheet
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as a JPEG that an `<img src>` takes."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

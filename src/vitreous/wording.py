@@ -1,0 +1,27 @@
+"""Counts and names -> words in a sentence."""
+
+from collections.abc import Sequence
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 image`, `1,234 images`.
+
+    Args:
+        count: At least 0.
+        one: The noun for a count of 1.
+        many: The noun for every other count; `one` with an s by default.
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """`a, b and c`, or `a, b, c, d and 7 more`.
+
+    Args:
+        names: In the order to show them.
+        most: How many to show.
+    """
+    shown, rest = list(names[:most]), len(names) - most
+    if rest > 0:
+        return f"{', '.join(shown)} and {rest:,} more"
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else ""

@@ -1,0 +1,48 @@
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from vitreous.data.pixels import file_locks
+from vitreous.data.pixels.file_locks import LockedFile, try_lock
+
+pytest.importorskip("fcntl", reason="needs a system with flock")
+
+
+def test_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
+    order, entered = list[str](), Event()
+
+    def second() -> None:
+        entered.set()
+        with LockedFile(tmp_path / "lock"):
+            order.append("second")
+
+    with LockedFile(tmp_path / "lock") as lock:
+        assert lock.is_locked
+        thread = Thread(target=second)
+        thread.start()
+        entered.wait()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_lock_ends_with_an_error_too(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), LockedFile(tmp_path / "lock"):
+        raise KeyError
+    with LockedFile(tmp_path / "lock") as lock:
+        assert lock.is_locked
+
+
+def test_shared_locks_go_together_and_keep_a_sole_one_out(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    with (tmp_path / "x").open("rb") as one, (tmp_path / "x").open("rb") as two, (tmp_path / "x").open("rb") as three:
+        assert try_lock(one, shared=True) is True
+        assert try_lock(two, shared=True) is True
+        assert try_lock(three) is False
+
+
+def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_locks, "_locks", lambda: None)
+    with LockedFile(tmp_path / "lock") as one, LockedFile(tmp_path / "lock") as two:
+        assert (one.is_locked, two.is_locked) == (False, False)

@@ -1,0 +1,248 @@
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+
+from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.pixels.store import load_store
+from vitreous.data.sources import DatasetSource, Source, open_object, open_source
+from vitreous.data.survey.facts import survey
+from vitreous.errors import DataError, DataNotFoundError, DecodeError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), dtype=np.uint8)
+
+
+class Pairs(Dataset[Any]):
+    """What anybody's data set looks like."""
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.images[index], self.labels[index]
+
+
+def told(dataset: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        open_object(dataset)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+TENSORS = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        list(PIXELS),
+        TENSORS,
+        TENSORS.float() / 255,
+        [image.transpose(2, 0, 1) for image in PIXELS],
+        [Image.fromarray(image) for image in PIXELS],
+        TENSORS.to(torch.float64),
+    ],
+    ids=["HWC arrays", "CHW tensors", "float tensors", "CHW arrays", "PIL", "floats to 255"],
+)
+def test_images_of_any_kind_are_the_same_samples(images: Any) -> None:
+    source = open_object(Pairs(images, [0, 1, 2] * 4))
+    assert isinstance(source, DatasetSource)
+    assert (source.name, source.classes, set(source.splits)) == ("Pairs", ("0", "1", "2"), {""})
+    np.testing.assert_array_equal(source.labels, [0, 1, 2] * 4)
+    for index in range(12):
+        np.testing.assert_array_equal(np.asarray(source.image(index)), PIXELS[index])
+    header = source.header(5, source.content(5))
+    assert (header.height, header.width, header.is_gray) == (9, 7, False)
+    assert survey(source).facts.fingerprint == survey(open_object(Pairs(list(PIXELS), [0, 1, 2] * 4))).facts.fingerprint
+
+
+@pytest.mark.parametrize("images", [PIXELS[..., 0], TENSORS[:, :1], TENSORS[:, 0].float() / 255])
+def test_gray_images_stay_gray(images: Any) -> None:
+    facts = survey(open_object(Pairs(images, [0, 1] * 6))).facts
+    assert (facts.in_chans, facts.height_px, facts.width_px) == (1, 9, 7)
+
+
+def test_paths_and_bytes_of_files_are_images(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i} ä.png" for i in range(3)]
+    for path, image in zip(paths, PIXELS, strict=False):
+        Image.fromarray(image).save(path)
+    given = [str(paths[0]), paths[1], paths[2].read_bytes()]
+    source = open_object(Pairs(given, ["x", "y", "x"]))
+    for index in range(3):
+        np.testing.assert_array_equal(np.asarray(source.image(index)), PIXELS[index])
+        assert source.content(index) == paths[index].read_bytes()
+    paths[1].unlink()
+    with pytest.raises(DecodeError, match=r"^Pairs\[1\]: .*1 ä\.png: no such file"):
+        source.content(1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers"),
+    [
+        (["süß", "a b", "süß"], ("a b", "süß"), [1, 0, 1]),
+        ([7, 3, 12], ("3", "7", "12"), [1, 0, 2]),
+        (torch.tensor([1, 0, 1]), ("0", "1"), [1, 0, 1]),
+        (np.array([[2], [0], [2]]), ("0", "2"), [1, 0, 1]),
+        ([np.int32(1), np.uint8(0), True], ("0", "1"), [1, 0, 1]),
+    ],
+)
+def test_labels_are_numbers_or_names(labels: Any, classes: tuple[str, ...], numbers: list[int]) -> None:
+    source = open_object(Pairs(PIXELS, labels))
+    assert source.classes == classes
+    np.testing.assert_array_equal(source.labels, numbers)
+
+
+def test_classes_are_called_as_the_set_says() -> None:
+    dataset = Pairs(PIXELS, [2, 0, 2])
+    dataset.classes = ["cat", "dog", "owl"]  # type: ignore[attr-defined]
+    source = open_object(dataset)
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog", "owl"), [2, 0, 2])
+    dataset.labels = ["owl", "cat", "owl"]
+    assert open_object(dataset).labels.tolist() == [2, 0, 2]
+
+
+def test_targets_save_reading_the_images() -> None:
+    asked = []
+
+    class Counting(Pairs):
+        targets = (0, 1) * 6
+
+        def __getitem__(self, index: int) -> Any:
+            asked.append(index)
+            return super().__getitem__(index)
+
+    assert open_object(Counting(PIXELS, [0, 1] * 6)).labels.tolist() == [0, 1] * 6
+    assert set(asked) == set(range(8))  # those that are tried twice
+    asked.clear()
+
+    class Changed(Counting):
+        target_transform = staticmethod(lambda target: 1 - target)
+
+    assert open_object(Changed(PIXELS, [1, 0] * 6)).labels.tolist() == [1, 0] * 6
+    assert set(asked) == set(range(12))
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dictionary"])
+def test_parts_become_splits(kind: str) -> None:
+    train, val, test = (Pairs(PIXELS[start:], [0, 1, 2] * 4) for start in (0, 0, 0))
+    train.labels, val.labels, test.labels = [0, 1, 2, 0, 1], [0, 1], [2, 1, 0]
+    given: Any = (train, val, test) if kind == "tuple" else {"Validation": val, "train": train, "testing": test}
+    source = open_object(given)
+    assert list(source.splits) == ["train"] * 5 + ["val"] * 2 + ["test"] * 3
+    assert source.labels.tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 1, 0]
+    assert (source.describe(0), source.describe(6), source.describe(9)) == (
+        "Pairs train[0]", "Pairs val[1]", "Pairs test[2]",
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(source.image(6)), PIXELS[1])
+
+
+def test_torchs_own_sets_and_plain_lists_are_accepted() -> None:
+    tensors = TensorDataset(TENSORS, torch.tensor([0, 1, 2] * 4))
+    assert open_object(tensors).classes == ("0", "1", "2")
+    assert len(open_object(Subset(tensors, [1, 2, 5]))) == 3
+    assert open_object(list(zip(PIXELS, "ab" * 6, strict=True))).classes == ("a", "b")  # type: ignore[arg-type]
+
+
+def test_sample_that_fails_is_skipped_and_named() -> None:
+    class Failing(Pairs):
+        targets = (0, 1) * 6
+
+        def __getitem__(self, index: int) -> Any:
+            if index == 9:
+                raise KeyError("lost")
+            return super().__getitem__(index)
+
+    images = [*PIXELS]
+    images[10] = "gone.png"
+    images[11] = PIXELS[11].astype(np.float32) - 300
+    surveyed = survey(open_object(Failing(images, [0, 1] * 6)), test_ratio=0.0, val_ratio=0.0)
+    reasons = dict(surveyed.facts.skipped)
+    assert reasons["Failing[9]"] == "KeyError: 'lost'"
+    assert reasons["Failing[10]"] == "gone.png: no such file, or too large for an image"
+    assert "must lie in 0..1" in reasons["Failing[11]"]
+    assert surveyed.facts.num_train == 9
+
+
+def test_set_is_asked_by_one_thread_at_a_time() -> None:
+    class Alone(Pairs):
+        inside = 0
+
+        def __getitem__(self, index: int) -> Any:
+            self.inside += 1
+            if self.inside > 1:
+                raise RuntimeError("two at once")
+            found = super().__getitem__(index)
+            self.inside -= 1
+            return found
+
+    many = np.concatenate([PIXELS] * 20)
+    many[:, 0, 0, 0] = np.arange(len(many)) % 256
+    source = open_object(Alone(many, [0, 1] * 120))
+    store = load_store(source, np.arange(240), Preprocess((9, 7), 3))
+    assert (len(store), store.skipped) == (240, ())
+    np.testing.assert_array_equal(store.take(np.array([239]))[0].permute(1, 2, 0).numpy(), many[239])
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield PIXELS[0], 0
+
+
+class Augmented(Pairs):
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return np.roll(image, random.randrange(1, 9), axis=0), label
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Stream(), "data=Stream: has no length or gives nothing by number; give a set of (image, label), not a stream"),
+        (7, "data=int: has no length or gives nothing by number; give a set of (image, label), not a stream"),
+        (Pairs([], []), "data=Pairs: holds no sample; give one of (image, label)"),
+        (Pairs(PIXELS, [0.5, 1.5]), "data=Pairs: sample 0: label=0.5: must be a class index or the name of a class"),
+        (Pairs(PIXELS, [[0, 1], [1, 0]]), "data=Pairs: sample 0: label=[0, 1]: must be a class index or the name"),
+        (Pairs(PIXELS, [0, "a"]), "data=Pairs: label='a' among labels like 0; give numbers or names, not both"),
+        (Pairs(PIXELS, [4, 4]), "data=Pairs: only one class, '4'; a classifier needs two; add images of others"),
+        (Pairs(PIXELS[:1], [0, 1]), "data=Pairs: sample 1 cannot be had (IndexError: "),
+        (list(PIXELS), "data=list: sample 0 is a ndarray; it must be a pair, (image, label)"),
+        ([{"image": 1, "label": 2}], "data=list: sample 0 is a dict; it must be a pair, (image, label)"),
+        ((), "data: a tuple of 0 sets; give (train, val) or (train, val, test)"),
+        (({},) * 4, "data: a tuple of 4 sets; give (train, val) or (train, val, test)"),
+        ({"val": [1]}, "data={val}: must be splits, train among them, each once; call them train, val and test"),
+        ({"train": [1], "extra": [1]}, "data={train, extra}: must be splits, train among them, each once; "),
+        (Augmented(PIXELS, [0, 1] * 6), "is another image each time; leave out its random transforms, images are va"),
+    ],
+)  # fmt: skip
+def test_what_is_no_set_is_told(dataset: Any, message: str) -> None:
+    assert message in told(dataset)
+
+
+def test_label_beyond_the_classes_is_told() -> None:
+    dataset = Pairs(PIXELS, [0, 3])
+    dataset.classes = ["cat", "dog", "owl"]  # type: ignore[attr-defined]
+    assert told(dataset) == "data=Pairs: label=3: is none of the 3 classes; use 0 to 2"
+    dataset.labels = ["cat", "dgo"]
+    assert told(dataset) == "data=Pairs: label='dgo': is none of the 3 classes; did you mean dog?"
+
+
+def test_name_of_what_python_gave_opens_nothing_and_says_how_to_go_on() -> None:
+    with pytest.raises(DataNotFoundError) as caught:
+        open_source("python:Pairs")
+    assert str(caught.value) == (
+        "data.source=python:Pairs: was given from Python, and no file holds it; give it again, as in "
+        "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
+    )
+
+
+def test_opened_object_is_a_source() -> None:
+    assert isinstance(open_object(Pairs(PIXELS, [0, 1] * 6)), Source)

@@ -1,0 +1,119 @@
+"""A folder of tiny images, a tiny model in a state, and a request that trains in a second."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitreous.model.build import build_model
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.objective.cross_entropy import CrossEntropy
+from vitreous.objective.task import Supervised
+from vitreous.optim.config import OptimConfig
+from vitreous.optim.ema import Ema
+from vitreous.optim.optimizers import build_optimizer
+from vitreous.tensors import Images, Labels
+from vitreous.training.request import TrainRequest
+from vitreous.training.step.horizon import Horizon
+from vitreous.training.step.state import TrainState
+from vitreous.training.step.train_step import StepSettings
+
+TINY_KEYS: dict[str, Any] = {
+    "data.img_size": (8, 12),
+    "data.batch_size": 8,
+    "model.patch_size": 4,
+    "model.embed_dim": 16,
+    "model.depth": 1,
+    "model.num_heads": 2,
+    "model.drop_path_rate": 0.2,
+    "model.proj_drop_rate": 0.1,
+    "train.epochs": 2.0,
+    "train.device": "cpu",
+    "train.precision": "fp32",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums come out alike on every machine, and tests that run side by side do not fight for cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """61 images, 9 px high and 14 wide, of three classes that differ in colour; not to be changed."""
+    root = tmp_path_factory.mktemp("images") / "fruit"
+    draw = np.random.default_rng(7)
+    colours = {"apple": (220, 30, 40), "kiwi": (60, 190, 50), "plum": (80, 40, 170)}
+    for (name, colour), count in zip(colours.items(), (25, 20, 16), strict=True):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.clip(np.array(colour) + draw.normal(0, 40, (9, 14, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_keys() -> dict[str, Any]:
+    """Keys of a run that takes 12 steps, of a second in all."""
+    return TINY_KEYS
+
+
+@pytest.fixture
+def own_images(images_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the images that a test may change."""
+    return Path(shutil.copytree(images_folder, tmp_path / "fruit"))
+
+
+@pytest.fixture
+def tiny(images_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
+    """A request to train a tiny model on the images; keys as in `--room.key`, with `_` for the point."""
+
+    def make(out: str | None = "run", *, data: Path | None = None, **keys: Any) -> TrainRequest:
+        values = TINY_KEYS | {key.replace("__", "."): value for key, value in keys.items()}
+        place = None if out is None else tmp_path / out
+        return TrainRequest(data=str(data or images_folder), values=values, out=place)
+
+    return make
+
+
+@pytest.fixture
+def make_state() -> Callable[..., TrainState]:
+    """A state of 16-wide tokens, one block, at step 0 of 20; the same seed, the same weights."""
+
+    def make(*, seed: int = 0, end_step: int = 20, optim: OptimConfig | None = None, **changes: Any) -> TrainState:
+        values: dict[str, Any] = {
+            "img_size": (8, 12), "patch_size": 4, "in_chans": 3, "num_classes": 5, "embed_dim": 16, "depth": 1,
+            "num_heads": 2, "pos_drop_rate": 0.1, "drop_path_rate": 0.2,
+        }  # fmt: skip
+        config = ModelConfig(**{**values, **changes})
+        model = build_model(config, generator=torch.Generator().manual_seed(seed))
+        optimizer = build_optimizer(model, optim or OptimConfig())
+        return TrainState(model, Ema(model), optimizer, Horizon(end_step), data_fingerprint="f00d")
+
+    return make
+
+
+@pytest.fixture
+def settings() -> StepSettings:
+    return StepSettings(Supervised(CrossEntropy(label_smoothing=0.1)), OptimConfig(), "fp32", seed=3)
+
+
+@pytest.fixture
+def batch() -> tuple[Images, Labels]:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(6, 3, 8, 12, generator=generator), torch.randint(5, (6,), generator=generator)
+
+
+@pytest.fixture
+def snapshot() -> Callable[[TrainState], dict[str, torch.Tensor]]:
+    """All tensors of a state: weights, average, moments; copies."""
+    return lambda state: {name: tensor.detach().clone() for name, tensor in state.tensors().items()}

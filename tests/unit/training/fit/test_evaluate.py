@@ -1,0 +1,115 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from vitreous.data.loader import Batch
+from vitreous.training.fit.evaluate import Score, compute_logits, fit_temperature, score
+
+
+def wilson(num_correct: int, num_images: int) -> tuple[float, float]:
+    """Wilson 1927, written out; 1.959964 is the normal's 97.5 % point."""
+    z, share = 1.959963984540054, num_correct / num_images
+    centre = (share + z**2 / (2 * num_images)) / (1 + z**2 / num_images)
+    spread = z / (1 + z**2 / num_images) * math.sqrt(share * (1 - share) / num_images + z**2 / (4 * num_images**2))
+    return centre - spread, centre + spread
+
+
+@pytest.mark.parametrize(("num_correct", "num_images"), [(0, 1), (1, 1), (0, 7), (7, 7), (11, 12), (9_123, 10_000)])
+def test_interval_is_wilsons_formula(num_correct: int, num_images: int) -> None:
+    assert Score(num_images, num_correct, 0.0).interval == pytest.approx(wilson(num_correct, num_images), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+def test_interval_holds_the_accuracy_and_stays_within_zero_and_one(counts: tuple[int, int]) -> None:
+    found = Score(*counts, loss=0.5)
+    low, high = found.interval
+    assert 0 <= low <= found.accuracy + 1e-12
+    assert found.accuracy - 1e-12 <= high <= 1
+    assert low < high
+
+
+def test_score_counts_and_averages() -> None:
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0], [0.0, 0.5, 0.0]])
+    labels = torch.tensor([0, 1, 0, 2])
+    found = score(logits, labels)
+    losses = [
+        math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(logits.tolist(), labels, strict=True)
+    ]
+    assert (found.num_images, found.num_correct, found.accuracy) == (4, 2, 0.5)
+    assert found.loss == pytest.approx(sum(losses) / 4, rel=1e-6)
+    assert found.as_dict() == {
+        "accuracy": 0.5, "interval_95": list(found.interval), "loss": found.loss, "num_images": 4, "num_correct": 2,
+    }  # fmt: skip
+
+
+def calibrated(num_images: int, num_classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits that are right as often as they say, and labels drawn from them."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(num_images, num_classes, generator=generator)
+    return logits, torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_known_temperature_is_found(temperature: float) -> None:
+    logits, labels = calibrated(20_000)
+    assert fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_temperature_is_where_the_loss_is_least() -> None:
+    logits, labels = calibrated(300)
+    found = fit_temperature(logits, labels)
+    losses = {factor: score(logits / (found * factor), labels).loss for factor in (0.98, 1.0, 1.02)}
+    assert min(losses, key=lambda factor: losses[factor]) == 1.0
+
+
+def test_images_that_are_all_right_do_not_make_a_model_sure_of_itself() -> None:
+    logits, _ = calibrated(50)
+    assert fit_temperature(logits, logits.argmax(dim=1)) == 1.0
+
+
+def test_images_that_are_all_wrong_make_it_as_unsure_as_allowed() -> None:
+    logits, _ = calibrated(50)
+    assert fit_temperature(logits, logits.argmin(dim=1)) == pytest.approx(20.0, rel=1e-3)
+
+
+class Doubt(nn.Module):
+    """Logits from pixels; random in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.drop(self.layer(images.flatten(1)))
+
+
+def make_batches() -> list[Batch]:
+    images, labels = torch.randn(5, 1, 2, 3), torch.tensor([3, 0, 2, 1, 3])
+    cuts = [(0, 2), (2, 4), (4, 5)]
+    return [Batch(images[a:b], labels[a:b], np.arange(a, b)) for a, b in cuts]
+
+
+def test_logits_of_all_batches_come_in_their_order_without_dropout_or_gradient() -> None:
+    model, batches = Doubt(), make_batches()
+    logits, labels = compute_logits(model, batches, "fp32")
+    images = torch.cat([batch.images for batch in batches])
+    expected = model.layer(images.flatten(1))
+    torch.testing.assert_close(logits, expected.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(labels, torch.tensor([3, 0, 2, 1, 3]))
+    assert not logits.requires_grad
+
+
+def test_bf16_logits_come_as_float32() -> None:
+    model, batches = Doubt(), make_batches()
+    exact, _ = compute_logits(model, batches, "fp32")
+    logits, _ = compute_logits(model, batches, "bf16")
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, exact)
+    torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.05)

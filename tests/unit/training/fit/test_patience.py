@@ -1,0 +1,97 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vitreous.model.weights import load_model, read_metadata
+from vitreous.training.fit import patience as room
+from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.records import read_records
+from vitreous.training.folder.run_folder import RunFolder, create_run_folder
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
+from vitreous.training.step.state import TrainState
+
+MakeState = Callable[..., TrainState]
+
+
+def score(loss: float) -> Score:
+    return Score(num_images=20, num_correct=7, loss=loss)
+
+
+@pytest.mark.parametrize(("patience", "num"), [(0.5, 12), (1.0, 12), (0.05, 40)])
+def test_evaluations_fall_on_a_grid_wherever_steps_begin(patience: float, num: int) -> None:
+    for steps in (97, 120):
+        due = [room.is_due(step / steps, (step + 1) / steps, patience) for step in range(steps)]
+        assert sum(due) == num
+        assert due[-1]
+
+
+def test_best_loss_and_its_weights_are_kept(make_state: MakeState, tmp_path: Path) -> None:
+    folder = create_run_folder(tmp_path / "run", "fruit")
+    state = make_state(end_step=10)
+    assert (state.best_loss, room.best_model(state, folder)) == (math.inf, None)
+    losses = [(0.9, 0.8), (0.5, 0.7), (0.6, 0.65)]
+    for step, (trained, average) in enumerate(losses, start=1):
+        state.step = step
+        with torch.no_grad():
+            state.model.head.bias.fill_(step)
+            state.ema.model.head.bias.fill_(-step)
+        room.note(state, {"trained": score(trained), "average": score(average)}, folder)
+    assert (state.best_loss, state.best_progress) == (0.5, 0.2)
+    best = room.best_model(state, folder)
+    assert best is not None
+    assert best.head.bias.tolist() == [2.0] * 5
+    assert not room.is_over(state, patience=0.2)
+    assert room.is_over(state, patience=0.1)
+
+
+@pytest.fixture
+def hopeless(tiny: Callable[..., TrainRequest]) -> Callable[..., TrainRequest]:
+    """A run whose validation loss gets worse before long: a rate far too high."""
+
+    def make(out: str = "run", **changes: Any) -> TrainRequest:
+        values = {"train__epochs": 8.0, "train__patience_ratio": 0.25, "optim__lr": 0.5, "optim__clip_norm": 0.0}
+        return tiny(out, **{**values, **changes})
+
+    return make
+
+
+def outcome(folder: RunFolder) -> tuple[int, dict[str, torch.Tensor]]:
+    stop = next(record for record in read_records(folder.records) if record["kind"] == "stopped_early")
+    return stop["step"], load_model(folder.model).state_dict()
+
+
+def test_run_stops_early_with_its_best_weights_and_so_does_a_resumed_one(
+    hopeless: Callable[..., TrainRequest], tmp_path: Path
+) -> None:
+    folder = run_training(hopeless())
+    records = read_records(folder.records)
+    step, weights = outcome(folder)
+    assert step < 48
+    assert read_metadata(folder.model)["steps"] == step
+    losses = [record["loss"] for record in records if record["kind"] == "evaluation"]
+    stop = next(record for record in records if record["kind"] == "stopped_early")
+    assert stop["best_loss"] == min(losses)
+    assert read_metadata(folder.model)["metrics"]["val"]["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+    def cut(kind: str, fields: Any) -> None:
+        if kind == "step" and fields["step"] >= step - 3:
+            raise RuntimeError("the power is gone")
+
+    request = hopeless("cut", train__checkpoint_every_s=0)
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        run_training(request, cut)
+    again, resumed = outcome(run_training(TrainRequest(resume=request.out)))
+    assert again == step
+    for name, tensor in resumed.items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
+
+
+def test_run_that_gets_better_goes_on_to_the_end(tiny: Callable[..., TrainRequest]) -> None:
+    folder = run_training(tiny(train__patience_ratio=1.0))
+    assert not [record for record in read_records(folder.records) if record["kind"] == "stopped_early"]
+    assert read_metadata(folder.model)["steps"] == 12

@@ -1,0 +1,144 @@
+"""Records -> trackers: each gets the numbers of each record under stable names, none is imported unasked."""
+
+import subprocess
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitreous.errors import MissingDependencyError
+from vitreous.recipe import keys
+from vitreous.recipe.run_config import RunConfig
+from vitreous.training.folder.loggers import TRACKERS, tracked, with_tracker
+
+
+class Kept:
+    """A tracker that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[dict[str, float], int]] = []
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        self.logged.append((dict(numbers), step))
+
+    def close(self) -> None:
+        self.logged.append(({}, -1))
+
+
+def test_numbers_of_a_record_are_passed_on_by_kind_and_name() -> None:
+    kept, heard = Kept(), []
+    listen = with_tracker(lambda kind, fields: heard.append(kind), kept)
+    listen("step", {"step": 7, "loss": 0.5, "accuracy": 1, "note": "text", "flag": True})
+    listen("evaluation", {"step": 9, "weights": "average", "accuracy": 0.75, "interval_95": [0.5, 0.875]})
+    listen("reading", {"done": 3, "total": 9})
+    assert kept.logged == [
+        ({"step/loss": 0.5, "step/accuracy": 1.0}, 7),
+        (
+            {
+                "evaluation/average/accuracy": 0.75,
+                "evaluation/average/interval_95/0": 0.5,
+                "evaluation/average/interval_95/1": 0.875,
+            },
+            9,
+        ),
+    ]
+    assert heard == ["step", "evaluation", "reading"]
+
+
+def test_without_a_tracker_the_listener_is_the_same(tmp_path: Path, config: RunConfig) -> None:
+    def listener(kind: str, fields: Mapping[str, Any]) -> None:
+        pass
+
+    with tracked(listener, tmp_path, config) as told:
+        assert told is listener
+
+
+def test_a_tracker_is_closed_also_where_the_run_fails(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept()
+    monkeypatch.setitem(TRACKERS, "wandb", lambda folder, name, values: kept)
+    watched = replace(config, train=replace(config.train, logger="wandb"))
+
+    def crash() -> None:
+        with tracked(lambda kind, fields: None, tmp_path, watched) as told:
+            told("step", {"step": 3, "loss": 2})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        crash()
+    assert kept.logged == [({"step/loss": 2.0}, 3), ({}, -1)]
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    shape = {"data.img_size": (8, 8), "data.in_chans": 1, "data.num_classes": 3, "data.source": "digits"}
+    model = {"model.patch_size": 4, "model.embed_dim": 8, "model.depth": 1, "model.num_heads": 2}
+    return keys.assemble("by-hand", shape | model)
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_package_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "torch.utils.tensorboard" if name == "tensorboard" else name
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError) as caught:
+        TRACKERS[name](tmp_path, "run-3", {})
+    assert str(caught.value) == (
+        f"train.logger={name}: needs the package {name}, which is not installed; pip install {name}"
+    )
+
+
+def test_each_tracker_speaks_its_packages_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def noting(name: str, result: Any = None) -> Any:
+        def call(*words: Any, **options: Any) -> Any:
+            calls.append((name, *words, options))
+            return result
+
+        return call
+
+    writer = types.SimpleNamespace(add_text=noting("text"), add_scalar=noting("scalar"), close=noting("closed"))
+    run = types.SimpleNamespace(log=noting("log"), finish=noting("finish"))
+    packages = {
+        "torch.utils.tensorboard": types.SimpleNamespace(SummaryWriter=noting("writer", writer)),
+        "wandb": types.SimpleNamespace(init=noting("init", run)),
+        "mlflow": types.SimpleNamespace(
+            start_run=noting("start"), log_params=noting("params"), log_metrics=noting("metrics"), end_run=noting("end")
+        ),
+    }
+    for name, package in packages.items():
+        monkeypatch.setitem(sys.modules, name, package)
+    for make in TRACKERS.values():
+        tracker = make(tmp_path, "run-3", {"optim.lr": 0.25})
+        tracker.log({"step/loss": 0.5}, 7)
+        tracker.close()
+    assert calls == [
+        ("writer", {"log_dir": str(tmp_path / "tensorboard")}),
+        ("text", "config", "    optim.lr: 0.25", {}),
+        ("scalar", "step/loss", 0.5, 7, {}),
+        ("closed", {}),
+        (
+            "init",
+            {"name": "run-3", "id": "run-3", "dir": str(tmp_path), "config": {"optim.lr": 0.25}, "resume": "allow"},
+        ),
+        ("log", {"step/loss": 0.5}, {"step": 7}),
+        ("finish", {}),
+        ("start", {"run_name": "run-3"}),
+        ("params", {"optim.lr": "0.25"}, {}),
+        ("metrics", {"step/loss": 0.5}, {"step": 7}),
+        ("end", {}),
+    ]
+
+
+def test_importing_trains_room_imports_none_of_them() -> None:
+    script = (
+        "import sys, vitreous.training.folder.loggers\n"
+        "print([name for name in ('tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

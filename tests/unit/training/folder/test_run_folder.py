@@ -1,0 +1,143 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from vitreous.errors import NotARunError, RunError, SaveError
+from vitreous.training.folder.run_folder import RunFolder, check_free, create_run_folder, open_run_folder, sweep
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_numbers_go_up_and_gaps_are_not_filled() -> None:
+    assert create_run_folder(None, "digits").path == Path("runs/digits-1")
+    assert create_run_folder(None, "digits").path == Path("runs/digits-2")
+    Path("runs/digits-12").mkdir()
+    assert create_run_folder(None, "digits").path == Path("runs/digits-13")
+
+
+def test_other_names_do_not_count() -> None:
+    for name in ("digits-old", "digits-5-old", "other-7", "digits-3-4", "digits-"):
+        Path("runs", name).mkdir(parents=True)
+    Path("runs/digits-2.txt").touch()
+    assert create_run_folder(None, "digits").path == Path("runs/digits-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("my photos", "my-photos-1"), ("..", "run-1"), ("a/b", "a-b-1"), ("größe", "größe-1"), ("x-7", "x-7-1"),
+     ("caf\udce9", "caf-1")],
+)  # fmt: skip
+def test_name_of_the_data_becomes_a_folder_name(name: str, folder: str) -> None:
+    assert create_run_folder(None, name).path == Path("runs", folder)
+
+
+def test_two_runs_that_start_at_once_get_two_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def beaten(path: Path, *args: object, **options: object) -> None:
+        if path.name == "digits-1" and not path.exists():
+            mkdir(path)  # the other run, a moment earlier
+        mkdir(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", beaten)
+    assert create_run_folder(None, "digits").path == Path("runs/digits-2")
+
+
+def test_two_runs_that_want_one_folder_at_once_do_not_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def beaten(path: Path, *args: object, **options: object) -> None:
+        if path.name == "checkpoints" and not path.exists():
+            mkdir(path)
+        mkdir(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", beaten)
+    with pytest.raises(RunError) as caught:
+        create_run_folder(Path("mine"), "digits")
+    assert str(caught.value) == "out=mine: another run has just begun there; choose another folder"
+
+
+def test_folder_that_was_asked_is_made_with_all_above_it() -> None:
+    folder = create_run_folder(Path("a/b/c"), "digits")
+    assert folder.path == Path("a/b/c")
+    assert folder.checkpoints.is_dir()
+
+
+def test_empty_folder_may_be_used() -> None:
+    Path("mine").mkdir()
+    assert create_run_folder(Path("mine"), "digits").path == Path("mine")
+
+
+def test_folder_that_holds_something_is_refused_and_left_as_it_is() -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("all of it")
+    with pytest.raises(RunError) as caught:
+        create_run_folder(Path("mine"), "digits")
+    assert str(caught.value) == "out=mine: exists and is not empty; choose another folder"
+    assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+def test_folder_that_holds_a_run_points_to_resume() -> None:
+    Path("mine").mkdir()
+    Path("mine/config.yaml").touch()
+    with pytest.raises(RunError) as caught:
+        check_free(Path("mine"))
+    assert str(caught.value) == (
+        "out=mine: exists and is not empty; go on with --resume mine, or choose another folder"
+    )
+
+
+def test_file_in_the_way_is_told() -> None:
+    Path("mine").touch()
+    with pytest.raises(RunError, match=r"^out=mine: exists and is not empty; choose another folder$"):
+        check_free(Path("mine"))
+    with pytest.raises(SaveError) as caught:
+        create_run_folder(Path("mine/below"), "digits")
+    assert str(caught.value) == "mine/below: cannot be made (Not a directory); choose another folder with --out"
+
+
+def test_name_that_the_disk_cannot_hold_is_told() -> None:
+    with pytest.raises(SaveError, match=r"cannot be made \(File name too long\); choose another folder with --out$"):
+        create_run_folder(None, "x" * 300)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="who may write everywhere is refused nowhere")
+def test_folder_without_permission_is_told() -> None:
+    Path("locked").mkdir(mode=0o500)
+    with pytest.raises(SaveError, match=r"^locked/mine: cannot be made \(Permission denied\)"):
+        create_run_folder(Path("locked/mine"), "digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "there"), [("gone", "nothing"), ("file", "a file"), ("empty", "a folder without config.yaml")]
+)
+def test_what_is_no_run_folder_is_told_with_what_is_there(name: str, there: str) -> None:
+    Path("file").touch()
+    Path("empty").mkdir()
+    with pytest.raises(NotARunError) as caught:
+        open_run_folder(Path(name))
+    assert str(caught.value) == f"run={name}: is no run folder ({there}); `vitreous train DATA` makes one"
+
+
+def test_runs_that_are_here_are_named() -> None:
+    for name in ("digits-1", "digits-2"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "config.yaml").touch()
+    with pytest.raises(NotARunError, match=r"; runs here: runs/digits-1, runs/digits-2$"):
+        open_run_folder(Path("digits-1"))
+    assert open_run_folder(Path("runs/digits-2")) == RunFolder(Path("runs/digits-2"))
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_nothing_else() -> None:
+    folder = create_run_folder(Path("mine"), "digits")
+    kept = [folder.config, folder.path / "notes.tmp", folder.checkpoints / "step-000000003.safetensors"]
+    unfinished = [folder.path / ".model.safetensors.x1.tmp", folder.checkpoints / ".step-000000004.safetensors.y2.tmp"]
+    for path in [*kept, *unfinished]:
+        path.touch()
+    sweep(folder)
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in unfinished)

@@ -1,0 +1,62 @@
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from vitreous.training.machine.signals import Interrupted, listen_for_stop
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_first_signal_leaves_a_wish_and_interrupts_nothing(number: signal.Signals) -> None:
+    with listen_for_stop() as stop:
+        assert stop.signal_number == 0
+        signal.raise_signal(number)
+        assert stop.signal_number == number
+
+
+@pytest.mark.parametrize(("first", "second"), [BOTH, BOTH[::-1], (signal.SIGINT, signal.SIGINT)])
+def test_second_signal_interrupts_at_once(first: signal.Signals, second: signal.Signals) -> None:
+    with listen_for_stop():
+        signal.raise_signal(first)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(second)
+
+
+def test_handlers_are_put_back_also_after_an_error() -> None:
+    before = [signal.getsignal(number) for number in BOTH]
+
+    def fail() -> None:
+        with listen_for_stop():
+            assert [signal.getsignal(number) for number in BOTH] != before
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [signal.getsignal(number) for number in BOTH] == before
+
+
+def test_other_threads_run_without_handlers() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        with listen_for_stop() as stop:
+            found.append(stop.signal_number)
+            assert signal.getsignal(signal.SIGINT) is before
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+def test_interruption_says_how_to_go_on() -> None:
+    error = Interrupted(signal.SIGTERM, Path("runs/fruit-3"), step=17)
+    assert isinstance(error, KeyboardInterrupt)
+    assert error.signal_number == 15
+    assert str(error) == (
+        "runs/fruit-3: stopped at step 17 and saved; go on with `vitreous train --resume runs/fruit-3`"
+    )

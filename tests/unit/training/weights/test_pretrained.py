@@ -1,0 +1,222 @@
+"""Runs that begin with weights: whose model they have, what they keep of it, and what they say."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vitreous.errors import ConfigError, NotARunError
+from vitreous.model.build import build_model
+from vitreous.model.change.reshape import resize_model
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights import export_weights, load_model, read_metadata, save_model
+from vitreous.recipe.files import read_config
+from vitreous.recipe.plan import Plan
+from vitreous.training.folder.records import read_records
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.measure import speed as calibrate
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import dry_run, run_training
+from vitreous.training.weights.pretrained import fingerprint
+
+SHAPE: dict[str, Any] = {
+    "img_size": (12, 16), "patch_size": 4, "in_chans": 3, "num_classes": 4, "embed_dim": 16, "depth": 2, "num_heads": 2,
+    "act": "relu", "pool": "mean", "norm_eps": 1e-5,
+}  # fmt: skip
+CLASSES = ["plum", "pear", "kiwi", "fig"]
+"""Two of them are those of the images, in another order."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "MEASURED_S", 0.03)
+
+
+@pytest.fixture
+def make_weights(tmp_path: Path) -> Callable[..., tuple[Path, VisionTransformer]]:
+    """A file of ours, and the model in it."""
+
+    def make(classes: list[str] | None = CLASSES, **changes: Any) -> tuple[Path, VisionTransformer]:
+        config = ModelConfig(**{**SHAPE, **changes})
+        model = build_model(config, generator=torch.Generator().manual_seed(4))
+        statistics = {"mean": [0.1] * config.in_chans, "std": [0.4] * config.in_chans}
+        preprocess = {"img_size": list(config.img_size), "in_chans": config.in_chans, **statistics}
+        save_model(tmp_path / "w.safetensors", model, {"classes": classes or [], "preprocess": preprocess})
+        return tmp_path / "w.safetensors", model
+
+    return make
+
+
+@pytest.fixture
+def ask(images_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
+    """A request for twelve steps from a file; the model's own keys are not asked for."""
+
+    def make(file: Path | str, **keys: Any) -> TrainRequest:
+        values = {"train.pretrained": str(file), "data.batch_size": 8, "train.epochs": 2.0, "train.device": "cpu",
+                  "train.precision": "fp32"}  # fmt: skip
+        values |= {key.replace("__", "."): value for key, value in keys.items()}
+        return TrainRequest(data=str(images_folder), values=values, out=tmp_path / "run")
+
+    return make
+
+
+def reason(plan: Plan, key: str) -> str | None:
+    return next((choice.reason for choice in plan.choices if choice.key == key), None)
+
+
+def first_weights(folder: RunFolder) -> dict[str, Tensor]:
+    found = load_file(folder.checkpoints / "step-000000000.safetensors")
+    return {name.removeprefix("model."): tensor for name, tensor in found.items() if name.startswith("model.")}
+
+
+def test_model_and_preprocessing_are_the_files_and_the_plan_says_so(make_weights: Any, ask: Any) -> None:
+    file, model = make_weights()
+    _, plan = dry_run(ask(file))
+    config = plan.config
+    assert config.recipe == "fine-tune"
+    assert {key: getattr(config.model, key) for key in SHAPE if key != "num_classes"} == {
+        key: getattr(model.config, key) for key in SHAPE if key != "num_classes"
+    }
+    assert (config.model.num_classes, config.data.img_size, config.data.mean) == (3, (12, 16), (0.1, 0.1, 0.1))
+    for key in ("model.depth", "model.act", "data.img_size", "data.mean", "data.std"):
+        assert reason(plan, key) == f"as in {file}"
+    assert reason(plan, "model.qkv_bias") is None
+    assert f"training begins with {sum(p.numel() for p in model.parameters()):,} weights of {file}" in plan.notes
+    assert "the head is new but for 2 of 3 classes, which it knows by name" in plan.notes
+
+
+def test_run_begins_with_the_weights_and_the_rows_of_classes_that_it_knows(make_weights: Any, ask: Any) -> None:
+    file, model = make_weights()
+    folder = run_training(ask(file))
+    begun, given = first_weights(folder), model.state_dict()
+    for name in given:
+        if not name.startswith("head."):
+            torch.testing.assert_close(begun[name], given[name], rtol=0, atol=0)
+    # apple, kiwi, plum: the file knows kiwi as its third class and plum as its first.
+    torch.testing.assert_close(begun["head.weight"][[1, 2]], given["head.weight"][[2, 0]], rtol=0, atol=0)
+    record = next(record for record in read_records(folder.records) if record["kind"] == "pretrained")
+    assert (record["source"], record["fingerprint"]) == (str(file), fingerprint(model))
+    assert load_model(folder.model).config.act == "relu"
+
+
+def test_same_weights_have_one_fingerprint_in_whatever_file(make_weights: Any, tmp_path: Path) -> None:
+    file, model = make_weights(pool="token", act="gelu", norm_eps=1e-6)
+    (tmp_path / "timm").mkdir()
+    export_weights(model, tmp_path / "timm" / "model.safetensors", to="timm")
+    architecture = {"num_heads": 2, "img_size": (12, 16)}
+    found = load_model(tmp_path / "timm" / "model.safetensors", architecture=architecture)
+    assert fingerprint(found) == fingerprint(load_model(file)) == fingerprint(model)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1
+    assert fingerprint(model) != fingerprint(found)
+
+
+def test_weights_follow_the_image_size_and_the_patches_asked_for(make_weights: Any, ask: Any) -> None:
+    file, model = make_weights()
+    request = ask(file, data__img_size=(24, 16), model__patch_size=8)
+    _, plan = dry_run(request)
+    assert "the first layer is resized from patches of 4 px to 8 px" in plan.notes
+    assert "positions are resized: 3x4 patches become 3x2" in plan.notes
+    begun = first_weights(run_training(request))
+    expected = resize_model(model, (24, 16), patch_size=8).state_dict()
+    for name in ("position.grid", "tokenizer.proj.weight", "encoder.blocks.1.mlp.fc2.weight"):
+        torch.testing.assert_close(begun[name], expected[name], rtol=0, atol=0)
+
+
+def test_gray_weights_are_changed_for_colour_images(make_weights: Any, ask: Any) -> None:
+    file, _ = make_weights(in_chans=1)
+    _, plan = dry_run(ask(file))
+    assert plan.config.data.in_chans == 3
+    assert plan.config.data.mean == (0.1, 0.1, 0.1)
+    assert "the first layer took images of 1 channels: it is changed to take 3" in plan.notes
+
+
+def test_interrupted_run_goes_on_without_the_file(make_weights: Any, ask: Any, tmp_path: Path) -> None:
+    file, _ = make_weights()
+    straight = run_training(ask(file))
+    straight.path.rename(tmp_path / "straight")
+
+    def stop(kind: str, fields: Any) -> None:
+        if kind == "step" and fields["step"] >= 5:
+            raise RuntimeError("the power is gone")
+
+    request = ask(file, train__checkpoint_every_s=0)
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        run_training(request, stop)
+    file.unlink()
+    resumed = run_training(TrainRequest(resume=request.out))
+    expected = load_model(tmp_path / "straight" / "model.safetensors").state_dict()
+    for name, tensor in load_model(resumed.model).state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_linear_probe_is_chosen_where_the_backbone_is_frozen(make_weights: Any, ask: Any) -> None:
+    file, model = make_weights()
+    folder = run_training(ask(file, train__freeze="backbone"))
+    assert read_config(folder.config).recipe == "linear-probe"
+    trained = load_model(folder.model).state_dict()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("head."):
+            torch.testing.assert_close(trained[name], tensor, rtol=0, atol=0)
+
+
+def test_corrections_leave_no_trace_in_the_model_file(make_weights: Any, ask: Any) -> None:
+    file, model = make_weights()
+    folder = run_training(ask(file, train__lora_rank=2))
+    trained = load_model(folder.model).state_dict()
+    assert list(trained) == list(model.state_dict())
+    assert not torch.equal(trained["encoder.blocks.0.attn.qkv.weight"],
+                           model.state_dict()["encoder.blocks.0.attn.qkv.weight"])  # fmt: skip
+    assert torch.equal(trained["position.grid"], model.state_dict()["position.grid"])
+
+
+def test_run_folder_stands_for_its_model(make_weights: Any, ask: Any, tmp_path: Path) -> None:
+    file, _ = make_weights()
+    (tmp_path / "earlier").mkdir()
+    file.rename(tmp_path / "earlier" / "model.safetensors")
+    _, plan = dry_run(ask(tmp_path / "earlier"))
+    assert plan.config.train.pretrained == str(tmp_path / "earlier")
+    assert plan.config.model.depth == 2
+
+
+def test_other_architecture_than_the_files_is_refused(make_weights: Any, ask: Any) -> None:
+    file, _ = make_weights()
+    with pytest.raises(ConfigError) as caught:
+        dry_run(ask(file, model__depth=7))
+    assert str(caught.value) == f"model.depth=7: {file} has 2; leave it out"
+
+
+def test_missing_file_is_told_before_data_is_read(ask: Any, tmp_path: Path) -> None:
+    seen: list[str] = []
+    with pytest.raises(NotARunError, match=r"absent\.safetensors: no such file"):
+        dry_run(ask(tmp_path / "absent.safetensors"), lambda kind, fields: seen.append(kind))
+    assert seen == []
+
+
+@pytest.mark.parametrize("recipe", ["fine-tune", "linear-probe"])
+def test_recipe_for_trained_weights_needs_some(images_folder: Path, recipe: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dry_run(TrainRequest(data=str(images_folder), recipe=recipe))
+    assert str(caught.value) == (
+        f"recipe={recipe}: begins with trained weights, and train.pretrained names none; give --pretrained FILE"
+    )
+
+
+def test_timm_folder_brings_its_statistics(make_weights: Any, ask: Any, tmp_path: Path) -> None:
+    _, model = make_weights(pool="token", act="gelu", norm_eps=1e-6, img_size=(16, 16))
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    export_weights(model, folder / "model.safetensors", to="timm")
+    described = {"pretrained_cfg": {"mean": [0.2, 0.3, 0.4], "std": [0.5, 0.6, 0.7], "input_size": [3, 16, 16]}}
+    (folder / "config.json").write_text(json.dumps({**described, "label_names": ["kiwi", "apple", "plum", "fig"]}))
+    run = run_training(ask(folder, model__num_heads=2))
+    assert read_metadata(run.model)["preprocess"]["mean"] == [0.2, 0.3, 0.4]
+    torch.testing.assert_close(
+        first_weights(run)["head.weight"], model.state_dict()["head.weight"][[1, 0, 2]], rtol=0, atol=0
+    )

@@ -1,0 +1,126 @@
+"""write_page: one file with its pictures inside; names are text, whatever is in them."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.errors import SaveError
+from vitreous.training.folder.records import ignore
+from vitreous.use.doctor.examiner import Examined, examine_data
+from vitreous.use.doctor.page import MOST_GROUPS, check_page_path, write_page
+
+HOSTILE = "<script>alert('é')</script>&\"x"
+
+
+def _noise(seed: int, height: int = 20, width: int = 30) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 12 images, an awkward name; one image stands twice, one does not decode."""
+    root = tmp_path_factory.mktemp("data") / "set"
+    for number, name in enumerate(("plain", HOSTILE.replace("/", "∕"))):
+        (root / name).mkdir(parents=True)
+        for seed in range(12):
+            _noise(100 * number + seed).save(root / name / f"{seed}.png")
+    _noise(3).save(root / "plain" / "'><img src=x onerror=alert(1)>.bmp")
+    (root / "plain" / "<b>broken.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def examined(hostile: Path) -> Examined:
+    return examine_data(str(hostile), ignore)
+
+
+@pytest.fixture(scope="module")
+def page(examined: Examined, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "doctor.html"
+    write_page(path, examined)
+    return path.read_text(encoding="utf-8")
+
+
+def _pictures(html: str) -> list[Image.Image]:
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]{5})""", page.replace("&lt;img src=x", ""))
+    assert sources
+    assert set(sources) == {"data:"}
+
+
+def test_names_are_text(page: str) -> None:
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "<b>broken" not in page
+    assert "&lt;script&gt;alert(" in page
+    assert "&#x27;&gt;&lt;img src=x onerror=alert(1)&gt;.bmp" in page
+    assert page.count("<b>") == page.count("</b>")
+
+
+def test_copies_stand_side_by_side_and_look_alike(page: str) -> None:
+    section = next(
+        part for part in page.split("<h2>") if "near cop" in part or "have copies" in part or "has a copy" in part
+    )
+    one, other = _pictures(section)
+    difference = np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float))
+    assert difference.mean() < 2
+    assert one.size == (112, 75)
+
+
+def test_unreadable_file_is_named_without_a_picture(page: str) -> None:
+    section = next(part for part in page.split("<h2>") if "not decode" in part)
+    assert "&lt;b&gt;broken.png" in section
+    assert _pictures(section) == []
+
+
+def test_each_class_has_a_sheet_with_its_images(page: str, examined: Examined) -> None:
+    sheets = [part for part in page.split("<h2>") if 'class="sheet"' in part]
+    assert len(sheets) == len(examined.survey.source.classes) == 2
+    for part in sheets:
+        (sheet,) = _pictures(part)
+        assert sheet.width == 12 * 74
+        columns = np.asarray(sheet.convert("L"), dtype=float)[36 - 20 : 36 + 20]
+        for place in range(12):
+            assert columns[:, 74 * place : 74 * place + 72].std() > 5  # a picture, not paper
+
+
+def test_histograms_show_every_image(page: str) -> None:
+    assert page.count('<div class="bar"') >= 4
+    assert "PNG RGB" in page
+    assert "BMP RGB" in page
+
+
+def test_many_samples_of_one_finding_are_cut_and_counted(hostile: Path, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for seed in range(20):
+            Image.new("RGB", (8, 8), (seed, 0, 0)).save(root / name / f"{name}{seed}.png")
+    write_page(tmp_path / "x.html", examine_data(str(root), ignore))
+    html = (tmp_path / "x.html").read_text(encoding="utf-8")
+    section = next(part for part in html.split("<h2>") if "show nothing" in part)
+    assert len(_pictures(section)) == MOST_GROUPS
+    assert f"The first {MOST_GROUPS} of 40 are shown" in section
+
+
+def test_page_that_cannot_be_written_leaves_no_half(examined: Examined, tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 245 + ".html")
+    with pytest.raises(SaveError, match="could not be written"):
+        write_page(path, examined)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_is_no_page(tmp_path: Path) -> None:
+    (tmp_path / "x.html").mkdir()
+    with pytest.raises(ValueError, match=r"x\.html: is a folder; name a file, e\.g\. .*x\.html.doctor\.html$"):
+        check_page_path(tmp_path / "x.html")
