@@ -31,6 +31,7 @@ RECIPES = (
 )
 EXCEPTIONS = {
     "any argument": {
+        "model/build.py create_model": "any field of ModelConfig; each is checked by name",
         "model/timm_registry.py _entrypoint.make": "timm passes on whatever its user gave; each is checked by name",
     },
     "arguments": {
@@ -106,7 +107,14 @@ def test_signatures_are_short() -> None:
 
 
 def test_no_signature_takes_whatever_it_is_given() -> None:
-    check({name: node.args.kwarg.arg for name, node in functions() if node.args.kwarg}, "any argument")
+    """A typed `Unpack` names every argument, so mypy checks them."""
+    sponges = {name: node.args.kwarg for name, node in functions() if node.args.kwarg}
+    untyped = {
+        name: arg.arg
+        for name, arg in sponges.items()
+        if not (arg.annotation and ast.unparse(arg.annotation).startswith("Unpack["))
+    }
+    check(untyped, "any argument")
 
 
 def test_only_the_command_line_prints() -> None:

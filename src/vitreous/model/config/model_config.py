@@ -149,7 +149,7 @@ class ModelConfig:
                 check.check_truth(f"model.{key}", getattr(self, key))
             elif get_origin(kind) is Literal:
                 check.check_choice(f"model.{key}", getattr(self, key), get_args(kind))
-            elif key.endswith("pos_drop_rate") or key == "drop_path_rate":
+            elif key.endswith("drop_rate") or key == "drop_path_rate":
                 check.check_rate(f"model.{key}", getattr(self, key))
         check.check_scale("model.layer_scale", self.layer_scale)
         check.check_patches(self.patch_size, self.img_size)

@@ -116,7 +116,6 @@ def config_for(
     in_chans: int = 3,
     img_size: int | tuple[int, int] | None = None,
     patch_size: int | None = None,
-    drop_path_rate: float = 0.0,
 ) -> ModelConfig:
     """The configuration behind a name: class token, learned positions, eps 1e-6, MLP x4, unless it says otherwise.
 
@@ -126,7 +125,6 @@ def config_for(
         in_chans: Channels of an image.
         img_size: Side, or height and width, in px; overrides the name's.
         patch_size: Side of a patch in px; overrides the name's.
-        drop_path_rate: Stochastic depth of the last block.
 
     Raises:
         UnknownNameError: No such name.
@@ -152,6 +150,5 @@ def config_for(
         depth=parsed.size.depth,
         num_heads=parsed.size.num_heads,
         mlp_ratio=parsed.size.mlp_ratio,
-        drop_path_rate=drop_path_rate,
         **changes,
     )

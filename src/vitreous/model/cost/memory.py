@@ -4,8 +4,8 @@ import torch
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.attention import AttentionKernel, is_explicit
+from vitreous.model.parts.encoder import SKIP_FROM_RATE, drop_path_rates
 from vitreous.model.parts.patch_drop import num_kept
-from vitreous.model.parts.residual import LEAST_SAVED, drop_path_rates
 
 _WIDE = 4
 """Bytes of a number in the residual stream and in a norm, whatever the precision."""
@@ -37,7 +37,7 @@ def activation_bytes(
         Bytes, within 15 % of what PyTorch allocates for models of linear patches.
     """
     rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
-    kept = [1 - rate if rate >= LEAST_SAVED else 1.0 for rate in rates]
+    kept = [1 - rate if rate >= SKIP_FROM_RATE else 1.0 for rate in rates]
     num, dtype = _num_tokens(config), torch.bfloat16 if precision == "bf16" else torch.float32
     explicit = is_explicit(kernel, device_type, num, dtype=dtype, training=True)
     attention, mlp = _attention(config, precision, explicit), _mlp(config, precision)
@@ -60,8 +60,9 @@ def _num_tokens(config: ModelConfig) -> int:
 
 
 def _leaves_out(config: ModelConfig) -> bool:
-    """Whether the last block computes the tokens alone that are read; see `Encoder`."""
-    return config.pool == "token" and not (config.proj_drop_rate or config.attn_drop_rate)
+    """Return True if the last block computes only the tokens that the pool reads; see `change.trim`."""
+    draws = config.proj_drop_rate or config.attn_drop_rate or config.drop_path_rate
+    return config.pool == "token" and config.norm_order == "pre" and not draws
 
 
 def _last(config: ModelConfig, precision: str) -> tuple[float, float]:

@@ -5,9 +5,9 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig, build_model, load_model, make_flexible, resize_model, save_model
+from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.head import DistilledHead
 from vitreous.model.parts.pool import AttentionPool, MaxPool, MeanPool, TokenMeanPool
-from vitreous.model.parts.position import resize_grid
 from vitreous.model.parts.relative_bias import resize_table
 from vitreous.model.parts.tokenizer import FlexibleTokenizer, resize_projection
 

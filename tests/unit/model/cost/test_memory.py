@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from vitreous.model.build import build_model
+from vitreous.model.change.trim import trim_last_block
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
 from vitreous.model.cost.memory import activation_bytes
@@ -50,7 +51,7 @@ def allocated_bytes(
     config: ModelConfig, batch_size: int, precision: str, grad_checkpointing: bool, kernel: AttentionKernel = "auto"
 ) -> int:
     """At the peak of forward and backward, weights left out."""
-    model = build_model(config)
+    model = trim_last_block(build_model(config))
     model.set_attention_kernel(kernel)
     model.set_grad_checkpointing(grad_checkpointing)
     images = torch.zeros(batch_size, config.in_chans, *config.img_size)

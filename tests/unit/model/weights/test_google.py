@@ -7,7 +7,7 @@ from tests.unit.model.weights.samples import assert_same, attend, noisy, norm, t
 
 from vitreous.errors import ConfigError, DamagedFileError
 from vitreous.model import ModelConfig, load_model
-from vitreous.model.parts.position import sincos2d
+from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.table import write_tensors

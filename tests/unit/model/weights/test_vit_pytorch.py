@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig, load_model
-from vitreous.model.parts.position import sincos2d
+from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
 from vitreous.model.weights.table import write_tensors
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH

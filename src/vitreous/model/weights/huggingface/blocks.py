@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.parts.position import sincos2d, sinusoid
+from vitreous.model.parts.fixed_position import sincos2d, sinusoid
 from vitreous.model.weights.table import Codec, Row, Tensors, layer, position_grid, prefix_positions, row, stack
 
 FIXED = ("sinusoidal", "sincos2d", "sincos2d_big_vision")
