@@ -83,13 +83,16 @@ def _across_splits(summaries: ImageSummaries, groups: list[Group], namer: Namer)
         kinds.append(plural(num_exact, "is an exact copy", "are exact copies"))
     if num_near:
         kinds.append(f"{plural(num_near, 'is a near-duplicate', 'are near-duplicates')} ({_CHANGES})")
+    how = " and ".join(kinds)
+    if total == 1:
+        how = how.replace("1 is", "It is", 1)
     affected = " and ".join(_SPLIT_WORDS[split] for split, count in counts.items() if count)
     split_was_given = np.isin(namer.source.splits, ("val", "test")).any()
     return Finding(
         kind="copies-across-splits",
         severity="fault",
         title=f"{images} {'is a copy of a training image' if total == 1 else 'are copies of training images'}",
-        detail=f"{' and '.join(kinds)}, so {affected} accuracy is optimistic.",
+        detail=f"{how}, so {affected} accuracy is optimistic.",
         advice="Remove either these images or their copies in the training split."
         if split_was_given
         else "Keep only one image of each group.",
