@@ -20,12 +20,12 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if _is_visible_image(file, path))
             if not inside:
-                raise DataNotFoundError(f"image={path}: folder contains no images; give images or a folder of images")
+                raise DataNotFoundError(f"image={path}: a folder without images; give images or a folder of them")
             files += inside
         elif path.is_file():
             files.append(path)
         else:
-            raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of images")
+            raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of them")
     return files
 
 

@@ -89,7 +89,7 @@ class Predictor:
             classes, temperature = tuple(map(str, metadata["classes"])), float(metadata["temperature"])
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise DamagedFileError(
-                f"{file}: metadata is not sufficient for prediction ({error}); use the model file of a run"
+                f"{file}: lacks metadata for prediction ({error}); use the model file of a run"
             ) from error
         shape, wanted = (preprocess.in_chans, *preprocess.img_size), (model.config.in_chans, *model.config.img_size)
         if (len(classes), shape) != (model.config.num_classes, wanted):

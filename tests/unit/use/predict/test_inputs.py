@@ -50,14 +50,12 @@ def test_no_paths_give_no_files() -> None:
 def test_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError) as caught:
         list_images([tmp_path / "gone.png"])
-    assert (
-        str(caught.value) == f"image={tmp_path / 'gone.png'}: no such file or folder; give images or folders of images"
-    )
+    assert str(caught.value) == f"image={tmp_path / 'gone.png'}: no such file or folder; give images or folders of them"
 
 
 def test_folder_without_images_is_an_error(tmp_path: Path) -> None:
     _touch(tmp_path / "empty" / "notes.txt")
     with pytest.raises(DataNotFoundError) as caught:
         list_images([tmp_path / "empty"])
-    wanted = f"image={tmp_path / 'empty'}: folder contains no images; give images or a folder of images"
+    wanted = f"image={tmp_path / 'empty'}: a folder without images; give images or a folder of them"
     assert str(caught.value) == wanted
