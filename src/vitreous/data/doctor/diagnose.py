@@ -69,7 +69,7 @@ def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Findin
         return []
     rows = zip(doubts.positions, doubts.likely_classes, doubts.probabilities, strict=True)
     samples = [
-        (namer.sample(int(position), f"looks like {namer.source.classes[label]} ({probability:.0%})"),)
+        (namer.sample(int(position), f"looks like {namer.source.classes[label]}, {probability:.0%}"),)
         for position, label, probability in rows
     ]
     return [
@@ -79,7 +79,7 @@ def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Findin
             title=f"{plural(count, 'image')} may be mislabeled",
             detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly, "
             f"but assigns {'this one' if count == 1 else 'these'} to another class.",
-            advice="Check them, most doubtful first, and move those that are in the wrong class.",
+            advice="Check them, most doubtful first, and correct the labels that are wrong.",
             share=namer.share(count),
             samples=tuple(samples),
         )
@@ -104,7 +104,7 @@ def _few_images(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
                     kind="few-images",
                     severity=severity,
                     title=f"{plural(len(labels), 'class has', 'classes have')} {what}",
-                    detail=f"Training images: {counted}.",
+                    detail=f"Training images per class: {counted}.",
                     advice=advice,
                     share=min(max(int(counts[labels].sum()), len(labels)) / max(len(summaries), 1), 1.0),
                 )

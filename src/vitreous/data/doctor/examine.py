@@ -204,9 +204,7 @@ def _labels(doubts: LabelDoubts, basis: str) -> dict[str, Any]:
     if not doubts.num_judged:
         verdict = "not judged: too few images in each class"
     elif doubts.is_reliable:
-        verdict = (
-            f"{len(doubts.positions):,} of {doubts.num_judged:,} doubtful by a cross-validated regression on {basis}"
-        )
+        verdict = f"{len(doubts.positions):,} of {doubts.num_judged:,} doubtful (cross-validated regression on {basis})"
     else:
         verdict = (
             f"not judged: a regression on {basis} classifies only {doubts.accuracy:.0%} of the images correctly "

@@ -23,80 +23,76 @@ _UNUSUAL_ASPECT = 2.0
 
 def file_findings(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
     """Report unreadable and blank files, files with several pictures, and unusual sizes and shapes."""
-    checks = (_unreadable, _blank, _several, _sizes, _aspects)
-    return [finding for check in checks for finding in check(summaries, namer)]
+    checks = (_unreadable, _blank, _several, _larger, _smaller, _aspects)
+    findings = [check(summaries, namer) for check in checks]
+    return [finding for finding in findings if finding is not None]
 
 
-def _unreadable(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _unreadable(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     if not summaries.unreadable:
-        return []
+        return None
     count = len(summaries.unreadable)
     reasons = Counter(reason for _, reason in summaries.unreadable).most_common()
     named = listed([f"{reason} ({number:,})" if number > 1 else reason for reason, number in reasons], 3)
-    return [
-        Finding(
-            kind="unreadable",
-            severity="warning",
-            title=f"{plural(count, 'file')} cannot be decoded",
-            detail=f"Training skips {'it' if count == 1 else 'them'}: {named}.",
-            advice=f"Replace or delete {'this file' if count == 1 else 'these files'}.",
-            share=namer.share(count),
-            samples=namer.unreadable(),
-        )
-    ]
+    return Finding(
+        kind="unreadable",
+        severity="warning",
+        title=f"{plural(count, 'file')} cannot be decoded",
+        detail=f"Training skips {'it' if count == 1 else 'them'}: {named}.",
+        advice=f"Replace or delete {'this file' if count == 1 else 'these files'}.",
+        share=namer.share(count),
+        samples=namer.unreadable(),
+    )
 
 
-def _blank(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _blank(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     found = np.flatnonzero(summaries.stds.max(axis=1, initial=0.0) < _BLANK)
     if not len(found):
-        return []
+        return None
     num_uniform = int((summaries.stds[found].max(axis=1) < _ONE_COLOR).sum())
-    return [
-        Finding(
-            kind="constant",
-            severity="warning",
-            title=f"{plural(len(found), 'image is', 'images are')} blank",
-            detail=f"{num_uniform:,} with a single color and {len(found) - num_uniform:,} with almost one, "
-            f"{_by_class(summaries, found, namer)}.",
-            advice="Remove them, unless a blank image is a valid example of its class.",
-            share=namer.share(len(found)),
-            samples=namer.singles(found),
-        )
-    ]
+    return Finding(
+        kind="constant",
+        severity="warning",
+        title=f"{plural(len(found), 'image is', 'images are')} blank",
+        detail=f"{num_uniform:,} with a single color and {len(found) - num_uniform:,} with almost one, "
+        f"{_by_class(summaries, found, namer)}.",
+        advice="Remove them, unless a blank image is a valid example of its class.",
+        share=namer.share(len(found)),
+        samples=namer.singles(found),
+    )
 
 
-def _several(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _several(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     found = np.flatnonzero(np.char.endswith(summaries.kinds, SEVERAL))
     if not len(found):
-        return []
-    return [
-        Finding(
-            kind="several-pictures",
-            severity="note",
-            title=f"{plural(len(found), 'file contains', 'files contain')} several pictures",
-            detail="Only the first frame of an animation or the first page of a document is used.",
-            advice="If the other pictures are useful, save each as a file of its own.",
-            share=namer.share(len(found)),
-            samples=namer.singles(found),
-        )
-    ]
+        return None
+    return Finding(
+        kind="several-pictures",
+        severity="note",
+        title=f"{plural(len(found), 'file contains', 'files contain')} several pictures",
+        detail="Only the first frame of an animation or the first page of a document is used.",
+        advice="If the other pictures are useful, save each as a file of its own.",
+        share=namer.share(len(found)),
+        samples=namer.singles(found),
+    )
 
 
-def _sizes(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _larger(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     side = np.sqrt(summaries.sizes.prod(axis=1))
-    median = float(np.median(side))
-    larger = np.flatnonzero(side >= _FAR_LARGER * median)
-    smaller = np.flatnonzero(side <= _FAR_SMALLER * median)
-    findings = []
-    if len(larger):
-        findings.append(_unusual_size("larger", larger[np.argsort(-side[larger], kind="stable")], summaries, namer))
-    if len(smaller):
-        findings.append(_unusual_size("smaller", smaller[np.argsort(side[smaller], kind="stable")], summaries, namer))
-    return findings
+    found = np.flatnonzero(side >= _FAR_LARGER * float(np.median(side)))
+    return _unusual_size("larger", found[np.argsort(-side[found], kind="stable")], summaries, namer)
 
 
-def _unusual_size(how: str, positions: NDArray[np.int64], summaries: ImageSummaries, namer: Namer) -> Finding:
+def _smaller(summaries: ImageSummaries, namer: Namer) -> Finding | None:
+    side = np.sqrt(summaries.sizes.prod(axis=1))
+    found = np.flatnonzero(side <= _FAR_SMALLER * float(np.median(side)))
+    return _unusual_size("smaller", found[np.argsort(side[found], kind="stable")], summaries, namer)
+
+
+def _unusual_size(how: str, positions: NDArray[np.int64], summaries: ImageSummaries, namer: Namer) -> Finding | None:
     """Report images that are far `larger` or `smaller` than the others; the most extreme one comes first."""
+    if not len(positions):
+        return None
     height, width = np.median(summaries.sizes, axis=0).round().astype(int)
     extreme = {"larger": "largest", "smaller": "smallest"}[how]
     advice = {
@@ -115,26 +111,24 @@ def _unusual_size(how: str, positions: NDArray[np.int64], summaries: ImageSummar
     )
 
 
-def _aspects(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _aspects(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     ratio = summaries.sizes[:, 1] / summaries.sizes[:, 0]
     median = float(np.median(ratio))
     deviation = np.abs(np.log(ratio / median))
     positions = np.flatnonzero(deviation > np.log(_UNUSUAL_ASPECT))
     if not len(positions):
-        return []
+        return None
     positions = positions[np.argsort(-deviation[positions], kind="stable")]
-    return [
-        Finding(
-            kind="odd-aspect",
-            severity="note",
-            title=f"{plural(len(positions), 'image is', 'images are')} much wider or taller than the others",
-            detail=f"The most extreme is {_size(summaries, positions[0])} (height x width); the median of width / "
-            f"height is {median:.2f}.",
-            advice="Training crops to the center by default; if that cuts off what matters, use `--data.fit pad`.",
-            share=namer.share(len(positions)),
-            samples=tuple((namer.sample(int(position), _size(summaries, position)),) for position in positions),
-        )
-    ]
+    return Finding(
+        kind="odd-aspect",
+        severity="note",
+        title=f"{plural(len(positions), 'image is', 'images are')} much wider or taller than the others",
+        detail=f"The most extreme is {_size(summaries, positions[0])} (height x width); the median of width / "
+        f"height is {median:.2f}.",
+        advice="Training crops to the center by default; if that cuts off what matters, use `--data.fit pad`.",
+        share=namer.share(len(positions)),
+        samples=tuple((namer.sample(int(position), _size(summaries, position)),) for position in positions),
+    )
 
 
 def _size(summaries: ImageSummaries, position: int | np.int64) -> str:

@@ -41,9 +41,9 @@ def test_classes_with_few_or_no_training_images_are_reported(findings: Callable[
     splits = ["train"] * 12 + ["train"] * 9 + ["test"] * 4
     none, few = findings(12, 9, 4, splits=splits)["few-images"]
     assert (none.severity, none.title) == ("fault", "1 class has no training images")
-    assert none.detail == "Training images: 'class 2' (0)."
+    assert none.detail == "Training images per class: 'class 2' (0)."
     assert (few.severity, few.title) == ("warning", "1 class has fewer than 10 training images")
-    assert few.detail == "Training images: 'class 1' (9)."
+    assert few.detail == "Training images per class: 'class 1' (9)."
 
 
 @pytest.mark.parametrize(("counts", "severity"), [((30, 11), None), ((60, 15), "note"), ((130, 12, 40), "warning")])
@@ -145,7 +145,7 @@ def test_doubtful_labels_are_reported_with_a_more_likely_class(
         "A cross-validated regression on thumbnails classifies 90% of all images correctly, "
     )
     assert [(s.index, s.remark) for (s,) in found.samples] == [
-        (3, "looks like class 1 (90%)"), (4, "looks like class 1 (80%)"),
+        (3, "looks like class 1, 90%"), (4, "looks like class 1, 80%"),
     ]  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_progress_ends_with_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
 # Real photos.
 
 
-def test_realphotos_have_no_false_near_duplicates(shared: Callable[..., Path]) -> None:
+def test_real_photos_have_no_false_near_duplicates(shared: Callable[..., Path]) -> None:
     source = open_source(shared("clothing-96px", "test"))
     summaries = summarize_source(source, {})
     assert len(np.unique(find_near_duplicates(summaries.gray, summaries.color))) == len(source) == 372
