@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from results import results_file
-from vitreous.data.doctor.mislabeled import describe_for_labels, find_doubts
-from vitreous.data.doctor.near_duplicates import find_copies
-from vitreous.data.doctor.summaries import Looks, look_at_source
+from vitreous.data.doctor.mislabeled import find_doubtful_labels, thumbnail_features
+from vitreous.data.doctor.near_duplicates import find_near_duplicates
+from vitreous.data.doctor.summaries import ImageSummaries, summarize_source
 from vitreous.data.sources import ArraySource, Source, open_source
 from vitreous.seeding import derive, permutation
 
@@ -75,26 +75,28 @@ class Images(ArraySource):
         return self._pictures[index].tobytes()
 
 
-def planted_copies(source: Source, looks: Looks) -> dict[str, float]:
+def planted_copies(source: Source, summaries: ImageSummaries) -> dict[str, float]:
     """Per kind the share of made copies that are called copies of their original; and false ones as the images come."""
-    chosen = permutation(derive(0, "copies"), len(looks))[:NUM_COPIES]
+    chosen = permutation(derive(0, "copies"), len(summaries))[:NUM_COPIES]
     found = {}
     for kind, change in COPIES.items():
-        made = look_at_source(Images([change(source.image(int(looks.indices[i]))) for i in chosen]), {})
-        family = find_copies(np.concatenate([looks.gray, made.gray]), np.concatenate([looks.colour, made.colour]))
-        found[kind] = round(float((family[len(looks) :] == family[chosen]).mean()), 4)
-    family = find_copies(looks.gray, looks.colour)
+        made = summarize_source(Images([change(source.image(int(summaries.indices[i]))) for i in chosen]), {})
+        family = find_near_duplicates(
+            np.concatenate([summaries.gray, made.gray]), np.concatenate([summaries.color, made.color])
+        )
+        found[kind] = round(float((family[len(summaries) :] == family[chosen]).mean()), 4)
+    family = find_near_duplicates(summaries.gray, summaries.color)
     sizes = np.bincount(family)
-    return found | {"images in groups as they come": int(sizes[sizes > 1].sum()), "images": len(looks)}
+    return found | {"images in groups as they come": int(sizes[sizes > 1].sum()), "images": len(summaries)}
 
 
-def planted_labels(looks: Looks) -> dict[str, float]:
+def planted_labels(summaries: ImageSummaries) -> dict[str, float]:
     """How many of the labels that were made wrong are doubted, and how many doubts are of those."""
-    num_classes = int(looks.labels.max()) + 1
-    wrong = permutation(derive(0, "labels"), len(looks))[: int(WRONG_LABELS * len(looks))]
-    labels = looks.labels.copy()
+    num_classes = int(summaries.labels.max()) + 1
+    wrong = permutation(derive(0, "labels"), len(summaries))[: int(WRONG_LABELS * len(summaries))]
+    labels = summaries.labels.copy()
     labels[wrong] = (labels[wrong] + 1 + np.arange(len(wrong)) % (num_classes - 1)) % num_classes
-    doubts = find_doubts(describe_for_labels(looks.gray, looks.colour), labels)
+    doubts = find_doubtful_labels(thumbnail_features(summaries.gray, summaries.color), labels)
     hits = int(np.isin(doubts.positions, wrong).sum())
     return {
         "regression is right": round(doubts.accuracy, 4),
@@ -154,9 +156,9 @@ def main() -> None:
             print(f"{name}: is not there, left out")
             continue
         source = open_source(place)
-        looks = look_at_source(source, {})
-        stored.setdefault("copies", {})[name] = planted_copies(source, looks)
-        stored.setdefault("labels", {})[name] = planted_labels(looks)
+        summaries = summarize_source(source, {})
+        stored.setdefault("copies", {})[name] = planted_copies(source, summaries)
+        stored.setdefault("labels", {})[name] = planted_labels(summaries)
         print(name, json.dumps({"copies": stored["copies"][name], "labels": stored["labels"][name]}, indent=1))
         path.write_text(json.dumps(stored, indent=1) + "\n")
 

@@ -198,6 +198,6 @@ def test_what_stands_in_the_way_is_an_error_of_the_tree(photos: Path, run: vt.Ru
         vt.train(photos, resume=run.path)
     with pytest.raises(DataError, match=r"gone: no such set and no such folder"):
         vt.train(tmp_path / "gone")
-    with pytest.raises(NotARunError, match=r"gone: is no run and no model file \(nothing\)"):
+    with pytest.raises(NotARunError, match=r"gone: does not exist; "):
         vt.load_run(tmp_path / "gone")
     assert not (tmp_path / "run").exists()

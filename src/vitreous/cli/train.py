@@ -21,6 +21,7 @@ from vitreous.training.request import TrainRequest, parse_budget
 from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
 from vitreous.training.start import run_training, summarise
+from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 from vitreous.use.series.page import complete, sentences, table, write_summary
@@ -185,13 +186,12 @@ def _show_plan(screen: Screen, request: TrainRequest) -> None:
 def _show_end(screen: Screen, folder: RunFolder) -> None:
     run = Run(folder.path)
     screen.say()
-    for split in ("test", "val"):
-        if split in run.metrics:
-            name = "test accuracy" if split == "test" else "validation accuracy"
-            screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
-            break
-    else:
+    split = scored_split(run.metrics)
+    if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
+    else:
+        name = "test accuracy" if split == "test" else "validation accuracy"
+        screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)

@@ -1,4 +1,4 @@
-"""A trained state -> model.safetensors: weights chosen and calibrated on validation images, tested once."""
+"""Trained state -> model.safetensors: choose the weights and calibrate them on validation images, then test once."""
 
 import csv
 import io
@@ -26,23 +26,24 @@ from vitreous.version import __version__
 
 EVALUATION_BATCH = 256
 LEAST_FOR_TEMPERATURE = 20
-"""Validation images below which a fitted temperature would say more of chance than of the model."""
+"""Number of validation images below which no temperature is fitted, because it would fit noise."""
 
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = ALONE) -> dict[str, Score]:
-    """Validation scores of the trained weights and of their average; each process of a group scores its share."""
-    found = _val_logits(_models(state), prepared, precision, group)
-    return {name: score(logits, labels) for name, (logits, labels) in found.items()}
+    """Score the trained weights and their average on the validation images; each process scores its share of them."""
+    outputs = _val_logits(_models(state), prepared, precision, group)
+    return {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
 
 
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = ALONE) -> None:
-    """Choose the weights, calibrate, test, save; all in float32, as `evaluate` and `predict` compute.
+    """Choose the weights, calibrate, test and save them, all in float32 like `evaluate` and `predict`.
 
-    Weights or average, or those of the best evaluation of a run that may stop early: whichever have the lowest loss on
-    the validation images; the test images choose nothing. Without validation images it is the average.
+    The candidates are the last weights, their average, and the weights of the best evaluation if the run may stop
+    early. The ones with the lowest loss on the validation images are chosen; the test images do not influence the
+    choice. Without validation images, the average is chosen.
 
     Raises:
-        SaveError: A file could not be written; checkpoints are whole, so `resume` comes back to this point.
+        SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
     chosen, temperature = "average", 1.0
     metrics: dict[str, Any] = {}
@@ -50,10 +51,10 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     best = best_model(state, folder)
     models = _models(state) | ({} if best is None else {"best": best})
     if prepared.val is not None:
-        found = _val_logits(models, prepared, "fp32", group)
-        scores = {name: score(*pair) for name, pair in found.items()}
+        outputs = _val_logits(models, prepared, "fp32", group)
+        scores = {name: score(*pair) for name, pair in outputs.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
-        metrics["val"], held_out = scores[chosen].as_dict(), found[chosen]
+        metrics["val"], held_out = scores[chosen].as_dict(), outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
     model = merge_lora(models[chosen])
@@ -78,7 +79,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
 
 
 def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
-    """Everything that is needed to use the weights, and where they come from."""
+    """Return what is needed to use the weights, and where they come from."""
     facts = prepared.survey.facts
     return {
         "vitreous": __version__,
@@ -95,19 +96,23 @@ def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
 def _write_held_out(
     prepared: Prepared, folder: RunFolder, held_out: tuple[torch.Tensor, torch.Tensor], temperature: float
 ) -> None:
-    """One line an image in `predictions.csv`; the first image itself as `example.png`."""
+    """Write `predictions.csv`, one row per held-out image, and the first of these images as `example.png`.
+
+    Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
+    predicted class. `vitreous predict --out` gives columns of these names the same meaning.
+    """
     logits, labels = held_out
     store = prepared.test if prepared.test is not None else prepared.val
     if store is None:
         return
     classes, source = prepared.survey.facts.classes, prepared.survey.source
-    probabilities, called = (logits / temperature).softmax(dim=1).max(dim=1)
-    names = [source.describe(int(index)) for index in store.source_indices]
-    columns = (names, labels.tolist(), called.tolist(), probabilities.tolist())
+    probabilities, predicted = (logits / temperature).softmax(dim=1).max(dim=1)
+    paths = [source.describe(int(index)) for index in store.source_indices]
+    columns = (paths, labels.tolist(), predicted.tolist(), probabilities.tolist())
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "label", "called", "probability"))
-    writer.writerows((name, classes[i], classes[j], f"{p:.6f}") for name, i, j, p in zip(*columns, strict=True))
+    writer.writerow(("path", "true", "predicted", "probability"))
+    writer.writerows((path, classes[i], classes[j], f"{p:.6f}") for path, i, j, p in zip(*columns, strict=True))
     atomic.write_text(folder.predictions, text.getvalue())
 
     pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
@@ -130,5 +135,5 @@ def _val_logits(
 
 
 def _share(store: Store, prepared: Prepared, group: Group) -> EvalLoader:
-    """This process's images of a split."""
+    """Return a loader of the images of a split that this process evaluates."""
     return EvalLoader(store, prepared.preprocess, EVALUATION_BATCH, (group.rank, group.size))

@@ -63,6 +63,6 @@ def test_weights_of_others_are_shown(tmp_path: Path, cli: Cli) -> None:
     path = export_weights(build_model(config), tmp_path / "theirs.pth", to="torchvision")
     said = cli("inspect", path)
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith(f"weights {path}\nformat          torchvision\ntensors         152\n")
-    assert "\nimage           3 x 32 x 32 px, 7 classes\n" in said.out
+    assert said.out.startswith(f"weights {path}\nformat            torchvision\ntensors           152\n")
+    assert "\nimage             3 x 32 x 32 px, 7 classes\n" in said.out
     assert json.loads(cli("inspect", path, "--json").out)["architecture"]["num_heads"] == 3

@@ -71,8 +71,8 @@ def test_commonest_mistakes_end_the_page(run: Path, photos: Path, cli: Cli) -> N
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["no/run"], "run=no/run: is no run and no model file (nothing); `vitreous train DATA` makes a run"),
-        (["."], "run=.: is no run and no model file (a folder without model.safetensors); `vitreous train DATA` "),
+        (["no/run"], "run=no/run: does not exist; train a model with `vitreous train DATA`"),
+        (["."], "run=.: contains no model.safetensors; give a run folder that `vitreous train` made"),
         (["RUN", "no/where"], "data.source=no/where: no such set and no such folder; "),
         (["RUN", "digits"], "digits: class 0 is unknown to the model; use one of [red]:cat:, two words, Äpfel"),
         (["RUN", "--device", "cuda:99"], "device=cuda:99: this machine has "),
@@ -87,5 +87,5 @@ def test_what_cannot_be_scored_is_one_line(words: list[str], line: str, run: Pat
 
 def test_unfinished_run_is_named(unfinished: Path, cli: Cli) -> None:
     said = cli("evaluate", unfinished)
-    wanted = f"run={unfinished}: has no model yet; finish it with `vitreous train --resume '{unfinished}'`\n"
+    wanted = f"run={unfinished}: is not finished; continue it with `vitreous train --resume '{unfinished}'`\n"
     assert (said.code, said.err) == (2, wanted)

@@ -14,9 +14,9 @@ def test_run_is_shown(run: Path, cli: Cli) -> None:
     said = cli("inspect", run)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(
-        f"run {run}\ndata            my photos\nclasses         3: [red]:cat:, two words, Äpfel\n"
+        f"run {run}\ndata              my photos\nclasses           3: [red]:cat:, two words and Äpfel\n"
     )
-    assert "\ntest accuracy   " in said.out
+    assert "\ntest accuracy     " in said.out
 
 
 def test_data_is_shown(photos: Path, cli: Cli) -> None:
@@ -29,7 +29,7 @@ def test_data_is_shown(photos: Path, cli: Cli) -> None:
 def test_model_is_shown_with_each_row_on_one_line(cli: Cli) -> None:
     said = cli("inspect", "vit_huge_patch14_224")
     assert (said.code, said.err) == (0, "")
-    assert "\nparameters      632,045,800\n" in said.out
+    assert "\nparameters        632,045,800\n" in said.out
     rows = [line for line in said.out.splitlines() if line.startswith("encoder.blocks")]
     assert len(rows) == 3
     assert all(line == line.rstrip() and line.split()[-2].replace(",", "").isdigit() for line in rows)
@@ -53,7 +53,7 @@ def test_unreadable_files_of_data_are_noted(cli: Cli, photos: Path, tmp_path: Pa
     broken.touch()
     said = cli("inspect", tmp_path / "some")
     assert said.code == 0
-    assert ". warning: 1 file does not decode\n" in said.out
+    assert ". warning: 1 file cannot be decoded\n" in said.out
     assert f"\n   {broken} (empty file)\n" in said.out
 
 
@@ -86,8 +86,8 @@ def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Pa
     copied.write_bytes((photos / "Äpfel" / "bild 0 ü.png").read_bytes())
     said = cli("inspect", tmp_path / "some")
     lines = said.out.splitlines()
-    start = next(n for n, line in enumerate(lines) if ". fault: 2 images are copies of each other in" in line)
-    assert lines[start + 2] == "   -> Decide which class is right and delete the other copies."
+    start = next(n for n, line in enumerate(lines) if ". fault: 2 images are copies of each other but" in line)
+    assert lines[start + 2] == "   -> Decide which class is right and delete the copies in the others."
     assert lines[start + 3].startswith("   ")
     one, other = lines[start + 3].split(" = ")
     assert one.endswith("two words/\\x1b[2Jcopy.png")
@@ -99,8 +99,11 @@ def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("thing", "line"),
     [
-        ("digts", "inspect=digts: is no path, no data set and no model; did you mean digits?"),
-        ("vit_hug_patch14_224", "model=vit_hug_patch14_224: no such model; did you mean vit_huge_patch14_224?"),
+        ("digts", "inspect=digts: not a path, data set or model; did you mean digits?"),
+        (
+            "vit_hug_patch14_224",
+            "inspect=vit_hug_patch14_224: not a path, data set or model; did you mean vit_huge_patch14_224?",
+        ),
         ("vit_tiny", "model=vit_tiny: says no image size; "),
         ("vit_tiny_patch15_224", "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, "),
         (".", "data.source=.: holds no image file; give a folder of class folders"),

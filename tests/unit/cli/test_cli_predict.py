@@ -41,8 +41,8 @@ def test_table_has_a_row_an_image(suffix: str, run: Path, photos: Path, cli: Cli
     assert said.out == f"16 predictions in {tmp_path / f'x{suffix}'}\n"
     document = json.loads(cli("predict", run, photos / "two words", "--json").out)
     rows = _read(tmp_path / f"x{suffix}")
-    assert [row["image"] for row in rows] == [row["image"] for row in document]
-    assert [row["label"] for row in rows] == [row["label"] for row in document]
+    assert [row["path"] for row in rows] == [row["image"] for row in document]
+    assert [row["predicted"] for row in rows] == [row["label"] for row in document]
     for row, wanted in zip(rows, document, strict=True):
         assert float(row["probability"]) == wanted["probability"]
         assert [float(row[f"p_{name}"]) for name in CLASSES] == list(wanted["probabilities"].values())
@@ -90,7 +90,7 @@ def test_many_unreadable_images_are_counted_not_all_listed(run: Path, cli: Cli, 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["no/run", "IMAGE"], "run=no/run: is no run and no model file (nothing); `vitreous train DATA` makes a run"),
+        (["no/run", "IMAGE"], "run=no/run: does not exist; train a model with `vitreous train DATA`"),
         (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images or folders of them"),
         (["RUN", "."], "image=.: a folder without images; give images or a folder of them"),
         (["RUN", "IMAGE", "--out", "x.txt"], "out=x.txt: ends in .txt; use one of .csv, .jsonl, .parquet"),
@@ -121,7 +121,7 @@ def test_parquet_without_pyarrow_is_refused_before_the_work(
 def test_unfinished_run_is_named(unfinished: Path, image: Path, cli: Cli) -> None:
     said = cli("predict", unfinished, image)
     assert said.code == 2
-    assert "has no model yet; finish it with" in said.err
+    assert "is not finished; continue it with" in said.err
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

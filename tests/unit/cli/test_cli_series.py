@@ -33,7 +33,7 @@ def test_series_ends_with_a_table_and_what_the_runs_say_together(
         line.split()[0] for line in lines[lines.index(next(line for line in lines if line.startswith("run "))) :][:4]
     ]
     assert names == ["run", "fold-0", "fold-1", "fold-2"]
-    assert any(line.startswith("accuracy over all 3 folds: ") and " of 61 images right, " in line for line in lines)
+    assert any(line.startswith("accuracy over all 3 folds: ") and " of 61 images correct, " in line for line in lines)
     assert not any("--folds 5" in line for line in lines)
     assert f"series folder: {tmp_path / 'my series'} (summary.md, summary.json, a folder for each run)" in lines
     again = cli("train", "--resume", tmp_path / "my series")

@@ -287,7 +287,7 @@ def test_copies_in_two_classes_are_told_before_training(tiny: Tiny, own_images: 
     load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
     (record,) = read_records(tmp_path / "records.jsonl")
     assert record["findings"]
-    assert any("2 images are copies of each other in different classes" in told for told in record["findings"])
+    assert any("2 images are copies of each other but have different labels" in told for told in record["findings"])
 
 
 def test_training_images_that_leave_one_class_are_told(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:

@@ -105,10 +105,10 @@ def test_predictions_are_those_of_the_saved_model_on_the_test_images(tiny: Tiny,
         rows = list(csv.DictReader(file))
     metadata = read_metadata(folder.model)
     assert len(rows) == 13
-    assert sum(row["label"] == row["called"] for row in rows) == metadata["metrics"]["test"]["num_correct"]
-    assert all(Path(row["image"]).parent == images_folder / row["label"] for row in rows)
+    assert sum(row["true"] == row["predicted"] for row in rows) == metadata["metrics"]["test"]["num_correct"]
+    assert all(Path(row["path"]).parent == images_folder / row["true"] for row in rows)
     assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
-    assert metadata["example_class"] == rows[0]["label"]
+    assert metadata["example_class"] == rows[0]["true"]
 
 
 def test_example_is_the_first_held_out_image_as_the_model_sees_it(tiny: Tiny) -> None:
@@ -121,9 +121,9 @@ def test_example_is_the_first_held_out_image_as_the_model_sees_it(tiny: Tiny) ->
     mean, std = (torch.tensor(metadata["preprocess"][key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
         logits = load_model(folder.model)((pixels[None] / 255 - mean) / std)
-    probability, called = (logits / metadata["temperature"]).softmax(dim=1)[0].max(dim=0)
+    probability, predicted = (logits / metadata["temperature"]).softmax(dim=1)[0].max(dim=0)
     assert metadata["temperature"] != 1.0
-    assert metadata["classes"][int(called)] == row["called"]
+    assert metadata["classes"][int(predicted)] == row["predicted"]
     assert float(probability) == pytest.approx(float(row["probability"]), abs=1e-4)
 
 
