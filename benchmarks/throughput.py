@@ -43,7 +43,7 @@ from peers import OURS, TWIN, as_vit_pytorch, installed_peers, make_peer, same_a
 from results import command_line, results_file  # noqa: E402
 from stopwatch import Work, calls_per_s, product_flops_per_s, wait_for, working_memory_mib  # noqa: E402
 from vitreous.errors import VitreousError  # noqa: E402
-from vitreous.model import ModelConfig, build_model  # noqa: E402
+from vitreous.model import ModelConfig, build_model, trim_last_block  # noqa: E402
 from vitreous.model.config.presets import config_for  # noqa: E402
 from vitreous.model.cost.count import count_flops  # noqa: E402
 from vitreous.objective.cross_entropy import CrossEntropy  # noqa: E402
@@ -88,9 +88,9 @@ class Models:
         self.images = torch.randn(self.batch, 3, *config.img_size, generator=generator).to(device)
         self.labels = torch.randint(config.num_classes, (self.batch,), generator=generator).to(device)
         torch.compiler.reset()
-        ours = {OURS: build_model(config)}
+        ours = {OURS: trim_last_block(build_model(config))}
         if "vit-pytorch" in peers:
-            ours[TWIN] = build_model(as_vit_pytorch(config))
+            ours[TWIN] = trim_last_block(build_model(as_vit_pytorch(config)))
         for model in ours.values():
             draw(model)
         self.plain = ours[OURS]

@@ -15,6 +15,7 @@ from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
 from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError, nearest
+from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
@@ -104,7 +105,7 @@ class Predictor:
                 f"{file}: metadata has temperature {temperature:g}, which must be positive and finite; "
                 "use the model file of a run"
             )
-        return cls(model, preprocess, classes, temperature, metadata)
+        return cls(trim_last_block(model), preprocess, classes, temperature, metadata)
 
     def predict(self, images: Sequence[ImageLike]) -> list[Prediction]:
         """Classify images: paths, bytes, PIL images or uint8 arrays; an unreadable image gets an `error`."""
