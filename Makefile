@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 
-.PHONY: help demo install test test-fast check format bench bench-env clean
+.PHONY: help demo install test test-fast check format docs-keys bench bench-env clean
 
 help:  ## Show these lines.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ check: $(VENV)/installed-dev  ## Lint, types, layers.
 format: $(VENV)/installed-dev  ## Let ruff write the code the way `check` wants it.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs-keys: $(VENV)/installed-dev  ## Write docs/keys.md again after a configuration key has changed.
+	$(BIN)/python -m tests.contract.test_keys_doc
 
 bench: .venv-bench/installed  ## Measure speed beside other libraries, half an hour; prints the table.
 	.venv-bench/bin/python benchmarks/throughput.py
