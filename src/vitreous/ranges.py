@@ -47,7 +47,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Text:
-    """Way out for the error message of a text field. Every text must hold more than spaces."""
+    """Way out for the error message of a text field. A text must consist of more than spaces."""
 
     hint: str
 
@@ -129,7 +129,7 @@ class Rule:
             return item in self.choices
         if self.interval:
             return item in self.interval
-        return self.kind is not str or bool(item.strip())
+        return self.kind is not str or bool(item.strip(" "))
 
 
 def check_fields(config: Any, room: str) -> None:
@@ -160,15 +160,18 @@ def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None
         UnknownNameError: A name is not among the choices.
         ConfigError: Another value has the wrong type or is out of range.
     """
-    if not rule.allows(value):
-        kind = UnknownNameError if rule.choices and rule.kind is str else ConfigError
-        shown = shown or (str(value) if rule.choices else repr(value))
-        raise kind(f"{key}={shown}: must be {rule.requirement(value)}; {rule.way_out(value)}")
+    if rule.allows(value):
+        return
+    shown = shown or (str(value) if rule.choices else repr(value))
+    message = f"{key}={shown}: must be {rule.requirement(value)}; {rule.way_out(value)}"
+    if rule.choices and rule.kind is str:
+        raise UnknownNameError(message)
+    raise ConfigError(message)
 
 
 @cache
-def rules_of(config: type) -> Mapping[str, Rule]:
-    """Return the rule of each field of a dataclass."""
+def rules_of(config: Any) -> Mapping[str, Rule]:
+    """Return the rule of each field of a dataclass type."""
     hints = typing.get_type_hints(config, include_extras=True)
     rules = {field.name: (rule_of(hints[field.name]), field.default) for field in fields(config)}
     return {

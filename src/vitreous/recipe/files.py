@@ -60,8 +60,8 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
     name = content.pop("recipe", None)
     for room, section in content.items():
         if room not in keys.ROOMS:
-            found = keys.keys_named(str(room))
-            way_out = f"did you mean {' or '.join(found)}?" if found else nearest(str(room), keys.ROOMS)
+            named = [] if isinstance(section, dict) else keys.keys_named(str(room))
+            way_out = f"did you mean {' or '.join(named)}?" if named else nearest(str(room), keys.ROOMS)
             raise UnknownNameError(f"{path}: room {room}: no such room; {way_out}")
         if not isinstance(section, dict):
             raise ConfigError(f"{path}: room {room}={section}: must contain keys; write them indented below it")

@@ -26,7 +26,11 @@ def test_limits_of_every_range_are_accepted() -> None:
     ("key", "got", "rule"),
     [
         ("source", "", "must be text that is not blank; name a data set, or give the path of a folder or table"),
-        ("root", " ", "must be text that is not blank, or none; give the folder that the table's paths are relative to"),
+        (
+            "root",
+            " ",
+            "must be text that is not blank, or none; give the folder that the table's paths are relative to",
+        ),
         ("cache", "", "must be text that is not blank, or none; use auto, none or a folder"),
         ("img_size", (24, 0), SIZE),
         ("img_size", 24, SIZE),
@@ -124,8 +128,8 @@ def test_unknown_choice_suggests_the_nearest(key: str, got: str, message: str) -
         (
             (127.5, 0.5, 0.5),
             (1.0, 1.0, 1.0),
-            "data.mean=(127.5, 0.5, 0.5): must be a list of numbers, each in [0, 1], or none; give means of pixels that "
-            "are divided by 255",
+            "data.mean=(127.5, 0.5, 0.5): must be a list of numbers, each in [0, 1], or none; give means of pixels "
+            "that are divided by 255",
         ),
         (
             (0.5, 0.5, 0.5),

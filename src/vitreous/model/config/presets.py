@@ -26,7 +26,7 @@ SIZES = {
     "nano": Size(96, 6, 4),
     "micro": Size(128, 6, 4),
     "mini": Size(192, 6, 6),
-    # Established sizes: tiny and small from DeiT (2012.12877), table 1; base, large, huge from ViT (2010.11929), table 1;
+    # Established sizes: tiny and small of DeiT (2012.12877), table 1; base, large, huge of ViT (2010.11929), table 1;
     # giant and gigantic from Zhai et al. (2106.04560), table 2; so400m from Alabdulmohsin et al. (2305.13035), table 1.
     "tiny": Size(192, 12, 3),
     "small": Size(384, 12, 6),
@@ -139,8 +139,8 @@ def config_for(
     if img_size is None or patch_size is None:
         absent = "image size" if img_size is None else "patch size"
         raise ConfigError(
-            f"model={name}: does not specify the {absent}; pass img_size and patch_size, or put them into the name, e.g. "
-            f"{'_'.join(name.split('_')[:2])}_patch16_224"
+            f"model={name}: does not specify the {absent}; pass img_size and patch_size, or put them into the name, "
+            f"e.g. {'_'.join(name.split('_')[:2])}_patch16_224"
         )
     changes = {"num_classes": 1000, **parsed.changes}
     if num_classes is not None:

@@ -78,7 +78,11 @@ def test_config_is_frozen():
             "model.patch_size=1: cuts an image of 2000x1002 px into 2004000 patches, at most 1000000 are allowed; "
             "use larger patches",
         ),
-        ({"img_size": 224}, "model.img_size=224: must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. (224, 224)"),
+        (
+            {"img_size": 224},
+            "model.img_size=224: must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
+            "(224, 224)",
+        ),
         (
             {"img_size": (24, 0)},
             "model.img_size=(24, 0): must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
@@ -115,7 +119,10 @@ def test_config_is_frozen():
         ({"proj_drop_rate": -0.1}, f"model.proj_drop_rate=-0.1: {RATE}"),
         ({"attn_drop_rate": "0.1"}, "model.attn_drop_rate='0.1': must be a number in [0, 1); the default is 0"),
         ({"drop_path_rate": 10}, f"model.drop_path_rate=10: {RATE}"),
-        ({"act": "geluu"}, "model.act=geluu: must be one of gelu, gelu_tanh, quick_gelu, relu, silu; did you mean gelu?"),
+        (
+            {"act": "geluu"},
+            "model.act=geluu: must be one of gelu, gelu_tanh, quick_gelu, relu, silu; did you mean gelu?",
+        ),
         (
             {"position": "sinusoid"},
             "model.position=sinusoid: must be one of learned, sinusoidal, sincos2d, sincos2d_big_vision, none; did you "
@@ -212,13 +219,19 @@ def test_config_is_frozen():
             {"layer_scale": "1e-5"},
             "model.layer_scale='1e-5': must be a number in [0, 2**31); 1e-4 is usual, 0 leaves it out",
         ),
-        ({"stem": "shift"}, "model.stem=shift: must be one of linear, conv, cct, shifted, normed; did you mean shifted?"),
+        (
+            {"stem": "shift"},
+            "model.stem=shift: must be one of linear, conv, cct, shifted, normed; did you mean shifted?",
+        ),
         ({"rotary": "axail"}, "model.rotary=axail: must be one of none, axial, mixed, dinov3; did you mean axial?"),
         (
             {"position_resize": "tim"},
             "model.position_resize=tim: must be one of timm, torchvision, huggingface, google; did you mean timm?",
         ),
-        ({"prefix_position": "clas"}, "model.prefix_position=clas: must be one of all, class, none; did you mean class?"),
+        (
+            {"prefix_position": "clas"},
+            "model.prefix_position=clas: must be one of all, class, none; did you mean class?",
+        ),
         ({"mlp": "swiglu"}, "model.mlp=swiglu: must be one of plain, gated; the default is plain"),
         ({"norm": "rmsnorm"}, "model.norm=rmsnorm: must be one of layer, rms; did you mean rms?"),
         ({"norm_order": "past"}, "model.norm_order=past: must be one of pre, post; did you mean post?"),

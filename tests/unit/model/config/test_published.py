@@ -216,7 +216,7 @@ def test_every_published_name_is_compared_with_timm():
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_published_model_has_the_number_of_parameters_in_timm(name):
+def test_published_model_has_the_number_of_parameters_of_timm(name):
     parameters, num_classes = TIMM[name]
     config = config_for(name, num_classes=num_classes)
     assert count_parameters(config) == parameters
