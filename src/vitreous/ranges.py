@@ -169,9 +169,13 @@ def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None
     raise ConfigError(message)
 
 
+def rules_of(config: type) -> Mapping[str, Rule]:
+    """Return the rule of each field of a dataclass type, read once per type."""
+    return _read_rules(config)
+
+
 @cache
-def rules_of(config: Any) -> Mapping[str, Rule]:
-    """Return the rule of each field of a dataclass type."""
+def _read_rules(config: type) -> Mapping[str, Rule]:
     hints = typing.get_type_hints(config, include_extras=True)
     rules = {field.name: (rule_of(hints[field.name]), field.default) for field in fields(config)}
     return {
