@@ -38,16 +38,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Options:
-    """The only numbers that a field takes. Names are declared as a `Literal` instead."""
-
-    values: tuple[int, ...]
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Text:
-    """Way out for the error message of a text field. A text must consist of more than spaces."""
+class Hint:
+    """Way out for the error message of a field without an interval, such as a text or a `Literal`."""
 
     hint: str
 
@@ -136,7 +128,7 @@ def check_fields(config: Any, room: str) -> None:
     """Check every field of a dataclass instance against its annotation.
 
     Args:
-        config: Instance whose class annotates its fields with types, `Interval`, `Options` and `Text`.
+        config: Instance whose class declares types and ranges in the annotations of its fields.
         room: Prefix of the keys in the message, e.g. `optim`.
 
     Raises:
@@ -186,20 +178,15 @@ def _read_rules(config: type) -> Mapping[str, Rule]:
 
 @cache
 def rule_of(annotation: Any) -> Rule:
-    """Return the rule that a type annotation declares."""
+    """Return the rule that an annotation declares. Names are declared as `Literal`; texts must not be blank."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         (present,) = (option for option in arguments if option is not types.NoneType)
         return replace(rule_of(present), is_optional=True)
     if origin is Annotated:
-        rule = rule_of(arguments[0])
-        for constraint in arguments[1:]:
-            rule = replace(rule, hint=constraint.hint)
-            if isinstance(constraint, Interval):
-                rule = replace(rule, interval=constraint)
-            elif isinstance(constraint, Options):
-                rule = replace(rule, choices=constraint.values)
-        return rule
+        rule, constraint = rule_of(arguments[0]), arguments[1]
+        interval = constraint if isinstance(constraint, Interval) else rule.interval
+        return replace(rule, interval=interval, hint=constraint.hint)
     if origin is Literal:
         return Rule(type(arguments[0]), choices=arguments)
     if origin is tuple:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.ranges import ANY_LENGTH, Interval, Options, Text, check_fields, check_value, rule_of, rules_of
+from vitreous.ranges import ANY_LENGTH, Hint, Interval, check_fields, check_value, rule_of, rules_of
 
 Rate = Annotated[float, Interval("[0, 1)")]
 
@@ -19,10 +19,10 @@ class Example:
     speed: float = 1.5
     size: Annotated[tuple[int, int], Interval("[1, inf)", "give two")] | None = None
     weights: Annotated[tuple[float, ...], Interval("(0, inf)")] = (0.5, 2.0)
-    channels: Annotated[int, Options((1, 3), "convert")] = 3
+    channels: Annotated[Literal[1, 3], Hint("convert")] = 3
     kind: Literal["plain", "gated"] = "plain"
     token: bool | None = None
-    name: Annotated[str, Text("name it")] = "x"
+    name: Annotated[str, Hint("name it")] = "x"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vitreous.errors import ConfigError
-from vitreous.ranges import Interval, Options, Text, check_fields
+from vitreous.ranges import Hint, Interval, check_fields
 
 Fit = Literal["crop", "squash", "pad"]
 """How an image of another aspect ratio becomes `img_size`: cut off its ends, distort it, or repeat its edge pixels."""
@@ -25,7 +25,7 @@ OnError = Literal["skip", "error"]
 """Leave out files that cannot be decoded and report them, or refuse to train."""
 
 ImageSize = Annotated[tuple[int, int], Interval("[1, inf)", "give a height and a width in px, e.g. 64x48")]
-Channels = Annotated[int, Options((1, 3), "1 is gray, 3 is RGB: convert other images first")]
+Channels = Annotated[Literal[1, 3], Hint("1 is gray, 3 is RGB: convert other images first")]
 Mean = Annotated[tuple[float, ...], Interval("[0, 1]", "give means of pixels that are divided by 255")]
 Std = Annotated[tuple[float, ...], Interval("(0, inf)", "leave mean and std out to have them measured")]
 _Ratio = Annotated[float, Interval("[0, 1)")]
@@ -103,8 +103,8 @@ class DataConfig:
         ConfigError: Another value has the wrong type, is out of range, or contradicts another key.
     """
 
-    source: Annotated[str, Text("name a data set, or give the path of a folder or table")]
-    root: Annotated[str, Text("give the folder that the table's paths are relative to")] | None = None
+    source: Annotated[str, Hint("name a data set, or give the path of a folder or table")]
+    root: Annotated[str, Hint("give the folder that the table's paths are relative to")] | None = None
     img_size: ImageSize
     in_chans: Channels
     num_classes: Annotated[int, Interval("[2, inf)", "a classifier needs two classes or more")]
@@ -139,7 +139,7 @@ class DataConfig:
     repeats: Annotated[int, Interval("[1, inf)", "use 1 for no repeated augmentation")] = 1
     on_error: OnError = "skip"
     memory_limit_bytes: Annotated[int, Interval("[0, inf)", "leave it out for a quarter of the memory")] | None = None
-    cache: Annotated[str, Text("use auto, none or a folder")] | None = "auto"
+    cache: Annotated[str, Hint("use auto, none or a folder")] | None = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self, "data")

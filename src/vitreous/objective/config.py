@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vitreous.errors import ConfigError
-from vitreous.ranges import Interval, Text, check_fields
+from vitreous.ranges import Hint, Interval, check_fields
 
 LossKind = Literal["cross_entropy", "bce"]
 """Softmax cross-entropy, or binary cross-entropy for each class."""
@@ -50,7 +50,7 @@ class ObjectiveConfig:
     bce_threshold: Annotated[float, Interval("[0, 1)", "0 and 0.2 are usual")] | None = None
     class_weights: ClassWeights = "none"
     logit_adjustment: Annotated[float, Interval("[0, inf)", "1 is usual, 0 turns it off")] = 0.0
-    teacher: Annotated[str, Text("give a run folder or a file of weights, or leave it out")] | None = None
+    teacher: Annotated[str, Hint("give a run folder or a file of weights, or leave it out")] | None = None
     distill: Distill = "soft"
     distill_temperature: Annotated[float, Interval("(0, inf)", "1 to 4 is usual")] = 2.0
     distill_weight: Annotated[float, Interval("(0, 1]", "0.5 is usual, objective.teacher=none turns it off")] = 0.5

@@ -167,7 +167,7 @@ def _suggestion(key: str) -> str:
 
 def _convert(value: object, rule: Rule) -> object:
     """Convert a value, perhaps text from the command line, to the type of a rule; if it cannot be, return it as is."""
-    if value == "none" and rule.is_optional:
+    if rule.is_optional and (value is None or value == "none"):
         return None
     if rule.length:
         return _tuple(value, rule)
@@ -192,8 +192,6 @@ def _scalar(value: object, kind: type) -> object:
 
 def _tuple(value: object, rule: Rule) -> object:
     """Convert `64`, `64x48`, `0.5,0.5,0.5` or a YAML list; a single number stands for two equal ones if two are due."""
-    if value is None:
-        return None
     parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
     items = list(parts) if isinstance(parts, list | tuple) else [parts]
     if rule.length == 2 and len(items) == 1:

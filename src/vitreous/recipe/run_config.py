@@ -9,7 +9,7 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
-from vitreous.ranges import Interval, Text, check_fields
+from vitreous.ranges import Hint, Interval, check_fields
 
 MODEL_INPUT_KEYS = ("img_size", "in_chans", "num_classes")
 """Fields of ModelConfig that are keys of the data; the model takes over their values."""
@@ -89,8 +89,8 @@ class TrainConfig:
     epochs: Annotated[float, Interval("(0, inf)", "20 is a start")] = 20.0
     budget_s: _Seconds = 0.0
     seed: _Count = 0
-    device: Annotated[str, Text("use auto, cpu, cuda or mps")] = "auto"
-    precision: Annotated[str, Text("use auto, fp32, tf32 or bf16")] = "auto"
+    device: Annotated[str, Hint("use auto, cpu, cuda or mps")] = "auto"
+    precision: Annotated[str, Hint("use auto, fp32, tf32 or bf16")] = "auto"
     parallel: Parallel = "ddp"
     compile: Compile = "none"
     attention_kernel: AttentionKernelChoice = "auto"
@@ -98,7 +98,7 @@ class TrainConfig:
     grad_checkpointing: bool = False
     checkpoint_every_s: _Seconds = 60.0
     max_retries: _Count = 3
-    pretrained: Annotated[str, Text("give a file or folder of weights, or leave it out")] | None = None
+    pretrained: Annotated[str, Hint("give a file or folder of weights, or leave it out")] | None = None
     freeze: Freeze = "none"
     freeze_blocks: _Count = 0
     freeze_until: Annotated[float, Interval("(0, 1]")] = 1.0
