@@ -34,7 +34,7 @@ format: $(VENV)/installed-dev  ## Let ruff write the code the way `check` wants 
 docs-keys: $(VENV)/installed-dev  ## Write docs/keys.md again after a configuration key has changed.
 	$(BIN)/python -m tests.contract.test_keys_doc
 
-bench: .venv-bench/installed  ## Measure speed beside other libraries, half an hour; prints the table.
+bench: .venv-bench/installed  ## Compare the speed with other libraries, half an hour; prints the table.
 	.venv-bench/bin/python benchmarks/throughput.py
 
 bench-env: .venv-bench/installed  ## Make .venv-bench, with the libraries that benchmarks compare with.

@@ -18,7 +18,7 @@ class Adafactor(torch.optim.Optimizer):
 
     Args:
         groups: Parameter groups from `param_groups`.
-        lr: Learning rate; that of AdamW suits.
+        lr: Learning rate, as large as AdamW's.
         betas: Decay of the running mean of the steps, and the largest decay of the running mean of the squared
             gradients. The latter's decay is 1 − t^−0.8 at step t, which needs no bias correction.
 

@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         groups: Parameter groups from `param_groups`, with matrices only.
-        lr: Learning rate. That of AdamW suits: an orthogonal matrix is scaled by 0.2 · √(longer side).
+        lr: Learning rate, as large as AdamW's, since steps are orthogonal matrices scaled by 0.2 · √(longer side).
 
     Source:
         Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with Nesterov momentum as a

@@ -129,7 +129,7 @@ def test_blank_text_is_shown_in_quotes() -> None:
         ("learning_rate", 3, "learning_rate=3: no such key; did you mean optim.lr?"),
         ("accumulate", 4, "accumulate=4: no such key; did you mean train.micro_batches?"),
         ("train.accumulate", 4, "train.accumulate=4: was renamed; use train.micro_batches"),
-        ("colour", "red", "colour=red: no such key; see `vitreous train --help-keys` for all keys"),
+        ("zebra", "red", "zebra=red: no such key; see `vitreous train --help-keys` for all keys"),
         (
             "model.pool",
             "men",

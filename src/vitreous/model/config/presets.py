@@ -64,7 +64,7 @@ _ALMOST_PLAIN = r"vit_[a-z0-9]*(_patch\d*)?(_\d*)?"
 
 @dataclass(frozen=True)
 class ParsedName:
-    """What the name of a model specifies.
+    """Size, patch size, image size and architecture changes that the name of a model specifies.
 
     Attributes:
         size: Width, depth, heads and MLP ratio.
