@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 
-.PHONY: help demo install test test-fast check format bench bench-env clean
+.PHONY: help demo install test test-fast check format docs-keys bench bench-env clean
 
 help:  ## Show these lines.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,10 @@ format: $(VENV)/installed-dev  ## Let ruff write the code the way `check` wants 
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv-bench/installed  ## Measure speed beside other libraries, half an hour; prints the table.
+docs-keys: $(VENV)/installed-dev  ## Write docs/keys.md again after a configuration key has changed.
+	$(BIN)/python -m tests.contract.test_keys_doc
+
+bench: .venv-bench/installed  ## Compare the speed with other libraries, half an hour; prints the table.
 	.venv-bench/bin/python benchmarks/throughput.py
 
 bench-env: .venv-bench/installed  ## Make .venv-bench, with the libraries that benchmarks compare with.

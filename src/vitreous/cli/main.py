@@ -18,7 +18,8 @@ from vitreous.threads import let_threads_sleep
 _TRAIN_HELP = """Train a model on a folder of images, or on a named set.
 
 Without options everything is chosen from the data: model, image size, length, augmentation; `plan.md` says why.
-Every key of the configuration is an option too, e.g. `--optim.lr 3e-4 --data.flip false`; `--dry-run` shows them all.
+Every key of the configuration is an option too, e.g. `--optim.lr 3e-4 --data.flip false`; `--help-keys`
+lists them all.
 """
 
 COMMANDS = {
@@ -120,12 +121,12 @@ def _explain(error: CycloptsError) -> str:
         missing = "needs a value" if error.keyword else f"is needed by `{command}`"
         return f"{error.keyword or error.argument.name}: {missing}; see `{command} --help`"
     if isinstance(error, UnknownOptionError) and command == "vitreous train":
-        from vitreous.recipe.keys import known_keys
+        from vitreous.recipe.keys import keys_named
 
         asked = str(error.token.keyword)
-        keys = [key for key in known_keys() if key.endswith("." + asked.lstrip("-").replace("-", "_"))]
+        keys = [f"--{key}" for key in keys_named(asked.lstrip("-").replace("-", "_"))]
         if keys:
-            return f"{asked}: no such option; did you mean --{keys[0]}?"
+            return f"{asked}: no such option; did you mean {' or '.join(keys)}?"
     return " ".join(str(error).split())
 
 

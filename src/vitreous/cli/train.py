@@ -13,6 +13,7 @@ from vitreous import processes
 from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
+from vitreous.recipe.key_reference import as_text
 from vitreous.recipe.plan import show
 from vitreous.training.folder.records import Listener
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
@@ -52,6 +53,7 @@ class TrainOptions:
         resume: Go on with this run or series; takes no other option.
         check: First see whether a fresh model learns one batch by heart; where not, nothing is trained.
         dry_run: Show the plan and every key; train nothing.
+        help_keys: List all configuration keys with their ranges, defaults and meanings, and exit.
         set: `main` spells `--room.key value` so.
     """
 
@@ -71,6 +73,7 @@ class TrainOptions:
     resume: Path | None = None
     check: Annotated[bool, Parameter(negative="")] = False
     dry_run: Annotated[bool, Parameter(negative="")] = False
+    help_keys: Annotated[bool, Parameter(negative="")] = False
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
 
@@ -82,6 +85,9 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
             labels; digits, mnist, fashion-mnist, cifar10, cifar100; or hf://organisation/name.
         options: See below.
     """
+    if options.help_keys:
+        print(as_text())
+        return
     request = TrainRequest(
         data=data,
         recipe=options.recipe,

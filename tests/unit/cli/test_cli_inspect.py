@@ -104,7 +104,7 @@ def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Pa
             "vit_hug_patch14_224",
             "inspect=vit_hug_patch14_224: not a path, data set or model; did you mean vit_huge_patch14_224?",
         ),
-        ("vit_tiny", "model=vit_tiny: says no image size; "),
+        ("vit_tiny", "model=vit_tiny: does not specify the image size; "),
         ("vit_tiny_patch15_224", "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, "),
         (".", "data.source=.: holds no image file; give a folder of class folders"),
     ],

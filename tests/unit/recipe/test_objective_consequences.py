@@ -82,7 +82,7 @@ def test_teacher_that_no_token_hears_is_refused(values: dict[str, Any], kind: st
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__distill_token=False)
     assert str(caught.value) == (
-        f"objective.distill={kind}: model.distill_token=False leaves nobody to hear it; set it to true, or "
+        f"objective.distill={kind}: needs a distillation token; set model.distill_token to true, or use "
         "objective.distill=soft"
     )
     config_with(values, **teacher, model__distill_token=True, model__fc_norm=False)
@@ -93,7 +93,7 @@ def test_features_with_holes_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__patch_drop_rate=0.25)
     assert str(caught.value) == (
-        "objective.distill=feature: model.patch_drop_rate=0.25 leaves holes where patches are compared; set it to 0, "
-        "or objective.distill=soft"
+        "objective.distill=feature: compares all patches, but model.patch_drop_rate=0.25 drops some; set it to 0, or "
+        "use objective.distill=soft"
     )
     config_with(values, **teacher, model__patch_drop_rate=0.0)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitreous.data.config import check_statistics
+from vitreous.data.config import Mean, Std, check_statistics
 from vitreous.errors import ConfigError
 from vitreous.model.weights.kinds import WeightFile, read_json
 from vitreous.model.weights.native import METADATA_KEY, read_metadata
+from vitreous.ranges import check_value, rule_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def _checked(classes: Any, statistics: Any, mean: str, std: str) -> Provenance:
     if found[0] is None or found[1] is None:
         return Provenance(names)
     try:
+        check_value("pretrained.mean", found[0], rule_of(Mean))
+        check_value("pretrained.std", found[1], rule_of(Std))
         check_statistics("pretrained", found[0], found[1], len(found[0]))
     except ConfigError:
         return Provenance(names)

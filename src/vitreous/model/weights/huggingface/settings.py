@@ -1,12 +1,12 @@
 """A `config.json` as transformers writes it -> values of ModelConfig; what it leaves out, the shapes say."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.config import ranges as check
 from vitreous.model.weights.shapes import side_of
 from vitreous.model.weights.table import Hints, Shapes
+from vitreous.ranges import Interval, Rule, check_value, rule_of
 
 ACTS = {
     "gelu": "gelu",
@@ -20,6 +20,8 @@ ACTS = {
     "swish": "silu",
 }
 """transformers' word for a non-linearity -> ours; of several with one meaning, the first is written."""
+
+_WAY_OUT = "correct it in the file"
 
 
 class Settings:
@@ -48,7 +50,7 @@ class Settings:
     def whole(self, key: str, default: int) -> int:
         """A count, 1 or more. Raises ConfigError."""
         value: int = self.get(key, default)
-        check.check_whole(f"config.json.{key}", value, least=1)
+        check_value(f"config.json.{key}", value, _count())
         return value
 
     def has(self, key: str) -> bool:
@@ -58,13 +60,13 @@ class Settings:
     def number(self, key: str) -> float:
         """A number above 0, which must be there. Raises ConfigError."""
         value: float = self._values[key]
-        check.check_positive(f"config.json.{key}", value)
+        check_value(f"config.json.{key}", value, rule_of(Annotated[float, Interval("(0, 2**31)", _WAY_OUT)]))
         return value
 
     def truth(self, key: str, default: bool) -> bool:
         """A truth value. Raises ConfigError."""
         value: bool = self.get(key, default)
-        check.check_truth(f"config.json.{key}", value)
+        check_value(f"config.json.{key}", value, Rule(bool, hint=_WAY_OUT))
         return value
 
     def act(self, default: str) -> str:
@@ -108,7 +110,7 @@ class Settings:
                 f"config.json.image_size={got!r}: must be a side, or height and width, in px; use e.g. 224"
             )
         for side in sides:
-            check.check_whole("config.json.image_size", side, least=patch_size)
+            check_value("config.json.image_size", side, _count(least=patch_size))
         return sides[0] // patch_size * patch_size, sides[1] // patch_size * patch_size
 
     def sizes(
@@ -155,5 +157,10 @@ class Settings:
         got = self.get("patch_size", seen)
         if isinstance(got, list) and len(got) == 2 and got[0] == got[1]:
             got = got[0]
-        check.check_whole("config.json.patch_size", got, least=1)
+        check_value("config.json.patch_size", got, _count())
         return got
+
+
+def _count(least: int = 1) -> Rule:
+    """Return the rule of a whole number that is at least `least`."""
+    return rule_of(Annotated[int, Interval(f"[{least}, 2**31)", _WAY_OUT)])
