@@ -8,7 +8,7 @@ from typing import Any
 from vitreous.errors import ConfigError, MissingDependencyError, UnknownNameError, nearest
 from vitreous.model.build import build_model
 from vitreous.model.config.presets import SIZES, config_for
-from vitreous.model.config.published import PUBLISHED
+from vitreous.model.config.published import PUBLISHED, TIMM_POOLS
 from vitreous.model.vit import VisionTransformer
 
 PREFIX = "vitreous_"
@@ -24,7 +24,6 @@ _FIELDS = {
     "global_pool": "pool",
 }
 _FOR_WEIGHTS = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-_POOLS = {"avg": "mean"}
 
 
 def register() -> list[str]:
@@ -76,7 +75,7 @@ def _entrypoint(name: str) -> Callable[..., VisionTransformer]:
         config = config_for(name, **{key: given[key] for key in _NAMED if key in given})
         changes = {field: given[key] for key, field in _FIELDS.items() if key in given}
         if "pool" in changes:
-            changes |= {"pool": _POOLS.get(changes["pool"], changes["pool"]), "class_token": config.has_class_token}
+            changes |= {"pool": TIMM_POOLS.get(changes["pool"], changes["pool"]), "class_token": config.has_class_token}
         return build_model(dataclasses.replace(config, **changes))
 
     # timm registers a function by its name and its module's.
