@@ -59,12 +59,12 @@ def test_missing_tensor_is_damaged(path: Path) -> None:
 
 
 def test_errors_of_the_with_block_are_not_blamed_on_the_file(path: Path) -> None:
-    with pytest.raises(OSError, match="^disk$"), open_tensor_file(path, way_out="train again"):
+    with pytest.raises(OSError, match=r"^disk$"), open_tensor_file(path, way_out="train again"):
         raise OSError("disk")
 
 
 def test_errors_of_the_project_pass_through_a_parser(path: Path) -> None:
-    with pytest.raises(DataError, match="^no images; add some$"), parsing(path, "download it again"):
+    with pytest.raises(DataError, match=r"^no images; add some$"), parsing(path, "download it again"):
         raise DataError("no images; add some")
 
 

@@ -87,13 +87,13 @@ def test_unknown_format_gets_the_nearest(file: Path) -> None:
     assert str(caught.value) == "to=torchvison: no such format; did you mean torchvision?"
 
 
-def test_a_part_that_the_format_has_no_place_for_is_named(tmp_path: Path, model: VisionTransformer) -> None:
+def test_choices_that_the_format_cannot_hold_are_named(tmp_path: Path, model: VisionTransformer) -> None:
     config = ModelConfig.from_dict(model.config.as_dict() | {"num_registers": 3, "qk_norm": True})
     save_model(tmp_path / "rich.safetensors", build_model(config), {})
     with pytest.raises(ConfigError) as caught:
         convert(str(tmp_path / "rich.safetensors"), to="torchvision", out=tmp_path / "out.safetensors")
     assert str(caught.value) == (
-        "to=torchvision: torchvision has no place for model.num_registers=3, model.qk_norm=True; "
-        "use vitreous, or another format"
+        "to=torchvision: torchvision cannot hold model.num_registers=3, model.qk_norm=True; "
+        "use to=vitreous or another format"
     )
     assert not (tmp_path / "out.safetensors").exists()

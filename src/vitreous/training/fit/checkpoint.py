@@ -94,7 +94,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    with open_tensor_file(path, way_out="use the checkpoint before it") as file:
+    with open_tensor_file(path, way_out="use the previous checkpoint") as file:
         return file.read_all(), file.metadata
 
 
