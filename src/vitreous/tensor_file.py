@@ -33,8 +33,9 @@ class TensorFile:
         self.metadata: dict[str, str] = dict(file.metadata() or {})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each tensor by name, from the header."""
-        return {name: tuple(self._file.get_slice(name).get_shape()) for name in self.names}
+        """Return the shape of each tensor by name, from the header. Raises DamagedFileError if that fails."""
+        with parsing(self._path, self._way_out):
+            return {name: tuple(self._file.get_slice(name).get_shape()) for name in self.names}
 
     def read(self, name: str) -> Tensor:
         """Read one tensor. Raises DamagedFileError if that fails."""

@@ -36,7 +36,7 @@ def test_an_entry_makes_a_model_as_timm_asks_for_it(registry):
     asked = {"pretrained_cfg": None, "cache_dir": None, "drop_rate": 0.0}
     model = make(pretrained=False, num_classes=5, img_size=32, pos_drop_rate=0.1, global_pool="avg", **asked)
     assert isinstance(model, VisionTransformer)
-    assert (model.config.pool, model.config.drop_rate, model.config.has_class_token) == ("mean", 0.1, True)
+    assert (model.config.pool, model.config.pos_drop_rate, model.config.has_class_token) == ("mean", 0.1, True)
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 

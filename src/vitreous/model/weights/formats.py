@@ -48,11 +48,7 @@ def recognize(source: object, shapes: Mapping[str, tuple[int, ...]]) -> Format:
 
 
 def format_to_write(target: str, config: ModelConfig) -> Format:
-    """Choose the format in which to write a model.
-
-    Args:
-        target: A key of `TARGETS`.
-        config: The model.
+    """Choose the format of an export target, a key of `TARGETS`, that can hold a model.
 
     Raises:
         UnknownNameError: There is no such target.

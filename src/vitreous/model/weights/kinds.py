@@ -94,12 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors that are read when requested; an error while reading becomes DamagedFileError.
-
-    Args:
-        path: The file, for messages.
-        readers: Functions that read one tensor, by name.
-    """
+    """Tensors by name, each read by its own function when requested; errors become DamagedFileError."""
 
     def __init__(self, path: Path, readers: Mapping[str, Callable[[], Tensor]]) -> None:
         self._path = path

@@ -49,7 +49,7 @@ def side_of(num_patches: int) -> int:
 
 
 def heads_of(embed_dim: int, depth: int) -> int | None:
-    """Return the number of heads that published models of this width and depth have; None if they disagree."""
+    """Return the number of heads of published models with this width and depth; None unless it is unique."""
     found = {size.num_heads for size in SIZES.values() if (size.embed_dim, size.depth) == (embed_dim, depth)}
     return found.pop() if len(found) == 1 else None
 

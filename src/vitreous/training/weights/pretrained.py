@@ -121,13 +121,7 @@ def annotated(plan: Plan, checkpoint: Pretrained, decided: Mapping[str, Choice],
 
 
 def changes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str]) -> list[str]:
-    """List how the weights are adapted to a model, one sentence each.
-
-    Args:
-        checkpoint: The weights.
-        config: The model that starts from them.
-        classes: Names of the classes in the data.
-    """
+    """List how the weights are adapted to a model for these classes, one sentence each."""
     theirs, ours = checkpoint.model.config, config
     num = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     sentences = [f"training starts from {num:,} weights of {checkpoint.source}"]
@@ -151,11 +145,6 @@ def changes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str])
 
 def load_into(model: VisionTransformer, checkpoint: Pretrained, classes: Sequence[str]) -> None:
     """Copy the weights into a fresh model, in place, adapted as `changes` says. New rows of the head stay random.
-
-    Args:
-        model: The model that starts from the weights.
-        checkpoint: The weights.
-        classes: Names of the classes in the data.
 
     Raises:
         ConfigError: The model was not planned with the keys that `decided_keys` returns.
@@ -191,11 +180,6 @@ def fingerprint(model: VisionTransformer) -> str:
 
 def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[str]) -> dict[str, Any]:
     """Copy the weights of `train.pretrained` into a fresh model, in place.
-
-    Args:
-        config: The configuration of the run.
-        model: The model to change.
-        classes: Names of the classes in the data.
 
     Returns:
         Fields for the records: source, fingerprint, and one sentence for each change.

@@ -9,6 +9,13 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.position import sincos2d, sinusoid
 from vitreous.model.weights.table import Codec, Row, Tensors, layer, position_grid, prefix_positions, row, stack
 
+ATTENTION_RENAMES = (
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+)
+"""Names in memory since version 5 -> names on disk."""
 FIXED = ("sinusoidal", "sincos2d", "sincos2d_big_vision")
 """Positions that we compute, and that transformers stores in its table of learned positions."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.huggingface.blocks import attention, positions, write_only
+from vitreous.model.weights.huggingface.blocks import ATTENTION_RENAMES, attention, positions, write_only
 from vitreous.model.weights.huggingface.describe import describe, rates, refuse_unless_square, sizes
 from vitreous.model.weights.huggingface.settings import Settings
 from vitreous.model.weights.shapes import count_blocks, resolve
@@ -171,10 +171,7 @@ def _format(family: Family) -> Format:
         },
         renames=(
             (r"^(embeddings|encoder|layernorm)\.", rf"{prefix}.\1."),
-            (r"\.attention\.q_proj\.", ".attention.attention.query."),
-            (r"\.attention\.k_proj\.", ".attention.attention.key."),
-            (r"\.attention\.v_proj\.", ".attention.attention.value."),
-            (r"\.attention\.o_proj\.", ".attention.output.dense."),
+            *ATTENTION_RENAMES,
         ),
         skipped={r"\.embeddings\.mask_token$": "replaces hidden patches in pre-training"},
         describe=family.describe,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.huggingface.blocks import FIXED, attention, positions
+from vitreous.model.weights.huggingface.blocks import ATTENTION_RENAMES, FIXED, attention, positions
 from vitreous.model.weights.huggingface.describe import describe, rates, sizes
 from vitreous.model.weights.huggingface.settings import Settings
 from vitreous.model.weights.shapes import count_blocks, resolve
@@ -94,10 +94,7 @@ def _renames(prefix: str) -> tuple[tuple[str, str], ...]:
     return (
         (r"^(embeddings|encoder|layers|layernorm|pooler)\.", rf"{prefix}.\1."),
         (rf"^{prefix}\.layers\.", f"{prefix}.encoder.layer."),
-        (r"\.attention\.q_proj\.", ".attention.attention.query."),
-        (r"\.attention\.k_proj\.", ".attention.attention.key."),
-        (r"\.attention\.v_proj\.", ".attention.attention.value."),
-        (r"\.attention\.o_proj\.", ".attention.output.dense."),
+        *ATTENTION_RENAMES,
         (r"\.mlp\.fc1\.", ".intermediate.dense."),
         (r"\.mlp\.fc2\.", ".output.dense."),
     )
