@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vitreous.errors import ConfigError
 from vitreous.model.build_parts import AnyRelation, Parts, build_pool_and_head
 from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.config.published import TIMM_POOLS
 from vitreous.model.init import initialize
 from vitreous.model.parts.attention import Attention, AttentionKernel
 from vitreous.model.parts.encoder import Encoder, drop_path_rates
@@ -20,7 +21,6 @@ from vitreous.model.parts.tokenizer import ImageTokenizer
 from vitreous.tensors import Features, Images, Logits, Tokens
 
 Layout = Literal["NCHW", "NLC"]
-_POOLS = {"avg": "mean"}  # timm's name -> ours, where they differ
 _LEARNING_POOLS = ("map", "sequence")
 
 
@@ -240,7 +240,7 @@ class Backbone(nn.Module):
                 fit the norm after it.
         """
         config = dataclasses.replace(self.config, class_token=self.config.has_class_token, num_classes=num_classes)
-        name: Any = _POOLS.get(global_pool, global_pool) if global_pool else config.pool
+        name: Any = TIMM_POOLS.get(global_pool, global_pool) if global_pool else config.pool
         if name != config.pool and name in _LEARNING_POOLS:
             raise ConfigError(f"global_pool={global_pool}: has weights of its own; create the model with it")
         like, changed = next(self.parameters()), dataclasses.replace(config, pool=name)

@@ -7,13 +7,12 @@ from typing import Any
 from vitreous.errors import ConfigError, MissingDependencyError
 from vitreous.model.build import create_model
 from vitreous.model.config.presets import SIZES, config_for
-from vitreous.model.config.published import PUBLISHED
+from vitreous.model.config.published import PUBLISHED, TIMM_POOLS
 from vitreous.model.vit import VisionTransformer
 
 PREFIX = "vitreous_"
 
 _ABOUT_WEIGHTS = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-_POOLS = {"avg": "mean"}
 
 
 def register() -> list[str]:
@@ -58,7 +57,7 @@ def _entrypoint(name: str) -> Callable[..., VisionTransformer]:
         if pool := fields.pop("global_pool", None):
             # timm keeps the class token when it changes the pool.
             has_class_token = config_for(name).has_class_token
-            fields |= {"pool": _POOLS.get(pool, pool), "class_token": has_class_token}
+            fields |= {"pool": TIMM_POOLS.get(pool, pool), "class_token": has_class_token}
         return create_model(name, **fields)
 
     # timm registers a function by its name and by its module's name.

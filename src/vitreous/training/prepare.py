@@ -28,7 +28,14 @@ from vitreous.training.measure.memory import memory_share
 from vitreous.training.measure.speed import attention_s, training_images_per_s
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
-from vitreous.training.weights.pretrained import Pretrained, fingerprint, full_source, open_pretrained, plan_onto
+from vitreous.training.weights.pretrained import (
+    Pretrained,
+    annotated,
+    decided_keys,
+    fingerprint,
+    full_source,
+    open_pretrained,
+)
 from vitreous.training.weights.teacher import check_teacher, open_teacher
 
 _SPLIT_KEYS = ("test_ratio", "val_ratio", "split_seed", "num_folds", "fold")
@@ -83,12 +90,11 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
         check_teacher(teacher, config, surveyed.facts.classes)
         return training_images_per_s(config, teacher)
 
-    plan = plan_onto(
-        checkpoint,
-        surveyed.facts,
-        asked,
-        lambda keys: make_plan(surveyed.facts, given, recipe=recipe, asked=keys, measure=measure, memory=memory_share),
-    )
+    decided = {} if checkpoint is None else decided_keys(checkpoint, surveyed.facts, asked)
+    requested = asked | {key: choice.value for key, choice in decided.items()}
+    plan = make_plan(surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=memory_share)
+    if checkpoint is not None:
+        plan = annotated(plan, checkpoint, decided, surveyed.facts.classes)
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
     plan = _with_measured_attention(plan, teacher)

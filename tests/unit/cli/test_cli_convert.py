@@ -42,7 +42,10 @@ def test_result_is_one_json_document_where_asked(foreign: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--to", "timm"), "num_heads=None: no shape tells it, and no published model has width 20 and depth 2; "),
+        (
+            ("--to", "timm"),
+            "num_heads=None: not known from the shapes, and no published model has width 20 and depth 2; ",
+        ),
         (("--to", "tim"), "to=tim: no such format; did you mean timm?"),
         ((), "--to: is needed"),
         (("--to", "timm", "--optim.lr", "1"), "optim.lr=1: no key of a model; use --model.key"),

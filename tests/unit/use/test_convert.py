@@ -91,7 +91,7 @@ def test_model_that_the_format_cannot_represent_is_an_error(tmp_path: Path, mode
     with pytest.raises(ConfigError) as caught:
         convert(str(tmp_path / "rich.safetensors"), to="torchvision", out=tmp_path / "out.safetensors")
     assert str(caught.value) == (
-        "to=torchvision: torchvision has no place for model.num_registers=3, model.qk_norm=True; "
-        "use vitreous, or another format"
+        "to=torchvision: torchvision cannot hold model.num_registers=3, model.qk_norm=True; "
+        "use to=vitreous or another format"
     )
     assert not (tmp_path / "out.safetensors").exists()

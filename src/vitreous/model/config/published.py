@@ -169,6 +169,9 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("test_vit4", _TEST_MEAN | {"embed_dim": 96, "depth": 9, "num_heads": 3, "norm": "rms"}),
 )
 
+TIMM_POOLS: Mapping[str, str] = {"token": "token", "avg": "mean", "max": "max", "map": "map"}
+"""timm's name of a pool -> ours."""
+
 TAGS: Mapping[str, Changes] = {
     # MAE 2111.06377: the pretrained encoder, whose fixed position embeddings timm stores as learned ones.
     "mae": _HEADLESS | {"init": "mae"},
