@@ -36,10 +36,10 @@ def compare(
     screen.say(
         f"\naccuracy of B minus A: {_points(found.difference)} points; 95% interval {_interval(found.interval_95)}"
     )
-    if found.p_value is not None and found.only_a is not None and found.only_b is not None:
+    if found.p_value is not None:
         p_value = f"p = {found.p_value:.2g}" if found.p_value >= 1e-4 else "p < 0.0001"
         screen.say(
-            f"only A is correct: {plural(found.only_a, 'image')}; only B is correct: {plural(found.only_b, 'image')} "
+            f"images that only A classifies correctly: {found.only_a}, only B: {found.only_b} "
             f"(exact McNemar test, {p_value})"
         )
     if found.interval_seeds_95 is not None:
