@@ -222,3 +222,11 @@ def _let_inspect_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
         raise error
 
     monkeypatch.setattr("vitreous.cli.inspect.inspect_thing", fail)
+
+
+def test_command_sets_thread_waits_and_allocator(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name in ("let_threads_sleep", "keep_freed_memory"):
+        monkeypatch.setattr(f"vitreous.cli.main.{name}", lambda name=name: called.append(name))
+    assert cli("--version").code == 0
+    assert called == ["let_threads_sleep", "keep_freed_memory"]
