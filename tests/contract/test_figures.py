@@ -40,12 +40,12 @@ def results(name: str) -> dict[str, Any]:
 
 @cache
 def text(document: str) -> str:
-    """A document with every run of white space as one space."""
+    """Return a document with every run of white space replaced by one space."""
     return " ".join((ROOT / document).read_text(encoding="utf-8").split())
 
 
 def table(document: str, heading: str) -> list[str]:
-    """The rows of the table whose first line begins with `heading`."""
+    """Return the rows of the table whose first line begins with `heading`."""
     lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(heading))
     rows = lines[start + 2 :]
@@ -54,7 +54,7 @@ def table(document: str, heading: str) -> list[str]:
 
 
 def spread(values: list[float], form: str) -> str:
-    """`1.08 to 1.25`."""
+    """Return the range of some values as text, such as `1.08 to 1.25`."""
     return f"{min(values):{form}} to {max(values):{form}}"
 
 
@@ -62,7 +62,7 @@ def spread(values: list[float], form: str) -> str:
 
 
 def front_door_rows() -> list[str]:
-    """The table as benchmarks/front_door.py prints it."""
+    """Return the table as benchmarks/front_door.py prints it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         from front_door import table_rows
@@ -120,7 +120,7 @@ def test_accuracy_table_is_the_stored_one() -> None:
 
 
 def sentences() -> Iterator[str]:
-    """Fragments of docs/speed.md with their figures from the results."""
+    """Yield the fragments of docs/speed.md that must be there, with figures from the results."""
     cells = results("throughput")["cells"]
     compiled, eager = (cells[f"28 px p4 d128 L6, training, fp32, {mode}"] for mode in ("compiled", "eager"))
     yield f"the training step at 28 px is {min(compiled['ratios'].values()):.2f} times as fast"

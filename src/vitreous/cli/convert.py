@@ -19,7 +19,7 @@ def convert(
     to: str,
     out: Path | None = None,
     name: str | None = None,
-    check: Annotated[bool, Parameter(negative="")] = False,
+    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
     assignments: Annotated[
         tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)

@@ -67,13 +67,13 @@ class TrainOptions:
     device: str | None = None
     precision: str | None = None
     seed: int | None = None
-    folds: int = 0
-    seeds: int = 0
+    folds: Annotated[int, Parameter(show_default=False)] = 0
+    seeds: Annotated[int, Parameter(show_default=False)] = 0
     nproc: int = 1
     out: Path | None = None
     resume: Path | None = None
-    overfit_one_batch: Annotated[bool, Parameter(negative="")] = False
-    dry_run: Annotated[bool, Parameter(negative="")] = False
+    overfit_one_batch: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
 
