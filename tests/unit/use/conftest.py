@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.pictures import write_pictures
 
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
@@ -28,7 +27,7 @@ KEYS: Mapping[str, Any] = {
     "train.device": "cpu",
     "train.precision": "fp32",
 }
-COLORS = {"Äpfel": (200, 60, 50), '<b>&"': (70, 180, 60), "two words": (90, 70, 190)}
+CLASSES = {"Äpfel": ((200, 60, 50), 29), '<b>&"': ((70, 180, 60), 23), "two words": ((90, 70, 190), 20)}
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +47,8 @@ def run_on(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """72 images, 9 px high and 14 wide, of three classes that differ in color; do not modify."""
     root = tmp_path_factory.mktemp("use") / "my photos"
-    draw = np.random.default_rng(5)
-    for (name, color), count in zip(COLORS.items(), (29, 23, 20), strict=True):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            tint = np.array(color) + draw.normal(0, 60, 3)  # strong enough that some images are misclassified
-            pixels = np.clip(tint + draw.normal(0, 20, (9, 14, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / name / f"bild {number} ü.png")
-    return root
+    # The tint is so strong that some images are misclassified.
+    return write_pictures(root, CLASSES, seed=5, name="bild {} ü.png", noise=20, tint=60)
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,9 @@ def parse_name(name: str) -> ParsedName:
         known = [f"vit_{size}{rest}" for size in SIZES]
         if not re.fullmatch(_ALMOST_PLAIN, bare):
             known += PUBLISHED
-        raise UnknownNameError(f"model={name}: no such model; {nearest(bare, known)}")
+        families = sorted({published.partition("_")[0] for published in PUBLISHED})
+        hint = f"use a name such as vit_small_patch16_224; known families: {', '.join(f'{f}_…' for f in families)}"
+        raise UnknownNameError(f"model={name}: no such model; {nearest(bare, known, hint=hint)}")
     found = {} if match is None else match.groupdict()
     size = sizes.get(found.get("size", ""), SIZES["small"])  # Names without a size have all of it in their changes.
     shape = {key: changes.pop(key) for key in ("embed_dim", "depth", "num_heads", "mlp_ratio") if key in changes}

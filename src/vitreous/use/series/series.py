@@ -20,7 +20,7 @@ class Series:
 
     Example:
         >>> import vitreous as vt
-        >>> series = vt.train_series("photos/", folds=5)  # doctest: +SKIP
+        >>> series = vt.train("photos/", folds=5)  # doctest: +SKIP
         >>> series.accuracy, [run.accuracy for run in series.runs]  # doctest: +SKIP
         (0.91, [0.9, 0.93, 0.9, 0.91, 0.91])
     """

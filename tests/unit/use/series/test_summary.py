@@ -22,7 +22,7 @@ SHORT = {**KEYS, "data.val_ratio": 0.2, "train.epochs": 0.5}
 def series(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> vt.Series:
     """A series of two folds and two seeds; do not modify."""
     config = {key: value for key, value in SHORT.items() if key != "data.test_ratio"}
-    return vt.train_series(photos, folds=2, seeds=2, out=tmp_path_factory.mktemp("series") / "both", config=config)
+    return vt.train(photos, folds=2, seeds=2, out=tmp_path_factory.mktemp("series") / "both", config=config)
 
 
 def made_up(rights: list[list[int]], num_images: list[int]) -> Summary:
