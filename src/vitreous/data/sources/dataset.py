@@ -164,17 +164,13 @@ def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tu
 
 
 def as_encoded(image: object, where: str) -> bytes | NDArray[np.uint8]:
-    """Convert an image of any supported type to the bytes of a file, or to upright pixels.
-
-    Args:
-        image: As described in `Samples`.
-        where: The sample in error messages.
+    """Convert an image of any type that `Samples` allows.
 
     Returns:
-        The bytes of an image file, or uint8 pixels, `[height, width]` or `[height, width, 3]`.
+        The bytes of an image file, or upright uint8 pixels, `[height, width]` or `[height, width, 3]`.
 
     Raises:
-        DecodeError: It is not an image, or its file cannot be read.
+        DecodeError: It is not an image, or its file cannot be read; `where` begins the message.
     """
     if isinstance(image, bytes):
         return image

@@ -42,10 +42,7 @@ class _Pairs:
 
 
 def is_huggingface_folder(folder: Path) -> bool:
-    """Return True if `save_to_disk` wrote the folder, or if it contains Parquet files and no class folders.
-
-    The Parquet files are in the folder itself or in its subfolder `data/`.
-    """
+    """Return True if `save_to_disk` wrote the folder, or if it or its `data/` has Parquet files but no other folder."""
     if any((folder / name).is_file() for name in _SAVED):
         return True
     others = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name != "data"]
@@ -58,9 +55,6 @@ def open_huggingface(name: str) -> DatasetSource:
     Args:
         name: The path of a folder, or `hf://organization/name` or `hf://datasets/organization/name`. A name may end
             in `/configuration` and `@revision`.
-
-    Returns:
-        The samples of all splits, as `from_huggingface` finds them.
 
     Raises:
         MissingDependencyError: The package `datasets` is not installed.
@@ -81,7 +75,7 @@ def open_huggingface(name: str) -> DatasetSource:
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"data.source={name}: does not exist ({first_line(error)}); check its name") from error
+        raise DataNotFoundError(f"data.source={name}: not found ({first_line(error)}); check the name") from error
     except (ConnectionError, TimeoutError) as error:
         raise DataNotFoundError(
             f"data.source={name}: could not be reached ({first_line(error)}); check the network and try again"

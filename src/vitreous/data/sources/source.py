@@ -129,11 +129,7 @@ class ArraySource(Source):
 
 
 def read_image_file(path: Path) -> bytes:
-    """Read a file whole.
-
-    Raises:
-        DecodeError: The file cannot be read, is a folder, device or pipe, or is larger than `MAX_FILE_BYTES`.
-    """
+    """Read a whole file. Raises DecodeError if it is unreadable, not a regular file, or over `MAX_FILE_BYTES`."""
     where = as_text(path)
     try:
         status = path.stat()
@@ -156,15 +152,7 @@ def check_file_size(where: str, size_bytes: int) -> None:
 
 
 def locate(starts: NDArray[np.int64], index: int) -> tuple[int, int]:
-    """Find a sample in concatenated parts.
-
-    Args:
-        starts: The number of the first sample of each part, ascending from 0, then the number of all samples.
-        index: The number of a sample.
-
-    Returns:
-        The number of its part, and the sample's position within it.
-    """
+    """Return the part that holds sample `index`, and its position there; part i has samples `starts[i]:starts[i+1]`."""
     part = int(np.searchsorted(starts, index, side="right")) - 1
     return part, index - int(starts[part])
 

@@ -163,11 +163,7 @@ def _check_inside(place: str, root: str, path: str) -> None:
 
 
 def _find_columns(table: Rows) -> dict[str, int]:
-    """Return the position of the column for each role that the table has.
-
-    Raises:
-        DataError: The column of the path or the label is missing, or several columns may have a role.
-    """
+    """Return the position of each role's column. Raises DataError if path or label is missing or a role ambiguous."""
     where = f"data.source={table.where}"
     positions: dict[str, int] = {}
     for role in COLUMN_SPELLINGS:
@@ -209,12 +205,7 @@ def _weight(place: str, text: str) -> float:
 
 
 def _classes(numbers: dict[str, int], labels: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the sorted classes, and each sample's class index.
-
-    Args:
-        numbers: Label -> its number, in the order of the table. If all labels are whole numbers, `2.0` is `2`.
-        labels: The number of each sample's label, `[n]`.
-    """
+    """Return the sorted classes, and each sample's class index; if all labels are whole numbers, `2.0` is `2`."""
     names = list(numbers)
     if all(re.fullmatch(r"-?[0-9]{1,18}(\.0*)?", name) for name in names):
         names = [name.split(".")[0] for name in names]

@@ -40,13 +40,7 @@ _CODE = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill"})
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the other members of a sample say about its image.
-
-    Attributes:
-        label: A class index or class name.
-        group: The group that the sample belongs to, e.g. a person; empty for none.
-        weight: The weight of the sample in the training loss, at least 0.
-    """
+    """The label of an image (class index or name), its group (empty for none), and its weight in the training loss."""
 
     label: int | str
     group: str = ""

@@ -141,11 +141,7 @@ def _notes(shards: Shards) -> list[str]:
 
 
 def _read_info(where: str, shard: ShardFile) -> tuple[list[str] | None, float | None]:
-    """Read the class names and the test ratio from `INFO_NAME` next to a shard; None for what it does not say.
-
-    Raises:
-        DataError: The file is not JSON, or its class names are not a list of different texts.
-    """
+    """Read class names and test ratio from `INFO_NAME` next to a shard, or None. Raises DataError if it is damaged."""
     content = read_neighbor(shard, INFO_NAME, _MAX_INFO_BYTES)
     try:
         info = {} if content is None else json.loads(content)

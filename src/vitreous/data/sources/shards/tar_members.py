@@ -156,12 +156,7 @@ class TarMembers:
 
 
 def refuse_compressed(what: str, compression: str) -> NoReturn:
-    """Raise DataError because a tar file is compressed.
-
-    Args:
-        what: How the message begins: the data source and the file.
-        compression: `gzip`, `bzip2`, `xz` or `zstd`.
-    """
+    """Raise DataError because a tar file, `what`, is compressed with `gzip`, `bzip2`, `xz` or `zstd`."""
     raise DataError(
         f"{what} is compressed with {compression}, so samples cannot be read individually; "
         f"decompress it once with {_DECOMPRESSORS[compression]} (images are compressed anyway)"
