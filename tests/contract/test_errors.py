@@ -119,6 +119,5 @@ def test_every_message_names_a_way_out() -> None:
 
 PUT_TOGETHER = {
     "training/prepare.py: :  training images decode, and show fewer than two classes",
-    "data/sources/shards/files.py: data.source=: ",
 }
-"""The first names a file that does not decode where there is one; `_missing` words the second."""
+"""It names a file that does not decode where there is one."""

@@ -103,7 +103,7 @@ def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Pa
         ("vit_hug_patch14_224", "model=vit_hug_patch14_224: no such model; did you mean vit_huge_patch14_224?"),
         ("vit_tiny", "model=vit_tiny: says no image size; "),
         ("vit_tiny_patch15_224", "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, "),
-        (".", "data.source=.: holds no image file; give a folder of class folders"),
+        (".", "data.source=.: holds no image file; use a folder with one folder of images per class"),
     ],
 )
 def test_what_cannot_be_inspected_is_one_line(thing: str, line: str, cli: Cli) -> None:

@@ -94,7 +94,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
             "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
         )
     kind = "table" if is_table_name(path.name) else "folder"
-    raise DataNotFoundError(f"data.source={name}: no such data set and no such {kind}; {_suggestion(path)}")
+    raise DataNotFoundError(f"data.source={name}: no such set and no such {kind}; {_suggestion(path)}")
 
 
 def open_object(dataset: Dataset) -> Source:

@@ -146,12 +146,12 @@ def test_missing_path_suggests_the_most_similar_set_or_folder(make_folder: MakeF
     with pytest.raises(DataNotFoundError) as caught:
         open_source(root.parent / "sett")
     missing = root.parent / "sett"
-    assert str(caught.value) == f"data.source={missing}: no such data set and no such folder; did you mean {root}?"
+    assert str(caught.value) == f"data.source={missing}: no such set and no such folder; did you mean {root}?"
     assert refusal("fashion_mnist") == (
-        "data.source=fashion_mnist: no such data set and no such folder; did you mean fashion-mnist?"
+        "data.source=fashion_mnist: no such set and no such folder; did you mean fashion-mnist?"
     )
     assert refusal("/qqq/zzz") == (
-        "data.source=/qqq/zzz: no such data set and no such folder; "
+        "data.source=/qqq/zzz: no such set and no such folder; "
         "use one of cifar10, cifar100, digits, fashion-mnist, mnist, or the path of an existing folder or table"
     )
 
