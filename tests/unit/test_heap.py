@@ -41,7 +41,7 @@ print(is_set, found)
 
 
 def page_faults(how: str, **environment: str) -> tuple[str, int]:
-    """The result of `keep_freed_memory`, and the page faults of ten allocations of 20 MB (4,883 pages each)."""
+    """Return the result of `keep_freed_memory`, and the page faults of ten allocations of 20 MB (4,883 pages each)."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how], env=inherited | environment, capture_output=True, text=True, check=True

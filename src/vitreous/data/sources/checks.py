@@ -17,7 +17,7 @@ def check_num_classes(where: str, classes: Sequence[str]) -> None:
 
 
 def check_train_classes(where: str, classes: Sequence[str], labels: NDArray[np.int64], splits: Texts) -> None:
-    """Raise DataError if a class has images in `val` or `test` but none in `train` or without a split."""
+    """Raise DataError if a class of `val` or `test` has no images in `train`, where images without a split count."""
     trained = np.unique(labels[np.isin(splits, ("", "train"))])
     for number in np.setdiff1d(labels, trained).tolist():
         name, split = classes[number], splits[labels == number][0]

@@ -18,14 +18,14 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), dtype=np.uint8
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """The bytes of a PNG file."""
+    """Return the bytes of a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     return file.getvalue()
 
 
 def tar(entries: Iterable[tuple[str, bytes]], mode: str = "w", format: int = tarfile.PAX_FORMAT) -> bytes:  # noqa: A002
-    """The bytes of a tar file with these names and contents."""
+    """Return the bytes of a tar file with these names and contents."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=mode, format=format) as archive:  # type: ignore[call-overload]
         for name, content in entries:
@@ -49,7 +49,7 @@ def check_pixels(source: Source, expected: Iterable[NDArray[np.uint8]]) -> None:
 
 
 def error_of(open_it: Callable[[], object]) -> str:
-    """The message of the DataError that a call raises; fails unless it is a single line."""
+    """Return the message of the DataError that a call raises; fail unless it is a single line."""
     with pytest.raises(DataError) as caught:
         open_it()
     assert "\n" not in str(caught.value)

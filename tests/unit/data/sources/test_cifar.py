@@ -25,7 +25,7 @@ def records(rows: slice, label_bytes: int) -> bytes:
 
 
 def packed(contents: dict[str, bytes], folder: str) -> bytes:
-    """A gzipped archive of these files and two others."""
+    """Return a gzipped archive of these files and two others."""
     entries = {**contents, "readme.html": b"<html>", "../escape.bin": b"no"}
     return tar([(f"{folder}/{name}", content) for name, content in entries.items()], "w:gz")
 

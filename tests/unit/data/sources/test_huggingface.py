@@ -17,7 +17,7 @@ from vitreous.wording import listed
 
 
 def encoded(number: int) -> dict[str, Any]:
-    """An image as `datasets` stores it."""
+    """Return an image as `datasets` stores it."""
     return {"bytes": png(PIXELS[number]), "path": None}
 
 

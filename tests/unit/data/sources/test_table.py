@@ -40,7 +40,7 @@ def write(folder: Path, text: str, name: str = "labels.csv", encoding: str = "ut
 
 
 def refusal(path: Path, root: Path | None = None) -> str:
-    """The error message, without the prefix that names the table."""
+    """Return the error message without the prefix that names the table."""
     message, prefix = error_of(lambda: open_table(path, root)), f"data.source={path}: "
     assert message.startswith((prefix, "data.root="))
     return message.removeprefix(prefix)

@@ -157,7 +157,7 @@ def _read_info(where: str, shard: ShardFile) -> tuple[list[str] | None, float | 
 
 
 def _classes(where: str, known: list[str] | None, labels: list[int | str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the class names, and each sample's class index; texts that are all numbers are indices unless known."""
+    """Return the class names and class indices; labels written as numbers are indices, unless they are known names."""
     are_numbers = all(isinstance(label, int) or re.fullmatch(r"[0-9]{1,9}", label) for label in labels)
     if are_numbers and set(labels).isdisjoint(known or ()):
         labels = [int(label) for label in labels]

@@ -30,7 +30,7 @@ def names(name: str | Path) -> list[str]:
 
 
 def refusal(name: str | Path) -> str:
-    """The error message, without the prefix that names the data source."""
+    """Return the error message without the prefix that names the data source."""
     return error_of(lambda: find_shards(str(name))).removeprefix(f"data.source={name}: ")
 
 

@@ -29,7 +29,7 @@ Entries = Sequence[tuple[str, bytes]]
 
 
 def photo(number: int) -> bytes:
-    """A gray PNG image, 5 px wide and 4 high, different for each number."""
+    """Return a gray PNG image, 5 px wide and 4 high, different for each number."""
     return png(np.random.default_rng(number).integers(0, 256, (4, 5), dtype=np.uint8))
 
 
@@ -53,7 +53,7 @@ Write = Callable[..., Path]
 
 
 def samples(first: int, labels: Sequence[int | str], kind: str = "cls") -> list[tuple[str, bytes]]:
-    """Images and their labels, numbered from `first`."""
+    """Return images and their labels, numbered from `first`."""
     entries = []
     for number, label in enumerate(labels, start=first):
         entries += [(f"{number:04d}.png", photo(number)), (f"{number:04d}.{kind}", str(label).encode())]
@@ -61,7 +61,7 @@ def samples(first: int, labels: Sequence[int | str], kind: str = "cls") -> list[
 
 
 def refusal(name: str | Path) -> str:
-    """The error message, without the prefix that names the data source."""
+    """Return the error message without the prefix that names the data source."""
     return error_of(lambda: open_shards(str(name))).removeprefix(f"data.source={name}: ")
 
 

@@ -35,7 +35,7 @@ def placed(members: Sequence[Member]) -> list[tuple[str, int, int]]:
 
 
 def header(**fields: bytes) -> bytearray:
-    """A ustar header of a file `a.jpg` of 3 bytes, with some fields replaced and a valid checksum."""
+    """Return a ustar header of a file `a.jpg` of 3 bytes, with some fields replaced and a valid checksum."""
     block = bytearray(tar([("a.jpg", b"xyz")], format=tarfile.USTAR_FORMAT)[:512])
     places = {"size": (124, 12), "kind": (156, 1), "magic": (257, 8), "prefix": (345, 155), "name": (0, 100)}
     for field, value in fields.items():

@@ -26,7 +26,7 @@ def folder(make_folder: MakeFolder) -> Path:
 
 
 def rows(source: Source) -> list[tuple[bytes, str, str]]:
-    """The content, class and split of every sample, sorted, so that the order of the source does not matter."""
+    """Return the content, class and split of every sample, sorted, so that the order of the source does not matter."""
     return sorted(
         (source.content(index), source.classes[source.labels[index]], str(source.splits[index]))
         for index in range(len(source))
