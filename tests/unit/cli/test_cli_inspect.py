@@ -106,7 +106,7 @@ def test_findings_come_last_with_advice(cli: Cli, photos: Path, tmp_path: Path) 
         ),
         ("vit_tiny", "model=vit_tiny: does not specify the image size; "),
         ("vit_tiny_patch15_224", "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, "),
-        (".", "data.source=.: holds no image file; give a folder of class folders"),
+        (".", "data.source=.: holds no image file; use a folder with one folder of images per class"),
     ],
 )
 def test_invalid_request_is_reported_in_one_line(thing: str, line: str, cli: Cli) -> None:

@@ -62,11 +62,11 @@ def test_run_trains_on_shards_and_is_evaluated_on_them(out: Path, run: Path, tmp
     ("words", "line"),
     [
         (("nothing", "x"), "data.source=nothing: no such set and no such folder"),
-        (("nothing-{0..3}.tar", "x"), "data.source=nothing-{0..3}.tar: nothing-0.tar, one of 4, does not exist"),
+        (("nothing-{0..3}.tar", "x"), "data.source=nothing-{0..3}.tar: nothing-0.tar (one of 4 files) does not exist"),
         (("PHOTOS",), "OUT: missing argument of `vitreous shard`"),
         (("PHOTOS", "x", "--max-samples", "0"), "max_samples=0: must be at least 1"),
         (("PHOTOS", "x", "--max-bytes", "-1"), "max_bytes=-1: must be at least 1"),
-        (("PHOTOS", "x", "--root", "y"), "data.root=y: is for the paths of a table"),
+        (("PHOTOS", "x", "--root", "y"), "data.root=y: only applies to a table"),
         (("PHOTOS", "PHOTOS"), "out="),
     ],
 )

@@ -215,7 +215,9 @@ def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, cl
 def test_empty_folder_is_rejected(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = cli("train", tmp_path / "empty")
-    wanted = f"data.source={tmp_path / 'empty'}: holds no image file; give a folder of class folders\n"
+    wanted = (
+        f"data.source={tmp_path / 'empty'}: holds no image file; use a folder with one folder of images per class\n"
+    )
     assert (said.code, said.err) == (2, wanted)
 
 

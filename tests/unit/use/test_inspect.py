@@ -195,5 +195,5 @@ def test_other_file_is_rejected(tmp_path: Path) -> None:
 
 
 def test_empty_folder_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no image file; give a folder of class folders"):
+    with pytest.raises(DataError, match=r"holds no image file; use a folder with one folder of images per class"):
         inspect(str(tmp_path))
