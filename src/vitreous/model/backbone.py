@@ -1,4 +1,4 @@
-"""A Vision Transformer -> the interface that timm's models have, by which other libraries use a backbone."""
+"""A Vision Transformer -> the methods of timm's models, through which other libraries use a backbone."""
 
 import dataclasses
 from abc import abstractmethod
@@ -28,7 +28,7 @@ class Backbone(nn.Module):
     """Everything of a model except the forward pass, which `VisionTransformer` adds.
 
     Args:
-        config: What the model was built from.
+        config: The configuration that the model was built from.
     """
 
     tokenizer: ImageTokenizer
@@ -68,36 +68,36 @@ class Backbone(nn.Module):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches in `forward_features`."""
+        """Number of tokens before the patches in `forward_features`."""
         return self.config.num_prefix_tokens
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """For each block: `num_chs` its width, `reduction` px of the image per cell, `module` its name."""
+        """One dictionary per block: its width `num_chs`, the side of a patch in px `reduction`, its name `module`."""
         width, reduction = self.config.embed_dim, self.config.patch_size
         names = [f"encoder.blocks.{number}" for number in range(len(self.encoder.blocks))]
         return [{"num_chs": width, "reduction": reduction, "module": name} for name in names]
 
     @abstractmethod
     def embed(self, images: Images) -> tuple[Tokens, Sequence[Relation] | None]:
-        """Return the sequence that enters the encoder, and a relation for the attention of each block."""
+        """Return the tokens that enter the encoder, and one relation per block; None if attention takes only tokens."""
 
     @abstractmethod
     def forward_features(self, images: Images) -> Tokens:
-        """Return the tokens after the final norm."""
+        """Return the tokens after the final norm, `[batch, tokens, embed_dim]`."""
 
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Features | Logits:
-        """Compute the second half of the forward pass.
+        """Return the logits for the tokens of `forward_features`.
 
         Args:
-            tokens: The result of `forward_features`.
-            pre_logits: Return the pooled features instead of logits.
+            tokens: `[batch, tokens, embed_dim]`, after the final norm.
+            pre_logits: Return the pooled features instead, which the head takes.
         """
         features = self.fc_norm(self.pool(tokens))
         return features if pre_logits else self.head(features)
 
     def pooled(self, images: Images) -> Features:
-        """Return the features of images, one vector per image, which the head takes."""
+        """Return the pooled features, one vector per image, which the head takes."""
         return self.forward_head(self.forward_features(images), pre_logits=True)
 
     def forward_intermediates(
@@ -111,22 +111,24 @@ class Backbone(nn.Module):
         output_fmt: Layout = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """Return the tokens after chosen blocks.
+        """Return the tokens after each of the requested blocks.
 
         Args:
-            images: `[batch, channels, height, width]`, as for `forward`.
-            indices: The last n blocks, or the numbers of blocks, negative ones counted from the end; None is all.
-            return_prefix_tokens: Return each intermediate as a pair (patches, prefix tokens).
-            norm: Apply the final norm to each intermediate.
-            stop_early: Do not run blocks after the last requested one.
+            images: `[batch, channels, height, width]`, normalized.
+            indices: Which blocks: a number n for the last n blocks, or block numbers, where negative ones count from
+                the end; None for all.
+            return_prefix_tokens: Return a pair (patches, prefix tokens) for each block instead of the patches.
+            norm: Apply the final norm to the tokens of each block.
+            stop_early: Do not run the blocks after the last requested one.
             output_fmt: `NCHW` for `[batch, embed_dim, rows, columns]`, or `NLC` for `[batch, patches, embed_dim]`.
-            intermediates_only: Return only the list, instead of `(last tokens, list)`.
+            intermediates_only: Return only `intermediates`.
 
         Returns:
-            `(tokens, intermediates)`, where `tokens` are those of the last block that ran, after the final norm.
+            `(tokens, intermediates)`: the tokens of the last block that ran, after the final norm, and a list with one
+            entry per requested block.
 
         Raises:
-            ConfigError: No such block or layout, or a map is requested while patches are dropped.
+            ConfigError: The block or the layout does not exist, or `NCHW` is requested while patches are dropped.
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"output_fmt={output_fmt}: no such layout; use NCHW or NLC")
@@ -150,15 +152,18 @@ class Backbone(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove, in place, the parts that `forward_intermediates(indices)` does not need.
+        """Remove the parts that `forward_intermediates(indices)` does not need; changes the model in place.
 
         Args:
-            indices: The last n blocks, or the numbers of blocks.
+            indices: A number n for the last n blocks, or block numbers, where negative ones count from the end.
             prune_norm: Remove the final norm too.
-            prune_head: Remove the head and the norm before it too; a pool with weights is replaced by the mean.
+            prune_head: Remove the head and the norm before it too, and replace a pool that has weights by the mean.
 
         Returns:
             The numbers of the requested blocks, counted from the start.
+
+        Raises:
+            ConfigError: The block does not exist.
         """
         wanted = block_numbers(indices, len(self.encoder.blocks))
         depth = max(wanted) + 1
@@ -177,15 +182,20 @@ class Backbone(nn.Module):
         return wanted
 
     def get_intermediate_layers(self, images: Images, n: int | Sequence[int] = 1, norm: bool = True) -> list[Tensor]:
-        """Return the patches after the last `n` blocks, or after the blocks numbered `n`; the name is DINO's.
+        """Return the patch tokens of some blocks; this is DINO's name for `forward_intermediates`.
+
+        Args:
+            images: `[batch, channels, height, width]`, normalized.
+            n: A number n for the last n blocks, or block numbers, where negative ones count from the end.
+            norm: Apply the final norm to the tokens of each block.
 
         Returns:
-            For each block `[batch, patches, embed_dim]`.
+            One tensor per block, `[batch, patches, embed_dim]`.
         """
         return self.forward_intermediates(images, n, norm=norm, output_fmt="NLC", intermediates_only=True)
 
     def parts(self) -> Parts:
-        """Return the parts of the model by name, as the constructor of `VisionTransformer` takes them."""
+        """Return the parts of the model by name: the keyword arguments of `VisionTransformer`."""
         return Parts(
             tokenizer=self.tokenizer,
             patch_norm=self.patch_norm,
@@ -204,17 +214,17 @@ class Backbone(nn.Module):
         return self.head
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute each block again in the backward pass, which saves memory; see `Encoder.grad_checkpointing`."""
+        """Recompute each block in the backward pass, which saves memory; see `Encoder.grad_checkpointing`."""
         self.encoder.grad_checkpointing = enable
 
     def set_attention_kernel(self, kernel: AttentionKernel) -> None:
-        """Set the attention kernel of every block; results differ only by rounding. See `Attention`."""
+        """Set the attention kernel of every block: `auto`, `explicit` or `sdpa`. Results differ only by rounding."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of matrices that must not decay: positions, prefix tokens, bias tables."""
+        """Return the names of the matrices without weight decay: positions, prefix tokens and bias tables."""
         return {
             name
             for name, parameter in self.named_parameters()
@@ -222,22 +232,26 @@ class Backbone(nn.Module):
         }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the patterns by which timm groups parameters from stem to head, for layer-wise learning rates."""
+        """Return the patterns that timm uses to group parameters from stem to head, for layer-wise learning rates.
+
+        Args:
+            coarse: Put final norm, pool and feature norm in the group of the head.
+        """
         blocks: list[tuple[str, Any]] = [(r"^encoder\.blocks\.(\d+)", None)]
         if not coarse:
             blocks.append((r"^encoder\.norm\.|^pool|^fc_norm", (99999,)))
         return {"stem": r"^tokenizer|^patch_norm|^position|^prefix|^relation|^encoder\.norm_pre", "blocks": blocks}
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head, in place, by a new one; all other weights stay.
+        """Replace the head by a new one; changes the model in place and keeps all other weights.
 
         Args:
             num_classes: Number of logits; 0 removes the head.
-            global_pool: Pool to change to: `token`, `mean` (timm: `avg`), `max` or `token_mean`; None keeps the pool.
+            global_pool: New pool: `token`, `mean` (timm: `avg`), `max` or `token_mean`; None keeps the pool.
 
         Raises:
-            ConfigError: The pool needs a class token that the model does not have, has weights of its own, or does not
-                fit the norm after it.
+            ConfigError: The pool needs a class token that the model does not have, or has weights of its own, or gives
+                features of another width than the norm after it takes.
         """
         config = dataclasses.replace(self.config, class_token=self.config.has_class_token, num_classes=num_classes)
         name: Any = TIMM_POOLS.get(global_pool, global_pool) if global_pool else config.pool
@@ -262,18 +276,18 @@ def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     """Return the numbers of the blocks that `indices` selects, ascending.
 
     Args:
-        indices: The last n blocks, or the numbers of blocks, negative ones counted from the end; None is all.
+        indices: A number n for the last n blocks, or block numbers, negative ones counted from the end; None for all.
         depth: Number of blocks.
 
     Raises:
-        ConfigError: No such block.
+        ConfigError: The block does not exist.
     """
     if isinstance(indices, int):
-        asked: Sequence[int] = range(depth - indices, depth) if indices <= depth else [indices]
+        requested: Sequence[int] = range(depth - indices, depth) if indices <= depth else [indices]
     else:
-        asked = range(depth) if indices is None else indices
-    numbers = [number + depth if number < 0 else number for number in asked]
-    wrong = [number for number, resolved in zip(asked, numbers, strict=True) if not 0 <= resolved < depth]
+        requested = range(depth) if indices is None else indices
+    numbers = [number + depth if number < 0 else number for number in requested]
+    wrong = [number for number, resolved in zip(requested, numbers, strict=True) if not 0 <= resolved < depth]
     if wrong or not numbers:
         got = wrong[0] if wrong else indices
         raise ConfigError(f"indices={got}: no such block; the model has blocks 0 to {depth - 1}")
@@ -281,6 +295,6 @@ def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
 
 
 def as_layout(patches: Tensor, grid_size: tuple[int, int], layout: Layout) -> Tensor:
-    """Return patch tokens `[batch, patches, embed_dim]` as they are (`NLC`), or as a map (`NCHW`)."""
+    """Return patch tokens unchanged (`NLC`), or as a map `[batch, embed_dim, rows, columns]` (`NCHW`)."""
     rows, columns = grid_size
     return patches if layout == "NLC" else rearrange(patches, "b (h w) d -> b d h w", h=rows, w=columns)

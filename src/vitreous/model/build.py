@@ -35,17 +35,19 @@ def create_model(
     """Build a model by name, with new weights, in training mode.
 
     Args:
-        name: `vit_{size}_patch{px}_{px}` with a size of `presets.SIZES`, e.g. `vit_small_patch16_224`; shorter if
-            `img_size` and `patch_size` are given; or a published name as in timm, e.g. `deit3_base_patch16_224`.
-        num_classes: Number of logits; 0 returns features; None as the name was published, mostly 1000.
+        name: A published name as in timm, e.g. `deit3_base_patch16_224`, or `vit_{size}_patch{px}_{px}` with a size of
+            `presets.SIZES`, e.g. `vit_small_patch16_224`. The px may be left out if `patch_size` and `img_size` give
+            them, e.g. `vit_small`.
+        num_classes: Number of logits; 0 for a model that returns features. None keeps the number of the published
+            model, usually 1000.
         in_chans: Channels of an image.
-        img_size: Side, or height and width, in px; overrides the name.
-        patch_size: Side of a patch in px; overrides the name.
+        img_size: Side, or height and width, in px; takes precedence over the name.
+        patch_size: Side of a patch in px; takes precedence over the name.
         seed: Makes the weights reproducible; None draws them from torch's global generator.
         **fields: Any other field of `ModelConfig`, e.g. `qk_norm=True`, `drop_path_rate=0.1`, `rotary="axial"`.
 
     Raises:
-        UnknownNameError: No such name or field; the nearest one is suggested.
+        UnknownNameError: The model or the field does not exist; the message suggests the nearest name.
         ConfigError: A size is missing, or a value breaks a rule.
 
     Example:
@@ -61,11 +63,11 @@ def create_model(
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
-    """Check that these are names of fields of `ModelConfig`.
+    """Check that every key is the name of a field of `ModelConfig`.
 
     Raises:
-        ConfigError: An argument of timm's `create_model`; the message names what takes its place.
-        UnknownNameError: No such field; the nearest one is suggested.
+        ConfigError: A key is an argument of timm's `create_model`; the message names the replacement.
+        UnknownNameError: The field does not exist; the message suggests the nearest name.
     """
     known = [field.name for field in dataclasses.fields(ModelConfig)]
     for key, value in fields.items():
@@ -82,10 +84,10 @@ def build_model(
     """Build a model with new weights, in training mode.
 
     Args:
-        config: What to build.
+        config: Architecture of the model.
         device: Device of the weights. They are drawn on the CPU first, so that they are the same on every device;
             `meta` draws and allocates nothing.
-        generator: CPU generator that the weights are drawn from; None takes torch's global one.
+        generator: CPU generator that the weights are drawn from; None uses torch's global one.
     """
     model = _skeleton(config)
     if torch.device(device).type == "meta":
@@ -96,14 +98,15 @@ def build_model(
 
 
 def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> VisionTransformer:
-    """Build a model that holds these very tensors, in their dtype and on their device; nothing is drawn or copied.
+    """Build a model from given tensors, in their dtype and on their device; nothing is drawn or copied.
 
     Args:
-        config: What to build.
+        config: Architecture of the model.
         state: Every parameter by name, of the right shape.
 
     Raises:
-        RuntimeError: From PyTorch, for names or shapes that do not fit; `weights` checks and explains them before.
+        RuntimeError: PyTorch finds names or shapes that do not fit. Files of weights are checked before this, in
+            `weights`, with better messages.
     """
     first = next(iter(state.values()))
     model = _skeleton(config).to(first.dtype).to_empty(device=first.device)

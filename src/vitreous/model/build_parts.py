@@ -1,4 +1,4 @@
-"""`ModelConfig` -> the parts of a VisionTransformer: the only place that chooses them."""
+"""ModelConfig -> the parts of a VisionTransformer: the only file that chooses them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -56,7 +56,7 @@ class Parts(TypedDict):
 
 
 def build_parts(config: ModelConfig) -> Parts:
-    """Build the parts of a model; `init.initialize` draws their weights."""
+    """Build the parts of a model. Their weights are not drawn yet; `init.initialize` does that."""
     pool, head = build_pool_and_head(config)
     return Parts(
         tokenizer=_tokenizer(config),
@@ -82,7 +82,7 @@ def build_parts(config: ModelConfig) -> Parts:
 
 
 def build_pool_and_head(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
-    """Build the part from tokens to features, and the part from features to logits (the identity without classes)."""
+    """Build the pool, from tokens to features, and the head, from features to logits (the identity for 0 classes)."""
     width, num_classes = config.num_features, config.num_classes
     if not num_classes:
         return _pool(config), nn.Identity()

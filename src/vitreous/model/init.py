@@ -1,4 +1,4 @@
-"""A model -> the same model with new weights, drawn by the rules of a paper or code base."""
+"""A model -> the same model with new weights, drawn by the rules of a paper or library."""
 
 import math
 from collections.abc import Callable
@@ -22,25 +22,25 @@ from vitreous.model.parts.rotary import MixedRotaryPosition, draw_mixed
 from vitreous.model.parts.tokenizer import ImageTokenizer
 
 Matrix = Literal["normal", "xavier", "xavier_joint", "default"]
-"""Distribution of a matrix: `normal` is truncated normal with std 0.02; `xavier` is uniform within
-±√(6/(fan_in + fan_out)), for query, key and value separately; `xavier_joint` treats the three as one matrix; `default`
-is PyTorch's, uniform within ±1/√fan_in."""
+"""Distribution of a matrix. `normal` is a truncated normal distribution with std 0.02. `xavier` is uniform within
+±√(6/(fan_in + fan_out)), for query, key and value separately; `xavier_joint` treats these three as one matrix.
+`default` is PyTorch's: uniform within ±1/√fan_in."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the weights of a model are drawn.
+    """Distributions from which the weights of a model are drawn.
 
     Attributes:
         linear: Distribution of the matrices of attention and MLP.
-        proj: Distribution of the output projection of attention; None as `linear`.
-        patch: Distribution of the patch projection: a `Matrix`, or normal with std 1/√fan_in. `lecun` truncates that at
-            two standard deviations and rescales it, as Flax does; `fan_in` does not.
-        patch_bias: Draw the bias of the patch projection as PyTorch does, instead of zeros.
+        proj: Distribution of the output projection of attention; None for the one of `linear`.
+        patch: Distribution of the patch projection: a `Matrix`, or `fan_in` for a normal distribution with std
+            1/√fan_in, or `lecun` for the same truncated at two standard deviations and rescaled, as in Flax.
+        patch_bias: Draw the bias of the patch projection as PyTorch does; False for zeros.
         mlp_bias_std: Standard deviation of the biases of the MLP.
         position_std: Standard deviation of learned positions.
         token_std: Standard deviation of class token, distillation token and registers.
-        head_std: Standard deviation of the weights of the head; 0 is zeros, None as `linear`.
+        head_std: Standard deviation of the weights of the head; 0 for zeros, None for the distribution of `linear`.
         head_bias: Bias of the head as a function of the number of classes.
     """
 
@@ -58,10 +58,10 @@ class Scheme:
 SCHEMES: dict[InitScheme, Scheme] = {
     # timm `init_weights_vit_timm`, in which the patch projection keeps PyTorch's values for a convolution.
     "timm": Scheme("normal"),
-    # For narrow models: positions have the same scale as the normalized patches they are added to.
+    # For narrow models. Positions have the scale of the normalized patch tokens that they are added to.
     "xavier": Scheme("xavier", position_std=1.0),
     # Google's `vision_transformer`, in which query, key and value are three layers; timm's `init_weights_vit_jax`
-    # draws them as one. nlhb: negative log head bias.
+    # draws them as one. "nlhb" stands for negative log head bias.
     "jax": Scheme("xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0),
     "jax_nlhb": Scheme(
         "xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0, head_bias=lambda n: -math.log(n)
@@ -72,9 +72,9 @@ SCHEMES: dict[InitScheme, Scheme] = {
     ),
     # DeiT III, `models_v2.py`.
     "deit3": Scheme("normal", token_std=0.02),
-    # MAE, `models_mae.py`; the head is that of its fine-tuning script.
+    # MAE, `models_mae.py`; the head is initialized as in its fine-tuning script.
     "mae": Scheme("xavier_joint", patch="xavier", token_std=0.02, head_std=2e-5),
-    # As timm, except for the products of query with key and of value with output.
+    # Like `timm`, except for the matrices of attention (`_imitate_trained`) and learned positions.
     "mimetic": Scheme("normal"),
 }
 
@@ -82,18 +82,18 @@ SCHEMES: dict[InitScheme, Scheme] = {
 def initialize(model: nn.Module, *, scheme: InitScheme = "timm", generator: Generator | None = None) -> None:
     """Draw every weight, part by part in the order of the model.
 
-    Norms start as the identity, biases as zeros unless the scheme says otherwise. At width 768 `timm` and `xavier` are
-    similar. At width 64 `timm` draws weights a sixth as large, and a short run ends before they have grown: on digits,
-    20 epochs reach 42% with `timm`, 78% with Xavier matrices, and 96% with positions of std 1 too
-    (`benchmarks/ablations.py`).
+    Norms start as the identity, and biases as zeros unless the scheme draws them. At width 768 `timm` and `xavier` are
+    similar. At width 64 the weights of `timm` are a sixth as large, and a short run ends before they have grown: on
+    digits, 20 epochs reach 42% with `timm`, 78% with Xavier matrices, and 96% with Xavier matrices and positions of
+    std 1 (`benchmarks/ablations.py`).
 
     Args:
         model: A model or any part of one; changed in place.
         scheme: A key of `SCHEMES`.
-        generator: CPU generator to draw from; None takes torch's global one.
+        generator: CPU generator to draw from; None uses torch's global one.
 
     Source:
-        `SCHEMES` names the code of each. Mimetic: Trockman and Kolter 2023 (2305.09828).
+        The code named at each entry of `SCHEMES`. Mimetic: Trockman and Kolter 2023 (2305.09828).
     """
     rules, roles = SCHEMES[scheme], _roles(model)
     for module in model.modules():
@@ -116,7 +116,7 @@ def initialize(model: nn.Module, *, scheme: InitScheme = "timm", generator: Gene
 
 
 def _draw_tokens(module: nn.Module, rules: Scheme, generator: Generator | None) -> None:
-    """Draw the parameters that are not part of a linear or convolutional layer: positions, tokens, scales."""
+    """Draw the parameters outside of linear and convolutional layers, such as positions, tokens and scales."""
     match module:
         case LearnedPosition():
             init.trunc_normal_(module.grid, std=rules.position_std, generator=generator)
@@ -142,7 +142,7 @@ def _draw_tokens(module: nn.Module, rules: Scheme, generator: Generator | None) 
 
 
 def _roles(model: nn.Module) -> dict[nn.Module, str]:
-    """Return the role of each layer that is drawn in a special way."""
+    """Return the role of each layer for which a scheme may have a rule of its own."""
     roles: dict[nn.Module, str] = {}
     for module in model.modules():
         match module:
@@ -175,8 +175,8 @@ def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, genera
     elif kind == "normal":
         init.trunc_normal_(module.weight, std=0.02, generator=generator)
     elif kind == "lecun":
-        wide = fan_in**-0.5 / 0.87962566  # std of a standard normal truncated at two standard deviations
-        init.trunc_normal_(module.weight, std=wide, a=-2 * wide, b=2 * wide, generator=generator)
+        std = fan_in**-0.5 / 0.87962566  # divided by the std of a standard normal truncated at ±2
+        init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
     elif kind == "fan_in":
         init.normal_(module.weight, std=fan_in**-0.5, generator=generator)
     elif kind == "default":
@@ -196,12 +196,16 @@ def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, genera
 
 
 def _imitate_trained(attn: Attention, generator: Generator | None) -> None:
-    """Set query x key near 0.7 (noise + I), value x output near 0.4 (noise - I), with noise of variance 1/width."""
+    """Draw matrices whose products imitate those of trained models.
+
+    The product of query and key is close to 0.7 (noise + identity), and that of output and value to
+    0.4 (noise - identity), where the noise has variance 1/width.
+    """
     inner, width = attn.proj.in_features, attn.proj.out_features
     head_dim = inner // attn.num_heads
 
     def factors(noise: float, identity: float, rank: int) -> tuple[Tensor, Tensor]:
-        """Return the best factors of this rank, `[width, rank]` each: left @ rightᵀ approximates the matrix."""
+        """Return two matrices, `[width, rank]`, whose product left @ rightᵀ is the best approximation of this rank."""
         drawn = torch.randn(width, width, generator=generator, dtype=torch.float64) * width**-0.5
         left, spectrum, right = torch.linalg.svd(noise * drawn + identity * torch.eye(width, dtype=torch.float64))
         root, beyond = spectrum[:rank].sqrt(), (0, max(0, rank - width))

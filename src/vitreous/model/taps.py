@@ -1,4 +1,4 @@
-"""A model, names -> intermediate tensors of a forward pass: tokens, queries, keys, values, attention maps."""
+"""A model, names -> intermediate tensors of a forward pass: tokens, queries, keys, values and attention maps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +16,12 @@ from vitreous.model.parts.relative_bias import RelativeBias
 from vitreous.model.parts.rotary import MixedRotaryPosition, RotaryPosition
 
 INSIDE_ATTENTION = ("queries", "keys", "values", "maps")
-"""Tensors inside an attention that can be read, each `[batch, heads, tokens, …]`; maps are probabilities."""
+"""Tensors inside an attention module that can be read: queries, keys and values `[batch, heads, tokens, head_dim]`,
+and maps, the attention probabilities, `[batch, heads, queries, keys]`."""
 
 
 def tap_names(model: nn.Module) -> list[str]:
-    """Return the names of everything that `taps` can read: the submodules, and what is inside each attention."""
+    """Return every name that `taps` accepts: the submodules, and the tensors inside each attention module."""
     names = []
     for name, module in model.named_modules():
         if not name or _gives_no_tensor(module):
@@ -33,20 +34,21 @@ def tap_names(model: nn.Module) -> list[str]:
 
 @contextmanager
 def taps(model: nn.Module, *patterns: str, detach: bool = True) -> Iterator[dict[str, Tensor]]:
-    """Read intermediate tensors by name while the model runs; its output and random state do not change.
+    """Read intermediate tensors by name while the model runs, without changing its output or the random state.
 
     Args:
         model: Any model; for a compiled one, the original module.
-        patterns: Names as in `tap_names`; `*` stands for any part between two dots.
-        detach: Detach what is read from the graph. If False, gradients flow to and through it. Gradients of the output
-            reach the tensors inside an attention only in evaluation mode, because in training its dropout would have to
-            be drawn twice.
+        patterns: Names as in `tap_names`; `*` matches any text between two dots.
+        detach: Detach the tensors from the graph. If False, gradients flow to them and through them. In training mode,
+            gradients of the output do not reach the tensors inside an attention module, because its dropout would have
+            to be drawn twice.
 
     Yields:
-        A dictionary from name to tensor that each forward fills again. Parts that the forward does not call are absent.
+        A dictionary from name to tensor, which each forward pass fills again. Modules that the forward pass does not
+        call are missing.
 
     Raises:
-        UnknownNameError: No name matches a pattern; the nearest name is suggested.
+        UnknownNameError: No name matches a pattern; the message suggests the nearest name.
 
     Example:
         >>> import torch
@@ -75,7 +77,7 @@ def taps(model: nn.Module, *patterns: str, detach: bool = True) -> Iterator[dict
 
 
 def _gives_no_tensor(module: nn.Module) -> bool:
-    """Return True for containers, which are never called, and for parts that return relations instead of a tensor."""
+    """Return True for containers, which are never called, and for modules that return relations instead of tensors."""
     uncalled = type(module).forward is nn.Module.forward
     return uncalled or isinstance(module, RotaryPosition | MixedRotaryPosition | RelativeBias)
 
@@ -97,7 +99,7 @@ def _matching(names: list[str], patterns: tuple[str, ...]) -> set[str]:
 
 def _output_hook(name: str, seen: dict[str, Tensor], detach: bool) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        tensor = output[0] if isinstance(output, tuple) else output  # patch_drop also returns the patches it kept
+        tensor = output[0] if isinstance(output, tuple) else output  # patch_drop also returns the numbers it kept
         seen[name] = tensor.detach() if detach else tensor
 
     return hook
@@ -113,7 +115,7 @@ def _attention_hook(name: str, inside: list[str], seen: dict[str, Tensor], detac
             seen.update({f"{name}.{part}": found[part] for part in inside})
             if detach or module.training or not torch.is_grad_enabled():
                 return None
-            # Keep the numbers of the kernel, and let the gradient flow through the maps.
+            # Keep the values that the kernel computed, but let the gradient flow through the maps.
             explicit = module.output(tokens, maps @ values)
             return output.detach() + (explicit - explicit.detach())
 

@@ -21,17 +21,17 @@ class VisionTransformer(Backbone):
     """A Vision Transformer made of its parts; `build.build_model` chooses them from a configuration.
 
     Args:
-        config: What the parts were built from; it is saved with the weights.
-        tokenizer: Images to patch tokens.
+        config: The configuration that the parts were built from; it is saved with the weights.
+        tokenizer: Computes patch tokens from images.
         patch_norm: A norm on the patch tokens, or the identity.
-        position: Adds positions to the patch tokens.
+        position: Adds position embeddings to the patch tokens.
         patch_drop: Drops some of the patch tokens in training.
         prefix: Puts class token and registers before the patch tokens, or is the identity.
-        relation: Grid size to what the attention of each block takes in addition to tokens; None if it takes nothing.
-        encoder: Tokens to tokens in context.
-        pool: Tokens to one vector per image.
+        relation: Computes rotations or a bias for the attention of each block; None for neither.
+        encoder: The blocks and the norms around them.
+        pool: Computes one vector per image from its tokens.
         fc_norm: A norm on that vector, or the identity.
-        head: That vector to logits.
+        head: Computes logits from that vector, or is the identity.
 
     Example:
         >>> import torch
@@ -69,13 +69,13 @@ class VisionTransformer(Backbone):
         self.head = head
 
     def forward(self, images: Images) -> Logits:
-        """Return the logits of each class, `[B, num_classes]`; features if the model has no head.
+        """Return one logit per class, `[B, num_classes]`; the pooled features if the model has no head.
 
         Args:
             images: `[B, C, height, width]`, normalized.
 
         Raises:
-            ShapeError: Images with channels or a size that the model does not take.
+            ShapeError: The model does not accept this number of channels or this image size.
         """
         tokens, relations = self.embed(images)  #  [B, P + N, D]
         tokens = self.encoder(tokens, relations)  # [B, P + N, D]
@@ -83,10 +83,10 @@ class VisionTransformer(Backbone):
         return self.head(features)  #              [B, num_classes]
 
     def embed(self, images: Images) -> tuple[Tokens, Sequence[Relation] | None]:
-        """Return the sequence that enters the encoder, and a relation for the attention of each block, if there is one.
+        """Return the tokens that enter the encoder, and one relation per block; None if attention takes only tokens.
 
         Raises:
-            ShapeError: Images with channels or a size that the model does not take.
+            ShapeError: The model does not accept this number of channels or this image size.
         """
         tokens = self.patch_norm(self.tokenizer(images))  # [B, N, D]
         grid_size = self.tokenizer.grid_size(images)  #     rows, columns of patches

@@ -1,1 +1,1 @@
-"""A trained model -> the same model, reshaped, merged or with low-rank updates."""
+"""A trained model -> the same model resized, made faster, or with low-rank updates."""

@@ -1,4 +1,4 @@
-"""A model -> the same model with low-rank updates of its frozen matrices (LoRA), and back to a plain model."""
+"""A model -> the same model with trainable low-rank updates of its frozen matrices (LoRA), and back."""
 
 import math
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ class LowRank(nn.Module):
     """A frozen linear layer plus a trainable update of low rank: `W x + α/r · B A x`.
 
     Args:
-        base: The layer; its weight and bias are frozen.
+        base: The layer, whose weight and bias are frozen.
         rank: Rank r of the update: rows of A, columns of B.
         alpha: Scale α of the update.
-        generator: CPU generator that A is drawn from; None takes torch's global one.
+        generator: CPU generator that A is drawn from; None uses torch's global one.
 
     Source:
-        Hu et al. 2021, section 4.1 (2106.09685). B starts at zero, so that training starts from the given model; A is
+        Hu et al. 2021, section 4.1 (2106.09685). B starts at zero, so the first output is that of the base layer. A is
         drawn as in their code, uniform within ±1/√width.
     """
 
@@ -53,16 +53,16 @@ class LowRank(nn.Module):
 
 
 def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Generator | None = None) -> None:
-    """Freeze a model, in place, except for its head, and add a trainable low-rank update to each matrix of its blocks.
+    """Freeze all of a model except its head, and add a trainable low-rank update to each matrix of its blocks.
 
     Args:
-        model: A model without updates.
+        model: A model without updates; changed in place.
         rank: Rank of the updates, at least 1.
         alpha: The updates are scaled by `alpha / rank`.
-        generator: CPU generator to draw from; None takes torch's global one.
+        generator: CPU generator to draw from; None uses torch's global one.
 
     Raises:
-        ConfigError: The rank exceeds the width of the narrowest matrix.
+        ConfigError: The rank is below 1 or exceeds the width of the narrowest matrix.
     """
     found = [(block, name) for block in model.encoder.blocks for name, _ in _matrices(block)]
     narrowest = min(min(layer.weight.shape) for block in model.encoder.blocks for _, layer in _matrices(block))
@@ -77,7 +77,7 @@ def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Ge
 
 
 def merge_lora(model: VisionTransformer) -> VisionTransformer:
-    """Return a plain model with the updates added to its matrices; a model without updates is returned itself."""
+    """Return a model with the updates added to its matrices. A model without updates is returned unchanged."""
     updated = {name: part for name, part in model.named_modules() if isinstance(part, LowRank)}
     if not updated:
         return model

@@ -1,4 +1,4 @@
-"""A trained model -> the same model with fewer tokens: each block merges the most similar ones. ToMe (2210.09461)."""
+"""A trained model -> a faster model in which each block merges the most similar tokens. ToMe (2210.09461)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
@@ -31,7 +31,7 @@ Source = Int64[Tensor, "batch tokens"]
 
 
 class Merged(NamedTuple):
-    """What happened to the tokens that entered the encoder.
+    """Assignment of the tokens that entered the encoder to the remaining tokens.
 
     Attributes:
         source: For each of them, the number of the remaining token that it was merged into.
@@ -45,15 +45,16 @@ class Merged(NamedTuple):
 class MergingEncoder(Encoder):
     """An encoder that merges tokens between the attention and the MLP of each block.
 
-    A merged token is the average of the n tokens it represents, and counts n times in every later softmax (ToMe's
-    proportional attention). Rotations and biases are averaged too, so that a score is the mean of the scores that it
-    replaces. At the end every patch receives the token that it was merged into: a pool of any kind or a feature map
-    sees one token per patch, and the mean over them is the mean over patches.
+    A merged token is the average of the n tokens that it represents, and counts n times in every later softmax (the
+    proportional attention of ToMe). Rotations and biases are averaged too, so that a score is the mean of the scores
+    that it replaces. At the end every patch gets a copy of the token that it was merged into, so every pool and feature
+    map works with one token per patch.
 
     Args:
-        encoder: Its blocks and norms are shared.
-        num_merged: For each block, how many tokens disappear; never more than half of the remaining patches.
-        num_prefix_tokens: Tokens before the patches, which never merge.
+        encoder: The encoder whose blocks and norms are shared.
+        num_merged: For each block, the number of tokens that disappear. A block merges at most half of the remaining
+            patches.
+        num_prefix_tokens: Number of tokens before the patches, which never merge.
     """
 
     def __init__(self, encoder: Encoder, *, num_merged: Sequence[int], num_prefix_tokens: int) -> None:
@@ -70,7 +71,7 @@ class MergingEncoder(Encoder):
         outputs: dict[int, Tensor | None] | None = None,
         depth: int | None = None,
     ) -> Tokens:
-        """Pass the tokens through the blocks and the final norm; arguments and result as for `Encoder.forward`."""
+        """Pass the tokens through the blocks and the final norm, as `Encoder.forward` does with the same arguments."""
         merged: Merged | None = None
         for number, (tokens, merged) in enumerate(self.merging_steps(tokens, relations)):  # noqa: B020
             if outputs is not None and number in outputs:
@@ -82,7 +83,7 @@ class MergingEncoder(Encoder):
     def merging_steps(
         self, tokens: Tokens, relations: Sequence[Relation] | None = None
     ) -> Iterator[tuple[MergedTokens, Merged | None]]:
-        """Yield after each block the remaining tokens and what they represent; None before the first merge."""
+        """Yield, after each block, the remaining tokens and what they represent (None before the first merge)."""
         left: Tensor = self.norm_pre(self.drop(tokens))
         merged: Merged | None = None
         for number, block in enumerate(cast("Iterable[Block]", self.blocks)):
@@ -99,24 +100,25 @@ class MergingEncoder(Encoder):
 def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> VisionTransformer:
     """Return a model that shares the weights and merges the most similar patches in each block.
 
-    No training is needed. Later layers have fewer tokens to compute; the accuracy lost grows with the number of merges.
+    No training is needed. The more tokens merge, the faster the model and the lower its accuracy.
 
     Args:
-        model: Stays as it is. A merging model may be given again, with another number.
-        num_merged: How many tokens disappear in each block, or one number per block. Each merge pairs two patches, so
-            a block merges at most half of the remaining ones. For images smaller than the model's own, which leave
-            fewer patches, it merges that half. 0 changes nothing.
+        model: Not changed. If it merges already, the new numbers replace the old ones.
+        num_merged: Number of tokens that disappear in each block, or a list with one number per block. A block can
+            merge at most half of the remaining patches, because patches merge in pairs. If smaller images leave fewer
+            patches, it merges half of them. 0 changes nothing.
 
     Returns:
-        A model in the same mode, without weights of its own. Saving it saves the original model.
+        A model in the same mode (training or evaluation) with the same weights. Saving it saves the original model.
 
     Raises:
-        ConfigError: Not one number per block, a negative number, or more than half of the remaining patches.
+        ConfigError: The list does not have one number per block, or a number is negative or more than half of the
+            remaining patches.
 
     Source:
-        Bolya et al. 2022, section 3 (2210.09461). Their code replaces the forward of the block and loses LayerScale and
-        other norms; here the block keeps them. They compare plain keys; here keys are compared after their norm and
-        rotation, which is the same in models without either. Prefix tokens are not merged. With
+        Bolya et al. 2022, section 3 (2210.09461). Their code replaces the forward pass of the block and so drops
+        LayerScale and additional norms; here the block keeps them. They compare plain keys. Here keys are compared
+        after norm and rotation, which makes no difference in models without them. Prefix tokens are not merged. With
         `model.locality`, a merged token does not attend to itself.
 
     Example:
@@ -136,14 +138,15 @@ def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> V
 
 @torch.no_grad()
 def token_groups(model: VisionTransformer, images: Images) -> Int64[Tensor, "batch blocks patches"]:
-    """Return, after each block of a merging model, the number of the merged token that each patch is part of.
+    """Return, for each block of a merging model, which patches are merged after it.
 
     Args:
         model: A model returned by `merge_tokens`.
-        images: As for its forward.
+        images: `[batch, channels, height, width]`, normalized.
 
     Returns:
-        Patches row by row. Those with equal numbers are one token; numbers start at 0 after the prefix.
+        For each patch, the number of the token that it is part of. Patches with equal numbers are merged. Prefix tokens
+        are not counted, so numbers start at 0.
 
     Raises:
         ConfigError: The model does not merge tokens.
@@ -161,17 +164,18 @@ def token_groups(model: VisionTransformer, images: Images) -> Int64[Tensor, "bat
 def match(keys: Heads, num_merged: int, num_prefix_tokens: int) -> Source:
     """Find the `num_merged` most similar pairs of patches by bipartite soft matching.
 
-    Patches are split alternately into two sets by their place in the sequence. Each patch of the first set finds the
-    most similar one in the second; the pairs with the highest similarity merge.
+    Patches are assigned alternately to two sets. Each patch of the first set is paired with the most similar patch of
+    the second set, and the pairs with the highest similarity merge.
 
     Args:
-        keys: Keys of the attention of the block; the cosine of their means over heads is the similarity.
-        num_merged: At most half of the patches.
-        num_prefix_tokens: Tokens before the patches; they keep their numbers.
+        keys: Keys of the attention of the block. Two patches are as similar as the cosine of their keys, which are
+            averaged over heads.
+        num_merged: Number of pairs to merge, at most half of the patches.
+        num_prefix_tokens: Number of tokens before the patches; they keep their numbers.
 
     Returns:
-        For each token its number after the merge, in the order of ToMe's code: prefix, rest of the first set, second
-        set.
+        For each token, its number after the merge. The order is that of ToMe's code: prefix tokens, the rest of the
+        first set, the second set.
     """
     batch, _, length, _ = keys.shape
     features = F.normalize(keys.mean(dim=1), dim=-1)
@@ -191,13 +195,13 @@ def match(keys: Heads, num_merged: int, num_prefix_tokens: int) -> Source:
 def average(
     values: Float[Tensor, "batches heads tokens width"], source: Source, sizes: MergedSizes, weights: Sizes
 ) -> Float[Tensor, "batch heads merged width"]:
-    """Average the rows of the tokens that were merged.
+    """Average the rows of tokens that merge.
 
     Args:
         values: One row per token; `batches` is 1 if all images share them.
-        source: The merged token of each token.
-        sizes: Sum of the weights of each merged token.
-        weights: Weight of each token.
+        source: For each token, the number of the token that it is merged into.
+        sizes: For each merged token, the sum of the weights of its tokens.
+        weights: For each token, its weight in the average.
     """
     relative = (weights / sizes.gather(1, source)).to(values.dtype)
     weighted = values * rearrange(relative, "b n -> b 1 n 1")
@@ -207,19 +211,19 @@ def average(
 
 
 def merged_relation(relation: Relation, merged: Merged) -> Relation:
-    """Return the relation of merged tokens: averaged rotations and biases, and the logarithm of the sizes as a bias."""
+    """Return the relation of merged tokens: rotations and biases are averaged, and log(size) is added to the bias."""
     source, sizes = merged
     ones = sizes.new_ones(source.shape)
     cos, sin, bias = (None if values is None else average(values, source, sizes, ones) for values in relation)
     if bias is not None:
         bias = average(bias.transpose(2, 3), source, sizes, ones).transpose(2, 3)
-    # A key that represents n tokens counts n times in the softmax.
+    # Adding log(n) to the score of a key makes it count n times in the softmax.
     counts = rearrange(sizes.log(), "b n -> b 1 1 n")
     return Relation(cos, sin, counts if bias is None else bias + counts)
 
 
 def unmerge(tokens: MergedTokens, merged: Merged | None) -> Tokens:
-    """Return one token for each that entered the encoder: the one that it was merged into."""
+    """Return, for each token that entered the encoder, a copy of the token that it was merged into."""
     if merged is None:
         return tokens
     return tokens.gather(1, rearrange(merged.source, "b n -> b n 1").expand(-1, -1, tokens.shape[2]))
@@ -228,7 +232,7 @@ def unmerge(tokens: MergedTokens, merged: Merged | None) -> Tokens:
 def _merging_block(
     block: Block, tokens: Tokens, merged: Merged | None, relation: Relation, num_merged: int, num_prefix_tokens: int
 ) -> tuple[MergedTokens, Merged | None]:
-    """Run a block, and merge tokens between its attention and its MLP."""
+    """Run a block and merge tokens between its attention and its MLP."""
     if merged is not None:
         relation = merged_relation(relation, merged)
     if not num_merged:
@@ -258,7 +262,7 @@ def _keys(attn: Attention, tokens: Tokens, relation: Relation) -> Heads:
 
 
 def _planned(model: VisionTransformer, num_merged: int | Sequence[int]) -> list[int]:
-    """Return one number per block, each at most half of the patches that earlier blocks leave. Raises ConfigError."""
+    """Return the number of merges of each block. Raises ConfigError if one exceeds half of the patches left to it."""
     depth, left = len(model.encoder.blocks), model.config.num_patches
     plan: list[Any] = [num_merged] * depth if isinstance(num_merged, int) else list(num_merged)
     if len(plan) != depth:

@@ -20,16 +20,16 @@ def resize_model(
     patch_size: int | None = None,
     interpolation: Interpolation | None = None,
 ) -> VisionTransformer:
-    """Return a copy for images or patches of another size; positions and patch projection are resampled.
+    """Return a copy for images or patches of another size; positions and patch projection are resized.
 
     Args:
-        model: Stays as it is.
-        img_size: Height and width of the copy's images in px; None keeps the model's.
-        patch_size: Side of the copy's patches in px; None keeps the model's. See `tokenizer.resize_projection`.
-        interpolation: How learned positions are resampled, see `embedding.resize_grid`; None is the model's own way.
+        model: Not changed.
+        img_size: New height and width of the images in px; None keeps the size.
+        patch_size: New side of a patch in px; None keeps it. See `tokenizer.resize_projection`.
+        interpolation: Method of resizing learned positions, see `embedding.resize_grid`; None for the model's own.
 
     Raises:
-        ConfigError: Patches do not tile that size, or the patch size of another stem than `linear` would change.
+        ConfigError: Patches do not tile this size, or the patch size would change but the stem is not `linear`.
     """
     config = dataclasses.replace(
         model.config,
@@ -54,16 +54,17 @@ def resize_model(
 
 
 def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransformer:
-    """Return a copy for images with other channels: from gray to color weights are divided, from color to gray summed.
+    """Return a copy for images with another number of channels.
 
-    A gray image repeated in three channels gives the color copy the tokens that it gave the gray model, and vice versa.
+    From gray to color, the weights of the patch projection are repeated and divided by the number of channels; from
+    color to gray, they are summed. A gray image and its copies in every channel give the same tokens.
 
     Args:
-        model: Stays as it is; it is returned itself if it takes this number of channels already.
-        in_chans: Channels of the copy's images.
+        model: Not changed. It is returned itself if it already takes this number of channels.
+        in_chans: New number of channels of the images.
 
     Raises:
-        ConfigError: Neither the old nor the new number is 1, or the stem is not `linear`.
+        ConfigError: Neither the old nor the new number of channels is 1, or the stem is not `linear`.
     """
     config = model.config
     if in_chans == config.in_chans:
@@ -84,15 +85,15 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
 def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> VisionTransformer:
     """Return a copy that draws its patch size at each step of training and can run with any: FlexiViT (2212.08013).
 
-    In evaluation, `model.tokenizer.patch_size = 8` sets the patch size: larger patches are faster, smaller ones more
-    accurate.
+    In evaluation mode, set the patch size with e.g. `model.tokenizer.patch_size = 8`: larger patches are faster,
+    smaller ones more accurate.
 
     Args:
-        model: A model with a `linear` stem; stays as it is. The weights are kept for its own patch size.
+        model: A model with a `linear` stem; not changed. The weights of the copy are saved for its patch size.
         patch_sizes: Sides in px to draw from.
 
     Raises:
-        ConfigError: The stem is not `linear`, or there is no patch size.
+        ConfigError: The stem is not `linear`, or `patch_sizes` is empty or contains a number below 1.
 
     Example:
         >>> import torch

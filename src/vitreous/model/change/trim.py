@@ -1,7 +1,7 @@
-"""A model whose pool reads only the class token -> the same model without what the last block computes for the others.
+"""A model whose pool reads only the class token -> the same model with a faster last block.
 
-The pool reads one token of the last block, so only that one needs a query and goes through the MLP. The logits and
-gradients are the same up to rounding; `benchmarks/trim.py` measures what it saves.
+The pool reads one token of the last block, so only this token needs a query and only it goes through the MLP. Logits
+and gradients differ only by rounding. `benchmarks/trim.py` measures how much time this saves.
 """
 
 from typing import cast
@@ -16,11 +16,10 @@ from vitreous.tensors import Features, FirstTokens, Images, Logits, Tokens
 
 
 class TrimmedVisionTransformer(VisionTransformer):
-    """A VisionTransformer that computes in the last block only the tokens that the pool reads.
+    """A VisionTransformer whose last block computes only the tokens that the pool reads.
 
-    `forward_features` and all methods that return tokens still compute every token. So do `forward` and `pooled` where
-    the difference would show: with hooks in the last block, or while dropout, drop path or gradient checkpointing is
-    active.
+    Methods that return tokens, such as `forward_features`, still compute every token. `forward` and `pooled` do too if
+    something in or after the last block has hooks, or while dropout, drop path or gradient checkpointing is active.
     """
 
     def forward(self, images: Images) -> Logits:
@@ -28,7 +27,7 @@ class TrimmedVisionTransformer(VisionTransformer):
         return self.head(self.pooled(images))
 
     def pooled(self, images: Images) -> Features:
-        """Return the features of images; see `Backbone.pooled`."""
+        """Return the pooled features; see `Backbone.pooled`."""
         *others, last = cast("list[Block]", list(self.encoder.blocks))
         if not isinstance(self.pool, ClassTokenPool) or not self._can_trim(last):
             return super().pooled(images)
@@ -41,17 +40,17 @@ class TrimmedVisionTransformer(VisionTransformer):
         return self.fc_norm(self.pool(self.encoder.norm(first)))
 
     def _can_trim(self, block: Block) -> bool:
-        """Return True if the only difference is rounding: no hook misses tokens, nothing draws other numbers."""
+        """Return True if results differ only by rounding: no hook expects all tokens, no random numbers are drawn."""
         if type(block) is not Block or any(map(_has_hooks, (self.encoder, self.encoder.norm, *block.modules()))):
             return False
         return not (self.training and (self.encoder.grad_checkpointing or any(map(_draws, block.modules()))))
 
 
 def trim_last_block(model: VisionTransformer) -> VisionTransformer:
-    """Return a model that shares all parts and computes in the last block only the tokens that the pool reads.
+    """Return a model that shares all parts, and whose last block computes only the tokens that the pool reads.
 
     Args:
-        model: Stays as it is. It is returned itself if its pool reads patches.
+        model: Not changed. It is returned itself if its pool reads patches.
     """
     if type(model) is not VisionTransformer or not isinstance(model.pool, ClassTokenPool):
         return model
@@ -59,13 +58,13 @@ def trim_last_block(model: VisionTransformer) -> VisionTransformer:
 
 
 def forward_trimmed(block: Block, tokens: Tokens, relation: Relation, num_read: int) -> FirstTokens:
-    """Run a pre-norm block for the first `num_read` tokens, which still attend to all of them.
+    """Run a pre-norm block for the first `num_read` tokens, which attend to all tokens.
 
     Args:
-        block: The block, without dropout or drop path.
-        tokens: The whole sequence.
-        relation: What the attention takes in addition to tokens.
-        num_read: At least 1.
+        block: The block. Its dropout and drop path must be inactive.
+        tokens: The whole sequence, `[batch, tokens, embed_dim]`.
+        relation: Rotations of queries and keys, and a bias on the attention scores.
+        num_read: Number of tokens to compute, at least 1.
     """
     normed, first = block.norm1(tokens), tokens[:, :num_read]
     queries, keys, values = block.attn.project(normed, relation)
@@ -76,7 +75,7 @@ def forward_trimmed(block: Block, tokens: Tokens, relation: Relation, num_read: 
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Return True if anything is called with the input or output of this very module, forward or backward."""
+    """Return True if this module has hooks, forward or backward."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(map(len, hooks))
 

@@ -17,17 +17,17 @@ Heads = Float[Tensor, "batch heads tokens head_dim"]
 Queries = Float[Tensor, "batch heads queries head_dim"]
 Keys = Float[Tensor, "batch heads keys head_dim"]
 AttentionMaps = Float[Tensor, "batch heads queries keys"]
-"""Attention probabilities: how much each token (query) reads from each token (key); rows sum to one."""
+"""Attention probabilities: how much each query attends to each key; rows sum to one."""
 
 _LONGEST_EXPLICIT = {"inference": 16, "training": 64, "bf16": 256}
-"""Longest sequence for which `auto` forms the product explicitly on a CPU; measured on two Zen 3 cores with
-`benchmarks/attention.py`. Those cores have no bf16 instructions; the bf16 limit follows from the speed of other
+"""Longest sequence for which `auto` takes the explicit product on a CPU, measured on two Zen 3 cores with
+`benchmarks/attention.py`. Those cores have no bf16 instructions, so the bf16 limit comes from the speed of other
 libraries on ViT-S/16, where the fused kernel is slower.
 """
 
 
 class AttentionArguments(TypedDict, total=False):
-    """The arguments of `Attention`, for subclasses that add only state."""
+    """The arguments of `Attention`, for subclasses that take the same ones."""
 
     num_heads: int
     qkv: nn.Linear
@@ -47,15 +47,15 @@ class Attention(nn.Module):
         qkv: Projects tokens to queries, keys and values side by side, `3 * num_heads * head_dim` wide.
         proj: Projects the output of all heads, `num_heads * head_dim` wide, to tokens.
         qk_norms: Norms for queries and for keys, each over one head; None for no norm.
-        gate: Projects tokens to one logit per value of the heads' output, which the sigmoid of the logit scales; None
-            for no gate. It is the elementwise gate of Qiu et al. 2025 (2505.06708).
+        gate: Projects tokens to `num_heads * head_dim` logits. Their sigmoids scale the output of the heads
+            elementwise, as in Qiu et al. 2025 (2505.06708). None for no gate.
         attn_drop_rate: Dropout rate of the attention probabilities.
         proj_drop_rate: Dropout rate of the output.
-        kernel: `explicit` forms softmax(QKᵀ/√d)V, `sdpa` calls PyTorch's fused kernel, `auto` takes the faster one.
-            They differ only by rounding.
+        kernel: `explicit` computes softmax(QKᵀ/√d)V step by step, `sdpa` calls PyTorch's fused kernel, `auto` takes
+            the faster one. Results differ only by rounding.
 
     Raises:
-        UnknownNameError: No such kernel.
+        UnknownNameError: The kernel does not exist.
     """
 
     def __init__(
@@ -97,15 +97,15 @@ class Attention(nn.Module):
         proj_drop_rate: float = 0.0,
         kernel: AttentionKernel = "auto",
     ) -> "Attention":
-        """Build the attention of the first paper: the heads share the width of a token.
+        """Build the standard attention, in which each head is `embed_dim / num_heads` wide.
 
         Args:
             embed_dim: Width of a token.
-            num_heads: Number of heads; divides `embed_dim`.
-            qkv_bias: Whether queries, keys and values have a bias.
+            num_heads: Number of heads; must divide `embed_dim`.
+            qkv_bias: Give queries, keys and values a bias.
             attn_drop_rate: Dropout rate of the attention probabilities.
             proj_drop_rate: Dropout rate of the output.
-            kernel: See `Attention`.
+            kernel: `explicit`, `sdpa` or `auto`; see `Attention`.
 
         Raises:
             ConfigError: `num_heads` does not divide `embed_dim`.
@@ -129,7 +129,7 @@ class Attention(nn.Module):
 
         Args:
             tokens: `[batch, tokens, embed_dim]`, normalized if the block is pre-norm.
-            relation: What attention takes in addition to tokens: rotations and a bias.
+            relation: Rotations of queries and keys, and a bias on the attention scores.
         """
         queries, keys, values = self.project(tokens, relation)
         return self.output(tokens, self.attend(queries, keys, values, relation.bias))
@@ -152,8 +152,8 @@ class Attention(nn.Module):
         Args:
             queries: `[batch, heads, queries, head_dim]`.
             keys: `[batch, heads, keys, head_dim]`.
-            values: One per key.
-            bias: Added to the attention scores, `[batch or 1, heads or 1, queries, keys]`.
+            values: One per key, `[batch, heads, keys, head_dim]`.
+            bias: Added to the attention scores, `[batch or 1, heads or 1, queries or 1, keys]`.
         """
         rate = self.attn_drop_rate if self.training else 0.0
         bias = None if bias is None else bias.to(queries.dtype)
@@ -168,8 +168,8 @@ class Attention(nn.Module):
         """Join the heads, gate them if there is a gate, and project to tokens.
 
         Args:
-            tokens: What `project` was given, for the tokens that have a query.
-            attended: `[batch, heads, tokens, head_dim]`.
+            tokens: The tokens that the queries were projected from, `[batch, queries, embed_dim]`; the gate reads them.
+            attended: The result of `attend`, `[batch, heads, queries, head_dim]`.
         """
         joined = rearrange(attended, "b h n d -> b n (h d)")
         if self.gate is not None:
@@ -177,21 +177,19 @@ class Attention(nn.Module):
         return self.proj_drop(self.proj(joined))
 
     def maps(self, tokens: Tokens, relation: Relation = NO_RELATION) -> AttentionMaps:
-        """Return the attention probabilities before dropout, whichever kernel `forward` uses."""
+        """Return the attention probabilities before dropout, computed explicitly for every kernel."""
         queries, keys, _ = self.project(tokens, relation)
         return self.weights(queries, keys, relation.bias)
 
     def weights(self, queries: Queries, keys: Keys, bias: Bias | None = None) -> AttentionMaps:
-        """Return softmax(QKᵀ/√d + bias); arguments as for `attend`."""
+        """Return softmax(QKᵀ/√d + bias); the arguments are those of `attend`."""
         return attention_maps(queries, keys, None if bias is None else bias.to(queries.dtype))
 
 
 class LocalityAttention(Attention):
     """Attention with a learned temperature in which no token attends to itself.
 
-    A token that is the only one of its sequence attends to itself.
-
-    Args: Those of `Attention`.
+    If the sequence has only one token, it does attend to itself. The arguments are those of `Attention`.
 
     Source:
         Lee et al. 2021, section 3.2 (2112.13492). The temperature starts at √head_dim. The parameter is the logarithm
@@ -209,7 +207,7 @@ class LocalityAttention(Attention):
         return queries * scale.to(queries.dtype), keys, values
 
     def attend(self, queries: Queries, keys: Keys, values: Keys, bias: Bias | None = None) -> Queries:
-        """Compute softmax(QKᵀ/temperature + bias)V without the diagonal; arguments as for `Attention.attend`."""
+        """Compute softmax(QKᵀ/temperature + bias)V without the diagonal; the arguments are as in `Attention`."""
         return super().attend(queries, keys, values, _without_diagonal(bias, queries, keys))
 
     def weights(self, queries: Queries, keys: Keys, bias: Bias | None = None) -> AttentionMaps:
@@ -218,15 +216,17 @@ class LocalityAttention(Attention):
 
 
 class KeylessBiasLinear(nn.Linear):
-    """A projection to queries, keys and values in which keys have no bias, which would change no attention probability.
+    """A projection to queries, keys and values in which only queries and values have a bias.
+
+    A bias of the keys would add the same number to all scores of a query and so change no attention probability.
 
     Args:
         embed_dim: Width of a token.
         attn_dim: Width of all heads together.
 
     Source:
-        BEiT (2106.08254) and DINOv3 (2508.10104), which masks that third of the bias. Here it does not exist: `bias`
-        holds the query's, then the value's.
+        BEiT (2106.08254) and DINOv3 (2508.10104). DINOv3 masks the bias of the keys. Here that third does not exist:
+        `bias` holds the bias of the queries, then that of the values.
     """
 
     def __init__(self, embed_dim: int, attn_dim: int) -> None:
@@ -248,14 +248,14 @@ def attention_maps(queries: Queries, keys: Keys, bias: Bias | None = None) -> At
 def is_explicit(
     kernel: AttentionKernel, device_type: str, num_tokens: int, *, dtype: torch.dtype, training: bool
 ) -> bool:
-    """Return True if the product is formed explicitly, and False if PyTorch's fused kernel is called.
+    """Return True if attention computes the product explicitly, and False if it calls PyTorch's fused kernel.
 
     Args:
         kernel: The requested kernel.
         device_type: Type of the device, such as `cpu` or `cuda`.
         num_tokens: Length of the sequence.
-        dtype: Dtype of the product.
-        training: Whether a backward pass follows.
+        dtype: Dtype of queries, keys and values.
+        training: True if a backward pass follows.
     """
     if kernel == "auto":
         case = "bf16" if dtype == torch.bfloat16 else "training" if training else "inference"
@@ -264,7 +264,7 @@ def is_explicit(
 
 
 def _without_diagonal(bias: Bias | None, queries: Queries, keys: Keys) -> Bias | None:
-    """Return the bias with minus infinity where a token meets itself; queries belong to the first tokens."""
+    """Return the bias with minus infinity on the diagonal; if there are fewer queries than keys, they come first."""
     num_queries, num_keys = queries.shape[2], keys.shape[2]
     if num_keys == 1:
         return bias

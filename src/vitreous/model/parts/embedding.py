@@ -17,19 +17,19 @@ PositionGrid = Float[Tensor, "height width embed_dim"]
 """One embedding per cell of the patch grid."""
 
 LongerTokens = Float[Tensor, "batch longer embed_dim"]
-"""The sequence with prefix tokens."""
+"""Prefix tokens followed by patch tokens."""
 
 
 class LearnedPosition(nn.Module):
     """Add one learned embedding to each patch token.
 
-    The embeddings are kept as a grid, `[height, width, embed_dim]`. Its shape is part of the weights, so resizing never
-    has to guess it. The position of the class token is kept by `Prefix`.
+    The embeddings form a grid, `[height, width, embed_dim]`. The shape of the grid is saved with the weights, so code
+    that resizes it does not have to guess it. `Prefix` holds the position of the class token.
 
     Args:
         grid_size: Rows and columns of patches.
         embed_dim: Width of a token.
-        interpolation: How the grid is resampled when `forward` is given another size; see `resize_grid`.
+        interpolation: Method of resizing the grid when `forward` is given another grid size; see `resize_grid`.
     """
 
     def __init__(self, *, grid_size: tuple[int, int], embed_dim: int, interpolation: Interpolation = "timm") -> None:
@@ -42,7 +42,8 @@ class LearnedPosition(nn.Module):
 
         Args:
             tokens: One per cell, without prefix tokens.
-            grid_size: Rows and columns of the tokens; the grid is resampled if it has another size. None: its own size.
+            grid_size: Rows and columns of the tokens. If they differ from those of the grid, the grid is resized to
+                them. None for the size of the grid.
 
         Raises:
             ShapeError: The tokens do not fill the grid.
@@ -55,22 +56,24 @@ class LearnedPosition(nn.Module):
         return tokens + rearrange(grid, "h w d -> (h w) d")
 
     def extra_repr(self) -> str:
-        """Return the grid, for the printed form of the module."""
+        """Return the size of the grid and the width, for the printed form of the module."""
         return "{}x{}, embed_dim={}".format(*self.grid.shape)
 
 
 class Prefix(nn.Module):
     """Put learned tokens, the same for every image, before the patches.
 
-    A position of a prefix token adds nothing that the token could not learn, but published weights have both: the first
-    rows of timm's `pos_embed` are these positions.
+    A prefix token could learn its position embedding too, so a separate one adds nothing. But published weights have
+    both: the first rows of timm's `pos_embed` are the positions of prefix tokens.
 
     Args:
         embed_dim: Width of a token.
-        class_token: Whether there is a class token, which the pool may read (2010.11929).
-        distill_token: Whether there is a token that learns from a teacher (DeiT, 2012.12877).
-        num_registers: Number of registers, which take up global information (Darcet et al. 2023, 2309.16588).
-        position: Which of them have a learned position: `all`, `class` (class and distillation token) or `none`.
+        class_token: Add a class token, which the pool may read (2010.11929).
+        distill_token: Add a token that learns from a teacher (DeiT, 2012.12877).
+        num_registers: Number of registers, in which blocks can store global information (Darcet et al. 2023,
+            2309.16588).
+        position: Which of these tokens have a position embedding: `all`, `class` (class and distillation token) or
+            `none`.
     """
 
     def __init__(
@@ -105,32 +108,32 @@ class Prefix(nn.Module):
         return torch.cat([*sequence, tokens], dim=1)
 
     def extra_repr(self) -> str:
-        """Return which tokens there are, for the printed form of the module."""
+        """Return the names and shapes of the tokens, for the printed form of the module."""
         return ", ".join(f"{name}={tuple(parameter.shape)}" for name, parameter in self.named_parameters())
 
 
 def resize_grid(
     grid: PositionGrid, grid_size: tuple[int, int], interpolation: Interpolation = "timm"
 ) -> Float[Tensor, "rows columns embed_dim"]:
-    """Resample a position grid to another number of rows and columns.
+    """Resize a position grid to another number of rows and columns.
 
     Args:
         grid: `[height, width, embed_dim]`.
         grid_size: New rows and columns.
-        interpolation: `timm` is bicubic with antialias; `torchvision` is bicubic with aligned corners; `huggingface`
-            (DeiT, DINOv2 and MAE too) is plain bicubic; `google` is linear with aligned corners.
+        interpolation: `timm` is bicubic with antialiasing; `torchvision` is bicubic with aligned corners;
+            `huggingface` (also DeiT, DINOv2 and MAE) is plain bicubic; `google` is bilinear with aligned corners.
 
     Returns:
         `[*grid_size, embed_dim]` in the dtype of the grid; the same tensor if it has this size already.
 
     Source:
         timm's `resample_abs_pos_embed`, torchvision's `interpolate_embeddings`, transformers'
-        `interpolate_pos_encoding`, and scipy's `zoom(order=1)` in Google's code. Each assumes that the old grid is
-        square; here it may have any shape.
+        `interpolate_pos_encoding`, and scipy's `zoom(order=1)` in Google's code. These functions assume that the old
+        grid is square; here it may have any shape.
     """
     if tuple(grid.shape[:2]) == tuple(grid_size):
         return grid
-    # Half precision would round the weights of the kernel; float64 stays float64.
+    # Interpolate at least in float32: half precision would round the interpolation weights.
     precise = grid.to(torch.promote_types(grid.dtype, torch.float32))
     resized = F.interpolate(
         rearrange(precise, "h w d -> 1 d h w"),
@@ -143,10 +146,10 @@ def resize_grid(
 
 
 def unfilled(tokens: Tokens, grid_size: tuple[int, int]) -> ShapeError:
-    """Return the error for a number of tokens that does not fill the position grid."""
+    """Return the error for tokens that do not fill the position grid."""
     rows, columns = grid_size
     return ShapeError(
-        f"{tokens.shape[1]} tokens: do not fill the position grid of {rows}x{columns}; resize images or grid"
+        f"{tokens.shape[1]} tokens: do not fill the position grid of {rows}x{columns}; resize the images or the grid"
     )
 
 

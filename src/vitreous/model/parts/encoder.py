@@ -1,4 +1,4 @@
-"""Tokens -> tokens in context: blocks of attention and MLP. Dosovitskiy et al. 2021, eq. 2-3 (2010.11929)."""
+"""Tokens -> contextualized tokens: blocks of attention and MLP. Dosovitskiy et al. 2021, eq. 2-3 (2010.11929)."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,21 +13,23 @@ from vitreous.tensors import Tokens
 from vitreous.transfer import to_device
 
 SKIP_FROM_RATE = 0.05
-"""Drop-path rate from which skipping the dropped images saves more than copying the others costs."""
+"""Drop path rate from which it is faster to run the branch only for the images that keep it, in spite of the copy."""
 
 
 class Encoder(nn.Module):
-    """Blocks one after the other, and a final norm, because pre-norm blocks leave their sum unnormalized.
+    """A sequence of blocks and a final norm.
+
+    The final norm is needed because pre-norm blocks do not normalize their output.
 
     Attributes:
-        grad_checkpointing: Keep only the input of each block in training and compute the block again in the backward
-            pass: a fraction of the memory, a third more time, the same gradients.
+        grad_checkpointing: In training, store only the input of each block and recompute the block in the backward
+            pass. The gradients are the same; it takes a fraction of the memory and a third more time.
 
     Args:
-        blocks: At least one, first to last.
+        blocks: The blocks in order, at least one.
         norm: Applied after the last block.
         norm_pre: Applied before the first block; None for no norm.
-        pos_drop_rate: Dropout on the incoming tokens, prefix tokens included.
+        pos_drop_rate: Dropout rate of the incoming tokens, prefix tokens included.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Encoder(nn.Module):
         Args:
             tokens: The whole sequence, `[batch, tokens, embed_dim]`.
             relations: One per block; None if attention takes only tokens.
-            outputs: Its keys are numbers of blocks; the tokens after each of them, before the final norm, are put in.
-            depth: Run only this many blocks; None runs all.
+            outputs: A dictionary whose keys are block numbers. Its values are set to the tokens after each of these
+                blocks, before the final norm.
+            depth: Number of blocks to run, counted from the first; None runs all.
         """
         tokens = self.norm_pre(self.drop(tokens))
         for number, block in enumerate(self.blocks[:depth]):
@@ -74,14 +77,14 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each behind its own norm on a residual branch (pre-norm).
+    """Attention, then an MLP, each on a residual branch that starts with a norm (pre-norm).
 
     Args:
         norm1: Applied before the attention.
-        attn: Tokens to tokens, mixing them.
+        attn: Attention between the tokens of an image.
         norm2: Applied before the MLP.
-        mlp: Tokens to tokens, each by itself.
-        drop_path: Adds a branch or drops it, with one draw per image and branch.
+        mlp: Applied to each token separately.
+        drop_path: Adds a branch to the tokens or drops it, separately for each image and branch.
         ls1: Scales the attention branch; None for no scale.
         ls2: Scales the MLP branch; None for no scale.
     """
@@ -107,40 +110,40 @@ class Block(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, tokens: Tokens, relation: Relation = NO_RELATION) -> Tokens:
-        """Compute x + attn(norm1(x)), then x + mlp(norm2(x)); in training each image may skip either branch."""
+        """Compute x = x + attn(norm1(x)), then x + mlp(norm2(x)); in training, each image may skip either branch."""
         tokens = self.drop_path(tokens, self.attend, relation)
         return self.drop_path(tokens, self.transform)
 
     def attend(self, tokens: Tokens, relation: Relation = NO_RELATION) -> Tokens:
-        """Return the attention branch: tokens exchange information."""
+        """Return the attention branch, in which tokens exchange information."""
         return self.ls1(self.attn(self.norm1(tokens), relation))
 
     def transform(self, tokens: Tokens) -> Tokens:
-        """Return the MLP branch: each token by itself."""
+        """Return the MLP branch, which treats each token separately."""
         return self.ls2(self.mlp(self.norm2(tokens)))
 
 
 class PostNormBlock(Block):
-    """A block with each norm at the end of its branch, before the sum: res-post-norm of Swin v2 (2111.09883)."""
+    """A block with the norm at the end of each branch instead of its start: res-post-norm of Swin v2 (2111.09883)."""
 
     def attend(self, tokens: Tokens, relation: Relation = NO_RELATION) -> Tokens:
-        """Return the attention branch: tokens exchange information."""
+        """Return the attention branch, in which tokens exchange information."""
         return self.ls1(self.norm1(self.attn(tokens, relation)))
 
     def transform(self, tokens: Tokens) -> Tokens:
-        """Return the MLP branch: each token by itself."""
+        """Return the MLP branch, which treats each token separately."""
         return self.ls2(self.norm2(self.mlp(tokens)))
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, each image skips a branch with probability `rate`; the others are scaled to match.
+    """Stochastic depth: in training, each image skips a branch with probability `rate`.
 
     Args:
         rate: Probability that an image skips the branch, in [0, 1).
 
     Source:
-        Huang et al. 2016 (1603.09382). They scale by the survival rate at test time. Scaling by its inverse in training
-        keeps the same expectation and leaves inference unchanged.
+        Huang et al. 2016 (1603.09382). They scale branches by the survival rate at test time. Here kept branches are
+        divided by it in training, which gives the same expectation and leaves inference unchanged.
     """
 
     def __init__(self, rate: float = 0.0) -> None:
@@ -150,13 +153,14 @@ class DropPath(nn.Module):
     def forward(self, tokens: Tokens, branch: Callable[..., Tokens], relation: Relation | None = None) -> Tokens:
         """Return tokens + branch(tokens, relation), with the branch dropped for some images in training.
 
-        From a rate of `SKIP_FROM_RATE` only the images that keep the branch go through it. The draw is made on the CPU,
-        so that the host never waits for a device. A compiled graph needs a fixed batch, so there all images do.
+        From a rate of `SKIP_FROM_RATE`, the branch runs only for the images that keep it. They are drawn on the CPU, so
+        that the host does not wait for a device. In a compiled graph, whose batch size is fixed, the branch runs for
+        all images.
 
         Args:
             tokens: `[batch, tokens, embed_dim]`.
             branch: Called with tokens, and with the relation if there is one.
-            relation: What attention takes in addition to tokens.
+            relation: Rotations and a bias for attention; None for a branch that takes only tokens.
         """
         extra = () if relation is None else (relation,)
         if not self.training or self.rate == 0.0:
@@ -167,7 +171,7 @@ class DropPath(nn.Module):
             survives = added.new_empty(len(added), 1, 1).bernoulli_(keep_rate)
             return tokens + added * (survives / keep_rate)
         survives = torch.empty(len(tokens)).bernoulli_(keep_rate).nonzero().flatten()
-        # If every image drops the branch, run one with weight 0, so that the weights still get a (zero) gradient.
+        # If every image drops the branch, run it for one image and add 0 times the result: its weights need a gradient.
         kept = to_device(survives if len(survives) else torch.zeros(1, dtype=torch.int64), tokens.device)
         added = branch(tokens.index_select(0, kept), *(of_images(value, kept) for value in extra))
         return tokens.index_add(0, kept, added.to(tokens.dtype), alpha=1 / keep_rate if len(survives) else 0.0)
@@ -178,7 +182,9 @@ class DropPath(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor per channel of a branch; a small initial value makes a deep model start as a shallow one.
+    """A learned factor for each channel of a residual branch.
+
+    With a small initial value, each block starts close to the identity, which helps deep models to train.
 
     Args:
         embed_dim: Width of a token.
@@ -199,14 +205,14 @@ class LayerScale(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation between, and dropout after each.
+    """Two linear layers with an activation between them, and dropout after the activation and after the second layer.
 
     Args:
         embed_dim: Width of a token.
         hidden_dim: Width between the layers.
         act: The activation.
-        bias: Whether the layers have a bias.
-        proj_drop_rate: Dropout rate after each layer.
+        bias: Give both layers a bias.
+        proj_drop_rate: Dropout rate at both places.
     """
 
     def __init__(
@@ -229,11 +235,11 @@ class Mlp(nn.Module):
 class GatedMlp(Mlp):
     """An MLP in which one half of the hidden layer, after the activation, scales the other. With SiLU this is SwiGLU.
 
-    Args: Those of `Mlp`; `hidden_dim` is the width of each half.
+    The arguments are those of `Mlp`; `hidden_dim` is the width of each half.
 
     Source:
-        Shazeer 2020, eq. 6 (2002.05202). `fc1` holds the rows of the gate first, then those of the value, as DINOv2's
-        `w12` does.
+        Shazeer 2020, eq. 6 (2002.05202). The first rows of `fc1` compute the gate, the others the value, as in `w12` of
+        DINOv2.
     """
 
     num_halves = 2
@@ -245,7 +251,7 @@ class GatedMlp(Mlp):
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), the approximation of GELU that CLIP was trained with (2103.00020, 1606.08415)."""
+    """The approximation x * sigmoid(1.702 x) of GELU, with which CLIP was trained (2103.00020, 1606.08415)."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply the activation to every element."""
@@ -253,10 +259,10 @@ class QuickGELU(nn.Module):
 
 
 def drop_path_rates(last: float, depth: int, schedule: DropPathSchedule = "linear") -> list[float]:
-    """Return a rate for each block.
+    """Return the drop path rate of each block.
 
     Args:
-        last: Rate of the last block; with one block, of that block.
+        last: Rate of the last block.
         depth: Number of blocks.
         schedule: `linear` rises from 0 in the first block, as in timm; `constant` is the same in all, as in DeiT III
             (2204.07118).

@@ -1,4 +1,4 @@
-"""A patch grid -> tables computed from its size, and the fixed positions made of them: sines and cosines, or none."""
+"""A grid size -> fixed position embeddings, computed from sines and cosines instead of learned."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from vitreous.tensors import Tokens
 
 
 class FixedTable(nn.Module):
-    """A table that follows from the size of a grid: computed in float64, kept for one size, never saved.
+    """A table that is computed from a grid size, in float64, and not saved with the weights.
 
     Args:
-        grid_size: Rows and columns of patches to keep the table for.
+        grid_size: Rows and columns of patches. The table for this size is computed once and kept.
     """
 
     table: Tensor
@@ -29,21 +29,21 @@ class FixedTable(nn.Module):
 
     @abstractmethod
     def compute(self, grid_size: tuple[int, int]) -> Tensor:
-        """Return the table for a grid: float64, one row per cell, on torch's default device."""
+        """Return the table for a grid size: float64, one row per cell, on torch's default device."""
 
     def dtype_for(self, dtype: torch.dtype) -> torch.dtype:
         """Return the dtype of the table for a module of this dtype."""
         return dtype
 
     def table_for(self, grid_size: tuple[int, int] | None) -> Tensor:
-        """Return the table for a grid, in the dtype and on the device of the one kept; None is the grid kept."""
+        """Return the table for a grid size, in the dtype and on the device of the kept one; None for the kept one."""
         if grid_size is None or grid_size == self.grid_size:
             return self.table
         return self.compute(grid_size).to(self.table)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FixedTable":
-        # Every move or cast of a module passes here. The table is not in the weights, so nothing else would fill it
-        # after the meta device, and casting a float32 table would not give the rounded float64 one: compute it again.
+        # PyTorch calls this for every move and cast of a module. Compute the table again: it is not saved, so loading
+        # weights would not fill it after the meta device, and a cast to float64 would keep the error of float32.
         super()._apply(fn, recurse)
         if not self.table.is_meta:
             with torch.device("cpu"):
@@ -52,19 +52,19 @@ class FixedTable(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Return the grid, for the printed form of the module."""
+        """Return the grid size, for the printed form of the module."""
         return "{}x{}".format(*self.grid_size)
 
 
 class FixedPosition(FixedTable):
-    """Add a row of the table to each patch token; nothing to learn, nothing to save."""
+    """Add one row of the table to each patch token. There are no weights to learn or save."""
 
     def forward(self, tokens: Tokens, grid_size: tuple[int, int] | None = None) -> Tokens:
         """Add the table.
 
         Args:
             tokens: One per cell, without prefix tokens.
-            grid_size: Rows and columns of the tokens; None is the grid of the table.
+            grid_size: Rows and columns of the tokens; None for those of the kept table.
 
         Raises:
             ShapeError: The tokens do not fill the grid.
@@ -76,7 +76,7 @@ class FixedPosition(FixedTable):
 
 
 class SinusoidalPosition(FixedPosition):
-    """Sines and cosines of the number of the token, counted row by row.
+    """Sines and cosines of the number of the patch, counted row by row.
 
     Args:
         grid_size: Rows and columns of patches.
@@ -93,12 +93,12 @@ class SinusoidalPosition(FixedPosition):
 
 
 class SinCosPosition(FixedPosition):
-    """Sines and cosines of row and column.
+    """Sines and cosines of the row and the column of the patch.
 
     Args:
         grid_size: Rows and columns of patches.
         embed_dim: Width of a token, a multiple of 4.
-        variant: The wavelengths of `mae` or of `big_vision`; see `sincos2d`.
+        variant: Wavelengths of `mae` or of `big_vision`; see `sincos2d`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class SinCosPosition(FixedPosition):
 
 
 class NoPosition(nn.Module):
-    """Add nothing, for models whose attention knows the places of tokens by rotation or bias."""
+    """Add nothing, for models in which attention gets positions from rotations or a bias, or not at all."""
 
     def forward(self, tokens: Tokens, grid_size: tuple[int, int] | None = None) -> Tokens:
         """Return the tokens unchanged."""
@@ -125,14 +125,14 @@ def sinusoid(num_tokens: int, embed_dim: int) -> Float[Tensor, "tokens embed_dim
     """Return sines in the even columns and cosines in the odd ones, with wavelengths from 2 pi to 10000 * 2 pi tokens.
 
     Args:
-        num_tokens: Rows, one per token number p = 0, 1, …
-        embed_dim: Columns d.
+        num_tokens: Number of rows; row p is the embedding of token p, counted from 0.
+        embed_dim: Number of columns d.
 
     Returns:
         `[p, 2i] = sin(p / 10000^(2i/d))`, `[p, 2i + 1] = cos(p / 10000^(2i/d))`, float64.
 
     Source:
-        Vaswani et al. 2017, section 3.5 (1706.03762). An odd width ends with a sine, which the paper does not define.
+        Vaswani et al. 2017, section 3.5 (1706.03762). The paper does not define odd widths; here they end with a sine.
     """
     columns = torch.arange(embed_dim, dtype=torch.float64)
     even = columns - columns % 2
@@ -143,16 +143,16 @@ def sinusoid(num_tokens: int, embed_dim: int) -> Float[Tensor, "tokens embed_dim
 def sincos2d(
     grid_size: tuple[int, int], embed_dim: int, *, variant: Literal["mae", "big_vision"] = "mae"
 ) -> Float[Tensor, "tokens embed_dim"]:
-    """Return four quarters of columns: sines and cosines of the column, then sines and cosines of the row.
+    """Return a table with a row for each cell: sines and cosines of its column, then sines and cosines of its row.
 
     Args:
         grid_size: Rows and columns.
-        embed_dim: Columns d of the table, a multiple of 4.
-        variant: The i-th of q = d/4 wavelengths is 2 pi * 10000^(i/q) in `mae`, which never reaches the
-            longest one; it is 2 pi * 10000^(i/(q - 1)) in `big_vision`, which does.
+        embed_dim: Width d of the table, a multiple of 4.
+        variant: There are q = d/4 wavelengths, i = 0 to q - 1. In `mae` the i-th is 2 pi * 10000^(i/q), in `big_vision`
+            2 pi * 10000^(i/(q - 1)); only the latter reach 2 pi * 10000.
 
     Returns:
-        One row per cell, row by row, float64.
+        `[rows * columns, d]`, float64; the cells row by row.
 
     Source:
         He et al. 2022, MAE (2111.06377), `util/pos_embed.py`; Beyer et al. 2022 (2205.01580), `posemb_sincos_2d`.

@@ -1,4 +1,4 @@
-"""Features -> logits by two heads, one of which learns from a teacher."""
+"""Features -> logits of two linear layers, one of which learns from a teacher."""
 
 from torch import nn
 
@@ -13,7 +13,8 @@ class DistilledHead(nn.Module):
         num_classes: Number of logits.
 
     Source:
-        Touvron et al. 2021, section 4 (2012.12877): one learns from labels, one from the teacher; inference averages.
+        Touvron et al. 2021, section 4 (2012.12877). One layer learns from labels, the other from the teacher; the mean
+        is used in inference.
     """
 
     def __init__(self, *, num_features: int, num_classes: int) -> None:
@@ -22,11 +23,11 @@ class DistilledHead(nn.Module):
         self.teacher = nn.Linear(num_features // 2, num_classes)
 
     def forward(self, features: Features) -> Logits:
-        """Return the mean of both heads' logits."""
+        """Return the mean of the logits of both layers."""
         by_label, by_teacher = self.both(features)
         return (by_label + by_teacher) / 2
 
     def both(self, features: Features) -> tuple[Logits, Logits]:
         """Return the logits of the class token, which learn from labels, and those of the distillation token."""
-        of_class, of_distillation = features.chunk(2, dim=1)
-        return self.label(of_class), self.teacher(of_distillation)
+        class_token, distill_token = features.chunk(2, dim=1)
+        return self.label(class_token), self.teacher(distill_token)

@@ -1,4 +1,4 @@
-"""Patch tokens -> the cells of the patches that stay, drawn again for each image in training."""
+"""Patch tokens -> a random subset of them for each image, in training only."""
 
 import torch
 from einops import rearrange
@@ -9,23 +9,23 @@ from vitreous.tensors import Tokens
 
 FewerTokens = Float[Tensor, "batch kept embed_dim"]
 Kept = Int64[Tensor, "batch kept"]
-"""For each image the numbers of the patches it keeps, row by row, ascending."""
+"""For each image, the numbers of the patches that it keeps, in ascending order; patches are counted row by row."""
 
 
 def num_kept(num_patches: int, rate: float) -> int:
-    """Return how many of `num_patches` are kept at this drop rate, at least 1."""
+    """Return how many of `num_patches` patches are kept at this drop rate, at least 1."""
     return max(1, round(num_patches * (1 - rate)))
 
 
 class PatchDrop(nn.Module):
-    """In training, drop a random share of the patches of each image; the step gets cheaper by more than that share.
+    """Drop a random fraction of the patches of each image in training, which makes the training step cheaper.
 
     Args:
-        rate: Share of patches to drop, in [0, 1); at least one patch is kept.
+        rate: Fraction of the patches to drop, in [0, 1). At least one patch is kept.
 
     Source:
-        Liu et al. 2022, PatchDropout (2208.07220); Li et al. 2022, FLIP (2212.00794). Kept tokens stay in order, so
-        that nothing depends on their place in memory.
+        Liu et al. 2022, PatchDropout (2208.07220); Li et al. 2022, FLIP (2212.00794). Here the kept tokens stay in
+        their order.
     """
 
     def __init__(self, rate: float = 0.0) -> None:
@@ -33,7 +33,7 @@ class PatchDrop(nn.Module):
         self.rate = rate
 
     def forward(self, tokens: Tokens) -> tuple[FewerTokens, Kept | None]:
-        """Return the tokens that are kept, and their numbers; None for the numbers if all are kept."""
+        """Return the kept tokens and their numbers; the numbers are None if all tokens are kept."""
         if not self.training or self.rate == 0.0:
             return tokens, None
         batch, num_tokens, embed_dim = tokens.shape

@@ -1,4 +1,4 @@
-"""Tokens -> features: one vector per image."""
+"""Tokens -> features, one vector per image."""
 
 import torch
 from einops import rearrange
@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from vitreous.tensors import Features, Tokens
 
 SideBySide = Float[Tensor, "batch num_features"]
-"""One vector per image, as wide as all tokens that were read together."""
+"""One vector per image, which may be several tokens side by side."""
 
 
 class ClassTokenPool(nn.Module):
     """Read the class token, which has attended to the patches in every block.
 
     Args:
-        num_read: Tokens to read, from the first, side by side: 2 for a class and a distillation token.
+        num_read: Number of tokens to read, counted from the first: 2 for a class and a distillation token.
     """
 
     def __init__(self, num_read: int = 1) -> None:
@@ -29,10 +29,10 @@ class ClassTokenPool(nn.Module):
 
 
 class PatchPool(nn.Module):
-    """Base class of the pools that read patches.
+    """Base class of the pools that read patch tokens.
 
     Args:
-        num_prefix_tokens: Tokens before the patches.
+        num_prefix_tokens: Number of tokens before the patches.
     """
 
     def __init__(self, num_prefix_tokens: int = 0) -> None:
@@ -60,7 +60,7 @@ class TokenMeanPool(PatchPool):
     """Put the class token and the mean of the patches side by side, as DINOv2's linear classifiers do."""
 
     def forward(self, tokens: Tokens) -> SideBySide:
-        """Return class token, then mean over patches, `[batch, 2 * embed_dim]`."""
+        """Return the class token followed by the mean over patches, `[batch, 2 * embed_dim]`."""
         return torch.cat([tokens[:, 0], tokens[:, self.num_prefix_tokens :].mean(dim=1)], dim=1)
 
 
@@ -69,10 +69,10 @@ class AttentionPool(PatchPool):
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Attention heads; divides `embed_dim`.
+        num_heads: Number of attention heads; must divide `embed_dim`.
         norm: Applied before the MLP.
-        mlp: Tokens to tokens.
-        num_prefix_tokens: Tokens before the patches, which are not read.
+        mlp: The residual MLP, applied to the pooled vector.
+        num_prefix_tokens: Number of tokens before the patches, which are not read.
 
     Source:
         Zhai et al. 2022 (2106.04560), after Lee et al. 2019 (1810.00825); the image tower of SigLIP (2303.15343).
@@ -91,7 +91,7 @@ class AttentionPool(PatchPool):
         self.mlp = mlp
 
     def forward(self, tokens: Tokens) -> Features:
-        """Return x + mlp(norm(x)), where x is what the query attends to."""
+        """Return x + mlp(norm(x)), where x is the attention output of the query."""
         tokens = tokens[:, self.num_prefix_tokens :]
         query = rearrange(self.q(self.probe), "(h d) -> 1 h 1 d", h=self.num_heads).expand(tokens.shape[0], -1, -1, -1)
         keys, values = rearrange(self.kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
@@ -105,7 +105,7 @@ class SequencePool(PatchPool):
 
     Args:
         embed_dim: Width of a token.
-        num_prefix_tokens: Tokens before the patches, which are not read.
+        num_prefix_tokens: Number of tokens before the patches, which are not read.
 
     Source:
         Hassani et al. 2021, eq. 1-3 (2104.05704).

@@ -1,4 +1,4 @@
-"""Places of tokens -> what attention takes in addition to tokens: rotations and a bias on the attention scores."""
+"""Positions of tokens -> what attention takes in addition to tokens: rotations and a bias on the attention scores."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Rotation = Float[Tensor, "batches heads tokens head_dim"]
-"""Cosines or sines, one row per token; `batches` or `heads` is 1 if all share the same."""
+"""Cosines or sines, one row per token; `batches` or `heads` is 1 if all images or heads share them."""
 
 Bias = Float[Tensor, "#batch #heads #queries keys"]
 """Added to the attention scores before the softmax; minus infinity hides a key. Sizes of 1 are broadcast."""
 
 
 class Relation(NamedTuple):
-    """What the attention of one block takes in addition to tokens.
+    """Inputs of the attention of one block that depend on the positions of tokens.
 
     Attributes:
         cos: Cosines of the angles by which queries and keys are rotated; None for no rotation.
@@ -40,7 +40,7 @@ def rotate(heads: Tensor, relation: Relation) -> Tensor:
         relation: Provides cosines and sines; without them the heads are returned unchanged.
 
     Returns:
-        The same shape and dtype.
+        The rotated heads, in the same shape and dtype.
     """
     if relation.cos is None or relation.sin is None:
         return heads
@@ -49,22 +49,22 @@ def rotate(heads: Tensor, relation: Relation) -> Tensor:
 
 
 def as_rotation(angles: Float[Tensor, "batches heads patches half"], num_prefix_tokens: int) -> Relation:
-    """Turn angles of patches into a relation over the whole sequence; prefix tokens are not rotated.
+    """Return the relation that rotates patches by these angles and leaves prefix tokens unchanged.
 
     Args:
-        angles: One angle per pair of each head, in radians.
-        num_prefix_tokens: Tokens before the patches.
+        angles: One angle for each pair of channels, in radians.
+        num_prefix_tokens: Number of tokens before the patches.
     """
     padded = F.pad(torch.cat([angles, angles], dim=-1), (0, 0, num_prefix_tokens, 0))
     return Relation(cos=padded.cos(), sin=padded.sin())
 
 
 def select(relation: Relation, kept: Tensor) -> Relation:
-    """Return the relation of the tokens that are left after others were dropped.
+    """Return the relation of the tokens that each image keeps.
 
     Args:
-        relation: Of the whole sequence, the same for all images.
-        kept: `[batch, kept]`, the numbers of the tokens that are left, prefix tokens included.
+        relation: The relation of the whole sequence, the same for all images.
+        kept: `[batch, kept]`, the numbers of the tokens that are kept, prefix tokens included.
     """
     rows = rearrange(kept, "b n -> b 1 n 1")
     cos, sin, bias = relation
@@ -84,7 +84,7 @@ def of_images(relation: Relation, kept: Tensor) -> Relation:
     """Return the relation of some images of a batch.
 
     Args:
-        relation: Of the whole batch; tables that all images share stay as they are.
+        relation: The relation of the whole batch; tables that all images share are returned unchanged.
         kept: `[kept]`, the numbers of the images in the batch.
     """
     return Relation(*(table if table is None or len(table) == 1 else table.index_select(0, kept) for table in relation))

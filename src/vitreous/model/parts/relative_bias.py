@@ -1,4 +1,4 @@
-"""A patch grid -> learned biases on the attention scores, by the distance of two patches in rows and columns."""
+"""A patch grid -> learned biases on the attention scores, one for each distance of two patches in rows and columns."""
 
 import torch
 from einops import rearrange
@@ -10,21 +10,23 @@ from vitreous.errors import ShapeError
 from vitreous.model.parts.relation import Relation
 
 BiasTable = Float[Tensor, "blocks heads row_offsets column_offsets"]
-"""One bias per (row distance, column distance), each from -(side - 1) to side - 1."""
+"""One bias per row distance and column distance; each distance runs from -(side - 1) to side - 1."""
 
 
 class RelativeBias(nn.Module):
-    """One learned bias per block, head and relative place; prefix tokens have three biases per block and head.
+    """A learned bias for each block, head and relative position of two patches.
+
+    Prefix tokens have no position. For them, each block and head has three biases: from a prefix token to a patch, from
+    a patch to a prefix token, and between prefix tokens.
 
     Args:
         grid_size: Rows and columns of patches.
         num_heads: Number of heads.
         depth: Number of blocks.
-        num_prefix_tokens: Tokens before the patches.
+        num_prefix_tokens: Number of tokens before the patches.
 
     Source:
-        Liu et al. 2021, Swin (2103.14030), eq. 4. The entries from prefix to patch, from patch to prefix and among
-        prefix tokens follow BEiT (2106.08254).
+        Liu et al. 2021, Swin (2103.14030), eq. 4. The biases of prefix tokens follow BEiT (2106.08254).
     """
 
     def __init__(self, *, grid_size: tuple[int, int], num_heads: int, depth: int, num_prefix_tokens: int) -> None:
@@ -42,11 +44,11 @@ class RelativeBias(nn.Module):
             self.prefix_table = nn.Parameter(self.prefix_table[:depth].detach())
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
-        """Return one relation per block. Raises ShapeError for a grid of another size than the table."""
+        """Return one relation per block. Raises ShapeError if the table was made for another grid size."""
         if grid_size is not None and grid_size != self.grid_size:
             raise ShapeError(
                 f"a grid of {grid_size[0]}x{grid_size[1]}: relative_bias has entries only "
-                "for {}x{}; resize images or model".format(*self.grid_size)
+                "for {}x{}; resize the images, or the model with resize_model".format(*self.grid_size)
             )
         index = offset_index(self.grid_size, self.table.device)
         bias = self.table.flatten(2)[:, :, index]
@@ -63,7 +65,7 @@ class RelativeBias(nn.Module):
 
 
 def offset_index(grid_size: tuple[int, int], device: torch.device | str = "cpu") -> Int64[Tensor, "patches patches"]:
-    """Return the index of each pair of patches into a flattened table of `[2 rows - 1, 2 columns - 1]`."""
+    """Return the index of each pair of patches in a flattened table of `[2 rows - 1, 2 columns - 1]` biases."""
     rows, columns = grid_size
     row, column = torch.meshgrid(
         torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
@@ -74,7 +76,7 @@ def offset_index(grid_size: tuple[int, int], device: torch.device | str = "cpu")
 
 
 def resize_table(table: BiasTable, grid_size: tuple[int, int]) -> Float[Tensor, "blocks heads rows columns"]:
-    """Resample a table for another grid by bicubic interpolation, as in principle timm's and BEiT's code do."""
+    """Resize a table for another grid size by bicubic interpolation, similar to the code of timm and BEiT."""
     size = (2 * grid_size[0] - 1, 2 * grid_size[1] - 1)
     if tuple(table.shape[2:]) == size:
         return table

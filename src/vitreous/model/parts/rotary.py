@@ -1,4 +1,4 @@
-"""A patch grid -> angles that rotate queries and keys, so that scores depend on the relative place of two patches."""
+"""A patch grid -> rotations of queries and keys, which make scores depend on the relative position of two patches."""
 
 import math
 from typing import Literal
@@ -12,27 +12,28 @@ from vitreous.model.parts.relation import Relation, as_rotation
 
 
 class AngleTable(FixedTable):
-    """A table of angles, at least in float32: in bfloat16 the thirtieth cell would be off by 3 degrees."""
+    """A table of angles in float32 or better; in bfloat16, the angle of the thirtieth cell would be 3 degrees off."""
 
     def dtype_for(self, dtype: torch.dtype) -> torch.dtype:
-        """Return float32 or better."""
+        """Return float32, or float64 for a module in float64."""
         return torch.promote_types(dtype, torch.float32)
 
 
 class RotaryPosition(AngleTable):
-    """Fixed angles, the same for all blocks and heads: one half grows with the row, the other with the column.
+    """Fixed angles, the same in all blocks and heads: half of them depend on the row, half on the column.
 
-    Channels (i, i + head_dim/2) are rotated as a pair, as in DINOv3. Papers that pair neighbors, (2i, 2i + 1), do the
-    same with the rows of the query and key projections in another order.
+    Channels i and i + head_dim/2 are rotated as a pair, as in DINOv3. Papers that pair channels 2i and 2i + 1 get the
+    same result with the rows of the query and key projections in another order.
 
     Args:
         grid_size: Rows and columns of patches.
         head_dim: Width of a head, a multiple of 4.
         depth: Number of blocks.
-        num_prefix_tokens: Tokens before the patches, which are not rotated.
-        kind: `axial` is the number of the cell times theta^(-4i/head_dim), columns first: RoPE-ViT (Heo et al. 2024,
-            2403.13298, eq. 6). `dinov3` is 2 pi times the center of the cell, scaled to [-1, 1] on each axis, over
-            theta^(4i/head_dim), rows first (Siméoni et al. 2025, 2508.10104).
+        num_prefix_tokens: Number of tokens before the patches, which are not rotated.
+        kind: In `axial`, angle i is the number of the column or row, divided by theta^(4i/head_dim); columns come first
+            (RoPE-ViT, Heo et al. 2024, 2403.13298, eq. 6). In `dinov3`, it is 2 pi times the center of the cell,
+            scaled to [-1, 1] on each axis, divided by theta^(4i/head_dim); rows come first (Siméoni et al. 2025,
+            2508.10104).
         theta: Base of the wavelengths, above 1.
     """
 
@@ -68,20 +69,20 @@ class RotaryPosition(AngleTable):
         self.depth = depth
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
-        """Return one relation per block, all the same."""
+        """Return one relation per block; they are all the same."""
         angles = rearrange(self.table_for(grid_size), "n f -> 1 1 n f")
         return [as_rotation(angles, self.num_prefix_tokens)] * self.depth
 
 
 class MixedRotaryPosition(AngleTable):
-    """Learned angles: each pair of channels of each head and block has its own direction.
+    """Learned angles: each pair of channels has its own angle per column and per row, in every block and head.
 
     Args:
         grid_size: Rows and columns of patches.
         head_dim: Width of a head, a multiple of 4.
         num_heads: Number of heads.
         depth: Number of blocks.
-        num_prefix_tokens: Tokens before the patches, which are not rotated.
+        num_prefix_tokens: Number of tokens before the patches, which are not rotated.
         theta: Base of the initial wavelengths.
 
     Source:
@@ -104,7 +105,7 @@ class MixedRotaryPosition(AngleTable):
         self.freqs = nn.Parameter(torch.zeros(depth, 2, num_heads, head_dim // 2))  # 2: per column, per row
 
     def compute(self, grid_size: tuple[int, int]) -> Tensor:
-        """Return row and column of each cell."""
+        """Return the row and column of each cell, `[patches, 2]`."""
         return cells(grid_size)
 
     def keep_blocks(self, depth: int) -> None:
@@ -120,21 +121,22 @@ class MixedRotaryPosition(AngleTable):
 
 
 def cells(grid_size: tuple[int, int]) -> Tensor:
-    """Return row and column of each cell, row by row, `[patches, 2]`, float64."""
+    """Return the row and column of each cell, `[patches, 2]`, float64; the cells row by row."""
     rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid_size)
     return torch.cartesian_prod(rows, columns).reshape(-1, 2)
 
 
 def draw_mixed(freqs: Tensor, theta: float, generator: torch.Generator | None) -> None:
-    """Fill frequencies `[depth, 2, heads, half]` in place: axial wavelengths, one random direction per head.
+    """Fill frequencies in place: the wavelengths of `axial`, turned by a random angle for each block and head.
 
     Args:
-        freqs: The parameter to fill.
+        freqs: The parameter to fill, `[depth, 2, heads, head_dim / 2]`.
         theta: Base of the wavelengths.
-        generator: CPU generator to draw from; None takes torch's global one.
+        generator: CPU generator to draw from; None uses torch's global one.
 
     Source:
-        `init_random_2d_freqs` of RoPE-ViT: magnitudes theta^(-4i/head_dim), along a random direction and across it.
+        `init_random_2d_freqs` of RoPE-ViT. Magnitudes are theta^(-4i/head_dim); half of the pairs point in a random
+        direction, half at a right angle to it.
     """
     depth, _, num_heads, half = freqs.shape
     magnitudes = theta ** -(torch.arange(half // 2) / (half // 2))

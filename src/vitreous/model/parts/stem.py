@@ -1,4 +1,4 @@
-"""Images -> tokens by overlapping convolutions, in place of a tokenizer that cuts patches."""
+"""Images -> tokens, computed by overlapping convolutions instead of from separate patches."""
 
 from itertools import pairwise
 
@@ -13,16 +13,16 @@ class ConvStem(ImageTokenizer):
     """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
     Args:
-        patch_size: Pixels of the image per token along a side, the product of the strides: 2, 4, 8, 16 …
+        patch_size: Side in px of the square per token, the product of the strides; a power of two.
         in_chans: Channels of an image.
         embed_dim: Width of a token.
-        bias: Whether the last convolution has a bias.
+        bias: Give the last convolution a bias.
         img_size: The only height and width to accept, in px; None accepts every size that `patch_size` divides.
 
     Source:
         Xiao et al. 2021, section 4 (2106.14881); channels double up to `embed_dim / 2`. They put BatchNorm after each
-        convolution. Here it is a norm over the channels and pixels of each image, `GroupNorm(1)`: the logits of an
-        image do not depend on its batch, and a refused batch leaves no trace in running statistics.
+        convolution. Here it is `GroupNorm(1)`, a norm over the channels and pixels of one image, so that the logits of
+        an image do not depend on the other images of its batch.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class CompactStem(ImageTokenizer):
     """3x3 convolutions, each with ReLU and an overlapping max pooling that halves the image: the tokenizer of CCT.
 
     Args:
-        patch_size: Pixels of the image per token along a side: 2 for one layer, 4 for two …
+        patch_size: Side in px of the square per token: 2 for one layer, 4 for two, 8 for three and so on.
         in_chans: Channels of an image.
         embed_dim: Width of a token; layers before the last are 64 wide.
-        bias: Whether the convolutions have a bias; those of CCT have none.
+        bias: Give the convolutions a bias; in CCT they have none.
         img_size: The only height and width to accept, in px; None accepts every size that `patch_size` divides.
 
     Source:
@@ -88,11 +88,11 @@ class CompactStem(ImageTokenizer):
 
 
 def stem_widths(patch_size: int, embed_dim: int) -> list[int]:
-    """Return the channels after each halving convolution of `ConvStem`, at least 8."""
+    """Return the number of channels after each 3x3 convolution of `ConvStem`, at least 8."""
     num_layers = patch_size.bit_length() - 1
     return [max(8, embed_dim // 2 ** (num_layers - layer)) for layer in range(num_layers)]
 
 
 def compact_widths(patch_size: int, embed_dim: int) -> list[int]:
-    """Return the channels after each layer of `CompactStem`."""
+    """Return the number of channels after each layer of `CompactStem`."""
     return [64] * (patch_size.bit_length() - 2) + [embed_dim]

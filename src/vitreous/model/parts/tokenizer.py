@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from vitreous.errors import ConfigError, ShapeError
 from vitreous.tensors import Images, Tokens
+from vitreous.wording import plural
 
 Patches = Float[Tensor, "batch patches values"]
-"""Flattened patches, row by row; the values of a patch in the order channel, row, column."""
+"""Flattened patches, row by row; the values of a patch are in the order channel, row, column."""
 
 
 class TokenizerArguments(TypedDict, total=False):
-    """The arguments of `Tokenizer`, for subclasses that add only state."""
+    """The arguments of `Tokenizer`, for subclasses that take the same ones."""
 
     patch_size: int
     in_chans: int
@@ -26,7 +27,7 @@ class TokenizerArguments(TypedDict, total=False):
 
 
 class ImageTokenizer(nn.Module):
-    """What all tokenizers share: each token covers a square of `patch_size` px, and only some images are accepted.
+    """Base class of the tokenizers and stems: one token per square of the image, and checks of the image shape.
 
     Args:
         patch_size: Side of the square in px.
@@ -41,14 +42,16 @@ class ImageTokenizer(nn.Module):
         self.img_size = img_size
 
     def grid_size(self, images: Images) -> tuple[int, int]:
-        """Return the rows and columns of the tokens that these images become.
+        """Return the number of rows and columns of tokens for these images.
 
         Raises:
-            ShapeError: Another number of channels or another size than accepted, or a size that patches do not tile.
+            ShapeError: The number of channels or the size is not accepted, or patches do not tile the images.
         """
         channels, height, width = images.shape[-3:]
         if channels != self.in_chans:
-            raise ShapeError(f"images of {channels} channels: the model takes {self.in_chans}; convert them")
+            raise ShapeError(
+                f"images of {plural(channels, 'channel')}: the model takes {self.in_chans}; convert the images"
+            )
         if self.img_size is not None and (height, width) != self.img_size:
             expected = "{}x{}".format(*self.img_size)
             raise ShapeError(
@@ -63,16 +66,17 @@ class ImageTokenizer(nn.Module):
 class Tokenizer(ImageTokenizer):
     """One token per square patch, row by row.
 
-    A patch projection is a convolution with a stride equal to its kernel. It is also a matrix product over cut patches,
-    which is faster on a CPU, forward and backward together (two Zen 3 cores, fp32, torch 2.13): 2.2 to 3.7 instead of
-    10.9 ms for 128 images of 28x28x1 with patch 4; 3.4 instead of 5.4 ms for 64 of 32x32x3 with patch 4; 60 instead of
-    64 ms for 32 of 224x224x3 with patch 16 and tokens 384 wide.
+    The projection of patches can be computed as a convolution whose stride is its kernel size, or as a matrix product
+    over flattened patches. The matrix product is faster on a CPU. Forward and backward pass on two Zen 3 cores (fp32,
+    torch 2.13) take 2.2 to 3.7 instead of 10.9 ms for 128 images of 28x28x1 px with 4 px patches, 3.4 instead of 5.4 ms
+    for 64 images of 32x32x3 px with 4 px patches, and 60 instead of 64 ms for 32 images of 224x224x3 px with 16 px
+    patches and tokens 384 wide.
 
     Args:
         patch_size: Side of a patch in px.
         in_chans: Channels of an image.
         embed_dim: Width of a token.
-        bias: Whether the projection has a bias.
+        bias: Give the projection a bias.
         img_size: The only height and width to accept, in px; None accepts every size that patches tile.
     """
 
@@ -86,7 +90,7 @@ class Tokenizer(ImageTokenizer):
         img_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(patch_size=patch_size, in_chans=in_chans, img_size=img_size)
-        # The values of a patch are in the memory order of a Conv2d kernel: timm weights load after .flatten(1).
+        # The values of a patch are in the order of a Conv2d kernel, so weights from timm need only .flatten(1).
         self.proj = nn.Linear(in_chans * patch_size**2, embed_dim, bias=bias)
 
     def forward(self, images: Images) -> Tokens:
@@ -99,11 +103,11 @@ class Tokenizer(ImageTokenizer):
 class ShiftedTokenizer(Tokenizer):
     """A tokenizer in which a patch also sees its neighborhood: four shifted copies of the image are added as channels.
 
-    Args: Those of `Tokenizer`.
+    The arguments are those of `Tokenizer`.
 
     Source:
-        Lee et al. 2021, section 3.1 (2112.13492): four diagonal shifts by half a patch, padded with zeros; a norm; the
-        projection.
+        Lee et al. 2021, section 3.1 (2112.13492). The copies are shifted diagonally by half a patch and padded with
+        zeros. A norm comes before the projection.
     """
 
     def __init__(self, **arguments: Unpack[TokenizerArguments]) -> None:
@@ -116,7 +120,7 @@ class ShiftedTokenizer(Tokenizer):
         """Embed patches with their neighborhood. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
         half = self.patch_size // 2
-        # Padding one side and cropping the opposite one shifts the image.
+        # A negative number crops: padding one side and cropping the opposite one shifts the image.
         shifted = [nn.functional.pad(images, (x, -x, y, -y)) for y in (half, -half) for x in (half, -half)]
         return self.proj(self.norm(patchify(torch.cat([images, *shifted], dim=1), self.patch_size)))
 
@@ -124,7 +128,7 @@ class ShiftedTokenizer(Tokenizer):
 class NormedTokenizer(Tokenizer):
     """A tokenizer with a norm before and after the projection.
 
-    Args: Those of `Tokenizer`.
+    The arguments are those of `Tokenizer`.
 
     Source:
         Kumar et al. 2023, dual PatchNorm (2302.01327), as in vit-pytorch.
@@ -144,18 +148,20 @@ class NormedTokenizer(Tokenizer):
 class FlexibleTokenizer(ImageTokenizer):
     """A tokenizer with a patch size that is drawn at each step of training and can be set for inference.
 
-    There is one learned projection, for patches of the base tokenizer. `resize_projection` brings it to the size in
-    use, and gradients flow through that. Positions must follow the grid: build the model with `dynamic_img_size`.
+    It learns only the projection of the base tokenizer. `resize_projection` resizes it to the patch size in use, and
+    gradients flow through the resize. The model must be built with `dynamic_img_size`, so that its positions follow the
+    grid size.
 
     Attributes:
-        patch_size: Side of a patch in px: the one set, or in training the one drawn by the last forward.
+        patch_size: Side of a patch in px. In evaluation mode it can be set; in training mode it is the side that the
+            last forward pass drew.
 
     Args:
         tokenizer: The base tokenizer; its projection is shared.
-        patch_sizes: Sides in px to draw from. Sides that do not tile the images are left out of the draw.
+        patch_sizes: Sides in px to draw from. A draw skips sides that do not tile the images.
 
     Raises:
-        ConfigError: No size to draw from.
+        ConfigError: `patch_sizes` is empty or contains a number below 1.
 
     Source:
         Beyer et al. 2023, FlexiViT (2212.08013), algorithm 1 and section 3.3.
@@ -179,14 +185,14 @@ class FlexibleTokenizer(ImageTokenizer):
         self.chosen_patch_size = side
 
     def draw(self, images: Images) -> None:
-        """Draw a patch size that tiles these images from `patch_sizes`, with torch's generator."""
+        """Draw one of the `patch_sizes` that tile these images, with torch's global generator."""
         height, width = images.shape[-2:]
         fitting = [side for side in self.patch_sizes if height % side == 0 and width % side == 0]
         drawn = fitting[int(torch.randint(len(fitting), ()))] if fitting else self.chosen_patch_size
         self.drawn_patch_size = drawn
 
     def forward(self, images: Images) -> Tokens:
-        """Embed patches of `patch_size`, drawn here in training. Raises ShapeError for images that it refuses."""
+        """Draw the patch size if in training mode, and embed the patches. Raises ShapeError as `grid_size` does."""
         if self.training:
             self.draw(images)
         self.grid_size(images)
@@ -214,7 +220,7 @@ def patchify(images: Images, patch_size: int) -> Patches:
 
 
 def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int]) -> Images:
-    """Put patches together to images; the inverse of `patchify`.
+    """Assemble images from patches; the inverse of `patchify`.
 
     Args:
         patches: `[batch, patches, channels * patch_size**2]`.
@@ -225,7 +231,7 @@ def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int])
         `[batch, channels, height, width]`.
 
     Raises:
-        ShapeError: The patches do not fill the grid, or their values are not whole channels.
+        ShapeError: The patches do not fill the grid, or the values of a patch are not a whole number of channels.
     """
     (rows, columns), (num_patches, num_values) = grid_size, patches.shape[-2:]
     if num_patches != rows * columns:
@@ -239,7 +245,7 @@ def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int])
 
 
 def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, patch_size: int) -> Tensor:
-    """Resample a patch projection so that resized patches give the same tokens as nearly as possible.
+    """Resize a patch projection so that resized patches give nearly the same tokens.
 
     Args:
         weight: `[embed_dim, in_chans * old * old]`.
@@ -247,11 +253,12 @@ def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, 
         patch_size: Side of the new patches in px.
 
     Returns:
-        `[embed_dim, in_chans * patch_size**2]` in the weight's dtype.
+        `[embed_dim, in_chans * patch_size**2]` in the dtype of the weight; the same tensor if it has this size already.
 
     Source:
-        Beyer et al. 2023, eq. 4 (2212.08013). A bilinear, antialiased resize of a patch is a matrix B. The weights are
-        multiplied by the pseudo-inverse of its transpose, so that an enlarged patch gives the token of the original.
+        Beyer et al. 2023, eq. 4 (2212.08013). Bilinear, antialiased resizing of a patch is a product with a matrix B.
+        The weights are multiplied by the pseudo-inverse of its transpose, so that an enlarged patch gives exactly the
+        token of the original patch.
     """
     old = round((weight.shape[1] / in_chans) ** 0.5)
     if old == patch_size:
@@ -260,8 +267,8 @@ def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, 
     return rearrange(channels @ _resizing(old, patch_size).to(weight), "d c v -> d (c v)")
 
 
-@cache  # a flexible model needs a few of them at every step
-@torch.inference_mode(False)  # the cached tensor may take part in a gradient later
+@cache  # a flexible model uses the same few matrices at every step
+@torch.inference_mode(False)  # a later call may need a gradient through the cached tensor
 def _resizing(old: int, new: int) -> Tensor:
     """Return the pseudo-inverse of Bᵀ, `[old², new²]`, in float64."""
     basis = torch.eye(old**2, dtype=torch.float64, device="cpu").reshape(old**2, 1, old, old)
