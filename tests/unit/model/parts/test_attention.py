@@ -17,7 +17,7 @@ def make(kernel="auto", **rates):
 
 
 def naive(attention, tokens):
-    """softmax(QKᵀ/√d)V, one image, head, query and key at a time; return the output and the maps."""
+    """Compute softmax(QKᵀ/√d)V, one image, head, query and key at a time; return the output and the maps."""
     batch, length, dim = tokens.shape
     heads, width = 5, dim // 5
     query_weight, key_weight, value_weight = attention.qkv.weight.split(dim)
@@ -40,7 +40,7 @@ def naive(attention, tokens):
 
 @pytest.mark.parametrize("kernel", ["auto", "explicit", "sdpa"])
 @torch.no_grad()
-def test_attention_equals_the_formula_written_out(kernel):
+def test_attention_equals_its_formula(kernel):
     attention = make(kernel)
     tokens = torch.randn(2, 7, 20, dtype=torch.float64)
     expected, maps = naive(attention, tokens)
@@ -59,7 +59,7 @@ def test_kernels_have_the_same_gradients():
         torch.testing.assert_close(explicit, fused, rtol=0, atol=1e-11)
 
 
-def test_reading_the_maps_changes_neither_output_nor_randomness():
+def test_reading_the_maps_changes_neither_output_nor_random_numbers():
     attention = make(attn_drop_rate=0.3, proj_drop_rate=0.2)
     tokens = torch.randn(2, 7, 20, dtype=torch.float64)
     torch.manual_seed(1)
@@ -96,17 +96,17 @@ def test_attention_dropout_keeps_the_expectation_and_stops_in_evaluation(kernel)
     torch.testing.assert_close(attention.eval()(tokens), make(kernel)(tokens), rtol=0, atol=0)
 
 
-def test_qkv_bias_can_be_left_out():
+def test_qkv_bias_is_optional():
     assert Attention.plain(embed_dim=20, num_heads=5, qkv_bias=False).qkv.bias is None
 
 
-def test_heads_must_divide_the_width():
+def test_num_heads_must_divide_the_width():
     with pytest.raises(ConfigError) as caught:
         Attention.plain(embed_dim=22, num_heads=5)
     assert str(caught.value) == "num_heads=5: does not divide embed_dim=22 (remainder 2); choose a divisor"
 
 
-def test_unknown_kernel_gets_the_nearest_name():
+def test_unknown_kernel_suggests_the_nearest_name():
     with pytest.raises(UnknownNameError) as caught:
         Attention.plain(embed_dim=20, num_heads=5, kernel="explicid")
     assert str(caught.value) == "kernel=explicid: no such attention kernel; did you mean explicit?"
@@ -189,7 +189,7 @@ def test_queries_and_keys_are_normalized_head_by_head(kernel, norm):
 
 
 @KERNELS
-def test_gate_scales_the_output_of_the_heads_channel_by_channel(kernel):
+def test_gate_scales_each_channel_of_the_heads(kernel):
     check(build(kernel=kernel, gate=True))
 
 
@@ -200,21 +200,21 @@ def test_head_dim_is_independent_of_the_width(kernel, head_dim):
 
 
 @KERNELS
-def test_a_bias_is_added_to_the_scores_per_image_and_head(kernel):
+def test_bias_is_added_to_the_scores_per_image_and_head(kernel):
     check(build(kernel=kernel), Relation(bias=(bias := torch.randn(2, 5, 7, 7).double())), bias=bias)
     check(build(kernel=kernel), Relation(bias=(bias := torch.randn(1, 5, 7, 7).double())), bias=bias)
     check(build(kernel=kernel), Relation(bias=(bias := torch.randn(2, 1, 1, 7).double())), bias=bias)
 
 
 @KERNELS
-def test_queries_and_keys_are_rotated_after_their_norm_and_values_are_not(kernel):
+def test_queries_and_keys_but_not_values_are_rotated_after_their_norm(kernel):
     relation = as_rotation(torch.randn(1, 5, 5, 2).double(), 2)
     check(build(kernel=kernel, norm=nn.LayerNorm), relation, turn=lambda heads: rotate(heads, relation))
 
 
 @KERNELS
 @pytest.mark.parametrize("biased", [False, True])
-def test_locality_attention_has_a_temperature_and_hides_the_diagonal(kernel, biased):
+def test_locality_attention_has_a_temperature_and_no_diagonal(kernel, biased):
     bias = torch.randn(2, 5, 7, 7).double() if biased else None
     attention = build(LocalityAttention, kernel=kernel)
     with torch.no_grad():
@@ -225,14 +225,14 @@ def test_locality_attention_has_a_temperature_and_hides_the_diagonal(kernel, bia
 
 
 @KERNELS
-def test_single_token_attends_to_itself_under_locality(kernel):
+def test_single_token_attends_to_itself_in_locality_attention(kernel):
     attention, token = build(LocalityAttention, kernel=kernel), torch.randn(2, 1, 20, dtype=torch.float64)
     torch.testing.assert_close(attention.maps(token), torch.ones(2, 5, 1, 1).double(), rtol=0, atol=0)
     torch.testing.assert_close(attention(token), written_out(attention, token)[0], rtol=0, atol=1e-12)
 
 
 @KERNELS
-def test_temperature_gets_the_right_gradient(kernel):
+def test_temperature_has_the_gradient_of_finite_differences(kernel):
     attention, tokens = build(LocalityAttention, kernel=kernel), torch.randn(2, 7, 20, dtype=torch.float64)
     attention(tokens)[..., 3].sum().backward()
     up, down = (
@@ -245,7 +245,7 @@ def test_temperature_gets_the_right_gradient(kernel):
 
 
 @KERNELS
-def test_keyless_bias_equals_a_full_bias_with_zeros_for_the_keys(kernel):
+def test_keyless_bias_equals_a_full_bias_with_any_bias_for_the_keys(kernel):
     check(attention := build(kernel=kernel, keyless=True))
     full, tokens = build(kernel=kernel), torch.randn(2, 7, 20, dtype=torch.float64)
     for_queries, for_values = attention.qkv.bias.chunk(2)
@@ -255,30 +255,30 @@ def test_keyless_bias_equals_a_full_bias_with_zeros_for_the_keys(kernel):
     torch.testing.assert_close(attention(tokens), full(tokens), rtol=0, atol=0)
     state["qkv.bias"] = torch.cat([for_queries, torch.randn(20).double(), for_values])
     full.load_state_dict(state)
-    torch.testing.assert_close(attention(tokens), full(tokens), rtol=0, atol=1e-12)  # why the keys need none
+    torch.testing.assert_close(attention(tokens), full(tokens), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [Attention, LocalityAttention])
 @pytest.mark.parametrize("relation", ["nothing", "bias", "rotation"])
-def test_kernels_have_the_same_gradients_with_every_part(kind, relation):
+def test_kernels_have_the_same_gradients_with_every_option(kind, relation):
     tokens, direction = torch.randn(2, 2, 7, 20, dtype=torch.float64).unbind()
     table, gradients = torch.randn(1, 5, 7, 7, dtype=torch.float64), []
     for kernel in ("explicit", "sdpa"):
         attention = build(kind, kernel=kernel, norm=nn.LayerNorm, gate=True, keyless=True, head_dim=6)
         leaf, learned = tokens.clone().requires_grad_(), table.clone().requires_grad_()
-        beside = {
+        given = {
             "nothing": Relation(),
             "bias": Relation(bias=learned),
             "rotation": as_rotation(learned[..., :3], 0),
         }[relation]
-        (attention(leaf, beside) * direction).sum().backward()
+        (attention(leaf, given) * direction).sum().backward()
         gradients.append([leaf.grad, learned.grad, *(parameter.grad for parameter in attention.parameters())])
     for explicit, fused in zip(*gradients, strict=True):
         torch.testing.assert_close(explicit, fused, rtol=0, atol=1e-11)
     assert (gradients[0][1] is None) is (relation == "nothing")
 
 
-def test_maps_are_the_same_under_both_kernels():
+def test_maps_are_the_same_with_both_kernels():
     tokens = torch.randn(2, 7, 20, dtype=torch.float64)
     relation = as_rotation(torch.randn(1, 5, 7, 2).double(), 0)._replace(bias=torch.randn(1, 5, 7, 7).double())
     fused, explicit = (build(kernel=kernel, drop_rate=0.4).maps(tokens, relation) for kernel in ("sdpa", "explicit"))
@@ -290,6 +290,6 @@ def test_output_is_dropped_in_training_only():
     attention, tokens = make(proj_drop_rate=0.25), torch.randn(40, 7, 20, dtype=torch.float64)
     plain = attention.eval()(tokens)
     dropped = attention.train()(tokens)
-    gone = dropped == 0
-    assert 0.2 < gone.double().mean() < 0.3
-    torch.testing.assert_close(dropped[~gone], plain[~gone] / 0.75)
+    zero = dropped == 0
+    assert 0.2 < zero.double().mean() < 0.3
+    torch.testing.assert_close(dropped[~zero], plain[~zero] / 0.75)

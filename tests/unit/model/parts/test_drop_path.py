@@ -3,19 +3,19 @@ import torch
 
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.parts.encoder import DropPath, LayerScale, drop_path_rates
+from vitreous.model.parts.encoder import DropPath, drop_path_rates
 from vitreous.model.parts.relation import Relation
 
 
 @pytest.mark.parametrize("rate", [0.04, 0.25])
 def test_drop_path_drops_whole_images_and_scales_the_others(rate):
-    """Below `SKIP_FROM_RATE` all images go through the branch, above only those that keep it."""
+    """Below `SKIP_FROM_RATE` the branch runs for all images, above only for those that keep it."""
     torch.manual_seed(0)
     tokens = torch.randn(500, 7, 10)
     added = DropPath(rate)(tokens, torch.ones_like) - tokens
-    gone = (added == 0).all(dim=(1, 2))
-    assert 0.4 * rate < gone.float().mean() < 1.7 * rate
-    torch.testing.assert_close(added[~gone], torch.full_like(added[~gone], 1 / (1 - rate)), rtol=0, atol=1e-5)
+    dropped = (added == 0).all(dim=(1, 2))
+    assert 0.4 * rate < dropped.float().mean() < 1.7 * rate
+    torch.testing.assert_close(added[~dropped], torch.full_like(added[~dropped], 1 / (1 - rate)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [0.04, 0.3])
@@ -45,14 +45,6 @@ def test_constant_schedule_gives_every_block_the_same_rate():
     assert drop_path_rates(0.3, 1, "constant") == [0.3]
 
 
-def test_layer_scale_scales_each_channel():
-    scale, tokens = LayerScale(10, initial=1e-4), torch.randn(2, 7, 10)
-    torch.testing.assert_close(scale(tokens), tokens * 1e-4, rtol=0, atol=0)
-    torch.nn.init.normal_(scale.gamma)
-    expected = torch.stack([tokens[..., channel] * scale.gamma[channel] for channel in range(10)], dim=-1)
-    torch.testing.assert_close(scale(tokens), expected, rtol=0, atol=0)
-
-
 VARIANTS = {
     "plain": {},
     "rotary_and_dropped_patches": {"rotary": "axial", "patch_drop_rate": 0.4},
@@ -70,29 +62,29 @@ def test_skipping_dropped_images_changes_neither_logits_nor_gradients(monkeypatc
     )  # fmt: skip
     model = build_model(config, generator=torch.Generator().manual_seed(0)).double().train()
     images = torch.randn(6, 3, 12, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = []
-    for least in (0.0, 2.0):
-        monkeypatch.setattr("vitreous.model.parts.encoder.SKIP_FROM_RATE", least)
+    results = []
+    for skip_from_rate in (0.0, 2.0):
+        monkeypatch.setattr("vitreous.model.parts.encoder.SKIP_FROM_RATE", skip_from_rate)
         torch.manual_seed(3)
         model.zero_grad(set_to_none=True)
         logits = model(images)
         logits.square().sum().backward()
-        found.append([logits.detach(), *(parameter.grad for parameter in model.parameters())])
-    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
+        results.append([logits.detach(), *(parameter.grad for parameter in model.parameters())])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
 
 
-def test_branch_is_computed_only_for_the_images_that_keep_it():
-    seen = []
+def test_branch_runs_only_for_the_images_that_keep_it():
+    batch_sizes = []
 
     def branch(tokens, relation):
-        seen.append(len(tokens))
+        batch_sizes.append(len(tokens))
         return tokens
 
     torch.manual_seed(0)
     tokens = torch.randn(200, 7, 10)
     added = DropPath(0.4)(tokens, branch, Relation())
     kept = ((added - tokens).abs().amax(dim=(1, 2)) > 1e-4).sum()
-    assert seen == [kept]
+    assert batch_sizes == [kept]
     assert 90 < kept < 150
 
 

@@ -10,7 +10,7 @@ SHAPE = {"img_size": (12, 20), "patch_size": 4, "in_chans": 3, "num_classes": 7,
 
 
 @pytest.mark.parametrize(("rate", "num_kept"), [(0.5, 10), (0.25, 15), (0.33, 13), (0.99, 1)])
-def test_the_share_is_kept_in_order_and_with_its_own_tokens(rate, num_kept):
+def test_patch_drop_keeps_the_right_number_of_tokens_in_order(rate, num_kept):
     tokens = torch.randn(2, 20, 5)
     fewer, kept = PatchDrop(rate)(tokens)
     assert fewer.shape == (2, num_kept, 5)
@@ -20,16 +20,16 @@ def test_the_share_is_kept_in_order_and_with_its_own_tokens(rate, num_kept):
     torch.testing.assert_close(fewer, expected, rtol=0, atol=0)
 
 
-def test_each_image_draws_for_itself_and_every_patch_is_as_likely():
+def test_each_image_draws_its_own_patches_with_equal_probability():
     torch.manual_seed(0)
     _, kept = PatchDrop(0.6)(torch.zeros(20_000, 5, 1))
-    assert len({tuple(cells) for cells in kept.tolist()}) == 10  # 5 over 2
-    share = torch.bincount(kept.flatten(), minlength=5) / 20_000
-    torch.testing.assert_close(share, torch.full((5,), 0.4), rtol=0, atol=0.02)
+    assert len({tuple(cells) for cells in kept.tolist()}) == 10  # all ways to choose 2 of 5
+    fraction = torch.bincount(kept.flatten(), minlength=5) / 20_000
+    torch.testing.assert_close(fraction, torch.full((5,), 0.4), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("drop", [PatchDrop(0.5).eval(), PatchDrop(0.0)])
-def test_evaluation_and_rate_zero_keep_all(drop):
+def test_evaluation_and_rate_zero_keep_all_patches(drop):
     tokens = torch.randn(2, 20, 5)
     fewer, kept = drop(tokens)
     assert fewer is tokens
@@ -52,7 +52,8 @@ RELATIONS = [
 @pytest.mark.parametrize("relation", RELATIONS)
 @pytest.mark.parametrize("prefix", [{"num_registers": 2}, {"pool": "mean"}, {"distill_token": True}])
 @torch.no_grad()
-def test_training_logits_are_those_of_each_images_kept_patches_alone(relation, prefix):
+def test_training_logits_depend_only_on_the_kept_patches(relation, prefix):
+    """The logits of a batch equal those of each image by itself, computed from only its kept patches."""
     config = ModelConfig(**SHAPE, num_heads=5, patch_drop_rate=0.4, **relation, **prefix)
     model = build_model(config).double()
     torch.manual_seed(0)
@@ -71,15 +72,15 @@ def test_training_logits_are_those_of_each_images_kept_patches_alone(relation, p
         tokens = model.position(model.tokenizer(image[None]), (3, 5))
         tokens = torch.stack([tokens[:, cell] for cell in cells], dim=1)
         rows = [*range(count), *(cell + count for cell in cells)]
-        alone = [
+        kept_relations = [
             Relation(
-                None if of_all.cos is None else of_all.cos[:, :, rows],
-                None if of_all.sin is None else of_all.sin[:, :, rows],
-                None if of_all.bias is None else of_all.bias[:, :, rows][:, :, :, rows],
+                None if relation.cos is None else relation.cos[:, :, rows],
+                None if relation.sin is None else relation.sin[:, :, rows],
+                None if relation.bias is None else relation.bias[:, :, rows][:, :, :, rows],
             )
-            for of_all in relations
+            for relation in relations
         ]
-        tokens = model.encoder(model.prefix(tokens), alone)
+        tokens = model.encoder(model.prefix(tokens), kept_relations)
         expected.append(model.head(model.pool(tokens)))
     torch.testing.assert_close(logits, torch.cat(expected), rtol=0, atol=1e-10)
     assert model.eval().forward_features(images).shape == (2, 15 + count, 20)

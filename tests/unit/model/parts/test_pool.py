@@ -11,27 +11,27 @@ def test_class_token_pool_reads_the_first_token():
     torch.testing.assert_close(ClassTokenPool()(tokens), tokens[:, 0], rtol=0, atol=0)
 
 
-def test_class_token_pool_of_two_puts_them_side_by_side():
+def test_class_token_pool_puts_two_tokens_side_by_side():
     tokens = torch.randn(2, 7, 10)
     expected = torch.stack([torch.cat([image[0], image[1]]) for image in tokens])
     torch.testing.assert_close(ClassTokenPool(2)(tokens), expected, rtol=0, atol=0)
 
 
-def test_mean_pool_averages_patches_and_leaves_prefix_tokens_out():
+def test_mean_pool_averages_patches_without_prefix_tokens():
     tokens = torch.randn(2, 7, 10, dtype=torch.float64)
     torch.testing.assert_close(MeanPool()(tokens), sum(tokens.unbind(1)) / 7)
     torch.testing.assert_close(MeanPool(num_prefix_tokens=2)(tokens), sum(tokens.unbind(1)[2:]) / 5)
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_max_pool_takes_the_largest_of_each_channel_among_patches(count):
+def test_max_pool_takes_the_maximum_over_patches_in_each_channel(count):
     tokens = torch.randn(2, 7, 10)
     tokens[:, :count] = 100
     expected = torch.tensor([[max(image[count:, channel].tolist()) for channel in range(10)] for image in tokens])
     torch.testing.assert_close(MaxPool(count)(tokens), expected, rtol=0, atol=0)
 
 
-def test_token_mean_pool_puts_the_class_token_beside_the_mean_of_patches():
+def test_token_mean_pool_concatenates_class_token_and_mean():
     tokens = torch.randn(2, 7, 10, dtype=torch.float64)
     pooled = TokenMeanPool(num_prefix_tokens=3)(tokens)
     torch.testing.assert_close(pooled[:, :10], tokens[:, 0], rtol=0, atol=0)
@@ -40,7 +40,7 @@ def test_token_mean_pool_puts_the_class_token_beside_the_mean_of_patches():
 
 @pytest.mark.parametrize("count", [0, 2])
 @torch.no_grad()
-def test_attention_pool_is_torchs_multihead_attention_by_one_query_and_an_mlp_beside_it(count):
+def test_attention_pool_equals_torchs_multihead_attention_and_a_residual_mlp(count):
     torch.manual_seed(0)
     mlp = Mlp(embed_dim=20, hidden_dim=33, act=nn.GELU())
     pool = AttentionPool(
@@ -57,21 +57,22 @@ def test_attention_pool_is_torchs_multihead_attention_by_one_query_and_an_mlp_be
     })  # fmt: skip
     tokens = torch.randn(2, 9, 20, dtype=torch.float64)
     patches = tokens[:, count:]
-    gathered = theirs(pool.probe.expand(2, 1, 20), patches, patches, need_weights=False)[0][:, 0]
-    centred = gathered - gathered.mean(-1, keepdim=True)
-    normal = centred / ((centred**2).mean(-1, keepdim=True) + 1e-3).sqrt() * pool.norm.weight + pool.norm.bias
-    hidden = normal @ mlp.fc1.weight.T + mlp.fc1.bias
-    bent = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
-    expected = gathered + bent @ mlp.fc2.weight.T + mlp.fc2.bias
+    attended = theirs(pool.probe.expand(2, 1, 20), patches, patches, need_weights=False)[0][:, 0]
+    centered = attended - attended.mean(-1, keepdim=True)
+    normalized = centered / ((centered**2).mean(-1, keepdim=True) + 1e-3).sqrt() * pool.norm.weight + pool.norm.bias
+    hidden = normalized @ mlp.fc1.weight.T + mlp.fc1.bias
+    activated = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+    expected = attended + activated @ mlp.fc2.weight.T + mlp.fc2.bias
     torch.testing.assert_close(pool(tokens), expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("count", [0, 2])
 @torch.no_grad()
-def test_sequence_pool_weighs_patches_by_a_softmax_over_their_own_scores(count):
+def test_sequence_pool_averages_patches_with_softmax_weights(count):
     pool, tokens = SequencePool(10, count).double(), torch.randn(2, 7, 10, dtype=torch.float64)
     expected = []
     for image in tokens:
-        shares = [(patch @ pool.score.weight[0] + pool.score.bias[0]).exp() for patch in image[count:]]
-        expected.append(sum(share * patch for share, patch in zip(shares, image[count:], strict=True)) / sum(shares))
+        weights = [(patch @ pool.score.weight[0] + pool.score.bias[0]).exp() for patch in image[count:]]
+        weighted = [weight * patch for weight, patch in zip(weights, image[count:], strict=True)]
+        expected.append(sum(weighted) / sum(weights))
     torch.testing.assert_close(pool(tokens), torch.stack(expected), rtol=0, atol=1e-12)

@@ -18,7 +18,7 @@ def make(num_prefix_tokens):
 
 
 def naive(bias, block, count):
-    """One entry per query and key, looked up by the rows and columns between them."""
+    """Look up the bias of each query and key by the number of rows and columns between them."""
     length = count + ROWS * COLUMNS
     expected = torch.empty(HEADS, length, length, dtype=torch.float64)
     for query in range(length):
@@ -35,7 +35,7 @@ def naive(bias, block, count):
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 @torch.no_grad()
-def test_each_score_gets_the_entry_of_its_offset_and_prefix_tokens_their_three(count):
+def test_bias_depends_on_the_offset_and_prefix_tokens_have_their_own(count):
     bias = make(count)
     relations = bias()
     assert len(relations) == DEPTH
@@ -45,28 +45,30 @@ def test_each_score_gets_the_entry_of_its_offset_and_prefix_tokens_their_three(c
     assert (bias.prefix_table is None) is (count == 0)
 
 
-def test_every_offset_is_used_as_often_as_two_patches_have_it():
+def test_each_offset_is_used_once_for_each_pair_of_patches_that_has_it():
     used = torch.bincount(offset_index((ROWS, COLUMNS)).flatten(), minlength=5 * 9).reshape(5, 9)
     expected = [[(3 - abs(i - 2)) * (5 - abs(j - 4)) for j in range(9)] for i in range(5)]
     torch.testing.assert_close(used, torch.tensor(expected))
 
 
-def test_another_grid_is_refused():
+def test_another_grid_size_is_refused():
     with pytest.raises(ShapeError) as caught:
         make(1)((5, 3))
-    assert str(caught.value) == ("a grid of 5x3: relative_bias has offsets for 3x5 alone; resize images or model")
+    assert str(caught.value) == (
+        "a grid of 5x3: relative_bias has entries only for 3x5; resize the images, or the model with resize_model"
+    )
 
 
-def test_kept_blocks_are_the_first():
+def test_keep_blocks_keeps_the_first_blocks():
     bias = make(2)
-    second, prefix = bias.table[:1].detach().clone(), bias.prefix_table[:1].detach().clone()
+    first, prefix = bias.table[:1].detach().clone(), bias.prefix_table[:1].detach().clone()
     bias.keep_blocks(1)
-    torch.testing.assert_close(bias.table.detach(), second, rtol=0, atol=0)
+    torch.testing.assert_close(bias.table.detach(), first, rtol=0, atol=0)
     torch.testing.assert_close(bias.prefix_table.detach(), prefix, rtol=0, atol=0)
     assert len(bias()) == 1
 
 
-def test_resize_keeps_the_centre_the_extremes_and_the_symmetry():
+def test_resize_keeps_center_corners_and_symmetry():
     table = torch.randn(DEPTH, HEADS, 5, 9, dtype=torch.float64)
     table = table + table.flip(2) + table.flip(3) + table.flip(2, 3)
     resized = resize_table(table, (4, 7))
@@ -76,7 +78,7 @@ def test_resize_keeps_the_centre_the_extremes_and_the_symmetry():
     torch.testing.assert_close(resized, resized.flip(2, 3), rtol=0, atol=1e-12)
 
 
-def test_resize_to_twice_the_offsets_keeps_the_known_ones():
+def test_resize_to_twice_the_size_keeps_the_old_entries():
     table = torch.randn(DEPTH, HEADS, 5, 9, dtype=torch.float64)
     torch.testing.assert_close(resize_table(table, (5, 9))[..., ::2, ::2], table, rtol=0, atol=1e-12)
     assert resize_table(table, (3, 5)) is table

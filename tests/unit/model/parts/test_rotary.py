@@ -24,7 +24,7 @@ def mixed(**changes):
 
 
 def angles(position, block, head, cell, grid_size):
-    """The angles of one token of one head, by the papers."""
+    """Return the angles of one token in one head by the formulas of the papers."""
     (row, column), quarter = cell, DIM // 4
     if isinstance(position, MixedRotaryPosition):
         per_column, per_row = position.freqs[block, :, head].tolist()
@@ -36,8 +36,8 @@ def angles(position, block, head, cell, grid_size):
     return [2 * math.pi * y / w for w in wavelengths] + [2 * math.pi * x / w for w in wavelengths]
 
 
-def turned(position, heads, block, grid_size):
-    """Each pair (i, i + half) as one complex number, multiplied by e^(i angle), one token and head at a time."""
+def naive_rotation(position, heads, block, grid_size):
+    """Multiply each pair (i, i + half), as one complex number, by e^(i angle), one token and head at a time."""
     expected, half = heads.clone(), DIM // 2
     cells = [(row, column) for row in range(grid_size[0]) for column in range(grid_size[1])]
     for image in range(heads.shape[0]):
@@ -57,7 +57,7 @@ KINDS = {"axial": lambda: fixed("axial"), "dinov3": lambda: fixed("dinov3"), "mi
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("grid_size", [None, (3, 5), (4, 2)])
 @torch.no_grad()
-def test_rotation_is_a_complex_product_per_pair_and_leaves_prefix_tokens_alone(kind, grid_size):
+def test_rotation_is_a_complex_product_that_skips_prefix_tokens(kind, grid_size):
     position = KINDS[kind]()
     rows, columns = grid_size or GRID
     heads = torch.randn(2, HEADS, PREFIX + rows * columns, DIM, dtype=torch.float64)
@@ -65,14 +65,15 @@ def test_rotation_is_a_complex_product_per_pair_and_leaves_prefix_tokens_alone(k
     assert len(relations) == DEPTH
     for block, relation in enumerate(relations):
         rotated = rotate(heads, relation)
-        torch.testing.assert_close(rotated, turned(position, heads, block, (rows, columns)), rtol=0, atol=1e-12)
+        expected = naive_rotation(position, heads, block, (rows, columns))
+        torch.testing.assert_close(rotated, expected, rtol=0, atol=1e-12)
         torch.testing.assert_close(rotated[:, :, :PREFIX], heads[:, :, :PREFIX], rtol=0, atol=0)
         torch.testing.assert_close(rotated.norm(dim=-1), heads.norm(dim=-1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_scores_depend_on_how_far_two_patches_are_apart_alone(kind):
+def test_scores_depend_only_on_the_relative_position_of_two_patches(kind):
     position, (rows, columns) = KINDS[kind](), GRID
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, HEADS, 1, DIM, dtype=torch.float64).expand(-1, -1, -1, PREFIX + 15, -1)
@@ -85,13 +86,13 @@ def test_scores_depend_on_how_far_two_patches_are_apart_alone(kind):
 
 
 def test_dinov3_angles_span_the_same_range_on_every_grid():
-    wide, narrow = (fixed("dinov3", grid_size=size).table for size in ((3, 5), (9, 15)))
-    centre_of_each = [row * 15 + column for row in (1, 4, 7) for column in (1, 4, 7, 10, 13)]
-    torch.testing.assert_close(narrow[centre_of_each], wide, rtol=0, atol=1e-12)
+    coarse, fine = (fixed("dinov3", grid_size=size).table for size in ((3, 5), (9, 15)))
+    center_of_each = [row * 15 + column for row in (1, 4, 7) for column in (1, 4, 7, 10, 13)]
+    torch.testing.assert_close(fine[center_of_each], coarse, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_angles_survive_the_meta_device_and_are_computed_anew_in_float64(kind):
+def test_angles_are_recomputed_after_casts_and_after_the_meta_device(kind):
     position = KINDS[kind]()
     expected = position.table.clone()
     position.float().bfloat16().double()
@@ -104,18 +105,18 @@ def test_angles_survive_the_meta_device_and_are_computed_anew_in_float64(kind):
 
 @pytest.mark.parametrize("kind", ["axial", "dinov3"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_keeps_exact_angles_and_its_own_dtype(kind, dtype):
+def test_half_precision_has_exact_angles_and_rotates_in_its_own_dtype(kind, dtype):
     exact, half = (fixed(kind, grid_size=(30, 50)).to(t) for t in (torch.float64, dtype))
     torch.testing.assert_close(half()[0].cos.double(), exact()[0].cos, rtol=0, atol=1e-5)
     torch.testing.assert_close(half((7, 60))[0].sin.double(), exact((7, 60))[0].sin, rtol=0, atol=1e-5)
     assert rotate(torch.randn(2, HEADS, PREFIX + 1500, DIM, dtype=dtype), half()[0]).dtype == dtype
 
 
-def test_learned_angles_in_half_precision_are_products_of_single_precision():
+def test_learned_angles_of_a_half_precision_model_are_computed_in_single_precision():
     position = mixed(grid_size=(30, 50)).bfloat16()
     exact = mixed(grid_size=(30, 50))
     with torch.no_grad():
-        exact.freqs.copy_(position.freqs)  # as they were rounded
+        exact.freqs.copy_(position.freqs)  # rounded to bfloat16
     torch.testing.assert_close(position()[1].cos.double(), exact()[1].cos, rtol=0, atol=1e-4)
 
 
@@ -129,7 +130,7 @@ def test_only_mixed_angles_are_learned_and_saved():
     torch.testing.assert_close(position.freqs.grad[0], torch.zeros_like(position.freqs.grad[0]), rtol=0, atol=0)
 
 
-def test_mixed_frequencies_start_axial_but_for_a_turn_per_block_and_head():
+def test_mixed_frequencies_start_axial_up_to_a_random_turn_of_each_head():
     freqs = torch.empty(3, 2, HEADS, 8)
     draw_mixed(freqs, 10.0, torch.Generator().manual_seed(0))
     along, across = freqs.double().unbind(1)
@@ -142,7 +143,7 @@ def test_mixed_frequencies_start_axial_but_for_a_turn_per_block_and_head():
     assert len({round(x, 4) for x in directions[..., 0].flatten().tolist()}) == 15
 
 
-def test_kept_blocks_are_the_first():
+def test_keep_blocks_keeps_the_first_blocks():
     position = mixed()
     first = position.freqs[:1].detach().clone()
     position.keep_blocks(1)

@@ -5,7 +5,7 @@ from vitreous.errors import ShapeError
 from vitreous.model.parts.stem import CompactStem, ConvStem, compact_widths, stem_widths
 
 
-def randomise(module):
+def randomize(module):
     torch.manual_seed(0)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -13,7 +13,7 @@ def randomise(module):
 
 
 def convolve(image, conv, stride):
-    """One image `[channels, height, width]` under a 3x3 kernel with a border of zeros, a window at a time."""
+    """Convolve one image `[channels, height, width]`, zero-padded, with a 3x3 kernel, one window at a time."""
     chans, height, width = image.shape
     framed = torch.zeros(chans, height + 2, width + 2, dtype=image.dtype)
     framed[:, 1:-1, 1:-1] = image
@@ -23,9 +23,9 @@ def convolve(image, conv, stride):
     return convolved if conv.bias is None else convolved + conv.bias[:, None, None]
 
 
-def normalise(image, norm):
-    centred = image - image.mean()
-    return centred / ((centred**2).mean() + norm.eps).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
+def normalize(image, norm):
+    centered = image - image.mean()
+    return centered / ((centered**2).mean() + norm.eps).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
 def row_by_row(image):
@@ -34,12 +34,12 @@ def row_by_row(image):
 
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
-def test_conv_stem_is_halving_convolutions_each_normalised_per_image_then_a_projection(bias):
-    stem = randomise(ConvStem(patch_size=4, in_chans=3, embed_dim=20, bias=bias))
+def test_conv_stem_is_strided_convolutions_with_norms_then_a_projection(bias):
+    stem = randomize(ConvStem(patch_size=4, in_chans=3, embed_dim=20, bias=bias))
     images, expected = torch.randn(2, 3, 12, 20, dtype=torch.float64), []
     for image in images:
         for conv, norm in ((stem.layers[0], stem.layers[1]), (stem.layers[3], stem.layers[4])):
-            image = normalise(convolve(image, conv, 2), norm).clamp(min=0)
+            image = normalize(convolve(image, conv, 2), norm).clamp(min=0)
         projected = torch.einsum("oc,chw->ohw", stem.proj.weight[:, :, 0, 0], image)
         expected.append(row_by_row(projected if stem.proj.bias is None else projected + stem.proj.bias[:, None, None]))
     torch.testing.assert_close(stem(images), torch.stack(expected), rtol=0, atol=1e-10)
@@ -48,8 +48,8 @@ def test_conv_stem_is_halving_convolutions_each_normalised_per_image_then_a_proj
 
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
-def test_compact_stem_is_convolutions_each_bent_then_pooled_over_overlapping_windows(bias):
-    stem = randomise(CompactStem(patch_size=4, in_chans=3, embed_dim=20, bias=bias))
+def test_compact_stem_is_convolutions_with_relu_and_overlapping_max_pooling(bias):
+    stem = randomize(CompactStem(patch_size=4, in_chans=3, embed_dim=20, bias=bias))
     images, expected = torch.randn(2, 3, 8, 12, dtype=torch.float64), []
     for image in images:
         for conv in (stem.layers[0], stem.layers[3]):
@@ -66,33 +66,33 @@ def test_compact_stem_is_convolutions_each_bent_then_pooled_over_overlapping_win
 
 @pytest.mark.parametrize("kind", [ConvStem, CompactStem])
 @pytest.mark.parametrize("patch_size", [2, 4, 8, 16])
-def test_stems_give_one_token_per_stride_whatever_the_patch(kind, patch_size):
+def test_stem_gives_one_token_per_square_of_patch_size(kind, patch_size):
     stem, images = kind(patch_size=patch_size, in_chans=3, embed_dim=20), torch.randn(2, 3, 32, 48)
     rows, columns = stem.grid_size(images)
     assert (rows, columns) == (32 // patch_size, 48 // patch_size)
     assert stem(images).shape == (2, rows * columns, 20)
 
 
-def test_widths_double_up_to_half_the_token_and_compact_ones_are_64_before_it():
+def test_stem_widths_double_and_compact_widths_are_64_before_the_last():
     assert stem_widths(16, 384) == [24, 48, 96, 192]
     assert stem_widths(8, 20) == [8, 8, 10]
     assert compact_widths(8, 256) == [64, 64, 256]
     assert compact_widths(2, 256) == [256]
 
 
-def test_an_images_tokens_do_not_depend_on_its_batch():
-    stem, images = randomise(ConvStem(patch_size=4, in_chans=3, embed_dim=20)), torch.randn(2, 3, 12, 20).double()
+def test_tokens_of_an_image_do_not_depend_on_its_batch():
+    stem, images = randomize(ConvStem(patch_size=4, in_chans=3, embed_dim=20)), torch.randn(2, 3, 12, 20).double()
     torch.testing.assert_close(stem(images)[1:], stem(images[1:]), rtol=0, atol=1e-12)
     assert not dict(stem.named_buffers())
 
 
 @pytest.mark.parametrize("kind", [ConvStem, CompactStem])
-def test_stems_refuse_other_sizes_and_channels(kind):
+def test_stem_refuses_other_sizes_and_channels(kind):
     stem, fixed = (kind(patch_size=4, in_chans=3, embed_dim=20, img_size=size) for size in (None, (12, 20)))
     with pytest.raises(ShapeError) as caught:
         stem(torch.zeros(2, 3, 12, 22))
     assert str(caught.value) == "images 12x22 px: not tiled by 4 px patches; resize or pad them"
-    with pytest.raises(ShapeError, match="images of 1 channels: the model takes 3"):
+    with pytest.raises(ShapeError, match="images of 1 channel: the model takes 3"):
         stem(torch.zeros(2, 1, 12, 20))
     with pytest.raises(ShapeError, match=r"images 20x12 px \(height x width\): the model takes 12x20 px"):
         fixed(torch.zeros(2, 3, 20, 12))

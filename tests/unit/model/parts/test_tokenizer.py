@@ -16,7 +16,7 @@ from vitreous.model.parts.tokenizer import (
 )
 
 
-def test_tokens_equal_a_convolution_whose_stride_is_its_kernel():
+def test_tokens_equal_a_convolution_whose_stride_is_its_kernel_size():
     torch.manual_seed(0)
     tokenizer = Tokenizer(patch_size=4, in_chans=3, embed_dim=10).double()
     images = torch.randn(2, 3, 12, 20, dtype=torch.float64)
@@ -57,7 +57,7 @@ def test_patchify_refuses_images_that_patches_do_not_tile():
     assert str(caught.value) == "images 12x22 px: not tiled by 4 px patches; resize or pad them"
 
 
-def test_unpatchify_refuses_a_grid_that_the_patches_do_not_fill():
+def test_unpatchify_refuses_patches_that_do_not_fill_the_grid():
     with pytest.raises(ShapeError) as caught:
         unpatchify(torch.zeros(2, 7, 12), patch_size=2, grid_size=(2, 3))
     assert str(caught.value) == "7 patches: do not fill a grid of 2x3; give the grid they came from"
@@ -72,10 +72,10 @@ def test_unpatchify_refuses_values_that_are_not_whole_channels():
 def test_tokenizer_refuses_other_channels():
     with pytest.raises(ShapeError) as caught:
         Tokenizer(patch_size=4, in_chans=3, embed_dim=8)(torch.zeros(2, 1, 12, 20))
-    assert str(caught.value) == "images of 1 channels: the model takes 3; convert them"
+    assert str(caught.value) == "images of 1 channel: the model takes 3; convert the images"
 
 
-def test_tokenizer_refuses_a_transposed_image_with_the_same_number_of_patches():
+def test_tokenizer_refuses_transposed_images():
     tokenizer = Tokenizer(patch_size=4, in_chans=3, embed_dim=8, img_size=(12, 20))
     with pytest.raises(ShapeError) as caught:
         tokenizer(torch.zeros(2, 3, 20, 12))
@@ -84,14 +84,14 @@ def test_tokenizer_refuses_a_transposed_image_with_the_same_number_of_patches():
     )
 
 
-def test_tokenizer_without_a_size_takes_every_size_that_patches_tile():
+def test_tokenizer_without_a_size_accepts_every_size_that_patches_tile():
     tokenizer = Tokenizer(patch_size=4, in_chans=3, embed_dim=8)
     assert tokenizer(torch.zeros(2, 3, 12, 20)).shape == (2, 15, 8)
     assert tokenizer(torch.zeros(2, 3, 8, 4)).shape == (2, 2, 8)
 
 
 def shifted(images, down, right):
-    """The images moved by so many pixels, negative ones up and left, zero where nothing was."""
+    """Return the images moved down and to the right (negative numbers: up and to the left), padded with zeros."""
     height, width = images.shape[-2:]
     moved = torch.zeros_like(images)
     for row in range(height):
@@ -103,7 +103,7 @@ def shifted(images, down, right):
 
 @pytest.mark.parametrize("patch_size", [4, 2])
 @torch.no_grad()
-def test_shifted_tokenizer_sees_four_diagonal_copies_beside_the_image(patch_size):
+def test_shifted_tokenizer_sees_the_image_and_four_diagonal_copies(patch_size):
     torch.manual_seed(0)
     tokenizer = ShiftedTokenizer(patch_size=patch_size, in_chans=3, embed_dim=10).double()
     for parameter in tokenizer.parameters():
@@ -115,30 +115,30 @@ def test_shifted_tokenizer_sees_four_diagonal_copies_beside_the_image(patch_size
     for row in range(0, 8, patch_size):
         for column in range(0, 12, patch_size):
             values = wide[:, :, row : row + patch_size, column : column + patch_size].flatten(1)
-            centred = values - values.mean(1, keepdim=True)
-            normal = centred / ((centred**2).mean(1, keepdim=True) + tokenizer.norm.eps).sqrt()
-            normal = normal * tokenizer.norm.weight + tokenizer.norm.bias
-            expected.append(normal @ tokenizer.proj.weight.T + tokenizer.proj.bias)
+            centered = values - values.mean(1, keepdim=True)
+            normalized = centered / ((centered**2).mean(1, keepdim=True) + tokenizer.norm.eps).sqrt()
+            normalized = normalized * tokenizer.norm.weight + tokenizer.norm.bias
+            expected.append(normalized @ tokenizer.proj.weight.T + tokenizer.proj.bias)
     torch.testing.assert_close(tokenizer(images), torch.stack(expected, 1), rtol=0, atol=1e-11)
 
 
-def test_shifted_tokenizer_reaches_half_a_patch_beyond_each_patch_and_no_further():
+def test_shifted_tokenizer_sees_half_a_patch_beyond_each_patch():
     tokenizer = ShiftedTokenizer(patch_size=4, in_chans=1, embed_dim=10)
     images = torch.randn(1, 1, 20, 12, requires_grad=True)
-    tokenizer(images)[0, 7].pow(2).sum().backward()  # row 2, column 1: its pixels are 8 to 11 by 4 to 7
-    reached = torch.zeros(20, 12, dtype=torch.bool)
-    reached[6:14, 2:10] = True
-    torch.testing.assert_close(images.grad[0, 0] != 0, reached)
+    tokenizer(images)[0, 7].pow(2).sum().backward()  # the patch with pixel rows 8 to 11 and pixel columns 4 to 7
+    seen = torch.zeros(20, 12, dtype=torch.bool)
+    seen[6:14, 2:10] = True
+    torch.testing.assert_close(images.grad[0, 0] != 0, seen)
 
 
-def test_shifted_tokenizer_refuses_other_channels_by_those_of_the_image():
+def test_shifted_tokenizer_refuses_the_channels_of_shifted_images():
     with pytest.raises(ShapeError) as caught:
         ShiftedTokenizer(patch_size=4, in_chans=3, embed_dim=8)(torch.zeros(2, 15, 12, 20))
-    assert str(caught.value) == "images of 15 channels: the model takes 3; convert them"
+    assert str(caught.value) == "images of 15 channels: the model takes 3; convert the images"
 
 
 def upsampled(values, new):
-    """Patches `[..., old, old]` -> `[..., new, new]`, bilinear, pixel centres aligned, written out."""
+    """Resize patches `[..., old, old]` to `[..., new, new]` by bilinear interpolation between pixel centers."""
     old = values.shape[-1]
     matrix = torch.zeros(new, old, dtype=values.dtype)
     for i in range(new):
@@ -149,7 +149,7 @@ def upsampled(values, new):
 
 
 @pytest.mark.parametrize("new", [4, 5, 7, 8])
-def test_an_enlarged_patch_keeps_its_token_exactly(new):
+def test_enlarged_patch_keeps_its_token(new):
     torch.manual_seed(0)
     weight, patches = torch.randn(10, 3 * 16, dtype=torch.float64), torch.randn(6, 3, 4, 4, dtype=torch.float64)
     resized = resize_projection(weight, 3, new)
@@ -159,7 +159,7 @@ def test_an_enlarged_patch_keeps_its_token_exactly(new):
     )
 
 
-def test_a_shrunk_projection_minimises_the_error_over_white_patches():
+def test_smaller_projection_is_the_least_squares_solution():
     torch.manual_seed(0)
     weight = torch.randn(10, 2 * 36, dtype=torch.float64)
     basis = torch.eye(36, dtype=torch.float64).reshape(36, 1, 6, 6)
@@ -168,19 +168,19 @@ def test_a_shrunk_projection_minimises_the_error_over_white_patches():
     torch.testing.assert_close(resize_projection(weight, 2, 4), best, rtol=0, atol=1e-9)
 
 
-def test_a_projection_of_the_same_size_is_the_same_tensor():
+def test_projection_of_the_same_size_is_returned_unchanged():
     weight = torch.randn(10, 48)
     assert resize_projection(weight, 3, 4) is weight
     assert resize_projection(weight.bfloat16(), 3, 6).dtype == torch.bfloat16
 
 
-def flexible(patch_sizes=(2, 4, 5, 10)):
+def make_flexible(patch_sizes=(2, 4, 5, 10)):
     torch.manual_seed(0)
     return FlexibleTokenizer(Tokenizer(patch_size=4, in_chans=3, embed_dim=10).double(), patch_sizes)
 
 
-def test_flexible_tokenizer_draws_every_size_that_tiles_in_training():
-    tokenizer, images = flexible(), torch.randn(2, 3, 20, 40, dtype=torch.float64)
+def test_flexible_tokenizer_draws_every_size_that_tiles_the_images():
+    tokenizer, images = make_flexible(), torch.randn(2, 3, 20, 40, dtype=torch.float64)
     grids = set()
     for _ in range(40):
         tokens = tokenizer(images)
@@ -189,11 +189,11 @@ def test_flexible_tokenizer_draws_every_size_that_tiles_in_training():
         grids.add((rows, columns))
     assert grids == {(10, 20), (5, 10), (4, 8), (2, 4)}
     for _ in range(10):
-        assert tokenizer(images[:, :, :16, :12]).shape[1] in (48, 12)  # 5 and 10 px do not tile
+        assert tokenizer(images[:, :, :16, :12]).shape[1] in (48, 12)  # patches of 5 and 10 px do not tile these
 
 
-def test_flexible_tokenizer_evaluates_with_its_base_whatever_training_drew():
-    tokenizer, images = flexible((2, 5)), torch.randn(2, 3, 20, 40, dtype=torch.float64)
+def test_flexible_tokenizer_uses_its_base_patch_size_in_evaluation():
+    tokenizer, images = make_flexible((2, 5)), torch.randn(2, 3, 20, 40, dtype=torch.float64)
     tokenizer(images)
     tokenizer.eval()
     plain = patchify(images, 4) @ tokenizer.proj.weight.T + tokenizer.proj.bias
@@ -201,8 +201,8 @@ def test_flexible_tokenizer_evaluates_with_its_base_whatever_training_drew():
     assert tokenizer.grid_size(images) == (5, 10)
 
 
-def test_flexible_tokenizer_can_be_evaluated_with_any_size():
-    tokenizer, images = flexible().eval(), torch.randn(2, 3, 20, 40, dtype=torch.float64)
+def test_flexible_tokenizer_accepts_any_patch_size_in_evaluation():
+    tokenizer, images = make_flexible().eval(), torch.randn(2, 3, 20, 40, dtype=torch.float64)
     tokenizer.patch_size = 8
     patches = rearrange(images, "b c (h p) (w q) -> b (h w) c p q", p=4, q=4)
     enlarged = rearrange(upsampled(patches, 8), "b (h w) c p q -> b c (h p) (w q)", h=5)
@@ -214,7 +214,7 @@ def test_flexible_tokenizer_can_be_evaluated_with_any_size():
 
 @pytest.mark.parametrize("side", [2, 5])
 def test_gradients_reach_the_base_projection_through_the_resize(side):
-    tokenizer, images = flexible((side,)), torch.randn(2, 3, 10, 20, dtype=torch.float64)
+    tokenizer, images = make_flexible((side,)), torch.randn(2, 3, 10, 20, dtype=torch.float64)
     direction = torch.randn_like(tokenizer(images))
     (tokenizer(images) * direction).sum().backward()
     step = torch.zeros_like(tokenizer.proj.weight)
@@ -228,13 +228,13 @@ def test_gradients_reach_the_base_projection_through_the_resize(side):
 
 
 @pytest.mark.parametrize("patch_sizes", [(), (8, 0)])
-def test_flexible_tokenizer_needs_sizes_to_draw_from(patch_sizes):
+def test_flexible_tokenizer_needs_positive_patch_sizes(patch_sizes):
     with pytest.raises(ConfigError) as caught:
-        flexible(patch_sizes)
+        make_flexible(patch_sizes)
     assert str(caught.value) == (f"patch_sizes={patch_sizes}: must be sides in px, at least one; use e.g. (8, 12, 16)")
 
 
-def test_a_patch_size_first_used_in_inference_mode_can_be_trained_afterwards():
+def test_patch_size_first_used_in_inference_mode_can_be_trained_later():
     weight = torch.randn(7, 3 * 5**2, dtype=torch.float64, requires_grad=True)
     with torch.inference_mode():
         expected = resize_projection(weight, 3, 9)
