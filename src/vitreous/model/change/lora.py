@@ -67,7 +67,9 @@ def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Ge
     found = [(block, name) for block in model.encoder.blocks for name, _ in _matrices(block)]
     narrowest = min(min(layer.weight.shape) for block in model.encoder.blocks for _, layer in _matrices(block))
     if not 1 <= rank <= narrowest:
-        raise ConfigError(f"train.lora_rank={rank}: must be from 1 to {narrowest}, the model's width; 8 is usual")
+        raise ConfigError(
+            f"train.lora_rank={rank}: must be from 1 to {narrowest}, the width of the narrowest matrix; 8 is usual"
+        )
     model.requires_grad_(False)
     for block, name in found:
         layer = block.get_submodule(name)

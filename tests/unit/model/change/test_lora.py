@@ -28,8 +28,8 @@ def images() -> Tensor:
     return torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(2))
 
 
-def with_corrections(model: VisionTransformer, rank: int = 3, alpha: float = 7.0) -> VisionTransformer:
-    """One whose corrections are no longer zero."""
+def with_updates(model: VisionTransformer, rank: int = 3, alpha: float = 7.0) -> VisionTransformer:
+    """Add low-rank updates that are not zero."""
     generator = torch.Generator().manual_seed(3)
     add_lora(model, rank=rank, alpha=alpha, generator=generator)
     for part in model.modules():
@@ -38,7 +38,7 @@ def with_corrections(model: VisionTransformer, rank: int = 3, alpha: float = 7.0
     return model
 
 
-def test_training_begins_at_the_model_that_was_given(make_model: Callable[..., VisionTransformer], images: Tensor):
+def test_new_updates_do_not_change_the_logits(make_model: Callable[..., VisionTransformer], images: Tensor):
     model = make_model().eval()
     before = model(images)
     add_lora(model, rank=3, alpha=7.0)
@@ -46,11 +46,11 @@ def test_training_begins_at_the_model_that_was_given(make_model: Callable[..., V
 
 
 @pytest.mark.parametrize("changes", [{}, {"mlp": "gated", "act": "silu"}, {"key_bias": False}, {"locality": True}])
-def test_merged_model_is_plain_and_says_the_same(
+def test_merged_model_is_plain_and_has_the_same_logits(
     make_model: Callable[..., VisionTransformer], images: Tensor, changes: dict[str, object]
 ):
     plain = make_model(**changes).eval()
-    model = with_corrections(copy.deepcopy(plain)).eval()
+    model = with_updates(copy.deepcopy(plain)).eval()
     merged = merge_lora(model)
     assert list(merged.state_dict()) == list(plain.state_dict())
     assert not any(isinstance(part, LowRank) for part in merged.modules())
@@ -58,8 +58,8 @@ def test_merged_model_is_plain_and_says_the_same(
     torch.testing.assert_close(merged(images), model(images), rtol=1e-5, atol=1e-5)
 
 
-def test_correction_is_the_papers_product(make_model: Callable[..., VisionTransformer]):
-    layer = with_corrections(make_model()).encoder.blocks[1].mlp.fc1
+def test_update_is_the_scaled_product_of_the_paper(make_model: Callable[..., VisionTransformer]):
+    layer = with_updates(make_model()).encoder.blocks[1].mlp.fc1
     tokens = torch.randn(2, 6, 20, dtype=torch.float64)
     layer = layer.double()
     down, up = (part.weight.detach().numpy() for part in (layer.down, layer.up))
@@ -68,8 +68,8 @@ def test_correction_is_the_papers_product(make_model: Callable[..., VisionTransf
     torch.testing.assert_close(layer(tokens), torch.from_numpy(expected))
 
 
-def test_only_corrections_and_head_are_trained(make_model: Callable[..., VisionTransformer], images: Tensor):
-    model = with_corrections(make_model())
+def test_only_updates_and_head_are_trained(make_model: Callable[..., VisionTransformer], images: Tensor):
+    model = with_updates(make_model())
     model(images).sum().backward()
     trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -81,15 +81,17 @@ def test_only_corrections_and_head_are_trained(make_model: Callable[..., VisionT
     }
 
 
-def test_model_without_corrections_is_itself(make_model: Callable[..., VisionTransformer]):
+def test_model_without_updates_is_returned_unchanged(make_model: Callable[..., VisionTransformer]):
     model = make_model()
     assert merge_lora(model) is model
 
 
 @pytest.mark.parametrize("rank", [0, 21])
-def test_rank_that_saves_nothing_is_refused(make_model: Callable[..., VisionTransformer], rank: int):
+def test_rank_out_of_range_is_refused(make_model: Callable[..., VisionTransformer], rank: int):
     model = make_model()
     with pytest.raises(ConfigError) as caught:
         add_lora(model, rank=rank, alpha=7.0)
-    assert str(caught.value) == f"train.lora_rank={rank}: must be from 1 to 20, the model's width; 8 is usual"
+    assert str(caught.value) == (
+        f"train.lora_rank={rank}: must be from 1 to 20, the width of the narrowest matrix; 8 is usual"
+    )
     assert all(parameter.requires_grad for parameter in model.parameters())

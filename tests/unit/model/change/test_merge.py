@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError
 from vitreous.model import ModelConfig, build_model
+from vitreous.model.change import merge
+from vitreous.model.change.lora import LowRank, add_lora, merge_lora
 from vitreous.model.change.merge import match, merge_tokens, merged_relation, token_groups
 from vitreous.model.taps import taps
 
@@ -35,8 +37,8 @@ VARIANTS = {
 }
 
 
-def make(kernel="auto", **changes):
-    """Build a float64 model with noise on every parameter, scales and tables included."""
+def make_model(kernel="auto", **changes):
+    """Build a float64 model with noise on every parameter, including scales and tables."""
     model = build_model(dataclasses.replace(PLAIN, **changes), generator=torch.Generator().manual_seed(0)).double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -47,7 +49,7 @@ def make(kernel="auto", **changes):
     return model.eval()
 
 
-def draw(height=12, width=20):
+def draw_images(height=12, width=20):
     return torch.randn(2, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
@@ -55,8 +57,8 @@ def draw(height=12, width=20):
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
 def test_merging_nothing_leaves_logits_unchanged(variant, kernel):
-    model = make(kernel, **VARIANTS[variant])
-    torch.testing.assert_close(merge_tokens(model, 0)(draw()), model(draw()), rtol=0, atol=1e-12)
+    model = make_model(kernel, **VARIANTS[variant])
+    torch.testing.assert_close(merge_tokens(model, 0)(draw_images()), model(draw_images()), rtol=0, atol=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
@@ -68,10 +70,10 @@ def test_merging_nothing_leaves_logits_unchanged(variant, kernel):
     order=st.sampled_from(["pre", "post"]),
 )
 @torch.no_grad()
-def test_merging_nothing_changes_no_model(rows, columns, prefix, rotary, order):
+def test_merging_nothing_leaves_logits_unchanged_for_any_grid_and_prefix(rows, columns, prefix, rotary, order):
     size = (4 * rows, 4 * columns)
-    model = make(img_size=size, pool="mean", num_registers=prefix, rotary=rotary, norm_order=order)
-    images = draw(*size)
+    model = make_model(img_size=size, pool="mean", num_registers=prefix, rotary=rotary, norm_order=order)
+    images = draw_images(*size)
     torch.testing.assert_close(merge_tokens(model, 0)(images), model(images), rtol=0, atol=0)
 
 
@@ -79,10 +81,10 @@ def test_merging_nothing_changes_no_model(rows, columns, prefix, rotary, order):
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if "locality" not in name])
 @torch.no_grad()
 def test_merging_identical_patches_leaves_logits_unchanged(variant, kernel):
-    """Pairs of equal tokens in equal places: one token of twice the size must act as both did."""
-    model = make(kernel, **VARIANTS[variant])
+    """Each patch occurs twice with the same position: one token of size 2 must have the effect of both."""
+    model = make_model(kernel, **VARIANTS[variant])
     count = model.num_prefix_tokens
-    patches = model.tokenizer(draw())[:, :6].repeat_interleave(2, dim=1)
+    patches = model.tokenizer(draw_images())[:, :6].repeat_interleave(2, dim=1)
     tokens = model.prefix(patches) if count else patches
     relations = None
     if model.relation is not None:
@@ -108,10 +110,10 @@ def test_merging_identical_patches_leaves_logits_unchanged(variant, kernel):
 
 
 @torch.no_grad()
-def test_merged_token_does_not_attend_to_itself_under_locality():
-    merging = merge_tokens(make(locality=True), [5, 0, 0])
+def test_merged_token_does_not_attend_to_itself_in_locality_attention():
+    merging = merge_tokens(make_model(locality=True), [5, 0, 0])
     with taps(merging, "encoder.blocks.2.attn.maps") as seen:
-        merging(draw())
+        merging(draw_images())
     maps = seen["encoder.blocks.2.attn.maps"]
     assert maps.shape[-1] == 11
     assert maps.diagonal(dim1=-2, dim2=-1).abs().amax() == 0
@@ -123,7 +125,7 @@ def naive_layer_norm(norm, vector):
 
 
 def naive_attention(attn, tokens, sizes):
-    """Proportional attention of one image, one head, query and key at a time; returns output and mean keys."""
+    """Compute proportional attention for one image, one head, query and key at a time; return output and mean keys."""
     width = tokens.shape[1] // 5
     queries, keys, values = (tokens @ attn.qkv.weight.T + attn.qkv.bias).reshape(len(tokens), 3, 5, width).unbind(1)
     output = torch.zeros(len(tokens), 5, width, dtype=tokens.dtype)
@@ -139,12 +141,12 @@ def naive_attention(attn, tokens, sizes):
 
 
 def naive_merge(tokens, keys, groups, number):
-    """ToMe's matching with loops: `groups` holds, for each token, the patches that it stands for."""
-    first, second = list(range(2, len(tokens), 2)), list(range(1, len(tokens), 2))  # the class token stands at 0
+    """Merge tokens as ToMe does, with loops; `groups` holds the patches that each token represents."""
+    first, second = list(range(2, len(tokens), 2)), list(range(1, len(tokens), 2))  # token 0 is the class token
     best = {}
     for a in first:
-        likeness = {b: float(torch.cosine_similarity(keys[a], keys[b], dim=0)) for b in second}
-        best[a] = max(likeness.items(), key=lambda pair: pair[1])
+        similarity = {b: float(torch.cosine_similarity(keys[a], keys[b], dim=0)) for b in second}
+        best[a] = max(similarity.items(), key=lambda pair: pair[1])
     leaving = sorted(first, key=lambda a: -best[a][1])[:number]
     members = {a: [a] for a in [0, *first] if a not in leaving} | {b: [b] for b in second}
     for a in leaving:
@@ -158,8 +160,8 @@ def naive_merge(tokens, keys, groups, number):
 
 
 @torch.no_grad()
-def test_merging_equals_the_paper_written_out():
-    model, images, number = make(pool="token_mean"), draw(), 3
+def test_merging_equals_the_algorithm_of_the_paper():
+    model, images, number = make_model(pool="token_mean"), draw_images(), 3
     embedded, _ = model.embed(images)
     merging = merge_tokens(model, number)
     numbers = token_groups(merging, images)
@@ -183,9 +185,54 @@ def test_merging_equals_the_paper_written_out():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
-def test_kernels_merge_alike(variant):
-    outcomes = [merge_tokens(make(kernel, **VARIANTS[variant]), [5, 0, 4])(draw()) for kernel in ("explicit", "sdpa")]
+def test_kernels_merge_the_same_tokens(variant):
+    outcomes = [
+        merge_tokens(make_model(kernel, **VARIANTS[variant]), [5, 0, 4])(draw_images())
+        for kernel in ("explicit", "sdpa")
+    ]
     torch.testing.assert_close(*outcomes, rtol=0, atol=1e-10)
+
+
+MATCHED = {
+    "plain": {},
+    "keyless bias": {"key_bias": False},
+    "norm of queries and keys": {"qk_norm": True, "norm": "rms"},
+    "keyless bias, norm, rotation": {"key_bias": False, "qk_norm": True, "rotary": "axial"},
+    "no bias, wide heads": {"qkv_bias": False, "head_dim": 12},
+}
+
+
+def add_updates(model):
+    """Add low-rank updates that are not zero."""
+    generator = torch.Generator().manual_seed(3)
+    add_lora(model, rank=3, alpha=7.0, generator=generator)
+    for part in model.modules():
+        if isinstance(part, LowRank):
+            part.up.weight.normal_(std=0.3, generator=generator)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("variant", MATCHED)
+@torch.no_grad()
+def test_matching_uses_the_keys_of_the_attention(variant, lora, monkeypatch):
+    model, matched, attended = make_model(**MATCHED[variant]), [], []
+    if lora:
+        add_updates(model)
+    monkeypatch.setattr(merge, "match", lambda keys, *counts: matched.append(keys) or match(keys, *counts))
+    merging = merge_tokens(model, [4, 3, 1])
+    for block in merging.encoder.blocks:
+        block.attn.register_forward_pre_hook(lambda attn, inputs: attended.append(attn.project(*inputs)[1]))
+    merging(draw_images())
+    assert [keys.shape[2] for keys in matched] == [16, 12, 9]
+    torch.testing.assert_close(matched, attended, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_merging_a_model_with_lora_equals_merging_the_model_with_its_updates_added():
+    model = make_model(qk_norm=True)
+    add_updates(model)
+    expected = merge_tokens(merge_lora(model), 3)(draw_images())
+    torch.testing.assert_close(merge_tokens(model, 3)(draw_images()), expected, rtol=0, atol=1e-10)
 
 
 def test_matching_gives_every_prefix_token_its_own_number():
@@ -198,10 +245,10 @@ def test_matching_gives_every_prefix_token_its_own_number():
 
 
 @torch.no_grad()
-def test_rotated_keys_meet_queries_at_the_mean_of_the_merged_places():
-    model = make(rotary="axial", pool="mean")
+def test_rotation_of_a_merged_token_is_the_mean_of_the_rotations_of_its_patches():
+    model = make_model(rotary="axial", pool="mean")
     merging = merge_tokens(model, [7, 0, 0])
-    tokens, relations = model.embed(draw())
+    tokens, relations = model.embed(draw_images())
     (_, merged), *_ = merging.encoder.merging_steps(tokens, relations)
     relation = merged_relation(relations[1], merged)
     for image in range(2):
@@ -212,8 +259,8 @@ def test_rotated_keys_meet_queries_at_the_mean_of_the_merged_places():
             assert merged.sizes[image, token] == members.sum()
 
 
-def test_a_merging_model_shares_weights_and_saves_as_what_it_was():
-    model = make(layer_scale=0.1)
+def test_merging_model_shares_weights_and_their_names():
+    model = make_model(layer_scale=0.1)
     merging = merge_tokens(model, 3)
     assert {id(parameter) for parameter in merging.parameters()} == {id(parameter) for parameter in model.parameters()}
     assert list(merging.state_dict()) == list(model.state_dict())
@@ -222,45 +269,47 @@ def test_a_merging_model_shares_weights_and_saves_as_what_it_was():
 
 
 @torch.no_grad()
-def test_merging_again_replaces_the_first_number():
-    model = make()
-    torch.testing.assert_close(merge_tokens(merge_tokens(model, 3), 0)(draw()), model(draw()), rtol=0, atol=1e-12)
+def test_merging_again_replaces_the_old_number():
+    model = make_model()
+    torch.testing.assert_close(
+        merge_tokens(merge_tokens(model, 3), 0)(draw_images()), model(draw_images()), rtol=0, atol=1e-12
+    )
 
 
 @torch.no_grad()
-def test_a_map_of_features_shows_merged_patches_alike():
-    merging = merge_tokens(make(), [7, 0, 0])
-    groups = token_groups(merging, draw())
+def test_merged_patches_have_the_same_features_in_a_map():
+    merging = merge_tokens(make_model(), [7, 0, 0])
+    groups = token_groups(merging, draw_images())
     assert groups.shape == (2, 3, 15)
     assert groups[:, 2].amax(dim=1).tolist() == [7, 7]
-    (features,) = merging.forward_intermediates(draw(), 1, intermediates_only=True, output_fmt="NLC")
+    (features,) = merging.forward_intermediates(draw_images(), 1, intermediates_only=True, output_fmt="NLC")
     for image in range(2):
         for number in range(8):
-            alike = features[image, groups[image, 2] == number]
-            torch.testing.assert_close(alike, alike[:1].expand_as(alike), rtol=0, atol=0)
+            merged = features[image, groups[image, 2] == number]
+            torch.testing.assert_close(merged, merged[:1].expand_as(merged), rtol=0, atol=0)
 
 
 def test_checkpointed_merging_has_the_same_gradients():
     gradients = []
     for enable in (False, True):
-        merging = merge_tokens(make(rotary="mixed"), 3).train()
+        merging = merge_tokens(make_model(rotary="mixed"), 3).train()
         merging.set_grad_checkpointing(enable)
-        merging(draw()).square().sum().backward()
+        merging(draw_images()).square().sum().backward()
         gradients.append([parameter.grad for parameter in merging.parameters()])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(again, plain, rtol=0, atol=1e-12)
 
 
 @torch.no_grad()
-def test_smaller_images_merge_half_of_what_they_have():
-    merging = merge_tokens(make(dynamic_img_size=True), [7, 4, 0])
-    assert token_groups(merging, draw(4, 12)).amax(dim=2).tolist() == [[1, 0, 0], [1, 0, 0]]
+def test_smaller_images_merge_at_most_half_of_their_patches():
+    merging = merge_tokens(make_model(dynamic_img_size=True), [7, 4, 0])
+    assert token_groups(merging, draw_images(4, 12)).amax(dim=2).tolist() == [[1, 0, 0], [1, 0, 0]]
 
 
-def test_dropped_patches_merge_too():
-    merging = merge_tokens(make(patch_drop_rate=0.4, rotary="dinov3"), 2).train()
-    assert merging(draw()).isfinite().all()
-    assert merging.forward_features(draw()).shape == (2, 10, 40)
+def test_merging_works_while_patches_are_dropped():
+    merging = merge_tokens(make_model(patch_drop_rate=0.4, rotary="dinov3"), 2).train()
+    assert merging(draw_images()).isfinite().all()
+    assert merging.forward_features(draw_images()).shape == (2, 10, 40)
 
 
 @pytest.mark.parametrize(
@@ -273,11 +322,11 @@ def test_dropped_patches_merge_too():
         ([1, 2.5, 0], "num_merged=2.5: block 1 has 14 patches"),
     ],
 )
-def test_an_impossible_number_says_what_is_possible(number, message):
+def test_error_for_too_many_merges_gives_the_possible_range(number, message):
     with pytest.raises(ConfigError, match=message):
-        merge_tokens(make(), number)
+        merge_tokens(make_model(), number)
 
 
-def test_groups_are_asked_of_a_merging_model():
+def test_token_groups_need_a_merging_model():
     with pytest.raises(ConfigError, match=r"model.encoder=Encoder: merges nothing; use merge_tokens\(model, 8\)"):
-        token_groups(make(), draw())
+        token_groups(make_model(), draw_images())

@@ -3,11 +3,10 @@ import torch
 from einops import rearrange
 from torch.nn import functional as F
 
-from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.errors import ConfigError
 from vitreous.model import ModelConfig, build_model, load_model, make_flexible, resize_model, save_model
+from vitreous.model.change.reshape import change_channels
 from vitreous.model.parts.embedding import resize_grid
-from vitreous.model.parts.head import DistilledHead
-from vitreous.model.parts.pool import AttentionPool, MaxPool, MeanPool, TokenMeanPool
 from vitreous.model.parts.relative_bias import resize_table
 from vitreous.model.parts.tokenizer import FlexibleTokenizer, resize_projection
 
@@ -15,7 +14,8 @@ SHAPE = {"img_size": (12, 20), "patch_size": 4, "in_chans": 3, "num_classes": 7,
 IMAGES = torch.randn(2, 3, 12, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def noisy(**changes):
+def make_model(**changes):
+    """Build a float64 model in which every parameter is random."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(**SHAPE | changes, num_heads=5)).double().eval()
     with torch.no_grad():
@@ -25,25 +25,50 @@ def noisy(**changes):
 
 
 def enlarge(images, patch_size):
-    """Each 4 px patch resized by itself."""
+    """Resize each 4 px patch separately."""
     patches = rearrange(images, "b c (h p) (w q) -> (b h w) c p q", p=4, q=4)
     larger = F.interpolate(patches, size=(patch_size, patch_size), mode="bilinear")
     rows, columns = images.shape[2] // 4, images.shape[3] // 4
     return rearrange(larger, "(b h w) c p q -> b c (h p) (w q)", h=rows, w=columns)
 
 
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
+def test_resized_model_is_a_copy_with_the_same_weights(position):
+    model = make_model(position=position)
+    resized = resize_model(model, (24, 8))
+    assert (resized.config.img_size, resized.training) == ((24, 8), False)
+    assert resized(torch.randn(2, 3, 24, 8, dtype=torch.float64)).shape == (2, 7)
+    before, after = model.state_dict(), resized.state_dict()
+    for name in before.keys() - {"position.grid"}:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
+    with torch.no_grad():
+        resized.head.weight.zero_()
+    assert model.head.weight.abs().max() > 0
+
+
+def test_resize_to_the_same_size_changes_nothing():
+    model = make_model().train()
+    torch.testing.assert_close(resize_model(model, (12, 20))(IMAGES), model(IMAGES), rtol=0, atol=0)
+
+
+def test_resize_refuses_a_size_that_patches_do_not_tile():
+    with pytest.raises(ConfigError) as caught:
+        resize_model(make_model(), (24, 10))
+    assert str(caught.value).startswith("model.patch_size=4: does not divide data.img_size=24x10 (remainder 0x2)")
+
+
 @pytest.mark.parametrize("changes", [{}, {"rotary": "mixed"}, {"relative_bias": True}, {"position": "sincos2d"}])
 @torch.no_grad()
-def test_larger_patches_of_as_much_larger_images_give_the_same_logits(changes):
-    model = noisy(**changes)
+def test_enlarged_patches_give_the_same_logits(changes):
+    model = make_model(**changes)
     larger = resize_model(model, (18, 30), patch_size=6)
     assert (larger.config.patch_size, larger.config.grid_size) == (6, (3, 5))
     torch.testing.assert_close(larger(enlarge(IMAGES, 6)), model(IMAGES), rtol=0, atol=1e-9)
 
 
 @torch.no_grad()
-def test_smaller_patches_of_the_same_images_resample_projection_and_positions():
-    model, images = noisy(), IMAGES
+def test_smaller_patches_resize_projection_and_positions():
+    model = make_model()
     smaller = resize_model(model, patch_size=2, interpolation="google")
     assert (smaller.config.img_size, smaller.config.position_resize) == ((12, 20), "google")
     state = smaller.state_dict()
@@ -51,19 +76,19 @@ def test_smaller_patches_of_the_same_images_resample_projection_and_positions():
     torch.testing.assert_close(state["tokenizer.proj.weight"], projection, rtol=0, atol=0)
     grid = resize_grid(model.position.grid, (6, 10), "google")
     torch.testing.assert_close(state["position.grid"], grid, rtol=0, atol=0)
-    assert smaller(images).shape == (2, 7)
+    assert smaller(IMAGES).shape == (2, 7)
 
 
 @pytest.mark.parametrize("interpolation", ["timm", "torchvision", "huggingface", "google"])
-def test_positions_go_by_the_interpolation_that_was_asked_for_or_the_models_own(interpolation):
-    for model, asked in ((noisy(), interpolation), (noisy(position_resize=interpolation), None)):
-        resized = resize_model(model, (24, 8), interpolation=asked)
+def test_positions_are_resized_by_the_given_interpolation_or_the_models_own(interpolation):
+    for model, given in ((make_model(), interpolation), (make_model(position_resize=interpolation), None)):
+        resized = resize_model(model, (24, 8), interpolation=given)
         expected = resize_grid(model.position.grid, (6, 2), interpolation)
         torch.testing.assert_close(resized.position.grid, expected, rtol=0, atol=0)
 
 
-def test_offsets_are_resampled_and_their_prefix_entries_kept():
-    model = noisy(relative_bias=True)
+def test_relative_biases_are_resized_and_those_of_prefix_tokens_are_kept():
+    model = make_model(relative_bias=True)
     resized = resize_model(model, (24, 8))
     torch.testing.assert_close(resized.relation.table, resize_table(model.relation.table, (6, 2)), rtol=0, atol=0)
     torch.testing.assert_close(resized.relation.prefix_table, model.relation.prefix_table, rtol=0, atol=0)
@@ -71,38 +96,73 @@ def test_offsets_are_resampled_and_their_prefix_entries_kept():
 
 
 @torch.no_grad()
-def test_a_dynamic_model_gives_at_another_size_the_logits_of_a_resized_one():
+def test_dynamic_model_gives_the_logits_of_a_resized_model():
     for changes in ({}, {"rotary": "axial"}, {"rotary": "dinov3", "position": "none"}, {"position": "sinusoidal"}):
-        dynamic = noisy(dynamic_img_size=True, **changes)
+        dynamic = make_model(dynamic_img_size=True, **changes)
         images = torch.randn(2, 3, 16, 8, dtype=torch.float64)
         torch.testing.assert_close(dynamic(images), resize_model(dynamic, (16, 8))(images), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("stem", ["conv", "cct", "shifted"])
-def test_other_stems_keep_their_patch_size(stem):
+def test_other_stems_cannot_change_their_patch_size(stem):
     with pytest.raises(ConfigError) as caught:
-        resize_model(noisy(stem=stem), (24, 40), patch_size=8)
+        resize_model(make_model(stem=stem), (24, 40), patch_size=8)
     assert str(caught.value) == (
-        f"patch_size=8: model.stem={stem} cannot be brought to another; keep 4, or train another model"
+        f"patch_size=8: model.stem={stem} cannot change its patch size; keep 4, or train another model"
     )
-    assert resize_model(noisy(stem=stem), (24, 8))(torch.randn(2, 3, 24, 8).double()).shape == (2, 7)
+    assert resize_model(make_model(stem=stem), (24, 8))(torch.randn(2, 3, 24, 8).double()).shape == (2, 7)
 
 
-def test_a_flexible_model_equals_its_base_until_another_patch_size_is_chosen():
-    model = noisy()
+def make_model_for_channels(in_chans, stem="linear"):
+    config = ModelConfig(
+        img_size=(8, 12), patch_size=4, in_chans=in_chans, num_classes=5, embed_dim=16, depth=1, num_heads=2, stem=stem
+    )
+    return build_model(config, generator=torch.Generator().manual_seed(0)).eval()
+
+
+def test_color_copy_gives_the_logits_of_the_gray_model():
+    gray, images = make_model_for_channels(1), torch.randn(2, 1, 8, 12)
+    color = change_channels(gray, 3)
+    assert color.config.in_chans == 3
+    torch.testing.assert_close(color(images.expand(-1, 3, -1, -1)), gray(images), rtol=1e-5, atol=1e-6)
+
+
+def test_gray_copy_gives_the_logits_of_the_color_model_for_gray_images():
+    color, images = make_model_for_channels(3), torch.randn(2, 1, 8, 12)
+    gray = change_channels(color, 1)
+    torch.testing.assert_close(gray(images), color(images.expand(-1, 3, -1, -1)), rtol=1e-5, atol=1e-6)
+
+
+def test_model_with_the_right_channels_is_returned_unchanged():
+    model = make_model_for_channels(3)
+    assert change_channels(model, 3) is model
+
+
+@pytest.mark.parametrize(("old", "new", "stem"), [(3, 4, "linear"), (1, 3, "conv")])
+def test_impossible_change_of_channels_is_an_error(old, new, stem):
+    with pytest.raises(ConfigError) as caught:
+        change_channels(make_model_for_channels(old, stem), new)
+    assert str(caught.value) == (
+        f"data.in_chans={new}: the model takes {old}, and its model.stem={stem} cannot be changed to {new}; "
+        f"use data.in_chans={old}"
+    )
+
+
+def test_flexible_model_equals_its_base_until_the_patch_size_is_set():
+    model = make_model()
     flexible = make_flexible(model, (2, 4, 10))
     assert isinstance(flexible.tokenizer, FlexibleTokenizer)
     assert not isinstance(model.tokenizer, FlexibleTokenizer)
     torch.testing.assert_close(flexible(IMAGES), model(IMAGES), rtol=0, atol=1e-12)
     flexible.tokenizer.patch_size = 6
     assert flexible.forward_features(torch.randn(2, 3, 12, 18).double()).shape == (2, 7, 20)
-    sixes = resize_model(model, (18, 30), patch_size=6)
+    resized = resize_model(model, (18, 30), patch_size=6)
     larger = enlarge(IMAGES, 6)
-    torch.testing.assert_close(flexible(larger), sixes(larger), rtol=0, atol=1e-12)
+    torch.testing.assert_close(flexible(larger), resized(larger), rtol=0, atol=1e-12)
 
 
-def test_a_flexible_model_trains_all_its_weights_with_every_patch_size():
-    model = make_flexible(noisy(rotary="axial", num_registers=2), (2, 4)).train()
+def test_flexible_model_trains_all_weights_with_every_patch_size():
+    model = make_flexible(make_model(rotary="axial", num_registers=2), (2, 4)).train()
     lengths = set()
     model.encoder.register_forward_pre_hook(lambda module, inputs: lengths.add(inputs[0].shape[1]))
     for _ in range(12):
@@ -111,14 +171,14 @@ def test_a_flexible_model_trains_all_its_weights_with_every_patch_size():
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 
-def test_a_flexible_model_gives_maps_of_whatever_size_it_drew():
-    model = make_flexible(noisy(), (2, 4)).train()
+def test_flexible_model_returns_maps_of_the_size_that_it_drew():
+    model = make_flexible(make_model(), (2, 4)).train()
     shapes = {model.forward_intermediates(IMAGES, 1, intermediates_only=True)[0].shape[2:] for _ in range(12)}
     assert shapes == {(3, 5), (6, 10)}
 
 
-def test_a_flexible_model_is_saved_in_its_base_patch_size(tmp_path):
-    model = make_flexible(noisy(), (2, 4)).train()
+def test_flexible_model_is_saved_with_its_base_patch_size(tmp_path):
+    model = make_flexible(make_model(), (2, 4)).train()
     model(IMAGES)
     save_model(tmp_path / "model.safetensors", model, {})
     loaded = load_model(tmp_path / "model.safetensors")
@@ -126,95 +186,7 @@ def test_a_flexible_model_is_saved_in_its_base_patch_size(tmp_path):
     torch.testing.assert_close(loaded(IMAGES), model.eval()(IMAGES), rtol=0, atol=1e-12)
 
 
-def test_only_patches_can_be_flexible():
+def test_only_a_linear_stem_can_be_flexible():
     with pytest.raises(ConfigError) as caught:
-        make_flexible(noisy(stem="shifted"), (2, 4))
+        make_flexible(make_model(stem="shifted"), (2, 4))
     assert str(caught.value) == "model.stem=shifted: has no patches to resize; use model.stem=linear"
-
-
-POOLS = {"avg": MeanPool, "mean": MeanPool, "max": MaxPool, "token_mean": TokenMeanPool}
-
-
-@pytest.mark.parametrize("pool", [None, *POOLS])
-def test_a_fresh_head_leaves_all_else_and_the_model_saves_and_loads(pool, tmp_path):
-    model = noisy(num_registers=2)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("head")}
-    model.reset_classifier(11, pool)
-    assert model.get_classifier() is model.head
-    assert model(IMAGES).shape == (2, 11)
-    assert (model.num_classes, model.config.num_classes, model.config.num_prefix_tokens) == (11, 11, 3)
-    assert model.head.weight.dtype == torch.float64
-    assert not model.head.training
-    for name, tensor in before.items():
-        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
-    if pool:
-        assert type(model.pool) is POOLS[pool]
-    save_model(tmp_path / "model.safetensors", model, {})
-    torch.testing.assert_close(load_model(tmp_path / "model.safetensors")(IMAGES), model(IMAGES), rtol=0, atol=0)
-
-
-def test_a_fresh_head_is_drawn_by_the_models_own_scheme():
-    model = noisy(init="jax_nlhb", distill_token=True)
-    model.reset_classifier(11)
-    assert isinstance(model.head, DistilledHead)
-    torch.testing.assert_close(model.head.teacher.weight, torch.zeros(11, 20).double(), rtol=0, atol=0)
-    torch.testing.assert_close(model.head.label.bias, torch.full((11,), -torch.log(torch.tensor(11.0))).double())
-
-
-def test_no_classes_leave_the_head_out():
-    model = noisy()
-    features = model.forward_head(model.forward_features(IMAGES), pre_logits=True)
-    model.reset_classifier(0)
-    torch.testing.assert_close(model(IMAGES), features, rtol=0, atol=1e-5)
-    assert isinstance(model.head, torch.nn.Identity)
-
-
-def test_a_learned_pool_can_be_left_but_not_entered():
-    model = noisy(pool="map")
-    model.reset_classifier(5)
-    assert isinstance(model.pool, AttentionPool)
-    model.reset_classifier(5, "avg")
-    assert isinstance(model.pool, MeanPool)
-    for pool in ("map", "sequence"):
-        with pytest.raises(ConfigError) as caught:
-            model.reset_classifier(5, pool)
-        assert str(caught.value) == f"global_pool={pool}: has weights of its own; create the model with it"
-
-
-@pytest.mark.parametrize(
-    ("changes", "pool", "message"),
-    [
-        (
-            {"pool": "mean"},
-            "token",
-            "model.pool=token: needs a class token; leave model.class_token out, or set it to true",
-        ),
-        (
-            {"distill_token": True},
-            "avg",
-            "model.distill_token=True: needs the class token as well, which model.pool=mean does not read; use "
-            "model.pool=token",
-        ),
-        (
-            {"fc_norm": True},
-            "token_mean",
-            "global_pool=token_mean: gives 40 features, model.fc_norm is made for 20; create the model with it",
-        ),
-    ],
-)
-def test_a_pool_that_does_not_fit_is_refused_and_leaves_the_model_as_it_was(changes, pool, message):
-    model = noisy(**changes)
-    logits, config = model(IMAGES), model.config
-    with pytest.raises(ConfigError) as caught:
-        model.reset_classifier(11, pool)
-    assert str(caught.value) == message
-    assert model.config == config
-    torch.testing.assert_close(model(IMAGES), logits, rtol=0, atol=0)
-
-
-def test_an_unknown_pool_gets_the_nearest_name():
-    with pytest.raises(UnknownNameError) as caught:
-        noisy().reset_classifier(11, "meen")
-    assert str(caught.value) == (
-        "model.pool=meen: must be one of token, mean, max, token_mean, map, sequence; did you mean mean?"
-    )
