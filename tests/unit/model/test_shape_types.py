@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 from jaxtyping import install_import_hook
 
@@ -51,6 +53,8 @@ with pytest.raises(Exception, match="images"):
 """
 
 
-def test_the_room_keeps_its_own_shape_types_at_run_time():
+@pytest.mark.slow
+def test_shape_types_hold_at_run_time():
+    """Models of many kinds run with jaxtyping and beartype checking every annotated tensor."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

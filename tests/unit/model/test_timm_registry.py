@@ -11,7 +11,7 @@ from vitreous.model.timm_registry import register
 
 @pytest.fixture
 def registry(monkeypatch):
-    """A stand-in for timm's registry: a function is known by its name."""
+    """Replace timm's registry by a dictionary from name to function."""
     entries = {}
     models = types.ModuleType("timm.models")
     models.is_model = lambda name: name in entries
@@ -33,8 +33,8 @@ def test_every_name_is_registered_once(registry):
 def test_entry_builds_a_model_from_timms_arguments(registry):
     register()
     make = registry["vitreous_vit_tiny_patch16_224"]
-    asked = {"pretrained_cfg": None, "cache_dir": None, "drop_rate": 0.0}
-    model = make(pretrained=False, num_classes=5, img_size=32, pos_drop_rate=0.1, global_pool="avg", **asked)
+    from_timm = {"pretrained_cfg": None, "cache_dir": None, "drop_rate": 0.0}
+    model = make(pretrained=False, num_classes=5, img_size=32, pos_drop_rate=0.1, global_pool="avg", **from_timm)
     assert isinstance(model, VisionTransformer)
     assert (model.config.pool, model.config.pos_drop_rate, model.config.has_class_token) == ("mean", 0.1, True)
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
@@ -75,7 +75,7 @@ def test_unsupported_arguments_are_errors(registry, arguments, kind, text):
     assert str(caught.value) == text
 
 
-def test_without_timm_the_error_says_so(monkeypatch):
+def test_missing_timm_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.models", None)
     with pytest.raises(MissingDependencyError) as caught:
