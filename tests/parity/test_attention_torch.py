@@ -1,4 +1,4 @@
-"""Our attention against `torch.nn.MultiheadAttention`, with the same weights."""
+"""Attention equals `torch.nn.MultiheadAttention` with the same weights."""
 
 import pytest
 import torch

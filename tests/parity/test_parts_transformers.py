@@ -1,4 +1,4 @@
-"""Positions and rotations against those of `transformers`."""
+"""Positions and rotations equal those of `transformers`."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from vitreous.model.parts.rotary import RotaryPosition
 
 
 @pytest.mark.parametrize("grid_size", [(3, 5), (7, 4)])
-def test_dinov3_rotation_turns_queries_and_keys_as_transformers_does(grid_size):
+def test_dinov3_rotation_equals_that_of_transformers(grid_size):
     config = DINOv3ViTConfig(hidden_size=60, num_attention_heads=5, patch_size=4, rope_theta=100.0)
     theirs = DINOv3ViTRopePositionEmbedding(config).eval()
     ours = RotaryPosition(grid_size=(3, 5), head_dim=12, depth=2, num_prefix_tokens=3, kind="dinov3", theta=100.0)
@@ -26,7 +26,7 @@ def test_dinov3_rotation_turns_queries_and_keys_as_transformers_does(grid_size):
 
 @pytest.mark.parametrize("grid_size", [(4, 7), (9, 3), (12, 12)])
 @torch.no_grad()
-def test_huggingfaces_resize_is_that_of_its_vit(grid_size):
+def test_huggingface_resize_equals_that_of_transformers_vit(grid_size):
     theirs = ViTEmbeddings(ViTConfig(hidden_size=20, image_size=24, patch_size=4)).double()
     rows, columns = grid_size
     tokens = torch.zeros(1, 1 + rows * columns, 20, dtype=torch.float64)

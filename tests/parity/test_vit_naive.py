@@ -1,4 +1,4 @@
-"""The whole model against its mathematics written out in numpy, in float64, with random weights everywhere."""
+"""The logits of the whole model equal its equations written out in numpy, in float64, with random weights."""
 
 import math
 
@@ -12,7 +12,7 @@ HEIGHT, WIDTH, PATCH, DIM, HEADS, DEPTH, EPS = 12, 20, 4, 20, 5, 2, 1e-3
 
 
 def naive_logits(weights, image, *, act, position, pool):
-    """One image `[channels, height, width]` -> logits, by the paper's equations 1 to 4."""
+    """Compute the logits of one image `[channels, height, width]` by equations 1 to 4 of the paper."""
     patches = [
         image[:, row : row + PATCH, column : column + PATCH].reshape(-1)
         for row in range(0, HEIGHT, PATCH)
@@ -32,8 +32,8 @@ def naive_logits(weights, image, *, act, position, pool):
         part = {
             name.split(f"blocks.{block}.")[-1]: value for name, value in weights.items() if f"blocks.{block}." in name
         }
-        gathered = attention(part, [layer_norm(part, "norm1", token) for token in tokens])
-        tokens = [token + branch for token, branch in zip(tokens, gathered, strict=True)]
+        attended = attention(part, [layer_norm(part, "norm1", token) for token in tokens])
+        tokens = [token + branch for token, branch in zip(tokens, attended, strict=True)]
         tokens = [token + mlp(part, layer_norm(part, "norm2", token), act) for token in tokens]
     tokens = [layer_norm(weights, "encoder.norm", token) for token in tokens]
     features = tokens[0] if pool == "token" else sum(tokens) / len(tokens)
@@ -41,8 +41,8 @@ def naive_logits(weights, image, *, act, position, pool):
 
 
 def layer_norm(weights, name, token):
-    centred = token - token.mean()
-    return centred / math.sqrt((centred**2).mean() + EPS) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    centered = token - token.mean()
+    return centered / math.sqrt((centered**2).mean() + EPS) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
 def attention(weights, tokens):
@@ -50,19 +50,19 @@ def attention(weights, tokens):
     queries, keys, values = ([p.reshape(3, HEADS, DIM // HEADS)[i] for p in projected] for i in range(3))
     outputs = []
     for query in queries:
-        gathered = np.zeros((HEADS, DIM // HEADS))
+        heads = np.zeros((HEADS, DIM // HEADS))
         for head in range(HEADS):
             scores = np.array([query[head] @ key[head] for key in keys]) / math.sqrt(DIM / HEADS)
-            shares = np.exp(scores) / np.exp(scores).sum()
-            gathered[head] = sum(share * value[head] for share, value in zip(shares, values, strict=True))
-        outputs.append(weights["attn.proj.weight"] @ gathered.reshape(-1) + weights["attn.proj.bias"])
+            probabilities = np.exp(scores) / np.exp(scores).sum()
+            heads[head] = sum(p * value[head] for p, value in zip(probabilities, values, strict=True))
+        outputs.append(weights["attn.proj.weight"] @ heads.reshape(-1) + weights["attn.proj.bias"])
     return outputs
 
 
 def mlp(weights, token, act):
     hidden = weights["mlp.fc1.weight"] @ token + weights["mlp.fc1.bias"]
-    bend = (lambda x: max(x, 0.0)) if act == "relu" else (lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))))
-    return weights["mlp.fc2.weight"] @ np.array([bend(x) for x in hidden]) + weights["mlp.fc2.bias"]
+    activation = (lambda x: max(x, 0.0)) if act == "relu" else (lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))))
+    return weights["mlp.fc2.weight"] @ np.array([activation(x) for x in hidden]) + weights["mlp.fc2.bias"]
 
 
 @pytest.mark.parametrize("act", ["gelu", "relu"])

@@ -1,4 +1,4 @@
-"""Models of other parts against their mathematics written out in numpy, a token at a time, with noise for weights."""
+"""The logits of models with other parts equal their equations written out in numpy, token by token."""
 
 import math
 
@@ -18,8 +18,8 @@ def linear(weights, name, vector):
 
 
 def layer_norm(weights, name, vector):
-    centred = vector - vector.mean()
-    return centred / math.sqrt((centred**2).mean() + EPS) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    centered = vector - vector.mean()
+    return centered / math.sqrt((centered**2).mean() + EPS) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
 def rms_norm(weights, name, vector):
@@ -35,12 +35,12 @@ def silu(vector):
 
 
 def softmax(scores):
-    shares = np.exp(np.array(scores) - max(scores))
-    return shares / shares.sum()
+    exponentials = np.exp(np.array(scores) - max(scores))
+    return exponentials / exponentials.sum()
 
 
-def patches(weights, image, norm=None):
-    """Projected patches, normed if asked, with their learned positions, if there are any."""
+def patch_tokens(weights, image, norm=None):
+    """Project the patches, apply `norm` if it is given, and add learned positions if the model has them."""
     tokens = []
     for row, column in CELLS:
         patch = image[:, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH].reshape(-1)
@@ -50,20 +50,20 @@ def patches(weights, image, norm=None):
     return tokens
 
 
-def turn(vector, cell, theta):
-    """Axial rotation of one head: half of the pairs by the column, half by the row; pairs are half a head apart."""
-    turned, half = vector.copy(), HEAD_DIM // 2
+def rotate(vector, cell, theta):
+    """Rotate one head: pairs are half a head apart; half of them turn with the column, half with the row."""
+    rotated, half = vector.copy(), HEAD_DIM // 2
     for i in range(half):
         place, power = (cell[1], i) if i < half // 2 else (cell[0], i - half // 2)
         angle = place * theta ** (-power / (half // 2))
         first, second = vector[i], vector[i + half]
-        turned[i] = first * math.cos(angle) - second * math.sin(angle)
-        turned[i + half] = second * math.cos(angle) + first * math.sin(angle)
-    return turned
+        rotated[i] = first * math.cos(angle) - second * math.sin(angle)
+        rotated[i + half] = second * math.cos(angle) + first * math.sin(angle)
+    return rotated
 
 
 def attention(weights, tokens, cells=None, norm=None, theta=None):
-    """`cells` has one place per token, None for prefix tokens; `norm` is on queries and keys."""
+    """Attend; `cells` has the row and column of each token, None for prefix tokens; `norm` is for queries and keys."""
     heads = [linear(weights, "attn.qkv", token).reshape(3, HEADS, HEAD_DIM) for token in tokens]
     queries, keys, values = ([three[i] for three in heads] for i in range(3))
     if norm:
@@ -71,16 +71,18 @@ def attention(weights, tokens, cells=None, norm=None, theta=None):
         keys = [np.stack([norm(weights, "attn.k_norm", head) for head in key]) for key in keys]
     if cells:
         queries, keys = (
-            [all_heads if cell is None else np.stack([turn(head, cell, theta) for head in all_heads])
+            [all_heads if cell is None else np.stack([rotate(head, cell, theta) for head in all_heads])
              for all_heads, cell in zip(part, cells, strict=True)]
             for part in (queries, keys)
         )  # fmt: skip
-    outputs = []
-    for query in queries:
-        shares = [softmax([query[h] @ key[h] / math.sqrt(HEAD_DIM) for key in keys]) for h in range(HEADS)]
-        gathered = [sum(s * value[h] for s, value in zip(shares[h], values, strict=True)) for h in range(HEADS)]
-        outputs.append(linear(weights, "attn.proj", np.concatenate(gathered)))
-    return outputs
+    return [linear(weights, "attn.proj", attend(query, keys, values)) for query in queries]
+
+
+def attend(query, keys, values):
+    """Return the mean of the values, weighted by the attention of one query, with all heads side by side."""
+    probabilities = [softmax([query[h] @ key[h] / math.sqrt(HEAD_DIM) for key in keys]) for h in range(HEADS)]
+    heads = [sum(p * value[h] for p, value in zip(probabilities[h], values, strict=True)) for h in range(HEADS)]
+    return np.concatenate(heads)
 
 
 def block_weights(weights, number):
@@ -89,18 +91,18 @@ def block_weights(weights, number):
 
 
 def rotary_registers(weights, image):
-    """Axial rotation, class token, registers with positions, RMS norms, normed patches, qk-norm, SwiGLU, LayerScale."""
+    """Compute logits with axial rotation, registers, RMS norms, patch_norm, qk_norm, SwiGLU and LayerScale."""
     prefix = [
         weights["prefix.class_token"] + weights["prefix.class_position"],
         *(weights["prefix.registers"] + weights["prefix.register_position"]),
     ]
-    tokens = [*prefix, *patches(weights, image, rms_norm)]
+    tokens = [*prefix, *patch_tokens(weights, image, rms_norm)]
     cells = [*[None] * len(prefix), *CELLS]
     for number in range(DEPTH):
         part = block_weights(weights, number)
         normed = [rms_norm(part, "norm1", token) for token in tokens]
-        gathered = attention(part, normed, cells, rms_norm, theta=7.0)
-        tokens = [token + part["ls1.gamma"] * branch for token, branch in zip(tokens, gathered, strict=True)]
+        attended = attention(part, normed, cells, rms_norm, theta=7.0)
+        tokens = [token + part["ls1.gamma"] * branch for token, branch in zip(tokens, attended, strict=True)]
         for i, token in enumerate(tokens):
             gate, value = np.split(linear(part, "mlp.fc1", rms_norm(part, "norm2", token)), 2)
             tokens[i] = token + part["ls2.gamma"] * linear(part, "mlp.fc2", silu(gate) * value)
@@ -111,58 +113,56 @@ def rotary_registers(weights, image):
 def pre_norm_blocks(weights, tokens):
     for number in range(DEPTH):
         part = block_weights(weights, number)
-        gathered = attention(part, [layer_norm(part, "norm1", token) for token in tokens])
-        tokens = [token + branch for token, branch in zip(tokens, gathered, strict=True)]
+        attended = attention(part, [layer_norm(part, "norm1", token) for token in tokens])
+        tokens = [token + branch for token, branch in zip(tokens, attended, strict=True)]
         hidden = [gelu(linear(part, "mlp.fc1", layer_norm(part, "norm2", token))) for token in tokens]
-        tokens = [token + linear(part, "mlp.fc2", bent) for token, bent in zip(tokens, hidden, strict=True)]
+        tokens = [token + linear(part, "mlp.fc2", values) for token, values in zip(tokens, hidden, strict=True)]
     return tokens
 
 
 def distilled(weights, image):
-    """DeiT: a class and a distillation token, each with a position and a head of its own; the two are averaged."""
+    """Compute the logits of DeiT, averaged over the heads of class token and distillation token."""
     prefix = [
         weights["prefix.class_token"] + weights["prefix.class_position"],
         weights["prefix.distill_token"] + weights["prefix.distill_position"],
     ]
-    tokens = pre_norm_blocks(weights, [*prefix, *patches(weights, image)])
+    tokens = pre_norm_blocks(weights, [*prefix, *patch_tokens(weights, image)])
     by_class, by_distillation = (layer_norm(weights, "encoder.norm", token) for token in tokens[:2])
     return (linear(weights, "head.label", by_class) + linear(weights, "head.teacher", by_distillation)) / 2
 
 
 def map_pool(weights, image):
-    """A learned query attends to the patches; an MLP beside a residual path, fc_norm, head."""
-    tokens = pre_norm_blocks(weights, patches(weights, image))
+    """Compute logits with attention pooling: a learned query attends to the patches; residual MLP, fc_norm and head."""
+    tokens = pre_norm_blocks(weights, patch_tokens(weights, image))
     tokens = [layer_norm(weights, "encoder.norm", token) for token in tokens]
     query = linear(weights, "pool.q", weights["pool.probe"]).reshape(HEADS, HEAD_DIM)
     keys, values = zip(
         *[linear(weights, "pool.kv", token).reshape(2, HEADS, HEAD_DIM) for token in tokens], strict=True
     )
-    shares = [softmax([query[h] @ key[h] / math.sqrt(HEAD_DIM) for key in keys]) for h in range(HEADS)]
-    gathered = [sum(s * value[h] for s, value in zip(shares[h], values, strict=True)) for h in range(HEADS)]
-    pooled = linear(weights, "pool.proj", np.concatenate(gathered))
+    pooled = linear(weights, "pool.proj", attend(query, keys, values))
     hidden = gelu(linear(weights, "pool.mlp.fc1", layer_norm(weights, "pool.norm", pooled)))
     pooled = pooled + linear(weights, "pool.mlp.fc2", hidden)
     return linear(weights, "head", layer_norm(weights, "fc_norm", pooled))
 
 
 def post_norm(weights, image):
-    """Norms after each branch, a norm before the first block, relative offsets, mean of the patches, no last norm."""
-    tokens = [layer_norm(weights, "encoder.norm_pre", token) for token in patches(weights, image)]
+    """Compute logits with post-norm blocks, a norm before the first one, relative bias, mean pool and no final norm."""
+    tokens = [layer_norm(weights, "encoder.norm_pre", token) for token in patch_tokens(weights, image)]
     for number in range(DEPTH):
         part, table = block_weights(weights, number), weights["relation.table"][number]
         heads = [linear(part, "attn.qkv", token).reshape(3, HEADS, HEAD_DIM) for token in tokens]
-        gathered = []
-        for three, (row, column) in zip(heads, CELLS, strict=True):
+        attended = []
+        for qkv, (row, column) in zip(heads, CELLS, strict=True):
             joined = []
             for h in range(HEADS):
                 scores = [
-                    three[0, h] @ other[1, h] / math.sqrt(HEAD_DIM)
+                    qkv[0, h] @ other[1, h] / math.sqrt(HEAD_DIM)
                     + table[h, row - row2 + ROWS - 1, column - column2 + COLUMNS - 1]
                     for other, (row2, column2) in zip(heads, CELLS, strict=True)
                 ]
                 joined.append(sum(s * other[2, h] for s, other in zip(softmax(scores), heads, strict=True)))
-            gathered.append(linear(part, "attn.proj", np.concatenate(joined)))
-        tokens = [t + layer_norm(part, "norm1", branch) for t, branch in zip(tokens, gathered, strict=True)]
+            attended.append(linear(part, "attn.proj", np.concatenate(joined)))
+        tokens = [t + layer_norm(part, "norm1", branch) for t, branch in zip(tokens, attended, strict=True)]
         branches = [linear(part, "mlp.fc2", gelu(linear(part, "mlp.fc1", token))) for token in tokens]
         tokens = [t + layer_norm(part, "norm2", branch) for t, branch in zip(tokens, branches, strict=True)]
     return linear(weights, "head", sum(tokens) / len(tokens))

@@ -1,4 +1,4 @@
-"""The original notebook: its cells as they stand, and its mathematics beside ours."""
+"""The original notebook: its cells run unchanged, and its model gives the same logits as ours."""
 
 import inspect
 
@@ -53,7 +53,7 @@ print(result)
 """
 
 
-def test_the_notebooks_cells_run_unchanged(capsys):
+def test_notebook_cells_run_unchanged(capsys):
     names = {}
     exec(CELLS, names)
     printed = capsys.readouterr().out.splitlines()
@@ -63,7 +63,7 @@ def test_the_notebooks_cells_run_unchanged(capsys):
 
 
 @pytest.mark.parametrize(
-    ("thing", "signature"),
+    ("function", "signature"),
     [
         (
             notebook.Tokenizer,
@@ -83,12 +83,12 @@ def test_the_notebooks_cells_run_unchanged(capsys):
         ),
     ],
 )
-def test_signatures_and_defaults_are_the_notebooks(thing, signature):
-    parameters = inspect.signature(thing).parameters.values()
+def test_signatures_and_defaults_are_those_of_the_notebook(function, signature):
+    parameters = inspect.signature(function).parameters.values()
     assert [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters] == signature
 
 
-def test_patchify_times_the_kernel_is_the_strided_convolution():
+def test_patches_times_kernel_equal_the_strided_convolution():
     tokenizer = notebook.Tokenizer(12, 20, 6, 10, 1, 4)
     rng = np.random.default_rng(0)
     image, kernel = rng.normal(size=(12, 20)), rng.normal(size=(3, 4))
@@ -133,12 +133,12 @@ def test_tokenizer_refuses_patches_that_are_not_square():
         (48, 32, 2, (24, 16)),
     ],
 )
-def test_the_default_grid_is_nearest_to_256_tokens(height, width, patch_size, grid_size):
+def test_default_grid_is_the_one_nearest_to_256_tokens(height, width, patch_size, grid_size):
     vit = notebook.VisionTransformer(height, width, 1, 8, 1, 2)
     assert (vit.tokenizer.patch_size, vit.config.grid_size) == (patch_size, grid_size)
 
 
-def test_stochastic_depth_and_dropouts_reach_their_modules():
+def test_stochastic_depth_and_dropout_rates_reach_their_modules():
     vit = notebook.VisionTransformer(16, 16, 1, 8, 3, 2, dropout=0.2, attention_dropout=0.3, stochastic_depth=0.4)
     assert [block.drop_path.rate for block in vit.encoder.blocks] == pytest.approx([0.0, 0.2, 0.4])
     assert (vit.encoder.drop.p, vit.encoder.blocks[0].mlp.drop1.p, vit.encoder.blocks[0].attn.proj_drop.p) == (
@@ -149,11 +149,11 @@ def test_stochastic_depth_and_dropouts_reach_their_modules():
     assert vit.encoder.blocks[0].attn.attn_drop_rate == 0.3
 
 
-def test_drop_path_really_drops():
+def test_drop_path_rate_of_the_encoder_has_an_effect():
     encoder = notebook.TransformerEncoder(8, 2, 16, dropout=0.0, attention_dropout=0.0, drop_path_rate=0.5)
     tokens = torch.randn(100, 5, 8)
     untouched = (encoder(tokens) == tokens).all(dim=(1, 2)).sum()
-    assert 8 < untouched < 50  # a quarter of the images lose both branches
+    assert 8 < untouched < 50  # about a quarter of the images, 25, skip both branches
 
 
 def test_class_token_and_positions_start_at_the_notebooks_scale():
@@ -164,7 +164,7 @@ def test_class_token_and_positions_start_at_the_notebooks_scale():
 
 
 class NotebookBlock(nn.Module):
-    """The notebook's own encoder block, its code line by line."""
+    """The encoder block of the original notebook, copied line by line."""
 
     def __init__(self, embedding_dim, num_heads, mlp_size):
         super().__init__()
@@ -180,7 +180,7 @@ class NotebookBlock(nn.Module):
 
 
 class NotebookViT(nn.Module):
-    """The notebook's own model, its code line by line, with the patch size it could not be given."""
+    """The model of the original notebook, copied line by line, with a patch size, which the notebook could not set."""
 
     def __init__(self, patch_size, num_patches, channels, embedding_dim, num_layers, num_heads, num_classes, mlp_size):
         super().__init__()
@@ -202,7 +202,7 @@ class NotebookViT(nn.Module):
 
 
 def as_ours(theirs):
-    """The notebook's named weights under our names."""
+    """Return the weights of the notebook's model under the names of this package."""
     positions = theirs["positional_embeddings"][0]
     ours = {
         "tokenizer.proj.weight": theirs["conv.weight"].flatten(1),
@@ -227,7 +227,7 @@ def as_ours(theirs):
     return ours
 
 
-def test_logits_equal_the_notebooks_own_code_with_the_same_weights():
+def test_logits_equal_those_of_the_notebooks_model_with_the_same_weights():
     torch.manual_seed(0)
     theirs = NotebookViT(2, 240, 3, 20, 3, 5, 7, 50).double().eval()
     with torch.no_grad():
