@@ -51,7 +51,7 @@ def patch_tokens(weights, image, norm=None):
 
 
 def rotate(vector, cell, theta):
-    """Rotate one head: pairs are half a head apart; half of them turn with the column, half with the row."""
+    """Rotate pairs (i, i + half) of one head: angles of the first pairs depend on the column, the others on the row."""
     rotated, half = vector.copy(), HEAD_DIM // 2
     for i in range(half):
         place, power = (cell[1], i) if i < half // 2 else (cell[0], i - half // 2)

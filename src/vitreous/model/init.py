@@ -33,7 +33,7 @@ class Scheme:
 
     Attributes:
         linear: Distribution of the matrices of attention and MLP.
-        proj: Distribution of the output projection of attention; None for the one of `linear`.
+        proj: Distribution of the output projection of attention; None for that of `linear`.
         patch: Distribution of the patch projection: a `Matrix`, or `fan_in` for a normal distribution with std
             1/√fan_in, or `lecun` for the same truncated at two standard deviations and rescaled, as in Flax.
         patch_bias: Draw the bias of the patch projection as PyTorch does; False for zeros.

@@ -105,8 +105,8 @@ def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> V
     Args:
         model: Not changed. If it merges already, the new numbers replace the old ones.
         num_merged: Number of tokens that disappear in each block, or a list with one number per block. A block can
-            merge at most half of the remaining patches, because patches merge in pairs. If smaller images leave fewer
-            patches, it merges half of them. 0 changes nothing.
+            merge at most half of the remaining patches, because patches merge in pairs. For smaller images, which have
+            fewer patches, the numbers are reduced to this limit. 0 changes nothing.
 
     Returns:
         A model in the same mode (training or evaluation) with the same weights. Saving it saves the original model.

@@ -20,7 +20,7 @@ class AngleTable(FixedTable):
 
 
 class RotaryPosition(AngleTable):
-    """Fixed angles, the same in all blocks and heads: half of them depend on the row, half on the column.
+    """Fixed angles, the same in all blocks and heads: one half depends on the row, the other on the column.
 
     Channels i and i + head_dim/2 are rotated as a pair, as in DINOv3. Papers that pair channels 2i and 2i + 1 get the
     same result with the rows of the query and key projections in another order.
