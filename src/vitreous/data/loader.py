@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -136,12 +135,7 @@ class TrainLoader:
         return Batch(self._augmented(pixels, numbers, seed), _labels(self._store, indices), indices)
 
     def features_batch(self, features: Float[Tensor, "images width"], step: int) -> Batch:
-        """Return the batch of a step with precomputed features instead of images.
-
-        Args:
-            features: One row for each image of the store.
-            step: The number of the step, from 0.
-        """
+        """Return the batch of a step with the images' rows of `features` instead of the images."""
         round_number, positions = self._locate(step)
         indices = self._order_of(round_number)[0][positions].repeat(self._repeats)
         rows = features[to_device(torch.from_numpy(indices), features.device)]
@@ -186,14 +180,8 @@ class TrainLoader:
 class EvalLoader:
     """All images in order, without augmentation; `len` is the number of batches, 0 for an empty store.
 
-    Args:
-        store: The images.
-        preprocess: Normalizes the images.
-        batch_size: Images per batch; the last batch may have fewer.
-        share: (rank, world size): of each batch, give only the part of this process; it may be empty.
-
-    Raises:
-        ConfigError: `batch_size` is below 1.
+    The last batch may have fewer than `batch_size` images. With `share` = (rank, world size), each batch has only the
+    part of this process, which may be empty. Raises ConfigError if `batch_size` is below 1.
     """
 
     def __init__(self, store: Store, preprocess: Preprocess, batch_size: int, share: tuple[int, int] = (0, 1)) -> None:
@@ -220,14 +208,8 @@ class EvalLoader:
 class Prefetcher:
     """A TrainLoader that prepares the next batches in a thread while the model trains on the current one.
 
-    It is worth its thread for a LazyStore or MappedStore. Use it in a `with` block, or call `close` to end the thread.
-
-    Args:
-        loader: Gives the batches.
-        num_ahead: How many batches to prepare, at least 1.
-
-    Raises:
-        ConfigError: `num_ahead` is below 1.
+    It helps with a LazyStore. Use it in a `with` block, or call `close`, to end the thread. Raises ConfigError unless
+    `num_ahead`, the number of batches to prepare, is at least 1.
     """
 
     def __init__(self, loader: TrainLoader, num_ahead: int = 2) -> None:
@@ -263,9 +245,7 @@ class Prefetcher:
     def __enter__(self) -> "Prefetcher":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

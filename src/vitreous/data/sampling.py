@@ -8,14 +8,7 @@ from vitreous.seeding import derive, permutation, uniform
 
 
 def balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return weights that show all classes equally often.
-
-    Args:
-        labels: Class indices, `[n]`, at least one.
-
-    Returns:
-        The reciprocal of the size of each image's class, `[n]`.
-    """
+    """Return weights that show all classes equally often: one over the size of each image's class, `[n]`."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1.0 / counts[inverse]
 

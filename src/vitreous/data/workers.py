@@ -28,15 +28,7 @@ _TASKS_PER_THREAD = 8
 def map_in_order(work: Callable[[int], Result], count: int, progress: Progress | None = None) -> list[Result]:
     """Return `[work(0), …, work(count − 1)]`, computed by one thread per core.
 
-    The first exception, including Ctrl-C, cancels the remaining work and is raised.
-
-    Args:
-        work: Computes one item; must be thread-safe.
-        count: Number of items.
-        progress: Called with (done, total).
-
-    Returns:
-        The results in order, `count` of them.
+    `work` must be thread-safe. The first exception, including Ctrl-C, cancels the remaining work and is raised.
     """
     size = max(1, min(_MOST_ITEMS_PER_TASK, count // (num_threads() * _TASKS_PER_THREAD)))
     tasks = [range(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,4 +1,4 @@
-"""Small sets to test with: drawn images in folders, arrays, and the shared real data where it is at hand."""
+"""Small data sets for tests: drawn images in folders, arrays, and real data if it is on this machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
-    """Make a folder with so many different RGB images, 12 px wide and 9 high, below each given sub-folder."""
+    """Make a folder with the given number of distinct RGB images, 12 px wide and 9 high, in each sub-folder."""
 
     def make(counts: Mapping[str, int]) -> Path:
         root = tmp_path / "set"
@@ -36,7 +36,7 @@ def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
 
 @pytest.fixture
 def make_arrays() -> Callable[..., ArraySource]:
-    """Make a source of noise arrays, 8 px wide and 6 high, with so many images of each class."""
+    """Make a source of noise arrays, 8 px wide and 6 high, with the given number of images of each class."""
 
     def make(*counts: int, channels: int = 1, given: str = "") -> ArraySource:
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
@@ -54,12 +54,12 @@ def make_arrays() -> Callable[..., ArraySource]:
 
 @pytest.fixture
 def shared() -> Callable[..., Path]:
-    """A path in the shared real data, which is no part of the project; where it is absent the test is skipped."""
+    """Find a path in the real data, which is not part of the repository; skip the test if it is missing."""
 
     def find(*parts: str) -> Path:
         path = _SHARED.joinpath(*parts)
         if not path.exists():
-            pytest.skip(f"needs {path}, which is no part of the project")
+            pytest.skip(f"real data is not part of the repository, and {path} does not exist")
         return path
 
     return find

@@ -26,26 +26,16 @@ ERASED_AREAS = (0.02, 1 / 3)
 ERASED_ASPECT_RATIOS = (0.3, 1 / 0.3)
 
 
-class Draw(IntEnum):
-    """The column of an image's random numbers that decides each choice.
+Draw = IntEnum(
+    "Draw",
+    "FLIP CROP_AREA CROP_ASPECT_RATIO CROP_X CROP_Y SHIFT_X SHIFT_Y ROTATE SCALE "
+    "ERASE ERASED_AREA ERASED_ASPECT_RATIO ERASED_X ERASED_Y",
+    start=0,
+)
+"""The column of an image's random numbers that decides each choice.
 
-    All columns are always drawn, so a change of one setting does not change the draws of the others.
-    """
-
-    FLIP = 0
-    CROP_AREA = 1
-    CROP_ASPECT_RATIO = 2
-    CROP_X = 3
-    CROP_Y = 4
-    SHIFT_X = 5
-    SHIFT_Y = 6
-    ROTATE = 7
-    SCALE = 8
-    ERASE = 9
-    ERASED_AREA = 10
-    ERASED_ASPECT_RATIO = 11
-    ERASED_X = 12
-    ERASED_Y = 13
+All columns are always drawn, so a change of one setting does not change the draws of the others.
+"""
 
 
 class Augment:

@@ -110,10 +110,7 @@ def gaussian_blur(images: Varied, sigma: PerImage) -> Varied:
 
 
 def _box_radius(sigma: PerImage) -> PerImage:
-    """Return the radius for which the repeated box blur has the variance of the Gaussian.
-
-    Its fractional part is the weight of the outermost pixels.
-    """
+    """Return the radius whose repeated box blur has the Gaussian's variance; its fraction weights the outer pixels."""
     variance = sigma.double() ** 2 / BLUR_PASSES
     whole = torch.floor(((12 * variance + 1).sqrt() - 1) / 2)
     fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))

@@ -41,18 +41,13 @@ class Magnitudes:
     posterize_bits: int
 
 
-RANDAUGMENT_MAGNITUDES = Magnitudes(
-    shear=0.3, translate=150 / 331, rotate_deg=30.0, enhance=0.9, posterize_bits=4
-)  # fmt: skip
-TRIVIALAUGMENT_MAGNITUDES = Magnitudes(
-    shear=0.99, translate=1 / 7, rotate_deg=135.0, enhance=0.99, posterize_bits=6
-)  # fmt: skip
+RANDAUGMENT_MAGNITUDES = Magnitudes(shear=0.3, translate=150 / 331, rotate_deg=30.0, enhance=0.9, posterize_bits=4)
+TRIVIALAUGMENT_MAGNITUDES = Magnitudes(shear=0.99, translate=1 / 7, rotate_deg=135.0, enhance=0.99, posterize_bits=6)
 
 IDENTITY = "identity"
 GEOMETRIC_OPERATIONS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
-ColorOperation = Callable[[Varied, PerImage, Magnitudes], Varied]
-COLOR_OPERATIONS: dict[str, ColorOperation] = {
+COLOR_OPERATIONS: dict[str, Callable[[Varied, PerImage, Magnitudes], Varied]] = {
     "brightness": lambda images, strength, largest: ops.brightness(images, 1 + largest.enhance * strength),
     "contrast": lambda images, strength, largest: ops.contrast(images, 1 + largest.enhance * strength),
     "saturation": lambda images, strength, largest: ops.saturation(images, 1 + largest.enhance * strength),
@@ -175,9 +170,6 @@ class ThreeAugment(Policy):
 
 class ColorJitter(Policy):
     """Multiply brightness, contrast and saturation by random factors from [1 − `amount`, 1 + `amount`].
-
-    Args:
-        amount: Largest change, in [0, 1].
 
     Source: torchvision's `ColorJitter`, as in DeiT III (2204.07118), which uses 0.3. The order is always this one,
     while torchvision draws one of six.

@@ -105,17 +105,9 @@ def decode_image(
 
 
 def read_header(content: bytes, where: str) -> Header:
-    """Read size and color of an encoded image from its header, without decoding it.
+    """Read size and color of an encoded image without decoding it.
 
-    Args:
-        content: The file's bytes.
-        where: Name of the image in error messages.
-
-    Returns:
-        The header, with EXIF orientation taken into account.
-
-    Raises:
-        DecodeError: Not an image that Pillow can read, or over `MAX_PIXELS`.
+    Raises DecodeError, with `where` as the name, if Pillow cannot read it or it is over `MAX_PIXELS`.
     """
     try:
         with _pillow_warnings_ignored(), _open(content) as opened:

@@ -90,14 +90,7 @@ def open_cached(
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             writer = PixelWriter(file, shape)
-            damaged = decode_samples(
-                source,
-                indices,
-                preprocess,
-                keep=lambda row, pixels: writer.put(row, pixels.numpy()),
-                digests=digests,
-                progress=progress,
-            )
+            damaged = decode_samples(source, indices, preprocess, writer.put, digests=digests, progress=progress)
             writer.finish(key, damaged)
 
     try:
@@ -172,11 +165,7 @@ def _remove_stale(folder: Path, own_key: str | None) -> None:
 
 
 def _make_room(folder: Path, needed: int, limit_bytes: int | None) -> str:
-    """Delete files until a new one fits, least recently used first, but none that is in use.
-
-    Returns:
-        The reason why the new file does not fit; empty if it does.
-    """
+    """Delete unused files, the oldest first, until a new one fits; return why it does not fit, or an empty text."""
     files = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob(f"*{_SUFFIX}"))
     used = sum(size for _, size, _ in files) + sum(p.stat().st_size for p in folder.glob(f".*{_SUFFIX}.*.tmp"))
     free = shutil.disk_usage(folder).free

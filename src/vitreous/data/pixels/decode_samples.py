@@ -23,12 +23,12 @@ def decode_samples(
     source: Source,
     indices: NDArray[np.int64],
     preprocess: Preprocess,
-    keep: Callable[[int, Tensor], None],
+    keep: Callable[[int, NDArray[np.uint8]], None],
     *,
     digests: NDArray[np.uint8] | None = None,
     progress: Progress | None = None,
 ) -> dict[int, str]:
-    """Decode samples in parallel, and pass the pixels of each to `keep`.
+    """Decode samples in parallel, and return the positions in `indices` that do not decode, each with the reason.
 
     Args:
         source: The samples.
@@ -37,9 +37,6 @@ def decode_samples(
         keep: Called with (position in `indices`, pixels), from several threads at once.
         digests: `digest_of` each sample as it was hashed earlier, `[n, 16]`; None: do not check for changes.
         progress: Called with (done, total).
-
-    Returns:
-        The positions of samples that do not decode, in order, and the reason for each.
 
     Raises:
         DamagedFileError: With `digests`, if a sample can no longer be read or has changed.
@@ -55,7 +52,7 @@ def decode_samples(
         except DecodeError as error:
             reasons[position] = reason_of(error, where)
         else:
-            keep(position, pixels)
+            keep(position, pixels.numpy())
 
     map_in_order(decode_one, len(indices), progress)
     return dict(sorted(reasons.items()))

@@ -9,13 +9,9 @@ _POLL_S = 0.1
 
 
 class LockedFile:
-    """Context manager that holds an exclusive lock; it holds none if the system or the disk does not support locks.
+    """Context manager that holds an exclusive lock on a file, which is created if missing.
 
-    Args:
-        path: The lock file, created if missing; it is not deleted.
-
-    Attributes:
-        is_locked: False if locks are not supported.
+    If the system or the disk does not support locks, it holds none, and `is_locked` is False.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,11 +35,7 @@ class LockedFile:
 
 
 def try_lock(file: IO[Any], *, shared: bool = False) -> bool | None:
-    """Lock an open file without waiting.
-
-    Args:
-        file: The file; closing it releases the lock.
-        shared: Allow other shared locks at the same time.
+    """Lock an open file without waiting; closing the file releases the lock.
 
     Returns:
         True if the lock is now held; None if locks are not supported.

@@ -54,12 +54,7 @@ class PixelWriter:
             self._file.write(content)
 
     def finish(self, key: str, damaged: Mapping[int, str]) -> None:
-        """Write checksums and footer.
-
-        Args:
-            key: Identifies the content; `PixelFile` needs the same key to read the file.
-            damaged: Rows without an image, and the reason for each.
-        """
+        """Write checksums and footer: the key that reading requires, and the reason for each row without an image."""
         footer = json.dumps({"key": key, "shape": self._shape, "damaged": list(damaged.items())}).encode()
         checked = self._checksums.tobytes() + footer
         self._file.seek(self._shape[0] * self._row_bytes)

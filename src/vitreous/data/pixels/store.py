@@ -1,14 +1,15 @@
 """Samples of a source -> their pixels and labels: in memory, in a cache file, or decoded on demand."""
 
+import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vitreous import processes
 from vitreous.data.decoding.preprocess import Preprocess
@@ -58,9 +59,11 @@ class Store(ABC):
     def take(self, indices: NDArray[np.int64]) -> Pixels:
         """Return the images at these positions, uint8, `[len(indices), channels, height, width]`, on `device`."""
 
-    @abstractmethod
-    def to(self, device: torch.device | str) -> "Store":
+    def to(self, device: torch.device | str) -> Self:
         """Return a store of the same images that gives tensors on another device."""
+        moved = copy.copy(self)
+        moved.device, moved.labels = torch.device(device), self.labels.to(device)
+        return moved
 
 
 class MemoryStore(Store):
@@ -81,9 +84,12 @@ class MemoryStore(Store):
         """Copy images out of the tensor."""
         return self.pixels.index_select(0, to_device(torch.from_numpy(indices), self.device))
 
-    def to(self, device: torch.device | str) -> "MemoryStore":
+    def to(self, device: torch.device | str) -> Self:
         """Move pixels and labels to a device."""
-        return MemoryStore(self.pixels.to(device), self.labels.to(device), self.source_indices, self.skipped)
+        moved = super().to(device)
+        moved.pixels = self.pixels.to(device)
+        moved.device = moved.pixels.device
+        return moved
 
 
 class LazyStore(Store):
@@ -95,10 +101,9 @@ class LazyStore(Store):
         preprocess: Preprocess,
         source_indices: NDArray[np.int64],
         skipped: tuple[tuple[str, str], ...] = (),
-        device: torch.device | str = "cpu",
     ) -> None:
         labels = torch.from_numpy(source.labels[source_indices])
-        super().__init__(labels, source_indices, skipped, torch.device(device))
+        super().__init__(labels, source_indices, skipped, torch.device("cpu"))
         self._source = source
         self._preprocess = preprocess
 
@@ -110,10 +115,6 @@ class LazyStore(Store):
         pixels = torch.stack(images) if images else torch.empty((0, *shape), dtype=torch.uint8)
         return to_device(pixels, self.device)
 
-    def to(self, device: torch.device | str) -> "LazyStore":
-        """Return a store that decodes on the CPU and copies the pixels to `device`."""
-        return LazyStore(self._source, self._preprocess, self.source_indices, self.skipped, device)
-
 
 class MappedStore(Store):
     """Copies rows out of a cache file; a row with a wrong checksum is decoded again.
@@ -123,25 +124,16 @@ class MappedStore(Store):
         source: The samples.
         preprocess: Gives the pixels.
         samples: Numbers of the samples in the source, `[n]`; the store skips those that did not decode.
-        device: Device of the pixels that `take` returns.
     """
 
-    def __init__(
-        self,
-        file: PixelFile,
-        source: Source,
-        preprocess: Preprocess,
-        samples: NDArray[np.int64],
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, file: PixelFile, source: Source, preprocess: Preprocess, samples: NDArray[np.int64]) -> None:
         self._rows = np.setdiff1d(np.arange(len(samples)), np.array(list(file.damaged), dtype=np.int64))
         skipped = tuple((source.describe(int(samples[row])), reason) for row, reason in file.damaged.items())
         labels = torch.from_numpy(source.labels[samples[self._rows]])
-        super().__init__(labels, samples[self._rows], skipped, torch.device(device))
+        super().__init__(labels, samples[self._rows], skipped, torch.device("cpu"))
         self._file = file
         self._source = source
         self._preprocess = preprocess
-        self._samples = samples
 
     def take(self, indices: NDArray[np.int64]) -> Pixels:
         """Copy images out of the file. Raises DecodeError if a row is damaged and its sample cannot be decoded."""
@@ -153,10 +145,6 @@ class MappedStore(Store):
                 self._source, int(self.source_indices[indices[position]]), self._preprocess
             )
         return to_device(pixels, self.device)
-
-    def to(self, device: torch.device | str) -> "MappedStore":
-        """Return a store that reads the file on the CPU and copies the pixels to `device`."""
-        return MappedStore(self._file, self._source, self._preprocess, self._samples, device)
 
     def in_memory(self) -> MemoryStore:
         """Return a store with all pixels in one tensor."""
@@ -219,9 +207,9 @@ def _load_without_cache(
     shape = (len(indices), preprocess.in_chans, *preprocess.img_size)
     pixels = torch.empty(shape if in_memory else (0, *shape[1:]), dtype=torch.uint8)
 
-    def keep(position: int, image: Tensor) -> None:
+    def keep(position: int, image: NDArray[np.uint8]) -> None:
         if in_memory:
-            pixels[position] = image
+            pixels[position] = torch.from_numpy(image)
 
     reasons = decode_samples(source, indices, preprocess, keep, progress=progress)
     good = np.setdiff1d(np.arange(len(indices)), np.array(list(reasons), dtype=np.int64))

@@ -75,14 +75,7 @@ class DataFacts:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A source and what was found in it.
-
-    Attributes:
-        source: The samples.
-        indices: Sorted sample numbers of each split: `train`, `val` and `test`.
-        facts: The facts that recipes depend on.
-        digests: A hash of each sample's content, `[n, 16]`.
-    """
+    """A source, the sorted sample numbers of `train`, `val` and `test`, facts, and `[n, 16]` content hashes."""
 
     source: Source
     indices: dict[str, NDArray[np.int64]]
@@ -119,12 +112,7 @@ def survey(
     headers = read_headers(source, progress)
     skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
     readable = np.flatnonzero(headers.numbers >= 0)
-    samples = Samples(
-        digests=headers.packed(readable),
-        labels=source.labels[readable],
-        given=source.splits[readable],
-        groups=None if source.groups is None else source.groups[readable],
-    )
+    samples = _samples(source, headers, readable)
     _check_classes(source, samples.labels, skipped)
 
     test_ratio, folds = _test_ratio(source, test_ratio, num_folds), None
@@ -155,6 +143,15 @@ def survey(
         brings_test=bool((samples.given == "test").any()),
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
+
+
+def _samples(source: Source, headers: Headers, readable: NDArray[np.int64]) -> Samples:
+    return Samples(
+        digests=headers.packed(readable),
+        labels=source.labels[readable],
+        given=source.splits[readable],
+        groups=None if source.groups is None else source.groups[readable],
+    )
 
 
 def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:

@@ -30,11 +30,6 @@ def assign_folds(samples: Samples, *, num_folds: int, split_seed: int) -> NDArra
     remainders do not all go to the same fold. Families with several classes are ranked together. A family that is the
     only one of a class is in no fold, because nothing else could be trained on.
 
-    Args:
-        samples: The samples.
-        num_folds: K, at least 2.
-        split_seed: Another seed gives other folds.
-
     Returns:
         A fold in [0, K), `ALWAYS_TRAIN` or `UNTOUCHED`, `[n]`.
 
@@ -76,13 +71,6 @@ def split_by_fold(
     samples: Samples, *, num_folds: int, fold: int, val_ratio: float, split_seed: int
 ) -> tuple[Texts, NDArray[np.int64]]:
     """Assign the splits of the run that tests on one fold; `assign_splits` carves val out of the other folds.
-
-    Args:
-        samples: The samples.
-        num_folds: Number of folds, at least 2.
-        fold: The fold to test on, from 0.
-        val_ratio: Share of the other folds to validate on, in [0, 1).
-        split_seed: Another seed gives other folds and another validation split.
 
     Returns:
         `train`, `val` or `test` for each sample, or an empty text if the run must not see it, `[n]`; and the folds,

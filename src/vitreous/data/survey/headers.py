@@ -39,12 +39,7 @@ class Headers:
 
 
 def read_headers(source: Source, progress: Progress | None = None) -> Headers:
-    """Read every sample once, without decoding it.
-
-    Args:
-        source: The samples.
-        progress: Called with (done, total).
-    """
+    """Read every sample once, without decoding it."""
     digests = np.zeros((len(source), DIGEST_BYTES), dtype=np.uint8)
     numbers = np.full(len(source), -1, dtype=np.int32)
     known: dict[Header, int] = {}

@@ -42,26 +42,14 @@ _SIDE_WORDS = frozenset(["left", "right", "clockwise", "counterclockwise", "anti
 
 @dataclass(frozen=True)
 class Mirror:
-    """Whether mirrored images keep their class.
-
-    Attributes:
-        keeps_class: True if images may be mirrored in training.
-        reason: Why, in one sentence.
-    """
+    """True if mirrored images keep their class, so that training may mirror them, and the reason."""
 
     keeps_class: bool
     reason: str
 
 
 def judge_by_names(classes: Sequence[str]) -> Mirror | None:
-    """Decide from the class names: against mirroring if at least half are characters, or one is a side.
-
-    Args:
-        classes: The class names.
-
-    Returns:
-        The decision; None if the names do not decide.
-    """
+    """Decide against mirroring if at least half of the class names are characters, or one is a side; else None."""
     for name in classes:
         if _SIDE_WORDS.intersection(re.split(r"[^a-z]+", name.casefold())):
             return Mirror(False, f"class {name!r} names a side")

@@ -14,15 +14,7 @@ from vitreous.wording import plural
 def survey_notes(
     classes: Sequence[str], samples: Samples, splits: Texts, folds: NDArray[np.int64] | None, test_ratio: float
 ) -> Iterator[str]:
-    """Yield the warnings about a data set and its splits.
-
-    Args:
-        classes: The class names.
-        samples: The readable samples.
-        splits: `train`, `val`, `test` or an empty text for each sample, `[n]`.
-        folds: The fold of each sample, `[n]`; None for a single split.
-        test_ratio: The requested share of test images.
-    """
+    """Yield the warnings about a data set; without folds, `folds` is None."""
     _, content = np.unique(samples.digests, return_inverse=True)
     yield from _on_classes(classes, content, samples.labels, splits)
     yield from _on_copies(content, samples.labels, splits)
@@ -52,48 +44,32 @@ def _on_copies(content: NDArray[np.int64], labels: NDArray[np.int64], splits: Te
     for held_out in ("val", "test"):
         num_copies = int(np.isin(content[splits == held_out], content[splits == "train"]).sum())
         if num_copies:
-            what = "is an exact copy of a training image" if num_copies == 1 else "are exact copies of training images"
-            yield (
-                f"{plural(num_copies, f'{held_out} image')} {what}, so {held_out} accuracy is optimistic; remove "
-                f"{'it' if num_copies == 1 else 'them'} from {held_out}"
-            )
+            copies = plural(num_copies, f"{held_out} image")
+            yield f"{copies} also in train, byte for byte: {held_out} accuracy is optimistic; remove the copies"
     contents_of_classes = np.unique(np.stack([content, labels]), axis=1)[0]
     num_ambiguous = int((np.bincount(contents_of_classes) > 1).sum())
     if num_ambiguous:
-        verb = "is" if num_ambiguous == 1 else "are"
-        yield f"{plural(num_ambiguous, 'image')} {verb} in several classes, byte for byte; keep only the right class"
+        yield f"{plural(num_ambiguous, 'image')} in several classes, byte for byte; keep only the right class"
 
 
 def _on_groups(groups: Texts, splits: Texts, test_ratio: float) -> Iterator[str]:
     """Yield warnings about groups that are in several splits, or that leave no test images."""
     num_torn = torn_groups(groups, splits)
     if num_torn:
-        verb = "is" if num_torn == 1 else "are"
-        yield (
-            f"{plural(num_torn, 'group')} {verb} given as train and also as val or test, so held-out accuracy is "
-            "optimistic; give each group one split"
-        )
+        torn = plural(num_torn, "group")
+        yield f"{torn} in train and also in val or test: held-out accuracy is optimistic; give each group one split"
     if test_ratio and "test" not in splits:
-        num_groups = len(set(groups.tolist()) - {""})
-        yield (
-            f"there are no test images: {plural(num_groups, 'group')}, possibly joined by shared images, cannot be "
-            "divided; add images of other groups"
-        )
+        joined = plural(len(set(groups.tolist()) - {""}), "group")
+        yield f"no test images: {joined}, possibly joined by shared images, cannot be divided; add other groups"
 
 
 def _on_folds(classes: Sequence[str], labels: NDArray[np.int64], folds: NDArray[np.int64]) -> Iterator[str]:
-    """Yield warnings about images that no fold tests, and classes that some folds do not test."""
+    """Yield warnings about given test images, which no fold tests, and classes that some folds do not test."""
     num_folds, num_given = int(folds.max()) + 1, int((folds == UNTOUCHED).sum())
     if num_given:
-        verb = "is" if num_given == 1 else "are"
-        yield (
-            f"{plural(num_given, 'given test image')} {verb} not used by the folds; train without folds to test on "
-            f"{'it' if num_given == 1 else 'them'}"
-        )
+        given = plural(num_given, "given test image")
+        yield f"{given} not used by the folds; train without folds to test on the given split"
     for label, name in enumerate(classes):
         num_testing = len(set(folds[labels == label].tolist()) - {ALWAYS_TRAIN, UNTOUCHED})
         if 0 < num_testing < num_folds:
-            yield (
-                f"class {name!r} has too few images for {num_folds} folds, and only {num_testing} "
-                f"{'tests' if num_testing == 1 else 'test'} it; add images or use fewer folds"
-            )
+            yield f"class {name!r} is tested by only {num_testing} of {num_folds} folds; add images or use fewer folds"

@@ -45,13 +45,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Families:
-    """Samples that must stay together.
-
-    Attributes:
-        of_sample: The family of each sample, `[n]`.
-        keys: A hash of each family that its random draws depend on, `[families]`.
-        num_images: Number of distinct images in each family, `[families]`.
-    """
+    """The family of each sample, `[n]`; each family's hash for random draws, and its number of distinct images."""
 
     of_sample: NDArray[np.int64]
     keys: NDArray[np.int64]
@@ -69,12 +63,6 @@ def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, spli
     Then small classes are fixed. Every class with a free sample gets one in train; every class with at least 3 free
     families gets one in a carved test; every class with at least 5 gets one in a carved val, unless that would take
     another class's last family there. The family with the lowest hash moves, from the split with most of the class.
-
-    Args:
-        samples: The samples.
-        test_ratio: Share of the free families to test on, in [0, 1).
-        val_ratio: Share of the free families outside the test to validate on, in [0, 1).
-        split_seed: Another seed gives another split.
 
     Returns:
         `train`, `val` or `test` for each sample, `[n]`.

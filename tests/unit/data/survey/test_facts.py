@@ -104,8 +104,8 @@ def test_copies_in_several_splits_or_classes_are_noted(make_folder: MakeFolder) 
         shutil.copy(root / "train" / "cat" / f"{number}.png", root / "test" / "cat" / f"{number}.png")
     shutil.copy(root / "train" / "cat" / "3.png", root / "train" / "dog" / "copy.png")
     assert survey(open_source(root)).facts.notes == (
-        "2 test images are exact copies of training images, so test accuracy is optimistic; remove them from test",
-        "1 image is in several classes, byte for byte; keep only the right class",
+        "2 test images also in train, byte for byte: test accuracy is optimistic; remove the copies",
+        "1 image in several classes, byte for byte; keep only the right class",
     )
 
 

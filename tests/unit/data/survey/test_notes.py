@@ -64,83 +64,58 @@ def test_class_with_one_distinct_image_is_noted(contents: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "splits", "note"),
+    ("contents", "splits", "copies"),
     [
-        ("abac", "ttev", "1 test image is an exact copy of a training image, so test accuracy is optimistic; "
-         "remove it from test"),
-        ("abab", "ttee", "2 test images are exact copies of training images, so test accuracy is optimistic; "
-         "remove them from test"),
-        ("abac", "ttve", "1 val image is an exact copy of a training image, so val accuracy is optimistic; "
-         "remove it from val"),
-        ("aaaa", "ttvv", "2 val images are exact copies of training images, so val accuracy is optimistic; "
-         "remove them from val"),
+        ("abac", "ttev", "1 test image"),
+        ("abab", "ttee", "2 test images"),
+        ("abac", "ttve", "1 val image"),
+        ("aaaa", "ttvv", "2 val images"),
     ],
-)  # fmt: skip
-def test_copies_of_training_images_are_counted_for_each_held_out_split(contents: str, splits: str, note: str) -> None:
-    found = notes(contents + "uvwxyz", "aaaa" + "aabbcc", splits + "tetete")
-    assert found == [note]
+)
+def test_copies_of_training_images_are_counted_for_each_held_out_split(contents: str, splits: str, copies: str) -> None:
+    split = copies.split()[1]
+    note = f"{copies} also in train, byte for byte: {split} accuracy is optimistic; remove the copies"
+    assert notes(contents + "uvwxyz", "aaaa" + "aabbcc", splits + "tetete") == [note]
 
 
 @pytest.mark.parametrize(
-    ("contents", "labels", "note"),
-    [
-        ("aa", "ab", "1 image is in several classes, byte for byte; keep only the right class"),
-        ("aaa", "abc", "1 image is in several classes, byte for byte; keep only the right class"),
-        ("aabb", "abca", "2 images are in several classes, byte for byte; keep only the right class"),
-    ],
+    ("contents", "labels", "counted"),
+    [("aa", "ab", "1 image"), ("aaa", "abc", "1 image"), ("aabb", "abca", "2 images")],
 )
-def test_images_in_several_classes_are_counted_once_each(contents: str, labels: str, note: str) -> None:
+def test_images_in_several_classes_are_counted_once_each(contents: str, labels: str, counted: str) -> None:
+    note = f"{counted} in several classes, byte for byte; keep only the right class"
     assert notes(contents + "uvwxyz", labels + "aabbcc", "t" * len(labels) + "tetete") == [note]
 
 
-@pytest.mark.parametrize(
-    ("groups", "note"),
-    [
-        ("xx....", "1 group is given as train and also as val or test, so held-out accuracy is optimistic; give each "
-         "group one split"),
-        ("xxyy..", "2 groups are given as train and also as val or test, so held-out accuracy is optimistic; give each "
-         "group one split"),
-    ],
-)  # fmt: skip
-def test_groups_in_train_and_a_held_out_split_are_counted(groups: str, note: str) -> None:
+@pytest.mark.parametrize(("groups", "counted"), [("xx....", "1 group"), ("xxyy..", "2 groups")])
+def test_groups_in_train_and_a_held_out_split_are_counted(groups: str, counted: str) -> None:
+    note = f"{counted} in train and also in val or test: held-out accuracy is optimistic; give each group one split"
     assert notes("abcdef", "aabbcc", "tetete", groups=groups) == [note]
 
 
 @pytest.mark.parametrize(("groups", "counted"), [("xxxxxx", "1 group"), ("xyxyxy", "2 groups"), ("......", "0 groups")])
 def test_groups_that_leave_no_test_images_are_counted(groups: str, counted: str) -> None:
-    note = (
-        f"there are no test images: {counted}, possibly joined by shared images, cannot be divided; add images of "
-        "other groups"
-    )
+    note = f"no test images: {counted}, possibly joined by shared images, cannot be divided; add other groups"
     assert notes("abcdef", "aabbcc", "tttttt", groups=groups) == [note]
     assert notes("abcdef", "aabbcc", "tttttt", groups=groups, test_ratio=0.0) == []
     assert notes("abcdef", "aabbcc", "tttttt") == []
 
 
 @pytest.mark.parametrize(
-    ("num_given", "note"),
-    [
-        (1, "1 given test image is not used by the folds; train without folds to test on it"),
-        (2, "2 given test images are not used by the folds; train without folds to test on them"),
-        (1234, "1,234 given test images are not used by the folds; train without folds to test on them"),
-    ],
+    ("num_given", "counted"),
+    [(1, "1 given test image"), (2, "2 given test images"), (1234, "1,234 given test images")],
 )
-def test_given_test_images_that_folds_do_not_use_are_counted(num_given: int, note: str) -> None:
+def test_given_test_images_that_folds_do_not_use_are_counted(num_given: int, counted: str) -> None:
     folds = [0, 1, 0, 1, 0, 1] + [UNTOUCHED] * num_given
     contents = "abcdef" + "".join(chr(1000 + i) for i in range(num_given))
     splits = "tetete" + "v" * num_given
+    note = f"{counted} not used by the folds; train without folds to test on the given split"
     assert notes(contents, "aabbcc" + "a" * num_given, splits, folds=folds) == [note]
 
 
-@pytest.mark.parametrize(
-    ("folds", "note"),
-    [
-        ([0, ALWAYS_TRAIN, ALWAYS_TRAIN], "class 'cat' has too few images for 3 folds, and only 1 tests it; add images "
-         "or use fewer folds"),
-        ([0, 1, 1], "class 'cat' has too few images for 3 folds, and only 2 test it; add images or use fewer folds"),
-    ],
-)  # fmt: skip
-def test_class_that_some_folds_do_not_test_is_noted(folds: list[int], note: str) -> None:
+@pytest.mark.parametrize(("folds", "num_testing"), [([0, ALWAYS_TRAIN, ALWAYS_TRAIN], 1), ([0, 1, 1], 2)])
+def test_class_that_some_folds_do_not_test_is_noted(folds: list[int], num_testing: int) -> None:
+    note = f"class 'cat' is tested by only {num_testing} of 3 folds; add images or use fewer folds"
     assert notes("abcdefghi", "aaabbbccc", "ettettett", folds=[0, 1, 2, 0, 1, 2, *folds]) == [note]
 
 
@@ -151,11 +126,11 @@ def test_folds_of_real_splits_are_noted() -> None:
     samples = Samples(digests=digests, labels=np.arange(60) % 2, given=given)
     splits, folds = split_by_fold(samples, num_folds=4, fold=1, val_ratio=0.1, split_seed=0)
     assert list(survey_notes(("ant", "bee"), samples, splits, folds, 0.25)) == [
-        "11 given test images are not used by the folds; train without folds to test on them"
+        "11 given test images not used by the folds; train without folds to test on the given split"
     ]
     labels = np.array([0] * 20 + [1] + [2] * 3)
     samples = Samples(digests=digests[:24], labels=labels, given=np.full(24, "", dtype="<U5"))
     splits, folds = split_by_fold(samples, num_folds=5, fold=0, val_ratio=0.1, split_seed=0)
-    assert "class 'cat' has too few images for 5 folds, and only 3 test it; add images or use fewer folds" in list(
+    assert "class 'cat' is tested by only 3 of 5 folds; add images or use fewer folds" in list(
         survey_notes(CLASSES, samples, splits, folds, 0.2)
     )
