@@ -42,7 +42,7 @@ class Batch:
 
 
 class TrainLoader:
-    """Random access to training batches: step `s` gives the same batch no matter when, and after which steps.
+    """Random access to training batches: the batch of a step does not depend on which steps were taken before.
 
     Each epoch shows every image once, in an order of its own. With `weights`, some images are shown several times and
     others not at all (see `draw_order`). An epoch is cut into the smallest possible number of batches of at most

@@ -17,7 +17,7 @@ _SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
-    """Make a folder with the given number of distinct RGB images, 12 px wide and 9 high, in each sub-folder."""
+    """Make a folder with the given number of different RGB images, 12x9 px, in each subfolder."""
 
     def make(counts: Mapping[str, int]) -> Path:
         root = tmp_path / "set"
@@ -36,7 +36,7 @@ def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
 
 @pytest.fixture
 def make_arrays() -> Callable[..., ArraySource]:
-    """Make a source of noise arrays, 8 px wide and 6 high, with the given number of images of each class."""
+    """Make a source of noise arrays, 8x6 px, with the given number of images per class."""
 
     def make(*counts: int, channels: int = 1, given: str = "") -> ArraySource:
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)

@@ -48,16 +48,16 @@ IDENTITY = "identity"
 GEOMETRIC_OPERATIONS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
 COLOR_OPERATIONS: dict[str, Callable[[Varied, PerImage, Magnitudes], Varied]] = {
-    "brightness": lambda images, strength, largest: ops.brightness(images, 1 + largest.enhance * strength),
-    "contrast": lambda images, strength, largest: ops.contrast(images, 1 + largest.enhance * strength),
-    "saturation": lambda images, strength, largest: ops.saturation(images, 1 + largest.enhance * strength),
-    "sharpness": lambda images, strength, largest: ops.sharpness(images, 1 + largest.enhance * strength),
-    "posterize": lambda images, strength, largest: ops.posterize(
-        images, 8 - torch.round(largest.posterize_bits * strength.abs())
+    "brightness": lambda images, strength, magnitudes: ops.brightness(images, 1 + magnitudes.enhance * strength),
+    "contrast": lambda images, strength, magnitudes: ops.contrast(images, 1 + magnitudes.enhance * strength),
+    "saturation": lambda images, strength, magnitudes: ops.saturation(images, 1 + magnitudes.enhance * strength),
+    "sharpness": lambda images, strength, magnitudes: ops.sharpness(images, 1 + magnitudes.enhance * strength),
+    "posterize": lambda images, strength, magnitudes: ops.posterize(
+        images, 8 - torch.round(magnitudes.posterize_bits * strength.abs())
     ),
-    "solarize": lambda images, strength, largest: ops.solarize(images, 256 * (1 - strength.abs())),
-    "autocontrast": lambda images, strength, largest: ops.autocontrast(images),
-    "equalize": lambda images, strength, largest: ops.equalize(images),
+    "solarize": lambda images, strength, magnitudes: ops.solarize(images, 256 * (1 - strength.abs())),
+    "autocontrast": lambda images, strength, magnitudes: ops.autocontrast(images),
+    "equalize": lambda images, strength, magnitudes: ops.equalize(images),
 }
 """Operations on (images, signed strength in [−1, 1] of each, magnitude at strength 1)."""
 
@@ -188,7 +188,7 @@ class ColorJitter(Policy):
 
 
 def apply_operations(
-    images: Varied, numbers: NDArray[np.int64], strengths: NDArray[np.float32], largest: Magnitudes, fill: Fill
+    images: Varied, numbers: NDArray[np.int64], strengths: NDArray[np.float32], magnitudes: Magnitudes, fill: Fill
 ) -> Varied:
     """Apply one operation to each image.
 
@@ -196,7 +196,7 @@ def apply_operations(
         images: Values in 0..255.
         numbers: The operation of each image, as a position in `OPERATIONS`, `[batch]`.
         strengths: Signed strength of each operation, in [−1, 1], `[batch]`; the sign is the direction, if there is one.
-        largest: Magnitudes at strength 1.
+        magnitudes: Magnitudes at strength 1.
         fill: What fills pixels from outside the image.
 
     Returns:
@@ -212,14 +212,16 @@ def apply_operations(
         rows = to_device(torch.from_numpy(selected), images.device)
         strength = torch.from_numpy(strengths[selected])
         if names == GEOMETRIC_OPERATIONS:
-            changed[rows] = warp(images[rows], affine_matrices(numbers[selected], strength, largest, size), fill=fill)
+            changed[rows] = warp(
+                images[rows], affine_matrices(numbers[selected], strength, magnitudes, size), fill=fill
+            )
         else:
-            changed[rows] = COLOR_OPERATIONS[names[0]](images[rows], strength, largest)
+            changed[rows] = COLOR_OPERATIONS[names[0]](images[rows], strength, magnitudes)
     return changed
 
 
 def affine_matrices(
-    numbers: NDArray[np.int64], strengths: PerImage, largest: Magnitudes, size: tuple[int, int]
+    numbers: NDArray[np.int64], strengths: PerImage, magnitudes: Magnitudes, size: tuple[int, int]
 ) -> Matrices:
     """Return the matrix of each image's shear, translation or rotation around the center; see `warp`."""
     height, width = size
@@ -228,14 +230,14 @@ def affine_matrices(
     def where(name: str, magnitude: Tensor) -> Tensor:
         return torch.where(operation == OPERATIONS.index(name), magnitude, 0.0)
 
-    angle = where("rotate", math.radians(largest.rotate_deg) * strengths)
-    shear_x, shear_y = (where(name, largest.shear * strengths) for name in ("shear_x", "shear_y"))
+    angle = where("rotate", math.radians(magnitudes.rotate_deg) * strengths)
+    shear_x, shear_y = (where(name, magnitudes.shear * strengths) for name in ("shear_x", "shear_y"))
     linear = torch.stack([
         angle.cos(), (angle.sin() + shear_x) * height / width,
         (shear_y - angle.sin()) * width / height, angle.cos(),
     ], dim=1).view(-1, 2, 2)  # fmt: skip
     # Shift by whole pixels, so that a merely shifted image stays sharp.
-    shift = [where(f"translate_{axis}", 2 * torch.round(largest.translate * strengths * side) / side)
+    shift = [where(f"translate_{axis}", 2 * torch.round(magnitudes.translate * strengths * side) / side)
              for axis, side in (("x", width), ("y", height))]  # fmt: skip
     return torch.cat([linear, torch.stack(shift, dim=1)[:, :, None]], dim=2)
 

@@ -1,7 +1,8 @@
 """Image file, bytes, PIL image or array -> one upright 8-bit image, gray or RGB.
 
 An image that does not decode completely raises DecodeError and never becomes a black or half-gray image. Color
-profiles are not applied: no published weights and no other library use them in training, and most photos are sRGB.
+profiles are ignored: published weights were trained without them, comparable libraries do not use them, and most
+photos are sRGB anyway.
 """
 
 import io

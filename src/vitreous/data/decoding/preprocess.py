@@ -117,7 +117,7 @@ class Preprocess:
                 raise UnknownNameError(f"preprocess.{key}={values[key]}: no such key; {nearest(key, known)}")
         for key in ("img_size", "in_chans"):
             if key not in values:
-                raise ConfigError(f"preprocess.{key}: missing; add it")
+                raise ConfigError(f"preprocess.{key}: missing; it must be given")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 

@@ -35,7 +35,7 @@ class LockedFile:
 
 
 def try_lock(file: IO[Any], *, shared: bool = False) -> bool | None:
-    """Lock an open file without waiting; closing the file releases the lock.
+    """Lock an open file without waiting; closing the file releases the lock. Shared locks do not exclude each other.
 
     Returns:
         True if the lock is now held; None if locks are not supported.

@@ -5,7 +5,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -59,7 +58,7 @@ class Store(ABC):
     def take(self, indices: NDArray[np.int64]) -> Pixels:
         """Return the images at these positions, uint8, `[len(indices), channels, height, width]`, on `device`."""
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Store":
         """Return a store of the same images that gives tensors on another device."""
         moved = copy.copy(self)
         moved.device, moved.labels = torch.device(device), self.labels.to(device)
@@ -84,12 +83,9 @@ class MemoryStore(Store):
         """Copy images out of the tensor."""
         return self.pixels.index_select(0, to_device(torch.from_numpy(indices), self.device))
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move pixels and labels to a device."""
-        moved = super().to(device)
-        moved.pixels = self.pixels.to(device)
-        moved.device = moved.pixels.device
-        return moved
+    def to(self, device: torch.device | str) -> "MemoryStore":
+        """Return a store with pixels and labels on another device."""
+        return MemoryStore(self.pixels.to(device), self.labels, self.source_indices, self.skipped)
 
 
 class LazyStore(Store):

@@ -46,9 +46,8 @@ def assign_folds(samples: Samples, *, num_folds: int, split_seed: int) -> NDArra
     counts = np.bincount(label_of)
     most = max(int(counts.max(initial=0)), int((num_classes > 1).sum()))
     if most < num_folds:
-        raise DataError(
-            f"data.num_folds={num_folds}: no class has that many distinct {counted}; use at most {most} folds"
-        )
+        way_out = f"use at most {most} folds" if most > 1 else "add more"
+        raise DataError(f"data.num_folds={num_folds}: no class has that many distinct {counted}; {way_out}")
     # A stratum is a class, or all families with several classes.
     stratum = np.full(num_families, ALWAYS_TRAIN)
     stratum[member] = label_of

@@ -42,7 +42,7 @@ _SIDE_WORDS = frozenset(["left", "right", "clockwise", "counterclockwise", "anti
 
 @dataclass(frozen=True)
 class Mirror:
-    """True if mirrored images keep their class, so that training may mirror them, and the reason."""
+    """A decision on mirroring: True if a mirrored image keeps its class, and the reason in one sentence."""
 
     keeps_class: bool
     reason: str

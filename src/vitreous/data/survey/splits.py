@@ -23,7 +23,7 @@ MAX_VAL = 5_000
 """Maximum number of carved validation images. At 5,000, the standard error of an accuracy of 90% is only 0.4 points."""
 
 _FEWEST_FAMILIES = {"train": 1, "test": 3, "val": 5}
-"""From how many families on a class gets at least one in a split."""
+"""Number of families that a class needs before it must have one in a split."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ def test_operation_equals_pillows_on_each_image_within_one_level(
 
 
 @pytest.mark.parametrize("name", ["posterize", "solarize", "equalize", "invert"])
-def test_operation_on_whole_levels_is_pillows_exactly(name: str) -> None:
+def test_operation_on_whole_levels_equals_pillows_exactly(name: str) -> None:
     operation, reference = CASES[name]
     pixels = draw(3, SIZES[1])
     expected = torch.stack([from_pillow(reference(as_pillow(pixels[i]), i), 3) for i in range(BATCH)])

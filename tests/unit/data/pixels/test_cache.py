@@ -186,7 +186,7 @@ def test_missing_image_is_not_cached_as_damaged(found: Survey, kept: Path) -> No
     assert loaded(found, kept).skipped == ()
 
 
-# Room.
+# Disk space.
 
 
 def test_set_over_the_limit_is_not_cached(found: Survey, kept: Path) -> None:

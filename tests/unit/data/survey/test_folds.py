@@ -146,6 +146,12 @@ def test_more_folds_than_images_of_any_class_are_an_error() -> None:
         folds_of(np.arange(30) % 2, 4, groups=[f"person {number % 3}" for number in range(30)])
 
 
+def test_folds_of_classes_with_one_image_each_are_an_error() -> None:
+    with pytest.raises(DataError) as caught:
+        folds_of(np.arange(3), 2)
+    assert str(caught.value) == "data.num_folds=2: no class has that many distinct images; add more"
+
+
 def test_surveys_of_all_folds_test_each_image_once(make_arrays: Callable[..., Source]) -> None:
     source = make_arrays(40, 30, 20)
     surveys = [survey(source, num_folds=3, fold=fold) for fold in range(3)]
