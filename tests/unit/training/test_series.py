@@ -172,7 +172,9 @@ def test_what_makes_no_series_is_told(changes: dict[str, Any], line: str, tmp_pa
 
 def test_data_that_cannot_be_divided_leaves_no_folder_behind(tiny: Tiny) -> None:
     request = replace(tiny("s"), folds=26)
-    with pytest.raises(DataError, match=r"^data\.num_folds=26: no class has so many different images; use at most 25$"):
+    with pytest.raises(
+        DataError, match=r"^data\.num_folds=26: no class has that many distinct images; use at most 25 folds$"
+    ):
         run_series(request, nothing)
     assert request.out is not None
     assert not request.out.exists()

@@ -333,7 +333,7 @@ def test_epochs_and_their_records_count_showings_with_repeats(tiny: Tiny) -> Non
 
 def test_weighted_sampling_of_data_without_weights_is_told_before_anything_is_made(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"^data\.sampler=weighted: .*fruit brings no weights; use balanced or shuffle"
+        ConfigError, match=r"^data\.sampler=weighted: .*fruit has no sample weights; use balanced or shuffle"
     ):
         run_training(tiny(data__sampler="weighted"))
     assert list(tmp_path.iterdir()) == []
