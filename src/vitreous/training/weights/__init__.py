@@ -1,1 +1,1 @@
-"""File of weights -> a model to start from or to learn from."""
+"""File of weights -> the initial weights of a model, or a teacher to distill from."""

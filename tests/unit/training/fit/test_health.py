@@ -13,7 +13,7 @@ from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.training.fit.evaluate import Score
-from vitreous.training.fit.health import Heads, HealthCheck, Watch, examine_heads
+from vitreous.training.fit.health import Heads, HealthCheck, Watch, measure_heads
 from vitreous.training.folder.records import Recorder
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings, train_step
@@ -40,7 +40,7 @@ def images() -> torch.Tensor:
 
 
 def test_entropy_is_that_of_the_naive_probabilities(model: VisionTransformer, images: torch.Tensor) -> None:
-    heads = examine_heads(model, images)
+    heads = measure_heads(model, images)
     with torch.no_grad():
         tokens, _ = model.eval().embed(images)
         for number, block in enumerate(model.encoder.blocks):
@@ -67,31 +67,31 @@ def test_even_fixed_and_dead_heads_are_counted(model: VisionTransformer, images:
         first.qkv.bias[:6] = 0
         second.qkv.weight[:24] *= 1e4  # queries of the whole block are very sure
         second.proj.weight[:, 6:18] = 0  # two heads are not listened to
-    heads = examine_heads(model, images)
+    heads = measure_heads(model, images)
     assert (heads.num_even, heads.num_fixed, heads.num_dead) == (1, HEADS, 2)
 
 
 def test_looking_changes_neither_random_state_nor_weights(model: VisionTransformer, images: torch.Tensor) -> None:
     before, state = torch.get_rng_state(), {name: p.clone() for name, p in model.state_dict().items()}
-    examine_heads(model, images, "bf16")
+    measure_heads(model, images, "bf16")
     torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
     torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0)
 
 
 def test_first_loss_far_above_guessing_is_said_with_both_numbers() -> None:
     check = HealthCheck(num_classes=7, clip_norm=1.0)
-    assert check.of_first_step(1.4 * math.log(7)) == []
-    (sentence,) = check.of_first_step(5.31)
+    assert check.first_loss(1.4 * math.log(7)) == []
+    (sentence,) = check.first_loss(5.31)
     assert sentence.startswith("the first loss is 5.31, where guessing gives ln(7) = 1.95: ")
-    assert check.of_first_step(5.31) == []
-    assert HealthCheck(num_classes=7, clip_norm=1.0, compares_losses=False).of_first_step(50.0) == []
+    assert check.first_loss(5.31) == []
+    assert HealthCheck(num_classes=7, clip_norm=1.0, compares_losses=False).first_loss(50.0) == []
 
 
 def test_steps_that_are_mostly_clipped_or_far_too_long_are_said_after_the_warm_up() -> None:
     check = HealthCheck(num_classes=7, clip_norm=0.25)
-    assert check.of_clipping(0.1, 0.99) == check.of_clipping(0.4, 0.99) == check.of_clipping(0.5, 0.8) == []
-    assert check.of_move(0.1, 0.5) == check.of_move(0.5, 0.001) == []
-    (clipped,), (large,) = check.of_clipping(0.5, 0.93), check.of_move(0.5, 0.066)
+    assert check.clipping(0.1, 0.99) == check.clipping(0.4, 0.99) == check.clipping(0.5, 0.8) == []
+    assert check.step_length(0.1, 0.5) == check.step_length(0.5, 0.001) == []
+    (clipped,), (large,) = check.clipping(0.5, 0.93), check.step_length(0.5, 0.066)
     assert clipped.startswith("93 % of the steps were scaled down to optim.clip_norm=0.25: ")
     assert large.startswith("a step moves the weights by 6.6 % of their length")
 
@@ -106,20 +106,20 @@ def test_steps_that_are_mostly_clipped_or_far_too_long_are_said_after_the_warm_u
 )
 def test_heads_that_do_nothing_are_said_once(counts: tuple[int, int, int], beginning: str) -> None:
     check, heads = HealthCheck(num_classes=7, clip_norm=1.0), Heads((0.5,), 24, *counts)
-    assert check.of_heads(0.1, heads) == []
-    (sentence,) = check.of_heads(0.4, heads)
+    assert check.heads(0.1, heads) == []
+    (sentence,) = check.heads(0.4, heads)
     assert sentence.startswith(beginning)
-    assert check.of_heads(0.6, heads) == []
+    assert check.heads(0.6, heads) == []
 
 
 def test_sound_heads_are_not_spoken_of() -> None:
-    assert HealthCheck(num_classes=7, clip_norm=1.0).of_heads(0.9, Heads((0.5, 0.7), 24, 2, 1, 0)) == []
+    assert HealthCheck(num_classes=7, clip_norm=1.0).heads(0.9, Heads((0.5, 0.7), 24, 2, 1, 0)) == []
 
 
 def test_learning_by_heart_is_said_with_both_accuracies() -> None:
     check = HealthCheck(num_classes=7, clip_norm=1.0)
-    assert check.of_gap(0.9, 0.75) == []
-    (sentence,) = check.of_gap(0.99, 0.71)
+    assert check.overfitting(0.9, 0.75) == []
+    (sentence,) = check.overfitting(0.99, 0.71)
     assert sentence.startswith("99 % of the training images are right and 71 % of the validation images: ")
 
 
