@@ -187,7 +187,7 @@ def test_unreadable_files_are_counted_and_listed(photos: Path, cli: Cli, tmp_pat
         (["digits", "--model.num_heads", "5"], "model.num_heads=5: does not divide model.embed_dim="),
         (["digits", "--model.num_classes", "5"], "model.num_classes=5: is decided by the data; set data.num_classes"),
         (["digits", "--set", "abc"], "set=abc: is no assignment; write --abc VALUE"),
-        (["--resume", "no/run"], "run=no/run: is no run folder (nothing); `vitreous train DATA` makes one"),
+        (["--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train DATA`"),
         (["--resume", "no/run", "--epochs", "3"], "resume=no/run: takes no other options, a run goes on as it began"),
         (["digits", "--resume", "no/run"], "resume=no/run: takes no other options, a run goes on as it began"),
     ],

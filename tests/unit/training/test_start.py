@@ -356,7 +356,9 @@ def test_newest_checkpoint_that_was_cut_short_is_told_and_the_run_goes_on_bit_fo
     newest = list_checkpoints(crashed.checkpoints)[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
     resumed = run_training(TrainRequest(resume=crashed.path))
-    assert "step-000000006.safetensors: is no whole checkpoint" in kinds(resumed, "damaged_checkpoint")[0]["reason"]
+    assert (
+        "step-000000006.safetensors: is not a complete checkpoint" in kinds(resumed, "damaged_checkpoint")[0]["reason"]
+    )
     assert kinds(resumed, "resume")[0]["step"] == 5
     torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
 
@@ -459,7 +461,7 @@ def test_going_on_takes_no_other_options(tiny: Tiny, changes: dict[str, Any]) ->
 
 
 def test_going_on_with_what_is_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotARunError, match=f"^run={tmp_path}: is no run folder"):
+    with pytest.raises(NotARunError, match=f"^run={tmp_path}: is a folder without config.yaml, not a run folder"):
         run_training(TrainRequest(resume=tmp_path))
 
 
@@ -494,7 +496,7 @@ def test_architecture_that_was_edited_is_told(tiny: Tiny) -> None:
     text = crashed.config.read_text()
     assert "embed_dim: 16" in text
     crashed.config.write_text(text.replace("embed_dim: 16", "embed_dim: 20"))
-    with pytest.raises(RunError, match=r"does not fit this run .*train anew with --out"):
+    with pytest.raises(RunError, match=r"does not fit this run, .*train again with --out"):
         run_training(TrainRequest(resume=crashed.path))
 
 

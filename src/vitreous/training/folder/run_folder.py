@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous.errors import NotARunError, RunError, SaveError
-from vitreous.wording import listed
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def open_run_folder(path: Path) -> RunFolder:
         if path.exists():
             problem = f"is {'a folder without config.yaml' if path.is_dir() else 'a file'}, not a run folder"
         known = sorted(str(config.parent) for config in Path("runs").glob("*/config.yaml"))
-        advice = f"use a run such as {listed(known[-5:], most=5)}" if known else "create one with `vitreous train DATA`"
+        advice = f"use one of {', '.join(known[-5:])}" if known else "create one with `vitreous train DATA`"
         raise NotARunError(f"run={path}: {problem}; {advice}")
     return folder
 
