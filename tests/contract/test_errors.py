@@ -20,7 +20,7 @@ FOREIGN_RAISES = {
     "model/weights/native.py OSError": "how atomic.write is told that a disk is full; it raises SaveError",
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
-    "training/machine/distributed.py result": "what another process raised; its own, made there",
+    "training/machine/distributed.py error": "what another process raised; its own, made there",
     "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
     "training/machine/launch.py outcome": "what the first of the processes raised; its own, made there",
     "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to go on",

@@ -41,7 +41,7 @@ def resolve_device(requested: str) -> torch.device:
         raise ConfigError(f"device={requested}: no such device; {nearest(kind, [*counts, 'auto'])}")
     count = counts[kind]
     if int(index or 0) >= count:
-        found = plural(count, f"{kind} device") if count else f"no {kind} device"
+        found = plural(count, f"{kind.upper()} device") if count else f"no {kind.upper()} device"
         numbers = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
         raise ConfigError(
             f"device={requested}: PyTorch finds {found} on this machine; use {numbers if count else 'auto or cpu'}"

@@ -53,10 +53,10 @@ def test_device_that_exists_is_used(requested: str) -> None:
 @pytest.mark.parametrize(
     ("requested", "message"),
     [
-        ("cuda", "PyTorch finds no cuda device on this machine; use auto or cpu"),
-        ("cuda:3", "PyTorch finds no cuda device on this machine; use auto or cpu"),
-        ("mps", "PyTorch finds no mps device on this machine; use auto or cpu"),
-        ("cpu:1", "PyTorch finds 1 cpu device on this machine; use cpu:0"),
+        ("cuda", "PyTorch finds no CUDA device on this machine; use auto or cpu"),
+        ("cuda:3", "PyTorch finds no CUDA device on this machine; use auto or cpu"),
+        ("mps", "PyTorch finds no MPS device on this machine; use auto or cpu"),
+        ("cpu:1", "PyTorch finds 1 CPU device on this machine; use cpu:0"),
         ("cudda", "no such device; did you mean cuda?"),
         (
             "gpu",
@@ -79,7 +79,7 @@ def test_device_that_does_not_exist_is_an_error_with_advice(requested: str, mess
 def test_error_about_a_gpu_number_says_which_numbers_exist() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_device("cuda:2")
-    assert str(caught.value) == "device=cuda:2: PyTorch finds 2 cuda devices on this machine; use cuda:0 to cuda:1"
+    assert str(caught.value) == "device=cuda:2: PyTorch finds 2 CUDA devices on this machine; use cuda:0 to cuda:1"
 
 
 @pytest.mark.usefixtures("_two_gpus")
