@@ -70,14 +70,7 @@ def compute_logits(model: nn.Module, batches: Iterable[Batch], precision: str) -
 
 
 def gather_logits(model: nn.Module, loader: EvalLoader, precision: str, group: Group) -> tuple[Logits, Labels]:
-    """Return logits and labels of all images in the order of the store; each process computes its share.
-
-    Args:
-        model: The model.
-        loader: A loader that gives each process its share of each batch.
-        precision: One of `PRECISIONS`.
-        group: The processes; each gets the full result.
-    """
+    """Return logits and labels of all images in the order of the store; each process computes a share of them."""
     shares = group.gather((list(loader.positions()), *compute_logits(model, loader, precision)))
     order = torch.from_numpy(np.argsort(np.concatenate([part for positions, _, _ in shares for part in positions])))
     return torch.cat([logits for _, logits, _ in shares])[order], torch.cat([labels for _, _, labels in shares])[order]

@@ -38,12 +38,9 @@ def keep_best(state: TrainState, scores: Mapping[str, Score], folder: RunFolder,
 
     Args:
         state: The state that was evaluated.
-        scores: Scores of the `trained` weights, of their `average`, or of both.
-        folder: The run folder.
+        scores: Scores by `trained` (the weights) and `average` (their moving average).
+        folder: The run folder. Raises SaveError if it cannot be written.
         group: The processes that train.
-
-    Raises:
-        SaveError: The weights cannot be written.
     """
     better = min(scores, key=lambda name: scores[name].loss)
     if scores[better].loss < state.best_loss:

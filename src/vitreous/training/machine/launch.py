@@ -8,7 +8,6 @@ import json
 import logging
 import multiprocessing
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from vitreous import errors, processes
 from vitreous.errors import ConfigError, NonFiniteError, RunError, VitreousError
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.machine.signals import stop_signals_handled
 from vitreous.training.request import TrainRequest
 
 MAX_RESTARTS = 3
@@ -188,10 +188,5 @@ def _forwarding_signals(notes: Path) -> Iterator[None]:
             if child.pid is not None:
                 os.kill(child.pid, number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, forward) for number in numbers]
-    try:
+    with stop_signals_handled(forward):
         yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

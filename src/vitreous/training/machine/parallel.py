@@ -47,14 +47,14 @@ class Parallel:
         *,
         is_last: bool,
     ) -> tuple[Loss, Logits]:
-        """Return the task's loss and logits; the backward pass sends gradients only for the last micro-batch.
+        """Return loss and logits of a micro-batch; only the backward pass of the last one sends gradients.
 
         Args:
             task: The task whose loss is minimized.
             model: The model; it is replicated here unless `shard` has sharded it.
             images: This process's images.
             targets: This process's targets.
-            total: The divisor of the loss, summed over the batch of all processes.
+            total: Divisor of the loss, summed over all processes.
             is_last: True for the last micro-batch of a batch.
         """
         from torch.distributed.fsdp import FSDPModule

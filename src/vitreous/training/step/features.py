@@ -20,12 +20,7 @@ def feature_batches(
 ) -> Callable[[int, int], Batch] | None:
     """Return a function (step, attempt) -> batch of features for the head; None if each step needs the whole model.
 
-    Args:
-        config: The configuration of the run.
-        task: The task; only plain `Supervised` needs nothing but logits.
-        model: The model, with a frozen backbone.
-        loader: The loader of the training images.
-        precision: One of `PRECISIONS`.
+    That is the case if the features would change, or if the task may use more of the model than its logits.
     """
     if not probes_fixed_features(config) or type(task) is not Supervised:
         return None

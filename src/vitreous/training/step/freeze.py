@@ -13,7 +13,7 @@ def make_trainable(model: VisionTransformer, config: TrainConfig, generator: Gen
     """Add low-rank adapters, or freeze what stays frozen for the whole run. Call this before building the optimizer.
 
     Args:
-        model: The model to change in place, without adapters so far.
+        model: The model to change in place.
         config: Its `lora_*` and `freeze*` fields are used.
         generator: Random generator for the adapters; None uses torch's global one.
 
@@ -27,12 +27,9 @@ def make_trainable(model: VisionTransformer, config: TrainConfig, generator: Gen
 
 
 def modules_to_freeze(model: VisionTransformer, freeze: Freeze, freeze_blocks: int) -> list[nn.Module]:
-    """Return the modules to freeze. They are the first ones of the forward pass, so no gradient flows through them.
+    """Return the modules to freeze: for `backbone` all but the head, else the first blocks and everything before them.
 
-    Args:
-        model: The model.
-        freeze: `backbone` selects everything but the head.
-        freeze_blocks: Selects this many blocks from the first, and everything before them; 0 selects nothing.
+    They are the first modules of the forward pass, so that no gradient has to flow through them.
     """
     if freeze == "backbone":
         return [module for name, module in model.named_children() if name != "head"]

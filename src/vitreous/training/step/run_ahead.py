@@ -39,14 +39,7 @@ class TakenStep:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A gradient that a device was asked to compute, and what it depends on besides the weights.
-
-    Attributes:
-        key: Step, attempt and horizon.
-        batch: The batch.
-        gradient: Its gradient.
-        wait_s: Seconds that were spent waiting for the batch.
-    """
+    """A queued gradient, and what it depends on besides the weights: batch, step, attempt and horizon (the key)."""
 
     key: tuple[int, int, Horizon]
     batch: Batch

@@ -72,11 +72,7 @@ class TrainState:
         return {name: getattr(self, name) for name in _NUMBERS} | {"horizon": asdict(self.horizon)}
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Load a saved state in place.
-
-        Args:
-            tensors: Full tensors, as `tensors` returns them.
-            numbers: As `numbers` returns them.
+        """Load what `tensors` and `numbers` returned, in place; the tensors are full, even if this model is sharded.
 
         Raises:
             DamagedFileError: Tensors or numbers do not fit this run's model.

@@ -169,22 +169,17 @@ def update_average(state: TrainState, optim: OptimConfig) -> None:
 def backward(
     state: TrainState, images: Images | Features, targets: Labels | Probabilities, settings: StepSettings
 ) -> tuple[Tensor, Tensor]:
-    """Add the batch's gradient to the parameters, one micro-batch after the other.
-
-    Args:
-        state: The state; its model is put into training mode.
-        images: This process's images, already mixed, or their features.
-        targets: Labels, or class probabilities of mixed images.
-        settings: The settings of the step.
+    """Add the gradient of this process's images to the parameters, one micro-batch after the other.
 
     Returns:
-        This process's share of the loss, and its number of correct images.
+        This process's share of the batch's loss, and its number of correct images.
     """
     torch.manual_seed(_seed_of("dropout", state, settings))
     state.model.train()
     if settings.curriculum is not None:
         settings.curriculum.enter(state.model, state.progress)
-    model = _module_to_run(state, settings, compiled=settings.compiled)
+    whole_model = state.model if settings.compiled is None else settings.compiled
+    model = state.model.head if settings.takes_features else whole_model
     total = settings.group.sum(settings.task.total(targets))
     loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
     num_micro_batches = min(settings.num_micro_batches, len(images))
@@ -213,18 +208,16 @@ def find_non_finite(state: TrainState, images: Images | Features, labels: Labels
     images, targets = _mixed(state, images, labels, settings)
     torch.manual_seed(_seed_of("dropout", state, settings))
     with _non_finite_modules(state.model) as modules, autocast(images.device, settings.precision):
-        loss, _ = settings.task(_module_to_run(state, settings), images, targets)
+        loss, _ = settings.task(state.model.head if settings.takes_features else state.model, images, targets)
     own_cause = f"the output of {modules[0]}" if modules else "" if loss.isfinite() else "the loss"
     if cause := _first_cause(own_cause, settings):
         return cause
     with float32_products(settings.precision):
         loss.backward()
-    gradients = [(name, parameter.grad) for name, parameter in state.model.named_parameters()]
+    gradients = [(name, p.grad) for name, p in state.model.named_parameters() if p.grad is not None]
     state.optimizer.zero_grad(set_to_none=True)
     # The backward pass runs from the head to the tokenizer, so it reached the last of these parameters first.
-    names = [
-        name for name, gradient in gradients if gradient is not None and not full_tensor(gradient).isfinite().all()
-    ]
+    names = [name for name, gradient in gradients if not full_tensor(gradient).isfinite().all()]
     return _first_cause(f"the gradient of {names[-1]}" if names else "", settings) or "the gradient's norm"
 
 
@@ -252,13 +245,6 @@ def _non_finite_modules(model: nn.Module) -> Iterator[list[str]]:
 def _first_cause(cause: str, settings: StepSettings) -> str:
     """Return the cause of the first process that has one, by rank; empty if none has."""
     return next(filter(None, settings.group.gather(cause)), "")
-
-
-def _module_to_run(state: TrainState, settings: StepSettings, compiled: nn.Module | None = None) -> nn.Module:
-    """Return the head if batches hold features, else the compiled model if there is one, else the model."""
-    if settings.takes_features:
-        return state.model.head
-    return state.model if compiled is None else compiled
 
 
 def _mixed(
