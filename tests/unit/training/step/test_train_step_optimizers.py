@@ -45,7 +45,7 @@ def take(state: TrainState, batch: Pair, settings: StepSettings, steps: int) -> 
 
 
 class NanFrom(Criterion):
-    """A criterion whose loss is NaN from this call on."""
+    """Cross-entropy that is NaN from call number `call` on."""
 
     def __init__(self, call: int) -> None:
         super().__init__()
