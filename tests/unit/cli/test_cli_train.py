@@ -173,7 +173,7 @@ def test_unreadable_files_are_counted_and_listed(photos: Path, cli: Cli, tmp_pat
         (["digits", "--recipe", "gone.yaml"], "recipe=gone.yaml: no such file; "),
         (["digits", "--precision", "bf61"], "train.precision=bf61: no such precision; did you mean bf16?"),
         (["digits", "--device", "cud"], "device=cud: no such device; did you mean cuda?"),
-        (["digits", "--device", "cuda:99"], "device=cuda:99: this machine has "),
+        (["digits", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
         (["digits", "--budget", "ten"], "budget=ten: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "0s"], "budget=0s: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "5 parsecs"], "budget=5 parsecs: must be a time or a number of epochs above 0; "),
