@@ -75,7 +75,7 @@ def test_commonest_mistakes_end_the_page(run: Path, photos: Path, cli: Cli) -> N
         (["."], "run=.: is no run and no model file (a folder without model.safetensors); `vitreous train DATA` "),
         (["RUN", "no/where"], "data.source=no/where: no such set and no such folder; "),
         (["RUN", "digits"], "digits: class 0 is unknown to the model; use one of [red]:cat:, two words, Äpfel"),
-        (["RUN", "--device", "cuda:99"], "device=cuda:99: this machine has "),
+        (["RUN", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
     ],
 )
 def test_what_cannot_be_scored_is_one_line(words: list[str], line: str, run: Path, cli: Cli) -> None:
