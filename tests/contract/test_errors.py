@@ -20,7 +20,7 @@ FOREIGN_RAISES = {
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
     "tensor_file.py OSError": "reports a full disk to atomic.write, which raises SaveError",
-    "training/machine/distributed.py result": "the error of another process",
+    "training/machine/distributed.py error": "the error of another process",
     "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
     "training/machine/launch.py outcome": "the error of the first process",
     "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to resume",

@@ -3,7 +3,6 @@
 Pillow and file reads release the interpreter lock, so threads scale with the cores and nothing has to be pickled.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -80,5 +79,4 @@ def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
 
 def num_threads() -> int:
     """How many threads read images: one a core, of those that this process may use or its part of them, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // processes.local_count(), 16))
+    return max(1, min(processes.usable_cores() // processes.local_count(), 16))

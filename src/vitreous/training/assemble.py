@@ -22,7 +22,7 @@ from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.device import resolve_device
 from vitreous.training.machine.distributed import Group
-from vitreous.training.machine.parallel import Parallel, shard, whole
+from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
 from vitreous.training.prepare import Prepared
 from vitreous.training.step.compiled import compile_model
@@ -79,17 +79,18 @@ def make_settings(
     takes_features: bool,
 ) -> StepSettings:
     """What stays the same from step to step; no process has fewer images than a batch has parts."""
+    micro_batches = config.train.micro_batches
     return StepSettings(
-        task,
-        config.optim,
-        precision,
-        config.train.seed,
-        build_mix(config.data),
-        config.train.micro_batches if group.size == 1 else min(config.train.micro_batches, loader.least_images),
-        Curriculum(config),
-        takes_features,
-        Parallel(group) if group.size > 1 else None,
-        None if takes_features else compile_model(model, config.train.compile),
+        task=task,
+        optim=config.optim,
+        precision=precision,
+        seed=config.train.seed,
+        mix=build_mix(config.data),
+        num_micro_batches=micro_batches if group.size == 1 else min(micro_batches, loader.least_images),
+        curriculum=Curriculum(config),
+        takes_features=takes_features,
+        parallel=Parallel(group) if group.size > 1 else None,
+        compiled=None if takes_features else compile_model(model, config.train.compile),
     )
 
 
@@ -125,7 +126,7 @@ def undivided(state: TrainState, config: RunConfig) -> TrainState:
     make_trainable(model, config.train)
     ema = Ema(model)
     for plain, divided in ((model, state.model), (ema.model, state.ema.model)):
-        plain.load_state_dict({name: whole(tensor) for name, tensor in divided.state_dict().items()})
+        plain.load_state_dict({name: full_tensor(tensor) for name, tensor in divided.state_dict().items()})
     return replace(state, model=model, ema=ema)
 
 

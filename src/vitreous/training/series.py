@@ -171,7 +171,7 @@ def _request_of(request: TrainRequest, member: Member, run: RunFolder, first: Ru
     """What to ask for one run, which may have been begun."""
     if run.config.is_file():
         return TrainRequest(resume=run.path, source=request.source)
-    run.clear_unbegun()
+    run.clear_unstarted()
     own = replace(_own(request, member), out=run.path)
     if not first.model.is_file():
         return own

@@ -36,12 +36,12 @@ from vitreous.training.folder.run_folder import RunFolder, check_free, create_ru
 from vitreous.training.machine.device import (
     describe_hardware,
     describe_software,
-    repeatable,
+    deterministic,
     resolve_device,
     resolve_precision,
 )
 from vitreous.training.machine.distributed import Group, join
-from vitreous.training.machine.launch import after_restart, note_begun
+from vitreous.training.machine.launch import after_restart, note_run
 from vitreous.training.measure.overfit import rehearse
 from vitreous.training.prepare import Prepared, load_data, plan_run, survey_again
 from vitreous.training.request import TrainRequest
@@ -65,10 +65,10 @@ def run_training(request: TrainRequest, listener: Listener = ignore) -> RunFolde
     """
     started, group = time.monotonic(), join()
     listener = listener if group.is_first else ignore
-    request = group.first(lambda: after_restart(request)) or request
+    request = group.from_first(lambda: after_restart(request)) or request
     if request.resume is None:
         folder, config, surveyed = _find_out(lambda: _begin(request, listener), request, group)
-    elif group.first(lambda: _is_complete(request)):
+    elif group.from_first(lambda: _is_complete(request)):
         listener("complete", {"run": str(request.resume)})
         return RunFolder(request.resume)
     else:
@@ -77,9 +77,9 @@ def run_training(request: TrainRequest, listener: Listener = ignore) -> RunFolde
         recorder = Recorder(folder.records if group.is_first else None, told)
         if processes.restarts():
             recorder.record("restart", {"number": processes.restarts(), "num_processes": group.size})
-        prepared = group.in_turn(lambda: load_data(config, surveyed, recorder))
+        prepared = group.first_then_others(lambda: load_data(config, surveyed, recorder))
         if prepared.config != config:  # mean and std were measured
-            group.first(lambda: write_config(folder.config, prepared.config))
+            group.from_first(lambda: write_config(folder.config, prepared.config))
         _fit_and_finish(prepared, folder, recorder, started, group)
     return folder
 
@@ -113,7 +113,7 @@ def _begin(request: TrainRequest, listener: Listener) -> tuple[RunFolder, RunCon
     check_free(request.out)
     surveyed, plan = plan_run(request, listener)
     folder = create_run_folder(request.out, surveyed.facts.name)
-    note_begun(folder.path)
+    note_run(folder.path)
     recorder = Recorder(folder.records, listener)
     recorder.record("start", _start_facts(plan.config, folder))
     write_config(folder.config, plan.config)
@@ -135,7 +135,7 @@ def _find_out(
         mine.append(surveyed)
         return folder, config, (surveyed.indices, surveyed.facts, surveyed.digests)
 
-    folder, config, rest = group.first(tell)
+    folder, config, rest = group.from_first(tell)
     if mine:
         return folder, config, mine[0]
     source = open_source(config.data.source, config.data.root) if request.source is None else request.source
@@ -172,7 +172,7 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
     state = new_state(prepared, folder, recorder, group)
     is_divided = group.size > 1 and config.train.parallel == "fsdp"
     with ExitStack() as stack:
-        stack.enter_context(repeatable(config.train.deterministic))
+        stack.enter_context(deterministic(config.train.deterministic))
         source: TrainLoader | Prefetcher = loader
         if not isinstance(prepared.train, MemoryStore):
             source = stack.enter_context(Prefetcher(loader))
@@ -180,7 +180,7 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
         load_or_begin(state, prepared, folder, recorder, max_steps, group)
         stopwatch = Stopwatch(state.elapsed_s, started)
         budget = group.is_first and config.train.budget_s and make_budget(prepared, state, stopwatch, max_steps)
-        state.horizon = group.first(lambda: state.horizon)
+        state.horizon = group.from_first(lambda: state.horizon)
         task = make_task(prepared)
         features = None if is_divided else feature_batches(config, task, state.model, loader, precision)
         settings = make_settings(
@@ -200,7 +200,7 @@ def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, s
             watch=watch_over(prepared, precision, recorder) if group.is_first and not is_divided else None,
         )
         if config.train.overfit_one_batch and state.step == 0:
-            found = group.first(lambda: rehearse(config, loader.batch(0), precision))
+            found = group.from_first(lambda: rehearse(config, loader.batch(0), precision))
             recorder.record("check", asdict(found))
         if settings.compiled is not None:
             seconds = compile_ahead(state, loader.batch(state.step), settings)

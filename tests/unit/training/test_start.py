@@ -462,7 +462,7 @@ def test_going_on_takes_no_other_options(tiny: Tiny, changes: dict[str, Any]) ->
 
 
 def test_going_on_with_what_is_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotARunError, match=f"^run={tmp_path}: is no run folder"):
+    with pytest.raises(NotARunError, match=f"^run={tmp_path}: is a folder without config.yaml, not a run folder"):
         run_training(TrainRequest(resume=tmp_path))
 
 
@@ -497,7 +497,7 @@ def test_architecture_that_was_edited_is_told(tiny: Tiny) -> None:
     text = crashed.config.read_text()
     assert "embed_dim: 16" in text
     crashed.config.write_text(text.replace("embed_dim: 16", "embed_dim: 20"))
-    with pytest.raises(RunError, match=r"does not fit this run .*train anew with --out"):
+    with pytest.raises(RunError, match=r"does not fit this run, .*train again with --out"):
         run_training(TrainRequest(resume=crashed.path))
 
 

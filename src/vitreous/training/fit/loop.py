@@ -15,9 +15,9 @@ from vitreous.training.fit.health import Watch
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.distributed import Group
-from vitreous.training.machine.signals import Interrupted, StopWish, listen_for_stop
+from vitreous.training.machine.signals import Interrupted, StopRequest, listen_for_stop
 from vitreous.training.step.horizon import Horizon
-from vitreous.training.step.run_ahead import Steps, Taken, can_run_ahead
+from vitreous.training.step.run_ahead import Steps, TakenStep, can_run_ahead
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepResult, StepSettings, find_non_finite
 
@@ -69,7 +69,7 @@ class _Since:
     wait_s: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: TakenStep) -> None:
         self.steps += 1
         self.images += taken.result.num_images
         self.correct += taken.result.correct
@@ -109,21 +109,21 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
             elif _is_evaluation_due(state, loop, evaluated_at + evaluation_every):
                 cost_s = _evaluate(state, settings.group, loop)
                 evaluated_at = state.progress
-                affordable = settings.group.first(partial(_affordable, state, cost_s))
+                affordable = settings.group.from_first(partial(_affordable, state, cost_s))
                 evaluation_every = max(1 / EVALUATIONS_PER_RUN, affordable)
             if is_save_due:
                 _save(state, settings.group, loop, signal_number)
                 saved_s = time.monotonic()
-    steps.drop(state)
+    steps.discard(state)
     save_checkpoint(loop.folder.checkpoints, state, settings.group)
 
 
-def _agree(state: TrainState, group: Group, loop: Loop, stop: StopWish, saved_s: float) -> tuple[int, bool]:
+def _agree(state: TrainState, group: Group, loop: Loop, stop: StopRequest, saved_s: float) -> tuple[int, bool]:
     """Let all processes know when the run ends, what asked any of them to stop, and whether a checkpoint is due."""
     is_moved = loop.budget is not None and loop.budget.revise(state)
     is_due = group.is_first and time.monotonic() - saved_s >= loop.checkpoint_every_s
     own = [state.horizon.end_step if is_moved else 0, stop.signal_number, is_due]
-    end_step, signal_number, is_any_due = group.largest(own)
+    end_step, signal_number, is_any_due = group.max(own)
     if end_step:
         if not is_moved:
             state.horizon = state.horizon.revised(state.step, steps_left=end_step - state.step)
@@ -154,7 +154,7 @@ def _tell(state: TrainState, result: StepResult, since: _Since, loop: Loop) -> _
     return _Since()
 
 
-def _refuse(state: TrainState, taken: Taken, settings: StepSettings, loop: Loop) -> None:
+def _refuse(state: TrainState, taken: TakenStep, settings: StepSettings, loop: Loop) -> None:
     """Try the step again with new draws; after `max_retries`, go back to the last checkpoint with half the rate."""
     result, cause = taken.result, find_non_finite(state, taken.batch.images, taken.batch.labels, settings)
     state.refused += 1
@@ -195,7 +195,7 @@ def _evaluate(state: TrainState, group: Group, loop: Loop) -> float:
     if loop.watch is not None:
         loop.watch.after_evaluation(state, scores)
     if loop.patience:
-        patience.note(state, scores, loop.folder, group)
+        patience.keep_best(state, scores, loop.folder, group)
     return time.monotonic() - began_s
 
 

@@ -52,9 +52,18 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None) -> Pace:
     mix = build_mix(config.data)
     task = build_task(config.objective, teacher=build_teacher(teacher, config)).to(device)
     curriculum, probes = Curriculum(config), probes_fixed_features(config) and teacher is None
-    parts = config.train.micro_batches
     compiled = None if probes else compile_model(model, config.train.compile)
-    settings = StepSettings(task, config.optim, precision, 0, mix, parts, curriculum, probes, compiled=compiled)
+    settings = StepSettings(
+        task=task,
+        optim=config.optim,
+        precision=precision,
+        seed=0,
+        mix=mix,
+        num_micro_batches=config.train.micro_batches,
+        curriculum=curriculum,
+        takes_features=probes,
+        compiled=compiled,
+    )
     images, labels = _random_batch(config, device)
     if probes:
         images = torch.zeros(len(images), config.model.num_features, device=device)
