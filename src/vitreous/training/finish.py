@@ -1,4 +1,4 @@
-"""A trained state -> model.safetensors: weights chosen and calibrated on validation images, tested once."""
+"""Trained state -> model.safetensors: choose and calibrate the weights on validation images, then test them once."""
 
 import csv
 import io
@@ -26,23 +26,24 @@ from vitreous.version import __version__
 
 EVALUATION_BATCH = 256
 LEAST_FOR_TEMPERATURE = 20
-"""Validation images below which a fitted temperature would say more of chance than of the model."""
+"""Fewest validation images for fitting a temperature; with fewer, it would mostly fit noise."""
 
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = ALONE) -> dict[str, Score]:
-    """Validation scores of the trained weights and of their average; each process of a group scores its share."""
-    found = _val_logits(_models(state), prepared, precision, group)
-    return {name: score(logits, labels) for name, (logits, labels) in found.items()}
+    """Return validation scores of the trained weights and of their average; each process evaluates its share."""
+    outputs = _val_logits(_models(state), prepared, precision, group)
+    return {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
 
 
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = ALONE) -> None:
-    """Choose the weights, calibrate, test, save; all in float32, as `evaluate` and `predict` compute.
+    """Choose the weights, calibrate, test and save them; all in float32, as in `evaluate` and `predict`.
 
-    Weights or average, or those of the best evaluation of a run that may stop early: whichever have the lowest loss on
-    the validation images; the test images choose nothing. Without validation images it is the average.
+    Candidates are the trained weights, their average and, with early stopping, the weights of the best evaluation. The
+    ones with the lowest validation loss are chosen, or the average if there are no validation images. Test images do
+    not influence the choice.
 
     Raises:
-        SaveError: A file could not be written; checkpoints are whole, so `resume` comes back to this point.
+        SaveError: A file could not be written. The checkpoints are intact, so `resume` repeats this function.
     """
     chosen, temperature = "average", 1.0
     metrics: dict[str, Any] = {}
@@ -50,10 +51,10 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     best = best_model(state, folder)
     models = _models(state) | ({} if best is None else {"best": best})
     if prepared.val is not None:
-        found = _val_logits(models, prepared, "fp32", group)
-        scores = {name: score(*pair) for name, pair in found.items()}
+        outputs = _val_logits(models, prepared, "fp32", group)
+        scores = {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
-        metrics["val"], held_out = scores[chosen].as_dict(), found[chosen]
+        metrics["val"], held_out = scores[chosen].as_dict(), outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
     model = merge_lora(models[chosen])
@@ -78,7 +79,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
 
 
 def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
-    """Everything that is needed to use the weights, and where they come from."""
+    """Return what is needed to use the weights, and where they come from."""
     facts = prepared.survey.facts
     return {
         "vitreous": __version__,
@@ -130,5 +131,5 @@ def _val_logits(
 
 
 def _share(store: Store, prepared: Prepared, group: Group) -> EvalLoader:
-    """This process's images of a split."""
+    """Return this process's share of the images of a split."""
     return EvalLoader(store, prepared.preprocess, EVALUATION_BATCH, (group.rank, group.size))

@@ -4,7 +4,8 @@ Alone, everything is as if nobody else could be there: no message is sent, no pa
 """
 
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -84,6 +85,29 @@ class Group:
         if isinstance(result, VitreousError):
             raise result
         return result
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's value in all processes."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
+
+    @contextmanager
+    def sharing_errors(self) -> Iterator[None]:
+        """Context manager that raises a VitreousError of the first process in all processes, when all have left it."""
+        error: VitreousError | None = None
+        try:
+            yield
+        except VitreousError as caught:
+            if self.size == 1 or not self.is_first:
+                raise
+            caught.is_shared = True
+            error = caught
+        error = self.broadcast(error)
+        if error is not None:
+            raise error
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """The first process works, then the others at once: what it leaves in a cache they find there.
