@@ -132,7 +132,8 @@ def _fit_budget(
         why = f"the largest model that reaches {least_epochs:g} epochs"
     else:
         why = "the smallest model, as the budget is short"
-    why += f"; {config.data.batch_size / pace.mean_s():,.0f} images/s here, for {epochs:.3g} epochs in the budget"
+    speed = f"{config.data.batch_size / pace.mean_s():,.0f} images/s on this machine"
+    why += f"; {speed} give {epochs:.3g} epochs in the budget"
     decided = [candidate[choice.key] for choice in row]
     found += [replace(choice, reason=why) if choice.key in _SIZE_KEYS else choice for choice in decided]
     return _BudgetFit(found, epochs, pace)
