@@ -1,7 +1,8 @@
-"""A folder of tiny images, a tiny model in a state, and a request that trains in a second."""
+"""Fixtures: a folder of tiny images, a tiny model and its state, a request that trains within a second."""
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.tensors import Images, Labels
+from vitreous.training.measure.instruments import Instruments
+from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
@@ -38,9 +41,18 @@ TINY_KEYS: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def quick() -> Instruments:
+    """Instruments that measure the speed of the machine only for a moment."""
+    return Instruments(
+        training_pace=partial(training_pace, seconds=0.03),
+        evaluation_images_per_s=partial(evaluation_images_per_s, seconds=0.03),
+    )
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Sums come out alike on every machine, and tests that run side by side do not fight for cores."""
+    """One thread: sums are the same on every machine, and parallel tests do not compete for cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -49,33 +61,33 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """61 images, 9 px high and 14 wide, of three classes that differ in colour; not to be changed."""
+    """61 images, 9 px high and 14 px wide, of three classes that differ in color. Tests must not change them."""
     root = tmp_path_factory.mktemp("images") / "fruit"
     draw = np.random.default_rng(7)
-    colours = {"apple": (220, 30, 40), "kiwi": (60, 190, 50), "plum": (80, 40, 170)}
-    for (name, colour), count in zip(colours.items(), (25, 20, 16), strict=True):
+    colors = {"apple": (220, 30, 40), "kiwi": (60, 190, 50), "plum": (80, 40, 170)}
+    for (name, color), count in zip(colors.items(), (25, 20, 16), strict=True):
         (root / name).mkdir(parents=True)
         for number in range(count):
-            pixels = np.clip(np.array(colour) + draw.normal(0, 40, (9, 14, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(color) + draw.normal(0, 40, (9, 14, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
     return root
 
 
 @pytest.fixture(scope="session")
 def tiny_keys() -> dict[str, Any]:
-    """Keys of a run that takes 12 steps, of a second in all."""
+    """Keys of a run of 12 steps, which take about a second."""
     return TINY_KEYS
 
 
 @pytest.fixture
 def own_images(images_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the images that a test may change."""
+    """A copy of the images, which a test may change."""
     return Path(shutil.copytree(images_folder, tmp_path / "fruit"))
 
 
 @pytest.fixture
 def tiny(images_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
-    """A request to train a tiny model on the images; keys as in `--room.key`, with `_` for the point."""
+    """Factory of requests to train a tiny model on the images; `room__key` sets `room.key`."""
 
     def make(out: str | None = "run", *, data: Path | None = None, **keys: Any) -> TrainRequest:
         values = TINY_KEYS | {key.replace("__", "."): value for key, value in keys.items()}
@@ -87,7 +99,7 @@ def tiny(images_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
 
 @pytest.fixture
 def make_state() -> Callable[..., TrainState]:
-    """A state of 16-wide tokens, one block, at step 0 of 20; the same seed, the same weights."""
+    """Factory of states at step 0 of 20: a model of width 16 with one block; the seed decides the weights."""
 
     def make(*, seed: int = 0, end_step: int = 20, optim: OptimConfig | None = None, **changes: Any) -> TrainState:
         values: dict[str, Any] = {
@@ -115,5 +127,5 @@ def batch() -> tuple[Images, Labels]:
 
 @pytest.fixture
 def snapshot() -> Callable[[TrainState], dict[str, torch.Tensor]]:
-    """All tensors of a state: weights, average, moments; copies."""
+    """Copies all tensors of a state: weights, averages, optimizer moments."""
     return lambda state: {name: tensor.detach().clone() for name, tensor in state.tensors().items()}

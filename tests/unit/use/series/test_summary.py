@@ -104,7 +104,7 @@ def test_two_series_are_compared_by_images_and_by_seeds(series: vt.Series) -> No
 
 
 def test_what_is_no_series_is_told(run: vt.Run, series: vt.Series) -> None:
-    with pytest.raises(NotARunError, match=r"holds no series\.json"):
+    with pytest.raises(NotARunError, match=r"has no series\.json"):
         vt.Series(run.path)
     with pytest.raises(
         NotARunError, match=r"both: is a series of 4 finished runs; name one of them, such as .*fold-0-seed-0"
