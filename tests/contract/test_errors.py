@@ -20,6 +20,7 @@ FOREIGN_RAISES = {
     "model/weights/native.py OSError": "how atomic.write is told that a disk is full; it raises SaveError",
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
+    "training/machine/distributed.py error": "what the first process raised; its own, made there",
     "training/machine/distributed.py result": "what another process raised; its own, made there",
     "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
     "training/machine/launch.py outcome": "what the first of the processes raised; its own, made there",
@@ -118,7 +119,6 @@ def test_every_message_names_a_way_out() -> None:
 
 
 PUT_TOGETHER = {
-    "training/prepare.py: :  training images decode, and show fewer than two classes",
     "data/sources/shards/files.py: data.source=: ",
 }
-"""The first names a file that does not decode where there is one; `_missing` words the second."""
+"""`_missing` words it."""

@@ -1,7 +1,7 @@
 """Data facts, user settings, budget -> Plan. Precedence: planner < recipe file < user settings."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
@@ -66,9 +66,10 @@ def make_plan(
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
     epochs, pace = choices["train.epochs"].value, None
     if asked.get("train.budget_s"):
-        fit = _fit_budget(name, choices, facts, asked, lambda config: measure(_fitting_memory(config, asked, memory)))
-        choices |= {choice.key: choice for choice in fit.choices}
-        epochs, pace = fit.epochs, fit.pace
+        found, epochs, pace = _fit_budget(
+            name, choices, facts, asked, lambda config: measure(_fitting_memory(config, asked, memory))
+        )
+        choices |= {choice.key: choice for choice in found}
     _update(choices, _memory_choices(_config(name, choices), asked, memory))
     _update(choices, _softened(choices, epochs, asked))
     _update(choices, _suiting_optimizer(choices, recommended, asked))
@@ -88,35 +89,22 @@ def _update(choices: dict[str, Choice], new: Iterable[Choice]) -> None:
             choices[choice.key] = choice
 
 
-@dataclass(frozen=True)
-class _BudgetFit:
-    """Model and length of a run that fit a budget.
-
-    Attributes:
-        choices: Keys that the budget decides.
-        epochs: Expected epochs within the budget.
-        pace: Measured time of a training step of the model.
-    """
-
-    choices: list[Choice]
-    epochs: float
-    pace: Pace
-
-
 def _fit_budget(
     name: str, choices: Mapping[str, Choice], facts: DataFacts, asked: Mapping[str, Any], measure: MeasurePace
-) -> _BudgetFit:
-    """Choose the largest model of the ladder that reaches enough epochs within the budget."""
+) -> tuple[list[Choice], float, Pace]:
+    """Choose the largest model of the ladder that reaches enough epochs within the budget.
+
+    Returns:
+        The choices, the expected number of epochs, and the measured time of the model's training steps.
+    """
     found, most_epochs = [], asked.get("train.epochs", MAX_STRETCH * choices["train.epochs"].value)
     if "train.epochs" not in asked:
-        reason = (
-            f"upper limit, {MAX_STRETCH:g} times the usual {choices['train.epochs'].value:g}; the budget ends the run"
-        )
-        found.append(Choice("train.epochs", most_epochs, reason))
+        usual = f"{MAX_STRETCH:g} times the usual {choices['train.epochs'].value:g}"
+        found.append(Choice("train.epochs", most_epochs, f"upper limit, {usual}; the budget ends the run"))
     if any(key in asked for key in _SIZE_KEYS):
         config = _config(name, choices)
         pace = measure(config)
-        return _BudgetFit(found, min(most_epochs, _epochs_within_budget(config, facts, pace)), pace)
+        return found, min(most_epochs, _epochs_within_budget(config, facts, pace)), pace
     least_epochs = by_num_images(facts.num_train).least_epochs
     for row in _affordable_rows(choices, asked):
         candidate = dict(choices)
@@ -136,7 +124,7 @@ def _fit_budget(
     why += f"; {speed} give {epochs:.3g} epochs in the budget"
     decided = [candidate[choice.key] for choice in row]
     found += [replace(choice, reason=why) if choice.key in _SIZE_KEYS else choice for choice in decided]
-    return _BudgetFit(found, epochs, pace)
+    return found, epochs, pace
 
 
 def _epochs_within_budget(config: RunConfig, facts: DataFacts, pace: Pace) -> float:

@@ -1,7 +1,6 @@
 """Prepared data -> everything that a run trains with: model, optimizer, task, budget and the loop around the steps."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -62,31 +61,16 @@ class RunContext:
     pace: Pace | None = None
 
 
-@dataclass(frozen=True)
-class Training:
-    """What `fit` takes.
-
-    Attributes:
-        state: The run before its next step.
-        settings: How a step is taken.
-        loop: What happens between steps.
-    """
-
-    state: TrainState
-    settings: StepSettings
-    loop: Loop
-
-
 def assemble(
     prepared: Prepared, loader: TrainLoader, batches: TrainLoader | Prefetcher, context: RunContext
-) -> Training:
-    """Build a run, or restore it from its newest checkpoint, up to its next step.
+) -> tuple[TrainState, StepSettings, Loop]:
+    """Build what `fit` takes: a run before its first step, or as its newest checkpoint left it.
 
     Args:
         prepared: Data and configuration.
         loader: The training batches of this process.
         batches: The same batches, perhaps prefetched.
-        context: The rest of the run.
+        context: Folder, processes and clock of the run.
 
     Raises:
         RunError: A checkpoint does not fit the run, or its data or teacher have changed.
@@ -107,16 +91,16 @@ def assemble(
     features = None
     if not is_sharded(config, group):
         features = feature_batches(config, task, state.model, loader, precision)
+    num_parts = config.train.micro_batches
+    if group.size > 1:  # a process may have fewer images of a batch than there are micro-batches
+        num_parts = min(num_parts, loader.least_images)
     settings = StepSettings(
         task=task,
         optim=config.optim,
         precision=precision,
         seed=config.train.seed,
         mix=build_mix(config.data),
-        # A batch cannot have more micro-batches than a process has images of it.
-        num_parts=min(config.train.micro_batches, loader.least_images)
-        if group.size > 1
-        else config.train.micro_batches,
+        num_parts=num_parts,
         curriculum=Curriculum(config),
         takes_features=features is not None,
         parallel=Parallel(group) if group.size > 1 else None,
@@ -136,7 +120,7 @@ def assemble(
         watch=watch,
         can_run_ahead=context.instruments.can_run_ahead,
     )
-    return Training(state, settings, loop)
+    return state, settings, loop
 
 
 def make_loader(prepared: Prepared, group: Group) -> TrainLoader:
@@ -157,24 +141,17 @@ def make_loader(prepared: Prepared, group: Group) -> TrainLoader:
     )
 
 
-@contextmanager
-def prefetched(prepared: Prepared, loader: TrainLoader) -> Iterator[TrainLoader | Prefetcher]:
+def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManager[TrainLoader | Prefetcher]:
     """Context manager that prepares the next batches in a thread, unless the images are in memory already."""
-    if isinstance(prepared.train, MemoryStore):
-        yield loader
-        return
-    with Prefetcher(loader) as batches:
-        yield batches
+    return nullcontext(loader) if isinstance(prepared.train, MemoryStore) else Prefetcher(loader)
 
 
 def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool]:
     """Return a run before its first step, and True if its head starts from pretrained weights."""
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
-    model, keeps_head = (
-        build_model(config.model, device=resolve_device(config.train.device), generator=generator),
-        False,
-    )
+    model = build_model(config.model, device=resolve_device(config.train.device), generator=generator)
+    keeps_head = False
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
         fresh_head = [tensor.clone() for tensor in model.head.state_dict().values()]

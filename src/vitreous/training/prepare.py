@@ -103,13 +103,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
 
 
 def survey_again(config: DataConfig, listener: Listener, source: Source | None = None) -> Survey:
-    """Repeat the survey of an existing run, with its splits.
-
-    Args:
-        config: `data` of the run.
-        listener: Called with the progress.
-        source: The data, if the run got it from Python; None opens it by name.
-    """
+    """Repeat the survey of an existing run, with its splits; `source` is the data of a run that got it from Python."""
     source = open_source(config.source, config.root) if source is None else source
     return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
 

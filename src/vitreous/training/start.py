@@ -168,8 +168,7 @@ def _train(prepared: Prepared, context: RunContext) -> None:
     config, group, recorder = prepared.config, context.group, context.recorder
     loader = make_loader(prepared, group)
     with repeatable(config.train.deterministic), prefetched(prepared, loader) as batches:
-        training = assemble(prepared, loader, batches, context)
-        state, settings = training.state, training.settings
+        state, settings, loop = assemble(prepared, loader, batches, context)
         if config.train.overfit_one_batch and state.step == 0:
             check = group.first(lambda: overfit_one_batch(config, loader.batch(0), settings.precision))
             recorder.record("check", asdict(check))
@@ -178,8 +177,8 @@ def _train(prepared: Prepared, context: RunContext) -> None:
             recorder.record("compiled", {"mode": config.train.compile, "seconds": round(seconds, 1)})
         fields = {"step": state.step, "end_step": state.horizon.end_step, "precision": settings.precision}
         recorder.record("fit", fields | {"steps_per_epoch": loader.steps_per_epoch})
-        fit(state, settings, training.loop)
-    state.elapsed_s = training.loop.stopwatch.elapsed_s()
+        fit(state, settings, loop)
+    state.elapsed_s = loop.stopwatch.elapsed_s()
     complete = unsharded(state, config) if is_sharded(config, group) else state
     finish(complete, prepared, context.folder, recorder, group)
 

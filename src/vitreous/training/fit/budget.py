@@ -49,33 +49,19 @@ class Budget:
     _revised_at: float = field(default=0.0, init=False)
 
     def begin(self, state: TrainState, elapsed_s: float) -> None:
-        """Set the horizon from the pace, before any step of this process has been measured.
-
-        Args:
-            state: Changed in place.
-            elapsed_s: Seconds spent on the run so far.
-        """
+        """Set the horizon of `state` from the pace, before any step of this process has been measured."""
         step_s = STEP_OVERHEAD * self.pace.mean_s(state.progress, 1.0)
         state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s, elapsed_s))
 
     def steps_left(self, step: int, step_s: float, elapsed_s: float) -> int:
-        """Return how many more steps of `step_s` seconds fit into the time limit, at least 1.
-
-        Args:
-            step: Steps taken so far.
-            step_s: Seconds per step, with its share of evaluations and checkpoints.
-            elapsed_s: Seconds spent on the run so far.
-        """
+        """Return how many steps of `step_s` seconds still fit, at least 1, after `step` steps and `elapsed_s` seconds."""
         return max(1, min(self.max_steps - step, int(self.limit.training_s(elapsed_s) / step_s)))
 
     def revise(self, state: TrainState) -> bool:
-        """Move the horizon to where the time ends, if a revision is due. Return True if it moved.
+        """Move the horizon of `state` to where the time ends, if a revision is due. Return True if it moved.
 
         The time per step is measured since a few revisions ago and includes evaluations and checkpoints, which will
         keep taking their share. Once the time is up, the next step is the last.
-
-        Args:
-            state: Its `elapsed_s` is the time of the last step. Its horizon is changed in place.
         """
         elapsed_s = state.elapsed_s
         if not self._marks:

@@ -37,13 +37,7 @@ _END_STEP = 1_000_000
 
 
 def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, seconds: float = MEASURED_S) -> Pace:
-    """Measure training steps on random images, with the teacher, for each stretch of the run.
-
-    Args:
-        config: The run; its weights are not needed.
-        teacher: Opened teacher; None for a run without one.
-        seconds: How long to measure, over all stretches.
-    """
+    """Measure training steps, with the teacher, on random images for `seconds` over all stretches of the run."""
     device, precision = _resolve(config)
     model = build_model(config.model, device=device)
     make_trainable(model, config.train)
