@@ -271,7 +271,7 @@ def test_process_stopped_in_its_second_run_continues_bit_for_bit(
 
 def test_paths_of_weights_and_teacher_are_stored_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    values = {"train.pretrained": "w.safetensors", "objective.teacher": "hf://organisation/name"}
+    values = {"train.pretrained": "w.safetensors", "objective.teacher": "hf://organization/name"}
     _, request = series._begin(TrainRequest(data="digits", seeds=2, values=values, out=tmp_path / "out"))
     assert request.values["train.pretrained"] == str(tmp_path / "w.safetensors")
-    assert request.values["objective.teacher"] == "hf://organisation/name"
+    assert request.values["objective.teacher"] == "hf://organization/name"

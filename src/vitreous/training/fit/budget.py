@@ -54,7 +54,7 @@ class Budget:
         state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s, elapsed_s))
 
     def steps_left(self, step: int, step_s: float, elapsed_s: float) -> int:
-        """Return how many steps of `step_s` seconds still fit, at least 1, after `step` steps and `elapsed_s` seconds."""
+        """Return how many steps of `step_s` seconds fit after `step` steps and `elapsed_s` seconds; at least 1."""
         return max(1, min(self.max_steps - step, int(self.limit.training_s(elapsed_s) / step_s)))
 
     def revise(self, state: TrainState) -> bool:
