@@ -1,19 +1,20 @@
-# Everything a new user or developer types. Needs Python >= 3.11 and make, nothing else.
+# Everything that a new user or developer types. Needs Python >= 3.11 and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
+ROOM ?=
 
-.PHONY: help demo install test test-fast check format bench bench-env clean
+.PHONY: help demo install test test-fast test-room test-gpu check format docs-keys bench bench-env clean
 
-help:  ## Show these lines.
+help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: install  ## Train a ViT on real handwritten digits, about a minute; SEED=1 for another run.
 	$(BIN)/vitreous train digits --seed $(SEED)
 
-install: $(VENV)/installed  ## Make .venv and install vitreous into it.
+install: $(VENV)/installed  ## Create .venv and install vitreous into it.
 
 test: $(VENV)/installed-dev  ## Run all tests.
 	$(BIN)/python -m pytest -n auto
@@ -21,28 +22,39 @@ test: $(VENV)/installed-dev  ## Run all tests.
 test-fast: $(VENV)/installed-dev  ## Run the tests that take less than a few seconds each.
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-check: $(VENV)/installed-dev  ## Lint, types, layers.
+test-room: $(VENV)/installed-dev  ## Run the fast tests of one room and the contract tests, e.g. ROOM=model.
+	@test -n "$(ROOM)" -a -d "tests/unit/$(ROOM)" || { \
+	  echo "ROOM=$(ROOM): no such folder in tests/unit; use make test-room ROOM=model" >&2; exit 2; }
+	$(BIN)/python -m pytest -n auto -m "not slow" tests/unit/$(ROOM) tests/contract
+
+test-gpu: $(VENV)/installed-dev  ## Run the tests that need an accelerator.
+	$(BIN)/python -m pytest -m gpu
+
+check: $(VENV)/installed-dev  ## Run ruff, mypy and import-linter.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/installed-dev  ## Let ruff write the code the way `check` wants it.
+format: $(VENV)/installed-dev  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv-bench/installed  ## Measure speed beside other libraries, half an hour; prints the table.
+docs-keys: $(VENV)/installed-dev  ## Write docs/keys.md again after a configuration key has changed.
+	$(BIN)/python -m tests.contract.test_keys_doc
+
+bench: .venv-bench/installed  ## Compare the speed with other libraries, half an hour; prints the table.
 	.venv-bench/bin/python benchmarks/throughput.py
 
-bench-env: .venv-bench/installed  ## Make .venv-bench, with the libraries that benchmarks compare with.
+bench-env: .venv-bench/installed  ## Create .venv-bench with the libraries that the benchmarks compare with.
 
-clean:  ## Remove what the targets above made, but no runs.
+clean:  ## Remove what the targets above created, except runs.
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# pip is upgraded first: the one that comes with Python 3.11 knows no dependency groups.
+# pip is upgraded first, because the version that comes with Python 3.11 does not support dependency groups.
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "PYTHON=$(PYTHON): is $$($(PYTHON) --version), 3.11 or newer is needed; use make PYTHON=python3.12 demo" >&2; exit 2; }
+	  echo "PYTHON=$(PYTHON): is $$($(PYTHON) --version), must be 3.11 or newer; use make PYTHON=python3.12 demo" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
@@ -54,7 +66,7 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-# Their wheels ask for another torch than the CPU's, so the peers come without what they ask for: the rest is here.
+# The other libraries require another build of torch, so they are installed without their dependencies, which are already here.
 .venv-bench/installed: pyproject.toml benchmarks/environment.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --upgrade "pip>=25.1"

@@ -1,10 +1,10 @@
-"""One change at a time -> what each is worth: the evidence behind `recipe/rules.py` and the shipped recipes.
+"""Changes of a recipe -> the accuracy of each: the evidence behind `recipe/rules.py` and the shipped recipes.
 
     python benchmarks/ablations.py digits --epochs 20 --seeds 0 1 2 --changes base model.init=timm --out results.jsonl
 
-Each change is a group of `key=value` over the planner's own choice (`model=…` names a model); every group runs with
-every seed, each run in a process of its own with one thread. Lines are added to the file as runs end, and what stands
-there is not run again. The table at the end shows the mean over seeds and their range.
+Each change is a group of `key=value` pairs that override the plan (`model=…` sets the model). Every group runs with
+every seed, each run in a process of its own with one thread. Results are appended to the file as runs end; runs that
+are already in the file are skipped. The table at the end shows the mean and the range over the seeds.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 
 def run_one(data: str, change: str, epochs: float, seed: int, device: str) -> dict[str, object]:
-    """One run in this process; what it cost and reached on validation and test images."""
+    """Train one run in this process and return its cost and its scores on validation and test images."""
     from vitreous.training.machine.device import describe_hardware
     from vitreous.training.request import TrainRequest
     from vitreous.training.start import run_training
@@ -47,7 +47,7 @@ def run_one(data: str, change: str, epochs: float, seed: int, device: str) -> di
 
 
 def main() -> None:
-    """Run the groups that the file does not hold yet, then print the table."""
+    """Run the groups that are not in the file yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--epochs", type=float, default=20)
@@ -81,16 +81,18 @@ def main() -> None:
 
     with ThreadPoolExecutor(options.processes) as pool:
         list(pool.map(run, wanted))
-    summarise([r for r in read(options.out) if r["data"] == Path(options.data).name and r["epochs"] == options.epochs])
+    print_table(
+        [r for r in read(options.out) if r["data"] == Path(options.data).name and r["epochs"] == options.epochs]
+    )
 
 
 def read(path: Path) -> list[dict]:
-    """The lines of a results file."""
+    """Return the results in a file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def summarise(runs: list[dict]) -> None:
-    """Mean accuracy of each change over its seeds, validation first: tests choose nothing."""
+def print_table(runs: list[dict]) -> None:
+    """Print the mean accuracy of each change over its seeds; choose by validation accuracy, not by test accuracy."""
     print("| change | seeds | validation | test | range | seconds |\n|---|---|---|---|---|---|")
     for change in dict.fromkeys(run["change"] for run in runs):
         group = [run for run in runs if run["change"] == change]

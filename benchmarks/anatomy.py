@@ -1,10 +1,10 @@
-"""A training step or a forward, here and in other libraries -> where its time goes, kind of operation by kind.
+"""A training step or forward pass, in vitreous and other libraries -> its time by kind of operation.
 
     .venv-bench/bin/python benchmarks/anatomy.py --only "28 px p4 d128 L6, training" --only "Ti/16, training"
 
 PyTorch's profiler records the operators of `--steps` calls of each library, in turns, on models with the same weights
-that `throughput.py` has checked against each other. What an operator takes itself counts, not what it calls. `products`
-against the machine's fastest product say what no library can save; the rest is what one may.
+that `throughput.py` has compared. The time of an operator excludes the operators that it calls. Compare `products` with
+the time at the machine's peak: no library can avoid that part. Everything else could be saved.
 """
 
 import argparse
@@ -34,15 +34,15 @@ PARTS = {
     "GELU": ("gelu",),
     "softmax": ("softmax",),
     "norms": ("layer_norm",),
-    "optimiser": ("aten::_fused_adamw",),
+    "optimizer": ("aten::_fused_adamw",),
     "copies": ("copy_", "aten::cat", "aten::stack", "aten::fill_", "aten::zero_", "slice_backward", "select_backward"),
     "sums and scales": ("aten::add", "aten::mul", "aten::sum", "aten::div", "aten::sub"),
 }
-"""Names that an operator begins with, or holds where they begin with no namespace; the first that fits counts."""
+"""Kind -> beginnings (with `aten::`) or fragments of operator names; the first kind that matches counts."""
 
 
 def part_of(operator: str) -> str:
-    """The row that an operator counts in."""
+    """Return the kind of an operator."""
     for part, names in PARTS.items():
         if any(operator.startswith(name) if name.startswith("aten::") else name in operator for name in names):
             return part
@@ -50,7 +50,7 @@ def part_of(operator: str) -> str:
 
 
 def anatomy(work: Work) -> Counter[str]:
-    """Seconds that one call spends in each kind of operator, on the threads that call them."""
+    """Return the seconds that one call spends in each kind of operator, on the calling threads."""
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         work()
     seconds: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def anatomy(work: Work) -> Counter[str]:
 
 
 def measure(models: Models, kind: str, steps: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a call by library and kind of operation: medians over calls in turns."""
+    """Return the milliseconds of a call by library and kind of operation: medians over alternating calls."""
     works = models.works(kind)
     found: dict[str, list[Counter[str]]] = {name: [] for name in works}
     for work in works.values():
@@ -75,7 +75,7 @@ def measure(models: Models, kind: str, steps: int) -> dict[str, dict[str, float]
 
 
 def main() -> None:
-    """Measure what is asked for, store it, and print it."""
+    """Measure the selected cells, store and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cells = {cell_name(case, kind, "fp32", False): (case, kind) for case in CASES for kind in KINDS}
     parser.add_argument("--only", metavar="CASE", action="append", help="cells whose name contains this")
@@ -105,9 +105,9 @@ def main() -> None:
 
 
 def show(name: str, cell: dict[str, object]) -> None:
-    """A column a library, a row a kind of operation."""
+    """Print a table with a column per library and a row per kind of operation."""
     rows: dict[str, dict[str, float]] = cell["ms"]  # type: ignore[assignment]
-    print(f"\n{name}: ms of a call; its products alone, at the machine's fastest: {cell['ms_at_the_peak']}")
+    print(f"\n{name}: ms per call; its matrix products at the machine's peak: {cell['ms_at_the_peak']} ms")
     print("|", " | ".join(["", *rows]), "|\n|---|" + "---:|" * len(rows))
     for part in rows[OURS]:
         print("|", part, "|", " | ".join(f"{of[part]:.1f}" for of in rows.values()), "|")

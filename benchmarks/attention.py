@@ -1,10 +1,10 @@
-"""Tokens -> ms of one attention, written out and fused: where `model/parts/attention.py` takes which.
+"""Number of tokens -> ms of attention as an explicit product and fused: when `model/parts/attention.py` uses which.
 
     python benchmarks/attention.py
 
-Both kernels of the same `Attention`, its projections left out, in turns: medians of `--rounds` calls of forward, and of
-forward and backward, for about 6,400 tokens at once, in a process that allocates as vitreous' own do. Stored in
-benchmarks/results/HARDWARE/attention.json.
+Both kernels of the same `Attention`, without its projections, in turns: medians of `--rounds` calls of the forward
+pass, and of forward and backward, for about 6,400 tokens per call. Memory is allocated as in the command line. Results
+go to benchmarks/results/HARDWARE/attention.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def measure(num_tokens: int, num_heads: int, head_dim: int, dtype: torch.dtype, rounds: int) -> dict[str, float]:
-    """Milliseconds by case and kernel."""
+    """Return the milliseconds by case and kernel."""
     batch, width = max(1, 6_400 // num_tokens), num_heads * head_dim
     qkv = torch.randn(batch, num_tokens, 3 * width, dtype=dtype, requires_grad=True)
     found: dict[str, list[float]] = {}
@@ -42,8 +42,8 @@ def measure(num_tokens: int, num_heads: int, head_dim: int, dtype: torch.dtype, 
     for _ in range(rounds):
         for kernel, attention in attentions.items():
             began = time.perf_counter()
-            gathered = attention(qkv)
-            torch.autograd.grad(gathered, qkv, gathered.detach())
+            output = attention(qkv)
+            torch.autograd.grad(output, qkv, output.detach())
             found.setdefault(f"training, {kernel}", []).append(time.perf_counter() - began)
             with torch.inference_mode():
                 began = time.perf_counter()
@@ -53,7 +53,7 @@ def measure(num_tokens: int, num_heads: int, head_dim: int, dtype: torch.dtype, 
 
 
 def main() -> None:
-    """Measure, show and store."""
+    """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32")

@@ -1,16 +1,17 @@
-"""JPEG files -> augmented, normalised batches: images/s of vitreous, timm, torchvision v2 and kornia, side by side.
+"""JPEG files -> augmented, normalized batches: images/s of vitreous, timm, torchvision v2 and kornia.
 
     make bench-env && .venv-bench/bin/python benchmarks/data.py --data ../shared/data
 
-Sides of 32 px (CIFAR-10 as JPEG), 96 px (photos of clothes of 96 px) and 224 px (480x384 px, mosaics of those photos,
-JPEG quality 90), batches of 64 on the CPU, as many workers as cores. All pipelines draw a random crop of 35 % to all of
-the area and a mirror image; with `randaugment` two operations of magnitude 9 before it.
+Images of 32 px (CIFAR-10 as JPEG), 96 px (photos of clothes) and 224 px (mosaics of those photos, 480x384 px, JPEG
+quality 90), in batches of 64 on the CPU, with one worker per core. All pipelines use random crops of 35% to 100% of the
+area and random mirroring; with `randaugment` also two operations of magnitude 9.
 
-`files` decodes every image each time it is shown, as the peers always do. `mapped` reads what was decoded once from the
-cache's file, `memory` from one tensor: what training uses from its first epoch on, which `decode once` comes before.
-Ours crop what was fitted to the side, theirs the whole file: the same share of the area, from fewer pixels.
+`files` decodes every image each time it is shown, as the other libraries always do. `mapped` reads decoded pixels from
+the cache file, `memory` from one tensor. Training uses one of these two after it has decoded every image once, at the
+speed shown as `decode once`. vitreous crops images that were already resized; the other libraries crop the whole file,
+which is the same fraction of the area from more pixels.
 
-Pipelines alternate, `--rounds` times; a ratio is the median over rounds of ours against timm's in the same round.
+Pipelines alternate for `--rounds` rounds. A ratio is the median over rounds of a pipeline's speed relative to timm's.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from typing import Any
 
 from vitreous.threads import let_threads_sleep
 
-let_threads_sleep()  # read by OpenMP when torch is loaded; without, batches wait for threads that lost their core
+let_threads_sleep()  # read by OpenMP when torch is loaded; otherwise batches wait for threads that lost their core
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -49,16 +50,16 @@ BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = (0.35, 1.0)
 WARM_UP = 6
-"""Batches before the clock starts: more than workers prepare ahead."""
+"""Batches before the timing starts: more than the workers prefetch."""
 SIDES = (32, 96, 224)
 POLICIES = ("none", "randaugment")
 
 Pipeline = Callable[[ExitStack], Iterator[Any]]
-"""Opens what it needs in the stack and gives batches without end; len() of one is its number of images."""
+"""Opens what it needs in the stack and yields batches without end; `len` of a batch is its number of images."""
 
 
 def write_files(side: int, data: Path, folder: Path) -> list[Path]:
-    """2,000 JPEG files to read, or as many as there are."""
+    """Return up to 2,000 JPEG files to read; writes them if necessary."""
     if side == 32:
         with tarfile.open(data / "cifar10-jpeg" / "cifar10_jpg_q75.tar.xz") as tar:
             for member in tar:
@@ -81,7 +82,7 @@ def write_files(side: int, data: Path, folder: Path) -> list[Path]:
 
 
 class Files(Dataset[Any]):
-    """A peer's data set: a file, opened by Pillow, through a transform."""
+    """The data set of another library: files opened with Pillow and passed through a transform."""
 
     def __init__(self, paths: list[Path], transform: Callable[[Image.Image], Any]) -> None:
         self.paths = paths
@@ -98,7 +99,7 @@ class Files(Dataset[Any]):
 def loaded(
     paths: list[Path], transform: Callable[[Image.Image], Any], then: Callable[[Any], Any] | None = None
 ) -> Pipeline:
-    """A DataLoader over files; `then` is done with whole batches."""
+    """Return a pipeline with a DataLoader over files; `then` is applied to whole batches."""
 
     def batches(stack: ExitStack) -> Iterator[Any]:
         loader = DataLoader(Files(paths, transform), BATCH, shuffle=True, num_workers=os.cpu_count() or 1,
@@ -111,7 +112,7 @@ def loaded(
 
 
 def timm_pipeline(paths: list[Path], side: int, policy: str) -> Pipeline:
-    """`create_transform` as timm's `train.py` makes it, with its PIL interpolation."""
+    """Return timm's `create_transform` with the options of its `train.py` and PIL interpolation."""
     from timm.data import create_transform
 
     auto = "rand-m9-mstd0" if policy == "randaugment" else None
@@ -121,7 +122,7 @@ def timm_pipeline(paths: list[Path], side: int, policy: str) -> Pipeline:
 
 
 def torchvision_pipeline(paths: list[Path], side: int, policy: str) -> Pipeline:
-    """`transforms.v2` on uint8 tensors, as its documentation recommends."""
+    """Return torchvision's `transforms.v2` on uint8 tensors, as its documentation recommends."""
     from torchvision.transforms import InterpolationMode, v2
 
     steps = [
@@ -136,7 +137,7 @@ def torchvision_pipeline(paths: list[Path], side: int, policy: str) -> Pipeline:
 
 
 def kornia_pipeline(paths: list[Path], side: int, policy: str) -> Pipeline:
-    """Decoded and fitted by workers, varied in batches; RandAugment draws one sequence a batch."""
+    """Decode and resize in workers, augment in batches; kornia's RandAugment draws one sequence per batch."""
     from kornia import augmentation
     from torchvision.transforms import v2
 
@@ -146,13 +147,13 @@ def kornia_pipeline(paths: list[Path], side: int, policy: str) -> Pipeline:
         *([augmentation.auto.RandAugment(2, 9)] if policy == "randaugment" else []),
         augmentation.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
     ]
-    vary = augmentation.AugmentationSequential(*steps) if policy == "randaugment" else torch.nn.Sequential(*steps)
+    augment = augmentation.AugmentationSequential(*steps) if policy == "randaugment" else torch.nn.Sequential(*steps)
     fit = v2.Compose([v2.PILToTensor(), v2.Resize((side, side), antialias=True), v2.ToDtype(torch.float32, scale=True)])
-    return loaded(paths, fit, vary)
+    return loaded(paths, fit, augment)
 
 
 def our_pipeline(paths: list[Path], side: int, policy: str, kind: str, cache: str) -> Pipeline:
-    """What `vitreous train` makes of the same files; `kind`: files, mapped or memory."""
+    """Return the pipeline of `vitreous train` on the same files; `kind` is files, mapped or memory."""
     source = FileSource(name="x", classes=["a", "b"], paths=paths, labels=np.arange(len(paths)) % 2,
                         splits=[""] * len(paths))  # fmt: skip
     config = DataConfig(source="x", img_size=(side, side), in_chans=3, num_classes=2, mean=MEAN, std=STD, flip=True,
@@ -177,7 +178,7 @@ def our_pipeline(paths: list[Path], side: int, policy: str, kind: str, cache: st
 
 
 def images_per_s(pipeline: Pipeline, seconds: float) -> float:
-    """Of batches after the first few, for so long."""
+    """Measure for this long, after the first few batches."""
     with ExitStack() as stack:
         batches = pipeline(stack)
         for _ in range(WARM_UP):
@@ -190,7 +191,7 @@ def images_per_s(pipeline: Pipeline, seconds: float) -> float:
 
 
 def pipelines(paths: list[Path], side: int, policy: str, cache: str) -> dict[str, Pipeline]:
-    """Ours, and those of the peers that are installed."""
+    """Return our pipelines and those of the other libraries that are installed."""
     found = {
         f"vitreous {kind}": our_pipeline(paths, side, policy, kind, cache) for kind in ("files", "mapped", "memory")
     }
@@ -199,12 +200,12 @@ def pipelines(paths: list[Path], side: int, policy: str, cache: str) -> dict[str
         try:
             found[name] = make(paths, side, policy)
         except ImportError as error:
-            print(f"{name} is left out: {error}")
+            print(f"{name} is skipped: {error}")
     return found
 
 
 def decode_once_per_s(paths: list[Path], side: int) -> float:
-    """Images/s from files into memory, without the cache."""
+    """Measure images/s from files into memory, without the cache."""
     source = FileSource(name="x", classes=["a"], paths=paths, labels=np.zeros(len(paths), dtype=np.int64),
                         splits=[""] * len(paths))  # fmt: skip
     began = time.perf_counter()
@@ -213,7 +214,7 @@ def decode_once_per_s(paths: list[Path], side: int) -> float:
 
 
 def measure(paths: list[Path], side: int, options: argparse.Namespace) -> dict[str, Any]:
-    """All pipelines on the files of one side, both policies."""
+    """Measure all pipelines on the files of one image size, with both policies."""
     with Image.open(io.BytesIO(paths[0].read_bytes())) as first:
         size = list(first.size)
     found: dict[str, Any] = {"files": len(paths), "first_file_px": size, "decode_once_per_s": []}
@@ -238,11 +239,13 @@ def measure(paths: list[Path], side: int, options: argparse.Namespace) -> dict[s
 def main() -> None:
     """Measure, store, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="cifar10-jpeg and clothing-96px")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder with cifar10-jpeg and clothing-96px"
+    )
     parser.add_argument("--side", type=int, choices=SIDES, action="append", help="default: all")
     parser.add_argument("--policy", choices=POLICIES, action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="a pipeline a round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per pipeline and round")
     options = parser.parse_args()
     define_missing_operators()
     path, stored = results_file("data")
@@ -256,7 +259,7 @@ def main() -> None:
 
 
 def show(sides: dict[str, Any]) -> None:
-    """Images/s, and how many times timm's that is."""
+    """Print images/s and the ratio to timm's."""
     names = list(next(iter(sides.values()))["none"]["images_per_s"])
     print("\n| side, policy |", " | ".join(names), "| decode once |\n|---|" + "---:|" * (len(names) + 1))
     for side, found in sides.items():

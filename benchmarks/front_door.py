@@ -1,10 +1,10 @@
-"""The README's claims -> measured: each case is one command line, run as a user would, timed from outside.
+"""Commands of the README -> accuracy and time of each, run as a user would run it.
 
     python benchmarks/front_door.py --data ../shared/data            all cases, about 25 minutes on two cores
     python benchmarks/front_door.py digits                           one case
 
-Results are added to benchmarks/results/HARDWARE/front_door.json as they come; a case and seed that stands there with
-today's date is not run again.
+Results go to benchmarks/results/HARDWARE/front_door.json as they are measured; a case and seed that was already
+measured today is skipped.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import vitreous as vt
 from results import results_file
 
 CASES: dict[str, tuple[list[str], list[int]]] = {
-    # name: (arguments of `vitreous train`, seeds); {data} is the folder given by --data, {made} one made from it
+    # name: (arguments of `vitreous train`, seeds); {data} is the folder given by --data, {made} one created from it
     "digits": (["digits"], [0, 1, 2, 3, 4]),
     "sign-digits": (["{data}/sign-digits", "--budget", "5m"], [0]),
     "fashion-mnist": (["fashion-mnist", "--budget", "10m"], [0]),
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[list[str], list[int]]] = {
 
 
 def make_sixty_photos(data: Path, folder: Path) -> None:
-    """The first 30 photos of two hand signs: what a first try looks like."""
+    """Write the first 30 photos of two hand signs, the kind of data that a first try has."""
     for name in ("0", "5"):
         (folder / name).mkdir(parents=True)
         for photo in sorted((data / "sign-digits" / name).iterdir())[:30]:
@@ -40,7 +40,7 @@ def make_sixty_photos(data: Path, folder: Path) -> None:
 
 
 def run_case(arguments: list[str], seed: int, folder: Path) -> dict[str, object]:
-    """One training in its own process, and what it left behind."""
+    """Train in a process of its own and return time, scores and architecture."""
     out = folder / f"run-{seed}"
     command = [sys.executable, "-m", "vitreous", "train", *arguments, "--seed", str(seed), "--out", str(out)]
     began = time.perf_counter()
@@ -61,7 +61,7 @@ def run_case(arguments: list[str], seed: int, folder: Path) -> dict[str, object]
 
 
 def main() -> None:
-    """Run what is asked for and not yet measured today."""
+    """Run the selected cases that were not measured today, then print the table of the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
     parser.add_argument("--data", type=Path, help="folder that holds sign-digits and clothing-96px")
@@ -75,7 +75,7 @@ def main() -> None:
         for case in options.cases or CASES:
             arguments, seeds = CASES[case]
             if "{" in arguments[0] and options.data is None:
-                print(f"{case}: needs --data, left out")
+                print(f"{case}: needs --data, skipped")
                 continue
             filled = [argument.format(data=options.data, made=made) for argument in arguments]
             for seed in seeds:
@@ -85,26 +85,30 @@ def main() -> None:
                 found = run_case(filled, seed, Path(tempfile.mkdtemp(dir=made)))
                 runs[key] = {"date": stored["date"], **found}
                 path.write_text(json.dumps(stored, indent=1) + "\n")
-                print(f"{key}: {100 * found['test']['accuracy']:.2f} % in {found['wall_s']} s", flush=True)
-    summarise(runs)
+                print(f"{key}: {found['test']['accuracy']:.2%} in {found['wall_s']} s", flush=True)
+    print("\n| command | test images | accuracy (95% interval) | total time |\n|---|---|---|---|")
+    print("\n".join(table_rows(runs)))
 
 
-def summarise(runs: dict[str, dict]) -> None:
-    """The table of the README."""
-    print("\n| command | test images | accuracy (95 % interval) | seconds |\n|---|---|---|---|")
+def table_rows(runs: dict[str, dict]) -> list[str]:
+    """Return the rows of the README's table, one per case that has runs."""
+    rows = []
     for case, (_, seeds) in CASES.items():
         found = [runs[f"{case}/seed-{seed}"] for seed in seeds if f"{case}/seed-{seed}" in runs]
         if not found:
             continue
-        accuracies = [100 * run["test"]["accuracy"] for run in found]
-        low, high = (100 * bound for bound in found[0]["test"]["interval_95"])
-        spread = f"{low:.1f} to {high:.1f}"
+        accuracies = [run["test"]["accuracy"] for run in found]
+        low, high = found[0]["test"]["interval_95"]
+        interval = f"{low:.1%} to {high:.1%}"
         if len(found) > 1:
-            spread = f"{len(found)} seeds: {min(accuracies):.1f} to {max(accuracies):.1f}"
+            interval = f"{len(found)} seeds: {min(accuracies):.1%} to {max(accuracies):.1%}"
         command = re.sub(r" --seed \d+", "", found[0]["command"])
         seconds = statistics.median(run["wall_s"] for run in found)
-        images = found[0]["test"]["num_images"]
-        print(f"| `{command}` | {images:,} | {statistics.mean(accuracies):.1f} % ({spread}) | {seconds:.0f} |")
+        num_images = found[0]["test"]["num_images"]
+        rows.append(
+            f"| `{command}` | {num_images:,} | {statistics.mean(accuracies):.1%} ({interval}) | {seconds:.0f} s |"
+        )
+    return rows
 
 
 if __name__ == "__main__":

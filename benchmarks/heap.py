@@ -1,9 +1,10 @@
-"""What becomes of freed memory -> images/s of training steps, page faults of one, and the most memory held.
+"""Freed memory returned or kept -> images/s of training steps, page faults per step, and peak memory.
 
     python benchmarks/heap.py
 
-glibc's malloc as it is, and asked by `vitreous.heap` to keep what was freed: each in processes of its own, in turns,
-`--rounds` times. The ratio is the median over rounds; stored in benchmarks/results/HARDWARE/heap.json.
+Compares glibc's malloc with its default settings and with those of `vitreous.heap`. Both run in processes of their own,
+in turns, for `--rounds` rounds. The ratio is the median over rounds. Results go to
+benchmarks/results/HARDWARE/heap.json.
 """
 
 import argparse
@@ -20,11 +21,11 @@ from vitreous.heap import keep_freed_memory
 
 AS_IT_IS, KEPT = "as it is", "kept"
 MEASURED = ("28 px p4 d128 L6", "Ti/16", "S/16")
-"""Of the cases of `throughput.py`, with batches for a CPU."""
+"""Cases of `throughput.py`, with their batch sizes for a CPU."""
 
 
 def measure(case: str, steps: int) -> dict[str, float]:
-    """Images/s at the median step, page faults and ms of the system in one, MiB at most."""
+    """Return images/s of the median step, page faults and system time per step, and peak memory in MiB."""
     import torch
 
     from peers import OURS
@@ -48,7 +49,7 @@ def measure(case: str, steps: int) -> dict[str, float]:
 
 
 def measure_apart(case: str, how: str, steps: int) -> dict[str, float]:
-    """The same in a process of its own, with nothing set by this one's environment."""
+    """Measure in a process of its own, without the allocator settings of this environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, __file__, "--one", how, case, "--steps", str(steps)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=inherited)
@@ -56,7 +57,7 @@ def measure_apart(case: str, how: str, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Alternate, show and store."""
+    """Measure in turns, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10)
@@ -65,7 +66,7 @@ def main() -> None:
     if options.one:
         how, case = options.one
         if how == KEPT and not keep_freed_memory():
-            sys.exit("this C library cannot keep freed memory, or an environment variable says what it does")
+            sys.exit("this C library cannot keep freed memory, or an environment variable already configures it")
         print(json.dumps(measure(case, options.steps)))
         return
     path, stored = results_file("heap")

@@ -1,9 +1,9 @@
-"""A first line of Python -> seconds until it is done, beside `import torch`.
+"""Import statements -> their time relative to `import torch`.
 
     .venv/bin/python benchmarks/imports.py
 
-Each line runs in processes of its own, in turns, `--rounds` times, after one turn that counts for nothing. The ratio to
-`import torch` is the median over rounds, stored with its quartiles in benchmarks/results/HARDWARE/imports.json.
+Each line runs in processes of its own, in turns, for `--rounds` rounds after one round of warm-up. The ratio to
+`import torch` is the median over rounds; it goes to benchmarks/results/HARDWARE/imports.json with its quartiles.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from results import command_line, results_file
 
 TORCH = "import torch"
 LINES = (TORCH, "import vitreous", "from vitreous import create_model", "import vitreous.training.start")
-"""The last loads all that `vitreous train` does before it looks at its data."""
+"""The last line imports everything that `vitreous train` imports before it reads data."""
 
 
 def seconds(line: str) -> float:
-    """Until a fresh Python has done it and ended."""
+    """Return the time that a new Python process takes for the line."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", line], check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     if options.rounds < 2:
-        parser.error(f"--rounds {options.rounds}: must be at least 2, for quartiles")
+        parser.error(f"--rounds {options.rounds}: must be at least 2 to compute quartiles")
     path, stored = results_file("imports")
     rounds = [{line: seconds(line) for line in LINES} for _ in range(options.rounds + 1)][1:]
     stored |= {"command": command_line(), "lines": {}}

@@ -1,12 +1,12 @@
-"""Random weights of every Vision Transformer of timm and torchvision -> vitreous: do both give the same logits?
+"""Random weights of every Vision Transformer in timm and torchvision -> the difference of its logits in vitreous.
 
     make bench-env && .venv-bench/bin/python benchmarks/parity.py            all names, about 10 minutes on two cores
     .venv-bench/bin/python benchmarks/parity.py --only dinov3                names that contain a word
 
-Each model is built by its own library at its full width, but few blocks and a small image, every parameter drawn at
-random so that nothing hides behind a zero or a one; its state_dict is written to a file, and the file opened by
-`vitreous.load_model`. Logits agree where no one differs by more than 1e-4 of the largest. A few names run as published.
-Models that vitreous does not know are listed with what sets them apart.
+Each model is built by its own library at its full width, but with few blocks and a small image. Every parameter is
+drawn at random, so that no difference hides behind a zero or a one. Its state_dict is written to a file, which
+`vitreous.load_model` opens. Logits agree if none differs by more than 1e-4 of the largest. A few models run as
+published. Models that vitreous does not support are listed with the reason.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from vitreous.errors import UnknownNameError, VitreousError
 
 TOLERANCE = 1e-4
 BLOCKS, SIDE, CLASSES = 2, 5, 7
-WIDE = ("7b", "5b", "3b", "1b", "enormous")  # names of models that are run with one block
+WIDE = ("7b", "5b", "3b", "1b", "enormous")  # models with these words in their names run with one block
 AS_PUBLISHED = (
     "vit_tiny_patch16_224",
     "vit_small_patch32_224",
@@ -48,13 +48,13 @@ AS_PUBLISHED = (
 
 @dataclass(frozen=True)
 class Case:
-    """A model of another library, ready to be built.
+    """A model of another library.
 
     Attributes:
-        source: The library's file that defines it.
-        name: Its name there.
-        build: Makes it.
-        options: What `load_model` is told beside the path.
+        source: File of the library that defines it.
+        name: Its name in the library.
+        build: Builds it.
+        options: Arguments of `load_model` in addition to the path.
     """
 
     source: str
@@ -63,9 +63,9 @@ class Case:
     options: dict[str, Any]
 
 
-@cache  # what it defines lasts as long as what it returns
+@cache  # the definitions last as long as the returned object
 def define_missing_operators() -> torch.library.Library | None:
-    """What torchvision's compiled part would define, so that it imports beside a CPU build of torch; else nothing."""
+    """Define the operators of torchvision's compiled part, so that it can be imported with a CPU build of torch."""
     if torch.version.cuda is not None:
         return None
     library = torch.library.Library("torchvision", "FRAGMENT")
@@ -75,26 +75,26 @@ def define_missing_operators() -> torch.library.Library | None:
 
 
 def timm_cases() -> list[Case]:
-    """Every name of `vision_transformer.py` and `deit.py`, and of `eva.py`."""
+    """Return a case for every model of `vision_transformer.py`, `deit.py` and `eva.py`."""
     import timm
 
     cases = []
     for source in ("vision_transformer", "deit", "eva"):
         for name in timm.list_models(module=source):
             patch = _patch_size(name)
-            # timm's axial rotation of these stretches other grids to one of 16 cells: they run at their own size.
+            # timm stretches the rotary positions of these models to a grid of 16 cells, so they run at that size.
             side = 16 if "_rope_reg" in name else SIDE
             depth = 1 if any(word in name for word in WIDE) else BLOCKS
             arguments = {"depth": depth, "img_size": side * patch, "num_classes": CLASSES}
-            told = {"depth": depth, "img_size": (side * patch, side * patch)}
-            cases.append(_timm_case(source, name, arguments, told))
+            architecture = {"depth": depth, "img_size": (side * patch, side * patch)}
+            cases.append(_timm_case(source, name, arguments, architecture))
             if name in AS_PUBLISHED:
                 cases.append(_timm_case(f"{source}, as published", name, {}, {}))
     return cases
 
 
 def torchvision_cases() -> list[Case]:
-    """The five Vision Transformers of torchvision."""
+    """Return the five Vision Transformers of torchvision."""
     from torchvision.models.vision_transformer import VisionTransformer
 
     shapes = {"b_16": (768, 12), "b_32": (768, 12), "l_16": (1024, 16), "l_32": (1024, 16), "h_14": (1280, 16)}
@@ -110,7 +110,7 @@ def torchvision_cases() -> list[Case]:
 
 
 def draw(model: torch.nn.Module, seed: int = 0) -> None:
-    """Every parameter at random: matrices as loud as keeps attention moving, the scales of norms around 1."""
+    """Draw every parameter at random: matrices large enough for attention to matter, scales of norms around 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -125,21 +125,21 @@ def draw(model: torch.nn.Module, seed: int = 0) -> None:
 
 
 def compare(case: Case, folder: Path) -> dict[str, Any]:
-    """Build, draw, write, open, and run both on the same images."""
+    """Build a model, draw and write its weights, open them in vitreous, and run both on the same images."""
     try:
         model = case.build().eval()
     except AssertionError as error:
         return {"verdict": "refused", "why": f"timm does not build it with few blocks ({error})"}
-    apart = what_sets_apart(model)
+    reason = unsupported_parts(model)
     draw(model)
     path = folder / "weights.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
     try:
         ours = vitreous.load_model(path, **case.options)
     except UnknownNameError:
-        return {"verdict": "refused", "why": apart or "vitreous has no such name"}
+        return {"verdict": "refused", "why": reason or "vitreous has no such name"}
     except VitreousError as error:
-        return {"verdict": "refused", "why": apart or str(error).replace(str(folder), "")}
+        return {"verdict": "refused", "why": reason or str(error).replace(str(folder), "")}
     finally:
         path.unlink()
     images = torch.randn(2, 3, *ours.config.img_size, generator=torch.Generator().manual_seed(1))
@@ -151,8 +151,8 @@ def compare(case: Case, folder: Path) -> dict[str, Any]:
     return {"verdict": "agrees" if agrees else "differs", "difference": difference, "scale": scale}
 
 
-def what_sets_apart(model: torch.nn.Module) -> str:
-    """The parts of a timm model that no plain Vision Transformer has; empty where there is none."""
+def unsupported_parts(model: torch.nn.Module) -> str:
+    """Return the parts of a timm model that a plain Vision Transformer does not have, as text."""
     block = model.blocks[0] if hasattr(model, "blocks") else None
     if block is None:
         return ""
@@ -164,7 +164,7 @@ def what_sets_apart(model: torch.nn.Module) -> str:
         f"attention is {attention}": attention == "DiffAttention",
         "a norm inside attention or MLP": any(norm is not None and list(norm.parameters()) for norm in norms),
         "a pool that reads prefix tokens too": getattr(model, "pool_include_prefix", False),
-        "queries, keys and values in layers of their own": getattr(getattr(block, "attn", None), "q_proj", None)
+        "separate layers for queries, keys and values": getattr(getattr(block, "attn", None), "q_proj", None)
         is not None,
         "fewer heads of keys than of queries": getattr(getattr(block, "attn", None), "num_kv_groups", 1) > 1,
         f"{rope} from an offset grid": getattr(getattr(model, "rope", None), "grid_offset", 0) != 0,
@@ -175,7 +175,7 @@ def what_sets_apart(model: torch.nn.Module) -> str:
 
 
 def compare_resized(folder: Path) -> dict[str, Any]:
-    """Positions brought from 6x6 patches to 9x9: by timm's loader, and by `load_model(img_size=…)`."""
+    """Compare positions resized from 6x6 patches to 9x9 by timm's loader and by `load_model(img_size=…)`."""
     import timm
     from timm.models import load_checkpoint
     from timm.models.vision_transformer import checkpoint_filter_fn
@@ -196,9 +196,9 @@ def compare_resized(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compare, print a line each, keep all."""
+    """Compare all models, print one line each, and store the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="names that contain this")
+    parser.add_argument("--only", default="", help="only models whose name contains this")
     options = parser.parse_args()
     define_missing_operators()
     import timm
@@ -215,24 +215,24 @@ def main() -> None:
                 found = compare(case, folder)
                 models.setdefault(case.source, {})[case.name] = found
                 path.write_text(json.dumps(stored, indent=1) + "\n")
-                print(f"{case.source:40} {case.name:45} {told(found)}", flush=True)
+                print(f"{case.source:40} {case.name:45} {as_text(found)}", flush=True)
         if not options.only:
             stored["resized"] = compare_resized(folder)
-            print(f"positions resized from 6x6 to 9x9: {told(stored['resized'])}")
+            print(f"positions resized from 6x6 to 9x9: {as_text(stored['resized'])}")
     stored["wall_s"] = round(time.perf_counter() - began)
     path.write_text(json.dumps(stored, indent=1) + "\n")
-    summarise(models)
+    print_table(models)
 
 
-def told(found: dict[str, Any]) -> str:
-    """A verdict in words."""
+def as_text(found: dict[str, Any]) -> str:
+    """Return a result as text."""
     number = f" {found['difference']:.1e}" if "difference" in found else ""
     return f"{found['verdict']}{number}{': ' + found['why'] if 'why' in found else ''}"
 
 
-def summarise(models: dict[str, dict[str, Any]]) -> None:
-    """How many of each file agree, and why the others do not."""
-    print("\n| file | names | agree | differ | refused | largest difference |\n|---|---|---|---|---|---|")
+def print_table(models: dict[str, dict[str, Any]]) -> None:
+    """Print how many models of each file agree, and why others are refused."""
+    print("\n| file | models | agree | differ | refused | largest difference |\n|---|---|---|---|---|---|")
     for source, found in models.items():
         counts = Counter(result["verdict"] for result in found.values())
         largest = max((result["difference"] for result in found.values() if "difference" in result), default=0.0)
@@ -244,13 +244,13 @@ def summarise(models: dict[str, dict[str, Any]]) -> None:
             print(f"{source}: {count} refused: {reason}")
 
 
-def _timm_case(source: str, name: str, arguments: dict[str, Any], told: dict[str, Any]) -> Case:
+def _timm_case(source: str, name: str, arguments: dict[str, Any], architecture: dict[str, Any]) -> Case:
     def build() -> torch.nn.Module:
         import timm
 
         return timm.create_model(name, **arguments)
 
-    return Case(source, name, build, {"name": name, "architecture": told})
+    return Case(source, name, build, {"name": name, "architecture": architecture})
 
 
 def _patch_size(name: str) -> int:

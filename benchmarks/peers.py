@@ -1,8 +1,8 @@
-"""A vitreous model -> the same function of the same weights, as timm, torchvision, transformers or vit-pytorch has it.
+"""A vitreous model -> the same model with the same weights in timm, torchvision, transformers or vit-pytorch.
 
-Weights travel by `vitreous.model.export_weights`: each peer opens a file in its own names, and refuses one that lacks a
-tensor. vit-pytorch has norms around its patch projection and no bias on queries, keys and values: no other library
-builds that, so it is compared with a vitreous model of its own kind, `TWIN`.
+Weights are exported with `vitreous.model.export_weights`: each library opens a file with its own names, and rejects one
+with a missing tensor. vit-pytorch has norms around its patch projection and no bias on queries, keys and values. The
+other libraries do not, so vit-pytorch is compared with a vitreous model of that architecture, the `TWIN`.
 """
 
 import dataclasses
@@ -21,34 +21,34 @@ OURS, TWIN = "vitreous", "vitreous as vit-pytorch"
 
 
 def same_as(name: str) -> str:
-    """Which of our two models computes what this one does."""
+    """Return which of our two models has the architecture of this one."""
     return TWIN if name in (TWIN, "vit-pytorch") else OURS
 
 
 def as_vit_pytorch(config: ModelConfig) -> ModelConfig:
-    """The architecture that vit-pytorch's `ViT` makes of these sizes."""
+    """Return the architecture of vit-pytorch's `ViT` with these sizes."""
     return dataclasses.replace(config, stem="normed", qkv_bias=False, norm_eps=1e-5)
 
 
 def installed_peers() -> dict[str, str]:
-    """Version of each peer that can be imported, by its name; says of each other why not."""
+    """Return the version of each library that can be imported, and print why the others cannot."""
     found = {}
     for name in PEERS:
         try:
             importlib.import_module(name.replace("-", "_"))
             found[name] = metadata.version(name)
         except ImportError as error:
-            print(f"{name} is left out: {error}")
+            print(f"{name} is skipped: {error}")
     return found
 
 
 def make_peer(name: str, model: VisionTransformer, folder: Path) -> nn.Module:
-    """A peer's model with our weights.
+    """Build the model of another library with our weights.
 
     Args:
         name: One of `PEERS`, installed.
-        model: That `same_as` says, on the CPU.
-        folder: Where a file of weights may lie.
+        model: Our model with the same architecture, see `same_as`; on the CPU.
+        folder: Where to write the file of weights.
     """
     target, make = PEERS[name]
     path = folder / (target if target == "hf" else f"{target}.safetensors")
@@ -88,7 +88,7 @@ def _transformers(config: ModelConfig, path: Path) -> nn.Module:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    return LogitsAlone(ViTForImageClassification.from_pretrained(path.parent, dtype=torch.float32))
+    return OnlyLogits(ViTForImageClassification.from_pretrained(path.parent, dtype=torch.float32))
 
 
 def _vit_pytorch(config: ModelConfig, path: Path) -> nn.Module:
@@ -108,15 +108,15 @@ def _vit_pytorch(config: ModelConfig, path: Path) -> nn.Module:
     return _filled(model, path)
 
 
-class LogitsAlone(nn.Module):
-    """A model of transformers, which answers with named outputs, as one that answers with logits."""
+class OnlyLogits(nn.Module):
+    """A model of transformers, which returns named outputs, that returns only its logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Its logits."""
+        """Return the logits."""
         return self.model(images).logits
 
 
@@ -126,4 +126,4 @@ PEERS: dict[str, tuple[str, Callable[[ModelConfig, Path], nn.Module]]] = {
     "transformers": ("hf", _transformers),
     "vit-pytorch": ("vit-pytorch", _vit_pytorch),
 }
-"""What `export_weights` calls a peer's format, and how the peer is made of a file in it."""
+"""Library -> its format in `export_weights`, and a function that builds its model from such a file."""

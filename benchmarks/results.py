@@ -1,4 +1,4 @@
-"""A benchmark's name -> its file below results/HARDWARE/, and what stands in it."""
+"""A benchmark's name -> its file below results/HARDWARE/, and the content of that file."""
 
 import datetime
 import json
@@ -14,16 +14,16 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def command_line() -> str:
-    """What was typed, to stand beside the figures that came of it."""
+    """Return the command of this process, to be stored with its results."""
     return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def results_file(name: str, device: "torch.device | None" = None) -> tuple[Path, dict[str, Any]]:
-    """The file of this machine, and its content with today's date and hardware filled in.
+    """Return the results file of this machine, and its content with today's date and the hardware filled in.
 
     Args:
-        name: Of the benchmark.
-        device: That it ran on; None: the CPU.
+        name: Name of the benchmark.
+        device: Device that it runs on; None for the CPU.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Two checkouts -> whether they train the same weights, bit for bit: on digits, on photos, and across a resume.
+"""Two checkouts -> the tensors that differ after training on digits, on photos, and across a resume.
 
     python benchmarks/same_weights.py BEFORE AFTER
 
@@ -46,14 +46,14 @@ def make_photos(folder: Path) -> Path:
 
 
 def command(checkout: Path, *words: object) -> "subprocess.Popen[str]":
-    """Start `vitreous train` of a checkout."""
+    """Start `vitreous train` from a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(checkout.resolve() / "src")}
     line = [sys.executable, "-m", "vitreous", "train", *map(str, words)]
     return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def train(checkout: Path, *words: object) -> None:
-    """Run `vitreous train` of a checkout to its end."""
+    """Run `vitreous train` from a checkout to its end."""
     process = command(checkout, *words)
     _, errors = process.communicate()
     if process.returncode:
@@ -61,7 +61,7 @@ def train(checkout: Path, *words: object) -> None:
 
 
 def train_until_checkpoint(checkout: Path, out: Path, *words: object) -> None:
-    """Start a run and interrupt it as Ctrl-C does once it has written a checkpoint."""
+    """Start a run, and interrupt it like Ctrl-C once it has written a checkpoint."""
     process = command(checkout, *words, "--out", out)
     while process.poll() is None and not list(out.glob("checkpoints/*")):
         time.sleep(0.05)
@@ -72,11 +72,11 @@ def train_until_checkpoint(checkout: Path, out: Path, *words: object) -> None:
 
 
 def differences(before: Path, after: Path) -> list[str]:
-    """The names of the tensors that differ between two runs."""
-    mine, theirs = (load_file(run / "model.safetensors") for run in (before, after))
-    names = sorted({*mine, *theirs})
-    shared = mine.keys() & theirs.keys()
-    return [name for name in names if name not in shared or not torch.equal(mine[name], theirs[name])]
+    """Return the names of the tensors that differ between two runs."""
+    first, second = (load_file(run / "model.safetensors") for run in (before, after))
+    names = sorted({*first, *second})
+    shared = first.keys() & second.keys()
+    return [name for name in names if name not in shared or not torch.equal(first[name], second[name])]
 
 
 def main() -> None:

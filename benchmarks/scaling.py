@@ -1,15 +1,16 @@
-"""How a training step's time and memory grow with batch, tokens and processes, and what two formulas say of it.
+"""Batch size, tokens, processes -> time and memory of a training step, measured and predicted by two formulas.
 
     .venv/bin/python benchmarks/scaling.py
 
-A model of width 128 and depth 6 is trained on random images, whole steps of a run: forward, backward, clipping, AdamW,
-average. Batches grow at 49 tokens, tokens at a batch of 16. All cells take turns, `--rounds` times; a cell's seconds
-are the median. Through them the cost model is fitted, by the least sum of squared relative errors:
+A model of width 128 and depth 6 is trained on random images with whole training steps: forward, backward, clipping,
+AdamW, average. Batch sizes vary at 50 tokens, numbers of tokens at a batch size of 16. All cells take turns for
+`--rounds` rounds, and the time of a cell is the median. The cost model is fitted with the least sum of squared relative
+errors:
 
     seconds = a + batch (b · FLOPs of the matrices + c · FLOPs of attention)
 
-Memory is what a step takes at its peak beyond what lay there, against `activation_bytes` and the weights' gradients.
-Processes: `vitreous train` with one and with two, which share the cores, on the same images and batches.
+Memory is the peak of a step minus the memory before it, compared with `activation_bytes` and the gradients of the
+weights. Processes: `vitreous train` with one process and with two that share the cores, on the same images and batches.
 """
 
 import argparse
@@ -41,11 +42,11 @@ from vitreous.training.folder.run_folder import RunFolder  # noqa: E402
 from vitreous.training.measure.speed import training_pace  # noqa: E402
 
 CELLS = [(batch, 28) for batch in (1, 4, 16, 64, 256)] + [(16, side) for side in (16, 40, 56, 80)]
-"""(batch, side of the images in px), with patches of 4 px."""
+"""(batch size, side of the images in px); patches have 4 px."""
 
 
 def config_of(batch: int, side: int) -> RunConfig:
-    """A run of that size."""
+    """Return the configuration of a run with this batch size and image size."""
     return keys.assemble("scaling", {
         "data.source": "none", "data.img_size": (side, side), "data.in_chans": 3, "data.num_classes": 10,
         "data.batch_size": batch, "model.patch_size": 4, "model.embed_dim": 128, "model.depth": 6,
@@ -54,21 +55,21 @@ def config_of(batch: int, side: int) -> RunConfig:
 
 
 def flops_of(config: RunConfig) -> tuple[float, float]:
-    """Of an image's training step: in products with weights, and in those of tokens with tokens."""
+    """Return the training FLOPs of one image: products with weights, and products of tokens with tokens."""
     model = config.model
     attention = 3.0 * model.depth * 4 * model.num_tokens**2 * model.attn_dim
     return 3.0 * count_flops(model) - attention, attention
 
 
 def fit(rows: list[tuple[float, float, float]], seconds: list[float]) -> tuple[list[float], list[float]]:
-    """The three numbers of the cost model, and its relative errors."""
+    """Return the three coefficients of the cost model and its relative errors."""
     scaled = np.array(rows) / np.array(seconds)[:, None]
     found = np.linalg.lstsq(scaled, np.ones(len(rows)), rcond=None)[0]
     return found.tolist(), (scaled @ found - 1).tolist()
 
 
 def memory_of(config: RunConfig) -> dict[str, float]:
-    """Measured and predicted, MiB."""
+    """Return measured and predicted memory in MiB."""
     model = build_model(config.model)
     batch = config.data.batch_size
     images, labels = torch.randn(batch, 3, *config.model.img_size), torch.zeros(batch, dtype=torch.int64)
@@ -78,12 +79,15 @@ def memory_of(config: RunConfig) -> dict[str, float]:
         model.zero_grad(set_to_none=True)
 
     step()
-    said = activation_bytes(config.model, batch) + 4 * count_parameters(config.model)
-    return {"measured_mib": working_memory_mib(step, torch.device("cpu")) or 0.0, "said_mib": round(said / 2**20, 1)}
+    predicted = activation_bytes(config.model, batch) + 4 * count_parameters(config.model)
+    return {
+        "measured_mib": working_memory_mib(step, torch.device("cpu")) or 0.0,
+        "said_mib": round(predicted / 2**20, 1),
+    }
 
 
 def images_per_s_of(num_processes: int) -> float:
-    """Of `vitreous train` on the digits: the median of its records."""
+    """Return the median speed in the records of `vitreous train` on the digits."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "run"
         words = ["train", "digits", "--epochs", "4", "--model", "vit_micro", "--data.batch_size", "128"]
@@ -128,8 +132,8 @@ def main() -> None:
 
 
 def show(stored: dict[str, Any]) -> None:
-    """The cells, the cost model, the processes."""
-    print("| batch | tokens | images/s | cost model | MiB | said |\n|---:|---:|---:|---:|---:|---:|")
+    """Print the cells, the cost model and the processes."""
+    print("| batch | tokens | images/s | cost model | MiB | predicted |\n|---:|---:|---:|---:|---:|---:|")
     for cell in stored["cells"]:
         print(f"| {cell['batch']} | {cell['tokens']} | {cell['images_per_s']:,.0f} | {cell['cost_model_error']:+.0%} "
               f"| {cell['measured_mib']:.0f} | {cell['said_mib']:.0f} |")  # fmt: skip

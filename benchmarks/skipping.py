@@ -1,10 +1,10 @@
-"""Work that training may leave out -> how many times as many images/s, whole steps of a run.
+"""Dropped branches and patches -> the speed-up of whole training steps.
 
     .venv/bin/python benchmarks/skipping.py
 
-Stochastic depth drops branches of half of the images in every block, patch dropout half of the patches, and both do; a
-model of width 128 and depth 6 at 28 px, batches of 128. All take turns; the ratio is the median over rounds of each
-against the model that computes everything, stored with its quartiles in benchmarks/results/HARDWARE/skipping.json.
+Compares three cases with a model that computes everything: stochastic depth at rate 0.5 in every block, patch dropout
+at rate 0.5, and both. The model has width 128 and depth 6, with images of 28 px and batches of 128. The cases take
+turns, and a ratio is the median over rounds. Results go to benchmarks/results/HARDWARE/skipping.json with quartiles.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     if options.rounds < 2:
-        parser.error(f"--rounds {options.rounds}: must be at least 2, for quartiles")
+        parser.error(f"--rounds {options.rounds}: must be at least 2 to compute quartiles")
     configs = {name: keys.assemble("skipping", WHOLE | changes) for name, changes in {"nothing": {}, **CASES}.items()}
     path, stored = results_file("skipping")
     rounds = []

@@ -1,9 +1,9 @@
-"""How OpenMP threads wait -> images/s of training steps, on a quiet machine and beside other work.
+"""How OpenMP threads wait -> images/s of training steps, on an idle machine and next to other work.
 
-    python benchmarks/threads.py --busy 0        # nothing else runs
-    python benchmarks/threads.py --busy 2        # two busy loops beside
+    python benchmarks/threads.py --busy 0        # no other work
+    python benchmarks/threads.py --busy 2        # two busy loops at the same time
 
-Each setting runs in a process of its own, alternating, three rounds; the median of each is shown and stored in
+Each setting runs in processes of its own, in turns, for three rounds. The medians are printed and stored in
 benchmarks/results/HARDWARE/threads.json.
 """
 
@@ -26,11 +26,11 @@ SETTINGS: dict[str, dict[str, str]] = {
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 MODELS = [("vit_pico", 8, 2, 1, 32), ("vit_pico", 28, 4, 1, 128), ("vit_micro", 64, 8, 3, 32)]
-"""Name, image side, patch, channels, batch."""
+"""Name, image side in px, patch size in px, channels, batch size."""
 
 
 def measure() -> dict[str, float]:
-    """Images/s of the three models in this process."""
+    """Return images/s of the three models in this process."""
     from vitreous.model.config.presets import parse_name
     from vitreous.recipe.keys import assemble
     from vitreous.training.measure.speed import training_pace
@@ -50,15 +50,15 @@ def measure() -> dict[str, float]:
 
 
 def spin() -> None:
-    """What another program does to this one."""
+    """Keep a core busy, like another program."""
     while True:
         pass
 
 
 def main() -> None:
-    """Alternate the settings, show and store their medians."""
+    """Measure the settings in turns, print and store their medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--busy", type=int, default=0, help="busy loops to run beside")
+    parser.add_argument("--busy", type=int, default=0, help="busy loops to run at the same time")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

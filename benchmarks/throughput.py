@@ -1,22 +1,23 @@
-"""The same Vision Transformers, here and in four other libraries -> images/s, share of the machine's peak, memory.
+"""The same Vision Transformers in vitreous and four other libraries -> images/s, fraction of the peak, memory.
 
     make bench                                                               all cells, about half an hour on two cores
     .venv-bench/bin/python benchmarks/throughput.py --only "28 px" --only "S/16, training"
     .venv-bench/bin/python benchmarks/throughput.py --compile --dtype bf16 --device cuda
 
-All models stand in one process and take turns, `--rounds` times, each for `--seconds` or one call; the order rotates.
-A shared machine is now faster, now slower: short turns beside each other, and many. Before the clock starts, everyone's
-logits, or first loss and norm of the gradient, are compared with ours on the same images and weights: who computes
-something else is named and not timed. Inference is the forward alone. A training step is forward, cross-entropy,
-backward and fused AdamW, the same for all; `train_step` is ours with what a run adds: clipping, the running average,
-the check that loss and gradient are finite. Memory is allocated as Python does by itself (but see `heap.py`).
+All models are in one process and take turns for `--rounds` rounds, each turn `--seconds` or one call; the order
+rotates. Because the speed of a shared machine varies, many short alternating turns are better than a few long ones.
+Before the timing starts, the logits, or the first loss and gradient norm, of each library are compared with ours on the
+same images and weights. A library that differs is named and not timed. Inference is only the forward pass. A training
+step is forward, cross-entropy, backward and fused AdamW, the same for all. `train_step` is ours with everything that a
+run adds: clipping, the weight average, the check for non-finite values. Memory is allocated with Python's defaults (see
+`heap.py` for the difference).
 
-A ratio is the median over rounds of ours against a peer in the same round, above 1 where ours is faster, and stands
-with its quartiles; vit-pytorch's, whose architecture is another, is that of a vitreous model of the same kind. MFU is
-the share of the fastest square matrix product in the same dtype, measured between the turns; a training step counts
-three forwards, a forward every token in every block, whoever leaves some out. Memory is what a
-call takes beyond weights, gradients' moments and whatever lay there before. With `--compile`, `first_call_s` holds what
-compiling took. bf16 runs by default only where the processor multiplies it, and has no MFU where it does not.
+A ratio is the median over rounds of our speed relative to that of a library in the same round; it is above 1 if ours is
+faster. vit-pytorch has another architecture and is compared with a vitreous model of that architecture. MFU is the
+fraction of the speed of the fastest square matrix product in the same dtype, measured between the turns. It counts a
+training step as three forward passes, and a forward pass as every token in every block, also for libraries that
+skip some. Memory is that of a call in addition to what was allocated before. With `--compile`, `first_call_s` includes
+compilation. bf16 runs by default only on processors that multiply it natively, and has no MFU on others.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from peers import OURS, TWIN, as_vit_pytorch, installed_peers, make_peer, same_a
 from results import command_line, results_file  # noqa: E402
 from stopwatch import Work, calls_per_s, product_flops_per_s, wait_for, working_memory_mib  # noqa: E402
 from vitreous.errors import VitreousError  # noqa: E402
-from vitreous.model import ModelConfig, build_model  # noqa: E402
+from vitreous.model import ModelConfig, build_model, trim_last_block  # noqa: E402
 from vitreous.model.config.presets import config_for  # noqa: E402
 from vitreous.model.cost.count import count_flops  # noqa: E402
 from vitreous.objective.cross_entropy import CrossEntropy  # noqa: E402
@@ -67,16 +68,16 @@ CASES: dict[str, tuple[ModelConfig, int, int]] = {
 KINDS = ("inference", "training")
 TRAIN_STEP = "vitreous train_step"
 TOLERANCE = {"fp32": 1e-4, "tf32": 5e-2, "bf16": 5e-2}
-"""Of the largest logit; of the loss and of the gradient's norm."""
+"""Largest allowed difference, relative to the largest logit, the loss, or the gradient norm."""
 
 
 class Models:
-    """One architecture in every library, with a batch that all of them see.
+    """One architecture in every library, with one batch for all of them.
 
     Attributes:
-        by_name: Ours, its twin, and every peer.
-        differences: By kind and name, how far results are from ours, as a share of ours.
-        first_call_s: By kind and name.
+        by_name: Our model, its twin, and the model of every other library.
+        differences: Relative difference of the results from ours, by kind and name.
+        first_call_s: Seconds of the first call, by kind and name.
     """
 
     def __init__(self, case: str, device: torch.device, precision: str, peers: list[str], compiled: bool) -> None:
@@ -88,9 +89,9 @@ class Models:
         self.images = torch.randn(self.batch, 3, *config.img_size, generator=generator).to(device)
         self.labels = torch.randint(config.num_classes, (self.batch,), generator=generator).to(device)
         torch.compiler.reset()
-        ours = {OURS: build_model(config)}
+        ours = {OURS: trim_last_block(build_model(config))}
         if "vit-pytorch" in peers:
-            ours[TWIN] = build_model(as_vit_pytorch(config))
+            ours[TWIN] = trim_last_block(build_model(as_vit_pytorch(config)))
         for model in ours.values():
             draw(model)
         self.plain = ours[OURS]
@@ -105,24 +106,24 @@ class Models:
         self.first_call_s: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
 
     def works(self, kind: str) -> dict[str, Work]:
-        """What to time, of those that compute what ours does."""
+        """Return the functions to time, of the models whose results agree with ours."""
         results = {name: self._result(kind, name) for name in self.by_name}
         works = {}
         for name, result in results.items():
-            # Parts are compared by themselves: logits with logits, loss with loss.
+            # Compare each result with its own counterpart: logits with logits, loss with loss.
             pairs = list(zip(result, results[same_as(name)], strict=True))
             found = max(((got - ours).abs().max() / ours.abs().max()).item() for got, ours in pairs)
             self.differences[kind][name] = found
             if found <= TOLERANCE[self.precision]:
                 works[name] = self._inference(name) if kind == "inference" else self._training(name)
             else:
-                print(f"{name} is left out: its {kind} differs by {found:.1e} of ours")
+                print(f"{name} is skipped: its {kind} differs by {found:.1e} of ours")
         if kind == "training":
             works[TRAIN_STEP] = self._train_step()
         return works
 
     def _result(self, kind: str, name: str) -> list[Tensor]:
-        """Logits; or loss and norm of the gradient, before any step."""
+        """Return the logits, or the loss and the gradient norm before any step."""
         model, began = self.by_name[name], time.perf_counter()
         model.train(kind == "training")
         if kind == "inference":
@@ -174,7 +175,7 @@ class Models:
 
 
 def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """A cell: everyone in turns."""
+    """Measure one cell, with all models in turns."""
     load, works = os.getloadavg()[0], models.works(kind)
     for work in works.values():
         work()
@@ -191,15 +192,15 @@ def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str,
     quartiles = {name: statistics.quantiles(values, n=4)[::2] if rounds > 1 else values * 2
                  for name, values in per_round.items()}  # fmt: skip
     flops = models.flops * (1 if kind == "inference" else 3)
-    # An emulated product is far below what the processor can do, and no measure of it.
-    multiplies = models.precision in ("fp32", resolve_precision("auto", models.device))
+    # An emulated matrix product is far below the peak of the processor and would give a meaningless MFU.
+    is_native = models.precision in ("fp32", resolve_precision("auto", models.device))
     return {
         "batch": models.batch,
         "images_per_s": {name: round(rate, 1) for name, rate in medians.items()},
         "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
         "quartiles": {name: [round(value, 3) for value in pair] for name, pair in quartiles.items()},
         "best_peer": min(ratios, key=lambda name: ratios[name]) if ratios else None,
-        "mfu": {name: round(rate * flops / max(peaks), 3) for name, rate in medians.items()} if multiplies else {},
+        "mfu": {name: round(rate * flops / max(peaks), 3) for name, rate in medians.items()} if is_native else {},
         "peak_gflops_per_s": round(max(peaks) / 1e9, 1),
         "gflops_per_image": round(flops / 1e9, 4),
         "working_memory_mib": {name: working_memory_mib(work, models.device) for name, work in works.items()},
@@ -211,7 +212,7 @@ def measure(models: Models, kind: str, rounds: int, seconds: float) -> dict[str,
 
 
 def main() -> None:
-    """Measure what is asked for, store it, and print the table of everything stored."""
+    """Measure the selected cells, store them, and print the table of all stored cells."""
     options, device = read_options()
     define_missing_operators()
     versions = installed_peers()
@@ -238,12 +239,12 @@ def main() -> None:
 
 
 def read_options() -> tuple[argparse.Namespace, torch.device]:
-    """What is asked for, with defaults that suit the device."""
+    """Return the options, with defaults that suit the device, and the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="CASE", action="append", help='cells whose name contains this, e.g. "S/16"')
-    parser.add_argument("--dtype", choices=PRECISIONS, action="append", help="default: fp32, and bf16 where it is fast")
+    parser.add_argument("--dtype", choices=PRECISIONS, action="append", help="default: fp32, and bf16 if it is native")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5, help="a model a round")
+    parser.add_argument("--seconds", type=float, default=0.5, help="per model and round")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile for all")
@@ -254,7 +255,7 @@ def read_options() -> tuple[argparse.Namespace, torch.device]:
     try:
         device = resolve_device(options.device)
         auto = resolve_precision("auto", device)
-        options.dtype = [resolve_precision(wish, device) for wish in options.dtype or dict.fromkeys(["fp32", auto])]
+        options.dtype = [resolve_precision(dtype, device) for dtype in options.dtype or dict.fromkeys(["fp32", auto])]
     except VitreousError as error:
         parser.error(str(error))
     torch.set_num_threads(options.threads)
@@ -265,19 +266,19 @@ def read_options() -> tuple[argparse.Namespace, torch.device]:
 
 
 def check_words(parser: argparse.ArgumentParser, words: list[str], cells: list[str]) -> None:
-    """Refuse an `--only` that asks for nothing."""
+    """Reject an `--only` that selects no cell."""
     for word in words:
         if not any(word in name for name in cells):
-            parser.error(f"--only {word}: is in no cell's name, such as {cells[0]}; cases are {', '.join(CASES)}")
+            parser.error(f"--only {word}: matches no cell such as {cells[0]}; cases are {', '.join(CASES)}")
 
 
 def cell_name(case: str, kind: str, precision: str, compiled: bool) -> str:
-    """Under which a cell is stored."""
+    """Return the name under which a cell is stored."""
     return f"{case}, {kind}, {precision}, {'compiled' if compiled else 'eager'}"
 
 
 def show(cells: dict[str, Any]) -> None:
-    """Images/s of all; ours against the best peer; share of the peak; memory against the thriftiest peer's."""
+    """Print images/s of all, our ratio to the fastest library, MFU, and memory next to the smallest."""
     names = list(dict.fromkeys(name for found in cells.values() for name in found["images_per_s"]))
     print("\n| cell | batch |", " | ".join(names), "| × best peer | MFU | MiB, ours / least |")
     print("|---|" + "---:|" * (len(names) + 4))

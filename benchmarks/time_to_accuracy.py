@@ -1,15 +1,15 @@
-"""The same minutes, the same images, the same machine: what do vitreous and timm's training script reach?
+"""A time budget -> the accuracy of vitreous and of timm's training script, on the same images and machine.
 
     .venv-bench/bin/python benchmarks/time_to_accuracy.py --data ../shared/data --minutes 10 --seeds 0 1 2
 
-Ours is `vitreous train DATA --budget 10m` and nothing else. Theirs is what timm's `train.py` does, made of the parts of
-its package: its loader with its default augmentation, a timm Vision Transformer of the same patch size, label
-smoothing 0.1, drop path 0.1, AdamW and a cosine with warm-up, as its documentation trains ViTs; the number of epochs is
-what its first seconds say fits into the time, which a user of the script would have to guess. `train.py` has no notion
-of validation images that choose nothing: theirs trains on ours for training and validation together, and its last
-weights are tested on our test images. timm's crops take 8 % to all of an image by default, which is made for ImageNet;
-`--scale 0.6` asks its script for mild ones. Both run at once, each on one core of its own, so that both have the same
-machine. What is asked for and stands in the results already is not run again.
+For vitreous, this runs `vitreous train DATA --budget 10m` without other options. For timm, it repeats what timm's
+`train.py` does with the parts of its package: its loader with its default augmentation, a timm Vision Transformer with
+the same patch size, label smoothing 0.1, drop path 0.1, AdamW and a cosine schedule with warm-up, as its documentation
+trains ViTs. The number of epochs is estimated from the first seconds so that it fits the time; a user of the script
+would have to guess it. `train.py` does not hold out validation images, so timm trains on our training and validation
+images together, and its last weights are tested on our test images. By default timm's crops have 8% to 100% of the area
+of an image, which suits ImageNet; `--scale 0.6` selects milder ones. Both run at the same time, each on its own core,
+so that they share the same conditions. Cases that are already in the results are skipped.
 """
 
 import argparse
@@ -30,22 +30,22 @@ from parity import define_missing_operators
 from results import results_file
 
 CASES = {
-    # name: (source, patch size, image size that timm gets, flip)
+    # name: (source, patch size, image size for timm)
     "sign-digits": ("{data}/sign-digits", 8, 64),
     "fashion-mnist": ("fashion-mnist", 4, 28),
     "clothing-96px": ("{data}/clothing-96px", 8, 64),
 }
 TIMM_SIZES = {"vit_tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
               "vit_micro": {"embed_dim": 128, "depth": 6, "num_heads": 4}}  # fmt: skip
-"""timm's smallest by name, and one as small as ours, which a user of timm would have to think of."""
+"""timm's smallest model with a name, and one as small as ours, which a user of timm would have to define."""
 RATES = {"lr": 1e-3, "weight_decay": 0.05, "batch_size": 128, "smoothing": 0.1, "drop_path_rate": 0.1}
 WARMUP_SHARE = 0.05
 TIMM_SCALE = 0.08
-"""The default of its script."""
+"""Default of timm's script for the smallest fraction of an image in a crop."""
 
 
 def write_images(source: str, folder: Path) -> None:
-    """The images of a set below `train/` (those for validation too) and `test/`, as timm's folder reader wants them."""
+    """Write the images of a data set to `train/` (with the validation images) and `test/`, for timm's folder reader."""
     from vitreous.data.sources import open_source
     from vitreous.data.survey.facts import survey
 
@@ -61,7 +61,7 @@ def write_images(source: str, folder: Path) -> None:
 def train_with_timm(
     folder: Path, size: str, patch_size: int, img_size: int, budget_s: float, seed: int, scale: float
 ) -> None:
-    """Timm's script in its own process; prints a JSON line."""
+    """Train as timm's script does, and print the result as a line of JSON."""
     define_missing_operators()
     import timm
     from timm.data import create_dataset, create_loader
@@ -128,7 +128,7 @@ def train_with_timm(
 def run_pair(
     source: str, size: str, patch: int, img_size: int, folder: Path, minutes: float, seed: int, scale: float
 ) -> dict[str, Any]:
-    """Both at once, each on one core."""
+    """Run both at the same time, each on one core."""
     out, environment = folder.parent / f"run-{size}-{seed}", os.environ | {"OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "vitreous", "train", source, "--budget", f"{minutes}m", "--seed", str(seed)]
     began = time.perf_counter()
@@ -142,7 +142,7 @@ def run_pair(
     )  # fmt: skip
     ours.wait()
     wall_s = time.perf_counter() - began
-    said, _ = theirs.communicate()
+    output, _ = theirs.communicate()
     if ours.returncode or theirs.returncode:
         raise SystemExit(f"vitreous ended with {ours.returncode}, timm with {theirs.returncode}")
     import vitreous as vt
@@ -151,35 +151,35 @@ def run_pair(
     test = run.metrics["test"]
     return {
         "vitreous": {**test, "wall_s": round(wall_s, 1), "architecture": run.metadata["architecture"]},
-        "timm": json.loads(said.strip().splitlines()[-1]),
+        "timm": json.loads(output.strip().splitlines()[-1]),
     }
 
 
-def summarise(runs: dict[str, Any]) -> None:
-    """A row for each case and each of timm's sizes."""
+def print_table(runs: dict[str, Any]) -> None:
+    """Print a row for each case and each size of timm's model."""
     print("\n| data | minutes | seeds | vitreous | timm | timm's model | difference |\n|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for key, found in runs.items():
         case, minutes, size, _ = key.split("/")
         groups.setdefault((case, minutes, size), []).append(found)
     for (case, minutes, size), found in groups.items():
-        ours, theirs = ([100 * run[side]["accuracy"] for run in found] for side in ("vitreous", "timm"))
-        gaps = np.subtract(ours, theirs)
-        texts = [
-            f"{statistics.mean(values):.1f} % ({min(values):.1f} to {max(values):.1f})" for values in (ours, theirs)
-        ]
-        print(f"| {case} | {minutes} | {len(found)} | {texts[0]} | {texts[1]} | {size} | {gaps.mean():+.1f} |")
+        ours, theirs = ([run[side]["accuracy"] for run in found] for side in ("vitreous", "timm"))
+        texts = [f"{statistics.mean(values):.1%} ({min(values):.1%} to {max(values):.1%})" for values in (ours, theirs)]
+        points = 100 * np.subtract(ours, theirs).mean()
+        print(f"| {case} | {minutes} | {len(found)} | {texts[0]} | {texts[1]} | {size} | {points:+.1f} |")
 
 
 def main() -> None:
-    """Run what is asked for and not measured yet, and print the table."""
+    """Run the selected cases that are not stored yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of sign-digits and others")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder with sign-digits and clothing-96px"
+    )
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--size", choices=TIMM_SIZES, default="vit_tiny", help="timm's model")
-    parser.add_argument("--scale", type=float, default=TIMM_SCALE, help="least share of an image in timm's crops")
+    parser.add_argument("--scale", type=float, default=TIMM_SCALE, help="smallest fraction of an image in timm's crops")
     parser.add_argument("--timm", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--shape", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -205,9 +205,9 @@ def main() -> None:
                     source, options.size, patch, img_size, folder, options.minutes, seed, options.scale
                 )
                 path.write_text(json.dumps(stored, indent=1) + "\n")
-                accuracies = [f"{side} {100 * runs[key][side]['accuracy']:.1f} %" for side in ("vitreous", "timm")]
+                accuracies = [f"{side} {runs[key][side]['accuracy']:.1%}" for side in ("vitreous", "timm")]
                 print(f"{key}: {', '.join(accuracies)}", flush=True)
-    summarise(runs)
+    print_table(runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The schedules of the learning rate -> `schedules.svg`, drawn from the functions that training uses.
+"""Learning-rate schedules -> `schedules.svg`, drawn with the functions that training uses.
 
 Command: `python docs/schedules.py`
 """
@@ -13,27 +13,27 @@ from matplotlib.figure import Figure
 from vitreous.optim.config import OptimConfig, Schedule
 from vitreous.optim.schedule import learning_rate_share
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a3e9d")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#7a3e9d")
 STYLES = ("-", "--", ":", "-.")
 
 
 def draw() -> Figure:
-    """One line a schedule, warm-up and cool-down as they are by default."""
+    """Draw one line per schedule, with the default warm-up and cool-down."""
     figure = Figure(figsize=(6.4, 3.0), layout="constrained")
     axes = figure.subplots()
     progress = np.linspace(0, 1, 501)
-    for schedule, colour, style in zip(get_args(Schedule), COLOURS, STYLES, strict=True):
+    for schedule, color, style in zip(get_args(Schedule), COLORS, STYLES, strict=True):
         config = OptimConfig(schedule=schedule)
         shares = [learning_rate_share(float(at), config) for at in progress]
-        axes.plot(progress, shares, style, color=colour, linewidth=2, label=schedule)
-    axes.set(xlabel="progress of the run", ylabel="share of optim.lr", xlim=(0, 1), ylim=(0, 1.05))
+        axes.plot(progress, shares, style, color=color, linewidth=2, label=schedule)
+    axes.set(xlabel="progress of the run", ylabel="ratio to optim.lr", xlim=(0, 1), ylim=(0, 1.05))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.1, 0.05))
     return figure
 
 
 def main() -> None:
-    """Write the picture beside this file; the same picture gives the same file."""
+    """Write the picture next to this file; without the date, so that the same picture gives the same file."""
     with mpl.rc_context({"svg.hashsalt": "vitreous", "svg.fonttype": "none"}):
         draw().savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 

@@ -1,6 +1,6 @@
-"""Before anything is imported -> one thread a test process, and a cache of its own.
+"""Before anything is imported -> one thread per test process, and a separate image cache.
 
-pytest-xdist runs as many processes as there are cores; what tests decode is none of the user's cache.
+pytest-xdist starts one process per core. Images that tests decode must not fill the cache of the user.
 """
 
 import atexit

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vitreous.api import compare, load_run, train, train_series
+from vitreous.api import compare, load_run, train
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
 from vitreous.version import __version__ as __version__
@@ -10,11 +10,11 @@ from vitreous.version import __version__ as __version__
 if TYPE_CHECKING:
     from vitreous.model import create_model, load_model
 
-__all__ = ["Run", "Series", "compare", "create_model", "load_model", "load_run", "train", "train_series"]
+__all__ = ["Run", "Series", "compare", "create_model", "load_model", "load_run", "train"]
 
 
 def __getattr__(name: str) -> object:
-    """Fetch what needs torch when it is first asked for: `import vitreous` alone takes milliseconds."""
+    """Import what needs torch on first use, so that `import vitreous` takes milliseconds."""
     if name in ("create_model", "load_model"):
         from vitreous import model
 

@@ -4,5 +4,5 @@ import sys
 
 from vitreous.cli.main import main
 
-if __name__ == "__main__":  # processes that `--nproc` starts import this file too
+if __name__ == "__main__":  # the processes that `--nproc` spawns import this file too
     sys.exit(main())

@@ -1,12 +1,11 @@
-"""A request in Python -> a Run: the few names that most people need."""
+"""Python arguments -> a trained Run or a Series of runs; two of them -> which one is better."""
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from vitreous.heap import keep_freed_memory
-from vitreous.threads import let_threads_sleep
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
 
@@ -15,113 +14,118 @@ if TYPE_CHECKING:
     from vitreous.training.request import TrainRequest
     from vitreous.use.series.compare import Comparison
 
+# The functions here change nothing that belongs to the whole process. `vitreous.heap` sets the allocator and
+# `vitreous.threads` an environment variable that child processes inherit: only the command line, whose process is our
+# own, calls them.
+
 _logger = logging.getLogger("vitreous")
 
 
-def train(
-    data: "str | Path | Dataset | None" = None,
-    *,
-    budget: str | float | None = None,
-    epochs: float | None = None,
-    model: str | None = None,
-    pretrained: str | Path | None = None,
-    recipe: str | None = None,
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> Run:
-    """Train a Vision Transformer on a folder of images, or on a named set.
+class _Options(TypedDict, total=False):
+    """Arguments of `train` that do not decide what it returns."""
 
-    Progress goes to the logger `vitreous`; `logging.basicConfig(level="INFO")` shows it.
+    budget: str | float | None
+    epochs: float | None
+    model: str | None
+    pretrained: str | Path | None
+    img_size: int | tuple[int, int] | None
+    batch_size: int | None
+    lr: float | None
+    device: str | None
+    seed: int | None
+    recipe: str | None
+    out: str | Path | None
+    config: Mapping[str, Any] | None
+
+
+@overload
+def train(
+    data: "str | Path | Dataset | None" = None, *, folds: int, seeds: int = 0, **options: Unpack[_Options]
+) -> Series: ...
+@overload
+def train(data: "str | Path | Dataset | None" = None, *, seeds: int, **options: Unpack[_Options]) -> Series: ...
+@overload
+def train(data: "str | Path | Dataset | None" = None, *, resume: str | Path) -> Run | Series: ...
+@overload
+def train(data: "str | Path | Dataset | None" = None, **options: Unpack[_Options]) -> Run: ...
+def train(
+    data: "str | Path | Dataset | None" = None, *, budget: str | float | None = None, epochs: float | None = None,
+    model: str | None = None, pretrained: str | Path | None = None, img_size: int | tuple[int, int] | None = None,
+    batch_size: int | None = None, lr: float | None = None, device: str | None = None, seed: int | None = None,
+    folds: int = 0, seeds: int = 0, recipe: str | None = None, out: str | Path | None = None,
+    resume: str | Path | None = None, config: Mapping[str, Any] | None = None,
+) -> Run | Series:  # fmt: skip
+    """Train a Vision Transformer on a folder of images or a named data set.
+
+    Progress is logged to the logger `vitreous`; `logging.basicConfig(level="INFO")` shows it.
 
     Args:
-        data: A folder of class folders, or one with `train/` and `val/` or `test/`; a table of paths and labels
-            (`.csv`, `.tsv`, `.parquet`); `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`;
-            `hf://organisation/name`; or a `torch.utils.data.Dataset` of (image, label) without random transforms, or a
-            tuple of such: (train, val), (train, val, test).
-        budget: Time for everything, such as `"10m"` or seconds; or `"30ep"`. None: the recipe's usual length.
-        epochs: Passes over the training images; with a budget, at most so many.
-        model: Such as `vit_micro` or `vit_small_patch16_224`. None: what suits the data and the budget.
-        pretrained: Weights to begin from, whose model it is then: a run, a file or folder of weights as `load_model`
-            opens them, or `hf://organisation/name`. None: fresh ones.
-        recipe: Name of a shipped recipe or path of a YAML file. None: what suits the data.
-        out: Folder to make. None: the next free one below `runs/`.
-        resume: A run to go on with; no other argument then, except `data` where that came from Python.
-        config: Any key of the configuration, e.g. `{"optim.lr": 3e-4, "train.seed": 1}`; overrides everything else.
+        data: A folder of class folders, or one with `train/` and `val/` or `test/`; tar shards; a `.csv`, `.tsv` or
+            `.parquet` table of paths and labels; `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`;
+            `hf://organization/name`; a `torch.utils.data.Dataset` of (image, label) without random transforms; or
+            several of these: (train, val), (train, val, test), or by split in a dictionary.
+        budget: Time for everything, `"10m"` or seconds; or `"30ep"` for epochs. None: the recipe's usual length.
+        epochs: Passes over the training images; an upper limit if there is also a time budget.
+        model: Such as `vit_micro` or `vit_small_patch16_224`. None: chosen from the data and the budget.
+        pretrained: Weights to start from, with their architecture: a run, a file or folder that `load_model` opens, or
+            `hf://organization/name`. None: random weights.
+        img_size: Side or (height, width) in pixels. None: chosen from the images.
+        batch_size: Images per step. None: the recipe's.
+        lr: Peak learning rate. None: the recipe's.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`. None: the fastest one available.
+        seed: Seed of weights, order, augmentation and dropout. None: 0.
+        folds: Cross-validate: train this many runs, each tested on another part of the images. 0: a single split.
+        seeds: Train this many runs that differ only in their seed, with folds for each fold. 0: a single seed.
+        recipe: Name of a shipped recipe or path of a YAML file. None: chosen from the data.
+        out: Folder to create. None: the next unused one below `runs/`.
+        resume: Run or series to continue; no other argument, except `data` if it came from Python.
+        config: Any configuration key, such as `{"optim.weight_decay": 0.1}`; overrides recipe and plan.
 
     Returns:
-        The finished run.
+        The finished run; with `folds` or `seeds` the finished series.
 
     Raises:
-        VitreousError: Whatever stands in the way; `vitreous.errors` draws the tree.
+        VitreousError: Anything that prevents the training; `vitreous.errors` shows the tree.
     """
-    let_threads_sleep()
-    keep_freed_memory()
+    from vitreous.training.request import TrainRequest, with_options
+
+    options = {"epochs": epochs, "pretrained": None if pretrained is None else str(pretrained), "img_size": img_size,
+               "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
+    request = TrainRequest(recipe=recipe, model=model, values=config or {}, folds=folds, seeds=seeds,
+                           out=None if out is None else Path(out),
+                           resume=None if resume is None else Path(resume))  # fmt: skip
+    return _train(data, with_options(request, options, budget))
+
+
+def _train(data: "str | Path | Dataset | None", request: "TrainRequest") -> Run | Series:
+    """Train the run or the series that is requested, on this data."""
+    from vitreous.data.sources import open_object
+    from vitreous.training.request import is_series
+    from vitreous.training.series import run_series
     from vitreous.training.start import run_training
     from vitreous.use.report.page import write_report
+    from vitreous.use.series.page import complete
 
-    begun = {} if pretrained is None else {"train.pretrained": str(pretrained)}
-    values = begun | _values(budget, epochs, config)
-    folder = run_training(_request(data, values, recipe=recipe, model=model, out=out, resume=resume), _log)
+    if isinstance(data, str | Path):
+        request = replace(request, data=str(data))
+    elif data is not None:
+        request = replace(request, source=open_object(data))
+    if is_series(request):
+        return Series(run_series(request, complete, _log).path)
+    folder = run_training(request, _log)
     write_report(folder)
     return Run(folder.path)
 
 
-def train_series(
-    data: "str | Path | Dataset | None" = None,
-    *,
-    folds: int = 0,
-    seeds: int = 0,
-    budget: str | float | None = None,
-    epochs: float | None = None,
-    model: str | None = None,
-    recipe: str | None = None,
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> Series:
-    """Train several runs that differ by their fold or seed alone: how good is this way to train, and how sure is that?
-
-    Args:
-        data: As in `train`, and so are all that are not listed here.
-        folds: Divide the images into so many folds and train as many runs, each tested on one fold; 0: a single split.
-        seeds: Train so many runs that differ by their seed; with folds, so many of each; 0: a single seed.
-        budget: Time for all runs together, each gets an equal share; or `"30ep"`, which is for each.
-        epochs: Of each run.
-        model: As in `train`.
-        recipe: As in `train`.
-        out: Folder to make; each run gets a folder in it.
-        resume: A series to go on with; no other argument then, except `data` where that came from Python.
-        config: As in `train`.
-
-    Returns:
-        The finished series.
-
-    Raises:
-        VitreousError: Whatever stands in the way.
-    """
-    let_threads_sleep()
-    keep_freed_memory()
-    from dataclasses import replace
-
-    from vitreous.training.series import run_series
-    from vitreous.use.series.page import complete
-
-    values = _values(budget, epochs, config)
-    request = _request(data, values, recipe=recipe, model=model, out=out, resume=resume)
-    folder = run_series(replace(request, folds=folds, seeds=seeds), complete, _log)
-    return Series(folder.path)
-
-
 def compare(a: str | Path | Run | Series, b: str | Path | Run | Series) -> "Comparison":
-    """Compare two runs, or two series, image by image on the images that both were tested on.
+    """Compare two runs, or two series, on the images that both were tested on.
 
     Args:
         a: A run, a series, or the folder of one.
-        b: Another.
+        b: The one to compare it with.
 
     Raises:
-        VitreousError: One is neither, or no image was tested by both.
+        VitreousError: One of them is neither a run nor a series, or no image was tested by both.
     """
     from vitreous.use.series.compare import compare as compare_folders
 
@@ -130,39 +134,15 @@ def compare(a: str | Path | Run | Series, b: str | Path | Run | Series) -> "Comp
 
 
 def load_run(path: str | Path) -> Run:
-    """Open a finished run folder, or a `model.safetensors` alone. Raises NotARunError for anything else."""
+    """Open the folder of a finished run, or a `model.safetensors` file.
+
+    Args:
+        path: The folder or the file.
+
+    Raises:
+        NotARunError: There is no trained model at that path.
+    """
     return Run(path)
-
-
-def _values(budget: str | float | None, epochs: float | None, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    from vitreous.training.request import parse_budget
-
-    values: dict[str, Any] = {} if epochs is None else {"train.epochs": epochs}
-    values |= {} if budget is None else parse_budget(budget)
-    return values | dict(config or {})
-
-
-def _request(
-    data: "str | Path | Dataset | None",
-    values: Mapping[str, Any],
-    *,
-    recipe: str | None,
-    model: str | None,
-    out: str | Path | None,
-    resume: str | Path | None,
-) -> "TrainRequest":
-    from vitreous.data.sources import open_object
-    from vitreous.training.request import TrainRequest
-
-    return TrainRequest(
-        data=str(data) if isinstance(data, str | Path) else None,
-        recipe=recipe,
-        model=model,
-        values=values,
-        out=None if out is None else Path(out).expanduser(),
-        resume=None if resume is None else Path(resume).expanduser(),
-        source=None if data is None or isinstance(data, str | Path) else open_object(data),
-    )
 
 
 def _log(kind: str, fields: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Bytes -> a file, or a folder of files, that is complete or absent, never half written."""
+"""Bytes -> a file, or a folder of files, that is either complete or absent, never half written."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ from vitreous.errors import SaveError
 
 
 def write(path: Path, fill: Callable[[Path], None]) -> None:
-    """Write a file through a temporary neighbour: fill, fsync, rename, fsync the folder.
+    """Write a file atomically: fill a temporary file in the same folder, fsync it, rename it, fsync the folder.
 
-    A crash at any moment leaves either the old file or the new one. `path`'s folder must exist.
+    After a crash at any moment, `path` is either the old file or the new one.
 
     Args:
-        path: Where the file shall stand.
-        fill: Writes the whole content to the path it is given.
+        path: The file to write or replace; its folder must exist.
+        fill: Writes the whole content to the path that it is given.
 
     Raises:
-        SaveError: The file could not be written (disk full, no permission …); the old one, if any, is untouched.
+        SaveError: The file could not be written (disk full, no permission); an old file is unchanged.
     """
     temporary: Path | None = None
     try:
@@ -32,9 +32,9 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise SaveError(
-            f"{path}: could not be written ({reason}); free some space or choose another folder with --out"
+            f"{path}: could not be written ({error.strerror or error}); free some space or choose another folder "
+            "with --out"
         ) from error
     finally:
         if temporary is not None:
@@ -42,7 +42,7 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes atomically. Raises SaveError as `write` does."""
+    """Write bytes to a file atomically. Raises SaveError if that fails; an old file is unchanged."""
 
     def fill(temporary: Path) -> None:
         temporary.write_bytes(content)
@@ -51,21 +51,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically. Raises SaveError as `write` does."""
+    """Write UTF-8 text to a file atomically. Raises SaveError if that fails; an old file is unchanged."""
     write_bytes(path, text.encode())
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Write a folder of files through a temporary neighbour: fill, fsync, rename, fsync the folder above.
+    """Write a folder atomically: fill a temporary folder next to it, fsync, rename, fsync the parent folder.
 
-    A crash at any moment leaves the whole folder or none. `path`'s folder must exist.
+    After a crash at any moment, either the whole folder is there or nothing is.
 
     Args:
-        path: Where the folder shall stand; nothing is there yet, or an empty folder.
-        fill: Writes all files into the folder it is given.
+        path: The folder to create; it must not exist or must be empty, and its parent must exist.
+        fill: Writes all files into the folder that it is given.
 
     Raises:
-        SaveError: The folder could not be written (disk full, no permission …); `path` is as it was.
+        SaveError: The folder could not be written (disk full, no permission); `path` is unchanged.
     """
     temporary: Path | None = None
     try:
@@ -76,12 +76,13 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             _fsync(file)
         _fsync(temporary)
         if path.is_dir():
-            path.rmdir()  # elsewhere than on POSIX an empty folder is in the way
+            path.rmdir()  # only POSIX renames onto an empty folder
         temporary.rename(path)
         _fsync(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise SaveError(f"{path}: could not be written ({reason}); free some space or choose another folder") from error
+        raise SaveError(
+            f"{path}: could not be written ({error.strerror or error}); free some space or choose another folder"
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -89,7 +90,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 def _fsync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
-        return  # Windows cannot open a folder, and its rename is durable without
+        return  # Windows cannot open a folder, and its renames are durable anyway
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""A broken rule -> one line that says what was got, the rule, and the way out.
+"""A broken rule -> one line with the offending value, the rule, and what to do instead.
 
     Exception
     └── VitreousError
@@ -15,24 +15,27 @@
         ├── NonFiniteError (ArithmeticError)    a loss or gradient that stays NaN or infinite
         └── MissingDependencyError (ImportError)
 
-Messages follow one template: `<key or thing>=<got>: <rule broken>; <way out>`.
+Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_MOST_LISTED = 12
+"""Names up to which `nearest` lists all of them."""
 
 
 class VitreousError(Exception):
     """Root of every error that this project raises deliberately.
 
     Attributes:
-        is_shared: Where several processes work on one run, whether all of them raise it.
+        is_shared: True if, of several processes that work on one run, all raise this error.
     """
 
     is_shared = False
 
     def __str__(self) -> str:
-        """The message alone, also below `KeyError`, whose own `str` would quote it."""
+        """Return only the message; `KeyError`, a base of some subclasses, would put it in quotes."""
         return str(self.args[0]) if self.args else ""
 
 
@@ -41,11 +44,11 @@ class ConfigError(VitreousError, ValueError):
 
 
 class UnknownNameError(ConfigError, KeyError):
-    """A name that is not one of a known list."""
+    """A name that is not in the list of known names."""
 
 
 class ShapeError(VitreousError, ValueError):
-    """A tensor whose shape a module cannot take."""
+    """A tensor whose shape a module cannot process."""
 
 
 class DataError(VitreousError, ValueError):
@@ -53,7 +56,7 @@ class DataError(VitreousError, ValueError):
 
 
 class DataNotFoundError(DataError, FileNotFoundError):
-    """A data set that is not where it was said or known to be."""
+    """A data set that is not at the given or expected place."""
 
 
 class DecodeError(DataError):
@@ -65,7 +68,7 @@ class RunError(VitreousError, ValueError):
 
 
 class NotARunError(RunError, FileNotFoundError):
-    """A path that holds no run and no model."""
+    """A path without a run or a model."""
 
 
 class DamagedFileError(RunError):
@@ -73,30 +76,32 @@ class DamagedFileError(RunError):
 
 
 class SaveError(RunError, OSError):
-    """A file that could not be written; whatever was there before is still there, whole."""
+    """A file that could not be written; an earlier version of it is still there, complete."""
 
 
 class NonFiniteError(VitreousError, ArithmeticError):
-    """Training that met NaN or infinity and could not recover within its bounded retries."""
+    """A NaN or infinity in training that the allowed number of retries did not overcome."""
 
 
 class MissingDependencyError(VitreousError, ImportError):
-    """An optional package that the request needs."""
+    """An optional package that the request needs and that is not installed."""
 
 
-def nearest(got: str, known: Iterable[str]) -> str:
-    """The way out of an unknown name: `did you mean …?` where one is near, else the list.
+def nearest(got: str, known: Iterable[str], *, hint: str = "") -> str:
+    """Return the end of an error message about an unknown name: the nearest name, else what there is.
 
     Args:
         got: The name that was not found.
         known: The names that exist.
+        hint: What to say instead of the beginning of a long list, such as how to see all of it.
 
     Returns:
-        A clause that ends an error message.
+        `did you mean x?` if a name is near; otherwise all names, or for more than 12 names the hint.
     """
     names = sorted(known)
     matches = get_close_matches(got, names, n=1, cutoff=0.6)
     if matches:
         return f"did you mean {matches[0]}?"
-    shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
-    return f"use one of {shown}"
+    if len(names) <= _MOST_LISTED:
+        return f"use one of {', '.join(names)}"
+    return hint or f"use one of {', '.join(names[:_MOST_LISTED])}, … ({len(names)} in total)"

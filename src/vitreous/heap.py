@@ -1,25 +1,25 @@
-"""glibc's allocator -> one that keeps what was freed, so that a training step takes no pages from the system anew."""
+"""glibc's allocator -> one that keeps freed memory, so that training steps do not request it from the system again."""
 
 import ctypes
 import os
 import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
-"""Of `mallopt(3)`."""
+"""Parameter numbers of `mallopt(3)`."""
 _SETTINGS = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
 _ENVIRONMENT = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc's malloc not to give freed memory back to the system, unless the user has set how it behaves.
+    """Make glibc's malloc keep freed memory in the process, unless the user has configured malloc.
 
-    By default every large tensor is mapped when it is made and unmapped when it is freed, and the system hands out, and
-    clears, each of its pages again in each step: tens of thousands of page faults, a tenth of the time of a step on a
-    CPU. Kept, they are there. The most that a process holds stays what it was; it holds it until it ends
+    By default glibc maps every large tensor when it is created and unmaps it when it is freed. The system then provides
+    and clears each page again in every step: tens of thousands of page faults, a tenth of the time of a step on a CPU.
+    With this setting the pages stay mapped. Peak memory does not change, but the process holds it until it ends
     (`benchmarks/heap.py`).
 
     Returns:
-        Whether it was asked: False where the user has set it, and where the C library has no such setting.
+        True if the setting was made; False if environment variables configure malloc, or without glibc.
     """
     if sys.platform != "linux" or any(name.startswith(_ENVIRONMENT) for name in os.environ):
         return False

@@ -1,9 +1,9 @@
-"""The original notebook's names -> the house's own modules: its cells run unchanged, what it left undone is done.
+"""Names of the original notebook -> modules of this package: the cells of the notebook run unchanged.
 
 `from vitreous.notebook import *` provides `Tokenizer`, `create_mlp`, `TransformerEncoder` and `VisionTransformer` with
-the notebook's signatures. What differs from its code: `Tokenizer.patchify` is written; `drop_path_rate` and
-`stochastic_depth` drop; an image is cut into about 256 patches, not into single pixels; the ReLU is a plain ReLU;
-weights start by the `xavier` scheme of `model.init`, class token and positions at the notebook's 0.2.
+the notebook's signatures. What differs: `Tokenizer.patchify` is implemented; `drop_path_rate` and `stochastic_depth`
+have an effect; an image is cut into about 256 patches instead of single pixels; the ReLU is a plain ReLU; weights are
+drawn by the `xavier` scheme of `model.init`, class token and positions with the notebook's std of 0.2.
 """
 
 import math
@@ -18,18 +18,17 @@ from vitreous.errors import ConfigError, ShapeError
 from vitreous.model import vit
 from vitreous.model.build_parts import build_parts
 from vitreous.model.config.model_config import InitScheme, ModelConfig
-from vitreous.model.init import initialise
-from vitreous.model.parts import attention, encoder, mlp, residual, tokenizer
-from vitreous.model.parts.position import LearnedPosition
-from vitreous.model.parts.prefix import Prefix
+from vitreous.model.init import initialize
+from vitreous.model.parts import attention, encoder, tokenizer
+from vitreous.model.parts.embedding import LearnedPosition, Prefix
 
 __all__ = ["Tokenizer", "TransformerEncoder", "VisionTransformer", "create_mlp"]
 
 _TOKENS = 256  # the notebook's grid, 16x16
-_NORM_EPS = 1e-5  # PyTorch's default, which the notebook takes
+_NORM_EPS = 1e-5  # PyTorch's default, as in the notebook
 _TOKEN_STD = 0.2  # of positions and class token
 _INIT: InitScheme = (
-    "xavier"  # as in nn.MultiheadAttention; timm's 0.02 would start models of this width far too quietly
+    "xavier"  # as in nn.MultiheadAttention; timm's std of 0.02 is far too small for models of this width
 )
 
 
@@ -37,10 +36,10 @@ class Tokenizer(tokenizer.Tokenizer):
     """Images -> tokens: one for each cell of an `output_height` x `output_width` grid, row by row.
 
     Args:
-        input_height: Of the image, in px.
-        input_width: Of the image, in px.
-        output_height: Patches down.
-        output_width: Patches across.
+        input_height: Height of the image in px.
+        input_width: Width of the image in px.
+        output_height: Rows of patches.
+        output_width: Columns of patches.
         n_input_channels: Channels of an image.
         embedding_dim: Width of a token.
 
@@ -63,7 +62,7 @@ class Tokenizer(tokenizer.Tokenizer):
         ):
             if got % divisor:
                 raise ConfigError(
-                    f"{key}={got}: not divided by {key.replace('input', 'output')}={divisor} "
+                    f"{key}={got}: not divisible by {key.replace('input', 'output')}={divisor} "
                     f"(remainder {got % divisor}); choose a divisor"
                 )
         patch_height, patch_width = input_height // output_height, input_width // output_width
@@ -78,7 +77,7 @@ class Tokenizer(tokenizer.Tokenizer):
             embed_dim=embedding_dim,
             img_size=(input_height, input_width),
         )
-        initialise(self, scheme=_INIT)
+        initialize(self, scheme=_INIT)
 
     def patchify(self, img: NDArray[np.generic], kernel: NDArray[np.generic]) -> NDArray[np.generic]:
         """Cut one channel into non-overlapping patches of the kernel's shape.
@@ -102,32 +101,32 @@ class Tokenizer(tokenizer.Tokenizer):
         return rearrange(img, "(h p) (w q) -> h w (p q)", p=kernel_height, q=kernel_width)
 
 
-def create_mlp(embedding_dim: int, mlp_size: int, dropout_rate: float) -> mlp.Mlp:
-    """Linear, ReLU, dropout, linear, dropout: `[..., embedding_dim]` to the same.
+def create_mlp(embedding_dim: int, mlp_size: int, dropout_rate: float) -> encoder.Mlp:
+    """Build linear, ReLU, dropout, linear, dropout: `[..., embedding_dim]` to the same shape.
 
     Args:
         embedding_dim: Width of a token.
         mlp_size: Hidden width.
-        dropout_rate: After each linear layer.
+        dropout_rate: Dropout rate after each linear layer.
     """
-    layers = mlp.Mlp(embed_dim=embedding_dim, hidden_dim=mlp_size, act=nn.ReLU(), proj_drop_rate=dropout_rate)
-    initialise(layers, scheme=_INIT)
+    layers = encoder.Mlp(embed_dim=embedding_dim, hidden_dim=mlp_size, act=nn.ReLU(), proj_drop_rate=dropout_rate)
+    initialize(layers, scheme=_INIT)
     return layers
 
 
 class TransformerEncoder(encoder.Block):
-    """One encoder block: attention and ReLU MLP, each behind its own LayerNorm and beside a residual path.
+    """One encoder block: attention and a ReLU MLP, each behind its own LayerNorm on a residual branch.
 
     Args:
         embedding_dim: Width of a token.
         num_heads: Attention heads; divides `embedding_dim`.
         mlp_size: Hidden width of the MLP.
-        dropout: On the attention's output and inside the MLP.
-        attention_dropout: On the attention probabilities.
+        dropout: Dropout rate of the attention's output and inside the MLP.
+        attention_dropout: Dropout rate of the attention probabilities.
         drop_path_rate: Probability that an image skips a branch in training.
 
     Raises:
-        ConfigError: The heads do not share the width evenly.
+        ConfigError: `num_heads` does not divide `embedding_dim`.
     """
 
     def __init__(
@@ -149,36 +148,36 @@ class TransformerEncoder(encoder.Block):
             ),
             norm2=nn.LayerNorm(embedding_dim, eps=_NORM_EPS),
             mlp=create_mlp(embedding_dim, mlp_size, dropout),
-            drop_path=residual.DropPath(drop_path_rate),
+            drop_path=encoder.DropPath(drop_path_rate),
         )
-        initialise(self, scheme=_INIT)
+        initialize(self, scheme=_INIT)
 
 
 class VisionTransformer(vit.VisionTransformer):
     """Images `[batch, n_input_channels, input_height, input_width]` -> logits `[batch, num_classes]`.
 
-    A class token is read; positions are learned, the class token's too. The notebook gives no patch size, so the square
-    patch is taken that cuts the image into the number of patches nearest to the notebook's 256 (by ratio; the larger
-    patch if two are as near). For a square image whose side 16 divides, that is its grid of 16x16.
+    The class token is read; positions are learned, that of the class token too. The notebook gives no patch size. The
+    patch size is the one that cuts the image into the number of square patches nearest to the notebook's 256, by
+    ratio; of two equally near, the larger patch. For a square image with a side divisible by 16 the grid is 16x16.
 
     Args:
-        input_height: Of the images, in px.
-        input_width: Of the images, in px.
+        input_height: Height of the images in px.
+        input_width: Width of the images in px.
         n_input_channels: Channels of an image.
         embedding_dim: Width of a token.
         num_layers: Encoder blocks.
         num_heads: Attention heads; divides `embedding_dim`.
-        num_classes: Logits.
+        num_classes: Number of logits.
         mlp_ratio: Hidden width of the MLP over `embedding_dim`.
-        dropout: After the positions, on the attention's output and inside the MLP.
-        attention_dropout: On the attention probabilities.
+        dropout: Dropout rate after the positions, of the attention's output and inside the MLP.
+        attention_dropout: Dropout rate of the attention probabilities.
         stochastic_depth: Probability that an image skips a branch of the last block; earlier blocks ramp up to it.
 
     Raises:
         ConfigError: A value that breaks a rule.
     """
 
-    def __init__(  # the notebook's own signature, longer than the house writes them
+    def __init__(  # the notebook's signature, longer than usual here
         self,
         input_height: int,
         input_width: int,
@@ -210,7 +209,7 @@ class VisionTransformer(vit.VisionTransformer):
             drop_path_rate=stochastic_depth,
         )
         super().__init__(config, **build_parts(config))
-        initialise(self, scheme=_INIT)
+        initialize(self, scheme=_INIT)
         for module in self.modules():
             match module:
                 case LearnedPosition():
@@ -221,7 +220,7 @@ class VisionTransformer(vit.VisionTransformer):
 
 
 def _patch_size(height: int, width: int) -> int:
-    """The square patch whose count is nearest to 256 by ratio; of two as near, the larger and cheaper one."""
+    """Return the patch size with the count nearest to 256 by ratio; of two equally near, the larger and cheaper one."""
     common = math.gcd(height, width)
     patches = [side for side in range(1, common + 1) if common % side == 0]
     return min(patches, key=lambda side: (round(abs(math.log(height * width / side**2 / _TOKENS)), 9), -side))

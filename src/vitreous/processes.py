@@ -1,41 +1,41 @@
-"""What torchrun or `--nproc` tells a process by its environment -> its place among those that work on one run.
+"""Environment variables of torchrun or `--nproc` -> this process's rank, and how many processes share the run.
 
-Alone, without either, it is the first of one. Nothing here loads torch.
+Without a launcher there is one process, of rank 0. Nothing here imports torch.
 """
 
 import os
 
 
 def is_launched() -> bool:
-    """Whether torchrun or `--nproc` started this process."""
+    """Return True if torchrun or `--nproc` started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def count() -> int:
-    """Processes on all machines, this one included."""
+    """Return the world size: the number of processes on all machines."""
     return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Return this process's rank among all processes, from 0."""
     return _number("RANK", 0)
 
 
 def local_count() -> int:
-    """Processes on this machine: they share its memory and cores."""
+    """Return the number of processes on this machine; they share its memory and cores."""
     return _number("LOCAL_WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
-    """Which of those this one is, from 0; the number of its GPU."""
+    """Return this process's rank on this machine, from 0; it is also the number of its GPU."""
     return _number("LOCAL_RANK", 0)
 
 
 def restarts() -> int:
-    """How often the group was started again because one of its processes failed."""
+    """Return how often the process group was restarted because a process failed."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
-def _number(name: str, alone: int) -> int:
-    # Other launchers set names such as WORLD_SIZE too, and do not mean that processes shall find each other by torch.
-    return int(os.environ.get(name, alone)) if is_launched() else alone
+def _number(name: str, default: int) -> int:
+    # Other launchers also set names like WORLD_SIZE, but do not intend the processes to form a torch process group.
+    return int(os.environ.get(name, default)) if is_launched() else default

@@ -1,9 +1,10 @@
 """(seed, names, indices) -> random numbers that depend on nothing else.
 
-Randomness here is *counter based*: a number is a hash of where it is used. No generator state has to be saved, so a run
-resumes exactly at any sample, and a sample is augmented alike whatever the number of workers or processes.
+Randomness here is *counter based*: a random number is a hash of where it is used. There is no generator state to save.
+A run therefore resumes exactly at any sample, and a sample is augmented in the same way for any number of workers or
+processes.
 
-Source: SplitMix64, Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", fig. 14 (its finaliser).
+Source: SplitMix64, Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", fig. 14 (its finalizer).
 """
 
 import hashlib
@@ -15,21 +16,21 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def derive(seed: int, *names: int | str) -> int:
-    """A 63-bit seed for one purpose, e.g. `derive(seed, "init")` or `derive(seed, "dropout", step)`.
+    """Derive a seed for one purpose, e.g. `derive(seed, "init")` or `derive(seed, "dropout", step)`.
 
     Args:
         seed: The run's seed.
-        names: What the numbers are for; any change gives an unrelated seed.
+        names: The purpose of the random numbers; any change gives an unrelated seed.
 
     Returns:
-        An integer in [0, 2^63).
+        A 63-bit integer, in [0, 2^63).
     """
     text = "/".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def uniform(seed: int, indices: NDArray[np.int64], num_draws: int) -> NDArray[np.float32]:
-    """Uniform numbers for each index, each a function of (seed, index, draw) alone.
+    """Draw uniform numbers for each index; each depends only on (seed, index, draw).
 
     Args:
         seed: From `derive`, one per purpose and epoch.
@@ -47,7 +48,7 @@ def uniform(seed: int, indices: NDArray[np.int64], num_draws: int) -> NDArray[np
 
 
 def permutation(seed: int, length: int) -> NDArray[np.int64]:
-    """A random order of `range(length)` that depends on `seed` alone."""
+    """Return a random order of `range(length)`, `[length]`, that depends only on the arguments."""
     return np.random.default_rng(seed).permutation(length)
 
 

@@ -1,43 +1,40 @@
 """Nouns for tensors -> types: `Images -> Tokens -> Features -> Logits -> Loss`.
 
-The tests check them at run time (jaxtyping with beartype); outside the tests they cost nothing.
+The tests check shapes and dtypes at run time (jaxtyping with beartype); outside the tests the types cost nothing.
 """
 
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-Images = Float[Tensor, "batch channels height width"]
-"""Normalised images, ready for a model."""
-
 Pixels = UInt8[Tensor, "batch channels height width"]
-"""Decoded images as stored: 0 is black, 255 is white."""
+"""Decoded images, `[batch, channels, height, width]`, from 0 (black) to 255 (white)."""
 
 Varied = Float[Tensor, "batch channels height width"]
-"""Augmented images, still in 0..255; fractions are possible."""
+"""Augmented images, `[batch, channels, height, width]`, still from 0 to 255 but with fractions."""
 
-PerImage = Float[Tensor, "batch"]
-"""A number for each image."""
+Images = Float[Tensor, "batch channels height width"]
+"""Normalized images, `[batch, channels, height, width]`, the input of a model; mean near 0, deviation near 1."""
 
 Tokens = Float[Tensor, "batch tokens embed_dim"]
-"""A sequence of embeddings; prefix tokens (class token, registers) first, then patches row by row."""
+"""Embeddings, `[batch, tokens, embed_dim]`: prefix tokens (class token, registers) first, then patches row by row."""
 
 FirstTokens = Float[Tensor, "batch first embed_dim"]
-"""Of a sequence as many tokens, from the first, as somebody will read; or all of them."""
+"""The first tokens of each sequence (all of them by default), `[batch, first, embed_dim]`."""
 
 Features = Float[Tensor, "batch embed_dim"]
-"""One vector per image, pooled from its tokens."""
+"""One embedding per image, `[batch, embed_dim]`, pooled from its tokens."""
 
 Logits = Float[Tensor, "batch classes"]
-"""Unnormalised log-probabilities."""
+"""Unnormalized log-probabilities, `[batch, classes]`, any real numbers."""
 
 Probabilities = Float[Tensor, "batch classes"]
-"""Rows that sum to one."""
+"""Class probabilities, `[batch, classes]`, from 0 to 1; each row sums to 1."""
 
 Labels = Int64[Tensor, "batch"]
-"""Class indices."""
+"""Class indices, `[batch]`, from 0 to the number of classes minus 1."""
 
-Mask = Bool[Tensor, "batch tokens"]
-"""True where a token takes part."""
+PerImage = Float[Tensor, "batch"]
+"""One number per image, `[batch]`."""
 
 Loss = Float[Tensor, ""]
-"""One number to minimise."""
+"""The scalar to minimize."""

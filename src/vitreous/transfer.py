@@ -1,38 +1,38 @@
-"""Tensors of the host -> a device, and its numbers -> the host; neither waits for more than it must."""
+"""Tensors -> a device, and numbers -> back to the host, without blocking the host for longer than necessary."""
 
 import torch
 from torch import Tensor
 
-_COPY_ALONGSIDE = frozenset({"cuda"})
-"""Devices that copy from and to pinned memory while they, and the host, do something else."""
+_ASYNC_DEVICES = frozenset({"cuda"})
+"""Device types that copy from and to pinned memory while the host and the device do other work."""
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same on a device, in the order of what that is told to do.
+    """Copy a tensor to a device without blocking the host; the copy is ordered with the device's other work.
 
-    A plain `tensor.to(device)` returns when all that the device was told before is done: the host, which should prepare
-    what comes next, stands still.
+    A plain `tensor.to(device)` blocks the host until the device has finished all earlier work, so that the host cannot
+    prepare the next batch meanwhile.
     """
-    if tensor.device.type == "cpu" and device.type in _COPY_ALONGSIDE:
+    if tensor.device.type == "cpu" and device.type in _ASYNC_DEVICES:
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 class Reading:
-    """Numbers on their way from a device.
+    """Numbers on their way from a device to the host.
 
     Args:
-        numbers: Any few, perhaps not computed yet.
+        numbers: A few numbers on any device, `[n]`; the device may still be computing them.
     """
 
     def __init__(self, numbers: Tensor) -> None:
-        self._arrival = torch.cuda.Event(blocking=True) if numbers.device.type == "cuda" else None
-        self._numbers = numbers.to("cpu", non_blocking=self._arrival is not None)
-        if self._arrival is not None:
-            self._arrival.record(torch.cuda.current_stream(numbers.device))
+        self._copied = torch.cuda.Event(blocking=True) if numbers.device.type == "cuda" else None
+        self._numbers = numbers.to("cpu", non_blocking=self._copied is not None)
+        if self._copied is not None:
+            self._copied.record(torch.cuda.current_stream(numbers.device))
 
     def values(self) -> list[float]:
-        """Wait until they are there; not for what the device was told to do since."""
-        if self._arrival is not None:
-            self._arrival.synchronize()
+        """Wait for the numbers, but not for work that was queued on the device after them."""
+        if self._copied is not None:
+            self._copied.synchronize()
         return self._numbers.tolist()

@@ -1,3 +1,3 @@
-"""The one place that says which version this is -> `vitreous.__version__`, records, model files."""
+"""The version number, written only here -> `vitreous.__version__`, records and model files."""
 
 __version__ = "0.1.0"

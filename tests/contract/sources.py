@@ -1,4 +1,4 @@
-"""This repository -> its files, parsed: what the contract tests look through."""
+"""This repository -> its files, parsed, for the contract tests."""
 
 import ast
 import subprocess
@@ -11,20 +11,20 @@ ROOMS = ("cli", "data", "model", "objective", "optim", "recipe", "training", "us
 
 
 def name_of(path: Path) -> str:
-    """A file of the package as the lists of exceptions name it, e.g. `training/fit/loop.py`."""
+    """Return the name of a file as the lists of exceptions use it, e.g. `training/fit/loop.py`."""
     return path.relative_to(PACKAGE).as_posix()
 
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every file of the package by its name, as a tree."""
+    """Return the syntax tree of every file of the package, by name."""
     found = sorted(PACKAGE.rglob("*.py"))
     return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in found}
 
 
 @cache
 def project_files() -> tuple[Path, ...]:
-    """What is tracked or would be: everything that git does not ignore; outside git, everything that is not hidden."""
+    """Return the files that git tracks or would track; outside git, all files that are not hidden."""
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         listed = subprocess.run(command, capture_output=True, check=True, encoding="utf-8").stdout.split("\0")

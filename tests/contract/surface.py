@@ -1,6 +1,6 @@
-"""Everything that users type -> one text, which `surface.txt` keeps.
+"""Names, options and keys that users type -> one text, stored in `surface.txt`.
 
-`python -m tests.contract.surface` writes it anew; the change then shows in the commit, and CHANGELOG.md says why.
+`python -m tests.contract.surface` updates the file. The change is then part of the commit; CHANGELOG.md explains it.
 """
 
 import ast
@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("surface.txt")
 
 
 def describe() -> str:
-    """The surface as text, one thing a line."""
+    """Return the surface as text, one item per line."""
     sections = {
         "python": _python(),
         "command line": _command_line(),
@@ -30,7 +30,7 @@ def describe() -> str:
         "recipes": iter(sorted(SHIPPED)),
         "run folder": _run_folder(),
     }
-    head = "What users type. Changes are deliberate: python -m tests.contract.surface, and a line in CHANGELOG.md.\n"
+    head = "What users type. To change it: python -m tests.contract.surface, and a line in CHANGELOG.md.\n"
     return head + "".join(
         f"\n[{title}]\n" + "".join(f"{line}\n" for line in lines) for title, lines in sections.items()
     )
@@ -51,10 +51,10 @@ def _python() -> Iterator[str]:
 
 
 def _signature(function: Callable[..., Any]) -> str:
-    """As it is written, so that it reads alike whatever Python prints it."""
+    """Return the signature as it is written, so that it does not depend on the version of Python."""
     node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     if not isinstance(node, ast.FunctionDef):
-        raise TypeError(f"{function}: is no function")
+        raise TypeError(f"{function}: not a function")
     node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     return f"({ast.unparse(node.args)}){returns}"

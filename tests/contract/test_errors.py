@@ -1,4 +1,4 @@
-"""Errors: the drawn tree is the real one, and nothing else is raised on purpose."""
+"""Errors: the tree in the docstring is the real one, and nothing else is raised deliberately."""
 
 import ast
 import builtins
@@ -14,26 +14,26 @@ from vitreous.errors import VitreousError
 CLASSES = {name: c for name, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, VitreousError)}
 
 FOREIGN_RAISES = {
-    "__init__.py AttributeError": "Python asks for it in a module's __getattr__",
-    "cli/shard.py KeyboardInterrupt": "the first Ctrl-C or SIGTERM, once what was written is removed",
-    "data/decoding/decode.py ValueError": "caught in the same file, where every reason becomes a DecodeError",
-    "model/weights/native.py OSError": "how atomic.write is told that a disk is full; it raises SaveError",
+    "__init__.py AttributeError": "required by Python in a module's __getattr__",
+    "cli/shard.py KeyboardInterrupt": "Ctrl-C or SIGTERM, after the written files are removed",
+    "data/decoding/decode.py ValueError": "caught in the same file, where it becomes a DecodeError",
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
-    "training/machine/distributed.py error": "what the first process raised; its own, made there",
-    "training/machine/distributed.py result": "what another process raised; its own, made there",
+    "tensor_file.py OSError": "reports a full disk to atomic.write, which raises SaveError",
+    "training/machine/distributed.py error": "the error of the first process",
+    "training/machine/distributed.py result": "the error of another process",
     "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
-    "training/machine/launch.py outcome": "what the first of the processes raised; its own, made there",
-    "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to go on",
-    "training/series.py Interrupted": "the same, of a series",
+    "training/machine/launch.py outcome": "the error of the first process",
+    "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to resume",
+    "training/series.py Interrupted": "the same for a series",
     "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
 }
 
-WITHOUT_WAY_OUT = {"DecodeError": "which file and why; what to do with it is the caller's to say"}
+WITHOUT_ADVICE = {"DecodeError": "names the file and the reason; its caller says what to do"}
 
 
 def _drawn() -> dict[str, tuple[str, str | None]]:
-    """Name -> (parent, builtin) as the docstring of errors.py draws it."""
+    """Return name -> (parent, builtin) as in the docstring of errors.py."""
     tree: dict[str, tuple[str, str | None]] = {}
     above: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -46,13 +46,13 @@ def _drawn() -> dict[str, tuple[str, str | None]]:
     return tree
 
 
-def test_every_class_is_drawn_and_every_drawn_one_exists() -> None:
+def test_tree_in_the_docstring_has_exactly_the_existing_classes() -> None:
     assert set(_drawn()) == {*CLASSES, "Exception"}
     assert len(CLASSES) > 10
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-def test_class_stands_below_its_parent_and_the_builtin_it_names(name: str) -> None:
+def test_class_has_the_bases_in_the_docstring(name: str) -> None:
     parent, builtin = _drawn()[name]
     assert CLASSES[name].__bases__[0].__name__ == parent
     assert issubclass(CLASSES[name], VitreousError)
@@ -63,14 +63,14 @@ def test_class_stands_below_its_parent_and_the_builtin_it_names(name: str) -> No
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-def test_error_is_caught_by_name_and_says_only_its_message(name: str) -> None:
+def test_text_of_an_error_is_only_its_message(name: str) -> None:
     with pytest.raises(VitreousError) as caught:
         raise CLASSES[name]("key=3: must be 4; use 4")
     assert str(caught.value) == "key=3: must be 4; use 4"
 
 
 def _raises() -> list[tuple[str, str, str]]:
-    """(file, class, literal text) of every raise of something new."""
+    """Return (file, class, literal text) of every raise with an expression."""
     found = []
     for name, tree in modules().items():
         for node in ast.walk(tree):
@@ -83,7 +83,7 @@ def _raises() -> list[tuple[str, str, str]]:
 
 
 def _makers() -> set[str]:
-    """Functions that make an error for others to raise: those whose annotation says so."""
+    """Return the functions whose annotation says that they return an error."""
     return {
         node.name
         for tree in modules().values()
@@ -98,7 +98,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
     assert foreign == set(FOREIGN_RAISES)
 
 
-def test_no_room_defines_errors_of_its_own() -> None:
+def test_only_errors_py_defines_errors() -> None:
     own = {
         f"{name} {node.name}"
         for name, tree in modules().items()
@@ -108,17 +108,11 @@ def test_no_room_defines_errors_of_its_own() -> None:
     assert own == {f"errors.py {name}" for name in CLASSES}
 
 
-def test_every_message_names_a_way_out() -> None:
-    # A text that is put together elsewhere has no literal here: the tests of its room read it.
+def test_every_message_says_what_to_do() -> None:
+    # A message that is composed elsewhere has no literal here; the tests of its room check it.
     silent = [
         f"{file}: {text}"
         for file, what, text in _raises()
-        if what in CLASSES and what not in WITHOUT_WAY_OUT and len(text) > 12 and ";" not in text
+        if what in CLASSES and what not in WITHOUT_ADVICE and len(text) > 12 and ";" not in text
     ]
-    assert set(silent) <= PUT_TOGETHER
-
-
-PUT_TOGETHER = {
-    "data/sources/shards/files.py: data.source=: ",
-}
-"""`_missing` words it."""
+    assert silent == []

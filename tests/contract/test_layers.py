@@ -1,4 +1,4 @@
-"""Imports run one way, and the linter that says so can see everything and would notice."""
+"""Imports go one way, and the linter that checks this sees every file and notices violations."""
 
 import shutil
 import subprocess
@@ -21,13 +21,13 @@ def _lint(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package and its contracts, to be spoilt."""
+    """A copy of the package and its rules, for tests that violate them."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(PACKAGE, tmp_path / "src" / "vitreous", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
-def test_imports_run_one_way() -> None:
+def test_imports_go_one_way() -> None:
     done = _lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
@@ -42,7 +42,7 @@ def test_imports_run_one_way() -> None:
         ("use/run.py", "vitreous.api"),
     ],
 )
-def test_import_the_wrong_way_is_noticed(importer: str, imported: str, copy: Path) -> None:
+def test_import_in_the_wrong_direction_is_noticed(importer: str, imported: str, copy: Path) -> None:
     with (copy / "src" / "vitreous" / importer).open("a", encoding="utf-8") as file:
         file.write(f"\nimport {imported}\n")
     done = _lint(copy)
@@ -68,7 +68,7 @@ def test_import_cycle_is_noticed(importer: str, imported: str, package: str, cop
     assert f"No cycles are allowed in {package}." in done.stdout
 
 
-def test_layers_name_every_room_and_every_file_of_the_ground_floor() -> None:
+def test_layers_include_every_room_and_every_file_of_the_ground_floor() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
     named = [name.strip() for layer in layers for name in layer.split("|")]
@@ -77,5 +77,5 @@ def test_layers_name_every_room_and_every_file_of_the_ground_floor() -> None:
     assert sorted(named) == sorted(there)
 
 
-def test_rooms_are_those_of_the_plan() -> None:
+def test_rooms_are_the_eight_known_ones() -> None:
     assert sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")) == sorted(ROOMS)

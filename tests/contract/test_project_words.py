@@ -1,4 +1,4 @@
-"""Nothing in the project names the machine it was made on, or where its packages came from."""
+"""No file of the project contains a path of a local machine or the address of a package registry."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.contract.sources import ROOT, project_files
 
 
 def path(*parts: str) -> str:
-    """An absolute path, put together here so that this file does not contain what it looks for."""
+    """Return an absolute path; composed, so that this file does not contain what it searches for."""
     return "/" + "/".join(parts)
 
 
@@ -20,8 +20,8 @@ EXCEPTIONS = {
 TEXTS = {"", ".cff", ".cfg", ".ini", ".ipynb", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
 
-@pytest.mark.parametrize("words", [MACHINE, REGISTRY], ids=["machine", "registry"])
-def test_no_file_names_a_machine_or_a_registry(words: "re.Pattern[str]") -> None:
+@pytest.mark.parametrize("words", [MACHINE, REGISTRY], ids=["path", "registry"])
+def test_no_file_contains_a_local_path_or_a_registry(words: "re.Pattern[str]") -> None:
     found = {}
     for file in project_files():
         name = file.relative_to(ROOT).as_posix()
@@ -36,16 +36,16 @@ def test_no_file_names_a_machine_or_a_registry(words: "re.Pattern[str]") -> None
     "text",
     [path("work", "x"), f"see {path('tmp', 'a.png')}", f'"{path("root", "run")}"', f"({path('home', 'ann', 'b')})"],
 )
-def test_machine_path_would_be_noticed(text: str) -> None:
+def test_local_path_would_be_noticed(text: str) -> None:
     assert MACHINE.search(text)
 
 
 @pytest.mark.parametrize("text", ["network/x", "a/home/b", "~/tmp/x", "https://pytorch.org", "{out}/root/x"])
-def test_other_words_are_let_through(text: str) -> None:
+def test_other_words_are_accepted(text: str) -> None:
     assert not MACHINE.search(text)
     assert not REGISTRY.search(text)
 
 
-def test_there_is_something_to_look_through() -> None:
+def test_files_of_the_project_are_found() -> None:
     names = {file.relative_to(ROOT).as_posix() for file in project_files()}
     assert {"README.md", "pyproject.toml", "src/vitreous/__init__.py"} <= names

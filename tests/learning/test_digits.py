@@ -1,4 +1,4 @@
-"""Whole runs on real images: that the parts together learn, and that what they report is what was learned."""
+"""Complete runs on real images learn, and report the accuracy that they reached."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,30 +27,30 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Five epochs, a twelfth of the recipe's usual length; chance is 10 %."""
+    """A run of five epochs, a twelfth of the usual length of the recipe. Chance is 10%."""
     values = {"train.epochs": 5.0, "train.device": "cpu", "train.precision": "fp32"}
     return run_training(TrainRequest(data="digits", values=values, out=tmp_path_factory.mktemp("digits") / "run"))
 
 
-def test_five_epochs_recognise_more_than_nine_digits_of_ten(digits: RunFolder) -> None:
+def test_five_epochs_reach_90_percent_on_digits(digits: RunFolder) -> None:
     found = read_metadata(digits.model)["metrics"]["test"]
     assert found["num_images"] > 400
     assert found["interval_95"][0] > 0.90
 
 
-def test_loss_falls_to_a_fraction_of_what_it_was(digits: RunFolder) -> None:
+def test_loss_falls_to_less_than_half(digits: RunFolder) -> None:
     losses = [record["loss"] for record in read_records(digits.records) if record["kind"] == "step"]
     assert np.mean(losses[:3]) > 2.0
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
 
 
-def test_average_of_a_short_run_is_no_worse_than_its_weights(digits: RunFolder) -> None:
+def test_averaged_weights_of_a_short_run_are_no_worse_than_the_trained_ones(digits: RunFolder) -> None:
     records = [record for record in read_records(digits.records) if record["kind"] == "evaluation"]
     last = {record["weights"]: record["accuracy"] for record in records[-2:]}
     assert last["average"] >= last["trained"] - 0.03
 
 
-def test_validation_and_test_tell_the_same(digits: RunFolder) -> None:
+def test_validation_and_test_accuracy_agree(digits: RunFolder) -> None:
     metrics = read_metadata(digits.model)["metrics"]
     assert abs(metrics["val"]["accuracy"] - metrics["test"]["accuracy"]) < 0.06
 

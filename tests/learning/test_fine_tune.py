@@ -1,4 +1,4 @@
-"""Weights that can tell digits help with another question: better in the same epochs than fresh ones."""
+"""Weights trained on digits help with another task: in the same epochs they beat fresh weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """1,000 digits to train on at first; of the others, of five classes, each two digits, twenty images a class."""
+    """Write 1,000 digits for pre-training, and the others as five classes of two digits, 20 training images each."""
     root = tmp_path_factory.mktemp("digits")
     images, labels = load_digits(return_X_y=True)
     counts = dict.fromkeys(range(5), 0)
@@ -56,11 +56,11 @@ def test_trained_weights_beat_fresh_ones_in_the_same_epochs(folders: dict[str, P
     base = train(folders["digits"], tmp_path / "digits", train__epochs=10.0)
     shape = {"data__batch_size": 16, "train__epochs": 6.0}
     fresh = train(folders["pairs"], tmp_path / "fresh", **shape)
-    ways = {
+    methods = {
         "all": {},
         "lora": {"train__lora_rank": 4, "optim__lr": 5e-3},
         "probe": {"train__freeze": "backbone", "train__epochs": 60.0},
     }
-    for name, keys in ways.items():
+    for name, keys in methods.items():
         tuned = train(folders["pairs"], tmp_path / name, train__pretrained=str(base.path), **(shape | keys))
         assert accuracy(tuned) > accuracy(fresh) + 0.05, name

@@ -6,7 +6,7 @@ from transformers import DINOv3ViTConfig, ViTConfig
 from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTRopePositionEmbedding, apply_rotary_pos_emb
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 
-from vitreous.model.parts.position import resize_grid
+from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.relation import rotate
 from vitreous.model.parts.rotary import RotaryPosition
 

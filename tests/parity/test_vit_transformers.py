@@ -1,4 +1,4 @@
-"""Our ViT against Hugging Face's, with the same random weights, in float64: logits and every gradient."""
+"""Our ViT and that of transformers, with equal random weights in float64: equal logits and gradients."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ CONFIG = ModelConfig(
 
 
 def as_ours(theirs):
-    """Hugging Face's named tensors, weights or gradients, under our names and in our shapes."""
+    """Convert named tensors of transformers, weights or gradients, to our names and shapes."""
     positions = theirs["vit.embeddings.position_embeddings"][0]
     ours = {
         "tokenizer.proj.weight": theirs["vit.embeddings.patch_embeddings.projection.weight"].flatten(1),

@@ -1,4 +1,4 @@
-"""transformers' files opened here, and ours opened there: the same tokens, features, logits, gradients and bits."""
+"""Files of transformers opened here, and ours opened there: equal tokens, features, logits, gradients and bits."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from vitreous.model.weights import export_weights, load_model
-from vitreous.model.weights.files import renamed
-from vitreous.model.weights.formats import recognise
+from vitreous.model.weights.files import canonical_names
+from vitreous.model.weights.formats import recognize
 from vitreous.model.weights.table import read_tensors
 
 t.logging.set_verbosity_error()
@@ -29,7 +29,7 @@ DINOV3 = HIDDEN | {"layerscale_value": 0.5, "rope_theta": 37.0}
 
 @dataclass(frozen=True)
 class Case:
-    """A class of theirs, its configuration, and which tokens become the features."""
+    """A class of transformers, its configuration, and a function from tokens to features."""
 
     kind: type
     config: type
@@ -48,11 +48,11 @@ def first(tokens, pooled):
     return tokens[:, 0]
 
 
-def given(tokens, pooled):
+def pooled_output(tokens, pooled):
     return pooled
 
 
-def beside_mean(count):
+def first_and_mean_after(count):
     return lambda tokens, pooled: torch.cat([tokens[:, 0], tokens[:, count:].mean(dim=1)], dim=1)
 
 
@@ -76,14 +76,14 @@ CASES = {
         HIDDEN | LABELS | {"hidden_act": "relu"},
         lambda tokens, pooled: tokens[:, :2].flatten(1),
     ),
-    "dinov2": Case(t.Dinov2ForImageClassification, t.Dinov2Config, RATIO | LABELS, beside_mean(1)),
+    "dinov2": Case(t.Dinov2ForImageClassification, t.Dinov2Config, RATIO | LABELS, first_and_mean_after(1)),
     "dinov2 bare": Case(t.Dinov2Model, t.Dinov2Config, RATIO | {"use_mask_token": False}, first),
     "dinov2 giant": Case(t.Dinov2Model, t.Dinov2Config, RATIO | SWIGLU, first),
     "dinov2 registers": Case(
         t.Dinov2WithRegistersForImageClassification,
         t.Dinov2WithRegistersConfig,
         RATIO | LABELS | {"num_register_tokens": 3, "hidden_act": "relu"},
-        beside_mean(4),
+        first_and_mean_after(4),
     ),
     "dinov2 registers giant": Case(
         t.Dinov2WithRegistersModel, t.Dinov2WithRegistersConfig, RATIO | SWIGLU | {"num_register_tokens": 3}, first
@@ -101,21 +101,23 @@ CASES = {
         DINOV3 | {"query_bias": False, "value_bias": False, "mlp_bias": False},
         first,
     ),
-    "siglip": Case(t.SiglipVisionModel, t.SiglipVisionConfig, HIDDEN, given),
+    "siglip": Case(t.SiglipVisionModel, t.SiglipVisionConfig, HIDDEN, pooled_output),
     "siglip headless": Case(
         t.SiglipVisionModel, t.SiglipVisionConfig, HIDDEN | {"vision_use_head": False}, mean_after(0)
     ),
     "siglip classifier": Case(t.SiglipForImageClassification, t.SiglipConfig, HIDDEN, mean_after(0)),
-    "clip": Case(t.CLIPVisionModel, t.CLIPVisionConfig, HIDDEN, given),
-    "clip projected": Case(t.CLIPVisionModelWithProjection, t.CLIPVisionConfig, HIDDEN | {"projection_dim": 7}, given),
+    "clip": Case(t.CLIPVisionModel, t.CLIPVisionConfig, HIDDEN, pooled_output),
+    "clip projected": Case(
+        t.CLIPVisionModelWithProjection, t.CLIPVisionConfig, HIDDEN | {"projection_dim": 7}, pooled_output
+    ),
     "clip classifier": Case(t.CLIPForImageClassification, t.CLIPConfig, HIDDEN | {"hidden_act": "gelu"}, mean_after(1)),
 }
 FLOAT32_INSIDE = [name for name in CASES if name.startswith("dinov3")]
-"""transformers computes DINOv3's angles in float32, so that float64 agrees to no more than that."""
+"""transformers computes the angles of DINOv3 in float32, which limits the agreement in float64."""
 
 
 def random_model(name, size=None, dtype=torch.float32):
-    """Theirs, every parameter drawn, biases, norms and scales too; a wide image where the family has them."""
+    """Build a model of transformers with random parameters, and a wide image size if the family supports it."""
     torch.manual_seed(7)
     model = CASES[name].make(size or (SQUARE if name.startswith(("dinov2", "siglip", "clip")) else WIDE)).eval()
     for parameter in model.parameters():
@@ -127,22 +129,23 @@ def random_images(size, dtype=torch.float32):
     return torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
-def said(name, theirs, images, **how):
-    """Tokens after the last norm, features, logits."""
-    inner = theirs if name.startswith("dinov3") else theirs.base_model  # its `base_model` is its blocks alone
+def their_outputs(name, theirs, images, **options):
+    """Return tokens after the last norm, features and logits."""
+    inner = theirs if name.startswith("dinov3") else theirs.base_model  # its `base_model` has only the blocks
     tower = getattr(theirs, "vision_model", inner)
     if isinstance(tower, t.ViTMAEModel):
-        how = how | {"noise": torch.arange(images[0, 0].numel() / 16).expand(2, -1)}  # so that it keeps the order
-    output = tower(images, **how)
+        # This noise keeps the order of the patches.
+        options = options | {"noise": torch.arange(images[0, 0].numel() / 16).expand(2, -1)}
+    output = tower(images, **options)
     tokens = output.last_hidden_state
     features = CASES[name].features(tokens, getattr(output, "pooler_output", None))
-    whole = output if tower is theirs else theirs(images, **how)
+    whole = output if tower is theirs else theirs(images, **options)
     logits = getattr(whole, "logits", getattr(whole, "image_embeds", features))
-    # CLIP's tokens leave its tower before the norm that its features have passed.
+    # The tower of CLIP returns tokens before the last norm, and features after it.
     return tower.post_layernorm(tokens) if name in ("clip", "clip projected") else tokens, features, logits
 
 
-def answered(ours, images):
+def our_outputs(ours, images):
     tokens = ours.forward_features(images)
     return tokens, ours.forward_head(tokens, pre_logits=True), ours(images)
 
@@ -156,17 +159,17 @@ def agree(got, expected, name, dtype=torch.float32):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
-def test_saved_model_says_the_same_here(name, dtype, tmp_path):
+def test_their_saved_model_gives_equal_outputs_here(name, dtype, tmp_path):
     theirs = random_model(name, dtype=dtype)
     theirs.save_pretrained(tmp_path)
     ours = load_model(tmp_path)
     images = random_images(ours.config.img_size, dtype)
     with torch.no_grad():
-        agree(answered(ours, images), said(name, theirs, images), name, dtype)
+        agree(our_outputs(ours, images), their_outputs(name, theirs, images), name, dtype)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gradients_are_the_same(name, tmp_path):
+def test_gradients_are_equal(name, tmp_path):
     dtype = torch.float64
     theirs = random_model(name, dtype=dtype)
     theirs.save_pretrained(tmp_path)
@@ -175,13 +178,13 @@ def test_gradients_are_the_same(name, tmp_path):
     their_images = our_images.detach().clone().requires_grad_()
     theirs.requires_grad_()
     (ours(our_images) ** 2).sum().backward()
-    (said(name, theirs, their_images)[2] ** 2).sum().backward()
+    (their_outputs(name, theirs, their_images)[2] ** 2).sum().backward()
     grads = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in theirs.named_parameters()}
-    format_ = recognise(tmp_path, {name: tuple(grad.shape) for name, grad in grads.items()})
-    spelt = renamed(grads, format_.renames)
-    expected = read_tensors(format_.rows(ours.config), {today: grads[there] for today, there in spelt.items()})
+    format_ = recognize(tmp_path, {name: tuple(grad.shape) for name, grad in grads.items()})
+    names = canonical_names(grads, format_.renames)
+    expected = read_tensors(format_.rows(ours.config), {name: grads[stored] for name, stored in names.items()})
     if name == "clip projected":
-        expected.pop("head.bias")  # theirs has none
+        expected.pop("head.bias")  # their projection has no bias
     scale = max(grad.abs().max() for grad in expected.values())
     tolerance = (1e-6 if name in FLOAT32_INSIDE else 1e-11) * scale
     assert_close(our_images.grad, their_images.grad, atol=tolerance, rtol=0)
@@ -190,20 +193,20 @@ def test_gradients_are_the_same(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_other_image_sizes_say_the_same(name, tmp_path):
+def test_outputs_for_other_image_sizes_are_equal(name, tmp_path):
     theirs = random_model(name, size=SQUARE)
     theirs.save_pretrained(tmp_path)
     images = random_images(OTHER)
     with torch.no_grad():
-        how = {} if name.startswith("dino") else {"interpolate_pos_encoding": True}
-        expected = said(name, theirs, images, **how)
-        agree(answered(load_model(tmp_path, img_size=OTHER), images), expected, name)
+        options = {} if name.startswith("dino") else {"interpolate_pos_encoding": True}
+        expected = their_outputs(name, theirs, images, **options)
+        agree(our_outputs(load_model(tmp_path, img_size=OTHER), images), expected, name)
         if load_model(tmp_path).config.dynamic_img_size:
-            agree(answered(load_model(tmp_path), images), expected, name)
+            agree(our_outputs(load_model(tmp_path), images), expected, name)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_names_in_memory_and_shards_are_the_same_model(name, tmp_path):
+def test_shards_and_names_in_memory_give_the_same_model(name, tmp_path):
     theirs = random_model(name)
     theirs.save_pretrained(tmp_path / "one")
     theirs.save_pretrained(tmp_path / "several", max_shard_size="20KB")
@@ -217,7 +220,7 @@ def test_names_in_memory_and_shards_are_the_same_model(name, tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
-def test_written_model_says_the_same_there(name, dtype, tmp_path):
+def test_our_written_model_gives_equal_outputs_there(name, dtype, tmp_path):
     random_model(name, dtype=dtype).save_pretrained(tmp_path / "theirs")
     ours = load_model(tmp_path / "theirs")
     export_weights(ours, tmp_path / "ours", to="hf")
@@ -227,7 +230,7 @@ def test_written_model_says_the_same_there(name, dtype, tmp_path):
     assert not any(report.values()), report
     images = random_images(ours.config.img_size, dtype)
     with torch.no_grad():
-        agree(answered(ours, images), said(name, theirs.eval(), images), name, dtype)
+        agree(our_outputs(ours, images), their_outputs(name, theirs.eval(), images), name, dtype)
     if ours.config.num_classes and name != "clip projected":
         assert type(t.AutoModelForImageClassification.from_pretrained(tmp_path / "ours")) is type(theirs)
 
@@ -241,8 +244,8 @@ def test_round_trip_keeps_every_bit(name, tmp_path):
     assert again.config.as_dict() | {"init": ""} == ours.config.as_dict() | {"init": ""}
     assert_close(again.state_dict(), ours.state_dict(), atol=0, rtol=0)
     before, after = (load_file(tmp_path / folder / "model.safetensors") for folder in ("first", "second"))
-    format_ = recognise("", {name: tuple(tensor.shape) for name, tensor in after.items()})
+    format_ = recognize("", {name: tuple(tensor.shape) for name, tensor in after.items()})
     unread = [*format_.skipped, "post_layernorm" if name == "clip classifier" else "mask_token"]
-    for today, there in renamed(before, format_.renames).items():
-        if not any(re.search(pattern, today) for pattern in unread):
-            assert_close(after[today], before[there], atol=0, rtol=0)
+    for name_after, name_before in canonical_names(before, format_.renames).items():
+        if not any(re.search(pattern, name_after) for pattern in unread):
+            assert_close(after[name_after], before[name_before], atol=0, rtol=0)

@@ -1,4 +1,4 @@
-"""transformers' models of which we read a part, and what their files leave open."""
+"""Models of transformers that we read in part, and files that leave something open."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import transformers as t
 from torch.testing import assert_close
 
 from vitreous.model import ModelConfig, build_model
-from vitreous.model.parts.position import sincos2d
+from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.open import identify
@@ -40,7 +40,7 @@ def images(size=(12, 12), dtype=torch.float32):
 
 
 def in_order(height=12, width=12):
-    """Noise that leaves ViTMAE's patches where they are."""
+    """Return noise that keeps the order of ViTMAE's patches."""
     return torch.arange(height * width / 16).expand(2, -1)
 
 
@@ -58,12 +58,12 @@ def siglip():
 
 
 @pytest.mark.parametrize(("make", "logit"), [(clip, "logit_scale"), (siglip, "logit_bias")], ids=["clip", "siglip"])
-def test_image_tower_of_two_is_read_and_the_text_tower_left_out(make, logit, tmp_path):
+def test_image_tower_is_read_and_text_tower_skipped(make, logit, tmp_path):
     theirs = drawn(make())
     theirs.save_pretrained(tmp_path)
     with torch.no_grad():
         expected = theirs.get_image_features(images())
-        # Version 5 wraps what version 4 returned as it was.
+        # Version 5 wraps the tensor that version 4 returned.
         assert_close(load_model(tmp_path)(images()), getattr(expected, "pooler_output", expected), atol=1e-5, rtol=0)
     reasons = left_out(tmp_path)
     assert reasons["text_model.embeddings.token_embedding.weight"] == "the text tower"
@@ -79,13 +79,13 @@ def test_masked_autoencoder_is_read_without_its_decoder(tmp_path):
     with torch.no_grad():
         expected = theirs.vit(images(), noise=in_order()).last_hidden_state
         assert_close(ours.forward_features(images()), expected, atol=1e-5, rtol=0)
-    assert left_out(tmp_path)["decoder.decoder_pos_embed"] == "draws hidden patches in pre-training"
+    assert left_out(tmp_path)["decoder.decoder_pos_embed"] == "reconstructs hidden patches in pre-training"
     assert ours.config.num_classes == 0
 
 
 def test_positions_of_a_masked_autoencoder_are_sines_and_cosines(tmp_path):
     theirs = t.ViTMAEModel(t.ViTMAEConfig(**HIDDEN))
-    # Version 5.23 takes its own mark for a loaded model's, and leaves zeros.
+    # Version 5.23 wrongly takes these parameters for loaded ones, and would leave them at zero.
     theirs.embeddings.patch_embeddings.projection._is_hf_initialized = False
     theirs.embeddings.position_embeddings._is_hf_initialized = False
     theirs.embeddings.initialize_weights()
@@ -120,7 +120,7 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_without_config_json_the_shapes_and_the_defaults_tell(name, tmp_path):
+def test_without_config_json_shapes_and_defaults_are_used(name, tmp_path):
     kind, config = DEFAULTS[name]
     theirs = drawn(kind(config), torch.float64)
     torch.save(theirs.state_dict(), tmp_path / "weights.pt")
@@ -132,7 +132,7 @@ def test_without_config_json_the_shapes_and_the_defaults_tell(name, tmp_path):
         assert_close(ours(images(dtype=torch.float64)), expected, atol=tolerance, rtol=0)
 
 
-def test_wide_grid_without_config_json_is_what_the_user_says(tmp_path):
+def test_user_can_give_a_wide_grid_without_config_json(tmp_path):
     theirs = drawn(t.ViTForImageClassification(t.ViTConfig(**HIDDEN | {"image_size": (12, 20)})))
     torch.save(theirs.state_dict(), tmp_path / "weights.pt")
     ours = load_model(tmp_path / "weights.pt", architecture={"num_heads": 5, "img_size": (12, 20)})
@@ -140,7 +140,7 @@ def test_wide_grid_without_config_json_is_what_the_user_says(tmp_path):
         assert_close(ours(images((12, 20))), theirs(images((12, 20))).logits, atol=1e-5, rtol=0)
 
 
-def test_rest_of_an_image_that_fills_no_patch_is_left_out_of_its_size(tmp_path):
+def test_image_size_is_rounded_down_to_whole_patches(tmp_path):
     theirs = drawn(t.SiglipVisionModel(t.SiglipVisionConfig(**HIDDEN | {"image_size": 15})))
     theirs.save_pretrained(tmp_path)
     ours, large = load_model(tmp_path), images((15, 15))
@@ -163,13 +163,12 @@ def test_fixed_positions_are_written_as_a_table(position, tmp_path):
     theirs, report = t.ViTForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
     with torch.no_grad():
-        for model, how in ((theirs, {}), (load_model(tmp_path), None)):
-            wide = images((12, 20), torch.float64)
-            logits = model(wide) if how is None else model(wide, **how).logits
+        wide = images((12, 20), torch.float64)
+        for logits in (theirs(wide).logits, load_model(tmp_path)(wide)):
             assert_close(logits, ours(wide), atol=1e-10, rtol=0)
 
 
-def test_encoder_of_a_masked_autoencoder_is_written_as_one(tmp_path):
+def test_encoder_with_fixed_positions_is_written_as_a_masked_autoencoder(tmp_path):
     ours = plain(position="sincos2d", num_classes=0, img_size=(12, 12))
     export_weights(ours, tmp_path, to="hf")
     theirs, report = t.AutoModel.from_pretrained(tmp_path, output_loading_info=True)

@@ -8,7 +8,7 @@ from vitreous import atomic
 from vitreous.errors import SaveError
 
 
-def test_text_and_bytes_are_written_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_text_and_bytes_are_written_and_no_other_file_is_left(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "ä b.txt", "Ü\n")
     atomic.write_bytes(tmp_path / "raw", b"\x00\xff")
     assert (tmp_path / "ä b.txt").read_bytes() == "Ü\n".encode()
@@ -16,7 +16,7 @@ def test_text_and_bytes_are_written_whole_and_nothing_else_is_left(tmp_path: Pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["raw", "ä b.txt"]
 
 
-def test_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model"
     atomic.write_text(path, "old")
 
@@ -33,7 +33,7 @@ def test_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_interrupted_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model"
     atomic.write_text(path, "old")
 
@@ -47,20 +47,20 @@ def test_interrupted_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_missing_folder_is_told(tmp_path: Path) -> None:
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match=r"could not be written \(No such file or directory\)"):
         atomic.write_text(tmp_path / "gone" / "file", "x")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+def test_permissions_are_those_of_other_new_files(tmp_path: Path) -> None:
     (tmp_path / "ordinary").write_text("x")
     atomic.write_text(tmp_path / "atomic", "x")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "atomic")]
     assert modes[0] == modes[1]
 
 
-def test_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_folder_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "ä b"
 
     def half(folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.rglob("*")] == ["ä b", "one"]
 
 
-def test_interrupted_folder_leaves_an_empty_one_as_it_was(tmp_path: Path) -> None:
+def test_interrupted_write_keeps_an_empty_folder(tmp_path: Path) -> None:
     def interrupt(folder: Path) -> None:
         (folder / "one").write_bytes(b"1")
         raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def test_interrupted_folder_leaves_an_empty_one_as_it_was(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.rglob("*")] == ["empty"]
 
 
-def test_new_folder_is_as_readable_as_other_new_folders(tmp_path: Path) -> None:
+def test_permissions_are_those_of_other_new_folders(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     atomic.write_folder(tmp_path / "folder", lambda folder: None)
     assert (tmp_path / "folder").stat().st_mode == (tmp_path / "plain").stat().st_mode

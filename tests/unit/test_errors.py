@@ -5,6 +5,7 @@ import pytest
 
 from vitreous import errors
 from vitreous.errors import UnknownNameError, VitreousError, nearest
+from vitreous.model import create_model
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, VitreousError)]
 
@@ -46,20 +47,36 @@ def test_errors_descend_from_the_builtin_a_python_user_expects(
 
 
 @pytest.mark.parametrize("error", CLASSES)
-def test_text_of_an_error_is_its_message_alone(error: type[VitreousError]) -> None:
+def test_text_of_an_error_is_only_its_message(error: type[VitreousError]) -> None:
     assert str(error("a=1: b; c")) == "a=1: b; c"
     assert str(error()) == ""
 
 
-def test_unknown_name_is_not_quoted_as_key_errors_are() -> None:
+def test_unknown_name_error_is_not_quoted_like_a_key_error() -> None:
     assert str(UnknownNameError("x=y: no such x; use z")) == "x=y: no such x; use z"
 
 
-def test_nearest_name_is_suggested_else_the_list() -> None:
+def test_nearest_name_is_suggested_otherwise_all_are_listed() -> None:
     assert nearest("adamv", ["sgd", "adamw"]) == "did you mean adamw?"
     assert nearest("qqq", ["sgd", "adamw"]) == "use one of adamw, sgd"
 
 
 def test_long_list_is_cut_and_counted() -> None:
     names = [f"name{number:02}" for number in range(15)]
-    assert nearest("qqq", names) == f"use one of {', '.join(names[:12])}, … (15 in all)"
+    assert nearest("qqq", names) == f"use one of {', '.join(names[:12])}, … (15 in total)"
+
+
+def test_hint_replaces_a_long_list_if_no_name_is_near() -> None:
+    names = [f"name{number:02}" for number in range(13)]
+    assert nearest("qqq", names, hint="see the list") == "see the list"
+    assert nearest("qqq", names[:12], hint="see the list") == f"use one of {', '.join(names[:12])}"
+    assert nearest("name11x", names, hint="see the list") == "did you mean name11?"
+
+
+def test_unknown_model_far_from_all_names_lists_the_families() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        create_model("resnet18")
+    assert str(caught.value) == (
+        "model=resnet18: no such model; use a name such as vit_small_patch16_224; known families: "
+        "aimv2_…, deit_…, deit3_…, eva_…, flexivit_…, test_…, vit_…"
+    )

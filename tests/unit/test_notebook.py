@@ -109,7 +109,7 @@ def test_patchify_refuses_a_kernel_that_does_not_tile():
 def test_tokenizer_refuses_a_grid_that_does_not_divide_the_image():
     with pytest.raises(ConfigError) as caught:
         notebook.Tokenizer(12, 21, 6, 10, 1, 4)
-    assert str(caught.value) == "input_width=21: not divided by output_width=10 (remainder 1); choose a divisor"
+    assert str(caught.value) == "input_width=21: not divisible by output_width=10 (remainder 1); choose a divisor"
 
 
 def test_tokenizer_refuses_patches_that_are_not_square():
@@ -141,7 +141,7 @@ def test_the_default_grid_is_nearest_to_256_tokens(height, width, patch_size, gr
 def test_stochastic_depth_and_dropouts_reach_their_modules():
     vit = notebook.VisionTransformer(16, 16, 1, 8, 3, 2, dropout=0.2, attention_dropout=0.3, stochastic_depth=0.4)
     assert [block.drop_path.rate for block in vit.encoder.blocks] == pytest.approx([0.0, 0.2, 0.4])
-    assert (vit.encoder.drop.p, vit.encoder.blocks[0].mlp.drop1.p, vit.encoder.blocks[0].attn.proj.drop_rate) == (
+    assert (vit.encoder.drop.p, vit.encoder.blocks[0].mlp.drop1.p, vit.encoder.blocks[0].attn.proj_drop.p) == (
         0.2,
         0.2,
         0.2,

@@ -30,25 +30,25 @@ def test_uniform_numbers_fill_the_unit_interval_evenly() -> None:
     assert draws.min() >= 0
     assert draws.max() < 1
     counts = np.stack([np.histogram(column, bins=20, range=(0, 1))[0] for column in draws.T])
-    # 5 standard errors of a bin's count
+    # Allow 5 standard errors of the count in a bin.
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000 * 0.95)
 
 
-def test_draws_of_one_index_and_neighbouring_indices_are_unrelated() -> None:
+def test_draws_of_one_index_and_of_adjacent_indices_are_uncorrelated() -> None:
     draws = uniform(derive(3, "test"), np.arange(20_000), 4)
-    neighbours = np.concatenate([draws[:-1], draws[1:]], axis=1)
-    correlation = np.corrcoef(neighbours.T) - np.eye(8)
+    adjacent = np.concatenate([draws[:-1], draws[1:]], axis=1)
+    correlation = np.corrcoef(adjacent.T) - np.eye(8)
     assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
 
 
-def test_number_depends_on_seed_index_and_draw_alone() -> None:
+def test_numbers_depend_only_on_seed_index_and_draw() -> None:
     indices = np.array([5, 2**40, 0, -7])
     whole = uniform(9, indices, 3)
     np.testing.assert_array_equal(uniform(9, indices[[3, 0]], 3), whole[[3, 0]])
     assert not np.array_equal(uniform(10, indices, 3), whole)
 
 
-def test_permutation_shows_everything_once_and_follows_its_seed() -> None:
+def test_permutation_contains_every_index_once_and_depends_on_its_seed() -> None:
     order = permutation(derive(0, "order", 1), 101)
     np.testing.assert_array_equal(np.sort(order), np.arange(101))
     np.testing.assert_array_equal(order, permutation(derive(0, "order", 1), 101))

@@ -1,4 +1,4 @@
-"""No GPU is needed to see what would wait for one: tensors of the `meta` device, which computes nothing, stand in."""
+"""The host never waits for a device; tested without a GPU, on tensors of the `meta` device, which computes nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,9 +33,9 @@ aten = torch.ops.aten
 
 
 class Waits(TorchDispatchMode):
-    """Notes the operations that would let the host wait for a device: copies to it, and indices that lie elsewhere.
+    """Records operations that would make the host wait: blocking copies, and indexing with a tensor elsewhere.
 
-    What reads a number of a `meta` tensor, or how many of its elements are not zero, raises anyhow.
+    Reading a value of a `meta` tensor, or the number of its nonzero elements, raises an error without this mode.
     """
 
     def __init__(self) -> None:
@@ -46,31 +46,31 @@ class Waits(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor) and leaf.dim()]
-        is_alongside = func is aten._to_copy.default and kwargs.get("non_blocking")
-        if len({tensor.device.type for tensor in tensors}) > 1 and not is_alongside:
+        is_async = func is aten._to_copy.default and kwargs.get("non_blocking")
+        if len({tensor.device.type for tensor in tensors}) > 1 and not is_async:
             self.found.append(str(func))
         return result
 
 
 @pytest.fixture(autouse=True)
-def _meta_copies_alongside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_COPY_ALONGSIDE", frozenset({"meta"}))
+def _meta_copies_asynchronously(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_ASYNC_DEVICES", frozenset({"meta"}))
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
-    # What these copy, no dispatch mode sees.
+    # A dispatch mode does not see the copies that these two make.
     for place, name in ((torch, "tensor"), (Tensor, "new_tensor")):
-        monkeypatch.setattr(place, name, _on_the_host(getattr(place, name)))
+        monkeypatch.setattr(place, name, _checked(getattr(place, name)))
 
 
-def _on_the_host(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def checked(*args: Any, **kwargs: Any) -> Tensor:
+def _checked(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def make_and_check(*args: Any, **kwargs: Any) -> Tensor:
         made = make(*args, **kwargs)
-        assert made.device.type == "cpu", "the host waits while numbers are copied"
+        assert made.device.type == "cpu", "the host waits for the copy"
         return made
 
-    return checked
+    return make_and_check
 
 
-def test_what_would_wait_is_noticed() -> None:
+def test_waiting_is_detected() -> None:
     device, cells = torch.device("meta"), torch.zeros(8, device="meta")
     with Waits() as waits:
         to_device(torch.ones(3), device)
@@ -88,9 +88,9 @@ def test_what_would_wait_is_noticed() -> None:
         cells.nonzero()
 
 
-VARIED: dict[str, dict[str, Any]] = {
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "crops": {"min_crop_area": 0.3, "max_shift": 0.1, "max_rotate_deg": 10.0, "max_scale": 0.2},
-    "shrinking": {"min_crop_area": 1.0, "max_scale": 0.9},
+    "shrinking": {"min_crop_area": 1.0, "max_scale": 0.5},
     "erasing": {"erase_rate": 0.5},
     "randaugment": {"policy": "randaugment"},
     "trivialaugment": {"policy": "trivialaugment"},
@@ -98,8 +98,8 @@ VARIED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("keys", VARIED.values(), ids=VARIED)
-def test_batches_are_varied_on_a_device_without_waiting_for_it(keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize("keys", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+def test_batches_are_augmented_without_waiting_for_the_device(keys: dict[str, Any]) -> None:
     augment = build_augment(DataConfig(source="here", img_size=(16, 16), in_chans=3, num_classes=5, flip=True, **keys))
     with Waits() as waits:
         images = batch_of(augment)
@@ -117,13 +117,17 @@ def batch_of(augment: Augment) -> Tensor:
 
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "dropout, whole branches and patches": {"pos_drop_rate": 0.1, "drop_path_rate": 0.4, "patch_drop_rate": 0.25},
+    "dropout of positions, branches and patches": {
+        "pos_drop_rate": 0.1,
+        "drop_path_rate": 0.4,
+        "patch_drop_rate": 0.25,
+    },
     "rotary positions": {"rotary": "axial"},
     "relative bias": {"relative_bias": True},
 }
 TASKS = {
     "plain": StepSettings(Supervised(CrossEntropy()), OptimConfig(), "fp32", seed=3),
-    "mixed, weighted, in parts": StepSettings(
+    "mixed, weighted, in micro-batches": StepSettings(
         Supervised(CrossEntropy(label_smoothing=0.1, class_weights=(1.0, 2.0, 1.0, 1.0, 3.0)).to("meta")),
         OptimConfig(),
         "fp32",
@@ -137,7 +141,7 @@ TASKS = {
 
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("settings", TASKS.values(), ids=TASKS)
-def test_gradient_is_found_without_waiting_for_the_device(
+def test_gradient_is_computed_without_waiting_for_the_device(
     changes: dict[str, Any], settings: StepSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ModelConfig(
@@ -146,7 +150,7 @@ def test_gradient_is_found_without_waiting_for_the_device(
     )  # fmt: skip
     model = build_model(config)
     state = TrainState(model.to("meta"), Ema(model), build_optimizer(model, OptimConfig()), Horizon(20))
-    monkeypatch.setattr(Reading, "__init__", lambda reading, numbers: None)  # no number leaves this device
+    monkeypatch.setattr(Reading, "__init__", lambda reading, numbers: None)  # values of this device cannot be read
     images, labels = torch.zeros(6, 3, 8, 12, device="meta"), torch.zeros(6, dtype=torch.int64, device="meta")
     with Waits() as waits:
         find_gradient(state, images, labels, settings)
@@ -154,5 +158,5 @@ def test_gradient_is_found_without_waiting_for_the_device(
     assert not waits.found
 
 
-def test_reading_gives_the_numbers() -> None:
+def test_reading_returns_the_numbers() -> None:
     assert Reading(torch.tensor([1.5, 2.0])).values() == [1.5, 2.0]

@@ -1,4 +1,4 @@
-"""`vitreous convert` -> weights as another library names them."""
+"""`vitreous convert` -> weights in the format of another library."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,22 +19,22 @@ def convert(
     to: str,
     out: Path | None = None,
     name: str | None = None,
-    check: Annotated[bool, Parameter(negative="")] = False,
+    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
     assignments: Annotated[
         tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
     ] = (),
 ) -> None:
-    """Write weights as another library names them; nothing in the source is executed.
+    """Write weights in the format of another library; nothing in the source is executed.
 
     Args:
-        source: A file of weights, a folder of them, a run's model.safetensors, or hf://organisation/name.
+        source: A file or folder of weights, a run's model.safetensors, or hf://organization/name.
         to: hf, timm, torchvision, npz, vit-pytorch or vitreous.
-        out: File or, for hf, folder to write; default: the source's name and the format's, here.
-        name: What the model is, e.g. vit_base_patch16_224, where the file does not say.
-        check: Open what was written and compare its outputs on a random batch.
-        as_json: One JSON document instead of text.
-        assignments: `main` spells `--model.key value` so: what neither file nor name tells.
+        out: File or, for hf, folder to write; default: named after source and format, in the current folder.
+        name: Name of the model, such as vit_base_patch16_224, if the file does not contain it.
+        check: Open the result and compare its outputs with the source's on a random batch.
+        as_json: Print one JSON document instead of text.
+        assignments: `--model.key value` options, as `main` rewrites them; for what neither file nor name specifies.
     """
     found = convert_weights(
         source, to=to, out=out and out.expanduser(), name=name, architecture=_architecture(assignments), check=check
@@ -47,14 +47,14 @@ def convert(
         if found.difference is not None and found.scale is not None:
             screen.say(
                 f"largest difference on a random batch, read by {found.checked_by}: {found.difference:.2g} "
-                f"(outputs reach {found.scale:.2g})"
+                f"(largest output {found.scale:.2g})"
             )
 
 
 def _architecture(assignments: tuple[str, ...]) -> dict[str, object]:
-    """`model.key=value` words as checked values by key."""
+    """Return the checked values of `model.key=value` assignments, by key without `model.`."""
     values = dict(assignment.split("=", 1) for assignment in assignments)
     for key, got in values.items():
         if not key.startswith("model."):
-            raise UnknownNameError(f"{key}={got}: no key of a model; use --model.key, e.g. --model.num_heads 4")
+            raise UnknownNameError(f"{key}={got}: not a key of the model; use --model.key, e.g. --model.num_heads 4")
     return {key.removeprefix("model."): value for key, value in keys.checked(values).items()}

@@ -9,9 +9,10 @@ from vitreous.cli.screen import Screen, accuracy_line, print_json, print_table
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
+from vitreous.wording import plural
 
 _MOST_COLUMNS = 14
-"""Classes above which the confusion matrix is too wide for a terminal; `--json` has it always."""
+"""Classes up to which the confusion matrix fits a terminal; `--json` always includes it."""
 
 
 def evaluate(
@@ -23,14 +24,14 @@ def evaluate(
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
-    """Score a model on the images that its run held out, or on other labelled images.
+    """Score a model on the images that its run held out, or on other labeled images.
 
     Args:
-        run: Run folder, or with DATA a model.safetensors alone.
-        data: A folder, table or named set; its test split where it has one, else all of it.
+        run: Run folder; with DATA also a model.safetensors file.
+        data: A folder, table or named data set; its test split if it has one, else all of it.
         root: The folder that a table's paths are relative to; default: the table's own.
         device: auto, cpu, cuda, cuda:1 or mps.
-        as_json: One JSON document instead of tables.
+        as_json: Print one JSON document instead of tables.
     """
     with Screen(stderr=as_json) as screen:
         found = evaluate_run(run, data, root=root, device=resolve_device(device), listener=screen.listen)
@@ -41,10 +42,10 @@ def evaluate(
     screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")
     print_table(screen.console, _class_rows(found), numbers_from=1)
     if len(found.classes) <= _MOST_COLUMNS:
-        screen.say("\nconfusion: rows are, columns were called")
+        screen.say("\nconfusion matrix (rows: true class, columns: predicted class)")
         print_table(screen.console, _confusion_rows(found), numbers_from=1)
-    for true, called, count in found.confused_most():
-        screen.say(f"{count} x {true} called {called}")
+    for true, predicted, count in found.confused_most():
+        screen.say(f"{true} predicted as {predicted}: {plural(count, 'image')}")
 
 
 def _class_rows(found: Evaluation) -> list[tuple[str, ...]]:

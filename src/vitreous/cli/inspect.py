@@ -1,6 +1,6 @@
-"""`vitreous inspect` -> what a run, a data set or a model is, and what is wrong with the data."""
+"""`vitreous inspect` -> what a run, a data set or a model contains, and what is wrong with the data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +10,13 @@ from vitreous.cli.screen import Screen, print_facts, print_json, print_table
 from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.inspect import DataOptions
-from vitreous.use.inspect import inspect as look_at
+from vitreous.use.inspect import inspect as inspect_thing
 
-_MOST_NAMED = 3
-"""Groups of samples that a finding names on the screen; `--json` and `--html` have more."""
+_MOST_GROUPS = 3
+"""Groups of samples that the screen shows of a finding; `--json` and `--html` have more."""
 _MOST_IN_GROUP = 4
 _BAR_CHARACTERS = 40
-_COLOURS = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
+_COLORS = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def inspect(
@@ -29,21 +29,21 @@ def inspect(
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
-    """Look at something before using it; a model by name allocates no weights.
+    """Show what something contains before you use it; a model given by name allocates no weights.
 
-    Data is examined: every image is decoded, and what is wrong is told, worst first, with what to do about it.
+    For data, every image is decoded and problems are reported, most severe first, each with what to do about it.
 
     Args:
-        thing: A run folder, a file of anybody's weights, a folder of images, a named set, or a model like
-            vit_tiny_patch16_224.
+        thing: A run folder, a file of weights in any supported format, a folder of images, a named data set, or a model
+            like vit_tiny_patch16_224.
         root: The folder that a table's paths are relative to; default: the table's own.
-        run: A run whose features find doubtful labels better than thumbnails do, if it was not trained on them.
-        html: A file for a page with the pictures of each finding and contact sheets of the classes.
-        device: Where the run's model computes: auto, cpu, cuda, cuda:1 or mps.
-        as_json: One JSON document instead of tables.
+        run: A run that was not trained on this data; its features find mislabeled images better than thumbnails do.
+        html: File for a page with the pictures of each finding and contact sheets of the classes.
+        device: Device for the model of --run: auto, cpu, cuda, cuda:1 or mps.
+        as_json: Print one JSON document instead of tables.
     """
     with Screen(stderr=as_json) as screen:
-        found = look_at(thing, screen.listen, DataOptions(root, run, html, resolve_device(device)))
+        found = inspect_thing(thing, screen.listen, DataOptions(root, run, html, resolve_device(device)))
     if as_json:
         print_json({"kind": found.kind, "title": found.title, **found.details})
         return
@@ -58,26 +58,33 @@ def inspect(
     for number, finding in enumerate(found.findings, 1):
         _print_finding(screen, number, finding)
     if found.kind == "data":
-        nothing = "\nnothing is wrong that could be seen"
-        rest = "" if html else "; --html FILE shows them" if any(finding.samples for finding in found.findings) else ""
-        screen.say(f"\nfindings: {len(found.findings)}, worst first{rest}" if found.findings else nothing, style="bold")
+        _print_summary(screen, found.findings, has_page=html is not None)
     if html is not None:
         screen.say(f"pictures: {html}")
 
 
 def _print_finding(screen: Screen, number: int, finding: Finding) -> None:
-    screen.say(f"\n{number}. {finding.severity}: {finding.title}", style=_COLOURS[finding.severity])
+    screen.say(f"\n{number}. {finding.severity}: {finding.title}", style=_COLORS[finding.severity])
     if finding.detail:
         screen.say(f"   {finding.detail}")
     screen.say(f"   -> {finding.advice}")
-    for group in finding.samples[:_MOST_NAMED]:
+    for group in finding.samples[:_MOST_GROUPS]:
         rest = f" and {len(group) - _MOST_IN_GROUP} more" if len(group) > _MOST_IN_GROUP else ""
-        screen.say(f"   {' = '.join(map(_named, group[:_MOST_IN_GROUP]))}{rest}", style="dim")
-    if len(finding.samples) > _MOST_NAMED:
-        screen.say(f"   and {len(finding.samples) - _MOST_NAMED:,} more", style="dim")
+        screen.say(f"   {' = '.join(map(_described, group[:_MOST_IN_GROUP]))}{rest}", style="dim")
+    if len(finding.samples) > _MOST_GROUPS:
+        screen.say(f"   and {len(finding.samples) - _MOST_GROUPS:,} more", style="dim")
 
 
-def _named(sample: Sample) -> str:
+def _print_summary(screen: Screen, findings: Sequence[Finding], *, has_page: bool) -> None:
+    if not findings:
+        screen.say("\nno problems found", style="bold")
+        return
+    has_pictures = any(finding.samples for finding in findings)
+    rest = "; --html FILE shows the pictures" if has_pictures and not has_page else ""
+    screen.say(f"\nfindings: {len(findings)}, most severe first{rest}", style="bold")
+
+
+def _described(sample: Sample) -> str:
     return f"{sample.where} ({sample.remark})" if sample.remark else sample.where
 
 

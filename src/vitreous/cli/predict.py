@@ -11,6 +11,7 @@ from vitreous.training.machine.device import resolve_device
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.use.predict.table import check_table_path, write_table
+from vitreous.wording import listed, plural
 
 _MOST_LISTED = 5
 """Unreadable images that the error names; a table or `--json` names all."""
@@ -28,11 +29,11 @@ def predict(
     """Classify images.
 
     Args:
-        run: Run folder, or a model.safetensors alone.
+        run: Run folder, or a model.safetensors file.
         images: Image files, or folders of them.
-        out: A .csv, .jsonl or .parquet file instead of lines on the screen.
+        out: Write a .csv, .jsonl or .parquet file instead of lines on the screen.
         device: auto, cpu, cuda, cuda:1 or mps.
-        as_json: One JSON document instead of lines.
+        as_json: Print one JSON document instead of lines.
     """
     if out is not None:
         check_table_path(out)
@@ -44,10 +45,10 @@ def predict(
             predictions.append(prediction)
             screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(files)})
             if out is None and not as_json and not prediction.error:
-                screen.say(f"{prediction.image}: {prediction.label} ({100 * prediction.probability:.1f} %)")
+                screen.say(f"{prediction.image}: {prediction.label} ({prediction.probability:.1%})")
     if out is not None:
         write_table(out, predictions, predictor.classes)
-        screen.say(f"{len(predictions):,} predictions in {out}")
+        screen.say(f"{plural(len(predictions), 'prediction')} in {out}")
     if as_json:
         print_json([_described(prediction, predictor.classes) for prediction in predictions])
     unreadable = [prediction.error for prediction in predictions if prediction.error]
@@ -56,14 +57,13 @@ def predict(
 
 
 def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, object]:
-    """A prediction that says which probability is whose."""
-    named = dict(zip(classes, prediction.probabilities, strict=False))  # none at all for an unreadable image
+    """Return a prediction with its probabilities by class name; an unreadable image has none."""
+    named = dict(zip(classes, prediction.probabilities, strict=False))
     return {**vars(prediction), "probabilities": named}
 
 
 def _complaint(unreadable: list[str], total: int) -> str:
-    listed = ", ".join(unreadable[:_MOST_LISTED]) + (", …" if len(unreadable) > _MOST_LISTED else "")
-    rest = {0: "none is classified", 1: "the other one is classified"}
     left = total - len(unreadable)
-    way_out = rest.get(left, f"the other {left:,} are classified")
-    return f"{len(unreadable):,} of {total:,} images could not be read ({listed}); {way_out}"
+    rest = {0: "none is classified", 1: "the other one is classified"}.get(left, f"the other {left:,} are classified")
+    names = listed(unreadable, _MOST_LISTED)
+    return f"{len(unreadable):,} of {plural(total, 'image')} could not be read ({names}); {rest}"

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,19 +12,27 @@ from rich.table import Table
 from rich.text import Text
 
 from vitreous.recipe.plan import show
+from vitreous.wording import plural
 
 _PLAIN_LINES = 20
-"""About so many lines report the progress of a run where the output is no terminal."""
+"""Approximate number of progress lines of a run when the output is not a terminal."""
 _PLAIN_WIDTH = 10_000
-"""There a row of a table is one line, however long; a terminal folds its cells."""
+"""Width of output that is not a terminal, so that each row of a table stays on one line."""
+
+SILENT = frozenset({"checkpoint", "end", "fit", "horizon", "interrupted", "pretrained", "start", "teacher"})
+"""Kinds of events that are only for the records: the plan, the error or the final lines say the same."""
 
 
 class Screen:
-    """Listens to a run and shows it; use it as a context, so that the live line ends with it.
+    """A listener that shows the events of a run; as a context manager, it removes its live line at the end.
 
     Args:
-        console: Where to show it; None is standard output.
-        stderr: Use standard error instead, where standard output belongs to a JSON document.
+        console: Where to show the events; None for standard output.
+        stderr: Use standard error instead, when standard output belongs to a JSON document.
+
+    Attributes:
+        console: Where the events are shown.
+        shown: The method that shows an event, by the kind of event.
     """
 
     def __init__(self, console: Console | None = None, *, stderr: bool = False) -> None:
@@ -37,6 +45,26 @@ class Screen:
         self._shown_progress = -1.0
         self._began: tuple[float, float] | None = None
         self._is_repeated = False
+        self.shown: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "check": self._show_overfitting,
+            "compiled": self._show_compiled,
+            "complete": self._show_complete,
+            "damaged_checkpoint": self._show_damaged_checkpoint,
+            "data": self._show_data,
+            "evaluation": self._show_evaluation,
+            "health": self._show_health,
+            "member": self._show_member,
+            "plan": self._show_plan,
+            "progress": self._show_progress,
+            "reading": self._show_reading,
+            "refused": self._show_refused,
+            "restart": self._show_restart,
+            "resume": self._show_resume,
+            "rollback": self._show_rollback,
+            "skipped": self._show_data,
+            "step": self._show_progress,
+            "stopped_early": self._show_stopped_early,
+        }
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -48,22 +76,21 @@ class Screen:
         self._live.stop()
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
-        """One line; brackets and colons in it are text, not markup or pictures; what commands a terminal is spelled."""
+        """Print one line as it is: without markup or emoji, and with control characters as escapes."""
         self.console.print(Text(_visible(text), style=style or ""))
 
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Show an event; events without a method of their own are for the records alone."""
-        show = getattr(self, f"_show_{kind}", None)
-        if show is not None:
-            show(fields)
+        """Show an event, unless it is only for the records."""
+        if kind in self.shown:
+            self.shown[kind](fields)
 
     def _show_reading(self, fields: Mapping[str, Any]) -> None:
-        text = f"{fields['done']:,} of {fields['total']:,} images"
+        text = f"{fields['done']:,} of {plural(fields['total'], 'image')}"
         self._advance(fields["what"], fields["done"] / max(fields["total"], 1), text)
 
     def _show_member(self, fields: Mapping[str, Any]) -> None:
-        """A run of a series begins; what the first one said of data and plan is not said again."""
-        done = ": is complete already" if fields["done"] else ""
+        """Show that a run of a series begins; data and plan are only shown for the first one."""
+        done = ": already complete" if fields["done"] else ""
         self.say(f"{fields['name']} ({fields['number']} of {fields['total']}){done}", style="bold")
         for task in self._tasks.values():
             self._live.remove_task(task)
@@ -76,9 +103,9 @@ class Screen:
             return
         for sentence in fields["summary"]:
             self.say(sentence)
-        wanted = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
+        keys = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
         for choice in fields["choices"]:
-            if choice["key"] in wanted:
+            if choice["key"] in keys:
                 self.say(f"  {choice['key']} = {show(choice['value'])}: {choice['reason']}", style="dim")
         for note in fields["notes"]:
             self.say(f"note: {note}", style="yellow")
@@ -87,77 +114,71 @@ class Screen:
         skipped = fields["skipped"]
         if skipped:
             first = f"{skipped[0][0]}: {skipped[0][1]}"
-            self.say(f"note: unreadable files that are left out: {len(skipped):,}, e.g. {first}", style="yellow")
+            self.say(f"note: {plural(len(skipped), 'unreadable file')} skipped, such as {first}", style="yellow")
         for sentence in () if self._is_repeated else fields.get("findings", ()):
             self.say(f"note: {sentence}", style="yellow")
         self._say_cache(list(fields.get("cache", {}).values()))
 
-    def _show_skipped(self, fields: Mapping[str, Any]) -> None:
-        self._show_data(fields)
-
     def _show_progress(self, fields: Mapping[str, Any]) -> None:
         text = (
-            f"epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  accuracy {100 * fields['accuracy']:.1f} %  "
+            f"epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  accuracy {fields['accuracy']:.1%}  "
             f"{fields['images_per_s']:,.0f} images/s{self._time_left(fields['progress'])}"
         )
         self._advance("training", fields["progress"], text)
         if not self.console.is_terminal and fields["progress"] >= self._shown_progress + 1 / _PLAIN_LINES:
             self._shown_progress = fields["progress"]
-            self.say(f"{100 * fields['progress']:3.0f} %  {text}")
-
-    def _show_step(self, fields: Mapping[str, Any]) -> None:
-        self._show_progress(fields)
+            self.say(f"{fields['progress']:4.0%}  {text}")
 
     def _show_evaluation(self, fields: Mapping[str, Any]) -> None:
         if fields["weights"] == "average":
-            text = f"validation accuracy {100 * fields['accuracy']:.1f} %, loss {fields['loss']:.3f}"
+            text = f"validation accuracy {fields['accuracy']:.1%}, loss {fields['loss']:.3f}"
             self.say(f"epoch {fields['epoch']:.1f}: {text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
-        best = f"validation loss was lowest, {fields['best_loss']:.3f}, at {100 * fields['best_progress']:.0f} %"
-        self.say(f"stopping early at step {fields['step']:,}: {best}")
+        best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"
+        self.say(f"early stopping at step {fields['step']:,}: {best}")
 
     def _show_refused(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"step {fields['step']} refused: {fields['cause']} is not finite; trying again", style="yellow")
+        self.say(f"step {fields['step']:,} not taken: {fields['cause']} is not finite; trying again", style="yellow")
 
     def _show_health(self, fields: Mapping[str, Any]) -> None:
         for sentence in fields["notes"]:
             self.say(f"note: {sentence}", style="yellow")
 
     def _show_rollback(self, fields: Mapping[str, Any]) -> None:
-        text = f"back to {fields['checkpoint']} with {fields['lr_scale']:g} of the learning rate"
-        self.say(text, style="yellow")
+        place = fields["checkpoint"] or "the start"
+        self.say(f"returned to {place}; the learning rate is now multiplied by {fields['lr_scale']:g}", style="yellow")
 
     def _show_damaged_checkpoint(self, fields: Mapping[str, Any]) -> None:
         self.say(f"note: {fields['reason']}", style="yellow")
 
-    def _show_check(self, fields: Mapping[str, Any]) -> None:
+    def _show_overfitting(self, fields: Mapping[str, Any]) -> None:
         self.say(
-            f"check: a fresh model learned {fields['num_images']} images by heart in {fields['steps']} steps "
-            f"({100 * fields['accuracy']:.0f} % right)"
+            f"train.overfit_one_batch: a fresh model fits {plural(fields['num_images'], 'image')} after "
+            f"{plural(fields['steps'], 'step')} ({fields['accuracy']:.0%} correct)"
         )
 
     def _show_compiled(self, fields: Mapping[str, Any]) -> None:
         self.say(f"train.compile={fields['mode']}: compiled in {fields['seconds']:g} s")
 
     def _show_resume(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"going on from step {fields['step']:,} ({fields['checkpoint']})")
+        self.say(f"resuming from step {fields['step']:,} ({fields['checkpoint']})")
 
     def _show_restart(self, fields: Mapping[str, Any]) -> None:
-        text = f"one of {fields['num_processes']} processes failed; all were started again"
+        text = f"one of {fields['num_processes']} processes failed; all were restarted"
         self.say(f"{text} (restart {fields['number']})", style="yellow")
 
     def _show_complete(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"{fields['run']} is complete already: there is nothing left to train")
+        self.say(f"{fields['run']} is already complete: nothing left to train")
 
     def _say_cache(self, uses: Sequence[Mapping[str, Any]]) -> None:
         made = sum(use["num_bytes"] for use in uses if use["is_new"])
         reasons = [use["reason"] for use in uses if use["reason"]]
         if made:
-            text = f"{made / 1e6:,.1f} MB of decoded images are kept in {uses[0]['folder']}"
-            self.say(f"{text}: the next run reads them (--data.cache none keeps none)", style="dim")
+            text = f"{made / 1e6:,.1f} MB of decoded images are cached in {uses[0]['folder']}"
+            self.say(f"{text} for the next run (--data.cache none turns this off)", style="dim")
         if reasons:
-            self.say(f"decoded images are not kept in {uses[0]['folder']}: {reasons[0]}", style="dim")
+            self.say(f"decoded images are not cached in {uses[0]['folder']}: {reasons[0]}", style="dim")
 
     def _advance(self, what: str, share: float, text: str) -> None:
         if what not in self._tasks:
@@ -177,7 +198,7 @@ class Screen:
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a time as text: `48 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -187,16 +208,22 @@ def duration(seconds: float) -> str:
 
 
 def accuracy_line(found: Mapping[str, Any]) -> str:
-    """Accuracy with its interval and the images it rests on."""
+    """Return an accuracy as text, with its confidence interval and the number of images."""
     low, high = found["interval_95"]
     return (
-        f"{100 * found['accuracy']:.1f} % ({found['num_correct']:,} of {found['num_images']:,} images right; "
-        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        f"{found['accuracy']:.1%} ({found['num_correct']:,} of {plural(found['num_images'], 'image')} correct; "
+        f"95% interval {low:.1%} to {high:.1%})"
     )
 
 
 def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:
-    """A table whose first row names its columns; from column `numbers_from` on they hold numbers."""
+    """Print a table.
+
+    Args:
+        console: Where to print it.
+        rows: The rows; the first one holds the names of the columns.
+        numbers_from: First column that is aligned to the right.
+    """
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -208,12 +235,12 @@ def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from
 
 
 def print_json(content: object) -> None:
-    """One JSON document on standard output, for machines."""
+    """Print one JSON document on standard output."""
     print(json.dumps(content, ensure_ascii=False, indent=2, default=_plain_types), flush=True)
 
 
 def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
-    """Names and values below each other."""
+    """Print pairs of names and values, one per line and aligned."""
     pairs = list(facts)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
@@ -221,7 +248,7 @@ def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _visible(text: str) -> str:
-    """Characters that command a terminal, which names of files may hold, as their escapes."""
+    """Return the text with control characters, which file names may contain, as escapes."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 

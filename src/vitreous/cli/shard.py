@@ -9,6 +9,7 @@ from vitreous.cli.screen import Screen, print_json
 from vitreous.data.sources import open_source
 from vitreous.data.sources.shards.writer import MAX_BYTES, MAX_SAMPLES, write_shards
 from vitreous.training.machine.signals import listen_for_stop
+from vitreous.wording import plural
 
 
 def shard(
@@ -21,20 +22,20 @@ def shard(
     root: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
-    """Write labelled images into tar files that this and other programs stream; the images keep their bytes.
+    """Write labeled images into tar files that this and other programs can stream; the images' bytes are unchanged.
 
     Args:
-        data: A folder, table or named set.
-        out: A new folder; it is there when all is written, and not before.
-        max_samples: The most images in a tar.
-        max_bytes: The largest tar.
+        data: A folder, table or named data set.
+        out: The folder to create; it appears once everything is written.
+        max_samples: Largest number of images in one tar file.
+        max_bytes: Largest size of one tar file.
         root: The folder that a table's paths are relative to; default: the table's own.
-        as_json: One JSON document instead of text.
+        as_json: Print one JSON document instead of text.
     """
-    with Screen(stderr=as_json) as screen, listen_for_stop() as wish:
+    with Screen(stderr=as_json) as screen, listen_for_stop() as stop:
 
         def progress(done: int, total: int) -> None:
-            if wish.signal_number:
+            if stop.signal_number:
                 raise KeyboardInterrupt(f"{out}: stopped, and nothing is left of it; run it again")
             screen.listen("reading", {"what": "writing", "done": done, "total": total})
 
@@ -54,6 +55,6 @@ def shard(
     for note in source.notes:
         screen.say(f"note: {note}", style="yellow")
     screen.listen("skipped", {"skipped": found.skipped})
-    num = sum(map(len, found.shards.values()))
-    text = f"{found.num_samples:,} images in {num:,} tar{'s' * (num > 1)}, {found.size_bytes / 1e6:,.1f} MB"
+    num_files = sum(map(len, found.shards.values()))
+    text = f"{plural(found.num_samples, 'image')} in {plural(num_files, 'tar file')}, {found.size_bytes / 1e6:,.1f} MB"
     screen.say(f"{found.path}: {text}", style="bold green")

@@ -1,4 +1,4 @@
-"""`vitreous train` -> a run folder."""
+"""`vitreous train` -> a run folder, or the folder of a series of runs."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,14 +13,16 @@ from vitreous import processes
 from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
+from vitreous.recipe.key_reference import as_text
 from vitreous.recipe.plan import show
 from vitreous.training.folder.records import Listener
-from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.launch import launch
-from vitreous.training.request import TrainRequest, parse_budget
+from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, with_options
 from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
 from vitreous.training.start import run_training, summarize
+from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 from vitreous.use.series.page import complete, sentences, table, write_summary
@@ -29,29 +31,32 @@ from vitreous.use.series.page import complete, sentences, table, write_summary
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainOptions:
-    """What most runs need; every other key of the configuration is an option too, as `--room.key value`.
+    """Options that most runs need; every other configuration key is an option too, as `--room.key value`.
 
     Attributes:
         budget: Time for everything, all runs of a series together, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
-        epochs: Passes over the images; with a budget, at most so many.
-        model: E.g. vit_micro or vit_small_patch16_224; default: what suits.
-        pretrained: Weights to begin from: a run, a file or folder of weights, or hf://organisation/name; the model is
-            theirs.
-        img_size: Pixels, e.g. 64 or 64x48; default: what suits the images.
+        epochs: Passes over the training images; an upper limit if there is also a time budget.
+        model: Such as vit_micro or vit_small_patch16_224; default: chosen from data and budget.
+        pretrained: Weights to start from, with their architecture: a run, a file or folder of weights, or
+            hf://organization/name.
+        img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
+        batch_size: Images per training step; default: the recipe's.
+        lr: Peak learning rate; default: the recipe's.
         recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe, distill, deit, deit3,
             big-vision-s16) or a YAML file.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32, tf32 or bf16.
-        seed: Initial weights, order, augmentation, dropout; default 0.
-        folds: Cross-validate: train so many runs, each tested on another part of the images; e.g. 5.
-        seeds: Train so many runs that differ by their seed alone, from --seed on; with --folds, so many of each.
-        nproc: Processes on this machine that train one model, each on a GPU of its own or on its part of the cores.
-            Batch size and learning rate are those of all together. On several machines: torchrun -m vitreous train.
-        out: Folder to make; default: the next free one below runs/.
-        resume: Go on with this run or series; takes no other option.
-        check: First see whether a fresh model learns one batch by heart; where not, nothing is trained.
-        dry_run: Show the plan and every key; train nothing.
-        set: `main` spells `--room.key value` so.
+        seed: Seed of weights, order, augmentation and dropout; default 0.
+        folds: Cross-validate: train this many runs, each tested on another part of the images; e.g. 5.
+        seeds: Train this many runs that differ only in their seed, from --seed on; with --folds, for each fold.
+        nproc: Processes on this machine that train one model, each on its own GPU or its share of the cores. Batch size
+            and learning rate are those of all together. On several machines use torchrun -m vitreous train.
+        out: Folder to create; default: the next unused one below runs/.
+        resume: Continue this run or series; allows no other option.
+        overfit_one_batch: First check that a fresh model can overfit one batch; if it cannot, nothing is trained.
+        dry_run: Show the plan and every key without training.
+        help_keys: List all configuration keys with their ranges, defaults and meanings, and exit.
+        set: `--room.key value` options, as `main` rewrites them.
     """
 
     budget: str | None = None
@@ -59,45 +64,42 @@ class TrainOptions:
     model: str | None = None
     pretrained: str | None = None
     img_size: str | None = None
+    batch_size: int | None = None
+    lr: float | None = None
     recipe: str | None = None
     device: str | None = None
     precision: str | None = None
     seed: int | None = None
-    folds: int = 0
-    seeds: int = 0
+    folds: Annotated[int, Parameter(show_default=False)] = 0
+    seeds: Annotated[int, Parameter(show_default=False)] = 0
     nproc: int = 1
     out: Path | None = None
     resume: Path | None = None
-    check: Annotated[bool, Parameter(negative="")] = False
-    dry_run: Annotated[bool, Parameter(negative="")] = False
+    overfit_one_batch: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    help_keys: Annotated[bool, Parameter(negative="", show_default=False)] = False
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
 
 def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions()) -> None:
-    """Train a Vision Transformer on your images; `main` holds the help, as it does not import this file.
+    """Train a Vision Transformer; the help text is in `main`, which does not import this file.
 
     Args:
-        data: A folder of class folders; or one with train/ and val/ or test/; a CSV, TSV or Parquet table of paths and
-            labels; digits, mnist, fashion-mnist, cifar10, cifar100; or hf://organisation/name.
+        data: A folder of class folders; a folder with train/ and val/ or test/; tar shards; a CSV, TSV or Parquet table
+            of paths and labels; digits, mnist, fashion-mnist, cifar10, cifar100; or hf://organization/name.
         options: See below.
     """
-    request = TrainRequest(
-        data=data,
-        recipe=options.recipe,
-        model=options.model,
-        values=_values(options),
-        out=options.out and options.out.expanduser(),
-        resume=options.resume and options.resume.expanduser(),
-        folds=options.folds,
-        seeds=options.seeds,
-    )
-    is_series = request.folds or request.seeds or (request.resume and SeriesFolder(request.resume).series.is_file())
-    if is_series and processes.count() > 1 and not options.dry_run:
+    if options.help_keys:
+        print(as_text())
+        return
+    request = _request(data, options)
+    is_several = is_series(request)
+    if is_several and processes.count() > 1 and not options.dry_run:
         raise ConfigError(
-            f"torchrun: {processes.count()} processes began the same series; start it once, as "
+            f"torchrun: {processes.count()} processes started the same series; start it once, as "
             "`vitreous train … --nproc N`"
         )
-    if options.nproc != 1 and (options.dry_run or not is_series):
+    if options.nproc != 1 and (options.dry_run or not is_several):
         launch(partial(train, data, options=replace(options, nproc=1)), options.nproc)
         return
     with _screen() as screen:
@@ -105,7 +107,7 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
             if not processes.rank():
                 _show_plan(screen, request)
             return
-        if is_series:
+        if is_several:
             _train_series(screen, request, options.nproc)
             return
         folder = run_training(request, screen.listen)
@@ -115,8 +117,32 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
     _show_end(screen, folder)
 
 
-def _train_by_all(num_processes: int, request: TrainRequest, _: Listener) -> None:
-    """A run of a series; the first of its processes shows it."""
+def _request(data: str | None, options: TrainOptions) -> TrainRequest:
+    assignments: dict[str, object] = {}
+    for assignment in options.set:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"set={assignment}: has no value; write --{key} VALUE")
+        assignments[key] = value
+    request = TrainRequest(
+        data=data,
+        recipe=options.recipe,
+        model=options.model,
+        values=assignments,
+        out=options.out,
+        resume=options.resume,
+        folds=options.folds,
+        seeds=options.seeds,
+    )
+    # The switch is False if it was not given; that must not override a recipe file.
+    given = {name: getattr(options, name) for name in OPTION_KEYS} | {
+        "overfit_one_batch": options.overfit_one_batch or None
+    }
+    return with_options(request, given, options.budget)
+
+
+def _train_in_processes(num_processes: int, request: TrainRequest, _: Listener) -> None:
+    """Train one run of a series in several processes; the first of them shows it."""
     launch(partial(_train_run, request), num_processes)
 
 
@@ -126,42 +152,20 @@ def _train_run(request: TrainRequest) -> None:
 
 
 def _screen() -> Screen:
-    """Of several processes the first one shows what happens."""
+    """Return a screen that shows only what the first of several processes reports."""
     return Screen(Console(quiet=True) if processes.rank() else None)
 
 
-def _values(options: TrainOptions) -> dict[str, object]:
-    """Options as the keys that they stand for."""
-    named = {
-        "train.epochs": options.epochs,
-        "train.pretrained": options.pretrained,
-        "data.img_size": options.img_size,
-        "train.device": options.device,
-        "train.precision": options.precision,
-        "train.seed": options.seed,
-        "train.overfit_one_batch": options.check or None,
-    }
-    values: dict[str, object] = {key: value for key, value in named.items() if value is not None}
-    if options.budget is not None:
-        values |= parse_budget(options.budget)
-    for assignment in options.set:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"set={assignment}: is no assignment; write --{key} VALUE")
-        values[key] = value
-    return values
-
-
 def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> None:
-    by_all = partial(_train_by_all, num_processes)
-    folder = run_series(request, complete, screen.listen, run_training if num_processes == 1 else by_all)
+    train_one = run_training if num_processes == 1 else partial(_train_in_processes, num_processes)
+    folder = run_series(request, complete, screen.listen, train_one)
     summary = write_summary(folder)
     screen.say()
     print_table(screen.console, table(summary), numbers_from=1)
     screen.say()
     for sentence in sentences(summary):
         screen.say(sentence, style="bold green" if sentence.startswith("accuracy over ") else None)
-    screen.say(f"series folder: {folder.path} (summary.md, summary.json, a folder for each run)")
+    screen.say(f"series folder: {folder.path} (summary.md, summary.json, one folder per run)")
     screen.say("\nnext:")
     screen.say(f"  vitreous compare {quote(str(folder.path))} OTHER  which of two series or runs is better")
 
@@ -169,7 +173,7 @@ def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> 
 def _show_plan(screen: Screen, request: TrainRequest) -> None:
     todo = members(request)
     if len(todo) > 1:
-        screen.say(f"{len(todo)} runs: {', '.join(member.name for member in todo)}; the first:", style="bold")
+        screen.say(f"{len(todo)} runs: {', '.join(member.name for member in todo)}; the first one:", style="bold")
     facts, plan = plan_only(first_of(request), screen.listen)
     for sentence in summarize(facts, plan):
         screen.say(sentence)
@@ -178,20 +182,19 @@ def _show_plan(screen: Screen, request: TrainRequest) -> None:
         screen.say(f"{choice.key} = {show(choice.value)}: {choice.reason}")
     for note in plan.notes:
         screen.say(f"note: {note}", style="yellow")
-    screen.say("\nevery key, as config.yaml would hold it:")
+    screen.say("\nevery key, as in config.yaml:")
     screen.say(as_yaml(plan.config))
 
 
 def _show_end(screen: Screen, folder: RunFolder) -> None:
     run = Run(folder.path)
     screen.say()
-    for split in ("test", "val"):
-        if split in run.metrics:
-            name = "test accuracy" if split == "test" else "validation accuracy"
-            screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
-            break
-    else:
+    split = scored_split(run.metrics)
+    if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
+    else:
+        name = "test accuracy" if split == "test" else "validation accuracy"
+        screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
@@ -205,8 +208,8 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
 def _show_example(screen: Screen, run: Run, example: Path) -> None:
     found = run.predict(example)[0]
     truth = run.metadata["example_class"]
-    verdict = "right" if found.label == truth else f"wrong, it is {truth}"
-    screen.say(f"a prediction: {example} shows {found.label} ({100 * found.probability:.1f} % sure; {verdict})")
+    verdict = "correct" if found.label == truth else f"wrong, the true class is {truth}"
+    screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
 
 
 def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
@@ -214,6 +217,6 @@ def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
     image = quote(str(folder.example)) if folder.example.is_file() else "IMAGE"
     return [
         (f"vitreous predict {run} {image}", "classify images or folders of them"),
-        (f"vitreous evaluate {run}", "precision and recall of each class, confusion"),
-        (f"vitreous inspect {run}", "what is in the model"),
+        (f"vitreous evaluate {run}", "precision and recall of each class, confusion matrix"),
+        (f"vitreous inspect {run}", "data, classes and layers of the model"),
     ]

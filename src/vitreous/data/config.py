@@ -1,202 +1,188 @@
-"""Keys and values -> DataConfig: which images, how they are shaped, split, varied and batched."""
+"""Keys and values -> DataConfig: which images, and how they are resized, split, augmented and batched."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError
+from vitreous.ranges import Hint, Interval, check_fields
 
 Fit = Literal["crop", "squash", "pad"]
-"""How an image of another aspect ratio becomes `img_size`: cut its ends, distort it, or extend it by its edge."""
-
-FITS: tuple[str, ...] = get_args(Fit)
+"""How an image of another aspect ratio becomes `img_size`: cut off its ends, distort it, or repeat its edge pixels."""
 
 Fill = Literal["edge", "black", "reflect"]
-"""What comes in from outside where an image is moved: its edge repeated, black, or the image mirrored at its edge."""
+"""Pixels that a shift or rotation brings in from outside: the repeated edge, black, or the mirrored image."""
 
 PolicyName = Literal["none", "randaugment", "trivialaugment", "3-augment"]
-"""Which operations images go through beside crops, shifts and turns."""
+"""Operations applied after crop, zoom, rotation, shift and flip."""
 
 MixPer = Literal["batch", "pair"]
-"""One draw for all images of a batch, or one for each image and its partner."""
+"""Draw the mixing share once for the whole batch, or separately for each pair of images."""
 
 SamplerName = Literal["shuffle", "balanced", "weighted"]
-"""Each image once an epoch; all classes equally often; or each image as often as the weights of the data say."""
+"""Show each image once an epoch, all classes equally often, or each image in proportion to its weight in the data."""
 
 OnError = Literal["skip", "error"]
-"""Files that are no readable images are left out, with a note; or the run does not begin."""
+"""Leave out files that cannot be decoded and report them, or refuse to train."""
 
-_CHOICES = {"fill": Fill, "policy": PolicyName, "mix_per": MixPer, "sampler": SamplerName, "on_error": OnError}
+ImageSize = Annotated[tuple[int, int], Interval("[1, inf)", "give a height and a width in px, e.g. 64x48")]
+Channels = Annotated[Literal[1, 3], Hint("1 is gray, 3 is RGB: convert other images first")]
+Mean = Annotated[tuple[float, ...], Interval("[0, 1]", "give means of pixels that are divided by 255")]
+Std = Annotated[tuple[float, ...], Interval("(0, inf)", "leave mean and std out to have them measured")]
+_Ratio = Annotated[float, Interval("[0, 1)")]
+_Rate = Annotated[float, Interval("[0, 1]")]
+_Alpha = Annotated[float, Interval("[0, inf)")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """All that decides what a model sees. Ranges are checked on construction.
+    """Which images the model sees, and how they are resized, split, augmented and batched.
 
     Attributes:
-        source: A set's name (`digits`, `cifar10`, …), the path of a folder or table, `hf://organisation/name`, or for
-            what was given from Python `python:NAME`.
-        root: The folder that a table's paths are relative to, and must not leave; None: the table's own.
-        img_size: Height and width of every image the model gets, px.
-        in_chans: 1 (gray) or 3 (RGB).
-        num_classes: At least 2.
-        fit: How an image of another aspect ratio becomes `img_size`.
-        mean: Per channel, of pixels in [0, 1]; None: measured on the training images.
-        std: As `mean`; above 0.
-        test_ratio: Share of all images held out for the test where the source brings no test split, in [0, 1).
-        val_ratio: Share of the images outside the test held out for validation where the source brings none, in [0, 1).
-        split_seed: Another seed, another split.
-        num_folds: 0: a single split. K: the images are divided into K folds, and one of them is the test instead of a
-            `test_ratio`; a test set that the source brings stays untouched then.
-        fold: Which of them, in [0, K).
-        batch_size: Images a step, in total.
-        flip: Mirror left and right half of the time.
-        min_crop_area: A random crop keeps a share of the area in [`min_crop_area`, 1]; 1: no crop.
-        max_shift: Largest shift, as a share of the side, in [0, 0.5].
-        max_rotate_deg: Largest rotation to either side, in [0, 180].
-        max_scale: Zoom is drawn from [1 − s, 1 + s]; s in [0, 1).
-        erase_rate: Probability that a random rectangle is erased, in [0, 1].
-        fill: What comes in from outside where an image is moved: `edge` (repeated), `black` or `reflect`.
-        policy: `none`, `randaugment`, `trivialaugment` or `3-augment`.
-        policy_rate: Share of the images that the policy varies, in [0, 1].
-        policy_num_ops: RandAugment: operations an image.
-        policy_strength: RandAugment: as a share of each operation's largest, in [0, 1]; 0.9 is known as magnitude 9.
-        color_jitter: Brightness, contrast and saturation are multiplied by factors from [1 − j, 1 + j]; j in [0, 1].
-        mixup_alpha: Images are blended in shares from Beta(α, α); 0: no mixup.
-        cutmix_alpha: Rectangles whose shares are from Beta(α, α) come from another image; 0: no CutMix.
-        cutmix_rate: Where both are asked, how often it is CutMix, in [0, 1].
-        mix_rate: How often anything is mixed, in [0, 1].
-        mix_per: `batch` or `pair`.
-        mix_until: Progress of the run from which on nothing is mixed, in [0, 1]; 0.9: not in the last tenth.
-        sampler: `shuffle`, `balanced` or `weighted`.
-        repeats: How many times each image stands in its batch, each time varied anew.
-        on_error: What a file that is no readable image does: `skip` leaves it out and says so, `error` ends the run.
-        memory_limit_bytes: Decoded images are kept in memory up to this size; None: a quarter of the machine's.
-        cache: The folder that keeps decoded images for later runs; `auto`: in this user's cache; None: none does.
+        source: Data set: the name of a built-in set (`digits`, `cifar10`, ...), the path of a folder, table or tar
+            file, or `hf://organization/name`. Data passed from Python is recorded as `python:NAME`.
+        root: Folder that the paths in a table are relative to; paths that lead outside it are refused. `none` uses the
+            folder of the table.
+        img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
+            resized.
+        in_chans: Color channels of the images that the model gets: 1 for gray, 3 for RGB.
+        num_classes: Number of classes.
+        fit: How an image of another aspect ratio becomes `img_size`. `crop` cuts off its ends and keeps the center,
+            `squash` distorts it, `pad` keeps all of it and repeats its edge pixels.
+        mean: Mean of each channel, of pixels divided by 255, which normalization subtracts. `none` measures it on the
+            training images.
+        std: Standard deviation of each channel, of pixels divided by 255, which normalization divides by. Must be set
+            together with `data.mean`.
+        test_ratio: Fraction of all images that is held out as the test split. Has no effect if the data has a test
+            split already.
+        val_ratio: Fraction of the images outside the test split that is held out as the validation split. Has no effect
+            if the data has a validation split already.
+        split_seed: Seed of the random splits; another seed gives other test and validation images.
+        num_folds: Number of folds for cross-validation. One fold is the test split instead of a `data.test_ratio`; a
+            test split that the data brings is not used. 0 makes a single split.
+        fold: Number of the fold that is the test split, from 0 to `data.num_folds` - 1.
+        batch_size: Images per optimizer step, over all devices and micro-batches together.
+        flip: Mirror each image left to right with probability 1/2.
+        min_crop_area: Smallest random crop, as a fraction of the image's area. Each crop keeps between this fraction
+            and all of the image and is resized to `data.img_size`. 1 turns cropping off.
+        max_shift: Largest random shift, up, down, left or right, as a fraction of the image's side.
+        max_rotate_deg: Largest random rotation to either side, in degrees.
+        max_scale: Largest random zoom `s`: images are scaled by a factor between 1 - `s` and 1 + `s`.
+        erase_rate: Probability that a random rectangle of an image is painted over with the image's mean color.
+        fill: Pixels that a shift or rotation brings in from outside the image. `edge` repeats the edge pixels, `black`
+            is black, `reflect` mirrors the image.
+        policy: Additional random operations on color and shape. `randaugment` applies `data.policy_num_ops` operations
+            of a given strength, `trivialaugment` one of random strength, `3-augment` one of the three of DeiT III
+            (grayscale, solarize, blur). `none` applies none.
+        policy_rate: Probability that the policy is applied to an image.
+        policy_num_ops: Operations per image, for `data.policy=randaugment`.
+        policy_strength: Strength of each operation as a fraction of its largest, for `data.policy=randaugment`. 0.9 is
+            known as magnitude 9.
+        color_jitter: Largest change `j` of brightness, contrast and saturation: each is multiplied by a random factor
+            between 1 - `j` and 1 + `j`.
+        mixup_alpha: Parameter of mixup: images and labels are blended in proportions drawn from Beta(alpha, alpha). 0
+            turns mixup off.
+        cutmix_alpha: Parameter of CutMix: a rectangle is replaced by that of another image, with area drawn from
+            Beta(alpha, alpha). 0 turns CutMix off.
+        cutmix_rate: Probability of CutMix instead of mixup if both are on.
+        mix_rate: Probability that images are mixed at all.
+        mix_per: Draw the kind and proportion of mixing once per `batch`, or separately for each `pair` of images.
+        mix_until: Point of the run after which images are no longer mixed; 0.9 leaves the last tenth unmixed.
+        sampler: How often each image is shown. `shuffle` shows each once per epoch, `balanced` shows all classes
+            equally often, `weighted` follows the weights that the data gives for its images.
+        repeats: Copies of each image in its batch, each augmented differently (repeated augmentation). At most
+            `data.batch_size`.
+        on_error: Response to a file that cannot be decoded: `skip` leaves it out and reports it, `error` ends the run
+            before training.
+        memory_limit_bytes: Largest size of the decoded images that are kept in memory, in bytes; larger data sets are
+            read from the cache or decoded again. `none` allows a quarter of this machine's memory.
+        cache: Folder that keeps decoded images for later runs. `auto` is a folder in the user's cache; `none` keeps
+            nothing.
 
     Raises:
-        ConfigError: A value outside its range, or `mean` and `std` that do not fit each other or `in_chans`.
-        UnknownNameError: A `fit`, `fill`, `policy`, `mix_per`, `sampler` or `on_error` that does not exist.
+        UnknownNameError: A name is not among the choices of its key.
+        ConfigError: Another value has the wrong type, is out of range, or contradicts another key.
     """
 
-    source: str
-    root: str | None = None
-    img_size: tuple[int, int]
-    in_chans: int
-    num_classes: int
+    source: Annotated[str, Hint("name a data set, or give the path of a folder or table")]
+    root: Annotated[str, Hint("give the folder that the table's paths are relative to")] | None = None
+    img_size: ImageSize
+    in_chans: Channels
+    num_classes: Annotated[int, Interval("[2, inf)", "a classifier needs two classes or more")]
     fit: Fit = "crop"
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    test_ratio: float = 0.2
-    val_ratio: float = 0.1
-    split_seed: int = 0
-    num_folds: int = 0
-    fold: int = 0
-    batch_size: int = 64
+    mean: Mean | None = None
+    std: Std | None = None
+    test_ratio: _Ratio = 0.2
+    val_ratio: _Ratio = 0.1
+    split_seed: Annotated[int, Interval("[0, inf)")] = 0
+    num_folds: Annotated[int, Interval("[0, inf)", "use 5, or 0 for a single split")] = 0
+    fold: Annotated[int, Interval("[0, inf)", "the first fold is 0")] = 0
+    batch_size: Annotated[int, Interval("[1, inf)", "use 64, or fewer if memory is short")] = 64
     flip: bool = False
-    min_crop_area: float = 1.0
-    max_shift: float = 0.0
-    max_rotate_deg: float = 0.0
-    max_scale: float = 0.0
-    erase_rate: float = 0.0
+    min_crop_area: Annotated[float, Interval("(0, 1]", "1 turns cropping off")] = 1.0
+    max_shift: Annotated[float, Interval("[0, 0.5]")] = 0.0
+    max_rotate_deg: Annotated[float, Interval("[0, 180]")] = 0.0
+    max_scale: _Ratio = 0.0
+    erase_rate: _Rate = 0.0
     fill: Fill = "edge"
     policy: PolicyName = "none"
-    policy_rate: float = 1.0
-    policy_num_ops: int = 2
-    policy_strength: float = 0.9
-    color_jitter: float = 0.0
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
-    cutmix_rate: float = 0.5
-    mix_rate: float = 1.0
+    policy_rate: _Rate = 1.0
+    policy_num_ops: Annotated[int, Interval("[1, inf)", "use 2, or data.policy=none")] = 2
+    policy_strength: _Rate = 0.9
+    color_jitter: _Rate = 0.0
+    mixup_alpha: _Alpha = 0.0
+    cutmix_alpha: _Alpha = 0.0
+    cutmix_rate: _Rate = 0.5
+    mix_rate: _Rate = 1.0
     mix_per: MixPer = "batch"
-    mix_until: float = 1.0
+    mix_until: _Rate = 1.0
     sampler: SamplerName = "shuffle"
-    repeats: int = 1
+    repeats: Annotated[int, Interval("[1, inf)", "use 1 for no repeated augmentation")] = 1
     on_error: OnError = "skip"
-    memory_limit_bytes: int | None = None
-    cache: str | None = "auto"
+    memory_limit_bytes: Annotated[int, Interval("[0, inf)", "leave it out for a quarter of the memory")] | None = None
+    cache: Annotated[str, Hint("use auto, none or a folder")] | None = "auto"
 
     def __post_init__(self) -> None:
-        _require(
-            isinstance(self.source, str) and self.source != "", "source", self.source, "must name a set or a folder"
-        )
-        _require(self.root is None or self.root != "", "root", self.root, "must name a folder")
-        check_image_shape("data", self.img_size, self.in_chans, self.fit)
+        check_fields(self, "data")
         check_statistics("data", self.mean, self.std, self.in_chans)
-        _require_integer("num_classes", self.num_classes, 2, "a classifier needs two classes")
-        _require_integer("batch_size", self.batch_size, 1, "use 64, or what memory allows")
-        _require_integer("split_seed", self.split_seed, 0, "use 0")
         check_folds(self.num_folds, self.fold)
-        if self.memory_limit_bytes is not None:
-            _require_integer(
-                "memory_limit_bytes", self.memory_limit_bytes, 0, "leave it out for a quarter of the memory"
+        if self.repeats > self.batch_size:
+            raise ConfigError(
+                f"data.repeats={self.repeats}: must be at most data.batch_size={self.batch_size}, since all copies of "
+                "an image are in one batch; use fewer repeats or a larger batch"
             )
-        _require(self.cache is None or self.cache != "", "cache", self.cache, "must be auto, none or a folder")
-        _require(isinstance(self.flip, bool), "flip", self.flip, "must be true or false")
-        for key in ("test_ratio", "val_ratio", "max_scale"):
-            _require_range(key, getattr(self, key), "[0, 1)")
-        _require_range("min_crop_area", self.min_crop_area, "(0, 1]")
-        _require_range("max_shift", self.max_shift, "[0, 0.5]")
-        _require_range("max_rotate_deg", self.max_rotate_deg, "[0, 180]")
-        for key in ("erase_rate", "policy_rate", "policy_strength", "color_jitter"):
-            _require_range(key, getattr(self, key), "[0, 1]")
-        for key in ("cutmix_rate", "mix_rate", "mix_until"):
-            _require_range(key, getattr(self, key), "[0, 1]")
-        for key in ("mixup_alpha", "cutmix_alpha"):
-            _require_range(key, getattr(self, key), "[0, inf)")
-        for key, choices in _CHOICES.items():
-            _require_name(key, getattr(self, key), get_args(choices))
-        _require_integer("policy_num_ops", self.policy_num_ops, 1, "use 2, or leave policy out for none")
-        _require_integer("repeats", self.repeats, 1, "use 1 for no repetition")
-        at_most = f"must be at most data.batch_size={self.batch_size}, which holds all copies of an image"
-        _require(self.repeats <= self.batch_size, "repeats", self.repeats, at_most)
-
-
-def check_image_shape(owner: str, img_size: tuple[int, int], in_chans: int, fit: str) -> None:
-    """Check what describes one image.
-
-    Args:
-        owner: What the keys belong to, for the message, e.g. `data`.
-        img_size: Height and width, px, each at least 1.
-        in_chans: 1 or 3.
-        fit: One of `FITS`.
-
-    Raises:
-        ConfigError: `img_size` is no pair of positive integers, or `in_chans` is neither 1 nor 3.
-        UnknownNameError: `fit` does not exist.
-    """
-    is_pair = isinstance(img_size, tuple) and len(img_size) == 2
-    if not is_pair or not all(_is_integer(side) and side >= 1 for side in img_size):
-        raise ConfigError(f"{owner}.img_size={img_size}: must be (height, width) in px, each at least 1; use (32, 32)")
-    if not _is_integer(in_chans) or in_chans not in (1, 3):
-        raise ConfigError(f"{owner}.in_chans={in_chans}: must be 1 (gray) or 3 (RGB); convert other images first")
-    if fit not in FITS:
-        raise UnknownNameError(f"{owner}.fit={fit}: no such fit; {nearest(str(fit), FITS)}")
 
 
 def check_folds(num_folds: int, fold: int) -> None:
-    """Raise ConfigError unless `num_folds` is 0 or at least 2, and `fold` is one of them (0 without folds)."""
-    _require_integer("num_folds", num_folds, 0, "use 5, or 0 for a single split")
-    if num_folds == 1:
-        raise ConfigError("data.num_folds=1: leaves nothing to train on; use 5, or 0 for a single split")
-    _require_integer("fold", fold, 0, "the first one is 0")
-    if fold >= max(1, num_folds):
+    """Check that there can be this many folds, and that a fold is one of them.
+
+    Args:
+        num_folds: Number of folds; 0 for a single split.
+        fold: Number of the fold that is the test split, from 0; 0 without folds.
+
+    Raises:
+        ConfigError: `num_folds` is 1 or negative, or the fold does not exist.
+    """
+    if num_folds < 0 or num_folds == 1:
+        raise ConfigError(
+            f"data.num_folds={num_folds}: must be 2 or more, so that images are left for training; use 5, or 0 for a "
+            "single split"
+        )
+    if not 0 <= fold < max(1, num_folds):
         way_out = f"use 0 to {num_folds - 1}" if num_folds else "set that too, or leave it out"
         raise ConfigError(f"data.fold={fold}: is none of data.num_folds={num_folds} folds; {way_out}")
 
 
 def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:
-    """Check that mean and std are both unknown, or both one number a channel, in range.
+    """Check that mean and standard deviation are both given with one number per channel, or both left out.
 
     Args:
-        owner: What the keys belong to, for the message.
-        mean: Of pixels in [0, 1], or None.
-        std: Above 0, or None.
-        in_chans: How many numbers each must hold.
+        owner: Prefix of the keys in the message, e.g. `data`.
+        mean: Mean of each channel, or None.
+        std: Standard deviation of each channel, or None.
+        in_chans: Number of channels.
 
     Raises:
-        ConfigError: One is given without the other, a length differs from `in_chans`, or a value is out of range.
+        ConfigError: Only one of the two is given, or the number of values is not the number of channels.
     """
     if mean is None and std is None:
         return
@@ -206,36 +192,5 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != in_chans:
             raise ConfigError(
-                f"{owner}.{key}={values}: has {len(values)} values for {in_chans} channels; give one a channel"
+                f"{owner}.{key}={values}: must have one number per channel, {in_chans} here; add or remove numbers"
             )
-    if not all(0.0 <= value <= 1.0 for value in mean):
-        raise ConfigError(f"{owner}.mean={mean}: must lie in [0, 1], the range of pixels/255; divide by 255")
-    if not all(0.0 < value < math.inf for value in std):
-        raise ConfigError(f"{owner}.std={std}: must be above 0; leave mean and std out to have them measured")
-
-
-def _require(holds: bool, key: str, got: object, rule: str) -> None:
-    if not holds:
-        raise ConfigError(f"data.{key}={got}: {rule}; see DataConfig")
-
-
-def _require_name(key: str, got: object, known: tuple[str, ...]) -> None:
-    if got not in known:
-        raise UnknownNameError(f"data.{key}={got}: no such choice; {nearest(str(got), known)}")
-
-
-def _require_integer(key: str, got: int, least: int, way_out: str) -> None:
-    if not _is_integer(got) or got < least:
-        raise ConfigError(f"data.{key}={got}: must be an integer of at least {least}; {way_out}")
-
-
-def _require_range(key: str, got: float, interval: str) -> None:
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    is_number = isinstance(got, int | float) and not isinstance(got, bool)
-    above = is_number and (got >= low if interval[0] == "[" else got > low)
-    if not above or not (got <= high if interval[-1] == "]" else got < high):
-        raise ConfigError(f"data.{key}={got}: must be a number in {interval}; leave it out for the default")
-
-
-def _is_integer(got: object) -> bool:
-    return isinstance(got, int) and not isinstance(got, bool)

@@ -1,11 +1,13 @@
 """Images -> tokens -> features -> logits.
 
-One part a file, in the order of the forward: tokenizer, position, prefix, relation, encoder, pool, head; `vit.py` shows
-them together. Configuration stops at the door: `config.py` says what is wanted, `build.py` picks the parts.
+`vit.py` shows the whole forward pass; `parts/` has one part a file. Parts take plain arguments: `config/` describes a
+model, and `build_parts.py` chooses its parts.
 """
 
 from vitreous.model.build import build_model, create_model
+from vitreous.model.change.merge import merge_tokens
 from vitreous.model.change.reshape import make_flexible, resize_model
+from vitreous.model.change.trim import trim_last_block
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import export_weights, load_model, read_metadata, save_model
@@ -18,7 +20,9 @@ __all__ = [
     "export_weights",
     "load_model",
     "make_flexible",
+    "merge_tokens",
     "read_metadata",
     "resize_model",
     "save_model",
+    "trim_last_block",
 ]

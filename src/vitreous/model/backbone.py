@@ -1,6 +1,7 @@
-"""A Vision Transformer -> the interface by which other libraries use a backbone, as timm's models offer it."""
+"""A Vision Transformer -> the interface that timm's models have, by which other libraries use a backbone."""
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,34 +10,28 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.model.build_parts import AnyRelation, AnyTokenizer, build_pool_and_head
+from vitreous.model.build_parts import AnyRelation, Parts, build_pool_and_head
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.init import initialise
+from vitreous.model.config.published import TIMM_POOLS
+from vitreous.model.init import initialize
 from vitreous.model.parts.attention import Attention, AttentionKernel
-from vitreous.model.parts.encoder import Encoder
-from vitreous.model.parts.relation import Relation, select
-from vitreous.model.parts.residual import drop_path_rates
+from vitreous.model.parts.encoder import Encoder, drop_path_rates
+from vitreous.model.parts.relation import Relation
+from vitreous.model.parts.tokenizer import ImageTokenizer
 from vitreous.tensors import Features, Images, Logits, Tokens
 
 Layout = Literal["NCHW", "NLC"]
-_POOLS = {"avg": "mean"}  # timm's name -> ours, where they differ
 _LEARNING_POOLS = ("map", "sequence")
 
 
 class Backbone(nn.Module):
-    """What a model can be asked beyond its logits; `VisionTransformer` adds the forward itself.
-
-    Attributes:
-        num_features: Width of the vector that the head takes.
-        head_hidden_size: The same, under timm's newer name.
-        num_prefix_tokens: Tokens before the patches in `forward_features`.
-        feature_info: For each block, its width, its reduction of the image's side, and its name.
+    """Everything of a model except the forward pass, which `VisionTransformer` adds.
 
     Args:
         config: What the model was built from.
     """
 
-    tokenizer: AnyTokenizer
+    tokenizer: ImageTokenizer
     patch_norm: nn.Module
     position: nn.Module
     patch_drop: nn.Module
@@ -53,7 +48,7 @@ class Backbone(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Logits; 0 where the model returns features."""
+        """Number of logits; 0 if the model returns features."""
         return self.config.num_classes
 
     @property
@@ -83,35 +78,27 @@ class Backbone(nn.Module):
         names = [f"encoder.blocks.{number}" for number in range(len(self.encoder.blocks))]
         return [{"num_chs": width, "reduction": reduction, "module": name} for name in names]
 
+    @abstractmethod
     def embed(self, images: Images) -> tuple[Tokens, Sequence[Relation] | None]:
-        """The sequence that enters the encoder, and what each block's attention takes beside it.
+        """Return the sequence that enters the encoder, and a relation for the attention of each block."""
 
-        Raises:
-            ShapeError: Images that `config` does not describe.
-        """
-        tokens = self.patch_norm(self.tokenizer(images))
-        grid_size = self.tokenizer.grid_size(images)  # after the tokenizer, which may draw its patch size
-        tokens = self.position(tokens, grid_size)
-        tokens, kept = self.patch_drop(tokens)
-        tokens = self.prefix(tokens)
-        if self.relation is None:
-            return tokens, None
-        relations = self.relation(grid_size)
-        if kept is None:
-            return tokens, relations
-        count = self.config.num_prefix_tokens
-        kept = torch.cat([torch.arange(count, device=kept.device).expand(len(kept), -1), kept + count], dim=1)
-        return tokens, [select(relation, kept) for relation in relations]
+    @abstractmethod
+    def forward_features(self, images: Images) -> Tokens:
+        """Return the tokens after the final norm."""
 
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Features | Logits:
-        """The second half of the forward.
+        """Compute the second half of the forward pass.
 
         Args:
-            tokens: What `forward_features` gave.
-            pre_logits: Return the pooled vector itself, without the head.
+            tokens: The result of `forward_features`.
+            pre_logits: Return the pooled features instead of logits.
         """
         features = self.fc_norm(self.pool(tokens))
         return features if pre_logits else self.head(features)
+
+    def pooled(self, images: Images) -> Features:
+        """Return the features of images, one vector per image, which the head takes."""
+        return self.forward_head(self.forward_features(images), pre_logits=True)
 
     def forward_intermediates(
         self,
@@ -124,59 +111,54 @@ class Backbone(nn.Module):
         output_fmt: Layout = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """The tokens after chosen blocks.
+        """Return the tokens after chosen blocks.
 
         Args:
-            images: As for `forward`.
-            indices: Which blocks: the last n, or their numbers, negative ones from the end; None is all.
-            return_prefix_tokens: Give each as a pair (patches, prefix tokens).
-            norm: Pass each through the last norm.
-            stop_early: Do not run blocks after the last one asked for.
-            output_fmt: `NCHW`, `[batch, embed_dim, rows, columns]`, or `NLC`, `[batch, patches, embed_dim]`.
-            intermediates_only: Return the list alone, not `(last tokens, list)`.
+            images: `[batch, channels, height, width]`, as for `forward`.
+            indices: The last n blocks, or the numbers of blocks, negative ones counted from the end; None is all.
+            return_prefix_tokens: Return each intermediate as a pair (patches, prefix tokens).
+            norm: Apply the final norm to each intermediate.
+            stop_early: Do not run blocks after the last requested one.
+            output_fmt: `NCHW` for `[batch, embed_dim, rows, columns]`, or `NLC` for `[batch, patches, embed_dim]`.
+            intermediates_only: Return only the list, instead of `(last tokens, list)`.
 
         Returns:
-            `(tokens, intermediates)`: tokens as `forward_features` gives them, of the last block that ran.
+            `(tokens, intermediates)`, where `tokens` are those of the last block that ran, after the final norm.
 
         Raises:
-            ConfigError: A block that is not there, no such layout, or a map with patches dropped.
+            ConfigError: No such block or layout, or a map is requested while patches are dropped.
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"output_fmt={output_fmt}: no such layout; use NCHW or NLC")
-        wanted = block_numbers(indices, len(self.encoder.blocks))
+        numbers = block_numbers(indices, len(self.encoder.blocks))
         if output_fmt == "NCHW" and self.training and self.config.patch_drop_rate:
             raise ConfigError(
                 "output_fmt=NCHW: patches dropped in training leave holes in a map; use NLC, or model.eval()"
             )
         tokens, relations = self.embed(images)
-        rows, columns = self.tokenizer.grid_size(images)
-        intermediates = []
-        for number, tokens in enumerate(self.encoder.steps(tokens, relations)):  # noqa: B020 - as in `Encoder.forward`
-            if number in wanted:
-                intermediates.append(self.encoder.norm(tokens) if norm else tokens)
-            if stop_early and number == max(wanted):
-                break
-        count = self.config.num_prefix_tokens
-        outputs: list[Any] = []
-        for taken in intermediates:
-            patches = taken[:, count:]
-            if output_fmt == "NCHW":
-                patches = rearrange(patches, "b (h w) d -> b d h w", h=rows, w=columns)
-            outputs.append((patches, taken[:, :count]) if return_prefix_tokens else patches)
-        return outputs if intermediates_only else (self.encoder.norm(tokens), outputs)
+        grid_size, count = self.tokenizer.grid_size(images), self.num_prefix_tokens
+        outputs: dict[int, Any] = dict.fromkeys(numbers)
+        depth = max(numbers) + 1 if stop_early else None
+        tokens = self.encoder(tokens, relations, outputs=outputs, depth=depth)
+        intermediates: list[Any] = []
+        for number in numbers:
+            taken = self.encoder.norm(outputs[number]) if norm else outputs[number]
+            patches = as_layout(taken[:, count:], grid_size, output_fmt)
+            intermediates.append((patches, taken[:, :count]) if return_prefix_tokens else patches)
+        return intermediates if intermediates_only else (tokens, intermediates)
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Throw away, in place, what `forward_intermediates(indices)` does not need.
+        """Remove, in place, the parts that `forward_intermediates(indices)` does not need.
 
         Args:
-            indices: As there.
-            prune_norm: The last norm too.
-            prune_head: The head, the norm before it, and a pool that has weights, for which a mean stands in, too.
+            indices: The last n blocks, or the numbers of blocks.
+            prune_norm: Remove the final norm too.
+            prune_head: Remove the head and the norm before it too; a pool with weights is replaced by the mean.
 
         Returns:
-            The numbers of the blocks, all from the start.
+            The numbers of the requested blocks, counted from the start.
         """
         wanted = block_numbers(indices, len(self.encoder.blocks))
         depth = max(wanted) + 1
@@ -195,25 +177,44 @@ class Backbone(nn.Module):
         return wanted
 
     def get_intermediate_layers(self, images: Images, n: int | Sequence[int] = 1, norm: bool = True) -> list[Tensor]:
-        """The patches after the last `n` blocks, or those numbered, `[batch, patches, embed_dim]`, as DINO calls it."""
+        """Return the patches after the last `n` blocks, or after the blocks numbered `n`; the name is DINO's.
+
+        Returns:
+            For each block `[batch, patches, embed_dim]`.
+        """
         return self.forward_intermediates(images, n, norm=norm, output_fmt="NLC", intermediates_only=True)
 
+    def parts(self) -> Parts:
+        """Return the parts of the model by name, as the constructor of `VisionTransformer` takes them."""
+        return Parts(
+            tokenizer=self.tokenizer,
+            patch_norm=self.patch_norm,
+            position=self.position,
+            patch_drop=self.patch_drop,
+            prefix=self.prefix,
+            relation=self.relation,
+            encoder=self.encoder,
+            pool=self.pool,
+            fc_norm=self.fc_norm,
+            head=self.head,
+        )
+
     def get_classifier(self) -> nn.Module:
-        """The head."""
+        """Return the head."""
         return self.head
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training; see `Encoder.grad_checkpointing`."""
+        """Compute each block again in the backward pass, which saves memory; see `Encoder.grad_checkpointing`."""
         self.encoder.grad_checkpointing = enable
 
     def set_attention_kernel(self, kernel: AttentionKernel) -> None:
-        """Let every block attend by this kernel: the same results but for rounding; see `Attention`."""
+        """Set the attention kernel of every block; results differ only by rounding. See `Attention`."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that shall not decay, beyond those of one dimension: positions, tokens, bias tables."""
+        """Return the names of matrices that must not decay: positions, prefix tokens, bias tables."""
         return {
             name
             for name, parameter in self.named_parameters()
@@ -221,26 +222,25 @@ class Backbone(nn.Module):
         }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns by which timm groups parameters from the stem to the head, for a learning rate per layer."""
+        """Return the patterns by which timm groups parameters from stem to head, for layer-wise learning rates."""
         blocks: list[tuple[str, Any]] = [(r"^encoder\.blocks\.(\d+)", None)]
         if not coarse:
             blocks.append((r"^encoder\.norm\.|^pool|^fc_norm", (99999,)))
         return {"stem": r"^tokenizer|^patch_norm|^position|^prefix|^relation|^encoder\.norm_pre", "blocks": blocks}
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head, in place, by a fresh one; all other weights stay.
+        """Replace the head, in place, by a new one; all other weights stay.
 
         Args:
-            num_classes: Logits; 0 leaves the head out.
-            global_pool: The pool to change to, one without weights of its own: `token`, `mean` (timm: `avg`), `max` or
-                `token_mean`; None keeps the present one.
+            num_classes: Number of logits; 0 removes the head.
+            global_pool: Pool to change to: `token`, `mean` (timm: `avg`), `max` or `token_mean`; None keeps the pool.
 
         Raises:
-            ConfigError: A pool that needs a class token where there is none, that has weights which nothing trained, or
-                that does not fit the norm after it.
+            ConfigError: The pool needs a class token that the model does not have, has weights of its own, or does not
+                fit the norm after it.
         """
         config = dataclasses.replace(self.config, class_token=self.config.has_class_token, num_classes=num_classes)
-        name: Any = _POOLS.get(global_pool, global_pool) if global_pool else config.pool
+        name: Any = TIMM_POOLS.get(global_pool, global_pool) if global_pool else config.pool
         if name != config.pool and name in _LEARNING_POOLS:
             raise ConfigError(f"global_pool={global_pool}: has weights of its own; create the model with it")
         like, changed = next(self.parameters()), dataclasses.replace(config, pool=name)
@@ -254,12 +254,20 @@ class Backbone(nn.Module):
             pool, head = build_pool_and_head(self.config)
         if name != config.pool:
             self.pool = pool
-        initialise(nn.ModuleDict({"head": head}), scheme=config.init)
+        initialize(nn.ModuleDict({"head": head}), scheme=config.init)
         self.head = head.to(like.dtype).train(self.training)
 
 
 def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
-    """Which blocks `indices` means, ascending. Raises ConfigError for one that is not there."""
+    """Return the numbers of the blocks that `indices` selects, ascending.
+
+    Args:
+        indices: The last n blocks, or the numbers of blocks, negative ones counted from the end; None is all.
+        depth: Number of blocks.
+
+    Raises:
+        ConfigError: No such block.
+    """
     if isinstance(indices, int):
         asked: Sequence[int] = range(depth - indices, depth) if indices <= depth else [indices]
     else:
@@ -270,3 +278,9 @@ def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
         got = wrong[0] if wrong else indices
         raise ConfigError(f"indices={got}: no such block; the model has blocks 0 to {depth - 1}")
     return sorted(set(numbers))
+
+
+def as_layout(patches: Tensor, grid_size: tuple[int, int], layout: Layout) -> Tensor:
+    """Return patch tokens `[batch, patches, embed_dim]` as they are (`NLC`), or as a map (`NCHW`)."""
+    rows, columns = grid_size
+    return patches if layout == "NLC" else rearrange(patches, "b (h w) d -> b d h w", h=rows, w=columns)

@@ -1,16 +1,25 @@
-"""A name or a `ModelConfig` -> VisionTransformer, with fresh or given weights."""
+"""A name or a `ModelConfig` -> VisionTransformer, with new or given weights."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.build_parts import build_parts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
-from vitreous.model.init import initialise
+from vitreous.model.init import initialize
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive
+
+_TIMM_ARGUMENTS = {
+    "pretrained": "names here come without weights; open a file, folder or hub name with vitreous.load_model",
+    "global_pool": "timm's name; use pool='token', 'mean' (timm: avg), 'max', 'token_mean' (timm: avgmax) or 'map'",
+    "drop_rate": "timm's dropout before the head, which these models do not have; use drop_path_rate or proj_drop_rate",
+}
 
 
 def create_model(
@@ -20,65 +29,81 @@ def create_model(
     in_chans: int = 3,
     img_size: int | tuple[int, int] | None = None,
     patch_size: int | None = None,
-    drop_path_rate: float = 0.0,
     seed: int | None = None,
+    **fields: Any,
 ) -> VisionTransformer:
-    """A freshly initialised model by name, e.g. `vit_small_patch16_224`.
+    """Build a model by name, with new weights, in training mode.
 
     Args:
-        name: `vit_{size}_patch{px}_{px}` with one of `presets.SIZES`, shorter with `img_size` and `patch_size` given,
-            or a published family's, as timm has it: `deit3_base_patch16_224`, `vit_small_patch14_dinov2` …
-        num_classes: Logits; 0 returns features instead; None as the name was published, mostly 1000.
+        name: `vit_{size}_patch{px}_{px}` with a size of `presets.SIZES`, e.g. `vit_small_patch16_224`; shorter if
+            `img_size` and `patch_size` are given; or a published name as in timm, e.g. `deit3_base_patch16_224`.
+        num_classes: Number of logits; 0 returns features; None as the name was published, mostly 1000.
         in_chans: Channels of an image.
-        img_size: Side, or height and width, in px; overrides the name's.
-        patch_size: Side of a patch in px; overrides the name's.
-        drop_path_rate: Stochastic depth of the last block.
+        img_size: Side, or height and width, in px; overrides the name.
+        patch_size: Side of a patch in px; overrides the name.
         seed: Makes the weights reproducible; None draws them from torch's global generator.
+        **fields: Any other field of `ModelConfig`, e.g. `qk_norm=True`, `drop_path_rate=0.1`, `rotary="axial"`.
 
     Raises:
-        UnknownNameError: No such name; the nearest one is suggested.
-        ConfigError: A size that nobody gave, or a value that breaks a rule.
+        UnknownNameError: No such name or field; the nearest one is suggested.
+        ConfigError: A size is missing, or a value breaks a rule.
+
+    Example:
+        >>> from vitreous.model import create_model
+        >>> model = create_model("vit_tiny_patch16_224", num_classes=5, qk_norm=True)
+        >>> model.config.qk_norm
+        True
     """
-    config = config_for(
-        name,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        img_size=img_size,
-        patch_size=patch_size,
-        drop_path_rate=drop_path_rate,
-    )
+    config = config_for(name, num_classes=num_classes, in_chans=in_chans, img_size=img_size, patch_size=patch_size)
+    check_fields(fields)
     generator = None if seed is None else torch.Generator().manual_seed(derive(seed, "init"))
-    return build_model(config, generator=generator)
+    return build_model(dataclasses.replace(config, **fields), generator=generator)
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Check that these are names of fields of `ModelConfig`.
+
+    Raises:
+        ConfigError: An argument of timm's `create_model`; the message names what takes its place.
+        UnknownNameError: No such field; the nearest one is suggested.
+    """
+    known = [field.name for field in dataclasses.fields(ModelConfig)]
+    for key, value in fields.items():
+        if key in known:
+            continue
+        if key in _TIMM_ARGUMENTS:
+            raise ConfigError(f"{key}={value!r}: {_TIMM_ARGUMENTS[key]}")
+        raise UnknownNameError(f"{key}={value!r}: no such field of ModelConfig; {nearest(key, known)}")
 
 
 def build_model(
     config: ModelConfig, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None
 ) -> VisionTransformer:
-    """A freshly initialised model, in training mode.
+    """Build a model with new weights, in training mode.
 
     Args:
         config: What to build.
-        device: Where it shall live. Weights are drawn on the CPU first, so that they are the same everywhere; `meta`
-            draws and allocates nothing: shapes alone.
-        generator: Where the weights come from, a CPU generator; None takes torch's global one.
+        device: Device of the weights. They are drawn on the CPU first, so that they are the same on every device;
+            `meta` draws and allocates nothing.
+        generator: CPU generator that the weights are drawn from; None takes torch's global one.
     """
     model = _skeleton(config)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")
-    initialise(model, scheme=config.init, generator=generator)
+    initialize(model, scheme=config.init, generator=generator)
     return model.to(device)
 
 
 def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> VisionTransformer:
-    """A model that holds these very tensors, in their dtype and on their device; no weight is drawn or copied.
+    """Build a model that holds these very tensors, in their dtype and on their device; nothing is drawn or copied.
 
     Args:
         config: What to build.
         state: Every parameter by name, of the right shape.
 
     Raises:
-        RuntimeError: PyTorch's own, for names or shapes that do not fit; `weights` checks and explains before.
+        RuntimeError: From PyTorch, for names or shapes that do not fit; `weights` checks and explains them before.
     """
     first = next(iter(state.values()))
     model = _skeleton(config).to(first.dtype).to_empty(device=first.device)
@@ -87,6 +112,6 @@ def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> Vision
 
 
 def _skeleton(config: ModelConfig) -> VisionTransformer:
-    # The meta device spares PyTorch's own initialisation, which `initialise` or loaded weights would overwrite.
+    # The meta device skips PyTorch's own initialization, which `initialize` or loaded weights would overwrite.
     with torch.device("meta"):
         return VisionTransformer(config, **build_parts(config))

@@ -1,4 +1,4 @@
-"""`ModelConfig` -> the parts of a VisionTransformer: every choice of a part is made here, once."""
+"""`ModelConfig` -> the parts of a VisionTransformer: the only place that chooses them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,24 +7,31 @@ from typing import Literal, TypedDict
 from torch import nn
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.parts.attention import Attention, KeylessBiasLinear, LocalityAttention, Projection
-from vitreous.model.parts.encoder import Block, Encoder, PostNormBlock
-from vitreous.model.parts.head import DistilledHead, Head
-from vitreous.model.parts.mlp import GatedMlp, Mlp, QuickGELU
+from vitreous.model.parts.attention import Attention, KeylessBiasLinear, LocalityAttention
+from vitreous.model.parts.embedding import LearnedPosition, Prefix
+from vitreous.model.parts.encoder import (
+    Block,
+    DropPath,
+    Encoder,
+    GatedMlp,
+    LayerScale,
+    Mlp,
+    PostNormBlock,
+    QuickGELU,
+    drop_path_rates,
+)
+from vitreous.model.parts.fixed_position import NoPosition, SinCosPosition, SinusoidalPosition
+from vitreous.model.parts.head import DistilledHead
 from vitreous.model.parts.patch_drop import PatchDrop
 from vitreous.model.parts.pool import AttentionPool, ClassTokenPool, MaxPool, MeanPool, SequencePool, TokenMeanPool
-from vitreous.model.parts.position import LearnedPosition, NoPosition, SinCosPosition, SinusoidalPosition
-from vitreous.model.parts.prefix import Prefix
 from vitreous.model.parts.relative_bias import RelativeBias
-from vitreous.model.parts.residual import DropPath, LayerScale, drop_path_rates
 from vitreous.model.parts.rotary import MixedRotaryPosition, RotaryPosition
 from vitreous.model.parts.stem import CompactStem, ConvStem
-from vitreous.model.parts.tokenizer import NormedTokenizer, ShiftedTokenizer, Tokenizer
+from vitreous.model.parts.tokenizer import ImageTokenizer, NormedTokenizer, ShiftedTokenizer, Tokenizer
 
-AnyTokenizer = Tokenizer | ConvStem | CompactStem
 AnyRelation = RotaryPosition | MixedRotaryPosition | RelativeBias
 
-_STEMS: dict[str, type[AnyTokenizer]] = {
+_STEMS: dict[str, Callable[..., ImageTokenizer]] = {
     "linear": Tokenizer, "shifted": ShiftedTokenizer, "normed": NormedTokenizer, "conv": ConvStem, "cct": CompactStem,
 }  # fmt: skip
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -36,7 +43,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Parts(TypedDict):
     """The arguments of `VisionTransformer`."""
 
-    tokenizer: AnyTokenizer
+    tokenizer: ImageTokenizer
     patch_norm: nn.Module
     position: nn.Module
     patch_drop: nn.Module
@@ -49,7 +56,7 @@ class Parts(TypedDict):
 
 
 def build_parts(config: ModelConfig) -> Parts:
-    """The parts that a configuration asks for, not yet initialised by our rules."""
+    """Build the parts of a model; `init.initialize` draws their weights."""
     pool, head = build_pool_and_head(config)
     return Parts(
         tokenizer=_tokenizer(config),
@@ -61,7 +68,7 @@ def build_parts(config: ModelConfig) -> Parts:
             class_token=config.has_class_token,
             distill_token=config.distill_token,
             num_registers=config.num_registers,
-            # A token beside fixed or no positions has no number, only itself.
+            # With fixed or no positions, prefix tokens get no positional embedding.
             position=config.prefix_position if config.position == "learned" else "none",
         )
         if config.num_prefix_tokens
@@ -75,14 +82,16 @@ def build_parts(config: ModelConfig) -> Parts:
 
 
 def build_pool_and_head(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
-    """The part from tokens to features, and the one from features to logits."""
-    head = DistilledHead if config.distill_token else Head
-    return _pool(config), (
-        head(num_features=config.num_features, num_classes=config.num_classes) if config.num_classes else nn.Identity()
-    )
+    """Build the part from tokens to features, and the part from features to logits (the identity without classes)."""
+    width, num_classes = config.num_features, config.num_classes
+    if not num_classes:
+        return _pool(config), nn.Identity()
+    if config.distill_token:
+        return _pool(config), DistilledHead(num_features=width, num_classes=num_classes)
+    return _pool(config), nn.Linear(width, num_classes)
 
 
-def _tokenizer(config: ModelConfig) -> AnyTokenizer:
+def _tokenizer(config: ModelConfig) -> ImageTokenizer:
     return _STEMS[config.stem](
         patch_size=config.patch_size,
         in_chans=config.in_chans,
@@ -167,10 +176,11 @@ def _attention(config: ModelConfig) -> Attention:
         qkv=nn.Linear(width, 3 * inner, bias=config.qkv_bias)
         if config.key_bias or not config.qkv_bias
         else KeylessBiasLinear(width, inner),
-        proj=Projection(inner, width, bias=config.proj_bias, drop_rate=config.proj_drop_rate),
+        proj=nn.Linear(inner, width, bias=config.proj_bias),
         qk_norms=(_norm(config, head_dim), _norm(config, head_dim)) if config.qk_norm else None,
         gate=nn.Linear(width, inner) if config.attn_gate else None,
         attn_drop_rate=config.attn_drop_rate,
+        proj_drop_rate=config.proj_drop_rate,
     )
 
 

@@ -1,4 +1,4 @@
-"""A model -> the same model with fresh weights, by the rules of one paper or code base."""
+"""A model -> the same model with new weights, drawn by the rules of a paper or code base."""
 
 import math
 from collections.abc import Callable
@@ -12,37 +12,36 @@ from torch.nn import init
 
 from vitreous.model.config.model_config import InitScheme
 from vitreous.model.parts.attention import Attention, LocalityAttention
-from vitreous.model.parts.head import DistilledHead, Head
-from vitreous.model.parts.mlp import GatedMlp, Mlp
+from vitreous.model.parts.embedding import LearnedPosition, Prefix
+from vitreous.model.parts.encoder import LayerScale, Mlp
+from vitreous.model.parts.fixed_position import sincos2d
+from vitreous.model.parts.head import DistilledHead
 from vitreous.model.parts.pool import AttentionPool
-from vitreous.model.parts.position import LearnedPosition, sincos2d
-from vitreous.model.parts.prefix import Prefix
 from vitreous.model.parts.relative_bias import RelativeBias
-from vitreous.model.parts.residual import LayerScale
 from vitreous.model.parts.rotary import MixedRotaryPosition, draw_mixed
-from vitreous.model.parts.stem import CompactStem, ConvStem
-from vitreous.model.parts.tokenizer import Tokenizer
+from vitreous.model.parts.tokenizer import ImageTokenizer
 
 Matrix = Literal["normal", "xavier", "xavier_joint", "default"]
-"""How a matrix is drawn: truncated normal of 0.02; uniform within ±√(6/(fan_in + fan_out)), each of query, key and
-value for itself or all three as one; PyTorch's own, uniform within ±1/√fan_in."""
+"""Distribution of a matrix: `normal` is truncated normal with std 0.02; `xavier` is uniform within
+±√(6/(fan_in + fan_out)), for query, key and value separately; `xavier_joint` treats the three as one matrix; `default`
+is PyTorch's, uniform within ±1/√fan_in."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One column of the table.
+    """How the weights of a model are drawn.
 
     Attributes:
-        linear: The matrices of attention and MLP.
-        proj: The attention's output projection, where it differs.
-        patch: The patch projection: a `Matrix`, or normal of 1/√fan_in: `lecun` cut off at two deviations and widened
-            by what that takes away, as in Flax, `fan_in` not.
-        patch_bias: Whether its bias is drawn as PyTorch does, or zero.
-        mlp_bias_std: Of the biases of the MLP.
-        position_std: Of learned positions.
-        token_std: Of class token, distillation token and registers.
-        head_std: Of the head's weights; 0 is zero, None as `linear`.
-        head_bias: Of the head, given the number of classes.
+        linear: Distribution of the matrices of attention and MLP.
+        proj: Distribution of the output projection of attention; None as `linear`.
+        patch: Distribution of the patch projection: a `Matrix`, or normal with std 1/√fan_in. `lecun` truncates that at
+            two standard deviations and rescales it, as Flax does; `fan_in` does not.
+        patch_bias: Draw the bias of the patch projection as PyTorch does, instead of zeros.
+        mlp_bias_std: Standard deviation of the biases of the MLP.
+        position_std: Standard deviation of learned positions.
+        token_std: Standard deviation of class token, distillation token and registers.
+        head_std: Standard deviation of the weights of the head; 0 is zeros, None as `linear`.
+        head_bias: Bias of the head as a function of the number of classes.
     """
 
     linear: Matrix
@@ -57,40 +56,41 @@ class Scheme:
 
 
 SCHEMES: dict[InitScheme, Scheme] = {
-    # timm `init_weights_vit_timm`, where the patch projection keeps PyTorch's own values for a convolution.
+    # timm `init_weights_vit_timm`, in which the patch projection keeps PyTorch's values for a convolution.
     "timm": Scheme("normal"),
-    # Ours for narrow models: positions as loud as the normalised patches beside them.
+    # For narrow models: positions have the same scale as the normalized patches they are added to.
     "xavier": Scheme("xavier", position_std=1.0),
-    # Google's `vision_transformer`, where query, key and value are three layers; timm's `init_weights_vit_jax` draws
-    # them as one. nlhb: negative log head bias.
+    # Google's `vision_transformer`, in which query, key and value are three layers; timm's `init_weights_vit_jax`
+    # draws them as one. nlhb: negative log head bias.
     "jax": Scheme("xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0),
     "jax_nlhb": Scheme(
         "xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0, head_bias=lambda n: -math.log(n)
     ),
-    # torchvision `vision_transformer.py`, whose attention is torch's own.
+    # torchvision `vision_transformer.py`, which uses torch.nn.MultiheadAttention.
     "torchvision": Scheme(
         "xavier_joint", "default", "fan_in", patch_bias=False, mlp_bias_std=1e-6, token_std=0.0, head_std=0.0
     ),
-    # `models_v2.py` of DeiT III.
+    # DeiT III, `models_v2.py`.
     "deit3": Scheme("normal", token_std=0.02),
-    # `models_mae.py`, and its fine-tuning script's head.
+    # MAE, `models_mae.py`; the head is that of its fine-tuning script.
     "mae": Scheme("xavier_joint", patch="xavier", token_std=0.02, head_std=2e-5),
-    # timm's, but for the products of query with key and of value with output.
+    # As timm, except for the products of query with key and of value with output.
     "mimetic": Scheme("normal"),
 }
 
 
-def initialise(model: nn.Module, *, scheme: InitScheme = "timm", generator: Generator | None = None) -> None:
-    """Draw every weight anew, part by part in the order of the model.
+def initialize(model: nn.Module, *, scheme: InitScheme = "timm", generator: Generator | None = None) -> None:
+    """Draw every weight, part by part in the order of the model.
 
-    Norms are the identity, biases zero unless the scheme says otherwise. At width 768 `timm` and `xavier` are alike; at
-    width 64 `timm` draws weights a sixth as large, and a short run ends before they have grown: on the digits 20 epochs
-    reach 42 % with `timm`, 78 % with Xavier linears, 96 % with loud positions too (`benchmarks/ablations.py`).
+    Norms start as the identity, biases as zeros unless the scheme says otherwise. At width 768 `timm` and `xavier` are
+    similar. At width 64 `timm` draws weights a sixth as large, and a short run ends before they have grown: on digits,
+    20 epochs reach 42% with `timm`, 78% with Xavier matrices, and 96% with positions of std 1 too
+    (`benchmarks/ablations.py`).
 
     Args:
         model: A model or any part of one; changed in place.
-        scheme: Whose rules; `SCHEMES` has them side by side.
-        generator: Where the numbers come from; None takes torch's global generator.
+        scheme: A key of `SCHEMES`.
+        generator: CPU generator to draw from; None takes torch's global one.
 
     Source:
         `SCHEMES` names the code of each. Mimetic: Trockman and Kolter 2023 (2305.09828).
@@ -116,7 +116,7 @@ def initialise(model: nn.Module, *, scheme: InitScheme = "timm", generator: Gene
 
 
 def _draw_tokens(module: nn.Module, rules: Scheme, generator: Generator | None) -> None:
-    """The learned numbers that are no matrix of a layer: positions, tokens, scales."""
+    """Draw the parameters that are not part of a linear or convolutional layer: positions, tokens, scales."""
     match module:
         case LearnedPosition():
             init.trunc_normal_(module.grid, std=rules.position_std, generator=generator)
@@ -142,22 +142,22 @@ def _draw_tokens(module: nn.Module, rules: Scheme, generator: Generator | None) 
 
 
 def _roles(model: nn.Module) -> dict[nn.Module, str]:
-    """Which layers are not like all others."""
+    """Return the role of each layer that is drawn in a special way."""
     roles: dict[nn.Module, str] = {}
     for module in model.modules():
         match module:
-            case Tokenizer() | ConvStem() | CompactStem():
+            case ImageTokenizer():
                 roles |= dict.fromkeys(module.modules(), "patch")
             case Attention():
                 roles |= {module.qkv: "qkv", module.proj: "proj"}
             case AttentionPool():
                 roles[module.kv] = "kv"
-            case Mlp() | GatedMlp():
+            case Mlp():
                 roles |= {module.fc1: "mlp", module.fc2: "mlp"}
-            case Head():
-                roles[module] = "head"
             case DistilledHead():
                 roles |= {module.label: "head", module.teacher: "head"}
+        if isinstance(head := getattr(module, "head", None), nn.Linear):
+            roles[head] = "head"
     return roles
 
 
@@ -175,7 +175,7 @@ def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, genera
     elif kind == "normal":
         init.trunc_normal_(module.weight, std=0.02, generator=generator)
     elif kind == "lecun":
-        wide = fan_in**-0.5 / 0.87962566  # the deviation of a normal cut off at two of its own
+        wide = fan_in**-0.5 / 0.87962566  # std of a standard normal truncated at two standard deviations
         init.trunc_normal_(module.weight, std=wide, a=-2 * wide, b=2 * wide, generator=generator)
     elif kind == "fan_in":
         init.normal_(module.weight, std=fan_in**-0.5, generator=generator)
@@ -196,12 +196,12 @@ def _draw_linear(module: nn.Linear | nn.Conv2d, role: str, rules: Scheme, genera
 
 
 def _imitate_trained(attn: Attention, generator: Generator | None) -> None:
-    """Query times key near 0.7 (noise + I), value times output near 0.4 (noise - I), each noise of variance 1/width."""
+    """Set query x key near 0.7 (noise + I), value x output near 0.4 (noise - I), with noise of variance 1/width."""
     inner, width = attn.proj.in_features, attn.proj.out_features
     head_dim = inner // attn.num_heads
 
     def factors(noise: float, identity: float, rank: int) -> tuple[Tensor, Tensor]:
-        """Left and right, `[width, rank]`, whose product left @ rightᵀ is the matrix as nearly as that rank allows."""
+        """Return the best factors of this rank, `[width, rank]` each: left @ rightᵀ approximates the matrix."""
         drawn = torch.randn(width, width, generator=generator, dtype=torch.float64) * width**-0.5
         left, spectrum, right = torch.linalg.svd(noise * drawn + identity * torch.eye(width, dtype=torch.float64))
         root, beyond = spectrum[:rank].sqrt(), (0, max(0, rank - width))

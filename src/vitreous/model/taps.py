@@ -1,4 +1,4 @@
-"""A model, names -> what its parts give, read beside the forward: tokens, queries, keys, values, attention maps."""
+"""A model, names -> intermediate tensors of a forward pass: tokens, queries, keys, values, attention maps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.model.parts.attention import Attention
-from vitreous.model.parts.relation import Relation
+from vitreous.model.parts.relation import NO_RELATION
 from vitreous.model.parts.relative_bias import RelativeBias
 from vitreous.model.parts.rotary import MixedRotaryPosition, RotaryPosition
 
 INSIDE_ATTENTION = ("queries", "keys", "values", "maps")
-"""What an attention can be asked beside its output, `[batch, heads, tokens, …]`; maps are probabilities."""
+"""Tensors inside an attention that can be read, each `[batch, heads, tokens, …]`; maps are probabilities."""
 
 
 def tap_names(model: nn.Module) -> list[str]:
-    """All that `taps` can read from a model: its submodules, and what is inside each attention."""
+    """Return the names of everything that `taps` can read: the submodules, and what is inside each attention."""
     names = []
     for name, module in model.named_modules():
         if not name or _gives_no_tensor(module):
@@ -33,20 +33,20 @@ def tap_names(model: nn.Module) -> list[str]:
 
 @contextmanager
 def taps(model: nn.Module, *patterns: str, detach: bool = True) -> Iterator[dict[str, Tensor]]:
-    """Read intermediates by name while the model runs; its output and its random state stay what they are.
+    """Read intermediate tensors by name while the model runs; its output and random state do not change.
 
     Args:
-        model: Any; a compiled one as it was before.
-        patterns: Names as `tap_names` lists them; `*` stands for any part between two dots.
-        detach: Cut what is read off the graph. Otherwise gradients flow into it, and from it to what came before; those
-            of the output reach what is inside an attention in evaluation alone, as in training its dropout would have
-            to be drawn twice.
+        model: Any model; for a compiled one, the original module.
+        patterns: Names as in `tap_names`; `*` stands for any part between two dots.
+        detach: Detach what is read from the graph. If False, gradients flow to and through it. Gradients of the output
+            reach the tensors inside an attention only in evaluation mode, because in training its dropout would have to
+            be drawn twice.
 
     Yields:
-        Name to tensor, filled anew by each forward. A part that the forward does not call is not in it.
+        A dictionary from name to tensor that each forward fills again. Parts that the forward does not call are absent.
 
     Raises:
-        UnknownNameError: A pattern that no name fits; the nearest name is suggested.
+        UnknownNameError: No name matches a pattern; the nearest name is suggested.
 
     Example:
         >>> import torch
@@ -75,7 +75,7 @@ def taps(model: nn.Module, *patterns: str, detach: bool = True) -> Iterator[dict
 
 
 def _gives_no_tensor(module: nn.Module) -> bool:
-    """Containers, which are never called, and parts whose output is no tensor but relations."""
+    """Return True for containers, which are never called, and for parts that return relations instead of a tensor."""
     uncalled = type(module).forward is nn.Module.forward
     return uncalled or isinstance(module, RotaryPosition | MixedRotaryPosition | RelativeBias)
 
@@ -97,27 +97,24 @@ def _matching(names: list[str], patterns: tuple[str, ...]) -> set[str]:
 
 def _output_hook(name: str, seen: dict[str, Tensor], detach: bool) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        # Some give more than tokens: dropped patches their cells, an attention its keys.
-        tensor = output[0] if isinstance(output, tuple) else output
+        tensor = output[0] if isinstance(output, tuple) else output  # patch_drop also returns the patches it kept
         seen[name] = tensor.detach() if detach else tensor
 
     return hook
 
 
 def _attention_hook(name: str, inside: list[str], seen: dict[str, Tensor], detach: bool) -> Callable[..., Any]:
-    def hook(module: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        tokens, relation = (*args, kwargs.get("relation", Relation()))[:2]
+    def hook(module: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+        tokens, relation = (*args, kwargs.get("relation", NO_RELATION))[:2]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
-            queries, keys, values = module.heads(tokens, relation)
-            maps = module.weigh(queries, keys, relation)
+            queries, keys, values = module.project(tokens, relation)
+            maps = module.weights(queries, keys, relation.bias)
             found = dict(zip(INSIDE_ATTENTION, (queries, keys, values, maps), strict=True))
             seen.update({f"{name}.{part}": found[part] for part in inside})
             if detach or module.training or not torch.is_grad_enabled():
                 return None
-            # The kernel's own numbers, with the gradient of the product written out: maps lie on the way to the logits.
-            mixed = module.mix(tokens, maps @ values)
-            original = output[0] if isinstance(output, tuple) else output
-            same = original.detach() + (mixed - mixed.detach())
-            return (same, *output[1:]) if isinstance(output, tuple) else same
+            # Keep the numbers of the kernel, and let the gradient flow through the maps.
+            explicit = module.output(tokens, maps @ values)
+            return output.detach() + (explicit - explicit.detach())
 
     return hook

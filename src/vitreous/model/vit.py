@@ -1,28 +1,36 @@
-"""Images -> logits: the whole Vision Transformer on one screen. Dosovitskiy et al. 2021 (2010.11929)."""
+"""Images -> logits: the forward pass of the Vision Transformer. Dosovitskiy et al. 2021 (2010.11929).
 
+Shapes: B images, C channels, N patches, P prefix tokens (class token, registers), D width of a token.
+"""
+
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 from vitreous.model.backbone import Backbone
-from vitreous.model.build_parts import AnyRelation, AnyTokenizer
+from vitreous.model.build_parts import AnyRelation
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.encoder import Encoder
-from vitreous.tensors import Features, Images, Logits, Tokens
+from vitreous.model.parts.relation import Relation, select
+from vitreous.model.parts.tokenizer import ImageTokenizer
+from vitreous.tensors import Images, Logits, Tokens
 
 
 class VisionTransformer(Backbone):
-    """Its parts, one after the other; `build.build_model` chooses them.
+    """A Vision Transformer made of its parts; `build.build_model` chooses them from a configuration.
 
     Args:
-        config: What the parts were built from; it travels with the weights.
+        config: What the parts were built from; it is saved with the weights.
         tokenizer: Images to patch tokens.
-        patch_norm: A norm on those, or nothing.
-        position: Patch tokens to patch tokens that know their place.
-        patch_drop: All patch tokens to some of them, in training.
-        prefix: Patch tokens to the whole sequence, a class token first if there is one.
-        relation: A grid to what each block's attention takes beside tokens; None where it takes tokens alone.
+        patch_norm: A norm on the patch tokens, or the identity.
+        position: Adds positions to the patch tokens.
+        patch_drop: Drops some of the patch tokens in training.
+        prefix: Puts class token and registers before the patch tokens, or is the identity.
+        relation: Grid size to what the attention of each block takes in addition to tokens; None if it takes nothing.
         encoder: Tokens to tokens in context.
         pool: Tokens to one vector per image.
-        fc_norm: A norm on that vector, or nothing.
+        fc_norm: A norm on that vector, or the identity.
         head: That vector to logits.
 
     Example:
@@ -37,7 +45,7 @@ class VisionTransformer(Backbone):
         self,
         config: ModelConfig,
         *,
-        tokenizer: AnyTokenizer,
+        tokenizer: ImageTokenizer,
         patch_norm: nn.Module,
         position: nn.Module,
         patch_drop: nn.Module,
@@ -61,16 +69,40 @@ class VisionTransformer(Backbone):
         self.head = head
 
     def forward(self, images: Images) -> Logits:
-        """Score the classes. Raises ShapeError for images that `config` does not describe."""
-        return self.head(self.pooled(images))
+        """Return the logits of each class, `[B, num_classes]`; features if the model has no head.
 
-    def pooled(self, images: Images) -> Features:
-        """One vector per image, which the head takes."""
-        tokens, relations = self.embed(images)
-        tokens = self.encoder(tokens, relations, num_read=getattr(self.pool, "num_read", None))
-        return self.fc_norm(self.pool(tokens))
+        Args:
+            images: `[B, C, height, width]`, normalized.
+
+        Raises:
+            ShapeError: Images with channels or a size that the model does not take.
+        """
+        tokens, relations = self.embed(images)  #  [B, P + N, D]
+        tokens = self.encoder(tokens, relations)  # [B, P + N, D]
+        features = self.fc_norm(self.pool(tokens))  # [B, D]
+        return self.head(features)  #              [B, num_classes]
+
+    def embed(self, images: Images) -> tuple[Tokens, Sequence[Relation] | None]:
+        """Return the sequence that enters the encoder, and a relation for the attention of each block, if there is one.
+
+        Raises:
+            ShapeError: Images with channels or a size that the model does not take.
+        """
+        tokens = self.patch_norm(self.tokenizer(images))  # [B, N, D]
+        grid_size = self.tokenizer.grid_size(images)  #     rows, columns of patches
+        tokens, kept = self.position(tokens, grid_size), None
+        if self.training:
+            tokens, kept = self.patch_drop(tokens)  #       [B, kept, D]
+        tokens = self.prefix(tokens)  #                     [B, P + N, D]
+        if self.relation is None:
+            return tokens, None
+        relations = self.relation(grid_size)
+        if kept is None:
+            return tokens, relations
+        count = self.num_prefix_tokens
+        in_sequence = torch.cat([torch.arange(count, device=kept.device).expand(len(kept), -1), kept + count], dim=1)
+        return tokens, [select(relation, in_sequence) for relation in relations]
 
     def forward_features(self, images: Images) -> Tokens:
-        """The encoder's normalised tokens, prefix first, then patches row by row."""
-        tokens, relations = self.embed(images)
-        return self.encoder(tokens, relations)
+        """Return the tokens after the final norm, `[B, P + N, D]`: prefix first, then patches row by row."""
+        return self.encoder(*self.embed(images))

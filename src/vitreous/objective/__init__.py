@@ -1,1 +1,1 @@
-"""Logits, targets -> loss: what a model is asked to become good at."""
+"""Logits, targets -> loss: supervised losses and distillation."""

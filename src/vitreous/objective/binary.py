@@ -1,4 +1,4 @@
-"""Logits, class indices or soft targets -> binary cross-entropy: each class is a question of its own."""
+"""Logits, class indices or soft targets -> binary cross-entropy, which treats each class as a yes or no of its own."""
 
 from collections.abc import Sequence
 
@@ -6,25 +6,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.objective.task import Criterion, divided, precise, weighted_shares
+from vitreous.objective.task import Criterion, at_least_float32, divide, weighted_shares
 from vitreous.tensors import Labels, Logits, Loss, Probabilities
 
 
 class BinaryCrossEntropy(Criterion):
-    """Mean over batch and classes of −t · log σ(x) − (1 − t) · log(1 − σ(x)), in float32.
+    """Binary cross-entropy: mean over batch and classes of −t · log σ(x) − (1 − t) · log(1 − σ(x)), in float32.
 
-    The target t is one-hot or given; with a threshold, 1 where what is given is above it and else 0, so that a mixed
-    image shows both of its classes in full. Then it is smoothed: (1 − s) · t + s / classes.
+    The target t is one-hot for a class index, or a given probability. With a threshold, probabilities above it become 1
+    and all others 0, so that a mixed image fully shows both of its classes. Label smoothing s then changes t to
+    (1 − s) · t + s / classes.
 
     Args:
-        label_smoothing: s, in [0, 1).
-        threshold: In [0, 1); None takes shares as they are.
-        class_weights: As in `Criterion`.
+        label_smoothing: Label smoothing s, in [0, 1).
+        threshold: Threshold in [0, 1); None uses probabilities as they are.
+        class_weights: Weight of each class; None weighs all classes alike.
 
     Source:
-        Wightman et al. 2021, section 3.1 (2110.00476): threshold 0.2. Touvron et al. 2022, section 3 (2204.07118): 0 in
-        their code. timm smooths before it compares with the threshold, which undoes the smoothing, or, with a
-        threshold below s / classes, makes every class a target.
+        Wightman et al. 2021, section 3.1 (2110.00476), with threshold 0.2. Touvron et al. 2022, section 3 (2204.07118),
+        with threshold 0 in their code. timm smooths before it applies the threshold, which undoes the smoothing, or
+        makes every class a target if the threshold is below s / classes.
     """
 
     def __init__(
@@ -39,17 +40,18 @@ class BinaryCrossEntropy(Criterion):
         self.threshold = threshold
 
     def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
-        """The loss of a batch; logits of any floating type are read as float32 at least."""
-        logits, total = precise(logits), self.total(targets) if total is None else total
+        """Compute the loss of a batch, in float32 or better. Arguments are those of `Criterion.forward`."""
+        logits, total = at_least_float32(logits), self.total(targets) if total is None else total
         num_classes = logits.shape[1]
         weights = logits.new_ones(num_classes) if self.weights is None else self.weights
         shares = weighted_shares(targets, torch.ones_like(weights))
-        yes = shares * weights
-        every = yes.sum(dim=1, keepdim=True)
+        positive = shares * weights
+        both = positive.sum(dim=1, keepdim=True)
         if self.threshold is not None:
-            yes = (shares > self.threshold) * every
-        yes = ((1 - self.label_smoothing) * yes + self.label_smoothing / num_classes * every).to(logits.dtype)
-        no = every.to(logits.dtype) - yes
-        # Neither term is ever negative: no digits are lost, however sure the model is.
-        losses = -yes * F.logsigmoid(logits) - no * F.logsigmoid(-logits)
-        return divided(losses.sum(), total) / num_classes
+            positive = (shares > self.threshold) * both
+        positive = (1 - self.label_smoothing) * positive + self.label_smoothing / num_classes * both
+        positive = positive.to(logits.dtype)
+        negative = both.to(logits.dtype) - positive
+        # Both terms are at least 0, so that no precision is lost by cancellation, even for large logits.
+        losses = -positive * F.logsigmoid(logits) - negative * F.logsigmoid(-logits)
+        return divide(losses.sum(), total) / num_classes

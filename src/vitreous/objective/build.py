@@ -1,4 +1,4 @@
-"""ObjectiveConfig -> the task that a step of training minimises."""
+"""ObjectiveConfig -> the task whose loss training minimizes."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,13 @@ from vitreous.objective.task import Criterion, Supervised, Task
 def build_task(
     config: ObjectiveConfig, class_counts: Sequence[int] | None = None, teacher: nn.Module | None = None
 ) -> Task:
-    """What a step minimises.
+    """Build the task: the loss of labels, and of a teacher if there is one.
 
     Args:
-        config: Decides which.
-        class_counts: Training images of each class; None, as where speed is measured: all classes weigh alike.
-        teacher: Images, as the model takes them, to logits; for `distill=feature` to a map of patches. None: labels
-            are all that there is to learn from.
+        config: Configuration of the loss and of distillation.
+        class_counts: Training images of each class. None weighs all classes alike, e.g. to measure speed.
+        teacher: Module from images, as the model takes them, to logits; for `distill=feature`, to a map of patch
+            features. None learns from labels only.
     """
     criterion = build_criterion(config, class_counts)
     if teacher is None:
@@ -39,7 +39,7 @@ def build_task(
 
 
 def build_criterion(config: ObjectiveConfig, class_counts: Sequence[int] | None = None) -> Criterion:
-    """What compares logits with labels or soft targets; arguments as in `build_task`."""
+    """Build the loss of logits and labels or soft targets; the arguments are those of `build_task`."""
     smoothing, weights = config.label_smoothing, None
     if config.class_weights == "balanced" and class_counts is not None:
         weights = balanced_class_weights(class_counts)

@@ -1,98 +1,73 @@
-"""Numbers a user may set -> ObjectiveConfig."""
+"""Keys and values -> ObjectiveConfig: loss, class weights and distillation."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal
 
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError
+from vitreous.ranges import Hint, Interval, check_fields
 
 LossKind = Literal["cross_entropy", "bce"]
-"""One question of all classes, or a question of each."""
+"""Softmax cross-entropy, or binary cross-entropy for each class."""
 ClassWeights = Literal["none", "balanced"]
-"""All classes weigh alike, or each as much as the others whatever the number of its images."""
+"""Weigh all images alike, or all classes alike however many images each has."""
 Distill = Literal["soft", "hard", "token", "token_soft", "feature"]
-"""What a student learns from a teacher; see `ObjectiveConfig.distill`."""
+"""Signals that a student can learn from a teacher; see `ObjectiveConfig.distill`."""
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised.
+    """The loss that training minimizes, and the teacher for distillation.
 
     Attributes:
-        loss: `cross_entropy`, or `bce`: binary cross-entropy, each class a yes or no of its own.
-        label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
-        bce_threshold: Share of a mixed image, in [0, 1), above which it shows a class in full, and else not at all;
-            None takes shares as they are. Of `bce` alone; 0 in DeiT III, 0.2 in "ResNet strikes back".
-        class_weights: `none` or `balanced`, by the training images of each class.
-        logit_adjustment: τ: times the logarithm of each class's frequency is added to the logits in training, so that
-            rare classes are called as readily as others; 1 is usual, 0 is off. Of `cross_entropy` alone, and of the
-            labels: a teacher is followed by the logits themselves.
-        teacher: Run folder, file of weights or `hf://organisation/name` of a trained model to learn from beside the
-            labels; None: nobody.
-        distill: What is learned from it: `soft`: its probabilities; `hard`: the class it calls; `token`: the same, by
-            the distillation token (`model.distill_token`), `token_soft`: its probabilities by that token; `feature`:
-            how an image's patches resemble one another, for which it needs no classes.
-        distill_temperature: Divides both logits where probabilities are learned; higher tells more of the classes that
-            the teacher does not call.
-        distill_weight: Share of the loss that is the teacher's, above 0 and at most 1; the rest is the labels'.
+        loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a yes or no of its
+            own.
+        label_smoothing: Fraction of the target that is spread evenly over all classes.
+        bce_threshold: Proportion of a mixed image above which the image counts as fully showing a class; below, as not
+            showing it. `none` uses the proportions as targets. Needs `objective.loss=bce`. DeiT III uses 0, "ResNet
+            strikes back" 0.2.
+        class_weights: `balanced` weighs images by the inverse frequency of their class in training; `none` weighs all
+            alike.
+        logit_adjustment: Factor `tau` of logit adjustment, which adds `tau` times the logarithm of each class's
+            frequency to the logits in training, so that rare classes are predicted as readily as frequent ones. 1 is
+            usual, 0 turns it off. Needs `objective.loss=cross_entropy`; does not apply to the teacher's part of the
+            loss.
+        teacher: Trained model to distill from, in addition to the labels: a run folder, a file of weights or
+            `hf://organization/name`. `none` trains on the labels only.
+        distill: Signal that the student learns from the teacher. `soft` learns its probabilities, `hard` its predicted
+            class. `token` and `token_soft` are `hard` and `soft` for the distillation token (`model.distill_token`).
+            `feature` learns how similar the patches of an image are to one another, and needs no classes.
+        distill_temperature: Temperature by which the logits of student and teacher are divided if probabilities are
+            distilled. Higher values give more weight to the classes that the teacher does not predict.
+        distill_weight: Weight of the teacher's part of the loss; the labels have the rest, up to 1.
 
     Raises:
-        ConfigError: A value out of its range, or one that has no effect beside the others.
-        UnknownNameError: A choice that does not exist.
+        UnknownNameError: A name is not among the choices of its key.
+        ConfigError: Another value has the wrong type, is out of range, or has no effect with the other keys.
     """
 
     loss: LossKind = "cross_entropy"
-    label_smoothing: float = 0.1
-    bce_threshold: float | None = None
+    label_smoothing: Annotated[float, Interval("[0, 1)", "0.1 is usual")] = 0.1
+    bce_threshold: Annotated[float, Interval("[0, 1)", "0 and 0.2 are usual")] | None = None
     class_weights: ClassWeights = "none"
-    logit_adjustment: float = 0.0
-    teacher: str | None = None
+    logit_adjustment: Annotated[float, Interval("[0, inf)", "1 is usual, 0 turns it off")] = 0.0
+    teacher: Annotated[str, Hint("give a run folder or a file of weights, or leave it out")] | None = None
     distill: Distill = "soft"
-    distill_temperature: float = 2.0
-    distill_weight: float = 0.5
+    distill_temperature: Annotated[float, Interval("(0, inf)", "1 to 4 is usual")] = 2.0
+    distill_weight: Annotated[float, Interval("(0, 1]", "0.5 is usual, objective.teacher=none turns it off")] = 0.5
 
     def __post_init__(self) -> None:
-        for key, kind in (("loss", LossKind), ("class_weights", ClassWeights), ("distill", Distill)):
-            _check_choice(key, getattr(self, key), get_args(kind))
-        if not 0 <= self.label_smoothing < 1:
-            raise _refused("label_smoothing", self.label_smoothing, "must be at least 0 and below 1; 0.1 is usual")
-        if not 0 <= self.logit_adjustment < math.inf:
-            raise _refused(
-                "logit_adjustment", self.logit_adjustment, "must be at least 0 and finite; 1 is usual, 0 is off"
-            )
+        check_fields(self, "objective")
         if self.logit_adjustment and self.loss == "bce":
-            way_out = "set it to 0, or objective.loss=cross_entropy"
-            raise _refused(
-                "logit_adjustment", self.logit_adjustment, f"has no meaning for objective.loss=bce; {way_out}"
+            raise ConfigError(
+                f"objective.logit_adjustment={self.logit_adjustment}: has no effect with objective.loss=bce; set it to "
+                "0, or use objective.loss=cross_entropy"
             )
-        if self.bce_threshold is not None:
-            self._check_threshold(self.bce_threshold)
-        if not 0 < self.distill_temperature < math.inf:
-            raise _refused(
-                "distill_temperature", self.distill_temperature, "must be above 0 and finite; 1 to 4 is usual"
+        if self.bce_threshold is not None and self.loss != "bce":
+            raise ConfigError(
+                f"objective.bce_threshold={self.bce_threshold}: has no effect with objective.loss={self.loss}; use "
+                "objective.loss=bce, or leave it out"
             )
-        if not 0 < self.distill_weight <= 1:
-            way_out = "0.5 is usual, and objective.teacher=none does without"
-            raise _refused("distill_weight", self.distill_weight, f"must be above 0 and at most 1; {way_out}")
         if self.teacher is None and self.distill != "soft":
-            raise _refused("distill", self.distill, "needs a teacher; set objective.teacher to a trained model")
-        if self.teacher is not None and not self.teacher.strip():
-            raise _refused(
-                "teacher", repr(self.teacher), "must name a trained model; give a run folder, or leave it out"
+            raise ConfigError(
+                f"objective.distill={self.distill}: needs a teacher; set objective.teacher to a trained model"
             )
-
-    def _check_threshold(self, threshold: float) -> None:
-        if not 0 <= threshold < 1:
-            raise _refused("bce_threshold", threshold, "must be at least 0 and below 1; 0 and 0.2 are usual")
-        if self.loss != "bce":
-            way_out = "set that, or leave it out"
-            raise _refused("bce_threshold", threshold, f"is of objective.loss=bce, which is {self.loss}; {way_out}")
-
-
-def _check_choice(key: str, got: str, known: tuple[Any, ...]) -> None:
-    if got not in known:
-        raise UnknownNameError(f"objective.{key}={got}: no such choice; {nearest(str(got), known)}")
-
-
-def _refused(key: str, got: object, rule: str) -> ConfigError:
-    return ConfigError(f"objective.{key}={got}: {rule}")

@@ -1,6 +1,6 @@
-"""Model, teacher, images, targets -> loss: learn from labels, and from what a teacher makes of the same images.
+"""Model, teacher, images, targets -> loss: learn from labels and from a teacher's outputs for the same images.
 
-The teacher is any module that takes the student's images, mixed perhaps, and gives what each task says.
+A teacher is any module that takes the student's images, mixed or not, and returns what the task expects.
 """
 
 from abc import ABC
@@ -13,17 +13,17 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.objective.task import Criterion, Task, divided, precise
+from vitreous.objective.task import Criterion, Task, at_least_float32, divide
 from vitreous.tensors import Images, Labels, Logits, Loss, PerImage, Probabilities, Tokens
 
 
-class Distilled(Task, ABC):
-    """(1 − w) · what the labels ask + w · what the teacher asks, both as means over images by what each weighs.
+class Distillation(Task, ABC):
+    """Distillation with the loss (1 − w) · loss of the labels + w · distance from the teacher.
 
     Args:
-        criterion: Compares logits with labels.
-        teacher: Never learns: it runs without gradients and stays in evaluation mode.
-        weight: w, in (0, 1].
+        criterion: Loss of logits and labels.
+        teacher: Teacher; it is frozen, runs without gradients and stays in evaluation mode.
+        weight: Weight w of the teacher, in (0, 1].
     """
 
     def __init__(self, criterion: Criterion, teacher: nn.Module, *, weight: float) -> None:
@@ -32,49 +32,49 @@ class Distilled(Task, ABC):
         self.teacher = teacher.requires_grad_(False).eval()
         self.weight = weight
 
-    def train(self, mode: bool = True) -> "Distilled":
-        """As any module's, but for the teacher."""
+    def train(self, mode: bool = True) -> "Distillation":
+        """Set the training mode of everything except the teacher."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def total(self, targets: Labels | Probabilities) -> Tensor:
-        """The criterion's."""
+        """Return the total of the criterion."""
         return self.criterion.total(targets)
 
     @torch.no_grad()
-    def taught(self, images: Images) -> Tensor:
-        """What the teacher makes of the images."""
+    def teacher_output(self, images: Images) -> Tensor:
+        """Run the teacher without gradients."""
         return self.teacher(images)
 
-    def both(self, of_labels: Loss, of_teacher: PerImage, targets: Labels | Probabilities, total: Tensor) -> Loss:
-        """The loss of a batch, or its part in that of a larger one.
+    def combine(self, label_loss: Loss, distances: PerImage, targets: Labels | Probabilities, total: Tensor) -> Loss:
+        """Return the weighted sum of the loss of the labels and the mean distance from the teacher.
 
         Args:
-            of_labels: The criterion's.
-            of_teacher: Each image's distance from the teacher.
-            targets: They say what each image weighs.
-            total: What both are divided by.
+            label_loss: Loss of the criterion.
+            distances: Distance of each image from the teacher, `[batch]`.
+            targets: Targets, which decide the weight of each image.
+            total: Sum of the image weights, by which the distances are divided.
         """
-        weighed = divided((self.criterion.image_weights(targets) * of_teacher).sum(), total)
-        return (1 - self.weight) * of_labels + self.weight * weighed
+        distance = divide((self.criterion.image_weights(targets) * distances).sum(), total)
+        return (1 - self.weight) * label_loss + self.weight * distance
 
 
-class LogitDistillation(Distilled):
-    """The student's logits follow the teacher's: `[batch, classes]`, the same classes.
+class LogitDistillation(Distillation):
+    """Distillation of the teacher's logits, `[batch, classes]`, which must have the student's classes.
 
     Args:
-        criterion: As in `Distilled`.
-        teacher: Gives logits.
-        weight: As in `Distilled`.
-        hard: Learn the class that the teacher calls, instead of all its probabilities.
-        token: The student has a head of its own for what the teacher says, on its distillation token, and its class
-            token's head learns the labels; else the same logits learn both.
-        temperature: By which both logits are divided, unless `hard`.
+        criterion: Loss of logits and labels.
+        teacher: Module from images to logits.
+        weight: Weight of the teacher, in (0, 1].
+        hard: Learn the class that the teacher predicts, instead of all its probabilities.
+        token: Let the head of the distillation token learn from the teacher, and that of the class token from the
+            labels. Otherwise the same logits learn from both.
+        temperature: Temperature by which the logits of both are divided, unless `hard`.
 
     Source:
-        Hinton et al. 2015, section 2 (1503.02531). Touvron et al. 2021, eq. 2 and 3 (2012.12877), whose code divides
-        the soft loss by the number of classes too: their w = 0.1 is a weaker wish than ours.
+        Hinton et al. 2015, section 2 (1503.02531). Touvron et al. 2021, eq. 2 and 3 (2012.12877), whose code also
+        divides the soft loss by the number of classes, so their w = 0.1 weighs the teacher less than ours.
     """
 
     def __init__(
@@ -95,97 +95,103 @@ class LogitDistillation(Distilled):
     def forward(
         self, model: nn.Module, images: Images, targets: Labels | Probabilities, total: Tensor | None = None
     ) -> tuple[Loss, Logits]:
-        """One forward pass of each."""
+        """Run teacher and student once each. Arguments are those of `Task.forward`."""
         total = self.total(targets) if total is None else total
-        taught = self.taught(images)
+        expected = self.teacher_output(images)
         if self.token:
-            with watched(model, "head.label") as labels, watched(model, "head.teacher") as teachers:
+            with outputs_of(model, "head.label") as label_outputs, outputs_of(model, "head.teacher") as teacher_outputs:
                 logits = model(images)
-            for_labels, for_teacher = labels[0], teachers[0]
+            for_labels, for_teacher = label_outputs[0], teacher_outputs[0]
         else:
             for_labels = for_teacher = logits = model(images)
-        distances = hard_distance(for_teacher, taught) if self.hard else soft_distance(
-            for_teacher, taught, self.temperature)  # fmt: skip
-        loss = self.both(self.criterion(for_labels, targets, total), distances, targets, total)
-        # The mean of both heads counts nothing; but a sharded model fetches its weights for a backward through what it
-        # returned, and has to do so before the heads'.
+        if self.hard:
+            distances = hard_distance(for_teacher, expected)
+        else:
+            distances = soft_distance(for_teacher, expected, self.temperature)
+        loss = self.combine(self.criterion(for_labels, targets, total), distances, targets, total)
+        # The logits, the mean of both heads, are not part of the loss. But a sharded model gathers its weights when the
+        # backward pass reaches the output of the model, which must happen before it reaches the outputs of the heads.
         return loss + 0 * logits.sum(), logits
 
 
-class FeatureDistillation(Distilled):
-    """The student's patches resemble one another as the teacher's do: nothing is learned in between, widths may differ.
+class FeatureDistillation(Distillation):
+    """Distillation of how similar the patches of an image are to one another; feature widths may differ.
 
     Args:
-        criterion: As in `Distilled`.
-        teacher: Gives patches as a map, `[batch, width, rows, columns]`; brought to the student's rows and columns.
-        weight: As in `Distilled`.
+        criterion: Loss of logits and labels.
+        teacher: Module from images to a map of patch features, `[batch, width, rows, columns]`, which is resized to the
+            student's rows and columns.
+        weight: Weight of the teacher, in (0, 1].
 
     Source:
-        Tung & Mori 2019, eq. 2 to 4 (1907.09682) compare the images of a batch with one another. We compare the patches
-        of an image, as the Gram loss of Siméoni et al. 2025, eq. 2 (2508.10104): so an image's loss does not depend on
-        what it shares a batch with, or a part of one. Mean over pairs, where they sum.
+        Tung & Mori 2019, eq. 2 to 4 (1907.09682), who compare the images of a batch with one another. We compare the
+        patches of one image, like the Gram loss of Siméoni et al. 2025, eq. 2 (2508.10104), so that the loss of an
+        image does not depend on the other images of its batch. We take the mean over pairs where they take the sum.
     """
 
     def forward(
         self, model: nn.Module, images: Images, targets: Labels | Probabilities, total: Tensor | None = None
     ) -> tuple[Loss, Logits]:
-        """One forward pass of each."""
+        """Run teacher and student once each. Arguments are those of `Task.forward`."""
         total = self.total(targets) if total is None else total
-        taught = self.taught(images)
-        with watched(model, "encoder") as seen:
+        expected = self.teacher_output(images)
+        with outputs_of(model, "encoder") as tokens:
             logits = model(images)
-        rows, columns = cast(Gridded, model.get_submodule("tokenizer")).grid_size(images)
-        if taught.shape[-2:] != (rows, columns):
-            taught = F.interpolate(taught.float(), (rows, columns), mode="bicubic", antialias=True)
-        patches = seen[0][:, -rows * columns :]
-        distances = gram_distance(patches, rearrange(taught, "b d h w -> b (h w) d"))
-        return self.both(self.criterion(logits, targets, total), distances, targets, total), logits
+        rows, columns = cast(HasGridSize, model.get_submodule("tokenizer")).grid_size(images)
+        if expected.shape[-2:] != (rows, columns):
+            expected = F.interpolate(expected.float(), (rows, columns), mode="bicubic", antialias=True)
+        patches = tokens[0][:, -rows * columns :]
+        distances = gram_distance(patches, rearrange(expected, "b d h w -> b (h w) d"))
+        return self.combine(self.criterion(logits, targets, total), distances, targets, total), logits
 
 
-class Gridded(Protocol):
-    """A tokenizer that knows how many patches an image gives, down and across."""
+class HasGridSize(Protocol):
+    """A tokenizer that knows the grid of patches of an image."""
 
     def grid_size(self, images: Images) -> tuple[int, int]:
-        """Rows and columns."""
+        """Return rows and columns of patches."""
 
 
-def soft_distance(logits: Logits, taught: Logits, temperature: float) -> PerImage:
-    """T² · KL(softmax(taught / T) ‖ softmax(logits / T)); T² keeps gradients alike whatever the temperature."""
-    student, teacher = ((precise(x) / temperature).log_softmax(dim=1) for x in (logits, taught))
+def soft_distance(logits: Logits, expected: Logits, temperature: float) -> PerImage:
+    """Return T² · KL(softmax(expected / T) ‖ softmax(logits / T)) of each image.
+
+    The factor T² makes the size of the gradients independent of the temperature.
+    """
+    student, teacher = ((at_least_float32(x) / temperature).log_softmax(dim=1) for x in (logits, expected))
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1)
 
 
-def hard_distance(logits: Logits, taught: Logits) -> PerImage:
-    """Cross-entropy with the class that the teacher calls."""
-    return F.cross_entropy(precise(logits), taught.argmax(dim=1), reduction="none")
+def hard_distance(logits: Logits, expected: Logits) -> PerImage:
+    """Return the cross-entropy of each image with the class that the teacher predicts."""
+    return F.cross_entropy(at_least_float32(logits), expected.argmax(dim=1), reduction="none")
 
 
-def gram_distance(patches: Tokens, taught: Tokens) -> PerImage:
-    """Mean squared difference, over all pairs of patches of an image, of their cosine in student and teacher.
+def gram_distance(patches: Tokens, expected: Tokens) -> PerImage:
+    """Return the mean squared difference between the cosine similarities of student and teacher, over pairs of patches.
 
     Args:
-        patches: `[batch, patches, width]`.
-        taught: The same patches, of any width.
+        patches: Features of the student, `[batch, patches, width]`.
+        expected: Features of the teacher for the same patches, of any width.
     """
-    student, teacher = (F.normalize(precise(x), dim=-1) for x in (patches, taught))
-    with torch.autocast(patches.device.type, enabled=False):  # a difference of cosines needs its digits
+    student, teacher = (F.normalize(at_least_float32(x), dim=-1) for x in (patches, expected))
+    with torch.autocast(patches.device.type, enabled=False):  # Differences of cosines need full precision.
         return (student @ student.mT - teacher @ teacher.mT).square().mean(dim=(1, 2))
 
 
 @contextmanager
-def watched(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """What a part of a model gives, each time that it runs; gradients flow through it.
+def outputs_of(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
+    """Collect the outputs of a submodule while the model runs; gradients flow through them.
 
-    Reading while the model runs, instead of calling its parts, leaves a wrapped or distributed one to run as it must:
-    outside of its forward, its weights may not even be there.
+    Calling submodules directly would not work for a wrapped or distributed model, whose weights may only be present
+    during its own forward pass.
 
     Args:
-        model: Any with such a part.
-        name: Of the part.
+        model: Model that has the submodule.
+        name: Name of the submodule.
     """
-    seen: list[Tensor] = []
-    handle = model.get_submodule(name).register_forward_hook(lambda _, __, given: seen.append(given))
+    outputs: list[Tensor] = []
+    handle = model.get_submodule(name).register_forward_hook(lambda _, __, output: outputs.append(output))
     try:
-        yield seen
+        yield outputs
     finally:
         handle.remove()

@@ -1,24 +1,24 @@
-"""Logits, targets -> the loss of logits with the classes' frequencies added, so that the model need not learn them."""
+"""Logits, targets -> loss of logits with class frequencies added: logit adjustment for rare classes."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vitreous.objective.task import Criterion, precise
+from vitreous.objective.task import Criterion, at_least_float32
 from vitreous.tensors import Labels, Logits, Loss, PerImage, Probabilities
 
 
 class LogitAdjusted(Criterion):
-    """A criterion of logits + τ · log prior, in training alone.
+    """Loss of logits + τ · log prior, used in training only.
 
-    What the prior explains, the model need not: its own logits call each class as if all were equally frequent. The
-    loss of a mixed image is that of its labels by their shares, each adjusted as it would be alone.
+    The prior accounts for class frequencies, so that the model's own logits predict as if all classes were equally
+    frequent. The loss of a mixed image is the mean of its labels' adjusted losses in their proportions.
 
     Args:
-        criterion: Of the adjusted logits; linear in its targets.
-        class_counts: Training images of each class; one without images is taken to have one.
-        tau: 1 is what the error averaged over classes asks for; more goes further than that.
+        criterion: Loss of the adjusted logits; must be linear in its targets.
+        class_counts: Training images of each class; a class without images counts as having one.
+        tau: Strength τ. 1 minimizes the error averaged over classes; larger values favor rare classes even more.
 
     Source:
         Menon et al. 2021, eq. 10 (2007.07314). No difference.
@@ -33,9 +33,9 @@ class LogitAdjusted(Criterion):
         self.register_buffer("offsets", (tau * (counts / counts.sum()).log()).float(), persistent=False)
 
     def image_weights(self, targets: Labels | Probabilities) -> PerImage:
-        """The criterion's."""
+        """Return the image weights of the criterion."""
         return self.criterion.image_weights(targets)
 
     def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
-        """The criterion's loss of adjusted logits."""
-        return self.criterion(precise(logits) + self.offsets, targets, total)
+        """Compute the criterion's loss of the adjusted logits."""
+        return self.criterion(at_least_float32(logits) + self.offsets, targets, total)

@@ -1,4 +1,4 @@
-"""Model, images, targets -> loss and logits: what one forward pass of training is asked for."""
+"""Model, images, targets -> loss and logits: one forward pass of training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from vitreous.tensors import Images, Labels, Logits, Loss, PerImage, Probabiliti
 
 
 class Criterion(nn.Module, ABC):
-    """Logits, targets -> loss: a sum over images, divided by a total that may be that of a larger batch.
+    """Loss of logits and targets: a sum over images, divided by a total that may be that of a larger batch.
 
-    A batch that is cut into parts, over time or over devices, thus has the loss and the gradient of the whole, however
-    unequal the parts are and whatever their images weigh: the losses of the parts add up to it.
+    The losses and gradients of micro-batches, or of the parts of a batch on several devices, therefore add up to those
+    of the whole batch, whatever the sizes and image weights of the parts.
 
-    With class weights it is what showing the images of class c w_c times as often would give: each label's own loss
-    counts w_c, each label of a mixed image its share of that, and the sum is divided by the expected weights
-    Σ target · w. Two images of equal weights are thus mixed as without weights.
+    With class weights, the loss is what it would be if images of class c were shown w_c times as often. Each label's
+    loss is multiplied by its weight and, for a mixed image, by its proportion; the sum is divided by the sum of these
+    weights. Mixing two images of equal weight is therefore the same as without weights.
 
     Args:
-        class_weights: w, one for each class; None: all alike.
+        class_weights: Weight w of each class; None weighs all classes alike.
     """
 
     weights: Tensor | None
@@ -32,55 +32,55 @@ class Criterion(nn.Module, ABC):
         self.register_buffer("weights", weights, persistent=False)
 
     def total(self, targets: Labels | Probabilities) -> Tensor:
-        """What the sum of a batch's losses is divided by: the number of its images, or of what they weigh."""
+        """Return the sum of the image weights, by which the sum of a batch's losses is divided."""
         return self.image_weights(targets).sum()
 
     def image_weights(self, targets: Labels | Probabilities) -> PerImage:
-        """What each image counts: one; with class weights, the expected weight of its labels."""
+        """Return the weight of each image, `[batch]`: 1, or with class weights the mean weight of its labels."""
         if self.weights is None:
             return torch.ones(len(targets), dtype=torch.float32, device=targets.device)
         return weighted_shares(targets, self.weights).sum(dim=1)
 
     @abstractmethod
     def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
-        """The loss of these images, in float32 at least.
+        """Compute the loss of these images, in float32 or better.
 
         Args:
-            logits: Of any floating type.
-            targets: Class indices, or a probability for each class.
-            total: Of the batch that these are a part of; None: these are all.
+            logits: Logits of any floating-point dtype, `[batch, classes]`.
+            targets: Class indices `[batch]`, or probabilities `[batch, classes]`.
+            total: Total of the whole batch if these images are only a part of it; None computes it from `targets`.
         """
 
 
 class Task(nn.Module, ABC):
-    """What a step of training minimises, and how it runs the model to get there."""
+    """Loss that training minimizes, together with the forward pass that it needs."""
 
     @abstractmethod
     def total(self, targets: Labels | Probabilities) -> Tensor:
-        """What `forward` divides by; see `Criterion.total`."""
+        """Return the total that `forward` divides by; see `Criterion.total`."""
 
     @abstractmethod
     def forward(
         self, model: nn.Module, images: Images, targets: Labels | Probabilities, total: Tensor | None = None
     ) -> tuple[Loss, Logits]:
-        """Run the model on images.
+        """Run the model on images and compute the loss.
 
         Args:
-            model: Images to logits.
-            images: As the model takes them, mixed perhaps.
-            targets: What it should say.
-            total: Of the batch that these are a part of; None: these are all.
+            model: Module from images to logits.
+            images: Normalized images, perhaps mixed.
+            targets: Class indices `[batch]`, or probabilities `[batch, classes]`.
+            total: Total of the whole batch if these images are only a part of it; None computes it from `targets`.
 
         Returns:
-            The loss to go down, and the logits that the accuracy in training is counted by.
+            The loss, and the logits from which the training accuracy is computed.
         """
 
 
 class Supervised(Task):
-    """The model's logits are compared with the targets, and nothing else.
+    """Supervised training: the loss of the model's logits and the targets.
 
     Args:
-        criterion: Compares them.
+        criterion: Loss of logits and targets.
     """
 
     def __init__(self, criterion: Criterion) -> None:
@@ -88,28 +88,28 @@ class Supervised(Task):
         self.criterion = criterion
 
     def total(self, targets: Labels | Probabilities) -> Tensor:
-        """The criterion's."""
+        """Return the total of the criterion."""
         return self.criterion.total(targets)
 
     def forward(
         self, model: nn.Module, images: Images, targets: Labels | Probabilities, total: Tensor | None = None
     ) -> tuple[Loss, Logits]:
-        """One forward pass."""
+        """Run the model once and compute the criterion's loss. Arguments are those of `Task.forward`."""
         logits = model(images)
         return self.criterion(logits, targets, total), logits
 
 
 def weighted_shares(targets: Labels | Probabilities, weights: Tensor) -> Tensor:
-    """`[batch, classes]`: each image's shares, times the weights of their classes."""
+    """Return each image's targets as probabilities, multiplied by the class weights, `[batch, classes]`."""
     shares = targets if targets.is_floating_point() else F.one_hot(targets, len(weights))
     return shares * weights
 
 
-def divided(loss: Tensor, total: Tensor) -> Loss:
-    """A sum over images by its total; where classes all weigh nothing, there is nothing to learn: 0, not 0 / 0."""
+def divide(loss: Tensor, total: Tensor) -> Loss:
+    """Divide a sum over images by its total. Return 0 instead of 0 / 0 if all classes have weight 0."""
     return loss / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
-def precise(logits: Logits) -> Logits:
-    """Logits of any floating type as float32 at least."""
+def at_least_float32(logits: Logits) -> Logits:
+    """Convert half-precision logits to float32; leave float32 and float64 as they are."""
     return logits if logits.dtype.itemsize >= 4 else logits.float()

@@ -1,1 +1,1 @@
-"""Loss -> optimiser step: which parameters move, how far, and what average of them is kept."""
+"""Loss -> optimizer step: parameter groups, optimizers, learning rate schedule and weight averaging."""

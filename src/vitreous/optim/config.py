@@ -1,80 +1,69 @@
-"""Numbers a user may set -> OptimConfig."""
+"""Keys and values -> OptimConfig: optimizer, learning rate, schedule and weight averaging."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError
+from vitreous.ranges import Interval, check_fields
 
 OptimizerName = Literal["adamw", "lion", "lamb", "adafactor", "muon", "schedule_free"]
-"""What turns gradients into steps; each has a file of its name in this room, but AdamW, which is PyTorch's."""
+"""Optimizers. AdamW is PyTorch's; each of the others has a file of its name in this folder."""
 
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
-"""How the learning rate goes on after the warm-up; see `schedule`."""
+"""Course of the learning rate after the warm-up; see `schedule.learning_rate_share`."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How the weights follow the gradient.
+    """The optimizer, its learning rate and schedule, and the average of the weights.
 
     Attributes:
-        name: The optimiser: `adamw`, `lion`, `lamb`, `adafactor`, `muon` (on the encoder's matrices, AdamW on the rest)
-            or `schedule_free` (AdamW whose own average stands in for the one of `ema_window_ratio`).
+        name: Optimizer. `muon` updates the weight matrices of the encoder blocks and leaves the rest to AdamW.
+            `schedule_free` is AdamW with its own average of the weights; `optim.ema_window_ratio` has no effect then.
         lr: Peak learning rate, for the whole batch over all devices.
-        weight_decay: Decoupled decay per step relative to the learning rate; on matrices only.
-        beta1: Decay of the gradient's running mean, in [0, 1); schedule_free's share of the average, above 0.
-        beta2: Decay of the squared gradient's running mean, in [0, 1); Lion's of the gradient's own.
-        layer_decay: Each block learns at this share of the rate of the one above it, in (0, 1]; 1 treats all alike.
-        schedule: `cosine`, `linear`, `constant` or `wsd` (warm-up, stable, decay).
-        warmup_ratio: Share of the run in which the learning rate rises from zero, in [0, 1).
-        cooldown_ratio: Share of the run in which `wsd` comes down to zero, in (0, 1).
-        clip_norm: Gradients whose global norm exceeds this are scaled down to it; 0 turns clipping off.
-        sam_rho: How far sharpness-aware steps climb before they look down, twice the cost; 0 turns them off.
-        ema_window_ratio: Share of the run that the weight average looks back over, in [0, 1]; 0 turns it off.
+        weight_decay: Decoupled weight decay, multiplied by the learning rate in each step. Applied to weight matrices
+            only, not to biases, norms, tokens and position embeddings.
+        beta1: Decay of the running mean of the gradients. For `schedule_free`, the proportion of the average in the
+            point where gradients are taken; must be above 0 there.
+        beta2: Decay of the running mean of the squared gradients; for `lion`, of the gradients.
+        layer_decay: Layer-wise learning rate decay: each block learns at this fraction of the rate of the block after
+            it. 1 gives all layers the same rate.
+        schedule: Course of the learning rate after the warm-up. `cosine` and `linear` fall to zero over the rest of the
+            run, `constant` stays at the peak, `wsd` (warm-up, stable, decay) falls only in the last
+            `optim.cooldown_ratio` of the run.
+        warmup_ratio: Fraction of the run in which the learning rate rises linearly from zero to its peak.
+        cooldown_ratio: Fraction of the run in which `optim.schedule=wsd` falls to zero.
+        clip_norm: Largest norm of the gradient over all parameters; larger gradients are scaled down to it. 0 turns
+            clipping off.
+        sam_rho: Radius of sharpness-aware minimization (SAM), which takes the gradient at perturbed weights and makes
+            each step twice as expensive. 0.05 is usual, 0 turns it off.
+        ema_window_ratio: Length of the exponential moving average of the weights, as a fraction of the run. The average
+            is what is evaluated and saved. 0 uses the latest weights instead.
 
     Raises:
-        ConfigError: A value out of its range, or values that do not go together.
-        UnknownNameError: A `name` or `schedule` that does not exist.
+        UnknownNameError: A name is not among the choices of its key.
+        ConfigError: Another value has the wrong type, is out of range, or contradicts another key.
     """
 
     name: OptimizerName = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.999
-    layer_decay: float = 1.0
+    lr: Annotated[float, Interval("(0, inf)", "1e-3 is usual for small models")] = 1e-3
+    weight_decay: Annotated[float, Interval("[0, inf)", "0 turns it off")] = 0.05
+    beta1: Annotated[float, Interval("[0, 1)")] = 0.9
+    beta2: Annotated[float, Interval("[0, 1)")] = 0.999
+    layer_decay: Annotated[float, Interval("(0, 1]", "1 turns it off")] = 1.0
     schedule: Schedule = "cosine"
-    warmup_ratio: float = 0.1
-    cooldown_ratio: float = 0.2
-    clip_norm: float = 1.0
-    sam_rho: float = 0.0
-    ema_window_ratio: float = 0.05
+    warmup_ratio: Annotated[float, Interval("[0, 1)")] = 0.1
+    cooldown_ratio: Annotated[float, Interval("(0, 1)")] = 0.2
+    clip_norm: Annotated[float, Interval("[0, inf)", "0 turns it off")] = 1.0
+    sam_rho: Annotated[float, Interval("[0, inf)", "0 turns it off")] = 0.0
+    ema_window_ratio: Annotated[float, Interval("[0, 1]", "0 turns it off")] = 0.05
 
     def __post_init__(self) -> None:
-        for key, kind in (("name", OptimizerName), ("schedule", Schedule)):
-            got, known = getattr(self, key), get_args(kind)
-            if got not in known:
-                raise UnknownNameError(f"optim.{key}={got}: no such choice; {nearest(str(got), known)}")
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"optim.lr={self.lr}: must be above 0 and finite; 1e-3 is usual for small models")
-        for key in ("weight_decay", "clip_norm", "sam_rho"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(f"optim.{key}={getattr(self, key)}: must be at least 0 and finite; 0 turns it off")
-        for key in ("beta1", "beta2", "warmup_ratio"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ConfigError(f"optim.{key}={getattr(self, key)}: must be at least 0 and below 1; see its default")
-        if not 0 <= self.ema_window_ratio <= 1:
-            raise ConfigError(f"optim.ema_window_ratio={self.ema_window_ratio}: must be in [0, 1]; 0 turns it off")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"optim.layer_decay={self.layer_decay}: must be above 0 and at most 1; 1 turns it off")
-        if not 0 < self.cooldown_ratio < 1:
-            raise ConfigError(f"optim.cooldown_ratio={self.cooldown_ratio}: must be above 0 and below 1; 0.2 is usual")
+        check_fields(self, "optim")
         if self.schedule == "wsd" and self.warmup_ratio + self.cooldown_ratio > 1:
             raise ConfigError(
-                f"optim.cooldown_ratio={self.cooldown_ratio}: begins before optim.warmup_ratio={self.warmup_ratio} has "
-                f"ended; they must add up to 1 at most"
+                f"optim.cooldown_ratio={self.cooldown_ratio}: begins before the warm-up of optim.warmup_ratio="
+                f"{self.warmup_ratio} has ended; reduce one of them until they add up to 1 at most"
             )
         if self.name == "schedule_free" and self.beta1 == 0:
-            raise ConfigError(
-                "optim.beta1=0: schedule_free needs it above 0, its average is worked out from it; 0.9 is usual"
-            )
+            raise ConfigError("optim.beta1=0: must be above 0 for optim.name=schedule_free; 0.9 is usual")

@@ -1,4 +1,4 @@
-"""Gradients -> Adam's steps, each matrix's as long as a share of that matrix: LAMB. You et al. 2020 (1904.00962)."""
+"""Gradients -> Adam's steps, scaled to the norm of each weight matrix: LAMB. You et al. 2020 (1904.00962)."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,20 @@ import torch
 from vitreous.optim.param_groups import ParamGroup
 
 _EPS = 1e-6
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Lamb(torch.optim.Optimizer):
-    """Adam whose step of a matrix is brought to the length of the matrix, so that batches may be very large.
+    """Adam with the step of each matrix scaled to the norm of the matrix, which makes very large batches possible.
 
     Args:
-        groups: From `param_groups`.
-        lr: Learning rate: a step's length as a share of the matrix's; 3e-3 to 5e-3 in DeiT III.
-        betas: Decay of the gradient's running mean, and of its square's.
+        groups: Parameter groups from `param_groups`.
+        lr: Learning rate: norm of a step as a fraction of the norm of the matrix. DeiT III uses 3e-3 to 5e-3.
+        betas: Decay of the running means of the gradients and of the squared gradients.
 
     Source:
-        You et al. 2020, algorithm 2 (1904.00962), with Adam's corrected means. What does not decay (biases, norms,
-        tokens) takes Adam's step as it is, as in the authors' and DeiT III's code.
+        You et al. 2020, algorithm 2 (1904.00962), with Adam's bias correction. Parameters without weight decay (biases,
+        norms, tokens) take Adam's step unscaled, as in the code of the authors and of DeiT III.
     """
 
     def __init__(self, groups: Sequence[ParamGroup], *, lr: float, betas: tuple[float, float]) -> None:
@@ -27,7 +28,7 @@ class Lamb(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights that have a gradient."""
+        """Update the weights that have a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
@@ -51,17 +52,14 @@ class Lamb(torch.optim.Optimizer):
             torch._foreach_div_(moves, scales)
             if decay:
                 torch._foreach_add_(moves, weights, alpha=decay)
-                torch._foreach_mul_(moves, _trust(weights, moves))
+                torch._foreach_mul_(moves, _trust_ratios(weights, moves))
             torch._foreach_add_(weights, moves, alpha=-lr)
 
 
-def _trust(weights: list[torch.Tensor], moves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Length of each matrix over that of its move; 1 where either is zero."""
-    lengths, strides = torch._foreach_norm(weights), torch._foreach_norm(list(moves))
+def _trust_ratios(weights: list[torch.Tensor], moves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the norm of each matrix divided by that of its step; 1 if either is zero."""
+    norms, step_norms = torch._foreach_norm(weights), torch._foreach_norm(list(moves))
     return [
-        torch.where((length > 0) & (stride > 0), length / stride, 1.0)
-        for length, stride in zip(lengths, strides, strict=True)
+        torch.where((norm > 0) & (step_norm > 0), norm / step_norm, 1.0)
+        for norm, step_norm in zip(norms, step_norms, strict=True)
     ]
-
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -1,4 +1,4 @@
-"""Gradients -> steps that are all signs: Lion, one moment instead of two. Chen et al. 2023 (2302.06675)."""
+"""Gradients -> steps of plus or minus the learning rate: Lion. Chen et al. 2023 (2302.06675)."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,13 @@ from vitreous.optim.param_groups import ParamGroup
 
 
 class Lion(torch.optim.Optimizer):
-    """Every weight moves by the learning rate exactly, in the direction of a mean of past gradients and this one.
+    """Lion: every weight moves by exactly the learning rate, in the direction of a running mean of the gradients.
 
     Args:
-        groups: From `param_groups`.
-        lr: Learning rate: a third to a tenth of AdamW's, as a step is larger; the decay as much larger.
-        betas: Decay of the mean that decides the direction, and of the mean that is kept.
+        groups: Parameter groups from `param_groups`.
+        lr: Learning rate. Steps are larger than AdamW's, so use a third to a tenth of its learning rate, and increase
+            the weight decay by the same factor.
+        betas: Decay of the running mean that gives the direction, and of the one that is stored.
 
     Source:
         Chen et al. 2023, algorithm 2 (2302.06675).
@@ -24,7 +25,7 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights that have a gradient."""
+        """Update the weights that have a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:

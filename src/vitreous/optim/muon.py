@@ -1,4 +1,4 @@
-"""Gradients -> steps whose matrices are orthogonal: Muon inside the encoder, AdamW for the rest."""
+"""Gradients -> steps with orthogonal matrices: Muon for the encoder's weight matrices, AdamW for everything else."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,21 +12,21 @@ from vitreous.optim.param_groups import ParamGroup
 
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of a quintic that, five times over, brings singular values from (0, 1] to between 0.7 and 1.2."""
+"""Coefficients of a quintic that, applied five times, moves singular values in (0, 1] to between 0.7 and 1.2."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrix is made orthogonal: all directions that a layer can move in move alike.
+    """SGD with momentum and orthogonalized steps, which have the same size in all directions of a weight matrix.
 
-    PyTorch's own computes in bfloat16 and one matrix at a time, which on a processor that only imitates bfloat16 takes
-    many times as long as the model; here matrices of one shape go together, on a CPU in their own precision.
+    PyTorch's Muon computes in bfloat16 and one matrix at a time. On a CPU that emulates bfloat16, this takes many times
+    as long as the model itself. Here, matrices of one shape are processed together, and a CPU uses their own dtype.
 
     Args:
-        groups: From `param_groups`, matrices alone.
-        lr: Learning rate; AdamW's suits, as steps are scaled to 0.2 · √(longer side) of an orthogonal matrix.
+        groups: Parameter groups from `param_groups`, with matrices only.
+        lr: Learning rate, as large as AdamW's, since steps are orthogonal matrices scaled by 0.2 · √(longer side).
 
     Source:
-        Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with Nesterov's momentum as a
+        Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with Nesterov momentum as a
         running mean; Liu et al. 2025, section 2.2 (2502.16982), for the scale.
     """
 
@@ -35,20 +35,20 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights that have a gradient."""
+        """Update the weights that have a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    by_shape.setdefault(weight.shape, []).append((weight, self._ahead(weight, weight.grad)))
+                    by_shape.setdefault(weight.shape, []).append((weight, self._momentum(weight, weight.grad)))
             for shape, pairs in by_shape.items():
                 weights = [weight for weight, _ in pairs]
-                moves = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
+                moves = orthogonalize(torch.stack([momentum for _, momentum in pairs]))
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, list(moves), alpha=-0.2 * max(shape) ** 0.5 * group["lr"])
 
-    def _ahead(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        """The running mean of gradients, brought up to date, and a step further along the newest."""
+    def _momentum(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        """Update the running mean of the gradients and return the Nesterov momentum."""
         state = self.state[weight]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
@@ -57,64 +57,65 @@ class Muon(torch.optim.Optimizer):
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon and PyTorch's AdamW, driven, saved and loaded as one.
+    """Muon and PyTorch's AdamW as a single optimizer, with one state dict.
 
     Args:
-        groups: From `param_groups`.
-        hidden: The matrices that Muon moves; AdamW moves all others.
+        groups: Parameter groups from `param_groups`.
+        hidden: Matrices that Muon updates; AdamW updates all other parameters.
         lr: Learning rate of both.
-        betas: AdamW's.
+        betas: Betas of AdamW.
 
     Raises:
-        ConfigError: No hidden matrices.
+        ConfigError: There are no hidden matrices.
     """
 
     def __init__(
         self, groups: Sequence[ParamGroup], hidden: Sequence[Parameter], *, lr: float, betas: tuple[float, float]
     ) -> None:
         if not hidden:
-            raise ConfigError("optim.name=muon: no matrix of the encoder is trained; use adamw")
-        inside = {id(parameter) for parameter in hidden}
-        ours = [part for group in groups if (part := _part(group, inside, within=True))["params"]]
-        others = [part for group in groups if (part := _part(group, inside, within=False))["params"]]
-        super().__init__([*ours, *others], {"lr": lr})
-        self._num_ours = len(ours)
-        # A group is one dictionary for this object and for the optimiser that works with it.
-        self._parts: list[torch.optim.Optimizer] = [Muon(self.param_groups[: len(ours)], lr=lr)]
+            raise ConfigError("optim.name=muon: no weight matrix of the encoder is trained; use optim.name=adamw")
+        for_muon = _select(groups, hidden, is_inside=True)
+        others = _select(groups, hidden, is_inside=False)
+        super().__init__([*for_muon, *others], {"lr": lr})
+        self._num_muon_groups = len(for_muon)
+        # The dictionary of a group is shared between this object and the optimizer that works on it.
+        self._optimizers: list[torch.optim.Optimizer] = [Muon(self.param_groups[: len(for_muon)], lr=lr)]
         if others:
-            self._parts.append(torch.optim.AdamW(self.param_groups[len(ours) :], lr=lr, betas=betas, fused=True))
-        self._share()
+            adamw = torch.optim.AdamW(self.param_groups[len(for_muon) :], lr=lr, betas=betas, fused=True)
+            self._optimizers.append(adamw)
+        self._share_state()
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights that have a gradient."""
-        for part in self._parts:
-            part.step()
+        """Update the weights that have a gradient."""
+        for optimizer in self._optimizers:
+            optimizer.step()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         super().load_state_dict(dict(state_dict))
-        self._share()
+        self._share_state()
 
-    def _share(self) -> None:
-        """Moments and groups are kept here; both parts work on them."""
-        shares = (self.param_groups[: self._num_ours], self.param_groups[self._num_ours :])
-        for part, groups in zip(self._parts, shares, strict=False):
-            part.state, part.param_groups = self.state, groups
+    def _share_state(self) -> None:
+        """Let both optimizers work on the state and the groups of this object."""
+        split = (self.param_groups[: self._num_muon_groups], self.param_groups[self._num_muon_groups :])
+        for optimizer, groups in zip(self._optimizers, split, strict=False):
+            optimizer.state, optimizer.param_groups = self.state, groups
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest orthogonal matrices, roughly: U S Vᵀ with the singular values S between 0.7 and 1.2.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Approximate the nearest orthogonal matrices: U S Vᵀ with singular values S between 0.7 and 1.2.
 
     Args:
-        matrices: `[n, rows, columns]`; on a GPU they are multiplied in bfloat16, which is enough for so rough a goal.
+        matrices: Matrices, `[n, rows, columns]`. On a GPU they are multiplied in bfloat16, which is precise enough for
+            this approximation.
 
     Returns:
-        `[n, rows, columns]`, in their dtype; zero for a matrix of zeros.
+        `[n, rows, columns]` in the same dtype. A matrix of zeros stays zero.
     """
     rows, columns = matrices.shape[1:]
     found = matrices.bfloat16() if matrices.is_cuda else matrices
     found = found.mT if rows > columns else found
-    # Longer than its largest singular value: the quintic starts from values in [0, 1].
+    # The Frobenius norm is at least the largest singular value, so all of them are in [0, 1] afterwards.
     found = found / torch.linalg.matrix_norm(found, keepdim=True).clamp(min=1e-7)
     first, third, fifth = NEWTON_SCHULZ
     for _ in range(5):
@@ -123,6 +124,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return (found.mT if rows > columns else found).to(matrices.dtype)
 
 
-def _part(group: ParamGroup, inside: set[int], *, within: bool) -> ParamGroup:
-    params = [parameter for parameter in group["params"] if (id(parameter) in inside) is within]
-    return group | {"params": params}
+def _select(groups: Sequence[ParamGroup], hidden: Sequence[Parameter], *, is_inside: bool) -> list[ParamGroup]:
+    """Return the groups with only the parameters that are, or are not, among `hidden`; empty groups are left out."""
+    inside = {id(parameter) for parameter in hidden}
+    selected = [group | {"params": [p for p in group["params"] if (id(p) in inside) is is_inside]} for group in groups]
+    return [group for group in selected if group["params"]]

@@ -1,4 +1,4 @@
-"""Model, OptimConfig -> optimiser."""
+"""Model, OptimConfig -> optimizer."""
 
 import torch
 from torch import nn
@@ -13,16 +13,15 @@ from vitreous.optim.schedule_free import ScheduleFree
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser that `config.name` asks for, with decoupled decay, `lr · weight_decay`, on matrices only.
+    """Build the optimizer of `config.name`, with decoupled weight decay `lr · weight_decay` on matrices only.
 
-    The learning rate is set before each step by whoever drives the optimiser: in each group, `lr_ratio` of what
-    `schedule` says.
+    The caller sets the learning rate of each parameter group before each step: its `lr_ratio` times the value that
+    `schedule` gives.
 
     Raises:
-        ConfigError: Muon for a model in which no matrix of the encoder is trained.
+        ConfigError: Muon is chosen, but no weight matrix of the encoder is trained.
 
-    Source: AdamW of Loshchilov & Hutter 2019 (1711.05101) is PyTorch's, fused into one pass over the parameters; the
-        others name theirs.
+    Source: AdamW (Loshchilov & Hutter 2019, 1711.05101) is PyTorch's fused one; the others name theirs.
     """
     groups = param_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     lr, betas = config.lr, (config.beta1, config.beta2)

@@ -1,4 +1,4 @@
-"""Model -> parameters in groups: which of them decay, and at what share of the learning rate each layer learns."""
+"""Model -> parameter groups: which parameters decay, and the learning rate of each layer."""
 
 import re
 from typing import Any
@@ -10,25 +10,25 @@ _MATRIX_MODULES = (nn.Linear, nn.Conv2d)
 _STEM = re.compile(r"(tokenizer|patch_norm|position|prefix|relation|encoder\.norm_pre)\.")
 _BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
 
-
 ParamGroup = dict[str, Any]
-"""As torch's optimisers take it: `params`, in the order of the model, their `weight_decay`, and `lr_ratio`, their share
-of the learning rate."""
+"""Parameter group of torch's optimizers: `params`, in the order of the model, their `weight_decay`, and `lr_ratio`, the
+fraction of the learning rate at which they learn."""
 
 
 def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[ParamGroup]:
-    """All trainable parameters, each in one group; what is frozen is in none.
+    """Put each trainable parameter into one group; frozen parameters are in none.
 
-    Weight decay is for the matrices that multiply features, and for nothing else: norms, biases, tokens and positions
-    are offsets and scales, and shrinking them towards zero regularises nothing.
+    Only matrices that multiply features have weight decay. Norms, biases, tokens and position embeddings are scales and
+    offsets; shrinking them towards zero does not regularize.
 
     Args:
-        model: Any module; layers are told by the names of a `VisionTransformer`.
-        weight_decay: Of the matrices.
-        layer_decay: See `layer_ratio`.
+        model: Any module. Layers are recognized by the parameter names of a `VisionTransformer`.
+        weight_decay: Weight decay of the matrices.
+        layer_decay: Ratio of the learning rates of successive layers; see `layer_ratio`.
 
     Returns:
-        Groups that decay before those that do not, within each the stem first and the head last; none is empty.
+        Groups, none of them empty: first those with weight decay, then those without, each from lower to higher
+        learning rate, so from the stem to the head.
 
     Source: Touvron et al. 2021, section 4 and their code (2012.12877).
     """
@@ -40,31 +40,31 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
         key = (id(parameter) not in matrices, layer_ratio(name, depth=depth, layer_decay=layer_decay))
         members.setdefault(key, []).append(parameter)
     return [
-        {"params": members[spared, ratio], "weight_decay": 0.0 if spared else weight_decay, "lr_ratio": ratio}
-        for spared, ratio in sorted(members)
+        {"params": members[is_exempt, ratio], "weight_decay": 0.0 if is_exempt else weight_decay, "lr_ratio": ratio}
+        for is_exempt, ratio in sorted(members)
     ]
 
 
 def count_blocks(model: nn.Module) -> int:
-    """Blocks of the encoder; 0 where there is none by that name."""
+    """Return the number of encoder blocks; 0 if no parameter is named like one."""
     numbers = [int(found[1]) for name, _ in model.named_parameters() if (found := _BLOCK.match(name))]
     return max(numbers, default=-1) + 1
 
 
 def layer_ratio(name: str, *, depth: int, layer_decay: float) -> float:
-    """The share of the learning rate that a layer gets: what lies lower is more general, and should move less.
+    """Return the fraction of the learning rate for a layer. Lower layers are more general and should change less.
 
     Args:
-        name: Of a parameter, e.g. `encoder.blocks.3.attn.qkv.weight`.
-        depth: Blocks of the encoder, counted from 1 here.
-        layer_decay: In (0, 1].
+        name: Name of a parameter, e.g. `encoder.blocks.3.attn.qkv.weight`.
+        depth: Number of encoder blocks.
+        layer_decay: Ratio of the learning rates of successive layers, in (0, 1].
 
     Returns:
-        `layer_decay^(depth + 1 - i)` in block i; i is 0 in the stem, which is tokenizer, positions and tokens, and
-        depth + 1 behind the blocks: norm, pool, head.
+        `layer_decay^(depth + 1 - i)` for the i-th block, counted from 1. The stem (tokenizer, position embeddings,
+        prefix tokens) has i = 0; everything after the blocks (norm, pool, head) has i = depth + 1.
 
-    Source: Bao et al. 2022, BEiT (2106.08254), as their code has it. A relative bias that all blocks share belongs to
-        their head and to our stem: ours is one table for every block, next to positions.
+    Source: Bao et al. 2022, BEiT (2106.08254), as in their code, with one difference: a relative bias that all blocks
+        share counts as part of the head there, and as part of the stem here.
     """
     block = _BLOCK.match(name)
     number = int(block[1]) + 1 if block else 0 if _STEM.match(name) else depth + 1
@@ -72,7 +72,7 @@ def layer_ratio(name: str, *, depth: int, layer_decay: float) -> float:
 
 
 def hidden_matrices(model: nn.Module) -> list[Parameter]:
-    """Trainable matrices of the encoder's blocks: what has features on both of its sides."""
+    """Return the trainable weight matrices of the encoder blocks, which map features to features."""
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     return [
         parameter

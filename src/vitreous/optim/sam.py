@@ -1,4 +1,4 @@
-"""Weights, gradient -> the same weights a little way uphill, for as long as one looks around there."""
+"""Weights, gradient -> weights perturbed uphill for a moment: sharpness-aware minimization (SAM)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,13 +10,14 @@ from torch.nn import Parameter
 
 @contextmanager
 def uphill(parameters: Iterable[Parameter], rho: float) -> Iterator[None]:
-    """Within, weights stand at w + ρ · g / ‖g‖, without gradients; afterwards at w again, bit for bit.
+    """Perturb weights from w to w + ρ · g / ‖g‖ within this context, and restore them bit for bit at its end.
 
-    The gradient that is taken within, applied at w, leads to where not only the loss is low but its neighbourhood too.
+    Gradients are cleared at the start. Stepping from w along the gradient that is computed inside leads to weights
+    where the loss is low in a whole neighborhood, not only at one point.
 
     Args:
-        parameters: Those with a gradient g are moved; the norm is that of all together.
-        rho: Length of the way.
+        parameters: Parameters to perturb; those without a gradient g are skipped. ‖g‖ is the norm over all of them.
+        rho: Length of the perturbation, ρ.
 
     Source: Foret et al. 2021, eq. 2 and algorithm 1 (2010.01412).
     """

@@ -1,4 +1,4 @@
-"""Progress of a run, in [0, 1] -> share of the peak learning rate. Pure functions: nothing to save, nothing to lose."""
+"""Progress of a run, in [0, 1] -> fraction of the peak learning rate. Pure functions without state to save."""
 
 import math
 
@@ -6,16 +6,16 @@ from vitreous.optim.config import OptimConfig
 
 
 def learning_rate_share(progress: float, config: OptimConfig) -> float:
-    """Rise linearly from zero during the warm-up, then go on as `config.schedule` says.
+    """Return the fraction of the peak learning rate: a linear warm-up from zero, then `config.schedule`.
 
     Args:
-        progress: Share of the run that is behind us, in [0, 1]; what is beyond 1 counts as 1.
-        config: Its `schedule`, `warmup_ratio` and `cooldown_ratio` are read.
+        progress: Completed fraction of the run, in [0, 1]; larger values count as 1.
+        config: Gives `schedule`, `warmup_ratio` and `cooldown_ratio`.
 
     Returns:
-        A factor in [0, 1] for the learning rate.
+        Factor for the learning rate, in [0, 1].
 
-    Source: The warm-up is that of Goyal et al. 2017 (1706.02677).
+    Source: Goyal et al. 2017 for the warm-up (1706.02677).
     """
     warmup = config.warmup_ratio
     if progress < warmup:
@@ -33,10 +33,10 @@ def learning_rate_share(progress: float, config: OptimConfig) -> float:
 
 
 def cosine(fall: float) -> float:
-    """Half a cosine from 1 to 0: it leaves the peak and arrives at the end slowly.
+    """Return half a period of a cosine from 1 to 0, which is flat at both ends.
 
     Args:
-        fall: Share of the way down, in [0, 1].
+        fall: Position between the peak and the end, in [0, 1].
 
     Source: Loshchilov & Hutter 2017, eq. 5 without restarts (1608.03983).
     """
@@ -44,23 +44,23 @@ def cosine(fall: float) -> float:
 
 
 def linear(fall: float) -> float:
-    """A straight line from 1 to 0, the best of the plain ones.
+    """Return a straight line from 1 to 0.
 
     Args:
-        fall: Share of the way down, in [0, 1].
+        fall: Position between the peak and the end, in [0, 1].
 
-    Source: Defazio et al. 2023 (2310.07831).
+    Source: Defazio et al. 2023 (2310.07831), who find it the best of the simple schedules.
     """
     return 1 - fall
 
 
 def cooldown(fall: float) -> float:
-    """One minus a square root, from 1 to 0: fast at first, then slowly to its end.
+    """Return one minus a square root, from 1 to 0, which falls fast at first and then slowly.
 
     Args:
-        fall: Share of the way down, in [0, 1]; below 0 it has not begun.
+        fall: Position between the start and the end of the cool-down, in [0, 1]; below 0 before it.
 
-    Source: Hägele et al. 2024, section 3 (2405.18392), who find it better than a line; the name `wsd` is that of Hu et
-        al. 2024 (2404.06395).
+    Source: Hägele et al. 2024, section 3 (2405.18392), who find it better than a line. The name `wsd` is from Hu et al.
+        2024 (2404.06395).
     """
     return 1 - math.sqrt(max(0.0, fall))

@@ -1,4 +1,4 @@
-"""Gradients -> AdamW's steps with an average that makes a schedule unnecessary. Defazio et al. 2024 (2405.15682)."""
+"""Gradients -> AdamW steps with an average that replaces a schedule. Defazio et al. 2024 (2405.15682)."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,20 @@ _EPSILON = 1e-8
 
 
 class ScheduleFree(torch.optim.Optimizer):
-    """AdamW on a sequence z; the gradient is taken between z and its average x, and x is what one evaluates.
+    """AdamW on a sequence z, with gradients taken between z and its average x; x is used for evaluation.
 
-    The model holds y = (1 − β₁) z + β₁ x, the point where gradients are taken; z is kept here, and `average` works x
-    out of both. Early points count less in x: each as much as the square of its learning rate.
+    The parameters of the model are y = (1 − β₁) z + β₁ x, where gradients are taken. The optimizer state holds z, and
+    `average` computes x from y and z. Each z counts in x with the square of its learning rate, so that the warm-up
+    counts less.
 
     Args:
-        groups: From `param_groups`.
-        lr: Learning rate: that of AdamW up to several times as much, after a warm-up constant.
-        betas: β₁, the share of x in y, above 0; decay of the squared gradient's mean.
+        groups: Parameter groups from `param_groups`.
+        lr: Learning rate, constant after the warm-up; as large as AdamW's or several times larger.
+        betas: β₁, the proportion of x in y, above 0; and the decay of the running mean of the squared gradients.
 
     Source:
-        Defazio et al. 2024, algorithm 1 (2405.15682): decay at y; the correction of the squares' beginning is part of
-        the learning rate. The warm-up comes from whoever sets the rate before each step.
+        Defazio et al. 2024, algorithm 1 (2405.15682), with weight decay at y. Bias correction of the squared gradients
+        is part of the learning rate. The warm-up is up to the caller, who sets the learning rate before each step.
     """
 
     def __init__(self, groups: Sequence[ParamGroup], *, lr: float, betas: tuple[float, float]) -> None:
@@ -32,7 +33,7 @@ class ScheduleFree(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights that have a gradient."""
+        """Update the weights that have a gradient."""
         beta1, beta2 = self._betas
         for group in self.param_groups:
             for weight in group["params"]:
@@ -56,10 +57,10 @@ class ScheduleFree(torch.optim.Optimizer):
 
     @torch.no_grad()
     def average(self, weight: Tensor) -> Tensor:
-        """The x of a parameter of the model, which itself holds y; a parameter that never moved is its own."""
+        """Return the average x of a parameter, which itself is y. A parameter without any step is its own average."""
         return _average(weight, self.state[weight]["z"], self._betas[0]) if weight in self.state else weight
 
 
 def _average(weight: Tensor, z: Tensor, beta1: float) -> Tensor:
-    """Solve y = (1 − β₁) z + β₁ x for x."""
+    """Return x, the solution of y = (1 − β₁) z + β₁ x, for y = `weight`."""
     return torch.lerp(weight, z, 1 - 1 / beta1)

@@ -1,4 +1,4 @@
-"""RunConfig <-> YAML: a run restarts from the file that it wrote."""
+"""RunConfig <-> YAML: a run can be repeated from the file that it wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -14,31 +14,32 @@ _MAX_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: a recipe may come from a stranger, and nothing that it says may be lost.
+    """YAML without anything that is unsafe in a stranger's recipe, or that would silently lose a value.
 
-    No tag makes an object. No alias, for a few lines of them unfold to gigabytes. No key twice, for one would be lost.
+    Tags cannot create objects. Aliases are refused, since a few lines of them can expand to gigabytes. Duplicate keys
+    are refused, since only one of them would count.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not read", self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
 def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
-    """The recipe name and the checked keys of a YAML recipe or `config.yaml`; both may be left out.
+    """Read the recipe name and the checked keys of a YAML recipe or `config.yaml`. The file may leave out both.
 
     Raises:
-        ConfigError: The file is no YAML mapping of rooms to keys, or a value has the wrong type.
-        UnknownNameError: A room or key that does not exist.
+        ConfigError: The file is not a YAML mapping of rooms to keys, or a value has the wrong type or is out of range.
+        UnknownNameError: A room or key does not exist.
     """
     try:
         size = path.stat().st_size
@@ -46,36 +47,40 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
         content = yaml.load(text, Loader=_Loader)
     except FileNotFoundError as error:
         raise ConfigError(f"recipe={path}: no such file; name a shipped recipe or an existing YAML file") from error
-    except Exception as error:  # on odd scalars PyYAML raises whatever it happens to trip over
+    except Exception as error:  # PyYAML raises many other types, e.g. IndexError or OverflowError for odd scalars.
         reason = _reason(error)
         raise ConfigError(f"recipe={path}: cannot be read as YAML ({reason}); compare it with a config.yaml") from error
     if size > _MAX_BYTES:
-        raise ConfigError(f"recipe={path}: has {size} bytes, at most {_MAX_BYTES} are read; is it a recipe?")
+        raise ConfigError(
+            f"recipe={path}: has {size} bytes, more than the {_MAX_BYTES} allowed; check that it is a recipe"
+        )
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"
-        raise ConfigError(f"recipe={path}: holds {found}, not rooms; compare it with a config.yaml")
+        raise ConfigError(f"recipe={path}: contains {found} instead of rooms; compare it with a config.yaml")
     name = content.pop("recipe", None)
     for room, section in content.items():
         if room not in keys.ROOMS:
-            raise UnknownNameError(f"{path}: room {room}: no such room; {nearest(str(room), keys.ROOMS)}")
+            named = [] if isinstance(section, dict) else keys.keys_named(str(room))
+            way_out = f"did you mean {' or '.join(named)}?" if named else nearest(str(room), keys.ROOMS)
+            raise UnknownNameError(f"{path}: room {room}: no such room; {way_out}")
         if not isinstance(section, dict):
-            raise ConfigError(f"{path}: room {room}={section}: must hold keys; write them indented below it")
+            raise ConfigError(f"{path}: room {room}={section}: must contain keys; write them indented below it")
     return None if name is None else str(name), keys.checked(keys.renamed(keys.flatten(content)))
 
 
 def read_config(path: Path) -> RunConfig:
-    """A complete RunConfig. Raises ConfigError and UnknownNameError as `read_values`, and where keys are missing."""
+    """Read a complete RunConfig. Raises the errors of `read_values`, and ConfigError if keys are missing."""
     name, values = read_values(path)
     return keys.assemble(name or path.stem, values)
 
 
 def write_config(path: Path, config: RunConfig) -> None:
-    """Write `as_yaml` atomically. Raises SaveError where it cannot."""
+    """Write `as_yaml` atomically. Raises SaveError if the file cannot be written."""
     atomic.write_text(path, as_yaml(config))
 
 
 def as_yaml(config: RunConfig) -> str:
-    """All keys, room by room; `read_config` reads them back."""
+    """Return all keys as YAML, room by room; `read_config` reads them back."""
     sections: dict[str, Any] = {"recipe": config.recipe}
     for key, value in keys.take_apart(config).items():
         room, name = key.split(".")

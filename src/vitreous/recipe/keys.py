@@ -1,21 +1,21 @@
-"""`room.key` names and untyped values (YAML, command line) -> a checked RunConfig, and back.
+"""Dotted keys with untyped values (YAML, command line) <-> RunConfig.
 
-One flat dictionary of dotted keys is what recipes fill, files hold and the command line overrides.
+A recipe fills one flat dictionary of `room.key` names, a file stores it, and the command line overrides it.
 """
 
 import math
-import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
+from vitreous.ranges import Rule, check_value, rules_of
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig, TrainConfig
 
 ROOMS: dict[str, type] = {
@@ -35,151 +35,165 @@ RENAMED: dict[str, str] = {
     "train.check": "train.overfit_one_batch",
     "train.patience": "train.patience_ratio",
 }
-"""Former names of keys -> today's. Files of old runs are read by it."""
+"""Former names of keys -> present names. Files of old runs are read with them."""
+
+OTHER_NAMES: dict[str, str] = {
+    "batch": "data.batch_size",
+    "cutmix": "data.cutmix_alpha",
+    "drop_path": "model.drop_path_rate",
+    "dropout": "model.pos_drop_rate",
+    "image_size": "data.img_size",
+    "imgsz": "data.img_size",
+    "learning_rate": "optim.lr",
+    "mixup": "data.mixup_alpha",
+    "num_epochs": "train.epochs",
+    "optimizer": "optim.name",
+    "smoothing": "objective.label_smoothing",
+}
+"""Names that other libraries use -> keys to suggest for them."""
+
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@cache
+def rules() -> dict[str, Rule]:
+    """Return every key that a user may set, with the values it takes."""
+    return {
+        f"{room}.{name}": rule
+        for room, config in ROOMS.items()
+        for name, rule in rules_of(config).items()
+        if not (room == "model" and name in MODEL_INPUT_KEYS)
+    }
 
 
 @cache
 def known_keys() -> dict[str, Any]:
-    """Every dotted key that a user may set, with its type."""
-    keys: dict[str, Any] = {}
-    for room, config in ROOMS.items():
-        hints = typing.get_type_hints(config)
-        keys |= {f"{room}.{field.name}": hints[field.name] for field in _settable(room)}
-    return keys
+    """Return every key that a user may set, with its type."""
+    types = {f"{room}.{name}": kind for room in ROOMS for name, kind in typing.get_type_hints(ROOMS[room]).items()}
+    return {key: types[key] for key in rules()}
 
 
 @cache
 def defaults() -> dict[str, Any]:
-    """The value of each key that has one regardless of data and recipe."""
-    return {
-        f"{room}.{field.name}": field.default
-        for room in ROOMS
-        for field in _settable(room)
-        if field.default is not MISSING
-    }
+    """Return the default of each key that has one. The other keys are decided by the data or the recipe."""
+    return {key: rule.default for key, rule in rules().items() if not rule.is_required}
 
 
 def checked(values: Mapping[str, object]) -> dict[str, Any]:
-    """Untyped values by dotted key, each turned into the type of its key.
+    """Convert untyped values to the types of their keys and check their ranges.
+
+    Args:
+        values: Dotted keys -> values as Python, YAML or the command line gives them.
 
     Raises:
-        UnknownNameError: A key that does not exist; the nearest one is suggested.
-        ConfigError: A value that is not of its key's type, or a key that another one decides.
+        UnknownNameError: A key does not exist, or a name is not among the choices of its key.
+        ConfigError: Another value has the wrong type or is out of range, or the key is decided by another one.
     """
-    return {key: _typed(key, value) for key, value in values.items()}
+    return {key: _checked(key, value) for key, value in values.items()}
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys from a file that an earlier version may have written, under their present names."""
+    """Replace former names of keys by the present ones, for files that earlier versions wrote."""
     return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def flatten(sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Nested rooms, as a YAML file holds them, to dotted keys."""
+    """Turn nested rooms, as a YAML file holds them, into dotted keys."""
     return {f"{room}.{key}": value for room, section in sections.items() for key, value in section.items()}
 
 
 def assemble(recipe: str, values: Mapping[str, Any]) -> RunConfig:
-    """A RunConfig from checked values by dotted key; what is left out takes its default.
+    """Build a RunConfig from typed values by dotted key; keys that are left out take their defaults.
 
     Raises:
-        ConfigError: A value out of range, a missing one, or values that do not go together.
+        ConfigError: A value is missing or out of range, or two values contradict each other.
     """
-    missing = sorted(known_keys().keys() - defaults().keys() - values.keys())
+    missing = sorted(rules().keys() - defaults().keys() - values.keys())
     if missing:
-        raise ConfigError(f"recipe={recipe}: leaves {', '.join(missing)} open; set each in the file or as --room.key")
-    rooms = {room: {field.name: values[f"{room}.{field.name}"] for field in _settable(room)
-                    if f"{room}.{field.name}" in values} for room in ROOMS}  # fmt: skip
-    inputs = {key: rooms["data"][key] for key in MODEL_INPUT_KEYS}
+        raise ConfigError(
+            f"recipe={recipe}: does not set {', '.join(missing)}; set each in the file or as --room.key value"
+        )
+    fields: dict[str, dict[str, Any]] = {room: {} for room in ROOMS}
+    for key in rules().keys() & values.keys():
+        room, _, name = key.partition(".")
+        fields[room][name] = values[key]
+    inputs = {name: fields["data"][name] for name in MODEL_INPUT_KEYS}
     return RunConfig(
         recipe=recipe,
-        data=DataConfig(**rooms["data"]),
-        model=ModelConfig(**rooms["model"], **inputs),
-        objective=ObjectiveConfig(**rooms["objective"]),
-        optim=OptimConfig(**rooms["optim"]),
-        train=TrainConfig(**rooms["train"]),
+        data=DataConfig(**fields["data"]),
+        model=ModelConfig(**fields["model"], **inputs),
+        objective=ObjectiveConfig(**fields["objective"]),
+        optim=OptimConfig(**fields["optim"]),
+        train=TrainConfig(**fields["train"]),
     )
 
 
 def take_apart(config: RunConfig) -> dict[str, Any]:
-    """The dotted keys of a RunConfig; `assemble` puts them together again."""
-    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in known_keys()}
+    """Return the dotted keys of a RunConfig, from which `assemble` builds it again."""
+    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in rules()}
 
 
-def _settable(room: str) -> Iterable[Field[Any]]:
-    skipped = MODEL_INPUT_KEYS if room == "model" else ()
-    return [field for field in fields(ROOMS[room]) if field.name not in skipped]
+def keys_named(name: str) -> list[str]:
+    """Return the keys that a name without its room can mean, e.g. `optim.lr` for `lr`; former names count too."""
+    found = [RENAMED.get(key, key) for key in [*rules(), *RENAMED] if key.partition(".")[2] == name]
+    return found or [key for other, key in OTHER_NAMES.items() if other == name]
 
 
-def _typed(key: str, value: object) -> object:
-    known = known_keys()
-    if key in known:
-        return _convert(key, value, known[key])
+def _checked(key: str, value: object) -> object:
+    rule = rules().get(key)
     room, _, name = key.partition(".")
-    if room == "model" and name in MODEL_INPUT_KEYS:
+    if rule is None and room == "model" and name in MODEL_INPUT_KEYS:
         raise ConfigError(f"{key}={value}: is decided by the data; set data.{name}")
-    if key in RENAMED:
+    if rule is None and key in RENAMED:
         raise UnknownNameError(f"{key}={value}: was renamed; use {RENAMED[key]}")
-    raise UnknownNameError(f"{key}={value}: no such key; {nearest(key, known)}")
-
-
-def _convert(key: str, value: object, kind: Any) -> object:
-    """`value`, perhaps a string from the command line, as `kind`."""
-    options = get_args(kind) if get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-    if value is None or value == "none":
-        if type(None) in options:
-            return None
-        if get_origin(kind) is not Literal:
-            raise ConfigError(f"{key}={value}: must be {_name(kind)}; leave it out for the default")
-    kind = next(option for option in options if option is not type(None))
-    if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-        raise UnknownNameError(f"{key}={value}: no such choice; {nearest(str(value), map(str, get_args(kind)))}")
-    if get_origin(kind) is tuple:
-        return _tuple(key, value, kind)
-    converted = _scalar(value, kind)
-    if converted is None:
-        raise ConfigError(f"{key}={value}: must be {_name(kind)}; see `vitreous train --help`")
+    if rule is None:
+        raise UnknownNameError(f"{key}={value}: no such key; {_suggestion(key)}")
+    converted = _convert(value, rule)
+    check_value(key, converted, rule, shown=str(value))
     return converted
 
 
-def _scalar(value: object, kind: type) -> object | None:
-    if kind is bool:
-        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        return value if isinstance(value, bool) else words.get(str(value).lower())
-    if kind is str:
-        return value if isinstance(value, str) else None
-    if isinstance(value, bool):
+def _suggestion(key: str) -> str:
+    """Return what to do about an unknown key: use a key of the same name, a similar one, or look at the list."""
+    room, _, name = key.rpartition(".")
+    names = {known.partition(".")[2]: known for known in rules()}
+    found = (
+        keys_named(name)
+        or (get_close_matches(key, rules(), n=1) if room else [])
+        or [names[near] for near in get_close_matches(name, names, n=1, cutoff=0.7)]
+    )
+    return f"did you mean {' or '.join(found)}?" if found else "see `vitreous train --help-keys` for all keys"
+
+
+def _convert(value: object, rule: Rule) -> object:
+    """Convert a value, perhaps text from the command line, to the type of a rule; if it cannot be, return it as is."""
+    if rule.is_optional and (value is None or value == "none"):
         return None
+    if rule.length:
+        return _tuple(value, rule)
+    return _scalar(value, rule.kind)
+
+
+def _scalar(value: object, kind: type) -> object:
+    if kind is bool:
+        return _TRUTH.get(str(value).lower(), value) if isinstance(value, str) else value
+    if kind is str or isinstance(value, bool):
+        return value
     text = str(value).replace("_", "").strip()
     try:
         number = float(text)
     except ValueError:
-        return None
+        return value
     if not math.isfinite(number) or (kind is int and number != int(number)):
-        return None
-    # A seed may have more digits than a float keeps.
+        return value
+    # Not through float, which would round a seed of more than 16 digits.
     return int(text) if kind is int and text.lstrip("+-").isdecimal() else kind(number)
 
 
-def _tuple(key: str, value: object, kind: Any) -> tuple[object, ...]:
-    """`64`, `64x48`, `0.5,0.5,0.5` or a YAML list; one number stands for a pair of equal ones."""
+def _tuple(value: object, rule: Rule) -> object:
+    """Convert `64`, `64x48`, `0.5,0.5,0.5` or a YAML list; a single number stands for two equal ones if two are due."""
     parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
     items = list(parts) if isinstance(parts, list | tuple) else [parts]
-    element, *rest = get_args(kind)
-    if rest == [int] and len(items) == 1:
+    if rule.length == 2 and len(items) == 1:
         items *= 2
-    converted = tuple(_scalar(item, element) for item in items)
-    if None in converted or (rest == [int] and len(converted) != 2):
-        example = "64 or 64x48" if rest == [int] else "0.5 or 0.5,0.4,0.3"
-        raise ConfigError(f"{key}={value}: must be {_name(kind)}; e.g. {example}")
-    return converted
-
-
-def _name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    if get_origin(kind) is tuple:
-        element, *rest = get_args(kind)
-        return "one or two whole numbers (height x width)" if rest == [int] else f"a list, each {_name(element)}"
-    return names.get(kind, "one of its choices")
+    return tuple(_scalar(item, rule.kind) for item in items)

@@ -1,162 +1,150 @@
-"""Every key of a run, grouped by room -> RunConfig: frozen, complete, and enough to repeat the run."""
+"""All keys of a run, one config per room -> RunConfig: frozen, complete, and enough to repeat the run."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
+from vitreous.ranges import Hint, Interval, check_fields
 
 MODEL_INPUT_KEYS = ("img_size", "in_chans", "num_classes")
-"""Fields of ModelConfig that are keys of the data: the data decides them, the model takes them over."""
+"""Fields of ModelConfig that are keys of the data; the model takes over their values."""
 
 Parallel = Literal["ddp", "fsdp"]
-"""Each device has all weights, moments and averages; or a part, and fetches one block at a time."""
+"""Replicate the model, optimizer state and weight average on each device, or shard them over the devices."""
 
 Freeze = Literal["none", "backbone"]
-"""What stays as it is: nothing, or all but the head, which then is a linear probe."""
+"""Train everything, or only the head, which is a linear probe."""
 
 Compile = Literal["none", "default", "reduce-overhead"]
-"""Compiled code in `torch.compile`'s mode of that name, or none."""
+"""Mode of `torch.compile`, or none."""
 
 AttentionKernelChoice = Literal["auto", "explicit", "sdpa", "measured"]
-"""Those of `model.attention`, and a wish to see which is faster here."""
+"""The kernels of `model.parts.attention`, or `measured` to time them first."""
 
 Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
-"""Who is told of a run beside its own `records.jsonl`; each needs its package."""
+"""Experiment trackers that a run can log to in addition to its own `records.jsonl`; each needs its package."""
+
+_Count = Annotated[int, Interval("[0, inf)")]
+_Seconds = Annotated[float, Interval("[0, inf)")]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long, where and how carefully a run trains.
+    """Length, hardware, initial weights and safeguards of a run.
 
     Attributes:
-        epochs: Passes over the training images; fractions are allowed. With a budget, the longest that is worth it.
-        budget_s: Wall-clock seconds for the whole command, from reading the data to the saved model; 0 is no limit.
-        seed: Decides initial weights, order, augmentation and dropout.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        precision: Of matrix products: `auto`, `fp32`, `bf16`, or `tf32`: float32 whose factors may be rounded, which is
-            faster on GPUs since Ampere and on CPUs with AVX-512.
-        parallel: With several processes: `ddp` keeps the whole model on each device, `fsdp` a part of it.
-        compile: `default` turns the model into compiled code before the first step, `reduce-overhead` replays it on a
-            GPU as one graph; which pays where steps are many and the device waits for Python. `none` for neither.
-        attention_kernel: `explicit` forms softmax(QKᵀ/√d)V, `sdpa` calls the fused kernel; they differ by rounding.
-            `auto` goes by the number of tokens; `measured` times steps of both before the run, whose configuration then
-            names the faster one.
-        micro_batches: Parts that a batch is cut into, one after the other: the same step in less memory.
-        grad_checkpointing: Compute each block again in the backward instead of keeping what is inside it: the same
-            gradients in a fraction of the memory, a third slower.
-        checkpoint_every_s: Seconds between checkpoints; a crash loses at most this much.
-        max_retries: Consecutive refused steps before the run goes back to its last checkpoint, and how often it may.
-        pretrained: Weights to begin from: a file, a run folder, or `hf://organisation/name`; none: fresh ones.
-        freeze: `none`, or `backbone`: all but the head keeps its weights, a linear probe.
-        freeze_blocks: So many first blocks keep their weights, with all that comes before them.
-        freeze_until: Progress of the run, in (0, 1], from which on what was frozen is trained too.
-        lora_rank: Above 0 the backbone is frozen and each of its matrices learns a correction of this rank, which is
-            added to it in the end.
-        lora_alpha: The correction is scaled by `lora_alpha / lora_rank`.
-        patch_drop_until: Progress from which on `model.patch_drop_rate` drops no patches any more.
-        start_img_size: Height and width that images have at first, scaled down on the device; none: as in the end.
-        resolution_until: Progress, in (0, 1], at which images have their full size, after four sizes.
-        patience_ratio: Share of the run without a better validation loss after which it stops; 0: it never does.
-        overfit_one_batch: Check first that a fresh model can overfit one batch; if not, the run does not begin.
-        deterministic: On an accelerator too, the same run gives the same weights; slower.
-        logger: `none`, `tensorboard`, `wandb` or `mlflow`.
+        epochs: Passes over the training images; may be a fraction. With `train.budget_s`, the most passes.
+        budget_s: Time limit for the whole command, from reading the data to the saved model, in seconds. The length of
+            the run is fitted to it. 0 sets no limit.
+        seed: Seed of the initial weights, the order of images, augmentation and dropout.
+        device: Device to train on: `auto` (the best there is), `cpu`, `cuda`, one GPU such as `cuda:1`, or `mps`.
+        precision: Number format of matrix products. `fp32` is exact, `bf16` is bfloat16 autocast, `tf32` rounds the
+            factors of float32 products (faster on NVIDIA GPUs since Ampere and on CPUs with AVX-512), `auto` uses
+            `bf16` where the hardware multiplies it natively, otherwise `fp32`.
+        parallel: How several processes share the model. `ddp` replicates it on each device, `fsdp` shards weights,
+            optimizer state and weight average over the devices.
+        compile: Mode of `torch.compile`. `default` compiles the model before the first step, `reduce-overhead` also
+            replays it as a CUDA graph, `none` does not compile. Compiling pays off in long runs.
+        attention_kernel: How attention is computed; the results differ only by rounding. `explicit` multiplies out the
+            attention matrix, `sdpa` calls PyTorch's fused kernel, `auto` decides by the number of tokens, `measured`
+            times both before the run and records the faster one.
+        micro_batches: Number of micro-batches that a batch is split into for gradient accumulation: the same step with
+            less memory.
+        grad_checkpointing: Compute each block again in the backward pass instead of storing its activations. Gradients
+            are the same, memory is a fraction, a step takes about a third longer.
+        checkpoint_every_s: Time between checkpoints, in seconds. A crash loses at most this much work.
+        max_retries: How often a step with a non-finite loss or gradient is repeated before the run returns to its last
+            checkpoint with half the learning rate, and how often it may return before it fails.
+        pretrained: Initial weights: a file, a run folder or `hf://organization/name`. `none` draws random weights.
+        freeze: Weights that are not trained. `backbone` freezes everything except the head, which is a linear probe;
+            `none` trains everything.
+        freeze_blocks: Number of blocks to freeze, counted from the first, together with the patch and position
+            embeddings before them.
+        freeze_until: Point of the run after which frozen weights are trained too. 1 keeps them frozen to the end.
+        lora_rank: Rank of LoRA updates. Above 0, the backbone is frozen, and a low-rank update of each weight matrix in
+            the blocks is trained and merged into the matrix at the end. 0 turns LoRA off.
+        lora_alpha: Scale of the LoRA updates, which are multiplied by `train.lora_alpha` / `train.lora_rank`.
+        patch_drop_until: Point of the run after which `model.patch_drop_rate` no longer drops patches.
+        start_img_size: Height and width of the images at the start of the run, in px, for progressive resizing; they
+            grow to `data.img_size` in four sizes. `none` uses the full size throughout.
+        resolution_until: Point of the run at which the images reach their full size, if `train.start_img_size` is set.
+        patience_ratio: Early stopping: the run ends after this fraction of it without a lower validation loss. 0 turns
+            early stopping off.
+        overfit_one_batch: Check before the run that a fresh model can overfit a single batch, and do not train if it
+            cannot.
+        deterministic: Use deterministic kernels, so that the same run gives the same weights on a GPU too. Slower; has
+            no effect on a CPU, which is always deterministic.
+        logger: Experiment tracker to log to, in addition to `records.jsonl` in the run folder.
 
     Raises:
-        ConfigError: A value out of its range, or two that do not go together.
-        UnknownNameError: A `freeze`, `logger`, `compile` or `attention` that does not exist.
+        UnknownNameError: A name is not among the choices of its key.
+        ConfigError: Another value has the wrong type, is out of range, or contradicts another key.
     """
 
-    epochs: float = 20.0
-    budget_s: float = 0.0
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
+    epochs: Annotated[float, Interval("(0, inf)", "20 is a start")] = 20.0
+    budget_s: _Seconds = 0.0
+    seed: _Count = 0
+    device: Annotated[str, Hint("use auto, cpu, cuda or mps")] = "auto"
+    precision: Annotated[str, Hint("use auto, fp32, tf32 or bf16")] = "auto"
     parallel: Parallel = "ddp"
     compile: Compile = "none"
     attention_kernel: AttentionKernelChoice = "auto"
-    micro_batches: int = 1
+    micro_batches: Annotated[int, Interval("[1, inf)", "1 does not split batches")] = 1
     grad_checkpointing: bool = False
-    checkpoint_every_s: float = 60.0
-    max_retries: int = 3
-    pretrained: str | None = None
+    checkpoint_every_s: _Seconds = 60.0
+    max_retries: _Count = 3
+    pretrained: Annotated[str, Hint("give a file or folder of weights, or leave it out")] | None = None
     freeze: Freeze = "none"
-    freeze_blocks: int = 0
-    freeze_until: float = 1.0
-    lora_rank: int = 0
-    lora_alpha: float = 16.0
-    patch_drop_until: float = 1.0
-    start_img_size: tuple[int, int] | None = None
-    resolution_until: float = 0.6
-    patience_ratio: float = 0.0
+    freeze_blocks: _Count = 0
+    freeze_until: Annotated[float, Interval("(0, 1]")] = 1.0
+    lora_rank: Annotated[int, Interval("[0, inf)", "8 is usual, 0 turns LoRA off")] = 0
+    lora_alpha: Annotated[float, Interval("(0, inf)", "16 is usual")] = 16.0
+    patch_drop_until: Annotated[float, Interval("[0, 1]")] = 1.0
+    start_img_size: Annotated[tuple[int, int], Interval("[1, inf)", "half of data.img_size is usual")] | None = None
+    resolution_until: Annotated[float, Interval("(0, 1]")] = 0.6
+    patience_ratio: Annotated[float, Interval("[0, 1]", "0 turns early stopping off")] = 0.0
     overfit_one_batch: bool = False
     deterministic: bool = False
     logger: Logger = "none"
 
     @property
     def kernel(self) -> AttentionKernel:
-        """Of attention; what is to be measured goes by the number of tokens until then."""
+        """Kernel of attention; `auto` as long as `measured` has not been replaced by the faster kernel."""
         return "auto" if self.attention_kernel == "measured" else self.attention_kernel
 
     def __post_init__(self) -> None:
-        if not 0 < self.epochs < math.inf:
-            raise ConfigError(f"train.epochs={self.epochs}: must be above 0 and finite; 20 is a start")
-        if self.micro_batches < 1:
-            raise ConfigError(f"train.micro_batches={self.micro_batches}: must be at least 1; 1 leaves batches whole")
-        for key in ("budget_s", "checkpoint_every_s", "max_retries", "seed", "freeze_blocks", "lora_rank"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(
-                    f"train.{key}={getattr(self, key)}: must be at least 0 and finite; leave it out for the default"
-                )
-        for key in ("patch_drop_until", "patience_ratio", "freeze_until", "resolution_until"):
-            got, least = getattr(self, key), 0 if key in ("patch_drop_until", "patience_ratio") else 1e-9
-            if not least <= got <= 1:
-                above = "in [0, 1]" if least == 0 else "above 0 and at most 1"
-                raise ConfigError(
-                    f"train.{key}={got}: must be {above}, a share of the run; leave it out for the default"
-                )
-        self._check_frozen()
-
-    def _check_frozen(self) -> None:
-        """What keeps its weights is said in one way."""
-        for key, kind in (
-            ("freeze", Freeze),
-            ("logger", Logger),
-            ("compile", Compile),
-            ("attention_kernel", AttentionKernelChoice),
-        ):
-            got, known = getattr(self, key), get_args(kind)
-            if got not in known:
-                raise UnknownNameError(f"train.{key}={got}: no such choice; {nearest(str(got), known)}")
-        if not 0 < self.lora_alpha < math.inf:
-            raise ConfigError(f"train.lora_alpha={self.lora_alpha}: must be above 0 and finite; 16 is usual")
+        check_fields(self, "train")
         if self.freeze == "backbone" and self.freeze_blocks:
             raise ConfigError(
-                f"train.freeze_blocks={self.freeze_blocks}: train.freeze=backbone freezes all blocks; leave one out"
+                f"train.freeze_blocks={self.freeze_blocks}: train.freeze=backbone freezes all blocks already; leave "
+                "one of the two out"
             )
         if self.lora_rank and (self.freeze != "none" or self.freeze_blocks):
-            raise ConfigError(f"train.lora_rank={self.lora_rank}: freezes the backbone itself; leave train.freeze out")
+            raise ConfigError(
+                f"train.lora_rank={self.lora_rank}: freezes the backbone already; leave out train.freeze and "
+                "train.freeze_blocks"
+            )
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, written down; `config.yaml` in the run folder holds it.
+    """The complete configuration of one run, as `config.yaml` in the run folder stores it.
 
     Attributes:
-        recipe: Name of the recipe that it came from.
-        data: From image files to batches.
-        model: The architecture; its image size, channels and classes are those of the data.
-        objective: What is minimised.
-        optim: How the weights follow the gradient.
-        train: How long, where, how carefully.
+        recipe: Name of the recipe that the run is based on.
+        data: Images, splits, augmentation and batches.
+        model: The architecture. Its image size, channels and classes are those of the data.
+        objective: The loss.
+        optim: The optimizer and its schedule.
+        train: Length, hardware and safeguards.
 
     Raises:
-        ConfigError: Keys of two rooms that do not go together.
+        ConfigError: Keys of two rooms contradict each other.
     """
 
     recipe: str
@@ -167,58 +155,63 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        self._check_distilled()
-        train, model = self.train, self.model
+        self._check_distillation()
+        self._check_start_size()
+        train = self.train
         if train.parallel == "fsdp" and self.optim.name != "adamw":
             raise ConfigError(
-                f"train.parallel=fsdp: optim.name={self.optim.name} is not made for divided weights; use "
-                "train.parallel=ddp, or optim.name=adamw"
+                f"train.parallel=fsdp: optim.name={self.optim.name} does not support sharded weights; use "
+                "train.parallel=ddp or optim.name=adamw"
             )
         if train.parallel == "fsdp" and train.compile != "none":
             raise ConfigError(
-                f"train.compile={train.compile}: is not made for the divided weights of train.parallel=fsdp; use "
-                "train.compile=none, or train.parallel=ddp"
+                f"train.compile={train.compile}: does not support the sharded weights of train.parallel=fsdp; use "
+                "train.compile=none or train.parallel=ddp"
             )
-        if train.freeze_blocks > model.depth:
+        if train.freeze_blocks > self.model.depth:
             raise ConfigError(
-                f"train.freeze_blocks={train.freeze_blocks}: the model has {model.depth} blocks; use fewer, or "
-                "train.freeze=backbone"
+                f"train.freeze_blocks={train.freeze_blocks}: the model has only {self.model.depth} blocks; use fewer, "
+                "or train.freeze=backbone"
             )
-        start, end, side = train.start_img_size, model.img_size, model.patch_size
+
+    def _check_start_size(self) -> None:
+        """Raise ConfigError unless the model can take the images that the run starts with."""
+        start, end, patch_size = self.train.start_img_size, self.model.img_size, self.model.patch_size
         if start is None:
             return
         text, full = "x".join(map(str, start)), "x".join(map(str, end))
-        if start[0] > end[0] or start[1] > end[1] or min(start) < side:
+        if start[0] > end[0] or start[1] > end[1] or min(start) < patch_size:
             raise ConfigError(
-                f"train.start_img_size={text}: must be at least model.patch_size={side} and at most "
-                f"data.img_size={full}; a half of that is usual"
+                f"train.start_img_size={text}: must be at least model.patch_size={patch_size} and at most "
+                f"data.img_size={full}; half of that is usual"
             )
-        if start[0] % side or start[1] % side:
+        if start[0] % patch_size or start[1] % patch_size:
             raise ConfigError(
-                f"train.start_img_size={text}: is not tiled by model.patch_size={side}; use multiples of it"
+                f"train.start_img_size={text}: is not a multiple of model.patch_size={patch_size}; use multiples of it"
             )
-        if model.relative_bias:
+        if self.model.relative_bias:
             raise ConfigError(
-                f"train.start_img_size={text}: model.relative_bias=True has entries for one grid only; use model.rotary"
+                f"train.start_img_size={text}: model.relative_bias=True needs a single image size; use model.rotary "
+                "instead"
             )
 
-    def _check_distilled(self) -> None:
-        """What a teacher says can be heard."""
+    def _check_distillation(self) -> None:
+        """Raise ConfigError unless the model can learn what `objective.distill` takes from the teacher."""
         kind, model = self.objective.distill, self.model
         if self.objective.teacher is None:
             return
         if self.train.compile != "none" and (kind.startswith("token") or kind == "feature"):
             raise ConfigError(
-                f"train.compile={self.train.compile}: objective.distill={kind} reads inside the model, where compiled "
-                "code does not let it; use train.compile=none, or objective.distill=soft"
+                f"train.compile={self.train.compile}: objective.distill={kind} reads activations inside the model, "
+                "which compiled code does not expose; use train.compile=none or objective.distill=soft"
             )
         if kind.startswith("token") and not model.distill_token:
             raise ConfigError(
-                f"objective.distill={kind}: model.distill_token=False leaves nobody to hear it; set it to true, or "
+                f"objective.distill={kind}: needs a distillation token; set model.distill_token to true, or use "
                 "objective.distill=soft"
             )
         if kind == "feature" and model.patch_drop_rate:
             raise ConfigError(
-                f"objective.distill=feature: model.patch_drop_rate={model.patch_drop_rate} leaves holes where patches "
-                "are compared; set it to 0, or objective.distill=soft"
+                f"objective.distill=feature: compares all patches, but model.patch_drop_rate={model.patch_drop_rate} "
+                "drops some; set it to 0, or use objective.distill=soft"
             )

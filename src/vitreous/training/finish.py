@@ -1,4 +1,4 @@
-"""Trained state -> model.safetensors: choose and calibrate the weights on validation images, then test them once."""
+"""Trained state -> model.safetensors: choose the weights and calibrate them on validation images, then test once."""
 
 import csv
 import io
@@ -26,24 +26,24 @@ from vitreous.version import __version__
 
 EVALUATION_BATCH = 256
 LEAST_FOR_TEMPERATURE = 20
-"""Fewest validation images for fitting a temperature; with fewer, it would mostly fit noise."""
+"""Number of validation images below which no temperature is fitted, because it would fit noise."""
 
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = ALONE) -> dict[str, Score]:
-    """Return validation scores of the trained weights and of their average; each process evaluates its share."""
+    """Score the trained weights and their average on the validation images; each process scores its share of them."""
     outputs = _val_logits(_models(state), prepared, precision, group)
     return {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
 
 
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = ALONE) -> None:
-    """Choose the weights, calibrate, test and save them; all in float32, as in `evaluate` and `predict`.
+    """Choose the weights, calibrate, test and save them, all in float32 like `evaluate` and `predict`.
 
-    Candidates are the trained weights, their average and, with early stopping, the weights of the best evaluation. The
-    ones with the lowest validation loss are chosen, or the average if there are no validation images. Test images do
-    not influence the choice.
+    The candidates are the last weights, their average, and the weights of the best evaluation if the run may stop
+    early. The ones with the lowest loss on the validation images are chosen; the test images do not influence the
+    choice. Without validation images, the average is chosen.
 
     Raises:
-        SaveError: A file could not be written. The checkpoints are intact, so `resume` repeats this function.
+        SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
     chosen, temperature = "average", 1.0
     metrics: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     models = _models(state) | ({} if best is None else {"best": best})
     if prepared.val is not None:
         outputs = _val_logits(models, prepared, "fp32", group)
-        scores = {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
+        scores = {name: score(*pair) for name, pair in outputs.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
         metrics["val"], held_out = scores[chosen].as_dict(), outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
@@ -96,19 +96,23 @@ def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
 def _write_held_out(
     prepared: Prepared, folder: RunFolder, held_out: tuple[torch.Tensor, torch.Tensor], temperature: float
 ) -> None:
-    """One line an image in `predictions.csv`; the first image itself as `example.png`."""
+    """Write `predictions.csv`, one row per held-out image, and the first of these images as `example.png`.
+
+    Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
+    predicted class. `vitreous predict --out` gives columns of these names the same meaning.
+    """
     logits, labels = held_out
     store = prepared.test if prepared.test is not None else prepared.val
     if store is None:
         return
     classes, source = prepared.survey.facts.classes, prepared.survey.source
-    probabilities, called = (logits / temperature).softmax(dim=1).max(dim=1)
-    names = [source.describe(int(index)) for index in store.source_indices]
-    columns = (names, labels.tolist(), called.tolist(), probabilities.tolist())
+    probabilities, predicted = (logits / temperature).softmax(dim=1).max(dim=1)
+    paths = [source.describe(int(index)) for index in store.source_indices]
+    columns = (paths, labels.tolist(), predicted.tolist(), probabilities.tolist())
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "label", "called", "probability"))
-    writer.writerows((name, classes[i], classes[j], f"{p:.6f}") for name, i, j, p in zip(*columns, strict=True))
+    writer.writerow(("path", "true", "predicted", "probability"))
+    writer.writerows((path, classes[i], classes[j], f"{p:.6f}") for path, i, j, p in zip(*columns, strict=True))
     atomic.write_text(folder.predictions, text.getvalue())
 
     pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
@@ -131,5 +135,5 @@ def _val_logits(
 
 
 def _share(store: Store, prepared: Prepared, group: Group) -> EvalLoader:
-    """Return this process's share of the images of a split."""
+    """Return a loader of the images of a split that this process evaluates."""
     return EvalLoader(store, prepared.preprocess, EVALUATION_BATCH, (group.rank, group.size))

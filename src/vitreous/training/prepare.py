@@ -29,7 +29,14 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
-from vitreous.training.weights.pretrained import Pretrained, fingerprint, full_source, open_pretrained, plan_onto
+from vitreous.training.weights.pretrained import (
+    Pretrained,
+    annotated,
+    decided_keys,
+    fingerprint,
+    full_source,
+    open_pretrained,
+)
 from vitreous.training.weights.teacher import check_teacher, open_teacher
 from vitreous.wording import plural
 
@@ -80,18 +87,18 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     surveyed = _survey(source, asked, listener)
     _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
     given = _given(surveyed, asked["data.source"], asked.get("data.num_folds", 0))
-    memory_share = instruments.memory_share
 
     def measure(config: RunConfig) -> Pace:
         check_teacher(teacher, config, surveyed.facts.classes)
         return instruments.training_pace(config, teacher)
 
-    plan = plan_onto(
-        checkpoint,
-        surveyed.facts,
-        asked,
-        lambda keys: make_plan(surveyed.facts, given, recipe=recipe, asked=keys, measure=measure, memory=memory_share),
+    decided = {} if checkpoint is None else decided_keys(checkpoint, surveyed.facts, asked)
+    requested = asked | {key: choice.value for key, choice in decided.items()}
+    plan = make_plan(
+        surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=instruments.memory_share
     )
+    if checkpoint is not None:
+        plan = annotated(plan, checkpoint, decided, surveyed.facts.classes)
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
+from vitreous.recipe import keys
+from vitreous.training.folder.run_folder import SeriesFolder
 
 _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -65,3 +67,53 @@ def parse_budget(text: str | float) -> dict[str, float]:
 
 def _budget_rule(text: object) -> str:
     return f"budget={text}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
+
+
+OPTION_KEYS = {
+    "epochs": "train.epochs",
+    "pretrained": "train.pretrained",
+    "img_size": "data.img_size",
+    "batch_size": "data.batch_size",
+    "lr": "optim.lr",
+    "device": "train.device",
+    "precision": "train.precision",
+    "seed": "train.seed",
+    "overfit_one_batch": "train.overfit_one_batch",
+}
+"""Options of `vitreous train`, and arguments of `vitreous.train`, with the configuration key that each one sets."""
+
+
+def with_options(
+    request: TrainRequest, options: Mapping[str, object], budget: str | float | None = None
+) -> TrainRequest:
+    """Return the request with options turned into configuration keys and `~` expanded in its paths.
+
+    Args:
+        request: The request; its `values` are the keys given as `config=` or `--room.key`.
+        options: Value by option, of those in `OPTION_KEYS`; None for an option that was not given.
+        budget: A time or a number of epochs, see `parse_budget`; None for no budget.
+
+    Raises:
+        ConfigError: An invalid budget, or two different values for one key.
+    """
+    settings = [(OPTION_KEYS[name], name, value) for name, value in options.items() if value is not None]
+    if budget is not None:
+        settings += [(key, "budget", value) for key, value in parse_budget(budget).items()]
+    values = dict(request.values)
+    for key, name, value in settings:
+        if key in values and keys.checked({key: values[key]}) != keys.checked({key: value}):
+            given = budget if name == "budget" else value
+            raise ConfigError(f"{key}={values[key]}: {name}={given} sets the same key to another value; give only one")
+        values[key] = value
+    return replace(
+        request,
+        values=values,
+        out=request.out and request.out.expanduser(),
+        resume=request.resume and request.resume.expanduser(),
+    )
+
+
+def is_series(request: TrainRequest) -> bool:
+    """Return True if the request is for several runs: with folds or seeds, or to resume the folder of a series."""
+    resumes_series = request.resume is not None and SeriesFolder(request.resume).series.is_file()
+    return bool(request.folds or request.seeds or resumes_series)

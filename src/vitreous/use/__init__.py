@@ -1,1 +1,1 @@
-"""Run folder -> predictions, evaluations, a report: everything that is done with a trained model."""
+"""Run folder -> predictions, evaluations, reports: everything that is done with a trained model."""

@@ -1,4 +1,4 @@
-"""Weights of one library -> the same weights as another names them."""
+"""Weights in any known format -> the same weights in the format of another library."""
 
 import importlib.util
 import json
@@ -19,15 +19,16 @@ _BATCH = 2
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, and how far it is from what was read.
+    """Result of a conversion.
 
     Attributes:
-        path: The file of weights.
-        to: The format.
-        parameters: Numbers in it.
-        difference: Largest absolute difference of an output on a random batch; None where it was not checked.
-        scale: Largest absolute output, to compare with.
-        checked_by: Whose code read the new file for that.
+        path: The weights file that was written.
+        to: Its format.
+        parameters: Number of parameters in it.
+        difference: Largest absolute difference between the outputs of the old and the new weights on a random batch;
+            None if it was not checked.
+        scale: Largest absolute output, for comparison with `difference`; None if it was not checked.
+        checked_by: Library that loaded the new file for the check; None if it was not checked.
     """
 
     path: Path
@@ -50,23 +51,24 @@ def convert(
     """Read weights of any known format and write them in another.
 
     Args:
-        source: As `vitreous.load_model` takes it.
-        to: One of `model.weights.TARGETS`.
-        out: What to write; None makes a name beside nothing that exists, in the working directory.
-        name: What the model is, where the file does not say.
-        architecture: Keys of ModelConfig that neither file nor name tells.
-        check: Open what was written, with transformers itself where it is installed and wrote the format, and compare.
+        source: File, folder or `hf://` name of the weights, as for `vitreous.load_model`.
+        to: Target format, one of `model.weights.TARGETS`.
+        out: File or folder to write; None chooses a name in the working directory, from source and format.
+        name: Name of the model, e.g. `vit_base_patch16_224`, if the file does not contain it.
+        architecture: Keys of ModelConfig that follow neither from the file nor from the name.
+        check: Load the new file again and compare outputs. If the format is that of transformers and transformers is
+            installed, it loads the file.
 
     Raises:
-        UnknownNameError: No such format.
-        ConfigError: The format has no place for a part of the model, or `out` is there already.
-        RunError: The source cannot be read, or the file not written.
+        UnknownNameError: There is no such format.
+        ConfigError: The format cannot represent a part of the model, or `out` already exists.
+        RunError: The source cannot be read, or the file cannot be written.
     """
     if to not in TARGETS:
         raise UnknownNameError(f"to={to}: no such format; {nearest(to, TARGETS)}")
     path = out or Path(f"{Path(source.removeprefix('hf://')).stem or 'model'}-{to}{_ENDINGS.get(to, '.safetensors')}")
     if path.exists():
-        raise ConfigError(f"out={path}: is there already; choose another name with --out")
+        raise ConfigError(f"out={path}: already exists; choose another name with --out")
     model = load_model(source, name=name, architecture=architecture)
     written = export_weights(model, path, to=to)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -83,7 +85,7 @@ def convert(
 
 
 def _read_back(written: Path, model: VisionTransformer, images: torch.Tensor) -> tuple[torch.Tensor, str]:
-    """Outputs of the new file, and whose code gave them."""
+    """Load the new file; return its outputs and the library that computed them."""
     description = written.parent / "config.json"
     if model.config.num_classes and description.is_file() and importlib.util.find_spec("transformers"):
         import transformers
@@ -95,6 +97,6 @@ def _read_back(written: Path, model: VisionTransformer, images: torch.Tensor) ->
             return outputs, f"transformers {transformers.__version__}"
     if is_native(written):
         return load_model(written).float()(images), "vitreous"
-    # What a format leaves open (heads, activation …) is told again, as whoever opens the file has to.
+    # Some formats do not store e.g. the number of heads, so the architecture is passed again.
     again = load_model(written, architecture=None if description.is_file() else model.config.as_dict()).float()
     return again(images), "vitreous"

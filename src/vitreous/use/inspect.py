@@ -1,6 +1,6 @@
-"""A run, a data set or a model's name -> what it is, as facts for people and machines."""
+"""Run, weights, data set or name of a model -> Inspection: what it is, as text and as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vitreous.data.sources.shards.files import is_shards
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import SIZES, config_for
+from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_flops, count_parameters, count_parts
 from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.files import IN_FOLDER, SUFFIXES, open_weights
@@ -26,21 +27,22 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.examiner import examine_data
 from vitreous.use.doctor.page import check_page_path, write_page
 from vitreous.use.predict.predictor import find_model
+from vitreous.wording import listed, plural
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """Description of a run, weights, a model or data.
 
     Attributes:
         kind: `run`, `weights`, `model` or `data`.
-        title: What it is called.
+        title: Its path or name.
         facts: (name, value) pairs, most important first.
-        table: Rows of text below a row of headings; empty where there is none.
+        table: Rows of text below a row of headings.
         notes: Warnings, one sentence each.
-        details: Everything, for JSON.
-        findings: What is wrong with data, worst first.
-        histograms: Of data: what is counted, and how many images there are of each.
+        details: Everything that is known, as plain values for JSON.
+        findings: Problems of the data, worst first; empty for anything else.
+        histograms: Number of images per bin for each histogram of the data; empty for anything else.
     """
 
     kind: str
@@ -55,13 +57,13 @@ class Inspection:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What is asked of data beside its name.
+    """Options for inspecting data.
 
     Attributes:
         root: The folder that a table's paths are relative to.
-        run: A run or model file whose features judge the labels; None: thumbnails do.
-        html: Where a page with pictures shall stand; None: nowhere.
-        device: Where the run's model computes.
+        run: A run or model file whose features judge the labels; None judges them by thumbnails.
+        html: Path of a page with pictures to write; None writes no page.
+        device: Where the model of `run` computes.
     """
 
     root: str | None = None
@@ -71,50 +73,53 @@ class DataOptions:
 
 
 def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None = None) -> Inspection:
-    """Look at a run folder or model file, at another library's weights, at data, or at a model by name.
+    """Describe a run folder, a weights file of any library, a data set, or a model by name.
 
     Args:
-        thing: A path, `hf://organisation/name`, the name of a set, or a model such as `vit_base_patch16_224`.
-        listener: Told how far reading is.
-        options: For data alone.
+        thing: A path, `hf://organization/name`, the name of a set, or the name of a model that `create_model` builds.
+        listener: Receives the progress.
+        options: Options for data; an option for anything else is an error.
 
     Raises:
-        UnknownNameError: It is none of these.
-        ConfigError: It is a single image, or options were given for what is no data.
-        VitreousError: It is one, and cannot be used.
+        UnknownNameError: There is no such path, data set or model.
+        ConfigError: It is a single image, or an option does not apply to it.
+        VitreousError: It cannot be read.
     """
     path, options = Path(thing).expanduser(), options or DataOptions()
     folder = RunFolder(path)
     is_table = path.is_file() and is_table_name(path.name)
     if options.root is not None and not is_table:
-        raise ConfigError(f"root={options.root}: is for the paths of a table, {thing} is none; leave it out")
+        raise ConfigError(f"root={options.root}: applies only to a table, and {thing} is not one; leave it out")
     if thing in known_sets() or thing.startswith(DATA_PREFIX) or is_table or is_shards(thing):
         return _inspect_data(thing, listener, options)
     if path.is_file() and is_image_name(path.name):
-        raise ConfigError(f"inspect={thing}: is one image; give a folder of class folders, a run or a model")
+        raise ConfigError(f"inspect={thing}: is a single image; give a folder of class folders, a run or a model")
     is_foreign = thing.startswith("hf://") or _is_foreign(path, folder)
     is_run = path.is_file() or folder.config.is_file() or folder.model.is_file()
     if path.is_dir() and not is_foreign and not is_run:
         return _inspect_data(thing, listener, options)
     for name, value in (("html", options.html), ("run", options.run)):
         if value is not None:
-            raise ConfigError(f"{name}={value}: is for data, {thing} is none; leave it out")
+            raise ConfigError(f"{name}={value}: applies only to data, and {thing} is not a data set; leave it out")
     if is_foreign:
         return _inspect_weights(thing)
     if is_run:
         return _inspect_run(path)
-    if thing.startswith(("vit_", "deit", "flexivit")):
-        return _inspect_model(thing, config_for(thing))
-    raise UnknownNameError(f"inspect={thing}: is no path, no data set and no model; {_way_out(thing, path)}")
+    try:
+        config = config_for(thing)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"inspect={thing}: not a path, data set or model; {_way_out(thing, path)}") from error
+    return _inspect_model(thing, config)
 
 
 def _way_out(thing: str, path: Path) -> str:
-    """The nearest name or neighbouring path, else what can be given."""
-    models = [f"vit_{size}_patch16_224" for size in SIZES]
+    """Suggest the nearest name or path in the same folder, or say what can be given."""
+    models = [*(f"vit_{size}_patch16_224" for size in SIZES), *PUBLISHED]
     siblings = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = nearest(thing, [*known_sets(), *models, *siblings])
-    known = ", ".join(known_sets())
-    return near if near.startswith("did you mean") else f"give an existing path, {known} or a model like {models[-1]}"
+    suggestion = nearest(thing, [*known_sets(), *models, *siblings])
+    if suggestion.startswith("did you mean"):
+        return suggestion
+    return f"give an existing path, {', '.join(known_sets())}, or a model such as vit_base_patch16_224"
 
 
 def _inspect_model(title: str, config: ModelConfig) -> Inspection:
@@ -122,9 +127,10 @@ def _inspect_model(title: str, config: ModelConfig) -> Inspection:
     rows = [(part.part, part.shape, f"{part.parameters:,}", _mega(part.flops)) for part in parts]
     facts = {
         "parameters": f"{count_parameters(config):,}",
-        "MFLOP an image": f"{_mega(count_flops(config))} (two per multiply-add)",
-        "image": f"{config.in_chans} x {config.img_size[0]} x {config.img_size[1]} px, {config.num_classes} classes",
-        "tokens": f"{config.num_tokens}, of which {config.num_prefix_tokens} prefix",
+        "MFLOPs per image": f"{_mega(count_flops(config))} (a multiply-add counts as two)",
+        "image": f"{config.in_chans} x {config.img_size[0]} x {config.img_size[1]} px, "
+        f"{plural(config.num_classes, 'class', 'classes')}",
+        "tokens": f"{config.num_tokens}, including {plural(config.num_prefix_tokens, 'prefix token')}",
     }
     details = {"architecture": config.as_dict(), "parameters": count_parameters(config), "flops": count_flops(config),
                "parts": [asdict(part) for part in parts]}  # fmt: skip
@@ -133,17 +139,17 @@ def _inspect_model(title: str, config: ModelConfig) -> Inspection:
 
 
 def _is_foreign(path: Path, folder: RunFolder) -> bool:
-    """Whether these are weights, and not ours."""
+    """Return True if the path holds weights of another library."""
     if path.is_dir():
-        there = [path / name for name in IN_FOLDER if (path / name).is_file()]
-        return bool(there) and not folder.config.is_file() and not is_native(there[0])
+        weights = [path / name for name in IN_FOLDER if (path / name).is_file()]
+        return bool(weights) and not folder.config.is_file() and not is_native(weights[0])
     return path.is_file() and path.suffix in SUFFIXES and not is_native(path)
 
 
 def _inspect_weights(source: str) -> Inspection:
     with open_weights(source) as file:
         found = identify(file, Hints(settings=file.settings))
-        notes = [*file.notes, *(f"left out {name}: {why}" for name, why in found.left_out.items())]
+        notes = [*file.notes, *(f"skipped {name}: {reason}" for name, reason in found.left_out.items())]
         shape = _inspect_model(source, found.config)
         facts = (("format", found.format_.name), ("tensors", f"{len(file.shapes):,}"), *shape.facts)
         details = {"format": found.format_.name, "notes": notes, **shape.details}
@@ -157,7 +163,7 @@ def _inspect_run(path: Path) -> Inspection:
     classes = metadata.get("classes", ())
     facts = [
         ("data", str(metadata.get("data", "unknown"))),
-        ("classes", f"{len(classes)}: {_shortened(classes)}"),
+        ("classes", f"{len(classes)}: {listed(classes, 8)}"),
         *((f"{split} accuracy", _accuracy(found)) for split, found in metadata.get("metrics", {}).items()),
         ("recipe", str(metadata.get("recipe", "unknown"))),
         ("steps", f"{metadata.get('steps', 0):,}"),
@@ -169,25 +175,27 @@ def _inspect_run(path: Path) -> Inspection:
 def _inspect_data(name: str, listener: Listener, options: DataOptions) -> Inspection:
     if options.html is not None:
         check_page_path(options.html)
-    examined = examine_data(name, listener, root=options.root, run=options.run, device=options.device)
+    report = examine_data(name, listener, root=options.root, run=options.run, device=options.device)
     if options.html is not None:
-        write_page(options.html, examined)
+        write_page(options.html, report)
     return Inspection(
-        "data", examined.survey.facts.name, examined.facts, examined.class_rows, (), examined.details,
-        examined.examination.findings, examined.histograms,
-    )  # fmt: skip
+        kind="data",
+        title=report.survey.facts.name,
+        facts=report.facts,
+        table=report.class_rows,
+        notes=(),
+        details=report.details,
+        findings=report.examination.findings,
+        histograms=report.histograms,
+    )
 
 
 def _mega(count: int) -> str:
-    """Millions, to a tenth, or for less than one to two digits."""
+    """Format a count in millions, with one decimal, or with two significant digits below one million."""
     return f"{count / 1e6:,.1f}" if count >= 1e6 or count == 0 else f"{count / 1e6:.2g}"
 
 
 def _accuracy(found: dict[str, Any]) -> str:
     low, high = found["interval_95"]
-    return (f"{100 * found['accuracy']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %, "
-            f"{found['num_images']:,} images)")  # fmt: skip
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    return (f"{100 * found['accuracy']:.1f}% (95% interval {100 * low:.1f}% to {100 * high:.1f}%, "
+            f"{plural(found['num_images'], 'image')})")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A run folder -> Run: what was trained, and everything that can be done with it."""
+"""Run folder -> Run: the trained model, its scores, and everything that can be done with it."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from vitreous.data.decoding.decode import ImageLike
     from vitreous.data.sources import Dataset
+    from vitreous.model.vit import VisionTransformer
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 class Run:
     """A finished training run.
 
-    Imports wait until they are needed, so that `import vitreous` is quick.
+    Modules are imported when they are needed, so that `import vitreous` is quick.
 
     Args:
-        path: The run folder, or a `model.safetensors` alone.
+        path: A run folder, or a `model.safetensors` file.
 
     Raises:
         NotARunError: There is no trained model at that path.
@@ -40,34 +41,43 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     @cached_property
+    def model(self) -> "VisionTransformer":
+        """The trained model, in evaluation mode on the CPU, loaded on first use; `predict` uses the same model."""
+        from vitreous.model.weights import load_model
+
+        return load_model(self._model_file)
+
+    @cached_property
     def predictor(self) -> "Predictor":
-        """Model, preprocessing and classes, loaded on first use."""
+        """Model, preprocessing and classes in one object, loaded on first use."""
         from vitreous.use.predict.predictor import Predictor
 
-        return Predictor.load(self._model_file)
+        return Predictor.from_model(self.model, self.metadata, self._model_file)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What the model file says of itself: classes, preprocessing, architecture, metrics, recipe …"""
+        """Metadata of the model file: classes, preprocessing, architecture, metrics, recipe and more."""
         from vitreous.model.weights import read_metadata
 
         return read_metadata(self._model_file)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the logits; none where the model file names none."""
+        """Class names, in the order of the logits; empty if the model file has none."""
         return tuple(self.metadata.get("classes", ()))
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """Scores on `val` and `test`, as far as there were such images."""
+        """Scores by split, `val` and `test`; a split without images is left out."""
         return self.metadata.get("metrics", {})
 
     @property
     def accuracy(self) -> float:
-        """On the test images, or where there are none on the validation images; NaN without either."""
-        scores = self.metrics.get("test") or self.metrics.get("val") or {}
-        return float(scores.get("accuracy", "nan"))
+        """Accuracy on the test images, or on the validation images if there are no test images; NaN without either."""
+        from vitreous.use.evaluate.evaluation import scored_split
+
+        split = scored_split(self.metrics)
+        return float("nan") if split is None else float(self.metrics[split]["accuracy"])
 
     def predict(self, images: "ImageLike | Sequence[ImageLike]") -> "list[Prediction]":
         """Classify one image or many: paths, folders, bytes, PIL images or uint8 arrays.
@@ -75,7 +85,7 @@ class Run:
         An image that cannot be read gets a prediction with an `error`.
 
         Raises:
-            DataNotFoundError: A path that does not exist, or a folder without images.
+            DataNotFoundError: A path does not exist, or a folder contains no images.
         """
         from vitreous.use.predict.inputs import list_images
 
@@ -84,9 +94,15 @@ class Run:
         return self.predictor.predict(list_images(paths) if len(paths) == len(given) else given)
 
     def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation":
-        """Score the model on its held-out images, or on other data. Raises as `use.evaluate.evaluator.evaluate`.
+        """Score the model on its held-out images, or on other data.
 
-        A data set from Python that the run was trained on is recognised, and its held-out images are taken.
+        Args:
+            data: A folder, table, named set or data set from Python. None selects the run's test images (validation
+                images if it has no test images), and so does the data set that the run was given from Python.
+
+        Raises:
+            NotARunError: `data` is None and the model file is not in a run folder.
+            DataError: The data has changed since the run, or has classes that the model does not know.
         """
         from vitreous.data.sources import open_object
         from vitreous.use.evaluate.evaluator import evaluate

@@ -1,4 +1,4 @@
-"""Made photos with awkward names, a run that the command line itself trained on them, and `cli` to call it."""
+"""Photos with awkward names, a run that the command line trained on them, and `cli` to call commands."""
 
 import contextlib
 import io
@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.pictures import write_pictures
 
 from vitreous.cli.main import main
 
@@ -20,12 +19,12 @@ TINY = [
     *("--img-size", "8x12", "--device", "cpu", "--precision", "fp32", "--data.batch-size", "16"),
     *("--model.patch_size=4", "--model.embed_dim=16", "--model.depth=1", "--model.num_heads", "2", "--optim.lr=0.01"),
 ]
-"""Options of a training that takes a second for an epoch."""
+"""Options of a training that takes a second per epoch."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a command gave back."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -59,26 +58,19 @@ def process() -> Callable[..., "subprocess.CompletedProcess[str]"]:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """61 images, 9 px high and 14 wide, of three classes; not to be changed."""
+    classes = {"Äpfel": ((200, 60, 50), 25), "[red]:cat:": ((70, 180, 60), 20), "two words": ((90, 70, 190), 16)}
     root = tmp_path_factory.mktemp("cli") / "my photos"
-    draw = np.random.default_rng(3)
-    colours = {"Äpfel": (200, 60, 50), "[red]:cat:": (70, 180, 60), "two words": (90, 70, 190)}
-    for (name, colour), count in zip(colours.items(), (25, 20, 16), strict=True):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            tint = np.array(colour) + draw.normal(0, 60, 3)
-            pixels = np.clip(tint + draw.normal(0, 20, (9, 14, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / name / f"bild {number} ü.png")
-    return root
+    return write_pictures(root, classes, seed=3, name="bild {} ü.png", noise=20, tint=60)
 
 
 @pytest.fixture(scope="session")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
-    """A run folder with a space in its name, and what the command said while it made it; not to be changed."""
-    out = tmp_path_factory.mktemp("runs") / "tiny run"
-    said, complained = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-        code = main(["train", str(photos), "--out", str(out), "--epochs", "1", *TINY])
-    return out, Said(code, said.getvalue(), complained.getvalue())
+    """A run folder with a space in its name, and the output of the command that made it; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny run"
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["train", str(photos), "--out", str(folder), "--epochs", "1", *TINY])
+    return folder, Said(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -102,13 +94,13 @@ def image(photos: Path) -> Path:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """A file that is an image by name alone."""
+    """A file with the name but not the content of an image."""
     path = tmp_path / "broken.png"
     path.write_bytes(b"no image")
     return path
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs without --out land in the test's own folder."""
+def _in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs without `--out` land in the folder of the test."""
     monkeypatch.chdir(tmp_path)

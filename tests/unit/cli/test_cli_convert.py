@@ -1,4 +1,4 @@
-"""`vitreous convert`, and `vitreous inspect` on weights of others."""
+"""`vitreous convert`, and `vitreous inspect` on weights of other libraries."""
 
 import json
 from collections.abc import Callable
@@ -29,10 +29,10 @@ def test_weights_are_written_and_compared(foreign: Path, tmp_path: Path, cli: Cl
         img_size=(12, 12), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5, mlp_ratio=2.0
     )).parameters())  # fmt: skip
     assert first == f"{out}: {parameters:,} parameters as vitreous"
-    assert second.startswith("largest difference on a random batch, read by vitreous: 0 (outputs reach ")
+    assert second.startswith("largest difference on a random batch, read by vitreous: 0 (largest output ")
 
 
-def test_result_is_one_json_document_where_asked(foreign: Path, tmp_path: Path, cli: Cli) -> None:
+def test_result_is_one_json_document_if_requested(foreign: Path, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "mine.safetensors"
     said = cli("convert", foreign, "--to=timm", "--model.num_heads=5", "--out", out, "--json")
     assert (said.code, said.err) == (0, "")
@@ -42,27 +42,30 @@ def test_result_is_one_json_document_where_asked(foreign: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--to", "timm"), "num_heads=None: no shape tells it, and no published model has width 20 and depth 2; "),
+        (
+            ("--to", "timm"),
+            "num_heads=None: not known from the shapes, and no published model has width 20 and depth 2; ",
+        ),
         (("--to", "tim"), "to=tim: no such format; did you mean timm?"),
-        ((), "--to: is needed"),
-        (("--to", "timm", "--optim.lr", "1"), "optim.lr=1: no key of a model; use --model.key"),
+        ((), "--to: missing argument"),
+        (("--to", "timm", "--optim.lr", "1"), "optim.lr=1: not a key of the model; use --model.key"),
         (("--to", "timm", "--model.num_head", "5"), "model.num_head=5: no such key; did you mean model.num_heads?"),
     ],
 )
-def test_mistake_is_one_line(words: tuple[str, ...], line: str, foreign: Path, cli: Cli) -> None:
+def test_invalid_request_is_reported_in_one_line(words: tuple[str, ...], line: str, foreign: Path, cli: Cli) -> None:
     said = cli("convert", foreign, *words)
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
     assert said.err.count("\n") == 1
 
 
-def test_weights_of_others_are_shown(tmp_path: Path, cli: Cli) -> None:
+def test_weights_of_other_libraries_are_inspected(tmp_path: Path, cli: Cli) -> None:
     config = ModelConfig(
         img_size=(32, 32), patch_size=16, in_chans=3, num_classes=7, embed_dim=192, depth=12, num_heads=3
     )
     path = export_weights(build_model(config), tmp_path / "theirs.pth", to="torchvision")
     said = cli("inspect", path)
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith(f"weights {path}\nformat          torchvision\ntensors         152\n")
-    assert "\nimage           3 x 32 x 32 px, 7 classes\n" in said.out
+    assert said.out.startswith(f"weights {path}\nformat            torchvision\ntensors           152\n")
+    assert "\nimage             3 x 32 x 32 px, 7 classes\n" in said.out
     assert json.loads(cli("inspect", path, "--json").out)["architecture"]["num_heads"] == 3

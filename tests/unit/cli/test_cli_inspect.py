@@ -1,4 +1,4 @@
-"""`vitreous inspect`: a run, data or a model, for people and for machines."""
+"""`vitreous inspect`: a run, data or a model, as text and as JSON."""
 
 import json
 from collections.abc import Callable
@@ -10,32 +10,32 @@ import pytest
 Cli = Callable[..., Any]
 
 
-def test_run_is_shown(run: Path, cli: Cli) -> None:
+def test_run_is_described(run: Path, cli: Cli) -> None:
     said = cli("inspect", run)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(
-        f"run {run}\ndata            my photos\nclasses         3: [red]:cat:, two words, Äpfel\n"
+        f"run {run}\ndata              my photos\nclasses           3: [red]:cat:, two words and Äpfel\n"
     )
-    assert "\ntest accuracy   " in said.out
+    assert "\ntest accuracy     " in said.out
 
 
-def test_data_is_shown(photos: Path, cli: Cli) -> None:
+def test_data_is_described(photos: Path, cli: Cli) -> None:
     said = cli("inspect", photos)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("data my photos\nimages            ")
     assert any(line.split()[:2] == ["two", "words"] for line in said.out.splitlines())
 
 
-def test_model_is_shown_with_each_row_on_one_line(cli: Cli) -> None:
+def test_model_is_described_with_each_row_on_one_line(cli: Cli) -> None:
     said = cli("inspect", "vit_huge_patch14_224")
     assert (said.code, said.err) == (0, "")
-    assert "\nparameters      632,045,800\n" in said.out
+    assert "\nparameters        632,045,800\n" in said.out
     rows = [line for line in said.out.splitlines() if line.startswith("encoder.blocks")]
     assert len(rows) == 3
     assert all(line == line.rstrip() and line.split()[-2].replace(",", "").isdigit() for line in rows)
 
 
-def test_documents_are_json_alone(run: Path, photos: Path, cli: Cli) -> None:
+def test_json_output_is_only_the_document(run: Path, photos: Path, cli: Cli) -> None:
     for thing, kind in ((run, "run"), (photos, "data"), ("vit_tiny_patch16_224", "model")):
         said = cli("inspect", thing, "--json")
         assert (said.code, said.err) == (0, "")
@@ -43,7 +43,7 @@ def test_documents_are_json_alone(run: Path, photos: Path, cli: Cli) -> None:
     assert json.loads(said.out)["parameters"] == 5_717_416
 
 
-def test_unreadable_files_of_data_are_noted(cli: Cli, photos: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_a_finding(cli: Cli, photos: Path, tmp_path: Path) -> None:
     for name in ("Äpfel", "two words"):
         (tmp_path / "some" / name).mkdir(parents=True)
         for number in range(3):
@@ -53,11 +53,11 @@ def test_unreadable_files_of_data_are_noted(cli: Cli, photos: Path, tmp_path: Pa
     broken.touch()
     said = cli("inspect", tmp_path / "some")
     assert said.code == 0
-    assert ". warning: 1 file does not decode\n" in said.out
+    assert ". warning: 1 file cannot be decoded\n" in said.out
     assert f"\n   {broken} (empty file)\n" in said.out
 
 
-def test_page_with_pictures_is_written_where_it_is_asked(cli: Cli, photos: Path, tmp_path: Path) -> None:
+def test_page_with_pictures_is_written_if_requested(cli: Cli, photos: Path, tmp_path: Path) -> None:
     said = cli("inspect", photos, "--html", tmp_path / "doctor.html")
     assert (said.code, said.err) == (0, "")
     assert said.out.endswith(f"pictures: {tmp_path / 'doctor.html'}\n")
@@ -71,12 +71,12 @@ def test_page_with_pictures_is_written_where_it_is_asked(cli: Cli, photos: Path,
         ("gone/x.html", "html=gone/x.html: the folder gone does not exist; make it first"),
     ],
 )
-def test_page_that_cannot_be_is_refused_before_anything_is_read(name: str, line: str, photos: Path, cli: Cli) -> None:
+def test_invalid_page_path_is_rejected_before_data_is_read(name: str, line: str, photos: Path, cli: Cli) -> None:
     said = cli("inspect", photos, "--html", name)
     assert (said.code, said.out, said.err) == (2, "", f"{line}\n")
 
 
-def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Path) -> None:
+def test_findings_come_last_with_advice(cli: Cli, photos: Path, tmp_path: Path) -> None:
     for name in ("Äpfel", "two words"):
         (tmp_path / "some" / name).mkdir(parents=True)
         for number in range(6):
@@ -86,8 +86,8 @@ def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Pa
     copied.write_bytes((photos / "Äpfel" / "bild 0 ü.png").read_bytes())
     said = cli("inspect", tmp_path / "some")
     lines = said.out.splitlines()
-    start = next(n for n, line in enumerate(lines) if ". fault: 2 images are copies of each other in" in line)
-    assert lines[start + 2] == "   -> Decide which class is right and delete the other copies."
+    start = next(n for n, line in enumerate(lines) if ". fault: 2 images are copies of each other but" in line)
+    assert lines[start + 2] == "   -> Decide which class is right and delete the copies in the others."
     assert lines[start + 3].startswith("   ")
     one, other = lines[start + 3].split(" = ")
     assert one.endswith("two words/\\x1b[2Jcopy.png")
@@ -99,14 +99,17 @@ def test_findings_come_last_with_what_to_do(cli: Cli, photos: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("thing", "line"),
     [
-        ("digts", "inspect=digts: is no path, no data set and no model; did you mean digits?"),
-        ("vit_hug_patch14_224", "model=vit_hug_patch14_224: no such model; did you mean vit_huge_patch14_224?"),
-        ("vit_tiny", "model=vit_tiny: says no image size; "),
+        ("digts", "inspect=digts: not a path, data set or model; did you mean digits?"),
+        (
+            "vit_hug_patch14_224",
+            "inspect=vit_hug_patch14_224: not a path, data set or model; did you mean vit_huge_patch14_224?",
+        ),
+        ("vit_tiny", "model=vit_tiny: does not specify the image size; "),
         ("vit_tiny_patch15_224", "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, "),
-        (".", "data.source=.: holds no image file; give a folder of class folders"),
+        (".", "data.source=.: holds no image file; use a folder with one folder of images per class"),
     ],
 )
-def test_what_cannot_be_inspected_is_one_line(thing: str, line: str, cli: Cli) -> None:
+def test_invalid_request_is_reported_in_one_line(thing: str, line: str, cli: Cli) -> None:
     said = cli("inspect", thing)
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)

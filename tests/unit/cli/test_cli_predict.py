@@ -1,4 +1,4 @@
-"""`vitreous predict`: lines, a table or a document, one for each image."""
+"""`vitreous predict`: lines, a table or a JSON document, with one entry per image."""
 
 import csv
 import json
@@ -14,16 +14,16 @@ Cli = Callable[..., Any]
 CLASSES = ["[red]:cat:", "two words", "Äpfel"]
 
 
-def test_each_image_is_a_line(run: Path, image: Path, photos: Path, cli: Cli) -> None:
+def test_each_image_gets_a_line(run: Path, image: Path, photos: Path, cli: Cli) -> None:
     said = cli("predict", run, image, photos / "two words")
     lines = said.out.splitlines()
     assert (said.code, said.err) == (0, "")
     assert len(lines) == 1 + 16
     assert lines[0].startswith(f"{image}: ")
-    assert all(line.endswith(" %)") and any(f": {name} (" in line for name in CLASSES) for line in lines)
+    assert all(line.endswith("%)") and any(f": {name} (" in line for name in CLASSES) for line in lines)
 
 
-def test_document_is_json_alone_and_names_each_probability(run: Path, image: Path, cli: Cli) -> None:
+def test_json_output_is_only_the_document_with_a_probability_per_class(run: Path, image: Path, cli: Cli) -> None:
     said = cli("predict", run, image, image, "--json")
     found = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
@@ -35,32 +35,32 @@ def test_document_is_json_alone_and_names_each_probability(run: Path, image: Pat
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_table_has_a_row_an_image(suffix: str, run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_table_has_one_row_per_image(suffix: str, run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("predict", run, photos / "two words", "--out", tmp_path / f"x{suffix}")
     assert (said.code, said.err) == (0, "")
     assert said.out == f"16 predictions in {tmp_path / f'x{suffix}'}\n"
     document = json.loads(cli("predict", run, photos / "two words", "--json").out)
     rows = _read(tmp_path / f"x{suffix}")
-    assert [row["image"] for row in rows] == [row["image"] for row in document]
-    assert [row["label"] for row in rows] == [row["label"] for row in document]
+    assert [row["path"] for row in rows] == [row["image"] for row in document]
+    assert [row["predicted"] for row in rows] == [row["label"] for row in document]
     for row, wanted in zip(rows, document, strict=True):
         assert float(row["probability"]) == wanted["probability"]
         assert [float(row[f"p_{name}"]) for name in CLASSES] == list(wanted["probabilities"].values())
 
 
-def test_table_and_document_go_together(run: Path, image: Path, cli: Cli, tmp_path: Path) -> None:
+def test_table_and_json_can_be_combined(run: Path, image: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("predict", run, image, "--out", tmp_path / "x.csv", "--json")
     assert len(json.loads(said.out)) == len(_read(tmp_path / "x.csv")) == 1
-    assert said.err == f"1 predictions in {tmp_path / 'x.csv'}\n"
+    assert said.err == f"1 prediction in {tmp_path / 'x.csv'}\n"
 
 
-def test_model_file_alone_predicts(run: Path, image: Path, cli: Cli, tmp_path: Path) -> None:
+def test_model_file_without_its_run_predicts(run: Path, image: Path, cli: Cli, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere.safetensors"
     moved.write_bytes((run / "model.safetensors").read_bytes())
     assert cli("predict", moved, image) == cli("predict", run, image)
 
 
-def test_unreadable_image_is_named_and_the_others_are_classified(
+def test_unreadable_image_is_reported_and_the_others_are_classified(
     run: Path, image: Path, broken: Path, cli: Cli, tmp_path: Path
 ) -> None:
     said = cli("predict", run, image, broken, image)
@@ -77,20 +77,20 @@ def test_unreadable_image_is_named_and_the_others_are_classified(
     assert json.loads(said.out)[0]["probabilities"] == {}
 
 
-def test_many_unreadable_images_are_counted_not_all_listed(run: Path, cli: Cli, tmp_path: Path) -> None:
+def test_of_many_unreadable_images_only_the_first_are_listed(run: Path, cli: Cli, tmp_path: Path) -> None:
     for number in range(8):
         (tmp_path / f"{number}.png").write_bytes(b"no image")
     said = cli("predict", run, tmp_path)
     assert said.err.startswith(
         f"8 of 8 images could not be read ({tmp_path}/0.png: not an image that Pillow can read, "
     )
-    assert said.err.endswith(f"{tmp_path}/4.png: not an image that Pillow can read, …); none is classified\n")
+    assert said.err.endswith(f"{tmp_path}/4.png: not an image that Pillow can read and 3 more); none is classified\n")
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["no/run", "IMAGE"], "run=no/run: is no run and no model file (nothing); `vitreous train DATA` makes a run"),
+        (["no/run", "IMAGE"], "run=no/run: does not exist; train a model with `vitreous train DATA`"),
         (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images or folders of them"),
         (["RUN", "."], "image=.: a folder without images; give images or a folder of them"),
         (["RUN", "IMAGE", "--out", "x.txt"], "out=x.txt: ends in .txt; use one of .csv, .jsonl, .parquet"),
@@ -99,15 +99,15 @@ def test_many_unreadable_images_are_counted_not_all_listed(run: Path, cli: Cli, 
         (["IMAGE", "RUN"], "run=IMAGE: is an image; give the run first, as in `vitreous predict RUN IMAGE`"),
     ],
 )
-def test_what_cannot_be_predicted_is_one_line(words: list[str], line: str, run: Path, image: Path, cli: Cli) -> None:
-    stand_for = {"RUN": str(run), "IMAGE": str(image)}
-    said = cli("predict", *(stand_for.get(word, word) for word in words))
+def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, run: Path, image: Path, cli: Cli) -> None:
+    paths = {"RUN": str(run), "IMAGE": str(image)}
+    said = cli("predict", *(paths.get(word, word) for word in words))
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line.replace("run=IMAGE", f"run={image}"))
     assert said.err.count("\n") == 1
 
 
-def test_parquet_without_pyarrow_is_refused_before_the_work(
+def test_parquet_without_pyarrow_is_rejected_before_prediction(
     run: Path, image: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -118,10 +118,10 @@ def test_parquet_without_pyarrow_is_refused_before_the_work(
     )
 
 
-def test_unfinished_run_is_named(unfinished: Path, image: Path, cli: Cli) -> None:
+def test_unfinished_run_is_reported(unfinished: Path, image: Path, cli: Cli) -> None:
     said = cli("predict", unfinished, image)
     assert said.code == 2
-    assert "has no model yet; finish it with" in said.err
+    assert "is not finished; continue it with" in said.err
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`vitreous shard`, and the other commands on what it wrote."""
+"""`vitreous shard`, and the other commands on the shards."""
 
 import json
 import os
@@ -28,12 +28,12 @@ def test_shards_are_written_and_counted(photos: Path, tmp_path: Path, cli: Cli) 
     lines = said.out.splitlines()
     assert lines[-2:] == [
         "images: images-000000.tar to images-000002.tar",
-        f"{tmp_path / 'out'}: 61 images in 3 tars, 0.2 MB",
+        f"{tmp_path / 'out'}: 61 images in 3 tar files, 0.2 MB",
     ]
     assert open_source(tmp_path / "out").classes == open_source(photos).classes
 
 
-def test_result_is_one_json_document_where_asked(photos: Path, tmp_path: Path, cli: Cli) -> None:
+def test_result_is_one_json_document_if_requested(photos: Path, tmp_path: Path, cli: Cli) -> None:
     said = cli("shard", photos, tmp_path / "out", "--json")
     found = json.loads(said.out)
     assert (found["path"], found["num_samples"]) == (str(tmp_path / "out"), 61)
@@ -41,7 +41,7 @@ def test_result_is_one_json_document_where_asked(photos: Path, tmp_path: Path, c
     assert found["size_bytes"] == (tmp_path / "out" / "images-000000.tar").stat().st_size
 
 
-def test_inspect_sees_in_shards_what_it_sees_in_the_folder(photos: Path, out: Path, cli: Cli) -> None:
+def test_inspect_reports_the_same_for_shards_and_folder(photos: Path, out: Path, cli: Cli) -> None:
     shown = [json.loads(cli("inspect", data, "--json").out) for data in (photos, out, out / "images-{000000..2}.tar")]
     assert len({found["fingerprint"] for found in shown}) == 1
     assert len({str(found["class_counts"]) for found in shown}) == 1
@@ -62,15 +62,17 @@ def test_run_trains_on_shards_and_is_evaluated_on_them(out: Path, run: Path, tmp
     ("words", "line"),
     [
         (("nothing", "x"), "data.source=nothing: no such set and no such folder"),
-        (("nothing-{0..3}.tar", "x"), "data.source=nothing-{0..3}.tar: nothing-0.tar, one of 4, does not exist"),
-        (("PHOTOS",), "OUT: is needed by `vitreous shard`"),
+        (("nothing-{0..3}.tar", "x"), "data.source=nothing-{0..3}.tar: nothing-0.tar (one of 4 files) does not exist"),
+        (("PHOTOS",), "OUT: missing argument of `vitreous shard`"),
         (("PHOTOS", "x", "--max-samples", "0"), "max_samples=0: must be at least 1"),
         (("PHOTOS", "x", "--max-bytes", "-1"), "max_bytes=-1: must be at least 1"),
-        (("PHOTOS", "x", "--root", "y"), "data.root=y: is for the paths of a table"),
+        (("PHOTOS", "x", "--root", "y"), "data.root=y: only applies to a table"),
         (("PHOTOS", "PHOTOS"), "out="),
     ],
 )
-def test_mistake_is_one_line(words: tuple[str, ...], line: str, photos: Path, tmp_path: Path, cli: Cli) -> None:
+def test_invalid_request_is_reported_in_one_line(
+    words: tuple[str, ...], line: str, photos: Path, tmp_path: Path, cli: Cli
+) -> None:
     said = cli("shard", *(photos if word == "PHOTOS" else word for word in words))
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
@@ -79,7 +81,7 @@ def test_mistake_is_one_line(words: tuple[str, ...], line: str, photos: Path, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interruption_leaves_nothing_and_says_so(
+def test_interruption_removes_everything_and_is_reported(
     number: int, photos: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Screen, "_show_reading", lambda screen, fields: os.kill(os.getpid(), number))

@@ -1,4 +1,4 @@
-"""`vitreous train`: what it says while it trains, what it leaves behind, and what it refuses."""
+"""`vitreous train`: its output, the files that it writes, and its errors."""
 
 import json
 import shlex
@@ -17,16 +17,16 @@ Cli = Callable[..., Any]
 Trained = tuple[Path, Any]
 
 
-# What it says.
+# Output.
 
 
-def test_training_ends_with_accuracy_folder_example_and_what_to_type_next(trained: Trained) -> None:
+def test_training_ends_with_accuracy_folder_example_and_next_commands(trained: Trained) -> None:
     run, said = trained
     assert (said.code, said.err) == (0, "")
     end = said.out[said.out.index("\ntest accuracy: ") :]
-    assert " images right; 95 % interval " in end
+    assert " images correct; 95% interval " in end
     assert f"\nrun folder: {run} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)\n" in end
-    assert f"\na prediction: {run / 'example.png'} shows " in end
+    assert f"\nexample: {run / 'example.png'} is predicted as " in end
     for command in ("predict", "evaluate", "inspect"):
         assert f"\n  vitreous {command} '{run}'" in end
 
@@ -44,11 +44,11 @@ def test_piped_progress_is_plain_lines(trained: Trained) -> None:
     out = trained[1].out
     assert "\x1b" not in out
     assert "\r" not in out
-    assert "100 %  epoch 1.0  loss " in out
+    assert "100%  epoch 1.0  loss " in out
     assert "validation accuracy" in out
 
 
-def test_commands_to_type_next_run_as_they_are_printed(trained: Trained, cli: Cli) -> None:
+def test_next_commands_run_as_printed(trained: Trained, cli: Cli) -> None:
     lines = trained[1].out.partition("\nnext:\n")[2].splitlines()
     assert len(lines) == 3
     for line in lines:
@@ -66,13 +66,13 @@ def test_run_folder_is_complete(run: Path) -> None:
     }  # fmt: skip
 
 
-# What is asked for, is done.
+# Options take effect.
 
 
 def test_options_and_keys_reach_the_configuration(photos: Path, cli: Cli, tmp_path: Path) -> None:
     words = (
         *("--img-size", "8x12", "--epochs", "0.2", "--device", "cpu", "--precision", "fp32", "--seed", "7"),
-        *("--model", "vit_pico_patch4", "--optim.lr=2e-3", "--data.flip", "false", "--data.batch-size", "16"),
+        *("--model", "vit_pico_patch4", "--lr=2e-3", "--data.flip", "false", "--batch-size", "16"),
         *("--model.depth", "1", "--train.max_retries", "2", "--out", tmp_path / "new" / "run"),
     )
     assert cli("train", photos, *words).code == 0
@@ -84,7 +84,7 @@ def test_options_and_keys_reach_the_configuration(photos: Path, cli: Cli, tmp_pa
     assert config["train"] | wanted == config["train"]
 
 
-def test_run_without_a_name_takes_the_next_number(photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_run_without_out_takes_the_next_number(photos: Path, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "runs" / "my-photos-3").mkdir(parents=True)
     said = cli("train", photos, *TINY, "--epochs", "0.2")
     assert said.code == 0
@@ -100,52 +100,58 @@ def test_home_is_expanded_in_out_and_resume(photos: Path, cli: Cli, tmp_path: Pa
     assert not (tmp_path / "~").exists()
 
 
-def test_dry_run_shows_every_key_and_leaves_nothing_behind(photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_dry_run_shows_every_key_and_writes_nothing(photos: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("train", photos, *TINY, "--dry-run")
     assert (said.code, said.err) == (0, "")
-    shown = yaml.safe_load(said.out.partition("every key, as config.yaml would hold it:\n")[2])
+    shown = yaml.safe_load(said.out.partition("every key, as in config.yaml:\n")[2])
     keys = {f"{room}.{key}" for room, section in shown.items() if room != "recipe" for key in section}
     assert keys == set(known_keys())
     assert "\ndata.img_size = 8x12: you asked for it\n" in said.out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_finished_run_is_shown_again_by_resume(run: Path, cli: Cli, tmp_path: Path) -> None:
+def test_switch_is_named_after_its_key(photos: Path, cli: Cli) -> None:
+    said = cli("train", photos, *TINY, "--overfit-one-batch", "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert "\ntrain.overfit_one_batch = true: you asked for it\n" in said.out
+
+
+def test_resume_of_a_finished_run_shows_its_result(run: Path, cli: Cli, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     said = cli("train", "--resume", copy)
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith(f"{copy} is complete already: there is nothing left to train\n")
+    assert said.out.startswith(f"{copy} is already complete: nothing left to train\n")
     assert "test accuracy: " in said.out
 
 
-def test_unfinished_run_is_finished_by_resume(unfinished: Path, cli: Cli) -> None:
+def test_resume_finishes_an_unfinished_run(unfinished: Path, cli: Cli) -> None:
     said = cli("train", "--resume", unfinished)
     assert (said.code, said.err) == (0, "")
-    assert "going on from step " in said.out
+    assert "resuming from step " in said.out
     assert (unfinished / "model.safetensors").is_file()
 
 
-def test_config_of_a_run_is_a_recipe_for_another(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_config_of_a_run_works_as_a_recipe(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("train", photos, "--recipe", run / "config.yaml", "--out", tmp_path / "again")
     assert (said.code, said.err) == (0, "")
     before, after = (yaml.safe_load((path / "config.yaml").read_text()) for path in (run, tmp_path / "again"))
     assert before == after
 
 
-def test_run_without_held_out_images_says_that_accuracy_is_unknown(photos: Path, cli: Cli) -> None:
+def test_accuracy_is_unknown_without_held_out_images(photos: Path, cli: Cli) -> None:
     said = cli("train", photos, *TINY, "--epochs", "0.2", "--data.test_ratio", "0", "--data.val_ratio", "0")
     assert said.code == 0
     assert "\naccuracy unknown: no images were held out\n" in said.out
     assert "  vitreous predict runs/my-photos-1 IMAGE " in said.out
 
 
-def test_unreadable_files_are_counted_and_listed(photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_path: Path) -> None:
     data = shutil.copytree(photos, tmp_path / "some")
     (data / "Äpfel" / "broken.png").write_bytes(b"no image")
     (data / "two words" / "empty.jpg").touch()
     said = cli("train", data, *TINY, "--epochs", "0.2", "--out", tmp_path / "run")
     assert said.code == 0
-    assert "note: unreadable files that are left out: 2, e.g. " in said.out
+    assert "note: 2 unreadable files skipped, such as " in said.out
     lines = (tmp_path / "run" / "records.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     skipped = next(record["skipped"] for record in records if record["kind"] == "data")
@@ -155,7 +161,7 @@ def test_unreadable_files_are_counted_and_listed(photos: Path, cli: Cli, tmp_pat
     ]
 
 
-# What cannot be done is one line, exit code 2, and nothing is left behind.
+# Invalid requests: one line, exit code 2, and no files.
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_unreadable_files_are_counted_and_listed(photos: Path, cli: Cli, tmp_pat
         (["no/where"], "data.source=no/where: no such set and no such folder; "),
         (["digits", "--optim.lrr", "1"], "optim.lrr=1: no such key; did you mean optim.lr?"),
         (["digits", "--optm.lr=1"], "optm.lr=1: no such key; did you mean optim.lr?"),
-        (["digits", "--optim.lr", "fast"], "optim.lr=fast: must be a number; "),
+        (["digits", "--optim.lr", "fast"], "optim.lr=fast: must be a number in (0, inf); "),
         (["digits", "--data.flip", "maybe"], "data.flip=maybe: must be true or false; "),
         (["digits", "--model", "vit_smal"], "model=vit_smal: no such model; did you mean vit_small?"),
         (["digits", "--recipe", "digit"], "recipe=digit: no such recipe; did you mean digits?"),
@@ -177,22 +183,28 @@ def test_unreadable_files_are_counted_and_listed(photos: Path, cli: Cli, tmp_pat
         (["digits", "--budget", "ten"], "budget=ten: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "0s"], "budget=0s: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "5 parsecs"], "budget=5 parsecs: must be a time or a number of epochs above 0; "),
-        (["digits", "--epochs", "-1"], "train.epochs=-1.0: must be above 0"),
-        (["digits", "--seed", "-1"], "train.seed=-1: must be at least 0"),
-        (["digits", "--img-size", "big"], "data.img_size=big: must be one or two whole numbers (height x width); "),
+        (["digits", "--epochs", "-1"], "train.epochs=-1.0: must be in (0, inf); 20 is a start"),
+        (["digits", "--seed", "-1"], "train.seed=-1: must be in [0, inf); "),
+        (["digits", "--img-size", "big"], "data.img_size=big: must be 2 whole numbers, each in [1, inf); "),
         (
             ["digits", "--model.patch_size", "15", "--img-size", "224"],
             "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28 or 32",
         ),
         (["digits", "--model.num_heads", "5"], "model.num_heads=5: does not divide model.embed_dim="),
         (["digits", "--model.num_classes", "5"], "model.num_classes=5: is decided by the data; set data.num_classes"),
-        (["digits", "--set", "abc"], "set=abc: is no assignment; write --abc VALUE"),
+        (
+            ["digits", "--lr", "0.1", "--optim.lr", "0.3"],
+            "optim.lr=0.3: lr=0.1 sets the same key to another value; give only one",
+        ),
+        (["digits", "--epochs", "3", "--budget", "5ep"], "train.epochs=3.0: budget=5ep sets the same key to another "),
+        (["digits", "--batch-size", "0"], "data.batch_size=0: must be an integer of at least 1"),
+        (["digits", "--set", "abc"], "set=abc: has no value; write --abc VALUE"),
         (["--resume", "no/run"], "run=no/run: is no run folder (nothing); `vitreous train DATA` makes one"),
         (["--resume", "no/run", "--epochs", "3"], "resume=no/run: takes no other options, a run goes on as it began"),
         (["digits", "--resume", "no/run"], "resume=no/run: takes no other options, a run goes on as it began"),
     ],
 )
-def test_request_that_cannot_be_met_is_one_line(words: list[str], line: str, cli: Cli, tmp_path: Path) -> None:
+def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, cli: Cli, tmp_path: Path) -> None:
     said = cli("train", *words)
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
@@ -200,21 +212,23 @@ def test_request_that_cannot_be_met_is_one_line(words: list[str], line: str, cli
     assert list(tmp_path.iterdir()) == []
 
 
-def test_empty_folder_is_no_data(cli: Cli, tmp_path: Path) -> None:
+def test_empty_folder_is_rejected(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = cli("train", tmp_path / "empty")
-    wanted = f"data.source={tmp_path / 'empty'}: holds no image file; give a folder of class folders\n"
+    wanted = (
+        f"data.source={tmp_path / 'empty'}: holds no image file; use a folder with one folder of images per class\n"
+    )
     assert (said.code, said.err) == (2, wanted)
 
 
-def test_one_class_is_not_enough(photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_data_with_one_class_is_rejected(photos: Path, cli: Cli, tmp_path: Path) -> None:
     shutil.copytree(photos / "two words", tmp_path / "one" / "two words")
     said = cli("train", tmp_path / "one")
     assert said.code == 2
     assert said.err.startswith(f"data.source={tmp_path / 'one'}: only one class, 'two words'; a classifier needs two; ")
 
 
-def test_images_that_all_fail_to_decode_are_no_data(cli: Cli, tmp_path: Path) -> None:
+def test_data_without_a_readable_image_is_rejected(cli: Cli, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "bad" / name).mkdir(parents=True)
         (tmp_path / "bad" / name / "x.png").write_bytes(b"no image")
@@ -224,7 +238,7 @@ def test_images_that_all_fail_to_decode_are_no_data(cli: Cli, tmp_path: Path) ->
     assert not (tmp_path / "runs").exists()
 
 
-def test_folder_that_holds_something_is_never_overwritten(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
+def test_folder_with_content_is_never_overwritten(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("train", photos, "--out", run)
     assert said.code == 2
     assert said.err.startswith(f"out={run}: exists and is not empty; go on with --resume ")

@@ -1,4 +1,4 @@
-"""Real processes: what only they can show. Each takes some seconds, most of it for importing torch."""
+"""What only real processes can show. Each test takes some seconds, most of them to import torch."""
 
 import re
 import signal
@@ -29,12 +29,12 @@ print(codes, [name for name in {HEAVY} if name in sys.modules])
     assert _python(code)[-1] == "[0, 0, 2, 0] []"
 
 
-def test_module_is_the_command(process: Process) -> None:
+def test_python_m_vitreous_is_the_command(process: Process) -> None:
     done = process("trian")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "trian: no such command; did you mean train?\n")
 
 
-def test_piped_output_is_plain_lines_that_any_terminal_can_write(process: Process, run: Path, photos: Path) -> None:
+def test_piped_output_is_plain_lines_in_any_encoding(process: Process, run: Path, photos: Path) -> None:
     done = process("predict", run, photos, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 61
@@ -42,7 +42,7 @@ def test_piped_output_is_plain_lines_that_any_terminal_can_write(process: Proces
     assert "bild 3 \\xfc.png: " in done.stdout
 
 
-def test_reader_that_stops_early_leaves_no_traceback(run: Path, photos: Path) -> None:
+def test_reader_that_stops_early_causes_no_traceback(run: Path, photos: Path) -> None:
     words = [sys.executable, "-m", "vitreous", "predict", str(run), *[str(photos)] * 50]  # more than a pipe holds
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -53,19 +53,10 @@ def test_reader_that_stops_early_leaves_no_traceback(run: Path, photos: Path) ->
     assert process.returncode == 1
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(photos: Path, tmp_path: Path, process: Process) -> None:
+def test_ctrl_c_saves_a_checkpoint_and_shows_how_to_resume(photos: Path, tmp_path: Path, process: Process) -> None:
     out = tmp_path / "stopped run"
     words = ["train", str(photos), "--out", str(out), "--epochs", "100000", "--device", "cpu", "--precision", "fp32"]
-    words += [
-        "--model.embed_dim",
-        "16",
-        "--model.depth",
-        "1",
-        "--model.num_heads",
-        "2",
-        "--train.checkpoint_every_s",
-        "0.1",
-    ]
+    words += ["--model.embed_dim=16", "--model.depth=1", "--model.num_heads=2", "--train.checkpoint_every_s=0.1"]
     command = [sys.executable, "-m", "vitreous", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as running:
         assert running.stdout is not None
@@ -85,5 +76,5 @@ def _wait_for(path: Path, text: str) -> None:
     until = time.monotonic() + 60
     while not (path.is_file() and text in path.read_text(encoding="utf-8")):
         if time.monotonic() > until:
-            pytest.fail(f"{text} did not come up in {path}")
+            pytest.fail(f"{text} did not appear in {path}")
         time.sleep(0.1)

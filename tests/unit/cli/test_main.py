@@ -1,4 +1,4 @@
-"""main: words -> exit code, one clear line on standard error for whatever goes wrong."""
+"""Command-line words -> exit code, with one clear line on standard error if something goes wrong."""
 
 import sys
 from collections.abc import Callable
@@ -21,22 +21,22 @@ NAMES = st.from_regex(r"[a-z]+\.[a-z][a-z_]*", fullmatch=True)
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).filter(lambda text: text[:2] != "--")
 
 
-# Keys of the configuration are options.
+# Configuration keys are options.
 
 
 @given(NAMES, VALUES)
-def test_key_with_equals_is_the_key_with_a_space(name: str, value: str) -> None:
+def test_key_may_be_separated_from_its_value_by_equals_or_space(name: str, value: str) -> None:
     joined, apart = spell_out_keys([f"--{name}={value}"]), spell_out_keys([f"--{name}", value])
     assert joined == apart == [f"--set={name}={value}"]
 
 
 @given(NAMES, VALUES, st.lists(st.sampled_from(["data", "--out", "x y", "-1", "--epochs=3"])))
-def test_other_words_stay_where_they_are(name: str, value: str, others: list[str]) -> None:
+def test_other_words_keep_their_places(name: str, value: str, others: list[str]) -> None:
     assert spell_out_keys([*others, f"--{name}", value, *others]) == [*others, f"--set={name}={value}", *others]
 
 
 @given(NAMES, st.floats(allow_nan=False, allow_infinity=False, max_value=0))
-def test_negative_number_is_a_value_not_an_option(name: str, value: float) -> None:
+def test_negative_number_is_a_value(name: str, value: float) -> None:
     assert spell_out_keys([f"--{name}", str(value)]) == [f"--set={name}={value}"]
 
 
@@ -60,7 +60,7 @@ def test_spelling_of_keys(words: list[str], spelled: list[str]) -> None:
     assert spell_out_keys(words) == spelled
 
 
-def test_words_given_are_not_changed() -> None:
+def test_given_words_are_not_modified() -> None:
     words = ["--data.flip", "--optim.lr", "3"]
     spell_out_keys(words)
     assert words == ["--data.flip", "--optim.lr", "3"]
@@ -69,14 +69,14 @@ def test_words_given_are_not_changed() -> None:
 # Help and version.
 
 
-def test_help_names_every_command_and_the_way_to_a_traceback(cli: Cli) -> None:
+def test_help_lists_every_command_and_debug(cli: Cli) -> None:
     said = cli("--help")
     assert (said.code, said.err) == (0, "")
     for command in (*COMMANDS, "--debug"):
         assert command in said.out
 
 
-def test_no_words_are_a_question_for_help(cli: Cli) -> None:
+def test_no_words_show_the_help(cli: Cli) -> None:
     assert cli() == cli("--help")
 
 
@@ -96,9 +96,9 @@ def test_help_of_a_command_begins_with_its_usage(command: str, usage: str, cli: 
         assert said.out.startswith(f"Usage: vitreous {usage}\n")
 
 
-def test_help_of_train_tells_of_the_keys(cli: Cli) -> None:
+def test_help_of_train_mentions_the_keys(cli: Cli) -> None:
     said = cli("train", "--help")
-    for word in ("--optim.lr 3e-4", "--data.flip false", "--dry-run", "--budget", "--resume", "plan.md"):
+    for word in ("--optim.weight_decay 0.1", "--data.flip false", "--dry-run", "--budget", "--resume", "plan.md"):
         assert word in said.out
     assert "--set" not in said.out
 
@@ -107,7 +107,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
     assert cli("--version").out.strip() == __version__
 
 
-# Mistakes on the command line: exit code 2, one line, a way out.
+# Invalid commands: exit code 2 and one line with what to do.
 
 
 @pytest.mark.parametrize(
@@ -116,23 +116,26 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
         (["trian"], "trian: no such command; did you mean train?"),
         (["help"], "help: no such command; use one of compare, convert, evaluate, inspect, predict, shard, train"),
         (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
-        (["train", "digits", "--lr", "3"], "--lr: no such option; did you mean --optim.lr?"),
-        (["train", "digits", "--batch-size", "3"], "--batch-size: no such option; did you mean --data.batch_size?"),
+        (
+            ["train", "digits", "--warmup-ratio", "3"],
+            "--warmup-ratio: no such option; did you mean --optim.warmup_ratio?",
+        ),
+        (["train", "digits", "--flip", "no"], "--flip: no such option; did you mean --data.flip?"),
         (
             ["train", "my", "photos"],
-            "photos: one word more than `vitreous train` takes; put a name with spaces in quotes",
+            "photos: unexpected argument of `vitreous train`; quote names that contain spaces, or see --help",
         ),
         (["train", "--out"], "--out: needs a value; see `vitreous train --help`"),
         (["train", "digits", "--epochs", "many"], 'Invalid value for --epochs: unable to convert "many" into float.'),
-        (["evaluate"], "RUN: is needed by `vitreous evaluate`; see `vitreous evaluate --help`"),
-        (["evaluate", "x", "y", "z"], "z: one word more than `vitreous evaluate` takes; put a name with spaces in "),
-        (["predict"], "RUN: is needed by `vitreous predict`; see `vitreous predict --help`"),
-        (["predict", "x"], "IMAGES: is needed by `vitreous predict`; see `vitreous predict --help`"),
-        (["inspect"], "THING: is needed by `vitreous inspect`; see `vitreous inspect --help`"),
+        (["evaluate"], "RUN: missing argument of `vitreous evaluate`; see `vitreous evaluate --help`"),
+        (["evaluate", "x", "y", "z"], "z: unexpected argument of `vitreous evaluate`; quote names that contain "),
+        (["predict"], "RUN: missing argument of `vitreous predict`; see `vitreous predict --help`"),
+        (["predict", "x"], "IMAGES: missing argument of `vitreous predict`; see `vitreous predict --help`"),
+        (["inspect"], "THING: missing argument of `vitreous inspect`; see `vitreous inspect --help`"),
         (["inspect", "digits", "--jsn"], "Unknown option: --jsn. Did you mean --json?"),
     ],
 )
-def test_mistyped_command_is_one_line_with_a_way_out(words: list[str], line: str, cli: Cli) -> None:
+def test_invalid_command_is_reported_in_one_line(words: list[str], line: str, cli: Cli) -> None:
     said = cli(*words)
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
@@ -153,13 +156,13 @@ def test_mistyped_command_is_one_line_with_a_way_out(words: list[str], line: str
         (
             PermissionError(13, "Permission denied", "/x/y"),
             2,
-            "/x/y: Permission denied; check the path and your rights",
+            "/x/y: Permission denied; check the path and its permissions",
         ),
-        (OSError("odd"), 1, "OSError: odd; this is a fault of vitreous, --debug shows where"),
-        (ZeroDivisionError("one\n two"), 1, "ZeroDivisionError: one two; this is a fault of vitreous, --debug shows"),
+        (OSError("odd"), 1, "OSError: odd; this is a bug in vitreous, --debug shows where"),
+        (ZeroDivisionError("one\n two"), 1, "ZeroDivisionError: one two; this is a bug in vitreous, --debug shows"),
     ],
 )
-def test_what_went_wrong_decides_the_exit_code(
+def test_exit_code_depends_on_the_error(
     error: BaseException, code: int, line: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _let_inspect_raise(error, monkeypatch)
@@ -178,37 +181,35 @@ def test_debug_adds_the_traceback(words: list[str], cli: Cli, monkeypatch: pytes
     assert said.err.endswith("\na.b=3: must be 4; use 4\n")
 
 
-def test_debug_does_nothing_where_nothing_is_wrong(cli: Cli) -> None:
+def test_debug_changes_nothing_without_an_error(cli: Cli) -> None:
     assert cli("inspect", "vit_tiny_patch16_224", "--debug") == cli("inspect", "vit_tiny_patch16_224")
 
 
-def test_message_is_shown_as_it_is_written(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "[red]:cat:[/red]=1: \\[x]; use 'y' " + "and a long way out " * 20
+def test_message_is_printed_verbatim(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[red]:cat:[/red]=1: \\[x]; use 'y' " + "and a long explanation " * 20
     _let_inspect_raise(ConfigError(text), monkeypatch)
     assert cli("inspect", "digits").err == text + "\n"
 
 
-def test_path_that_no_system_takes_is_a_users_mistake(cli: Cli) -> None:
+def test_overlong_path_is_a_users_mistake(cli: Cli) -> None:
     for words in (["inspect", "a" * 300], ["predict", "a" * 300, "x.png"], ["train", "a" * 300]):
         said = cli(*words)
         assert said.code == 2
         assert said.err.count("\n") == 1
-        assert "fault of vitreous" not in said.err
+        assert "bug in vitreous" not in said.err
 
 
-def test_reader_that_has_read_enough_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_closed_pipe_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     closed: list[int] = []
     monkeypatch.setattr("os.dup2", lambda source, target: closed.append(target))
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
     _let_inspect_raise(BrokenPipeError(32, "Broken pipe"), monkeypatch)
     assert main(["inspect", "digits"]) == 1
-    assert closed == [1]  # what is still to be written goes nowhere
+    assert closed == [1]  # the remaining output is discarded
     assert capsys.readouterr().err == ""
 
 
-def test_words_come_from_the_process_where_none_are_given(
+def test_words_default_to_the_arguments_of_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["vitreous", "--version"])
@@ -220,4 +221,12 @@ def _let_inspect_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("vitreous.cli.inspect.look_at", fail)
+    monkeypatch.setattr("vitreous.cli.inspect.inspect_thing", fail)
+
+
+def test_command_sets_thread_waits_and_allocator(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name in ("let_threads_sleep", "keep_freed_memory"):
+        monkeypatch.setattr(f"vitreous.cli.main.{name}", lambda name=name: called.append(name))
+    assert cli("--version").code == 0
+    assert called == ["let_threads_sleep", "keep_freed_memory"]

@@ -1,4 +1,4 @@
-"""Screen: a live line on a terminal, plain lines elsewhere."""
+"""Screen: a live line on a terminal, plain lines otherwise."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vitreous.cli.screen import Screen, accuracy_line, duration, print_json, print_table
+from vitreous.cli.screen import SILENT, Screen, accuracy_line, duration, print_json, print_table
 
 PROGRESS = {"epoch": 1.25, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.25}
 
@@ -24,17 +24,17 @@ def _terminal(width: int = 80) -> tuple[Screen, io.StringIO]:
     return Screen(console), file
 
 
-def test_plain_progress_is_about_twenty_lines_however_many_steps() -> None:
+def test_plain_progress_is_about_twenty_lines_for_any_number_of_steps() -> None:
     screen, file = _plain()
     with screen:
         for step in range(1, 1001):
             screen.listen("progress", PROGRESS | {"progress": step / 1000})
     lines = file.getvalue().splitlines()
     assert 15 <= len(lines) <= 21
-    assert lines[0].startswith("  0 %  epoch 1.2  loss 0.500  accuracy 75.0 %  1,234 images/s")
+    assert lines[0].startswith("  0%  epoch 1.2  loss 0.500  accuracy 75.0%  1,234 images/s")
 
 
-def test_terminal_progress_is_one_line_that_goes_away() -> None:
+def test_terminal_progress_is_one_line_that_is_erased() -> None:
     screen, file = _terminal()
     with screen:
         screen.listen("progress", PROGRESS)
@@ -42,11 +42,11 @@ def test_terminal_progress_is_one_line_that_goes_away() -> None:
     text = file.getvalue()
     assert "training" in text
     assert "epoch 1.2" in text
-    assert text.rstrip().endswith("\x1b[2K")  # the line is erased, and the cursor is shown again
+    assert text.rstrip().endswith("\x1b[2K")  # the line is erased and the cursor is visible again
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
-def test_live_line_ends_with_an_error_too() -> None:
+def test_live_line_is_erased_after_an_error() -> None:
     screen, file = _terminal()
     with pytest.raises(KeyError, match="accuracy"), screen:
         screen.listen("progress", {"epoch": 1.0, "loss": 0.5})
@@ -63,7 +63,7 @@ def test_live_line_fits_the_terminal(width: int) -> None:
     assert "\n" not in live.rstrip("\n")
 
 
-def test_time_left_is_told_once_it_can_be_known() -> None:
+def test_time_left_is_shown_once_it_can_be_estimated() -> None:
     screen, file = _plain()
     screen.listen("progress", PROGRESS | {"progress": 0.1})
     screen.listen("progress", PROGRESS | {"progress": 0.6})
@@ -74,41 +74,51 @@ def test_time_left_is_told_once_it_can_be_known() -> None:
     assert "left" not in last
 
 
-def test_brackets_and_colons_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_and_colons_are_printed_verbatim(capsys: pytest.CaptureFixture[str]) -> None:
     text = "[red]x[/red] :cat: \\[y] [/] " + "long " * 60
     Screen().say(text, style="bold")
     assert capsys.readouterr().out == text + "\n"
 
 
-def test_events_without_a_line_of_their_own_are_silent() -> None:
+def test_events_for_the_records_are_not_shown() -> None:
     screen, file = _plain()
-    screen.listen("fit", {"step": 3})
+    for kind in SILENT:
+        screen.listen(kind, {"step": 3})
     screen.listen("skipped", {"skipped": ()})
     assert file.getvalue() == ""
+
+
+def test_each_kind_of_event_is_either_shown_or_silent() -> None:
+    assert not SILENT & set(_plain()[0].shown)
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "line"),
     [
-        ("refused", {"step": 7, "cause": "the loss"}, "step 7 refused: the loss is not finite; trying again"),
-        ("rollback", {"checkpoint": "step-3", "lr_scale": 0.25}, "back to step-3 with 0.25 of the learning rate"),
+        ("refused", {"step": 7, "cause": "the loss"}, "step 7 not taken: the loss is not finite; trying again"),
+        ("rollback", {"checkpoint": "step-3", "lr_scale": 0.25},
+         "returned to step-3; the learning rate is now multiplied by 0.25"),
+        ("rollback", {"checkpoint": "", "lr_scale": 0.5},
+         "returned to the start; the learning rate is now multiplied by 0.5"),
+        ("check", {"num_images": 32, "steps": 41, "accuracy": 0.96875},
+         "train.overfit_one_batch: a fresh model fits 32 images after 41 steps (97% correct)"),
         ("damaged_checkpoint", {"reason": "x: cut short"}, "note: x: cut short"),
-        ("resume", {"step": 1234, "checkpoint": "step-1234"}, "going on from step 1,234 (step-1234)"),
-        ("complete", {"run": "runs/x"}, "runs/x is complete already: there is nothing left to train"),
+        ("resume", {"step": 1234, "checkpoint": "step-1234"}, "resuming from step 1,234 (step-1234)"),
+        ("complete", {"run": "runs/x"}, "runs/x is already complete: nothing left to train"),
         ("skipped", {"skipped": [("a.png", "empty file"), ("b", "c")]},
-         "note: unreadable files that are left out: 2, e.g. a.png: empty file"),
+         "note: 2 unreadable files skipped, such as a.png: empty file"),
         ("data", {"skipped": (), "findings": ("3 images are [red]copies.",)}, "note: 3 images are [red]copies."),
         ("evaluation", {"weights": "average", "epoch": 2.04, "accuracy": 0.125, "loss": 2.0},
-         "epoch 2.0: validation accuracy 12.5 %, loss 2.000"),
+         "epoch 2.0: validation accuracy 12.5%, loss 2.000"),
     ],
 )  # fmt: skip
-def test_event_is_one_sentence(kind: str, fields: dict[str, Any], line: str) -> None:
+def test_event_is_one_line(kind: str, fields: dict[str, Any], line: str) -> None:
     screen, file = _plain()
     screen.listen(kind, fields)
     assert file.getvalue() == line + "\n"
 
 
-def test_only_one_of_the_two_evaluations_is_shown() -> None:
+def test_only_the_evaluation_of_the_average_is_shown() -> None:
     screen, file = _plain()
     screen.listen("evaluation", {"weights": "trained", "epoch": 2.0, "accuracy": 0.5, "loss": 1.0})
     assert file.getvalue() == ""
@@ -125,16 +135,16 @@ def test_only_one_of_the_two_evaluations_is_shown() -> None:
         (7500, "2 h 5 min"),
     ],
 )
-def test_duration_reads_like_a_clock(seconds: float, text: str) -> None:
+def test_duration_is_written_in_the_largest_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_accuracy_is_never_told_without_its_uncertainty() -> None:
+def test_accuracy_is_shown_with_its_interval() -> None:
     found = {"accuracy": 0.875, "interval_95": [0.5291, 0.9776], "num_correct": 1400, "num_images": 1600}
-    assert accuracy_line(found) == "87.5 % (1,400 of 1,600 images right; 95 % interval 52.9 to 97.8 %)"
+    assert accuracy_line(found) == "87.5% (1,400 of 1,600 images correct; 95% interval 52.9% to 97.8%)"
 
 
-def test_row_of_a_table_is_one_line_where_nobody_looks() -> None:
+def test_row_of_a_table_is_one_line_outside_a_terminal() -> None:
     screen, file = _plain()
     long = "word " * 40 + "end"
     print_table(screen.console, [("name", "count"), (long, "3"), ("[b]:cat:", "14")], numbers_from=1)
@@ -151,21 +161,21 @@ def test_terminal_folds_long_cells() -> None:
     assert len(file.getvalue().splitlines()) > 3
 
 
-def test_table_without_rows_is_nothing() -> None:
+def test_table_without_rows_is_empty() -> None:
     screen, file = _plain()
     print_table(screen.console, [], numbers_from=1)
     assert file.getvalue() == ""
 
 
-def test_document_is_json_also_of_arrays_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_arrays_and_unicode_names(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"Äpfel": np.array([[1, 2]]), "n": np.int64(3), "x": np.float32(0.5)})
     out = capsys.readouterr().out
     assert json.loads(out) == {"Äpfel": [[1, 2]], "n": 3, "x": 0.5}
     assert "Äpfel" in out
 
 
-def test_early_stop_says_when_it_was_best() -> None:
+def test_early_stopping_reports_the_lowest_loss() -> None:
     screen, file = _plain()
     with screen:
         screen.listen("stopped_early", {"step": 1_234, "best_loss": 0.4567, "best_progress": 0.35})
-    assert file.getvalue() == "stopping early at step 1,234: validation loss was lowest, 0.457, at 35 %\n"
+    assert file.getvalue() == "early stopping at step 1,234: the lowest validation loss, 0.457, was at 35% of the run\n"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vitreous.data.doctor.near_duplicates import SIDE_PX
-from vitreous.data.doctor.summaries import COLOUR_SIDE_PX, Looks
+from vitreous.data.doctor.summaries import COLOR_SIDE_PX, ImageSummaries
 from vitreous.data.sources import ArraySource
 
 _SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -17,7 +17,7 @@ _SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
-    """Make a folder with so many different RGB images, 12 px wide and 9 high, below each given sub-folder."""
+    """Make a folder with the given number of different RGB images, 12x9 px, in each subfolder."""
 
     def make(counts: Mapping[str, int]) -> Path:
         root = tmp_path / "set"
@@ -36,7 +36,7 @@ def make_folder(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
 
 @pytest.fixture
 def make_arrays() -> Callable[..., ArraySource]:
-    """Make a source of noise arrays, 8 px wide and 6 high, with so many images of each class."""
+    """Make a source of noise arrays, 8x6 px, with the given number of images per class."""
 
     def make(*counts: int, channels: int = 1, given: str = "") -> ArraySource:
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
@@ -66,10 +66,10 @@ def shared() -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_looks() -> Callable[..., Looks]:
-    """Make the looks of noise images, 32 px square, all for training; other fields as asked."""
+def make_summaries() -> Callable[..., ImageSummaries]:
+    """Make summaries of noise images, 32 px square, all for training; keyword arguments replace fields."""
 
-    def make(labels: Sequence[int], **fields: Any) -> Looks:
+    def make(labels: Sequence[int], **fields: Any) -> ImageSummaries:
         count, draw = len(labels), np.random.default_rng(0)
         values: dict[str, Any] = {
             "indices": np.arange(count),
@@ -81,9 +81,9 @@ def make_looks() -> Callable[..., Looks]:
             "means": np.full((count, 3), 100, dtype=np.float32) + draw.normal(0, 9, (count, 3)),
             "stds": np.full((count, 3), 50, dtype=np.float32) + draw.normal(0, 5, (count, 3)),
             "gray": draw.integers(0, 256, (count, SIDE_PX, SIDE_PX), dtype=np.uint8),
-            "colour": draw.integers(0, 256, (count, COLOUR_SIDE_PX, COLOUR_SIDE_PX, 3), dtype=np.uint8),
+            "color": draw.integers(0, 256, (count, COLOR_SIDE_PX, COLOR_SIDE_PX, 3), dtype=np.uint8),
         }
-        return Looks(**values | {name: _array(value) for name, value in fields.items()})
+        return ImageSummaries(**values | {name: _array(value) for name, value in fields.items()})
 
     return make
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model.build import build_model, create_model, model_from_state
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.config.model_config import ModelConfig
@@ -40,7 +40,7 @@ def test_rates_reach_their_modules():
     blocks = model.encoder.blocks
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0.0, 0.2, 0.4])
     assert model.encoder.drop.p == 0.1
-    assert {(b.attn.proj.drop_rate, b.mlp.drop1.p, b.mlp.drop2.p, b.attn.attn_drop_rate) for b in blocks} == {
+    assert {(b.attn.proj_drop.p, b.mlp.drop1.p, b.mlp.drop2.p, b.attn.attn_drop_rate) for b in blocks} == {
         (0.2, 0.2, 0.2, 0.3)
     }
 
@@ -112,3 +112,51 @@ def test_model_from_state_keeps_dtype_and_trainability():
     model = model_from_state(CONFIG, state)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_create_model_takes_any_field_of_the_configuration():
+    model = create_model(
+        "vit_pico_patch4_28", num_classes=5, qk_norm=True, rotary="axial", pool="mean", drop_path_rate=0.2
+    )
+    config = model.config
+    assert (config.qk_norm, config.rotary, config.pool, config.drop_path_rate) == (True, "axial", "mean", 0.2)
+    assert model.encoder.blocks[0].attn.q_norm is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (
+            {"qk_nrom": True},
+            UnknownNameError,
+            "qk_nrom=True: no such field of ModelConfig; did you mean qk_norm?",
+        ),
+        (
+            {"pretrained": True},
+            ConfigError,
+            "pretrained=True: names here come without weights; open a file, folder or hub name with "
+            "vitreous.load_model",
+        ),
+        (
+            {"global_pool": "avg"},
+            ConfigError,
+            "global_pool='avg': timm's name; use pool='token', 'mean' (timm: avg), 'max', 'token_mean' (timm: avgmax) "
+            "or 'map'",
+        ),
+        (
+            {"drop_rate": 0.1},
+            ConfigError,
+            "drop_rate=0.1: timm's dropout before the head, which these models do not have; use drop_path_rate or "
+            "proj_drop_rate",
+        ),
+    ],
+)
+def test_create_model_explains_unknown_arguments(arguments, kind, message):
+    with pytest.raises(kind) as caught:
+        create_model("vit_pico_patch4_28", **arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("pool", ["token", "mean", "max", "token_mean", "map"])
+def test_pools_that_the_error_suggests_exist(pool):
+    assert create_model("vit_pico_patch4_28", num_classes=5, pool=pool).config.pool == pool

@@ -5,8 +5,8 @@ import torch
 
 from vitreous.model.build import build_model, create_model
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.init import SCHEMES, initialise
-from vitreous.model.parts.position import sincos2d
+from vitreous.model.init import SCHEMES, initialize
+from vitreous.model.parts.fixed_position import sincos2d
 
 CONFIG = ModelConfig(img_size=(24, 40), patch_size=4, in_chans=3, num_classes=50, embed_dim=120, depth=2, num_heads=5)
 
@@ -16,7 +16,7 @@ def test_every_parameter_is_set():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(torch.nan)
-    initialise(model)
+    initialize(model)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
@@ -207,7 +207,7 @@ def test_every_scheme_sets_every_parameter_of_every_part_by_the_generator_alone(
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.fill_(torch.nan)
-        initialise(model, scheme=scheme, generator=torch.Generator().manual_seed(7))
+        initialize(model, scheme=scheme, generator=torch.Generator().manual_seed(7))
         states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
     for name, tensor in states[0].items():
         assert tensor.isfinite().all(), name

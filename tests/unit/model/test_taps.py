@@ -57,7 +57,7 @@ def test_blocks_are_read_as_forward_intermediates_gives_them():
         expected = torch.cat([prefix, patches], dim=1)
         torch.testing.assert_close(seen[f"encoder.blocks.{number}"], expected, rtol=0, atol=0)
     block, before = model.encoder.blocks[1], seen["encoder.blocks.0"]
-    expected = block.mlp(block.norm2(block.look(before)))
+    expected = block.mlp(block.norm2(block.drop_path(before, block.attend)))
     torch.testing.assert_close(seen["encoder.blocks.1.mlp"], expected, rtol=0, atol=0)
     torch.testing.assert_close(seen["head"], logits, rtol=0, atol=0)
 
@@ -74,7 +74,7 @@ def test_maps_times_values_is_what_attention_gave(variant, kernel):
     for number, block in enumerate(model.encoder.blocks):
         name = f"encoder.blocks.{number}"
         tokens = before if variant == "post_norm" else seen[f"{name}.norm1"]
-        mixed = block.attn.mix(tokens, seen[f"{name}.attn.maps"] @ seen[f"{name}.attn.values"])
+        mixed = block.attn.output(tokens, seen[f"{name}.attn.maps"] @ seen[f"{name}.attn.values"])
         torch.testing.assert_close(mixed, seen[f"{name}.attn"], rtol=0, atol=1e-12)
         before = seen[name]
 
@@ -91,8 +91,7 @@ def test_reading_everything_changes_neither_output_nor_randomness(kernel, traini
     with read(model, *tap_names(model), detach=detach) as seen:
         torch.testing.assert_close(model(draw()), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(torch.get_rng_state(), state, rtol=0, atol=0)
-    # In training the branches of some images are not computed at all, and nothing passes their drop_path.
-    uncalled = {f"encoder.blocks.{number}.drop_path" for number in (1, 2)} if training else set()
+    uncalled = set() if training else {"patch_drop"}  # patches are dropped only in training
     assert set(seen) == set(tap_names(model)) - uncalled
     assert all(isinstance(tensor, torch.Tensor) for tensor in seen.values())
 
@@ -127,8 +126,9 @@ def test_gradients_of_logits_reach_maps_and_stay_right(variant):
         extra = () if relations[1] is None else (relations[1],)
         maps = parts["encoder.blocks.1.attn.maps"].clone()
         maps[1, 3, 4, 6] += change
-        mixed = block.attn.mix(normed, maps @ block.attn.heads(normed, *extra)[2])
-        tokens = block.think(tokens + block.ls1(block.norm1(mixed) if variant == "post_norm" else mixed))
+        mixed = block.attn.output(normed, maps @ block.attn.project(normed, *extra)[2])
+        tokens = tokens + block.ls1(block.norm1(mixed) if variant == "post_norm" else mixed)
+        tokens = tokens + block.transform(tokens)
         tokens = model.encoder.blocks[2](tokens, *(() if relations[2] is None else (relations[2],)))
         return model.forward_head(model.encoder.norm(tokens))[:, 2].sum()
 

@@ -30,13 +30,13 @@ def test_every_name_is_registered_once(registry):
     assert {"vitreous_vit_pico_patch16_224", "vitreous_deit3_base_patch16_384"} <= set(names)
 
 
-def test_an_entry_makes_a_model_as_timm_asks_for_it(registry):
+def test_entry_builds_a_model_from_timms_arguments(registry):
     register()
     make = registry["vitreous_vit_tiny_patch16_224"]
     asked = {"pretrained_cfg": None, "cache_dir": None, "drop_rate": 0.0}
     model = make(pretrained=False, num_classes=5, img_size=32, pos_drop_rate=0.1, global_pool="avg", **asked)
     assert isinstance(model, VisionTransformer)
-    assert (model.config.pool, model.config.drop_rate, model.config.has_class_token) == ("mean", 0.1, True)
+    assert (model.config.pool, model.config.pos_drop_rate, model.config.has_class_token) == ("mean", 0.1, True)
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 
@@ -58,17 +58,17 @@ def test_timm_finds_the_module_of_an_entry(registry):
         (
             {"drop_rate": 0.3},
             ConfigError,
-            "drop_rate=0.3: would be dropout before the head, which these models have not; use drop_path_rate or "
+            "drop_rate=0.3: timm's dropout before the head, which these models do not have; use drop_path_rate or "
             "proj_drop_rate",
         ),
         (
             {"drop_pathrate": 0.2},
             UnknownNameError,
-            "drop_pathrate=0.2: no such argument of vitreous_vit_tiny_patch16_224; did you mean drop_path_rate?",
+            "drop_pathrate=0.2: no such field of ModelConfig; did you mean drop_path_rate?",
         ),
     ],
 )
-def test_what_an_entry_cannot_do_is_an_error(registry, arguments, kind, text):
+def test_unsupported_arguments_are_errors(registry, arguments, kind, text):
     register()
     with pytest.raises(kind) as caught:
         registry["vitreous_vit_tiny_patch16_224"](**arguments)

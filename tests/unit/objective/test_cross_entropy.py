@@ -10,14 +10,14 @@ from vitreous.objective.cross_entropy import CrossEntropy, balanced_class_weight
 
 
 def naive_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> float:
-    """The definition, number by number, in Python's own float64."""
+    """The definition, number by number, in Python's float64."""
     rows = logits.double().tolist()
     total = 0.0
     for row, label in zip(rows, labels.tolist(), strict=True):
-        log_normaliser = math.log(sum(math.exp(value - max(row)) for value in row)) + max(row)
+        log_normalizer = math.log(sum(math.exp(value - max(row)) for value in row)) + max(row)
         for column, value in enumerate(row):
             target = (1 - smoothing) * (column == label) + smoothing / len(row)
-            total -= target * (value - log_normaliser)
+            total -= target * (value - log_normalizer)
     return total / len(rows)
 
 
@@ -28,7 +28,7 @@ def draw(*, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
-def test_loss_is_the_naive_definition_in_float64(smoothing: float) -> None:
+def test_loss_equals_the_definition_in_float64(smoothing: float) -> None:
     logits, labels = draw()
     loss = CrossEntropy(label_smoothing=smoothing)(logits, labels)
     expected = torch.tensor(naive_loss(logits, labels, smoothing), dtype=torch.float64)
@@ -46,7 +46,7 @@ def test_gradient_is_softmax_minus_target(smoothing: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_are_read_as_float32(dtype: torch.dtype) -> None:
+def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> None:
     exact, labels = draw()
     logits = exact.to(dtype)
     loss = CrossEntropy(label_smoothing=0.1)(logits, labels)
@@ -55,7 +55,7 @@ def test_half_precision_logits_are_read_as_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
-def test_gradient_of_half_precision_logits_comes_back_in_their_own_precision() -> None:
+def test_gradient_of_half_precision_logits_has_their_dtype() -> None:
     exact, labels = draw()
     logits = exact.to(torch.bfloat16).requires_grad_()
     CrossEntropy()(logits, labels).backward()
@@ -68,7 +68,7 @@ def test_large_logits_do_not_overflow() -> None:
     torch.testing.assert_close(CrossEntropy()(logits, torch.tensor([1])), torch.tensor(6e4))
 
 
-def test_config_decides_the_smoothing() -> None:
+def test_config_sets_the_smoothing() -> None:
     objective = build_criterion(ObjectiveConfig(label_smoothing=0.25))
     assert isinstance(objective, nn.Module)
     logits, labels = draw()
@@ -85,7 +85,7 @@ WEIGHTS = (0.5, 3.0, 1.0, 0.25, 2.0, 0.7, 1.4)
 def naive_weighted_loss(
     logits: torch.Tensor, targets: torch.Tensor, smoothing: float, weights: tuple[float, ...] = (1.0,) * 7
 ) -> float:
-    """Each label's own smoothed loss, times its share and its weight, over the sum of those."""
+    """Mean of the smoothed losses of the labels, weighted by their proportions and class weights."""
     total = weight = 0.0
     for row, target in zip(logits.split(1), targets.tolist(), strict=True):
         for label, share in enumerate(target):
@@ -95,7 +95,7 @@ def naive_weighted_loss(
 
 
 def draw_mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits, labels, partners' labels, and mixed targets; one image is not mixed, one with its own class."""
+    """Logits, labels, partners' labels and mixed targets. One image is not mixed, one is mixed with its own class."""
     logits, labels = draw()
     partners = torch.tensor([(int(labels[0]) + 2) % 7, int(labels[1]), 3, 5])
     own = torch.tensor([0.7, 0.4, 1.0, 0.15], dtype=torch.float64)[:, None]
@@ -105,7 +105,7 @@ def draw_mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_loss_of_soft_targets_is_the_naive_definition_in_float64(
+def test_loss_of_soft_targets_equals_the_definition_in_float64(
     smoothing: float, weights: tuple[float, ...] | None
 ) -> None:
     logits, _, _, targets = draw_mixed()
@@ -115,7 +115,7 @@ def test_loss_of_soft_targets_is_the_naive_definition_in_float64(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_smoothed_soft_target_is_timms_smoothed_labels_mixed(smoothing: float) -> None:
+def test_smoothing_of_soft_targets_equals_timms_mix_of_smoothed_labels(smoothing: float) -> None:
     logits, labels, partners, targets = draw_mixed()
     own = torch.tensor([0.7, 0.4, 1.0, 0.15], dtype=torch.float64)[:, None]
     off = smoothing / 7
@@ -128,20 +128,20 @@ def test_smoothed_soft_target_is_timms_smoothed_labels_mixed(smoothing: float) -
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_one_hot_targets_are_class_indices(smoothing: float, weights: tuple[float, ...] | None) -> None:
+def test_one_hot_targets_give_the_loss_of_class_indices(smoothing: float, weights: tuple[float, ...] | None) -> None:
     logits, labels = draw()
     objective = CrossEntropy(label_smoothing=smoothing, class_weights=weights)
     onehot = torch.eye(7, dtype=torch.float32)[labels]
     torch.testing.assert_close(objective(logits, onehot), objective(logits, labels), rtol=1e-12, atol=0)
 
 
-def test_weighted_loss_without_smoothing_is_pytorchs() -> None:
+def test_weighted_loss_without_smoothing_equals_pytorchs() -> None:
     logits, labels = draw()
     expected = nn.functional.cross_entropy(logits, labels, weight=torch.tensor(WEIGHTS, dtype=torch.float64))
     torch.testing.assert_close(CrossEntropy(class_weights=WEIGHTS)(logits, labels), expected, rtol=1e-6, atol=0)
 
 
-def test_weighted_loss_is_that_of_images_shown_so_many_times() -> None:
+def test_class_weight_equals_showing_images_more_often() -> None:
     logits, labels = draw()
     times = [1, 4, 2, 1, 3, 2, 5]
     repeated = torch.tensor([times[label] for label in labels.tolist()])
@@ -157,7 +157,7 @@ def test_equal_weights_change_nothing() -> None:
     torch.testing.assert_close(CrossEntropy(label_smoothing=0.1, class_weights=[2.5] * 7)(logits, targets), plain)
 
 
-def test_half_precision_logits_take_float32_targets_and_weights() -> None:
+def test_half_precision_logits_accept_float32_targets_and_weights() -> None:
     exact, _, _, targets = draw_mixed()
     logits = exact.to(torch.bfloat16).requires_grad_()
     loss = CrossEntropy(label_smoothing=0.1, class_weights=WEIGHTS)(logits, targets.float())
@@ -168,7 +168,7 @@ def test_half_precision_logits_take_float32_targets_and_weights() -> None:
     )
 
 
-def test_batch_of_classes_that_weigh_nothing_teaches_nothing() -> None:
+def test_batch_of_classes_with_weight_zero_has_loss_and_gradient_zero() -> None:
     logits, labels = draw()
     logits.requires_grad_()
     loss = CrossEntropy(class_weights=[0.0] * 7)(logits, labels)
@@ -177,14 +177,14 @@ def test_batch_of_classes_that_weigh_nothing_teaches_nothing() -> None:
     torch.testing.assert_close(logits.grad, torch.zeros(4, 7, dtype=torch.float64))
 
 
-def test_balanced_weights_make_classes_count_alike_and_images_one_on_average() -> None:
+def test_balanced_weights_give_classes_equal_totals_and_images_mean_one() -> None:
     counts = [40, 0, 5, 15]
     weights = balanced_class_weights(counts)
     assert weights == pytest.approx((0.5, 0.0, 4.0, 4 / 3))
     assert sum(count * weight for count, weight in zip(counts, weights, strict=True)) == pytest.approx(sum(counts))
 
 
-def test_config_decides_the_weights() -> None:
+def test_config_sets_the_class_weights() -> None:
     logits, labels = draw()
     counts = [9, 3, 4, 1, 8, 2, 6]
     balanced = build_criterion(ObjectiveConfig(label_smoothing=0.25, class_weights="balanced"), counts)

@@ -1,4 +1,4 @@
-"""Students and teachers are tiny models of ours; the mathematics is compared with numpy's, in float64."""
+"""Distillation with tiny students and teachers, compared with numpy in float64."""
 
 import copy
 from typing import Any
@@ -25,7 +25,7 @@ KINDS: tuple[Distill, ...] = ("soft", "hard", "token", "token_soft", "feature")
 
 
 class Patches(nn.Module):
-    """A teacher of features: the model's patches as a map."""
+    """Teacher of features: a model that returns its patch tokens as a map."""
 
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def naive_labels(logits: NDArray[np.float64], labels: Labels, smoothing: float = 0.1) -> NDArray[np.float64]:
-    """Smoothed cross-entropy of each image."""
+    """Cross-entropy of each image with smoothed labels."""
     target = (1 - smoothing) * np.eye(5)[labels.numpy()] + smoothing / 5
     return -(target * np.log(softmax(logits))).sum(axis=1)
 
@@ -93,38 +93,38 @@ def naive_soft(student: NDArray[np.float64], teacher: NDArray[np.float64], tempe
 
 
 def naive_gram(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pair by pair."""
+    """Mean squared difference of cosine similarities, pair by pair."""
     found = []
-    for mine, theirs in zip(student, teacher, strict=True):
+    for own, given in zip(student, teacher, strict=True):
         sums = 0.0
-        for i in range(len(mine)):
-            for j in range(len(mine)):
-                cosines = [x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for x in (mine, theirs)]
+        for i in range(len(own)):
+            for j in range(len(own)):
+                cosines = [x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for x in (own, given)]
                 sums += (cosines[0] - cosines[1]) ** 2
-        found.append(sums / len(mine) ** 2)
+        found.append(sums / len(own) ** 2)
     return np.array(found)
 
 
-def test_soft_loss_is_the_naive_definition_in_float64(batch: tuple[Images, Labels]) -> None:
+def test_soft_loss_equals_the_definition_in_float64(batch: tuple[Images, Labels]) -> None:
     student, teacher = student_for("soft"), teacher_for("soft")
     loss, logits = task_for("soft", teacher, distill_temperature=3.0, distill_weight=0.3)(student, *batch)
-    mine, theirs = exact(student(batch[0])), exact(teacher(batch[0]))
-    expected = 0.7 * naive_labels(mine, batch[1]).mean() + 0.3 * naive_soft(mine, theirs, 3.0).mean()
+    own, given = exact(student(batch[0])), exact(teacher(batch[0]))
+    expected = 0.7 * naive_labels(own, batch[1]).mean() + 0.3 * naive_soft(own, given, 3.0).mean()
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(logits, student(batch[0]))
 
 
-def test_hard_loss_is_the_naive_definition_in_float64(batch: tuple[Images, Labels]) -> None:
+def test_hard_loss_equals_the_definition_in_float64(batch: tuple[Images, Labels]) -> None:
     student, teacher = student_for("hard"), teacher_for("hard")
     loss, _ = task_for("hard", teacher, distill_weight=0.3)(student, *batch)
-    mine, called = exact(student(batch[0])), teacher(batch[0]).argmax(dim=1)
-    # The teacher's word is not smoothed, as in DeiT's code.
-    expected = 0.7 * naive_labels(mine, batch[1]).mean() + 0.3 * naive_labels(mine, called, 0.0).mean()
+    own, predicted = exact(student(batch[0])), teacher(batch[0]).argmax(dim=1)
+    # Label smoothing does not apply to the teacher's prediction, as in DeiT's code.
+    expected = 0.7 * naive_labels(own, batch[1]).mean() + 0.3 * naive_labels(own, predicted, 0.0).mean()
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["token", "token_soft"])
-def test_label_goes_to_the_class_token_and_teacher_to_the_distillation_token(
+def test_class_token_learns_from_labels_and_distillation_token_from_the_teacher(
     batch: tuple[Images, Labels], kind: Distill
 ) -> None:
     student, teacher = student_for(kind), teacher_for(kind)
@@ -132,15 +132,15 @@ def test_label_goes_to_the_class_token_and_teacher_to_the_distillation_token(
     assert isinstance(student.head, DistilledHead)
     features = student.forward_head(student.forward_features(batch[0]), pre_logits=True)
     by_label, by_teacher = (exact(found) for found in student.head.both(features))
-    theirs = teacher(batch[0])
-    taught = naive_labels(by_teacher, theirs.argmax(dim=1), 0.0) if kind == "token" else naive_soft(
-        by_teacher, exact(theirs), 2.0)  # fmt: skip
-    expected = 0.6 * naive_labels(by_label, batch[1]).mean() + 0.4 * taught.mean()
+    given = teacher(batch[0])
+    distances = naive_labels(by_teacher, given.argmax(dim=1), 0.0) if kind == "token" else naive_soft(
+        by_teacher, exact(given), 2.0)  # fmt: skip
+    expected = 0.6 * naive_labels(by_label, batch[1]).mean() + 0.4 * distances.mean()
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(logits, student(batch[0]))
 
 
-def test_neither_head_hears_what_is_said_to_the_other(batch: tuple[Images, Labels]) -> None:
+def test_teacher_does_not_train_the_head_of_the_class_token(batch: tuple[Images, Labels]) -> None:
     student = student_for("token")
     task_for("token", distill_weight=1.0)(student, *batch)[0].backward()
     assert isinstance(student.head, DistilledHead)
@@ -149,33 +149,33 @@ def test_neither_head_hears_what_is_said_to_the_other(batch: tuple[Images, Label
     assert student.head.label.weight.grad is None or not student.head.label.weight.grad.any()
 
 
-def test_feature_loss_is_the_naive_definition_in_float64(batch: tuple[Images, Labels]) -> None:
+def test_feature_loss_equals_the_definition_in_float64(batch: tuple[Images, Labels]) -> None:
     student, teacher = student_for("feature"), teacher_for("feature")
     loss, _ = task_for("feature", teacher, distill_weight=0.3)(student, *batch)
-    mine = exact(student.forward_features(batch[0])[:, 2:])
-    theirs = exact(teacher(batch[0])).reshape(7, 24, 6).transpose(0, 2, 1)
+    own = exact(student.forward_features(batch[0])[:, 2:])
+    given = exact(teacher(batch[0])).reshape(7, 24, 6).transpose(0, 2, 1)
     labels = naive_labels(exact(student(batch[0])), batch[1]).mean()
-    assert float(loss.detach()) == pytest.approx(0.7 * labels + 0.3 * naive_gram(mine, theirs).mean(), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(0.7 * labels + 0.3 * naive_gram(own, given).mean(), rel=1e-5)
 
 
-def test_features_of_another_grid_are_brought_to_the_students(batch: tuple[Images, Labels]) -> None:
+def test_features_of_another_grid_are_resized_to_the_students(batch: tuple[Images, Labels]) -> None:
     finer = teacher_for("feature", patch_size=2)
     student = student_for("feature")
     loss, _ = task_for("feature", finer, distill_weight=1.0)(student, *batch)
     resized = F.interpolate(finer(batch[0]), (2, 3), mode="bicubic", antialias=True)
-    theirs = exact(resized).reshape(7, 24, 6).transpose(0, 2, 1)
+    given = exact(resized).reshape(7, 24, 6).transpose(0, 2, 1)
     assert float(loss.detach()) == pytest.approx(
-        naive_gram(exact(student.forward_features(batch[0])[:, 2:]), theirs).mean(), rel=1e-5
+        naive_gram(exact(student.forward_features(batch[0])[:, 2:]), given).mean(), rel=1e-5
     )
 
 
-def test_features_that_are_turned_and_scaled_are_the_same_features() -> None:
+def test_rotating_and_scaling_features_does_not_change_the_distance() -> None:
     patches = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64))[0]
     torch.testing.assert_close(gram_distance(patches, 3 * patches @ turn), torch.zeros(2, dtype=torch.float64))
 
 
-def test_soft_loss_is_torchs_divergence() -> None:
+def test_soft_distance_equals_torchs_divergence() -> None:
     generator = torch.Generator().manual_seed(3)
     student, teacher = torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
     expected = 4 * F.kl_div(
@@ -184,7 +184,7 @@ def test_soft_loss_is_torchs_divergence() -> None:
     torch.testing.assert_close(soft_distance(student, teacher, 2.0), expected.sum(dim=1))
 
 
-def test_high_temperature_is_the_squared_distance_of_centred_logits() -> None:
+def test_high_temperature_gives_the_squared_distance_of_centered_logits() -> None:
     generator = torch.Generator().manual_seed(3)
     student, teacher = torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
     difference = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
@@ -193,9 +193,7 @@ def test_high_temperature_is_the_squared_distance_of_centred_logits() -> None:
 
 
 @pytest.mark.parametrize("kind", ["soft", "feature"])
-def test_student_that_agrees_with_its_teacher_has_nothing_to_learn_from_it(
-    batch: tuple[Images, Labels], kind: Distill
-) -> None:
+def test_student_equal_to_its_teacher_has_loss_and_gradient_zero(batch: tuple[Images, Labels], kind: Distill) -> None:
     student = model(1)
     twin = copy.deepcopy(student)
     loss, _ = task_for(kind, Patches(twin) if kind == "feature" else twin, distill_weight=1.0)(student, *batch)
@@ -206,7 +204,7 @@ def test_student_that_agrees_with_its_teacher_has_nothing_to_learn_from_it(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_teacher_never_learns_draws_or_changes(batch: tuple[Images, Labels], kind: Distill) -> None:
+def test_teacher_does_not_train_or_draw_random_numbers(batch: tuple[Images, Labels], kind: Distill) -> None:
     teacher = teacher_for(kind, pos_drop_rate=0.5, drop_path_rate=0.5).train()
     before = copy.deepcopy(teacher.state_dict())
     task = task_for(kind, teacher).train()
@@ -222,39 +220,39 @@ def test_teacher_never_learns_draws_or_changes(batch: tuple[Images, Labels], kin
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loss_kind", ["cross_entropy", "bce"])
-@pytest.mark.parametrize("num_parts", [2, 7])
-def test_parts_of_a_batch_add_up_to_its_loss_and_gradient(
-    batch: tuple[Images, Labels], mixed: Tensor, kind: Distill, loss_kind: Any, num_parts: int
+@pytest.mark.parametrize("num_micro_batches", [2, 7])
+def test_micro_batches_add_up_to_the_loss_and_gradient_of_the_batch(
+    batch: tuple[Images, Labels], mixed: Tensor, kind: Distill, loss_kind: Any, num_micro_batches: int
 ) -> None:
     task = task_for(kind, counts=COUNTS, loss=loss_kind, class_weights="balanced")
-    whole, parts = student_for(kind), student_for(kind)
+    whole, split = student_for(kind), student_for(kind)
     loss = task(whole, batch[0], mixed)[0]
     loss.backward()
     total, added = task.total(mixed), torch.zeros(())
-    for images, targets in zip(batch[0].tensor_split(num_parts), mixed.tensor_split(num_parts), strict=True):
-        part = task(parts, images, targets, total)[0]
-        part.backward()
-        added += part.detach()
+    for images, targets in zip(
+        batch[0].tensor_split(num_micro_batches), mixed.tensor_split(num_micro_batches), strict=True
+    ):
+        part_loss = task(split, images, targets, total)[0]
+        part_loss.backward()
+        added += part_loss.detach()
     torch.testing.assert_close(added, loss.detach())
-    gradients = [{name: p.grad for name, p in student.named_parameters()} for student in (parts, whole)]
+    gradients = [{name: p.grad for name, p in student.named_parameters()} for student in (split, whole)]
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rare_class_that_is_weighed_is_taught_as_if_shown_more_often(
-    batch: tuple[Images, Labels], kind: Distill
-) -> None:
+def test_class_weights_equal_showing_rare_classes_more_often(batch: tuple[Images, Labels], kind: Distill) -> None:
     images, labels = batch
     student, teacher = student_for(kind).eval(), teacher_for(kind)
-    counts = (4, 2, 1, 4, 2)  # weights are in the ratio of 1, 2, 4, 1, 2
+    counts = (4, 2, 1, 4, 2)  # The class weights are in the ratio 1 : 2 : 4 : 1 : 2.
     times = torch.tensor([1, 2, 4, 1, 2])[labels]
-    weighed, _ = task_for(kind, teacher, counts, class_weights="balanced")(student, images, labels)
+    weighted, _ = task_for(kind, teacher, counts, class_weights="balanced")(student, images, labels)
     shown = task_for(kind, teacher)(student, images.repeat_interleave(times, 0), labels.repeat_interleave(times))[0]
-    torch.testing.assert_close(weighed, shown)
+    torch.testing.assert_close(weighted, shown)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_precision_gives_a_float32_loss_near_the_exact_one(batch: tuple[Images, Labels], kind: Distill) -> None:
+def test_autocast_gives_a_float32_loss_near_the_exact_one(batch: tuple[Images, Labels], kind: Distill) -> None:
     task, student = task_for(kind), student_for(kind)
     expected = task(student, *batch)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -265,13 +263,13 @@ def test_half_precision_gives_a_float32_loss_near_the_exact_one(batch: tuple[Ima
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_student_keeps_nothing_of_having_been_watched(batch: tuple[Images, Labels], kind: Distill) -> None:
+def test_hooks_are_removed_from_the_student(batch: tuple[Images, Labels], kind: Distill) -> None:
     student = student_for(kind)
     task_for(kind)(student, *batch)
     assert not any(module._forward_hooks for module in student.modules())
 
 
-def test_without_a_teacher_labels_are_all() -> None:
+def test_task_without_a_teacher_is_supervised() -> None:
     images, labels = torch.randn(4, 5), torch.tensor([0, 3, 1, 4])
     loss, _ = build_task(ObjectiveConfig(label_smoothing=0.0))(nn.Identity(), images, labels)
     torch.testing.assert_close(loss, F.cross_entropy(images, labels))

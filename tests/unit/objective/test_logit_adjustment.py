@@ -21,18 +21,18 @@ def draw() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
-def test_loss_is_the_softmax_weighed_by_frequency(tau: float) -> None:
+def test_loss_equals_a_softmax_weighted_by_class_frequency(tau: float) -> None:
     logits, labels, _, _ = draw()
     prior = torch.tensor(COUNTS, dtype=torch.float64) / 1000
-    weighed = prior**tau * logits.exp()  # Menon et al. 2021, eq. 10, as a fraction
-    chance = weighed.gather(1, labels[:, None])[:, 0] / weighed.sum(dim=1)
+    weighted = prior**tau * logits.exp()  # Menon et al. 2021, eq. 10, written as a fraction.
+    chance = weighted.gather(1, labels[:, None])[:, 0] / weighted.sum(dim=1)
     loss = LogitAdjusted(CrossEntropy(), COUNTS, tau=tau)(logits, labels)
     torch.testing.assert_close(loss, -chance.log().mean(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_mixed_image_has_the_loss_of_its_labels_by_their_shares(
+def test_loss_of_a_mixed_image_is_the_mean_of_its_labels_in_their_proportions(
     smoothing: float, weights: tuple[float, ...] | None
 ) -> None:
     logits, labels, partners, own = draw()
@@ -43,12 +43,12 @@ def test_mixed_image_has_the_loss_of_its_labels_by_their_shares(
     adjusted = logits + (torch.tensor(COUNTS, dtype=torch.float64) / 1000).log()
     total = expected = torch.zeros((), dtype=torch.float64)
     for label, share in ((labels, own[:, 0]), (partners, 1 - own[:, 0])):
-        alone = F.cross_entropy(adjusted, label, label_smoothing=smoothing, reduction="none")
-        expected, total = expected + (share * weight[label] * alone).sum(), total + (share * weight[label]).sum()
+        separate = F.cross_entropy(adjusted, label, label_smoothing=smoothing, reduction="none")
+        expected, total = expected + (share * weight[label] * separate).sum(), total + (share * weight[label]).sum()
     torch.testing.assert_close(loss, expected / total, rtol=1e-6, atol=0)
 
 
-def test_model_that_knows_frequencies_only_learns_to_say_nothing() -> None:
+def test_model_that_knows_only_class_frequencies_has_gradient_zero() -> None:
     bias = torch.zeros(5, requires_grad=True)
     labels = torch.arange(5).repeat_interleave(torch.tensor(COUNTS))
     criterion = LogitAdjusted(CrossEntropy(), COUNTS, tau=1.0)
@@ -56,7 +56,7 @@ def test_model_that_knows_frequencies_only_learns_to_say_nothing() -> None:
     torch.testing.assert_close(bias.grad, torch.zeros(5), rtol=0, atol=1e-6)
 
 
-def test_class_without_images_leaves_loss_and_gradient_finite() -> None:
+def test_class_without_images_has_finite_loss_and_gradient() -> None:
     logits, labels, _, _ = draw()
     logits.requires_grad_()
     loss = LogitAdjusted(CrossEntropy(label_smoothing=0.1), (900, 0, 30, 7, 3), tau=1.0)(logits, labels)
@@ -66,14 +66,14 @@ def test_class_without_images_leaves_loss_and_gradient_finite() -> None:
     assert logits.grad.isfinite().all()
 
 
-def test_logits_of_the_task_are_the_models_own() -> None:
+def test_task_returns_logits_without_the_adjustment() -> None:
     logits, labels, _, _ = draw()
     task = build_task(ObjectiveConfig(logit_adjustment=1.5), COUNTS)
     _, returned = task(torch.nn.Identity(), logits, labels)
     torch.testing.assert_close(returned, logits)
 
 
-def test_config_decides_the_adjustment() -> None:
+def test_config_sets_the_adjustment() -> None:
     logits, labels, _, _ = draw()
     plain = build_criterion(ObjectiveConfig(), COUNTS)
     adjusted = build_criterion(ObjectiveConfig(logit_adjustment=1.5), COUNTS)

@@ -1,4 +1,4 @@
-"""A small model in float64 with the parts that optimisers tell apart, and a driver that feeds it given gradients."""
+"""A small float64 model with all kinds of parameters that optimizers distinguish, and a driver with fixed gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ RATES = (0.01, 0.03, 0.02)
 
 @dataclass
 class Course:
-    """Where each parameter began, the gradients it was given, one a rate of `RATES`, and where it ended."""
+    """Values of each parameter before and after the steps, and its gradient at each learning rate of `RATES`."""
 
     before: dict[str, Tensor]
     after: dict[str, Tensor] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Course:
 
 
 class Encoder(nn.Module):
-    """One block of a matrix that is wide enough to be factored, a small one, and a norm."""
+    """One block with a matrix that is large enough to be factored, a small one, and a norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
 
 
 class Small(nn.Module):
-    """Names as in a VisionTransformer."""
+    """A model with the parameter names of a VisionTransformer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def small_model() -> nn.Module:
-    """The same weights every time, none of them zero."""
+    """A model with the same weights in every test, none of them zero."""
     model = Small().double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def small_model() -> nn.Module:
 
 @pytest.fixture
 def drive() -> Callable[[nn.Module, torch.optim.Optimizer], Course]:
-    """Three steps at `RATES`, with gradients of its own for each parameter."""
+    """A function that takes three steps with the learning rates `RATES` and random gradients."""
 
     def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> Course:
         generator = torch.Generator().manual_seed(2)

@@ -3,8 +3,8 @@ import pytest
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.optim.config import OptimConfig
 
-FINITE = "must be at least 0 and finite; 0 turns it off"
-SHARE = "must be at least 0 and below 1; see its default"
+POSITIVE = "must be in (0, inf); 1e-3 is usual for small models"
+NOT_NEGATIVE = "must be in [0, inf); 0 turns it off"
 
 
 def test_limits_of_every_range_are_accepted() -> None:
@@ -17,31 +17,31 @@ def test_limits_of_every_range_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("key", "got", "rule"),
     [
-        ("lr", 0.0, "must be above 0 and finite; 1e-3 is usual for small models"),
-        ("lr", -0.5, "must be above 0 and finite; 1e-3 is usual for small models"),
-        ("lr", float("inf"), "must be above 0 and finite; 1e-3 is usual for small models"),
-        ("lr", float("nan"), "must be above 0 and finite; 1e-3 is usual for small models"),
-        ("weight_decay", -0.1, FINITE),
-        ("weight_decay", float("inf"), FINITE),
-        ("sam_rho", -0.05, FINITE),
-        ("sam_rho", float("inf"), FINITE),
-        ("clip_norm", -2.0, FINITE),
-        ("clip_norm", float("nan"), FINITE),
-        ("beta1", 1.0, SHARE),
-        ("beta1", -0.1, SHARE),
-        ("beta2", 1.5, SHARE),
-        ("warmup_ratio", 1, SHARE),
-        ("warmup_ratio", float("nan"), SHARE),
-        ("layer_decay", 0, "must be above 0 and at most 1; 1 turns it off"),
-        ("layer_decay", 1.5, "must be above 0 and at most 1; 1 turns it off"),
-        ("layer_decay", float("nan"), "must be above 0 and at most 1; 1 turns it off"),
-        ("cooldown_ratio", 0.0, "must be above 0 and below 1; 0.2 is usual"),
-        ("cooldown_ratio", 1.0, "must be above 0 and below 1; 0.2 is usual"),
+        ("lr", 0.0, POSITIVE),
+        ("lr", -0.5, POSITIVE),
+        ("lr", float("inf"), POSITIVE),
+        ("lr", float("nan"), POSITIVE),
+        ("weight_decay", -0.1, NOT_NEGATIVE),
+        ("weight_decay", float("inf"), NOT_NEGATIVE),
+        ("sam_rho", -0.05, NOT_NEGATIVE),
+        ("sam_rho", float("inf"), NOT_NEGATIVE),
+        ("clip_norm", -2.0, NOT_NEGATIVE),
+        ("clip_norm", float("nan"), NOT_NEGATIVE),
+        ("beta1", 1.0, "must be in [0, 1); the default is 0.9"),
+        ("beta1", -0.1, "must be in [0, 1); the default is 0.9"),
+        ("beta2", 1.5, "must be in [0, 1); the default is 0.999"),
+        ("warmup_ratio", 1, "must be in [0, 1); the default is 0.1"),
+        ("warmup_ratio", float("nan"), "must be in [0, 1); the default is 0.1"),
+        ("layer_decay", 0, "must be in (0, 1]; 1 turns it off"),
+        ("layer_decay", 1.5, "must be in (0, 1]; 1 turns it off"),
+        ("layer_decay", float("nan"), "must be in (0, 1]; 1 turns it off"),
+        ("cooldown_ratio", 0.0, "must be in (0, 1); the default is 0.2"),
+        ("cooldown_ratio", 1.0, "must be in (0, 1); the default is 0.2"),
         ("ema_window_ratio", -0.01, "must be in [0, 1]; 0 turns it off"),
         ("ema_window_ratio", 1.25, "must be in [0, 1]; 0 turns it off"),
     ],
 )
-def test_broken_rule_is_told_with_key_and_value(key: str, got: float, rule: str) -> None:
+def test_invalid_value_is_named_with_its_key_range_and_what_to_do(key: str, got: float, rule: str) -> None:
     with pytest.raises(ConfigError) as caught:
         OptimConfig(**{key: got})
     assert str(caught.value) == f"optim.{key}={got}: {rule}"
@@ -51,27 +51,28 @@ def test_broken_rule_is_told_with_key_and_value(key: str, got: float, rule: str)
     ("key", "got", "way_out"),
     [
         ("name", "lyon", "did you mean lion?"),
-        ("name", "sgd", "use one of adafactor, adamw, lamb, lion, muon, schedule_free"),
+        ("name", "sgd", "the default is adamw"),
         ("schedule", "cosinus", "did you mean cosine?"),
-        ("schedule", "step", "use one of constant, cosine, linear, wsd"),
+        ("schedule", "step", "the default is cosine"),
     ],
 )
-def test_name_that_does_not_exist_is_told_with_the_nearest_one(key: str, got: str, way_out: str) -> None:
+def test_unknown_choice_lists_all_and_suggests_the_nearest(key: str, got: str, way_out: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         OptimConfig(**{key: got})  # type: ignore[arg-type]
-    assert str(caught.value) == f"optim.{key}={got}: no such choice; {way_out}"
+    known = {"name": "adamw, lion, lamb, adafactor, muon, schedule_free", "schedule": "cosine, linear, constant, wsd"}
+    assert str(caught.value) == f"optim.{key}={got}: must be one of {known[key]}; {way_out}"
 
 
-def test_cooldown_that_begins_before_the_warmup_ends_is_told() -> None:
+def test_cooldown_that_begins_before_the_warmup_ends_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         OptimConfig(schedule="wsd", warmup_ratio=0.5, cooldown_ratio=0.625)
     assert str(caught.value) == (
-        "optim.cooldown_ratio=0.625: begins before optim.warmup_ratio=0.5 has ended; they must add up to 1 at most"
+        "optim.cooldown_ratio=0.625: begins before the warm-up of optim.warmup_ratio=0.5 has ended; reduce one of them "
+        "until they add up to 1 at most"
     )
 
 
-def test_schedule_free_without_its_average_is_told() -> None:
+def test_schedule_free_without_beta1_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         OptimConfig(name="schedule_free", beta1=0)
-    expected = "optim.beta1=0: schedule_free needs it above 0, its average is worked out from it; 0.9 is usual"
-    assert str(caught.value) == expected
+    assert str(caught.value) == "optim.beta1=0: must be above 0 for optim.name=schedule_free; 0.9 is usual"

@@ -11,7 +11,7 @@ from vitreous.optim.adafactor import Adafactor
 from vitreous.optim.config import OptimConfig, OptimizerName
 from vitreous.optim.lamb import Lamb
 from vitreous.optim.lion import Lion
-from vitreous.optim.muon import Muon, MuonAdamW, orthogonalise
+from vitreous.optim.muon import Muon, MuonAdamW, orthogonalize
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.optim.schedule_free import ScheduleFree
 
@@ -47,7 +47,7 @@ def naive_lion(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
 
 
 def naive_lamb(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
-    """You et al. 2020, algorithm 2; without decay, Adam."""
+    """You et al. 2020, algorithm 2; equal to Adam without weight decay."""
     first, second = torch.zeros_like(weight), torch.zeros_like(weight)
     for step, (gradient, lr) in enumerate(zip(gradients, RATES, strict=True), start=1):
         first = BETA1 * first + (1 - BETA1) * gradient
@@ -61,7 +61,7 @@ def naive_lamb(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
 
 
 def naive_schedule_free(weight: Tensor, gradients: list[Tensor], decay: float) -> tuple[Tensor, Tensor]:
-    """Defazio et al. 2024, algorithm 1, the rates given instead of its warm-up; returns the last y and x."""
+    """Defazio et al. 2024, algorithm 1, with given learning rates instead of its warm-up; returns the last y and x."""
     z, x, second, total = weight, weight, torch.zeros_like(weight), 0.0
     for step, (gradient, lr) in enumerate(zip(gradients, RATES, strict=True), start=1):
         y = (1 - BETA1) * z + BETA1 * x
@@ -93,7 +93,7 @@ def naive_adafactor(weight: Tensor, gradients: list[Tensor], decay: float) -> Te
 
 
 def orthogonal_part(matrix: Tensor) -> Tensor:
-    """Five Newton-Schulz steps with the coefficients of Jordan et al. 2024, on singular values alone."""
+    """Five Newton-Schulz steps with the coefficients of Jordan et al. 2024, applied to the singular values."""
     left, values, right = torch.linalg.svd(matrix / matrix.norm(), full_matrices=False)
     for _ in range(5):
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
@@ -101,7 +101,7 @@ def orthogonal_part(matrix: Tensor) -> Tensor:
 
 
 def naive_muon(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
-    """Nesterov momentum, made orthogonal, 0.2 · √(longer side) long: Liu et al. 2025, eq. 4."""
+    """Orthogonalized Nesterov momentum, scaled by 0.2 · √(longer side): Liu et al. 2025, eq. 4."""
     mean = torch.zeros_like(weight)
     for gradient, lr in zip(gradients, RATES, strict=True):
         mean = 0.95 * mean + 0.05 * gradient
@@ -118,7 +118,7 @@ def with_decay(course: Course) -> Iterator[tuple[str, float]]:
     ("name", "naive"),
     [("adamw", naive_adamw), ("lion", naive_lion), ("lamb", naive_lamb), ("adafactor", naive_adafactor)],
 )
-def test_three_steps_are_the_naive_ones_with_decay_on_matrices_alone(
+def test_three_steps_equal_a_naive_optimizer_with_decay_on_matrices_only(
     small_model: nn.Module, drive: Drive, name: OptimizerName, naive: Callable[..., Tensor]
 ) -> None:
     course = drive(small_model, build_optimizer(small_model, config(name)))
@@ -127,7 +127,7 @@ def test_three_steps_are_the_naive_ones_with_decay_on_matrices_alone(
         torch.testing.assert_close(course.after[key], expected, rtol=1e-11, atol=1e-11)
 
 
-def test_schedule_free_steps_and_average_are_the_naive_ones(small_model: nn.Module, drive: Drive) -> None:
+def test_schedule_free_steps_and_average_equal_a_naive_optimizer(small_model: nn.Module, drive: Drive) -> None:
     optimizer = build_optimizer(small_model, config("schedule_free"))
     assert isinstance(optimizer, ScheduleFree)
     course = drive(small_model, optimizer)
@@ -137,7 +137,7 @@ def test_schedule_free_steps_and_average_are_the_naive_ones(small_model: nn.Modu
         torch.testing.assert_close(optimizer.average(parameter), x, rtol=1e-11, atol=1e-11)
 
 
-def test_muon_moves_hidden_matrices_and_adamw_the_rest(small_model: nn.Module, drive: Drive) -> None:
+def test_muon_updates_hidden_matrices_and_adamw_the_rest(small_model: nn.Module, drive: Drive) -> None:
     course = drive(small_model, build_optimizer(small_model, config("muon")))
     hidden = {"encoder.blocks.0.fc1.weight", "encoder.blocks.0.fc2.weight"}
     for key, decay in with_decay(course):
@@ -147,7 +147,7 @@ def test_muon_moves_hidden_matrices_and_adamw_the_rest(small_model: nn.Module, d
 
 
 @pytest.mark.parametrize("shape", [(33, 40), (40, 33), (24, 24)])
-def test_muon_is_pytorchs_but_for_its_bfloat16(shape: tuple[int, int]) -> None:
+def test_muon_equals_pytorchs_up_to_bfloat16(shape: tuple[int, int]) -> None:
     ours, theirs = (nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(4))) for _ in range(2))
     one = Muon([{"params": [ours], "weight_decay": DECAY, "lr_ratio": 1.0}], lr=LR)
     other = torch.optim.Muon([theirs], lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
@@ -163,19 +163,17 @@ def test_muon_is_pytorchs_but_for_its_bfloat16(shape: tuple[int, int]) -> None:
 
 
 def test_matrices_of_zeros_stay_zeros() -> None:
-    torch.testing.assert_close(orthogonalise(torch.zeros(2, 3, 5)), torch.zeros(2, 3, 5), rtol=0, atol=0)
+    torch.testing.assert_close(orthogonalize(torch.zeros(2, 3, 5)), torch.zeros(2, 3, 5), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(2, 33, 48), (3, 48, 33)])
-def test_singular_values_come_near_to_one(shape: tuple[int, int, int]) -> None:
-    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(6))))
+def test_orthogonalized_matrices_have_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(6))))
     assert 0.5 < values.min() < values.max() < 1.3
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_three_and_three_steps_with_a_save_between_are_six(
-    small_model: nn.Module, drive: Drive, name: OptimizerName
-) -> None:
+def test_state_dict_continues_bit_for_bit(small_model: nn.Module, drive: Drive, name: OptimizerName) -> None:
     optimizer = build_optimizer(small_model, config(name))
     drive(small_model, optimizer)
     saved = optimizer.state_dict()
@@ -199,7 +197,7 @@ def test_config_reaches_the_groups(small_model: nn.Module, name: OptimizerName) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameter_without_a_gradient_stays_where_it_is(small_model: nn.Module, name: OptimizerName) -> None:
+def test_parameter_without_a_gradient_does_not_change(small_model: nn.Module, name: OptimizerName) -> None:
     optimizer = build_optimizer(small_model, config(name))
     before = {key: value.clone() for key, value in small_model.state_dict().items()}
     optimizer.step()
@@ -207,7 +205,7 @@ def test_parameter_without_a_gradient_stays_where_it_is(small_model: nn.Module, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_of_zero_moves_nothing_to_nan(small_model: nn.Module, name: OptimizerName) -> None:
+def test_gradient_of_zero_leaves_weights_finite(small_model: nn.Module, name: OptimizerName) -> None:
     optimizer = build_optimizer(small_model.float(), config(name))
     for parameter in small_model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -217,18 +215,18 @@ def test_gradient_of_zero_moves_nothing_to_nan(small_model: nn.Module, name: Opt
 
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "lamb", "adafactor", "schedule_free"])
-def test_a_model_without_matrices_is_optimised_too(name: OptimizerName) -> None:
+def test_model_without_matrices_can_be_optimized(name: OptimizerName) -> None:
     assert [len(group["params"]) for group in build_optimizer(nn.LayerNorm(5), config(name)).param_groups] == [2]
 
 
-def test_muon_without_hidden_matrices_is_told(small_model: nn.Module) -> None:
+def test_muon_without_hidden_matrices_is_refused(small_model: nn.Module) -> None:
     small_model.get_submodule("encoder").requires_grad_(False)
     with pytest.raises(ConfigError) as caught:
         build_optimizer(small_model, config("muon"))
-    assert str(caught.value) == "optim.name=muon: no matrix of the encoder is trained; use adamw"
+    assert str(caught.value) == "optim.name=muon: no weight matrix of the encoder is trained; use optim.name=adamw"
 
 
-def test_muon_alone_is_enough_where_all_else_is_frozen(small_model: nn.Module) -> None:
+def test_muon_works_if_everything_else_is_frozen(small_model: nn.Module) -> None:
     for name, parameter in small_model.named_parameters():
         parameter.requires_grad_(name == "encoder.blocks.0.fc1.weight")
     optimizer = build_optimizer(small_model, config("muon"))
@@ -238,7 +236,7 @@ def test_muon_alone_is_enough_where_all_else_is_frozen(small_model: nn.Module) -
     assert not torch.equal(weight, before)
 
 
-def test_parameter_that_never_moved_is_its_own_average(small_model: nn.Module) -> None:
+def test_parameter_without_a_step_is_its_own_average(small_model: nn.Module) -> None:
     optimizer = build_optimizer(small_model, config("schedule_free"))
     assert isinstance(optimizer, ScheduleFree)
     for parameter in small_model.parameters():
@@ -249,7 +247,7 @@ def test_parameter_that_never_moved_is_its_own_average(small_model: nn.Module) -
     ("name", "most_bytes"),
     [("adamw", 8), ("lion", 4), ("lamb", 8.1), ("muon", 8), ("adafactor", 2.5), ("schedule_free", 8)],
 )
-def test_memory_of_a_large_matrix_is_what_is_promised(name: OptimizerName, most_bytes: float) -> None:
+def test_state_of_a_large_matrix_has_the_documented_size(name: OptimizerName, most_bytes: float) -> None:
     model = nn.Module()
     model.encoder = nn.Module()
     model.encoder.blocks = nn.ModuleList([nn.Linear(96, 160, bias=False)])
@@ -261,7 +259,7 @@ def test_memory_of_a_large_matrix_is_what_is_promised(name: OptimizerName, most_
     assert found <= most_bytes + 0.01
 
 
-def test_each_name_builds_its_own_kind(small_model: nn.Module) -> None:
+def test_each_name_builds_its_optimizer(small_model: nn.Module) -> None:
     kinds = {name: type(build_optimizer(small_model, config(name))) for name in NAMES}
     assert kinds == {
         "adamw": torch.optim.AdamW, "lion": Lion, "lamb": Lamb, "adafactor": Adafactor, "muon": MuonAdamW,

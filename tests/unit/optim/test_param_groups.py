@@ -17,7 +17,7 @@ def vit(**changes: object) -> VisionTransformer:
 
 
 def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that decay, and those that do not."""
+    """Return the parameters with weight decay and those without."""
     found: dict[float, list[nn.Parameter]] = {0.4: [], 0.0: []}
     for group in param_groups(model, weight_decay=0.4):
         found[group["weight_decay"]] += group["params"]
@@ -37,7 +37,7 @@ def test_every_parameter_of_a_vit_is_in_exactly_one_group(pool: str, position: s
     assert sorted(names_of(model, decayed + others)) == sorted(name for name, _ in model.named_parameters())
 
 
-def test_exactly_the_matrices_that_multiply_features_decay() -> None:
+def test_exactly_the_matrices_that_multiply_features_have_weight_decay() -> None:
     model = vit()
     decayed, others = split_by_decay(model)
     layers = [
@@ -58,7 +58,7 @@ def test_groups_keep_the_order_of_the_model() -> None:
         assert places == sorted(places)
 
 
-def test_frozen_parameters_are_in_neither_group() -> None:
+def test_frozen_parameters_are_in_no_group() -> None:
     model = nn.Sequential(nn.Conv2d(3, 5, 2), nn.LayerNorm(5), nn.Linear(5, 7))
     model[2].requires_grad_(False)
     decayed, others = split_by_decay(model)
@@ -66,14 +66,14 @@ def test_frozen_parameters_are_in_neither_group() -> None:
     assert names_of(model, others) == ["0.bias", "1.weight", "1.bias"]
 
 
-def test_a_weight_that_two_layers_share_is_listed_once() -> None:
+def test_weight_shared_by_two_layers_is_listed_once() -> None:
     model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
     model[1].weight = model[0].weight
     assert names_of(model, split_by_decay(model)[0]) == ["0.weight"]
     assert torch.equal(model[0].weight, model[1].weight)
 
 
-# Layers.
+# Layer-wise learning rate decay.
 
 PARTS = {
     "tokenizer.proj.weight": 0.7**4, "tokenizer.proj.bias": 0.7**4,
@@ -85,10 +85,10 @@ PARTS = {
     "encoder.norm.weight": 1.0, "encoder.norm.bias": 1.0,
     "head.weight": 1.0, "head.bias": 1.0,
 }  # fmt: skip
-"""By hand, for three blocks and a decay of 0.7 a layer."""
+"""Expected fractions of the learning rate for three blocks and a layer decay of 0.7."""
 
 
-def test_each_layer_has_the_share_that_is_written_down_here() -> None:
+def test_each_layer_has_the_expected_fraction_of_the_learning_rate() -> None:
     model = vit(depth=3, num_registers=2)
     found = {}
     for group in param_groups(model, weight_decay=0.4, layer_decay=0.7):
@@ -98,7 +98,7 @@ def test_each_layer_has_the_share_that_is_written_down_here() -> None:
     assert found == pytest.approx(PARTS)
 
 
-def test_groups_are_as_few_as_there_are_rates_and_decays() -> None:
+def test_there_is_one_group_for_each_rate_and_decay() -> None:
     groups = param_groups(vit(depth=3), weight_decay=0.4, layer_decay=0.7)
     keys = [(group["weight_decay"], group["lr_ratio"]) for group in groups]
     assert len(set(keys)) == len(keys) == 10
@@ -111,15 +111,15 @@ def test_groups_are_as_few_as_there_are_rates_and_decays() -> None:
      ("encoder.blocks.11.norm1.weight", 12), ("pool.probe", 13), ("fc_norm.weight", 13), ("head.label.weight", 13),
      ("something.else", 13)],
 )  # fmt: skip
-def test_layers_are_told_by_name(name: str, number: int) -> None:
+def test_layers_are_recognized_by_name(name: str, number: int) -> None:
     assert layer_ratio(name, depth=12, layer_decay=0.5) == 0.5 ** (13 - number)
 
 
-def test_no_decay_is_a_share_of_one_whatever_the_name() -> None:
+def test_without_layer_decay_every_layer_has_the_full_rate() -> None:
     assert layer_ratio("tokenizer.proj.weight", depth=12, layer_decay=1.0) == 1.0
 
 
-def test_hidden_matrices_are_those_inside_the_blocks() -> None:
+def test_hidden_matrices_are_those_of_the_blocks() -> None:
     model = vit(attn_gate=True, layer_scale=0.1)
     model.get_submodule("encoder.blocks.1.mlp.fc2").requires_grad_(False)
     parts = ("attn.qkv", "attn.proj", "attn.gate", "mlp.fc1", "mlp.fc2")

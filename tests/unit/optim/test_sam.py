@@ -17,7 +17,7 @@ def model_with_gradients() -> nn.Sequential:
     return model
 
 
-def test_way_uphill_is_rho_long_along_the_gradient_of_all_parameters() -> None:
+def test_perturbation_has_length_rho_along_the_gradient_of_all_parameters() -> None:
     model = model_with_gradients()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -29,21 +29,21 @@ def test_way_uphill_is_rho_long_along_the_gradient_of_all_parameters() -> None:
             assert parameter.grad is None
 
 
-def test_weights_are_as_before_bit_for_bit_also_after_an_error() -> None:
+def test_weights_are_restored_bit_for_bit_even_after_an_error() -> None:
     model = model_with_gradients().float()
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    def stumble() -> None:
+    def fail_inside() -> None:
         with uphill(model.parameters(), 0.3):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stumble()
+        fail_inside()
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
-def test_gradient_that_leads_nowhere_leaves_no_trace(value: float) -> None:
+def test_zero_or_non_finite_gradient_does_not_change_the_weights(value: float) -> None:
     model = model_with_gradients()
     before = {name: weights.clone() for name, weights in model.state_dict().items()}
     for parameter in model.parameters():
@@ -53,7 +53,7 @@ def test_gradient_that_leads_nowhere_leaves_no_trace(value: float) -> None:
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
-def test_gradient_taken_uphill_stays() -> None:
+def test_gradient_computed_inside_is_kept() -> None:
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(model.weight, 2.0)
     (model.weight**3).sum().backward()

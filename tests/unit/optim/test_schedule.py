@@ -22,7 +22,7 @@ def share(at: float, schedule: Schedule = "cosine", warmup: float = 0.0, cooldow
 
 @pytest.mark.parametrize("warmup", [0.05, 0.3, 0.7])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_rate_begins_at_zero_and_peaks_where_the_warmup_ends(schedule: Schedule, warmup: float) -> None:
+def test_rate_starts_at_zero_and_peaks_at_the_end_of_the_warmup(schedule: Schedule, warmup: float) -> None:
     assert share(0.0, schedule, warmup) == 0.0
     assert share(warmup, schedule, warmup) == 1.0
     assert share(0.25 * warmup, schedule, warmup) == pytest.approx(0.25)
@@ -35,20 +35,20 @@ def test_rate_ends_at_zero_unless_it_is_constant(schedule: Schedule, end: float)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_without_warmup_the_run_begins_at_the_peak(schedule: Schedule) -> None:
+def test_without_warmup_the_run_starts_at_the_peak(schedule: Schedule) -> None:
     assert share(0.0, schedule) == 1.0
 
 
-def test_cosine_falls_along_half_a_cosine() -> None:
+def test_cosine_falls_along_half_a_period() -> None:
     assert share(0.6, "cosine", 0.2) == pytest.approx(0.5)
     assert share(0.4, "cosine", 0.2) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
 
 
-def test_line_is_straight() -> None:
+def test_linear_falls_at_a_constant_rate() -> None:
     assert [share(at, "linear", 0.2) for at in (0.3, 0.6, 0.8)] == pytest.approx([0.875, 0.5, 0.25])
 
 
-def test_wsd_is_at_its_peak_until_the_cooldown_and_then_falls_with_the_square_root() -> None:
+def test_wsd_stays_at_its_peak_until_the_cooldown_and_then_falls_with_the_square_root() -> None:
     assert [share(at, "wsd", 0.1, 0.4) for at in (0.1, 0.35, 0.6)] == [1.0, 1.0, pytest.approx(1.0)]
     assert share(0.7, "wsd", 0.1, 0.4) == pytest.approx(0.5)
     assert share(0.96, "wsd", 0.1, 0.4) == pytest.approx(1 - 0.9**0.5)
@@ -56,7 +56,7 @@ def test_wsd_is_at_its_peak_until_the_cooldown_and_then_falls_with_the_square_ro
 
 @settings(deadline=None)
 @given(progress, schedules, warmup_ratio, cooldown_ratio)
-def test_rate_is_a_share_of_the_peak(at: float, schedule: Schedule, warmup: float, cooldown: float) -> None:
+def test_rate_is_a_fraction_of_the_peak(at: float, schedule: Schedule, warmup: float, cooldown: float) -> None:
     assert 0 <= share(at, schedule, warmup, cooldown) <= 1
 
 

@@ -86,7 +86,7 @@ def test_token_distillation_without_a_distillation_token_is_refused(values: dict
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__distill_token=False)
     assert str(caught.value) == (
-        f"objective.distill={kind}: model.distill_token=False leaves nobody to hear it; set it to true, or "
+        f"objective.distill={kind}: needs a distillation token; set model.distill_token to true, or use "
         "objective.distill=soft"
     )
     config_with(values, **teacher, model__distill_token=True, model__fc_norm=False)
@@ -97,7 +97,7 @@ def test_feature_distillation_with_dropped_patches_is_refused(values: dict[str, 
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__patch_drop_rate=0.25)
     assert str(caught.value) == (
-        "objective.distill=feature: model.patch_drop_rate=0.25 leaves holes where patches are compared; set it to 0, "
-        "or objective.distill=soft"
+        "objective.distill=feature: compares all patches, but model.patch_drop_rate=0.25 drops some; set it to 0, or "
+        "use objective.distill=soft"
     )
     config_with(values, **teacher, model__patch_drop_rate=0.0)

@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tests.pictures import write_pictures
 
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
@@ -62,15 +61,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """61 images, 9 px high and 14 px wide, of three classes that differ in color. Tests must not change them."""
-    root = tmp_path_factory.mktemp("images") / "fruit"
-    draw = np.random.default_rng(7)
-    colors = {"apple": (220, 30, 40), "kiwi": (60, 190, 50), "plum": (80, 40, 170)}
-    for (name, color), count in zip(colors.items(), (25, 20, 16), strict=True):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = np.clip(np.array(color) + draw.normal(0, 40, (9, 14, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
-    return root
+    classes = {"apple": ((220, 30, 40), 25), "kiwi": ((60, 190, 50), 20), "plum": ((80, 40, 170), 16)}
+    return write_pictures(tmp_path_factory.mktemp("images") / "fruit", classes, seed=7, name="{:02d}.png", noise=40)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from vitreous.errors import ConfigError
-from vitreous.training.request import parse_budget
+from vitreous.recipe.keys import known_keys
+from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, parse_budget, with_options
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,46 @@ def test_other_text_is_refused_with_the_value_given(text: str | float) -> None:
         parse_budget(text)
     rule = "must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
     assert str(caught.value) == f"budget={text}: {rule}"
+
+
+def test_options_become_keys_and_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home-of-a-test")
+    given = TrainRequest(data="x", values={"optim.lr": "3e-4"}, out=Path("~/run"))
+    request = with_options(given, {"lr": 0.0003, "img_size": 8, "seed": 0, "device": None}, "10m")
+    assert request.values == {"optim.lr": 0.0003, "data.img_size": 8, "train.seed": 0, "train.budget_s": 600}
+    assert (request.data, request.out, request.resume) == ("x", Path("/home-of-a-test/run"), None)
+    assert given.values == {"optim.lr": "3e-4"}
+
+
+def test_every_option_sets_an_existing_key() -> None:
+    assert set(OPTION_KEYS.values()) <= set(known_keys())
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "budget", "message"),
+    [
+        (
+            {"optim.lr": 0.3},
+            {"lr": 0.1},
+            None,
+            "optim.lr=0.3: lr=0.1 sets the same key to another value; give only one",
+        ),
+        ({}, {"epochs": 7}, "3ep", "train.epochs=7: budget=3ep sets the same key to another value; give only one"),
+        ({"train.budget_s": 5}, {}, 9, "train.budget_s=5: budget=9 sets the same key to another value; give only one"),
+    ],
+)
+def test_two_values_for_one_key_are_an_error(
+    values: dict[str, object], options: dict[str, object], budget: str | float | None, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_options(TrainRequest(values=values), options, budget)
+    assert str(caught.value) == message
+
+
+def test_series_is_requested_by_folds_seeds_or_the_folder_of_one(tmp_path: Path) -> None:
+    (tmp_path / "series.json").touch()
+    assert is_series(TrainRequest(folds=2))
+    assert is_series(TrainRequest(seeds=3))
+    assert is_series(TrainRequest(resume=tmp_path))
+    assert not is_series(TrainRequest(resume=tmp_path / "run"))
+    assert not is_series(TrainRequest(data="x"))

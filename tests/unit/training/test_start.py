@@ -106,10 +106,10 @@ def test_predictions_are_those_of_the_saved_model_on_the_test_images(tiny: Tiny,
         rows = list(csv.DictReader(file))
     metadata = read_metadata(folder.model)
     assert len(rows) == 13
-    assert sum(row["label"] == row["called"] for row in rows) == metadata["metrics"]["test"]["num_correct"]
-    assert all(Path(row["image"]).parent == images_folder / row["label"] for row in rows)
+    assert sum(row["true"] == row["predicted"] for row in rows) == metadata["metrics"]["test"]["num_correct"]
+    assert all(Path(row["path"]).parent == images_folder / row["true"] for row in rows)
     assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
-    assert metadata["example_class"] == rows[0]["label"]
+    assert metadata["example_class"] == rows[0]["true"]
 
 
 def test_example_is_the_first_held_out_image_as_the_model_gets_it(tiny: Tiny) -> None:
@@ -122,9 +122,9 @@ def test_example_is_the_first_held_out_image_as_the_model_gets_it(tiny: Tiny) ->
     mean, std = (torch.tensor(metadata["preprocess"][key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
         logits = load_model(folder.model)((pixels[None] / 255 - mean) / std)
-    probability, called = (logits / metadata["temperature"]).softmax(dim=1)[0].max(dim=0)
+    probability, predicted = (logits / metadata["temperature"]).softmax(dim=1)[0].max(dim=0)
     assert metadata["temperature"] != 1.0
-    assert metadata["classes"][int(called)] == row["called"]
+    assert metadata["classes"][int(predicted)] == row["predicted"]
     assert float(probability) == pytest.approx(float(row["probability"]), abs=1e-4)
 
 
@@ -427,7 +427,10 @@ def test_truncated_newest_checkpoint_is_recorded_and_the_run_continues_bit_for_b
     newest = list_checkpoints(crashed.checkpoints)[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
     resumed = run_training(TrainRequest(resume=crashed.path))
-    assert "step-000000006.safetensors: is no whole checkpoint" in kinds(resumed, "damaged_checkpoint")[0]["reason"]
+    assert (
+        "step-000000006.safetensors: cannot be read as .safetensors"
+        in kinds(resumed, "damaged_checkpoint")[0]["reason"]
+    )
     assert kinds(resumed, "resume")[0]["step"] == 5
     torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
 

@@ -1,4 +1,4 @@
-"""convert: weights of one library in another's names."""
+"""convert: weights written in the format of another library give the same outputs."""
 
 from pathlib import Path
 
@@ -9,8 +9,6 @@ from transformers import ViTConfig, ViTForImageClassification
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig, VisionTransformer, build_model, load_model, save_model
 from vitreous.use.convert import convert
-
-HINTS = {"num_heads": 5}
 
 
 @pytest.fixture
@@ -29,7 +27,9 @@ def file(model: VisionTransformer, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("to", "ending"), [("timm", ".safetensors"), ("torchvision", ".safetensors"), ("npz", ".npz")])
-def test_written_file_gives_the_same_outputs(to: str, ending: str, tmp_path: Path, model: VisionTransformer) -> None:
+def test_converted_weights_give_the_same_outputs(
+    to: str, ending: str, tmp_path: Path, model: VisionTransformer
+) -> None:
     act = "gelu_tanh" if to == "npz" else "gelu"
     source = tmp_path / "ours.safetensors"
     config = ModelConfig.from_dict(model.config.as_dict() | {"act": act})
@@ -42,7 +42,7 @@ def test_written_file_gives_the_same_outputs(to: str, ending: str, tmp_path: Pat
     assert found.scale > 0
 
 
-def test_transformers_itself_checks_what_is_written_for_it(file: Path, tmp_path: Path) -> None:
+def test_weights_for_transformers_are_checked_by_transformers(file: Path, tmp_path: Path) -> None:
     found = convert(str(file), to="hf", out=tmp_path / "folder", check=True)
     assert found.path == tmp_path / "folder" / "model.safetensors"
     assert str(found.checked_by).startswith("transformers ")
@@ -51,7 +51,7 @@ def test_transformers_itself_checks_what_is_written_for_it(file: Path, tmp_path:
     ViTForImageClassification.from_pretrained(tmp_path / "folder")
 
 
-def test_weights_of_transformers_become_ours(tmp_path: Path) -> None:
+def test_weights_of_transformers_can_be_converted(tmp_path: Path) -> None:
     settings = ViTConfig(
         hidden_size=20, num_hidden_layers=2, num_attention_heads=5, intermediate_size=30, image_size=32
     )
@@ -64,36 +64,34 @@ def test_weights_of_transformers_become_ours(tmp_path: Path) -> None:
         torch.testing.assert_close(load_model(found.path)(images), theirs(images).logits, rtol=0, atol=1e-5)
 
 
-def test_without_out_the_name_says_source_and_format(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_name_contains_source_and_format(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert convert(str(file), to="timm").path == Path("ours-timm.safetensors")
     assert convert(str(file), to="hf").path == Path("ours-hf", "model.safetensors")
 
 
-def test_nothing_is_written_over_what_is_there(file: Path, tmp_path: Path) -> None:
+def test_existing_file_is_not_overwritten(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
     out.write_text("precious")
     with pytest.raises(ConfigError) as caught:
         convert(str(file), to="timm", out=out)
-    assert str(caught.value) == f"out={out}: is there already; choose another name with --out"
+    assert str(caught.value) == f"out={out}: already exists; choose another name with --out"
     assert out.read_text() == "precious"
 
 
-def test_unknown_format_gets_the_nearest(file: Path) -> None:
+def test_unknown_format_is_an_error_with_the_nearest_name(file: Path) -> None:
     with pytest.raises(UnknownNameError) as caught:
         convert(str(file), to="torchvison")
     assert str(caught.value) == "to=torchvison: no such format; did you mean torchvision?"
 
 
-def test_a_part_that_the_format_has_no_place_for_is_named(tmp_path: Path, model: VisionTransformer) -> None:
+def test_model_that_the_format_cannot_represent_is_an_error(tmp_path: Path, model: VisionTransformer) -> None:
     config = ModelConfig.from_dict(model.config.as_dict() | {"num_registers": 3, "qk_norm": True})
     save_model(tmp_path / "rich.safetensors", build_model(config), {})
     with pytest.raises(ConfigError) as caught:
         convert(str(tmp_path / "rich.safetensors"), to="torchvision", out=tmp_path / "out.safetensors")
     assert str(caught.value) == (
-        "to=torchvision: torchvision has no place for model.num_registers=3, model.qk_norm=True; "
-        "use vitreous, or another format"
+        "to=torchvision: torchvision cannot hold model.num_registers=3, model.qk_norm=True; "
+        "use to=vitreous or another format"
     )
     assert not (tmp_path / "out.safetensors").exists()

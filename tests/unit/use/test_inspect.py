@@ -1,4 +1,4 @@
-"""inspect: a run, a data set or a model's name."""
+"""inspect: a run, weights, a data set or the name of a model."""
 
 from pathlib import Path
 
@@ -6,44 +6,48 @@ import pytest
 from torch import nn
 
 from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunError, UnknownNameError
+from vitreous.model.config.presets import config_for
+from vitreous.model.config.published import PUBLISHED
+from vitreous.model.cost.count import count_parameters
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.run import Run
+from vitreous.wording import listed
 
 
-def test_run_tells_its_data_classes_accuracy_and_model(run: Run) -> None:
+def test_run_is_described_by_its_data_classes_accuracy_and_model(run: Run) -> None:
     found = inspect(str(run.path))
     facts = dict(found.facts)
     assert (found.kind, found.title) == ("run", str(run.path))
     assert facts["data"] == "my photos"
-    assert facts["classes"] == f"3: {', '.join(run.classes)}"
+    assert facts["classes"] == f"3: {listed(run.classes)}"
     accuracy = run.metrics["test"]["accuracy"]
-    assert facts["test accuracy"].startswith(f"{100 * accuracy:.1f} % (95 % interval ")
+    assert facts["test accuracy"].startswith(f"{100 * accuracy:.1f}% (95% interval ")
     assert facts["parameters"] == f"{sum(p.numel() for p in run.predictor.model.parameters()):,}"
     assert facts["image"] == "3 x 8 x 12 px, 3 classes"
     assert found.details == run.metadata
 
 
-def test_model_file_alone_tells_the_same_as_its_run(lone_model: Path, run: Run) -> None:
+def test_model_file_is_described_like_its_run(lone_model: Path, run: Run) -> None:
     assert inspect(str(lone_model)).facts == inspect(str(run.path)).facts
 
 
-def test_folder_with_a_model_and_nothing_else_is_a_run(lone_model: Path) -> None:
+def test_folder_with_only_a_model_file_is_a_run(lone_model: Path) -> None:
     lone_model.rename(lone_model.parent / "model.safetensors")
     assert inspect(str(lone_model.parent)).kind == "run"
 
 
-def test_table_of_a_model_adds_up_to_its_parameters(run: Run) -> None:
+def test_parameters_of_all_parts_add_up(run: Run) -> None:
     heading, *rows = inspect(str(run.path)).table
     total = sum(int(row[heading.index("parameters")].replace(",", "")) for row in rows)
     assert f"{total:,}" == dict(inspect(str(run.path)).facts)["parameters"]
 
 
-def test_data_tells_its_images_classes_and_sizes(photos: Path) -> None:
+def test_data_is_described_by_its_images_classes_and_sizes(photos: Path) -> None:
     found = inspect(str(photos))
     facts = dict(found.facts)
     assert (found.kind, found.title) == ("data", "my photos")
-    assert facts["classes"].startswith("3, of ")
-    assert facts["size"] == "median 9x14 px, all alike"
+    assert facts["classes"].startswith("3, with ")
+    assert facts["size"] == "median 9x14 px (height x width), all equal"
     assert facts["channels"] == "3"
     assert facts["unreadable files"] == "0"
     assert [row[0] for row in found.table] == ["class", '<b>&"', "two words", "Äpfel"]
@@ -56,7 +60,7 @@ def test_named_set_is_data() -> None:
     assert dict(found.facts)["channels"] == "1 (all images are gray)"
 
 
-def test_unreadable_files_of_data_are_noted(tmp_path: Path, photos: Path) -> None:
+def test_unreadable_files_of_data_are_reported(tmp_path: Path, photos: Path) -> None:
     for name in ("Äpfel", "two words"):
         (tmp_path / "some" / name).mkdir(parents=True)
         for number in range(4):
@@ -72,14 +76,14 @@ def test_unreadable_files_of_data_are_noted(tmp_path: Path, photos: Path) -> Non
     ]
 
 
-def test_everything_that_was_found_is_in_the_details(photos: Path) -> None:
+def test_details_contain_all_findings(photos: Path) -> None:
     found = inspect(str(photos))
     assert found.findings
-    assert [told["kind"] for told in found.details["findings"]] == [finding.kind for finding in found.findings]
+    assert [finding["kind"] for finding in found.details["findings"]] == [finding.kind for finding in found.findings]
     assert sum(found.histograms["shorter side"].values()) == 72
 
 
-def test_run_judges_the_labels(photos: Path, run: Run) -> None:
+def test_features_of_a_run_judge_the_labels(photos: Path, run: Run) -> None:
     found = inspect(str(photos), options=DataOptions(run=run.path))
     assert found.details["labels"]["basis"] == f"the features of {run.path}"
     assert found.details["labels"]["num_judged"] == 72
@@ -89,18 +93,24 @@ def test_run_judges_the_labels(photos: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (DataOptions(html=Path("x.html")), "html=x.html: is for data, vit_tiny_patch16_224 is none; leave it out"),
-        (DataOptions(run=Path("runs/a")), "run=runs/a: is for data, vit_tiny_patch16_224 is none; leave it out"),
-        (DataOptions(root="b"), "root=b: is for the paths of a table, vit_tiny_patch16_224 is none; leave it out"),
+        (
+            DataOptions(html=Path("x.html")),
+            "html=x.html: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
+        ),
+        (
+            DataOptions(run=Path("runs/a")),
+            "run=runs/a: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
+        ),
+        (DataOptions(root="b"), "root=b: applies only to a table, and vit_tiny_patch16_224 is not one; leave it out"),
     ],
 )
-def test_options_of_data_are_refused_for_a_model(options: DataOptions, line: str) -> None:
+def test_options_for_data_are_rejected_for_a_model(options: DataOptions, line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         inspect("vit_tiny_patch16_224", options=options)
     assert str(caught.value) == line
 
 
-def test_huge_model_is_described_without_allocating_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_model_is_described_without_allocating_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         assert parameter is None or parameter.is_meta, f"{name} is allocated"
         original(self, name, parameter)
@@ -110,66 +120,80 @@ def test_huge_model_is_described_without_allocating_its_weights(monkeypatch: pyt
     found = inspect("vit_huge_patch14_224")
     facts = dict(found.facts)
     assert facts["parameters"] == "632,045,800"
-    assert facts["tokens"] == "257, of which 1 prefix"
+    assert facts["tokens"] == "257, including 1 prefix token"
     assert (found.kind, found.details["parameters"]) == ("model", 632_045_800)
 
 
-def test_work_of_a_tiny_model_is_not_rounded_away(run: Run) -> None:
-    flops = dict(inspect(str(run.path)).facts)["MFLOP an image"]
+def test_flops_of_a_tiny_model_are_not_rounded_to_zero(run: Run) -> None:
+    flops = dict(inspect(str(run.path)).facts)["MFLOPs per image"]
     assert float(flops.split()[0]) > 0
 
 
-# Nonsense gets the nearest match.
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_model_can_be_inspected(name: str) -> None:
+    found = inspect(name)
+    assert (found.kind, found.title) == ("model", name)
+    assert found.details["parameters"] == count_parameters(config_for(name))
+
+
+def test_name_without_sizes_is_an_error_that_shows_a_complete_name() -> None:
+    with pytest.raises(ConfigError, match=r"^model=vit_tiny: .*vit_tiny_patch16_224"):
+        inspect("vit_tiny")
+
+
+# Misspelled names.
 
 
 @pytest.mark.parametrize(
     ("got", "meant"),
     [("digts", "digits"), ("fashion_mnist", "fashion-mnist"), ("vt_tiny_patch16_224", "vit_tiny_patch16_224")],
 )
-def test_misspelt_name_gets_the_nearest(got: str, meant: str) -> None:
+def test_misspelled_name_is_an_error_with_the_nearest_name(got: str, meant: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         inspect(got)
-    assert str(caught.value) == f"inspect={got}: is no path, no data set and no model; did you mean {meant}?"
+    assert str(caught.value) == f"inspect={got}: not a path, data set or model; did you mean {meant}?"
 
 
-def test_misspelt_path_gets_its_neighbour(run: Run) -> None:
+def test_misspelled_path_is_an_error_with_the_nearest_path(run: Run) -> None:
     with pytest.raises(UnknownNameError) as caught:
         inspect(f"{run.path}s")
     assert str(caught.value).endswith(f"did you mean {run.path}?")
 
 
-def test_nonsense_gets_what_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_name_is_an_error_that_lists_what_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError) as caught:
         inspect("qqqq")
-    assert "inspect=qqqq: is no path, no data set and no model; give an existing path, " in str(caught.value)
+    assert "inspect=qqqq: not a path, data set or model; give an existing path, " in str(caught.value)
     assert "digits" in str(caught.value)
 
 
-def test_unknown_size_of_a_model_gets_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"^model=vit_hug_patch14_224: no such model; did you mean vit_huge_p"):
+def test_misspelled_model_is_an_error_with_the_nearest_model() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"^inspect=vit_hug_patch14_224: not a path, data set or model; did you mean vit_huge_p"
+    ):
         inspect("vit_hug_patch14_224")
 
 
-def test_image_is_not_inspected_alone(photos: Path) -> None:
+def test_single_image_is_rejected(photos: Path) -> None:
     image = photos / "Äpfel" / "bild 3 ü.png"
     with pytest.raises(ConfigError) as caught:
         inspect(str(image))
-    wanted = f"inspect={image}: is one image; give a folder of class folders, a run or a model"
+    wanted = f"inspect={image}: is a single image; give a folder of class folders, a run or a model"
     assert str(caught.value) == wanted
 
 
-def test_unfinished_run_is_named(unfinished: Path) -> None:
-    with pytest.raises(NotARunError, match=r"half done: has no model yet; finish it with `vitreous train --resume '"):
+def test_unfinished_run_is_an_error(unfinished: Path) -> None:
+    with pytest.raises(NotARunError, match=r"half done: is not finished; continue it with `vitreous train --resume '"):
         inspect(str(unfinished))
 
 
-def test_other_file_is_refused(tmp_path: Path) -> None:
+def test_other_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
-    with pytest.raises(DamagedFileError, match=r"notes\.txt: cannot be read as safetensors"):
+    with pytest.raises(DamagedFileError, match=r"notes\.txt: cannot be read as \.txt"):
         inspect(str(tmp_path / "notes.txt"))
 
 
-def test_empty_folder_is_no_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no image file; give a folder of class folders"):
+def test_empty_folder_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no image file; use a folder with one folder of images per class"):
         inspect(str(tmp_path))

@@ -10,10 +10,11 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitreous.data.config import Fit, check_image_shape, check_statistics
+from vitreous.data.config import Channels, Fit, ImageSize, Mean, Std, check_statistics
 from vitreous.data.decoding.decode import MAX_PIXELS, ImageLike, decode_image
 from vitreous.data.decoding.jpeg import decode_jpeg
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.ranges import check_fields
 from vitreous.tensors import Images
 from vitreous.transfer import to_device
 
@@ -41,14 +42,14 @@ class Preprocess:
         (torch.Size([1, 2, 3]), 2.0)
     """
 
-    img_size: tuple[int, int]
-    in_chans: int
+    img_size: ImageSize
+    in_chans: Channels
     fit: Fit = "crop"
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Mean | None = None
+    std: Std | None = None
 
     def __post_init__(self) -> None:
-        check_image_shape("preprocess", self.img_size, self.in_chans, self.fit)
+        check_fields(self, "preprocess")
         check_statistics("preprocess", self.mean, self.std, self.in_chans)
 
     def pixels(self, image: ImageLike, where: str = "") -> UInt8[Tensor, "channels height width"]:

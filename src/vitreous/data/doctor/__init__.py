@@ -1,1 +1,1 @@
-"""Data set -> findings: copies, doubtful labels, outliers, and what to do about each."""
+"""Data set -> findings: duplicates, mislabeled images and outliers, each with advice on how to fix it."""

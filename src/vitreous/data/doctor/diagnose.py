@@ -1,107 +1,120 @@
-"""Looks -> findings about classes, splits, groups and labels."""
+"""ImageSummaries -> findings about classes, splits, groups and labels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.doctor.findings import Finding, Namer, Severity
-from vitreous.data.doctor.mislabeled import Doubts
-from vitreous.data.doctor.summaries import Looks
+from vitreous.data.doctor.mislabeled import LabelDoubts
+from vitreous.data.doctor.summaries import ImageSummaries, split_names
 from vitreous.data.sources import Texts
 from vitreous.data.survey.facts import Survey
 from vitreous.data.survey.splits import torn_groups
 from vitreous.wording import listed, plural
 
 FEW_IMAGES = 10
-"""A class with fewer training images is hardly learned."""
+"""Number of training images below which a class is hardly learned."""
 
 _UNEVEN, _VERY_UNEVEN = 3.0, 10.0
-_TELLS_CLASS = 0.2
+"""Size of the largest class divided by the smallest, from which on it is a note or a warning."""
+_SHORTCUT_GAIN = 0.2
+"""Share of images that guessing by a shortcut must classify correctly beyond always guessing the largest class."""
 _DRIFT = 0.35
+"""Smallest shift between splits that is reported, in standard deviations of the training images."""
 _DRIFT_STANDARD_ERRORS = 4.0
-_TRUSTED = 0.8
-"""A regression that is right less often finds more hard images than wrong labels."""
+_TRUSTED_ACCURACY = 0.8
+"""Accuracy of the regression below which doubtful labels are only a note: most are then hard images, not errors."""
 _CHANNELS = ("red", "green", "blue")
 
 
 def source_findings(surveyed: Survey) -> list[Finding]:
-    """What was passed over when the set was listed, and groups that stand on both sides of a split."""
+    """Report what was skipped while the images were listed, and groups that are in several splits."""
     source = surveyed.source
-    found = [Finding("listing", "warning", note, "", "See whether that was meant.", 1.0) for note in source.notes]
-    splits = np.zeros(len(source), dtype="<U5")
-    for split, members in surveyed.indices.items():
-        splits[members] = split
+    findings = [Finding("listing", "warning", note, "", "Check that this was intended.", 1.0) for note in source.notes]
+    splits = split_names(surveyed.indices, len(source))
     num_torn = 0 if source.groups is None else torn_groups(source.groups, splits)
     if num_torn:
-        found.append(
+        findings.append(
             Finding(
                 kind="torn-groups",
                 severity="fault",
-                title=f"{plural(num_torn, 'group stands', 'groups stand')} in train and in val or test",
-                detail="What is learned of a group answers for it in the test; held-out accuracy flatters.",
-                advice="Give each group to one split.",
+                title=f"{plural(num_torn, 'group has', 'groups have')} both training and held-out images",
+                detail="The model can recognize the group instead of the class, so held-out accuracy is optimistic.",
+                advice="Put all images of a group in one split.",
                 share=1.0,
             )
         )
-    return found
+    return findings
 
 
-def class_findings(looks: Looks, namer: Namer) -> list[Finding]:
-    """Classes with too few images, uneven classes, classes that something trivial gives away, splits that differ."""
-    return [*_few(looks, namer), *_uneven(looks, namer), *_given_away(looks, namer), *_drift(looks, namer)]
+def class_findings(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+    """Report small classes, uneven classes, classes that a shortcut reveals, and splits that differ."""
+    return [
+        *_few_images(summaries, namer),
+        *_uneven(summaries, namer),
+        *_shortcuts(summaries, namer),
+        *_drift(summaries, namer),
+    ]
 
 
-def label_finding(doubts: Doubts, basis: str, namer: Namer) -> list[Finding]:
-    """Images whose label is in doubt, if there are any.
+def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Finding]:
+    """Report images that may be mislabeled, if there are any.
 
     Args:
-        doubts: Of `find_doubts`.
+        doubts: Result of `find_doubtful_labels`, with positions in the summaries.
         basis: What the features are, e.g. `thumbnails`.
-        namer: Names the samples.
+        namer: Turns positions into samples.
     """
     count = len(doubts.positions)
     if not count:
         return []
+    rows = zip(doubts.positions, doubts.likely_classes, doubts.probabilities, strict=True)
     samples = [
-        (namer.sample(int(position), f"looks like {namer.source.classes[label]} ({probability:.2f})"),)
-        for position, label, probability in zip(
-            doubts.positions, doubts.looks_like, doubts.probability, strict=True
-        )
-    ]  # fmt: skip
+        (namer.sample(int(position), f"looks like {namer.source.classes[label]}, {probability:.0%}"),)
+        for position, label, probability in rows
+    ]
     return [
         Finding(
             kind="doubtful-labels",
-            severity="warning" if doubts.accuracy >= _TRUSTED else "note",
-            title=f"{plural(count, 'image looks', 'images look')} like another class",
-            detail=f"A regression on {basis}, cross-validated, is right on {doubts.accuracy:.0%} of the images and "
-            "sure of another class here; it errs too.",
-            advice="Look at them, most doubtful first, and move those that stand in the wrong class.",
+            severity="warning" if doubts.accuracy >= _TRUSTED_ACCURACY else "note",
+            title=f"{plural(count, 'image')} may be mislabeled",
+            detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly, "
+            f"but assigns {'this one' if count == 1 else 'these'} to another class.",
+            advice="Check them, most doubtful first, and correct the labels that are wrong.",
             share=namer.share(count),
             samples=tuple(samples),
         )
     ]
 
 
-def _few(looks: Looks, namer: Namer) -> list[Finding]:
-    classes = namer.source.classes
-    counts = np.bincount(looks.labels[looks.splits == "train"], minlength=len(classes))
+def _few_images(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+    names = namer.source.classes
+    counts = np.bincount(summaries.labels[summaries.splits == "train"], minlength=len(names))
     findings = []
     severity: Severity
-    for found, severity, many, advice in (
-        (counts == 0, "fault", "no training image", "Add images, or remove the class."),
+    for found, severity, what, advice in (
+        (counts == 0, "fault", "no training images", "Add training images, or remove the class."),
         ((counts > 0) & (counts < FEW_IMAGES), "warning", f"fewer than {FEW_IMAGES} training images",
-         "Add images, or join it with a class that means nearly the same."),
+         "Add images, or merge the class with a similar one."),
     ):  # fmt: skip
         labels = np.flatnonzero(found)
         if len(labels):
-            named = listed([f"{classes[label]!r} ({counts[label]})" for label in labels], 6)
-            title = f"{plural(len(labels), 'class has', 'classes have')} {many}"
-            share = max(int(counts[labels].sum()), len(labels)) / max(len(looks), 1)
-            findings.append(Finding("few-images", severity, title, f"Namely {named}.", advice, min(share, 1.0)))
+            counted = listed([f"{names[label]!r} ({counts[label]})" for label in labels], 6)
+            findings.append(
+                Finding(
+                    kind="few-images",
+                    severity=severity,
+                    title=f"{plural(len(labels), 'class has', 'classes have')} {what}",
+                    detail=f"Training images per class: {counted}.",
+                    advice=advice,
+                    share=min(max(int(counts[labels].sum()), len(labels)) / max(len(summaries), 1), 1.0),
+                )
+            )
     return findings
 
 
-def _uneven(looks: Looks, namer: Namer) -> list[Finding]:
-    counts = np.bincount(looks.labels[looks.splits == "train"], minlength=len(namer.source.classes))
+def _uneven(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+    names = namer.source.classes
+    counts = np.bincount(summaries.labels[summaries.splits == "train"], minlength=len(names))
     most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max(initial=0)).argmin())
     ratio = counts[most] / max(counts[least], 1)
     if ratio < _UNEVEN:
@@ -110,80 +123,89 @@ def _uneven(looks: Looks, namer: Namer) -> list[Finding]:
         Finding(
             kind="uneven-classes",
             severity="warning" if ratio >= _VERY_UNEVEN else "note",
-            title=f"the largest class has {ratio:.1f} times the images of the smallest",
-            detail=f"{namer.source.classes[most]!r} has {counts[most]:,} to train, "
-            f"{namer.source.classes[least]!r} {counts[least]:,}; accuracy hides what becomes of the small ones.",
-            advice="Judge by the recall of each class; `--data.sampler balanced` shows all equally often.",
+            title=f"The largest class has {ratio:.1f} times the training images of the smallest",
+            detail=f"{names[most]!r} has {counts[most]:,} and {names[least]!r} has {counts[least]:,}; overall accuracy "
+            "hides how well small classes are classified.",
+            advice="Judge by the recall of each class; `--data.sampler balanced` shows all classes equally often.",
             share=1.0,
         )
     ]
 
 
-def _given_away(looks: Looks, namer: Namer) -> list[Finding]:
-    """Whether colour, kind or size of the file tell the class: a model may learn that instead of the picture."""
-    sizes = np.array([f"{height}x{width} px" for height, width in looks.sizes], dtype=np.str_)
-    colour = np.where(looks.without_colour, "no colour", "colour")
+def _shortcuts(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+    """Report if color, file type or size reveals the class: a model may learn that instead of what images show."""
+    sizes = np.array([f"images of {height}x{width} px" for height, width in summaries.sizes], dtype=np.str_)
+    colors = np.where(summaries.without_color, "images without color", "images with color")
+    types = np.char.add("files of type ", summaries.kinds)
     findings = []
-    for what, values in (("lack of colour", colour), ("kind of file", looks.kinds), ("size", sizes)):
-        gain, value, label, inside = _tells(values, looks.labels)
-        if gain < _TELLS_CLASS:
+    for what, values in (("presence of color", colors), ("file type", types), ("image size", sizes)):
+        shortcut = _find_shortcut(values, summaries.labels)
+        if shortcut is None:
             continue
-        name = namer.source.classes[label]
+        accuracy, base, value, label, purity = shortcut
         findings.append(
             Finding(
                 kind="given-away",
                 severity="warning",
-                title=f"the {what} of an image tells its class",
-                detail=f"Guessing from it alone is right {gain:.0%} more often than from nothing; e.g. {inside:.0%} of "
-                f"what is {value} is {name!r}.",
-                advice="Give all classes images of one origin, or convert them alike, lest the model learns this.",
+                title=f"The {what} reveals the class: {purity:.0%} of the {value} are {namer.source.classes[label]!r}",
+                detail=f"Guessing the class from the {what} is right for {accuracy:.0%} of the images, always guessing "
+                f"the largest class for {base:.0%}, so the model may learn this shortcut.",
+                advice="Take images of all classes from the same source, or convert all of them in the same way.",
                 share=1.0,
             )
         )
     return findings
 
 
-def _tells(values: Texts, labels: NDArray[np.int64]) -> tuple[float, str, int, float]:
-    """How much better than the largest class a guess by value is, and the value that tells most, of which class."""
+def _find_shortcut(values: Texts, labels: NDArray[np.int64]) -> tuple[float, float, str, int, float] | None:
+    """Guess the class of each image as the most frequent class among images with the same value.
+
+    Returns:
+        Accuracy of the guesses, accuracy of always guessing the largest class, the value that reveals its class best,
+        the most frequent class of that value, and the share of that class. None if guessing does not help.
+    """
     names, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     common = counts >= max(5, len(values) // 100)
     if not len(labels) or len(names) < 2 or not common.any():
-        return 0.0, "", 0, 0.0
-    # Values that few images have are one value together: else each would tell its own few images' class.
+        return None
+    # Rare values are pooled: otherwise each would reveal the class of the few images that have it.
     group = np.where(common, np.arange(len(names)), len(names))[inverse]
     table = np.zeros((len(names) + 1, int(labels.max()) + 1), dtype=np.int64)
     np.add.at(table, (group, labels), 1)
-    base = table.sum(axis=0).max()
-    gain = (table.max(axis=1).sum() - base) / len(labels)
+    accuracy = table.max(axis=1).sum() / len(labels)
+    base = table.sum(axis=0).max() / len(labels)
+    if accuracy - base < _SHORTCUT_GAIN:
+        return None
     purity = np.where(common, table[:-1].max(axis=1) / counts, 0.0)
     best = int(np.lexsort((counts, purity))[-1])
-    return float(gain), str(names[best]), int(table[best].argmax()), float(purity[best])
+    return float(accuracy), float(base), str(names[best]), int(table[best].argmax()), float(purity[best])
 
 
-def _drift(looks: Looks, namer: Namer) -> list[Finding]:
-    train = looks.splits == "train"
+def _drift(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+    train = summaries.splits == "train"
     findings = []
-    for split in ("val", "test"):
-        other = looks.splits == split
+    for split, word in (("val", "validation"), ("test", "test")):
+        other = summaries.splits == split
         if min(train.sum(), other.sum()) < 2:
             continue
-        for what, values in (("brightness", looks.means), ("contrast", looks.stds)):
-            here, there = values[train].astype(np.float64), values[other].astype(np.float64)
-            spread = here.std(axis=0).clip(min=1e-3)
-            shift = (there.mean(axis=0) - here.mean(axis=0)) / spread
-            error = np.sqrt(1 / len(here) + 1 / len(there))
+        for what, values in (("brightness", summaries.means), ("contrast", summaries.stds)):
+            ours, theirs = values[train].astype(np.float64), values[other].astype(np.float64)
+            spread = ours.std(axis=0).clip(min=1e-3)
+            shift = (theirs.mean(axis=0) - ours.mean(axis=0)) / spread
+            error = np.sqrt(1 / len(ours) + 1 / len(theirs))
             channel = int(np.abs(shift).argmax())
-            if abs(shift[channel]) < max(_DRIFT, _DRIFT_STANDARD_ERRORS * error):
+            size = abs(shift[channel])
+            if size < max(_DRIFT, _DRIFT_STANDARD_ERRORS * error):
                 continue
-            where = "gray" if looks.without_colour.all() else _CHANNELS[channel]
+            where = "gray" if summaries.without_color.all() else _CHANNELS[channel]
             findings.append(
                 Finding(
                     kind="drift",
                     severity="warning",
-                    title=f"{split} images differ from training images in {what}",
-                    detail=f"Mean {what} ({where}) is {there[:, channel].mean():.0f} there and "
-                    f"{here[:, channel].mean():.0f} in train, {abs(shift[channel]):.1f} standard deviations apart.",
-                    advice="Take all splits from one place, or expect the scores of one not to hold for the other.",
+                    title=f"The {what} of {word} images differs from training images by {size:.1f} standard deviations",
+                    detail=f"The mean {what} ({where}, 0 to 255) is {theirs[:, channel].mean():.0f} in {word} images "
+                    f"and {ours[:, channel].mean():.0f} in training images.",
+                    advice="Take all splits from the same source, or expect scores to differ between them.",
                     share=namer.share(int(other.sum())),
                 )
             )

@@ -1,8 +1,8 @@
-"""Survey -> Examination: one pass over the decoded images, what they are in numbers, and what is wrong with them."""
+"""Survey -> Examination: decode every image once, count what is there and find what is wrong."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,21 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.doctor.copies import copy_findings, group_copies
-from vitreous.data.doctor.diagnose import class_findings, label_finding, source_findings
+from vitreous.data.doctor.diagnose import class_findings, label_findings, source_findings
 from vitreous.data.doctor.findings import Finding, Namer, ranked
 from vitreous.data.doctor.misfits import file_findings
-from vitreous.data.doctor.mislabeled import LEAST_ACCURACY, Doubts, describe_for_labels, find_doubts
-from vitreous.data.doctor.summaries import Looks, look_at_source, look_at_stores
+from vitreous.data.doctor.mislabeled import LEAST_ACCURACY, LabelDoubts, find_doubtful_labels, thumbnail_features
+from vitreous.data.doctor.summaries import ImageSummaries, summarize_source, summarize_stores
 from vitreous.data.pixels.store import LazyStore, Store
-from vitreous.data.sources import Source
+from vitreous.data.sources import SPLITS, Source
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError
+from vitreous.wording import plural
 
 MOST_AT_START = 10_000
-"""More images than this are not examined at the start of a run: it would take more than ten seconds of it."""
+"""Number of images above which the check before training is skipped: it would take more than ten seconds."""
 MOST_BYTES_AT_START = 1_000_000_000
-"""Nor are more decoded bytes, for the same reason."""
+"""Decoded size in bytes above which that check is skipped, for the same reason."""
 MOST_SENTENCES = 5
+"""Number of findings that are reported before training, at most."""
 
 _AT_START = frozenset({"copies-across-splits", "copies-across-classes", "near-copies", "constant", "drift"})
 _ASPECTS = (0.25, 1 / 3, 0.5, 2 / 3, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0)
@@ -33,21 +35,21 @@ _SIDES_PX = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 Show = Callable[[str, int, int], None]
-"""Called as `show(what, done, total)`."""
+"""Shows progress; called as `show(stage, done, total)`."""
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """For those who do not look."""
+def _silent(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What labels are compared with.
+    """Features of the images, which labels are compared with.
 
     Attributes:
         values: `[images, any]`.
-        indices: Which sample of the source each row is, `[images]`.
-        basis: What they are, e.g. `the features of runs/photos-1`.
+        indices: Index in the source of each row, `[images]`.
+        basis: What the features are, e.g. `the features of runs/photos-1`.
     """
 
     values: NDArray[np.float32]
@@ -57,152 +59,156 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What the doctor found.
+    """Everything the doctor found in a data set.
 
     Attributes:
-        source: What was examined.
-        looks: What was kept of each image.
+        source: The data set.
+        summaries: What was kept of each image.
         findings: Worst first.
         numbers: Counts and histograms, as plain values for JSON.
     """
 
     source: Source
-    looks: Looks
+    summaries: ImageSummaries
     findings: tuple[Finding, ...]
     numbers: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the pictures, for JSON."""
+        """Return numbers and findings as plain values for JSON."""
         return {**self.numbers, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def examine(surveyed: Survey, *, features: Features | None = None, show: Show = _silent) -> Examination:
-    """Decode every image once and say what is wrong with the set.
+    """Decode every image once and find what is wrong with the data set.
 
     Args:
         surveyed: The source with its splits.
-        features: What doubts about labels rest on; None: edges and colours of thumbnails.
-        show: Told what goes on, and how many images of how many are done.
+        features: What to judge labels by; None uses edges and colors of thumbnails.
+        show: Shows which stage is running and how far it is.
 
     Returns:
-        The examination. Images that do not decode are a finding, not an error.
+        The examination. Images that cannot be decoded are a finding, not an error.
 
     Raises:
-        DataError: None decodes.
+        DataError: No image can be decoded.
     """
     source = surveyed.source
-    looks = look_at_source(source, surveyed.indices, partial(show, "decoding"))
-    if not len(looks):
-        first, reason = looks.unreadable[0]
+    summaries = summarize_source(source, surveyed.indices, partial(show, "decoding"))
+    if not len(summaries):
+        first, reason = summaries.unreadable[0]
         raise DataError(
-            f"data.source={source.name}: none of {len(source)} images decodes (the first, {source.describe(first)}: "
-            f"{reason}); check them"
+            f"data.source={source.name}: none of its {plural(len(source), 'image')} can be decoded "
+            f"(first: {source.describe(first)}: {reason}); replace them"
         )
-    namer = Namer(source, looks)
+    namer = Namer(source, summaries)
     if features is None:
-        features = Features(describe_for_labels(looks.gray, looks.colour), looks.indices, "thumbnails")
-    seen = np.isin(features.indices, looks.indices)
-    positions = np.searchsorted(looks.indices, features.indices[seen])
-    doubts = find_doubts(features.values[seen], looks.labels[positions], partial(show, "judging labels"))
-    placed = Doubts(doubts.accuracy, doubts.num_judged, positions[doubts.positions], doubts.looks_like,
-                    doubts.probability)  # fmt: skip
+        features = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
+    readable = np.isin(features.indices, summaries.indices)
+    positions = np.searchsorted(summaries.indices, features.indices[readable])
+    doubts = find_doubtful_labels(
+        features.values[readable], summaries.labels[positions], partial(show, "judging labels")
+    )
+    doubts = replace(doubts, positions=positions[doubts.positions])
     findings = [
         *source_findings(surveyed),
-        *copy_findings(looks, group_copies(looks, partial(show, "comparing")), namer),
-        *file_findings(looks, namer),
-        *class_findings(looks, namer),
-        *label_finding(placed, features.basis, namer),
+        *copy_findings(summaries, group_copies(summaries, partial(show, "comparing")), namer),
+        *file_findings(summaries, namer),
+        *class_findings(summaries, namer),
+        *label_findings(doubts, features.basis, namer),
     ]
-    numbers = {**_numbers(source, looks), "labels": _labels(doubts, features.basis)}
-    return Examination(source, looks, ranked(findings), numbers)
+    numbers = {**_numbers(source, summaries), "labels": _labels(doubts, features.basis)}
+    return Examination(source, summaries, ranked(findings), numbers)
 
 
 def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
-    """What the owner should hear before training: the worst findings, from images that are decoded already.
+    """Report the worst findings before training, from images that are already decoded.
 
-    Exact copies and small classes are in the survey's own notes; this adds what only decoded images show. Takes about
-    a second for 2,000 images of 64 px on two cores. Images cut to one size show less than whole files do.
+    Exact copies and small classes are in the notes of the survey, so only findings that need decoded images are added.
+    The check takes about a second for 2,000 images of 64 px on two cores. It sees less than `examine`, because the
+    stored images are already cropped to one size.
 
     Args:
         surveyed: The source of the stores.
         stores: Decoded images by split.
 
     Returns:
-        At most `MOST_SENTENCES` findings in a line each, worst first, and where to see more of them; where there are
-        too many images to look at (`MOST_AT_START`, `MOST_BYTES_AT_START`, or a LazyStore, which would decode each
-        again) a sentence says so.
+        One sentence per finding, worst first, at most `MOST_SENTENCES`, and a last sentence that says how to see more.
+        If the check would take too long (more than `MOST_AT_START` images or `MOST_BYTES_AT_START` bytes, or a
+        `LazyStore`, which decodes each image again), one sentence says that it was skipped.
     """
     count = sum(map(len, stores.values()))
     if not count:
         return ()
     if count > MOST_AT_START or _num_bytes(stores) > MOST_BYTES_AT_START:
-        return (f"{count:,} images are too many to look for copies at the start of a run; `vitreous inspect` does",)
-    looks = look_at_stores(stores)
-    namer = Namer(surveyed.source, looks)
-    found = [*copy_findings(looks, group_copies(looks), namer), *file_findings(looks, namer),
-             *class_findings(looks, namer)]  # fmt: skip
-    chosen = [finding for finding in ranked(found) if finding.kind in _AT_START]
-    told = [finding.sentence for finding in chosen[:MOST_SENTENCES]]
-    return (*told, "`vitreous inspect` names these images, and with --html FILE shows them") if told else ()
+        return (f"{plural(count, 'image')} were not checked for copies, which would delay training; "
+                "use `vitreous inspect` for that",)  # fmt: skip
+    summaries = summarize_stores(stores)
+    namer = Namer(surveyed.source, summaries)
+    findings = [
+        *copy_findings(summaries, group_copies(summaries), namer),
+        *file_findings(summaries, namer),
+        *class_findings(summaries, namer),
+    ]
+    chosen = [finding for finding in ranked(findings) if finding.kind in _AT_START]
+    reported = [finding.sentence for finding in chosen[:MOST_SENTENCES]]
+    return (*reported, "`vitreous inspect` lists these images, and with --html FILE shows them") if reported else ()
 
 
 def _num_bytes(stores: Mapping[str, Store]) -> float:
-    """Of all pixels."""
+    """Return the decoded size of all images, infinity if they are not in memory."""
     if any(isinstance(store, LazyStore) for store in stores.values()):
         return float("inf")
     return sum(len(store) * store.take(np.zeros(1, dtype=np.int64)).numel() for store in stores.values() if len(store))
 
 
-def _numbers(source: Source, looks: Looks) -> dict[str, Any]:
-    sides, aspect = looks.sizes.min(axis=1, initial=1 << 30), looks.sizes[:, 1] / looks.sizes[:, 0]
-    splits = ("train", "val", "test")
+def _numbers(source: Source, summaries: ImageSummaries) -> dict[str, Any]:
+    shorter_side = summaries.sizes.min(axis=1, initial=1 << 30)
+    aspect = summaries.sizes[:, 1] / summaries.sizes[:, 0]
+    num_gray = int(summaries.without_color.sum())
     return {
-        "num_images": len(looks),
-        "num_unreadable": len(looks.unreadable),
+        "num_images": len(summaries),
+        "num_unreadable": len(summaries.unreadable),
         "class_images": {
-            name: {split: int(((looks.labels == label) & (looks.splits == split)).sum()) for split in splits}
+            name: {split: int(((summaries.labels == label) & (summaries.splits == split)).sum()) for split in SPLITS}
             for label, name in enumerate(source.classes)
         },
-        "shorter_side_px": _histogram(sides, _SIDES_PX, "px"),
+        "shorter_side_px": _histogram(shorter_side, _SIDES_PX, "px"),
         "width_by_height": _histogram(aspect, _ASPECTS, ""),
-        "sizes": dict(Counter(f"{height}x{width}" for height, width in looks.sizes.tolist()).most_common(20)),
-        "kinds": dict(Counter(looks.kinds.tolist()).most_common()),
-        "colour": {"images with colour": int((~looks.without_colour).sum()),
-                   "images without colour": int(looks.without_colour.sum())},
-        "brightness": _histogram(looks.means.mean(axis=1), tuple(range(32, 256, 32)), ""),
-        "channels": {split: _channels(looks, split) for split in splits if (looks.splits == split).any()},
-    }  # fmt: skip
+        "sizes": dict(Counter(f"{height}x{width}" for height, width in summaries.sizes.tolist()).most_common(20)),
+        "kinds": dict(Counter(summaries.kinds.tolist()).most_common()),
+        "color": {"images with color": len(summaries) - num_gray, "images without color": num_gray},
+        "brightness": _histogram(summaries.means.mean(axis=1), tuple(range(32, 256, 32)), ""),
+        "channels": {split: _channels(summaries, split) for split in SPLITS if (summaries.splits == split).any()},
+    }
 
 
-def _channels(looks: Looks, split: str) -> dict[str, list[float]]:
-    """Mean over images of their channel means and standard deviations, in 0..255."""
-    inside = looks.splits == split
+def _channels(summaries: ImageSummaries, split: str) -> dict[str, list[float]]:
+    """Return the channel means and standard deviations in 0..255, averaged over the images of a split."""
+    inside = summaries.splits == split
     return {name: [round(float(value), 2) for value in values[inside].mean(axis=0)]
-            for name, values in (("mean", looks.means), ("std", looks.stds))}  # fmt: skip
+            for name, values in (("mean", summaries.means), ("std", summaries.stds))}  # fmt: skip
 
 
 def _histogram(values: NDArray[Any], edges: tuple[float, ...], unit: str) -> dict[str, int]:
-    """Counts between edges, without the empty ends."""
+    """Count values between edges; an edge belongs to the bin above it, and empty bins at either end are left out."""
     counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
     texts = [f"{edge:g}" if edge == round(edge) else f"{edge:.2f}" for edge in edges]
     names = [f"below {texts[0]}", *(f"{low} to {high}" for low, high in pairwise(texts)),
              f"{texts[-1]} and more"]  # fmt: skip
     filled = np.flatnonzero(counts)
-    inside = range(filled[0], filled[-1] + 1) if len(filled) else range(0)
-    return {f"{names[place]} {unit}".strip(): int(counts[place]) for place in inside}
+    bins = range(filled[0], filled[-1] + 1) if len(filled) else range(0)
+    return {f"{names[i]} {unit}".strip(): int(counts[i]) for i in bins}
 
 
-def _labels(doubts: Doubts, basis: str) -> dict[str, Any]:
+def _labels(doubts: LabelDoubts, basis: str) -> dict[str, Any]:
     if not doubts.num_judged:
-        verdict = "not judged: too few images of each class"
-    elif doubts.can_tell:
-        verdict = (
-            f"{len(doubts.positions):,} of {doubts.num_judged:,} in doubt by a cross-validated regression on {basis}"
-        )
+        verdict = "not judged: too few images in each class"
+    elif doubts.is_reliable:
+        verdict = f"{len(doubts.positions):,} of {doubts.num_judged:,} doubtful (cross-validated regression on {basis})"
     else:
         verdict = (
-            f"not judged: a regression on {basis} is right on {doubts.accuracy:.0%} only, "
-            f"{LEAST_ACCURACY:.0%} are needed"
+            f"not judged: a regression on {basis} classifies only {doubts.accuracy:.0%} of the images correctly "
+            f"(at least {LEAST_ACCURACY:.0%} required)"
         )
     accuracy = None if np.isnan(doubts.accuracy) else round(doubts.accuracy, 4)
     return {"basis": basis, "accuracy": accuracy, "num_judged": doubts.num_judged, "verdict": verdict}

@@ -1,4 +1,4 @@
-"""What is wrong with a data set -> Findings, ranked, each with what to do about it."""
+"""Problems of a data set -> Findings, ranked by severity, each with advice."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.doctor.summaries import Looks
+from vitreous.data.doctor.summaries import ImageSummaries
 from vitreous.data.sources import Source
 
 Severity = Literal["fault", "warning", "note"]
@@ -18,14 +18,14 @@ _WEIGHTS: dict[Severity, float] = {"fault": 100.0, "warning": 10.0, "note": 1.0}
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a finding.
+    """One image that a finding is about.
 
     Attributes:
-        index: Its number in the source.
-        where: A path or name, for people.
+        index: Its index in the source.
+        where: Its path or name.
         label: Its class.
         split: `train`, `val`, `test`, or an empty text.
-        remark: What is special about it.
+        remark: What is special about this image, e.g. its size; empty if nothing is.
     """
 
     index: int
@@ -37,16 +37,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or worth a look.
+    """One problem of a data set.
 
     Attributes:
-        kind: For machines, e.g. `near-copies`.
+        kind: Identifier for programs, e.g. `near-copies`.
         severity: `fault` makes results wrong, `warning` may harm them, `note` is worth knowing.
-        title: What it is and how many.
-        detail: One sentence more.
-        advice: What to do, one sentence.
-        share: Of all images, in (0, 1].
-        samples: All of them, in groups that belong together: copies of one image, else one image a group.
+        title: What was found, with numbers.
+        detail: One sentence that explains it; may be empty.
+        advice: One sentence that says what to do.
+        share: Share of all images that it concerns, in (0, 1].
+        samples: The images, in groups: copies of one image are one group, every other image is a group of its own.
     """
 
     kind: str
@@ -59,44 +59,44 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """Everything in one line."""
+        """Title, detail and advice in one line."""
         return " ".join(part for part in (f"{self.title}.", self.detail, self.advice) if part)
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Worst first: severity times the square root of the share of images that it concerns."""
-    return tuple(sorted(findings, key=lambda found: -_WEIGHTS[found.severity] * sqrt(found.share)))
+    """Sort findings by severity times the square root of the share of images they concern, worst first."""
+    return tuple(sorted(findings, key=lambda finding: -_WEIGHTS[finding.severity] * sqrt(finding.share)))
 
 
 @dataclass(frozen=True, eq=False)
 class Namer:
-    """Positions in looks -> samples that people can find."""
+    """Positions in the summaries -> samples with the path, class and split of each image."""
 
     source: Source
-    looks: Looks
+    summaries: ImageSummaries
 
     def sample(self, position: int, remark: str = "") -> Sample:
-        """The image at a position."""
-        index, label = int(self.looks.indices[position]), int(self.looks.labels[position])
-        split = str(self.looks.splits[position])
+        """Return the image at a position."""
+        index, label = int(self.summaries.indices[position]), int(self.summaries.labels[position])
+        split = str(self.summaries.splits[position])
         return Sample(index, self.source.describe(index), self.source.classes[label], split, remark)
 
     def singles(self, positions: Iterable[int]) -> tuple[tuple[Sample, ...], ...]:
-        """Each image for itself."""
+        """Return the images at these positions, each as a group of its own."""
         return tuple((self.sample(int(position)),) for position in positions)
 
     def groups(self, groups: Iterable[Sequence[int] | NDArray[np.int64]]) -> tuple[tuple[Sample, ...], ...]:
-        """Images that belong together."""
+        """Return the images at these positions, grouped as given."""
         return tuple(tuple(self.sample(int(position)) for position in group) for group in groups)
 
-    def unread(self) -> tuple[tuple[Sample, ...], ...]:
-        """What does not decode, each with its reason."""
+    def unreadable(self) -> tuple[tuple[Sample, ...], ...]:
+        """Return the images that cannot be decoded, with the reason as remark."""
         source = self.source
         return tuple(
             (Sample(index, source.describe(index), source.classes[int(source.labels[index])], "", reason),)
-            for index, reason in self.looks.unreadable
+            for index, reason in self.summaries.unreadable
         )
 
     def share(self, count: int) -> float:
-        """Of all images, those that do not decode included."""
+        """Return `count` as a share of all images, including those that cannot be decoded."""
         return count / max(len(self.source), 1)

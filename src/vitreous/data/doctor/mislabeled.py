@@ -1,15 +1,16 @@
-"""Features, labels -> images whose label is in doubt, each with the class that it looks like.
+"""Features, labels -> images that may be mislabeled, each with a more likely class.
 
-Confident learning (Northcutt, Jiang & Chuang 2021, 1911.00068, eq. 1 and 2): a class's threshold is the mean
-probability that its own images get, out of sample; an image is in doubt where another class passes its threshold and
-its own does not. We differ: probabilities are those of a logistic regression, cross-validated in five folds; where
-several classes pass, the most probable counts; one whose own class keeps a probability over 0.1 is left out, for
-precision; and where the regression is right on less than 60 % of the images it has no say.
+The method is confident learning (Northcutt, Jiang & Chuang 2021, 1911.00068, eq. 1 and 2): the threshold of a class is
+the mean out-of-sample probability that its own images get, and a label is doubtful if another class reaches its
+threshold and the image's own class does not. We differ in four points: the probabilities come from a logistic
+regression with five-fold cross-validation; if several classes reach their thresholds, the most probable one counts; for
+precision, an image is skipped if its own class keeps a probability above 0.1; and no label is doubted if the regression
+classifies less than 60% of the images correctly.
 
-Features of thumbnails are the orientations of their edges (Dalal & Triggs 2005, in 8 x 8 cells) and their colours. The
-regression is right on 90 % of sign-digits, 89 % of Fashion-MNIST and 71 % of clothing-96px. Of 5 % planted wrong labels
-it finds 61 %, 78 % and 63 % in sign-digits, digits and clothing-96px; 80 %, 100 % and 39 % of what it doubts is planted
-(`benchmarks/doctor.py`).
+The features of a thumbnail are the orientations of its edges (Dalal & Triggs 2005, in 8x8 cells) and its colors. With
+them, the regression classifies 90% of sign-digits, 89% of Fashion-MNIST and 71% of clothing-96px correctly. With 5% of
+the labels changed, it finds 61% of the changed labels in sign-digits, 78% in digits and 63% in clothing-96px; of the
+labels it reports there, 80%, 100% and 39% are changed ones (`benchmarks/doctor.py`).
 """
 
 from dataclasses import dataclass
@@ -17,63 +18,68 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.doctor.near_duplicates import SIDE_PX, Coloured, Gray
+from vitreous.data.doctor.near_duplicates import SIDE_PX, ColorThumbnails, GrayThumbnails
 from vitreous.data.workers import Progress
 from vitreous.seeding import derive, permutation
 
 LEAST_ACCURACY = 0.6
+"""Accuracy of the regression below which no label is doubted."""
 NUM_FOLDS = 5
 
 _MOST_OWN = 0.1
+"""Probability of an image's own class above which its label is not doubted."""
 _MOST_FITTED = 20_000
-_DIMENSIONS = 128
+"""Images that one regression is fitted on, at most."""
+_NUM_COMPONENTS = 128
 _CELL_PX = 4
-_ORIENTATIONS = 8
-_AT_ONCE = 2_048
-_EDGES_WEIGH = 4.0
+_NUM_ORIENTATIONS = 8
+_CHUNK = 2_048
+_EDGE_WEIGHT = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Doubts:
-    """What cross-validation says of the labels.
+class LabelDoubts:
+    """Result of the cross-validation.
 
     Attributes:
-        accuracy: Share of the judged images that get their own class; NaN where none could be judged.
-        num_judged: Images of classes that have enough of them to be judged.
-        positions: Images in doubt, most doubtful first, `[k]`.
-        looks_like: The class each of them resembles, `[k]`.
-        probability: Of that class, `[k]`.
+        accuracy: Share of the judged images that the regression assigns to their own class; NaN if none is judged.
+        num_judged: Number of images in classes that are large enough to be judged.
+        positions: Rows of `features` whose label is doubtful, most doubtful first, `[k]`.
+        likely_classes: The more likely class of each, `[k]`.
+        probabilities: Probability of that class, `[k]`.
     """
 
     accuracy: float
     num_judged: int
     positions: NDArray[np.int64]
-    looks_like: NDArray[np.int64]
-    probability: NDArray[np.float64]
+    likely_classes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
 
     @property
-    def can_tell(self) -> bool:
-        """Whether the features tell the classes apart well enough to have a say."""
+    def is_reliable(self) -> bool:
+        """True if the regression is accurate enough to doubt labels."""
         return self.accuracy >= LEAST_ACCURACY
 
 
-def find_doubts(features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None = None) -> Doubts:
-    """Which labels are in doubt.
+def find_doubtful_labels(
+    features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None = None
+) -> LabelDoubts:
+    """Find images that may be mislabeled.
 
     Args:
-        features: `[n, any]`; distances between them should mean something, so do not mix scales.
+        features: `[n, any]`, all on one scale, since distances between rows are compared.
         labels: Class indices, `[n]`. Classes with fewer than `NUM_FOLDS` images are not judged.
-        progress: Called with how many images of how many are judged.
+        progress: Called with (images judged, images to judge).
 
     Returns:
-        The doubts; none where fewer than two classes can be judged or the features tell too little.
+        The doubtful labels. There are none if fewer than two classes can be judged or the regression is not reliable.
     """
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     judged = np.flatnonzero(counts[inverse] >= NUM_FOLDS)
     classes = np.unique(labels[judged])
     nothing = np.zeros(0, dtype=np.int64)
     if len(classes) < 2:
-        return Doubts(float("nan"), 0, nothing, nothing, np.zeros(0))
+        return LabelDoubts(float("nan"), 0, nothing, nothing, np.zeros(0))
     own = np.searchsorted(classes, labels[judged])
     probabilities = _cross_validated(_reduced(features[judged]), own, progress)
     rows = np.arange(len(own))
@@ -81,53 +87,55 @@ def find_doubts(features: NDArray[np.float32], labels: NDArray[np.int64], progre
     threshold = np.array([probabilities[own == label, label].mean() for label in range(len(classes))])
     others = np.where(probabilities >= threshold, probabilities, 0.0)
     others[rows, own] = 0.0
-    like = others.argmax(axis=1)
-    doubted = (others[rows, like] > 0) & (probabilities[rows, own] <= np.minimum(threshold[own], _MOST_OWN))
-    found = np.flatnonzero(doubted) if accuracy >= LEAST_ACCURACY else nothing
-    margin = probabilities[found, like[found]] - probabilities[found, own[found]]
+    likely = others.argmax(axis=1)
+    doubtful = (others[rows, likely] > 0) & (probabilities[rows, own] <= np.minimum(threshold[own], _MOST_OWN))
+    found = np.flatnonzero(doubtful) if accuracy >= LEAST_ACCURACY else nothing
+    margin = probabilities[found, likely[found]] - probabilities[found, own[found]]
     found = found[np.argsort(-margin, kind="stable")]
-    return Doubts(accuracy, len(judged), judged[found], classes[like[found]], probabilities[found, like[found]])
+    return LabelDoubts(
+        accuracy, len(judged), judged[found], classes[likely[found]], probabilities[found, likely[found]]
+    )
 
 
-def describe_for_labels(gray: Gray, colour: Coloured) -> NDArray[np.float32]:
-    """Edges and colours of thumbnails.
+def thumbnail_features(gray: GrayThumbnails, color: ColorThumbnails) -> NDArray[np.float32]:
+    """Describe edges and colors of thumbnails, for `find_doubtful_labels`.
 
     Args:
-        gray: `[n, SIDE_PX, SIDE_PX]`, n above 0.
-        colour: `[n, side, side, 3]`.
+        gray: `[n, SIDE_PX, SIDE_PX]`, at least one.
+        color: `[n, side, side, 3]`.
 
     Returns:
-        `[n, 512 + colours]`.
+        `[n, 512 + side * side * 3]`: edges, then colors.
     """
-    parts = [_edges(gray[start : start + _AT_ONCE]) for start in range(0, len(gray), _AT_ONCE)]
-    tints = colour.reshape(len(colour), -1).astype(np.float32) / 255.0 - 0.5
-    return np.concatenate([_EDGES_WEIGH * np.concatenate(parts), tints], axis=1)
+    edges = [_edges(gray[start : start + _CHUNK]) for start in range(0, len(gray), _CHUNK)]
+    colors = color.reshape(len(color), -1).astype(np.float32) / 255.0 - 0.5
+    return np.concatenate([_EDGE_WEIGHT * np.concatenate(edges), colors], axis=1)
 
 
-def _edges(gray: Gray) -> NDArray[np.float32]:
-    """Histograms of oriented gradients: each pixel's strength goes to the two nearest orientations of its cell."""
+def _edges(gray: GrayThumbnails) -> NDArray[np.float32]:
+    """Return histograms of oriented gradients, `[n, 512]`; each pixel counts for the two nearest orientations."""
     pixels = gray.astype(np.float32)
     down, right = np.zeros_like(pixels), np.zeros_like(pixels)
     down[:, 1:-1] = pixels[:, 2:] - pixels[:, :-2]
     right[:, :, 1:-1] = pixels[:, :, 2:] - pixels[:, :, :-2]
     strength = np.hypot(down, right)
-    turn = (np.arctan2(down, right) / (2 * np.pi)) % 1.0 * _ORIENTATIONS
+    angle = (np.arctan2(down, right) / (2 * np.pi)) % 1.0 * _NUM_ORIENTATIONS
     cells = SIDE_PX // _CELL_PX
-    counted = np.zeros((len(pixels), cells, cells, _ORIENTATIONS), dtype=np.float32)
-    for orientation in range(_ORIENTATIONS):
-        apart = np.abs((turn - orientation + _ORIENTATIONS / 2) % _ORIENTATIONS - _ORIENTATIONS / 2)
-        share = strength * (1.0 - apart).clip(min=0.0)
-        counted[..., orientation] = share.reshape(-1, cells, _CELL_PX, cells, _CELL_PX).sum(axis=(2, 4))
-    vectors = np.sqrt(counted).reshape(len(pixels), -1)
+    histogram = np.zeros((len(pixels), cells, cells, _NUM_ORIENTATIONS), dtype=np.float32)
+    for orientation in range(_NUM_ORIENTATIONS):
+        distance = np.abs((angle - orientation + _NUM_ORIENTATIONS / 2) % _NUM_ORIENTATIONS - _NUM_ORIENTATIONS / 2)
+        share = strength * (1.0 - distance).clip(min=0.0)
+        histogram[..., orientation] = share.reshape(-1, cells, _CELL_PX, cells, _CELL_PX).sum(axis=(2, 4))
+    vectors = np.sqrt(histogram).reshape(len(pixels), -1)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
 
 
 def _reduced(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Principal components, scaled so that one regularisation suits all features."""
+    """Return principal components, scaled so that one regularization strength suits all kinds of features."""
     from sklearn.decomposition import PCA
 
     sample = features[permutation(derive(0, "components"), len(features))[:_MOST_FITTED]]
-    components = PCA(min(_DIMENSIONS, *sample.shape), random_state=0).fit(sample)
+    components = PCA(min(_NUM_COMPONENTS, *sample.shape), random_state=0).fit(sample)
     reduced = components.transform(features)
     return (reduced / max(float(reduced[:, :8].std(axis=0).mean()), 1e-6)).astype(np.float32)
 
@@ -135,16 +143,16 @@ def _reduced(features: NDArray[np.float32]) -> NDArray[np.float32]:
 def _cross_validated(
     features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None
 ) -> NDArray[np.float64]:
-    """Each image's probabilities by a regression that did not see it, `[n, classes]`."""
+    """Return class probabilities from a regression that was not fitted on the image itself, `[n, classes]`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
-    for number, (known, held_out) in enumerate(folds.split(features, labels)):
-        fitted = known[permutation(derive(0, "fold", number), len(known))[:_MOST_FITTED]]
+    for fold, (rest, held_out) in enumerate(folds.split(features, labels)):
+        fitted = rest[permutation(derive(0, "fold", fold), len(rest))[:_MOST_FITTED]]
         regression = LogisticRegression(C=0.3, max_iter=500, tol=1e-3).fit(features[fitted], labels[fitted])
         probabilities[np.ix_(held_out, regression.classes_)] = regression.predict_proba(features[held_out])
         if progress is not None:
-            progress(len(labels) * (number + 1) // NUM_FOLDS, len(labels))
+            progress(len(labels) * (fold + 1) // NUM_FOLDS, len(labels))
     return probabilities

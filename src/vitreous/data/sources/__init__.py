@@ -1,4 +1,4 @@
-"""A set's name, a path, or a Python object -> Source."""
+"""The name of a data set, a path, or a Python object -> Source."""
 
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from vitreous.data.sources.rows import is_table_name
 from vitreous.data.sources.shards.files import is_address, is_shards
 from vitreous.data.sources.shards.source import ShardSource, open_shards
 from vitreous.data.sources.source import SPLITS, ArraySource, FileSource, Source, Texts
+from vitreous.data.sources.spelling import did_you_mean
 from vitreous.data.sources.table import open_table
-from vitreous.errors import DataError, DataNotFoundError, nearest
+from vitreous.errors import DataError, DataNotFoundError
 
 __all__ = [
     "PYTHON_PREFIX",
@@ -48,56 +49,59 @@ _OPENERS = {
 
 
 def known_sets() -> tuple[str, ...]:
-    """The names that `open_source` takes besides paths."""
+    """Return the names of the data sets that `open_source` opens by name."""
     return tuple(_OPENERS)
 
 
 def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Source:
-    """Open a set by name, or by path. A folder that is called like a set is reached as `./digits`.
+    """Open a data set by name or path.
 
     Args:
-        name_or_path: One of `known_sets()`; a folder of class folders, or one with `train/` and `val/`, `test/`; a
-            table of paths and labels (`.csv`, `.tsv`, `.parquet`); `hf://organisation/name`, or such a set's folder;
-            tar files in WebDataset's layout: a folder of them, `train-{000..007}.tar`, either at an fsspec address too.
-        root: What a table's paths are relative to and stay in; None: its own folder.
+        name_or_path: One of the following. To open a folder that has the name of a known set, write `./digits`.
+
+            - one of `known_sets()`, or `hf://organization/name` for a Hugging Face data set;
+            - a folder of class folders, or a folder with `train/` and `val/` or `test/` that hold class folders;
+            - a table of paths and labels (`.csv`, `.tsv`, `.parquet`);
+            - a Hugging Face data set on disk: a folder from `save_to_disk`, or a folder of Parquet files;
+            - tar files in the WebDataset layout: a folder of them, a tar file, or a pattern such as
+              `train-{000..007}.tar`; also at an fsspec address such as `s3://`.
+        root: For a table, the folder that its paths are relative to and must not leave; by default the table's folder.
 
     Returns:
         The samples; no image is decoded yet.
 
     Raises:
-        DataNotFoundError: There is no such set and no such path, or a named set is not on this machine.
-        DataError: The path is a file of another kind, or holds no classification set; or a root without a table.
-        MissingDependencyError: It needs a package that is not installed.
+        DataNotFoundError: There is no such set or path, or a known set is not on this machine and cannot be downloaded.
+        DataError: The path is another kind of file or holds no labeled images, or `root` is given without a table.
+        MissingDependencyError: A package that this kind of source needs is not installed.
     """
-    path = Path(name_or_path).expanduser()
-    is_name = isinstance(name_or_path, str) and (name_or_path in _OPENERS or name_or_path.startswith(PREFIX))
-    are_tars = not is_name and is_shards(name_or_path)
-    if not is_name and not are_tars and path.is_file():
+    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    is_name = isinstance(name_or_path, str) and (name in _OPENERS or name.startswith(PREFIX))
+    are_shards = not is_name and is_shards(name_or_path)
+    if not is_name and not are_shards and path.is_file():
         return open_table(path, None if root is None else Path(root).expanduser())
     if root is not None:
-        raise DataError(f"data.root={root}: is for the paths of a table, {name_or_path} is none; leave it out")
-    if isinstance(name_or_path, str) and name_or_path in _OPENERS:
-        return _OPENERS[name_or_path]()
+        raise DataError(f"data.root={root}: only applies to a table, and {name} is not one; leave it out")
     if is_name:
-        return open_huggingface(str(name_or_path))
-    if are_tars:
-        return open_shards(str(name_or_path))
+        return open_huggingface(name) if name.startswith(PREFIX) else _OPENERS[name]()
+    if are_shards:
+        return open_shards(name)
     if path.is_dir():
         return open_huggingface(str(path)) if is_huggingface_folder(path) else open_folder(path)
-    if str(name_or_path).startswith(PYTHON_PREFIX):
+    if name.startswith(PYTHON_PREFIX):
         raise DataNotFoundError(
-            f"data.source={name_or_path}: was given from Python, and no file holds it; give it again, as in "
+            f"data.source={name}: was passed from Python and is not stored in a file; pass it again: "
             "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
         )
     kind = "table" if is_table_name(path.name) else "folder"
-    raise DataNotFoundError(f"data.source={name_or_path}: no such set and no such {kind}; {_suggest(path)}")
+    raise DataNotFoundError(f"data.source={name}: no such set and no such {kind}; {_suggestion(path)}")
 
 
 def open_object(dataset: Dataset) -> Source:
-    """Open what Python gives: a set of (image, label) pairs, or one of the package `datasets`; or such by split.
+    """Open a Python object: (image, label) pairs, a data set of the package `datasets`, or one of either per split.
 
     Raises:
-        DataError: It is no such set; see `open_dataset` and `from_huggingface`.
+        DataError: The object is not a data set that can be used; see `open_dataset` and `from_huggingface`.
     """
     if is_huggingface(dataset):
         return from_huggingface(dataset, type(dataset).__name__, f"{PYTHON_PREFIX}{type(dataset).__name__}")
@@ -105,17 +109,20 @@ def open_object(dataset: Dataset) -> Source:
 
 
 def full_name(name_or_path: str) -> str:
-    """What names the same source from any working folder."""
+    """Return a name that identifies the same source from any working folder: a path becomes absolute."""
     if name_or_path in _OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
         return name_or_path
     return str(Path(name_or_path).expanduser().resolve())
 
 
-def _suggest(path: Path) -> str:
-    """The nearest set, or neighbouring folder or table."""
+def _suggestion(path: Path) -> str:
+    """Suggest the known set, or the folder or table next to the path, that has the most similar name."""
     siblings: list[str] = []
     if path.parent.is_dir():
         entries = [entry for entry in path.parent.iterdir() if not entry.name.startswith(".")]
         siblings = [str(entry) for entry in entries if entry.is_dir() or is_table_name(entry.name)]
-    near = nearest(str(path), [*_OPENERS, *siblings])
-    return near if near.startswith("did you mean") else f"{nearest('', _OPENERS)}, or the path of an existing folder"
+    return did_you_mean(
+        str(path),
+        [*_OPENERS, *siblings],
+        otherwise=f"use one of {', '.join(sorted(_OPENERS))}, or the path of an existing folder or table",
+    )

@@ -1,10 +1,10 @@
-"""A name (`cifar10`, `cifar100`) -> its official binary version, wherever it lies or from the public address.
+"""A name (`cifar10`, `cifar100`) -> its official binary version, found on this machine or downloaded.
 
-Files of records of equal length: one label byte (CIFAR-100: two, the coarse label first), then 1,024 red values row by
-row, 1,024 green and 1,024 blue. The version "for Python" is a pickle, which runs what is in it: it is never opened.
+The files consist of records of equal length: one label byte (CIFAR-100: two, the coarse label first), then 1,024 red
+values row by row, 1,024 green and 1,024 blue ones. The version "for Python" is never opened, because it is a pickle
+file and could execute code.
 """
 
-import hashlib
 import io
 import tarfile
 import zlib
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vitreous.data.sources.official import MAX_BYTES, find_or_fetch
+from vitreous.data.sources.official import MAX_BYTES, check_official, find_or_download
 from vitreous.data.sources.source import ArraySource
 from vitreous.errors import DataError
 
@@ -37,29 +37,29 @@ _PIXEL_BYTES = 3 * SIDE_PX * SIDE_PX
 
 @dataclass(frozen=True)
 class CifarSet:
-    """One named set.
+    """A data set that is published as one archive of binary files.
 
     Attributes:
-        name: What users call it.
-        archive: The published file.
-        sha256: Of the archive.
-        folder: What the archive unpacks to.
-        parts: File of the folder -> its SHA-256; the last is the test part.
-        label_bytes: How many a record starts with; the last of them is the class.
-        classes: The class names, in label order.
+        name: The name that users open it by.
+        archive: The name of the published archive.
+        sha256: The SHA-256 of the archive.
+        folder: The folder that the archive unpacks to.
+        files: Name of each file in the folder -> its SHA-256; the last file holds the test set.
+        label_bytes: The number of label bytes in each record; the last of them is the class.
+        classes: The class names, in the order of the labels.
     """
 
     name: str
     archive: str
     sha256: str
     folder: str
-    parts: Mapping[str, str]
+    files: Mapping[str, str]
     label_bytes: int
     classes: tuple[str, ...]
 
     @property
     def python_files(self) -> tuple[str, str]:
-        """What the pickled version is called."""
+        """The names of the pickled version: its archive, and the folder that this unpacks to."""
         stem = self.archive.removesuffix("-binary.tar.gz")
         return f"{stem}-python.tar.gz", f"{stem}-batches-py" if stem == "cifar-10" else f"{stem}-python"
 
@@ -69,7 +69,7 @@ CIFAR10 = CifarSet(
     archive="cifar-10-binary.tar.gz",
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",  # MD5 c32a1d4ab5d03f1284b67883e8d87530
     folder="cifar-10-batches-bin",
-    parts={
+    files={
         "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
         "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
         "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
@@ -87,37 +87,37 @@ CIFAR100 = CifarSet(
     archive="cifar-100-binary.tar.gz",
     sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",  # MD5 03b5dce01913d631647c71ecec9e9cb8
     folder="cifar-100-binary",
-    parts={
+    files={
         "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
         "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
     },
     label_bytes=2,
     classes=tuple(_HUNDRED_CLASSES.split()),
 )
-"""Source: as CIFAR10; its 100 fine labels, in alphabetical order."""
+"""Source: the same report as `CIFAR10`; the 100 fine labels, in alphabetical order."""
 
 
 def open_cifar(wanted: CifarSet) -> ArraySource:
-    """Find the archive or its unpacked folder, or fetch the archive; check and read it without unpacking to disk.
+    """Find the archive or its unpacked folder, or download the archive; check it and read it without unpacking to disk.
 
     Args:
-        wanted: Which set.
+        wanted: The set to open.
 
     Returns:
-        The official training part as `train`, the official test part as `test`; RGB.
+        RGB images; the official training set is `train`, the official test set `test`.
 
     Raises:
-        DataNotFoundError: It is in none of the places that `official.places` lists, and cannot be fetched.
-        DataError: What was fetched is not the set.
+        DataNotFoundError: The set is in none of the folders of `official.places` and cannot be downloaded.
+        DataError: The downloaded archive is not the official one.
     """
-    contents, notes = find_or_fetch(
+    contents, notes = find_or_download(
         wanted.name,
         ADDRESS,
         [wanted.archive],
         lambda folder: _read_folder(wanted, folder),
-        lambda fetched: _unpack(wanted, fetched[wanted.archive], f"{ADDRESS}/{wanted.archive}"),
+        lambda downloaded: _unpack(wanted, downloaded[wanted.archive], f"{ADDRESS}/{wanted.archive}"),
     )
-    records = [np.frombuffer(contents[file], np.uint8) for file in wanted.parts]
+    records = [np.frombuffer(contents[file], np.uint8) for file in wanted.files]
     num_test = len(records[-1]) // (wanted.label_bytes + _PIXEL_BYTES)
     table = np.concatenate(records).reshape(-1, wanted.label_bytes + _PIXEL_BYTES)
     planes = table[:, wanted.label_bytes :].reshape(-1, 3, SIDE_PX, SIDE_PX)
@@ -126,28 +126,29 @@ def open_cifar(wanted: CifarSet) -> ArraySource:
         classes=wanted.classes,
         images=np.ascontiguousarray(planes.transpose(0, 2, 3, 1)),
         labels=table[:, wanted.label_bytes - 1].astype(np.int64),
-        splits=["train"] * (len(table) - num_test) + ["test"] * num_test,
-        notes=notes,
+        splits=np.repeat(["train", "test"], [len(table) - num_test, num_test]),
+        notes=tuple(notes),
     )
 
 
 def _read_folder(wanted: CifarSet, folder: Path) -> tuple[dict[str, bytes] | None, str]:
-    """The parts by name, or None and why this folder does not have them."""
+    """Return the files by name, or None and the reason why the folder does not hold this set."""
     if not folder.is_dir():
-        return None, "not there"
+        return None, "no such folder"
     try:
         if (folder / wanted.archive).is_file():
             return _unpack(wanted, _read(folder / wanted.archive), wanted.archive), ""
         for inner in (folder / wanted.folder, folder):
-            if (inner / next(iter(wanted.parts))).is_file():
-                contents = {file: _read(inner / file) for file in wanted.parts}
-                _check_parts(wanted, contents)
+            if (inner / next(iter(wanted.files))).is_file():
+                contents = {file: _read(inner / file) for file in wanted.files}
+                for file, content in contents.items():
+                    check_official(wanted.name, file, content, wanted.files[file])
                 return contents, ""
     except (OSError, DataError) as error:
         return None, str(error)
     pickled = next((file for file in wanted.python_files if (folder / file).exists()), None)
     return None, f"no {wanted.archive}" if pickled is None else (
-        f"{pickled} is a pickle, which is never opened; get {wanted.archive}"
+        f"{pickled} is a pickle file, which is never opened because it could run code; download {wanted.archive}"
     )
 
 
@@ -156,22 +157,15 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_BYTES)
 
 
-def _check_parts(wanted: CifarSet, contents: Mapping[str, bytes]) -> None:
-    for file, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != wanted.parts[file]:
-            raise DataError(f"its {file} is not {wanted.name}'s; put {wanted.archive} there")
-
-
 def _unpack(wanted: CifarSet, content: bytes, where: str) -> dict[str, bytes]:
-    """The parts by name. Raises DataError unless this is the published archive."""
-    if hashlib.sha256(content).hexdigest() != wanted.sha256:
-        raise DataError(f"{where}: not the file {wanted.name} is known by; set VITREOUS_DATA to a copy")
+    """Return the archive's files by name. Raises DataError if it is not the official archive."""
+    check_official(wanted.name, where, content, wanted.sha256)
     try:
         contents = dict(_members(wanted, content))
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{where}: cannot be unpacked ({error}); fetch the file again") from error
-    if missing := [file for file in wanted.parts if file not in contents]:
-        raise DataError(f"{where}: holds no {missing[0]}; fetch the file again")
+        raise DataError(f"{where}: cannot be unpacked ({error}); download it again") from error
+    if missing := [file for file in wanted.files if file not in contents]:
+        raise DataError(f"{where}: does not contain {missing[0]}; download it again")
     return contents
 
 
@@ -179,6 +173,6 @@ def _members(wanted: CifarSet, content: bytes) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         for member in archive:
             file = PurePosixPath(member.name).name
-            opened = archive.extractfile(member) if file in wanted.parts and member.isfile() else None
+            opened = archive.extractfile(member) if file in wanted.files and member.isfile() else None
             if opened is not None:
                 yield file, opened.read(MAX_BYTES)

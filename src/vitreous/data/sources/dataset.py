@@ -1,4 +1,4 @@
-"""A Python object that gives (image, label) by number, e.g. a torch.utils.data.Dataset -> DatasetSource."""
+"""A Python object that returns (image, label) by index, e.g. a torch.utils.data.Dataset -> DatasetSource."""
 
 import io
 import threading
@@ -12,47 +12,45 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous.data.decoding.decode import Header, decode_image, read_header
-from vitreous.data.sources.source import MAX_FILE_BYTES, SPLITS, Source, as_text
+from vitreous.data.sources.checks import check_num_classes
+from vitreous.data.sources.source import SPLITS, Source, locate, read_image_file
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError, DecodeError, nearest
 
 PYTHON_PREFIX = "python:"
-"""What `data.source` of such a run begins with: the object itself cannot be written down."""
+"""How `data.source` begins for an object from Python, which cannot be written into a configuration file."""
 
-_ARRAY_MARK = b"\x93NUMPY"
-_NUM_TRIED_TWICE = 8
+_NPY_MAGIC = b"\x93NUMPY"
+_NUM_READ_TWICE = 8
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """What is accepted from Python: it has a length, and gives (image, label) for a number.
+    """An indexable set of (image, label) pairs.
 
-    An image is a PIL image, an array or tensor (uint8, or float in 0..1; `[height, width]`, channels first or last),
-    the bytes of an image file or the path of one; a label is a class index, or the name of the class.
+    An image is a PIL image, an array or tensor (uint8, or float from 0 to 1; `[height, width]`, channels first or
+    last), the bytes of an image file, or the path of one. A label is a class index or a class name.
     """
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         ...
 
     def __getitem__(self, index: Any, /) -> Any:
-        """The sample of this number."""
+        """Return the sample at an index from 0 to `len() - 1`."""
         ...
 
 
 Dataset = Samples | tuple[Samples, ...] | Mapping[str, Samples]
-"""One set; or (train, val), or (train, val, test); or sets by the names of their splits."""
+"""One set; a tuple (train, val) or (train, val, test); or a dictionary of sets by the names of their splits."""
 
 
 class DatasetSource(Source):
-    """Samples of one or several sets, asked for one at a time: such objects seldom allow several threads.
+    """The samples of one or several Python objects. They are read one at a time, since few objects are thread-safe.
 
     Args:
-        name: As in `Source`.
-        classes: As in `Source`.
-        parts: The sets, by split; an empty name for one that is yet to be split.
-        labels: As in `Source`, of all parts in turn.
-        notes: As in `Source`.
+        by_split: The objects by the names of their splits; the name is empty for samples without a split.
+        labels: Class indices, `[n]`, of all objects in the order of `by_split`.
     """
 
     def __init__(
@@ -60,24 +58,25 @@ class DatasetSource(Source):
         *,
         name: str,
         classes: Sequence[str],
-        parts: Mapping[str, Samples],
+        by_split: Mapping[str, Samples],
         labels: NDArray[np.int64],
         notes: Sequence[str] = (),
     ) -> None:
-        splits = np.repeat(np.array(list(parts), dtype="<U5"), [len(part) for part in parts.values()])
-        super().__init__(name=name, classes=classes, labels=labels, splits=splits, notes=notes)
-        self._parts = list(parts.values())
-        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self._sets = list(by_split.values())
+        sizes = [len(samples) for samples in self._sets]
+        splits = np.repeat(np.array(list(by_split), dtype="<U5"), sizes)
+        super().__init__(name=name, classes=tuple(classes), labels=labels, splits=splits, notes=tuple(notes))
+        self._starts = np.cumsum([0, *sizes])
         self._lock = threading.Lock()
 
     def describe(self, index: int) -> str:
-        """E.g. `CIFAR10 train[17]`: the split, and the position in it."""
-        number = index - int(self._starts[self._part(index)])
+        """Return the set, the split and the position in it, e.g. `CIFAR10 train[17]`."""
+        _, position = locate(self._starts, index)
         split = str(self.splits[index])
-        return f"{self.name} {split}[{number}]" if split else f"{self.name}[{number}]"
+        return f"{self.name} {split}[{position}]" if split else f"{self.name}[{position}]"
 
     def content(self, index: int) -> bytes:
-        """The bytes of the file; or for pixels those of a .npy file."""
+        """Return the bytes of the image file, or of a .npy file of the pixels. Raises DecodeError as `encoded` does."""
         encoded = self.encoded(index)
         if isinstance(encoded, bytes):
             return encoded
@@ -86,168 +85,175 @@ class DatasetSource(Source):
         return file.getvalue()
 
     def encoded(self, index: int) -> bytes | NDArray[np.uint8]:
-        """The bytes of the file, or the pixels. Raises DecodeError where the set fails or gives no image."""
-        where, part = self.describe(index), self._part(index)
+        """Return the bytes of the image file, or the pixels. Raises DecodeError if the object fails to return one."""
+        where = self.describe(index)
+        number, position = locate(self._starts, index)
         try:
             with self._lock:
-                image, _ = self._parts[part][index - int(self._starts[part])]
+                image, _ = self._sets[number][position]
             return as_encoded(image, where)
         except DecodeError:
             raise
-        except Exception as error:  # it is anybody's code
+        except Exception as error:  # the object is the user's code and may raise anything
             raise DecodeError(f"{where}: {_reason(error)}") from error
 
     def header(self, index: int, content: bytes) -> Header:
-        """From the file's header, or the array's."""
-        if not content.startswith(_ARRAY_MARK):
+        """Read the header of the image file or of the .npy file. Raises DecodeError if it is not an image."""
+        if not content.startswith(_NPY_MAGIC):
             return read_header(content, self.describe(index))
         shape = np.load(io.BytesIO(content), allow_pickle=False).shape
         return Header(height=shape[0], width=shape[1], is_gray=len(shape) == 2)
 
-    def _part(self, index: int) -> int:
-        return int(np.searchsorted(self._starts, index, side="right")) - 1
-
 
 def open_dataset(dataset: Dataset) -> DatasetSource:
-    """Ask for every label; where the set has `.targets`, as torchvision's do, no image is read for that.
+    """Read every label of a set; no image is read for that if the set has `.targets`, as torchvision's sets do.
 
-    Classes are called as `.classes` says; without that, labels that are numbers are names too.
+    The class names are the set's `.classes`. Without `.classes`, numeric labels are the class names.
 
     Args:
-        dataset: One set, a tuple of train, val and perhaps test, or a dictionary of splits.
+        dataset: One set, a tuple (train, val) or (train, val, test), or a dictionary of splits.
 
     Returns:
-        The samples, in their order.
+        The samples, in the order of the sets.
 
     Raises:
-        DataError: It is no such set, is empty, gives something else than (image, label), gives another image each time,
-            or has fewer than two classes.
+        DataError: The object is not such a set, is empty, does not return (image, label) pairs, returns different
+            images for the same index, or has fewer than two classes.
     """
-    parts = _parts(dataset)
-    first = next(iter(parts.values()))
+    by_split = _by_split(dataset)
+    first = next(iter(by_split.values()))
     name = type(first).__name__
-    for split, part in parts.items():
-        _check_part(f"data={name}{f' {split}' if split else ''}", part)
-    given = [_labels(name, part) for part in parts.values()]
-    known = getattr(first, "classes", None)
-    classes, labels = number_classes(f"data={name}", known, [label for part in given for label in part])
-    if len(classes) < 2:
-        raise DataError(f"data={name}: only one class, {classes[0]!r}; a classifier needs two; add images of others")
-    return DatasetSource(name=name, classes=classes, parts=parts, labels=labels)
+    for split, samples in by_split.items():
+        _check_samples(f"data={name}{f' {split}' if split else ''}", samples)
+    given = [label for samples in by_split.values() for label in _labels(f"data={name}", samples)]
+    classes, labels = number_classes(f"data={name}", getattr(first, "classes", None), given)
+    check_num_classes(f"data={name}", classes)
+    return DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
 
 
-def number_classes(what: str, known: object, labels: Sequence[int | str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Class names, and each label as an index into them.
+def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the class names, and each label as an index into them.
 
     Args:
-        what: Whose labels, for the message.
-        known: The class names where they are known, else anything.
-        labels: Indices or names.
+        where: How messages begin, e.g. `data=CIFAR10`.
+        known: A list or tuple of the class names; anything else means that they are not known.
+        labels: Class indices or class names.
 
     Raises:
-        DataError: A label beyond the known classes, or numbers among names.
+        DataError: A label is not one of the known classes, or some labels are numbers and others names.
     """
     is_number = [isinstance(label, int) for label in labels]
     names = [str(name) for name in known] if isinstance(known, list | tuple) and known else None
     if any(is_number) and not all(is_number):
         odd = labels[is_number.index(not is_number[0])]
-        raise DataError(f"{what}: label={odd!r} among labels like {labels[0]!r}; give numbers or names, not both")
+        raise DataError(
+            f"{where}: labels {labels[0]!r} and {odd!r} mix numbers and names; use either class indices or class names"
+        )
     if names is None:
         found = sorted(set(labels))
-        names, numbers = [str(label) for label in found], {label: place for place, label in enumerate(found)}
+        names, numbers = [str(label) for label in found], {label: number for number, label in enumerate(found)}
     elif all(is_number):
-        numbers = {place: place for place in range(len(names))}
+        numbers = {number: number for number in range(len(names))}
     else:
-        numbers = {label: place for place, label in enumerate(names)}
+        numbers = {name: number for number, name in enumerate(names)}
     for label in set(labels):
         if label not in numbers:
-            rule = f"is none of the {len(names)} classes; " + (nearest(label, names) if isinstance(label, str) else
-                                                              f"use 0 to {len(names) - 1}")  # fmt: skip
-            raise DataError(f"{what}: label={label!r}: {rule}")
+            way_out = nearest(label, names) if isinstance(label, str) else f"use 0 to {len(names) - 1}"
+            raise DataError(f"{where}: label={label!r}: not one of the {len(names)} classes; {way_out}")
     return names, np.array([numbers[label] for label in labels], dtype=np.int64)
 
 
 def as_encoded(image: object, where: str) -> bytes | NDArray[np.uint8]:
-    """An image as a set gives it -> the bytes of a file, or upright pixels [height, width] or [height, width, 3].
+    """Convert an image of any type that `Samples` allows.
+
+    Returns:
+        The bytes of an image file, or upright uint8 pixels, `[height, width]` or `[height, width, 3]`.
 
     Raises:
-        DecodeError: It is no image, or cannot be read.
+        DecodeError: It is not an image, or its file cannot be read; `where` begins the message.
     """
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
-        path = Path(image)
-        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-            raise DecodeError(f"{where}: {as_text(path)}: no such file, or too large for an image")
-        return path.read_bytes()
+        try:
+            return read_image_file(Path(image))
+        except DecodeError as error:
+            raise DecodeError(f"{where}: {error}") from error
     if isinstance(image, torch.Tensor):
         image = image.detach().cpu().numpy()
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[0] <= 4 < image.shape[2]:
         image = np.moveaxis(image, 0, 2)
     if not isinstance(image, np.ndarray | Image.Image):
-        raise DecodeError(f"{where}: a {type(image).__name__} is no image")
+        raise DecodeError(f"{where}: an object of type {type(image).__name__}, not an image")
     return np.asarray(decode_image(image, where=where))
 
 
-def _parts(dataset: Dataset) -> dict[str, Samples]:
-    """The sets by split."""
+def _by_split(dataset: Dataset) -> dict[str, Samples]:
+    """Return the sets by the names of their splits."""
     if isinstance(dataset, Mapping):
-        named = {split_of(str(name)): part for name, part in dataset.items()}
+        named = {split_of(str(name)): samples for name, samples in dataset.items()}
         if None in named or len(named) < len(dataset) or "train" not in named:
-            raise DataError(f"data={{{', '.join(map(str, dataset))}}}: must be splits, train among them, each once; "
-                            "call them train, val and test")  # fmt: skip
+            raise DataError(
+                f"data={{{', '.join(map(str, dataset))}}}: keys must be different splits and include train; "
+                "use train, val and test"
+            )
         return {split: named[split] for split in SPLITS if split in named}
     if isinstance(dataset, tuple):
         if not 1 <= len(dataset) <= len(SPLITS):
-            raise DataError(f"data: a tuple of {len(dataset)} sets; give (train, val) or (train, val, test)")
+            raise DataError(f"data: a tuple of {len(dataset)} sets; use (train, val) or (train, val, test)")
         return dict(zip(SPLITS, dataset, strict=False))
     return {"": dataset}
 
 
-def _check_part(what: str, part: object) -> None:
-    if not isinstance(part, Samples):
-        raise DataError(f"{what}: has no length or gives nothing by number; give a set of (image, label), not a stream")
-    if len(part) == 0:
-        raise DataError(f"{what}: holds no sample; give one of (image, label)")
-    for index in range(min(_NUM_TRIED_TWICE, len(part))):
-        pair, again = _pair(what, part, index), _pair(what, part, index)
+def _check_samples(where: str, samples: object) -> None:
+    """Raise DataError unless this is a non-empty set of pairs that returns the same image for the same index."""
+    if not isinstance(samples, Samples):
+        raise DataError(
+            f"{where}: has no len() or cannot be indexed; use a set of (image, label) pairs that has both, not a stream"
+        )
+    if len(samples) == 0:
+        raise DataError(f"{where}: is empty; use a set with (image, label) pairs")
+    for index in range(min(_NUM_READ_TWICE, len(samples))):
+        first, second = _pair(where, samples, index)[0], _pair(where, samples, index)[0]
         try:
-            same = _same(as_encoded(pair[0], what), as_encoded(again[0], what))
-        except DecodeError:  # the survey says which, and why
+            is_same = _is_same(as_encoded(first, where), as_encoded(second, where))
+        except DecodeError:  # the survey reports unreadable images
             continue
-        if not same:
+        if not is_same:
             raise DataError(
-                f"{what}: sample {index} is another image each time; leave out its random transforms, "
-                "images are varied in training"
+                f"{where}: sample {index} is a different image each time it is read; remove the random transforms, "
+                "images are augmented in training"
             )
 
 
-def _same(first: bytes | NDArray[np.uint8], second: bytes | NDArray[np.uint8]) -> bool:
+def _is_same(first: bytes | NDArray[np.uint8], second: bytes | NDArray[np.uint8]) -> bool:
     if isinstance(first, bytes) or isinstance(second, bytes):
-        return bool(first is second or (type(first) is type(second) and first == second))
+        return type(first) is type(second) and bool(first == second)
     return np.array_equal(first, second)
 
 
-def _pair(what: str, part: Samples, index: int) -> tuple[object, object]:
+def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
+    """Return the image and label at an index."""
     try:
-        pair = part[index]
-    except Exception as error:  # it is anybody's code
-        raise DataError(f"{what}: sample {index} cannot be had ({_reason(error)}); mend it or leave it out") from error
+        pair = samples[index]
+    except Exception as error:  # the object is the user's code and may raise anything
+        raise DataError(f"{where}: sample {index} cannot be read ({_reason(error)}); fix or remove it") from error
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise DataError(f"{what}: sample {index} is a {type(pair).__name__}; it must be a pair, (image, label)")
+        raise DataError(f"{where}: sample {index} is of type {type(pair).__name__}, not a pair; return (image, label)")
     return pair[0], pair[1]
 
 
-def _labels(name: str, part: Samples) -> list[int | str]:
-    targets = getattr(part, "targets", None)
-    if not isinstance(targets, Sequence | torch.Tensor | np.ndarray) or len(targets) != len(part) or (
-        getattr(part, "target_transform", None) is not None
-    ):  # fmt: skip
-        targets = [_pair(f"data={name}", part, index)[1] for index in range(len(part))]
-    return [_label(f"data={name}: sample {index}", target) for index, target in enumerate(targets)]
+def _labels(where: str, samples: Samples) -> list[int | str]:
+    """Return all labels, from `.targets` if they are what indexing would return."""
+    targets = getattr(samples, "targets", None)
+    is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
+    is_changed = getattr(samples, "target_transform", None) is not None
+    if targets is None or not is_complete or is_changed:
+        targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
+    return [_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
 
 
-def _label(what: str, target: object) -> int | str:
+def _label(where: str, target: object) -> int | str:
     if isinstance(target, torch.Tensor):
         target = target.detach().cpu().numpy()
     if isinstance(target, np.ndarray | np.generic) and target.size == 1:
@@ -256,8 +262,11 @@ def _label(what: str, target: object) -> int | str:
         return target
     if isinstance(target, int):
         return int(target)
-    raise DataError(f"{what}: label={str(target)[:60]}: must be a class index or the name of a class; give one")
+    raise DataError(
+        f"{where}: label={str(target)[:60]}: neither a class index nor a class name; return an int or a str"
+    )
 
 
 def _reason(error: Exception) -> str:
+    """Return an error's type and its message in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")

@@ -1,4 +1,4 @@
-"""scikit-learn -> its 1,797 handwritten digits, 8x8 px, gray."""
+"""scikit-learn -> its data set `digits`: 1,797 handwritten digits, 8x8 px, gray."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from vitreous.data.sources.source import ArraySource
 
 
 def open_digits() -> ArraySource:
-    """The set `digits`. It brings no split and asks for a quarter as test, as scikit-learn's own examples hold out.
+    """Open the data set `digits`. It has no splits; a quarter is held out for testing, as in scikit-learn's examples.
 
-    Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI; the test part of the original.
+    Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI; the test set of the original.
 
     Returns:
-        1,797 images; the original grey levels 0..16 stretched to 0..255.
+        1,797 images; the original gray levels from 0 to 16 are stretched to 0..255.
     """
-    from sklearn.datasets import load_digits  # takes a second to import, which only this set should cost
+    from sklearn.datasets import load_digits  # takes a second to import, so only this data set imports it
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8)
@@ -23,6 +23,6 @@ def open_digits() -> ArraySource:
         classes=tuple(str(digit) for digit in range(10)),
         images=images,
         labels=labels,
-        splits=[""] * len(labels),
+        splits=np.full(len(labels), ""),
         test_ratio=0.25,
     )

@@ -1,7 +1,7 @@
 """A folder of class folders, or of train/, val/, test/ with class folders -> FileSource.
 
-A class folder's images may lie in nested sub-folders. Hidden files, what operating systems leave behind, and files that
-are no images by name are passed over; a file that is an image by name alone counts, and is found unreadable later.
+The images of a class may be in nested subfolders. Hidden files, files that operating systems leave behind, and files
+without an image suffix are ignored. A file with an image suffix counts even if it turns out to be unreadable later.
 """
 
 import unicodedata
@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.sources.paths import PackedPaths
-from vitreous.data.sources.source import FileSource, as_text
-from vitreous.data.sources.spelling import split_of
-from vitreous.errors import DataError, nearest
+from vitreous.data.sources.source import SPLITS, FileSource, as_text
+from vitreous.data.sources.spelling import did_you_mean, split_of
+from vitreous.errors import DataError
+from vitreous.wording import listed, plural
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -22,13 +23,15 @@ IMAGE_SUFFIXES = frozenset(
         *(".jp2", ".j2k", ".avif", ".heic", ".heif", ".pbm", ".pgm", ".ppm", ".pnm", ".psd", ".qoi", ".tga"),
     ]
 )
-"""What an image file is called, in lower case. Pillow does not read all of them everywhere; what fails is reported."""
+"""Suffixes of image files, in lower case. Not every Pillow reads all of them; images that fail are reported."""
 
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
 
 
 @dataclass
-class _Found:
+class _Images:
+    """The images found so far, and warnings for the user."""
+
     paths: PackedPaths
     class_names: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
@@ -36,7 +39,7 @@ class _Found:
 
 
 def open_folder(root: Path) -> FileSource:
-    """List the images of every class; none is opened.
+    """List the images of every class; no image is opened.
 
     Args:
         root: An existing folder.
@@ -45,109 +48,116 @@ def open_folder(root: Path) -> FileSource:
         The images sorted by split, class and path; classes sorted by name.
 
     Raises:
-        DataError: No image, images without class folders, one class only, `val/` or `test/` without `train/`, a split
-            spelled twice, a class in `val/` or `test/` that `train/` does not have, or a folder that cannot be listed.
+        DataError: There are no images, no class folders, only one class, no `train/` next to `val/` or `test/`, a split
+            that is there twice, a class in `val/` or `test/` that `train/` does not have, or an unreadable folder.
     """
-    found = _Found(PackedPaths(root))
+    images = _Images(PackedPaths(root))
     try:
         folders = _split_folders(root)
         for split, folder in folders.items() or {"": root}.items():
-            _add_classes(found, folder, split)
+            _add_classes(images, folder, split)
     except OSError as error:
-        raise DataError(f"data.source={error.filename}: could not be read ({error.strerror}); check it") from error
+        raise DataError(
+            f"data.source={error.filename}: could not be read ({error.strerror}); check the path and its permissions"
+        ) from error
     classes = sorted(
-        {name for name, split in zip(found.class_names, found.splits, strict=True) if split in ("", "train")}
+        {name for name, split in zip(images.class_names, images.splits, strict=True) if split in ("", "train")}
     )
-    _check_classes(root, folders, classes, found)
+    _check_classes(root, folders, classes, images)
     numbers = {name: number for number, name in enumerate(classes)}
     return FileSource(
         name=root.resolve().name or str(root),
-        classes=classes,
-        paths=found.paths,
-        labels=np.array([numbers[name] for name in found.class_names], dtype=np.int64),
-        splits=found.splits,
-        notes=found.notes,
+        classes=tuple(classes),
+        paths=images.paths,
+        labels=np.array([numbers[name] for name in images.class_names], dtype=np.int64),
+        splits=np.array(images.splits),
+        notes=tuple(images.notes),
     )
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is called like an image, by its suffix in upper or lower case."""
+    """Return True if a file name has an image suffix, in upper or lower case."""
     return Path(name).suffix.casefold() in IMAGE_SUFFIXES
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of train, val and test, in this order; empty where `root` holds class folders.
+    """Return the folders of train, val and test, in this order; none if `root` holds class folders.
 
-    They are splits where all of `root`'s folders are called so: a class may be called `train`, beside `bus` and `car`.
+    Folders are splits only if all of them have the name of one: next to `bus` and `car`, `train` is a class.
     """
-    spelled: dict[str, Path] = {}
+    splits: dict[str, Path] = {}
     others = []
     for folder in _folders(root):
         split = split_of(folder.name)
         if split is None:
             others.append(folder)
-        elif split in spelled:
+        elif split in splits:
             raise DataError(
-                f"data.source={root}: both {spelled[split].name}/ and {folder.name}/ hold {split}; keep one"
+                f"data.source={root}: {splits[split].name}/ and {folder.name}/ are both the {split} split; "
+                "merge them or rename one"
             )
         else:
-            spelled[split] = folder
-    if not spelled or (others and not {"train", "test"} <= spelled.keys() and not {"train", "val"} <= spelled.keys()):
+            splits[split] = folder
+    if not splits or (others and not {"train", "test"} <= splits.keys() and not {"train", "val"} <= splits.keys()):
         return {}
+    names = listed([f"{folder.name}/" for folder in splits.values()])
     if others:
         raise DataError(
-            f"data.source={root}: {others[0].name}/ stands beside {_listed(spelled)}; "
-            "move it elsewhere, or put all classes side by side"
+            f"data.source={root}: {others[0].name}/ is neither a split nor in one, but {names} are splits; "
+            "move it elsewhere, or into a split if it is a class"
         )
-    if "train" not in spelled:
-        raise DataError(f"data.source={root}: {_listed(spelled)} but no train/; add it")
-    return {split: spelled[split] for split in ("train", "val", "test") if split in spelled}
+    if "train" not in splits:
+        raise DataError(f"data.source={root}: has {names} but no train/; add train/ with the training images")
+    return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _listed(folders: dict[str, Path]) -> str:
-    return " and ".join(f"{folder.name}/" for folder in folders.values())
-
-
-def _add_classes(found: _Found, folder: Path, split: str) -> None:
+def _add_classes(images: _Images, folder: Path, split: str) -> None:
+    """Add the images of each class folder in a folder."""
     for class_folder in _folders(folder):
-        images = sorted(_images_below(class_folder), key=Path.as_posix)
-        # macOS spells umlauts in two characters, others in one: the same class for people.
+        paths = sorted(_images_below(class_folder), key=Path.as_posix)
+        # macOS writes an umlaut as two characters, other systems as one; both spell the same class.
         name = as_text(unicodedata.normalize("NFC", class_folder.name))
-        for image in images:
-            found.paths.append(str(image.relative_to(found.paths.root)))
-        found.class_names += [name] * len(images)
-        found.splits += [split] * len(images)
-        if not images:
-            found.notes.append(f"{class_folder}: holds no image file; left out")
-    num_loose = sum(1 for entry in _entries(folder) if is_image_name(entry.name) and entry.is_file())
-    if num_loose and found.paths:
-        found.notes.append(f"{folder}: {num_loose} images outside the class folders; left out")
+        for path in paths:
+            images.paths.append(str(path.relative_to(images.paths.root)))
+        images.class_names += [name] * len(paths)
+        images.splits += [split] * len(paths)
+        if not paths:
+            images.notes.append(f"{class_folder}: ignored, because it holds no image file")
+    num_loose = _num_loose(folder)
+    if num_loose and images.paths:
+        images.notes.append(f"{folder}: ignored {plural(num_loose, 'image')} outside the class folders")
 
 
-def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], found: _Found) -> None:
+def _num_loose(folder: Path) -> int:
+    """Count the images directly in a folder."""
+    return sum(is_image_name(entry.name) and entry.is_file() for entry in _entries(folder))
+
+
+def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], images: _Images) -> None:
+    """Raise DataError if there are fewer than two classes, or one in `val/` or `test/` that `train/` does not have."""
     train = folders.get("train", root)
     if not classes:
-        loose = sum(1 for entry in _entries(train) if is_image_name(entry.name))
-        if loose:
+        if num_loose := _num_loose(train):
             raise DataError(
-                f"data.source={train}: {loose} images but no class folders; give each class a folder of its own"
+                f"data.source={train}: {plural(num_loose, 'image')} but no class folders; "
+                "put the images of each class into a folder with its name"
             )
-        raise DataError(f"data.source={train}: holds no image file; give a folder of class folders")
+        raise DataError(f"data.source={train}: holds no image file; use a folder with one folder of images per class")
     if len(classes) == 1:
-        inner = [folder.name for folder in _folders(next(f for f in _folders(train) if next(_images_below(f), None)))]
-        way_out = f"did you mean {train / classes[0]}?" if len(inner) > 1 else "add a folder for each other class"
+        class_folder = next(folder for folder in _folders(train) if next(_images_below(folder), None))
+        is_wrapped = len(_folders(class_folder)) > 1
+        way_out = f"did you mean {train / classes[0]}?" if is_wrapped else "add a folder for each other class"
         raise DataError(f"data.source={train}: only one class, {classes[0]!r}; a classifier needs two; {way_out}")
-    for name, split in zip(found.class_names, found.splits, strict=True):
+    for name, split in zip(images.class_names, images.splits, strict=True):
         if split in ("val", "test") and name not in classes:
-            raise DataError(
-                f"data.source={folders[split] / name}: a class that {folders['train'].name}/ does not have; "
-                f"{nearest(name, classes)}"
-            )
+            folder = folders[split] / name
+            way_out = did_you_mean(name, classes, otherwise=f"add it there or remove {folder}")
+            raise DataError(f"data.source={folder}: {folders['train'].name}/ has no class of this name; {way_out}")
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    """Image files at any depth, each folder visited once: links may lead in circles."""
-    # A link to a folder above would bring in the other classes.
+    """Yield the image files at any depth. Each folder is visited once, because links may form a circle."""
+    # A link to a folder above would add the images of the other classes.
     visited = {_identity(parent) for parent in folder.resolve().parents}
     waiting = [folder]
     while waiting:
@@ -159,7 +169,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
             if entry.is_dir():
                 waiting.append(entry)
             elif is_image_name(entry.name) and (entry.is_file() or entry.is_symlink()):
-                yield entry  # a link that leads nowhere too: it is reported as unreadable
+                yield entry  # including broken links, which are later reported as unreadable
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -172,6 +182,6 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What stands in a folder, sorted by name; without what is hidden or left behind by operating systems."""
+    """Return the entries of a folder sorted by name, without hidden ones and those that operating systems leave."""
     entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name.casefold() not in _LEFT_BY_SYSTEMS]
     return sorted(entries, key=lambda entry: entry.name)

@@ -1,6 +1,6 @@
-"""A Hugging Face data set, as a folder, by name (`hf://organisation/name`) or from Python -> DatasetSource.
+"""A Hugging Face data set, as a folder, by name (`hf://organization/name`) or from Python -> DatasetSource.
 
-Only data is read: code that a data set brings is never run (`datasets` 4 and later cannot; earlier ones must be told).
+Code that comes with a data set is never run: `datasets` 4 and later cannot, and earlier versions only on request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from vitreous.data.sources.checks import check_num_classes
 from vitreous.data.sources.dataset import DatasetSource, number_classes
-from vitreous.data.sources.source import SPLITS
+from vitreous.data.sources.source import SPLITS, first_line
 from vitreous.data.sources.spelling import columns_of, split_of
 from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError
+from vitreous.wording import listed, plural
 
 PREFIX = "hf://"
 DATA_PREFIX = "hf://datasets/"
-"""The unmistakable spelling, where `hf://` alone could be a model too."""
+"""An unambiguous prefix where `hf://` could also be the address of a model."""
 
 _SAVED = ("dataset_dict.json", "state.json")
 _FINE_LABEL = "fine_label"
 
 
-class _Rows:
-    """Rows of one split as (image, label); images stay encoded."""
+class _Pairs:
+    """The rows of one split as (image, label) pairs; images stay encoded."""
 
     def __init__(self, rows: Any, image: str, label: str) -> None:
         self.rows, self.image, self.label = rows, image, label
@@ -40,7 +42,7 @@ class _Rows:
 
 
 def is_huggingface_folder(folder: Path) -> bool:
-    """Whether `save_to_disk` made this folder, or it holds Parquet files, itself or in `data/`, and no other folder."""
+    """Return True if `save_to_disk` wrote the folder, or if it or its `data/` has Parquet files but no other folder."""
     if any((folder / name).is_file() for name in _SAVED):
         return True
     others = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name != "data"]
@@ -48,88 +50,95 @@ def is_huggingface_folder(folder: Path) -> bool:
 
 
 def open_huggingface(name: str) -> DatasetSource:
-    """Load a data set; what has to be fetched lands in the cache of `datasets`.
+    """Load a data set; `datasets` stores what it downloads in its own cache.
 
     Args:
-        name: `hf://organisation/name`, `hf://datasets/organisation/name`, either with `/configuration` or `@revision`
-            behind it; or the path of a folder.
-
-    Returns:
-        As `from_huggingface`.
+        name: The path of a folder, or `hf://organization/name` or `hf://datasets/organization/name`. A name may end
+            in `/configuration` and `@revision`.
 
     Raises:
         MissingDependencyError: The package `datasets` is not installed.
-        DataNotFoundError: There is no such data set, or it was not reached.
-        DataError: As `from_huggingface`, or the folder is damaged.
+        DataNotFoundError: There is no such data set, or it cannot be reached.
+        DataError: The folder is damaged, or `from_huggingface` cannot use the data set.
     """
     datasets = _datasets(name)
+    folder = Path(name)
     try:
         if name.startswith(PREFIX):
-            organisation, title, configuration, revision = _parse(name)
-            place = f"{organisation}/{title}" if organisation else title
-            loaded = datasets.load_dataset(place, configuration, revision=revision)
-        elif any((Path(name) / saved).is_file() for saved in _SAVED):
-            title, loaded = Path(name).resolve().name, datasets.load_from_disk(name)
+            repository, configuration, revision = _parse(name)
+            title = repository.rpartition("/")[2]
+            loaded = datasets.load_dataset(repository, configuration, revision=revision)
+        elif any((folder / saved).is_file() for saved in _SAVED):
+            title, loaded = folder.resolve().name, datasets.load_from_disk(name)
         else:
-            title, loaded = Path(name).resolve().name, datasets.load_dataset("parquet", data_files=_files(Path(name)))
+            title, loaded = folder.resolve().name, datasets.load_dataset("parquet", data_files=_files(folder))
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"data.source={name}: no such data set ({_reason(error)}); check the name") from error
+        raise DataNotFoundError(f"data.source={name}: not found ({first_line(error)}); check the name") from error
     except (ConnectionError, TimeoutError) as error:
-        raise DataNotFoundError(f"data.source={name}: was not reached ({_reason(error)}); try later") from error
-    except Exception as error:  # the package raises whatever its many readers do
-        raise DataError(f"data.source={name}: cannot be loaded ({_reason(error)}); check the data set") from error
+        raise DataNotFoundError(
+            f"data.source={name}: could not be reached ({first_line(error)}); check the network and try again"
+        ) from error
+    except Exception as error:  # the package's many readers raise errors of any type
+        raise DataError(
+            f"data.source={name}: `datasets` could not load it ({first_line(error)}); fix the data set"
+        ) from error
     return from_huggingface(loaded, title, name)
 
 
 def is_huggingface(dataset: object) -> bool:
-    """Whether an object is a data set of the package `datasets`, or a dictionary of such."""
-    parts = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
-    return bool(parts) and all(hasattr(part, "features") and hasattr(part, "column_names") for part in parts)
+    """Return True if an object is a `datasets.Dataset` or a dictionary of such."""
+    sets = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
+    return bool(sets) and all(hasattr(one, "features") and hasattr(one, "column_names") for one in sets)
 
 
 def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
-    """The samples of a `datasets.Dataset` or `DatasetDict`.
+    """Convert a `datasets.Dataset` or `DatasetDict`.
 
-    The image is the one column of type Image, or the one called so; the label the one of type ClassLabel, or the one
-    called so, or of CIFAR-100's two the fine one. Splits are known in their usual spellings; others are left out, and
-    so is one without labels.
+    The image column is the only one of type Image, or else the one named like an image. The label column is the only
+    one of type ClassLabel, or else the one named like a label, or else `fine_label` (CIFAR-100 has two). Splits are
+    recognized in their common spellings. Other splits and splits without labels are left out, and a note says so.
 
     Args:
-        loaded: What `load_dataset` gives.
-        title: What people call it.
-        name: Where it came from, for messages.
+        loaded: The result of `datasets.load_dataset`.
+        title: The name of the source.
+        name: Where the data set came from, for messages.
 
     Raises:
-        DataError: No or several columns that may be the image or the label, no split `train` of rows, odd labels.
+        DataError: The image or label column is missing or ambiguous, there is no `train` split, a label is not a class,
+            or there is only one class.
     """
     rows_by_split, notes = _splits(loaded, name)
     first = next(iter(rows_by_split.values()))
     image = _column("path", "Image", first.features, name)
     label = _column("label", "ClassLabel", first.features, name)
-    parts: dict[str, _Rows] = {}
-    values: list[int | str] = []
+    by_split: dict[str, _Pairs] = {}
+    labels: list[int | str] = []
     for split, rows in rows_by_split.items():
-        found = [value.item() if isinstance(value, np.generic) else value for value in rows.with_format(None)[label]]
-        if all(value is None or value == -1 for value in found):
-            notes.append(f"{name}: {split} has no labels; left out")
+        values = [value.item() if isinstance(value, np.generic) else value for value in rows.with_format(None)[label]]
+        if all(value is None or value == -1 for value in values):
+            notes.append(f"{name}: split {split or 'train'} has no labels and is left out")
             continue
-        odd = next((value for value in found if not isinstance(value, int | str)), None)
-        if odd is not None or None in found:
-            raise DataError(f"data.source={name}: {label}={odd}: must be a class; leave such rows out")
-        values += found
-        parts[split] = _Rows(_encoded(rows.select_columns([image, label]), image), image, label)
-    if not parts:
-        raise DataError(f"data.source={name}: no split has labels in {label}; give a labelled data set")
+        for number, value in enumerate(values):
+            if not isinstance(value, int | str):
+                place = f"row {number}{f' of {split}' if split else ''}"
+                raise DataError(
+                    f"data.source={name}: {place}: {label}={value}: neither a class index nor a class name; "
+                    "filter such rows out"
+                )
+        labels += values
+        by_split[split] = _Pairs(_encoded(rows.select_columns([image, label]), image), image, label)
+    if not by_split:
+        raise DataError(f"data.source={name}: column {label} has no labels in any split; use a labeled data set")
     known = getattr(first.features[label], "names", None)
-    classes, labels = number_classes(f"data.source={name}", known, values)
-    if len(classes) < 2:
-        raise DataError(f"data.source={name}: only one class, {classes[0]!r}; a classifier needs two")
-    return DatasetSource(name=title, classes=classes, parts=parts, labels=labels, notes=notes)
+    classes, numbers = number_classes(f"data.source={name}", known, labels)
+    check_num_classes(f"data.source={name}", classes)
+    return DatasetSource(name=title, classes=classes, by_split=by_split, labels=numbers, notes=notes)
 
 
 def _splits(loaded: Any, name: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the rows by split, and notes on the splits that are left out."""
     if not isinstance(loaded, Mapping):
         return {"": loaded}, []
     found: dict[str, Any] = {}
@@ -137,37 +146,39 @@ def _splits(loaded: Any, name: str) -> tuple[dict[str, Any], list[str]]:
     for given, rows in loaded.items():
         split = split_of(str(given))
         if split is None or split in found or len(rows) == 0:
-            notes.append(f"{name}: split {given} of {len(rows):,} rows is left out")
+            notes.append(f"{name}: split {given} ({plural(len(rows), 'row')}) is left out")
         else:
             found[split] = rows
     if "train" not in found:
-        raise DataError(f"data.source={name}: splits {', '.join(map(str, loaded))} hold no train; give one that does")
-    if len(found) == 1:  # one split of a data set that brings no other: all of it
+        raise DataError(
+            f"data.source={name}: no train split among {listed(list(map(str, loaded)))}; use a data set with one"
+        )
+    if len(found) == 1:  # `datasets` names the only split of a set without splits `train`
         return {"": found["train"]}, notes
     return {split: found[split] for split in SPLITS if split in found}, notes
 
 
-def _column(role: str, kind: str, features: Mapping[str, Any], name: str) -> str:
-    """The column of a type; where that does not decide, of a name. Raises DataError where neither does."""
+def _column(role: str, feature_type: str, features: Mapping[str, Any], name: str) -> str:
+    """Find a column by type, or if that is not decisive, by name. Raises DataError if neither is."""
     columns = list(features)
-    typed = [column for column in columns if type(features[column]).__name__ == kind]
+    typed = [column for column in columns if type(features[column]).__name__ == feature_type]
+    if len(typed) == 1:
+        return typed[0]
     for candidates in (typed, columns):
-        if len(candidates) == 1 and candidates is typed:
-            return candidates[0]
-        named = [candidates[place] for place in columns_of(role, candidates)]
+        named = [candidates[position] for position in columns_of(role, candidates)]
         if len(named) == 1:
             return named[0]
     if _FINE_LABEL in typed:
         return _FINE_LABEL
-    what = "image" if role == "path" else role
+    wanted = "image" if role == "path" else role
     raise DataError(
-        f"data.source={name}: no column among {', '.join(columns[:12])} is plainly the {what}; load it in Python, "
-        f"rename_column() the right one to {what}, and give it to vitreous.train"
+        f"data.source={name}: cannot decide which of the columns {listed(columns, 12)} is the {wanted}; load it in "
+        f"Python, call rename_column(COLUMN, {wanted!r}) and pass the result to vitreous.train"
     )
 
 
 def _encoded(rows: Any, image: str) -> Any:
-    """Rows that give the bytes of images, not decoded ones."""
+    """Return the same rows with the bytes of the images instead of decoded images."""
     feature = rows.features[image]
     if type(feature).__name__ != "Image" or not hasattr(rows, "cast_column"):
         return rows
@@ -175,30 +186,30 @@ def _encoded(rows: Any, image: str) -> Any:
 
 
 def _files(folder: Path) -> dict[str, Sequence[str]]:
-    """The Parquet files by split, as their names begin (`train-00000-of-00002.parquet`); where none does, all train."""
+    """Return the Parquet files by the split that begins their names, as in `train-00000-of-00002.parquet`.
+
+    If no name begins with a split, all files are `train`.
+    """
     inner = folder if next(folder.glob("*.parquet"), None) else folder / "data"
     files: dict[str, list[str]] = {}
     for file in sorted(inner.glob("*.parquet")):
         files.setdefault(split_of(file.stem.split("-")[0].split("_")[0]) or "", []).append(str(file))
     if "" in files and len(files) > 1:
+        odd = Path(files[""][0]).name
         raise DataError(
-            f"data.source={folder}: {Path(files[''][0]).name} names no split, others do; call it train-….parquet"
+            f"data.source={folder}: the name of {odd} does not begin with a split, but others do; "
+            f"rename it, e.g. to train-{odd}"
         )
     return {split or "train": found for split, found in files.items()}
 
 
-def _parse(name: str) -> tuple[str, str, str | None, str | None]:
-    """Organisation (or an empty text), name, configuration and revision."""
+def _parse(name: str) -> tuple[str, str | None, str | None]:
+    """Split `hf://…` into the repository, the configuration and the revision."""
     place, _, revision = name.removeprefix(DATA_PREFIX).removeprefix(PREFIX).partition("@")
     words = place.split("/")
     if not 1 <= len(words) <= 3 or not all(words):
-        raise DataError(f"data.source={name}: is no name of a data set; write hf://organisation/name")
-    organisation, title = (words[0], words[1]) if len(words) > 1 else ("", words[0])
-    return organisation, title, words[2] if len(words) == 3 else None, revision or None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"data.source={name}: not the name of a data set; write hf://organization/name")
+    return "/".join(words[:2]), words[2] if len(words) == 3 else None, revision or None
 
 
 def _datasets(name: str):  # type: ignore[no-untyped-def]  # datasets is optional and carries no types
@@ -206,6 +217,6 @@ def _datasets(name: str):  # type: ignore[no-untyped-def]  # datasets is optiona
         import datasets
     except ImportError as error:
         raise MissingDependencyError(
-            f"data.source={name}: needs datasets, which is not installed; `pip install 'vitreous[datasets]'`"
+            f"data.source={name}: needs datasets, which is not installed; run `pip install 'vitreous[datasets]'`"
         ) from error
     return datasets

@@ -1,4 +1,4 @@
-"""An idx file (MNIST's format), gzipped or not -> a uint8 array. Hostile input is refused before memory is taken.
+"""An idx file (the format of MNIST), gzipped or not -> a uint8 array. Sizes are checked before memory is allocated.
 
 Source: LeCun, Cortes & Burges 1998, "The MNIST database", section "File formats": two zero bytes, the type (8 =
 unsigned byte), the number of dimensions, each size as a big-endian 32-bit integer, then the values.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vitreous.errors import DataError
 
 MAX_BYTES = 1 << 30
-"""No idx set is larger than this; a gzip file that would unpack to more is refused."""
+"""A gzip file that unpacks to more is refused; no official idx file is that large."""
 
 _UNSIGNED_BYTE = 8
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -22,14 +22,14 @@ _GZIP_WBITS = 31
 
 
 def unpack(content: bytes, where: str) -> bytes:
-    """Unzip a file's content where it is gzipped.
+    """Unpack the content of a file if it is gzipped.
 
     Args:
-        content: An idx file, plain or gzipped.
-        where: What to call it in an error.
+        content: An idx file, gzipped or not.
+        where: The file's name in error messages.
 
     Returns:
-        At most `MAX_BYTES` bytes.
+        The unpacked content, at most `MAX_BYTES` if it was gzipped.
 
     Raises:
         DataError: The gzip data is damaged, ends early, or unpacks to more than `MAX_BYTES`.
@@ -40,37 +40,40 @@ def unpack(content: bytes, where: str) -> bytes:
     try:
         unpacked = unzip.decompress(content, MAX_BYTES + 1)
     except zlib.error as error:
-        raise DataError(f"{where}: damaged gzip data ({error}); fetch the file again") from error
+        raise DataError(f"{where}: damaged gzip data ({error}); download the file again") from error
     if len(unpacked) > MAX_BYTES:
-        raise DataError(f"{where}: unpacks to more than {MAX_BYTES:,} bytes; is it an idx file?")
+        raise DataError(f"{where}: unpacks to more than {MAX_BYTES:,} bytes; check that it is an idx file")
     if not unzip.eof:
-        raise DataError(f"{where}: gzip data ends early, after {len(unpacked):,} unpacked bytes; fetch the file again")
+        raise DataError(f"{where}: gzip data ends early, after {len(unpacked):,} unpacked bytes; download it again")
     return unpacked
 
 
 def parse(content: bytes, where: str) -> NDArray[np.uint8]:
-    """Read the header, check it against the content, and view the rest.
+    """Read the values of an idx file.
 
     Args:
-        content: An unpacked idx file.
-        where: What to call it in an error.
+        content: The content of the file, unpacked.
+        where: The file's name in error messages.
 
     Returns:
-        A read-only array with the dimensions of the header.
+        A read-only array with the shape that the header declares.
 
     Raises:
-        DataError: Not an idx file of unsigned bytes with 1 to 4 dimensions, or sizes that do not match the content.
+        DataError: Not an idx file of unsigned bytes with 1 to 4 dimensions, or its length contradicts its header.
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or not 1 <= content[3] <= 4:
         raise DataError(
-            f"{where}: starts with {content[:4].hex() or 'nothing'}; must be an idx file of bytes, 00000801…04"
+            f"{where}: starts with {content[:4].hex() or 'nothing'}, but an idx file of unsigned bytes starts with "
+            "00000801 to 00000804; check that this is the right file"
         )
     start = 4 + 4 * content[3]
     if len(content) < start:
-        raise DataError(f"{where}: ends within its header after {len(content)} bytes; fetch the file again")
+        raise DataError(f"{where}: ends within its header, after {len(content)} bytes; download the file again")
     shape = struct.unpack(f">{content[3]}I", content[4:start])
     expected, found = math.prod(shape), len(content) - start
     if expected != found:
         sizes = "x".join(map(str, shape))
-        raise DataError(f"{where}: header says {sizes} = {expected} bytes, {found} follow; fetch the file again")
+        raise DataError(
+            f"{where}: the header declares {sizes} = {expected:,} bytes, but {found:,} follow; download the file again"
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

@@ -1,6 +1,5 @@
-"""A name (`mnist`, `fashion-mnist`) -> its official four files, wherever they lie or from the public address."""
+"""A name (`mnist`, `fashion-mnist`) -> its four official files, found on this machine or downloaded."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.sources import idx
-from vitreous.data.sources.official import find_or_fetch
+from vitreous.data.sources.official import check_official, find_or_download
 from vitreous.data.sources.source import ArraySource
 from vitreous.errors import DataError
 
@@ -22,13 +21,13 @@ _FILES = {
 
 @dataclass(frozen=True)
 class IdxSet:
-    """One named set.
+    """A data set that is published as four idx files.
 
     Attributes:
-        name: What users call it.
-        address: Where `<file>.gz` is published.
-        classes: The class names, in label order.
-        sha256: Of each *unpacked* file: repackaged copies (Debian's, a mirror's) differ in their gzip bytes only.
+        name: The name that users open it by.
+        address: The URL of the folder that holds each `<file>.gz`.
+        classes: The class names, in the order of the labels.
+        sha256: The SHA-256 of each *unpacked* file, by name; copies such as Debian's are gzipped differently.
     """
 
     name: str
@@ -76,27 +75,27 @@ FASHION_MNIST = IdxSet(
 
 
 def open_idx_set(wanted: IdxSet) -> ArraySource:
-    """Find or fetch the four files, check them, and read them.
-
-    Looked for in $VITREOUS_DATA/<name>, $VITREOUS_DATA, the user's cache and the system's data sets; what had to be
-    fetched is kept in the cache.
+    """Find or download the four files, check them, and read them.
 
     Args:
-        wanted: Which set.
+        wanted: The set to open.
 
     Returns:
-        The official training part as `train`, the official test part as `test`.
+        The images; the official training set is `train`, the official test set `test`.
 
     Raises:
-        DataNotFoundError: It is in none of the places and cannot be fetched.
-        DataError: What was fetched is not the set.
+        DataNotFoundError: The set is in none of the folders of `official.places` and cannot be downloaded.
+        DataError: A downloaded file is not the official one.
     """
-    contents, notes = find_or_fetch(
+    contents, notes = find_or_download(
         wanted.name,
         wanted.address,
         [f"{file}.gz" for file in wanted.sha256],
         lambda folder: _read_folder(wanted, folder),
-        lambda fetched: _unpack(wanted, fetched),
+        lambda downloaded: {
+            file: _unpack(wanted, file, downloaded[f"{file}.gz"], f"{wanted.address}/{file}.gz")
+            for file in wanted.sha256
+        },
     )
     parsed = {file: idx.parse(content, file) for file, content in contents.items()}
     labels = [parsed[_FILES[split, "labels"]] for split in ("train", "test")]
@@ -105,34 +104,28 @@ def open_idx_set(wanted: IdxSet) -> ArraySource:
         classes=wanted.classes,
         images=np.concatenate([parsed[_FILES[split, "images"]] for split in ("train", "test")]),
         labels=np.concatenate(labels).astype(np.int64),
-        splits=["train"] * len(labels[0]) + ["test"] * len(labels[1]),
-        notes=notes,
+        splits=np.repeat(["train", "test"], [len(labels[0]), len(labels[1])]),
+        notes=tuple(notes),
     )
 
 
 def _read_folder(wanted: IdxSet, folder: Path) -> tuple[dict[str, bytes] | None, str]:
-    """The unpacked files by name, or None and why this folder does not have them."""
+    """Return the unpacked files by name, or None and the reason why the folder does not hold this set."""
     contents = {}
-    for file, sha256 in wanted.sha256.items():
+    for file in wanted.sha256:
         path = next((p for p in (folder / f"{file}.gz", folder / file) if p.is_file()), None)
         if path is None:
-            return None, "not there" if not folder.is_dir() else f"no {file}.gz"
+            return None, f"no {file}.gz" if folder.is_dir() else "no such folder"
         try:
-            contents[file] = idx.unpack(path.read_bytes(), path.name)
+            contents[file] = _unpack(wanted, file, path.read_bytes(), path.name)
         except (OSError, DataError) as error:
             return None, str(error)
-        # MNIST and its look-alikes share their file names: only the content tells them apart.
-        if hashlib.sha256(contents[file]).hexdigest() != sha256:
-            return None, f"its {path.name} is not {wanted.name}'s"
     return contents, ""
 
 
-def _unpack(wanted: IdxSet, fetched: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The fetched files, unzipped, by name. Raises DataError where one is not the set's."""
-    contents = {file: idx.unpack(fetched[f"{file}.gz"], f"{wanted.address}/{file}.gz") for file in wanted.sha256}
-    for file, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != wanted.sha256[file]:
-            raise DataError(
-                f"{wanted.address}/{file}.gz: not the file {wanted.name} is known by; set VITREOUS_DATA to a copy"
-            )
-    return contents
+def _unpack(wanted: IdxSet, file: str, content: bytes, where: str) -> bytes:
+    """Unpack and check a file. Raises DataError if it is damaged or not the official one."""
+    unpacked = idx.unpack(content, where)
+    # MNIST and its variants use the same file names, so only the content identifies the set.
+    check_official(wanted.name, where, unpacked, wanted.sha256[file])
+    return unpacked

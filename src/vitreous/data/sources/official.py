@@ -1,5 +1,6 @@
-"""A named set's official files -> their contents: found on this machine, or fetched, checked and kept."""
+"""A named data set -> the contents of its official files: found on this machine, or downloaded, checked and cached."""
 
+import hashlib
 import os
 import sys
 import urllib.request
@@ -9,66 +10,80 @@ from pathlib import Path
 from typing import TypeVar
 
 from vitreous import atomic
-from vitreous.errors import DataNotFoundError
+from vitreous.data.sources.source import first_line
+from vitreous.errors import DataError, DataNotFoundError
+from vitreous.wording import listed
 
 MAX_BYTES = 1 << 30
-"""No official file is larger than this, fetched or unpacked."""
+"""The most that is read from an official file, downloaded or unpacked; all of them are smaller."""
 
 _DOWNLOAD_TIMEOUT_S = 30
 
 Contents = TypeVar("Contents")
 
 
-def find_or_fetch(
+def find_or_download(
     name: str,
     address: str,
     files: Sequence[str],
     read: Callable[[Path], tuple[Contents | None, str]],
     check: Callable[[Mapping[str, bytes]], Contents],
 ) -> tuple[Contents, list[str]]:
-    """Look into each of `places`; where the set is in none of them, fetch it and keep it in the cache.
+    """Look for a data set in each folder of `places`; if none holds it, download it into the cache.
 
     Args:
-        name: What users call the set.
-        address: Where `<file>` is published.
-        files: The published files.
-        read: A folder -> what is in it; or None, and why this folder does not have the set.
-        check: The files as they were fetched -> what is in them; raises DataError where that is not the set.
+        name: The name that users open the set by.
+        address: The URL of the folder that holds the published files.
+        files: The names of the published files.
+        read: A folder -> the contents of the set's files; or None, and the reason why the folder does not hold the set.
+        check: The downloaded files by name -> their contents; raises DataError if they are not the official ones.
 
     Returns:
-        What is in the files, and notes for the user.
+        The contents, and notes for the user.
 
     Raises:
-        DataNotFoundError: The set is in none of the places and cannot be fetched.
+        DataNotFoundError: No folder holds the set, and it cannot be downloaded.
         DataError: From `check`.
     """
-    refused: list[str] = []
+    reasons: list[str] = []
     for folder in places(name):
         contents, reason = read(folder)
         if contents is not None:
             return contents, []
-        refused.append(f"{folder} ({reason})")
+        reasons.append(f"{folder}: {reason}")
     try:
-        fetched = {file: _fetch(f"{address}/{file}") for file in files}
+        downloaded = {file: _download(f"{address}/{file}") for file in files}
     except (OSError, HTTPException) as error:
-        cause = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", None) or first_line(error)
         raise DataNotFoundError(
-            f"data.source={name}: not in {', '.join(refused)}, and {address} was not reached ({cause}); "
-            f"put {', '.join(files)} into a folder and set VITREOUS_DATA to it"
+            f"data.source={name}: not on this machine ({', '.join(reasons)}), and {address} could not be reached "
+            f"({cause}); put {listed(files)} into a folder and set the environment variable VITREOUS_DATA to it"
         ) from error
-    contents = check(fetched)
-    return contents, _keep(fetched, cache_folder() / name)
+    contents = check(downloaded)
+    return contents, _keep(downloaded, cache_folder() / name)
+
+
+def check_official(name: str, where: str, content: bytes, sha256: str) -> None:
+    """Raise DataError if the content of a file of the set `name` does not have the official SHA-256."""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"{where}: not the official file of {name} (its SHA-256 differs); "
+            "set VITREOUS_DATA to a folder with the official files"
+        )
 
 
 def places(name: str) -> list[Path]:
-    """The folders where a named set may lie, in the order they are looked at."""
+    """Return the folders to look for a named data set, in this order.
+
+    `$VITREOUS_DATA/<name>` and `$VITREOUS_DATA` where the variable is set, the cache, and `/usr/share/datasets`.
+    """
     own = os.environ.get("VITREOUS_DATA")
     folders = [Path(own) / name, Path(own)] if own else []
     return [*folders, cache_folder() / name, Path("/usr/share/datasets") / name]
 
 
 def cache_folder() -> Path:
-    """This user's cache: $XDG_CACHE_HOME/vitreous where set, else the platform's usual place."""
+    """Return the user's cache folder: `$XDG_CACHE_HOME/vitreous` if that is set, else the platform's usual place."""
     if given := os.environ.get("XDG_CACHE_HOME"):
         return Path(given) / "vitreous"
     if sys.platform == "darwin":
@@ -78,19 +93,18 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "vitreous"
 
 
-def _fetch(address: str) -> bytes:
+def _download(address: str) -> bytes:
     with urllib.request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as reply:
         return reply.read(MAX_BYTES)
 
 
-def _keep(fetched: Mapping[str, bytes], folder: Path) -> list[str]:
-    """Store what was fetched; where that fails the run goes on, and the note says so."""
+def _keep(downloaded: Mapping[str, bytes], folder: Path) -> list[str]:
+    """Store downloaded files in the cache. If that fails, the run continues, and a note says so."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, content in fetched.items():
+        for file, content in downloaded.items():
             atomic.write_bytes(folder / file, content)
     except OSError as error:
-        return [
-            f"{folder}: the fetched files could not be kept ({error.strerror or error}); they will be fetched again"
-        ]
+        reason = error.strerror or error
+        return [f"{folder}: downloaded files could not be stored ({reason}); the next run downloads them again"]
     return []

@@ -1,4 +1,4 @@
-"""Many paths below one folder -> one buffer of text: a million of them in tens of megabytes, not hundreds."""
+"""Many paths below one folder -> one buffer of text, so that a million paths take tens of megabytes, not hundreds."""
 
 from array import array
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from typing import overload
 
 
 class PackedPaths(Sequence[Path]):
-    """Paths that become objects only when they are asked for.
+    """A sequence of paths that creates each `Path` object only when it is requested.
 
     Args:
-        root: What relative paths are relative to; an absolute one stands for itself.
+        root: The folder that relative paths are relative to; absolute paths do not depend on it.
 
     Example:
         >>> paths = PackedPaths(Path("photos"))
@@ -37,11 +37,11 @@ class PackedPaths(Sequence[Path]):
         return self.root / self.text(index)
 
     def append(self, text: str) -> None:
-        """Add a path, as it is written."""
-        self._texts += text.encode(errors="surrogatepass")  # a name may be no text
+        """Add a path, absolute or relative to the root."""
+        self._texts += text.encode(errors="surrogatepass")  # an undecodable name contains lone surrogates
         self._ends.append(len(self._texts))
 
     def text(self, index: int) -> str:
-        """A path as it was written. Raises IndexError beyond the last."""
+        """Return a path as it was given to `append`. Raises IndexError beyond the last one."""
         number = range(len(self))[index]
         return self._texts[self._ends[number] : self._ends[number + 1]].decode(errors="surrogatepass")

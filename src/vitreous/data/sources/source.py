@@ -1,8 +1,9 @@
-"""Where images come from -> Source: samples by number, each with a label, a given split, its bytes and its image."""
+"""Where images come from -> Source: samples by number, each with a label, a split, its bytes and its image."""
 
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,188 +17,160 @@ from vitreous.errors import DecodeError
 SPLITS = ("train", "val", "test")
 
 MAX_FILE_BYTES = 1 << 30
-"""No image file is larger than this."""
+"""Larger files are not read as an image."""
 
 Texts = Shaped[np.ndarray, "samples"]
-"""An array of short texts, e.g. each sample's split."""
+"""An array of short texts, one per sample, e.g. its split."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Source(ABC):
-    """Samples `0 … len(source) − 1`; nothing is decoded before it is asked for.
+    """Samples numbered from 0 to `len(source) - 1`; an image is decoded only when it is requested.
 
     Attributes:
-        name: How people call the set, e.g. `fashion-mnist` or the folder's name.
+        name: The name of the set for messages and reports, e.g. `fashion-mnist` or the name of its folder.
         classes: The class names; a label is an index into them.
-        labels: `[n]`, each in [0, len(classes)).
-        splits: `[n]`, the split each sample came with: `train`, `val`, `test`, or an empty text.
-        groups: `[n]`, texts: samples of one group (a person, a video) stay on one side; an empty text: alone. Or None.
-        weights: `[n]`, how much each sample counts in training beside the others, at least 0. Or None: all alike.
-        test_ratio: The share that this set asks to be held out, where it brings no test split; None: no wish.
-        notes: What its user should know, one sentence each.
+        labels: Class indices, `[n]`, each in [0, len(classes)).
+        splits: The split that the set gives each sample, `[n]`: `train`, `val`, `test`, or an empty text for none.
+        groups: Texts, `[n]`. Samples of one group (a person, a video) all go to the same split; an empty text means
+            that the sample belongs to no group. None if the set has no groups.
+        weights: The weight of each sample in the training loss, `[n]`, at least 0. None if all weigh the same.
+        test_ratio: The fraction of samples to use for testing if the set has no test split; None for the default.
+        notes: Warnings for the user, one sentence each.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        classes: Sequence[str],
-        labels: NDArray[np.int64],
-        splits: Sequence[str] | Texts,
-        groups: Texts | None = None,
-        weights: NDArray[np.float64] | None = None,
-        test_ratio: float | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.name = name
-        self.classes = tuple(classes)
-        self.labels = np.asarray(labels, dtype=np.int64)
-        self.splits = np.asarray(splits, dtype="<U5")
-        self.groups = groups
-        self.weights = weights
-        self.test_ratio = test_ratio
-        self.notes = tuple(notes)
+    name: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    splits: Texts
+    groups: Texts | None = None
+    weights: NDArray[np.float64] | None = None
+    test_ratio: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.classes, self.notes = tuple(self.classes), tuple(self.notes)
+        self.labels, self.splits = np.asarray(self.labels, dtype=np.int64), np.asarray(self.splits, dtype="<U5")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @abstractmethod
     def describe(self, index: int) -> str:
-        """Which sample this is, for people: a path, or `fashion-mnist train[17]`."""
+        """Return what identifies the sample in messages: a path, or e.g. `fashion-mnist train[17]`."""
 
     @abstractmethod
     def content(self, index: int) -> bytes:
-        """The bytes that make this sample what it is: equal bytes, equal image. Raises DecodeError if unreadable."""
+        """Return the bytes that define the sample: equal bytes, equal image. Raises DecodeError if unreadable."""
 
-    @abstractmethod
     def encoded(self, index: int) -> ImageLike:
-        """What `decode_image` and `Preprocess.pixels` take. Raises DecodeError if unreadable."""
-
-    @abstractmethod
-    def header(self, index: int, content: bytes) -> Header:
-        """Size and colour, from its `content`, without decoding. Raises DecodeError if it is no image."""
-
-    def image(self, index: int) -> Image.Image:
-        """The decoded, upright image in its own size, mode `L` or `RGB`. Raises DecodeError if it does not decode."""
-        return decode_image(self.encoded(index), where=self.describe(index))
-
-
-class FileSource(Source):
-    """One image file a sample.
-
-    Args:
-        name: As in `Source`.
-        classes: As in `Source`.
-        paths: The files, `[n]`.
-        labels: As in `Source`.
-        splits: As in `Source`.
-        groups: As in `Source`.
-        weights: As in `Source`.
-        notes: As in `Source`.
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        classes: Sequence[str],
-        paths: Sequence[Path],
-        labels: NDArray[np.int64],
-        splits: Sequence[str] | Texts,
-        groups: Texts | None = None,
-        weights: NDArray[np.float64] | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        super().__init__(
-            name=name, classes=classes, labels=labels, splits=splits, groups=groups, weights=weights, notes=notes
-        )
-        self.paths = paths
-
-    def describe(self, index: int) -> str:
-        """The file's path, as text."""
-        return as_text(self.paths[index])
-
-    def content(self, index: int) -> bytes:
-        """The file's bytes. Raises DecodeError if it cannot be read, or is no file but a device or a pipe."""
-        path = self.paths[index]
-        try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise DecodeError(f"{self.describe(index)}: is no file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DecodeError(f"{self.describe(index)}: {status.st_size:,} bytes are too many for one image")
-            return path.read_bytes()
-        except DecodeError:
-            raise
-        except OSError as error:
-            raise DecodeError(f"{self.describe(index)}: {error.strerror or error}") from error
-        except ValueError as error:  # a name that no file can have, such as one with a zero byte in it
-            raise DecodeError(f"{self.describe(index)}: {error}") from error
-
-    def encoded(self, index: int) -> bytes:
-        """The file's bytes. Raises DecodeError if it cannot be read."""
+        """Return the image in a form that `decode_image` takes. Raises DecodeError if unreadable."""
         return self.content(index)
 
     def header(self, index: int, content: bytes) -> Header:
-        """From the file's header. Raises DecodeError if it is no image."""
+        """Read size and color from the sample's `content`, undecoded. Raises DecodeError if it is not an image."""
         return read_header(content, self.describe(index))
 
+    def image(self, index: int) -> Image.Image:
+        """Return the decoded, upright image in its own size, mode `L` or `RGB`. Raises DecodeError if that fails."""
+        return decode_image(self.encoded(index), where=self.describe(index))
 
-class ArraySource(Source):
-    """Images of one size that are in memory already.
 
-    Args:
-        name: As in `Source`.
-        classes: As in `Source`.
-        images: uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
-        labels: As in `Source`.
-        splits: As in `Source`.
-        test_ratio: As in `Source`.
-        notes: As in `Source`.
+@dataclass(kw_only=True, eq=False, repr=False)
+class FileSource(Source):
+    """One image file per sample.
+
+    Attributes:
+        paths: The image files, `[n]`.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        classes: Sequence[str],
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        splits: Sequence[str],
-        test_ratio: float | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        super().__init__(name=name, classes=classes, labels=labels, splits=splits, test_ratio=test_ratio, notes=notes)
-        self.images = images
-        self._places = _number_within(self.splits)
+    paths: Sequence[Path]
 
     def describe(self, index: int) -> str:
-        """E.g. `fashion-mnist train[17]`: the split, and the position in it."""
-        split = str(self.splits[index])
-        return f"{self.name} {split}[{self._places[index]}]" if split else f"{self.name}[{index}]"
+        """Return the file's path as text."""
+        return as_text(self.paths[index])
 
     def content(self, index: int) -> bytes:
-        """The pixels, row by row."""
+        """Return the file's bytes. Raises DecodeError if `read_image_file` does."""
+        return read_image_file(self.paths[index])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ArraySource(Source):
+    """Images of one size that are already in memory.
+
+    Attributes:
+        images: uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
+    """
+
+    images: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positions = _positions_within(self.splits)
+
+    def describe(self, index: int) -> str:
+        """Return the set, the split and the position in it, e.g. `fashion-mnist train[17]`."""
+        split = str(self.splits[index])
+        return f"{self.name} {split}[{self._positions[index]}]" if split else f"{self.name}[{index}]"
+
+    def content(self, index: int) -> bytes:
+        """Return the pixels, row by row."""
         return self.images[index].tobytes()
 
     def encoded(self, index: int) -> NDArray[np.uint8]:
-        """The array, `[height, width]` or `[height, width, 3]`."""
+        """Return the image, `[height, width]` or `[height, width, 3]`."""
         return self.images[index]
 
     def header(self, index: int, content: bytes) -> Header:
-        """From the array's shape."""
+        """Return size and color from the shape of `images`."""
         height, width = self.images.shape[1:3]
         return Header(height=height, width=width, is_gray=self.images.ndim == 3)
 
 
+def read_image_file(path: Path) -> bytes:
+    """Read a whole file. Raises DecodeError if it is unreadable, not a regular file, or over `MAX_FILE_BYTES`."""
+    where = as_text(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DecodeError(f"{where}: not a regular file")
+        check_file_size(where, status.st_size)
+        return path.read_bytes()
+    except DecodeError:
+        raise
+    except OSError as error:
+        raise DecodeError(f"{where}: {error.strerror or error}") from error
+    except ValueError as error:  # no file can have this name, e.g. because it contains a zero byte
+        raise DecodeError(f"{where}: {error}") from error
+
+
+def check_file_size(where: str, size_bytes: int) -> None:
+    """Raise DecodeError if an image file of this size is larger than `MAX_FILE_BYTES`."""
+    if size_bytes > MAX_FILE_BYTES:
+        raise DecodeError(f"{where}: too large for an image ({size_bytes:,} bytes)")
+
+
+def locate(starts: NDArray[np.int64], index: int) -> tuple[int, int]:
+    """Return the part that holds sample `index`, and its position there; part i has samples `starts[i]:starts[i+1]`."""
+    part = int(np.searchsorted(starts, index, side="right")) - 1
+    return part, index - int(starts[part])
+
+
 def as_text(path: str | Path) -> str:
-    """A path or name that can be printed anywhere: bytes that are no text become question marks in a diamond."""
+    """Return a path or name in a form that can be printed: undecodable bytes become replacement characters."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _number_within(groups: Texts) -> NDArray[np.int64]:
-    """Each sample's position among those of its group."""
-    places = np.empty(len(groups), dtype=np.int64)
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, at most 200 characters; its type if the message is empty."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _positions_within(groups: Texts) -> NDArray[np.int64]:
+    """Return each sample's position among the samples of its group."""
+    positions = np.empty(len(groups), dtype=np.int64)
     for group in np.unique(groups):
         members = groups == group
-        places[members] = np.arange(members.sum())
-    return places
+        positions[members] = np.arange(members.sum())
+    return positions

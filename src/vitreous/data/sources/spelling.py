@@ -1,6 +1,6 @@
-"""What people call splits and columns -> what this project calls them."""
+"""Common names of splits and columns -> the names that this project uses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _SPLITS = {
@@ -16,7 +16,7 @@ SPLIT_SPELLINGS = {
     for spelling in spellings
     for ending in _SPLIT_ENDINGS
 }
-"""Spellings, as `squeeze` leaves them, of `train`, `val` and `test`."""
+"""Spelling of a split, as `squeeze` returns it -> `train`, `val` or `test`."""
 
 COLUMN_SPELLINGS = {
     "path": ("path", "file", "files", "filename", "filepath", "fname", "image", "images", "imagepath", "imagefile",
@@ -28,28 +28,28 @@ COLUMN_SPELLINGS = {
               "video", "videoid"),
     "weight": ("weight", "weights", "sampleweight"),
 }  # fmt: skip
-"""Spellings, as `squeeze` leaves them, of a table's columns; the first of each is the one that wins over others."""
+"""Role of a column -> its spellings, as `squeeze` returns them. The first one wins if a table has several."""
 
 
 def squeeze(text: str) -> str:
-    """Lower case, without what people set between words: `Image Path`, `image_path` and `IMAGE-PATH` are the same."""
+    """Return lower-case text without separators: `Image Path`, `image_path` and `IMAGE-PATH` become the same."""
     return "".join(character for character in text.casefold() if character not in " _-.\t")
 
 
 def split_of(text: str) -> str | None:
-    """`train`, `val` or `test` for any of their spellings, else None."""
+    """Return `train`, `val` or `test` for a common spelling of it, else None."""
     return SPLIT_SPELLINGS.get(squeeze(text))
 
 
 def columns_of(role: str, columns: Sequence[str]) -> list[int]:
-    """Which columns are called like a role; one that has the very name of the role stands alone.
+    """Find the columns that may have a role; a column with exactly the role's name is the only result.
 
     Args:
         role: `path`, `label`, `split`, `group` or `weight`.
-        columns: A table's headings.
+        columns: The headings of a table.
 
     Returns:
-        Their positions: none, one, or several that cannot be told apart.
+        Positions of the columns: none, one, or several if it is ambiguous.
     """
     names = [squeeze(column) for column in columns]
     if names.count(role) == 1:
@@ -58,9 +58,15 @@ def columns_of(role: str, columns: Sequence[str]) -> list[int]:
 
 
 def nearest_column(role: str, columns: Sequence[str]) -> str | None:
-    """The column whose name is nearest to one that the role is known by; None where none is near."""
+    """Return the column with the name most similar to a spelling of the role, or None if none is similar."""
     by_name = {squeeze(column): column for column in reversed(columns)}
     for spelling in COLUMN_SPELLINGS[role]:
         if near := get_close_matches(spelling, by_name, n=1, cutoff=0.7):
             return by_name[near[0]]
     return None
+
+
+def did_you_mean(got: str, known: Iterable[str], *, otherwise: str) -> str:
+    """Return `did you mean NAME?` with the most similar known name, or `otherwise` if none is similar."""
+    near = get_close_matches(got, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else otherwise

@@ -1,8 +1,8 @@
-"""A table of paths and labels, perhaps with splits, groups and weights -> FileSource.
+"""A table of paths and labels, optionally with splits, groups and weights -> FileSource.
 
-Relative paths are relative to the table's folder, or to `data.root` where one is given. Without a root the table's word
-counts: `..` and absolute paths lead where they say. A root is a promise: a path that leaves it is refused, however it
-is written. (Links within the root are followed: whoever made the root made them.)
+Relative paths are relative to the table's folder, or to `data.root` if that is given. Without a root, `..` and absolute
+paths may lead anywhere. With a root, a path that leaves it is refused, however it is written. Links inside the root are
+followed.
 """
 
 import math
@@ -16,185 +16,183 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.rows import Rows, open_rows
-from vitreous.data.sources.source import SPLITS, FileSource, Texts
-from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, nearest_column, split_of
-from vitreous.errors import DataError, nearest
+from vitreous.data.sources.source import SPLITS, FileSource
+from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, did_you_mean, nearest_column, split_of
+from vitreous.errors import DataError
+from vitreous.wording import listed, plural
 
 MAX_CLASSES = 100_000
-"""A column with more different labels is no label."""
+"""A column with more different values is not taken for the label."""
 
-_NEEDED = ("path", "label")
-_NUM_TRIED = 16
+_REQUIRED = ("path", "label")
+_NUM_PATHS_TRIED = 16
 
 
 def open_table(path: Path, root: Path | None = None) -> FileSource:
-    """Read the table; no image is opened. A million rows take some 60 MB and the length of their paths.
+    """Read a table; no image is opened. A million rows take about 60 MB plus the length of their paths.
 
-    Headings are found in their usual spellings. A row that stands there twice counts once, and a note says so. A label
-    is a text; where all are whole numbers the classes are in the order of numbers.
+    Columns are recognized by the common spellings of their headings. Of identical rows only the first counts, and a
+    note says so. Labels are texts; if all are whole numbers, the classes are sorted as numbers.
 
     Args:
         path: An existing CSV, TSV or Parquet file.
-        root: What paths are relative to, and must not leave; None: the table's folder.
+        root: The folder that paths are relative to and must not leave; by default the table's folder, which they may
+            leave.
 
     Returns:
         The samples in the order of the table; classes sorted by name.
 
     Raises:
-        DataError: A column that is missing or cannot be told from another, a cell that breaks a rule, fewer than two
-            classes, a class in `val` or `test` that is not in `train`, or no file where the first paths lead.
-        MissingDependencyError: Parquet without pyarrow.
+        DataError: A column is missing or ambiguous, a cell breaks a rule, there are fewer than two classes, a class in
+            `val` or `test` is not in `train`, all weights are 0, or the first paths do not exist.
+        MissingDependencyError: It is a Parquet file and pyarrow is not installed.
     """
     if root is not None and not root.is_dir():
-        raise DataError(f"data.root={root}: no such folder; give the one that the table's paths are relative to")
+        raise DataError(f"data.root={root}: no such folder; use the folder that the table's paths are relative to")
     table = open_rows(path)
-    reader = _Reader(table, root or path.parent, jailed=root is not None)
+    reader = _Reader(table, root or path.parent, is_confined=root is not None)
     for where, cells in table.rows:
         reader.add(where, cells)
     return reader.source(path.stem)
 
 
 class _Reader:
-    """Rows -> columns of numbers and packed texts."""
+    """Collects the rows of a table as columns of numbers and packed texts; `is_confined` keeps paths in the root."""
 
-    def __init__(self, table: Rows, root: Path, *, jailed: bool) -> None:
+    def __init__(self, table: Rows, root: Path, *, is_confined: bool) -> None:
         self.where = f"data.source={table.where}"
-        self.places = _find_columns(table)
+        self.columns = _find_columns(table)
         self.num_columns = len(table.columns)
         self.paths = PackedPaths(root)
-        self.jail = os.path.normpath(root.absolute()) if jailed else None
+        self.confines = os.path.normpath(root.absolute()) if is_confined else None
         self.labels, self.splits, self.groups = array("l"), array("b"), array("l")
-        self.weights, self.rows = array("d"), array("q")
+        self.weights, self.hashes = array("d"), array("q")
         self.label_numbers: dict[str, int] = {}
         self.group_numbers: dict[str, int] = {"": 0}
 
     def add(self, where: str, cells: Sequence[str]) -> None:
-        """One row. Raises DataError where a cell breaks a rule."""
+        """Add a row. Raises DataError if a cell breaks a rule."""
         place = f"{self.where}: {where}"
         if len(cells) > self.num_columns and any(cells[self.num_columns :]):
             raise DataError(
-                f"{place}: {len(cells)} cells below {self.num_columns} headings; "
+                f"{place}: {len(cells)} cells, but only {self.num_columns} columns have headings; "
                 "put cells that contain the delimiter in quotes"
             )
         path, label, split, group, weight = (self._cell(cells, role) for role in COLUMN_SPELLINGS)
         label = unicodedata.normalize("NFC", label.strip())
         for role, text in (("path", path), ("label", label)):
             if not text:
-                raise DataError(f"{place}: no {role}; fill it in, or leave the row out")
-        if self.jail is not None:
-            _check_inside(place, self.jail, path)
+                raise DataError(f"{place}: the {role} is empty; fill it in or delete the row")
+        if self.confines is not None:
+            _check_inside(place, self.confines, path)
         self.paths.append(path)
         self.labels.append(self.label_numbers.setdefault(label, len(self.label_numbers)))
         self.splits.append(_split_number(place, split.strip()))
         self.groups.append(self.group_numbers.setdefault(group.strip(), len(self.group_numbers)))
         self.weights.append(_weight(place, weight.strip()))
-        # A row's hash; equal ones are compared before one is left out.
-        self.rows.append(hash((path, self.labels[-1], self.splits[-1])))
+        self.hashes.append(hash((path, self.labels[-1], self.splits[-1])))
         if len(self.label_numbers) > MAX_CLASSES:
-            raise DataError(f"{place}: over {MAX_CLASSES:,} different labels; call the column of the classes label")
+            raise DataError(
+                f"{place}: over {MAX_CLASSES:,} different labels, too many for classes; "
+                "name the column with the classes `label`"
+            )
 
     def source(self, name: str) -> FileSource:
-        """All rows, each once. Raises DataError where they are no classification set."""
+        """Return all rows without duplicates. Raises DataError if no classifier can be trained on them."""
         if not len(self.paths):
-            raise DataError(f"{self.where}: headings, but no rows; add a line an image")
-        kept, notes = self._without_copies()
+            raise DataError(f"{self.where}: has headings but no rows; add one row per image")
+        kept, notes = self._without_duplicates()
         classes, labels = _classes(self.label_numbers, np.array(self.labels, dtype=np.int64)[kept])
         splits = np.array(("", *SPLITS), dtype="<U5")[np.array(self.splits, dtype=np.int64)[kept]]
         weights = np.array(self.weights, dtype=np.float64)[kept]
-        self._check_classes(classes, labels, splits)
-        if not weights.any():
-            raise DataError(f"{self.where}: all {len(weights):,} weights are 0; give some images a larger one")
-        self._check_some_file()
+        check_num_classes(self.where, classes)
+        check_train_classes(self.where, classes, labels, splits)
+        check_weights(self.where, weights)
+        self._check_some_path_exists()
         names = np.array(list(self.group_numbers), dtype=object)
         return FileSource(
             name=name,
-            classes=classes,
-            paths=self.paths if len(kept) == len(self.paths) else _chosen(self.paths, kept),
+            classes=tuple(classes),
+            paths=self.paths if len(kept) == len(self.paths) else _selected(self.paths, kept),
             labels=labels,
             splits=splits,
-            groups=names[np.array(self.groups, dtype=np.int64)[kept]] if "group" in self.places else None,
-            weights=weights if "weight" in self.places else None,
-            notes=notes,
+            groups=names[np.array(self.groups, dtype=np.int64)[kept]] if "group" in self.columns else None,
+            weights=weights if "weight" in self.columns else None,
+            notes=tuple(notes),
         )
 
     def _cell(self, cells: Sequence[str], role: str) -> str:
-        place = self.places.get(role, len(cells))
-        return cells[place] if place < len(cells) else ""
+        position = self.columns.get(role, len(cells))
+        return cells[position] if position < len(cells) else ""
 
-    def _without_copies(self) -> tuple[NDArray[np.int64], list[str]]:
-        _, first, which = np.unique(np.array(self.rows), return_index=True, return_inverse=True)
+    def _without_duplicates(self) -> tuple[NDArray[np.int64], list[str]]:
+        """Return the numbers of the rows to keep, and a note on the others."""
+        _, first, which = np.unique(np.array(self.hashes), return_index=True, return_inverse=True)
         originals = first[which]
         later = np.flatnonzero(originals != np.arange(len(originals)))
-        copies = [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))]
-        notes = [f"{self.where}: {len(copies):,} rows stand there twice; each counts once"] if copies else []
-        return np.delete(np.arange(len(originals)), copies), notes
+        # Different rows may have the same hash, so the rows themselves are compared.
+        duplicates = [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))]
+        notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if duplicates else []
+        return np.delete(np.arange(len(originals)), duplicates), notes
 
     def _row(self, row: int) -> tuple[str, int, int]:
         return self.paths.text(row), self.labels[row], self.splits[row]
 
-    def _check_classes(self, classes: Sequence[str], labels: NDArray[np.int64], splits: Texts) -> None:
-        if len(classes) == 1:
-            raise DataError(f"{self.where}: only one class, {classes[0]!r}; a classifier needs two; add rows of others")
-        trained = np.unique(labels[np.isin(splits, ("", "train"))])
-        for number in np.setdiff1d(labels, trained).tolist():
-            split = splits[labels == number][0]
-            raise DataError(
-                f"{self.where}: class {classes[number]!r} is in {split}, but not in train; "
-                f"{nearest(classes[number], [classes[label] for label in trained.tolist()])}"
-            )
-
-    def _check_some_file(self) -> None:
-        """A wrong root is told at once, not after a million files that are not there."""
-        tried = min(_NUM_TRIED, len(self.paths))
+    def _check_some_path_exists(self) -> None:
+        """Report a wrong root now, not after a million missing files."""
+        tried = min(_NUM_PATHS_TRIED, len(self.paths))
         try:
             exists = any(self.paths[number].exists() for number in range(tried))
         except (OSError, ValueError):
-            exists = True  # the survey says what is wrong with each
+            exists = True  # the survey reports what is wrong with each file
         if not exists:
             raise DataError(
-                f"{self.where}: none of its first {tried} files exists, {self.paths[0]} is the first; "
-                "set data.root to the folder that its paths are relative to"
+                f"{self.where}: none of the first {tried} files exists (the first is {self.paths[0]}); "
+                "set data.root to the folder that the paths are relative to"
             )
 
 
-def _check_inside(place: str, jail: str, path: str) -> None:
-    whole = os.path.normpath(os.path.join(jail, path))  # noqa: PTH118  # by the letter: nothing is looked up
-    if not whole.startswith(os.path.join(jail, "")):  # noqa: PTH118
-        raise DataError(f"{place}: path={path}: leaves data.root={jail}; give a root that holds all images")
+def _check_inside(place: str, root: str, path: str) -> None:
+    """Raise DataError if a path leaves the root by its spelling; the file system is not consulted."""
+    whole = os.path.normpath(os.path.join(root, path))  # noqa: PTH118  # pathlib keeps `..`
+    if not whole.startswith(os.path.join(root, "")):  # noqa: PTH118
+        raise DataError(f"{place}: path={path}: outside data.root={root}; use a root that contains all images")
 
 
 def _find_columns(table: Rows) -> dict[str, int]:
-    """Role -> position, for each role that the table has. Raises DataError as `open_table`."""
-    shown = ", ".join(table.columns[:12]) + (", …" if len(table.columns) > 12 else "")
-    places: dict[str, int] = {}
+    """Return the position of each role's column. Raises DataError if path or label is missing or a role ambiguous."""
+    where = f"data.source={table.where}"
+    positions: dict[str, int] = {}
     for role in COLUMN_SPELLINGS:
         found = columns_of(role, table.columns)
         if len(found) > 1:
-            both = " and ".join(table.columns[place] for place in found[:3])
-            raise DataError(
-                f"data.source={table.where}: columns {both} could each be the {role}; call the right one {role}"
-            )
+            names = listed([table.columns[position] for position in found])
+            raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
         if found:
-            places[role] = found[0]
-        elif role in _NEEDED:
+            positions[role] = found[0]
+        elif role in _REQUIRED:
             near = nearest_column(role, table.columns)
-            way_out = f"did you mean {near}? Call it {role}" if near else f"call one {role}, in the first line"
-            raise DataError(f"data.source={table.where}: no column for the {role} among {shown}; {way_out}")
-    return places
+            way_out = f"if it is {near}, rename that to {role}" if near else f"write {role} above it in the first line"
+            raise DataError(f"{where}: no column for the {role} among {listed(table.columns, 12)}; {way_out}")
+    return positions
 
 
 def _split_number(place: str, text: str) -> int:
+    """Return 0 for no split, else 1 plus the split's position in `SPLITS`."""
     if not text:
         return 0
     split = split_of(text)
     if split is None:
-        raise DataError(f"{place}: split={text}: no such split; {nearest(text, SPLITS)}, or leave the cell empty")
+        way_out = did_you_mean(text, SPLITS, otherwise="use train, val or test, or leave the cell empty")
+        raise DataError(f"{place}: split={text}: no such split; {way_out}")
     return 1 + SPLITS.index(split)
 
 
 def _weight(place: str, text: str) -> float:
+    """Return a weight; 1 for an empty cell."""
     if not text:
         return 1.0
     try:
@@ -207,19 +205,19 @@ def _weight(place: str, text: str) -> float:
 
 
 def _classes(numbers: dict[str, int], labels: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """The classes in order, and each sample's place among them; `2.0` is `2` where all labels are whole numbers."""
+    """Return the sorted classes, and each sample's class index; if all labels are whole numbers, `2.0` is `2`."""
     names = list(numbers)
     if all(re.fullmatch(r"-?[0-9]{1,18}(\.0*)?", name) for name in names):
         names = [name.split(".")[0] for name in names]
         classes = sorted(set(names), key=lambda name: (int(name), name))
     else:
         classes = sorted(names)
-    places = {name: place for place, name in enumerate(classes)}
-    return classes, np.array([places[name] for name in names], dtype=np.int64)[labels]
+    indices = {name: index for index, name in enumerate(classes)}
+    return classes, np.array([indices[name] for name in names], dtype=np.int64)[labels]
 
 
-def _chosen(paths: PackedPaths, rows: NDArray[np.int64]) -> PackedPaths:
-    chosen = PackedPaths(paths.root)
+def _selected(paths: PackedPaths, rows: NDArray[np.int64]) -> PackedPaths:
+    selected = PackedPaths(paths.root)
     for row in rows.tolist():
-        chosen.append(paths.text(row))
-    return chosen
+        selected.append(paths.text(row))
+    return selected

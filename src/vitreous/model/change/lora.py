@@ -1,4 +1,4 @@
-"""A model -> the same with small corrections to learn beside its frozen matrices, and back to a plain model."""
+"""A model -> the same model with low-rank updates of its frozen matrices (LoRA), and back to a plain model."""
 
 import math
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from vitreous.errors import ConfigError
 from vitreous.model.build import model_from_state
 from vitreous.model.vit import VisionTransformer
 
-_CORRECTED = ("qkv", "proj", "fc1", "fc2")
+_UPDATED = ("qkv", "proj", "fc1", "fc2")
 """The matrices of a block, by the last part of their names."""
 
 
 class LowRank(nn.Module):
-    """A linear layer that stays as it is, plus a correction of low rank: `W x + α/r · B A x`.
+    """A frozen linear layer plus a trainable update of low rank: `W x + α/r · B A x`.
 
     Args:
-        base: The layer; its weight and bias take no gradient any more.
-        rank: Rows of A, columns of B.
-        alpha: α.
-        generator: Where A comes from, a CPU generator; None takes torch's global one.
+        base: The layer; its weight and bias are frozen.
+        rank: Rank r of the update: rows of A, columns of B.
+        alpha: Scale α of the update.
+        generator: CPU generator that A is drawn from; None takes torch's global one.
 
     Source:
-        Hu et al. 2021, section 4.1 (2106.09685). B begins as zero, so that training begins at the model that was given;
-        A as in their code, uniform within ±1/√width.
+        Hu et al. 2021, section 4.1 (2106.09685). B starts at zero, so that training starts from the given model; A is
+        drawn as in their code, uniform within ±1/√width.
     """
 
     def __init__(self, base: nn.Linear, *, rank: int, alpha: float, generator: Generator | None = None) -> None:
@@ -42,27 +42,27 @@ class LowRank(nn.Module):
             self.up.weight.zero_()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What the layer gives, corrected."""
+        """Return base(x) + scale * up(down(x))."""
         return self.base(tokens) + self.scale * self.up(self.down(tokens))
 
     @property
     def weight(self) -> Tensor:
-        """The matrix that does both at once, computed in float64."""
-        correction = self.up.weight.double() @ self.down.weight.double()
-        return (self.base.weight.double() + self.scale * correction).to(self.base.weight.dtype)
+        """The merged matrix, computed in float64."""
+        update = self.up.weight.double() @ self.down.weight.double()
+        return (self.base.weight.double() + self.scale * update).to(self.base.weight.dtype)
 
 
 def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Generator | None = None) -> None:
-    """Freeze a model, in place, but for its head, and give each matrix of its blocks a correction to learn.
+    """Freeze a model, in place, except for its head, and add a trainable low-rank update to each matrix of its blocks.
 
     Args:
-        model: A plain one.
-        rank: Of the corrections, at least 1.
-        alpha: They are scaled by `alpha / rank`.
-        generator: Where they come from.
+        model: A model without updates.
+        rank: Rank of the updates, at least 1.
+        alpha: The updates are scaled by `alpha / rank`.
+        generator: CPU generator to draw from; None takes torch's global one.
 
     Raises:
-        ConfigError: A rank of which a correction would be larger than the narrowest matrix that it corrects.
+        ConfigError: The rank exceeds the width of the narrowest matrix.
     """
     found = [(block, name) for block in model.encoder.blocks for name, _ in _matrices(block)]
     narrowest = min(min(layer.weight.shape) for block in model.encoder.blocks for _, layer in _matrices(block))
@@ -77,25 +77,25 @@ def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Ge
 
 
 def merge_lora(model: VisionTransformer) -> VisionTransformer:
-    """A plain model that does the same, its corrections added to its matrices; one without any is returned itself."""
-    corrected = {name: part for name, part in model.named_modules() if isinstance(part, LowRank)}
-    if not corrected:
+    """Return a plain model with the updates added to its matrices; a model without updates is returned itself."""
+    updated = {name: part for name, part in model.named_modules() if isinstance(part, LowRank)}
+    if not updated:
         return model
     state = dict(model.state_dict())
-    for name, part in corrected.items():
+    for name, part in updated.items():
         state[f"{name}.base.weight"] = part.weight
         del state[f"{name}.down.weight"], state[f"{name}.up.weight"]
-    plain = {_plain_name(name, corrected): tensor.detach().clone() for name, tensor in state.items()}
+    plain = {_plain_name(name, updated): tensor.detach().clone() for name, tensor in state.items()}
     return model_from_state(model.config, plain).train(model.training)
 
 
 def _matrices(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     for name, part in block.named_modules():
-        if isinstance(part, nn.Linear) and name.rpartition(".")[2] in _CORRECTED:
+        if isinstance(part, nn.Linear) and name.rpartition(".")[2] in _UPDATED:
             yield name, part
 
 
-def _plain_name(name: str, corrected: dict[str, LowRank]) -> str:
+def _plain_name(name: str, updated: dict[str, LowRank]) -> str:
     module, _, parameter = name.rpartition(".")
     outer = module.removesuffix(".base")
-    return f"{outer}.{parameter}" if outer in corrected else name
+    return f"{outer}.{parameter}" if outer in updated else name

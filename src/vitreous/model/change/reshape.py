@@ -1,4 +1,4 @@
-"""A trained model -> the same for another image size, patch size, number of channels or set of classes."""
+"""A trained model -> the same model for another image size, patch size or number of channels."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from einops import rearrange
 from vitreous.errors import ConfigError
 from vitreous.model.build import model_from_state
 from vitreous.model.config.model_config import Interpolation
-from vitreous.model.parts.position import resize_grid
+from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.relative_bias import resize_table
 from vitreous.model.parts.tokenizer import FlexibleTokenizer, Tokenizer, resize_projection
 from vitreous.model.vit import VisionTransformer
@@ -20,16 +20,16 @@ def resize_model(
     patch_size: int | None = None,
     interpolation: Interpolation | None = None,
 ) -> VisionTransformer:
-    """A copy for images or patches of another size: what is learned per place is resampled, all else is the same.
+    """Return a copy for images or patches of another size; positions and patch projection are resampled.
 
     Args:
         model: Stays as it is.
-        img_size: Height and width in px that the copy shall take; None keeps the model's.
+        img_size: Height and width of the copy's images in px; None keeps the model's.
         patch_size: Side of the copy's patches in px; None keeps the model's. See `tokenizer.resize_projection`.
-        interpolation: Whose, for learned positions; None is the model's own.
+        interpolation: How learned positions are resampled, see `embedding.resize_grid`; None is the model's own way.
 
     Raises:
-        ConfigError: Patches do not tile that size, or another stem than `linear` was asked for other patches.
+        ConfigError: Patches do not tile that size, or the patch size of another stem than `linear` would change.
     """
     config = dataclasses.replace(
         model.config,
@@ -41,7 +41,7 @@ def resize_model(
     if config.patch_size != model.config.patch_size:
         if config.stem != "linear":
             raise ConfigError(
-                f"patch_size={patch_size}: model.stem={config.stem} cannot be brought to another; keep "
+                f"patch_size={patch_size}: model.stem={config.stem} cannot change its patch size; keep "
                 f"{model.config.patch_size}, or train another model"
             )
         projection = state["tokenizer.proj.weight"]
@@ -54,25 +54,24 @@ def resize_model(
 
 
 def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransformer:
-    """A copy for images of other channels: gray weights are shared among three, those of colours added up for gray.
+    """Return a copy for images with other channels: from gray to color weights are divided, from color to gray summed.
 
-    A gray image, repeated in three channels, gives the one copy what it gave the gray model; and so does the other with
-    a gray image what the colour model made of it as red, green and blue.
+    A gray image repeated in three channels gives the color copy the tokens that it gave the gray model, and vice versa.
 
     Args:
-        model: Stays as it is; one that has so many channels already is returned itself.
-        in_chans: That the copy shall take.
+        model: Stays as it is; it is returned itself if it takes this number of channels already.
+        in_chans: Channels of the copy's images.
 
     Raises:
-        ConfigError: Neither the old nor the new number is 1, or another stem than `linear`.
+        ConfigError: Neither the old nor the new number is 1, or the stem is not `linear`.
     """
     config = model.config
     if in_chans == config.in_chans:
         return model
     if 1 not in (in_chans, config.in_chans) or config.stem != "linear":
         raise ConfigError(
-            f"data.in_chans={in_chans}: the model takes {config.in_chans}, and its model.stem={config.stem} is not "
-            f"brought to {in_chans}; use data.in_chans={config.in_chans}"
+            f"data.in_chans={in_chans}: the model takes {config.in_chans}, and its model.stem={config.stem} cannot be "
+            f"changed to {in_chans}; use data.in_chans={config.in_chans}"
         )
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     projection = rearrange(state["tokenizer.proj.weight"], "d (c n) -> d c n", c=config.in_chans)
@@ -83,14 +82,25 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
 
 
 def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> VisionTransformer:
-    """A copy that trains with a patch size drawn at each step, and can be run with any: FlexiViT (2212.08013).
+    """Return a copy that draws its patch size at each step of training and can run with any: FlexiViT (2212.08013).
+
+    In evaluation, `model.tokenizer.patch_size = 8` sets the patch size: larger patches are faster, smaller ones more
+    accurate.
 
     Args:
-        model: With a `linear` stem; stays as it is. Its own patch size is what the weights are kept in.
+        model: A model with a `linear` stem; stays as it is. The weights are kept for its own patch size.
         patch_sizes: Sides in px to draw from.
 
     Raises:
-        ConfigError: Another stem, or no patch size.
+        ConfigError: The stem is not `linear`, or there is no patch size.
+
+    Example:
+        >>> import torch
+        >>> from vitreous.model import create_model, make_flexible
+        >>> model = make_flexible(create_model("vit_tiny_patch16_224", num_classes=5), (8, 16, 32)).eval()
+        >>> model.tokenizer.patch_size = 32
+        >>> model(torch.zeros(1, 3, 224, 224)).shape
+        torch.Size([1, 5])
     """
     if model.config.stem != "linear":
         raise ConfigError(f"model.stem={model.config.stem}: has no patches to resize; use model.stem=linear")

@@ -1,1 +1,1 @@
-"""Name or keys -> ModelConfig: sizes, published names, and the range of each value."""
+"""Model name or keys -> ModelConfig: fields and their ranges, sizes, and published names."""

@@ -1,4 +1,4 @@
-"""A model's name -> its `ModelConfig`."""
+"""Model name -> ModelConfig."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from vitreous.model.config.published import PUBLISHED, TAGS
 
 @dataclass(frozen=True)
 class Size:
-    """A row of the table: width of a token, blocks, heads, hidden width of the MLP over that of a token."""
+    """Token width, number of blocks, heads per block, and hidden width of the MLP as a multiple of the token width."""
 
     embed_dim: int
     depth: int
@@ -21,12 +21,12 @@ class Size:
 
 
 SIZES = {
-    # Our own, for images of 8 to 64 px: heads 16 to 32 wide, 0.2 to 2.7 million parameters.
+    # Our own sizes for images of 8 to 64 px, with heads 16 to 32 wide and 0.2 to 2.7 million parameters.
     "pico": Size(64, 4, 4),
     "nano": Size(96, 6, 4),
     "micro": Size(128, 6, 4),
     "mini": Size(192, 6, 6),
-    # The field's: tiny and small from DeiT (2012.12877), table 1; base, large and huge from ViT (2010.11929), table 1;
+    # Established sizes: tiny and small of DeiT (2012.12877), table 1; base, large, huge of ViT (2010.11929), table 1;
     # giant and gigantic from Zhai et al. (2106.04560), table 2; so400m from Alabdulmohsin et al. (2305.13035), table 1.
     "tiny": Size(192, 12, 3),
     "small": Size(384, 12, 6),
@@ -36,7 +36,7 @@ SIZES = {
     "giant": Size(1408, 40, 16, 48 / 11),
     "gigantic": Size(1664, 48, 16, 64 / 13),
     "so400m": Size(1152, 27, 16, 3.7362),
-    # timm's own, between those.
+    # Sizes that timm defines between those.
     "xsmall": Size(256, 10, 4),
     "wee": Size(256, 14, 4, 5.0),
     "little": Size(320, 14, 5, 5.6),
@@ -47,7 +47,7 @@ SIZES = {
     "so150m2": Size(832, 21, 13, 34 / 13),
 }
 
-# Sizes of one family alone, which make no names with others' patches.
+# Sizes of a single model family, which cannot be combined with other patch sizes in a name.
 _RARE = {
     "giantopt": Size(1536, 40, 16),
     "intern300m": SIZES["large"],
@@ -64,13 +64,13 @@ _ALMOST_PLAIN = r"vit_[a-z0-9]*(_patch\d*)?(_\d*)?"
 
 @dataclass(frozen=True)
 class ParsedName:
-    """What a model's name says; None where it says nothing.
+    """Size, patch size, image size and architecture changes that the name of a model specifies.
 
     Attributes:
-        size: Width, depth, heads, MLP.
-        patch_size: Side of a patch in px.
-        img_size: Side of an image in px.
-        changes: Keys of ModelConfig in which a published model differs from the plain one of its size.
+        size: Width, depth, heads and MLP ratio.
+        patch_size: Side of a patch in px; None if the name does not contain it.
+        img_size: Side of an image in px; None if the name does not contain it.
+        changes: Fields of ModelConfig in which a published model differs from the standard ViT of its size.
     """
 
     size: Size
@@ -83,11 +83,11 @@ def parse_name(name: str) -> ParsedName:
     """Read `vit_{size}`, `vit_{size}_patch{px}`, `vit_{size}_patch{px}_{px}`, or a published name as timm spells it.
 
     Args:
-        name: E.g. `vit_small_patch16_224`, `deit3_base_patch16_224`, `vit_small_patch14_dinov2`. timm's tag of weights
-            may follow after a point: `vit_base_patch16_224.mae`.
+        name: Name such as `vit_small_patch16_224`, `deit3_base_patch16_224` or `vit_small_patch14_dinov2`. timm's tag
+            of weights may follow after a dot: `vit_base_patch16_224.mae`.
 
     Raises:
-        UnknownNameError: Not such a name, or no such size; the nearest name is suggested.
+        UnknownNameError: The name or its size does not exist; the message suggests the nearest name.
     """
     bare, _, tag = name.partition(".")
     changes = {**PUBLISHED.get(bare, {}), **TAGS.get(tag, {})}
@@ -98,9 +98,11 @@ def parse_name(name: str) -> ParsedName:
         known = [f"vit_{size}{rest}" for size in SIZES]
         if not re.fullmatch(_ALMOST_PLAIN, bare):
             known += PUBLISHED
-        raise UnknownNameError(f"model={name}: no such model; {nearest(bare, known)}")
+        families = sorted({published.partition("_")[0] for published in PUBLISHED})
+        hint = f"use a name such as vit_small_patch16_224; known families: {', '.join(f'{f}_…' for f in families)}"
+        raise UnknownNameError(f"model={name}: no such model; {nearest(bare, known, hint=hint)}")
     found = {} if match is None else match.groupdict()
-    size = sizes.get(found.get("size", ""), SIZES["small"])  # a name that says no size has all of it in its changes
+    size = sizes.get(found.get("size", ""), SIZES["small"])  # Names without a size have all of it in their changes.
     shape = {key: changes.pop(key) for key in ("embed_dim", "depth", "num_heads", "mlp_ratio") if key in changes}
     patch_size, img_size = (
         changes.pop(key, int(px) if (px := found.get(group)) else None)
@@ -116,21 +118,20 @@ def config_for(
     in_chans: int = 3,
     img_size: int | tuple[int, int] | None = None,
     patch_size: int | None = None,
-    drop_path_rate: float = 0.0,
 ) -> ModelConfig:
-    """The configuration behind a name: class token, learned positions, eps 1e-6, MLP x4, unless it says otherwise.
+    """Return the configuration of a named model.
 
     Args:
-        name: As `parse_name` reads it.
-        num_classes: Logits; None as the name was published, 1000 where nothing was.
+        name: Name that `parse_name` can read. Whatever it does not specify is as in the standard ViT: class token,
+            learned position embeddings, eps 1e-6, MLP ratio 4.
+        num_classes: Number of logits; None uses that of the published model, or 1000.
         in_chans: Channels of an image.
-        img_size: Side, or height and width, in px; overrides the name's.
-        patch_size: Side of a patch in px; overrides the name's.
-        drop_path_rate: Stochastic depth of the last block.
+        img_size: Side, or height and width, in px; None uses the size in the name.
+        patch_size: Side of a patch in px; None uses the size in the name.
 
     Raises:
-        UnknownNameError: No such name.
-        ConfigError: Neither name nor argument says the image's or the patch's size, or a value breaks a rule.
+        UnknownNameError: There is no such model.
+        ConfigError: Image size or patch size is given neither by the name nor by an argument, or a value breaks a rule.
     """
     parsed = parse_name(name)
     img_size = parsed.img_size if img_size is None else img_size
@@ -138,8 +139,8 @@ def config_for(
     if img_size is None or patch_size is None:
         absent = "image size" if img_size is None else "patch size"
         raise ConfigError(
-            f"model={name}: says no {absent}; "
-            f"pass img_size and patch_size, or name them, e.g. {'_'.join(name.split('_')[:2])}_patch16_224"
+            f"model={name}: does not specify the {absent}; pass img_size and patch_size, or put them into the name, "
+            f"e.g. {'_'.join(name.split('_')[:2])}_patch16_224"
         )
     changes = {"num_classes": 1000, **parsed.changes}
     if num_classes is not None:
@@ -152,6 +153,5 @@ def config_for(
         depth=parsed.size.depth,
         num_heads=parsed.size.num_heads,
         mlp_ratio=parsed.size.mlp_ratio,
-        drop_path_rate=drop_path_rate,
         **changes,
     )

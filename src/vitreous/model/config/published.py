@@ -1,7 +1,7 @@
-"""Published names, in timm's spelling -> what sets each apart from the plain Vision Transformer of its size.
+"""Published model names, spelled as in timm -> fields in which each model differs from the standard ViT of its size.
 
-A row is names and changes. `{a,b}` stands for a or b, as in a shell; sizes, patches and images are read off a name by
-`presets`; a change wins over what the name says.
+Each row has names and changes. `{a,b}` means a or b, as in a shell. `presets` reads sizes of models, patches and images
+from the name; a change takes precedence over the name.
 """
 
 import itertools
@@ -31,7 +31,7 @@ _QUICK = _CLIP | {"act": "quick_gelu"}
 _PLUS: Changes = {"embed_dim": 896, "num_heads": 14}
 _REGISTERED = _MEAN | _UNPLACED | _SCALED
 
-# DeiT III as its own code trains it; timm's layer scale starts at 1e-6, and its drop path rises.
+# DeiT III as in its own code. In timm, LayerScale starts at 1e-6 and the drop path rate rises with depth.
 _DEIT3: Changes = _UNPLACED | {"layer_scale": 1e-4, "drop_path_schedule": "constant", "init": "deit3"}
 
 _DINOV2 = _SCALED | _HEADLESS | {"img_size": 518}
@@ -42,7 +42,7 @@ _RADIO: Changes = _UNPLACED | _HEADLESS | {"num_registers": 7, "final_norm": Fal
 _ROTARY: Changes = _SCALED | {"position": "none", "rotary": "axial"}
 _MIXED: Changes = _ROTARY | {"rotary": "mixed", "rotary_theta": 10.0}
 _PLACED_TOO: Changes = _UNPLACED | {"position": "learned"}
-# timm's own mixture of registers, mean and rotation, with the wavelengths of language models.
+# timm's combination of registers, mean pooling and rotary embedding, with the wavelengths of language models.
 _ROTARY_MEAN: Changes = _ROTARY | _MEAN | _KEYLESS | {"rotary_theta": 10_000.0}
 _DINOV3: Changes = (
     _ROTARY
@@ -67,7 +67,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("vit_{tiny,small,base,large}_patch16_{224,384} vit_{small,base,large}_patch32_{224,384}", {}),
     ("vit_{small,base}_patch8_224 vit_{large,huge,giant,gigantic}_patch14_224", {}),
     ("vit_base_patch16_224_miil", {"qkv_bias": False, "num_classes": 11_221}),
-    # Means for class tokens: 2205.01580; I-JEPA 2301.08243; FlexiViT 2212.08013.
+    # Mean pooling instead of a class token: 2205.01580; I-JEPA 2301.08243; FlexiViT 2212.08013.
     ("vit_base_patch16_gap_224", _CLASSLESS_MEAN | {"num_heads": 16}),
     ("vit_huge_patch14_gap_224 vit_huge_patch16_gap_448 vit_giant_patch16_gap_224", _SIGLIP_MEAN),
     (
@@ -79,7 +79,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
         _CLASSLESS_MEAN | {"qkv_bias": False, "layer_scale": 1e-6, "num_classes": 11_821},
     ),
     ("flexivit_{small,base,large}", _UNPLACED | {"patch_size": 16, "img_size": 240}),
-    # timm's own shapes, and registers (2309.16588).
+    # Shapes that timm defines, and registers (2309.16588).
     ("vit_base_patch16_plus_240 vit_base_patch32_plus_256", _PLUS | _SCALED),
     ("vit_base_patch16_rpn_224", _MEAN | {"qkv_bias": False, "norm_order": "post"}),
     ("vit_small_patch16_36x1_224", _SCALED | {"depth": 36}),
@@ -90,7 +90,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("vit_so150m_patch16_reg4_gap_{256,384}", _CLASSLESS_MEAN | _PLACED | _FOUR),
     ("vit_so150m_patch16_reg4_map_256", _MAP | _PLACED | _FOUR),
     ("vit_so150m2_patch16_reg1_gap_{256,384,448}", _MEAN | _PLACED | _ONE | _SCALED | {"qkv_bias": False}),
-    # DeiT 2012.12877, distilled too; DeiT III 2204.07118.
+    # DeiT 2012.12877, also distilled; DeiT III 2204.07118.
     ("deit_{tiny,small,base}_patch16_224 deit_base_patch16_384", {}),
     (
         "deit_{tiny,small,base}_distilled_patch16_224 deit_base_distilled_patch16_384",
@@ -112,7 +112,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
         "vit_intern300m_patch14_448",
         _HEADLESS | {"layer_scale": 0.1, "final_norm": False, "dynamic_img_size": True},
     ),
-    # SigLIP 2303.15343 and 2502.14786. For 384 px, timm leaves out the last 6, which 14 px patches do not reach.
+    # SigLIP 2303.15343 and 2502.14786. timm crops 384 px to 378 px, the largest size that 14 px patches tile.
     ("vit_base_patch16_siglip_{224,256,384,512} vit_large_patch16_siglip_{256,384}", _SIGLIP),
     ("vit_so400m_patch14_siglip_{224,378}", _SIGLIP),
     ("vit_so400m_patch14_siglip_384", _SIGLIP | {"img_size": 378}),
@@ -126,7 +126,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
         "vit_so400m_patch16_siglip_gap_{256,384,512} vit_giantopt_patch16_siglip_gap_{256,384}",
         _SIGLIP_MEAN | _TANH,
     ),
-    # CLIP 2103.00020, with the classes of timm's fine-tuned weights, else the width of the embedding.
+    # CLIP 2103.00020: the number of classes of timm's fine-tuned weights, otherwise the width of the embedding.
     ("vit_base_patch32_clip_{224,384,448} vit_base_patch16_clip_{224,384}", _CLIP),
     ("vit_large_patch14_clip_{224,336} vit_huge_patch14_clip_{224,336}", _CLIP),
     ("vit_{xsmall,medium}_patch16_clip_224 vit_{medium,betwixt}_patch32_clip_224", _CLIP | {"num_classes": 512}),
@@ -138,7 +138,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("vit_large_patch14_clip_quickgelu_{224,336}", _QUICK | {"num_classes": 768}),
     ("vit_huge_patch14_clip_quickgelu_{224,378}", _QUICK | {"num_classes": 1024}),
     ("vit_gigantic_patch14_clip_quickgelu_224", _QUICK | {"num_classes": 1280}),
-    # DINOv3 2508.10104; `_qkvb` keeps the biases of queries and values, which training left at zero in some.
+    # DINOv3 2508.10104; `_qkvb` has the biases of queries and values, which are zero in some of the weights.
     ("vit_{small,base,large}_patch16_dinov3", _DINOV3),
     ("vit_{tiny,small,base,large}_patch16_dinov3_qkvb", _DINOV3 | _KEYLESS),
     ("vit_{small,huge}_plus_patch16_dinov3", _DINOV3 | _SWIGLU),
@@ -146,7 +146,7 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("vit_7b_patch16_dinov3", _DINOV3 | _SWIGLU),
     ("vit_{small,base,large}_patch16_lingbot", _LINGBOT | _KEYLESS),
     ("vit_giant_patch16_lingbot", _LINGBOT | _GIANT2),
-    # RoPE-ViT 2403.13298; `ape`: absolute positions too.
+    # RoPE-ViT 2403.13298; `ape` adds absolute position embeddings.
     ("vit_{small,base,large}_patch16_rope_224", _ROTARY),
     ("vit_{small,base,large}_patch16_rope_ape_224", _ROTARY | _PLACED_TOO),
     ("vit_{small,base,large}_patch16_rope_mixed_224", _MIXED),
@@ -163,21 +163,24 @@ ROWS: tuple[tuple[str, Changes], ...] = (
     ("aimv2_huge_patch14_{224,336,448}", _AIM2 | {"embed_dim": 1536, "num_heads": 12, "mlp_ratio": 8 / 3}),
     ("aimv2_1b_patch14_{224,336,448}", _AIM2 | {"embed_dim": 2048, "num_heads": 16, "mlp_ratio": 2.75}),
     ("aimv2_3b_patch14_{224,336,448}", _AIM2 | {"embed_dim": 3072, "num_heads": 24, "mlp_ratio": 8 / 3}),
-    # timm's for its tests.
+    # Models of timm's tests.
     ("test_vit", _TEST | {"embed_dim": 64, "depth": 6, "num_heads": 2}),
     ("test_vit2", _TEST_MEAN | {"embed_dim": 64, "depth": 8, "num_heads": 2}),
     ("test_vit4", _TEST_MEAN | {"embed_dim": 96, "depth": 9, "num_heads": 3, "norm": "rms"}),
 )
 
+TIMM_POOLS: Mapping[str, str] = {"token": "token", "avg": "mean", "max": "max", "map": "map"}
+"""timm's name of a pool -> ours."""
+
 TAGS: Mapping[str, Changes] = {
-    # MAE 2111.06377: the encoder after pre-training, whose sines and cosines timm keeps as learned positions.
+    # MAE 2111.06377: the pretrained encoder, whose fixed position embeddings timm stores as learned ones.
     "mae": _HEADLESS | {"init": "mae"},
 }
-"""What timm's tag, after the point of a name, changes; every other tag names weights of the same architecture."""
+"""Changes for timm's tags of weights, which follow the dot of a name; other tags do not change the architecture."""
 
 
 def expand(pattern: str) -> list[str]:
-    """`a{b,c}` -> `ab`, `ac`."""
+    """Expand braces as a shell does: `a{b,c}` becomes `ab` and `ac`."""
     parts = re.split(r"\{([^}]*)\}", pattern)
     choices = [part.split(",") if number % 2 else [part] for number, part in enumerate(parts)]
     return ["".join(choice) for choice in itertools.product(*choices)]
@@ -186,4 +189,4 @@ def expand(pattern: str) -> list[str]:
 PUBLISHED: Mapping[str, Changes] = {
     name: changes for patterns, changes in ROWS for pattern in patterns.split() for name in expand(pattern)
 }
-"""Every published name and its changes."""
+"""Published names and the changes of each."""

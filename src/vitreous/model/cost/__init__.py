@@ -1,1 +1,1 @@
-"""ModelConfig -> parameters, FLOPs and bytes, without building the model."""
+"""ModelConfig -> parameters, FLOPs and memory, without building the model."""

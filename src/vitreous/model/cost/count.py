@@ -1,4 +1,4 @@
-"""`ModelConfig` -> parameters and FLOPs, part by part, without building anything."""
+"""ModelConfig -> parameters and FLOPs of each part, without building the model."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,13 +9,13 @@ from vitreous.model.parts.stem import compact_widths, stem_widths
 
 @dataclass(frozen=True)
 class PartCount:
-    """A row of the table.
+    """Size and cost of one part of the model.
 
     Attributes:
-        part: The submodule's name; blocks are counted together.
-        shape: What goes in and what comes out, for one image.
-        parameters: Learned numbers.
-        flops: Twice the multiply-adds of one image's forward.
+        part: Name of the submodule; all blocks are counted together.
+        shape: Shapes that go in and come out, for one image.
+        parameters: Number of parameters.
+        flops: Floating-point operations of the forward pass for one image, two per multiply-add.
     """
 
     part: str
@@ -25,21 +25,21 @@ class PartCount:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Learned numbers of the model."""
+    """Return the number of parameters of the model."""
     return sum(row.parameters for row in count_parts(config))
 
 
 def count_flops(config: ModelConfig) -> int:
-    """Floating-point operations of one image's forward: two per multiply-add of every matrix product.
+    """Return the floating-point operations of the forward pass for one image: two per multiply-add.
 
-    Norms, activations, softmax, rotations and biases are left out, as the field does; together they are about a
-    hundredth. Tables that speak of 4.6 "GFLOPs" for ViT-S/16 count multiply-adds: halve ours to compare.
+    Only matrix products count, as usual in the field: norms, activations, softmax, rotations and biases add about 1%.
+    Papers that give 4.6 "GFLOPs" for ViT-S/16 count multiply-adds; halve this number to compare.
     """
     return sum(row.flops for row in count_parts(config))
 
 
 def count_parts(config: ModelConfig) -> list[PartCount]:
-    """One row per part, in the order of the forward; the rows add up to the model."""
+    """Return one row per part, in the order of the forward pass. The rows add up to the whole model."""
     dim, depth, patches = config.embed_dim, config.depth, config.num_patches
     (height, width), (rows, columns) = config.img_size, config.grid_size
     tokens, norm, classes = f"{config.num_tokens}x{dim}", _norm(config, dim), config.num_classes
@@ -81,21 +81,21 @@ def _norm(config: ModelConfig, width: int) -> int:
 
 
 def _tokenizer(config: ModelConfig) -> tuple[int, int]:
-    """Parameters and FLOPs of the stem."""
+    """Return parameters and FLOPs of the stem."""
     dim, patches, bias = config.embed_dim, config.num_patches, config.patch_bias
     if config.stem in ("linear", "shifted", "normed"):
         values = config.in_chans * config.patch_size**2 * (5 if config.stem == "shifted" else 1)
         norms = {"shifted": 2 * values, "normed": 2 * (values + dim)}.get(config.stem, 0)
         return values * dim + dim * bias + norms, 2 * patches * values * dim
-    halves = config.stem == "conv"
-    widths = (stem_widths if halves else compact_widths)(config.patch_size, dim)
+    strided = config.stem == "conv"  # each convolution halves the image; in `cct` a pooling layer does, after it
+    widths = (stem_widths if strided else compact_widths)(config.patch_size, dim)
     pixels, parameters, flops = config.img_size[0] * config.img_size[1], 0, 0
     for narrow, wide in pairwise([config.in_chans, *widths]):
         pixels_out = pixels // 4
-        parameters += 9 * narrow * wide + (2 * wide if halves else wide * bias)
-        flops += 2 * 9 * narrow * wide * (pixels_out if halves else pixels)
+        parameters += 9 * narrow * wide + (2 * wide if strided else wide * bias)
+        flops += 2 * 9 * narrow * wide * (pixels_out if strided else pixels)
         pixels = pixels_out
-    if halves:
+    if strided:
         parameters += widths[-1] * dim + dim * bias
         flops += 2 * pixels * widths[-1] * dim
     return parameters, flops
@@ -120,30 +120,30 @@ def _relation(config: ModelConfig) -> int:
 
 
 def _attention(config: ModelConfig) -> tuple[int, int]:
-    """Parameters and FLOPs of one block's attention."""
+    """Return parameters and FLOPs of the attention of one block."""
     dim, inner, length = config.embed_dim, config.attn_dim, config.num_tokens
     matrices = (5 if config.attn_gate else 4) * dim * inner
     qkv_bias = (3 if config.key_bias else 2) * inner * config.qkv_bias
     biases = qkv_bias + dim * config.proj_bias + inner * config.attn_gate
     norms = 2 * _norm(config, inner // config.num_heads) * config.qk_norm
-    # QKᵀ and its product with V take length² x inner multiply-adds each, whatever the number of heads.
+    # QKᵀ and its product with V take length² x inner multiply-adds each, for any number of heads.
     return matrices + biases + norms + config.locality, 2 * (matrices * length + 2 * length**2 * inner)
 
 
 def _mlp(config: ModelConfig) -> int:
-    """Parameters of one MLP."""
+    """Return the parameters of one MLP."""
     dim, hidden = config.embed_dim, config.mlp_dim
     first = hidden * (2 if config.mlp == "gated" else 1)
     return first * dim + hidden * dim + (first + dim) * config.mlp_bias
 
 
 def _mlp_flops(config: ModelConfig) -> int:
-    """FLOPs of one MLP for one token."""
+    """Return the FLOPs of one MLP for one token."""
     return 2 * config.embed_dim * config.mlp_dim * (3 if config.mlp == "gated" else 2)
 
 
 def _pool(config: ModelConfig) -> tuple[int, int]:
-    """Parameters and FLOPs of the pool."""
+    """Return parameters and FLOPs of the pool."""
     dim, length = config.embed_dim, config.num_patches
     if config.pool == "sequence":
         return dim + 1, 4 * length * dim

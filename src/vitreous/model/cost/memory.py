@@ -1,14 +1,14 @@
-"""`ModelConfig`, batch -> bytes that a training step needs for what lies between forward and backward."""
+"""ModelConfig, batch size -> bytes that activations and passing gradients take in one training step."""
 
 import torch
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.attention import AttentionKernel, is_explicit
+from vitreous.model.parts.encoder import SKIP_FROM_RATE, drop_path_rates
 from vitreous.model.parts.patch_drop import num_kept
-from vitreous.model.parts.residual import LEAST_SAVED, drop_path_rates
 
-_WIDE = 4
-"""Bytes of a number in the residual stream and in a norm, whatever the precision."""
+_FLOAT32_BYTES = 4
+"""Bytes of one value in the residual stream and in norms, which stay in float32 at every precision."""
 
 
 def activation_bytes(
@@ -20,107 +20,118 @@ def activation_bytes(
     kernel: AttentionKernel = "auto",
     grad_checkpointing: bool = False,
 ) -> int:
-    """What forward and backward of a batch hold at most, beside weights and their gradients.
+    """Return the peak memory of one forward and backward pass, without the weights and their gradients.
 
-    That is what autograd keeps of every block, and the gradients that pass through the last one while nothing is freed
-    yet. What an allocator takes beyond that is not in it: a third more with glibc's, little with CUDA's.
+    The peak consists of what autograd saves for every block, and of the gradients that pass through the last block
+    before anything is freed. Allocator overhead comes on top: about a third with glibc, little with CUDA.
 
     Args:
         config: The model.
-        batch_size: Images that go through it at once.
-        precision: `bf16`: matrix products under autocast; any other: all is float32.
-        device_type: Decides, with the number of tokens, which kernel attention takes by itself.
-        kernel: Of attention.
-        grad_checkpointing: Only each block's input is kept, and one block is computed again at a time.
+        batch_size: Images per forward pass.
+        precision: `bf16` runs matrix products under autocast; any other value means float32.
+        device_type: `cpu`, `cuda` ...; decides, with the number of tokens, which kernel `auto` means.
+        kernel: The attention kernel.
+        grad_checkpointing: Save only the input of each block, and recompute one block at a time.
 
     Returns:
-        Bytes, within 15 % of what PyTorch allocates for models of linear patches.
+        Bytes, within 15% of what PyTorch allocates for models with linear patches.
     """
     rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
-    kept = [1 - rate if rate >= LEAST_SAVED else 1.0 for rate in rates]
+    # Share of the images for which a block runs: drop path skips the others if that saves time.
+    shares = [1 - rate if rate >= SKIP_FROM_RATE else 1.0 for rate in rates]
     num, dtype = _num_tokens(config), torch.bfloat16 if precision == "bf16" else torch.float32
     explicit = is_explicit(kernel, device_type, num, dtype=dtype, training=True)
-    attention, mlp = _attention(config, precision, explicit), _mlp(config, precision)
-    tokens = num * config.embed_dim * _WIDE
-    passing = _passing(config, precision, explicit)
+    block = _attention(config, precision, explicit) + _mlp(config, precision)
+    tokens = num * config.embed_dim * _FLOAT32_BYTES
+    gradients = _block_gradients(config, precision, explicit)
     if grad_checkpointing:
-        # What follows the last block is gone when the block is computed again.
-        held = config.depth * tokens + attention + mlp + passing - tokens
-    elif _leaves_out(config):
-        last, passing_last = _last(config, precision)
-        held = sum(share * (attention + mlp) for share in kept[:-1]) + max(kept[-1] * last + passing_last, passing)
+        # The output of the last block is freed before the first block is recomputed.
+        held = config.depth * tokens + block + gradients - tokens
+    elif _trims_last_block(config):
+        saved, last_gradients = _trimmed_block(config, precision)
+        held = sum(share * block for share in shares[:-1]) + max(shares[-1] * saved + last_gradients, gradients)
     else:
-        held = sum(share * (attention + mlp) for share in kept) + passing
-    return round(batch_size * (_outside(config, precision) + held))
+        held = sum(share * block for share in shares) + gradients
+    return round(batch_size * (_outside_blocks(config, precision) + held))
 
 
 def _num_tokens(config: ModelConfig) -> int:
-    """That go through the encoder: dropped patches do not."""
+    """Count the tokens that enter the encoder, after patch drop."""
     return config.num_prefix_tokens + num_kept(config.num_patches, config.patch_drop_rate)
 
 
-def _leaves_out(config: ModelConfig) -> bool:
-    """Whether the last block computes the tokens alone that are read; see `Encoder`."""
-    return config.pool == "token" and not (config.proj_drop_rate or config.attn_drop_rate)
+def _trims_last_block(config: ModelConfig) -> bool:
+    """Return True if the last block computes only the tokens that the pool reads; see `change.trim`."""
+    draws = config.proj_drop_rate or config.attn_drop_rate or config.drop_path_rate
+    return config.pool == "token" and config.norm_order == "pre" and not draws
 
 
-def _last(config: ModelConfig, precision: str) -> tuple[float, float]:
-    """Of a last block that leaves tokens out, for one image: what it keeps, and the gradients that pass through it.
+def _trimmed_block(config: ModelConfig, precision: str) -> tuple[float, float]:
+    """Return, for one image, what a trimmed last block saves, and the gradients that pass through it.
 
-    Those of queries, keys and values are there twice: by head, and side by side.
+    The gradients of queries, keys and values exist twice: per head, and side by side.
     """
-    num, dim, projected = _num_tokens(config), config.embed_dim, 3 * config.attn_dim * _narrow(precision)
-    norms = _norm(config) + _narrow(precision) * dim + 2 * config.qk_norm * config.attn_dim * _narrow(precision)
-    return num * (norms + projected), num * (2 * projected + _WIDE * dim)
+    num, dim, matmul = _num_tokens(config), config.embed_dim, _matmul_bytes(precision)
+    projected = 3 * config.attn_dim * matmul
+    norms = _norm(config) + matmul * dim + 2 * config.qk_norm * config.attn_dim * matmul
+    return num * (norms + projected), num * (2 * projected + _FLOAT32_BYTES * dim)
 
 
-def _narrow(precision: str) -> int:
-    return 2 if precision == "bf16" else _WIDE
+def _matmul_bytes(precision: str) -> int:
+    """Return the bytes of one value that a matrix product reads or writes."""
+    return 2 if precision == "bf16" else _FLOAT32_BYTES
 
 
 def _norm(config: ModelConfig) -> int:
-    """What a norm keeps of a token: what came in, and of an RMSNorm, which PyTorch composes, what it scaled that to."""
-    return _WIDE * config.embed_dim * (2 if config.norm == "rms" else 1)
+    """Return the bytes that a norm saves per token: its input, and for RMSNorm also the normalized values.
+
+    PyTorch composes RMSNorm of several operations, and one of them saves its own output.
+    """
+    return _FLOAT32_BYTES * config.embed_dim * (2 if config.norm == "rms" else 1)
 
 
 def _branch_width(config: ModelConfig) -> int:
-    """Numbers of a token that either half keeps: what came out of its norm, what was scaled, by what dropout scaled."""
+    """Return the values per token that attention and MLP each save: norm output, LayerScale input, dropout mask."""
     return config.embed_dim * (1 + bool(config.layer_scale) + (config.proj_drop_rate > 0))
 
 
 def _attention(config: ModelConfig, precision: str, explicit: bool) -> float:
-    """The first half of a block, for one image: what its norm, products and softmax keep."""
-    # Queries, keys, values, and what was gathered of them.
+    """Return the bytes that the attention branch of a block saves for one image."""
+    # Queries, keys, values and the output of attention; QK-norms and gates add their own.
     inner = config.attn_dim * (4 + 2 * config.qk_norm + 3 * config.attn_gate)
     width = _branch_width(config) + inner
-    return _num_tokens(config) * (_norm(config) + _narrow(precision) * width) + _maps(config, precision, explicit)
+    scores = _attention_scores(config, precision, explicit)
+    return _num_tokens(config) * (_norm(config) + _matmul_bytes(precision) * width) + scores
 
 
-def _maps(config: ModelConfig, precision: str, explicit: bool) -> float:
-    """The attention probabilities of a block, or what a fused kernel keeps to compute them again."""
+def _attention_scores(config: ModelConfig, precision: str, explicit: bool) -> float:
+    """Return the bytes of a block's attention scores, or of what a fused kernel saves to recompute them."""
     num, heads = _num_tokens(config), config.num_heads
     if not explicit:
-        return _WIDE * heads * num
-    # With dropout: before it, what it scaled by, after it.
-    return heads * num**2 * _narrow(precision) * (3 if config.attn_drop_rate else 1)
+        return _FLOAT32_BYTES * heads * num
+    # Dropout saves three tensors of this size: its input, its mask and its output.
+    return heads * num**2 * _matmul_bytes(precision) * (3 if config.attn_drop_rate else 1)
 
 
 def _mlp(config: ModelConfig, precision: str) -> float:
-    """The second half of a block, for one image."""
+    """Return the bytes that the MLP branch of a block saves for one image."""
     hidden = config.mlp_dim * ((4 if config.mlp == "gated" else 2) + (config.proj_drop_rate > 0))
-    return _num_tokens(config) * (_norm(config) + _narrow(precision) * (_branch_width(config) + hidden))
+    return _num_tokens(config) * (_norm(config) + _matmul_bytes(precision) * (_branch_width(config) + hidden))
 
 
-def _outside(config: ModelConfig, precision: str) -> float:
-    """What stem, last norm and pool keep, for one image."""
+def _outside_blocks(config: ModelConfig, precision: str) -> float:
+    """Return the bytes that stem, final norm and pool save for one image."""
     num, dim = _num_tokens(config), config.embed_dim
-    patch_values = config.in_chans * config.img_size[0] * config.img_size[1]
-    return patch_values * (_WIDE + _narrow(precision)) + (1 if _leaves_out(config) else 2) * num * dim * _WIDE
+    pixels = config.in_chans * config.img_size[0] * config.img_size[1]
+    copies = 1 if _trims_last_block(config) else 2
+    return pixels * (_FLOAT32_BYTES + _matmul_bytes(precision)) + copies * num * dim * _FLOAT32_BYTES
 
 
-def _passing(config: ModelConfig, precision: str, explicit: bool) -> float:
-    """Gradients that are there at once at the largest moment of the backward, for one image."""
-    num, dim, narrow = _num_tokens(config), config.embed_dim, _narrow(precision)
-    in_mlp = num * (2 * _WIDE * dim + narrow * config.mlp_dim)
-    in_attention = num * _WIDE * 2 * dim + 2 * _maps(config, precision, explicit) - _mlp(config, precision)
+def _block_gradients(config: ModelConfig, precision: str, explicit: bool) -> float:
+    """Return the bytes of the gradients that exist at once when the backward pass of a block is at its peak."""
+    num, dim, matmul = _num_tokens(config), config.embed_dim, _matmul_bytes(precision)
+    in_mlp = num * (2 * _FLOAT32_BYTES * dim + matmul * config.mlp_dim)
+    scores = _attention_scores(config, precision, explicit)
+    # By then, what the MLP branch saved has been freed.
+    in_attention = num * _FLOAT32_BYTES * 2 * dim + 2 * scores - _mlp(config, precision)
     return max(in_mlp, in_attention)

@@ -1,1 +1,1 @@
-"""Images -> tokens -> features -> logits: the parts that a Vision Transformer is put together from."""
+"""Images -> tokens -> features -> logits: the modules that a Vision Transformer is made of."""

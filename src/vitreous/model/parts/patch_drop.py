@@ -1,4 +1,4 @@
-"""Patch tokens -> a share of them, drawn anew for each image, in training."""
+"""Patch tokens -> the cells of the patches that stay, drawn again for each image in training."""
 
 import torch
 from einops import rearrange
@@ -9,23 +9,23 @@ from vitreous.tensors import Tokens
 
 FewerTokens = Float[Tensor, "batch kept embed_dim"]
 Kept = Int64[Tensor, "batch kept"]
-"""The cells, row by row in ascending order, of the patches that each image kept."""
+"""For each image the numbers of the patches it keeps, row by row, ascending."""
 
 
 def num_kept(num_patches: int, rate: float) -> int:
-    """How many patches stay of so many."""
+    """Return how many of `num_patches` are kept at this drop rate, at least 1."""
     return max(1, round(num_patches * (1 - rate)))
 
 
 class PatchDrop(nn.Module):
-    """In training each image goes on with a random share of its patches; the step takes less by more than that share.
+    """In training, drop a random share of the patches of each image; the step gets cheaper by more than that share.
 
     Args:
-        rate: Share of patches to drop, in [0, 1); at least one is kept.
+        rate: Share of patches to drop, in [0, 1); at least one patch is kept.
 
     Source:
         Liu et al. 2022, PatchDropout (2208.07220); Li et al. 2022, FLIP (2212.00794). Kept tokens stay in order, so
-        that nothing depends on where they stand in memory.
+        that nothing depends on their place in memory.
     """
 
     def __init__(self, rate: float = 0.0) -> None:
@@ -33,7 +33,7 @@ class PatchDrop(nn.Module):
         self.rate = rate
 
     def forward(self, tokens: Tokens) -> tuple[FewerTokens, Kept | None]:
-        """The tokens that stay, and their cells; None where all do."""
+        """Return the tokens that are kept, and their numbers; None for the numbers if all are kept."""
         if not self.training or self.rate == 0.0:
             return tokens, None
         batch, num_tokens, embed_dim = tokens.shape
@@ -42,5 +42,5 @@ class PatchDrop(nn.Module):
         return tokens.gather(1, rearrange(kept, "b n -> b n 1").expand(-1, -1, embed_dim)), kept
 
     def extra_repr(self) -> str:
-        """The rate, in the module's printed form."""
+        """Return the rate, for the printed form of the module."""
         return f"rate={self.rate}"

@@ -1,4 +1,4 @@
-"""Tokens' places -> what attention takes beside tokens: angles, offsets on the scores, who may see whom."""
+"""Places of tokens -> what attention takes in addition to tokens: rotations and a bias on the attention scores."""
 
 from typing import NamedTuple
 
@@ -9,39 +9,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Rotation = Float[Tensor, "batches heads tokens head_dim"]
-"""Cosines or sines, one row per token; 1 for `batches` or `heads` where all have the same."""
+"""Cosines or sines, one row per token; `batches` or `heads` is 1 if all share the same."""
 
-Bias = Float[Tensor, "batches heads queries keys"]
-"""Added to the attention scores before the softmax; minus infinity where a query must not see a key."""
-
-Sizes = Float[Tensor, "batch tokens"]
-"""How many tokens of the incoming sequence each token stands for."""
+Bias = Float[Tensor, "#batch #heads #queries keys"]
+"""Added to the attention scores before the softmax; minus infinity hides a key. Sizes of 1 are broadcast."""
 
 
 class Relation(NamedTuple):
-    """What one block's attention takes beside its tokens; None where there is nothing of the kind.
+    """What the attention of one block takes in addition to tokens.
 
     Attributes:
-        cos: Cosines of the angles that queries and keys are turned by.
-        sin: Sines of the same.
-        bias: Added to the scores.
-        sizes: How many tokens each token stands for, where some were merged; all are seen.
-        num_queries: How many tokens look, from the first; all are looked at. None: all look.
+        cos: Cosines of the angles by which queries and keys are rotated; None for no rotation.
+        sin: Sines of the same angles.
+        bias: Added to the attention scores; None for no bias.
     """
 
     cos: Rotation | None = None
     sin: Rotation | None = None
     bias: Bias | None = None
-    sizes: Sizes | None = None
-    num_queries: int | None = None
+
+
+NO_RELATION = Relation()
 
 
 def rotate(heads: Tensor, relation: Relation) -> Tensor:
-    """Turn each pair (i, i + head_dim/2) of every head by its token's angle.
+    """Rotate each pair (i, i + head_dim/2) of every head by the angle of its token.
 
     Args:
         heads: Queries or keys, `[batch, heads, tokens, head_dim]`.
-        relation: With angles.
+        relation: Provides cosines and sines; without them the heads are returned unchanged.
 
     Returns:
         The same shape and dtype.
@@ -53,20 +49,25 @@ def rotate(heads: Tensor, relation: Relation) -> Tensor:
 
 
 def as_rotation(angles: Float[Tensor, "batches heads patches half"], num_prefix_tokens: int) -> Relation:
-    """Angles of patches -> a relation over the whole sequence, in which prefix tokens are not turned."""
+    """Turn angles of patches into a relation over the whole sequence; prefix tokens are not rotated.
+
+    Args:
+        angles: One angle per pair of each head, in radians.
+        num_prefix_tokens: Tokens before the patches.
+    """
     padded = F.pad(torch.cat([angles, angles], dim=-1), (0, 0, num_prefix_tokens, 0))
     return Relation(cos=padded.cos(), sin=padded.sin())
 
 
 def select(relation: Relation, kept: Tensor) -> Relation:
-    """The relation of the tokens that are left when others were dropped.
+    """Return the relation of the tokens that are left after others were dropped.
 
     Args:
         relation: Of the whole sequence, the same for all images.
-        kept: `[batch, kept]`, numbers of tokens in the sequence, prefix tokens too.
+        kept: `[batch, kept]`, the numbers of the tokens that are left, prefix tokens included.
     """
     rows = rearrange(kept, "b n -> b 1 n 1")
-    cos, sin, bias = relation.cos, relation.sin, relation.bias
+    cos, sin, bias = relation
     if cos is not None and sin is not None:
         shape = (kept.shape[0], cos.shape[1], -1, cos.shape[3])
         across = rows.expand(-1, cos.shape[1], -1, cos.shape[3])
@@ -76,18 +77,14 @@ def select(relation: Relation, kept: Tensor) -> Relation:
         bias = bias.expand(kept.shape[0], -1, -1, -1).gather(2, rows.expand(-1, num_heads, -1, num_keys))
         columns = rearrange(kept, "b n -> b 1 1 n")
         bias = bias.gather(3, columns.expand(-1, num_heads, kept.shape[1], -1))
-    return relation._replace(cos=cos, sin=sin, bias=bias)
+    return Relation(cos, sin, bias)
 
 
 def of_images(relation: Relation, kept: Tensor) -> Relation:
-    """The relation of some images of a batch.
+    """Return the relation of some images of a batch.
 
     Args:
-        relation: Of the whole batch; what is the same for all its images stays as it is.
-        kept: `[kept]`, numbers of images in the batch.
+        relation: Of the whole batch; tables that all images share stay as they are.
+        kept: `[kept]`, the numbers of the images in the batch.
     """
-    tables = (relation.cos, relation.sin, relation.bias, relation.sizes)
-    cos, sin, bias, sizes = (
-        table if table is None or len(table) == 1 else table.index_select(0, kept) for table in tables
-    )
-    return relation._replace(cos=cos, sin=sin, bias=bias, sizes=sizes)
+    return Relation(*(table if table is None or len(table) == 1 else table.index_select(0, kept) for table in relation))

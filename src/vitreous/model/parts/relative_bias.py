@@ -1,4 +1,4 @@
-"""A patch grid -> learned offsets on the attention scores, by how far two patches are apart in rows and columns."""
+"""A patch grid -> learned biases on the attention scores, by the distance of two patches in rows and columns."""
 
 import torch
 from einops import rearrange
@@ -10,21 +10,21 @@ from vitreous.errors import ShapeError
 from vitreous.model.parts.relation import Relation
 
 BiasTable = Float[Tensor, "blocks heads row_offsets column_offsets"]
-"""One offset per (rows apart, columns apart), each from -(side - 1) to side - 1."""
+"""One bias per (row distance, column distance), each from -(side - 1) to side - 1."""
 
 
 class RelativeBias(nn.Module):
-    """One learned number per block, head and relative place; prefix tokens have three of their own.
+    """One learned bias per block, head and relative place; prefix tokens have three biases per block and head.
 
     Args:
-        grid_size: Patches down and across.
-        num_heads: Heads.
-        depth: Blocks.
+        grid_size: Rows and columns of patches.
+        num_heads: Number of heads.
+        depth: Number of blocks.
         num_prefix_tokens: Tokens before the patches.
 
     Source:
-        Liu et al. 2021, Swin (2103.14030), eq. 4; the entries from prefix to patch, from patch to prefix and among
-        prefix tokens are those of BEiT (2106.08254).
+        Liu et al. 2021, Swin (2103.14030), eq. 4. The entries from prefix to patch, from patch to prefix and among
+        prefix tokens follow BEiT (2106.08254).
     """
 
     def __init__(self, *, grid_size: tuple[int, int], num_heads: int, depth: int, num_prefix_tokens: int) -> None:
@@ -36,17 +36,17 @@ class RelativeBias(nn.Module):
         self.prefix_table = nn.Parameter(torch.zeros(depth, num_heads, 3)) if num_prefix_tokens else None
 
     def keep_blocks(self, depth: int) -> None:
-        """Serve the first `depth` blocks alone from now on."""
+        """Keep only the relations of the first `depth` blocks."""
         self.table = nn.Parameter(self.table[:depth].detach())
         if self.prefix_table is not None:
             self.prefix_table = nn.Parameter(self.prefix_table[:depth].detach())
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
-        """One relation per block. Raises ShapeError for another grid than the table's."""
+        """Return one relation per block. Raises ShapeError for a grid of another size than the table."""
         if grid_size is not None and grid_size != self.grid_size:
             raise ShapeError(
-                f"a grid of {grid_size[0]}x{grid_size[1]}: relative_bias has offsets for "
-                "{}x{} alone; resize images or model".format(*self.grid_size)
+                f"a grid of {grid_size[0]}x{grid_size[1]}: relative_bias has entries only "
+                "for {}x{}; resize images or model".format(*self.grid_size)
             )
         index = offset_index(self.grid_size, self.table.device)
         bias = self.table.flatten(2)[:, :, index]
@@ -63,7 +63,7 @@ class RelativeBias(nn.Module):
 
 
 def offset_index(grid_size: tuple[int, int], device: torch.device | str = "cpu") -> Int64[Tensor, "patches patches"]:
-    """For query and key patch, where their offset stands in a flattened `[2 rows - 1, 2 columns - 1]` table."""
+    """Return the index of each pair of patches into a flattened table of `[2 rows - 1, 2 columns - 1]`."""
     rows, columns = grid_size
     row, column = torch.meshgrid(
         torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
@@ -74,7 +74,7 @@ def offset_index(grid_size: tuple[int, int], device: torch.device | str = "cpu")
 
 
 def resize_table(table: BiasTable, grid_size: tuple[int, int]) -> Float[Tensor, "blocks heads rows columns"]:
-    """Bring a table of offsets to another grid by bicubic interpolation, as timm's and BEiT's code do in principle."""
+    """Resample a table for another grid by bicubic interpolation, as in principle timm's and BEiT's code do."""
     size = (2 * grid_size[0] - 1, 2 * grid_size[1] - 1)
     if tuple(table.shape[2:]) == size:
         return table

@@ -1,4 +1,4 @@
-"""A patch grid -> angles that turn queries and keys, so that their product depends on where two patches stand."""
+"""A patch grid -> angles that rotate queries and keys, so that scores depend on the relative place of two patches."""
 
 import math
 from typing import Literal
@@ -7,33 +7,33 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitreous.model.parts.position import FixedTable
+from vitreous.model.parts.fixed_position import FixedTable
 from vitreous.model.parts.relation import Relation, as_rotation
 
 
 class AngleTable(FixedTable):
-    """A table that angles come from: at least float32, for bfloat16 would be 3 degrees off in the thirtieth cell."""
+    """A table of angles, at least in float32: in bfloat16 the thirtieth cell would be off by 3 degrees."""
 
     def dtype_for(self, dtype: torch.dtype) -> torch.dtype:
-        """Single precision or better."""
+        """Return float32 or better."""
         return torch.promote_types(dtype, torch.float32)
 
 
 class RotaryPosition(AngleTable):
-    """The same fixed angles for all blocks and heads: half of them grow with the row, half with the column.
+    """Fixed angles, the same for all blocks and heads: one half grows with the row, the other with the column.
 
-    A pair that turns together is (i, i + head_dim/2), as in DINOv3; papers that pair neighbours, (2i, 2i + 1), say the
+    Channels (i, i + head_dim/2) are rotated as a pair, as in DINOv3. Papers that pair neighbors, (2i, 2i + 1), do the
     same with the rows of the query and key projections in another order.
 
     Args:
-        grid_size: Patches down and across.
+        grid_size: Rows and columns of patches.
         head_dim: Width of a head, a multiple of 4.
-        depth: Blocks to give a relation to.
-        num_prefix_tokens: Tokens before the patches, which are not turned.
-        kind: `axial`: cell numbers times theta^(-4i/head_dim), columns first, RoPE-ViT (Heo et al. 2024, 2403.13298,
-            eq. 6). `dinov3`: 2 pi times cell centres scaled to [-1, 1] on each axis, over theta^(4i/head_dim), rows
-            first (Siméoni et al. 2025, 2508.10104).
-        theta: Base of the wavelengths.
+        depth: Number of blocks.
+        num_prefix_tokens: Tokens before the patches, which are not rotated.
+        kind: `axial` is the number of the cell times theta^(-4i/head_dim), columns first: RoPE-ViT (Heo et al. 2024,
+            2403.13298, eq. 6). `dinov3` is 2 pi times the center of the cell, scaled to [-1, 1] on each axis, over
+            theta^(4i/head_dim), rows first (Siméoni et al. 2025, 2508.10104).
+        theta: Base of the wavelengths, above 1.
     """
 
     def __init__(
@@ -54,35 +54,35 @@ class RotaryPosition(AngleTable):
         super().__init__(grid_size)
 
     def compute(self, grid_size: tuple[int, int]) -> Tensor:
-        """Angles, `[patches, head_dim / 2]`."""
+        """Return the angles, `[patches, head_dim / 2]`."""
         quarter = self.head_dim // 4
         frequencies = self.theta ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
         if self.kind == "axial":
             rows, columns = torch.unbind(cells(grid_size), dim=1)
             return torch.cat([columns[:, None] * frequencies, rows[:, None] * frequencies], dim=1)
-        centres = 2 * (cells(grid_size) + 0.5) / torch.tensor(grid_size, dtype=torch.float64) - 1
-        return rearrange(2 * math.pi * centres[:, :, None] * frequencies, "n two f -> n (two f)")
+        centers = 2 * (cells(grid_size) + 0.5) / torch.tensor(grid_size, dtype=torch.float64) - 1
+        return rearrange(2 * math.pi * centers[:, :, None] * frequencies, "n two f -> n (two f)")
 
     def keep_blocks(self, depth: int) -> None:
-        """Serve the first `depth` blocks alone from now on."""
+        """Keep only the relations of the first `depth` blocks."""
         self.depth = depth
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
-        """One relation per block, all the same."""
+        """Return one relation per block, all the same."""
         angles = rearrange(self.table_for(grid_size), "n f -> 1 1 n f")
         return [as_rotation(angles, self.num_prefix_tokens)] * self.depth
 
 
 class MixedRotaryPosition(AngleTable):
-    """Learned angles: each pair of each head in each block turns along a direction of its own.
+    """Learned angles: each pair of channels of each head and block has its own direction.
 
     Args:
-        grid_size: Patches down and across.
+        grid_size: Rows and columns of patches.
         head_dim: Width of a head, a multiple of 4.
-        num_heads: Heads.
-        depth: Blocks.
-        num_prefix_tokens: Tokens before the patches, which are not turned.
-        theta: Base of the wavelengths that `init` starts from.
+        num_heads: Number of heads.
+        depth: Number of blocks.
+        num_prefix_tokens: Tokens before the patches, which are not rotated.
+        theta: Base of the initial wavelengths.
 
     Source:
         Heo et al. 2024, RoPE-Mixed, eq. 7 (2403.13298).
@@ -104,15 +104,15 @@ class MixedRotaryPosition(AngleTable):
         self.freqs = nn.Parameter(torch.zeros(depth, 2, num_heads, head_dim // 2))  # 2: per column, per row
 
     def compute(self, grid_size: tuple[int, int]) -> Tensor:
-        """Row and column of each cell."""
+        """Return row and column of each cell."""
         return cells(grid_size)
 
     def keep_blocks(self, depth: int) -> None:
-        """Serve the first `depth` blocks alone from now on."""
+        """Keep only the relations of the first `depth` blocks."""
         self.freqs = nn.Parameter(self.freqs[:depth].detach())
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
-        """One relation per block."""
+        """Return one relation per block."""
         rows, columns = torch.unbind(self.table_for(grid_size), dim=1)
         per_column, per_row = rearrange(self.freqs, "block two h f -> two block 1 h 1 f")
         angles = columns[:, None] * per_column + rows[:, None] * per_row
@@ -120,16 +120,21 @@ class MixedRotaryPosition(AngleTable):
 
 
 def cells(grid_size: tuple[int, int]) -> Tensor:
-    """Row and column of each cell, row by row, `[patches, 2]`, float64."""
+    """Return row and column of each cell, row by row, `[patches, 2]`, float64."""
     rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid_size)
     return torch.cartesian_prod(rows, columns).reshape(-1, 2)
 
 
 def draw_mixed(freqs: Tensor, theta: float, generator: torch.Generator | None) -> None:
-    """Fill `[depth, 2, heads, half]` frequencies: wavelengths as in axial ones, directions drawn per head.
+    """Fill frequencies `[depth, 2, heads, half]` in place: axial wavelengths, one random direction per head.
+
+    Args:
+        freqs: The parameter to fill.
+        theta: Base of the wavelengths.
+        generator: CPU generator to draw from; None takes torch's global one.
 
     Source:
-        `init_random_2d_freqs` of RoPE-ViT: magnitudes theta^(-4i/head_dim), twice, along a random direction and across.
+        `init_random_2d_freqs` of RoPE-ViT: magnitudes theta^(-4i/head_dim), along a random direction and across it.
     """
     depth, _, num_heads, half = freqs.shape
     magnitudes = theta ** -(torch.arange(half // 2) / (half // 2))

@@ -5,13 +5,12 @@ from itertools import pairwise
 from einops import rearrange
 from torch import nn
 
-from vitreous.errors import ShapeError
-from vitreous.model.parts.tokenizer import check_images
+from vitreous.model.parts.tokenizer import ImageTokenizer
 from vitreous.tensors import Images, Tokens
 
 
-class ConvStem(nn.Module):
-    """3x3 convolutions, each halving the image, and a last 1x1 one that projects to tokens: "early convolutions".
+class ConvStem(ImageTokenizer):
+    """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
     Args:
         patch_size: Pixels of the image per token along a side, the product of the strides: 2, 4, 8, 16 …
@@ -21,9 +20,9 @@ class ConvStem(nn.Module):
         img_size: The only height and width to accept, in px; None accepts every size that `patch_size` divides.
 
     Source:
-        Xiao et al. 2021, section 4 (2106.14881); channels double up to `embed_dim / 2`. There BatchNorm follows each
-        convolution; here a norm over each image's channels and pixels, `GroupNorm(1)`: an image's logits do not depend
-        on its batch, and a refused batch leaves no trace in running statistics.
+        Xiao et al. 2021, section 4 (2106.14881); channels double up to `embed_dim / 2`. They put BatchNorm after each
+        convolution. Here it is a norm over the channels and pixels of each image, `GroupNorm(1)`: the logits of an
+        image do not depend on its batch, and a refused batch leaves no trace in running statistics.
     """
 
     def __init__(
@@ -35,10 +34,7 @@ class ConvStem(nn.Module):
         bias: bool = True,
         img_size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.in_chans = in_chans
-        self.img_size = img_size
+        super().__init__(patch_size=patch_size, in_chans=in_chans, img_size=img_size)
         layers: list[nn.Module] = []
         for narrow, wide in pairwise([in_chans, *stem_widths(patch_size, embed_dim)]):
             layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1, bias=False), nn.GroupNorm(1, wide), nn.ReLU()]
@@ -47,27 +43,23 @@ class ConvStem(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, 1, bias=bias)
 
     def forward(self, images: Images) -> Tokens:
-        """Embed. Raises ShapeError for other channels or another size than the stem was made for."""
-        _check(images, self.in_chans, self.img_size, self.patch_size)
+        """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
+        self.grid_size(images)
         return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")
 
-    def grid_size(self, images: Images) -> tuple[int, int]:
-        """Rows and columns of the tokens that these images become."""
-        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
-
-class CompactStem(nn.Module):
+class CompactStem(ImageTokenizer):
     """3x3 convolutions, each with ReLU and an overlapping max pooling that halves the image: the tokenizer of CCT.
 
     Args:
         patch_size: Pixels of the image per token along a side: 2 for one layer, 4 for two …
         in_chans: Channels of an image.
         embed_dim: Width of a token; layers before the last are 64 wide.
-        bias: Whether the convolutions have a bias; CCT's do not.
+        bias: Whether the convolutions have a bias; those of CCT have none.
         img_size: The only height and width to accept, in px; None accepts every size that `patch_size` divides.
 
     Source:
-        Hassani et al. 2021, section 3.2 (2104.05704), with kernel 3, stride 1, pooling 3 and stride 2 of CCT-7/3xN.
+        Hassani et al. 2021, section 3.2 (2104.05704), with kernel 3, stride 1, pooling 3 and stride 2 as in CCT-7/3xN.
     """
 
     def __init__(
@@ -79,10 +71,7 @@ class CompactStem(nn.Module):
         bias: bool = False,
         img_size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.in_chans = in_chans
-        self.img_size = img_size
+        super().__init__(patch_size=patch_size, in_chans=in_chans, img_size=img_size)
         layers: list[nn.Module] = []
         for narrow, wide in pairwise([in_chans, *compact_widths(patch_size, embed_dim)]):
             layers += [
@@ -93,28 +82,17 @@ class CompactStem(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Images) -> Tokens:
-        """Embed. Raises ShapeError for other channels or another size than the stem was made for."""
-        _check(images, self.in_chans, self.img_size, self.patch_size)
+        """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
+        self.grid_size(images)
         return rearrange(self.layers(images), "b d h w -> b (h w) d")
-
-    def grid_size(self, images: Images) -> tuple[int, int]:
-        """Rows and columns of the tokens that these images become."""
-        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
 
 def stem_widths(patch_size: int, embed_dim: int) -> list[int]:
-    """Channels after each halving convolution of `ConvStem`, at least 8."""
+    """Return the channels after each halving convolution of `ConvStem`, at least 8."""
     num_layers = patch_size.bit_length() - 1
     return [max(8, embed_dim // 2 ** (num_layers - layer)) for layer in range(num_layers)]
 
 
 def compact_widths(patch_size: int, embed_dim: int) -> list[int]:
-    """Channels after each layer of `CompactStem`."""
+    """Return the channels after each layer of `CompactStem`."""
     return [64] * (patch_size.bit_length() - 2) + [embed_dim]
-
-
-def _check(images: Images, in_chans: int, img_size: tuple[int, int] | None, patch_size: int) -> None:
-    check_images(images, in_chans, img_size)
-    height, width = images.shape[-2:]
-    if height % patch_size or width % patch_size:
-        raise ShapeError(f"images {height}x{width} px: not divided by a stride of {patch_size} px; resize or pad them")

@@ -1,6 +1,7 @@
 """Images -> tokens: cut into patches, project each. Dosovitskiy et al. 2021, eq. 1 (2010.11929)."""
 
 from functools import cache
+from typing import TypedDict, Unpack
 
 import torch
 from einops import rearrange
@@ -11,58 +12,61 @@ from vitreous.errors import ConfigError, ShapeError
 from vitreous.tensors import Images, Tokens
 
 Patches = Float[Tensor, "batch patches values"]
-"""Flattened patches, row by row; the values of one in the order channel, row, column."""
+"""Flattened patches, row by row; the values of a patch in the order channel, row, column."""
 
 
-class Tokenizer(nn.Module):
-    """One token per square patch, row by row; `patch_size` in pixels, tokens `embed_dim` wide.
+class TokenizerArguments(TypedDict, total=False):
+    """The arguments of `Tokenizer`, for subclasses that add only state."""
 
-    A patch projection is a convolution whose stride is its kernel, and it is a matrix product over cut patches. The
-    product is the faster form on a CPU, forward and backward together (two Zen 3 cores, fp32, torch 2.13): 2.2 to 3.7
-    against 10.9 ms for 128 images of 28x28x1 with patch 4; 3.4 against 5.4 for 64 of 32x32x3 with patch 4; 60 against
-    64 for 32 of 224x224x3 with patch 16, tokens 384 wide.
+    patch_size: int
+    in_chans: int
+    embed_dim: int
+    bias: bool
+    img_size: tuple[int, int] | None
+
+
+class ImageTokenizer(nn.Module):
+    """What all tokenizers share: each token covers a square of `patch_size` px, and only some images are accepted.
 
     Args:
-        patch_size: Side of a patch in px.
+        patch_size: Side of the square in px.
         in_chans: Channels of an image.
-        embed_dim: Width of a token.
-        bias: Whether the projection has a bias.
-        img_size: The only height and width to accept, in px; None accepts every size that patches tile.
+        img_size: The only height and width to accept, in px; None accepts every size that the squares tile.
     """
 
-    def __init__(
-        self,
-        *,
-        patch_size: int,
-        in_chans: int,
-        embed_dim: int,
-        bias: bool = True,
-        img_size: tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, *, patch_size: int, in_chans: int, img_size: tuple[int, int] | None) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.in_chans = in_chans
         self.img_size = img_size
-        # The patch's values stand in the memory order of a Conv2d kernel: timm weights load after .flatten(1).
-        self.proj = nn.Linear(in_chans * patch_size**2, embed_dim, bias=bias)
-
-    def forward(self, images: Images) -> Tokens:
-        """Embed the patches.
-
-        Raises:
-            ShapeError: Other channels or another size than the tokenizer was made for, or not tiled by patches.
-        """
-        check_images(images, self.in_chans, self.img_size)
-        return self.proj(patchify(images, self.patch_size))
 
     def grid_size(self, images: Images) -> tuple[int, int]:
-        """Rows and columns of the tokens that these images become."""
-        height, width = images.shape[-2:]
+        """Return the rows and columns of the tokens that these images become.
+
+        Raises:
+            ShapeError: Another number of channels or another size than accepted, or a size that patches do not tile.
+        """
+        channels, height, width = images.shape[-3:]
+        if channels != self.in_chans:
+            raise ShapeError(f"images of {channels} channels: the model takes {self.in_chans}; convert them")
+        if self.img_size is not None and (height, width) != self.img_size:
+            expected = "{}x{}".format(*self.img_size)
+            raise ShapeError(
+                f"images {height}x{width} px (height x width): the model takes {expected} px; "
+                "resize the images, or the model with resize_model"
+            )
+        if height % self.patch_size or width % self.patch_size:
+            raise _untiled(height, width, self.patch_size)
         return height // self.patch_size, width // self.patch_size
 
 
-class ShiftedTokenizer(Tokenizer):
-    """One token per patch that also sees its neighbours: the image beside copies of itself, shifted half a patch.
+class Tokenizer(ImageTokenizer):
+    """One token per square patch, row by row.
+
+    A patch projection is a convolution with a stride equal to its kernel. It is also a matrix product over cut patches,
+    which is faster on a CPU, forward and backward together (two Zen 3 cores, fp32, torch 2.13): 2.2 to 3.7 instead of
+    10.9 ms for 128 images of 28x28x1 with patch 4; 3.4 instead of 5.4 ms for 64 of 32x32x3 with patch 4; 60 instead of
+    64 ms for 32 of 224x224x3 with patch 16 and tokens 384 wide.
 
     Args:
         patch_size: Side of a patch in px.
@@ -70,9 +74,6 @@ class ShiftedTokenizer(Tokenizer):
         embed_dim: Width of a token.
         bias: Whether the projection has a bias.
         img_size: The only height and width to accept, in px; None accepts every size that patches tile.
-
-    Source:
-        Lee et al. 2021, section 3.1 (2112.13492): four diagonal shifts, zero where nothing was; norm; projection.
     """
 
     def __init__(
@@ -84,66 +85,74 @@ class ShiftedTokenizer(Tokenizer):
         bias: bool = True,
         img_size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(
-            patch_size=patch_size, in_chans=5 * in_chans, embed_dim=embed_dim, bias=bias, img_size=img_size
-        )
-        self.in_chans = in_chans
-        self.norm = nn.LayerNorm(5 * in_chans * patch_size**2)
+        super().__init__(patch_size=patch_size, in_chans=in_chans, img_size=img_size)
+        # The values of a patch are in the memory order of a Conv2d kernel: timm weights load after .flatten(1).
+        self.proj = nn.Linear(in_chans * patch_size**2, embed_dim, bias=bias)
 
     def forward(self, images: Images) -> Tokens:
-        """Embed the patches with what surrounds them. Raises ShapeError as `Tokenizer` does."""
-        check_images(images, self.in_chans, self.img_size)
+        """Cut the images into patches and project each. Raises ShapeError for images that `grid_size` refuses."""
+        self.grid_size(images)
+        side = self.patch_size
+        return self.proj(rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=side, q=side))
+
+
+class ShiftedTokenizer(Tokenizer):
+    """A tokenizer in which a patch also sees its neighborhood: four shifted copies of the image are added as channels.
+
+    Args: Those of `Tokenizer`.
+
+    Source:
+        Lee et al. 2021, section 3.1 (2112.13492): four diagonal shifts by half a patch, padded with zeros; a norm; the
+        projection.
+    """
+
+    def __init__(self, **arguments: Unpack[TokenizerArguments]) -> None:
+        super().__init__(**arguments)
+        num_values = 5 * self.proj.in_features
+        self.proj = nn.Linear(num_values, self.proj.out_features, bias=self.proj.bias is not None)
+        self.norm = nn.LayerNorm(num_values)
+
+    def forward(self, images: Images) -> Tokens:
+        """Embed patches with their neighborhood. Raises ShapeError for images that `grid_size` refuses."""
+        self.grid_size(images)
         half = self.patch_size // 2
-        # Padding one side and cropping the other moves the image towards the padded side's opposite corner.
+        # Padding one side and cropping the opposite one shifts the image.
         shifted = [nn.functional.pad(images, (x, -x, y, -y)) for y in (half, -half) for x in (half, -half)]
         return self.proj(self.norm(patchify(torch.cat([images, *shifted], dim=1), self.patch_size)))
 
 
 class NormedTokenizer(Tokenizer):
-    """One token per patch, normalised as pixels and again as a token.
+    """A tokenizer with a norm before and after the projection.
 
-    Args:
-        patch_size: Side of a patch in px.
-        in_chans: Channels of an image.
-        embed_dim: Width of a token.
-        bias: Whether the projection has a bias.
-        img_size: The only height and width to accept, in px; None accepts every size that patches tile.
+    Args: Those of `Tokenizer`.
 
     Source:
-        Kumar et al. 2023, dual PatchNorm (2302.01327), as vit-pytorch has it.
+        Kumar et al. 2023, dual PatchNorm (2302.01327), as in vit-pytorch.
     """
 
-    def __init__(
-        self,
-        *,
-        patch_size: int,
-        in_chans: int,
-        embed_dim: int,
-        bias: bool = True,
-        img_size: tuple[int, int] | None = None,
-    ) -> None:
-        super().__init__(patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim, bias=bias, img_size=img_size)
-        self.norm = nn.LayerNorm(in_chans * patch_size**2)
-        self.norm_after = nn.LayerNorm(embed_dim)
+    def __init__(self, **arguments: Unpack[TokenizerArguments]) -> None:
+        super().__init__(**arguments)
+        self.norm = nn.LayerNorm(self.proj.in_features)
+        self.norm_after = nn.LayerNorm(self.proj.out_features)
 
     def forward(self, images: Images) -> Tokens:
-        """Embed the patches between their norms. Raises ShapeError as `Tokenizer` does."""
-        check_images(images, self.in_chans, self.img_size)
+        """Embed the patches between two norms. Raises ShapeError for images that `grid_size` refuses."""
+        self.grid_size(images)
         return self.norm_after(self.proj(self.norm(patchify(images, self.patch_size))))
 
 
-class FlexibleTokenizer(Tokenizer):
-    """A tokenizer whose patch size is drawn anew at each step of training and chosen freely afterwards.
+class FlexibleTokenizer(ImageTokenizer):
+    """A tokenizer with a patch size that is drawn at each step of training and can be set for inference.
 
-    The one learned projection, of `patch_size`, is brought to the size in use by `resize_projection`, and gradients
-    flow through that. Positions must follow the grid: build with `dynamic_img_size`.
+    There is one learned projection, for patches of the base tokenizer. `resize_projection` brings it to the size in
+    use, and gradients flow through that. Positions must follow the grid: build the model with `dynamic_img_size`.
 
     Attributes:
-        patch_size: Side in px in evaluation; the base's unless set. Training does not change it.
+        patch_size: Side of a patch in px: the one set, or in training the one drawn by the last forward.
 
     Args:
-        patch_sizes: Sides in px to draw from; each must tile the images, or is left out of the draw.
-        tokenizer: Its projection is taken over.
+        tokenizer: The base tokenizer; its projection is shared.
+        patch_sizes: Sides in px to draw from. Sides that do not tile the images are left out of the draw.
 
     Raises:
         ConfigError: No size to draw from.
@@ -153,51 +162,36 @@ class FlexibleTokenizer(Tokenizer):
     """
 
     def __init__(self, tokenizer: Tokenizer, patch_sizes: tuple[int, ...]) -> None:
-        nn.Module.__init__(self)
         if not patch_sizes or min(patch_sizes) < 1:
             raise ConfigError(f"patch_sizes={patch_sizes}: must be sides in px, at least one; use e.g. (8, 12, 16)")
-        self.patch_size = tokenizer.patch_size
+        super().__init__(patch_size=tokenizer.patch_size, in_chans=tokenizer.in_chans, img_size=tokenizer.img_size)
         self.drawn_patch_size = tokenizer.patch_size
         self.patch_sizes = patch_sizes
-        self.in_chans = tokenizer.in_chans
-        self.img_size = tokenizer.img_size
         self.proj = tokenizer.proj
 
+    @property
+    def patch_size(self) -> int:
+        """Side in px of the patches in use."""
+        return self.drawn_patch_size if self.training else self.chosen_patch_size
+
+    @patch_size.setter
+    def patch_size(self, side: int) -> None:
+        self.chosen_patch_size = side
+
     def draw(self, images: Images) -> None:
-        """Choose the patch size of a step of training among those that tile these images, by torch's generator."""
+        """Draw a patch size that tiles these images from `patch_sizes`, with torch's generator."""
         height, width = images.shape[-2:]
         fitting = [side for side in self.patch_sizes if height % side == 0 and width % side == 0]
-        self.drawn_patch_size = fitting[int(torch.randint(len(fitting), ()))] if fitting else self.patch_size
+        drawn = fitting[int(torch.randint(len(fitting), ()))] if fitting else self.chosen_patch_size
+        self.drawn_patch_size = drawn
 
     def forward(self, images: Images) -> Tokens:
-        """Embed patches of `patch_size`; in training, of a size drawn here. Raises ShapeError as `Tokenizer` does."""
-        check_images(images, self.in_chans, self.img_size)
+        """Embed patches of `patch_size`, drawn here in training. Raises ShapeError for images that it refuses."""
         if self.training:
             self.draw(images)
-        side = self._side()
-        weight = resize_projection(self.proj.weight, self.in_chans, side)
-        return nn.functional.linear(patchify(images, side), weight, self.proj.bias)
-
-    def grid_size(self, images: Images) -> tuple[int, int]:
-        """Rows and columns of the tokens that these images became in the last forward."""
-        height, width = images.shape[-2:]
-        return height // self._side(), width // self._side()
-
-    def _side(self) -> int:
-        return self.drawn_patch_size if self.training else self.patch_size
-
-
-def check_images(images: Images, in_chans: int, img_size: tuple[int, int] | None) -> None:
-    """Raise ShapeError for images of other channels or another size than these; None is any size."""
-    channels, height, width = images.shape[-3:]
-    if channels != in_chans:
-        raise ShapeError(f"images of {channels} channels: the model takes {in_chans}; convert them")
-    if img_size is not None and (height, width) != img_size:
-        expected = "{}x{}".format(*img_size)
-        raise ShapeError(
-            f"images {height}x{width} px (height x width): the model takes {expected} px; "
-            "resize the images, or the model with resize_model"
-        )
+        self.grid_size(images)
+        weight = resize_projection(self.proj.weight, self.in_chans, self.patch_size)
+        return nn.functional.linear(patchify(images, self.patch_size), weight, self.proj.bias)
 
 
 def patchify(images: Images, patch_size: int) -> Patches:
@@ -215,17 +209,17 @@ def patchify(images: Images, patch_size: int) -> Patches:
     """
     height, width = images.shape[-2:]
     if height % patch_size or width % patch_size:
-        raise ShapeError(f"images {height}x{width} px: not tiled by {patch_size} px patches; resize or pad them")
+        raise _untiled(height, width, patch_size)
     return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size)
 
 
 def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int]) -> Images:
-    """Put patches back together to images; the inverse of `patchify`.
+    """Put patches together to images; the inverse of `patchify`.
 
     Args:
         patches: `[batch, patches, channels * patch_size**2]`.
         patch_size: Side of a patch in px.
-        grid_size: Patches down and across.
+        grid_size: Rows and columns of patches.
 
     Returns:
         `[batch, channels, height, width]`.
@@ -245,7 +239,7 @@ def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int])
 
 
 def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, patch_size: int) -> Tensor:
-    """Bring a patch projection to another patch size, so that resized patches keep their tokens as nearly as can be.
+    """Resample a patch projection so that resized patches give the same tokens as nearly as possible.
 
     Args:
         weight: `[embed_dim, in_chans * old * old]`.
@@ -256,8 +250,8 @@ def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, 
         `[embed_dim, in_chans * patch_size**2]` in the weight's dtype.
 
     Source:
-        Beyer et al. 2023, eq. 4 (2212.08013): where a bilinear (antialiased) resize of a patch is the matrix B, weights
-        go by the pseudo-inverse of its transpose, so that a token of a patch made larger is the token of the patch.
+        Beyer et al. 2023, eq. 4 (2212.08013). A bilinear, antialiased resize of a patch is a matrix B. The weights are
+        multiplied by the pseudo-inverse of its transpose, so that an enlarged patch gives the token of the original.
     """
     old = round((weight.shape[1] / in_chans) ** 0.5)
     if old == patch_size:
@@ -266,10 +260,14 @@ def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, 
     return rearrange(channels @ _resizing(old, patch_size).to(weight), "d c v -> d (c v)")
 
 
-@cache
-@torch.inference_mode(False)  # kept, it may be needed for a gradient later
+@cache  # a flexible model needs a few of them at every step
+@torch.inference_mode(False)  # the cached tensor may take part in a gradient later
 def _resizing(old: int, new: int) -> Tensor:
-    """`[old², new²]`: the pseudo-inverse of Bᵀ, in float64. A flexible model needs a few of them at every step."""
+    """Return the pseudo-inverse of Bᵀ, `[old², new²]`, in float64."""
     basis = torch.eye(old**2, dtype=torch.float64, device="cpu").reshape(old**2, 1, old, old)
     resized = nn.functional.interpolate(basis, size=(new, new), mode="bilinear", antialias=True)
     return torch.linalg.pinv(resized.flatten(1)).T
+
+
+def _untiled(height: int, width: int, patch_size: int) -> ShapeError:
+    return ShapeError(f"images {height}x{width} px: not tiled by {patch_size} px patches; resize or pad them")

@@ -1,4 +1,4 @@
-"""A file -> a model, and back: our own format, and a table of names for each library whose weights the field has."""
+"""File of weights <-> model: our own format, and a table of tensor names for every other library."""
 
 from vitreous.model.weights.convert import export_weights
 from vitreous.model.weights.formats import TARGETS

@@ -1,4 +1,4 @@
-"""A model -> a file that another library opens."""
+"""Model -> file of weights that another library can open."""
 
 from pathlib import Path
 from typing import Any
@@ -6,32 +6,32 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vitreous import atomic
 from vitreous.errors import ConfigError
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.formats import format_to_write
-from vitreous.model.weights.native import save_model
-from vitreous.model.weights.table import own, write_tensors
+from vitreous.model.weights.native import save_model, uncompiled
+from vitreous.model.weights.table import compact, write_tensors
+from vitreous.tensor_file import write_tensor_file
 
 
 def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Path:
-    """Write a model's weights as another library names them.
+    """Write the weights of a model under the names that another library uses.
 
     Args:
         model: In any dtype, on any device, compiled or not.
-        path: `hf` takes a folder, made where there is none, and writes `config.json` too; all others take a file that
-            ends in `.safetensors`, `.pth` or `.pt`, or, for `npz`, in `.npz`.
+        path: For `hf` a folder, created if needed, which also gets a `config.json`. For `npz` a file that ends in
+            `.npz`. For all others a file that ends in `.safetensors`, `.pth` or `.pt`.
         to: `timm`, `hf`, `torchvision`, `npz`, `vit-pytorch` or `vitreous`.
 
     Returns:
-        The file of weights.
+        Path of the file of weights.
 
     Raises:
-        UnknownNameError: No such format.
-        ConfigError: The format has no place for a part of the model, or the path another ending.
+        UnknownNameError: There is no such format.
+        ConfigError: The format cannot hold a part of the model, or the path has the wrong suffix.
         SaveError: The file could not be written.
     """
     path = Path(path)
@@ -39,14 +39,12 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
         save_model(path, model, {})
         return path
     format_ = format_to_write(to, model.config)
-    # As in save_model: the wrapper of a compiled model prefixes every name.
-    plain = getattr(model, "_orig_mod", model)
-    state = {name: tensor.detach().cpu() for name, tensor in plain.state_dict().items()}
-    theirs = {name: own(tensor) for name, tensor in write_tensors(format_.rows(model.config), state).items()}
-    beside = format_.describe(model.config)
-    if beside:
+    state = {name: tensor.detach().cpu() for name, tensor in uncompiled(model).state_dict().items()}
+    theirs = {name: compact(tensor) for name, tensor in write_tensors(format_.rows(model.config), state).items()}
+    extra_files = format_.describe(model.config)
+    if extra_files:
         path.mkdir(parents=True, exist_ok=True)
-        for name, text in beside.items():
+        for name, text in extra_files.items():
             atomic.write_text(path / name, text)
         path = path / "model.safetensors"
     _write(path, theirs, to)
@@ -54,17 +52,20 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
 
 
 def _write(path: Path, tensors: dict[str, Tensor], to: str) -> None:
-    endings = (".npz",) if to == "npz" else (".safetensors", ".pth", ".pt")
-    if path.suffix not in endings:
-        raise ConfigError(f"out={path}: {to} weights are kept in {' or '.join(endings)}; name the file so")
+    suffixes = (".npz",) if to == "npz" else (".safetensors", ".pth", ".pt")
+    if path.suffix not in suffixes:
+        raise ConfigError(
+            f"out={path}: {to} weights cannot be written to this type of file; use the suffix {' or '.join(suffixes)}"
+        )
+    if path.suffix == ".safetensors":
+        write_tensor_file(path, tensors, {"format": "pt"})
+        return
 
     def fill(temporary: Path) -> None:
         if path.suffix == ".npz":
             with temporary.open("wb") as stream:
                 arrays: dict[str, Any] = {name: _array(tensor) for name, tensor in tensors.items()}
                 np.savez(stream, **arrays)
-        elif path.suffix == ".safetensors":
-            save_file(tensors, temporary, metadata={"format": "pt"})
         else:
             torch.save(tensors, temporary)
 
@@ -72,5 +73,5 @@ def _write(path: Path, tensors: dict[str, Tensor], to: str) -> None:
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    """The same numbers; bfloat16, which numpy does not have, becomes float32."""
+    """Return the values as a numpy array; bfloat16, which numpy lacks, becomes float32."""
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -1,17 +1,16 @@
-"""A path -> tensors by name and whatever describes them, from any file that weights come in."""
+"""Path or `hf://` name -> open file of weights, whatever type and layout it has."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError
-from vitreous.model.weights.kinds import SUFFIXES, Lazy, WeightFile, open_one, read_json, reason, settings_beside
-from vitreous.model.weights.strict import listed, shown
+from vitreous.model.weights.kinds import SUFFIXES, LazyTensors, WeightFile, open_one, read_json, read_settings
+from vitreous.printable import printable, printable_error, printable_list
 
-__all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "open_weights", "renamed"]
+__all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "open_weights"]
 
 _INDEX = ".index.json"
 IN_FOLDER = (
@@ -20,93 +19,102 @@ IN_FOLDER = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+"""File names to look for in a folder, in order of preference."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "student.", "teacher.")
-"""Prefixes of wrappers: data parallel, torch.compile, Lightning, DINO. Taken off where every name has them."""
+"""Name prefixes added by data parallelism, torch.compile, Lightning and DINO; removed if every name has them."""
 
 
 @contextmanager
 def open_weights(source: str | Path) -> Iterator[WeightFile]:
-    """Open a file, a folder as transformers and timm write them, or `hf://organisation/name`.
+    """Open weights for a `with` block; tensors are read when requested, if the type of file allows it.
+
+    Args:
+        source: A file, a folder as transformers and timm write it, or `hf://organization/name`.
 
     Raises:
-        NotARunError: Nothing is there.
-        DamagedFileError: It is cut short, holds code, or is no file of tensors; some of it may only show when a tensor
-            is asked for.
-        MissingDependencyError: `hf://` without huggingface_hub.
+        NotARunError: The source does not exist.
+        DamagedFileError: The file is cut short, holds code, or has no tensors. Damage inside a tensor is found only
+            when that tensor is read.
+        MissingDependencyError: `hf://` needs huggingface_hub, which is not installed.
     """
-    path = _located(source)
+    path = _locate(source)
     with ExitStack() as stack:
         file = _open_shards(path, stack) if path.name.endswith(_INDEX) else open_one(path, stack)
         yield _unwrapped(file)
 
 
-def _located(source: str | Path) -> Path:
+def _locate(source: str | Path) -> Path:
     if isinstance(source, str) and source.startswith("hf://"):
-        return _located(_fetched(source.removeprefix("hf://")))
+        return _locate(_download(source.removeprefix("hf://")))
     path = Path(source)
     try:
-        folder, there = path.is_dir(), path.is_file()
-    except OSError as error:  # a name too long, a folder that may not be entered
-        raise NotARunError(f"{path}: cannot be looked at ({reason(error)}); give a file of weights") from error
-    if folder:
-        return _in_folder(path)
-    if not there:
-        raise NotARunError(f"{path}: no such file; give a file of weights, a folder of them, or hf://organisation/name")
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # the name is too long, or a folder may not be entered
+        raise NotARunError(f"{path}: cannot be opened ({printable_error(error)}); give a file of weights") from error
+    if is_folder:
+        return _find_in_folder(path)
+    if not is_file:
+        raise NotARunError(
+            f"{path}: no such file; give a file of weights, a folder with one, or hf://organization/name"
+        )
     if not path.name.endswith((*SUFFIXES, _INDEX)):
-        raise DamagedFileError(f"{path}: no file of weights by its name; one that ends in {', '.join(SUFFIXES)} is")
+        raise DamagedFileError(f"{path}: not a type of file that holds weights; use one of {', '.join(SUFFIXES)}")
     return path
 
 
-def _in_folder(folder: Path) -> Path:
-    """The file that transformers or timm would take, or the only one that could be meant."""
+def _find_in_folder(folder: Path) -> Path:
+    """Find the file that transformers or timm would read, or else the only file of weights in the folder."""
     names = [name for name in IN_FOLDER if (folder / name).is_file()]
     names = names or [path.name for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file()]
     if not names:
-        raise NotARunError(f"{folder}: a folder without {', '.join(IN_FOLDER)}; give the file of weights itself")
+        raise NotARunError(f"{folder}: the folder has none of {', '.join(IN_FOLDER)}; give the file of weights itself")
     if names[0] not in IN_FOLDER and len(names) > 1:
-        raise NotARunError(f"{folder}: a folder of several files of weights ({listed(names)}); give one of them")
+        raise NotARunError(f"{folder}: the folder has several files of weights ({printable_list(names)}); give one")
     return folder / names[0]
 
 
-def _fetched(name: str) -> Path:
+def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingDependencyError(
-            f"hf://{name}: needs the package huggingface_hub; pip install huggingface_hub"
+            f"hf://{name}: needs huggingface_hub, which is not installed; run pip install huggingface_hub"
         ) from error
     wanted = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise NotARunError(
-            f"hf://{name}: cannot be fetched ({reason(error)}); check the name, the network, or log in"
+            f"hf://{name}: cannot be downloaded ({printable_error(error)}); check the name and the network, or log in"
         ) from error
 
 
 def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise DamagedFileError(f"{index}: says not which file holds which tensor; fetch it again")
+        raise DamagedFileError(f"{index}: does not say which file holds which tensor; download it again")
     files = {}
     for name in sorted(set(weight_map.values())):
-        beside = index.parent / name
-        if Path(name).name != name or not beside.name.endswith(SUFFIXES) or not beside.is_file():
+        shard = index.parent / name
+        # Only files in the same folder: an index must not make us open other files of the machine.
+        if Path(name).name != name or not shard.name.endswith(SUFFIXES) or not shard.is_file():
             raise DamagedFileError(
-                f"{index}: names {shown(repr(name))}, which is no file of weights beside it; fetch it again"
+                f"{index}: names {printable(repr(name))}, but its folder has no such file of weights; download it again"
             )
-        files[name] = open_one(beside, stack)
-    readers = {name: partial(files[part].tensors.__getitem__, name) for name, part in weight_map.items()}
-    absent = [name for name, part in weight_map.items() if name not in files[part].shapes]
+        files[name] = open_one(shard, stack)
+    readers = {name: partial(files[shard].tensors.__getitem__, name) for name, shard in weight_map.items()}
+    absent = [name for name, shard in weight_map.items() if name not in files[shard].shapes]
     if absent:
-        raise DamagedFileError(f"{index}: names tensors that its files lack: {listed(absent)}; fetch it again")
-    shapes = {name: files[part].shapes[name] for name, part in weight_map.items()}
-    return WeightFile(index, Lazy(index, readers), shapes, settings_beside(index))
+        raise DamagedFileError(
+            f"{index}: lists tensors that its files do not have ({printable_list(absent)}); download it again"
+        )
+    shapes = {name: files[shard].shapes[name] for name, shard in weight_map.items()}
+    return WeightFile(index, LazyTensors(index, readers), shapes, read_settings(index))
 
 
 def _unwrapped(file: WeightFile) -> WeightFile:
-    """Without the prefixes of wrappers, and without the counter that torch's averaged models keep."""
+    """Remove the name prefixes of wrappers, and the counter that torch's averaged models keep."""
     names = {
         name: name for name in file.shapes if name.removeprefix("module.") != "n_averaged" and name != "n_averaged"
     }
@@ -115,18 +123,23 @@ def _unwrapped(file: WeightFile) -> WeightFile:
         wrapper = next((prefix for prefix in _WRAPPERS if names and all(n.startswith(prefix) for n in names)), None)
         if wrapper:
             names = {short.removeprefix(wrapper): full for short, full in names.items()}
-            file.notes.append(f"took {wrapper!r} off every name")
+            file.notes.append(f"removed the prefix {wrapper!r} from every name")
     readers = {short: partial(file.tensors.__getitem__, full) for short, full in names.items()}
     shapes = {short: file.shapes[full] for short, full in names.items()}
-    return WeightFile(file.path, Lazy(file.path, readers), shapes, file.settings, file.metadata, file.notes)
+    return WeightFile(file.path, LazyTensors(file.path, readers), shapes, file.settings, file.metadata, file.notes)
 
 
-def renamed(names: Mapping[str, Any], renames: Any) -> dict[str, str]:
-    """Today's spelling of each name -> the spelling in the file."""
-    spelt: dict[str, str] = {}
-    for name in names:
-        today = name
+def canonical_names(names: Iterable[str], renames: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Map the current name of each tensor to its name in the file.
+
+    Args:
+        names: Names in the file.
+        renames: (pattern, replacement) that turn names of older or newer versions into the current ones.
+    """
+    canonical: dict[str, str] = {}
+    for stored in names:
+        name = stored
         for pattern, replacement in renames:
-            today = re.sub(pattern, replacement, today)
-        spelt[today] = name
-    return spelt
+            name = re.sub(pattern, replacement, name)
+        canonical[name] = stored
+    return canonical

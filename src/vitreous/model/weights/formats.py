@@ -1,20 +1,21 @@
-"""Names of tensors -> the format that they are of."""
+"""Tensor names and shapes -> the format of the file that has them."""
 
 from collections.abc import Mapping
 
 from vitreous.errors import ConfigError, DamagedFileError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.files import renamed
+from vitreous.model.weights.files import canonical_names
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE
-from vitreous.model.weights.strict import listed
 from vitreous.model.weights.table import Format, refusals
 from vitreous.model.weights.timm import TIMM
 from vitreous.model.weights.torchvision import TORCHVISION
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
+from vitreous.printable import printable_list
+from vitreous.wording import plural
 
 FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, *VIT_PYTORCH, *TIMM)
-"""Asked in this order."""
+"""All formats, in the order in which they are tried."""
 
 TARGETS = {
     "timm": TIMM,
@@ -24,34 +25,34 @@ TARGETS = {
     "vit-pytorch": VIT_PYTORCH,
     "vitreous": (),
 }
-"""What weights can be written as: the word for it, and formats, of which the first that fits is taken."""
+"""Export targets by name, each with its formats; the first one that can hold the model is written."""
 
 
-def recognise(source: object, shapes: Mapping[str, tuple[int, ...]]) -> Format:
-    """The format of a file's tensors.
+def recognize(source: object, shapes: Mapping[str, tuple[int, ...]]) -> Format:
+    """Find the format of a file by the names and shapes of its tensors.
 
     Raises:
-        DamagedFileError: None that is known here.
+        DamagedFileError: The file has no known format.
     """
     for format_ in FORMATS:
-        spelt = renamed(shapes, format_.renames)
-        if format_.recognises(frozenset(spelt)) and format_.fits(
-            {name: shapes[there] for name, there in spelt.items()}
+        names = canonical_names(shapes, format_.renames)
+        if format_.recognizes(frozenset(names)) and format_.fits(
+            {name: shapes[stored] for name, stored in names.items()}
         ):
             return format_
     known = ", ".join(dict.fromkeys(format_.name for format_ in FORMATS))
     raise DamagedFileError(
-        f"{source}: its {len(shapes)} tensors ({listed(shapes, 4)}) are named as no known Vision Transformer's; "
-        f"known are vitreous, {known}"
+        f"{source}: has {plural(len(shapes), 'tensor')} ({printable_list(shapes, 4)}) with names of no known Vision "
+        f"Transformer; use a file in one of these formats: vitreous, {known}"
     )
 
 
 def format_to_write(target: str, config: ModelConfig) -> Format:
-    """The format to write a model in.
+    """Choose the format of an export target, a key of `TARGETS`, that can hold a model.
 
     Raises:
-        UnknownNameError: No such target.
-        ConfigError: The model has parts that the target has no place for.
+        UnknownNameError: There is no such target.
+        ConfigError: No format of the target can hold the model.
     """
     if target not in TARGETS:
         raise UnknownNameError(f"to={target}: no such format; {nearest(target, TARGETS)}")
@@ -59,5 +60,5 @@ def format_to_write(target: str, config: ModelConfig) -> Format:
     for format_ in TARGETS[target]:
         if not refused[format_.name]:
             return format_
-    name, why = min(refused.items(), key=lambda item: len(item[1]))
-    raise ConfigError(f"to={target}: {name} has no place for {', '.join(why)}; use vitreous, or another format")
+    name, choices = min(refused.items(), key=lambda item: len(item[1]))
+    raise ConfigError(f"to={target}: {name} cannot hold {', '.join(choices)}; use to=vitreous or another format")

@@ -1,4 +1,4 @@
-"""Google's `.npz` names, those of vision_transformer and of big_vision -> ours."""
+"""Tensor names in Google's `.npz` files, of vision_transformer and of big_vision <-> ours."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,17 +29,17 @@ _BLOCK, _BLOCKS = "Transformer/encoderblock_{}", "Transformer/encoderblock"
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """What one code base calls the parts that the other calls differently.
+class Naming:
+    """Names of the parts that the two code bases name differently.
 
     Attributes:
-        positions: The table of learned positions.
-        attention: Of a block.
-        norm2: The second norm of a block.
-        mlp: Of a block.
-        class_first: Whether the class token always has the first position; if not, the newer code adds positions first,
-            and only older files have one more position than a square.
-        scanned: Whether the blocks are one, each tensor with an axis of blocks before its own.
+        positions: Name of the table of learned positions.
+        attention: Name of the attention of a block.
+        norm2: Name of the second norm of a block.
+        mlp: Name of the MLP of a block.
+        class_first: True if the class token always has the first position. The newer code adds positions before the
+            class token; only its older files have one position more than a square.
+        scanned: True if the blocks are stacked: one tensor for all of them, with the blocks on its first axis.
     """
 
     positions: str
@@ -50,11 +50,11 @@ class Spelling:
     scanned: bool = False
 
     def block(self, number: int) -> str:
-        """What the names of a block's tensors begin with."""
+        """Return the prefix of the tensor names of a block."""
         return _BLOCKS if self.scanned else _BLOCK.format(number)
 
     def read_config(self, shapes: Shapes, hints: Hints) -> ModelConfig:
-        """What the shapes say; here they tell the heads too."""
+        """Read the configuration from the shapes, which include the number of heads here."""
         patch_size, _, in_chans, width = shapes["embedding/kernel"]
         heads, head_dim = shapes[f"{self.block(0)}/{self.attention}/query/kernel"][-2:]
         depth = (
@@ -85,7 +85,7 @@ class Spelling:
         )
 
     def rows(self, config: ModelConfig) -> list[Row]:
-        """The table."""
+        """Build the table of tensor names."""
         table = [
             row("tokenizer.proj.weight", "embedding/kernel", _patch_kernel(config)),
             row("tokenizer.proj.bias", "embedding/bias"),
@@ -102,11 +102,11 @@ class Spelling:
         return table + (_dense("head", "head") if config.num_classes else [])
 
     def _blocks(self, config: ModelConfig) -> list[Row]:
-        inner = config.attn_dim // config.num_heads
+        head_dim = config.attn_dim // config.num_heads
         parts = [
             *_norm("norm1", "LayerNorm_0"),
-            *_attention("attn.qkv", self.attention, ("query", "key", "value"), config.num_heads, inner),
-            *_output("attn.proj", f"{self.attention}/out", config.num_heads, inner),
+            *_attention("attn.qkv", self.attention, ("query", "key", "value"), config.num_heads, head_dim),
+            *_output("attn.proj", f"{self.attention}/out", config.num_heads, head_dim),
             *_norm("norm2", self.norm2),
             *_dense("mlp.fc1", f"{self.mlp}/Dense_0"),
             *_dense("mlp.fc2", f"{self.mlp}/Dense_1"),
@@ -114,7 +114,7 @@ class Spelling:
         if self.scanned:
             return [_across_blocks(part, config.depth) for part in parts]
         return [
-            _within(part, f"encoder.blocks.{number}.", f"{self.block(number)}/")
+            _prefixed(part, f"encoder.blocks.{number}.", f"{self.block(number)}/")
             for number in range(config.depth)
             for part in parts
         ]
@@ -129,7 +129,7 @@ def _dense(ours: str, theirs: str) -> list[Row]:
 
 
 def _attention(ours: str, theirs: str, names: Sequence[str], num_heads: int, head_dim: int) -> list[Row]:
-    """The projections into heads: kernels `[dim, heads, head]` and biases `[heads, head]`, several one of ours."""
+    """Build the rows of query, key and value: kernels `[dim, heads, head_dim]`, biases `[heads, head_dim]`."""
 
     def read_kernels(*kernels: Tensor) -> Tensors:
         return (torch.cat([rearrange(kernel, "d h k -> (h k) d") for kernel in kernels]),)
@@ -148,7 +148,7 @@ def _attention(ours: str, theirs: str, names: Sequence[str], num_heads: int, hea
 
 
 def _output(ours: str, theirs: str, num_heads: int, head_dim: int) -> list[Row]:
-    """The projection out of heads: a kernel `[heads, head, dim]`."""
+    """Build the rows of the output projection, whose kernel is `[heads, head_dim, dim]`."""
     kernel = Codec(
         read=lambda theirs: (rearrange(theirs, "h k d -> d (h k)"),),
         write=lambda ours: (rearrange(ours, "d (h k) -> h k d", h=num_heads, k=head_dim),),
@@ -170,7 +170,7 @@ def _map_head(config: ModelConfig) -> list[Row]:
 
 
 def _patch_kernel(config: ModelConfig) -> Codec:
-    """A convolution's kernel there, `[row, column, chans, dim]`."""
+    """Turn the convolution kernel of the patches, `[row, column, chans, dim]`, into our matrix."""
     return Codec(
         read=lambda theirs: (rearrange(theirs, "p q c d -> d (c p q)"),),
         write=lambda ours: (
@@ -179,12 +179,13 @@ def _patch_kernel(config: ModelConfig) -> Codec:
     )
 
 
-def _within(part: Row, ours: str, theirs: str) -> Row:
+def _prefixed(part: Row, ours: str, theirs: str) -> Row:
+    """Add prefixes to the names of a row."""
     return row([ours + name for name in part.ours], [theirs + name for name in part.theirs], part.codec)
 
 
 def _across_blocks(part: Row, depth: int) -> Row:
-    """One row for all blocks: their tensors have the blocks on the first axis, ours are one a block."""
+    """Build one row for all blocks: the file stacks their tensors on the first axis, our model has one per block."""
 
     def read(*stacked: Tensor) -> Tensors:
         return tuple(ours for parts in zip(*stacked, strict=True) for ours in part.codec.read(*parts))
@@ -196,66 +197,66 @@ def _across_blocks(part: Row, depth: int) -> Row:
     return row(ours, [f"{_BLOCKS}/{name}" for name in part.theirs], Codec(read, write))
 
 
-def _class_token_unread(config: ModelConfig) -> list[str]:
-    """In Google's code there is a class token exactly where the head reads it."""
+def _refuse_unread_class_token(config: ModelConfig) -> list[str]:
+    """Refuse a class token that the head does not read, which models of Google's code never have."""
     return ["model.class_token=True"] if config.has_class_token and config.pool != "token" else []
 
 
 def _with_representation(read_config: Callable[[Shapes, Hints], ModelConfig]) -> Callable[[Shapes, Hints], ModelConfig]:
-    """The same for files whose head is left out, which the user has to know."""
+    """Wrap `read_config` for files whose head cannot be used: the user must request another head, or none."""
 
     def read(shapes: Shapes, hints: Hints) -> ModelConfig:
         if hints.num_classes is None:
             raise ConfigError(
-                "num_classes=None: the file's head reads a tanh layer, pre_logits, that has no part here; pass "
-                "num_classes for a fresh head, or 0 for none"
+                "num_classes=None: the head of the file comes after a tanh layer, pre_logits, that is not supported; "
+                "pass num_classes for a fresh head, or 0 for none"
             )
         return read_config(shapes, hints)
 
     return read
 
 
-def _formats(name: str, spelling: Spelling, allowed: Mapping[str, tuple[Any, ...]]) -> tuple[Format, Format]:
-    """A spelling without and with a representation layer before the head."""
-    needed = {"embedding/kernel", f"{spelling.block(0)}/{spelling.attention}/query/kernel"}
+def _formats(name: str, naming: Naming, allowed: Mapping[str, tuple[Any, ...]]) -> tuple[Format, Format]:
+    """Build the formats of a naming: without, and with a representation layer before the head."""
+    needed = {"embedding/kernel", f"{naming.block(0)}/{naming.attention}/query/kernel"}
     plain = Format(
         name=name,
-        recognises=lambda names: needed <= names and "pre_logits/kernel" not in names,
-        read_config=spelling.read_config,
-        rows=spelling.rows,
+        recognizes=lambda names: needed <= names and "pre_logits/kernel" not in names,
+        read_config=naming.read_config,
+        rows=naming.rows,
         allowed={"act": ("gelu_tanh",), "head_dim": (None, 1), **allowed},
-        refuses=_class_token_unread,
+        refuses=_refuse_unread_class_token,
         renames=_RENAMES,
         skipped=_SKIPPED,
     )
     represented = replace(
         plain,
-        recognises=lambda names: needed | {"pre_logits/kernel"} <= names,
-        read_config=_with_representation(spelling.read_config),
-        skipped={**_SKIPPED, "^(pre_logits|head)/": "a tanh layer that has no part here, and the head that reads it"},
+        recognizes=lambda names: needed | {"pre_logits/kernel"} <= names,
+        read_config=_with_representation(naming.read_config),
+        skipped={**_SKIPPED, "^(pre_logits|head)/": "a tanh layer that is not supported, and the head after it"},
     )
     return plain, represented
 
 
 _RENAMES = (
     (r"^(opt/target/|params/img/|params/)", ""),
-    # big_vision before 2022, and while its attention pooling was made.
+    # big_vision before 2022, and while its attention pooling was being developed.
     (r"^Transformer/pos_embedding$", "pos_embedding"),
     (r"^(probe$|MlpBlock_0/|MultiHeadDotProductAttention_0/|LayerNorm_0/)", r"MAPHead_0/\1"),
 )
 _SKIPPED = {
-    "^(opt|chrono|extra)/": "the state of a run",
-    "^txt/": "the tower that reads texts",
-    "^[tb]$": "temperature and bias of a loss over images and texts",
+    "^(opt|chrono|extra)/": "the state of a training run",
+    "^txt/": "the text tower",
+    "^[tb]$": "temperature and bias of the loss over images and texts",
 }
-ORIGINAL = Spelling(
+ORIGINAL = Naming(
     positions="Transformer/posembed_input/pos_embedding",
     attention="MultiHeadDotProductAttention_1",
     norm2="LayerNorm_2",
     mlp="MlpBlock_3",
     class_first=True,
 )
-BIG_VISION = Spelling(
+BIG_VISION = Naming(
     positions="pos_embedding", attention="MultiHeadDotProductAttention_0", norm2="LayerNorm_1", mlp="MlpBlock_0"
 )
 _NEWER = {
@@ -269,4 +270,5 @@ GOOGLE: tuple[Format, ...] = (
     *_formats("big_vision", replace(BIG_VISION, scanned=True), _NEWER),
 )
 """Source: google-research/vision_transformer `models_vit.py` and google-research/big_vision `models/vit.py`, with the
-names that Flax gives to their parts. Both have LayerNorm's eps 1e-6 and the tanh GELU, `jax.nn.gelu`'s default."""
+names that Flax gives to their parts. Both use LayerNorm with eps 1e-6, and the tanh GELU, the default of `jax.nn.gelu`.
+"""

@@ -1,4 +1,4 @@
-"""A file of anybody's weights -> a model."""
+"""File of weights, whatever library wrote it -> model."""
 
 import re
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from vitreous.model.build import model_from_state
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights.files import WeightFile, open_weights, renamed
-from vitreous.model.weights.formats import recognise
-from vitreous.model.weights.kinds import reason
+from vitreous.model.weights.files import WeightFile, canonical_names, open_weights
+from vitreous.model.weights.formats import recognize
 from vitreous.model.weights.native import METADATA_KEY, load_native
 from vitreous.model.weights.shapes import check_keys
-from vitreous.model.weights.strict import check_plausible, check_shapes, check_values, listed, shown
-from vitreous.model.weights.table import Format, Hints, Shapes, expected_shapes, own, read_tensors
+from vitreous.model.weights.strict import check_plausible, check_shapes, check_values
+from vitreous.model.weights.table import Format, Hints, Shapes, compact, expected_shapes, read_tensors
+from vitreous.printable import printable, printable_error, printable_list
 
 
 def load_model(
@@ -31,30 +31,31 @@ def load_model(
     img_size: int | tuple[int, int] | None = None,
     architecture: Mapping[str, Any] | None = None,
 ) -> VisionTransformer:
-    """A model from a file, on the CPU, in evaluation mode: our own, or timm's, torchvision's, transformers', Google's.
+    """Load a model from a file, on the CPU, in evaluation mode.
 
-    Nothing is unpickled that could be code. Every tensor must find its place, and every place its tensor; the size of
-    images, the number of classes and a known model's heads are read off the shapes.
+    The file may come from vitreous, timm, torchvision, transformers, vit-pytorch or Google's code. No code in it is
+    executed. It must have exactly the tensors of the model. Image size, number of classes and, for published sizes,
+    the number of heads are inferred from the shapes.
 
     Args:
-        path: A `.safetensors`, `.npz`, `.pt`, `.pth`, `.bin` or `.ckpt`; a folder with one and its `config.json`, or
-            with several and their index; or `hf://organisation/name`.
-        name: What the model is, as for `create_model`, where the file does not say and its shapes leave it open.
-        num_classes: Other than the file's: the head is replaced by a fresh one; 0 leaves it out.
-        img_size: Other than the file's: positions are resampled, as the library of the file does it.
-        architecture: Keys of ModelConfig that neither file nor name tells, e.g. `{"num_heads": 4, "act": "relu"}`.
+        path: A `.safetensors`, `.npz`, `.pt`, `.pth`, `.bin` or `.ckpt` file; a folder with one and its `config.json`,
+            or with several shards and their index; or `hf://organization/name`.
+        name: Name of the model as for `create_model`; needed if neither the file nor its shapes determine the model.
+        num_classes: If it differs from the file, the head is replaced by a fresh one with this number; 0 removes it.
+        img_size: Height and width in px, or one side. Resamples the positions, as the library of the file does.
+        architecture: Keys of ModelConfig that file and name leave open, e.g. `{"num_heads": 4, "act": "relu"}`.
 
     Raises:
         NotARunError: There is no such file.
-        DamagedFileError: It is cut short, altered, of no known format, holds NaN, or its tensors are not the model's.
-        ConfigError: What was asked does not fit the file, or the file leaves something open.
-        MissingDependencyError: `hf://` without huggingface_hub.
+        DamagedFileError: It is cut short, altered, of unknown format, holds NaN, or its tensors do not match the model.
+        ConfigError: An argument does not fit the file, or the file leaves something open.
+        MissingDependencyError: `hf://` needs huggingface_hub, which is not installed.
     """
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
     with open_weights(path) as file:
         if METADATA_KEY in file.metadata:
             if name is not None or architecture:
-                raise ConfigError(f"{path}: says itself what it is; leave name and architecture out")
+                raise ConfigError(f"{path}: already describes its model; remove the arguments name and architecture")
             model = load_native(file.path)
         else:
             model = load_foreign(file, Hints(name, file.settings, architecture or {}, num_classes, size))
@@ -67,13 +68,13 @@ def load_model(
 
 @dataclass(frozen=True)
 class Identified:
-    """What an open file of another library is, before any tensor is read.
+    """Format and architecture of a file from another library, known before any tensor is read.
 
     Attributes:
-        format_: Whose it is.
-        config: Its architecture.
-        names: Today's spelling of each tensor that the model needs -> the spelling in the file.
-        left_out: Each other tensor, and why a Vision Transformer does without.
+        format_: The format of the file.
+        config: The architecture of the model.
+        names: For each tensor that the model needs, its current name -> its name in the file.
+        left_out: For each other tensor, its current name -> why the model does not need it.
     """
 
     format_: Format
@@ -83,31 +84,31 @@ class Identified:
 
 
 def identify(file: WeightFile, hints: Hints) -> Identified:
-    """Recognise an open file and find every tensor's place.
+    """Find the format and architecture of an open file, and the place of every tensor.
 
     Raises:
-        DamagedFileError: The file is of no known format, or its tensors are not the model's.
-        ConfigError: The hints do not fit the file, or something is left open.
+        DamagedFileError: The format is unknown, or the tensors do not match the model.
+        ConfigError: The hints do not fit the file, or the file leaves something open.
     """
     check_keys(hints.architecture)
-    format_ = recognise(file.path, file.shapes)
-    names, left_out = {}, {}
-    spelt = renamed(file.shapes, format_.renames)
-    twice = file.shapes.keys() - set(spelt.values())
+    format_ = recognize(file.path, file.shapes)
+    needed, left_out = {}, {}
+    names = canonical_names(file.shapes, format_.renames)
+    twice = file.shapes.keys() - set(names.values())
     if twice:
-        raise DamagedFileError(f"{file.path}: has {listed(twice)} under two spellings; keep one of them")
-    for name, there in spelt.items():
-        why = next((why for pattern, why in format_.skipped.items() if re.search(pattern, name)), None)
-        why = "it holds no numbers" if 0 in file.shapes[there] else why
-        if why is None:
-            names[name] = there
+        raise DamagedFileError(f"{file.path}: has {printable_list(twice)} under two names; remove one of them")
+    for name, stored in names.items():
+        reason = next((reason for pattern, reason in format_.skipped.items() if re.search(pattern, name)), None)
+        reason = "it is empty" if 0 in file.shapes[stored] else reason
+        if reason is None:
+            needed[name] = stored
         else:
-            left_out[name] = why
-    found = {name: file.shapes[there] for name, there in names.items()}
+            left_out[name] = reason
+    found = {name: file.shapes[stored] for name, stored in needed.items()}
     config = _read_config(file.path, format_, found, hints)
     check_plausible(file.path, config, found)
     check_shapes(file.path, expected=expected_shapes(format_, config), found=found)
-    return Identified(format_, config, names, left_out)
+    return Identified(format_, config, needed, left_out)
 
 
 def _read_config(path: Path, format_: Format, found: Shapes, hints: Hints) -> ModelConfig:
@@ -117,30 +118,35 @@ def _read_config(path: Path, format_: Format, found: Shapes, hints: Hints) -> Mo
         raise
     except KeyError as error:
         raise DamagedFileError(
-            f"{path}: its names are {format_.name}'s, but {shown(str(error.args[0]))} is not there; it was cut short, "
-            "or is one part of several; fetch it again"
+            f"{path}: has the format {format_.name}, but lacks {printable(str(error.args[0]))}; it is cut short, or "
+            "one shard of several: download all of it"
         ) from error
     except (ValueError, IndexError, TypeError, ArithmeticError) as error:
-        # A tensor of a known name, but of more or fewer sides than it must have, or of none.
+        # A tensor has a known name, but the wrong number of dimensions, or no values.
         raise DamagedFileError(
-            f"{path}: its names are {format_.name}'s, but its shapes tell no architecture ({reason(error)}); "
-            "fetch it again"
+            f"{path}: has the format {format_.name}, but its shapes fit no architecture ({printable_error(error)}); "
+            "download it again"
         ) from error
 
 
 def load_foreign(file: WeightFile, hints: Hints) -> VisionTransformer:
-    """The model of an open file that another library wrote. Raises DamagedFileError and ConfigError as `load_model`."""
+    """Load the model from an open file of another library.
+
+    Raises:
+        DamagedFileError: The format is unknown, the tensors do not match the model, or are not finite.
+        ConfigError: The hints do not fit the file, or the file leaves something open.
+    """
     found = identify(file, hints)
-    theirs = {name: file.tensors[there] for name, there in found.names.items()}
+    theirs = {name: file.tensors[stored] for name, stored in found.names.items()}
     check_values(file.path, theirs)
     dtype = _common_dtype(theirs)
     ours = read_tensors(found.format_.rows(found.config), theirs)
-    state = {name: own(tensor.to(dtype)) for name, tensor in ours.items()}
+    state = {name: compact(tensor.to(dtype)) for name, tensor in ours.items()}
     return model_from_state(found.config, state).eval()
 
 
 def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """The one that all have, or the widest of several."""
+    """Return the dtype of all tensors, or the widest if they differ."""
     widest, *others = {tensor.dtype for tensor in tensors.values()}
     for dtype in others:
         widest = torch.promote_types(widest, dtype)

@@ -1,4 +1,4 @@
-"""Tensors of a file -> the same, or one error that names all that are missing, strange, misshapen or not finite."""
+"""Tensors of a file -> nothing, or one error that lists every tensor that is missing, misshapen or not finite."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,40 +10,51 @@ from torch import Tensor
 from vitreous.errors import DamagedFileError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_parameters
+from vitreous.printable import printable_list
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-AGAIN = "copy or train it again"
-_DEEPEST = 1000
+COPY_AGAIN = "copy the file again, or retrain the model"
+_MAX_DEPTH = 1000
+_MAX_CLAIM = 10
+"""An architecture may have this many times more parameters than its file has values; more is a forged description."""
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raise DamagedFileError for tensors that are no finite floating-point numbers."""
+    """Raise DamagedFileError for tensors that are not finite floating-point numbers."""
     faulty = [name for name, tensor in state.items() if tensor.dtype not in _DTYPES or not tensor.isfinite().all()]
     if faulty:
         raise DamagedFileError(
-            f"{path}: holds weights that are not finite floating-point numbers: {listed(faulty)}; {AGAIN}"
+            f"{path}: these weights are not finite floating-point numbers: {printable_list(faulty)}; {COPY_AGAIN}"
         )
 
 
 def check_plausible(path: Path, config: ModelConfig, found: Shapes) -> None:
-    """Raise DamagedFileError where a description claims far more than is there: it must not cost time or memory."""
-    claimed, there = count_parameters(config), sum(map(math.prod, found.values()))
-    if claimed > 10 * there:
-        raise DamagedFileError(f"{path}: its architecture has {claimed} parameters, its tensors {there}; {AGAIN}")
-    if config.depth > max(_DEEPEST, len(found)):
-        raise DamagedFileError(f"{path}: its architecture has {config.depth} blocks of {len(found)} tensors; {AGAIN}")
+    """Raise DamagedFileError if a description claims a far larger model than the file holds.
+
+    The check comes before the model is built, so that a forged description costs neither time nor memory.
+    """
+    claimed, stored = count_parameters(config), sum(map(math.prod, found.values()))
+    if claimed > _MAX_CLAIM * stored:
+        raise DamagedFileError(
+            f"{path}: its architecture has {claimed:,} parameters, but its tensors have {stored:,} values; {COPY_AGAIN}"
+        )
+    if config.depth > max(_MAX_DEPTH, len(found)):
+        raise DamagedFileError(
+            f"{path}: its architecture has {config.depth:,} blocks, but the file has {len(found):,} tensors; "
+            f"{COPY_AGAIN}"
+        )
 
 
 def check_shapes(path: Path, *, expected: Shapes, found: Shapes, way_out: str | None = None) -> None:
-    """Raise DamagedFileError unless both name the same tensors, of the same shapes.
+    """Raise DamagedFileError unless the file has exactly the tensors of the model, in the same shapes.
 
     Args:
-        path: Of the file.
-        expected: What the model has.
-        found: What the file has.
-        way_out: Ends the message; None finds the likely cause.
+        path: The file, for the message.
+        expected: Shapes that the model has.
+        found: Shapes that the file has.
+        way_out: End of the message; None names the likely cause instead.
     """
     wrong = [
         f"{name} is {_shape(found[name])}, must be {_shape(expected[name])}"
@@ -52,33 +63,20 @@ def check_shapes(path: Path, *, expected: Shapes, found: Shapes, way_out: str | 
     ]
     missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
     faults = {"missing": missing, "unexpected": extra, "wrong shape": wrong}
-    texts = [f"{fault}: {listed(names)}" for fault, names in faults.items() if names]
+    texts = [f"{fault}: {printable_list(names)}" for fault, names in faults.items() if names]
     if texts:
-        way_out = way_out or _cause(missing, extra, wrong)
-        raise DamagedFileError(f"{path}: its tensors are not the model's ({'; '.join(texts)}); {way_out}")
+        way_out = way_out or _likely_cause(missing, extra, wrong)
+        raise DamagedFileError(f"{path}: its tensors do not match the model ({'; '.join(texts)}); {way_out}")
 
 
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """The first few of some names, sorted, and how many more there are."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(map(shown, ordered[:most])) + more
-
-
-def shown(name: str, most: int = 120) -> str:
-    """A stranger's words as a message may repeat them: on one line, not too long, no control of the terminal."""
-    text = name if name.isprintable() else ascii(name)[1:-1]
-    return text if len(text) <= most else f"{text[:most]}…"
-
-
-def _cause(missing: Iterable[str], extra: Iterable[str], wrong: Iterable[str]) -> str:
+def _likely_cause(missing: Iterable[str], extra: Iterable[str], wrong: Iterable[str]) -> str:
     if wrong:
-        return "it is another model than its name or shapes say; pass its name, or architecture={…}"
+        return "the model differs from its name or description; pass its name, or architecture={…}"
     if missing and not extra:
-        return f"it was cut short, or is one part of several; {AGAIN}"
+        return f"it is cut short, or one shard of several; {COPY_AGAIN}"
     if extra and not missing:
-        return "it has parts that its name or description do not say; pass its name, or architecture={…}"
-    return f"it is another model than it says; pass its name, or {AGAIN}"
+        return "the model has more parts than its name or description says; pass its name, or architecture={…}"
+    return f"the model differs from its description; pass its name, or {COPY_AGAIN}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

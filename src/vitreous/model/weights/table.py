@@ -1,4 +1,4 @@
-"""Tensors under one library's names -> the same under another's: rows of names, and the few transforms they need."""
+"""Tensors under the names of another library <-> tensors under our names, by a table of names and exact transforms."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.strict import listed
+from vitreous.printable import printable_list
 
 Shapes = Mapping[str, tuple[int, ...]]
 Tensors = tuple[Tensor, ...]
@@ -20,11 +20,11 @@ Tensors = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Codec:
-    """How the tensors of a row change on the way; both ways are exact.
+    """A pair of exact transforms between tensors in a file and tensors in our model.
 
     Attributes:
-        read: Theirs to ours, each in the order of the row.
-        write: Ours to theirs.
+        read: Takes the tensors of the file, in the order of the row, and returns ours.
+        write: Takes our tensors and returns those of the file.
     """
 
     read: Callable[..., Tensors]
@@ -33,13 +33,13 @@ class Codec:
 
 @dataclass(frozen=True)
 class Row:
-    """Tensors that correspond.
+    """A row of the table: tensors of a file, and the tensors of our model that hold the same values.
 
     Attributes:
-        ours: Names in a vitreous model. None at all where a vitreous model computes or does without what another
-            library's must have: that is written, and never read.
+        ours: Names in our model. Empty for a tensor that another library requires but our model computes or does not
+            need; it is written to files, and never read from them.
         theirs: Names in the file.
-        codec: What happens on the way.
+        codec: The transforms between them.
     """
 
     ours: tuple[str, ...]
@@ -49,14 +49,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known of a file beside its tensors.
+    """Facts about a file that are not in its tensors.
 
     Attributes:
-        name: A model's name, from the user or from the file's description.
-        settings: The description itself: a `config.json` beside the file; empty where there is none.
-        architecture: Keys of ModelConfig that the user sets; they win.
-        num_classes: That the user wants in place of the file's, which then need not be usable; None keeps the file's.
-        img_size: Height and width in px that the user wants; theirs where the file does not tell its own.
+        name: Name of the model, given by the user.
+        settings: The `config.json` in the folder of the file; empty if there is none.
+        architecture: Fields of ModelConfig that the user sets; they win over everything else.
+        num_classes: Number of classes that the user requests; the head of the file may then be unusable. None keeps
+            the head of the file.
+        img_size: Height and width in px that the user requests; also taken as the size of the file if that is unknown.
     """
 
     name: str | None = None
@@ -68,24 +69,25 @@ class Hints:
 
 @dataclass(frozen=True)
 class Format:
-    """One library's way to name and lay out the weights of a Vision Transformer.
+    """How one library names and lays out the weights of a Vision Transformer.
 
     Attributes:
-        name: What it is called on the command line.
-        recognises: Whether these names are of this format.
-        read_config: Shapes by name, and hints, to the configuration that the file was made with.
-        rows: A configuration to the table.
-        fits: Whether these shapes are, where several formats share the names; it must bear any shape.
-        allowed: Field of ModelConfig -> values that the format can hold, None for all of them; others must have their
-            default.
-        refuses: A configuration to its choices that the format cannot hold beside each other, as `key=value`.
-        renames: (pattern, replacement) of older or newer spellings of the same names, applied before all else.
-        skipped: Pattern -> what tensors so named are, and why a Vision Transformer does without.
-        describe: A configuration to the files that belong beside the weights, by name.
+        name: Name of the format, as shown to users.
+        recognizes: Takes the names in a file and returns True if they are of this format.
+        read_config: Takes shapes by name, and hints, and returns the configuration of the model in the file.
+        rows: Takes a configuration and returns the table of tensor names.
+        fits: Takes shapes by name and returns True if they are of this format; separates formats with equal names. Must
+            not fail on any shape.
+        allowed: Field of ModelConfig -> values that the format can hold; None allows all. Fields that are not listed
+            must have their default.
+        refuses: Takes a configuration and returns the choices that the format cannot hold together, as `key=value`.
+        renames: (pattern, replacement) that turn names of older or newer versions into the current ones.
+        skipped: Pattern of names -> why our model does not need such tensors.
+        describe: Takes a configuration and returns further files to write next to the weights, text by file name.
     """
 
     name: str
-    recognises: Callable[[frozenset[str]], bool]
+    recognizes: Callable[[frozenset[str]], bool]
     read_config: Callable[[Shapes, Hints], ModelConfig]
     rows: Callable[[ModelConfig], list[Row]]
     fits: Callable[[Shapes], bool] = lambda shapes: True
@@ -96,23 +98,24 @@ class Format:
     describe: Callable[[ModelConfig], dict[str, str]] = lambda config: {}
 
 
-_FREE = {
-    # Fields that a format need not name: they are in the shapes, or change nothing that is saved.
+TRAINING_ONLY = frozenset(
+    ("pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate", "drop_path_schedule")
+)
+"""Fields of ModelConfig that matter only in training: weights fit any value of them."""
+_ALWAYS_ALLOWED = TRAINING_ONLY | {
     *("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio"),
-    *("class_token", "dynamic_img_size", "position_resize", "rotary_theta", "init", "pos_drop_rate", "patch_drop_rate"),
-    *("proj_drop_rate", "attn_drop_rate", "drop_path_rate", "drop_path_schedule"),
+    *("class_token", "dynamic_img_size", "position_resize", "rotary_theta", "init"),
 }
-
-
+"""Fields that every format can hold: the shapes show them, or no saved tensor depends on them."""
 _NUMBERS = ("layer_scale", "head_dim")
-"""Fields of which a format that allows any number but none (0, None) allows all."""
+"""Fields that may have any number if the format allows at least one number besides off (0 or None)."""
 
 
 def refusals(format_: Format, config: ModelConfig) -> list[str]:
-    """Why a format cannot hold a model: `key=value` of each choice that it has no place for."""
+    """List the choices of a configuration that a format cannot hold, as `key=value`; empty if it can hold the model."""
     refused = format_.refuses(config)
     for item in dataclasses.fields(ModelConfig):
-        allowed = format_.allowed.get(item.name, None if item.name in _FREE else (item.default,))
+        allowed = format_.allowed.get(item.name, None if item.name in _ALWAYS_ALLOWED else (item.default,))
         got = getattr(config, item.name)
         if allowed is None:
             continue
@@ -122,24 +125,27 @@ def refusals(format_: Format, config: ModelConfig) -> list[str]:
 
 
 def read_tensors(rows: Sequence[Row], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under our names, from tensors under theirs; every name of the table must be there."""
+    """Turn tensors under the names of a file into tensors under our names. All names in the table must be given."""
     ours: dict[str, Tensor] = {}
-    for row in _read(rows):
+    for row in _readable(rows):
         ours |= zip(row.ours, row.codec.read(*(theirs[name] for name in row.theirs)), strict=True)
     return ours
 
 
 def write_tensors(rows: Sequence[Row], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under their names, from tensors under ours.
+    """Turn tensors under our names into tensors under the names of a file.
 
     Raises:
-        ConfigError: A tensor of ours that the table has no place for, or one that it needs and we lack.
+        ConfigError: The table lacks one of our tensors, or needs one that we do not have.
     """
     placed = {name for row in rows for name in row.ours}
-    for names, why in ((ours.keys() - placed, "have no place in this format"),
-                       (placed - ours.keys(), "are needed by this format, and the model has none")):  # fmt: skip
+    faults = {
+        "this format cannot hold them": ours.keys() - placed,
+        "this format needs them, but the model does not have them": placed - ours.keys(),
+    }
+    for fault, names in faults.items():
         if names:
-            raise ConfigError(f"weights={listed(names)}: {why}; choose another format, or another architecture")
+            raise ConfigError(f"weights={printable_list(names)}: {fault}; use another format or architecture")
     theirs: dict[str, Tensor] = {}
     dtype = next(iter(ours.values())).dtype
     for row in rows:
@@ -149,53 +155,53 @@ def write_tensors(rows: Sequence[Row], ours: Mapping[str, Tensor]) -> dict[str, 
 
 
 def expected_shapes(format_: Format, config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the file that a model of this configuration would be written to; allocates nothing."""
+    """Return names and shapes of the file that a model of this configuration would give. Allocates no memory."""
     skeleton = build_model(config, device="meta").state_dict()
-    written = write_tensors(_read(format_.rows(config)), skeleton)
+    written = write_tensors(_readable(format_.rows(config)), skeleton)
     return {name: tuple(tensor.shape) for name, tensor in written.items()}
 
 
-def _read(rows: Sequence[Row]) -> list[Row]:
-    """The rows of which a file is read."""
+def _readable(rows: Sequence[Row]) -> list[Row]:
+    """Leave out rows that are only written."""
     return [row for row in rows if row.ours]
 
 
-def own(tensor: Tensor) -> Tensor:
-    """The tensor alone and contiguous, not a view that keeps a larger one alive."""
+def compact(tensor: Tensor) -> Tensor:
+    """Return the tensor contiguous, copied if it is a view that would keep a larger tensor in memory."""
     tensor = tensor.contiguous()
     shared = tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
     return tensor.clone() if shared else tensor
 
 
 def row(ours: str | Sequence[str], theirs: str | Sequence[str], codec: Codec | None = None) -> Row:
-    """A row; one name may stand for a list of one."""
+    """Build a row. A single name may be given without a list; `codec` defaults to no change."""
     names = [(item,) if isinstance(item, str) else tuple(item) for item in (ours, theirs)]
     return Row(names[0], names[1], codec or SAME)
 
 
 def layer(ours: str, theirs: str, codec: Codec | None = None, *, bias: bool = True) -> list[Row]:
-    """The rows of a layer's weight and bias, under the same two names on both sides; `codec` is the weight's."""
+    """Build the rows of a layer with `weight` and `bias`; `codec` applies to the weight only."""
     rows = [row(f"{ours}.weight", f"{theirs}.weight", codec)]
     return [*rows, row(f"{ours}.bias", f"{theirs}.bias")] if bias else rows
 
 
 def stack(count: int) -> Codec:
-    """Several tensors of theirs are one of ours, below each other: query, key and value."""
+    """Stack `count` tensors of the file into one of ours, as for query, key and value."""
     return Codec(read=lambda *parts: (torch.cat(parts),), write=lambda whole: whole.chunk(count))
 
 
 def kernel(config: ModelConfig) -> Codec:
-    """A patch projection: a convolution's kernel `[dim, chans, px, px]` there, a matrix here."""
+    """Turn the convolution kernel of a patch projection, `[dim, chans, px, px]`, into our matrix."""
     shape = (config.embed_dim, config.in_chans, config.patch_size, config.patch_size)
     return Codec(read=lambda theirs: (theirs.flatten(1),), write=lambda ours: (ours.reshape(shape),))
 
 
 def position_grid(config: ModelConfig, prefix: Sequence[str]) -> tuple[list[str], Codec]:
-    """Our names and the codec of a position table `[1, prefix + patches, dim]`.
+    """Return our names and the codec for a position table `[1, prefix + patches, dim]`.
 
     Args:
-        config: With learned positions.
-        prefix: Our names of the prefix tokens' positions, in the order of the sequence; the registers' holds several.
+        config: A model with learned positions.
+        prefix: Our names of the positions of prefix tokens, in the order of the sequence. Registers share one name.
     """
     rows, columns = config.grid_size
     counts = [config.num_registers if name == "prefix.register_position" else 1 for name in prefix]
@@ -216,7 +222,7 @@ def position_grid(config: ModelConfig, prefix: Sequence[str]) -> tuple[list[str]
 
 
 def prefix_positions(config: ModelConfig) -> list[str]:
-    """Our names of the learned positions that stand before the patches', in the order of the sequence."""
+    """Return our names of the learned positions of prefix tokens, in the order of the sequence."""
     names = []
     if config.position == "learned" and config.prefix_position != "none":
         names += ["prefix.class_position"] if config.has_class_token else []
@@ -236,6 +242,6 @@ def _transpose(tensor: Tensor) -> Tensors:
 SAME = Codec(_same, _same)
 TRANSPOSED = Codec(_transpose, _transpose)
 VECTOR = Codec(read=lambda theirs: (theirs.flatten(),), write=lambda ours: (ours.reshape(1, 1, -1),))
-"""A token `[1, 1, dim]` there, `[dim]` here."""
-LISTED = Codec(read=lambda theirs: (theirs[0],), write=lambda ours: (ours[None],))
-"""Tokens `[1, count, dim]` there, `[count, dim]` here."""
+"""For a token that is `[1, 1, dim]` in the file and `[dim]` in our model."""
+BATCHED = Codec(read=lambda theirs: (theirs[0],), write=lambda ours: (ours[None],))
+"""For tokens that are `[1, count, dim]` in the file and `[count, dim]` in our model."""

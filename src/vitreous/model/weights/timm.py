@@ -1,4 +1,4 @@
-"""timm's names -> ours: one format for `vision_transformer.py` and `deit.py`, one for the rotary models of `eva.py`."""
+"""timm's tensor names <-> ours: one format for `vision_transformer.py` and `deit.py`, one for `eva.py`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.table import (
-    LISTED,
+    BATCHED,
     VECTOR,
     Codec,
     Format,
@@ -23,19 +23,20 @@ from vitreous.model.weights.table import (
 )
 from vitreous.model.weights.timm_config import is_eva, read_config
 
-_THETA_ROWS_FIRST = 10_000.0  # timm's default base, with which it counts rows first; RoPE-ViT's 100 comes with columns
+_THETA_ROWS_FIRST = 10_000.0
+"""timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
 
 
 def rows(config: ModelConfig) -> list[Row]:
-    """The table of `vision_transformer.py`; distilled models have two heads."""
-    table = _outside(config)
+    """Build the table for `vision_transformer.py`. Distilled models have two heads."""
+    table = _rows_outside_blocks(config)
     for number in range(config.depth):
         our, their = f"encoder.blocks.{number}", f"blocks.{number}"
         table += [
-            *_branches(config, our, their),
+            *_shared_block_rows(config, our, their),
             *layer(f"{our}.attn.qkv", f"{their}.attn.qkv", bias=config.qkv_bias),
-            # DINOv2's gate and value are one matrix; AIMv2, which norms its patches, has two.
-            *_widening(config, our, their, apart=config.patch_norm),
+            # A gated MLP is one matrix in DINOv2 and two in AIMv2, the only model that normalizes its patches.
+            *_fc1_rows(config, our, their, separate_gate=config.patch_norm),
         ]
         if config.qk_norm:
             for norm in ("q_norm", "k_norm"):
@@ -46,39 +47,42 @@ def rows(config: ModelConfig) -> list[Row]:
 
 
 def eva_rows(config: ModelConfig) -> list[Row]:
-    """The table of `eva.py`: keys without bias apart from the matrix, gate apart from value, neighbours that turn."""
-    table = _outside(config)
+    """Build the table for `eva.py`: separate query and value biases, a separate gate, another rotary order."""
+    table = _rows_outside_blocks(config)
     if config.rotary == "mixed":
         table += [row("relation.freqs", "rope.freqs", _BY_AXIS)]
-    turned = _neighbours(config)
+    reordered = _rotary_order(config)
     for number in range(config.depth):
         our, their = f"encoder.blocks.{number}", f"blocks.{number}"
-        table += [*_branches(config, our, their), row(f"{our}.attn.qkv.weight", f"{their}.attn.qkv.weight", turned)]
+        table += [
+            *_shared_block_rows(config, our, their),
+            row(f"{our}.attn.qkv.weight", f"{their}.attn.qkv.weight", reordered),
+        ]
         if config.qkv_bias and config.key_bias:
-            table += [row(f"{our}.attn.qkv.bias", f"{their}.attn.qkv.bias", turned)]
+            table += [row(f"{our}.attn.qkv.bias", f"{their}.attn.qkv.bias", reordered)]
         elif config.qkv_bias:
-            apart = [f"{their}.attn.{which}_bias" for which in "qv"]
-            table += [row(f"{our}.attn.qkv.bias", apart, _both(stack(2), _neighbours(config, of=2)))]
-        table += _widening(config, our, their, apart=True)
+            biases = [f"{their}.attn.{which}_bias" for which in "qv"]
+            table += [row(f"{our}.attn.qkv.bias", biases, _chain(stack(2), _rotary_order(config, stacked=2)))]
+        table += _fc1_rows(config, our, their, separate_gate=True)
         if config.layer_scale:
             table += [row(f"{our}.ls{branch}.gamma", f"{their}.gamma_{branch}") for branch in (1, 2)]
     return table
 
 
-def _outside(config: ModelConfig) -> list[Row]:
-    """What is no block: tokens, positions, patches, norms, pool and head."""
+def _rows_outside_blocks(config: ModelConfig) -> list[Row]:
+    """Build the rows of everything outside the blocks: patches, tokens, positions, norms, pool and head."""
     norm_bias = config.norm == "layer"
     table = layer("tokenizer.proj", "patch_embed.proj", kernel(config), bias=config.patch_bias)
     table += [row("prefix.class_token", "cls_token", VECTOR)] if config.has_class_token else []
     table += [row("prefix.distill_token", "dist_token", VECTOR)] if config.distill_token else []
-    table += [row("prefix.registers", "reg_token", LISTED)] if config.num_registers else []
+    table += [row("prefix.registers", "reg_token", BATCHED)] if config.num_registers else []
     table += [_positions(config)] if config.position == "learned" else []
     norms = {
         "patch_norm": "patch_embed.norm", "encoder.norm_pre": "norm_pre", "encoder.norm": "norm", "fc_norm": "fc_norm"
     }  # fmt: skip
     present = (config.patch_norm, config.embed_norm, config.final_norm, config.fc_norm)
-    for (our, their), there in zip(norms.items(), present, strict=True):
-        table += layer(our, their, bias=norm_bias) if there else []
+    for (our, their), exists in zip(norms.items(), present, strict=True):
+        table += layer(our, their, bias=norm_bias) if exists else []
     if config.pool == "map":
         table += [row("pool.probe", "attn_pool.latent", VECTOR)]
         for part in ("q", "kv", "proj"):
@@ -91,8 +95,8 @@ def _outside(config: ModelConfig) -> list[Row]:
     return table + (layer("head", "head") if config.num_classes else [])
 
 
-def _branches(config: ModelConfig, our: str, their: str) -> list[Row]:
-    """What the blocks of both files name alike."""
+def _shared_block_rows(config: ModelConfig, our: str, their: str) -> list[Row]:
+    """Build the rows of a block that have the same names in both formats."""
     norm_bias = config.norm == "layer"
     return [
         *layer(f"{our}.norm1", f"{their}.norm1", bias=norm_bias),
@@ -102,10 +106,10 @@ def _branches(config: ModelConfig, our: str, their: str) -> list[Row]:
     ]
 
 
-def _widening(config: ModelConfig, our: str, their: str, *, apart: bool) -> list[Row]:
-    """The first layer of a block's MLP; where it is gated, gate and value may stand `apart`."""
+def _fc1_rows(config: ModelConfig, our: str, their: str, *, separate_gate: bool) -> list[Row]:
+    """Build the rows of the first layer of an MLP; a gated MLP may keep gate and value in separate tensors."""
     kinds = ("weight", "bias") if config.mlp_bias else ("weight",)
-    if config.mlp != "gated" or not apart:
+    if config.mlp != "gated" or not separate_gate:
         return [row(f"{our}.mlp.fc1.{kind}", f"{their}.mlp.fc1.{kind}") for kind in kinds]
     return [
         row(f"{our}.mlp.fc1.{kind}", [f"{their}.mlp.fc1_{which}.{kind}" for which in "gx"], stack(2)) for kind in kinds
@@ -113,7 +117,10 @@ def _widening(config: ModelConfig, our: str, their: str, *, apart: bool) -> list
 
 
 def _positions(config: ModelConfig) -> Row:
-    """The position table; timm numbers registers where it numbers the class token, so they get zeros if need be."""
+    """Build the row of the position table.
+
+    timm gives registers positions if the class token has one, so registers without a position are written with zeros.
+    """
     ours, grid = position_grid(config, prefix := prefix_positions(config))
     count = config.num_registers if prefix and "prefix.register_position" not in prefix else 0
     if not count:
@@ -131,10 +138,15 @@ def _positions(config: ModelConfig) -> Row:
     return row(ours, "pos_embed", Codec(read, write))
 
 
-def _neighbours(config: ModelConfig, of: int = 3) -> Codec:
-    """Rows of `of` stacked projections, the value's last, which stay; those of queries and keys may change their order.
+def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:
+    """Reorder the channels of queries and keys in stacked projections from timm's rotary layout to ours.
 
-    DINOv3 pairs (i, i + half) as we do. The others turn neighbours, (2i, 2i + 1); with `_THETA_ROWS_FIRST` rows first.
+    We rotate the channel pairs (i, i + half) of a head, as timm's DINOv3 does. timm's other models rotate neighboring
+    channels, (2i, 2i + 1); see `_THETA_ROWS_FIRST` for the order of the axes.
+
+    Args:
+        config: The model.
+        stacked: Number of stacked projections; the last one belongs to values and is not reordered.
     """
     heads = config.num_heads
     head_dim = config.attn_dim // heads
@@ -146,13 +158,13 @@ def _neighbours(config: ModelConfig, of: int = 3) -> Codec:
         order = pairs.T.flatten()
     one = (torch.arange(heads)[:, None] * head_dim + order).flatten()
     plain = torch.arange(heads * head_dim)
-    places = torch.cat([*[one + part * len(one) for part in range(of - 1)], plain + (of - 1) * len(one)])
+    places = torch.cat([*[one + part * len(one) for part in range(stacked - 1)], plain + (stacked - 1) * len(one)])
     back = places.argsort()
     return Codec(read=lambda theirs: (theirs[places],), write=lambda ours: (ours[back.to(ours.device)],))
 
 
-def _both(first: Codec, second: Codec) -> Codec:
-    """One after the other, as reading goes."""
+def _chain(first: Codec, second: Codec) -> Codec:
+    """Apply two codecs in this order when reading, and in reverse when writing."""
     return Codec(
         read=lambda *theirs: second.read(*first.read(*theirs)), write=lambda *ours: first.write(*second.write(*ours))
     )
@@ -163,60 +175,60 @@ _BY_AXIS = Codec(
     write=lambda ours: (rearrange(ours, "block two h f -> two block h f"),),
 )
 
-_BOTH = (False, True)
-_HELD: dict[str, tuple[Any, ...] | None] = {
+_EITHER = (False, True)
+_ALLOWED: dict[str, tuple[Any, ...] | None] = {
     "num_registers": None,
     "head_dim": None,
     "prefix_position": ("all", "class", "none"),
-    "patch_bias": _BOTH,
-    "patch_norm": _BOTH,
-    "embed_norm": _BOTH,
-    "qkv_bias": _BOTH,
-    "proj_bias": _BOTH,
+    "patch_bias": _EITHER,
+    "patch_norm": _EITHER,
+    "embed_norm": _EITHER,
+    "qkv_bias": _EITHER,
+    "proj_bias": _EITHER,
     "mlp": ("plain", "gated"),
-    "mlp_bias": _BOTH,
+    "mlp_bias": _EITHER,
     "act": ("gelu", "gelu_tanh", "quick_gelu", "silu"),
     "norm": ("layer", "rms"),
-    "norm_eps": (1e-6, 1e-5, 1e-12),  # timm's two; transformers' 1e-12 differs from the first by rounding
+    "norm_eps": (1e-6, 1e-5, 1e-12),  # timm has two; 1e-12 of transformers differs from 1e-6 only by rounding
     "layer_scale": (0.0, 1e-5),
     "pool": ("token", "mean", "max", "map"),
-    "final_norm": _BOTH,
-    "fc_norm": _BOTH,
+    "final_norm": _EITHER,
+    "fc_norm": _EITHER,
 }
 
 
 def _refuses(config: ModelConfig) -> list[str]:
-    """Choices that timm's modules do not take beside each other."""
+    """List the choices that modules of timm do not allow together."""
     combined = {
         f"model.head_dim={config.head_dim}": config.attn_dim != config.embed_dim,
-        f"model.pool=map beside model.mlp={config.mlp}": config.pool == "map" and config.mlp != "plain",
-        "model.pool=map beside model.mlp_bias=False": config.pool == "map" and not config.mlp_bias,
-        "model.fc_norm=True beside model.distill_token=True": config.fc_norm and config.distill_token,
+        f"model.pool=map with model.mlp={config.mlp}": config.pool == "map" and config.mlp != "plain",
+        "model.pool=map with model.mlp_bias=False": config.pool == "map" and not config.mlp_bias,
+        "model.fc_norm=True with model.distill_token=True": config.fc_norm and config.distill_token,
     }
-    return [choice for choice, there in combined.items() if there]
+    return [choice for choice, applies in combined.items() if applies]
 
 
-_PRETRAINING = {r"^mask_token$|^decoder_": "of pre-training alone"}
+_PRETRAINING = {r"^mask_token$|^decoder_": "used only in pre-training"}
 
 TIMM: tuple[Format, ...] = (
     Format(
         name="timm",
-        recognises=lambda names: {"patch_embed.proj.weight", "pos_embed"} <= names and not is_eva(names),
+        recognizes=lambda names: {"patch_embed.proj.weight", "pos_embed"} <= names and not is_eva(names),
         read_config=read_config,
         rows=rows,
-        allowed=_HELD | {"distill_token": _BOTH, "qk_norm": _BOTH, "norm_order": ("pre", "post")},
+        allowed=_ALLOWED | {"distill_token": _EITHER, "qk_norm": _EITHER, "norm_order": ("pre", "post")},
         refuses=_refuses,
         skipped=_PRETRAINING,
     ),
     Format(
         name="timm eva",
-        recognises=is_eva,
+        recognizes=is_eva,
         read_config=read_config,
         rows=eva_rows,
-        allowed=_HELD
-        | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _BOTH},
+        allowed=_ALLOWED
+        | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
         refuses=_refuses,
         skipped=_PRETRAINING,
     ),
 )
-"""The first that fits is written: `eva.py` where there is a rotation, keys without bias, or no position at all."""
+"""The first format that can hold a model is written: `eva.py` for rotary or no positions, or keys without bias."""

@@ -1,4 +1,4 @@
-"""torchvision's `vision_transformer` names -> ours."""
+"""Tensor names of torchvision's `vision_transformer` <-> ours."""
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve
@@ -17,7 +17,7 @@ from vitreous.model.weights.table import (
 
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
-    """What the shapes say; the number of heads is that of the published model of this width and depth."""
+    """Read the configuration from the shapes. The number of heads is that of published models of this size."""
     width, in_chans, patch_size, _ = shapes["conv_proj.weight"]
     return resolve(
         {
@@ -36,7 +36,7 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
 
 def rows(config: ModelConfig) -> list[Row]:
-    """The table."""
+    """Build the table of tensor names."""
     ours, grid = position_grid(config, prefix_positions(config))
     table = [
         *layer("tokenizer.proj", "conv_proj", kernel(config)),
@@ -60,7 +60,7 @@ def rows(config: ModelConfig) -> list[Row]:
 
 TORCHVISION = Format(
     name="torchvision",
-    recognises=lambda names: {"conv_proj.weight", "encoder.pos_embedding"} <= names,
+    recognizes=lambda names: {"conv_proj.weight", "encoder.pos_embedding"} <= names,
     read_config=read_config,
     rows=rows,
     renames=((r"\.mlp\.linear_1\.", ".mlp.0."), (r"\.mlp\.linear_2\.", ".mlp.3.")),

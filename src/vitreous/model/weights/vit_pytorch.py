@@ -1,4 +1,4 @@
-"""vit-pytorch's names, of `ViT` and `SimpleViT` in several of its versions -> ours."""
+"""Tensor names of vit-pytorch's `ViT` and `SimpleViT`, in several versions <-> ours."""
 
 import math
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ _LAYERS = "transformer.layers"
 
 @dataclass(frozen=True)
 class Version:
-    """How the models of one time are spelt.
+    """Tensor names in one range of vit-pytorch's versions.
 
     Attributes:
-        name: Of the format.
-        attention: A block's norm, projection of queries, keys and values, and output projection.
-        mlp: A block's second norm and the two layers after it.
-        head: What scores the classes.
-        patch_norms: Whether norms stand before and after the patch projection.
-        final_norm: Whether the norm before the head is the encoder's; if not, it is the first part of the head.
-        listed: Whether tokens and positions have an axis for the batch.
-        simple: Whether it is a `SimpleViT`: computed positions, no class token.
+        name: Name of the format.
+        attention: Names in a block: first norm, projection of queries, keys and values, output projection.
+        mlp: Names in a block: second norm, and the two layers after it.
+        head: Name of the classification head.
+        patch_norms: True if there are norms before and after the patch projection.
+        final_norm: True if the norm before the head belongs to the encoder; if not, it is the first part of the head.
+        batched: True if tokens and positions have a batch axis of size 1.
+        simple: True for a `SimpleViT`: computed positions, no class token.
     """
 
     name: str
@@ -38,21 +38,21 @@ class Version:
     head: str = "mlp_head"
     patch_norms: bool = True
     final_norm: bool = True
-    listed: bool = False
+    batched: bool = False
     simple: bool = False
 
     @property
     def patch(self) -> str:
-        """The patch projection, which stands after whatever norm there is."""
+        """Name of the patch projection, which comes after the first norm if there is one."""
         return "to_patch_embedding.2" if self.patch_norms else "to_patch_embedding.1"
 
     @property
     def classifier(self) -> str:
-        """The matrix of the head."""
+        """Name of the linear layer of the head."""
         return self.head if self.final_norm else f"{self.head}.1"
 
-    def recognises(self, names: frozenset[str]) -> bool:
-        """Whether names are of this version, of which each has some that no other has."""
+    def recognizes(self, names: frozenset[str]) -> bool:
+        """Return True if the names are of this version; all versions differ in some name or shape."""
         needed = {
             f"{self.patch}.weight",
             f"{_LAYERS}.0.0.{self.attention[1]}.weight",
@@ -60,14 +60,14 @@ class Version:
         }
         norms = {"to_patch_embedding.3.weight": self.patch_norms, "transformer.norm.weight": self.final_norm}
         others = {"pos_embedding": not self.simple, f"{self.head}.weight": self.final_norm}
-        return needed <= names and all((name in names) == there for name, there in {**norms, **others}.items())
+        return needed <= names and all((name in names) == expected for name, expected in {**norms, **others}.items())
 
     def fits(self, shapes: Shapes) -> bool:
-        """Whether tokens and positions have as many axes."""
-        return self.simple or len(shapes["pos_embedding"]) == (3 if self.listed else 2)
+        """Return True if the positions have the number of axes of this version."""
+        return self.simple or len(shapes["pos_embedding"]) == (3 if self.batched else 2)
 
     def read_config(self, shapes: Shapes, hints: Hints) -> ModelConfig:
-        """What the shapes say. The heads are open: the user gives their number, or the width of one."""
+        """Read the configuration from the shapes. The user must give `num_heads` or `head_dim`."""
         width, values = shapes[f"{self.patch}.weight"]
         patch_size, in_chans = _patch_of(values, hints)
         heads, head_dim = _heads_of(shapes[f"{_LAYERS}.0.0.{self.attention[1]}.weight"][0] // 3, hints)
@@ -75,7 +75,7 @@ class Version:
         if token and hints.architecture.get("pool", "token") != "token":
             raise ConfigError(
                 f"architecture.pool={hints.architecture['pool']}: this file has a class token, which vit-pytorch would "
-                "pool with the patches and vitreous would not; use pool=token, or train the pool anew"
+                "pool together with the patches, but vitreous would not; use pool=token"
             )
         return resolve(
             {
@@ -103,7 +103,7 @@ class Version:
         )
 
     def rows(self, config: ModelConfig) -> list[Row]:
-        """The table."""
+        """Build the table of tensor names."""
         table = layer("tokenizer.proj", self.patch, _pixels(config))
         if self.patch_norms:
             table += [
@@ -129,23 +129,25 @@ class Version:
             return []
         ours, grid = position_grid(config, prefix_positions(config))
         if config.has_class_token:
-            token = row("prefix.class_token", "cls_token", _listed(2 if self.listed else 1))
-        else:  # vit-pytorch keeps a table of no tokens
+            token = row("prefix.class_token", "cls_token", _token(2 if self.batched else 1))
+        else:  # vit-pytorch then keeps an empty table of tokens
             token = row([], "cls_token", Codec(lambda _: (), lambda: (torch.empty(0, config.embed_dim),)))
-        return [token, row(ours, "pos_embedding", grid if self.listed else _without_batch(grid))]
+        return [token, row(ours, "pos_embedding", grid if self.batched else _without_batch(grid))]
 
     def refuses(self, config: ModelConfig) -> list[str]:
-        """What the fields do not say one by one."""
-        meant = config.pool == "token" and not self.simple
+        """List the choices that this version cannot hold, beyond what `allowed` says."""
+        has_class_token = config.pool == "token" and not self.simple
         refused = ["model.num_classes=0"] if config.num_classes == 0 else []
-        return refused + ([] if config.has_class_token == meant else [f"model.class_token={config.class_token}"])
+        return refused + (
+            [] if config.has_class_token == has_class_token else [f"model.class_token={config.class_token}"]
+        )
 
     def format(self) -> Format:
-        """This version as the engine takes it."""
+        """Build the Format of this version."""
         allowed: Mapping[str, tuple[Any, ...]] = {
             "stem": ("normed",) if self.patch_norms else ("linear",),
             "position": ("sincos2d_big_vision",) if self.simple else ("learned",),
-            "pool": ("mean",) if self.simple else ("token",) if self.listed else ("token", "mean"),
+            "pool": ("mean",) if self.simple else ("token",) if self.batched else ("token", "mean"),
             "qkv_bias": (False,),
             "proj_bias": (not self.simple,),
             "norm_eps": (1e-5,),
@@ -155,7 +157,7 @@ class Version:
         }
         return Format(
             name=self.name,
-            recognises=self.recognises,
+            recognizes=self.recognizes,
             fits=self.fits,
             read_config=self.read_config,
             rows=self.rows,
@@ -166,36 +168,36 @@ class Version:
 
 
 def _patch_of(values: int, hints: Hints) -> tuple[int, int]:
-    """Patch size and channels of so many values: what the user says, else colour, else grey."""
-    told, chans = hints.architecture.get("patch_size"), hints.architecture.get("in_chans")
-    if isinstance(told, int) and told > 0:
-        return told, values // told**2
+    """Return patch size and channels of a patch of `values` values: as the user says, else color, else gray."""
+    given, chans = hints.architecture.get("patch_size"), hints.architecture.get("in_chans")
+    if isinstance(given, int) and given > 0:
+        return given, values // given**2
     for candidate in (chans,) if isinstance(chans, int) and chans > 0 else (3, 1):
         side = math.isqrt(values // candidate)
         if side**2 * candidate == values:
             return side, candidate
     raise ConfigError(
-        f"patch_size=None: the file's patches have {values} values, no square of 3 channels or 1; "
+        f"patch_size=None: the {values} values of a patch are not a square of 3 channels or 1; "
         "pass architecture={'patch_size': …, 'in_chans': …}"
     )
 
 
 def _heads_of(inner: int, hints: Hints) -> tuple[int, int]:
-    """Number and width of heads that are so wide together: either one from the user tells the other."""
+    """Return number and width of the heads from their joint width, and from the one that the user gives."""
     heads, head_dim = hints.architecture.get("num_heads"), hints.architecture.get("head_dim")
     if isinstance(heads, int) and heads > 0:
         return heads, head_dim or inner // heads
     if isinstance(head_dim, int) and head_dim > 0:
         return inner // head_dim, head_dim
-    default = f", {inner // 64} where they are 64 wide each, vit-pytorch's default" if inner % 64 == 0 else ""
+    default = f"; it is {inner // 64} if each has vit-pytorch's default width of 64" if inner % 64 == 0 else ""
     raise ConfigError(
-        f"num_heads=None: no shape tells it, all heads together are {inner} wide; pass "
+        f"num_heads=None: not known from the shapes, all heads together have width {inner}; pass "
         f"architecture={{'num_heads': …}}{default}"
     )
 
 
 def _pixels(config: ModelConfig) -> Codec:
-    """Whatever there is for each value of a patch: in the order row, column, channel there, channel first here."""
+    """Reorder values of a patch: the file has them by row, column, channel; our model has channels first."""
     sides = {"p": config.patch_size, "q": config.patch_size, "c": config.in_chans}
     return Codec(
         read=lambda theirs: (rearrange(theirs, "... (p q c) -> ... (c p q)", **sides),),
@@ -203,12 +205,14 @@ def _pixels(config: ModelConfig) -> Codec:
     )
 
 
-def _listed(axes: int) -> Codec:
-    """A token with so many axes of one before its own."""
+def _token(axes: int) -> Codec:
+    """Remove the `axes` leading axes of size 1 from a token."""
     return Codec(read=lambda theirs: (theirs.flatten(),), write=lambda ours: (ours.reshape(*[1] * axes, -1),))
 
 
 def _without_batch(grid: Codec) -> Codec:
+    """Adapt the codec of a position table to a file that has no batch axis."""
+
     def write(*ours: Tensor) -> tuple[Tensor, ...]:
         return (grid.write(*ours)[0][0],)
 
@@ -216,7 +220,7 @@ def _without_batch(grid: Codec) -> Codec:
 
 
 _RENAMES = (
-    # The first versions: a residual around each part, no list around the projections.
+    # The first versions have a residual module around each part, and a bare output projection.
     (r"^patch_to_embedding\.", "to_patch_embedding.1."),
     (r"\.fn\.fn\.", ".fn."),
     (r"\.fn\.norm\.", ".norm."),
@@ -227,13 +231,13 @@ _PLAIN = (("norm", "to_qkv", "to_out.0"), ("net.0", "net.1", "net.4"))
 _SIMPLE = (("norm", "to_qkv", "to_out"), ("net.0", "net.1", "net.3"))
 VERSIONS = (
     Version("vit-pytorch", *_PLAIN),
-    Version("vit-pytorch 1.6", *_PLAIN, listed=True),
-    Version("vit-pytorch 1.2", *_PLAIN, listed=True, final_norm=False),
-    Version("vit-pytorch 1.0", *_WRAPPED, listed=True, final_norm=False),
-    Version("vit-pytorch 0", *_WRAPPED, listed=True, final_norm=False, patch_norms=False),
+    Version("vit-pytorch 1.6", *_PLAIN, batched=True),
+    Version("vit-pytorch 1.2", *_PLAIN, batched=True, final_norm=False),
+    Version("vit-pytorch 1.0", *_WRAPPED, batched=True, final_norm=False),
+    Version("vit-pytorch 0", *_WRAPPED, batched=True, final_norm=False, patch_norms=False),
     Version("vit-pytorch SimpleViT", *_SIMPLE, head="linear_head", simple=True),
     Version("vit-pytorch SimpleViT 1.2", *_SIMPLE, head="linear_head", simple=True, final_norm=False),
 )
 VIT_PYTORCH: tuple[Format, ...] = tuple(version.format() for version in VERSIONS)
-"""Source: lucidrains/vit-pytorch, versions 0.6 to 1.26. Up to 0.5 it scaled scores by the model's width instead of a
-head's, under the same names: such a file gives other logits here, unless one head is as wide as the model."""
+"""Source: lucidrains/vit-pytorch, versions 0.6 to 1.26. Versions up to 0.5 use the same names, but scale the attention
+scores by the width of the model instead of a head, so their files give other logits here unless both are equal."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, RunError
+from vitreous.tensor_file import open_tensor_file
 from vitreous.training.machine.distributed import ALONE, Group
 from vitreous.training.machine.parallel import whole
 from vitreous.training.step.state import TrainState
@@ -94,13 +94,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Copies: what the file maps into memory must not change, or vanish, with the file.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DamagedFileError(f"{path}: is no whole checkpoint ({reason}); use the one before") from error
+    with open_tensor_file(path, way_out="use the previous checkpoint") as file:
+        return file.read_all(), file.metadata
 
 
 def checksum(tensors: Mapping[str, Tensor], numbers: str = "") -> str:

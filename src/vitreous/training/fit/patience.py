@@ -5,10 +5,11 @@ import math
 from collections.abc import Mapping
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from vitreous import atomic
 from vitreous.model.vit import VisionTransformer
+from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.distributed import ALONE, Group
@@ -50,8 +51,8 @@ def best_model(state: TrainState, folder: RunFolder) -> VisionTransformer | None
     if not folder.best.is_file():
         return None
     model = copy.deepcopy(state.ema.model)
-    # Read whole: what a file maps into memory must not change, or vanish, with the file.
-    kept = load(folder.best.read_bytes())
+    with open_tensor_file(folder.best, way_out="delete it to use the last weights instead") as file:
+        kept = file.read_all()
     with torch.no_grad():
         model.load_state_dict(kept)
     return model

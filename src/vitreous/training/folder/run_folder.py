@@ -49,7 +49,7 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """What the model says of each held-out image: image, true class, called, probability."""
+        """Predictions for the held-out images: path, true class, predicted class, probability of that class."""
         return self.path / "predictions.csv"
 
     @property

@@ -1,1 +1,1 @@
-"""File of weights -> a model to start from or to learn from."""
+"""File of weights -> model to start training from, or to learn from as a student."""

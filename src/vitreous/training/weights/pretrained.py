@@ -1,7 +1,7 @@
-"""A file of weights, keys that are asked -> the keys that it decides, and a model that begins with its weights."""
+"""File of weights, requested keys -> the keys that it decides, and a model that starts from its weights."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,29 +16,27 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model
 from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.native import METADATA_KEY
+from vitreous.model.weights.table import TRAINING_ONLY
 from vitreous.recipe.plan import Choice, Plan, show
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.fit.checkpoint import checksum
-from vitreous.training.weights.provenance import Provenance, read_provenance
+from vitreous.training.weights.provenance import Provenance, read_provenance, statistics_for
+from vitreous.wording import plural
 
-_FREE = {
-    *("patch_size", "pool", "init", "position_resize", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate"),
-    *("attn_drop_rate", "drop_path_rate", "drop_path_schedule"),
-}
-"""Keys of the model that may differ from the file's: they are resized, hold no weights, or matter in training only."""
-_RATES = {key for key in _FREE if key.endswith("_rate") or key == "drop_path_schedule"}
-_SAID = ("patch_size", "embed_dim", "depth", "num_heads")
-"""Keys of the model that a plan tells even where they have their defaults, or have none."""
+_MAY_DIFFER = TRAINING_ONLY | {"patch_size", "pool", "init", "position_resize"}
+"""Fields of ModelConfig that may differ from the file: they are resized, or no weight depends on them."""
+_ALWAYS_LISTED = ("model.patch_size", "model.embed_dim", "model.depth", "model.num_heads")
+"""Keys that a plan lists even if they have their default."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights to begin from.
+    """A trained model to start from, or to learn from.
 
     Attributes:
-        source: As it is called: a path or `hf://organisation/name`.
-        model: With its weights, on the CPU.
-        provenance: What is known beside them: classes, mean and std.
+        source: A path or `hf://organization/name`, as the user gave it.
+        model: The model with its weights, on the CPU.
+        provenance: The classes, mean and std that it was trained with, as far as known.
     """
 
     source: str
@@ -47,89 +45,109 @@ class Pretrained:
 
 
 def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
-    """Read weights, whatever library wrote them.
+    """Read weights of any supported library.
 
     Args:
-        source: A file, a run folder, a folder of transformers or timm, or `hf://organisation/name`.
-        asked: Dotted keys; those of the model answer what the file leaves open.
+        source: A file, a run folder, a folder of transformers or timm, or `hf://organization/name`.
+        asked: Requested values by dotted key; keys of the model supply what the file leaves open.
 
     Raises:
-        NotARunError: Nothing is there.
+        NotARunError: The source does not exist.
         DamagedFileError: The file cannot be used.
-        ConfigError: It leaves something open, or a key asks for another architecture than it has.
+        ConfigError: The file leaves something open, or a key requests an architecture that differs from the file.
     """
-    wanted = {key: asked[f"model.{key}"] for key in _structure() if f"model.{key}" in asked}
+    wanted = {key: asked[f"model.{key}"] for key in _fixed_fields() if f"model.{key}" in asked}
     with open_weights(source) as file:
         provenance, is_ours = read_provenance(file), METADATA_KEY in file.metadata
     try:
         model = load_model(source, architecture={} if is_ours else wanted)
     except ConfigError:
-        # Where positions are computed, no file tells the size of its images; the one that is asked for will do.
+        # A file with computed positions does not determine its image size; use the requested one.
         if is_ours or asked.get("data.img_size") is None:
             raise
         model = load_model(source, architecture=wanted, img_size=asked["data.img_size"])
     for key, got in wanted.items():
         theirs = getattr(model.config, key)
         if got != theirs:
-            raise ConfigError(f"model.{key}={show(got)}: {source} has {show(theirs)}; leave it out")
+            raise ConfigError(f"model.{key}={show(got)}: {source} has {show(theirs)}; remove this key")
     return Pretrained(source, model, provenance)
 
 
-def plan_onto(
-    checkpoint: Pretrained | None, facts: DataFacts, asked: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Plan]
-) -> Plan:
-    """A plan whose model is the checkpoint's, which says what comes from there and what becomes of the weights.
+def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, Any]) -> dict[str, Choice]:
+    """Return the keys that the weights decide because the user did not set them, by key.
 
     Args:
-        checkpoint: None: the plan is made of what is asked alone.
-        facts: Of the data.
-        asked: Checked keys that the user or a recipe file sets.
-        make: Keys that are asked, to a plan.
-
-    Raises:
-        ConfigError: As `make`, or the weights cannot be brought to the image size, patch size or channels asked for.
+        checkpoint: The weights.
+        facts: Facts about the data.
+        asked: Checked keys that the user or a recipe file set.
     """
-    if checkpoint is None:
-        return make(asked)
-    taken = {choice.key: choice for choice in _decided(checkpoint, facts, asked) if choice.key not in asked}
-    plan = make({**asked, **{key: choice.value for key, choice in taken.items()}})
+    config, provenance = checkpoint.model.config, checkpoint.provenance
+    reason = f"as in {checkpoint.source}"
+    names = [field.name for field in dataclasses.fields(ModelConfig)]
+    values = {key: getattr(config, key) for key in names if key not in MODEL_INPUT_KEYS and key not in TRAINING_ONLY}
+    if asked.get("model.pool", config.pool) != config.pool:
+        values["class_token"] = config.has_class_token
+    choices = [Choice(f"model.{key}", value, reason) for key, value in values.items()]
+    choices.append(Choice("data.img_size", config.img_size, reason))
+    adapts = config.stem == "linear" and config.in_chans == 1
+    in_chans = asked.get("data.in_chans") or (facts.in_chans if adapts else config.in_chans)
+    why = reason if in_chans == config.in_chans else "the data has color images"
+    choices.append(Choice("data.in_chans", in_chans, why))
+    if provenance.mean and provenance.std and not {"data.mean", "data.std"} & asked.keys():
+        choices.append(Choice("data.mean", statistics_for(provenance.mean, in_chans), reason))
+        choices.append(Choice("data.std", statistics_for(provenance.std, in_chans), reason))
+    return {choice.key: choice for choice in choices if choice.key not in asked}
+
+
+def annotated(plan: Plan, checkpoint: Pretrained, decided: Mapping[str, Choice], classes: Sequence[str]) -> Plan:
+    """Return the plan with the reasons for the decided keys, and with notes on how the weights are adapted.
+
+    Keys of the model that the weights set to their default are not listed, except for its size.
+
+    Args:
+        plan: A plan made with the decided keys.
+        checkpoint: The weights.
+        decided: What `decided_keys` returned.
+        classes: Names of the classes in the data.
+    """
     defaults = {f"model.{field.name}": field.default for field in dataclasses.fields(ModelConfig)}
     choices = tuple(
-        taken.get(choice.key, choice)
+        decided.get(choice.key, choice)
         for choice in plan.choices
-        if choice.key not in taken or choice.value != defaults.get(choice.key) or choice.key.split(".")[1] in _SAID
+        if choice.key not in decided or choice.value != defaults.get(choice.key) or choice.key in _ALWAYS_LISTED
     )
-    notes = (*changes(checkpoint, plan.config.model, facts.classes), *plan.notes)
+    notes = (*changes(checkpoint, plan.config.model, classes), *plan.notes)
     return replace(plan, choices=choices, notes=notes)
 
 
 def changes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str]) -> list[str]:
-    """Sentences on what becomes of the weights in a model of this configuration, for these classes."""
+    """List how the weights are adapted to a model for these classes, one sentence each."""
     theirs, ours = checkpoint.model.config, config
     num = sum(parameter.numel() for parameter in checkpoint.model.parameters())
-    told = [f"training begins with {num:,} weights of {checkpoint.source}"]
+    sentences = [f"training starts from {num:,} weights of {checkpoint.source}"]
     if ours.in_chans != theirs.in_chans:
-        told.append(f"the first layer took images of {theirs.in_chans} channels: it is changed to take {ours.in_chans}")
+        before, after = plural(theirs.in_chans, "channel"), plural(ours.in_chans, "channel")
+        sentences.append(f"the first layer is converted from {before} to {after}")
     if ours.patch_size != theirs.patch_size:
-        told.append(f"the first layer is resized from patches of {theirs.patch_size} px to {ours.patch_size} px")
+        sentences.append(f"the first layer is resized from patches of {theirs.patch_size} px to {ours.patch_size} px")
     if ours.grid_size != theirs.grid_size and ours.position != "none":
-        how = "resized" if ours.position == "learned" else "computed anew"
-        told.append(f"positions are {how}: {show(theirs.grid_size)} patches become {show(ours.grid_size)}")
+        how = "resized" if ours.position == "learned" else "computed"
+        sentences.append(f"positions are {how} for {show(ours.grid_size)} patches instead of {show(theirs.grid_size)}")
     kept = _same_classes(checkpoint, config, classes)
     if len(kept) == len(classes):
-        told.append("the head is kept: it knows these classes by name")
+        sentences.append("the head is kept, because it was trained on classes of the same names")
     elif kept:
-        told.append(f"the head is new but for {len(kept)} of {len(classes)} classes, which it knows by name")
+        sentences.append(f"the head is new, except for {len(kept)} of {len(classes)} classes with a known name")
     else:
-        told.append(f"the head is new, for {len(classes)} classes")
-    return told
+        sentences.append(f"the head is new, for {plural(len(classes), 'class', 'classes')}")
+    return sentences
 
 
 def load_into(model: VisionTransformer, checkpoint: Pretrained, classes: Sequence[str]) -> None:
-    """Put the weights into a fresh model, in place, changed as `changes` tells; what of the head is new stays as drawn.
+    """Copy the weights into a fresh model, in place, adapted as `changes` says. New rows of the head stay random.
 
     Raises:
-        ConfigError: The model is none that `plan_onto` plans for this checkpoint.
+        ConfigError: The model was not planned with the keys that `decided_keys` returns.
     """
     config = model.config
     source = change_channels(checkpoint.model, config.in_chans)
@@ -143,8 +161,8 @@ def load_into(model: VisionTransformer, checkpoint: Pretrained, classes: Sequenc
     )
     if different:
         raise ConfigError(
-            f"train.pretrained={checkpoint.source}: does not fit this model, first at {different[0]}; leave the keys "
-            "of the model out"
+            f"train.pretrained={checkpoint.source}: does not fit this model, first at {different[0]}; remove all "
+            "model.* keys"
         )
     kept = _same_classes(checkpoint, config, classes)
     with torch.no_grad():
@@ -156,20 +174,20 @@ def load_into(model: VisionTransformer, checkpoint: Pretrained, classes: Sequenc
 
 
 def fingerprint(model: VisionTransformer) -> str:
-    """Of the weights, whatever file they are in."""
+    """Return a hash of the weights; it does not depend on the file that holds them."""
     return checksum(model.state_dict())
 
 
 def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[str]) -> dict[str, Any]:
-    """Put the weights of `train.pretrained` into a fresh model, in place.
+    """Copy the weights of `train.pretrained` into a fresh model, in place.
 
     Returns:
-        What the records keep of it: source, fingerprint, and a sentence for each change.
+        Fields for the records: source, fingerprint, and one sentence for each change.
 
     Raises:
-        VitreousError: As `open_pretrained` and `load_into`: the file is no longer what it was when the run was planned.
+        VitreousError: The file is missing, or has changed since the run was planned.
     """
-    asked = {f"model.{key}": getattr(config.model, key) for key in _structure()}
+    asked = {f"model.{key}": getattr(config.model, key) for key in _fixed_fields()}
     checkpoint = open_pretrained(str(config.train.pretrained), asked | {"data.img_size": config.data.img_size})
     load_into(model, checkpoint, classes)
     return {
@@ -180,49 +198,24 @@ def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[st
 
 
 def full_source(source: str) -> str:
-    """The path in full, which holds wherever the run goes on; other names as they are."""
+    """Return an absolute path, which stays valid if the run is resumed elsewhere; names of the hub are unchanged."""
     return source if source.startswith("hf://") else str(Path(source).expanduser().resolve())
 
 
-def _decided(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """The keys that the checkpoint decides where the user does not."""
-    config, provenance = checkpoint.model.config, checkpoint.provenance
-    reason = f"as in {checkpoint.source}"
-    names = [field.name for field in dataclasses.fields(ModelConfig)]
-    values = {key: getattr(config, key) for key in names if key not in MODEL_INPUT_KEYS and key not in _RATES}
-    if asked.get("model.pool", config.pool) != config.pool:
-        values["class_token"] = config.has_class_token
-    choices = [Choice(f"model.{key}", value, reason) for key, value in values.items()]
-    choices.append(Choice("data.img_size", config.img_size, reason))
-    adapts = config.stem == "linear" and config.in_chans == 1
-    in_chans = asked.get("data.in_chans") or (facts.in_chans if adapts else config.in_chans)
-    why = reason if in_chans == config.in_chans else "there are colour images"
-    choices.append(Choice("data.in_chans", in_chans, why))
-    if provenance.mean is not None and not {"data.mean", "data.std"} & asked.keys():
-        for key, statistics in (("data.mean", provenance.mean), ("data.std", provenance.std)):
-            choices.append(Choice(key, _for_channels(statistics or (), in_chans), reason))
-    return choices
-
-
-def _for_channels(statistics: tuple[float, ...], in_chans: int) -> tuple[float, ...]:
-    """The same for every channel where their number is another: their mean."""
-    return statistics if len(statistics) == in_chans else (sum(statistics) / len(statistics),) * in_chans
-
-
 def _same_classes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str]) -> dict[int, int]:
-    """Our class -> theirs, where the head knows a class of the same name."""
+    """Map our class numbers to theirs, for classes of the same name."""
     theirs = checkpoint.model.config
     known = checkpoint.provenance.classes
     if len(known) != theirs.num_classes or theirs.num_features != config.num_features or len(set(known)) < len(known):
         return {}
-    places = {name: number for number, name in enumerate(known)}
-    return {number: places[name] for number, name in enumerate(classes) if name in places}
+    numbers = {name: number for number, name in enumerate(known)}
+    return {number: numbers[name] for number, name in enumerate(classes) if name in numbers}
 
 
-def _structure() -> list[str]:
-    """Keys of the model that say what its weights are."""
+def _fixed_fields() -> list[str]:
+    """Return the fields of ModelConfig that must equal those of the file."""
     return [
         field.name
         for field in dataclasses.fields(ModelConfig)
-        if field.name not in _FREE and field.name not in MODEL_INPUT_KEYS
+        if field.name not in _MAY_DIFFER and field.name not in MODEL_INPUT_KEYS
     ]

@@ -1,23 +1,24 @@
-"""An open file of weights -> what is known of them beside the tensors: classes, mean and std of their images."""
+"""Open file of weights -> what the weights were trained on: class names, mean and std of the images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitreous.data.config import check_statistics
+from vitreous.data.config import Mean, Std, check_statistics
 from vitreous.errors import ConfigError
 from vitreous.model.weights.kinds import WeightFile, read_json
 from vitreous.model.weights.native import METADATA_KEY, read_metadata
+from vitreous.ranges import check_value, rule_of
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What weights were trained for, as far as anybody wrote it down.
+    """Classes and preprocessing that weights were trained with, as far as their files say.
 
     Attributes:
-        classes: Their names in the order of the logits; none where nobody says.
-        mean: Per channel, of pixels in [0, 1]; None where nobody says.
-        std: As `mean`.
+        classes: Class names in the order of the logits; empty if unknown.
+        mean: Mean of each channel, for pixels in [0, 1]; None if unknown.
+        std: Standard deviation of each channel, for pixels in [0, 1]; None if unknown.
     """
 
     classes: tuple[str, ...] = ()
@@ -26,7 +27,7 @@ class Provenance:
 
 
 def read_provenance(file: WeightFile) -> Provenance:
-    """From our own header, timm's `config.json`, or the two files that transformers writes.
+    """Read it from our own header, from timm's `config.json`, or from the two files that transformers writes.
 
     Raises:
         DamagedFileError: One of these files cannot be read.
@@ -37,19 +38,26 @@ def read_provenance(file: WeightFile) -> Provenance:
     described = file.settings.get("pretrained_cfg", file.settings)
     if isinstance(described, Mapping) and "mean" in described:
         return _checked(file.settings.get("label_names", described.get("label_names")), described, "mean", "std")
-    beside = file.path.parent / "preprocessor_config.json"
-    found = read_json(beside) if beside.is_file() else {}
+    preprocessor = file.path.parent / "preprocessor_config.json"
+    found = read_json(preprocessor) if preprocessor.is_file() else {}
     return _checked(_labels(file.settings.get("id2label")), found, "image_mean", "image_std")
 
 
+def statistics_for(values: tuple[float, ...], in_chans: int) -> tuple[float, ...]:
+    """Adapt a mean or std to another number of channels: every channel then gets the average over all channels."""
+    return values if len(values) == in_chans else (sum(values) / len(values),) * in_chans
+
+
 def _checked(classes: Any, statistics: Any, mean: str, std: str) -> Provenance:
-    """What is well-formed of it; a description that is not may still lie beside good weights."""
+    """Keep what is valid, and ignore the rest: the weights can be good even if their description is not."""
     names = tuple(classes) if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else ()
     values = statistics if isinstance(statistics, Mapping) else {}
     found = [_numbers(values.get(key)) for key in (mean, std)]
     if found[0] is None or found[1] is None:
         return Provenance(names)
     try:
+        check_value("pretrained.mean", found[0], rule_of(Mean))
+        check_value("pretrained.std", found[1], rule_of(Std))
         check_statistics("pretrained", found[0], found[1], len(found[0]))
     except ConfigError:
         return Provenance(names)
@@ -64,7 +72,7 @@ def _numbers(values: Any) -> tuple[float, ...] | None:
 
 
 def _labels(labels: Any) -> list[str] | None:
-    """Names by their numbers, which are texts there; those that transformers makes up are none."""
+    """Return class names in order. None if they are not valid, or only the placeholders that transformers makes up."""
     if not isinstance(labels, Mapping) or not all(isinstance(name, str) for name in labels.values()):
         return None
     names = [labels.get(str(number)) for number in range(len(labels))]

@@ -1,4 +1,4 @@
-"""A data set's name, perhaps a run -> Examined: what is in the data and what is wrong with it, in words and numbers."""
+"""Data set, optionally a run -> DataReport: what is in the data and what is wrong with it, in words and numbers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vitreous.data.doctor.examine import Examination, Features, examine
-from vitreous.data.sources import Source, open_source
+from vitreous.data.sources import SPLITS, Source, open_source
 from vitreous.data.survey.facts import Survey, survey
 from vitreous.data.workers import map_in_order
 from vitreous.errors import DataError, DecodeError
@@ -19,16 +19,16 @@ from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 
 BATCH_SIZE = 64
-_MOST_KINDS = 12
+_MOST_FILE_TYPES = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
-    """A data set, examined.
+class DataReport:
+    """The doctor's report on a data set, ready to be shown.
 
     Attributes:
         survey: The source, its splits and facts.
-        examination: The doctor's findings and numbers.
+        examination: The findings and numbers.
     """
 
     survey: Survey
@@ -38,59 +38,55 @@ class Examined:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """(name, value) pairs, most important first."""
         facts, numbers = self.survey.facts, self.examination.numbers
-        classes = list(numbers["class_images"].values())
-        train, val, test = (sum(counts[split] for counts in classes) for split in ("train", "val", "test"))
-        most, least = (choose(counts["train"] for counts in classes) for choose in (max, min))
+        counts = list(numbers["class_images"].values())
+        train, val, test = (sum(count[split] for count in counts) for split in SPLITS)
+        fewest, most = (choose(count["train"] for count in counts) for choose in (min, max))
         low, high = facts.min_size_px, facts.max_size_px
-        sizes = "all alike" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
-        colour = numbers["colour"]["images with colour"]
+        sizes = "all equal" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
+        num_color, num_gray = numbers["color"].values()
         return (
-            ("images", f"{train:,} to train, {val:,} to validate, {test:,} to test"),
-            ("classes", f"{len(classes):,}, of {least:,} to {most:,} training images"),
-            ("size", f"median {facts.height_px}x{facts.width_px} px, {sizes}"),
+            ("images", f"{train:,} for training, {val:,} for validation, {test:,} for testing"),
+            ("classes", f"{len(counts):,}, with {fewest:,} to {most:,} training images each"),
+            ("size", f"median {facts.height_px}x{facts.width_px} px (height x width), {sizes}"),
             ("channels", "1 (all images are gray)" if facts.in_chans == 1 else "3"),
-            (
-                "colour",
-                f"{plural(colour, 'image shows', 'images show')} it, {len(self.examination.looks) - colour:,} do not",
-            ),
+            ("color", f"{plural(num_color, 'image')} with color, {num_gray:,} without"),
             ("pixels", self._pixels()),
-            ("mirroring", f"{'keeps' if facts.mirror else 'changes'} the meaning: {facts.mirror_reason}"),
+            ("mirroring", f"{'keeps' if facts.mirror else 'changes'} the class: {facts.mirror_reason}"),
             ("unreadable files", f"{numbers['num_unreadable']:,}"),
             ("labels", numbers["labels"]["verdict"]),
         )
 
     @property
     def class_rows(self) -> tuple[tuple[str, ...], ...]:
-        """Images of each class and split below a row of headings."""
+        """Number of images of each class in each split, below a row of headings."""
         counts = self.examination.numbers["class_images"].items()
-        rows = [(name, *(f"{of[split]:,}" for split in ("train", "val", "test"))) for name, of in counts]
-        return (("class", "train", "val", "test"), *rows)
+        return (("class", *SPLITS), *((name, *(f"{count[split]:,}" for split in SPLITS)) for name, count in counts))
 
     @property
     def histograms(self) -> Mapping[str, Mapping[str, int]]:
-        """What is counted -> how many images there are of each."""
+        """Number of images per bin, for each histogram."""
         numbers = self.examination.numbers
-        kinds = list(numbers["kinds"].items())
-        rest = {"others": sum(count for _, count in kinds[_MOST_KINDS:])} if len(kinds) > _MOST_KINDS else {}
+        types = list(numbers["kinds"].items())
+        rest = sum(count for _, count in types[_MOST_FILE_TYPES:])
         return {
             "shorter side": numbers["shorter_side_px"],
-            "width by height": numbers["width_by_height"],
-            "kind of file": dict(kinds[:_MOST_KINDS]) | rest,
+            "width / height": numbers["width_by_height"],
+            "file type": dict(types[:_MOST_FILE_TYPES]) | ({"others": rest} if rest else {}),
             "mean brightness": numbers["brightness"],
         }
 
     @property
     def details(self) -> dict[str, Any]:
-        """Everything but the pictures, for JSON."""
+        """Facts, numbers and findings as plain values for JSON."""
         return asdict(self.survey.facts) | self.examination.as_dict()
 
     def _pixels(self) -> str:
-        """Mean and deviation of the training images' channels, in grey levels."""
-        found = self.examination.numbers["channels"].get("train")
-        if found is None:
-            return "unknown: no training image decodes"
-        mean, std = (" ".join(f"{value:.0f}" for value in found[what]) for what in ("mean", "std"))
-        return f"red, green, blue {mean} of 255 in the mean, {std} standard deviation within an image"
+        """Channel means and standard deviations of the training images, in 0..255."""
+        channels = self.examination.numbers["channels"].get("train")
+        if channels is None:
+            return "unknown: no training image can be decoded"
+        mean, std = (" ".join(f"{value:.0f}" for value in channels[name]) for name in ("mean", "std"))
+        return f"red, green, blue: mean {mean}, standard deviation within an image {std} (0 to 255)"
 
 
 def examine_data(
@@ -100,40 +96,40 @@ def examine_data(
     root: str | None = None,
     run: Path | None = None,
     device: torch.device | str = "cpu",
-) -> Examined:
-    """Read and decode every image once and say what is wrong with the set.
+) -> DataReport:
+    """Read and decode every image once and find what is wrong with the data set.
 
     Args:
         name: A folder, table or named set.
-        listener: Told how far it is.
+        listener: Receives the progress.
         root: The folder that a table's paths are relative to.
-        run: A run or model file whose features tell doubtful labels better than thumbnails do; each image is decoded a
-            second time, in the model's size. A model that learned the wrong labels of its own training images by
-            heart doubts fewer of them.
+        run: A run or model file whose features judge the labels, which is more precise than judging by thumbnails. Each
+            image is then decoded a second time, at the model's size. A model that was trained on these images finds
+            fewer wrong labels, because it may have memorized them.
         device: Where that model computes.
 
     Raises:
-        DataError: None of the files is an image, or fewer than two classes are left.
+        DataError: No file is a readable image, or there are fewer than two classes.
         NotARunError: There is no model at `run`.
     """
 
-    def show(what: str, done: int, total: int) -> None:
-        listener("reading", {"what": what, "done": done, "total": total})
+    def show(stage: str, done: int, total: int) -> None:
+        listener("reading", {"what": stage, "done": done, "total": total})
 
     predictor = None if run is None else Predictor.load(run, device)
-    surveyed = survey(open_source(name, root), progress=lambda done, total: show("reading", done, total))
+    surveyed = survey(open_source(name, root), progress=partial(show, "reading"))
     features = None if predictor is None else _features(predictor, surveyed.source, f"the features of {run}", listener)
-    return Examined(surveyed, examine(surveyed, features=features, show=show))
+    return DataReport(surveyed, examine(surveyed, features=features, show=show))
 
 
 def _features(predictor: Predictor, source: Source, basis: str, listener: Listener) -> Features:
-    """What the model's head is given, for each image that decodes."""
+    """Compute the input of the model's head for each image that can be decoded."""
 
-    def read(start: int, place: int) -> torch.Tensor | None:
-        index = start + place
+    def read(start: int, offset: int) -> torch.Tensor | None:
+        index = start + offset
         try:
             return predictor.preprocess.pixels(source.encoded(index), where=source.describe(index))
-        except DecodeError:  # the examination finds it, and says so
+        except DecodeError:  # `examine` reports it
             return None
 
     values, indices = [], list[int]()
@@ -141,10 +137,12 @@ def _features(predictor: Predictor, source: Source, basis: str, listener: Listen
         stop = min(start + BATCH_SIZE, len(source))
         images = map_in_order(partial(read, start), stop - start)
         readable = [image for image in images if image is not None]
-        indices += [start + place for place, image in enumerate(images) if image is not None]
+        indices += [start + offset for offset, image in enumerate(images) if image is not None]
         if readable:
             values.append(predictor.features(torch.stack(readable)).numpy())
-        listener("reading", {"what": "taking features", "done": stop, "total": len(source)})
+        listener("reading", {"what": "computing features", "done": stop, "total": len(source)})
     if not values:
-        raise DataError(f"{source.name}: none of its {len(source)} images decodes; check them")
+        raise DataError(
+            f"data.source={source.name}: none of its {plural(len(source), 'image')} can be decoded; replace them"
+        )
     return Features(np.concatenate(values), np.array(indices, dtype=np.int64), basis)

@@ -1,4 +1,4 @@
-"""Examined -> a self-contained page: findings with their pictures, classes with a contact sheet each, histograms."""
+"""DataReport -> a self-contained page: findings with pictures, a contact sheet per class, histograms."""
 
 from collections.abc import Iterator
 from html import escape
@@ -11,17 +11,17 @@ from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
-from vitreous.use.doctor.examiner import Examined
+from vitreous.use.doctor.examiner import DataReport
 from vitreous.use.doctor.pictures import contact_sheet, data_uri, thumbnails
 from vitreous.use.report import markup
 from vitreous.wording import plural
 
 MOST_GROUPS = 24
-"""Of a finding, that the page shows; `--json` lists all."""
+"""Groups of images shown for one finding; `--json` lists all."""
 MOST_IN_GROUP = 6
 MOST_SHEETS = 300
 _MOST_PICTURES = 6_000
-"""Of all contact sheets together, unless that leaves a class fewer than `_FEWEST_ON_SHEET`."""
+"""Pictures in all contact sheets together, unless each would have fewer than `_FEWEST_ON_SHEET`."""
 _FEWEST_ON_SHEET, _MOST_ON_SHEET = 12, 36
 _COLUMNS = 12
 _SHEET_SIDE_PX, _SIDE_PX = 72, 112
@@ -38,7 +38,7 @@ figcaption b { color: #222; } .group { border-left: 3px solid #ddd; padding-left
 
 
 def check_page_path(path: Path) -> None:
-    """Raise ConfigError now rather than after minutes of decoding."""
+    """Raise ConfigError if the page cannot be written to `path`, before images are decoded for minutes."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"html={path}: ends in {path.suffix or 'nothing'}; name a file such as doctor.html")
     if not path.parent.is_dir():
@@ -47,30 +47,27 @@ def check_page_path(path: Path) -> None:
         raise ConfigError(f"html={path}: is a folder; name a file, e.g. {path / 'doctor.html'}")
 
 
-def write_page(path: Path, examined: Examined) -> None:
-    """Write the page, complete or not at all; pictures that it shows are decoded once more.
+def write_page(path: Path, report: DataReport) -> None:
+    """Write the page, complete or not at all; the pictures it shows are decoded again.
 
     Raises:
-        ConfigError: There can be no page at that path.
+        ConfigError: The page cannot be written to this path.
         SaveError: The file could not be written.
     """
     check_page_path(path)
-    findings = examined.examination.findings
+    findings = report.examination.findings
+    heading, *rows = report.class_rows
     parts = [
-        markup.table(("", ""), [(escape(name), escape(value)) for name, value in examined.facts]),
-        f"<p>{escape(plural(len(findings), 'finding'))}, worst first.</p>" if findings else "<p>Nothing is wrong.</p>",
-        *(part for finding in findings for part in _finding(finding, examined.survey.source)),
+        markup.table(("", ""), [(escape(name), escape(value)) for name, value in report.facts]),
+        f"<p>{plural(len(findings), 'finding')}, worst first.</p>" if findings else "<p>No problems found.</p>",
+        *(part for finding in findings for part in _finding(finding, report.survey.source)),
         "<h2>Images of each class</h2>",
-        markup.table(
-            tuple(map(escape, examined.class_rows[0])),
-            [tuple(map(escape, row)) for row in examined.class_rows[1:]],
-            numbers_from=1,
-        ),
-        *_sheets(examined),
-        "<h2>What the images are like</h2>",
-        *(markup.bars(title, counts) for title, counts in examined.histograms.items()),
+        markup.table(tuple(map(escape, heading)), [tuple(map(escape, row)) for row in rows], numbers_from=1),
+        *_sheets(report),
+        "<h2>Properties of the images</h2>",
+        *(markup.bars(title, counts) for title, counts in report.histograms.items()),
     ]
-    atomic.write_text(path, markup.page(f"{examined.survey.facts.name}: what the doctor found", parts, _STYLE))
+    atomic.write_text(path, markup.page(f"{report.survey.facts.name}: data report", parts, _STYLE))
 
 
 def _finding(finding: Finding, source: Source) -> Iterator[str]:
@@ -80,10 +77,10 @@ def _finding(finding: Finding, source: Source) -> Iterator[str]:
     )
     groups = [group[:MOST_IN_GROUP] for group in finding.samples[:MOST_GROUPS]]
     pictures = iter(thumbnails(source, [sample.index for group in groups for sample in group], _SIDE_PX))
-    for group, whole in zip(groups, finding.samples, strict=False):
-        figures = [_figure(sample, data_uri(found) if (found := next(pictures)) else "") for sample in group]
-        more = f"<p>and {len(whole) - len(group):,} more</p>" if len(whole) > len(group) else ""
-        yield f'<div class="{"group" if len(whole) > 1 else "single"}">{"".join(figures)}{more}</div>'
+    for shown, group in zip(groups, finding.samples, strict=False):
+        figures = [_figure(sample, data_uri(picture) if (picture := next(pictures)) else "") for sample in shown]
+        more = f"<p>and {len(group) - len(shown):,} more</p>" if len(group) > len(shown) else ""
+        yield f'<div class="{"group" if len(group) > 1 else "single"}">{"".join(figures)}{more}</div>'
     if len(finding.samples) > len(groups):
         yield f"<p>The first {len(groups)} of {len(finding.samples):,} are shown; <code>--json</code> lists all.</p>"
 
@@ -97,15 +94,15 @@ def _figure(sample: Sample, picture: str) -> str:
     return f"<figure>{image}<figcaption>{escape(sample.label)}{split}<br>{name}{remark}</figcaption></figure>"
 
 
-def _sheets(examined: Examined) -> Iterator[str]:
-    """A contact sheet of each class: images drawn at random, in the order of the source."""
-    looks, source = examined.examination.looks, examined.survey.source
+def _sheets(report: DataReport) -> Iterator[str]:
+    """Yield a contact sheet per class: images drawn at random, shown in the order of the source."""
+    summaries, source = report.examination.summaries, report.survey.source
     shown = source.classes[:MOST_SHEETS]
     most = int(np.clip(_MOST_PICTURES // len(shown), _FEWEST_ON_SHEET, _MOST_ON_SHEET))
     if len(shown) < len(source.classes):
         yield f"<p>Contact sheets of the first {len(shown)} of {len(source.classes):,} classes.</p>"
     for label, name in enumerate(shown):
-        members = looks.indices[looks.labels == label]
+        members = summaries.indices[summaries.labels == label]
         if not len(members):
             continue
         drawn = np.sort(members[permutation(derive(0, "sheet", label), len(members))[:most]])

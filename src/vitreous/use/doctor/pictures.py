@@ -1,4 +1,4 @@
-"""Samples of a source -> small pictures for a page, as data that stands in the page itself."""
+"""Samples of a source -> small pictures that are embedded in a page."""
 
 import base64
 import io
@@ -17,7 +17,11 @@ _PAPER = (255, 255, 255)
 
 
 def thumbnails(source: Source, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
-    """Each image so that its longer side fits; small ones are enlarged without smoothing. None: it does not decode."""
+    """Resize images so that the longer side is `side_px`; strongly enlarged ones keep hard pixel edges.
+
+    Returns:
+        One picture per index; None for an image that cannot be decoded.
+    """
 
     def make(position: int) -> Image.Image | None:
         index = indices[position]
@@ -35,19 +39,19 @@ def thumbnails(source: Source, indices: Sequence[int], side_px: int) -> list[Ima
 
 
 def contact_sheet(pictures: Sequence[Image.Image | None], columns: int, side_px: int) -> Image.Image:
-    """Pictures in rows, each in the middle of its square; the place of one that does not decode stays empty."""
+    """Arrange pictures in rows, each centered in a square; the square of an unreadable image (None) stays empty."""
     rows, step = -(-len(pictures) // columns), side_px + _GAP_PX
     sheet = Image.new("RGB", (min(columns, len(pictures)) * step, rows * step), _PAPER)
-    for place, picture in enumerate(pictures):
+    for position, picture in enumerate(pictures):
         if picture is not None:
-            row, column = divmod(place, columns)
+            row, column = divmod(position, columns)
             left, top = column * step + (side_px - picture.width) // 2, row * step + (side_px - picture.height) // 2
             sheet.paste(picture, (left, top))
     return sheet
 
 
 def data_uri(picture: Image.Image) -> str:
-    """The picture as a JPEG that an `<img src>` takes."""
+    """Encode a picture as a JPEG data URI for `<img src>`."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,1 +1,1 @@
-"""A trained model, labelled images -> how good it is, class by class, and how sure that is."""
+"""Trained model, labeled images -> accuracy with its uncertainty, and scores per class."""

@@ -1,5 +1,6 @@
-"""True and predicted classes -> Evaluation: accuracy with its interval, scores per class, confusion."""
+"""True and predicted classes -> Evaluation: accuracy with its interval, scores per class, confusion matrix."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,14 @@ from vitreous.training.fit.evaluate import Score
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class is told apart.
+    """Scores of one class.
 
     Attributes:
         name: The class.
-        precision: Of the images called so, the share that is so.
-        recall: Of the images that are so, the share called so.
-        f1: Harmonic mean of the two.
-        num_images: Images of this class in the set.
+        precision: Share of the images predicted as this class that belong to it.
+        recall: Share of the images of this class that are predicted as such.
+        f1: Harmonic mean of precision and recall.
+        num_images: Number of images of this class.
     """
 
     name: str
@@ -30,13 +31,13 @@ class ClassScore:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a set of labelled images says of a model.
+    """Scores of a model on a set of labeled images.
 
     Attributes:
-        data: Which images.
-        score: Accuracy, its interval, loss.
-        classes: One row a class, in the model's order.
-        confusion: `confusion[i, j]` images of class i were called j.
+        data: Name of the images.
+        score: Accuracy, its interval and loss.
+        classes: One row per class, in the model's order.
+        confusion: Confusion matrix; `confusion[i, j]` images of class i were predicted as class j.
     """
 
     data: str
@@ -46,17 +47,17 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share that is right, in [0, 1]."""
+        """Share of images that are classified correctly, in [0, 1]."""
         return self.score.accuracy
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes that occur in the set: every class counts alike, however rare."""
+        """Mean F1 over the classes that occur in the set; rare and frequent classes count equally."""
         present = [row.f1 for row in self.classes if row.num_images]
         return sum(present) / len(present)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all scores as plain values for JSON."""
         return {
             "data": self.data,
             **self.score.as_dict(),
@@ -66,7 +67,7 @@ class Evaluation:
         }
 
     def confused_most(self, count: int = 3) -> list[tuple[str, str, int]]:
-        """The commonest mistakes: (true class, called, how often)."""
+        """Return the most frequent mistakes as (true class, predicted class, number of images)."""
         mistakes = self.confusion * (1 - np.eye(len(self.classes), dtype=np.int64))
         order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
         rows, columns = np.unravel_index(order, mistakes.shape)
@@ -74,24 +75,32 @@ class Evaluation:
         return [(names[i], names[j], int(mistakes[i, j])) for i, j in zip(rows, columns, strict=True) if mistakes[i, j]]
 
 
-def count_classes(data: str, score: Score, true: ArrayLike, called: ArrayLike, classes: tuple[str, ...]) -> Evaluation:
-    """Count per class what was right.
+def scored_split(splits: Iterable[str]) -> str | None:
+    """Return the split whose accuracy is reported: `test` if it is among `splits`, else `val`, else None."""
+    available = set(splits)
+    return next((split for split in ("test", "val") if split in available), None)
+
+
+def count_classes(
+    data: str, score: Score, true: ArrayLike, predicted: ArrayLike, classes: tuple[str, ...]
+) -> Evaluation:
+    """Compute the scores per class and the confusion matrix.
 
     Args:
-        data: Which images these are, for people.
-        score: Of all of them.
-        true: Class indices, `[n]`.
-        called: What the model said, `[n]`.
-        classes: Names, in the order of the indices.
+        data: Name of the images.
+        score: Score over all images.
+        true: True class indices, `[n]`.
+        predicted: Predicted class indices, `[n]`.
+        classes: Class names, in the order of the indices.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     numbers = np.arange(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(true, called, labels=numbers, zero_division=0.0)
+    precision, recall, f1, support = precision_recall_fscore_support(true, predicted, labels=numbers, zero_division=0.0)
     rows = zip(classes, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
     return Evaluation(
         data=data,
         score=score,
         classes=tuple(ClassScore(*row) for row in rows),
-        confusion=confusion_matrix(true, called, labels=numbers).astype(np.int64),
+        confusion=confusion_matrix(true, predicted, labels=numbers).astype(np.int64),
     )

@@ -1,4 +1,4 @@
-"""A run or model file, perhaps other data -> Evaluation."""
+"""Run or model file, optionally other data -> Evaluation."""
 
 from pathlib import Path
 from shlex import quote
@@ -16,8 +16,9 @@ from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.prepare import survey_again
-from vitreous.use.evaluate.evaluation import Evaluation, count_classes
+from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
 from vitreous.use.predict.predictor import Predictor
+from vitreous.wording import plural
 
 BATCH_SIZE = 256
 
@@ -27,16 +28,17 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
     """Score a trained model.
 
     Args:
-        run: Run folder, or with `data` also a model file alone.
-        data: A folder, table or named set: its test split where it brings one, else all of it. None, or what the run
-            was given from Python, takes the images that it held out for its test (or without those, for validation).
+        run: Run folder; a model file is enough if `data` is given.
+        data: A folder, table or named set: its test split if it has one, else all of it. None, or the data set that the
+            run was given from Python, selects the run's own test images (validation images if it has no test images).
         root: The folder that a table's paths are relative to.
         device: Where to compute.
-        listener: Told how far reading is.
+        listener: Receives the progress.
 
     Raises:
-        NotARunError: There is no model, or without `data` no run.
-        DataError: The data changed since the run, or has classes that the model does not know.
+        NotARunError: There is no model at `run`, or no run folder although `data` is None.
+        DataError: The data has changed since the run, has classes that the model does not know, or has no readable
+            image.
     """
     predictor = Predictor.load(run, device)
     own = _held_out(run, predictor, listener, data) if data is None or isinstance(data, Source) else None
@@ -53,46 +55,49 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         "reading", {"what": "decoding", "done": done, "total": total}))  # fmt: skip
     listener("skipped", {"skipped": store.skipped})
     if not len(store):
-        raise DataError(f"{name}: none of its {len(indices)} images decodes; check them with `vitreous inspect`")
+        raise DataError(
+            f"{name}: none of its {plural(len(indices), 'image')} can be decoded; check them with `vitreous inspect`"
+        )
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
-    return count_classes(name, score(logits, labels[found]), labels[found], logits.argmax(dim=1), predictor.classes)
+    true = labels[found]
+    return count_classes(name, score(logits, true), true, logits.argmax(dim=1), predictor.classes)
 
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
-    """The run's own images that it did not train on; None where `source` is other data than the run's."""
-    folder, way_out = RunFolder(run.expanduser()), f"name other data: `vitreous evaluate {quote(str(run))} DATA`"
-    if source is not None and not folder.config.is_file():
-        return None
+    """Return the run's own data and the split to score; None if `source` is not the data of the run."""
+    folder, way_out = RunFolder(run.expanduser()), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
     if not folder.config.is_file():
-        raise NotARunError(f"run={run}: a model file alone knows no data; {way_out}")
+        if source is not None:
+            return None
+        raise NotARunError(f"run={run}: is a model file, its test images are known only to its run folder; {way_out}")
     surveyed = survey_again(read_config(folder.config).data, listener, source)
-    was, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
-    if source is not None and was != now:
-        return None
-    if was != now:
+    before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
+    if before != now:
+        if source is not None:
+            return None
         raise DataError(
-            f"{surveyed.facts.name}: changed since the run (fingerprint {now}, was {was}), so held-out images may have "
-            f"been trained on; {way_out}"
+            f"{surveyed.facts.name}: has changed since the run (fingerprint {now}, was {before}), so the test split "
+            f"may contain images that the model was trained on; {way_out}"
         )
-    split = next((name for name in ("test", "val") if len(surveyed.indices[name])), None)
+    split = scored_split(name for name, members in surveyed.indices.items() if len(members))
     if split is None:
-        raise DataError(f"{surveyed.facts.name}: the run held no images out; {way_out}")
+        raise DataError(f"{surveyed.facts.name}: the run has no test or validation images; {way_out}")
     return surveyed, split
 
 
 def _trained_on(run: Path, data: str) -> str:
-    """A warning for the name of data that the run itself was trained on."""
+    """Return a warning if `data` is what the run was trained on, else an empty text."""
     config = RunFolder(run.expanduser()).config
     if not config.is_file():
         return ""
-    known = read_config(config).data.source
-    same = data == known or Path(data).expanduser().resolve() == Path(known)
-    return " (most of which it was trained on)" if same else ""
+    trained_on = read_config(config).data.source
+    same = data == trained_on or Path(data).expanduser().resolve() == Path(trained_on)
+    return " (the model was trained on most of these images)" if same else ""
 
 
 def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:
-    """The model's class number for each of the source's."""
+    """Return the model's class index for each class index of the source."""
     for name in source.classes:
         if name not in predictor.classes:
             raise DataError(f"{source.name}: class {name} is unknown to the model; {nearest(name, predictor.classes)}")

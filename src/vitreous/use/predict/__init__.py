@@ -1,1 +1,1 @@
-"""Images, a trained model -> predictions with their probabilities."""
+"""Trained model, images -> predicted classes with their probabilities."""

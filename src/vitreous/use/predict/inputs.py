@@ -1,4 +1,4 @@
-"""Files and folders as a user names them -> image files, in a stable order."""
+"""Files and folders -> image files, in a stable order."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,23 +8,25 @@ from vitreous.errors import DataNotFoundError
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:
-    """Each file as it is named; each folder as the images in it and below, sorted by path; hidden ones are passed over.
+    """List image files: each given file, and all images in each given folder and its subfolders, sorted by path.
+
+    Hidden files in a folder are skipped.
 
     Raises:
-        DataNotFoundError: A path that does not exist, or a folder without images.
+        DataNotFoundError: A path does not exist, or a folder contains no images.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in (path.expanduser() for path in paths):
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if _is_visible_image(file, path))
             if not inside:
                 raise DataNotFoundError(f"image={path}: a folder without images; give images or a folder of them")
-            found += inside
+            files += inside
         elif path.is_file():
-            found.append(path)
+            files.append(path)
         else:
             raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of them")
-    return found
+    return files
 
 
 def _is_visible_image(file: Path, folder: Path) -> bool:

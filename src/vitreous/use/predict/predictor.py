@@ -1,4 +1,4 @@
-"""A model file -> Predictor: weights, preprocessing and classes in one object; images -> Predictions."""
+"""Model file -> Predictor (weights, preprocessing and classes in one object); images -> Predictions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,27 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
-from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError
+from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError, nearest
+from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.wording import plural
 
 BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image.
+    """Prediction for one image.
 
     Attributes:
-        image: Which image: a path, or its number in the list.
-        label: The most probable class; empty where the image could not be read.
-        probability: Of that class, calibrated, in [0, 1].
-        probabilities: Of every class, in the order of the model's classes.
-        error: Why there is no prediction; empty where there is one.
+        image: Path of the image, or its position in the list.
+        label: The predicted class; empty if the image could not be read.
+        probability: Calibrated probability of that class, in [0, 1].
+        probabilities: Probability of every class, in the model's order; empty if the image could not be read.
+        error: Reason why the image could not be read; empty if it could.
     """
 
     image: str
@@ -44,14 +46,14 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model, ready for images as they come.
+    """A trained model that classifies image files.
 
     Attributes:
-        model: In evaluation mode.
-        preprocess: The very one that training used.
-        classes: Names, in the order of the logits.
-        temperature: Logits are divided by it before the softmax.
-        metadata: Everything that the model file says of itself.
+        model: The model, in evaluation mode.
+        preprocess: The preprocessing that training used.
+        classes: Class names, in the order of the logits.
+        temperature: Number by which logits are divided before the softmax, to calibrate it.
+        metadata: The metadata of the model file.
 
     Example:
         >>> predictor = Predictor.load("runs/digits-1")  # doctest: +SKIP
@@ -67,53 +69,69 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
-        """Open a run folder, or a `model.safetensors` alone.
+        """Load the model of a run folder, or a model file.
 
         Raises:
             NotARunError: There is no model at that path.
-            DamagedFileError: The file is damaged, or is a model without classes and preprocessing.
+            DamagedFileError: The file is damaged, or has no classes and preprocessing in its metadata.
         """
         file = find_model(Path(path))
-        metadata, model = read_metadata(file), load_model(file)
+        return cls.from_model(load_model(file).to(device), read_metadata(file), file)
+
+    @classmethod
+    def from_model(cls, model: VisionTransformer, metadata: dict[str, Any], file: Path) -> Self:
+        """Combine a loaded model with the metadata of its file.
+
+        Raises:
+            DamagedFileError: The metadata has no classes and preprocessing, or they do not fit the model.
+        """
         try:
             preprocess = Preprocess.from_dict(metadata["preprocess"])
             classes, temperature = tuple(map(str, metadata["classes"])), float(metadata["temperature"])
         except (KeyError, TypeError, ValueError, ConfigError) as error:
-            raise DamagedFileError(f"{file}: lacks what prediction needs ({error}); use the file of a run") from error
-        shape, wanted = (preprocess.in_chans, *preprocess.img_size), (model.config.in_chans, *model.config.img_size)
-        if (len(classes), shape) != (model.config.num_classes, wanted) or not 0 < temperature < inf:
             raise DamagedFileError(
-                f"{file}: describes {len(classes)} classes, images of {'x'.join(map(str, shape))} and temperature "
-                f"{temperature:g}; its model has {model.config.num_classes} and takes {'x'.join(map(str, wanted))}; "
-                "use the file of a run"
+                f"{file}: lacks metadata for prediction ({error}); use the model file of a run"
+            ) from error
+        shape, wanted = (preprocess.in_chans, *preprocess.img_size), (model.config.in_chans, *model.config.img_size)
+        if (len(classes), shape) != (model.config.num_classes, wanted):
+            raise DamagedFileError(
+                f"{file}: metadata has {plural(len(classes), 'class', 'classes')} and images of "
+                f"{'x'.join(map(str, shape))}, but the model has "
+                f"{plural(model.config.num_classes, 'class', 'classes')} and images of {'x'.join(map(str, wanted))}; "
+                "use the model file of a run"
             )
-        return cls(model.to(device), preprocess, classes, temperature, metadata)
+        if not 0 < temperature < inf:
+            raise DamagedFileError(
+                f"{file}: metadata has temperature {temperature:g}, which must be positive and finite; "
+                "use the model file of a run"
+            )
+        return cls(trim_last_block(model), preprocess, classes, temperature, metadata)
 
     def predict(self, images: Sequence[ImageLike]) -> list[Prediction]:
-        """Classify images: paths, bytes, PIL images or uint8 arrays. One that cannot be read gets an `error`."""
+        """Classify images: paths, bytes, PIL images or uint8 arrays; an unreadable image gets an `error`."""
         return list(self.stream(images))
 
     def stream(self, images: Sequence[ImageLike]) -> Iterator[Prediction]:
-        """As `predict`, a batch at a time in bounded memory, in order."""
+        """Classify images like `predict`, but yield the predictions one by one, with bounded memory."""
         for start in range(0, len(images), BATCH_SIZE):
-            part = images[start : start + BATCH_SIZE]
-            names = [_name(image, start + offset) for offset, image in enumerate(part)]
-            yield from self._predict_batch(part, names)
+            batch = images[start : start + BATCH_SIZE]
+            names = [_name(image, start + offset) for offset, image in enumerate(batch)]
+            yield from self._predict_batch(batch, names)
 
     @torch.inference_mode()
     def logits(self, pixels: Pixels) -> Logits:
-        """Uncalibrated logits, float32 on the CPU, of pixels that `preprocess.pixels` made."""
+        """Return uncalibrated logits, float32 on the CPU, for the output of `preprocess.pixels`, `[n, classes]`."""
         device = next(self.model.parameters()).device
         return self.model(self.preprocess.normalize(pixels.to(device))).float().cpu()
 
     @torch.inference_mode()
     def features(self, pixels: Pixels) -> Features:
-        """What the head is given, float32 on the CPU, of pixels that `preprocess.pixels` made."""
+        """Return the input of the head, float32 on the CPU, for the output of `preprocess.pixels`, `[n, width]`."""
         images = self.preprocess.normalize(pixels.to(next(self.model.parameters()).device))
         return self.model.pooled(images).float().cpu()
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """Calibrated probabilities."""
+        """Return calibrated probabilities, `[n, classes]`."""
         return (logits / self.temperature).softmax(dim=1)
 
     def _predict_batch(self, images: Sequence[ImageLike], names: Sequence[str]) -> Iterator[Prediction]:
@@ -136,29 +154,34 @@ class Predictor:
 
 
 def find_model(path: Path) -> Path:
-    """The model file of a run folder, or the file itself.
+    """Return the model file of a run folder, or the path itself if it is a file.
 
     Raises:
-        NotARunError: Neither; an unfinished run, a series, a checkpoint or an image is named as such.
+        NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.
     """
     path = path.expanduser()
     if path.is_file() and is_image_name(path.name):
         raise NotARunError(f"run={path}: is an image; give the run first, as in `vitreous predict RUN IMAGE`")
     if path.is_file() and RunFolder(path.parent.parent).checkpoints == path.parent:
-        raise NotARunError(f"run={path}: is a checkpoint, to go on with a run; give {path.parent.parent} itself")
+        raise NotARunError(f"run={path}: is a checkpoint, not a model; give the run folder {path.parent.parent}")
     if path.is_file():
         return path
     folder = RunFolder(path)
     if folder.model.is_file():
         return folder.model
     if folder.config.is_file():
-        raise NotARunError(f"run={path}: has no model yet; finish it with `vitreous train --resume {quote(str(path))}`")
+        raise NotARunError(
+            f"run={path}: is not finished; continue it with `vitreous train --resume {quote(str(path))}`"
+        )
     if SeriesFolder(path).series.is_file():
         names = sorted(member.parent.name for member in path.glob("*/model.safetensors"))
-        first = quote(str(path / names[0])) if names else "its runs once they are finished"
-        raise NotARunError(f"run={path}: is a series of {len(names)} finished runs; name one of them, such as {first}")
-    what = "a folder without model.safetensors" if path.is_dir() else "nothing"
-    raise NotARunError(f"run={path}: is no run and no model file ({what}); `vitreous train DATA` makes a run")
+        way_out = f"give one of them, e.g. {quote(str(path / names[0]))}" if names else "wait until a run is finished"
+        raise NotARunError(f"run={path}: is a series with {plural(len(names), 'finished run')}; {way_out}")
+    if path.is_dir():
+        raise NotARunError(f"run={path}: contains no model.safetensors; give a run folder that `vitreous train` made")
+    runs = [str(model.parent) for model in path.parent.glob("*/model.safetensors")]
+    way_out = nearest(str(path), runs) if runs else "train a model with `vitreous train DATA`"
+    raise NotARunError(f"run={path}: does not exist; {way_out}")
 
 
 def _name(image: ImageLike, number: int) -> str:

@@ -1,40 +1,87 @@
-"""Predictions -> a CSV, JSON-lines or Parquet file, complete or absent."""
+"""Predictions <-> a table: write CSV, JSON lines or Parquet, complete or not at all; read a run's predictions.csv.
+
+Both kinds of table have the same columns, one row per image:
+
+    column         meaning                                           predictions.csv of a run   `predict --out`
+    path           path or name of the image                         yes                        yes
+    true           the image's class; only where it is known         yes                        no
+    predicted      the most probable class                           yes                        yes
+    probability    calibrated probability of the predicted class     yes                        yes
+    error          why the image could not be read, else empty       no                         yes
+    p_CLASS        calibrated probability of each class              no                         yes
+
+In `predict --out`, `predicted` and the probabilities are empty for an image that could not be read.
+"""
 
 import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous import atomic
-from vitreous.errors import ConfigError, MissingDependencyError
+from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError
 from vitreous.use.predict.predictor import Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
+_COLUMNS = ("path", "true", "predicted")
+_OLD_COLUMNS = ("image", "label", "called")
+"""Names of the same columns in runs of older versions."""
+
+
+@dataclass(frozen=True)
+class HeldOutPrediction:
+    """A row of a run's `predictions.csv`.
+
+    Attributes:
+        path: Path or name of the image.
+        true: Its class.
+        predicted: The class that the model predicts.
+    """
+
+    path: str
+    true: str
+    predicted: str
+
+
+def read_held_out(path: Path) -> list[HeldOutPrediction]:
+    """Read a run's `predictions.csv`, also with the column names of older versions.
+
+    Raises:
+        DamagedFileError: A column is missing.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = next((c for c in (_COLUMNS, _OLD_COLUMNS) if set(c) <= set(reader.fieldnames or ())), None)
+        if columns is None:
+            raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; restore the file, or train again")
+        return [HeldOutPrediction(*(row[name] for name in columns)) for row in reader]
+
 
 def check_table_path(path: Path) -> None:
-    """Raise ConfigError or MissingDependencyError now rather than after an hour of predictions."""
+    """Raise ConfigError or MissingDependencyError if the table cannot be written, before images are classified."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"out={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise ConfigError(f"out={path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
-        raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / 'predictions.csv'}")
+        raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / 'classes.csv'}")
     if path.suffix.lower() == ".parquet":
         _pyarrow()
 
 
 def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
-    """One row an image: `image, label, probability, error`, then one column of probability per class.
+    """Write one row per image with the columns listed at the top of this file.
 
     Raises:
-        ConfigError: The suffix is unknown, or there can be no file at that path.
-        MissingDependencyError: Parquet without pyarrow.
+        ConfigError: The suffix is unknown, or the path cannot be a file.
+        MissingDependencyError: The suffix is `.parquet` and pyarrow is not installed.
         SaveError: The file could not be written.
     """
     check_table_path(path)
-    columns = ["image", "label", "probability", "error", *(f"p_{name}" for name in classes)]
+    columns = ["path", "predicted", "probability", "error", *(f"p_{name}" for name in classes)]
     empty = (None,) * len(classes)
     rows = [(p.image, p.label, None if p.error else p.probability, p.error, *(p.probabilities or empty))
             for p in predictions]  # fmt: skip
@@ -52,7 +99,7 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
         atomic.write(path, lambda temporary: parquet.write_table(table, temporary))
 
 
-def _pyarrow():  # type: ignore[no-untyped-def]  # pyarrow is optional and carries no types
+def _pyarrow():  # type: ignore[no-untyped-def]  # pyarrow is optional and has no type annotations
     try:
         import pyarrow
         import pyarrow.parquet

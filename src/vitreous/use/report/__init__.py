@@ -1,1 +1,1 @@
-"""Run folder -> report.html: one page to look at, with its pictures inside."""
+"""Run folder -> report.html: one self-contained page with figures."""

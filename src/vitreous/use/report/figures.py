@@ -1,4 +1,4 @@
-"""Records, a confusion matrix -> figures as SVG text."""
+"""Records, confusion matrix -> figures as SVG text."""
 
 import io
 import warnings
@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # takes half a second to load, and is not asked for before a run's end
+if TYPE_CHECKING:  # takes half a second to import, so it is imported when the first figure is drawn
     from matplotlib.figure import Figure
 
 _INK, _TRAINED, _AVERAGE, _FAINT = "#222222", "#1f77b4", "#d95f02", "#b0b0b0"
 _MOST_LABELS = 30
-"""Classes above which a confusion matrix shows no names: they would overlap."""
+"""Number of classes above which a confusion matrix shows no names, because they would overlap."""
 _LONGEST_LABEL = 24
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
-    """Loss and accuracy against epochs: training, and validation of the weights and of their average."""
+    """Plot loss and accuracy against epochs, for training and for validation of the weights and of their average."""
     steps = _last_of_each_step([record for record in records if record["kind"] == "step"])
     figure = _figure(9.5, 3.4)
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         points = [(record["epoch"], record[quantity]) for record in steps if not isinstance(record[quantity], str)]
         axes.plot(*zip(*points, strict=True) if points else ((), ()), color=_FAINT, label="training (augmented)")
-        for weights, colour in (("trained", _TRAINED), ("average", _AVERAGE)):
+        for weights, color in (("trained", _TRAINED), ("average", _AVERAGE)):
             found = [r for r in records if r["kind"] == "evaluation" and r["weights"] == weights]
             points = [(r["epoch"], r[quantity]) for r in _last_of_each_step(found) if not isinstance(r[quantity], str)]
             if points:
                 label = "validation" if weights == "trained" else "validation, averaged weights"
-                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+                axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=label)
         axes.set_xlim(left=0)
         axes.set_xlabel("epoch")
         axes.set_title(quantity)
@@ -40,7 +40,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """True classes down, predicted ones across; each row in shares of its class."""
+    """Draw a confusion matrix (rows: true class, columns: predicted class), shaded by the share of each row."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(9.0, 2.2 + 0.42 * len(classes))
     figure = _figure(side, side)
@@ -48,31 +48,31 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= _MOST_LABELS:
         names = [_shortened(name) for name in classes]
-        # Names are names: a $ in them begins no formula.
+        # Class names may contain a $, which must not start a formula.
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
         for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.5 else _INK
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xlabel("called", labelpad=8)
-    axes.set_ylabel("is", labelpad=8)
+            color = "white" if shares[row, column] > 0.5 else _INK
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
+    axes.set_xlabel("predicted class", labelpad=8)
+    axes.set_ylabel("true class", labelpad=8)
     return _svg(figure)
 
 
 def _shortened(name: str) -> str:
-    """One line, so short that it leaves room for the picture."""
+    """Put a name on one line and shorten it to `_LONGEST_LABEL` characters."""
     line = " ".join(name.split())
     return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1]}…"
 
 
 def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """After a resume some steps stand twice; the later record counts."""
+    """Keep the last record of each step; a resumed run records some steps twice."""
     by_step = {record["step"]: record for record in records}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """Empty, of so many inches."""
+    """Create an empty figure; sizes are in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -82,11 +82,13 @@ def _svg(figure: "Figure") -> str:
     import matplotlib as mpl
 
     text = io.StringIO()
-    # Names of classes are text for any font; a fixed salt gives the same bytes for the same run.
+    # Text stays text, so the browser chooses a font for class names. A fixed salt makes the output reproducible.
     with (
         mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)  # the browser has a font for it
+        warnings.filterwarnings(
+            "ignore", r"Glyph .* missing", UserWarning
+        )  # only affects the layout; the browser has the glyph
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return text.getvalue()[text.getvalue().index("<svg") :]

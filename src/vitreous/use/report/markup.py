@@ -1,4 +1,4 @@
-"""Texts, tables, counts -> a self-contained page; every text is escaped here, whatever a user called a file."""
+"""Texts, tables, counts -> HTML of a self-contained page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -16,12 +16,12 @@ td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; } pre { ov
 
 
 def page(title: str, parts: Iterable[str], style: str = "") -> str:
-    """A whole page.
+    """Return a complete page.
 
     Args:
-        title: Plain text.
-        parts: HTML.
-        style: Rules beside those of `STYLE`.
+        title: Plain text; it is escaped.
+        parts: HTML; the caller has escaped texts in it.
+        style: CSS rules in addition to `STYLE`.
     """
     text = "\n".join(
         [
@@ -37,13 +37,13 @@ def page(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def sentences(texts: Iterable[str]) -> str:
-    """A list of plain texts; nothing where there are none."""
+    """Return a bulleted list of plain texts, which are escaped; an empty text if there are none."""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<ul>{items}</ul>" if items else ""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 99) -> str:
-    """Rows below a header; from column `numbers_from` on they hold numbers. Cells are HTML already."""
+    """Return a table of HTML cells; columns from `numbers_from` on are right-aligned as numbers."""
     kinds = ['class="number"' if index >= numbers_from else 'class="text"' for index in range(len(header))]
     head = "".join(f"<th {kind}>{name}</th>" for kind, name in zip(kinds, header, strict=True))
     lines = ("".join(f"<td {kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
@@ -51,7 +51,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from:
 
 
 def bars(title: str, counts: Mapping[str, int]) -> str:
-    """Counts as bars, the longest for the largest."""
+    """Return a horizontal bar chart; names are plain text and are escaped."""
     largest = max(counts.values(), default=0) or 1
     rows = [
         (escape(name), f"{count:,}", f'<div class="bar" style="width:{14 * count / largest:.2f}rem"></div>')

@@ -1,1 +1,1 @@
-"""Runs that differ by fold or seed -> what they say together, and which of two ways to train is better."""
+"""Runs that differ by fold or seed -> their joint accuracy, and a paired comparison of two runs or series."""

@@ -1,10 +1,9 @@
-"""Two runs, or two series, tested on the same images -> which is better, and how sure that is.
+"""Two runs or series, tested on the same images -> Comparison: which is better, with confidence intervals.
 
-Both sides are asked about the same images, so the comparison is paired: what is hard for both says nothing of the
-difference, and the interval is narrower than those of the two accuracies suggest.
+The comparison is paired: both sides classify the same images. Images that are hard for both do not affect the
+difference, so its interval is narrower than the intervals of the two accuracies suggest.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
@@ -19,31 +18,32 @@ from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import members, read_series
 from vitreous.use.predict.predictor import find_model
+from vitreous.use.predict.table import read_held_out
 from vitreous.use.series.summary import t_interval
 
 Answers = dict[tuple[str, str], bool]
-"""(image, its class) -> whether it was called so."""
+"""True for each (image, true class) that was predicted correctly."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """B against A on the images that both were tested on; differences are B − A, in shares of the images.
+    """Comparison of B with A on the images that both were tested on. Differences are accuracies, B − A.
 
     Attributes:
-        a: Folder of the first.
-        b: Folder of the second.
-        num_images: That both were tested on.
-        num_images_a: That A was tested on.
-        num_images_b: That B was tested on.
-        accuracy_a: On the common images, mean over A's seeds.
-        accuracy_b: As `accuracy_a`.
-        difference: B − A.
-        interval_95: Of the difference: what other images of the same kind could have given.
-        only_a: Images that A alone has right; None with several seeds on a side.
-        only_b: As `only_a`.
-        p_value: Of the exact McNemar test; None with several seeds on a side.
-        seeds: Those that both sides have, where they are two or more.
-        interval_seeds_95: Of the difference over these seeds, paired: what other seeds could have given; else None.
+        a: Folder of A.
+        b: Folder of B.
+        num_images: Number of images that both were tested on.
+        num_images_a: Number of images that A was tested on.
+        num_images_b: Number of images that B was tested on.
+        accuracy_a: Accuracy of A on the common images, averaged over its seeds.
+        accuracy_b: Accuracy of B on the common images, averaged over its seeds.
+        difference: Accuracy of B minus accuracy of A.
+        interval_95: 95% interval of the difference, for other images of the same kind.
+        only_a: Number of images that A classifies correctly and B does not; None if a side has several seeds.
+        only_b: Number of images that B classifies correctly and A does not; None if a side has several seeds.
+        p_value: P-value of the exact McNemar test; None if a side has several seeds.
+        seeds: Seeds that both sides have; empty if they share fewer than two.
+        interval_seeds_95: 95% interval of the mean difference over `seeds`, paired by seed; None without seeds.
     """
 
     a: str
@@ -63,14 +63,14 @@ class Comparison:
 
     @property
     def better(self) -> str | None:
-        """The folder of the one that is better by every interval there is; None where they cannot be told apart."""
+        """Folder of the side that is better by all intervals; None if an interval contains 0."""
         intervals = [found for found in (self.interval_95, self.interval_seeds_95) if found is not None]
         if all(low > 0 for low, _ in intervals):
             return self.b
         return self.a if all(high < 0 for _, high in intervals) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all fields as plain values for JSON."""
         return asdict(self) | {"better": self.better}
 
 
@@ -78,20 +78,25 @@ def compare(a: Path, b: Path) -> Comparison:
     """Compare two runs or series on the images that both were tested on.
 
     Args:
-        a: Folder of a run or of a series.
-        b: Another.
+        a: Folder of a run or series.
+        b: Folder of another run or series.
 
     Raises:
-        NotARunError: One is neither.
-        DataError: One held no images out, or no image was tested by both.
-        DamagedFileError: What a run says of its held-out images is not there, or tells images apart by no name.
+        NotARunError: A folder is not a run or series.
+        DataError: A run has no held-out images, or the two have no test image in common.
+        DamagedFileError: The `predictions.csv` of a run was altered, or several images in it have the same name.
     """
-    of_a, of_b = _answers(a), _answers(b)
-    common = sorted(set.intersection(*(set(answers) for answers in (*of_a.values(), *of_b.values()))))
-    num_a, num_b = (len(set().union(*side.values())) for side in (of_a, of_b))
+    answers_a, answers_b = _answers(a), _answers(b)
+    common = sorted(set.intersection(*(set(answers) for answers in (*answers_a.values(), *answers_b.values()))))
+    num_a, num_b = (len(set().union(*side.values())) for side in (answers_a, answers_b))
     if not common:
-        raise DataError(f"compare={a} {b}: none of {num_a} and {num_b} test images is in both; test both on the same")
-    right_a, right_b = ({seed: _right(answers, common) for seed, answers in side.items()} for side in (of_a, of_b))
+        raise DataError(
+            f"compare={a} {b}: have no test image in common (they have {num_a:,} and {num_b:,}); "
+            "compare runs that were tested on the same images"
+        )
+    right_a, right_b = (
+        {seed: _right(answers, common) for seed, answers in side.items()} for side in (answers_a, answers_b)
+    )
     mean_a, mean_b = (np.mean(list(side.values()), axis=0) for side in (right_a, right_b))
     seeds = tuple(sorted(set(right_a) & set(right_b))) if len(set(right_a) & set(right_b)) > 1 else ()
     over_seeds = [float(np.mean(right_b[seed] - right_a[seed])) for seed in seeds]
@@ -116,12 +121,12 @@ def compare(a: Path, b: Path) -> Comparison:
 
 
 def paired_interval(differences: ArrayLike) -> tuple[float, float]:
-    """95 % interval of a mean of paired differences in [−1, 1], one an image.
+    """Return the 95% interval of the mean of paired differences, one per image, each in [−1, 1].
 
     Source: Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on
-    paired data", eq. 4: one image is added on which only the first is right and one on which only the second is, so
-    that few images on which they differ do not look like certainty. Differences between −1 and 1, means over seeds,
-    are not treated there; for −1, 0 and 1 this is theirs.
+    paired data", eq. 4. One image that only the first model classifies correctly and one that only the second does are
+    added, so the interval does not collapse if the models differ on few images. Their formula covers the differences
+    −1, 0 and 1; we also apply it to averages over seeds.
     """
     from scipy.stats import norm
 
@@ -131,9 +136,11 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Probability of so uneven a number of images that one side alone has right, were both equally good.
+    """Return the two-sided p-value of the exact McNemar test (McNemar 1947, binomial form).
 
-    Source: McNemar 1947, in its exact binomial form.
+    Args:
+        only_a: Number of images that only A classifies correctly.
+        only_b: Number of images that only B classifies correctly.
     """
     from scipy.stats import binomtest
 
@@ -141,7 +148,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def _answers(path: Path) -> Mapping[int, Answers]:
-    """For each seed, what was right; the folds of a series together."""
+    """Return the answers for each seed; the folds of a series are joined."""
     path = path.expanduser()
     series = SeriesFolder(path)
     if not series.series.is_file():
@@ -157,21 +164,23 @@ def _answers(path: Path) -> Mapping[int, Answers]:
 
 def _read(folder: RunFolder) -> Answers:
     if not folder.predictions.is_file():
-        raise DataError(f"{folder.path}: held no images out; a comparison needs runs with test images")
-    with folder.predictions.open(encoding="utf-8", newline="") as file:
-        rows = [((row["image"], row["label"]), row["label"] == row["called"]) for row in csv.DictReader(file)]
+        raise DataError(f"{folder.path}: has no test images; compare runs that have some")
+    rows = read_held_out(folder.predictions)
     source = read_config(folder.config).data.source if folder.config.is_file() else ""
-    answers = {(_within(image, source), label): right for (image, label), right in rows}
+    answers = {(_relative(row.path, source), row.true): row.true == row.predicted for row in rows}
     if len(answers) < len(rows):
-        raise DamagedFileError(f"{folder.predictions}: has the same name for several images; they cannot be paired")
+        raise DamagedFileError(
+            f"{folder.predictions}: several images have the same name, so they cannot be paired; rename them and "
+            "train again"
+        )
     return answers
 
 
-def _within(image: str, source: str) -> str:
-    """An image's name below the data's folder: the same, however the path to that folder was given."""
+def _relative(image: str, source: str) -> str:
+    """Return the path of an image relative to the data folder, which does not depend on where that folder is."""
     parts, folder = PurePath(image).parts, PurePath(source).name
-    below = parts[parts.index(folder) + 1 :] if folder in parts else parts
-    return "/".join(below) or image
+    relative = parts[parts.index(folder) + 1 :] if folder in parts else parts
+    return "/".join(relative) or image
 
 
 def _right(answers: Answers, images: list[tuple[str, str]]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Summary -> sentences and a table of it; and `summary.json` and `summary.md` in the folder of the series."""
+"""Summary -> sentences and a table, and the files `summary.json` and `summary.md` of a series."""
 
 import json
 
@@ -7,61 +7,72 @@ from vitreous.data.sources.source import as_text
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.report.page import write_report
-from vitreous.use.series.summary import Spread, Summary, summarise_series
+from vitreous.use.series.summary import Spread, Summary, summarize_series
+from vitreous.wording import plural
 
 
 def complete(run: RunFolder) -> None:
-    """Write the report of a finished run of a series, where it has none, and the summary anew. Raises as they do."""
+    """Write the report of a finished run of a series if it is missing, and update the summary of the series."""
     if not run.report.exists():
         write_report(run)
     write_summary(SeriesFolder(run.path.parent))
 
 
 def write_summary(folder: SeriesFolder) -> Summary:
-    """Write what the runs that are finished say together. Raises as `summarise_series`, SaveError where it cannot."""
-    summary = summarise_series(folder)
+    """Write `summary.json` and `summary.md` from the runs that are finished.
+
+    Raises:
+        NotARunError: The folder is not a series.
+        DamagedFileError: A file of the series was altered.
+        SaveError: A file could not be written.
+    """
+    summary = summarize_series(folder)
     atomic.write_text(folder.summary, json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) + "\n")
     atomic.write_text(folder.page, as_text(_page(summary)))
     return summary
 
 
 def table(summary: Summary) -> list[tuple[str, ...]]:
-    """A row for each finished run below a row of headings."""
+    """Return one row per finished run, below a row of headings."""
     rows = [
         (row.name, f"{row.score.num_images:,}", f"{row.score.num_correct:,}", *_accuracy(row.score))
         for row in summary.rows
     ]
-    return [("run", "images", "right", "accuracy", "95 % interval"), *rows]
+    return [("run", "images", "correct", "accuracy", "95% interval"), *rows]
 
 
 def sentences(summary: Summary) -> list[str]:
-    """What the runs say together, most important first."""
+    """Return the results of the series as sentences, most important first."""
     if not summary.rows:
-        return ["accuracy unknown: no run is finished, or no images were held out"]
-    found = []
+        return ["accuracy unknown: no run is finished, or the runs have no test images"]
+    result = []
     missing = summary.num_planned - len(summary.rows)
     if missing:
-        found.append(f"{missing} of {summary.num_planned} runs have no accuracy")
+        result.append(
+            f"{missing} of {plural(summary.num_planned, 'run')} {'has' if missing == 1 else 'have'} no accuracy"
+        )
     for seed, score in summary.by_seed().items() if summary.num_folds else ():
         accuracy, interval = _accuracy(score)
-        found.append(
+        result.append(
             f"accuracy over all {summary.num_folds} folds{f' with seed {seed}' if _has_seeds(summary) else ''}: "
-            f"{accuracy} ({score.num_correct:,} of {score.num_images:,} images right, each tested once by a model that "
-            f"did not train on it; 95 % interval {interval})"
+            f"{accuracy} ({score.num_correct:,} of {plural(score.num_images, 'image')} correct, each tested once by a "
+            f"model that was not trained on it; 95% interval {interval})"
         )
     if summary.num_folds and len(summary.rows) > 1 and not _has_seeds(summary):
-        found.append(f"the folds: {_spread(summary.over_runs())}")
+        result.append(f"accuracy of single folds: {_spread(summary.over_runs())}")
     over_seeds = summary.over_seeds()
     if over_seeds is not None:
         spread, (low, high) = over_seeds
-        found.append(f"accuracy over {len(summary.by_seed())} seeds: {_spread(spread)}")
-        found.append(
-            f"95 % interval of the mean over seeds: {100 * low:.1f} to {100 * high:.1f} %: what other seeds would give "
-            f"on these images; what other images would give is the wider the fewer images a run is tested on"
+        result.append(f"accuracy over {len(summary.by_seed())} seeds: {_spread(spread)}")
+        result.append(
+            f"95% interval of the mean over seeds: {100 * low:.1f}% to {100 * high:.1f}%; it covers other seeds on the "
+            "same images, not other images"
         )
     if any(row.split == "val" for row in summary.rows):
-        found.append("no test images: these are validation images, on which weights were chosen, so accuracy flatters")
-    return found
+        result.append(
+            "no test images: accuracy is on the validation images that chose the weights, so it is optimistic"
+        )
+    return result
 
 
 def _page(summary: Summary) -> str:
@@ -75,8 +86,8 @@ def _page(summary: Summary) -> str:
         "|---|---:|---:|---:|---:|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        "Each run has its own folder with `report.html`, `plan.md` and `predictions.csv`. The interval of one run "
-        "tells how much other images of the same kind could have changed its accuracy.",
+        "Each run has its own folder with `report.html`, `plan.md` and `predictions.csv`. The interval of a run shows "
+        "how much its accuracy could change with other images of the same kind.",
         "",
     ]
     return "\n".join(lines)
@@ -88,11 +99,11 @@ def _has_seeds(summary: Summary) -> bool:
 
 def _accuracy(score: Score) -> tuple[str, str]:
     low, high = score.interval
-    return f"{100 * score.accuracy:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{100 * score.accuracy:.1f}%", f"{100 * low:.1f}% to {100 * high:.1f}%"
 
 
-def _spread(found: Spread) -> str:
+def _spread(spread: Spread) -> str:
     return (
-        f"{100 * found.mean:.1f} ± {100 * found.std:.1f} % (mean ± standard deviation; "
-        f"{100 * found.low:.1f} to {100 * found.high:.1f} %)"
+        f"{100 * spread.mean:.1f}% ± {100 * spread.std:.1f}% (mean ± standard deviation; "
+        f"{100 * spread.low:.1f}% to {100 * spread.high:.1f}%)"
     )

@@ -1,4 +1,4 @@
-"""A folder of runs that differ by fold or seed -> Series: the runs, and what they say together."""
+"""Series folder -> Series: runs that differ by fold or seed, and their joint accuracy."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 
 class Series:
-    """The runs of one request for several folds or seeds.
+    """Runs that differ only by fold or seed.
 
     Args:
         path: The folder of the series.
 
     Raises:
-        NotARunError: There is no series at that path.
+        NotARunError: The path is not a series.
 
     Example:
         >>> import vitreous as vt
-        >>> series = vt.train_series("photos/", folds=5)  # doctest: +SKIP
+        >>> series = vt.train("photos/", folds=5)  # doctest: +SKIP
         >>> series.accuracy, [run.accuracy for run in series.runs]  # doctest: +SKIP
         (0.91, [0.9, 0.93, 0.9, 0.91, 0.91])
     """
@@ -37,18 +37,18 @@ class Series:
 
     @property
     def runs(self) -> list[Run]:
-        """The finished ones, in their order."""
+        """The finished runs, in the order of training."""
         return [Run(folder) for folder in self._folders if (folder / "model.safetensors").is_file()]
 
     @property
     def accuracy(self) -> float:
-        """Of all folds' images, each tested once; mean over seeds; NaN while neither is complete."""
+        """Accuracy over all images, each tested once, averaged over seeds; NaN if no seed has all its folds."""
         return self.summary.accuracy
 
     @property
     def summary(self) -> "Summary":
-        """Every run, their spread, and intervals."""
+        """Score of every run, with spread and confidence intervals."""
         from vitreous.training.folder.run_folder import SeriesFolder
-        from vitreous.use.series.summary import summarise_series
+        from vitreous.use.series.summary import summarize_series
 
-        return summarise_series(SeriesFolder(self.path))
+        return summarize_series(SeriesFolder(self.path))

@@ -1,7 +1,7 @@
-"""Run folders of a series -> Summary: every run, mean ± spread, accuracy over all folds, interval over seeds."""
+"""Series folder -> Summary: score of every run, spread over runs, accuracy over all folds, interval over seeds."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from vitreous.model.weights import read_metadata
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import Member, members, read_series
+from vitreous.use.evaluate.evaluation import scored_split
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,11 @@ class Row:
     """One finished run.
 
     Attributes:
-        name: Of its folder in the series.
-        fold: Which fold it was tested on; None without folds.
+        name: Name of its folder in the series.
+        fold: The fold it was tested on; None in a series without folds.
         seed: Its seed.
-        split: `test`, or `val` where the data has no test images.
-        score: On those images.
+        split: The split that `score` is for: `test`, or `val` if the run has no test images.
+        score: Score on that split.
     """
 
     name: str
@@ -33,13 +34,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Spread:
-    """Several accuracies.
+    """Spread of several accuracies, all in [0, 1].
 
     Attributes:
-        mean: In [0, 1].
-        std: Their standard deviation with n − 1 in the denominator; NaN for one.
-        low: The lowest.
-        high: The highest.
+        mean: Mean.
+        std: Standard deviation with n − 1 in the denominator; NaN for a single accuracy.
+        low: Lowest accuracy.
+        high: Highest accuracy.
     """
 
     mean: float
@@ -50,14 +51,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the finished runs of a series say together.
+    """Results of the finished runs of a series.
 
     Attributes:
-        name: Of the folder.
-        data: Of the set.
-        num_planned: Runs that were asked for.
-        num_folds: 0 without folds.
-        rows: Finished runs, in their order.
+        name: Name of the series folder.
+        data: Name of the data set.
+        num_planned: Number of requested runs.
+        num_folds: Number of folds; 0 without folds.
+        rows: The finished runs, in the order of training.
     """
 
     name: str
@@ -68,28 +69,28 @@ class Summary:
 
     @property
     def accuracy(self) -> float:
-        """Mean over all runs, each image of all folds counting once; NaN while there is no run."""
+        """Accuracy over all images, each tested once, averaged over seeds; NaN if no seed has all its folds."""
         pooled = self.by_seed()
         return spread([score.accuracy for score in pooled.values()]).mean if pooled else float("nan")
 
     def over_runs(self) -> Spread:
-        """Of the accuracies of the runs."""
+        """Return the spread of the accuracies of all runs."""
         return spread([row.score.accuracy for row in self.rows])
 
     def by_seed(self) -> dict[int, Score]:
-        """For each seed whose folds are all there, the score over all images: every one is tested once."""
-        found: dict[int, list[Score]] = {}
+        """Return the score over all folds for each seed whose folds are all finished; each image counts once."""
+        scores_of: dict[int, list[Score]] = {}
         for row in self.rows:
-            found.setdefault(row.seed, []).append(row.score)
-        return {seed: pool(scores) for seed, scores in found.items() if len(scores) == max(1, self.num_folds)}
+            scores_of.setdefault(row.seed, []).append(row.score)
+        return {seed: pool(scores) for seed, scores in scores_of.items() if len(scores) == max(1, self.num_folds)}
 
     def over_seeds(self) -> tuple[Spread, tuple[float, float]] | None:
-        """Spread of the seeds' accuracies, and the 95 % interval of their mean; None for fewer than two seeds."""
+        """Return the spread over seeds and the 95% interval of their mean; None for fewer than two seeds."""
         accuracies = [score.accuracy for score in self.by_seed().values()]
         return (spread(accuracies), t_interval(accuracies)) if len(accuracies) > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all results as plain values for JSON."""
         over_seeds = self.over_seeds()
         return {
             "series": self.name,
@@ -108,12 +109,12 @@ class Summary:
         }
 
 
-def summarise_series(folder: SeriesFolder) -> Summary:
-    """Read what the finished runs of a series wrote.
+def summarize_series(folder: SeriesFolder) -> Summary:
+    """Read the scores of the finished runs of a series.
 
     Raises:
-        NotARunError: The folder holds no series.
-        DamagedFileError: A file of it was altered.
+        NotARunError: The folder is not a series.
+        DamagedFileError: A file of the series was altered.
     """
     request = read_series(folder)
     planned = members(request)
@@ -128,21 +129,21 @@ def summarise_series(folder: SeriesFolder) -> Summary:
 
 
 def pool(scores: Iterable[Score]) -> Score:
-    """The score over the images of all of them."""
-    parts = list(scores)
-    num_images = sum(part.num_images for part in parts)
-    loss = sum(part.loss * part.num_images for part in parts) / num_images
-    return Score(num_images, sum(part.num_correct for part in parts), loss)
+    """Combine scores on different images into the score over all of them."""
+    scores = list(scores)
+    num_images = sum(score.num_images for score in scores)
+    loss = sum(score.loss * score.num_images for score in scores) / num_images
+    return Score(num_images, sum(score.num_correct for score in scores), loss)
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, standard deviation (n − 1) and extremes of at least one value."""
+    """Compute the spread of at least one value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
     return Spread(float(np.mean(values)), std, min(values), max(values))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of at least two values that are drawn from one normal distribution (Student 1908)."""
+    """Return the 95% interval of the mean of at least two normally distributed values (Student 1908)."""
     from scipy import stats
 
     half_width = float(stats.t.ppf(0.975, len(values) - 1)) * float(stats.sem(values))
@@ -150,14 +151,13 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _rows(member: Member, metrics: dict[str, Any]) -> list[Row]:
-    split = next((name for name in ("test", "val") if name in metrics), None)
+    split = scored_split(metrics)
     if split is None:
         return []
-    found = metrics[split]
-    score = Score(found["num_images"], found["num_correct"], found["loss"])
+    values = metrics[split]
+    score = Score(values["num_images"], values["num_correct"], values["loss"])
     return [Row(member.name, member.fold, member.seed, split, score)]
 
 
-def _plain(found: Spread) -> dict[str, float | None]:
-    std = None if np.isnan(found.std) else found.std
-    return {"mean": found.mean, "std": std, "low": found.low, "high": found.high}
+def _plain(spread: Spread) -> dict[str, float | None]:
+    return {**asdict(spread), "std": None if np.isnan(spread.std) else spread.std}

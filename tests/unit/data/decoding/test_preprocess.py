@@ -118,8 +118,8 @@ def test_dict_survives_json() -> None:
         ),
         ({"img_size": [5, 7]}, ConfigError, "preprocess.in_chans: missing; it must be given"),
         ({"in_chans": 3}, ConfigError, "preprocess.img_size: missing; it must be given"),
-        ({"img_size": [5], "in_chans": 3}, ConfigError, "preprocess.img_size=(5,): must be (height, width) in px"),
-        ({"img_size": [5, 7], "in_chans": 2}, ConfigError, "preprocess.in_chans=2: must be 1 (gray) or 3 (RGB)"),
+        ({"img_size": [5], "in_chans": 3}, ConfigError, "preprocess.img_size=(5,): must be 2 whole numbers"),
+        ({"img_size": [5, 7], "in_chans": 2}, ConfigError, "preprocess.in_chans=2: must be 1 or 3"),
         ({"img_size": [5, 7], "in_chans": 1, "mean": [0.5]}, ConfigError, "preprocess.std=None: must be given with"),
     ],
 )

@@ -1,19 +1,18 @@
 import hashlib
 import io
 import pickle
-import tarfile
-import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.data.sources.builders import error_of, tar, write_files
 
 from vitreous.data.sources import ArraySource, cifar, open_source
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, CifarSet, open_cifar
 from vitreous.data.sources.official import cache_folder
-from vitreous.errors import DataError, DataNotFoundError
+from vitreous.errors import DataNotFoundError
 
 PLANES = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
 COARSE = np.array([9, 8, 7, 6, 5, 4, 3], np.uint8)
@@ -26,50 +25,33 @@ def records(rows: slice, label_bytes: int) -> bytes:
 
 
 def packed(contents: dict[str, bytes], folder: str) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in {**contents, "readme.html": b"<html>", "../escape.bin": b"no"}.items():
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return file.getvalue()
+    """Return a gzipped archive of these files and two others."""
+    entries = {**contents, "readme.html": b"<html>", "../escape.bin": b"no"}
+    return tar([(f"{folder}/{name}", content) for name, content in entries.items()], "w:gz")
 
 
-PARTS = {
+def sha256_of(contents: dict[str, bytes]) -> dict[str, str]:
+    return {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+
+
+FILES = {
     "data_batch_1.bin": records(slice(0, 3), 1),
     "data_batch_2.bin": records(slice(3, 5), 1),
     "test_batch.bin": records(slice(5, 7), 1),
 }
-ARCHIVE = packed(PARTS, "cifar-10-batches-bin")
+ARCHIVE = packed(FILES, "cifar-10-batches-bin")
 TINY = CifarSet(
     name="tiny",
     archive="cifar-10-binary.tar.gz",
     sha256=hashlib.sha256(ARCHIVE).hexdigest(),
     folder="cifar-10-batches-bin",
-    parts={file: hashlib.sha256(content).hexdigest() for file, content in PARTS.items()},
+    files=sha256_of(FILES),
     label_bytes=1,
     classes=("a", "b", "c"),
 )
 
 
-@pytest.fixture(autouse=True)
-def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder of data, an own cache, and no network."""
-
-    def refuse(address: str, timeout: float) -> None:
-        raise urllib.error.URLError("no network here")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("VITREOUS_DATA", str(tmp_path / "data"))
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
-def lay(folder: Path, contents: dict[str, bytes]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, content in contents.items():
-        (folder / file).write_bytes(content)
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 def check(source: ArraySource, name: str = "tiny") -> None:
@@ -81,51 +63,51 @@ def check(source: ArraySource, name: str = "tiny") -> None:
 
 
 @pytest.mark.parametrize("where", ["", "tiny"])
-def test_archive_is_read_where_it_lies_and_nothing_is_unpacked(data: Path, where: str) -> None:
-    lay(data / where, {TINY.archive: ARCHIVE})
+def test_archive_is_read_in_place_and_nothing_is_unpacked(data_folder: Path, where: str) -> None:
+    write_files(data_folder / where, {TINY.archive: ARCHIVE})
     check(open_cifar(TINY))
-    assert [path.name for path in (data / where).iterdir()] == [TINY.archive]
+    assert [path.name for path in (data_folder / where).iterdir()] == [TINY.archive]
 
 
 @pytest.mark.parametrize("where", ["cifar-10-batches-bin", "tiny/cifar-10-batches-bin", "tiny"])
-def test_unpacked_folder_is_read_too(data: Path, where: str) -> None:
-    lay(data / where, PARTS)
+def test_unpacked_folder_is_read_too(data_folder: Path, where: str) -> None:
+    write_files(data_folder / where, FILES)
     check(open_cifar(TINY))
 
 
-def test_fine_labels_of_two_are_the_classes(data: Path) -> None:
-    parts = {"train.bin": records(slice(0, 5), 2), "test.bin": records(slice(5, 7), 2)}
-    archive = packed(parts, "cifar-100-binary")
+def test_fine_labels_of_cifar100_are_the_classes(data_folder: Path) -> None:
+    files = {"train.bin": records(slice(0, 5), 2), "test.bin": records(slice(5, 7), 2)}
+    archive = packed(files, "cifar-100-binary")
     tiny = replace(
         CIFAR100,
         sha256=hashlib.sha256(archive).hexdigest(),
-        parts={file: hashlib.sha256(content).hexdigest() for file, content in parts.items()},
+        files=sha256_of(files),
     )
-    lay(data, {tiny.archive: archive})
+    write_files(data_folder, {tiny.archive: archive})
     source = open_cifar(tiny)
     check(source, "cifar100")
     assert [source.classes[label] for label in source.labels[:3]] == ["apple", "aquarium_fish", "baby"]
 
 
 def test_pickled_version_is_never_opened_and_the_right_file_is_named(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("unpickled")
 
     monkeypatch.setattr(pickle, "load", refuse)
     monkeypatch.setattr(pickle, "loads", refuse)
-    lay(data, {"cifar-10-python.tar.gz": b"\x80\x04."})
-    (data / "tiny" / "cifar-10-batches-py").mkdir(parents=True)
+    write_files(data_folder, {"cifar-10-python.tar.gz": b"\x80\x04."})
+    (data_folder / "tiny" / "cifar-10-batches-py").mkdir(parents=True)
     with pytest.raises(DataNotFoundError) as caught:
         open_cifar(TINY)
-    cache = cache_folder() / "tiny"
+    never = "is a pickle file, which is never opened because it could run code; download cifar-10-binary.tar.gz"
     assert str(caught.value) == (
-        f"data.source=tiny: not in {data / 'tiny'} (cifar-10-batches-py is a pickle, which is never opened; get "
-        f"cifar-10-binary.tar.gz), {data} (cifar-10-python.tar.gz is a pickle, which is never opened; get "
-        f"cifar-10-binary.tar.gz), {cache} (not there), /usr/share/datasets/tiny (not there), and "
-        "https://www.cs.toronto.edu/~kriz was not reached (no network here); put cifar-10-binary.tar.gz into a folder "
-        "and set VITREOUS_DATA to it"
+        f"data.source=tiny: not on this machine ({data_folder / 'tiny'}: cifar-10-batches-py {never}, "
+        f"{data_folder}: cifar-10-python.tar.gz {never}, {cache_folder() / 'tiny'}: no such folder, "
+        "/usr/share/datasets/tiny: no such folder), and https://www.cs.toronto.edu/~kriz could not be reached "
+        "(no network here); put cifar-10-binary.tar.gz into a folder and set the environment variable VITREOUS_DATA "
+        "to it"
     )
 
 
@@ -133,68 +115,60 @@ def test_pickled_version_is_never_opened_and_the_right_file_is_named(
     ("contents", "reason"),
     [
         ({}, "no cifar-10-binary.tar.gz"),
-        ({TINY.archive: ARCHIVE[:-9]}, f"{TINY.archive}: not the file tiny is known by; set VITREOUS_DATA to a copy"),
-        ({**PARTS, "test_batch.bin": PARTS["data_batch_2.bin"]},
-         "its test_batch.bin is not tiny's; put cifar-10-binary.tar.gz there"),
-        ({"data_batch_1.bin": PARTS["data_batch_1.bin"]}, "[Errno 2] No such file or directory: "),
+        ({TINY.archive: ARCHIVE[:-9]}, f"{TINY.archive}: not the official file of tiny (its SHA-256 differs); set "),
+        ({**FILES, "test_batch.bin": FILES["data_batch_2.bin"]},
+         "test_batch.bin: not the official file of tiny (its SHA-256 differs); set VITREOUS_DATA to a folder with "),
+        ({"data_batch_1.bin": FILES["data_batch_1.bin"]}, "[Errno 2] No such file or directory: "),
     ],
 )  # fmt: skip
-def test_what_is_not_the_set_is_passed_over_with_the_reason(
-    data: Path, contents: dict[str, bytes], reason: str
+def test_folder_that_does_not_hold_the_set_is_skipped_with_a_reason(
+    data_folder: Path, contents: dict[str, bytes], reason: str
 ) -> None:
-    lay(data, contents)
+    write_files(data_folder, contents)
     with pytest.raises(DataNotFoundError) as caught:
         open_cifar(TINY)
-    assert f", {data} ({reason}" in str(caught.value)
+    assert f", {data_folder}: {reason}" in str(caught.value)
 
 
-class Reply(io.BytesIO):
-    pass
+def test_downloaded_archive_is_checked_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    requested = []
 
-
-def test_fetched_archive_is_checked_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def answer(address: str, timeout: float) -> Reply:
-        asked.append(address)
-        return Reply(ARCHIVE)
+    def answer(address: str, timeout: float) -> io.BytesIO:
+        requested.append(address)
+        return io.BytesIO(ARCHIVE)
 
     monkeypatch.setattr(urllib.request, "urlopen", answer)
     check(open_cifar(TINY))
     check(open_cifar(TINY))
-    assert asked == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
+    assert requested == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
     assert (cache_folder() / "tiny" / TINY.archive).read_bytes() == ARCHIVE
 
 
-def test_fetched_archive_that_is_another_is_refused_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: Reply(b"<html>moved</html>"))
-    with pytest.raises(DataError) as caught:
-        open_cifar(TINY)
-    assert str(caught.value) == (
-        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz: not the file tiny is known by; "
-        "set VITREOUS_DATA to a copy"
+def test_downloaded_archive_with_another_checksum_is_refused_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(b"<html>moved</html>"))
+    assert error_of(lambda: open_cifar(TINY)) == (
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz: not the official file of tiny "
+        "(its SHA-256 differs); set VITREOUS_DATA to a folder with the official files"
     )
     assert not cache_folder().exists()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no gzip", "x: cannot be unpacked (not a gzip file); fetch the file again"),
-     (packed({"data_batch_1.bin": b""}, "y"), "x: holds no data_batch_2.bin; fetch the file again"),
+    [(b"no gzip", "x: cannot be unpacked (not a gzip file); download it again"),
+     (packed({"data_batch_1.bin": b""}, "y"), "x: does not contain data_batch_2.bin; download it again"),
      (ARCHIVE[:4000], "x: cannot be unpacked (")],
 )  # fmt: skip
 def test_archive_that_cannot_be_unpacked_is_refused(content: bytes, message: str) -> None:
     wanted = replace(TINY, sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(DataError) as caught:
-        cifar._unpack(wanted, content, "x")
-    assert str(caught.value).startswith(message)
+    assert error_of(lambda: cifar._unpack(wanted, content, "x")).startswith(message)
 
 
-def test_both_official_sets_are_known_by_name() -> None:
-    assert (len(CIFAR10.classes), CIFAR10.classes[3], len(CIFAR10.parts)) == (10, "cat", 6)
-    assert (len(CIFAR100.classes), CIFAR100.classes[99], len(CIFAR100.parts)) == (100, "worm", 2)
+def test_cifar10_and_cifar100_are_opened_by_name() -> None:
+    assert (len(CIFAR10.classes), CIFAR10.classes[3], len(CIFAR10.files)) == (10, "cat", 6)
+    assert (len(CIFAR100.classes), CIFAR100.classes[99], len(CIFAR100.files)) == (100, "worm", 2)
     assert list(CIFAR100.classes) == sorted(CIFAR100.classes)
     assert CIFAR100.python_files == ("cifar-100-python.tar.gz", "cifar-100-python")
     for name in ("cifar10", "cifar100"):
-        with pytest.raises(DataNotFoundError, match=rf"^data\.source={name}: not in "):
+        with pytest.raises(DataNotFoundError, match=rf"^data\.source={name}: not on this machine \("):
             open_source(name)

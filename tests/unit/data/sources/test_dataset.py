@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.unit.data.sources.builders import PIXELS, check_pixels, error_of, png
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import DatasetSource, Source, open_object, open_source
 from vitreous.data.survey.facts import survey
-from vitreous.errors import DataError, DataNotFoundError, DecodeError
+from vitreous.errors import DataNotFoundError, DecodeError
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), dtype=np.uint8)
+TENSORS = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
 
 class Pairs(Dataset[Any]):
-    """What anybody's data set looks like."""
+    """A data set as users write it."""
 
     def __init__(self, images: Any, labels: Any) -> None:
         self.images, self.labels = images, labels
@@ -31,14 +32,8 @@ class Pairs(Dataset[Any]):
         return self.images[index], self.labels[index]
 
 
-def told(dataset: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        open_object(dataset)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-TENSORS = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
+def refusal(dataset: Any) -> str:
+    return error_of(lambda: open_object(dataset))
 
 
 @pytest.mark.parametrize(
@@ -53,13 +48,12 @@ TENSORS = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
     ],
     ids=["HWC arrays", "CHW tensors", "float tensors", "CHW arrays", "PIL", "floats to 255"],
 )
-def test_images_of_any_kind_are_the_same_samples(images: Any) -> None:
+def test_images_of_any_type_are_the_same_samples(images: Any) -> None:
     source = open_object(Pairs(images, [0, 1, 2] * 4))
     assert isinstance(source, DatasetSource)
     assert (source.name, source.classes, set(source.splits)) == ("Pairs", ("0", "1", "2"), {""})
     np.testing.assert_array_equal(source.labels, [0, 1, 2] * 4)
-    for index in range(12):
-        np.testing.assert_array_equal(np.asarray(source.image(index)), PIXELS[index])
+    check_pixels(source, PIXELS)
     header = source.header(5, source.content(5))
     assert (header.height, header.width, header.is_gray) == (9, 7, False)
     assert survey(source).facts.fingerprint == survey(open_object(Pairs(list(PIXELS), [0, 1, 2] * 4))).facts.fingerprint
@@ -71,17 +65,16 @@ def test_gray_images_stay_gray(images: Any) -> None:
     assert (facts.in_chans, facts.height_px, facts.width_px) == (1, 9, 7)
 
 
-def test_paths_and_bytes_of_files_are_images(tmp_path: Path) -> None:
+def test_paths_and_bytes_of_image_files_are_images(tmp_path: Path) -> None:
     paths = [tmp_path / f"{i} ä.png" for i in range(3)]
     for path, image in zip(paths, PIXELS, strict=False):
-        Image.fromarray(image).save(path)
+        path.write_bytes(png(image))
     given = [str(paths[0]), paths[1], paths[2].read_bytes()]
     source = open_object(Pairs(given, ["x", "y", "x"]))
-    for index in range(3):
-        np.testing.assert_array_equal(np.asarray(source.image(index)), PIXELS[index])
-        assert source.content(index) == paths[index].read_bytes()
+    check_pixels(source, PIXELS[:3])
+    assert [source.content(index) for index in range(3)] == [path.read_bytes() for path in paths]
     paths[1].unlink()
-    with pytest.raises(DecodeError, match=r"^Pairs\[1\]: .*1 ä\.png: no such file"):
+    with pytest.raises(DecodeError, match=r"^Pairs\[1\]: .*1 ä\.png: No such file or directory$"):
         source.content(1)
 
 
@@ -101,7 +94,7 @@ def test_labels_are_numbers_or_names(labels: Any, classes: tuple[str, ...], numb
     np.testing.assert_array_equal(source.labels, numbers)
 
 
-def test_classes_are_called_as_the_set_says() -> None:
+def test_classes_have_the_names_that_the_set_gives() -> None:
     dataset = Pairs(PIXELS, [2, 0, 2])
     dataset.classes = ["cat", "dog", "owl"]  # type: ignore[attr-defined]
     source = open_object(dataset)
@@ -110,29 +103,29 @@ def test_classes_are_called_as_the_set_says() -> None:
     assert open_object(dataset).labels.tolist() == [2, 0, 2]
 
 
-def test_targets_save_reading_the_images() -> None:
-    asked = []
+def test_images_are_not_read_for_labels_if_there_are_targets() -> None:
+    requested = []
 
     class Counting(Pairs):
         targets = (0, 1) * 6
 
         def __getitem__(self, index: int) -> Any:
-            asked.append(index)
+            requested.append(index)
             return super().__getitem__(index)
 
     assert open_object(Counting(PIXELS, [0, 1] * 6)).labels.tolist() == [0, 1] * 6
-    assert set(asked) == set(range(8))  # those that are tried twice
-    asked.clear()
+    assert set(requested) == set(range(8))  # read twice, to find random transforms
+    requested.clear()
 
     class Changed(Counting):
         target_transform = staticmethod(lambda target: 1 - target)
 
     assert open_object(Changed(PIXELS, [1, 0] * 6)).labels.tolist() == [1, 0] * 6
-    assert set(asked) == set(range(12))
+    assert set(requested) == set(range(12))
 
 
 @pytest.mark.parametrize("kind", ["tuple", "dictionary"])
-def test_parts_become_splits(kind: str) -> None:
+def test_tuples_and_dictionaries_become_splits(kind: str) -> None:
     train, val, test = (Pairs(PIXELS[start:], [0, 1, 2] * 4) for start in (0, 0, 0))
     train.labels, val.labels, test.labels = [0, 1, 2, 0, 1], [0, 1], [2, 1, 0]
     given: Any = (train, val, test) if kind == "tuple" else {"Validation": val, "train": train, "testing": test}
@@ -145,14 +138,14 @@ def test_parts_become_splits(kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(source.image(6)), PIXELS[1])
 
 
-def test_torchs_own_sets_and_plain_lists_are_accepted() -> None:
+def test_datasets_of_torch_and_plain_lists_are_accepted() -> None:
     tensors = TensorDataset(TENSORS, torch.tensor([0, 1, 2] * 4))
     assert open_object(tensors).classes == ("0", "1", "2")
     assert len(open_object(Subset(tensors, [1, 2, 5]))) == 3
     assert open_object(list(zip(PIXELS, "ab" * 6, strict=True))).classes == ("a", "b")  # type: ignore[arg-type]
 
 
-def test_sample_that_fails_is_skipped_and_named() -> None:
+def test_unreadable_samples_are_skipped_and_named() -> None:
     class Failing(Pairs):
         targets = (0, 1) * 6
 
@@ -167,13 +160,13 @@ def test_sample_that_fails_is_skipped_and_named() -> None:
     surveyed = survey(open_object(Failing(images, [0, 1] * 6)), test_ratio=0.0, val_ratio=0.0)
     reasons = dict(surveyed.facts.skipped)
     assert reasons["Failing[9]"] == "KeyError: 'lost'"
-    assert reasons["Failing[10]"] == "gone.png: no such file, or too large for an image"
+    assert reasons["Failing[10]"] == "gone.png: No such file or directory"
     assert "must lie in 0..1" in reasons["Failing[11]"]
     assert surveyed.facts.num_train == 9
 
 
-def test_set_is_asked_by_one_thread_at_a_time() -> None:
-    class Alone(Pairs):
+def test_only_one_thread_at_a_time_reads_from_a_set() -> None:
+    class NotThreadSafe(Pairs):
         inside = 0
 
         def __getitem__(self, index: int) -> Any:
@@ -186,7 +179,7 @@ def test_set_is_asked_by_one_thread_at_a_time() -> None:
 
     many = np.concatenate([PIXELS] * 20)
     many[:, 0, 0, 0] = np.arange(len(many)) % 256
-    source = open_object(Alone(many, [0, 1] * 120))
+    source = open_object(NotThreadSafe(many, [0, 1] * 120))
     store = load_store(source, np.arange(240), Preprocess((9, 7), 3))
     assert (len(store), store.skipped) == (240, ())
     np.testing.assert_array_equal(store.take(np.array([239]))[0].permute(1, 2, 0).numpy(), many[239])
@@ -206,40 +199,40 @@ class Augmented(Pairs):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (Stream(), "data=Stream: has no length or gives nothing by number; give a set of (image, label), not a stream"),
-        (7, "data=int: has no length or gives nothing by number; give a set of (image, label), not a stream"),
-        (Pairs([], []), "data=Pairs: holds no sample; give one of (image, label)"),
-        (Pairs(PIXELS, [0.5, 1.5]), "data=Pairs: sample 0: label=0.5: must be a class index or the name of a class"),
-        (Pairs(PIXELS, [[0, 1], [1, 0]]), "data=Pairs: sample 0: label=[0, 1]: must be a class index or the name"),
-        (Pairs(PIXELS, [0, "a"]), "data=Pairs: label='a' among labels like 0; give numbers or names, not both"),
-        (Pairs(PIXELS, [4, 4]), "data=Pairs: only one class, '4'; a classifier needs two; add images of others"),
-        (Pairs(PIXELS[:1], [0, 1]), "data=Pairs: sample 1 cannot be had (IndexError: "),
-        (list(PIXELS), "data=list: sample 0 is a ndarray; it must be a pair, (image, label)"),
-        ([{"image": 1, "label": 2}], "data=list: sample 0 is a dict; it must be a pair, (image, label)"),
-        ((), "data: a tuple of 0 sets; give (train, val) or (train, val, test)"),
-        (({},) * 4, "data: a tuple of 4 sets; give (train, val) or (train, val, test)"),
-        ({"val": [1]}, "data={val}: must be splits, train among them, each once; call them train, val and test"),
-        ({"train": [1], "extra": [1]}, "data={train, extra}: must be splits, train among them, each once; "),
-        (Augmented(PIXELS, [0, 1] * 6), "is another image each time; leave out its random transforms, images are va"),
+        (Stream(), "data=Stream: has no len() or cannot be indexed; use a set of (image, label) pairs that has both, "),
+        (7, "data=int: has no len() or cannot be indexed; use a set of (image, label) pairs that has both, not a st"),
+        (Pairs([], []), "data=Pairs: is empty; use a set with (image, label) pairs"),
+        (Pairs(PIXELS, [0.5, 1.5]), "data=Pairs: sample 0: label=0.5: neither a class index nor a class name; return "),
+        (Pairs(PIXELS, [[0, 1], [1, 0]]), "data=Pairs: sample 0: label=[0, 1]: neither a class index nor a class name"),
+        (Pairs(PIXELS, [0, "a"]), "data=Pairs: labels 0 and 'a' mix numbers and names; use either class indices or "),
+        (Pairs(PIXELS, [4, 4]), "data=Pairs: only one class, '4'; a classifier needs two, so add images of another"),
+        (Pairs(PIXELS[:1], [0, 1]), "data=Pairs: sample 1 cannot be read (IndexError: "),
+        (list(PIXELS), "data=list: sample 0 is of type ndarray, not a pair; return (image, label)"),
+        ([{"image": 1, "label": 2}], "data=list: sample 0 is of type dict, not a pair; return (image, label)"),
+        ((), "data: a tuple of 0 sets; use (train, val) or (train, val, test)"),
+        (({},) * 4, "data: a tuple of 4 sets; use (train, val) or (train, val, test)"),
+        ({"val": [1]}, "data={val}: keys must be different splits and include train; use train, val and test"),
+        ({"train": [1], "extra": [1]}, "data={train, extra}: keys must be different splits and include train; use "),
+        (Augmented(PIXELS, [0, 1] * 6), "is a different image each time it is read; remove the random transforms, ima"),
     ],
 )  # fmt: skip
-def test_what_is_no_set_is_told(dataset: Any, message: str) -> None:
-    assert message in told(dataset)
+def test_object_that_is_not_a_set_of_pairs_is_refused(dataset: Any, message: str) -> None:
+    assert message in refusal(dataset)
 
 
-def test_label_beyond_the_classes_is_told() -> None:
+def test_label_that_is_not_a_class_is_refused() -> None:
     dataset = Pairs(PIXELS, [0, 3])
     dataset.classes = ["cat", "dog", "owl"]  # type: ignore[attr-defined]
-    assert told(dataset) == "data=Pairs: label=3: is none of the 3 classes; use 0 to 2"
+    assert refusal(dataset) == "data=Pairs: label=3: not one of the 3 classes; use 0 to 2"
     dataset.labels = ["cat", "dgo"]
-    assert told(dataset) == "data=Pairs: label='dgo': is none of the 3 classes; did you mean dog?"
+    assert refusal(dataset) == "data=Pairs: label='dgo': not one of the 3 classes; did you mean dog?"
 
 
-def test_name_of_what_python_gave_opens_nothing_and_says_how_to_go_on() -> None:
+def test_name_of_an_object_from_python_cannot_be_opened() -> None:
     with pytest.raises(DataNotFoundError) as caught:
         open_source("python:Pairs")
     assert str(caught.value) == (
-        "data.source=python:Pairs: was given from Python, and no file holds it; give it again, as in "
+        "data.source=python:Pairs: was passed from Python and is not stored in a file; pass it again: "
         "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
     )
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.data.sources.builders import error_of
 
 from vitreous.data.sources import FileSource, open_source
 from vitreous.data.sources.folder import open_folder
-from vitreous.errors import DataError, DataNotFoundError, DecodeError
+from vitreous.errors import DataNotFoundError, DecodeError
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 
@@ -24,7 +25,7 @@ def test_class_folders_become_sorted_classes_without_a_split(make_folder: MakeFo
     assert source.image(4).size == (12, 9)
 
 
-def test_text_and_path_open_the_same(make_folder: MakeFolder) -> None:
+def test_folder_is_opened_by_text_or_path(make_folder: MakeFolder) -> None:
     root = make_folder({"a": 1, "b": 1})
     assert open_source(str(root)).classes == open_source(root).classes
 
@@ -39,7 +40,7 @@ def test_text_and_path_open_the_same(make_folder: MakeFolder) -> None:
         ("trn", "valid", "tst"),
     ],
 )
-def test_split_folders_are_respected_in_their_usual_spellings(
+def test_split_folders_are_recognized_in_common_spellings(
     make_folder: MakeFolder, train: str, val: str, test: str
 ) -> None:
     counts = {f"{train}/cat": 3, f"{train}/dog": 2, f"{val}/dog": 1, f"{test}/cat": 2, f"{test}/dog": 1}
@@ -49,7 +50,9 @@ def test_split_folders_are_respected_in_their_usual_spellings(
     np.testing.assert_array_equal(source.labels, [0, 0, 0, 1, 1, 1, 0, 0, 1])
 
 
-def test_train_alone_is_a_split_and_beside_others_a_class(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_train_is_a_split_if_it_is_the_only_folder_and_a_class_next_to_other_folders(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
     assert open_source(make_folder({"train/cat": 1, "train/dog": 1})).classes == ("cat", "dog")
     shutil.rmtree(tmp_path / "set")
     vehicles = open_source(make_folder({"train": 2, "bus": 1, "car": 1}))
@@ -62,7 +65,7 @@ def test_nested_folders_belong_to_their_class(make_folder: MakeFolder) -> None:
     np.testing.assert_array_equal(np.bincount(source.labels), [3, 1])
 
 
-def test_hidden_system_and_other_files_are_passed_over(make_folder: MakeFolder) -> None:
+def test_hidden_system_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 2, "dog": 1, "__MACOSX/cat": 1, ".cache": 1, "cat/.thumbs": 1})
     (root / "LICENSE").write_text("free")
     for name in (".DS_Store", "Thumbs.db", "._0.png", "notes.txt"):
@@ -73,7 +76,7 @@ def test_hidden_system_and_other_files_are_passed_over(make_folder: MakeFolder) 
     assert source.notes == ()
 
 
-def test_text_named_like_an_image_counts_and_is_unreadable(make_folder: MakeFolder) -> None:
+def test_text_file_with_an_image_suffix_counts_and_is_unreadable(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 1, "dog": 1})
     (root / "cat" / "1.JPG").write_text("no image")
     source = open_source(root)
@@ -89,19 +92,19 @@ def test_empty_class_folder_and_loose_images_are_noted(make_folder: MakeFolder) 
     source = open_source(root)
     assert source.classes == ("cat", "dog")
     assert source.notes == (
-        f"{root / 'empty'}: holds no image file; left out",
-        f"{root}: 2 images outside the class folders; left out",
+        f"{root / 'empty'}: ignored, because it holds no image file",
+        f"{root}: ignored 2 images outside the class folders",
     )
 
 
-def test_links_in_a_circle_end_and_do_not_mix_classes(make_folder: MakeFolder) -> None:
+def test_circular_links_end_and_do_not_mix_classes(make_folder: MakeFolder) -> None:
     root = make_folder({"cat/inner": 2, "dog": 3})
     (root / "cat" / "inner" / "again").symlink_to(root / "cat", target_is_directory=True)
     (root / "cat" / "up").symlink_to(root, target_is_directory=True)
     np.testing.assert_array_equal(np.bincount(open_source(root).labels), [2, 3])
 
 
-def test_linked_class_folder_counts_and_a_dangling_link_is_unreadable(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_linked_class_folder_counts_and_a_broken_link_is_unreadable(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 1})
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(root / "cat", elsewhere)
@@ -120,110 +123,123 @@ def test_differently_composed_umlauts_are_one_class(make_folder: MakeFolder) -> 
     assert list(source.labels) == [1, 0, 1] or list(source.labels) == [0, 1, 1]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows names are always text")
-def test_names_that_are_no_text_can_be_read_and_printed(make_folder: MakeFolder) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="names on Windows are always text")
+def test_undecodable_names_can_be_read_and_printed(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 1, "dog": 1})
     raw = os.fsencode(root / "cat") + b"/bad\xff.png"
     try:
         shutil.copy(os.fsencode(root / "cat" / "0.png"), raw)
     except OSError:
-        pytest.skip("this file system takes text only")
+        pytest.skip("this file system refuses undecodable names")
     source = open_source(root)
     assert len(source) == 3
     assert source.describe(1).encode().endswith("bad\ufffd.png".encode())
     assert source.image(1).size == (12, 9)
 
 
-def told(path: Path | str) -> str:
-    with pytest.raises(DataError) as caught:
-        open_source(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refusal(path: Path | str) -> str:
+    return error_of(lambda: open_source(path))
 
 
-def test_missing_path_suggests_the_nearest_set_or_neighbour(make_folder: MakeFolder) -> None:
+def test_missing_path_suggests_the_most_similar_set_or_folder(make_folder: MakeFolder) -> None:
     root = make_folder({"a": 1})
     with pytest.raises(DataNotFoundError) as caught:
         open_source(root.parent / "sett")
     missing = root.parent / "sett"
     assert str(caught.value) == f"data.source={missing}: no such set and no such folder; did you mean {root}?"
-    assert told("fashion_mnist") == (
+    assert refusal("fashion_mnist") == (
         "data.source=fashion_mnist: no such set and no such folder; did you mean fashion-mnist?"
     )
-    assert told("/qqq/zzz") == (
+    assert refusal("/qqq/zzz") == (
         "data.source=/qqq/zzz: no such set and no such folder; "
-        "use one of cifar10, cifar100, digits, fashion-mnist, mnist, or the path of an existing folder"
+        "use one of cifar10, cifar100, digits, fashion-mnist, mnist, or the path of an existing folder or table"
     )
 
 
-def test_file_is_refused(make_folder: MakeFolder) -> None:
+def test_image_file_is_refused(make_folder: MakeFolder) -> None:
     path = make_folder({"cat": 1}) / "cat" / "0.png"
-    assert told(path) == (
-        f"data.source={path}: ends in .png; a table ends in .csv, .tsv or .parquet, "
-        "and images belong into a folder of class folders"
+    assert refusal(path) == (
+        f"data.source={path}: a file must be a table (.csv, .tsv or .parquet) or a .tar of images; "
+        "to train on image files, use the folder that holds one folder per class"
     )
 
 
 @pytest.mark.parametrize("counts", [{}, {"cat": 0, "dog": 0}])
 def test_folder_without_images_is_refused(make_folder: MakeFolder, counts: dict[str, int]) -> None:
     root = make_folder(counts)
-    assert told(root) == f"data.source={root}: holds no image file; give a folder of class folders"
+    assert refusal(root) == (
+        f"data.source={root}: holds no image file; use a folder with one folder of images per class"
+    )
 
 
-def test_images_without_class_folders_are_refused_with_their_number(make_folder: MakeFolder) -> None:
-    root = make_folder({".": 4})
-    assert told(root) == f"data.source={root}: 4 images but no class folders; give each class a folder of its own"
+@pytest.mark.parametrize(("count", "images"), [(4, "4 images"), (1, "1 image")])
+def test_images_without_class_folders_are_counted_and_refused(make_folder: MakeFolder, count: int, images: str) -> None:
+    root = make_folder({".": count})
+    assert refusal(root) == (
+        f"data.source={root}: {images} but no class folders; put the images of each class into a folder with its name"
+    )
 
 
-def test_one_class_is_refused_and_the_inner_folder_suggested(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_single_class_is_refused_and_its_inner_folder_suggested(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 2})
-    assert told(root) == (
+    assert refusal(root) == (
         f"data.source={root}: only one class, 'cat'; a classifier needs two; add a folder for each other class"
     )
     shutil.rmtree(tmp_path / "set")
     root = make_folder({"unzipped/cat": 2, "unzipped/dog": 1})
-    assert told(root) == (
+    assert refusal(root) == (
         f"data.source={root}: only one class, 'unzipped'; a classifier needs two; did you mean {root / 'unzipped'}?"
     )
 
 
 @pytest.mark.parametrize("split", ["test", "valid"])
-def test_class_that_train_does_not_have_is_named(make_folder: MakeFolder, split: str) -> None:
+def test_class_that_train_does_not_have_is_refused(make_folder: MakeFolder, split: str) -> None:
     root = make_folder({"train/cat": 1, "train/dog": 1, f"{split}/cat": 1, f"{split}/dogs": 1})
-    expected = f"data.source={root / split / 'dogs'}: a class that train/ does not have; did you mean dog?"
-    assert told(root) == expected
+    folder = root / split / "dogs"
+    assert refusal(root) == f"data.source={folder}: train/ has no class of this name; did you mean dog?"
 
 
-def test_split_spelled_twice_is_refused(make_folder: MakeFolder) -> None:
+def test_class_unlike_those_of_train_is_to_be_added_or_removed(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1, "val/heron": 1})
+    folder = root / "val" / "heron"
+    assert refusal(root) == (f"data.source={folder}: train/ has no class of this name; add it there or remove {folder}")
+
+
+def test_two_folders_of_one_split_are_refused(make_folder: MakeFolder) -> None:
     root = make_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, "validation/cat": 1})
-    assert told(root) == f"data.source={root}: both val/ and validation/ hold val; keep one"
-
-
-def test_held_out_parts_without_train_are_refused(make_folder: MakeFolder) -> None:
-    root = make_folder({"test/cat": 1, "val/cat": 1})
-    assert told(root) == f"data.source={root}: test/ and val/ but no train/; add it"
-
-
-def test_other_folder_beside_splits_is_refused(make_folder: MakeFolder) -> None:
-    root = make_folder({"train/cat": 1, "train/dog": 1, "test/cat": 1, "extra/cat": 1})
-    assert told(root) == (
-        f"data.source={root}: extra/ stands beside test/ and train/; move it elsewhere, or put all classes side by side"
+    assert refusal(root) == (
+        f"data.source={root}: val/ and validation/ are both the val split; merge them or rename one"
     )
 
 
-def test_folder_that_may_not_be_read_is_told(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_val_and_test_without_train_are_refused(make_folder: MakeFolder) -> None:
+    root = make_folder({"test/cat": 1, "val/cat": 1})
+    assert refusal(root) == (
+        f"data.source={root}: has test/ and val/ but no train/; add train/ with the training images"
+    )
+
+
+def test_other_folder_next_to_splits_is_refused(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1, "test/cat": 1, "extra/cat": 1})
+    assert refusal(root) == (
+        f"data.source={root}: extra/ is neither a split nor in one, but test/ and train/ are splits; "
+        "move it elsewhere, or into a split if it is a class"
+    )
+
+
+def test_unreadable_folder_is_an_error(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder({"cat": 1, "dog": 1})
 
     def refuse(self: Path) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(DataError) as caught:
-        open_folder(root)
-    assert str(caught.value) == f"data.source={root}: could not be read (Permission denied); check it"
+    assert error_of(lambda: open_folder(root)) == (
+        f"data.source={root}: could not be read (Permission denied); check the path and its permissions"
+    )
 
 
-def test_file_that_vanishes_is_told(make_folder: MakeFolder) -> None:
+def test_file_that_is_deleted_later_is_unreadable(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 1, "dog": 1})
     source = open_source(root)
     assert isinstance(source, FileSource)

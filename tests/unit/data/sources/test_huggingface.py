@@ -1,4 +1,3 @@
-import io
 import sys
 import types
 from collections.abc import Mapping
@@ -8,23 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from tests.unit.data.sources.builders import PIXELS, check_pixels, error_of, png
 
 from vitreous.data.sources import open_object, open_source
 from vitreous.data.survey.facts import survey
 from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError, UnknownNameError
 from vitreous.use.inspect import inspect
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), dtype=np.uint8)
+from vitreous.wording import listed
 
 
 def encoded(number: int) -> dict[str, Any]:
-    file = io.BytesIO()
-    PillowImage.fromarray(PIXELS[number]).save(file, format="png")
-    return {"bytes": file.getvalue(), "path": None}
+    """Return an image as `datasets` stores it."""
+    return {"bytes": png(PIXELS[number]), "path": None}
 
 
 class Image:
-    """A feature, as `datasets` calls it."""
+    """A feature type of `datasets`."""
 
     def __init__(self, decode: bool = True) -> None:
         self.decode = decode
@@ -40,7 +38,7 @@ class Value:
 
 
 class Rows:
-    """As much of `datasets.Dataset` as is used."""
+    """A stub of `datasets.Dataset` with the methods that are used."""
 
     def __init__(self, features: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> None:
         self.features, self.columns = dict(features), dict(columns)
@@ -77,11 +75,11 @@ def rows(start: int, stop: int, **more: list[Any]) -> Rows:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A stub of the package; `answer` is what it loads or raises, `asked` what it was asked for."""
-    box: dict[str, Any] = {"asked": []}
+    """A stub of the package; `answer` is what it loads or raises, `requests` the arguments of each call."""
+    box: dict[str, Any] = {"requests": []}
 
     def load(*place: Any, **options: Any) -> Any:
-        box["asked"].append((*place, options))
+        box["requests"].append((*place, options))
         if isinstance(box["answer"], Exception):
             raise box["answer"]
         return box["answer"]
@@ -91,15 +89,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return box
 
 
-def told(name: str | Path) -> str:
-    with pytest.raises(DataError) as caught:
-        open_source(name)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refusal(name: str | Path) -> str:
+    return error_of(lambda: open_source(name))
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "request_args"),
     [
         ("hf://ann/cats", ("ann/cats", None, {"revision": None})),
         ("hf://datasets/ann/cats", ("ann/cats", None, {"revision": None})),
@@ -107,66 +102,66 @@ def told(name: str | Path) -> str:
         ("hf://ann/cats/small@v2", ("ann/cats", "small", {"revision": "v2"})),
     ],
 )
-def test_set_of_the_hub_is_opened_by_name(hub: dict[str, Any], name: str, asked: tuple[Any, ...]) -> None:
+def test_data_set_of_the_hub_is_opened_by_name(hub: dict[str, Any], name: str, request_args: tuple[Any, ...]) -> None:
     hub["answer"] = {"test": rows(9, 12), "validation": rows(6, 9), "train": rows(0, 6)}
     source = open_source(name)
-    assert hub["asked"] == [asked]
+    assert hub["requests"] == [request_args]
     assert (source.name, source.classes) == ("cats", ("cat", "dog", "owl"))
     assert list(source.splits) == ["train"] * 6 + ["val"] * 3 + ["test"] * 3
     assert source.labels.tolist() == [0, 1, 2] * 4
-    for index in range(12):
-        np.testing.assert_array_equal(np.asarray(source.image(index)), PIXELS[index])
+    check_pixels(source, PIXELS)
     assert source.describe(7) == "cats val[1]"
     assert survey(source).facts.skipped == ()
 
 
 @pytest.mark.parametrize("name", ["hf://", "hf://a//b", "hf://a/b/c/d", "hf://datasets/"])
-def test_name_that_names_nothing_is_told(hub: dict[str, Any], name: str) -> None:
-    assert told(name) == f"data.source={name}: is no name of a data set; write hf://organisation/name"
+def test_invalid_name_is_refused(hub: dict[str, Any], name: str) -> None:
+    assert refusal(name) == f"data.source={name}: not the name of a data set; write hf://organization/name"
 
 
 @pytest.mark.parametrize("mark", ["dataset_dict.json", "state.json"])
-def test_folder_that_was_saved_to_disk_is_opened(hub: dict[str, Any], tmp_path: Path, mark: str) -> None:
+def test_folder_from_save_to_disk_is_opened(hub: dict[str, Any], tmp_path: Path, mark: str) -> None:
     (tmp_path / mark).write_text("{}")
     hub["answer"] = rows(0, 6)
     source = open_source(tmp_path)
-    assert hub["asked"] == [(str(tmp_path), {})]
+    assert hub["requests"] == [(str(tmp_path), {})]
     assert (source.name, set(source.splits), len(source)) == (tmp_path.name, {""}, 6)
 
 
-def test_folder_of_parquet_files_is_opened_with_the_splits_of_their_names(hub: dict[str, Any], tmp_path: Path) -> None:
+def test_folder_of_parquet_files_has_the_splits_in_their_names(hub: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
         (tmp_path / "data" / f"{name}.parquet").write_bytes(b"")
     hub["answer"] = {"train": rows(0, 6), "test": rows(6, 9)}
     assert list(open_source(str(tmp_path)).splits) == ["train"] * 6 + ["test"] * 3
-    ((kind, options),) = hub["asked"]
+    ((kind, options),) = hub["requests"]
     assert kind == "parquet"
     assert {split: [Path(file).name[:8] for file in files] for split, files in options["data_files"].items()} == {
         "test": ["test-000"], "train": ["train-00", "train-00"],
     }  # fmt: skip
 
 
-def test_parquet_files_without_splits_are_one_set_yet_to_be_split(hub: dict[str, Any], tmp_path: Path) -> None:
+def test_parquet_files_without_splits_are_one_set_without_splits(hub: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "part-0.parquet").write_bytes(b"")
     hub["answer"] = {"train": rows(0, 6)}
     assert set(open_source(tmp_path).splits) == {""}
     (tmp_path / "val-0.parquet").write_bytes(b"")
-    assert told(tmp_path) == (
-        f"data.source={tmp_path}: part-0.parquet names no split, others do; call it train-….parquet"
+    assert refusal(tmp_path) == (
+        f"data.source={tmp_path}: the name of part-0.parquet does not begin with a split, but others do; "
+        "rename it, e.g. to train-part-0.parquet"
     )
 
 
-def test_class_folders_beside_a_parquet_file_stay_a_folder(hub: dict[str, Any], tmp_path: Path) -> None:
+def test_class_folders_next_to_a_parquet_file_are_a_folder_of_images(hub: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "labels.parquet").write_bytes(b"")
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         PillowImage.fromarray(PIXELS[0]).save(tmp_path / name / "0.png")
     assert open_source(tmp_path).classes == ("cat", "dog")
-    assert hub["asked"] == []
+    assert hub["requests"] == []
 
 
-def test_columns_are_found_by_type_then_by_name(hub: dict[str, Any]) -> None:
+def test_columns_are_found_by_type_and_then_by_name(hub: dict[str, Any]) -> None:
     images = [encoded(number) for number in range(4)]
     several = {"image": Image(), "mask": Image(), "label": Value(), "id": Value()}
     columns = {"image": images, "mask": images[::-1], "label": ["x", "y", "x", "y"], "id": [1, 2, 3, 4]}
@@ -185,63 +180,77 @@ def test_columns_are_found_by_type_then_by_name(hub: dict[str, Any]) -> None:
      ({"image": Image(), "age": Value(), "sex": ClassLabel("f", "m"), "hair": ClassLabel("n", "y")}, "label"),
      ({"text": Value(), "label": Value()}, "image")],
 )  # fmt: skip
-def test_columns_that_do_not_tell_are_named(hub: dict[str, Any], features: dict[str, Any], what: str) -> None:
+def test_ambiguous_or_missing_columns_are_refused(hub: dict[str, Any], features: dict[str, Any], what: str) -> None:
     hub["answer"] = Rows(features, {name: [0, 1] for name in features})
-    assert told("hf://a/b") == (
-        f"data.source=hf://a/b: no column among {', '.join(features)} is plainly the {what}; load it in Python, "
-        f"rename_column() the right one to {what}, and give it to vitreous.train"
+    assert refusal("hf://a/b") == (
+        f"data.source=hf://a/b: cannot decide which of the columns {listed(list(features))} is the {what}; load it in "
+        f"Python, call rename_column(COLUMN, {what!r}) and pass the result to vitreous.train"
     )
 
 
-def test_splits_without_labels_or_known_name_are_left_out_with_a_note(hub: dict[str, Any]) -> None:
+def test_splits_without_labels_or_with_unknown_names_are_left_out_with_a_note(hub: dict[str, Any]) -> None:
     blind = rows(9, 12)
     blind.columns["kind"] = [-1, -1, -1]
     hub["answer"] = {"train": rows(0, 6), "unsupervised": rows(6, 9), "test": blind, "dev": rows(6, 9)}
     source = open_source("hf://a/b")
     assert list(source.splits) == ["train"] * 6 + ["val"] * 3
     assert source.notes == (
-        "hf://a/b: split unsupervised of 3 rows is left out", "hf://a/b: test has no labels; left out",
+        "hf://a/b: split unsupervised (3 rows) is left out",
+        "hf://a/b: split test has no labels and is left out",
     )  # fmt: skip
 
 
-def test_set_that_cannot_be_classified_is_refused(hub: dict[str, Any]) -> None:
+def test_data_set_that_no_classifier_can_be_trained_on_is_refused(hub: dict[str, Any]) -> None:
     hub["answer"] = {"validation": rows(0, 3), "extra": rows(0, 3)}
-    assert told("hf://a/b") == "data.source=hf://a/b: splits validation, extra hold no train; give one that does"
+    assert refusal("hf://a/b") == (
+        "data.source=hf://a/b: no train split among validation and extra; use a data set with one"
+    )
     blind = rows(0, 3)
     blind.columns["kind"] = [None] * 3
     hub["answer"] = blind
-    assert told("hf://a/b") == "data.source=hf://a/b: no split has labels in kind; give a labelled data set"
-    hub["answer"] = Rows({"image": Image(), "label": Value()}, {"image": [1, 2], "label": [0.5, 1.5]})
-    assert told("hf://a/b") == "data.source=hf://a/b: label=0.5: must be a class; leave such rows out"
+    assert refusal("hf://a/b") == (
+        "data.source=hf://a/b: column kind has no labels in any split; use a labeled data set"
+    )
+    hub["answer"] = Rows({"image": Image(), "label": Value()}, {"image": [1, 2], "label": [3, 1.5]})
+    rule = "neither a class index nor a class name; filter such rows out"
+    assert refusal("hf://a/b") == f"data.source=hf://a/b: row 1: label=1.5: {rule}"
+    odd = rows(6, 9)
+    odd.columns["kind"][2] = None
+    hub["answer"] = {"train": rows(0, 6), "test": odd}
+    assert refusal("hf://a/b") == f"data.source=hf://a/b: row 2 of test: kind=None: {rule}"
     hub["answer"] = Rows({"image": Image(), "label": Value()}, {"image": [1, 2], "label": ["x", "x"]})
-    assert told("hf://a/b") == "data.source=hf://a/b: only one class, 'x'; a classifier needs two"
+    assert refusal("hf://a/b") == (
+        "data.source=hf://a/b: only one class, 'x'; a classifier needs two, so add images of another"
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
         (FileNotFoundError("Dataset a/b doesn't exist\nlong story"), DataNotFoundError,
-         "no such data set (Dataset a/b doesn't exist); check the name"),
-        (ConnectionError("no network"), DataNotFoundError, "was not reached (no network); try later"),
-        (ValueError("Config is missing"), DataError, "cannot be loaded (Config is missing); check the data set"),
-        (RuntimeError(), DataError, "cannot be loaded (RuntimeError); check the data set"),
+         "not found (Dataset a/b doesn't exist); check the name"),
+        (ConnectionError("no network"), DataNotFoundError,
+         "could not be reached (no network); check the network and try again"),
+        (ValueError("Config is missing"), DataError,
+         "`datasets` could not load it (Config is missing); fix the data set"),
+        (RuntimeError(), DataError, "`datasets` could not load it (RuntimeError); fix the data set"),
     ],
 )  # fmt: skip
-def test_what_the_package_raises_becomes_one_line(
+def test_errors_of_the_package_become_one_line(
     hub: dict[str, Any], error: Exception, kind: type[DataError], message: str
 ) -> None:
     hub["answer"] = error
-    assert told("hf://a/b") == f"data.source=hf://a/b: {message}"
+    assert refusal("hf://a/b") == f"data.source=hf://a/b: {message}"
     with pytest.raises(kind):
         open_source("hf://a/b")
 
 
-def test_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependencyError) as caught:
         open_source("hf://a/b")
     assert str(caught.value) == (
-        "data.source=hf://a/b: needs datasets, which is not installed; `pip install 'vitreous[datasets]'`"
+        "data.source=hf://a/b: needs datasets, which is not installed; run `pip install 'vitreous[datasets]'`"
     )
 
 
@@ -252,7 +261,7 @@ def test_objects_of_the_package_are_accepted_from_python() -> None:
     assert list(source.splits) == ["train"] * 6 + ["test"] * 3
 
 
-def test_inspect_tells_data_of_the_hub_from_weights(hub: dict[str, Any]) -> None:
+def test_inspect_distinguishes_data_of_the_hub_from_weights(hub: dict[str, Any]) -> None:
     hub["answer"] = rows(0, 12)
     found = inspect("hf://datasets/ann/cats")
     assert (found.kind, found.title) == ("data", "cats")
@@ -260,7 +269,7 @@ def test_inspect_tells_data_of_the_hub_from_weights(hub: dict[str, Any]) -> None
         inspect("no/such/thing.csv")
 
 
-def test_package_itself_saves_what_is_read_back(tmp_path: Path) -> None:
+def test_data_sets_saved_by_the_package_are_read_back(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog", "owl"])})
 
@@ -277,5 +286,4 @@ def test_package_itself_saves_what_is_read_back(tmp_path: Path) -> None:
     for source in (open_source(tmp_path / "saved"), open_source(tmp_path / "files"), open_object(parts)):
         assert list(source.splits) == ["train"] * 6 + ["val"] * 3 + ["test"] * 3
         assert source.labels.tolist() == [0, 1, 2] * 4
-        for index in range(12):
-            np.testing.assert_array_equal(np.asarray(source.image(index)), PIXELS[index])
+        check_pixels(source, PIXELS)

@@ -110,7 +110,7 @@ def test_copies_across_given_splits_and_classes_are_noted(make_folder: MakeFolde
 def test_source_notes_come_first(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 8, "dog": 1, "empty": 0})
     notes = survey(open_source(root)).facts.notes
-    assert notes[0] == f"{root / 'empty'}: holds no image file; left out"
+    assert notes[0] == f"{root / 'empty'}: ignored, because it holds no image file"
     assert len(notes) == 2
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError
 from vitreous.model import ModelConfig, build_model
-from vitreous.model.change.merge import match, merge_tokens, related, token_groups
+from vitreous.model.change.merge import match, merge_tokens, merged_relation, token_groups
+from vitreous.model.taps import taps
 
 PLAIN = ModelConfig(
     img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=40, depth=3, num_heads=5, mlp_ratio=2.0
@@ -35,7 +36,7 @@ VARIANTS = {
 
 
 def make(kernel="auto", **changes):
-    """A float64 model whose every parameter says something, scales and tables too."""
+    """Build a float64 model with noise on every parameter, scales and tables included."""
     model = build_model(dataclasses.replace(PLAIN, **changes), generator=torch.Generator().manual_seed(0)).double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -75,10 +76,10 @@ def test_merging_nothing_changes_no_model(rows, columns, prefix, rotary, order):
 
 
 @pytest.mark.parametrize("kernel", ["explicit", "sdpa"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "locality" not in name])
 @torch.no_grad()
-def test_merging_patches_that_are_the_same_leaves_logits_unchanged(variant, kernel):
-    """Two by two equal tokens in equal places: one of twice the size must be what both were."""
+def test_merging_identical_patches_leaves_logits_unchanged(variant, kernel):
+    """Pairs of equal tokens in equal places: one token of twice the size must act as both did."""
     model = make(kernel, **VARIANTS[variant])
     count = model.num_prefix_tokens
     patches = model.tokenizer(draw())[:, :6].repeat_interleave(2, dim=1)
@@ -104,6 +105,16 @@ def test_merging_patches_that_are_the_same_leaves_logits_unchanged(variant, kern
         rtol=0,
         atol=1e-10,
     )
+
+
+@torch.no_grad()
+def test_merged_token_does_not_attend_to_itself_under_locality():
+    merging = merge_tokens(make(locality=True), [5, 0, 0])
+    with taps(merging, "encoder.blocks.2.attn.maps") as seen:
+        merging(draw())
+    maps = seen["encoder.blocks.2.attn.maps"]
+    assert maps.shape[-1] == 11
+    assert maps.diagonal(dim1=-2, dim2=-1).abs().amax() == 0
 
 
 def naive_layer_norm(norm, vector):
@@ -192,7 +203,7 @@ def test_rotated_keys_meet_queries_at_the_mean_of_the_merged_places():
     merging = merge_tokens(model, [7, 0, 0])
     tokens, relations = model.embed(draw())
     (_, merged), *_ = merging.encoder.merging_steps(tokens, relations)
-    relation = related(relations[1], merged)
+    relation = merged_relation(relations[1], merged)
     for image in range(2):
         for token in range(8):
             members = merged.source[image] == token

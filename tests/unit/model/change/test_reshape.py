@@ -5,9 +5,9 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig, build_model, load_model, make_flexible, resize_model, save_model
+from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.head import DistilledHead
 from vitreous.model.parts.pool import AttentionPool, MaxPool, MeanPool, TokenMeanPool
-from vitreous.model.parts.position import resize_grid
 from vitreous.model.parts.relative_bias import resize_table
 from vitreous.model.parts.tokenizer import FlexibleTokenizer, resize_projection
 
@@ -187,12 +187,13 @@ def test_a_learned_pool_can_be_left_but_not_entered():
         (
             {"pool": "mean"},
             "token",
-            "model.pool=token: needs a class token; leave model.class_token out, or set it true",
+            "model.pool=token: needs a class token; leave model.class_token out, or set it to true",
         ),
         (
             {"distill_token": True},
             "avg",
-            "model.distill_token=True: is read beside the class token, not by pool=mean; use model.pool=token",
+            "model.distill_token=True: needs the class token as well, which model.pool=mean does not read; use "
+            "model.pool=token",
         ),
         (
             {"fc_norm": True},
@@ -214,4 +215,6 @@ def test_a_pool_that_does_not_fit_is_refused_and_leaves_the_model_as_it_was(chan
 def test_an_unknown_pool_gets_the_nearest_name():
     with pytest.raises(UnknownNameError) as caught:
         noisy().reset_classifier(11, "meen")
-    assert str(caught.value) == "model.pool=meen: no such choice; did you mean mean?"
+    assert str(caught.value) == (
+        "model.pool=meen: must be one of token, mean, max, token_mean, map, sequence; did you mean mean?"
+    )

@@ -15,17 +15,18 @@ VALUES = {
     "depth": 2,
     "num_heads": 5,
 }
-FRACTION = "must be a probability below 1; use a number in [0, 1), e.g. 0.1"
+RATE = "must be in [0, 1); the default is 0"
+PATCH = "16 is usual, 4 for small images"
 
 
-def test_derived_sizes_know_height_from_width():
+def test_derived_sizes_distinguish_height_from_width():
     config = ModelConfig(**VALUES)
     assert (config.grid_size, config.num_patches, config.num_tokens) == ((6, 10), 60, 61)
     assert ModelConfig(**VALUES, pool="mean").num_tokens == 60
     assert ModelConfig(**VALUES, mlp_ratio=2.37).mlp_dim == 47
 
 
-def test_derived_widths_follow_heads_prefix_and_pool():
+def test_derived_widths_depend_on_heads_prefix_and_pool():
     config = ModelConfig(**VALUES, head_dim=8, num_registers=3, distill_token=True)
     assert (config.attn_dim, config.num_features, config.num_prefix_tokens, config.num_tokens) == (40, 40, 5, 65)
     assert (ModelConfig(**VALUES).attn_dim, ModelConfig(**VALUES).num_features) == (20, 20)
@@ -34,11 +35,11 @@ def test_derived_widths_follow_heads_prefix_and_pool():
     assert (unread.has_class_token, unread.num_prefix_tokens, unread.num_features) == (True, 1, 20)
 
 
-def test_a_branch_may_start_at_full_scale():
+def test_layer_scale_may_start_at_one():
     assert ModelConfig(**VALUES, layer_scale=1.0).layer_scale == 1.0
 
 
-def test_wide_heads_need_not_share_the_width():
+def test_head_dim_allows_heads_that_do_not_divide_embed_dim():
     config = ModelConfig(**VALUES | {"embed_dim": 22}, head_dim=12, rotary="axial")
     assert (config.attn_dim, config.embed_dim) == (60, 22)
 
@@ -70,27 +71,37 @@ def test_config_is_frozen():
         (
             {"embed_dim": 192, "num_heads": 5},
             "model.num_heads=5: does not divide model.embed_dim=192 (remainder 2); use 3, 4 or 6, "
-            "or say how wide a head is with model.head_dim",
+            "or set model.head_dim",
         ),
         (
             {"img_size": (2000, 1002), "patch_size": 1},
             "model.patch_size=1: cuts an image of 2000x1002 px into 2004000 patches, at most 1000000 are allowed; "
             "use larger patches",
         ),
-        ({"img_size": 224}, "data.img_size=224: must be a height and a width in px; use e.g. (224, 224)"),
-        ({"img_size": (24, 0)}, "data.img_size=0: must be at least 1; use 1 or more"),
+        (
+            {"img_size": 224},
+            "model.img_size=224: must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
+            "(224, 224)",
+        ),
+        (
+            {"img_size": (24, 0)},
+            "model.img_size=(24, 0): must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
+            "(224, 224)",
+        ),
         (
             {"img_size": (24, 40.5)},
-            "data.img_size=40.5: must be a whole number; use 1 or more, without quotes or a point",
+            "model.img_size=(24, 40.5): must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
+            "(224, 224)",
         ),
-        ({"patch_size": "4"}, "model.patch_size='4': must be a whole number; use 1 or more, without quotes or a point"),
-        ({"in_chans": True}, "model.in_chans=True: must be a whole number; use 1 or more, without quotes or a point"),
-        ({"depth": -3}, "model.depth=-3: must be at least 1; use 1 or more"),
-        ({"num_classes": -1}, "model.num_classes=-1: must be at least 0; use 0 or more"),
-        ({"embed_dim": 2**31}, "model.embed_dim=2147483648: must be at most 2147483647; use less"),
+        ({"patch_size": "4"}, f"model.patch_size='4': must be a whole number in [1, 2**31); {PATCH}"),
+        ({"patch_size": 0}, f"model.patch_size=0: must be in [1, 2**31); {PATCH}"),
+        ({"in_chans": True}, "model.in_chans=True: must be a whole number in [1, 2**31); 3 is usual, for RGB"),
+        ({"depth": -3}, "model.depth=-3: must be in [1, 2**31); 6 to 24 is usual"),
+        ({"num_classes": -1}, "model.num_classes=-1: must be in [0, 2**31); 0 builds a model without a head"),
+        ({"embed_dim": 2**31}, "model.embed_dim=2147483648: must be in [1, 2**31); 192 to 1024 is usual"),
         (
             {"mlp_ratio": -2.0},
-            "model.mlp_ratio=-2.0: must be a number above 0 and at most 2147483647; use e.g. 4.0",
+            "model.mlp_ratio=-2.0: must be in (0, 2**31); the default is 4",
         ),
         (
             {"mlp_ratio": 0.04},
@@ -98,41 +109,57 @@ def test_config_is_frozen():
         ),
         (
             {"norm_eps": "1e-6"},
-            "model.norm_eps='1e-6': must be a number above 0 and at most 2147483647; use e.g. 0.000001",
+            "model.norm_eps='1e-6': must be a number in (0, 2**31); the default is 1e-06",
         ),
         (
             {"norm_eps": float("nan")},
-            "model.norm_eps=nan: must be a number above 0 and at most 2147483647; use e.g. 0.000001",
+            "model.norm_eps=nan: must be in (0, 2**31); the default is 1e-06",
         ),
-        ({"pos_drop_rate": 1.0}, f"model.pos_drop_rate=1.0: {FRACTION}"),
-        ({"proj_drop_rate": -0.1}, f"model.proj_drop_rate=-0.1: {FRACTION}"),
-        ({"attn_drop_rate": "0.1"}, f"model.attn_drop_rate='0.1': {FRACTION}"),
-        ({"drop_path_rate": 10}, f"model.drop_path_rate=10: {FRACTION}"),
-        ({"act": "geluu"}, "model.act=geluu: no such choice; did you mean gelu?"),
-        ({"position": "sinusoid"}, "model.position=sinusoid: no such choice; did you mean sinusoidal?"),
-        ({"init": "xavierr"}, "model.init=xavierr: no such choice; did you mean xavier?"),
-        ({"pool": "cls"}, "model.pool=cls: no such choice; use one of map, max, mean, sequence, token, token_mean"),
-        ({"qkv_bias": "no"}, "model.qkv_bias='no': must be a truth value; use true or false"),
-        ({"class_token": 1}, "model.class_token=1: must be a truth value; use true or false"),
+        ({"pos_drop_rate": 1.0}, f"model.pos_drop_rate=1.0: {RATE}"),
+        ({"proj_drop_rate": -0.1}, f"model.proj_drop_rate=-0.1: {RATE}"),
+        ({"attn_drop_rate": "0.1"}, "model.attn_drop_rate='0.1': must be a number in [0, 1); the default is 0"),
+        ({"drop_path_rate": 10}, f"model.drop_path_rate=10: {RATE}"),
+        (
+            {"act": "geluu"},
+            "model.act=geluu: must be one of gelu, gelu_tanh, quick_gelu, relu, silu; did you mean gelu?",
+        ),
+        (
+            {"position": "sinusoid"},
+            "model.position=sinusoid: must be one of learned, sinusoidal, sincos2d, sincos2d_big_vision, none; did you "
+            "mean sinusoidal?",
+        ),
+        (
+            {"init": "xavierr"},
+            "model.init=xavierr: must be one of timm, xavier, jax, jax_nlhb, torchvision, deit3, mae, mimetic; did you "
+            "mean xavier?",
+        ),
+        (
+            {"pool": "cls"},
+            "model.pool=cls: must be one of token, mean, max, token_mean, map, sequence; the default is token",
+        ),
+        ({"qkv_bias": "no"}, "model.qkv_bias='no': must be true or false; the default is true"),
+        ({"class_token": 1}, "model.class_token=1: must be true or false, or none; the default is none"),
         (
             {"class_token": False},
-            "model.pool=token: needs a class token; leave model.class_token out, or set it true",
+            "model.pool=token: needs a class token; leave model.class_token out, or set it to true",
         ),
         (
             {"class_token": False, "pool": "token_mean"},
-            "model.pool=token_mean: needs a class token; leave model.class_token out, or set it true",
+            "model.pool=token_mean: needs a class token; leave model.class_token out, or set it to true",
         ),
         (
             {"class_token": False, "distill_token": True},
-            "model.pool=token: needs a class token; leave model.class_token out, or set it true",
+            "model.pool=token: needs a class token; leave model.class_token out, or set it to true",
         ),
         (
             {"distill_token": True, "pool": "mean"},
-            "model.distill_token=True: is read beside the class token, not by pool=mean; use model.pool=token",
+            "model.distill_token=True: needs the class token as well, which model.pool=mean does not read; use "
+            "model.pool=token",
         ),
         (
             {"distill_token": True, "pool": "max", "class_token": True},
-            "model.distill_token=True: is read beside the class token, not by pool=max; use model.pool=token",
+            "model.distill_token=True: needs the class token as well, which model.pool=max does not read; use "
+            "model.pool=token",
         ),
         (
             {"embed_dim": 35, "rotary": "axial"},
@@ -164,63 +191,82 @@ def test_config_is_frozen():
         ),
         (
             {"relative_bias": True, "dynamic_img_size": True},
-            "model.relative_bias=True: has one entry per offset of its own grid, which model.dynamic_img_size=True "
-            "leaves open; use model.rotary",
+            "model.relative_bias=True: needs a single image size, but model.dynamic_img_size=True allows others; use "
+            "model.rotary instead",
         ),
         (
             {"relative_bias": True, "rotary": "mixed"},
-            "model.relative_bias=True: is not combined with model.rotary=mixed; use one of the two",
+            "model.relative_bias=True: cannot be combined with model.rotary=mixed; use one of the two",
         ),
-        ({"head_dim": 0}, "model.head_dim=0: must be at least 1; use 1 or more"),
-        ({"head_dim": 4.0}, "model.head_dim=4.0: must be a whole number; use 1 or more, without quotes or a point"),
+        ({"head_dim": 0}, "model.head_dim=0: must be in [1, 2**31), or none; 64 is usual"),
+        ({"head_dim": 4.0}, "model.head_dim=4.0: must be a whole number in [1, 2**31), or none; 64 is usual"),
         (
             {"head_dim": 8, "embed_dim": 22, "pool": "map"},
-            "model.pool=map: shares model.embed_dim=22 among model.num_heads=5, which leaves a remainder of 2; "
-            "change one of the three",
+            "model.pool=map: needs model.num_heads=5 to divide model.embed_dim=22 (remainder 2); change one of the "
+            "three",
         ),
-        ({"num_registers": -2}, "model.num_registers=-2: must be at least 0; use 0 or more"),
+        ({"num_registers": -2}, "model.num_registers=-2: must be in [0, 2**31); the default is 0"),
         (
             {"rotary_theta": 0},
-            "model.rotary_theta=0: must be a number above 0 and at most 2147483647; use e.g. 4.0",
+            "model.rotary_theta=0: must be in (0, 2**31); the default is 100",
         ),
-        ({"patch_drop_rate": 1}, f"model.patch_drop_rate=1: {FRACTION}"),
+        ({"patch_drop_rate": 1}, f"model.patch_drop_rate=1: {RATE}"),
         (
             {"layer_scale": -0.1},
-            "model.layer_scale=-0.1: must be a number from 0 to 2147483647; use e.g. 0.0001, or 0 for none",
+            "model.layer_scale=-0.1: must be in [0, 2**31); 1e-4 is usual, 0 leaves it out",
         ),
         (
             {"layer_scale": "1e-5"},
-            "model.layer_scale='1e-5': must be a number from 0 to 2147483647; use e.g. 0.0001, or 0 for none",
+            "model.layer_scale='1e-5': must be a number in [0, 2**31); 1e-4 is usual, 0 leaves it out",
         ),
-        ({"stem": "shift"}, "model.stem=shift: no such choice; did you mean shifted?"),
-        ({"rotary": "axail"}, "model.rotary=axail: no such choice; did you mean axial?"),
-        ({"position_resize": "tim"}, "model.position_resize=tim: no such choice; did you mean timm?"),
-        ({"prefix_position": "clas"}, "model.prefix_position=clas: no such choice; did you mean class?"),
-        ({"mlp": "swiglu"}, "model.mlp=swiglu: no such choice; use one of gated, plain"),
-        ({"norm": "rmsnorm"}, "model.norm=rmsnorm: no such choice; did you mean rms?"),
-        ({"norm_order": "past"}, "model.norm_order=past: no such choice; did you mean post?"),
-        ({"drop_path_schedule": "lin"}, "model.drop_path_schedule=lin: no such choice; did you mean linear?"),
+        (
+            {"stem": "shift"},
+            "model.stem=shift: must be one of linear, conv, cct, shifted, normed; did you mean shifted?",
+        ),
+        ({"rotary": "axail"}, "model.rotary=axail: must be one of none, axial, mixed, dinov3; did you mean axial?"),
+        (
+            {"position_resize": "tim"},
+            "model.position_resize=tim: must be one of timm, torchvision, huggingface, google; did you mean timm?",
+        ),
+        (
+            {"prefix_position": "clas"},
+            "model.prefix_position=clas: must be one of all, class, none; did you mean class?",
+        ),
+        ({"mlp": "swiglu"}, "model.mlp=swiglu: must be one of plain, gated; the default is plain"),
+        ({"norm": "rmsnorm"}, "model.norm=rmsnorm: must be one of layer, rms; did you mean rms?"),
+        ({"norm_order": "past"}, "model.norm_order=past: must be one of pre, post; did you mean post?"),
+        (
+            {"drop_path_schedule": "lin"},
+            "model.drop_path_schedule=lin: must be one of linear, constant; did you mean linear?",
+        ),
     ],
 )
-def test_a_broken_rule_names_the_key_the_value_and_a_way_out(changes, message):
+def test_invalid_value_is_named_with_its_key_and_what_to_do(changes, message):
     with pytest.raises(ConfigError) as caught:
         ModelConfig(**VALUES | changes)
     assert str(caught.value) == message
 
 
-def test_as_dict_and_from_dict_are_inverse_through_json():
+def test_from_dict_reads_what_as_dict_wrote_as_json():
     config = ModelConfig(**VALUES, position="sinusoidal", pool="mean", drop_path_rate=0.1, qkv_bias=False)
     assert ModelConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
-def test_an_unknown_key_gets_the_nearest_one():
+def test_unknown_key_suggests_the_nearest_one():
     with pytest.raises(UnknownNameError) as caught:
         ModelConfig.from_dict({**VALUES, "embed_dmi": 192})
     assert str(caught.value) == "model.embed_dmi=192: no such key; did you mean model.embed_dim?"
 
 
-def test_missing_keys_are_named():
+def test_missing_keys_are_listed():
     with pytest.raises(ConfigError) as caught:
         ModelConfig.from_dict({key: VALUES[key] for key in VALUES if key not in ("depth", "in_chans")})
-    assert str(caught.value).endswith("lacks model.in_chans, model.depth; add it")
+    assert str(caught.value).endswith("lacks model.in_chans, model.depth; add what is missing")
     assert "'num_heads': 5" in str(caught.value)
+
+
+def test_field_names_of_earlier_versions_are_read():
+    config = ModelConfig(**VALUES, pos_drop_rate=0.25)
+    values = config.as_dict()
+    values["drop_rate"] = values.pop("pos_drop_rate")
+    assert ModelConfig.from_dict(values) == config

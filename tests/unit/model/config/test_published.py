@@ -5,7 +5,7 @@ from vitreous.model.config.published import PUBLISHED, expand
 from vitreous.model.cost.count import count_parameters
 
 TIMM = {
-    # What timm 1.0.31 builds under each name, counted by timm on the meta device: parameters, classes.
+    # Number of parameters and classes of each name, counted with timm 1.0.31 on the meta device.
     "vit_tiny_patch16_224": (5_717_416, 1_000),
     "vit_tiny_patch16_384": (5_790_376, 1_000),
     "vit_small_patch16_224": (22_050_664, 1_000),
@@ -211,33 +211,33 @@ TIMM = {
 WITHOUT_A_HEAD_IN_TIMM = ("vit_large_patch32_224", "vit_small_patch8_224", "vit_huge_patch14_224")
 
 
-def test_every_published_name_was_counted_by_timm():
+def test_every_published_name_is_compared_with_timm():
     assert set(TIMM) == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_published_name_has_the_parameters_that_timm_counts(name):
+def test_published_model_has_the_number_of_parameters_of_timm(name):
     parameters, num_classes = TIMM[name]
     config = config_for(name, num_classes=num_classes)
     assert count_parameters(config) == parameters
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_published_name_has_the_classes_that_timm_gives_it(name):
-    # Plain names have 1000 classes here whatever the first of timm's weights for them has.
+def test_published_model_has_the_classes_of_timm(name):
+    # Standard names have 1000 classes here, even if timm's default weights for them have no head.
     expected = 1000 if name in WITHOUT_A_HEAD_IN_TIMM else TIMM[name][1]
     assert config_for(name).num_classes == expected
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_published_name_says_patch_and_image(name):
+def test_published_name_specifies_patch_and_image(name):
     parsed = parse_name(name)
     assert parsed.patch_size in (8, 14, 16, 32)
     assert parsed.img_size is not None
     assert parsed.img_size % parsed.patch_size == 0
 
 
-def test_braces_stand_for_each_of_their_words():
+def test_braces_expand_to_each_of_their_words():
     assert expand("vit_{small,base}_patch{14,16}_x") == [
         "vit_small_patch14_x",
         "vit_small_patch16_x",
@@ -264,11 +264,11 @@ def test_braces_stand_for_each_of_their_words():
         ("vit_base_patch16_224.augreg2_in21k_ft_in1k", {"init": "timm", "num_classes": 1000}),
     ],
 )
-def test_what_sets_families_apart(name, expected):
+def test_model_families_differ_in_these_fields(name, expected):
     config = config_for(name)
     assert {key: getattr(config, key) for key in expected} == expected
 
 
 def test_arguments_override_a_published_name():
-    config = config_for("vit_small_patch14_dinov2", num_classes=7, img_size=(56, 84), drop_path_rate=0.3)
-    assert (config.num_classes, config.img_size, config.drop_path_rate) == (7, (56, 84), 0.3)
+    config = config_for("vit_small_patch14_dinov2", num_classes=7, img_size=(56, 84))
+    assert (config.num_classes, config.img_size) == (7, (56, 84))

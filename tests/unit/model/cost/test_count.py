@@ -21,7 +21,7 @@ from vitreous.model.cost.count import count_flops, count_parameters, count_parts
         ("vit_huge_patch14_224", 632_045_800),
     ],
 )
-def test_published_parameter_counts(name, parameters):
+def test_parameter_counts_equal_the_published_ones(name, parameters):
     config = config_for(name)
     assert count_parameters(config) == parameters
     assert sum(tensor.numel() for tensor in build_model(config, device="meta").parameters()) == parameters

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.model.parts.attention import Attention, KeylessBiasLinear, LocalityAttention, Projection
+from vitreous.model.parts.attention import Attention, KeylessBiasLinear, LocalityAttention
 from vitreous.model.parts.relation import Relation, as_rotation, rotate
 
 
@@ -17,7 +17,7 @@ def make(kernel="auto", **rates):
 
 
 def naive(attention, tokens):
-    """softmax(QKᵀ/√d)V, one image, head, query and key at a time; returns the output and the maps."""
+    """softmax(QKᵀ/√d)V, one image, head, query and key at a time; return the output and the maps."""
     batch, length, dim = tokens.shape
     heads, width = 5, dim // 5
     query_weight, key_weight, value_weight = attention.qkv.weight.split(dim)
@@ -74,7 +74,7 @@ def test_reading_the_maps_changes_neither_output_nor_randomness():
     ("dtype", "training", "longest"),
     [(torch.float32, True, 64), (torch.float32, False, 16), (torch.bfloat16, True, 256), (torch.bfloat16, False, 256)],
 )
-def test_auto_writes_the_product_out_only_for_short_sequences(dtype, training, longest):
+def test_auto_is_explicit_only_for_short_sequences(dtype, training, longest):
     attention = make("auto").to(dtype)
     for length, fused_calls in ((longest, 0), (longest + 1, 1)):
         with (
@@ -106,7 +106,7 @@ def test_heads_must_divide_the_width():
     assert str(caught.value) == "num_heads=5: does not divide embed_dim=22 (remainder 2); choose a divisor"
 
 
-def test_an_unknown_kernel_gets_the_nearest_name():
+def test_unknown_kernel_gets_the_nearest_name():
     with pytest.raises(UnknownNameError) as caught:
         Attention.plain(embed_dim=20, num_heads=5, kernel="explicid")
     assert str(caught.value) == "kernel=explicid: no such attention kernel; did you mean explicit?"
@@ -116,13 +116,13 @@ KERNELS = pytest.mark.parametrize("kernel", ["explicit", "sdpa"])
 
 
 def build(kind=Attention, *, kernel="explicit", head_dim=4, gate=False, norm=None, keyless=False, drop_rate=0.0):
-    """Every part filled with noise; 5 heads of `head_dim`, tokens 20 wide."""
+    """Build an attention with random weights everywhere: 5 heads of `head_dim`, tokens 20 wide."""
     torch.manual_seed(0)
     inner = 5 * head_dim
     attention = kind(
         num_heads=5,
         qkv=KeylessBiasLinear(20, inner) if keyless else nn.Linear(20, 3 * inner),
-        proj=Projection(inner, 20),
+        proj=nn.Linear(inner, 20),
         qk_norms=(norm(head_dim, eps=1e-3), norm(head_dim, eps=1e-3)) if norm else None,
         gate=nn.Linear(20, inner) if gate else None,
         attn_drop_rate=drop_rate,
@@ -133,8 +133,8 @@ def build(kind=Attention, *, kernel="explicit", head_dim=4, gate=False, norm=Non
     return attention
 
 
-def written_out(attention, tokens, *, turn=lambda heads: heads, bias=None, scale=None, hide_itself=False):
-    """The whole module, one image, head and query at a time; returns the output and the maps."""
+def written_out(attention, tokens, *, turn=lambda heads: heads, bias=None, scale=None, hide_diagonal=False):
+    """Compute the whole module, one image, head and query at a time; return the output and the maps."""
     (batch, length, _), inner = tokens.shape, attention.proj.in_features
     width = inner // 5
     weights, biases = attention.qkv.weight.split(inner), attention.qkv.bias
@@ -145,32 +145,32 @@ def written_out(attention, tokens, *, turn=lambda heads: heads, bias=None, scale
         for weight, part in zip(weights, biases.split(inner), strict=True)
     )
     if attention.q_norm is not None:
-        queries, keys = normalised(queries, attention.q_norm), normalised(keys, attention.k_norm)
+        queries, keys = normalized(queries, attention.q_norm), normalized(keys, attention.k_norm)
     queries, keys = turn(queries), turn(keys)
     bias = torch.zeros(1, 1, length, length, dtype=tokens.dtype) if bias is None else bias
     bias = bias.expand(batch, 5, length, length)
     scale = width**-0.5 if scale is None else scale
-    gathered, maps = torch.zeros(batch, length, inner).double(), torch.zeros(batch, 5, length, length).double()
+    joined, maps = torch.zeros(batch, length, inner).double(), torch.zeros(batch, 5, length, length).double()
     for image in range(batch):
         for head in range(5):
             for q in range(length):
                 scores = (keys[image, head] @ queries[image, head, q]) * scale + bias[image, head, q]
-                shares = scores.exp()
-                if hide_itself:
-                    shares[q] = 0
-                shares = shares / shares.sum()
-                maps[image, head, q] = shares
-                gathered[image, q, head * width : (head + 1) * width] = shares @ values[image, head]
+                weights_ = scores.exp()
+                if hide_diagonal:
+                    weights_[q] = 0
+                weights_ = weights_ / weights_.sum()
+                maps[image, head, q] = weights_
+                joined[image, q, head * width : (head + 1) * width] = weights_ @ values[image, head]
     if attention.gate is not None:
-        gathered = gathered / (1 + (-(tokens @ attention.gate.weight.T + attention.gate.bias)).exp())
-    return gathered @ attention.proj.weight.T + attention.proj.bias, maps
+        joined = joined / (1 + (-(tokens @ attention.gate.weight.T + attention.gate.bias)).exp())
+    return joined @ attention.proj.weight.T + attention.proj.bias, maps
 
 
-def normalised(heads, norm):
+def normalized(heads, norm):
     if isinstance(norm, nn.RMSNorm):
         return heads / ((heads**2).mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight
-    centred = heads - heads.mean(-1, keepdim=True)
-    return centred / ((centred**2).mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
+    centered = heads - heads.mean(-1, keepdim=True)
+    return centered / ((centered**2).mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
 
 
 def check(attention, relation=None, **written):
@@ -184,18 +184,18 @@ def check(attention, relation=None, **written):
 
 @KERNELS
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
-def test_queries_and_keys_are_normalised_head_by_head(kernel, norm):
+def test_queries_and_keys_are_normalized_head_by_head(kernel, norm):
     check(build(kernel=kernel, norm=norm))
 
 
 @KERNELS
-def test_a_gate_scales_what_was_gathered_channel_by_channel(kernel):
+def test_gate_scales_the_output_of_the_heads_channel_by_channel(kernel):
     check(build(kernel=kernel, gate=True))
 
 
 @KERNELS
 @pytest.mark.parametrize("head_dim", [3, 6])
-def test_heads_may_be_narrower_or_wider_than_their_share(kernel, head_dim):
+def test_head_dim_is_independent_of_the_width(kernel, head_dim):
     check(build(kernel=kernel, head_dim=head_dim, gate=True))
 
 
@@ -207,36 +207,36 @@ def test_a_bias_is_added_to_the_scores_per_image_and_head(kernel):
 
 
 @KERNELS
-def test_queries_and_keys_are_turned_after_their_norm_and_values_are_not(kernel):
+def test_queries_and_keys_are_rotated_after_their_norm_and_values_are_not(kernel):
     relation = as_rotation(torch.randn(1, 5, 5, 2).double(), 2)
     check(build(kernel=kernel, norm=nn.LayerNorm), relation, turn=lambda heads: rotate(heads, relation))
 
 
 @KERNELS
 @pytest.mark.parametrize("biased", [False, True])
-def test_locality_attention_has_a_temperature_and_a_blind_spot_for_itself(kernel, biased):
+def test_locality_attention_has_a_temperature_and_hides_the_diagonal(kernel, biased):
     bias = torch.randn(2, 5, 7, 7).double() if biased else None
     attention = build(LocalityAttention, kernel=kernel)
     with torch.no_grad():
         attention.log_scale.fill_(math.log(0.7))
-    check(attention, Relation(bias=bias), bias=bias, scale=0.7, hide_itself=True)
+    check(attention, Relation(bias=bias), bias=bias, scale=0.7, hide_diagonal=True)
     maps = attention.maps(torch.randn(2, 7, 20).double())
     torch.testing.assert_close(maps.diagonal(dim1=-2, dim2=-1), torch.zeros(2, 5, 7).double(), rtol=0, atol=0)
 
 
 @KERNELS
-def test_a_token_that_is_alone_looks_at_itself_under_locality(kernel):
+def test_single_token_attends_to_itself_under_locality(kernel):
     attention, token = build(LocalityAttention, kernel=kernel), torch.randn(2, 1, 20, dtype=torch.float64)
     torch.testing.assert_close(attention.maps(token), torch.ones(2, 5, 1, 1).double(), rtol=0, atol=0)
     torch.testing.assert_close(attention(token), written_out(attention, token)[0], rtol=0, atol=1e-12)
 
 
 @KERNELS
-def test_the_temperature_learns(kernel):
+def test_temperature_gets_the_right_gradient(kernel):
     attention, tokens = build(LocalityAttention, kernel=kernel), torch.randn(2, 7, 20, dtype=torch.float64)
     attention(tokens)[..., 3].sum().backward()
     up, down = (
-        written_out(attention, tokens, scale=math.exp(attention.log_scale.item() + step), hide_itself=True)[0][
+        written_out(attention, tokens, scale=math.exp(attention.log_scale.item() + step), hide_diagonal=True)[0][
             ..., 3
         ].sum()
         for step in (1e-6, -1e-6)
@@ -245,7 +245,7 @@ def test_the_temperature_learns(kernel):
 
 
 @KERNELS
-def test_keys_without_a_bias_equal_a_full_bias_whose_key_part_is_zero(kernel):
+def test_keyless_bias_equals_a_full_bias_with_zeros_for_the_keys(kernel):
     check(attention := build(kernel=kernel, keyless=True))
     full, tokens = build(kernel=kernel), torch.randn(2, 7, 20, dtype=torch.float64)
     for_queries, for_values = attention.qkv.bias.chunk(2)
@@ -278,7 +278,7 @@ def test_kernels_have_the_same_gradients_with_every_part(kind, relation):
     assert (gradients[0][1] is None) is (relation == "nothing")
 
 
-def test_maps_under_the_fused_kernel_are_those_of_the_explicit_one():
+def test_maps_are_the_same_under_both_kernels():
     tokens = torch.randn(2, 7, 20, dtype=torch.float64)
     relation = as_rotation(torch.randn(1, 5, 7, 2).double(), 0)._replace(bias=torch.randn(1, 5, 7, 7).double())
     fused, explicit = (build(kernel=kernel, drop_rate=0.4).maps(tokens, relation) for kernel in ("sdpa", "explicit"))
@@ -286,11 +286,10 @@ def test_maps_under_the_fused_kernel_are_those_of_the_explicit_one():
     torch.testing.assert_close(fused.sum(-1), torch.ones(2, 5, 7).double(), rtol=0, atol=1e-12)
 
 
-def test_projection_drops_in_training_only():
-    projection, values = Projection(20, 300, drop_rate=0.25), torch.randn(2, 7, 20)
-    plain = values @ projection.weight.T + projection.bias
-    dropped = projection(values)
+def test_output_is_dropped_in_training_only():
+    attention, tokens = make(proj_drop_rate=0.25), torch.randn(40, 7, 20, dtype=torch.float64)
+    plain = attention.eval()(tokens)
+    dropped = attention.train()(tokens)
     gone = dropped == 0
-    assert 0.2 < gone.float().mean() < 0.3
+    assert 0.2 < gone.double().mean() < 0.3
     torch.testing.assert_close(dropped[~gone], plain[~gone] / 0.75)
-    torch.testing.assert_close(projection.eval()(values), plain)

@@ -5,9 +5,7 @@ from torch import nn
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.attention import Attention
-from vitreous.model.parts.encoder import Block, Encoder, PostNormBlock
-from vitreous.model.parts.mlp import Mlp
-from vitreous.model.parts.residual import DropPath, LayerScale
+from vitreous.model.parts.encoder import Block, DropPath, Encoder, LayerScale, Mlp, PostNormBlock
 
 
 def make_block(drop_path_rate=0.0, kind=Block, layer_scale=False):
@@ -40,7 +38,7 @@ def test_block_is_pre_norm_with_two_residual_paths():
     torch.testing.assert_close(block(tokens), expected, rtol=0, atol=1e-12)
 
 
-def test_block_drops_each_branch_by_its_own_draw():
+def test_each_branch_is_dropped_independently():
     block, tokens = make_block(drop_path_rate=0.5), torch.randn(1, 3, 20, dtype=torch.float64)
     with torch.no_grad():
         outcomes = block(tokens.expand(200, 3, 20))
@@ -49,7 +47,7 @@ def test_block_drops_each_branch_by_its_own_draw():
     assert len({round(float(outcome.sum()), 9) for outcome in outcomes}) == 4
 
 
-def test_encoder_runs_its_blocks_in_order_and_normalises_their_sum():
+def test_encoder_runs_its_blocks_in_order_and_normalizes_their_sum():
     blocks = [make_block(), make_block()]
     nn.init.normal_(blocks[1].attn.proj.weight)
     encoder = Encoder(blocks, norm=nn.LayerNorm(20, eps=1e-3).double())
@@ -71,7 +69,7 @@ def test_encoder_drops_incoming_tokens_in_training_only():
 
 
 @pytest.mark.parametrize("kind", [Block, PostNormBlock])
-def test_layer_scale_and_norm_stand_on_the_branch_in_their_order(kind):
+def test_layer_scale_and_norm_act_on_the_branch_in_this_order(kind):
     block, tokens = make_block(kind=kind, layer_scale=True), torch.randn(2, 7, 20, dtype=torch.float64)
     if kind is Block:
         middle = tokens + block.ls1.gamma * block.attn(layer_norm(block.norm1, tokens))
@@ -79,7 +77,7 @@ def test_layer_scale_and_norm_stand_on_the_branch_in_their_order(kind):
     else:
         middle = tokens + block.ls1.gamma * layer_norm(block.norm1, block.attn(tokens))
         expected = middle + block.ls2.gamma * layer_norm(block.norm2, block.mlp(middle))
-    torch.testing.assert_close(block.look(tokens), middle, rtol=0, atol=1e-12)
+    torch.testing.assert_close(tokens + block.attend(tokens), middle, rtol=0, atol=1e-12)
     torch.testing.assert_close(block(tokens), expected, rtol=0, atol=1e-12)
 
 
@@ -100,22 +98,22 @@ def test_norm_pre_comes_before_the_first_block():
     torch.testing.assert_close(encoder(tokens), expected, rtol=0, atol=1e-12)
 
 
-def test_steps_are_the_tokens_after_each_block_before_the_last_norm():
+def test_outputs_are_the_tokens_after_the_requested_blocks_before_the_final_norm():
     blocks = [make_block(), make_block(), make_block()]
     encoder = Encoder(blocks, norm=nn.LayerNorm(20).double())
-    tokens = torch.randn(2, 7, 20, dtype=torch.float64)
-    steps = list(encoder.steps(tokens))
-    torch.testing.assert_close(steps[0], blocks[0](tokens), rtol=0, atol=0)
-    torch.testing.assert_close(steps[1], blocks[1](steps[0]), rtol=0, atol=0)
-    torch.testing.assert_close(steps[2], blocks[2](steps[1]), rtol=0, atol=0)
-    assert len(steps) == 3
+    tokens, outputs = torch.randn(2, 7, 20, dtype=torch.float64), {0: None, 2: None}
+    encoder(tokens, outputs=outputs)
+    torch.testing.assert_close(outputs[0], blocks[0](tokens), rtol=0, atol=0)
+    torch.testing.assert_close(outputs[2], blocks[2](blocks[1](outputs[0])), rtol=0, atol=0)
+    assert set(outputs) == {0, 2}
 
 
-def test_steps_run_a_block_only_when_asked():
+def test_depth_runs_only_the_first_blocks():
     ran = []
     encoder = Encoder([make_block(), make_block()], norm=nn.Identity())
     encoder.blocks[1].register_forward_hook(lambda *_: ran.append(1))
-    next(encoder.steps(torch.randn(2, 7, 20, dtype=torch.float64)))
+    tokens = torch.randn(2, 7, 20, dtype=torch.float64)
+    torch.testing.assert_close(encoder(tokens, depth=1), encoder.blocks[0](tokens), rtol=0, atol=0)
     assert ran == []
 
 

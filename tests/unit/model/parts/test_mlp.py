@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.model.parts.mlp import GatedMlp, Mlp, QuickGELU
+from vitreous.model.parts.encoder import GatedMlp, Mlp, QuickGELU
 
 
 def make(act, **rates):

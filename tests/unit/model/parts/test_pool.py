@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.model.parts.mlp import Mlp
+from vitreous.model.parts.encoder import Mlp
 from vitreous.model.parts.pool import AttentionPool, ClassTokenPool, MaxPool, MeanPool, SequencePool, TokenMeanPool
 
 

@@ -7,15 +7,8 @@ from PIL import Image
 from scipy import ndimage
 
 from vitreous.errors import ShapeError
-from vitreous.model.parts.position import (
-    LearnedPosition,
-    NoPosition,
-    SinCosPosition,
-    SinusoidalPosition,
-    resize_grid,
-    sincos2d,
-    sinusoid,
-)
+from vitreous.model.parts.embedding import LearnedPosition, resize_grid
+from vitreous.model.parts.fixed_position import NoPosition, SinCosPosition, SinusoidalPosition, sincos2d, sinusoid
 
 
 def notebook_formula(num_tokens, embed_dim):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vitreous.model.parts.prefix import Prefix
+from vitreous.model.parts.embedding import Prefix
 
 
 def filled(**kwargs):

@@ -87,11 +87,11 @@ def test_an_images_tokens_do_not_depend_on_its_batch():
 
 
 @pytest.mark.parametrize("kind", [ConvStem, CompactStem])
-def test_stems_refuse_what_they_were_not_made_for(kind):
+def test_stems_refuse_other_sizes_and_channels(kind):
     stem, fixed = (kind(patch_size=4, in_chans=3, embed_dim=20, img_size=size) for size in (None, (12, 20)))
     with pytest.raises(ShapeError) as caught:
         stem(torch.zeros(2, 3, 12, 22))
-    assert str(caught.value) == "images 12x22 px: not divided by a stride of 4 px; resize or pad them"
+    assert str(caught.value) == "images 12x22 px: not tiled by 4 px patches; resize or pad them"
     with pytest.raises(ShapeError, match="images of 1 channels: the model takes 3"):
         stem(torch.zeros(2, 1, 12, 20))
     with pytest.raises(ShapeError, match=r"images 20x12 px \(height x width\): the model takes 12x20 px"):

@@ -1,4 +1,4 @@
-"""Small models and the mathematics of a plain block, for tests of all formats."""
+"""Small models and naive formulas of a block, shared by the tests of all formats."""
 
 import json
 
@@ -14,7 +14,7 @@ from vitreous.model.weights.torchvision import TORCHVISION
 
 
 def noisy(config, *, dtype=torch.float32, seed=0):
-    """A model in which no two weights are alike, so that none can take another's place unseen."""
+    """Build a model in which all weights differ, so that a swap of two tensors cannot go unnoticed."""
     model = build_model(config).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -24,7 +24,7 @@ def noisy(config, *, dtype=torch.float32, seed=0):
 
 
 def assert_same(loaded, model):
-    """Bit for bit the same weights in the same dtype."""
+    """Assert equal names, dtypes and bits."""
     theirs = model.state_dict()
     assert loaded.state_dict().keys() == theirs.keys()
     for name, tensor in loaded.state_dict().items():
@@ -38,7 +38,7 @@ def norm(x, weight, bias, eps):
 
 
 def attend(query, key, value):
-    """Per head: `[heads, tokens, width]` each."""
+    """Attend per head; all arguments are `[heads, tokens, width]`."""
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
 
 
@@ -58,19 +58,19 @@ PLAIN = ModelConfig(
     position_resize="torchvision",
     init="torchvision",
 )
-"""What torchvision's names can hold; they stand for all formats where a test is not about one."""
+"""A model that torchvision's format can hold; used by tests that are not about a certain format."""
 HEADS = {"num_heads": 5}
 
 
 def plain_state(model=None):
-    """A model's tensors under torchvision's names, each with memory of its own."""
+    """Return the tensors of a model under torchvision's names, each with its own memory."""
     model = model or noisy(PLAIN)
     written = write_tensors(TORCHVISION.rows(model.config), model.state_dict())
     return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in written.items()}
 
 
 def write_as(kind, folder, tensors):
-    """Write tensors as a file of a kind; returns what to give `load_model`."""
+    """Write tensors as a file of the given kind; return the path for `load_model`."""
     path = folder / f"model.{kind.removeprefix('legacy ')}"
     match kind:
         case "safetensors":
@@ -94,7 +94,7 @@ KINDS = ("safetensors", "npz", "index.json", "pt", "pth", "bin", "ckpt", "pth.ta
 
 
 def refusal(path, error=DamagedFileError):
-    """The message without the path, which it must begin with."""
+    """Return the error message of `load_model` without the path that it must start with."""
     with pytest.raises(error) as caught:
         load_model(path, architecture=HEADS)
     message = str(caught.value)

@@ -13,14 +13,14 @@ from vitreous.model.weights import export_weights, is_native
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth", ".pt"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_every_bit_and_the_dtype_come_back(tmp_path, ending, dtype):
+def test_export_keeps_every_bit_and_the_dtype(tmp_path, ending, dtype):
     model = noisy(PLAIN, dtype=dtype)
     path = tmp_path / f"x{ending}"
     assert export_weights(model, path, to="torchvision") == path
     assert_same(load_model(path, architecture=HEADS), model)
 
 
-def test_vitreous_is_a_format_too(tmp_path):
+def test_vitreous_is_an_export_format(tmp_path):
     model = noisy(dataclasses.replace(PLAIN, num_registers=2, act="relu"))
     path = export_weights(model, tmp_path / "x.safetensors", to="vitreous")
     assert is_native(path)
@@ -28,7 +28,7 @@ def test_vitreous_is_a_format_too(tmp_path):
     assert_same(load_model(path), model)
 
 
-def test_what_is_written_does_not_keep_more_than_itself(tmp_path):
+def test_written_tensors_do_not_share_larger_storage(tmp_path):
     model = noisy(dataclasses.replace(PLAIN, act="gelu_tanh"))
     sizes = {}
     for to, name in (("npz", "x.npz"), ("torchvision", "x.pt")):
@@ -40,45 +40,47 @@ def test_what_is_written_does_not_keep_more_than_itself(tmp_path):
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
-def test_a_compiled_model_has_plain_names(tmp_path):
+def test_compiled_model_is_written_under_plain_names(tmp_path):
     model = noisy(PLAIN)
     path = export_weights(torch.compile(model, backend="eager"), tmp_path / "x.pt", to="torchvision")
     assert_same(load_model(path, architecture=HEADS), model)
 
 
-def test_an_npz_holds_arrays_alone(tmp_path):
+def test_npz_holds_only_arrays(tmp_path):
     export_weights(noisy(dataclasses.replace(PLAIN, act="gelu_tanh")), tmp_path / "x.npz", to="npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert "allow_pickle" not in arrays
         assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
 
 
-def test_a_safetensors_file_says_whose_tensors_it_holds(tmp_path):
+def test_safetensors_file_is_marked_as_pytorch(tmp_path):
     export_weights(noisy(PLAIN), tmp_path / "x.safetensors", to="torchvision")
     save_file(load_file(tmp_path / "x.safetensors"), tmp_path / "y.safetensors", metadata={"format": "pt"})
     assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "y.safetensors").read_bytes()
 
 
-def test_an_unknown_format_is_refused_with_the_nearest(tmp_path):
+def test_unknown_format_suggests_the_nearest_name(tmp_path):
     with pytest.raises(UnknownNameError) as caught:
         export_weights(noisy(PLAIN), tmp_path / "x.pt", to="torchvison")
     assert str(caught.value) == "to=torchvison: no such format; did you mean torchvision?"
 
 
 @pytest.mark.parametrize(
-    ("to", "name", "endings"),
+    ("to", "name", "suffixes"),
     [("torchvision", "x.npz", ".safetensors or .pth or .pt"), ("npz", "x.safetensors", ".npz")],
 )
-def test_another_ending_is_refused(tmp_path, to, name, endings):
+def test_wrong_suffix_is_refused(tmp_path, to, name, suffixes):
     model = noisy(dataclasses.replace(PLAIN, act="gelu_tanh" if to == "npz" else "gelu"))
     with pytest.raises(ConfigError) as caught:
         export_weights(model, tmp_path / name, to=to)
-    assert str(caught.value) == f"out={tmp_path / name}: {to} weights are kept in {endings}; name the file so"
+    assert str(caught.value) == (
+        f"out={tmp_path / name}: {to} weights cannot be written to this type of file; use the suffix {suffixes}"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.npz"])
-def test_a_folder_that_is_not_there_is_a_save_error(tmp_path, name):
+def test_missing_folder_is_a_save_error(tmp_path, name):
     to = "npz" if name == "x.npz" else "torchvision"
     model = noisy(dataclasses.replace(PLAIN, act="gelu_tanh" if to == "npz" else "gelu"))
     with pytest.raises(SaveError, match=r"could not be written \(No such file or directory\)"):

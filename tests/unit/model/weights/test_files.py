@@ -1,4 +1,4 @@
-"""Where weights lie: files, folders, several files with an index, checkpoints around them, prefixes on their names."""
+"""Finding weights: files, folders, shards with an index, checkpoints that contain them, prefixes of names."""
 
 import json
 import os
@@ -16,58 +16,58 @@ from vitreous.model.weights.files import open_weights
 @pytest.mark.parametrize(
     "part", ["../outside.safetensors", "/etc/passwd", "..", "", "gone.safetensors", "a\0b", "a.txt"]
 )
-def test_an_index_names_files_beside_it_alone(tmp_path, part):
+def test_index_may_only_name_files_in_its_folder(tmp_path, part):
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / "a.txt").touch()
     write_as("safetensors", tmp_path, plain_state()).rename(tmp_path / "outside.safetensors")
     index = inside / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": dict.fromkeys(plain_state(), part)}))
-    assert refusal(index) == f"names {part!r}, which is no file of weights beside it; fetch it again"
+    assert refusal(index) == f"names {part!r}, but its folder has no such file of weights; download it again"
 
 
 @pytest.mark.parametrize("weight_map", [None, [], {"class_token": 3}, {"class_token": ["a"]}, "x"])
-def test_an_index_that_says_not_which_file_holds_what_is_damaged(tmp_path, weight_map):
+def test_index_without_file_names_is_damaged(tmp_path, weight_map):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": weight_map}))
-    assert refusal(index) == "says not which file holds which tensor; fetch it again"
+    assert refusal(index) == "does not say which file holds which tensor; download it again"
 
 
-def test_an_index_that_names_absent_tensors_is_damaged(tmp_path):
+def test_index_that_lists_absent_tensors_is_damaged(tmp_path):
     index = write_as("index.json", tmp_path, plain_state())
     weight_map = json.loads(index.read_text())["weight_map"] | {"head": "a.safetensors", "tail": "b.safetensors"}
     index.write_text(json.dumps({"weight_map": weight_map}))
-    assert refusal(index) == "names tensors that its files lack: head, tail; fetch it again"
+    assert refusal(index) == "lists tensors that its files do not have (head, tail); download it again"
 
 
-def test_what_is_no_file_is_not_a_run(tmp_path):
+def test_path_that_is_not_a_file_is_refused(tmp_path):
     (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
     (tmp_path / "dangling.pt").symlink_to(tmp_path / "nowhere.pt")
     (tmp_path / "folder.pt").mkdir()
     os.mkfifo(tmp_path / "pipe.pt")
     for name in ("loop.pt", "dangling.pt", "pipe.pt", "absent.pt"):
         assert refusal(tmp_path / name, NotARunError) == (
-            "no such file; give a file of weights, a folder of them, or hf://organisation/name"
+            "no such file; give a file of weights, a folder with one, or hf://organization/name"
         )
-    assert refusal(tmp_path / "folder.pt", NotARunError).startswith("a folder without model.safetensors, model.")
+    assert refusal(tmp_path / "folder.pt", NotARunError).startswith("the folder has none of model.safetensors, model.")
     assert refusal(tmp_path / ("x" * 300 + ".pt"), NotARunError)
 
 
-def test_a_name_that_is_no_weights_is_said(tmp_path):
+def test_unknown_file_type_is_refused(tmp_path):
     (tmp_path / "weights.h5").touch()
     assert refusal(tmp_path / "weights.h5") == (
-        "no file of weights by its name; one that ends in .safetensors, .npz, .pt, .pth, .bin, .ckpt, .pth.tar is"
+        "not a type of file that holds weights; use one of .safetensors, .npz, .pt, .pth, .bin, .ckpt, .pth.tar"
     )
 
 
-def test_a_link_to_a_file_is_that_file(tmp_path):
+def test_symbolic_link_is_followed(tmp_path):
     path = write_as("pt", tmp_path, plain_state())
     (tmp_path / "link.pt").symlink_to(path)
     assert_same(load_model(tmp_path / "link.pt", architecture=HEADS), noisy(PLAIN))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "index.json", "bin"])
-def test_a_folder_gives_what_transformers_would_take(tmp_path, kind):
+def test_folder_gives_the_file_that_transformers_would_read(tmp_path, kind):
     folder = tmp_path / "folder"
     folder.mkdir()
     path = write_as(kind, folder, plain_state())
@@ -76,16 +76,16 @@ def test_a_folder_gives_what_transformers_would_take(tmp_path, kind):
     assert_same(load_model(folder, architecture=HEADS), noisy(PLAIN))
 
 
-def test_a_folder_of_one_file_gives_it_and_of_several_asks(tmp_path):
+def test_folder_with_one_file_gives_it_and_with_several_is_refused(tmp_path):
     write_as("npz", tmp_path, plain_state())
     assert_same(load_model(tmp_path, architecture=HEADS), noisy(PLAIN))
     write_as("pth", tmp_path, plain_state())
     assert refusal(tmp_path, NotARunError) == (
-        "a folder of several files of weights (model.npz, model.pth); give one of them"
+        "the folder has several files of weights (model.npz, model.pth); give one"
     )
 
 
-def test_an_index_of_torch_files_is_read(tmp_path):
+def test_index_of_torch_files_is_read(tmp_path):
     state = plain_state()
     torch.save({"class_token": state.pop("class_token")}, tmp_path / "a.bin")
     torch.save(state, tmp_path / "b.bin")
@@ -97,25 +97,27 @@ def test_an_index_of_torch_files_is_read(tmp_path):
 @pytest.mark.parametrize(
     "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "model.model."]
 )
-def test_prefixes_of_wrappers_come_off(tmp_path, prefix):
+def test_prefixes_of_wrappers_are_removed(tmp_path, prefix):
     path = write_as("pt", tmp_path, {prefix + name: tensor for name, tensor in plain_state().items()})
     assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
     with open_weights(path) as file:
-        assert file.notes[0] == f"took {prefix[: prefix.index('.') + 1]!r} off every name"
+        assert file.notes[0] == f"removed the prefix {prefix[: prefix.index('.') + 1]!r} from every name"
 
 
-def test_the_counter_of_averaged_models_is_left_out(tmp_path):
+def test_counter_of_averaged_models_is_ignored(tmp_path):
     averaged = {f"module.{name}": tensor for name, tensor in plain_state().items()}
     path = write_as("pt", tmp_path, {"n_averaged": torch.tensor(3), **averaged})
     assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "module", "teacher", "params", "model_ema"])
-def test_the_weights_in_a_checkpoint_are_found(tmp_path, key):
+def test_weights_in_a_checkpoint_are_found(tmp_path, key):
     path = write_as("pt", tmp_path, {"epoch": 3, key: OrderedDict(plain_state()), "best": torch.tensor(0.9)})
     assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
     with open_weights(path) as file:
-        assert file.notes == [f"took {key!r} of {', '.join(sorted(('best', 'epoch', key)))}"]
+        assert file.notes == [
+            f"read the weights under {key!r}; the file has {', '.join(sorted(('best', 'epoch', key)))}"
+        ]
 
 
 def test_averaged_weights_are_preferred_and_noted(tmp_path):
@@ -123,23 +125,26 @@ def test_averaged_weights_are_preferred_and_noted(tmp_path):
     path = write_as("pt", tmp_path, {"state_dict": plain_state(), "state_dict_ema": plain_state(averaged)})
     assert_same(load_model(path, architecture=HEADS), averaged)
     with open_weights(path) as file:
-        assert file.notes == ["took 'state_dict_ema' of state_dict, state_dict_ema"]
+        assert file.notes == ["read the weights under 'state_dict_ema'; the file has state_dict, state_dict_ema"]
 
 
-def test_an_averaging_without_weights_is_passed_over(tmp_path):
+def test_average_without_weights_is_passed_over(tmp_path):
     path = write_as("pt", tmp_path, {"ema": {"decay": 0.99}, "model": {"state_dict": plain_state(), "lr": 0.1}})
     assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
     with open_weights(path) as file:
-        assert file.notes == ["took 'model' of ema, model", "took 'state_dict' of lr, state_dict"]
+        assert file.notes == [
+            "read the weights under 'model'; the file has ema, model",
+            "read the weights under 'state_dict'; the file has lr, state_dict",
+        ]
 
 
-def test_what_is_no_tensor_is_left_out_and_noted(tmp_path):
+def test_values_that_are_not_tensors_are_skipped_with_a_note(tmp_path):
     path = write_as("pt", tmp_path, {**plain_state(), "epoch": 3})
     assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
     with open_weights(path) as file:
-        assert file.notes == ["left out epoch: no tensors"]
+        assert file.notes == ["skipped epoch: not tensors"]
 
 
-def test_parameters_are_tensors_too(tmp_path):
+def test_parameters_are_read_like_tensors(tmp_path):
     state = {name: torch.nn.Parameter(tensor) for name, tensor in plain_state().items()}
     assert_same(load_model(write_as("pt", tmp_path, state), architecture=HEADS), noisy(PLAIN))

@@ -7,7 +7,7 @@ from tests.unit.model.weights.samples import assert_same, attend, noisy, norm, t
 
 from vitreous.errors import ConfigError, DamagedFileError
 from vitreous.model import ModelConfig, load_model
-from vitreous.model.parts.position import sincos2d
+from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.table import write_tensors
@@ -79,13 +79,13 @@ def blocks(names, depth=2):
         (FIXED, OUTSIDE + MAP_HEAD),
     ],
 )
-def test_names_are_those_of_googles_code(tmp_path, changes, names):
+def test_names_are_those_in_googles_code(tmp_path, changes, names):
     export_weights(noisy(changed(changes)), tmp_path / "x.npz", to="npz")
     block = ORIGINAL_BLOCK if "posembed_input" in names else BIG_VISION_BLOCK
     assert set(stored(tmp_path / "x.npz")) == {*names.split(), *blocks(block)}
 
 
-def test_shapes_are_those_of_flax(tmp_path):
+def test_shapes_are_those_in_flax(tmp_path):
     export_weights(noisy(changed({"head_dim": 3})), tmp_path / "x.npz", to="npz")
     shapes = {name: tuple(array.shape) for name, array in stored(tmp_path / "x.npz").items()}
     attention = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1"
@@ -101,7 +101,7 @@ def test_shapes_are_those_of_flax(tmp_path):
 
 @pytest.mark.parametrize("changes", [{}, {"head_dim": 3}, {"num_classes": 0}, MEAN, TOKEN, MAP, {**MEAN, **FIXED}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_a_round_trip_keeps_every_bit(tmp_path, changes, dtype):
+def test_round_trip_keeps_every_bit(tmp_path, changes, dtype):
     model = noisy(changed(changes), dtype=dtype)
     export_weights(model, tmp_path / "x.npz", to="npz")
     loaded = load_model(tmp_path / "x.npz", img_size=12)
@@ -145,7 +145,7 @@ def mlp(w, name, x):
 
 
 def googles_logits(w, image, *, attention, norm2, block_mlp):
-    """One image `[height, width, chans]` through the formulas of both code bases, which differ in names alone."""
+    """Compute the logits of one image `[height, width, chans]`. The two code bases differ only in names."""
     side, _, _, width = w["embedding/kernel"].shape
     patches = image.unfold(0, side, side).unfold(1, side, side).permute(0, 1, 3, 4, 2)
     x = torch.einsum("hwpqc,pqcd->hwd", patches, w["embedding/kernel"]).reshape(-1, width) + w["embedding/bias"]
@@ -172,7 +172,7 @@ def googles_logits(w, image, *, attention, norm2, block_mlp):
 @pytest.mark.parametrize(
     "changes", [{}, {"head_dim": 3}, MEAN, TOKEN, MAP, {"pool": "mean", "position": "sincos2d_big_vision"}]
 )
-def test_logits_are_those_of_googles_formulas(tmp_path, changes):
+def test_logits_equal_googles_formulas(tmp_path, changes):
     export_weights(noisy(changed(changes), dtype=torch.float64), tmp_path / "x.npz", to="npz")
     w = stored(tmp_path / "x.npz")
     newer = "Transformer/posembed_input/pos_embedding" not in w
@@ -189,7 +189,7 @@ def test_logits_are_those_of_googles_formulas(tmp_path, changes):
 
 
 @pytest.mark.parametrize("changes", [TOKEN, MAP])
-def test_scanned_blocks_have_an_axis_of_blocks(tmp_path, changes):
+def test_stacked_blocks_are_read_and_written(tmp_path, changes):
     model = noisy(changed(changes))
     export_weights(model, tmp_path / "x.npz", to="npz")
     rolled = {}
@@ -214,11 +214,11 @@ def rewritten(path, rename, extra=None):
 
 
 @pytest.mark.parametrize("prefix", ["params/", "params/img/", "opt/target/"])
-def test_prefixes_of_runs_and_towers_come_off(tmp_path, prefix):
+def test_prefixes_of_runs_and_towers_are_removed(tmp_path, prefix):
     path, model = tmp_path / "x.npz", noisy(changed(MAP))
     export_weights(model, path, to="npz")
-    beside = {"params/txt/embedding": np.zeros(3), "params/t": np.zeros(1), "opt/0/step": np.zeros((), np.int32)}
-    rewritten(path, lambda name: prefix + name, beside)
+    extra = {"params/txt/embedding": np.zeros(3), "params/t": np.zeros(1), "opt/0/step": np.zeros((), np.int32)}
+    rewritten(path, lambda name: prefix + name, extra)
     assert_same(load_model(path), model)
 
 
@@ -229,43 +229,43 @@ def test_older_files_of_big_vision_are_read(tmp_path):
     assert_same(load_model(path), model)
 
 
-def test_one_position_more_than_a_square_is_the_class_tokens(tmp_path):
+def test_one_position_more_than_a_square_belongs_to_the_class_token(tmp_path):
     path, model = tmp_path / "x.npz", noisy(CONFIG)
     newer = write_tensors(GOOGLE[2].rows(CONFIG), model.state_dict())
     np.savez(path, **{name: tensor.numpy() for name, tensor in newer.items()})
     assert_same(load_model(path), model)
 
 
-def test_a_grid_that_is_no_square_has_to_be_told(tmp_path):
+def test_grid_that_is_not_square_must_be_given(tmp_path):
     config = dataclasses.replace(CONFIG, img_size=(12, 20))
     model, path = noisy(config), tmp_path / "x.npz"
     export_weights(model, path, to="npz")
     with pytest.raises(
-        ConfigError, match=r"^img_size=None: the file has 15 positions, which fill no square grid; pass"
+        ConfigError, match=r"^img_size=None: the 15 positions of the file do not fill a square grid; pass"
     ):
         load_model(path)
     assert_same(load_model(path, architecture={"img_size": (12, 20)}), model)
 
 
-def test_a_size_that_the_file_does_not_tell_has_to_be_told(tmp_path):
+def test_image_size_must_be_given_if_positions_are_computed(tmp_path):
     path = tmp_path / "x.npz"
     export_weights(noisy(changed(FIXED)), path, to="npz")
     with pytest.raises(ConfigError) as caught:
         load_model(path)
     assert str(caught.value) == (
-        "img_size=None: the file does not tell it, because its positions are computed; pass img_size in px"
+        "img_size=None: not known from the file, because its positions are computed; pass img_size in px"
     )
     assert load_model(path, img_size=(20, 12)).config.img_size == (20, 12)
 
 
-def test_a_head_after_a_representation_layer_is_left_out_only_where_another_is_wanted(tmp_path):
+def test_head_after_a_representation_layer_can_only_be_replaced_or_removed(tmp_path):
     path, model = tmp_path / "x.npz", noisy(CONFIG)
     export_weights(model, path, to="npz")
     rewritten(path, str, {"pre_logits/kernel": np.zeros((20, 20)), "pre_logits/bias": np.zeros(20)})
     with pytest.raises(ConfigError) as caught:
         load_model(path)
     assert str(caught.value) == (
-        "num_classes=None: the file's head reads a tanh layer, pre_logits, that has no part here; "
+        "num_classes=None: the head of the file comes after a tanh layer, pre_logits, that is not supported; "
         "pass num_classes for a fresh head, or 0 for none"
     )
     features, fresh = load_model(path, num_classes=0), load_model(path, num_classes=3)
@@ -274,7 +274,7 @@ def test_a_head_after_a_representation_layer_is_left_out_only_where_another_is_w
     assert torch.equal(fresh.encoder.norm.weight, model.encoder.norm.weight)
 
 
-def test_a_wide_mlp_keeps_its_last_unit(tmp_path):
+def test_mlp_width_survives_rounding_of_the_ratio(tmp_path):
     config = ModelConfig.from_dict(CONFIG.as_dict() | {"embed_dim": 11, "num_heads": 1, "mlp_ratio": 15 / 11})
     model = noisy(config)
     export_weights(model, tmp_path / "x.npz", to="npz")
@@ -292,22 +292,22 @@ def test_a_wide_mlp_keeps_its_last_unit(tmp_path):
         ({"pool": "mean", "class_token": True}, "model.class_token=True"),
     ],
 )
-def test_what_googles_code_does_not_have_is_refused(tmp_path, changes, refused):
+def test_model_that_googles_code_does_not_have_is_refused(tmp_path, changes, refused):
     with pytest.raises(ConfigError) as caught:
         export_weights(noisy(changed(changes)), tmp_path / "x.npz", to="npz")
-    assert f"has no place for {refused}; use vitreous, or another format" in str(caught.value)
+    assert f"cannot hold {refused}; use to=vitreous or another format" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("name", "array", "reason"),
     [
-        ("embedding/kernel", np.zeros((48, 20)), "its shapes tell no architecture (not enough values to unpack"),
+        ("embedding/kernel", np.zeros((48, 20)), "its shapes fit no architecture (not enough values to unpack"),
         ("Transformer/encoderblock_0/LayerNorm_2/scale", np.zeros((21,)), "LayerNorm_2/scale is 21, must be 20"),
         ("head/kernel", np.zeros((20, 7), np.int32), "not finite floating-point numbers: head/kernel"),
     ],
 )
-def test_a_tensor_of_another_shape_or_kind_is_named(tmp_path, name, array, reason):
+def test_tensor_of_wrong_shape_or_type_is_named(tmp_path, name, array, reason):
     path = tmp_path / "x.npz"
     export_weights(noisy(CONFIG), path, to="npz")
     np.savez(path, **{**{key: value.numpy() for key, value in stored(path).items()}, name: array})

@@ -1,4 +1,4 @@
-"""Files that are cut short, altered or made to harm: one clear line each, and nothing large is allocated."""
+"""Files that are cut short, altered or hostile give a one-line error, and no large allocation."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_every_kind_of_file_is_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "npz", "pt"])
-def test_a_loaded_model_does_not_change_with_its_file(tmp_path, kind):
+def test_loaded_model_does_not_change_with_its_file(tmp_path, kind):
     model = noisy(PLAIN)
     path = write_as(kind, tmp_path, plain_state(model))
     loaded = load_model(path, architecture=HEADS)
@@ -41,17 +41,17 @@ def test_a_loaded_model_does_not_change_with_its_file(tmp_path, kind):
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    """Content by kind."""
+    """Contents of valid files, by kind."""
     folder = tmp_path_factory.mktemp("originals")
     return {kind: write_as(kind, folder, plain_state()).read_bytes() for kind in CUT}
 
 
 def load_altered(folder, kind, content):
-    """A model, or the error that a user would see; anything else goes through."""
+    """Return the model, or the error that a user would see; other exceptions propagate."""
     path = folder / f"altered.{kind.removeprefix('legacy ')}"
     path.write_bytes(content)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of strange pickles; what matters is how it ends
+        warnings.simplefilter("ignore")  # torch warns about unusual pickles; only the result matters here
         try:
             return load_model(path, architecture=HEADS)
         except VitreousError as error:
@@ -66,7 +66,7 @@ EXAMPLES = settings(
 @pytest.mark.parametrize("kind", CUT)
 @EXAMPLES
 @given(part=st.floats(0, 1, exclude_max=True))
-def test_a_file_cut_anywhere_is_damaged(originals, tmp_path, kind, part):
+def test_file_cut_anywhere_is_damaged(originals, tmp_path, kind, part):
     content = originals[kind]
     assert isinstance(load_altered(tmp_path, kind, content[: int(part * len(content))]), DamagedFileError)
 
@@ -74,9 +74,9 @@ def test_a_file_cut_anywhere_is_damaged(originals, tmp_path, kind, part):
 @pytest.mark.parametrize("kind", CUT)
 @EXAMPLES
 @given(data=st.data())
-def test_bytes_altered_anywhere_give_a_whole_model_or_one_line(originals, tmp_path, kind, data):
+def test_bytes_altered_anywhere_give_a_model_or_a_one_line_error(originals, tmp_path, kind, data):
     content = bytearray(originals[kind])
-    # Headers stand at either end, and hold what is dangerous.
+    # Headers are at the start or the end, and are the dangerous part.
     near_an_end = st.integers(0, 3000) | st.integers(len(content) - 3000, len(content) - 1)
     for where in data.draw(st.lists(near_an_end | st.integers(0, len(content) - 1), min_size=1, max_size=4)):
         content[where] = data.draw(st.integers(0, 255))
@@ -85,18 +85,18 @@ def test_bytes_altered_anywhere_give_a_whole_model_or_one_line(originals, tmp_pa
         assert str(loaded).isprintable()
         return
     assert loaded(torch.zeros(1, 3, 12, 12)).shape == (1, 7)
-    if kind == "npz":  # whose checksums are compared
+    if kind == "npz":  # npz has checksums, so an altered file is never read
         assert_same(loaded, noisy(PLAIN))
 
 
 @pytest.mark.parametrize("kind", CUT)
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\x03\x04" + b"\xff" * 100, b"\x80\x02}q\x00.", b"\x93NUMPY"])
-def test_a_file_that_is_none_is_damaged(tmp_path, kind, content):
+def test_file_of_another_type_is_damaged(tmp_path, kind, content):
     assert isinstance(load_altered(tmp_path, kind, content), DamagedFileError)
 
 
 class Hostile:
-    """Leaves a file behind where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -113,7 +113,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path, kind):
     assert not marker.exists()
 
 
-def test_a_bare_pickle_is_never_run(tmp_path):
+def test_bare_pickle_is_never_run(tmp_path):
     marker, path = tmp_path / "run", tmp_path / "model.pt"
     path.write_bytes(pickle.dumps(Hostile(marker)))
     assert "which could be code" in refusal(path)
@@ -123,7 +123,7 @@ def test_a_bare_pickle_is_never_run(tmp_path):
 def test_objects_in_an_npz_are_never_unpickled(tmp_path):
     marker, path = tmp_path / "run", tmp_path / "model.npz"
     np.savez(path, class_token=np.array([Hostile(marker)], dtype=object))
-    assert refusal(path) == "class_token holds Python objects, which could be code; fetch it again"
+    assert refusal(path) == "array class_token holds Python objects, which could be code; download it again"
     assert not marker.exists()
 
 
@@ -141,7 +141,7 @@ def archive(path, members, compression=zipfile.ZIP_STORED):
 
 @pytest.fixture
 def lean():
-    """Fails where a test takes 100 MB or more."""
+    """Fail if a test allocates 100 MB or more."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     yield
@@ -152,45 +152,49 @@ def lean():
 
 
 @pytest.mark.usefixtures("lean")
-def test_an_npz_that_claims_100_gb_is_damaged(tmp_path):
+def test_npz_that_claims_100_gb_is_damaged(tmp_path):
     path = archive(tmp_path / "x.npz", {"class_token.npy": npy((25_000_000_000,), content=bytes(40))})
-    assert refusal(path) == "class_token holds 40 bytes where its header says 100000000000; fetch it again"
+    assert refusal(path) == (
+        "array class_token has 40 bytes, but its header declares 100,000,000,000; download it again"
+    )
 
 
 @pytest.mark.usefixtures("lean")
 @pytest.mark.parametrize("shape", [(-1,), (-2, -5), (True, 10), (2**70,), ("10",), 10])
-def test_an_npz_of_an_impossible_shape_is_damaged(tmp_path, shape):
+def test_npz_with_an_impossible_shape_is_damaged(tmp_path, shape):
     refusal(archive(tmp_path / "x.npz", {"class_token.npy": npy(shape, content=bytes(40))}))
 
 
 @pytest.mark.usefixtures("lean")
-def test_an_npz_that_unpacks_to_far_more_is_damaged(tmp_path):
+def test_npz_that_unpacks_to_far_more_is_damaged(tmp_path):
     bomb = npy((10**7,), "|i1", content=bytes(10**7))
     path = archive(tmp_path / "x.npz", {"class_token.npy": bomb}, zipfile.ZIP_DEFLATED)
     size = path.stat().st_size
     assert size < 20_000
-    assert refusal(path) == f"unpacks from {size} bytes to 10000000, as no weights do; fetch it again"
+    assert refusal(path) == (
+        f"would unpack from {size:,} bytes to 10,000,000, which real weights never do; download it again"
+    )
 
 
-def test_an_npz_that_is_merely_compressed_is_read(tmp_path):
+def test_compressed_npz_is_read(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", **{name: tensor.numpy() for name, tensor in plain_state().items()})
     assert_same(load_model(tmp_path / "x.npz", architecture=HEADS), noisy(PLAIN))
 
 
-def test_an_npz_of_another_byte_order_or_layout_is_read(tmp_path):
+def test_npz_with_another_byte_order_or_layout_is_read(tmp_path):
     arrays = {name: np.asfortranarray(tensor.numpy().astype(">f4")) for name, tensor in plain_state().items()}
     np.savez(tmp_path / "x.npz", **arrays)
     assert_same(load_model(tmp_path / "x.npz", architecture=HEADS), noisy(PLAIN))
 
 
-def test_an_npz_with_two_arrays_of_a_name_is_damaged(tmp_path):
+def test_npz_with_two_arrays_of_one_name_is_damaged(tmp_path):
     array = npy((2,), content=bytes(8))
     archive(tmp_path / "x.npz", {"class_token.npy": array, "class_token": array})
-    assert refusal(tmp_path / "x.npz") == "class_token holds two arrays; fetch it again"
+    assert refusal(tmp_path / "x.npz") == "array class_token occurs twice; download it again"
 
 
 @pytest.mark.parametrize("dtype", ["<U2", "<M8[s]", "<c8"])
-def test_an_npz_of_texts_dates_or_complex_numbers_is_damaged(tmp_path, dtype):
+def test_npz_of_texts_dates_or_complex_numbers_is_damaged(tmp_path, dtype):
     arrays = {name: tensor.numpy() for name, tensor in plain_state().items()}
     np.savez(tmp_path / "x.npz", **{**arrays, "class_token": np.zeros((1, 1, 20), np.dtype(dtype))})
     refusal(tmp_path / "x.npz")
@@ -214,14 +218,14 @@ def headed(path, header):
         {"dtype": "object", "shape": [10], "data_offsets": [0, 40]},
     ],
 )
-def test_a_safetensors_header_that_claims_what_is_not_there_is_damaged(tmp_path, entry):
+def test_safetensors_header_that_does_not_match_the_file_is_damaged(tmp_path, entry):
     path = headed(tmp_path / "x.safetensors", {"class_token": entry})
     assert refusal(path).startswith("cannot be read as .safetensors (")
 
 
 @pytest.mark.usefixtures("lean")
 @pytest.mark.parametrize("length", [2**62, 2**40, 99_000_000])
-def test_a_safetensors_header_longer_than_the_file_is_damaged(tmp_path, length):
+def test_safetensors_header_longer_than_the_file_is_damaged(tmp_path, length):
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", length) + b"{" * 100)
     refusal(tmp_path / "x.safetensors")
 
@@ -238,33 +242,36 @@ def test_a_safetensors_header_longer_than_the_file_is_damaged(tmp_path, length):
     ids=["expanded", "without storage", "sparse"],
 )
 @pytest.mark.filterwarnings("ignore:Sparse invariant")
-def test_a_tensor_that_claims_more_than_is_stored_is_damaged(tmp_path, kind, claim):
+def test_tensor_larger_than_its_storage_is_damaged(tmp_path, kind, claim):
     path = write_as(kind, tmp_path, {**plain_state(), "class_token": claim})
     message = refusal(path)
-    assert message.startswith(f"class_token claims {tuple(claim.shape)}, more than is stored") or "cut short" in message
+    assert (
+        message.startswith(f"class_token has shape {tuple(claim.shape)}, but fewer values are stored")
+        or "cut short" in message
+    )
 
 
 @pytest.mark.usefixtures("lean")
-def test_many_tensors_of_one_memory_are_not_unpacked(tmp_path):
+def test_many_tensors_with_shared_storage_are_not_unpacked(tmp_path):
     whole = torch.zeros(1_000_000)
     path = write_as("pt", tmp_path, {f"encoder.layers.encoder_layer_{number}.x": whole for number in range(1000)})
-    assert " bytes to 4000000000, as no weights do; fetch it again" in refusal(path)
+    assert " bytes to 4,000,000,000, which real weights never do; download it again" in refusal(path)
 
 
 @pytest.mark.usefixtures("lean")
-def test_a_torch_archive_that_is_compressed_is_damaged(tmp_path, originals):
+def test_compressed_torch_archive_is_damaged(tmp_path, originals):
     (tmp_path / "plain.pt").write_bytes(originals["pt"])
     with zipfile.ZipFile(tmp_path / "plain.pt") as file:
         members = {info.filename: file.read(info) for info in file.infolist()}
     members["model/data.pkl"] = members["model/data.pkl"] + bytes(10_000_000)
     path = archive(tmp_path / "x.pt", members, zipfile.ZIP_DEFLATED)
     del members
-    assert "are compressed, which torch.save never does; save it again" in refusal(path)
+    assert " are compressed, as torch.save never does; save it again" in refusal(path)
 
 
 @pytest.mark.usefixtures("lean")
 @pytest.mark.parametrize("count", [10**9, 25_000_000_000])
-def test_an_older_torch_file_that_claims_more_than_is_there_is_damaged(tmp_path, originals, count):
+def test_legacy_torch_file_that_claims_more_than_it_stores_is_damaged(tmp_path, originals, count):
     path = tmp_path / "x.pt"
     content = originals["legacy pt"].replace(b"K\x14", b"\x8a\x08" + struct.pack("<q", count), 40)
     assert content != originals["legacy pt"]
@@ -272,14 +279,14 @@ def test_an_older_torch_file_that_claims_more_than_is_there_is_damaged(tmp_path,
     refusal(path)
 
 
-def test_a_dictionary_that_holds_itself_ends(tmp_path):
+def test_dictionary_that_contains_itself_is_refused(tmp_path):
     loop = {}
     loop["model"] = loop["state_dict"] = loop
     assert refusal(write_as("pt", tmp_path, loop)) == "holds no tensors by name; give a file with a state_dict()"
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {1: torch.zeros(2)}, {"epoch": 3}, None])
-def test_what_is_no_dictionary_of_tensors_is_said(tmp_path, content):
+def test_content_without_named_tensors_is_refused(tmp_path, content):
     assert refusal(write_as("pt", tmp_path, content)) == "holds no tensors by name; give a file with a state_dict()"
 
 
@@ -287,29 +294,29 @@ def test_what_is_no_dictionary_of_tensors_is_said(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"{", "is not JSON ("),
-        (b"\xff\xfe{}", "is not JSON ("),
-        (b"[" * 200_000, "is not JSON ("),
-        (b'{"a":' * 200_000, "is not JSON ("),
-        (b"[1]", "holds no description but list; fetch it again"),
-        (None, "1000000000000 bytes, at most 8388608 are a description; fetch it again"),
+        (b"{", "is not valid JSON ("),
+        (b"\xff\xfe{}", "is not valid JSON ("),
+        (b"[" * 200_000, "is not valid JSON ("),
+        (b'{"a":' * 200_000, "is not valid JSON ("),
+        (b"[1]", "must be a JSON object, not a list; download it again"),
+        (None, "has 1,000,000,000,000 bytes, more than the 8,388,608 that a description may have; download it again"),
     ],
-    ids=["cut short", "no text", "deep lists", "deep objects", "list", "huge"],
+    ids=["cut short", "not text", "deep lists", "deep objects", "list", "huge"],
 )
-def test_a_description_that_is_none_is_damaged(tmp_path, content, reason):
+def test_invalid_description_is_damaged(tmp_path, content, reason):
     write_as("safetensors", tmp_path, plain_state())
-    beside = tmp_path / "config.json"
-    beside.write_bytes(content or b"")
+    config = tmp_path / "config.json"
+    config.write_bytes(content or b"")
     if content is None:
-        os.truncate(beside, 10**12)  # sparse: it takes no room
+        os.truncate(config, 10**12)  # sparse: it takes no space on disk
     with pytest.raises(DamagedFileError) as caught:
         load_model(tmp_path, architecture=HEADS)
-    assert str(caught.value).startswith(f"{beside}: {reason}")
+    assert str(caught.value).startswith(f"{config}: {reason}")
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("kind", ["pt", "npz", "safetensors"])
-def test_a_strangers_names_are_repeated_on_one_printable_line(tmp_path, kind):
+def test_hostile_names_are_quoted_on_one_printable_line(tmp_path, kind):
     hostile = {"\x1b[2J\nfile: all is well": torch.zeros(2), "x" * 10_000: torch.zeros(2)}
     message = refusal(write_as(kind, tmp_path, {**plain_state(), **hostile}))
     assert r"unexpected: \x1b[2J\nfile: all is well, xxx" in message

@@ -6,10 +6,12 @@ import struct
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
+from vitreous import tensor_file
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, SaveError
 from vitreous.model import ModelConfig, build_model, load_model, read_metadata, save_model
-from vitreous.model.weights import is_native, native
+from vitreous.model.weights import is_native
 from vitreous.model.weights.native import load_native
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5)
@@ -29,7 +31,7 @@ def saved(tmp_path, model):
 
 
 def rewrite(path, *, header=lambda header: header, architecture=None):
-    """Alter the file's header as a stranger could; `architecture` changes keys of the stored configuration."""
+    """Alter the header of a file as an attacker could; `architecture` changes keys of the stored configuration."""
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     entries = json.loads(content[8 : 8 + length])
@@ -73,47 +75,47 @@ def test_loaded_model_has_equal_logits(tmp_path, position):
 
 
 @pytest.mark.parametrize("given", [{"name": "vit_tiny_patch16_224"}, {"architecture": {"act": "relu"}}])
-def test_our_own_file_says_itself_what_it_is(saved, given):
+def test_own_file_needs_no_description(saved, given):
     with pytest.raises(ConfigError) as caught:
         load_model(saved, **given)
-    assert str(caught.value) == f"{saved}: says itself what it is; leave name and architecture out"
+    assert str(caught.value) == f"{saved}: already describes its model; remove the arguments name and architecture"
 
 
-def test_our_own_file_gets_another_head_and_size(saved, model):
+def test_own_file_can_get_another_head_and_size(saved, model):
     loaded = load_model(saved, num_classes=2, img_size=(20, 12))
     assert loaded(torch.zeros(1, 3, 20, 12)).shape == (1, 2)
     torch.testing.assert_close(loaded.encoder.norm.weight, model.encoder.norm.weight, rtol=0, atol=0)
 
 
-def test_only_our_own_files_are_told_native(saved, tmp_path):
+def test_only_files_of_save_model_are_native(saved, tmp_path):
     assert is_native(saved)
-    native.save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "empty.safetensors").touch()
     assert not is_native(tmp_path / "other.safetensors")
     assert not is_native(tmp_path / "empty.safetensors")
     assert not is_native(tmp_path / "absent.safetensors")
 
 
-def test_metadata_comes_back_with_format_and_architecture(saved):
+def test_metadata_is_returned_with_format_and_architecture(saved):
     assert read_metadata(saved) == {"format": 1, "architecture": CONFIG.as_dict(), **METADATA}
 
 
-def test_a_compiled_model_is_saved_under_plain_names(tmp_path, model):
+def test_compiled_model_is_saved_under_plain_names(tmp_path, model):
     path = tmp_path / "model.safetensors"
     save_model(path, torch.compile(model, backend="eager"), {})
     assert load_model(path).state_dict().keys() == model.state_dict().keys()
 
 
-def test_a_loaded_model_does_not_change_with_its_file(saved, model):
+def test_loaded_model_does_not_change_with_its_file(saved, model):
     loaded = load_native(saved)
     saved.write_bytes(bytes(saved.stat().st_size))
     torch.testing.assert_close(loaded.head.weight, model.head.weight, rtol=0, atol=0)
 
 
-def test_our_own_metadata_keys_are_refused(tmp_path, model):
+def test_reserved_metadata_keys_are_refused(tmp_path, model):
     with pytest.raises(ConfigError) as caught:
         save_model(tmp_path / "m.safetensors", model, {"format": 7})
-    assert str(caught.value) == "metadata.format=7: is written by save_model itself; choose another key"
+    assert str(caught.value) == "metadata.format=7: save_model writes this key itself; use another key"
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}])
@@ -123,20 +125,20 @@ def test_metadata_that_json_cannot_hold_is_refused(tmp_path, model, value):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
+def test_full_disk_leaves_the_old_file(saved, monkeypatch):
     def full(*_, **__):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     before = saved.read_bytes()
-    monkeypatch.setattr(native, "save_file", full)
+    monkeypatch.setattr(tensor_file, "save_file", full)
     with pytest.raises(SaveError, match="No space left on device"):
         save_model(saved, build_model(CONFIG), {})
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no file size limit there")
-def test_a_disk_that_fills_up_while_writing_is_a_save_error(saved, model):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file size limit")
+def test_disk_that_fills_up_while_writing_is_a_save_error(saved, model):
     before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
@@ -148,11 +150,11 @@ def test_a_disk_that_fills_up_while_writing_is_a_save_error(saved, model):
 
 
 @pytest.mark.parametrize("read", [load_native, read_metadata])
-def test_a_missing_file_is_not_a_run(tmp_path, read):
+def test_missing_file_is_not_a_run(tmp_path, read):
     with pytest.raises(NotARunError) as caught:
         read(tmp_path / "nowhere.safetensors")
     assert str(caught.value) == (
-        f"{tmp_path / 'nowhere.safetensors'}: no such file; give a model.safetensors that vitreous wrote"
+        f"{tmp_path / 'nowhere.safetensors'}: no such file; give a model.safetensors written by vitreous"
     )
     with pytest.raises(NotARunError, match="is a folder"):
         read(tmp_path)
@@ -177,33 +179,35 @@ def keep(part):
     ],
 )
 @pytest.mark.parametrize("read", [load_native, read_metadata])
-def test_a_file_cut_short_or_of_another_kind_is_damaged(saved, read, alter):
+def test_file_cut_short_or_of_another_type_is_damaged(saved, read, alter):
     saved.write_bytes(alter(saved.read_bytes()))
     with pytest.raises(DamagedFileError) as caught:
         read(saved)
-    assert str(caught.value).startswith(f"{saved}: cannot be read as safetensors (")
+    assert str(caught.value).startswith(f"{saved}: cannot be read as .safetensors (")
 
 
-def test_a_safetensors_file_of_somebody_else_is_named_so(saved):
+def test_safetensors_file_of_another_library_is_refused(saved):
     rewrite(saved, header=lambda entries: {k: v for k, v in entries.items() if k != "__metadata__"})
-    assert damage(saved) == "safetensors without vitreous metadata; give a file that vitreous wrote"
+    assert damage(saved) == "has no vitreous metadata; give a file written by vitreous"
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000])
 def test_metadata_that_is_not_json_is_damaged(saved, text):
     rewrite(saved, header=lambda entries: entries | {"__metadata__": {"vitreous": text}})
-    assert damage(saved).startswith("its metadata is not JSON (")
+    assert damage(saved).startswith("its metadata is not valid JSON (")
 
 
 @pytest.mark.parametrize(("text", "got"), [('{"format": 2}', "2"), ("{}", "None"), ("[]", "None")])
-def test_another_format_is_named(saved, text, got):
+def test_newer_format_is_refused_with_its_number(saved, text, got):
     rewrite(saved, header=lambda entries: entries | {"__metadata__": {"vitreous": text}})
-    assert damage(saved) == f"has format {got}, this version reads 1; use the vitreous version that wrote it"
+    assert damage(saved) == (
+        f"has format {got}, but this version reads only format 1; use the vitreous version that wrote it"
+    )
 
 
-def test_an_architecture_that_is_absent_is_damaged(saved):
+def test_missing_architecture_is_damaged(saved):
     rewrite(saved, header=lambda entries: entries | {"__metadata__": {"vitreous": '{"format": 1}'}})
-    assert damage(saved) == "its metadata says no architecture; copy or train it again"
+    assert damage(saved) == "its metadata has no architecture; copy the file again, or retrain the model"
 
 
 @pytest.mark.parametrize(
@@ -211,11 +215,11 @@ def test_an_architecture_that_is_absent_is_damaged(saved):
     [
         ({"num_heads": 3}, "model.num_heads=3: does not divide model.embed_dim=20 (remainder 2)"),
         ({"heads": 3}, "model.heads=3: no such key"),
-        ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be at most"),
+        ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be in [1, 2**31)"),
         ({"img_size": [10**9, 10**9]}, "into 62500000000000000 patches"),
     ],
 )
-def test_an_architecture_that_breaks_a_rule_is_damaged(saved, architecture, reason):
+def test_invalid_architecture_is_damaged(saved, architecture, reason):
     rewrite(saved, architecture=architecture)
     message = damage(saved)
     assert message.startswith("its architecture is not valid (")
@@ -223,24 +227,24 @@ def test_an_architecture_that_breaks_a_rule_is_damaged(saved, architecture, reas
 
 
 @pytest.mark.parametrize("architecture", [{"depth": 10**9}, {"num_classes": 10**9}, {"embed_dim": 5 * 10**8}])
-def test_a_forged_architecture_costs_neither_time_nor_memory(saved, architecture):
+def test_forged_architecture_costs_neither_time_nor_memory(saved, architecture):
     rewrite(saved, architecture=architecture)
     assert "its architecture has" in damage(saved)
 
 
-def test_all_missing_extra_and_wrongly_shaped_tensors_are_listed_at_once(tmp_path, model):
+def test_all_missing_extra_and_misshapen_tensors_are_listed_at_once(tmp_path, model):
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     state["stranger"] = state.pop("encoder.norm.bias")
     state["head.weight"] = torch.zeros(5, 20)
     path = tmp_path / "model.safetensors"
-    native.save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
+    save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
     assert damage(path) == (
-        "its tensors are not the model's (missing: encoder.norm.bias; unexpected: stranger; "
-        "wrong shape: head.weight is 5x20, must be 7x20); copy or train it again"
+        "its tensors do not match the model (missing: encoder.norm.bias; unexpected: stranger; "
+        "wrong shape: head.weight is 5x20, must be 7x20); copy the file again, or retrain the model"
     )
 
 
-def test_a_long_list_of_tensors_is_cut(saved):
+def test_long_list_of_tensors_is_shortened(saved):
     rewrite(saved, architecture={"depth": 4})
     message = damage(saved)
     assert "missing: encoder.blocks.2.attn.proj.bias, " in message
@@ -254,12 +258,12 @@ def test_weights_that_are_not_finite_are_damaged(tmp_path, model, value):
         model.head.bias[3] = value
     save_model(tmp_path / "m.safetensors", model, {})
     assert damage(tmp_path / "m.safetensors") == (
-        "holds weights that are not finite floating-point numbers: head.bias; copy or train it again"
+        "these weights are not finite floating-point numbers: head.bias; copy the file again, or retrain the model"
     )
 
 
-def test_whole_numbers_are_not_weights(tmp_path, model):
+def test_integers_are_not_weights(tmp_path, model):
     state = model.state_dict() | {"head.bias": torch.arange(7)}
     path = tmp_path / "m.safetensors"
-    native.save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
-    assert damage(path).startswith("holds weights that are not finite floating-point numbers: head.bias;")
+    save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
+    assert damage(path).startswith("these weights are not finite floating-point numbers: head.bias;")

@@ -8,7 +8,7 @@ from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy, p
 
 from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError, NotARunError, UnknownNameError
 from vitreous.model import load_model
-from vitreous.model.parts.position import resize_grid
+from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.formats import FORMATS, TARGETS
 from vitreous.model.weights.open import identify, load_foreign
@@ -20,7 +20,7 @@ def path(tmp_path):
     return write_as("safetensors", tmp_path, plain_state())
 
 
-def test_a_loaded_model_is_ready_to_be_used(path):
+def test_loaded_model_is_ready_to_use(path):
     loaded = load_model(str(path), architecture=HEADS)
     assert not loaded.training
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in loaded.parameters())
@@ -28,7 +28,7 @@ def test_a_loaded_model_is_ready_to_be_used(path):
     torch.testing.assert_close(loaded(images), noisy(PLAIN)(images))
 
 
-def test_no_weight_keeps_a_larger_memory_alive(path):
+def test_weights_do_not_share_larger_storage(path):
     for parameter in load_model(path, architecture=HEADS).parameters():
         assert parameter.is_contiguous()
         assert parameter.untyped_storage().nbytes() == 4 * parameter.numel()
@@ -36,7 +36,7 @@ def test_no_weight_keeps_a_larger_memory_alive(path):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["safetensors", "pt", "legacy pt"])
-def test_the_dtype_of_a_file_is_kept(tmp_path, kind, dtype):
+def test_dtype_of_the_file_is_kept(tmp_path, kind, dtype):
     model = noisy(PLAIN, dtype=dtype)
     assert_same(load_model(write_as(kind, tmp_path, plain_state(model)), architecture=HEADS), model)
 
@@ -57,25 +57,25 @@ def test_mixed_dtypes_become_the_widest(tmp_path, narrow, wide, widest):
     assert torch.equal(loaded.encoder.norm.weight, state["encoder.ln.weight"].to(widest))
 
 
-def test_whole_numbers_are_refused(tmp_path):
+def test_integers_are_refused(tmp_path):
     state = {**plain_state(), "heads.head.bias": torch.arange(7)}
     assert refusal(write_as("pt", tmp_path, state)).startswith(
-        "holds weights that are not finite floating-point numbers: heads.head.bias;"
+        "these weights are not finite floating-point numbers: heads.head.bias;"
     )
 
 
-def test_another_number_of_classes_gets_a_fresh_head(path):
+def test_other_number_of_classes_gives_a_fresh_head(path):
     loaded, model = load_model(path, architecture=HEADS, num_classes=3), noisy(PLAIN)
     assert loaded.config.num_classes == 3
     assert loaded.head.weight.shape == (3, 20)
     assert torch.equal(loaded.encoder.blocks[1].mlp.fc2.weight, model.encoder.blocks[1].mlp.fc2.weight)
     assert load_model(path, architecture=HEADS, num_classes=0)(torch.zeros(1, 3, 12, 12)).shape == (1, 20)
     assert_same(load_model(path, architecture=HEADS, num_classes=7), model)
-    with pytest.raises(ConfigError, match=r"^model\.num_classes=-1: must be at least 0"):
+    with pytest.raises(ConfigError, match=r"^model\.num_classes=-1: must be in \[0, 2\*\*31\)"):
         load_model(path, architecture=HEADS, num_classes=-1)
 
 
-def test_another_size_of_image_resamples_the_positions_as_the_files_library_does(path):
+def test_other_image_size_resamples_positions_as_the_library_of_the_file_does(path):
     loaded, model = load_model(path, architecture=HEADS, img_size=(20, 24)), noisy(PLAIN)
     assert loaded.config.img_size == (20, 24)
     expected = resize_grid(model.position.grid.detach(), (5, 6), "torchvision")
@@ -86,7 +86,7 @@ def test_another_size_of_image_resamples_the_positions_as_the_files_library_does
         load_model(path, architecture=HEADS, img_size=14)
 
 
-def test_what_the_user_says_of_the_architecture_wins(path):
+def test_architecture_of_the_user_wins(path):
     loaded = load_model(path, architecture={"num_heads": 4, "act": "relu", "norm_eps": 1e-5, "drop_path_rate": 0.1})
     assert (loaded.config.num_heads, loaded.config.act, loaded.config.norm_eps) == (4, "relu", 1e-5)
 
@@ -96,48 +96,48 @@ def test_what_the_user_says_of_the_architecture_wins(path):
     [
         ({"head": 5}, UnknownNameError, "architecture.head=5: no such key; did you mean head_dim?"),
         ({"num_heads": 3}, ConfigError, "model.num_heads=3: does not divide model.embed_dim=20 (remainder 2)"),
-        ({"num_heads": "5"}, ConfigError, "model.num_heads='5': must be a whole number"),
+        ({"num_heads": "5"}, ConfigError, "model.num_heads='5': must be a whole number in [1, 2**31)"),
         ({"num_heads": 5, "mlp_bias": False}, ConfigError, "weights=encoder.blocks.0.mlp.fc1.bias, "),
-        ({"num_heads": 5, "qk_norm": True}, ConfigError, "have no place in this format; choose another format"),
+        ({"num_heads": 5, "qk_norm": True}, ConfigError, "this format cannot hold them; use another format"),
     ],
 )
-def test_an_architecture_that_does_not_fit_is_one_line(path, architecture, error, reason):
+def test_architecture_that_does_not_fit_gives_a_one_line_error(path, architecture, error, reason):
     with pytest.raises(error) as caught:
         load_model(path, architecture=architecture)
     assert reason in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_another_depth_or_width_than_the_file_has_is_listed(path):
+def test_wrong_depth_and_width_list_the_tensors(path):
     with pytest.raises(DamagedFileError) as caught:
         load_model(path, architecture={**HEADS, "depth": 3, "mlp_ratio": 2.0})
     message = str(caught.value)
     assert "(missing: encoder.layers.encoder_layer_2.ln_1.bias, " in message
     assert " and 4 more; wrong shape: encoder.layers.encoder_layer_0.mlp.0.bias is 30, must be 40, " in message
-    assert message.endswith("; it is another model than its name or shapes say; pass its name, or architecture={…}")
+    assert message.endswith("; the model differs from its name or description; pass its name, or architecture={…}")
 
 
-def test_missing_strange_and_misshapen_tensors_stand_in_one_line(tmp_path):
+def test_missing_unexpected_and_misshapen_tensors_are_listed_in_one_line(tmp_path):
     state = plain_state()
     state["stranger"] = state.pop("encoder.ln.bias")
     state["heads.head.bias"] = torch.zeros(9)
     assert refusal(write_as("pt", tmp_path, state)) == (
-        "its tensors are not the model's (missing: encoder.ln.bias; unexpected: stranger; "
+        "its tensors do not match the model (missing: encoder.ln.bias; unexpected: stranger; "
         "wrong shape: heads.head.bias is 9, must be 7); "
-        "it is another model than its name or shapes say; pass its name, or architecture={…}"
+        "the model differs from its name or description; pass its name, or architecture={…}"
     )
 
 
-def test_a_part_of_several_says_what_is_not_there(tmp_path):
-    part = {name: tensor for name, tensor in plain_state().items() if "encoder_layer_0" not in name}
-    assert refusal(write_as("pt", tmp_path, part)) == (
-        "its names are torchvision's, but encoder.layers.encoder_layer_0.mlp.0.weight is not there; "
-        "it was cut short, or is one part of several; fetch it again"
+def test_one_shard_of_several_names_a_missing_tensor(tmp_path):
+    shard = {name: tensor for name, tensor in plain_state().items() if "encoder_layer_0" not in name}
+    assert refusal(write_as("pt", tmp_path, shard)) == (
+        "has the format torchvision, but lacks encoder.layers.encoder_layer_0.mlp.0.weight; "
+        "it is cut short, or one shard of several: download all of it"
     )
 
 
 @pytest.mark.parametrize("shape", [(), (20,), (20, 48), (20, 3, 4, 4, 1), (0, 0, 0, 0), (20, 3, 0, 0)])
-def test_a_tensor_of_impossible_sides_is_one_line(tmp_path, shape):
+def test_tensor_of_impossible_shape_gives_a_one_line_error(tmp_path, shape):
     state = {**plain_state(), "conv_proj.weight": torch.zeros(shape)}
     path = write_as("pt", tmp_path, state)
     with pytest.raises((DamagedFileError, ConfigError)) as caught:
@@ -145,21 +145,23 @@ def test_a_tensor_of_impossible_sides_is_one_line(tmp_path, shape):
     assert str(caught.value).isprintable()
 
 
-def test_one_tensor_under_two_spellings_is_refused(tmp_path):
+def test_one_tensor_under_two_names_is_refused(tmp_path):
     state = plain_state()
     state["encoder.layers.encoder_layer_0.mlp.linear_1.bias"] = torch.zeros(30)
-    assert "mlp.0.bias under two spellings; keep one of them" in refusal(write_as("pt", tmp_path, state))
+    assert "mlp.0.bias under two names; remove one of them" in refusal(write_as("pt", tmp_path, state))
 
 
-def test_an_unknown_format_says_what_it_saw_and_what_is_known(tmp_path):
+def test_unknown_format_lists_its_tensors_and_the_known_formats(tmp_path):
     state = {"layer1.0.conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(3)}
     message = refusal(write_as("pt", tmp_path, state))
-    saw = "its 2 tensors (fc.bias, layer1.0.conv1.weight) are named as no known Vision Transformer's"
-    assert message.startswith(f"{saw}; known are vitreous, ")
+    assert message.startswith(
+        "has 2 tensors (fc.bias, layer1.0.conv1.weight) with names of no known Vision Transformer; "
+        "use a file in one of these formats: vitreous, "
+    )
     assert message.endswith(", ".join(dict.fromkeys(format_.name for format_ in FORMATS)))
 
 
-def test_every_format_that_is_read_can_be_asked_for():
+def test_every_format_that_can_be_read_can_be_written():
     assert {format_.name for formats in TARGETS.values() for format_ in formats} == {f.name for f in FORMATS}
 
 
@@ -171,14 +173,14 @@ def test_identifying_a_file_reads_none_of_its_tensors(path):
     assert found.names["class_token"] == "class_token"
 
 
-def test_an_open_file_gives_the_same_model(path):
+def test_open_file_gives_the_same_model(path):
     with open_weights(path) as file:
         assert_same(load_foreign(file, Hints(architecture=HEADS)), noisy(PLAIN))
 
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A huggingface_hub whose `snapshot_download` the test sets."""
+    """A fake huggingface_hub; the test sets its `snapshot_download`."""
     module, errors = types.ModuleType("huggingface_hub"), types.ModuleType("huggingface_hub.errors")
     for name in ("HfHubHTTPError", "HFValidationError", "LocalEntryNotFoundError"):
         setattr(errors, name, type(name, (Exception,), {}))
@@ -188,17 +190,17 @@ def hub(monkeypatch):
     return module
 
 
-def test_a_name_on_the_hub_is_fetched_without_pickles(tmp_path, hub):
+def test_hub_download_excludes_pickles(tmp_path, hub):
     write_as("safetensors", tmp_path, plain_state())
-    asked = []
-    hub.snapshot_download = lambda name, **options: asked.append((name, options)) or str(tmp_path)
+    calls = []
+    hub.snapshot_download = lambda name, **options: calls.append((name, options)) or str(tmp_path)
     assert_same(load_model("hf://org/name", architecture=HEADS), noisy(PLAIN))
     patterns = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
-    assert asked == [("org/name", {"allow_patterns": patterns})]
+    assert calls == [("org/name", {"allow_patterns": patterns})]
 
 
 @pytest.mark.parametrize("kind", ["HfHubHTTPError", "HFValidationError", "LocalEntryNotFoundError", OSError])
-def test_a_name_that_cannot_be_fetched_is_one_line(hub, kind):
+def test_failed_download_gives_a_one_line_error(hub, kind):
     error = kind if isinstance(kind, type) else getattr(hub.errors, kind)
 
     def fail(name, **options):
@@ -208,18 +210,20 @@ def test_a_name_that_cannot_be_fetched_is_one_line(hub, kind):
     with pytest.raises(NotARunError) as caught:
         load_model("hf://org/name")
     assert str(caught.value) == (
-        r"hf://org/name: cannot be fetched (404 \x1b[31mnot there); check the name, the network, or log in"
+        r"hf://org/name: cannot be downloaded (404 \x1b[31mnot there); check the name and the network, or log in"
     )
 
 
-def test_the_hub_without_its_package_says_what_to_install(monkeypatch):
+def test_missing_hub_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependencyError) as caught:
         load_model("hf://org/name")
-    assert str(caught.value) == ("hf://org/name: needs the package huggingface_hub; pip install huggingface_hub")
+    assert str(caught.value) == (
+        "hf://org/name: needs huggingface_hub, which is not installed; run pip install huggingface_hub"
+    )
 
 
-def test_nothing_of_a_file_is_executed_by_its_description(tmp_path):
+def test_description_cannot_execute_code(tmp_path):
     path = write_as("npz", tmp_path, plain_state())
     (tmp_path / "config.json").write_text('{"architectures": ["os.system"], "num_heads": "__import__"}')
     assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))

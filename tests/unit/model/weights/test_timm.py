@@ -10,13 +10,13 @@ from vitreous.model import ModelConfig, build_model, load_model
 from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import PUBLISHED
 from vitreous.model.weights.convert import export_weights
-from vitreous.model.weights.formats import format_to_write, recognise
+from vitreous.model.weights.formats import format_to_write, recognize
 from vitreous.model.weights.table import Hints, expected_shapes
 from vitreous.model.weights.timm import TIMM
 
 
 def named(text):
-    """`a b+` -> `a`, `b.weight`, `b.bias`."""
+    """Expand `a b+` to `a`, `b.weight`, `b.bias`."""
     words = [[word[:-1] + ".weight", word[:-1] + ".bias"] if word.endswith("+") else [word] for word in text.split()]
     return {name for word in words for name in word}
 
@@ -29,7 +29,7 @@ POOL = (
 )
 
 FAMILIES = {
-    # name: what timm 1.0.31 calls its tensors, outside of blocks and in one; `+` stands for weight and bias
+    # name -> tensor names in timm 1.0.31, outside of blocks and in one block; `+` means weight and bias
     "vit_tiny_patch16_224": (OUTSIDE, BLOCK),
     "deit_tiny_distilled_patch16_224": (OUTSIDE + " dist_token head_dist+", BLOCK),
     "deit3_small_patch16_224": (OUTSIDE, BLOCK + " ls1.gamma ls2.gamma"),
@@ -75,7 +75,7 @@ SMALL = {"embed_dim": 40, "depth": 2, "num_heads": 5, "img_size": (12, 20)}
 
 
 def small(name, **changes):
-    """The family at a size that tests can afford, every parameter drawn."""
+    """Build a small model of a family, with random parameters."""
     config = dataclasses.replace(config_for(name, num_classes=7, img_size=16, patch_size=4), **{**SMALL, **changes})
     model = build_model(config)
     generator = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def small(name, **changes):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_names_are_those_that_timm_gives(name):
+def test_names_are_those_in_timm(name):
     outside, block = FAMILIES[name]
     config = small(name).config
     found = expected_shapes(format_to_write("timm", config), config)
@@ -94,7 +94,7 @@ def test_the_names_are_those_that_timm_gives(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_is_bit_identical_through_timms_names(tmp_path, name):
+def test_round_trip_through_timms_names_keeps_every_bit(tmp_path, name):
     model = small(name)
     first = export_weights(model, tmp_path / "first.safetensors", to="timm")
     loaded = load_model(first, name=name, architecture=SMALL)
@@ -105,11 +105,11 @@ def test_a_family_is_bit_identical_through_timms_names(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_published_name_comes_back_from_its_shapes(name):
+def test_every_published_model_is_identified_by_its_shapes(name):
     config = dataclasses.replace(config_for(name, num_classes=7, in_chans=5), depth=1)
     format_ = format_to_write("timm", config)
     shapes = expected_shapes(format_, config)
-    assert recognise("file", shapes) is format_
+    assert recognize("file", shapes) is format_
     found = format_.read_config(shapes, Hints(name=f"{name}.some_tag", architecture={"depth": 1}))
     unchanged = dataclasses.replace(found, class_token=config.class_token, prefix_position=config.prefix_position)
     assert unchanged == config
@@ -117,7 +117,7 @@ def test_every_published_name_comes_back_from_its_shapes(name):
     assert expected_shapes(format_, found) == shapes
 
 
-def test_the_image_size_of_a_file_wins_over_its_name():
+def test_image_size_of_the_file_wins_over_the_name():
     config = config_for("vit_tiny_patch16_224", img_size=96, patch_size=8)
     found = TIMM[0].read_config(expected_shapes(TIMM[0], config), Hints(name="vit_tiny_patch16_224"))
     assert (found.img_size, found.patch_size) == ((96, 96), 8)
@@ -128,18 +128,18 @@ def test_the_image_size_of_a_file_wins_over_its_name():
     ["vit_tiny_patch16_224", "vit_base_patch32_clip_224", "deit_small_distilled_patch16_224", "deit3_base_patch16_384",
      "vit_so400m_patch16_siglip_gap_256", "vit_wee_patch16_reg1_gap_256", "vit_so150m_patch16_reg4_map_256"],
 )  # fmt: skip
-def test_shapes_alone_tell_most_models(name):
+def test_most_models_are_identified_by_shapes_only(name):
     config = config_for(name)
     shapes = expected_shapes(TIMM[0], config)
     found = TIMM[0].read_config(shapes, Hints())
-    open_in_shapes = {key: getattr(config, key) for key in ("act", "layer_scale", "init", "drop_path_schedule")}
+    not_in_shapes = {key: getattr(config, key) for key in ("act", "layer_scale", "init", "drop_path_schedule")}
     numbered = {"prefix_position": config.prefix_position} if not config.num_prefix_tokens else {}
     same = {"class_token": config.class_token, "mlp_ratio": config.mlp_ratio}
     assert found.mlp_dim == config.mlp_dim
-    assert dataclasses.replace(found, **open_in_shapes, **numbered, **same) == config
+    assert dataclasses.replace(found, **not_in_shapes, **numbered, **same) == config
 
 
-def test_the_description_beside_a_file_names_the_model(tmp_path):
+def test_config_json_names_the_model(tmp_path):
     model = small("vit_tiny_patch16_224", pool="mean", class_token=True, img_size=(20, 20))
     settings = {"architecture": "vit_tiny_patch16_224", "global_pool": "avg", "num_classes": 7}
     (tmp_path / "config.json").write_text(json.dumps(settings))
@@ -150,21 +150,21 @@ def test_the_description_beside_a_file_names_the_model(tmp_path):
     torch.testing.assert_close(loaded(images), model.eval()(images))
 
 
-def test_a_mean_that_replaced_the_class_token_is_seen_by_its_norm():
+def test_mean_pooling_in_place_of_the_class_token_is_inferred_from_its_norm():
     config = dataclasses.replace(
         config_for("vit_tiny_patch16_224"), pool="mean", class_token=True, final_norm=False, fc_norm=True
     )
     assert TIMM[0].read_config(expected_shapes(TIMM[0], config), Hints(name="vit_tiny_patch16_224")) == config
 
 
-def test_the_description_beside_a_rotary_file_says_its_image_size():
+def test_config_json_gives_the_image_size_of_a_rotary_model():
     config = config_for("vit_small_patch16_dinov3", img_size=160)
     settings = {"architecture": "vit_small_patch16_dinov3", "pretrained_cfg": {"input_size": [3, 160, 160]}}
     found = TIMM[1].read_config(expected_shapes(TIMM[1], config), Hints(settings=settings))
     assert found == config
 
 
-def test_neighbours_that_turn_in_timm_are_halves_here(tmp_path):
+def test_rotary_pairs_of_neighboring_channels_become_pairs_of_halves(tmp_path):
     theirs = small("vit_small_patch16_rope_224")
     path = export_weights(theirs, tmp_path / "weights.safetensors", to="timm")
     qkv, head_dim = load_file(path)["blocks.1.attn.qkv.weight"], 8
@@ -176,7 +176,7 @@ def test_neighbours_that_turn_in_timm_are_halves_here(tmp_path):
     torch.testing.assert_close(qkv[80:], ours[80:], rtol=0, atol=0)
 
 
-def test_registers_without_positions_get_zeros_beside_a_class_token_with_one(tmp_path):
+def test_registers_without_positions_are_written_with_zeros(tmp_path):
     model = small("vit_tiny_patch16_224", num_registers=3, prefix_position="class", img_size=(20, 20))
     path = export_weights(model, tmp_path / "weights.safetensors", to="timm")
     table = load_file(path)["pos_embed"][0]
@@ -188,7 +188,7 @@ def test_registers_without_positions_get_zeros_beside_a_class_token_with_one(tmp
     torch.testing.assert_close(loaded(images), model.eval()(images))
 
 
-def test_the_decoder_of_pre_training_is_left_out(tmp_path):
+def test_decoder_of_pre_training_is_skipped(tmp_path):
     model = small("vit_tiny_patch16_224", img_size=(16, 16), num_classes=0)
     path = export_weights(model, tmp_path / "weights.safetensors", to="timm")
     extra = {"mask_token": torch.zeros(1, 1, 40), "decoder_embed.weight": torch.zeros(3, 40)}
@@ -197,44 +197,46 @@ def test_the_decoder_of_pre_training_is_left_out(tmp_path):
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
-def test_heads_of_a_width_that_nobody_published_must_be_said(tmp_path):
+def test_number_of_heads_of_an_unpublished_size_must_be_given(tmp_path):
     path = export_weights(small("vit_tiny_patch16_224", img_size=(16, 16)), tmp_path / "weights.safetensors", to="timm")
     with pytest.raises(ConfigError, match=r"^num_heads=None: .* width 40 and depth 2; pass the model's name"):
         load_model(path)
 
 
-def test_a_grid_that_is_no_square_must_be_said(tmp_path):
+def test_grid_that_is_not_square_must_be_given(tmp_path):
     path = export_weights(small("vit_tiny_patch16_224", img_size=(12, 28)), tmp_path / "weights.safetensors", to="timm")
-    with pytest.raises(ConfigError, match=r"^img_size=None: the file has 21 positions, which fill no square grid; "):
+    with pytest.raises(ConfigError, match=r"^img_size=None: the 21 positions of the file do not fill a square grid; "):
         load_model(path, architecture={"num_heads": 5})
 
 
-def test_a_name_decides_whether_the_class_token_has_a_position(tmp_path):
+def test_name_decides_whether_the_class_token_has_a_position(tmp_path):
     path = export_weights(small("vit_tiny_patch16_224"), tmp_path / "weights.safetensors", to="timm")
-    with pytest.raises(ConfigError, match=r"^img_size=None: the file has 15 positions, which fill no square grid; "):
+    with pytest.raises(ConfigError, match=r"^img_size=None: the 15 positions of the file do not fill a square grid; "):
         load_model(path, name="vit_tiny_patch16_224", architecture={"embed_dim": 40, "depth": 2, "num_heads": 5})
 
 
-def test_a_rotation_that_no_tensor_tells_must_be_said(tmp_path):
+def test_kind_of_rotary_positions_must_be_given(tmp_path):
     path = export_weights(small("vit_small_patch16_rope_224"), tmp_path / "weights.safetensors", to="timm")
     with pytest.raises(ConfigError) as caught:
         load_model(path, architecture={"num_heads": 5, "img_size": (12, 20)})
     assert str(caught.value) == (
-        "rotary=None: no tensor tells how queries and keys are turned; "
+        "rotary=None: the kind of rotary positions is not known from the tensors; "
         "pass the model's name, or architecture={'rotary': …}"
     )
 
 
-def test_frequencies_tell_a_mixed_rotation_and_its_heads(tmp_path):
+def test_stored_frequencies_imply_mixed_rotary_positions_and_the_number_of_heads(tmp_path):
     model = small("vit_small_patch16_rope_mixed_ape_224", img_size=(16, 16))
     path = export_weights(model, tmp_path / "weights.safetensors", to="timm")
     loaded = load_model(path)
     assert (loaded.config.rotary, loaded.config.num_heads, loaded.config.rotary_theta) == ("mixed", 5, 10.0)
 
 
-def test_a_wrong_name_is_an_error_and_no_other_model(tmp_path):
+def test_wrong_name_is_refused(tmp_path):
     path = export_weights(small("vit_tiny_patch16_224"), tmp_path / "weights.safetensors", to="timm")
-    with pytest.raises(DamagedFileError, match=r"wrong shape: blocks.0.attn.proj.bias is 40, must be 64, .* it is an"):
+    with pytest.raises(
+        DamagedFileError, match=r"wrong shape: blocks.0.attn.proj.bias is 40, must be 64, .* the model differs"
+    ):
         load_model(path, name="vit_pico_patch4", architecture={"img_size": (12, 20), "depth": 2})
     with pytest.raises(UnknownNameError, match=r"^model=vit_tinny_patch16_224: no such model; did you mean vit_tiny_"):
         load_model(path, name="vit_tinny_patch16_224")
@@ -247,11 +249,11 @@ def test_a_wrong_name_is_an_error_and_no_other_model(tmp_path):
         ({"position": "sincos2d"}, "model.position=sincos2d"),
         ({"locality": True, "act": "relu"}, "model.locality=True, model.act=relu"),
         ({"rotary": "axial", "attn_gate": True, "qk_norm": True}, "model.rotary=axial, model.attn_gate=True"),
-        ({"pool": "map", "mlp": "gated"}, "model.pool=map beside model.mlp=gated"),
+        ({"pool": "map", "mlp": "gated"}, "model.pool=map with model.mlp=gated"),
         ({"head_dim": 4}, "model.head_dim=4"),
     ],
 )
-def test_what_timm_has_no_place_for_is_refused(tmp_path, changes, refused):
+def test_model_that_timm_does_not_have_is_refused(tmp_path, changes, refused):
     config = ModelConfig(patch_size=4, in_chans=3, num_classes=7, **{**SMALL, **changes})
-    with pytest.raises(ConfigError, match=f"timm has no place for {refused}; use vitreous"):
+    with pytest.raises(ConfigError, match=f"timm cannot hold {refused}; use to=vitreous"):
         export_weights(build_model(config), tmp_path / "weights.safetensors", to="timm")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig, load_model
-from vitreous.model.parts.position import sincos2d
+from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
 from vitreous.model.weights.table import write_tensors
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
@@ -51,7 +51,7 @@ PLAIN_BLOCK = "0.norm+ 0.to_qkv.weight 0.to_out.0+ 1.net.0+ 1.net.1+ 1.net.4+"
 WRAPPED_BLOCK = "0.norm+ 0.fn.to_qkv.weight 0.fn.to_out.0+ 1.norm+ 1.fn.net.0+ 1.fn.net.3+"
 SIMPLE_BLOCK = "0.norm+ 0.to_qkv.weight 0.to_out.weight 1.net.0+ 1.net.1+ 1.net.3+"
 NAMES = {
-    # version: outside of blocks, and in one; `+` stands for weight and bias
+    # version -> tensor names outside of blocks and in one block; `+` means weight and bias
     "1.17": (f"{EMBEDDING} {NORMED_PATCH} transformer.norm+ mlp_head+", PLAIN_BLOCK),
     "1.6": (f"{EMBEDDING} {NORMED_PATCH} transformer.norm+ mlp_head+", PLAIN_BLOCK),
     "1.2": (f"{EMBEDDING} {NORMED_PATCH} mlp_head.0+ mlp_head.1+", PLAIN_BLOCK),
@@ -62,7 +62,7 @@ NAMES = {
 }
 
 
-def spelt(text, prefix=""):
+def expanded(text, prefix=""):
     words = [[f"{word[:-1]}.weight", f"{word[:-1]}.bias"] if word[-1] == "+" else [word] for word in text.split()]
     return {prefix + name for word in words for name in word}
 
@@ -82,8 +82,8 @@ def saved(tmp_path, state):
 @pytest.mark.parametrize(("version", "config"), CASES)
 def test_names_are_those_of_the_version(version, config):
     outside, block = NAMES[version]
-    blocks = [spelt(block, f"transformer.layers.{number}.") for number in range(2)]
-    assert set(state_of(version, noisy(config))) == spelt(outside).union(*blocks)
+    blocks = [expanded(block, f"transformer.layers.{number}.") for number in range(2)]
+    assert set(state_of(version, noisy(config))) == expanded(outside).union(*blocks)
 
 
 def test_every_version_is_tested():
@@ -103,14 +103,14 @@ def test_tokens_have_the_axes_of_the_version(version, token, positions):
 
 @pytest.mark.parametrize(("version", "config"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_round_trip_keeps_every_bit(tmp_path, version, config, dtype):
+def test_round_trip_keeps_every_bit(tmp_path, version, config, dtype):
     model = noisy(config, dtype=dtype)
     path = saved(tmp_path, state_of(version, model))
     loaded = load_model(path, img_size=12, architecture=HEADS)
     assert_same(loaded, model)
     assert loaded.config == config
     export_weights(loaded, tmp_path / "again.pt", to="vit-pytorch")
-    if version not in ("1.6", "1.0"):  # the newest version that fits is written
+    if version not in ("1.6", "1.0"):  # the newest version that can hold the model is written
         theirs, again = torch.load(path), torch.load(tmp_path / "again.pt")
         assert again.keys() == theirs.keys()
         assert all(torch.equal(again[name], tensor) for name, tensor in theirs.items())
@@ -125,7 +125,7 @@ def linear(w, name, x):
 
 
 def naive_logits(w, image, names, *, pool):
-    """One image `[chans, height, width]` through vit-pytorch's formulas, under one version's names."""
+    """Compute the logits of one image `[chans, height, width]` by vit-pytorch's formulas, with one version's names."""
     x = rearrange(image, "c (h p) (w q) -> (h w) (p q c)", p=4, q=4)
     if "to_patch_embedding.3.weight" in w:
         x = layer_norm(w, "to_patch_embedding.1", x)
@@ -153,7 +153,7 @@ def naive_logits(w, image, names, *, pool):
 
 
 @pytest.mark.parametrize(("version", "config"), CASES)
-def test_logits_are_those_of_vit_pytorchs_formulas(tmp_path, version, config):
+def test_logits_equal_vit_pytorchs_formulas(tmp_path, version, config):
     w = state_of(version, noisy(config, dtype=torch.float64))
     image = torch.randn(3, 12, 12, dtype=torch.float64)
     names = [name.removesuffix(".weight").rstrip("+")[2:] for name in NAMES[version][1].split()]
@@ -162,55 +162,55 @@ def test_logits_are_those_of_vit_pytorchs_formulas(tmp_path, version, config):
     torch.testing.assert_close(model(image[None])[0], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_the_first_spelling_is_read(tmp_path):
+def test_names_of_the_first_versions_are_read(tmp_path):
     model = noisy(OLD)
     first = {}
     for name, tensor in state_of("0", model).items():
-        for today, then in (
+        for current, older in (
             ("to_patch_embedding.1", "patch_to_embedding"),
             (".fn.to_out.0.", ".fn.to_out."),
             (".fn.", ".fn.fn."),
             (".norm.", ".fn.norm."),
         ):
-            name = name.replace(today, then)
+            name = name.replace(current, older)
         first[name] = tensor
     assert {"patch_to_embedding.weight", "transformer.layers.1.0.fn.fn.to_out.bias"} < first.keys()
     assert "transformer.layers.1.1.fn.norm.weight" in first
     assert_same(load_model(saved(tmp_path, first), architecture=HEADS), model)
 
 
-@pytest.mark.parametrize("told", [{"num_heads": 5}, {"head_dim": 6}])
-def test_one_of_number_and_width_of_heads_tells_the_other(tmp_path, told):
-    loaded = load_model(saved(tmp_path, state_of("1.17", noisy(NEW))), architecture=told)
+@pytest.mark.parametrize("given", [{"num_heads": 5}, {"head_dim": 6}])
+def test_number_and_width_of_heads_follow_from_each_other(tmp_path, given):
+    loaded = load_model(saved(tmp_path, state_of("1.17", noisy(NEW))), architecture=given)
     assert (loaded.config.num_heads, loaded.config.head_dim) == (5, 6)
 
 
-def test_heads_that_nobody_tells_are_asked_for(tmp_path):
+def test_number_of_heads_must_be_given(tmp_path):
     wide = dataclasses.replace(NEW, num_heads=3, head_dim=64)
     with pytest.raises(ConfigError) as caught:
         load_model(saved(tmp_path, state_of("1.17", noisy(wide))))
     assert str(caught.value) == (
-        "num_heads=None: no shape tells it, all heads together are 192 wide; pass architecture={'num_heads': …}, "
-        "3 where they are 64 wide each, vit-pytorch's default"
+        "num_heads=None: not known from the shapes, all heads together have width 192; pass "
+        "architecture={'num_heads': …}; it is 3 if each has vit-pytorch's default width of 64"
     )
 
 
-def test_grey_and_other_channels_are_read_off_the_patch_or_told(tmp_path):
-    for chans, told in ((1, {}), (4, {"in_chans": 4}), (5, {"patch_size": 4})):
+def test_gray_is_inferred_and_other_channels_must_be_given(tmp_path):
+    for chans, given in ((1, {}), (4, {"in_chans": 4}), (5, {"patch_size": 4})):
         path = saved(tmp_path, state_of("1.17", noisy(dataclasses.replace(NEW, in_chans=chans))))
-        assert load_model(path, architecture={**HEADS, **told}).config.in_chans == chans
-    with pytest.raises(ConfigError, match=r"^patch_size=None: the file's patches have 80 values, no square of 3"):
+        assert load_model(path, architecture={**HEADS, **given}).config.in_chans == chans
+    with pytest.raises(ConfigError, match=r"^patch_size=None: the 80 values of a patch are not a square of 3"):
         load_model(path, architecture=HEADS)
 
 
-def test_another_activation_is_the_users_to_say(tmp_path):
+def test_user_can_give_another_activation(tmp_path):
     path = saved(tmp_path, state_of("1.17", noisy(NEW)))
     assert load_model(path, architecture={**HEADS, "act": "relu"}).config.act == "relu"
     with pytest.raises(UnknownNameError, match=r"^architecture\.heads=5: no such key"):
         load_model(path, architecture={"heads": 5})
 
 
-def test_a_mean_over_the_class_token_too_is_refused(tmp_path):
+def test_mean_that_includes_the_class_token_is_refused(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_model(saved(tmp_path, state_of("1.6", noisy(NEW))), architecture={**HEADS, "pool": "mean"})
     assert str(caught.value).startswith("architecture.pool=mean: this file has a class token, which vit-pytorch would")
@@ -226,7 +226,7 @@ def test_a_mean_over_the_class_token_too_is_refused(tmp_path):
         ({"pool": "mean", "class_token": True}, "model.class_token=True"),
     ],
 )
-def test_what_vit_pytorch_does_not_have_is_refused(tmp_path, changes, refused):
+def test_model_that_vit_pytorch_does_not_have_is_refused(tmp_path, changes, refused):
     with pytest.raises(ConfigError) as caught:
         export_weights(noisy(dataclasses.replace(NEW, **changes)), tmp_path / "x.pt", to="vit-pytorch")
-    assert f"has no place for {refused}; use vitreous, or another format" in str(caught.value)
+    assert f"cannot hold {refused}; use to=vitreous or another format" in str(caught.value)

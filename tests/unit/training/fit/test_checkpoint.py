@@ -245,10 +245,11 @@ def test_where_all_are_damaged_the_run_cannot_go_on(make_state: MakeState, folde
     message = str(caught.value)
     newest = folder / "step-000000004.safetensors"
     assert message.startswith(
-        f"run={folder.parent}: none of its checkpoints can be used ({newest}: is no whole checkpoint"
+        f"run={folder.parent}: none of its checkpoints can be used ({newest}: cannot be read as .safetensors"
     )
     assert message.endswith("); train anew with --out")
     assert "the one before" not in message
+    assert "previous checkpoint" not in message
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(make_state: MakeState, advance: Advance, folder: Path) -> None:

@@ -126,7 +126,7 @@ def test_killed_run_whose_newest_checkpoint_is_cut_short_goes_on_bit_for_bit(
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 3])
     run_training(TrainRequest(resume=folder.path))
     torch.testing.assert_close(load_model(folder.model).state_dict(), whole, rtol=0, atol=0)
-    assert kinds(folder, "damaged_checkpoint")[0]["reason"].startswith(f"{newest}: is no whole checkpoint")
+    assert kinds(folder, "damaged_checkpoint")[0]["reason"].startswith(f"{newest}: cannot be read as .safetensors")
     assert [record["step"] for record in kinds(folder, "resume")] == [last_step(killed) - 1]
 
 

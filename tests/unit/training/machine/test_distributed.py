@@ -184,7 +184,7 @@ def test_killed_process_starts_the_group_again_from_the_last_checkpoint(
         os.kill(workers_of(running)[-1], signal.SIGKILL)
         out, errors = running.communicate(timeout=PATIENCE_S)
     assert (running.returncode, errors) == (0, "")
-    assert "one of 2 processes failed; all were started again" in out
+    assert "one of 2 processes failed; all were restarted" in out
     (restart,), (resume,) = records(folder, "restart"), records(folder, "resume")
     assert (restart["number"], restart["num_processes"]) == (1, 2)
     assert resume["step"] >= 4
@@ -218,7 +218,7 @@ def test_mistake_is_told_once_and_nothing_is_started_again(images_folder: Path, 
     assert running.returncode == 2
     assert errors.startswith("model.patch_size=7: ")
     assert len(errors.splitlines()) == 1
-    assert "started again" not in out
+    assert "restarted" not in out
 
 
 def test_each_run_of_a_series_is_trained_by_all_processes(

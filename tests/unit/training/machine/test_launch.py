@@ -27,7 +27,7 @@ def test_error_of_one_process_alone_ends_all_after_they_are_started_again(notes:
 
 
 def test_error_that_all_processes_met_is_handed_over_at_once(notes: Path) -> None:
-    shared = ConfigError("train.epochs=0: must be above 0; 20 is a start")
+    shared = ConfigError("train.epochs=0: must be in (0, inf); 20 is a start")
     shared.is_shared = True
 
     def fail() -> None:

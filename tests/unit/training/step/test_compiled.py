@@ -95,11 +95,14 @@ def test_without_a_compiler_the_run_does_not_begin(
 @pytest.mark.parametrize(
     ("keys", "rule"),
     [
-        ({"train.parallel": "fsdp"}, "is not made for the divided weights of train.parallel=fsdp"),
-        ({"objective.teacher": "t", "objective.distill": "feature"}, "objective.distill=feature reads inside"),
+        ({"train.parallel": "fsdp"}, "does not support the sharded weights of train.parallel=fsdp"),
+        (
+            {"objective.teacher": "t", "objective.distill": "feature"},
+            "objective.distill=feature reads activations inside",
+        ),
         (
             {"objective.teacher": "t", "objective.distill": "token_soft", "model.distill_token": True},
-            "objective.distill=token_soft reads inside",
+            "objective.distill=token_soft reads activations inside",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Runs that begin with weights: whose model they have, what they keep of it, and what they say."""
+"""Runs that start from weights: their architecture, the weights they keep, and what their plan says."""
 
 import json
 from collections.abc import Callable
@@ -29,12 +29,12 @@ SHAPE: dict[str, Any] = {
     "act": "relu", "pool": "mean", "norm_eps": 1e-5,
 }  # fmt: skip
 CLASSES = ["plum", "pear", "kiwi", "fig"]
-"""Two of them are those of the images, in another order."""
+"""Two of these are also classes of the images, in another order."""
 
 
 @pytest.fixture
 def make_weights(tmp_path: Path) -> Callable[..., tuple[Path, VisionTransformer]]:
-    """A file of ours, and the model in it."""
+    """Return a function that writes a model file and returns its path and the model."""
 
     def make(classes: list[str] | None = CLASSES, **changes: Any) -> tuple[Path, VisionTransformer]:
         config = ModelConfig(**{**SHAPE, **changes})
@@ -49,7 +49,7 @@ def make_weights(tmp_path: Path) -> Callable[..., tuple[Path, VisionTransformer]
 
 @pytest.fixture
 def ask(images_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
-    """A request for twelve steps from a file; the model's own keys are not asked for."""
+    """Return a function that makes a request to train from a file, without keys of the model."""
 
     def make(file: Path | str, **keys: Any) -> TrainRequest:
         values = {"train.pretrained": str(file), "data.batch_size": 8, "train.epochs": 2.0, "train.device": "cpu",
@@ -69,7 +69,7 @@ def first_weights(folder: RunFolder) -> dict[str, Tensor]:
     return {name.removeprefix("model."): tensor for name, tensor in found.items() if name.startswith("model.")}
 
 
-def test_model_and_preprocessing_are_the_files_and_the_plan_says_so(make_weights: Any, ask: Any) -> None:
+def test_model_and_preprocessing_come_from_the_file_and_the_plan_says_so(make_weights: Any, ask: Any) -> None:
     file, model = make_weights()
     _, plan = dry_run(ask(file))
     config = plan.config
@@ -81,25 +81,25 @@ def test_model_and_preprocessing_are_the_files_and_the_plan_says_so(make_weights
     for key in ("model.depth", "model.act", "data.img_size", "data.mean", "data.std"):
         assert reason(plan, key) == f"as in {file}"
     assert reason(plan, "model.qkv_bias") is None
-    assert f"training begins with {sum(p.numel() for p in model.parameters()):,} weights of {file}" in plan.notes
-    assert "the head is new but for 2 of 3 classes, which it knows by name" in plan.notes
+    assert f"training starts from {sum(p.numel() for p in model.parameters()):,} weights of {file}" in plan.notes
+    assert "the head is new, except for 2 of 3 classes with a known name" in plan.notes
 
 
-def test_run_begins_with_the_weights_and_the_rows_of_classes_that_it_knows(make_weights: Any, ask: Any) -> None:
+def test_run_starts_from_the_weights_and_the_head_rows_of_known_classes(make_weights: Any, ask: Any) -> None:
     file, model = make_weights()
     folder = run_training(ask(file))
-    begun, given = first_weights(folder), model.state_dict()
+    first, given = first_weights(folder), model.state_dict()
     for name in given:
         if not name.startswith("head."):
-            torch.testing.assert_close(begun[name], given[name], rtol=0, atol=0)
-    # apple, kiwi, plum: the file knows kiwi as its third class and plum as its first.
-    torch.testing.assert_close(begun["head.weight"][[1, 2]], given["head.weight"][[2, 0]], rtol=0, atol=0)
+            torch.testing.assert_close(first[name], given[name], rtol=0, atol=0)
+    # The classes are apple, kiwi, plum. In the file, kiwi is the third class and plum the first.
+    torch.testing.assert_close(first["head.weight"][[1, 2]], given["head.weight"][[2, 0]], rtol=0, atol=0)
     record = next(record for record in read_records(folder.records) if record["kind"] == "pretrained")
     assert (record["source"], record["fingerprint"]) == (str(file), fingerprint(model))
     assert load_model(folder.model).config.act == "relu"
 
 
-def test_same_weights_have_one_fingerprint_in_whatever_file(make_weights: Any, tmp_path: Path) -> None:
+def test_fingerprint_does_not_depend_on_the_file_format(make_weights: Any, tmp_path: Path) -> None:
     file, model = make_weights(pool="token", act="gelu", norm_eps=1e-6)
     (tmp_path / "timm").mkdir()
     export_weights(model, tmp_path / "timm" / "model.safetensors", to="timm")
@@ -111,27 +111,27 @@ def test_same_weights_have_one_fingerprint_in_whatever_file(make_weights: Any, t
     assert fingerprint(model) != fingerprint(found)
 
 
-def test_weights_follow_the_image_size_and_the_patches_asked_for(make_weights: Any, ask: Any) -> None:
+def test_weights_are_resized_for_the_requested_image_and_patch_size(make_weights: Any, ask: Any) -> None:
     file, model = make_weights()
     request = ask(file, data__img_size=(24, 16), model__patch_size=8)
     _, plan = dry_run(request)
     assert "the first layer is resized from patches of 4 px to 8 px" in plan.notes
-    assert "positions are resized: 3x4 patches become 3x2" in plan.notes
-    begun = first_weights(run_training(request))
+    assert "positions are resized for 3x2 patches instead of 3x4" in plan.notes
+    first = first_weights(run_training(request))
     expected = resize_model(model, (24, 16), patch_size=8).state_dict()
     for name in ("position.grid", "tokenizer.proj.weight", "encoder.blocks.1.mlp.fc2.weight"):
-        torch.testing.assert_close(begun[name], expected[name], rtol=0, atol=0)
+        torch.testing.assert_close(first[name], expected[name], rtol=0, atol=0)
 
 
-def test_gray_weights_are_changed_for_colour_images(make_weights: Any, ask: Any) -> None:
+def test_gray_weights_are_converted_for_color_images(make_weights: Any, ask: Any) -> None:
     file, _ = make_weights(in_chans=1)
     _, plan = dry_run(ask(file))
     assert plan.config.data.in_chans == 3
     assert plan.config.data.mean == (0.1, 0.1, 0.1)
-    assert "the first layer took images of 1 channels: it is changed to take 3" in plan.notes
+    assert "the first layer is converted from 1 channel to 3 channels" in plan.notes
 
 
-def test_interrupted_run_goes_on_without_the_file(make_weights: Any, ask: Any, tmp_path: Path) -> None:
+def test_interrupted_run_resumes_without_the_file(make_weights: Any, ask: Any, tmp_path: Path) -> None:
     file, _ = make_weights()
     straight = run_training(ask(file))
     straight.path.rename(tmp_path / "straight")
@@ -150,7 +150,7 @@ def test_interrupted_run_goes_on_without_the_file(make_weights: Any, ask: Any, t
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
 
 
-def test_linear_probe_is_chosen_where_the_backbone_is_frozen(make_weights: Any, ask: Any) -> None:
+def test_linear_probe_is_chosen_if_the_backbone_is_frozen(make_weights: Any, ask: Any) -> None:
     file, model = make_weights()
     folder = run_training(ask(file, train__freeze="backbone"))
     assert read_config(folder.config).recipe == "linear-probe"
@@ -160,7 +160,7 @@ def test_linear_probe_is_chosen_where_the_backbone_is_frozen(make_weights: Any, 
             torch.testing.assert_close(trained[name], tensor, rtol=0, atol=0)
 
 
-def test_corrections_leave_no_trace_in_the_model_file(make_weights: Any, ask: Any) -> None:
+def test_lora_is_merged_in_the_model_file(make_weights: Any, ask: Any) -> None:
     file, model = make_weights()
     folder = run_training(ask(file, train__lora_rank=2))
     trained = load_model(folder.model).state_dict()
@@ -170,7 +170,7 @@ def test_corrections_leave_no_trace_in_the_model_file(make_weights: Any, ask: An
     assert torch.equal(trained["position.grid"], model.state_dict()["position.grid"])
 
 
-def test_run_folder_stands_for_its_model(make_weights: Any, ask: Any, tmp_path: Path) -> None:
+def test_run_folder_can_be_given_instead_of_its_model_file(make_weights: Any, ask: Any, tmp_path: Path) -> None:
     file, _ = make_weights()
     (tmp_path / "earlier").mkdir()
     file.rename(tmp_path / "earlier" / "model.safetensors")
@@ -179,14 +179,14 @@ def test_run_folder_stands_for_its_model(make_weights: Any, ask: Any, tmp_path: 
     assert plan.config.model.depth == 2
 
 
-def test_other_architecture_than_the_files_is_refused(make_weights: Any, ask: Any) -> None:
+def test_other_architecture_than_in_the_file_is_refused(make_weights: Any, ask: Any) -> None:
     file, _ = make_weights()
     with pytest.raises(ConfigError) as caught:
         dry_run(ask(file, model__depth=7))
-    assert str(caught.value) == f"model.depth=7: {file} has 2; leave it out"
+    assert str(caught.value) == f"model.depth=7: {file} has 2; remove this key"
 
 
-def test_missing_file_is_told_before_data_is_read(ask: Any, tmp_path: Path) -> None:
+def test_missing_file_is_reported_before_data_is_read(ask: Any, tmp_path: Path) -> None:
     seen: list[str] = []
     with pytest.raises(NotARunError, match=r"absent\.safetensors: no such file"):
         dry_run(ask(tmp_path / "absent.safetensors"), lambda kind, fields: seen.append(kind))
@@ -194,7 +194,7 @@ def test_missing_file_is_told_before_data_is_read(ask: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("recipe", ["fine-tune", "linear-probe"])
-def test_recipe_for_trained_weights_needs_some(images_folder: Path, recipe: str) -> None:
+def test_fine_tuning_recipe_without_weights_is_refused(images_folder: Path, recipe: str) -> None:
     with pytest.raises(ConfigError) as caught:
         dry_run(TrainRequest(data=str(images_folder), recipe=recipe))
     assert str(caught.value) == (
@@ -202,7 +202,7 @@ def test_recipe_for_trained_weights_needs_some(images_folder: Path, recipe: str)
     )
 
 
-def test_timm_folder_brings_its_statistics(make_weights: Any, ask: Any, tmp_path: Path) -> None:
+def test_mean_and_std_of_a_timm_folder_are_used(make_weights: Any, ask: Any, tmp_path: Path) -> None:
     _, model = make_weights(pool="token", act="gelu", norm_eps=1e-6, img_size=(16, 16))
     folder = tmp_path / "timm"
     folder.mkdir()

@@ -27,7 +27,7 @@ from vitreous.training.weights.teacher import Teacher, build_teacher, check_teac
 
 Tiny = Callable[..., TrainRequest]
 CLASSES = ("apple", "kiwi", "plum")
-SEEN = ((0.5, 0.25, 0.375), (0.25, 0.5, 0.125))
+OF_RUN = ((0.5, 0.25, 0.375), (0.25, 0.5, 0.125))
 PLAIN3, PLAIN1 = ((0.0,) * 3, (1.0,) * 3), ((0.0,), (1.0,))
 
 
@@ -40,19 +40,19 @@ def model(**changes: Any) -> VisionTransformer:
 
 
 def pixels(size: tuple[int, int] = (8, 12), in_chans: int = 3) -> Tensor:
-    """Whole numbers of 0..255, over 255."""
+    """Draw random images with 8-bit values, scaled to [0, 1]."""
     generator = torch.Generator().manual_seed(6)
     return torch.randint(256, (2, in_chans, *size), generator=generator) / 255
 
 
-def normalised(values: Tensor, statistics: tuple[tuple[float, ...], ...]) -> Tensor:
+def normalized(values: Tensor, statistics: tuple[tuple[float, ...], ...]) -> Tensor:
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in statistics)
     return (values - mean) / std
 
 
 @pytest.fixture(scope="module")
 def own_teacher(images_folder: Path, tmp_path_factory: pytest.TempPathFactory, tiny_keys: dict[str, Any]) -> Path:
-    """A run on the same images, of another width and image size; not to be changed."""
+    """A finished run on the same images, with another width and image size. Tests must not change it."""
     values = tiny_keys | {"model.embed_dim": 24, "data.img_size": (16, 24), "train.epochs": 1.0}
     out = tmp_path_factory.mktemp("teacher") / "run"
     return run_training(TrainRequest(data=str(images_folder), values=values, out=out)).path
@@ -62,80 +62,84 @@ def kinds(folder: RunFolder, wanted: str) -> list[dict[str, Any]]:
     return [record for record in read_records(folder.records) if record["kind"] == wanted]
 
 
-# What it sees.
+# Preprocessing.
 
 
-def test_images_are_normalised_as_the_teacher_wants_them() -> None:
-    wanted = ((0.125, 0.5, 0.75), (0.5, 0.375, 0.25))
-    teacher = Teacher(model(), seen=SEEN, wanted=wanted)
-    torch.testing.assert_close(teacher.as_wanted(normalised(pixels(), SEEN)), normalised(pixels(), wanted))
+def test_images_get_the_normalization_of_the_teacher() -> None:
+    own = ((0.125, 0.5, 0.75), (0.5, 0.375, 0.25))
+    teacher = Teacher(model(), run_statistics=OF_RUN, own_statistics=own)
+    torch.testing.assert_close(teacher.convert(normalized(pixels(), OF_RUN)), normalized(pixels(), own))
 
 
 @pytest.mark.parametrize("size", [(16, 24), (5, 31)])
-def test_images_are_resized_nearly_as_pillow_resizes_them(size: tuple[int, int]) -> None:
-    teacher = Teacher(model(img_size=size, patch_size=1), seen=SEEN, wanted=PLAIN3)
-    images = (60 + (130 * pixels()).round()) / 255  # far from black and white, where Pillow cuts off after each axis
-    found = teacher.as_wanted(normalised(images, SEEN))
-    for image, seen in zip(images, found, strict=True):
+def test_images_are_resized_nearly_as_in_pillow(size: tuple[int, int]) -> None:
+    teacher = Teacher(model(img_size=size, patch_size=1), run_statistics=OF_RUN, own_statistics=PLAIN3)
+    images = (60 + (130 * pixels()).round()) / 255  # away from black and white, where Pillow clips after each axis
+    found = teacher.convert(normalized(images, OF_RUN))
+    for image, converted in zip(images, found, strict=True):
         array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         resized = Image.fromarray(array).resize(size[::-1], Image.Resampling.BICUBIC)
         expected = torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 255
-        torch.testing.assert_close(seen, expected, rtol=0, atol=1.5 / 255)  # Pillow rounds after each axis
+        torch.testing.assert_close(converted, expected, rtol=0, atol=1.5 / 255)  # Pillow rounds after each axis
 
 
-def test_colours_become_gray_as_pillow_makes_them() -> None:
-    found = Teacher(model(in_chans=1), seen=SEEN, wanted=PLAIN1).as_wanted(normalised(pixels(), SEEN))
-    for image, seen in zip(pixels(), found, strict=True):
+def test_colors_become_gray_as_in_pillow() -> None:
+    found = Teacher(model(in_chans=1), run_statistics=OF_RUN, own_statistics=PLAIN1).convert(
+        normalized(pixels(), OF_RUN)
+    )
+    for image, converted in zip(pixels(), found, strict=True):
         gray = Image.fromarray((image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()).convert("L")
-        torch.testing.assert_close(seen[0], torch.from_numpy(np.array(gray)) / 255, rtol=0, atol=1.01 / 255)
+        torch.testing.assert_close(converted[0], torch.from_numpy(np.array(gray)) / 255, rtol=0, atol=1.01 / 255)
 
 
 def test_gray_becomes_three_equal_channels() -> None:
     gray = pixels(in_chans=1)
-    found = Teacher(model(), seen=((0.5,), (0.25,)), wanted=PLAIN3).as_wanted(normalised(gray, ((0.5,), (0.25,))))
+    found = Teacher(model(), run_statistics=((0.5,), (0.25,)), own_statistics=PLAIN3).convert(
+        normalized(gray, ((0.5,), (0.25,)))
+    )
     torch.testing.assert_close(found, gray.expand(-1, 3, -1, -1))
 
 
-def test_teacher_says_what_its_model_would_in_evaluation_without_gradients() -> None:
+def test_teacher_gives_the_logits_of_its_model_in_evaluation_mode_without_gradients() -> None:
     own = model(pos_drop_rate=0.5, drop_path_rate=0.5).train()
-    images = normalised(pixels(), SEEN).requires_grad_()
-    found = Teacher(own, seen=SEEN, wanted=PLAIN3)(images)
+    images = normalized(pixels(), OF_RUN).requires_grad_()
+    found = Teacher(own, run_statistics=OF_RUN, own_statistics=PLAIN3)(images)
     assert not found.requires_grad
     torch.testing.assert_close(found, own.eval()(pixels()).detach())
 
 
 def test_patches_are_a_map_of_the_last_tokens() -> None:
     own = model()
-    found = Teacher(own, seen=SEEN, wanted=PLAIN3, gives_patches=True)(normalised(pixels(), SEEN))
+    found = Teacher(own, run_statistics=OF_RUN, own_statistics=PLAIN3, gives_patches=True)(normalized(pixels(), OF_RUN))
     expected = own.forward_features(pixels())[:, 1:].detach()
     assert found.shape == (2, 24, 2, 3)
     torch.testing.assert_close(found.flatten(2).mT, expected)
 
 
-# Where it comes from.
+# Sources.
 
 
 def run_config(tiny: Tiny, **keys: Any) -> RunConfig:
     return dry_run(tiny(None, **keys))[1].config
 
 
-def test_own_run_says_how_its_images_are_normalised(own_teacher: Path, tiny: Tiny) -> None:
+def test_teacher_from_a_run_has_the_statistics_of_that_run(own_teacher: Path, tiny: Tiny) -> None:
     config = run_config(tiny, objective__teacher=str(own_teacher))
-    config = replace(config, data=replace(config.data, mean=SEEN[0], std=SEEN[1]))
+    config = replace(config, data=replace(config.data, mean=OF_RUN[0], std=OF_RUN[1]))
     teacher = build_teacher(open_teacher(str(own_teacher)), config)
     theirs = read_config(RunFolder(own_teacher).config).data
     assert teacher is not None
     assert theirs.mean is not None
     assert theirs.std is not None
-    assert theirs.mean != SEEN[0]
-    for name, numbers in (("own_mean", theirs.mean), ("own_std", theirs.std), ("mean", SEEN[0]), ("std", SEEN[1])):
+    assert theirs.mean != OF_RUN[0]
+    for name, numbers in (("own_mean", theirs.mean), ("own_std", theirs.std), ("mean", OF_RUN[0]), ("std", OF_RUN[1])):
         torch.testing.assert_close(teacher.get_buffer(name).flatten(), torch.tensor(numbers))
 
 
-def test_file_that_says_nothing_sees_images_as_the_run_does(tiny: Tiny, tmp_path: Path) -> None:
+def test_teacher_of_unknown_provenance_uses_the_statistics_of_the_run(tiny: Tiny, tmp_path: Path) -> None:
     save_model(tmp_path / "gray.safetensors", model(in_chans=1), {})
     config = run_config(tiny)
-    config = replace(config, data=replace(config.data, mean=SEEN[0], std=SEEN[1]))
+    config = replace(config, data=replace(config.data, mean=OF_RUN[0], std=OF_RUN[1]))
     teacher = build_teacher(open_teacher(str(tmp_path / "gray.safetensors")), config)
     assert teacher is not None
     torch.testing.assert_close(teacher.get_buffer("own_mean").flatten(), torch.tensor([0.375]))
@@ -150,38 +154,42 @@ def test_no_teacher_is_none(tiny: Tiny) -> None:
     check_teacher(None, config, CLASSES)
 
 
-def test_teacher_that_is_not_there_is_told_before_anything_is_made(tiny: Tiny, tmp_path: Path) -> None:
+def test_missing_teacher_is_reported_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(NotARunError, match="no such file"):
         run_training(tiny(objective__teacher=str(tmp_path / "gone")))
     assert not (tmp_path / "run").exists()
 
 
-def test_teacher_of_another_number_of_classes_is_told_before_anything_is_made(tiny: Tiny, tmp_path: Path) -> None:
+def test_teacher_with_another_number_of_classes_is_refused_before_anything_is_written(
+    tiny: Tiny, tmp_path: Path
+) -> None:
     path = tmp_path / "seven.safetensors"
     save_model(path, model(num_classes=7), {})
     for budget in ({}, {"train__budget_s": 60}):
         with pytest.raises(ConfigError) as caught:
             run_training(tiny(objective__teacher=str(path), **budget))
         assert str(caught.value) == (
-            f"objective.teacher={path}: knows 7 classes, the data has 3; give one of the same classes, or set "
-            "objective.distill=feature, which compares none"
+            f"objective.teacher={path}: has 7 classes, but the data has 3; use a teacher with the same classes, or set "
+            "objective.distill=feature, which does not compare classes"
         )
     assert not (tmp_path / "run").exists()
     run_config(tiny, objective__teacher=str(path), objective__distill="feature")
 
 
-def test_teacher_of_classes_with_other_names_is_told(tiny: Tiny, tmp_path: Path) -> None:
+def test_teacher_with_other_class_names_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_model(path, model(), {"classes": ["apple", "plum", "kiwi"]})
     with pytest.raises(ConfigError) as caught:
         run_config(tiny, objective__teacher=str(path))
     assert str(caught.value) == (
-        f"objective.teacher={path}: calls its class 1 'plum', the data calls it 'kiwi'; give one of the same classes, "
-        "or set objective.distill=feature, which compares none"
+        f"objective.teacher={path}: its class 1 is 'plum', but in the data it is 'kiwi'; use a teacher with the same "
+        "classes, or set objective.distill=feature, which does not compare classes"
     )
 
 
-def test_teacher_is_named_in_full(own_teacher: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teacher_is_recorded_with_its_absolute_path(
+    own_teacher: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(own_teacher.parent)
     assert run_config(tiny, objective__teacher="run").objective.teacher == str(own_teacher)
 
@@ -190,7 +198,7 @@ def test_teacher_is_named_in_full(own_teacher: Path, tiny: Tiny, monkeypatch: py
 
 
 @pytest.mark.parametrize("kind", ["soft", "token", "feature"])
-def test_run_with_a_teacher_goes_on_bit_for_bit_and_learns_other_weights(
+def test_run_with_a_teacher_resumes_bit_for_bit_and_learns_other_weights(
     own_teacher: Path, tiny: Tiny, kind: str
 ) -> None:
     keys: dict[str, Any] = {
@@ -210,8 +218,10 @@ def test_run_with_a_teacher_goes_on_bit_for_bit_and_learns_other_weights(
     with pytest.raises(RuntimeError, match="the power is gone"):
         run_training(interrupted, stop)
     resumed = run_training(TrainRequest(resume=interrupted.out))
-    alone = run_training(tiny("alone", **{key: value for key, value in keys.items() if key != "objective__distill"}))
-    weights = [load_model(folder.model).state_dict() for folder in (whole, resumed, alone)]
+    untaught = run_training(
+        tiny("untaught", **{key: value for key, value in keys.items() if key != "objective__distill"})
+    )
+    weights = [load_model(folder.model).state_dict() for folder in (whole, resumed, untaught)]
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
     assert not all(torch.equal(tensor, weights[2][name]) for name, tensor in weights[0].items())
     (record,) = kinds(whole, "teacher")
@@ -219,9 +229,7 @@ def test_run_with_a_teacher_goes_on_bit_for_bit_and_learns_other_weights(
     assert (record["source"], record["distill"]) == (str(own_teacher), kind)
 
 
-def test_run_goes_on_with_the_same_teacher_elsewhere_and_with_no_other(
-    own_teacher: Path, tiny: Tiny, tmp_path: Path
-) -> None:
+def test_run_resumes_only_with_the_same_teacher(own_teacher: Path, tiny: Tiny, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(own_teacher, tmp_path / "teacher"))
     request = tiny(objective__teacher=str(moved), train__checkpoint_every_s=0)
 
@@ -244,7 +252,7 @@ def test_run_goes_on_with_the_same_teacher_elsewhere_and_with_no_other(
     assert run_training(TrainRequest(resume=request.out)).model.exists()
 
 
-def test_teacher_takes_its_part_of_a_budget(
+def test_speed_measurement_for_a_budget_includes_the_teacher(
     own_teacher: Path, tiny: Tiny, quick: Instruments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []

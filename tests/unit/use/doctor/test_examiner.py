@@ -1,4 +1,4 @@
-"""examine_data: facts, tables and histograms of a set in words, and labels judged by a model's features."""
+"""examine_data: facts, tables and histograms of a data set, and labels judged by the features of a model."""
 
 import shutil
 from pathlib import Path
@@ -16,36 +16,37 @@ from vitreous.use.run import Run
 
 @pytest.fixture
 def own_photos(photos: Path, tmp_path: Path) -> Path:
-    """A copy of the photos that a test may change."""
+    """A copy of the photos that a test may modify."""
     return Path(shutil.copytree(photos, tmp_path / "photos"))
 
 
-def test_facts_count_what_decodes(own_photos: Path) -> None:
+def test_facts_count_readable_images(own_photos: Path) -> None:
     broken = own_photos / "two words" / "bild 4 ü.png"
-    broken.write_bytes(broken.read_bytes()[:-40])  # its header is sound
-    examined = examine_data(str(own_photos), ignore)
-    facts = dict(examined.facts)
-    rows = [[int(cell) for cell in row[1:]] for row in examined.class_rows[1:]]
+    broken.write_bytes(broken.read_bytes()[:-40])  # the header is intact
+    report = examine_data(str(own_photos), ignore)
+    facts = dict(report.facts)
+    rows = [[int(cell) for cell in row[1:]] for row in report.class_rows[1:]]
     train, val, test = np.array(rows).sum(axis=0).tolist()
     assert train + val + test == 71
-    assert facts["images"] == f"{train} to train, {val} to validate, {test} to test"
+    assert facts["images"] == f"{train} for training, {val} for validation, {test} for testing"
     assert facts["unreadable files"] == "1"
-    assert facts["size"] == "median 9x14 px, all alike"
-    assert facts["colour"] == "71 images show it, 0 do not"
-    assert {name: sum(counts.values()) for name, counts in examined.histograms.items()} == {
-        "shorter side": 71, "width by height": 71, "kind of file": 71, "mean brightness": 71,
+    assert facts["size"] == "median 9x14 px (height x width), all equal"
+    assert facts["color"] == "71 images with color, 0 without"
+    assert {name: sum(counts.values()) for name, counts in report.histograms.items()} == {
+        "shorter side": 71, "width / height": 71, "file type": 71, "mean brightness": 71,
     }  # fmt: skip
 
 
-def test_stages_are_shown_in_order(photos: Path, run: Run) -> None:
+def test_progress_of_all_stages_is_shown_in_order(photos: Path, run: Run) -> None:
     stages: list[str] = []
     examine_data(str(photos), lambda kind, fields: stages.append(f"{kind} {fields['what']}"), run=run.path)
     assert list(dict.fromkeys(stages)) == [
-        "reading reading", "reading taking features", "reading decoding", "reading judging labels", "reading comparing",
+        "reading reading", "reading computing features", "reading decoding", "reading judging labels",
+        "reading comparing",
     ]  # fmt: skip
 
 
-def test_features_are_what_the_head_is_given(own_photos: Path, run: Run) -> None:
+def test_features_are_the_input_of_the_head(own_photos: Path, run: Run) -> None:
     (own_photos / "two words" / "bild 4 ü.png").write_bytes(b"no image")
     source = open_source(own_photos)
     found = _features(run.predictor, source, "x", ignore)
@@ -58,16 +59,16 @@ def test_features_are_what_the_head_is_given(own_photos: Path, run: Run) -> None
     torch.testing.assert_close(logits, run.predictor.logits(pixels), rtol=1e-4, atol=1e-4)
 
 
-def test_run_that_is_none_is_told_before_anything_is_read(photos: Path, tmp_path: Path) -> None:
-    heard: list[str] = []
-    with pytest.raises(NotARunError, match="is no run and no model file"):
-        examine_data(str(photos), lambda kind, _: heard.append(kind), run=tmp_path / "nope")
-    assert heard == []
+def test_missing_run_is_an_error_before_images_are_read(photos: Path, tmp_path: Path) -> None:
+    events: list[str] = []
+    with pytest.raises(NotARunError, match="nope: does not exist; "):
+        examine_data(str(photos), lambda kind, _: events.append(kind), run=tmp_path / "nope")
+    assert events == []
 
 
-def test_photos_of_which_none_decodes_are_an_error_with_a_run_too(own_photos: Path, run: Run) -> None:
+def test_set_without_readable_images_is_an_error_with_and_without_a_run(own_photos: Path, run: Run) -> None:
     for path in own_photos.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:-40])
     for chosen in (None, run.path):
-        with pytest.raises(DataError, match=r"none of (its )?72 images decodes.*; check them$"):
+        with pytest.raises(DataError, match=r"none of its 72 images can be decoded.*; replace them$"):
             examine_data(str(own_photos), ignore, run=chosen)

@@ -1,4 +1,4 @@
-"""write_page: one file with its pictures inside; names are text, whatever is in them."""
+"""write_page: one self-contained file with pictures; names are escaped."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitreous.errors import SaveError
 from vitreous.training.folder.records import ignore
-from vitreous.use.doctor.examiner import Examined, examine_data
+from vitreous.use.doctor.examiner import DataReport, examine_data
 from vitreous.use.doctor.page import MOST_GROUPS, check_page_path, write_page
 
 HOSTILE = "<script>alert('é')</script>&\"x"
@@ -24,7 +24,7 @@ def _noise(seed: int, height: int = 20, width: int = 30) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of 12 images, an awkward name; one image stands twice, one does not decode."""
+    """Two classes of 12 images, one with a hostile name; one image has a copy and one file is unreadable."""
     root = tmp_path_factory.mktemp("data") / "set"
     for number, name in enumerate(("plain", HOSTILE.replace("/", "∕"))):
         (root / name).mkdir(parents=True)
@@ -36,14 +36,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def examined(hostile: Path) -> Examined:
+def report(hostile: Path) -> DataReport:
     return examine_data(str(hostile), ignore)
 
 
 @pytest.fixture(scope="module")
-def page(examined: Examined, tmp_path_factory: pytest.TempPathFactory) -> str:
+def page(report: DataReport, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "doctor.html"
-    write_page(path, examined)
+    write_page(path, report)
     return path.read_text(encoding="utf-8")
 
 
@@ -52,13 +52,13 @@ def _pictures(html: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
 
 
-def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+def test_page_loads_nothing_from_outside(page: str) -> None:
     sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]{5})""", page.replace("&lt;img src=x", ""))
     assert sources
     assert set(sources) == {"data:"}
 
 
-def test_names_are_text(page: str) -> None:
+def test_names_are_escaped(page: str) -> None:
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "<b>broken" not in page
@@ -67,9 +67,9 @@ def test_names_are_text(page: str) -> None:
     assert page.count("<b>") == page.count("</b>")
 
 
-def test_copies_stand_side_by_side_and_look_alike(page: str) -> None:
+def test_copies_are_shown_side_by_side(page: str) -> None:
     section = next(
-        part for part in page.split("<h2>") if "near cop" in part or "have copies" in part or "has a copy" in part
+        part for part in page.split("<h2>") if "near-duplicate of" in part or "a copy of a training image" in part
     )
     one, other = _pictures(section)
     difference = np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float))
@@ -77,30 +77,30 @@ def test_copies_stand_side_by_side_and_look_alike(page: str) -> None:
     assert one.size == (112, 75)
 
 
-def test_unreadable_file_is_named_without_a_picture(page: str) -> None:
-    section = next(part for part in page.split("<h2>") if "not decode" in part)
+def test_unreadable_file_is_listed_without_a_picture(page: str) -> None:
+    section = next(part for part in page.split("<h2>") if "cannot be decoded" in part)
     assert "&lt;b&gt;broken.png" in section
     assert _pictures(section) == []
 
 
-def test_each_class_has_a_sheet_with_its_images(page: str, examined: Examined) -> None:
+def test_each_class_has_a_contact_sheet(page: str, report: DataReport) -> None:
     sheets = [part for part in page.split("<h2>") if 'class="sheet"' in part]
-    assert len(sheets) == len(examined.survey.source.classes) == 2
+    assert len(sheets) == len(report.survey.source.classes) == 2
     for part in sheets:
         (sheet,) = _pictures(part)
         assert sheet.width == 12 * 74
         columns = np.asarray(sheet.convert("L"), dtype=float)[36 - 20 : 36 + 20]
         for place in range(12):
-            assert columns[:, 74 * place : 74 * place + 72].std() > 5  # a picture, not paper
+            assert columns[:, 74 * place : 74 * place + 72].std() > 5  # not blank
 
 
-def test_histograms_show_every_image(page: str) -> None:
+def test_page_has_histograms(page: str) -> None:
     assert page.count('<div class="bar"') >= 4
     assert "PNG RGB" in page
     assert "BMP RGB" in page
 
 
-def test_many_samples_of_one_finding_are_cut_and_counted(hostile: Path, tmp_path: Path) -> None:
+def test_only_the_first_samples_of_a_finding_are_shown(hostile: Path, tmp_path: Path) -> None:
     root = tmp_path / "set"
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
@@ -108,19 +108,19 @@ def test_many_samples_of_one_finding_are_cut_and_counted(hostile: Path, tmp_path
             Image.new("RGB", (8, 8), (seed, 0, 0)).save(root / name / f"{name}{seed}.png")
     write_page(tmp_path / "x.html", examine_data(str(root), ignore))
     html = (tmp_path / "x.html").read_text(encoding="utf-8")
-    section = next(part for part in html.split("<h2>") if "show nothing" in part)
+    section = next(part for part in html.split("<h2>") if "are blank" in part)
     assert len(_pictures(section)) == MOST_GROUPS
     assert f"The first {MOST_GROUPS} of 40 are shown" in section
 
 
-def test_page_that_cannot_be_written_leaves_no_half(examined: Examined, tmp_path: Path) -> None:
+def test_page_that_cannot_be_written_leaves_no_file(report: DataReport, tmp_path: Path) -> None:
     path = tmp_path / ("x" * 245 + ".html")
     with pytest.raises(SaveError, match="could not be written"):
-        write_page(path, examined)
+        write_page(path, report)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_is_no_page(tmp_path: Path) -> None:
+def test_folder_is_rejected_as_page(tmp_path: Path) -> None:
     (tmp_path / "x.html").mkdir()
     with pytest.raises(ValueError, match=r"x\.html: is a folder; name a file, e\.g\. .*x\.html.doctor\.html$"):
         check_page_path(tmp_path / "x.html")

@@ -1,4 +1,4 @@
-"""Evaluate: the held-out images of a run again, or other data."""
+"""evaluate: scores on the held-out images of a run, or on other data."""
 
 import shutil
 from collections.abc import Callable
@@ -17,18 +17,18 @@ RunOn = Callable[..., Run]
 
 @pytest.fixture
 def own_photos(photos: Path, tmp_path: Path) -> Path:
-    """A copy of the photos that a test may change."""
+    """A copy of the photos that a test may modify."""
     return Path(shutil.copytree(photos, tmp_path / "own photos"))
 
 
-def _held(path: Path, *, images: int, of: Path) -> None:
-    """Make a class folder that holds so many images of another."""
+def _copy_images(path: Path, *, images: int, of: Path) -> None:
+    """Make a class folder with copies of the first images of another."""
     path.mkdir(parents=True)
     for image in sorted(of.iterdir())[:images]:
         shutil.copy(image, path)
 
 
-def test_own_held_out_images_give_the_numbers_that_the_model_stores(run: Run) -> None:
+def test_evaluation_of_a_run_reproduces_its_stored_test_score(run: Run) -> None:
     found, stored = evaluate(run.path), run.metrics["test"]
     assert found.data == "my photos, test split"
     assert found.score.num_images == stored["num_images"] == found.confusion.sum()
@@ -37,64 +37,64 @@ def test_own_held_out_images_give_the_numbers_that_the_model_stores(run: Run) ->
     assert list(found.score.interval) == stored["interval_95"]
 
 
-def test_classes_are_those_of_the_model_in_its_order(run: Run) -> None:
+def test_classes_are_in_the_order_of_the_model(run: Run) -> None:
     assert tuple(row.name for row in evaluate(run.path).classes) == run.classes == tuple(sorted(run.classes))
 
 
-def test_model_file_alone_is_evaluated_on_other_data(lone_model: Path, photos: Path) -> None:
+def test_model_file_can_be_evaluated_on_other_data(lone_model: Path, photos: Path) -> None:
     found = evaluate(lone_model, str(photos))
     assert found.data == "all of my photos"
     assert [row.num_images for row in found.classes] == [23, 20, 29]
 
 
-def test_data_that_the_run_was_trained_on_is_called_so(run: Run, photos: Path) -> None:
+def test_evaluation_on_training_data_is_marked(run: Run, photos: Path) -> None:
     found = evaluate(run.path, str(photos))
-    assert found.data == "all of my photos (most of which it was trained on)"
+    assert found.data == "all of my photos (the model was trained on most of these images)"
 
 
-def test_a_folder_with_a_test_split_is_evaluated_on_that_alone(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_only_the_test_split_of_a_folder_is_evaluated(run: Run, photos: Path, tmp_path: Path) -> None:
     for name in ("Äpfel", "two words"):
-        _held(tmp_path / "split" / "train" / name, images=4, of=photos / name)
-        _held(tmp_path / "split" / "test" / name, images=3, of=photos / name)
+        _copy_images(tmp_path / "split" / "train" / name, images=4, of=photos / name)
+        _copy_images(tmp_path / "split" / "test" / name, images=3, of=photos / name)
     found = evaluate(run.path, str(tmp_path / "split"))
     assert found.data == "split, test split"
     assert [row.num_images for row in found.classes] == [0, 3, 3]
 
 
-def test_classes_are_matched_by_name_not_by_number(run: Run, photos: Path, tmp_path: Path) -> None:
-    for name in ("Äpfel", "two words"):  # numbers 0 and 1 there, 1 and 2 in the model
-        _held(tmp_path / "fewer" / name, images=6, of=photos / name)
+def test_classes_are_matched_by_name_not_by_index(run: Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("Äpfel", "two words"):  # indices 0 and 1 in this set, 1 and 2 in the model
+        _copy_images(tmp_path / "fewer" / name, images=6, of=photos / name)
     found = evaluate(run.path, str(tmp_path / "fewer"))
     by_name = {row.name: row.num_images for row in found.classes}
     assert by_name == {'<b>&"': 0, "Äpfel": 6, "two words": 6}
     assert found.confusion[0].sum() == 0
 
 
-def test_unreadable_files_are_left_out_and_told(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_skipped_and_reported(run: Run, photos: Path, tmp_path: Path) -> None:
     for name in ("Äpfel", "two words"):
-        _held(tmp_path / "some" / name, images=5, of=photos / name)
+        _copy_images(tmp_path / "some" / name, images=5, of=photos / name)
     broken = tmp_path / "some" / "Äpfel" / "broken.png"
     broken.write_bytes(b"no image")
-    told: list[object] = []
-    found = evaluate(run.path, str(tmp_path / "some"), listener=lambda kind, fields: told.append((kind, fields)))
+    events: list[object] = []
+    found = evaluate(run.path, str(tmp_path / "some"), listener=lambda kind, fields: events.append((kind, fields)))
     assert found.score.num_images == 10
-    assert ("skipped", {"skipped": ((str(broken), "not an image that Pillow can read"),)}) in told
+    assert ("skipped", {"skipped": ((str(broken), "not an image that Pillow can read"),)}) in events
 
 
-def test_reading_is_told(run: Run) -> None:
-    told: list[object] = []
-    evaluate(run.path, listener=lambda kind, fields: told.append(fields.get("what")))
-    assert {"reading", "decoding"} <= set(told)
+def test_progress_is_reported(run: Run) -> None:
+    stages: list[object] = []
+    evaluate(run.path, listener=lambda kind, fields: stages.append(fields.get("what")))
+    assert {"reading", "decoding"} <= set(stages)
 
 
-def test_unknown_class_is_named_with_the_nearest(run: Run, own_photos: Path) -> None:
+def test_unknown_class_is_an_error_with_the_nearest_name(run: Run, own_photos: Path) -> None:
     (own_photos / "Äpfel").rename(own_photos / "Apfel")
     with pytest.raises(DataError) as caught:
         evaluate(run.path, str(own_photos))
     assert str(caught.value) == "own photos: class Apfel is unknown to the model; did you mean Äpfel?"
 
 
-def test_changed_data_is_not_mistaken_for_held_out(own_run: Run, own_photos: Path) -> None:
+def test_changed_data_is_an_error_but_moved_data_is_not(own_run: Run, own_photos: Path) -> None:
     _point_to(own_run, own_photos)
     before = evaluate(own_run.path)
     assert before.data == "own photos, test split"  # a moved folder is the same data
@@ -102,23 +102,28 @@ def test_changed_data_is_not_mistaken_for_held_out(own_run: Run, own_photos: Pat
     with pytest.raises(DataError) as caught:
         evaluate(own_run.path)
     was = own_run.metadata["data_fingerprint"]
-    assert str(caught.value).startswith("own photos: changed since the run (fingerprint ")
-    assert f", was {was}), so held-out images may have been trained on; name other data: " in str(caught.value)
+    assert str(caught.value).startswith("own photos: has changed since the run (fingerprint ")
+    assert (
+        f", was {was}), so the test split may contain images that the model was trained on; give other data: "
+        in str(caught.value)
+    )
     assert str(caught.value).endswith(f"`vitreous evaluate {own_run.path} DATA`")
 
 
-def test_model_file_alone_knows_no_data(lone_model: Path) -> None:
+def test_model_file_needs_data(lone_model: Path) -> None:
     with pytest.raises(NotARunError) as caught:
         evaluate(lone_model)
-    way_out = f"name other data: `vitreous evaluate {lone_model} DATA`"
-    assert str(caught.value) == f"run={lone_model}: a model file alone knows no data; {way_out}"
+    assert str(caught.value) == (
+        f"run={lone_model}: is a model file, its test images are known only to its run folder; "
+        f"give other data: `vitreous evaluate {lone_model} DATA`"
+    )
 
 
-def test_run_without_held_out_images_asks_for_data(blind_run: Run) -> None:
+def test_run_without_held_out_images_needs_data(blind_run: Run) -> None:
     with pytest.raises(DataError) as caught:
         evaluate(blind_run.path)
-    way_out = f"name other data: `vitreous evaluate {blind_run.path} DATA`"
-    assert str(caught.value) == f"my photos: the run held no images out; {way_out}"
+    way_out = f"give other data: `vitreous evaluate {blind_run.path} DATA`"
+    assert str(caught.value) == f"my photos: the run has no test or validation images; {way_out}"
 
 
 def test_run_without_test_images_is_evaluated_on_its_validation_images(run_on: RunOn, photos: Path) -> None:
@@ -129,7 +134,7 @@ def test_run_without_test_images_is_evaluated_on_its_validation_images(run_on: R
     assert found.score.loss == pytest.approx(stored["loss"], abs=1e-6)
 
 
-def test_missing_data_is_named(run: Run, tmp_path: Path) -> None:
+def test_missing_data_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match=f"data.source={tmp_path / 'gone'}: no such set and no such folder; "):
         evaluate(run.path, str(tmp_path / "gone"), listener=ignore)
 

@@ -1,4 +1,4 @@
-"""Predictor: the model file alone gives what training itself would have said."""
+"""Predictor: the model file is enough to reproduce the predictions of training."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def predictor(run: Run) -> Predictor:
 
 @pytest.fixture
 def altered(run: Run, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the model file whose metadata says something else; None leaves a key out."""
+    """Copy the model file with changed metadata; None removes a key."""
 
     def alter(**changes: Any) -> Path:
         metadata = read_metadata(run.path / "model.safetensors") | changes
@@ -44,7 +44,7 @@ def altered(run: Run, tmp_path: Path) -> Callable[..., Path]:
     return alter
 
 
-def test_files_get_the_probabilities_of_the_logits_that_training_computes(run: Run, predictor: Predictor) -> None:
+def test_probabilities_equal_those_computed_by_training(run: Run, predictor: Predictor) -> None:
     config = read_config(run.path / "config.yaml").data
     surveyed = survey_again(config, ignore)
     store = load_store(surveyed.source, surveyed.indices["test"], predictor.preprocess)
@@ -56,19 +56,19 @@ def test_files_get_the_probabilities_of_the_logits_that_training_computes(run: R
     torch.testing.assert_close(torch.tensor([prediction.probabilities for prediction in found]), expected)
 
 
-def test_files_get_what_the_run_wrote_of_its_held_out_images(run: Run, predictor: Predictor) -> None:
+def test_predictions_equal_those_in_predictions_csv(run: Run, predictor: Predictor) -> None:
     with (run.path / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = predictor.predict([row["image"] for row in rows])
+    found = predictor.predict([row["path"] for row in rows])
     assert len(rows) == run.metrics["test"]["num_images"]
-    assert [prediction.label for prediction in found] == [row["called"] for row in rows]
+    assert [prediction.label for prediction in found] == [row["predicted"] for row in rows]
     written = torch.tensor([float(row["probability"]) for row in rows])
     torch.testing.assert_close(
         torch.tensor([prediction.probability for prediction in found]), written, atol=2e-6, rtol=0
     )
 
 
-def test_model_file_alone_predicts_the_same(lone_model: Path, predictor: Predictor, photos: Path) -> None:
+def test_model_file_outside_its_run_predicts_the_same(lone_model: Path, predictor: Predictor, photos: Path) -> None:
     images = sorted(photos.rglob("*.png"))[::7]
     assert Predictor.load(lone_model).predict(images) == predictor.predict(images)
 
@@ -88,12 +88,12 @@ def test_logits_are_divided_by_the_temperature(predictor: Predictor, photos: Pat
     torch.testing.assert_close(torch.tensor(warm.predict([image])[0].probabilities), expected)
 
 
-def test_temperature_is_the_one_that_training_fitted(predictor: Predictor, run: Run) -> None:
+def test_temperature_is_the_one_fitted_by_training(predictor: Predictor, run: Run) -> None:
     end = [record for record in read_records(run.path / "records.jsonl") if record["kind"] == "end"][-1]
     assert predictor.temperature == end["temperature"] > 0
 
 
-def test_paths_bytes_pictures_and_arrays_are_the_same_image(predictor: Predictor, photos: Path) -> None:
+def test_path_bytes_pil_image_and_array_of_one_image_predict_the_same(predictor: Predictor, photos: Path) -> None:
     path = photos / "Äpfel" / "bild 3 ü.png"
     with Image.open(path) as picture:
         found = predictor.predict([path, str(path), path.read_bytes(), picture, np.asarray(picture)])
@@ -101,7 +101,7 @@ def test_paths_bytes_pictures_and_arrays_are_the_same_image(predictor: Predictor
     assert [p.image for p in found] == [str(path), str(path), "image 2", "image 3", "image 4"]
 
 
-def test_unreadable_image_gets_an_error_and_the_others_their_classes(
+def test_unreadable_image_gets_an_error_and_the_others_are_classified(
     predictor: Predictor, photos: Path, broken_png: Path
 ) -> None:
     good = photos / "two words" / "bild 1 ü.png"
@@ -113,7 +113,7 @@ def test_unreadable_image_gets_an_error_and_the_others_their_classes(
     assert (found[1].label, found[1].probability, found[1].probabilities) == ("", 0.0, ())
 
 
-def test_only_unreadable_images_give_only_errors(predictor: Predictor, broken_png: Path) -> None:
+def test_all_images_may_be_unreadable(predictor: Predictor, broken_png: Path) -> None:
     assert [bool(prediction.error) for prediction in predictor.predict([broken_png, broken_png])] == [True, True]
 
 
@@ -121,7 +121,7 @@ def test_no_images_give_no_predictions(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
 
 
-def test_images_of_other_sizes_and_colours_are_taken(predictor: Predictor) -> None:
+def test_images_of_other_sizes_and_modes_are_accepted(predictor: Predictor) -> None:
     large = io.BytesIO()
     Image.new("L", (301, 17), 40).save(large, format="png")
     found = predictor.predict([large.getvalue(), np.zeros((5, 40, 4), dtype=np.uint8)])
@@ -135,7 +135,7 @@ def test_more_images_than_a_batch_keep_their_order(predictor: Predictor, photos:
     assert found[:72] == found[72:]
 
 
-def test_a_name_that_is_no_text_can_be_printed_and_written(predictor: Predictor, photos: Path, tmp_path: Path) -> None:
+def test_undecodable_file_name_can_be_printed(predictor: Predictor, photos: Path, tmp_path: Path) -> None:
     odd = tmp_path / b"odd \xff.png".decode("utf-8", "surrogateescape")
     odd.write_bytes((photos / "Äpfel" / "bild 3 ü.png").read_bytes())
     found = predictor.predict([odd])[0]
@@ -143,36 +143,66 @@ def test_a_name_that_is_no_text_can_be_printed_and_written(predictor: Predictor,
     assert found.label
 
 
-def test_weights_are_in_evaluation_mode(predictor: Predictor) -> None:
+def test_model_is_in_evaluation_mode(predictor: Predictor) -> None:
     assert not any(module.training for module in predictor.model.modules())
 
 
-# What is no model says so.
+# Paths without a model.
 
 
-def test_unfinished_run_is_named_with_the_command_that_finishes_it(unfinished: Path) -> None:
+def test_unfinished_run_is_an_error_with_the_command_to_continue_it(unfinished: Path) -> None:
     with pytest.raises(NotARunError) as caught:
         find_model(unfinished)
-    wanted = f"run={unfinished}: has no model yet; finish it with `vitreous train --resume '{unfinished}'`"
+    wanted = f"run={unfinished}: is not finished; continue it with `vitreous train --resume '{unfinished}'`"
     assert str(caught.value) == wanted
 
 
-@pytest.mark.parametrize("there", ["nothing", "a folder without model.safetensors"])
-def test_path_without_a_model_is_no_run(there: str, tmp_path: Path) -> None:
-    path = tmp_path / "gone" if there == "nothing" else tmp_path
+def test_missing_path_is_an_error_that_says_how_to_train(tmp_path: Path) -> None:
     with pytest.raises(NotARunError) as caught:
-        find_model(path)
-    assert str(caught.value) == f"run={path}: is no run and no model file ({there}); `vitreous train DATA` makes a run"
+        find_model(tmp_path / "gone")
+    assert str(caught.value) == f"run={tmp_path / 'gone'}: does not exist; train a model with `vitreous train DATA`"
 
 
-def test_checkpoint_is_not_taken_for_a_model(run: Run) -> None:
+def test_missing_path_is_an_error_with_the_nearest_run(run: Run) -> None:
+    with pytest.raises(NotARunError) as caught:
+        find_model(Path(f"{run.path}s"))
+    assert str(caught.value) == f"run={run.path}s: does not exist; did you mean {run.path}?"
+
+
+def test_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NotARunError) as caught:
+        find_model(tmp_path)
+    assert str(caught.value) == (
+        f"run={tmp_path}: contains no model.safetensors; give a run folder that `vitreous train` made"
+    )
+
+
+@pytest.mark.parametrize(
+    ("finished", "line"),
+    [
+        (["a b", "c"], "is a series with 2 finished runs; give one of them, e.g. '{path}/a b'"),
+        (["c"], "is a series with 1 finished run; give one of them, e.g. {path}/c"),
+        ([], "is a series with 0 finished runs; wait until a run is finished"),
+    ],
+)
+def test_series_is_an_error_that_names_a_run(finished: list[str], line: str, tmp_path: Path) -> None:
+    (tmp_path / "series.json").touch()
+    for name in finished:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    with pytest.raises(NotARunError) as caught:
+        find_model(tmp_path)
+    assert str(caught.value) == f"run={tmp_path}: {line.format(path=tmp_path)}"
+
+
+def test_checkpoint_is_not_a_model(run: Run) -> None:
     checkpoint = sorted((run.path / "checkpoints").iterdir())[-1]
     with pytest.raises(NotARunError) as caught:
         Predictor.load(checkpoint)
-    assert str(caught.value) == f"run={checkpoint}: is a checkpoint, to go on with a run; give {run.path} itself"
+    assert str(caught.value) == f"run={checkpoint}: is a checkpoint, not a model; give the run folder {run.path}"
 
 
-def test_image_in_the_place_of_the_run_is_told_where_it_belongs(photos: Path) -> None:
+def test_image_given_as_run_is_an_error_that_shows_the_order(photos: Path) -> None:
     image = photos / "Äpfel" / "bild 3 ü.png"
     with pytest.raises(NotARunError) as caught:
         Predictor.load(image)
@@ -186,33 +216,37 @@ def test_home_is_expanded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", ["classes", "preprocess", "temperature"])
-def test_model_that_does_not_say_how_to_use_it_is_refused(key: str, altered: Callable[..., Path]) -> None:
+def test_model_without_metadata_for_prediction_is_rejected(key: str, altered: Callable[..., Path]) -> None:
     file = altered(**{key: None})
     with pytest.raises(DamagedFileError) as caught:
         Predictor.load(file)
-    assert str(caught.value) == f"{file}: lacks what prediction needs ({key!r}); use the file of a run"
+    assert str(caught.value) == f"{file}: lacks metadata for prediction ({key!r}); use the model file of a run"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "line"),
     [
-        ({"classes": ["a", "b"]}, "describes 2 classes, images of 3x8x12 and temperature"),
-        ({"temperature": 0.0}, "describes 3 classes, images of 3x8x12 and temperature 0;"),
-        ({"temperature": -1.5}, "describes 3 classes, images of 3x8x12 and temperature -1.5;"),
+        (
+            {"classes": ["a", "b"]},
+            "metadata has 2 classes and images of 3x8x12, but the model has 3 classes and images of 3x8x12",
+        ),
+        ({"temperature": 0.0}, "metadata has temperature 0, which must be positive and finite"),
+        ({"temperature": -1.5}, "metadata has temperature -1.5, which must be positive and finite"),
     ],
 )
-def test_description_that_contradicts_the_model_is_refused(
-    change: dict[str, Any], said: str, altered: Callable[..., Path]
+def test_metadata_that_contradicts_the_model_is_rejected(
+    change: dict[str, Any], line: str, altered: Callable[..., Path]
 ) -> None:
     file = altered(**change)
     with pytest.raises(DamagedFileError) as caught:
         Predictor.load(file)
-    assert str(caught.value).startswith(f"{file}: {said}")
-    assert str(caught.value).endswith("; its model has 3 and takes 3x8x12; use the file of a run")
+    assert str(caught.value) == f"{file}: {line}; use the model file of a run"
 
 
-def test_preprocessing_for_another_size_is_refused(run: Run, altered: Callable[..., Path]) -> None:
+def test_preprocessing_for_another_size_is_rejected(run: Run, altered: Callable[..., Path]) -> None:
     preprocess = run.metadata["preprocess"] | {"img_size": [8, 10]}
     file = altered(preprocess=preprocess)
-    with pytest.raises(DamagedFileError, match=r"describes 3 classes, images of 3x8x10 .* takes 3x8x12"):
+    with pytest.raises(
+        DamagedFileError, match=r"has 3 classes and images of 3x8x10, but the model has 3 classes and images of 3x8x12"
+    ):
         Predictor.load(file)

@@ -1,4 +1,4 @@
-"""Figures: SVG text for a page, whatever the classes are called and whatever the records hold."""
+"""Figures: well-formed SVG for any class names and any records."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -12,7 +12,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def _texts(svg: str) -> list[str]:
-    """What can be read in a picture; raises where it is no well-formed XML."""
+    """Return the texts in a figure; raises if it is not well-formed XML."""
     return ["".join(element.itertext()).strip() for element in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
@@ -26,23 +26,23 @@ def _evaluation(step: int, weights: str, **fields: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", ['<b>&"', "$x_1$", r"$\nonsense{$", "猫", "مرحبا", "Äpfel", "]]>", "a%s"])
-def test_name_of_a_class_is_written_as_it_is(name: str) -> None:
+def test_class_names_are_written_literally(name: str) -> None:
     assert name in _texts(draw_confusion(np.array([[3, 1], [0, 2]]), [name, "plain"]))
 
 
-def test_long_and_many_lined_names_are_shortened_to_one_line() -> None:
+def test_long_and_multiline_names_are_shortened_to_one_line() -> None:
     texts = _texts(draw_confusion(np.array([[3, 1], [0, 2]]), ["a" * 80, "two\nlines"]))
     assert "a" * 23 + "…" in texts
     assert "two lines" in texts
 
 
-def test_confusion_writes_every_count_but_zeros() -> None:
+def test_confusion_matrix_shows_every_count_except_zero() -> None:
     texts = _texts(draw_confusion(np.array([[11, 0, 4], [0, 12, 0], [7, 0, 13]]), ["x", "y", "z"]))
     assert sorted(text for text in texts if text.isdigit()) == ["11", "12", "13", "4", "7"]
-    assert {"is", "called"} <= set(texts)
+    assert {"true class", "predicted class"} <= set(texts)
 
 
-def test_many_classes_show_no_names_that_would_overlap() -> None:
+def test_names_are_left_out_if_they_would_overlap() -> None:
     names = [f"class{number}" for number in range(31)]
     assert not any(text.startswith("class") for text in _texts(draw_confusion(np.eye(31, dtype=np.int64), names)))
 
@@ -52,24 +52,24 @@ def test_class_without_images_is_an_empty_row() -> None:
     assert {"seen", "unseen", "5"} <= set(texts)
 
 
-def test_curves_name_their_lines() -> None:
+def test_curves_have_a_legend() -> None:
     records = [_step(1), _step(2, loss=0.5), _evaluation(2, "trained"), _evaluation(2, "average")]
     texts = _texts(draw_curves(records))
     assert {"loss", "accuracy", "epoch", "training (augmented)", "validation"} <= set(texts)
     assert "validation, averaged weights" in texts
 
 
-def test_curves_without_validation_show_training_alone() -> None:
+def test_curves_without_validation_show_only_training() -> None:
     texts = _texts(draw_curves([_step(1), _step(2)]))
     assert "training (augmented)" in texts
     assert not any(text.startswith("validation") for text in texts)
 
 
-def test_curves_of_nothing_are_empty_axes() -> None:
+def test_curves_without_records_are_empty_axes() -> None:
     assert {"loss", "accuracy"} <= set(_texts(draw_curves([])))
 
 
-def test_numbers_that_were_not_finite_leave_a_gap() -> None:
+def test_non_finite_values_leave_a_gap() -> None:
     with_gap = [
         _step(1),
         _step(2, loss="nan"),
@@ -81,7 +81,7 @@ def test_numbers_that_were_not_finite_leave_a_gap() -> None:
     assert _line_lengths(draw_curves(with_gap))[0] == _line_lengths(draw_curves(without))[0]
 
 
-def test_later_record_of_a_step_counts() -> None:
+def test_last_record_of_a_step_is_drawn() -> None:
     again = [_step(1, loss=9.0), _step(2, loss=9.0), _step(1, loss=1.0), _step(2, loss=0.5)]
     assert draw_curves(again) == draw_curves([_step(1, loss=1.0), _step(2, loss=0.5)])
 
@@ -90,7 +90,7 @@ def test_same_records_give_the_same_bytes() -> None:
     assert draw_curves([_step(1), _step(2)]) == draw_curves([_step(1), _step(2)])
 
 
-def test_pictures_fetch_nothing_from_elsewhere() -> None:
+def test_figures_load_nothing_from_outside() -> None:
     for svg in (draw_curves([_step(1)]), draw_confusion(np.eye(3, dtype=np.int64), ["a", "b", "c"])):
         links = re.findall(r'(?:href|src)="([^"]*)"', svg)
         assert all(link.startswith(("data:", "#")) for link in links)
@@ -99,6 +99,6 @@ def test_pictures_fetch_nothing_from_elsewhere() -> None:
 
 
 def _line_lengths(svg: str) -> list[int]:
-    """Points of each drawn line of data, loss first."""
+    """Return the number of points of each line, loss first."""
     lines = re.findall(r'<path d="(M [^"]*)" clip-path=', svg)
     return [len(re.findall("[ML]", line)) for line in lines]

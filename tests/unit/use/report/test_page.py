@@ -1,4 +1,4 @@
-"""report.html: one well-formed page that needs nothing but itself."""
+"""report.html: one well-formed, self-contained page."""
 
 import json
 import re
@@ -20,7 +20,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """Fails on a tag that is closed in the wrong order; gathers texts and tags."""
+    """HTML parser that collects texts and tags, and fails if a tag is closed in the wrong order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -57,36 +57,36 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def test_page_says_the_accuracy_and_what_it_rests_on(run: Run, page: Page) -> None:
+def test_page_shows_accuracy_and_number_of_images(run: Run, page: Page) -> None:
     stored = run.metrics["test"]
-    assert f"{100 * stored['accuracy']:.1f} %" in page.texts
+    assert f"{100 * stored['accuracy']:.1f}%" in page.texts
     low, high = stored["interval_95"]
     assert any(
-        f"accuracy on the test images of my photos: {stored['num_correct']} of {stored['num_images']} images; "
-        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %." in text
+        f"accuracy on the test images of my photos: {stored['num_correct']} of {stored['num_images']} images "
+        f"correct; 95% interval {100 * low:.1f}% to {100 * high:.1f}%." in text
         for text in page.texts
     )
 
 
-def test_names_of_classes_are_text_not_markup(page: Page, html: str) -> None:
+def test_class_names_are_escaped(page: Page, html: str) -> None:
     assert escape('<b>&"') in html
     assert '<b>&"' in page.texts
     assert "b" not in {tag for tag, _ in page.tags}
 
 
-def test_curves_and_confusion_are_pictures_inside_the_page(page: Page) -> None:
+def test_page_contains_training_curves_and_confusion_matrix(page: Page) -> None:
     assert [tag for tag, _ in page.tags].count("svg") == 2
-    assert {"loss", "accuracy", "called"} <= set(page.texts)
+    assert {"loss", "accuracy", "predicted class"} <= set(page.texts)
 
 
-def test_page_needs_nothing_but_itself(page: Page, html: str) -> None:
+def test_page_is_self_contained(page: Page, html: str) -> None:
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
     links = [value for _, attrs in page.tags for name, value in attrs.items() if name.endswith(("href", "src"))]
     assert all(value and value.startswith(("#", "data:")) for value in links)
     assert not re.search(r"url\(\s*[\"']?http|@import", html)
 
 
-def test_page_has_each_choice_with_its_reason(run: Run, page: Page) -> None:
+def test_page_shows_each_setting_with_its_reason(run: Run, page: Page) -> None:
     for line in (run.path / "records.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         if record["kind"] == "plan":
@@ -95,21 +95,21 @@ def test_page_has_each_choice_with_its_reason(run: Run, page: Page) -> None:
                 assert choice["reason"] in page.texts
 
 
-def test_page_counts_the_images_of_each_class(run: Run, page: Page) -> None:
+def test_page_shows_the_number_of_images_per_class(run: Run, page: Page) -> None:
     first = page.texts.index('<b>&"')
     shown = page.texts[first + 4]
     found = run.evaluate()
     assert int(shown) == found.classes[0].num_images
 
 
-def test_page_of_a_run_without_held_out_images_says_so(blind_run: Run) -> None:
+def test_page_of_a_run_without_held_out_images_has_no_accuracy(blind_run: Run) -> None:
     page = Page((blind_run.path / "report.html").read_text(encoding="utf-8"))
-    assert "No images were held out, so its accuracy is unknown." in page.texts
-    assert not any("validation images" in text and text.startswith("recipe") for text in page.texts)
+    assert "The run has no test or validation images, so its accuracy is unknown." in page.texts
+    assert not any("validation loss" in text and text.startswith("recipe") for text in page.texts)
     assert [tag for tag, _ in page.tags].count("svg") == 1
 
 
-def test_unreadable_files_are_listed_as_text(run_on: Callable[..., Run], tmp_path: Path) -> None:
+def test_unreadable_files_are_listed_and_escaped(run_on: Callable[..., Run], tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     for name, low in (("dark", 0), ("light", 150)):
         (tmp_path / "pics" / name).mkdir(parents=True)
@@ -119,32 +119,46 @@ def test_unreadable_files_are_listed_as_text(run_on: Callable[..., Run], tmp_pat
     (tmp_path / "pics" / "dark" / "<i>.png").write_bytes(b"no image")
     found = run_on(tmp_path / "pics", **{"train.epochs": 0.2})
     page = Page((found.path / "report.html").read_text(encoding="utf-8"))
-    assert "Unreadable files that were left out: 1" in page.texts
+    assert "1 unreadable file skipped" in page.texts
     assert str(tmp_path / "pics" / "dark" / "<i>.png") in page.texts
     assert "i" not in {tag for tag, _ in page.tags}
 
 
-def test_refused_steps_are_mentioned(own_run: Run) -> None:
+def test_rejected_steps_are_counted(own_run: Run) -> None:
     refused = {"kind": "refused", "step": 3, "attempt": 1, "loss": "nan", "grad_norm": "nan", "cause": "the loss"}
     with (own_run.path / "records.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(refused) + "\n")
     write_report(RunFolder(own_run.path))
     page = Page((own_run.path / "report.html").read_text(encoding="utf-8"))
-    assert "steps refused because the loss was not finite: 1" in page.texts
+    assert "1 step rejected because the loss was not finite" in page.texts
 
 
-def test_commands_can_be_copied_although_the_folder_has_a_space(run: Run, html: str) -> None:
+def test_commands_quote_a_folder_with_a_space(run: Run, html: str) -> None:
     assert f"vitreous predict &#x27;{run.path}&#x27; IMAGE" in html
 
 
-def test_page_of_the_present_folder_has_its_name(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_of_the_working_directory_has_its_name(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own_run.path)
     write_report(RunFolder(Path()))
     assert "<h1>own</h1>" in (own_run.path / "report.html").read_text(encoding="utf-8")
 
 
-def test_unfinished_run_has_no_page(unfinished: Path) -> None:
+def test_unfinished_run_has_no_report(unfinished: Path) -> None:
     (unfinished / "report.html").unlink()
     with pytest.raises(NotARunError, match="no such file"):
         write_report(RunFolder(unfinished))
     assert not (unfinished / "report.html").exists()
+
+
+def test_report_of_an_old_run_reads_its_columns(own_run: Run) -> None:
+    predictions = own_run.path / "predictions.csv"
+    new = (own_run.path / "report.html").read_text(encoding="utf-8")
+    _, _, rows = predictions.read_text(encoding="utf-8").partition("\n")
+    predictions.write_text("image,label,called,probability\n" + rows, encoding="utf-8")
+    write_report(RunFolder(own_run.path))
+    old = (own_run.path / "report.html").read_text(encoding="utf-8")
+    assert (
+        old.partition("<h2>Scores per class")[2].partition("<h2>Settings")[0]
+        == (new.partition("<h2>Scores per class")[2].partition("<h2>Settings")[0])
+    )
+    assert "<h2>Scores per class" in old

@@ -1,4 +1,4 @@
-"""What the runs of a series say together, against numpy and scipy."""
+"""Summary of a series: pooled accuracy, spread and intervals, against numpy and scipy."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,13 @@ SHORT = {**KEYS, "data.val_ratio": 0.2, "train.epochs": 0.5}
 
 @pytest.fixture(scope="module")
 def series(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> vt.Series:
-    """Two folds of two seeds; not to be changed."""
+    """A series of two folds and two seeds; do not modify."""
     config = {key: value for key, value in SHORT.items() if key != "data.test_ratio"}
-    return vt.train_series(photos, folds=2, seeds=2, out=tmp_path_factory.mktemp("series") / "both", config=config)
+    return vt.train(photos, folds=2, seeds=2, out=tmp_path_factory.mktemp("series") / "both", config=config)
 
 
 def made_up(rights: list[list[int]], num_images: list[int]) -> Summary:
-    """A summary of made-up runs: for each seed the images that are right in each fold."""
+    """Make a summary from the number of correct images in each fold, for each seed."""
     folds = len(num_images) if len(num_images) > 1 else 0
     rows = [
         Row(f"fold-{fold}-seed-{seed}", fold if folds else None, seed, "test", Score(num_images[fold], right, 0.5))
@@ -35,7 +35,7 @@ def made_up(rights: list[list[int]], num_images: list[int]) -> Summary:
     return Summary("made-up", "digits", len(rights) * len(num_images), folds, tuple(rows))
 
 
-def test_folds_are_pooled_so_that_each_image_counts_once() -> None:
+def test_each_image_counts_once_over_all_folds() -> None:
     found = made_up([[30, 45, 10]], [40, 50, 20])
     pooled = found.by_seed()[0]
     assert (pooled.num_images, pooled.num_correct) == (110, 85)
@@ -45,7 +45,7 @@ def test_folds_are_pooled_so_that_each_image_counts_once() -> None:
     assert found.over_seeds() is None
 
 
-def test_seeds_have_the_interval_of_student() -> None:
+def test_interval_over_seeds_equals_student_s() -> None:
     found = made_up([[30], [36], [33], [31]], [40]).over_seeds()
     assert found is not None
     accuracies = np.array([30, 36, 33, 31]) / 40
@@ -55,29 +55,29 @@ def test_seeds_have_the_interval_of_student() -> None:
     assert t_interval([0.25, 0.25, 0.25]) == (0.25, 0.25)
 
 
-def test_fold_that_is_missing_is_told_and_its_seed_is_not_pooled() -> None:
+def test_seed_with_a_missing_fold_is_reported_and_not_pooled() -> None:
     whole = made_up([[30, 45], [31, 40]], [40, 50])
     part = Summary(whole.name, whole.data, whole.num_planned, whole.num_folds, whole.rows[:3])
     assert set(part.by_seed()) == {0}
-    assert sentences(part)[0] == "1 of 4 runs have no accuracy"
+    assert sentences(part)[0] == "1 of 4 runs has no accuracy"
     none = Summary("x", "digits", 4, 2, ())
-    assert sentences(none) == ["accuracy unknown: no run is finished, or no images were held out"]
+    assert sentences(none) == ["accuracy unknown: no run is finished, or the runs have no test images"]
     assert none.as_dict()["accuracy"] is None
 
 
-def test_sentences_tell_numbers_and_what_they_are_good_for() -> None:
+def test_sentences_give_accuracy_spread_and_interval() -> None:
     low, high = Score(90, 75, 0.5).interval
     assert sentences(made_up([[30, 45]], [40, 50])) == [
-        "accuracy over all 2 folds: 83.3 % (75 of 90 images right, each tested once by a model that did not train on "
-        f"it; 95 % interval {100 * low:.1f} to {100 * high:.1f} %)",
-        "the folds: 82.5 ± 10.6 % (mean ± standard deviation; 75.0 to 90.0 %)",
+        "accuracy over all 2 folds: 83.3% (75 of 90 images correct, each tested once by a model that was not trained "
+        f"on it; 95% interval {100 * low:.1f}% to {100 * high:.1f}%)",
+        "accuracy of single folds: 82.5% ± 10.6% (mean ± standard deviation; 75.0% to 90.0%)",
     ]
-    assert "accuracy over 2 seeds: 82.5 ± 3.5 % (mean ± standard deviation; 80.0 to 85.0 %)" in sentences(
+    assert "accuracy over 2 seeds: 82.5% ± 3.5% (mean ± standard deviation; 80.0% to 85.0%)" in sentences(
         made_up([[32], [34]], [40])
     )
 
 
-def test_series_in_python_has_runs_accuracy_and_summary(series: vt.Series) -> None:
+def test_series_has_runs_accuracy_and_summary(series: vt.Series) -> None:
     summary = series.summary
     assert [run.path.name for run in series.runs] == [row.name for row in summary.rows]
     assert [run.accuracy for run in series.runs] == [row.score.accuracy for row in summary.rows]
@@ -86,7 +86,7 @@ def test_series_in_python_has_runs_accuracy_and_summary(series: vt.Series) -> No
     assert all((run.path / "report.html").is_file() for run in series.runs)
 
 
-def test_files_of_a_series_hold_what_its_summary_says(series: vt.Series) -> None:
+def test_files_of_a_series_contain_its_summary(series: vt.Series) -> None:
     written = json.loads((series.path / "summary.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(series.summary.as_dict()))
     assert (written["num_finished"], written["num_folds"], written["data"]) == (4, 2, "my photos")
@@ -96,17 +96,17 @@ def test_files_of_a_series_hold_what_its_summary_says(series: vt.Series) -> None
     assert write_summary(SeriesFolder(series.path)) == series.summary
 
 
-def test_two_series_are_compared_by_images_and_by_seeds(series: vt.Series) -> None:
+def test_series_are_compared_over_images_and_seeds(series: vt.Series) -> None:
     found = vt.compare(series, series.path)
     assert (found.num_images, found.seeds) == (72, (0, 1))
     assert (found.difference, found.interval_seeds_95, found.p_value) == (0, (0, 0), None)
     assert found.accuracy_a == pytest.approx(series.accuracy)
 
 
-def test_what_is_no_series_is_told(run: vt.Run, series: vt.Series) -> None:
+def test_run_is_not_a_series_and_series_is_not_a_run(run: vt.Run, series: vt.Series) -> None:
     with pytest.raises(NotARunError, match=r"has no series\.json"):
         vt.Series(run.path)
     with pytest.raises(
-        NotARunError, match=r"both: is a series of 4 finished runs; name one of them, such as .*fold-0-seed-0"
+        NotARunError, match=r"both: is a series with 4 finished runs; give one of them, e\.g\. .*fold-0-seed-0"
     ):
         vt.Run(series.path)

@@ -1,39 +1,43 @@
-"""A folder, a pattern or an address -> tar files that can be read at any byte, on this machine or elsewhere."""
+"""A folder, a pattern or an address -> tar files that can be read at any byte, local or remote."""
 
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from vitreous.data.sources.source import as_text
-from vitreous.data.sources.spelling import split_of
-from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError, nearest
+from vitreous.data.sources.shards.tar_members import refuse_compressed
+from vitreous.data.sources.source import as_text, first_line
+from vitreous.data.sources.spelling import did_you_mean, split_of
+from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError
 
 MAX_SHARDS = 1_000_000
-"""A pattern that stands for more is a slip."""
+"""A pattern that stands for more files is refused as a typing error."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z0-9+.-]+)*://")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})", re.ASCII)
 _SUFFIX = ".tar"
-_PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_COMPRESSED_SUFFIXES = {
+    ".tar.gz": "gzip", ".tgz": "gzip", ".tar.bz2": "bzip2", ".tbz2": "bzip2", ".tar.xz": "xz", ".txz": "xz",
+    ".tar.zst": "zstd",
+}  # fmt: skip
+_SUFFIXES = (_SUFFIX, *_COMPRESSED_SUFFIXES)
 _BUFFER_BYTES = 16 << 10
 _BLOCK_BYTES = 4 << 20
 _TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
 class ShardFile(ABC):
-    """One tar file as it was when it was found.
+    """A tar file, in the state in which it was found.
 
     Attributes:
-        address: Which file, the same from any working folder.
-        name: Its last part, for people.
+        address: The absolute path or the address.
+        name: The last part of the address, for messages.
         size: In bytes.
-        tag: Changes when the file does; empty: not known.
-        folder: What its folder is called.
+        tag: A text that changes when the file does; empty if the file system has none.
+        folder: The name of the file's folder.
     """
 
     def __init__(self, address: str, size: int, tag: str) -> None:
@@ -43,15 +47,15 @@ class ShardFile(ABC):
 
     @abstractmethod
     def open(self) -> BinaryIO:
-        """To read it from its beginning. Raises OSError."""
+        """Open the file at its beginning. Raises OSError if that fails."""
 
     @abstractmethod
     def read(self, offset: int, size: int) -> bytes:
-        """These bytes. Raises DecodeError where the file is another by now, or cannot be read."""
+        """Return `size` bytes from `offset` on. Raises DecodeError if the file changed or cannot be read."""
 
 
 class LocalShard(ShardFile):
-    """A tar file on this machine, recognised by size and time of change."""
+    """A tar file on this machine; its size and modification time show whether it changed."""
 
     def __init__(self, path: Path) -> None:
         status = path.stat()
@@ -59,24 +63,24 @@ class LocalShard(ShardFile):
         self.path = path
 
     def open(self) -> BinaryIO:
-        """With a small buffer: headers are far apart, but for the smallest images."""
+        """Open the file with a small buffer, because headers are far apart unless images are tiny."""
         return self.path.open("rb", buffering=_BUFFER_BYTES)
 
     def read(self, offset: int, size: int) -> bytes:
-        """As in `ShardFile`."""
+        """Return `size` bytes from `offset` on. Raises DecodeError if the file changed or cannot be read."""
         try:
             with self.path.open("rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
                 if (status.st_size, str(status.st_mtime_ns)) != (self.size, self.tag):
                     raise DecodeError(f"{self.name}: has changed since it was opened")
                 file.seek(offset)
-                return _whole(file.read(size), size, self.name)
+                return _complete(file.read(size), size, self.name)
         except OSError as error:
             raise DecodeError(f"{self.name}: {error.strerror or error}") from error
 
 
 class RemoteShard(ShardFile):
-    """A tar file behind an fsspec address; a sample is one request for its bytes."""
+    """A tar file at an fsspec address; reading a sample requests only its bytes."""
 
     def __init__(self, files: Any, address: str, path: str) -> None:
         info = files.info(path)
@@ -85,31 +89,31 @@ class RemoteShard(ShardFile):
         self._files, self._path = files, path
 
     def open(self) -> BinaryIO:
-        """Read ahead in blocks: one request for many headers."""
+        """Open the file with read-ahead in large blocks, so that one request returns many headers."""
         return cast(BinaryIO, self._files.open(self._path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead"))
 
     def read(self, offset: int, size: int) -> bytes:
-        """As in `ShardFile`."""
+        """Return `size` bytes from `offset` on. Raises DecodeError if the file changed or cannot be read."""
         if size == 0:
             return b""
         try:
             content = self._files.cat_file(self._path, start=offset, end=offset + size)
-        except Exception as error:  # each file system has errors of its own
-            raise DecodeError(f"{self.name}: {_reason(error)}") from error
+        except Exception as error:  # each file system raises errors of its own types
+            raise DecodeError(f"{self.name}: {first_line(error)}") from error
         if len(content) > size:
-            raise DecodeError(f"{self.name}: its server gives whole files alone, no part of one")
-        return _whole(content, size, self.name)
+            raise DecodeError(f"{self.name}: the server returns the whole file instead of the requested bytes")
+        return _complete(content, size, self.name)
 
 
 def is_address(name: str) -> bool:
-    """Whether this is no path but an address such as `s3://bucket/train-{000..099}.tar`."""
+    """Return True if a name is not a path but an address such as `s3://bucket/train-{000..099}.tar`."""
     return bool(_ADDRESS.match(name)) and not name.startswith("hf://")
 
 
 def is_shards(name_or_path: str | Path) -> bool:
-    """Whether this is an address, is called like a tar file, or is a folder of tar files."""
+    """Return True for an address, for the name of a tar file, and for a folder of tar files."""
     name, path = str(name_or_path), Path(name_or_path).expanduser()
-    if is_address(name) or (name.casefold().endswith((_SUFFIX, *_PACKED_SUFFIXES)) and not path.is_dir()):
+    if is_address(name) or (name.casefold().endswith(_SUFFIXES) and not path.is_dir()):
         return True
     try:
         return path.is_dir() and bool(_tars_in(path))
@@ -118,19 +122,19 @@ def is_shards(name_or_path: str | Path) -> bool:
 
 
 def find_shards(name: str) -> list[ShardFile]:
-    """The tar files that a name stands for, in the order of their names.
+    """Find the tar files that a name stands for.
 
     Args:
-        name: A folder of `*.tar`, or of `train/` `val/` `test/` with such; one tar; `train-{000..007}.tar` or
-            `{train,val}-{0..3}.tar`; each of these as an fsspec address too.
+        name: A folder of `*.tar`, or of `train/` `val/` `test/` that hold them; a tar file; a pattern such as
+            `train-{000..007}.tar` or `{train,val}-{0..3}.tar`; or an fsspec address of one of these.
 
     Returns:
-        At least one.
+        At least one file, in the order of the pattern or sorted by name.
 
     Raises:
-        DataNotFoundError: One of them does not exist, or cannot be reached.
-        DataError: A pattern without sense, or compressed tars.
-        MissingDependencyError: What its kind of address needs is not installed.
+        DataNotFoundError: A file does not exist or cannot be reached.
+        DataError: The pattern is invalid, or a tar file is compressed.
+        MissingDependencyError: The package for this kind of address is not installed.
     """
     if is_address(name):
         return _find_remote(name)
@@ -140,50 +144,56 @@ def find_shards(name: str) -> list[ShardFile]:
             paths = _tars_in(path)
         else:
             paths = [path] if path.exists() else [Path(text) for text in expand_braces(str(path))]
-        for one in paths:
-            _check_packed(name, one.name)
-            if not one.is_file():
-                raise DataNotFoundError(f"data.source={name}: {_missing(one, len(paths))}")
-        return [LocalShard(one) for one in paths]
+        for tar in paths:
+            _check_suffix(name, tar.name)
+            if not tar.is_file():
+                of_all = f" (one of {len(paths):,} files)" if len(paths) > 1 else ""
+                siblings = [entry.name for entry in tar.parent.iterdir()] if tar.parent.is_dir() else []
+                way_out = did_you_mean(tar.name, siblings, otherwise="check the path")
+                raise DataNotFoundError(f"data.source={name}: {tar.name}{of_all} does not exist; {way_out}")
+        return [LocalShard(tar) for tar in paths]
     except DataNotFoundError:
         raise
     except OSError as error:
-        raise DataNotFoundError(f"data.source={name}: cannot be read ({error.strerror or error}); check it") from error
+        raise DataNotFoundError(
+            f"data.source={name}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from error
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`a-{00..02}.tar` -> `a-00.tar`, `a-01.tar`, `a-02.tar`; `{x,y}` -> `x`, `y`; several braces: each with each.
+    """Expand the braces of a pattern as a shell does.
+
+    `a-{00..02}.tar` becomes `a-00.tar`, `a-01.tar`, `a-02.tar`, and `{x,y}` becomes `x`, `y`; several braces are
+    combined in all ways.
 
     Raises:
-        DataError: Braces without sense, or that stand for more than `MAX_SHARDS`.
+        DataError: Braces hold neither a range nor a list, or the pattern stands for more than `MAX_SHARDS` files.
     """
-    pieces = _BRACES.split(pattern)
-    choices: list[Sequence[str]] = []
+    choices: list[list[str]] = []
     total = 1
-    for number, piece in enumerate(pieces):
-        found = _RANGE.fullmatch(piece) if number % 2 else None
+    for number, piece in enumerate(_BRACES.split(pattern)):
+        is_braced = number % 2 == 1
+        found = _RANGE.fullmatch(piece) if is_braced else None
+        first, last = map(int, found.groups()) if found else (0, 0)
+        if last < first:
+            raise DataError(f"data.source={pattern}: {{{piece}}} runs backwards; write {{{last}..{first}}}")
+        if not found and ("{" in piece or "}" in piece or (is_braced and "," not in piece)):
+            raise DataError(
+                f"data.source={pattern}: braces must hold a range or a list; write e.g. {{000..007}} or {{train,val}}"
+            )
+        total *= last - first + 1 if found else piece.count(",") + 1 if is_braced else 1
+        if total > MAX_SHARDS:  # checked before the range is expanded
+            raise DataError(f"data.source={pattern}: stands for over {MAX_SHARDS:,} files; use a shorter range")
         if found:
-            first, last = int(found[1]), int(found[2])
-            if last < first:
-                raise DataError(f"data.source={pattern}: {{{piece}}} runs backwards; write {{{last}..{first}}}")
-            total *= last - first + 1
             width = len(found[1]) if found[1].startswith("0") or len(found[1]) == len(found[2]) else 0
-            # A range is spelled out only below, once it is known to be short.
-            choices.append(_Numbers(first, last, width))
-        elif number % 2 and "," in piece:
-            choices.append(piece.split(","))
-            total *= len(choices[-1])
-        elif number % 2 or "{" in piece or "}" in piece:
-            raise DataError(f"data.source={pattern}: braces without sense; write a range as {{000..007}}")
+            choices.append([f"{value:0{width}d}" for value in range(first, last + 1)])
         else:
-            choices.append([piece])
-        if total > MAX_SHARDS:
-            raise DataError(f"data.source={pattern}: stands for over {MAX_SHARDS:,} files; give a shorter range")
+            choices.append(piece.split(",") if is_braced else [piece])
     return ["".join(parts) for parts in product(*choices)]
 
 
-def read_beside(shard: ShardFile, name: str, limit_bytes: int) -> bytes | None:
-    """A small file in the same folder; None where there is none, or it is too large."""
+def read_neighbor(shard: ShardFile, name: str, limit_bytes: int) -> bytes | None:
+    """Read a small file in the folder of a shard; None if it does not exist, is too large or cannot be read."""
     try:
         if isinstance(shard, LocalShard):
             path = shard.path.parent / name
@@ -192,40 +202,24 @@ def read_beside(shard: ShardFile, name: str, limit_bytes: int) -> bytes | None:
             address = f"{shard._path.rpartition('/')[0]}/{name}"
             content = shard._files.cat_file(address, start=0, end=limit_bytes) if shard._files.isfile(address) else None
             return content if isinstance(content, bytes) else None
-    except Exception:  # as in RemoteShard.read
+    except Exception:  # each file system raises errors of its own types
         return None
     return None
 
 
-class _Numbers(Sequence[str]):
-    """First to last, padded with zeros."""
-
-    def __init__(self, first: int, last: int, width: int) -> None:
-        self._numbers, self._width = range(first, last + 1), width
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: Any) -> Any:
-        return f"{self._numbers[index]:0{self._width}d}"
-
-    def __iter__(self) -> Iterator[str]:
-        return (f"{number:0{self._width}d}" for number in self._numbers)
-
-
 def _tars_in(folder: Path) -> list[Path]:
-    """The tars of a folder, or of its `train/` `val/` `test/`; none where it has other folders."""
+    """Return the tar files of a folder and of its split folders; none if it has other folders."""
     entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda entry: entry.name)
-    inner = [entry for entry in entries if entry.is_dir()]
-    suffixes = (_SUFFIX, *_PACKED_SUFFIXES)
-    tars = [e for e in entries if e.name.casefold().endswith(suffixes) and e.is_file()]
-    if not all(split_of(entry.name) for entry in inner):
+    splits = [entry for entry in entries if entry.is_dir()]
+    if not all(split_of(split.name) for split in splits):
         return []
-    below = [
-        sorted(e for e in split.iterdir() if e.name.casefold().endswith(suffixes) and not e.name.startswith("."))
-        for split in inner
-    ]
-    return [*tars, *(tar for found in below for tar in found)] if all(below) else []
+    tars = [e for e in entries if e.name.casefold().endswith(_SUFFIXES) and e.is_file()]
+    for split in splits:
+        inner = [e for e in split.iterdir() if e.name.casefold().endswith(_SUFFIXES) and not e.name.startswith(".")]
+        if not inner:
+            return []
+        tars += sorted(inner)
+    return tars
 
 
 def _find_remote(name: str) -> list[ShardFile]:
@@ -233,9 +227,9 @@ def _find_remote(name: str) -> list[ShardFile]:
         import fsspec
     except ImportError as error:
         raise MissingDependencyError(
-            f"data.source={name}: needs fsspec, which is not installed; `pip install 'vitreous[remote]'`"
+            f"data.source={name}: needs fsspec, which is not installed; run `pip install 'vitreous[remote]'`"
         ) from error
-    _check_packed(name, name)
+    _check_suffix(name, name)
     is_folder = not name.casefold().endswith(_SUFFIX)
     addresses = [f"{name.rstrip('/')}/*{_SUFFIX}"] if is_folder else expand_braces(name)
     try:
@@ -246,40 +240,28 @@ def _find_remote(name: str) -> list[ShardFile]:
             paths = [str(files._strip_protocol(address)) for address in addresses]
         shards: list[ShardFile] = [RemoteShard(files, files.unstrip_protocol(path), path) for path in paths]
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"data.source={name}: {_reason(error)} does not exist; check the address") from error
+        raise DataNotFoundError(f"data.source={name}: {first_line(error)} does not exist; check the address") from error
     except ImportError as error:
         raise MissingDependencyError(
-            f"data.source={name}: {_reason(error)}; https:// and s3:// come with `pip install 'vitreous[remote]'`"
+            f"data.source={name}: {first_line(error)}; for https:// and s3:// run `pip install 'vitreous[remote]'`"
         ) from error
-    except Exception as error:  # each file system has errors of its own
-        raise DataNotFoundError(f"data.source={name}: was not reached ({_reason(error)}); check the address") from error
+    except Exception as error:  # each file system raises errors of its own types
+        raise DataNotFoundError(
+            f"data.source={name}: could not be reached ({first_line(error)}); check the address"
+        ) from error
     if not shards:
         raise DataNotFoundError(f"data.source={name}: holds no .tar file; check the address")
     return shards
 
 
-def _check_packed(name: str, file: str) -> None:
-    if file.casefold().endswith(_PACKED_SUFFIXES):
-        raise DataError(
-            f"data.source={name}: {file} is compressed, so no sample can be reached without all before it; "
-            "unpack it once, e.g. with gunzip (images are compressed anyway)"
-        )
+def _check_suffix(name: str, file: str) -> None:
+    """Raise DataError if a file is compressed, as its suffix says."""
+    for suffix, compression in _COMPRESSED_SUFFIXES.items():
+        if file.casefold().endswith(suffix):
+            refuse_compressed(f"data.source={name}: {file}", compression)
 
 
-def _missing(path: Path, num: int) -> str:
-    parent = path.parent
-    siblings = [entry.name for entry in parent.iterdir() if entry.is_file()] if parent.is_dir() else []
-    near = nearest(path.name, siblings)
-    of_all = f", one of {num:,}," if num > 1 else ""
-    way_out = near if near.startswith("did you mean") else "check the path"
-    return f"{path.name}{of_all} does not exist; {way_out}"
-
-
-def _whole(content: bytes | None, size: int, name: str) -> bytes:
+def _complete(content: bytes | None, size: int, name: str) -> bytes:
     if content is None or len(content) != size:
-        raise DecodeError(f"{name}: ends too early")
+        raise DecodeError(f"{name}: ends within this image")
     return content
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,7 +1,8 @@
-"""A tar file -> where its images lie and what is said of each, kept in this user's cache where finding it took long.
+"""A tar file -> where its images are and their labels; cached for this user if reading it took long.
 
-WebDataset's conventions: members in a row that share a key, the path up to the first dot of its last part, are one
-sample; what follows that dot says which part of it. Nothing is unpickled, and no other part is read.
+The layout is that of WebDataset. The key of a member is its path up to the first dot of the file name; what follows the
+dot is its extension. Consecutive members with the same key form one sample. Nothing is unpickled, and members with
+other extensions are not read.
 """
 
 import hashlib
@@ -21,34 +22,43 @@ from vitreous.data.sources.official import cache_folder
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.shards.files import LocalShard, ShardFile
 from vitreous.data.sources.shards.tar_members import Member, TarMembers
-from vitreous.data.sources.source import as_text
+from vitreous.data.sources.source import as_text, first_line
 from vitreous.data.sources.spelling import columns_of
 from vitreous.errors import DataError, DecodeError, SaveError
 
 MAX_TEXT_BYTES = 256
-"""A longer `.cls` or `.txt` is no class."""
+"""A longer `.cls` or `.txt` is not taken for a class."""
 MAX_JSON_BYTES = 1 << 20
 """A longer `.json` is not read."""
 MAX_EXAMPLES = 3
-"""So many of what is left out are named; the others are counted."""
+"""How many members are named for each reason to leave some out; the others are only counted."""
 
 _CACHED_FROM_BYTES = 64 << 20
 _FORMAT = 1
 _CODE = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill"})
 
 
+@dataclass(frozen=True)
+class Annotation:
+    """The label of an image (class index or name), its group (empty for none), and its weight in the training loss."""
+
+    label: int | str
+    group: str = ""
+    weight: float = 1.0
+
+
 @dataclass
 class ShardIndex:
-    """The labelled images of a shard, in its order.
+    """The labeled images of a shard, in its order.
 
     Attributes:
-        names: Their names in the tar, `[n]`.
-        offsets: Where their bytes begin, `[n]`.
-        sizes: How many those are, `[n]`.
-        labels: Class index, or name of the class, `[n]`.
-        groups: As a `.json` says, `[n]`; an empty text for none.
-        weights: As a `.json` says, `[n]`; 1 for none.
-        left_out: What is not among them: why -> how often, and the first few.
+        names: The paths of the images in the tar file, `[n]`.
+        offsets: The position of each one's first byte, `[n]`.
+        sizes: Their numbers of bytes, `[n]`.
+        labels: Class indices or class names, `[n]`.
+        groups: The group of each image, `[n]`; empty for none.
+        weights: The weight of each image in the training loss, `[n]`, at least 0.
+        left_out: Reason -> how many members or samples were left out for it, and the first of them.
     """
 
     names: PackedPaths = field(default_factory=lambda: PackedPaths(Path()))
@@ -59,174 +69,166 @@ class ShardIndex:
     weights: "array[float]" = field(default_factory=lambda: array("d"))
     left_out: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
 
-    def add(self, name: str, offset: int, size: int, said: "_Said") -> None:
-        """One more image."""
+    def add(self, name: str, offset: int, size: int, annotation: Annotation) -> None:
+        """Add an image."""
         self.names.append(name)
         self.offsets.append(offset)
         self.sizes.append(size)
-        self.labels.append(said.label)
-        self.groups.append(said.group)
-        self.weights.append(said.weight)
+        self.labels.append(annotation.label)
+        self.groups.append(annotation.group)
+        self.weights.append(annotation.weight)
 
-    def leave_out(self, why: str, which: str, count: int = 1) -> None:
-        """Note what is not among them."""
-        before, examples = self.left_out.get(why, (0, []))
-        self.left_out[why] = before + count, [*examples, which][:MAX_EXAMPLES]
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What the other parts of a sample say of its image."""
-
-    label: int | str
-    group: str = ""
-    weight: float = 1.0
+    def leave_out(self, reason: str, which: str, count: int = 1) -> None:
+        """Record that something was left out, e.g. `samples without a label are left out`."""
+        before, examples = self.left_out.get(reason, (0, []))
+        self.left_out[reason] = before + count, [*examples, which][:MAX_EXAMPLES]
 
 
 def index_shard(shard: ShardFile) -> ShardIndex:
-    """Go through the headers of a tar; the next time, those of a large or remote one come from the cache.
+    """Read the headers of a tar file. The index of a large or remote file is cached until the file changes.
 
     Args:
-        shard: A tar that is not compressed.
+        shard: A tar file that is not compressed.
 
     Returns:
-        Its samples. Where the tar is damaged, those before the damage; `left_out` says so.
+        Its samples. If the file is damaged, the samples before the damage; `left_out` says so.
 
     Raises:
-        DataError: It is no tar, is compressed, or cannot be read.
+        DataError: The file is not a tar file, is compressed, or cannot be read.
     """
-    is_kept = bool(shard.tag) and (shard.size >= _CACHED_FROM_BYTES or not isinstance(shard, LocalShard))
+    is_cached = bool(shard.tag) and (shard.size >= _CACHED_FROM_BYTES or not isinstance(shard, LocalShard))
     name = hashlib.blake2b(shard.address.encode("utf-8", "replace"), digest_size=16).hexdigest()
     path = index_folder() / f"{name}.json"
-    found = _read_kept(path, shard) if is_kept else None
-    if found is not None:
-        return found
+    cached = _read_cached(path, shard) if is_cached else None
+    if cached is not None:
+        return cached
+    where = f"data.source={as_text(shard.address)}"
     try:
         with shard.open() as file:
-            index = _scan(TarMembers(file, shard.size, f"data.source={as_text(shard.address)}"))
+            index = _scan(TarMembers(file, shard.size, where))
     except DataError:
         raise
-    except Exception as error:  # each remote file system has errors of its own
-        raise DataError(
-            f"data.source={as_text(shard.address)}: cannot be read ({' '.join(str(error).split())[:200]}); check it"
-        ) from error
-    if is_kept:
-        _keep(path, shard, index)
+    except Exception as error:  # each remote file system raises errors of its own types
+        raise DataError(f"{where}: cannot be read ({first_line(error)}); check the file and the connection") from error
+    if is_cached:
+        _write_cached(path, shard, index)
     return index
 
 
 def index_folder() -> Path:
-    """Where indices are kept, a file a shard."""
+    """Return the folder of cached indices, which holds one file per shard."""
     return cache_folder() / "shards"
 
 
 def _scan(members: TarMembers) -> ShardIndex:
     index = ShardIndex()
-    for key, parts in _samples(members, index):
-        images = [part for part in parts if f".{part.rpartition('.')[2]}" in IMAGE_SUFFIXES]
-        # `0001.jpg` is the image, `0001.mask.png` something else about it.
-        images = [part for part in images if "." not in part] or images
+    for key, by_extension in _samples(members, index):
+        images = [extension for extension in by_extension if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+        # `0001.jpg` is the image; `0001.mask.png` is something else about it.
+        images = [extension for extension in images if "." not in extension] or images
         if not images:
             index.leave_out("samples without an image are left out", key)
             continue
         if len(images) > 1:
-            index.leave_out(
-                f"samples have several images ({as_text(', '.join(images[:3]))}), and the first counts", key
-            )
-        image = parts[images[0]]
+            extensions = as_text(", ".join(images[:3]))
+            index.leave_out(f"samples with several images ({extensions}) use only the first", key)
+        image = by_extension[images[0]]
         try:
-            said = _said(members, parts)
+            annotation = _annotation(members, by_extension)
         except DecodeError as error:
             index.leave_out(f"samples {error} are left out", key)
             continue
-        index.add(as_text(image.name), image.offset, image.size, said)
+        index.add(as_text(image.name), image.offset, image.size, annotation)
     if members.num_special:
         index.leave_out("links, devices and sparse files are left out", "", members.num_special)
     if members.damage:
-        index.leave_out("damaged tars are read as far as they go", members.damage)
+        index.leave_out("damaged tar files are used up to the damage", members.damage)
     return index
 
 
 def _samples(members: TarMembers, index: ShardIndex) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Key and parts of each sample, extensions in lower case."""
-    current, parts = "", dict[str, Member]()
+    """Yield each sample: its key, and its members by their extension in lower case."""
+    current, by_extension = "", dict[str, Member]()
     for member in members:
         slash = member.name.rfind("/") + 1
         dot = member.name.find(".", slash)
         key, extension = member.name[:dot], member.name[dot + 1 :].casefold()
-        if dot <= slash or not extension:  # hidden files, and those without a kind
+        if dot <= slash or not extension:  # a hidden file, or a file without an extension
             continue
         if extension.rpartition(".")[2] in _CODE:
             index.leave_out("files that could hold code are never opened", as_text(member.name))
             continue
-        if key != current and parts:
-            yield as_text(current), parts
-            parts = {}
+        if key != current and by_extension:
+            yield as_text(current), by_extension
+            by_extension = {}
         current = key
-        if extension in parts:
-            index.leave_out("files stand there twice, and the first counts", as_text(member.name))
+        if extension in by_extension:
+            index.leave_out("repeated files are left out", as_text(member.name))
         else:
-            parts[extension] = member
-    if parts:
-        yield as_text(current), parts
+            by_extension[extension] = member
+    if by_extension:
+        yield as_text(current), by_extension
 
 
-def _said(members: TarMembers, parts: Mapping[str, Member]) -> _Said:
-    """Label, group and weight. Raises DecodeError, the end of a sentence, where there is no label to read."""
-    facts = _json(members, parts["json"]) if "json" in parts else {}
+def _annotation(members: TarMembers, by_extension: Mapping[str, Member]) -> Annotation:
+    """Read label, group and weight.
+
+    Raises:
+        DecodeError: One of them cannot be read. The message continues a sentence that begins with `samples`.
+    """
+    facts = _json(members, by_extension["json"]) if "json" in by_extension else {}
     group, weight = facts.get("group", ""), facts.get("weight", 1.0)
     if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
-        raise DecodeError("with a weight that is no number of at least 0")
-    label = _label(members, parts, facts)
+        raise DecodeError("with a weight that is not a number of at least 0")
+    label = _label(members, by_extension, facts)
     if isinstance(label, str):
         label = unicodedata.normalize("NFC", label.strip())
     if label == "" or label == -1:
         raise DecodeError("without a label")
     if isinstance(label, int) and not 0 <= label < 1 << 31:
-        raise DecodeError("with a label that is no class index")
-    return _Said(label, _clean(str(group)) if isinstance(group, str | int) else "", float(weight))
+        raise DecodeError("with a label that is not a class index")
+    return Annotation(label, _encodable(str(group)) if isinstance(group, str | int) else "", float(weight))
 
 
-def _label(members: TarMembers, parts: Mapping[str, Member], facts: Mapping[str, Any]) -> int | str:
-    """From `.cls`, else from `.json`, else from `.txt`."""
-    if "cls" in parts:
-        text = _text(members, parts["cls"], "cls")
+def _label(members: TarMembers, by_extension: Mapping[str, Member], facts: Mapping[str, Any]) -> int | str:
+    """Read the label from `.cls`, else from `.json`, else from `.txt`; return an empty text if there is none."""
+    if "cls" in by_extension:
+        text = _text(members, by_extension["cls"], "cls")
         return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
     columns = list(facts)
-    places = columns_of("label", columns)
-    if len(places) > 1:
-        raise DecodeError(
-            f"whose .json has {columns[places[0]]} and {columns[places[1]]}, which could each be the label"
-        )
-    if places:
-        label = facts[columns[places[0]]]
+    positions = columns_of("label", columns)
+    if len(positions) > 1:
+        first, second = (columns[position] for position in positions[:2])
+        raise DecodeError(f"with both {first} and {second} in .json, either of which could be the label,")
+    if positions:
+        label = facts[columns[positions[0]]]
         if isinstance(label, bool) or not isinstance(label, int | str):
-            raise DecodeError(f"whose {columns[places[0]]} in .json is a {type(label).__name__}, no class")
-        return _clean(label) if isinstance(label, str) else label
-    return _text(members, parts["txt"], "txt") if "txt" in parts else ""
+            raise DecodeError(f"with a {columns[positions[0]]} of type {type(label).__name__} in .json")
+        return _encodable(label) if isinstance(label, str) else label
+    return _text(members, by_extension["txt"], "txt") if "txt" in by_extension else ""
 
 
-def _clean(text: str) -> str:
-    """Without the halves of characters that JSON can spell."""
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which JSON can spell but UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _text(members: TarMembers, member: Member, kind: str) -> str:
+def _text(members: TarMembers, member: Member, extension: str) -> str:
     if member.size > MAX_TEXT_BYTES:
-        raise DecodeError(f"whose .{kind} has over {MAX_TEXT_BYTES} bytes and is no class")
+        raise DecodeError(f"with a .{extension} of over {MAX_TEXT_BYTES} bytes")
     try:
         return _content(members, member).decode().strip()
     except UnicodeError as error:
-        raise DecodeError(f"whose .{kind} is no UTF-8 text") from error
+        raise DecodeError(f"with a .{extension} that is not UTF-8 text") from error
 
 
 def _json(members: TarMembers, member: Member) -> dict[str, Any]:
     if member.size > MAX_JSON_BYTES:
-        raise DecodeError(f"whose .json has over {MAX_JSON_BYTES:,} bytes")
+        raise DecodeError(f"with a .json of over {MAX_JSON_BYTES:,} bytes")
     try:
         content = json.loads(_content(members, member))
     except (ValueError, RecursionError) as error:
-        raise DecodeError("whose .json is damaged") from error
+        raise DecodeError("with a .json that is not valid JSON") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -234,8 +236,8 @@ def _content(members: TarMembers, member: Member) -> bytes:
     return member.start if len(member.start) == member.size else members.read(member.offset, member.size)
 
 
-def _keep(path: Path, shard: ShardFile, index: ShardIndex) -> None:
-    """Write what was found; where that fails, it is found again the next time."""
+def _write_cached(path: Path, shard: ShardFile, index: ShardIndex) -> None:
+    """Cache an index. If that fails, the shard is read again the next time."""
     content = {
         "format": _FORMAT,
         "shard": [shard.address, shard.size, shard.tag],
@@ -250,8 +252,8 @@ def _keep(path: Path, shard: ShardFile, index: ShardIndex) -> None:
         atomic.write_text(path, json.dumps(content))
 
 
-def _read_kept(path: Path, shard: ShardFile) -> ShardIndex | None:
-    """What was kept of this very shard; None where there is none, or it makes no sense."""
+def _read_cached(path: Path, shard: ShardFile) -> ShardIndex | None:
+    """Return the cached index of exactly this shard; None if there is none or it is damaged."""
     index = ShardIndex()
     try:
         content = json.loads(path.read_bytes())
@@ -261,9 +263,9 @@ def _read_kept(path: Path, shard: ShardFile) -> ShardIndex | None:
         for name, offset, size, (label, group, weight) in rows:
             if not 0 <= offset <= offset + size <= shard.size or not isinstance(label, int | str):
                 return None
-            index.add(name, offset, size, _Said(label, str(group), float(weight)))
+            index.add(name, offset, size, Annotation(label, str(group), float(weight)))
         index.left_out = {
-            why: (int(count), list(map(str, which))) for why, (count, which) in content["left_out"].items()
+            reason: (int(count), list(map(str, which))) for reason, (count, which) in content["left_out"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None

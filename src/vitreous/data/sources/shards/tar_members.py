@@ -1,42 +1,38 @@
-"""A tar file -> its members, header by header: where the bytes of each one lie. Nothing is unpacked.
+"""A tar file -> its members, read header by header: where the bytes of each one are. Nothing is unpacked.
 
-ustar, GNU and pax headers. What is no plain file (links, devices, sparse files) is passed over and counted. A header
-that makes no sense ends the reading; what stood before it counts.
+Reads ustar, GNU and pax headers. Members that are not plain files (links, devices, sparse files) are skipped and
+counted. Reading ends at an invalid header; the members before it count.
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
 
 from vitreous.errors import DataError
 
 BLOCK_BYTES = 512
 MAX_EXTENSION_BYTES = 1 << 20
-"""A longer name or pax header is refused: nobody's path is that long."""
+"""A longer name or pax header is refused; no real path is that long."""
 
 MAX_PADDING_BYTES = 1 << 20
-"""With more behind its end a tar holds something else, most likely another tar."""
+"""If more than this follows the end mark, it is not padding but most likely a second tar file."""
 
 _PLAIN = b"0\x007"
 _WITHOUT_DATA = b"123456"
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _PAX, _PAX_GLOBAL = b"xX", b"g"
 _SPARSE_HAS_MORE, _EXTENSION_HAS_MORE = 482, 504
-_PACKED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"BZh": ("bzip2", "bunzip2"),
-    b"\xfd7zXZ": ("xz", "unxz"),
-    b"(\xb5/\xfd": ("zstd", "unzstd"),
-}
+_COMPRESSED_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
+_DECOMPRESSORS = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}
 
 
 class Member(NamedTuple):
-    """A plain file in a tar.
+    """A plain file in a tar file.
 
     Attributes:
-        name: Its path in the tar; bytes that are no UTF-8 are surrogates. It is a label, never a path to write to.
-        offset: Where its bytes begin.
-        size: How many there are; all lie within the tar.
-        start: The first of them, at most a block.
+        name: Its path in the tar file; bytes that are not UTF-8 are surrogates. Use it as a label, never write to it.
+        offset: The position of its first byte in the tar file.
+        size: Its number of bytes; all of them are within the tar file.
+        start: Its first bytes, at most one block.
     """
 
     name: str
@@ -46,19 +42,19 @@ class Member(NamedTuple):
 
 
 class TarMembers:
-    """The plain files of a tar, in their order; go through it once.
+    """The plain files of a tar file, in order; can be iterated once.
 
     Args:
-        file: An open tar; it is sought in.
-        size_bytes: How large it is.
-        where: What to call it in an error.
+        file: The tar file, open and seekable.
+        size_bytes: Its size.
+        where: How error messages begin.
 
     Attributes:
-        num_special: Links, devices and sparse files so far; folders are not counted.
+        num_special: The number of links, devices and sparse files so far; folders are not counted.
         damage: Where and why reading ended before the end of the file; empty if it did not.
 
     Raises:
-        DataError: While iterating: it is compressed, or does not begin like a tar.
+        DataError: While iterating, if the file is compressed or does not begin like a tar file.
     """
 
     def __init__(self, file: BinaryIO, size_bytes: int, where: str) -> None:
@@ -72,14 +68,16 @@ class TarMembers:
     def __iter__(self) -> Iterator[Member]:
         while True:
             at = self._next
-            block = self._read(at, 2 * BLOCK_BYTES)
+            block = self.read(at, 2 * BLOCK_BYTES)
             header = block[:BLOCK_BYTES]
             if not header or header.count(0) == BLOCK_BYTES:
-                self.damage = self._end(at, not header)
+                self.damage = self._damage_at_end(at, is_cut=not header)
                 return
             size = _size_of(header)
             if size is None:
-                self._refuse(at)
+                if at == 0:
+                    self._refuse()
+                self.damage = f"damaged at byte {at:,}: no tar header there"
                 return
             kind = header[156:157]
             if kind in _PLAIN and "size" in self._pax:
@@ -87,7 +85,7 @@ class TarMembers:
             self._next = at + BLOCK_BYTES + (0 if kind in _WITHOUT_DATA else -(-size // BLOCK_BYTES) * BLOCK_BYTES)
             extends = kind in (_LONG_NAME, _LONG_LINK, _PAX_GLOBAL) or kind in _PAX
             if size < 0 or (kind not in _WITHOUT_DATA and at + BLOCK_BYTES + size > self._size):
-                self.damage = f"cut short: a file at byte {at:,} would end beyond it"
+                self.damage = f"cut short: the member at byte {at:,} would end beyond the end of the file"
                 return
             if extends:
                 if size > MAX_EXTENSION_BYTES:
@@ -101,10 +99,7 @@ class TarMembers:
                 yield member
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes of the tar, while it is gone through too; fewer where it ends."""
-        return self._read(offset, size)
-
-    def _read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the tar file, fewer at its end; may be called while iterating."""
         self._file.seek(offset)
         parts = []
         while size > 0 and (part := self._file.read(size)):
@@ -112,35 +107,31 @@ class TarMembers:
             size -= len(part)
         return b"".join(parts)
 
-    def _end(self, at: int, is_cut: bool) -> str:
-        """What is odd about an end here; two blocks of zeros are its mark, and programs pad what follows."""
-        if is_cut:
-            return f"cut short: no mark of its end at byte {at:,}"
-        if self._size - at > MAX_PADDING_BYTES:
-            return f"ends at byte {at:,} of {self._size:,}: two tars put together by cat? `tar --concatenate` does it"
+    def _damage_at_end(self, at: int, *, is_cut: bool) -> str:
+        """Describe what is wrong with an end at this byte; empty if nothing is."""
+        if is_cut:  # a complete file ends with two blocks of zeros
+            return f"cut short: no end mark at byte {at:,}"
+        if self._size - at > MAX_PADDING_BYTES:  # programs pad the end with zeros
+            return f"ends at byte {at:,} of {self._size:,}; if `cat` joined several tar files, use `tar --concatenate`"
         return ""
 
-    def _refuse(self, at: int) -> None:
-        if at:
-            self.damage = f"damaged at byte {at:,}: no tar header there"
-            return
-        start = self._read(0, 8)
-        for mark, (name, remedy) in _PACKED.items():
-            if start.startswith(mark):
-                raise DataError(
-                    f"{self._where}: is compressed with {name}, so no sample can be reached without all before it; "
-                    f"unpack it once with {remedy} (images are compressed anyway)"
-                )
-        raise DataError(f"{self._where}: is no tar file; give .tar files as webdataset or `vitreous shard` write them")
+    def _refuse(self) -> NoReturn:
+        """Raise DataError for a file that does not begin like a tar file."""
+        start = self.read(0, 8)
+        for magic, compression in _COMPRESSED_MAGIC.items():
+            if start.startswith(magic):
+                refuse_compressed(f"{self._where}: the file", compression)
+        raise DataError(f"{self._where}: not a tar file; use .tar files from webdataset or `vitreous shard`")
 
     def _extend(self, kind: bytes, offset: int, size: int) -> None:
-        """What this header says of the next one."""
+        """Remember what an extension header says about the next member."""
         if kind == _LONG_NAME:
-            self._name = _text(self._read(offset, size))
+            self._name = _text(self.read(offset, size))
         elif kind in _PAX:
-            self._pax = _pax_records(self._read(offset, size))
+            self._pax = _pax_records(self.read(offset, size))
 
     def _member(self, header: bytes, kind: bytes, offset: int, size: int, start: bytes) -> Member | None:
+        """Return the member of a header, or None if it is not a plain file."""
         name = self._name if self._name is not None else _name_of(header)
         if "path" in self._pax:
             name = _text(self._pax["path"])
@@ -154,22 +145,30 @@ class TarMembers:
         return Member(name, offset, size, start[:size])
 
     def _skip_sparse_map(self, header: bytes) -> None:
-        """Old GNU sparse files have further blocks between header and data."""
+        """Skip the additional blocks that old GNU sparse files have between header and data."""
         has_more, at = header[_SPARSE_HAS_MORE], self._next
         map_at = at - (-(-(_size_of(header) or 0) // BLOCK_BYTES) * BLOCK_BYTES)
         while has_more:
-            block = self._read(map_at, BLOCK_BYTES)
+            block = self.read(map_at, BLOCK_BYTES)
             map_at += BLOCK_BYTES
             self._next += BLOCK_BYTES
             has_more = block[_EXTENSION_HAS_MORE] if len(block) == BLOCK_BYTES else 0
 
 
+def refuse_compressed(what: str, compression: str) -> NoReturn:
+    """Raise DataError because a tar file, `what`, is compressed with `gzip`, `bzip2`, `xz` or `zstd`."""
+    raise DataError(
+        f"{what} is compressed with {compression}, so samples cannot be read individually; "
+        f"decompress it once with {_DECOMPRESSORS[compression]} (images are compressed anyway)"
+    )
+
+
 def _size_of(header: bytes) -> int | None:
-    """The size that a header states; None where it is no header: too short, or with a wrong checksum."""
+    """Return the size that a header states, or None if it is too short or has a wrong checksum."""
     if len(header) < BLOCK_BYTES:
         return None
     stated, size = _number(header[148:156]), _number(header[124:136])
-    # Spaces stand for the checksum itself. Ancient programs summed signed characters.
+    # The checksum is computed with spaces in its own place. Very old programs summed signed characters.
     unsigned = 256 + sum(header) - sum(header[148:156])
     if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
         return None
@@ -177,7 +176,7 @@ def _size_of(header: bytes) -> int | None:
 
 
 def _number(field: bytes) -> int | None:
-    """Octal digits; or, where the first bit is set, a binary number. None for anything else."""
+    """Read octal digits, or a binary number if the first bit is set; None for anything else."""
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big") if field[0] == 0x80 else None
     digits = field.split(b"\0")[0].strip() or b"0"
@@ -186,7 +185,7 @@ def _number(field: bytes) -> int | None:
 
 def _name_of(header: bytes) -> str:
     name = _text(header[:100])
-    # GNU's magic is "ustar  "; where POSIX has a prefix it keeps other things.
+    # Only POSIX headers have a prefix there; in GNU headers (magic "ustar  ") the field holds other data.
     prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
     return f"{prefix}/{name}" if prefix else name
 
@@ -196,7 +195,7 @@ def _text(field: bytes) -> str:
 
 
 def _pax_records(block: bytes) -> dict[str, bytes]:
-    r"""`length key=value\n` records, until one makes no sense."""
+    r"""Read `length key=value\n` records up to the first invalid one."""
     found: dict[str, bytes] = {}
     at = 0
     while at < len(block):

@@ -1,4 +1,4 @@
-"""Source -> a folder of tar files in WebDataset's layout, with the bytes of the images as they are."""
+"""Source -> a folder of tar files in the WebDataset layout, with the bytes of the images unchanged."""
 
 import io
 import json
@@ -21,31 +21,32 @@ from vitreous.data.sources.shards.source import INFO_NAME
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import ConfigError, DataError, DecodeError
 from vitreous.seeding import derive, permutation
+from vitreous.wording import plural
 
 MAX_SAMPLES = 10_000
 MAX_BYTES = 500_000_000
 
 WITHOUT_SPLIT = "images"
-"""What shards are called whose samples are yet to be split."""
+"""The name of shards with samples that have no split."""
 
 _READ_AHEAD = 32
 _MTIME_S = 315_532_800
-"""1980: the same each time, and no program calls it implausible."""
+"""1980-01-01: a constant, so that the same samples give the same bytes, and plausible to other programs."""
 _EXTENSIONS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".mpo": ".jpg", ".tiff": ".tif"}
-"""Other programs look for the usual spelling."""
+"""Extension -> the one that other programs look for."""
 _SLUG_LENGTH = 48
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """What `write_shards` wrote.
 
     Attributes:
         path: The folder.
-        num_samples: Images in all shards.
-        shards: Names of the files, by split; `WITHOUT_SPLIT` for what is yet to be split.
-        size_bytes: Of all shards.
-        skipped: What could not be read and was left out: (which, why).
+        num_samples: The number of images in all shards.
+        shards: The names of the files by split; `WITHOUT_SPLIT` is the split of samples that have none.
+        size_bytes: The size of all shards.
+        skipped: The samples that could not be read and were left out, as (sample, reason).
     """
 
     path: Path
@@ -63,78 +64,79 @@ def write_shards(
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
 ) -> Written:
-    """Write each split into tars of its own, in an order that mixes the classes, so that others can stream them.
+    """Write each split to its own tar files, in an order that mixes the classes for programs that read sequentially.
 
-    A sample is `<number>-<its old name>.jpg` (or what it is) with `.cls`, the index of its class, and `.json` where it
-    has a group or a weight. Images in files keep their bytes; images in memory become PNG. Names of classes and counts
-    stand in `INFO_NAME`. The same samples give the same bytes, and a stopped or failed writing leaves nothing behind.
+    A sample is the image `<number>-<old name>.jpg` (or another extension), its class index in `.cls`, and its group and
+    weight in `.json` if it has them. Image files keep their bytes; images in memory become PNG. `INFO_NAME` holds the
+    class names and counts. The same samples give the same bytes. If writing fails or is stopped, nothing is left.
 
     Args:
-        source: What to write.
-        out: A folder that does not exist, or is empty; the one above is made where needed.
-        max_samples: The most images in a tar.
-        max_bytes: The largest tar, but for one that holds a single larger image.
+        source: The samples to write.
+        out: A folder that does not exist or is empty; its parents are created if necessary.
+        max_samples: The most images in one tar file, at least 1.
+        max_bytes: The most bytes in one tar file, at least 1; exceeded only by a file with a single larger image.
         progress: Called with (done, total).
 
     Returns:
         What was written.
 
     Raises:
-        ConfigError: `max_samples` or `max_bytes` below 1, or `out` holds something.
-        DataError: No image could be read.
-        SaveError: The folder could not be written.
+        ConfigError: `max_samples` or `max_bytes` is below 1, or `out` is not empty.
+        DataError: No image can be read.
+        SaveError: The folder cannot be written.
     """
     for key, got in (("max_samples", max_samples), ("max_bytes", max_bytes)):
         if got < 1:
-            raise ConfigError(f"{key}={got}: must be at least 1; leave it out for what suits most")
+            raise ConfigError(f"{key}={got}: must be at least 1; leave it out to use the default")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"out={out}: is there already and not empty; give a new folder, or remove it first")
-    written: list[Written] = []
-
-    def fill(folder: Path) -> None:
-        writer = _Writer(source, folder, max_samples, max_bytes, progress)
-        for split in (*SPLITS, ""):
-            writer.write_split(split)
-        if not writer.num_samples:
-            first = f" (the first, {writer.skipped[0][0]}: {writer.skipped[0][1]})" if writer.skipped else ""
-            raise DataError(f"data.source={source.name}: none of {len(source)} images can be read{first}; check them")
-        (folder / INFO_NAME).write_text(json.dumps(writer.info(), ensure_ascii=False, indent=1) + "\n", "utf-8")
-        shards = {split: list(found["filenames"]) for split, found in writer.splits.items()}
-        written.append(Written(out, writer.num_samples, shards, writer.size_bytes, tuple(writer.skipped)))
-
+        raise ConfigError(f"out={out}: exists and is not an empty folder; use a new folder, or remove it first")
+    writer = _Writer(source, max_samples, max_bytes, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_folder(out, fill)
-    return written[0]
+    atomic.write_folder(out, writer.write)
+    shards = {split: list(found["filenames"]) for split, found in writer.splits.items()}
+    return Written(out, writer.num_samples, shards, writer.size_bytes, tuple(writer.skipped))
 
 
 class _Writer:
-    """Writes splits into a folder, and counts."""
+    """Writes the splits of a source, and counts what it wrote."""
 
-    def __init__(
-        self, source: Source, folder: Path, max_samples: int, max_bytes: int, progress: Progress | None
-    ) -> None:
-        self.source, self.folder = source, folder
+    def __init__(self, source: Source, max_samples: int, max_bytes: int, progress: Progress | None) -> None:
+        self.source = source
         self.max_samples, self.max_bytes, self.progress = max_samples, max_bytes, progress
         self.num_samples = self.size_bytes = self.num_tried = 0
         self.splits: dict[str, dict[str, Any]] = {}
         self.skipped: list[tuple[str, str]] = []
 
-    def write_split(self, split: str) -> None:
-        """One split; an empty name for what has none."""
+    def write(self, folder: Path) -> None:
+        """Write all splits and `INFO_NAME` into a folder. Raises DataError if no image can be read."""
+        for split in (*SPLITS, ""):
+            self._write_split(folder, split)
+        if not self.num_samples:
+            first = f" (the first, {self.skipped[0][0]}: {self.skipped[0][1]})" if self.skipped else ""
+            raise DataError(
+                f"data.source={self.source.name}: none of {plural(len(self.source), 'image')} can be read{first}; "
+                "check the files"
+            )
+        ratio = {} if self.source.test_ratio is None else {"test_share": self.source.test_ratio}
+        info = {"classes": list(self.source.classes), **ratio, "splits": self.splits}
+        (folder / INFO_NAME).write_text(json.dumps(info, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+    def _write_split(self, folder: Path, split: str) -> None:
+        """Write the shards of one split; an empty name stands for the samples that have none."""
         name = split or WITHOUT_SPLIT
         counts = np.zeros(len(self.source.classes), dtype=np.int64)
         files, lengths = list[str](), list[int]()
         shard: _Shard | None = None
         try:
-            for index, parts in self._samples(name, np.flatnonzero(self.source.splits == split)):
-                if shard is not None and (lengths[-1] == self.max_samples or shard.size_with(parts) > self.max_bytes):
+            for index, members in self._samples(name, np.flatnonzero(self.source.splits == split)):
+                if shard is not None and (lengths[-1] == self.max_samples or shard.size_with(members) > self.max_bytes):
                     self.size_bytes += shard.close()
                     shard = None
                 if shard is None:
                     files.append(f"{name}-{len(files):06d}.tar")
                     lengths.append(0)
-                    shard = _Shard(self.folder / files[-1])
-                shard.add(parts)
+                    shard = _Shard(folder / files[-1])
+                shard.add(members)
                 lengths[-1] += 1
                 counts[self.source.labels[index]] += 1
         finally:
@@ -145,61 +147,56 @@ class _Writer:
             self.splits[name] = {"name": name, "num_samples": num, **described, "class_counts": counts.tolist()}
             self.num_samples += num
 
-    def info(self) -> dict[str, Any]:
-        """What `INFO_NAME` says."""
-        share = {} if self.source.test_ratio is None else {"test_share": self.source.test_ratio}
-        return {"classes": list(self.source.classes), **share, "splits": self.splits}
-
-    def _samples(self, name: str, members: NDArray[np.int64]) -> Iterator[tuple[int, dict[str, bytes]]]:
-        """Each readable sample and its files, mixed; a few are read at once."""
-        order = members[permutation(derive(0, "shard", name), len(members))]
+    def _samples(self, name: str, indices: NDArray[np.int64]) -> Iterator[tuple[int, dict[str, bytes]]]:
+        """Yield each readable sample and its members in a mixed order; a few are read at once."""
+        order = indices[permutation(derive(0, "shard", name), len(indices))]
         for start in range(0, len(order), _READ_AHEAD):
-            part = order[start : start + _READ_AHEAD].tolist()
+            chunk = order[start : start + _READ_AHEAD].tolist()
 
-            def read(place: int, part: list[int] = part, start: int = start) -> dict[str, bytes] | str:
+            def read(position: int, chunk: list[int] = chunk, start: int = start) -> dict[str, bytes] | str:
                 try:
-                    return _files(self.source, part[place], start + place)
+                    return _members(self.source, chunk[position], start + position)
                 except DecodeError as error:
-                    return reason_of(error, self.source.describe(part[place]))
+                    return reason_of(error, self.source.describe(chunk[position]))
 
-            for index, found in zip(part, map_in_order(read, len(part)), strict=True):
+            for index, found in zip(chunk, map_in_order(read, len(chunk)), strict=True):
                 if isinstance(found, str):
                     self.skipped.append((self.source.describe(index), found))
                 else:
                     yield index, found
-            self.num_tried += len(part)
+            self.num_tried += len(chunk)
             if self.progress is not None:
                 self.progress(self.num_tried, len(self.source))
 
 
 class _Shard:
-    """A tar that is being written."""
+    """A tar file that is being written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  # `close` closes it
 
-    def size_with(self, parts: Mapping[str, bytes]) -> int:
-        """In bytes, were these its last."""
-        members = sum(tarfile.BLOCKSIZE * (1 - -len(content) // tarfile.BLOCKSIZE) for content in parts.values())
-        end = self._tar.offset + members + 2 * tarfile.BLOCKSIZE
+    def size_with(self, members: Mapping[str, bytes]) -> int:
+        """Return the final size in bytes if these were its last members."""
+        added = sum(tarfile.BLOCKSIZE * (1 - -len(content) // tarfile.BLOCKSIZE) for content in members.values())
+        end = self._tar.offset + added + 2 * tarfile.BLOCKSIZE
         return -(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
-    def add(self, parts: Mapping[str, bytes]) -> None:
-        """A sample."""
-        for name, content in parts.items():
+    def add(self, members: Mapping[str, bytes]) -> None:
+        """Add the members of a sample, given as name -> content."""
+        for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size, member.mtime = len(content), _MTIME_S
             self._tar.addfile(member, io.BytesIO(content))
 
     def close(self) -> int:
-        """Write its end; returns its size in bytes."""
+        """Finish the file, and return its size in bytes."""
         self._tar.close()
         return self._path.stat().st_size
 
 
-def _files(source: Source, index: int, number: int) -> dict[str, bytes]:
-    """A sample's files by name. Raises DecodeError if its image cannot be read."""
+def _members(source: Source, index: int, number: int) -> dict[str, bytes]:
+    """Return the members of a sample as name -> content. Raises DecodeError if its image cannot be read."""
     described = PurePosixPath(source.describe(index))
     encoded = source.encoded(index)
     if isinstance(encoded, bytes):
@@ -208,22 +205,22 @@ def _files(source: Source, index: int, number: int) -> dict[str, bytes]:
         file = io.BytesIO()
         decode_image(encoded, where=source.describe(index)).save(file, "png")
         content, extension = file.getvalue(), ".png"
-    extension = extension or _kind(content, source.describe(index))
+    extension = extension or _extension_of(content, source.describe(index))
     slug = re.sub(r"[^A-Za-z0-9]+", "_", described.stem).strip("_")[:_SLUG_LENGTH]
     key = f"{number:08d}-{slug}" if slug else f"{number:08d}"
-    files = {f"{key}{_EXTENSIONS.get(extension, extension)}": content, f"{key}.cls": b"%d" % source.labels[index]}
+    members = {f"{key}{_EXTENSIONS.get(extension, extension)}": content, f"{key}.cls": b"%d" % source.labels[index]}
     facts: dict[str, str | float] = {}
     if source.groups is not None and source.groups[index]:
         facts["group"] = str(source.groups[index])
     if source.weights is not None:
         facts["weight"] = float(source.weights[index])
-    return {**files, f"{key}.json": json.dumps(facts).encode()} if facts else files
+    return {**members, f"{key}.json": json.dumps(facts).encode()} if facts else members
 
 
-def _kind(content: bytes, where: str) -> str:
-    """The extension of an image that has no name. Raises DecodeError if it is none."""
+def _extension_of(content: bytes, where: str) -> str:
+    """Return the extension for the format of an image. Raises DecodeError if it is not an image."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return f".{image.format}".casefold()
-    except Exception as error:  # Pillow raises whatever its many readers do
-        raise DecodeError(f"{where}: is no image") from error
+    except Exception as error:  # Pillow's plugins raise errors of any type
+        raise DecodeError(f"{where}: not an image") from error

@@ -1,4 +1,4 @@
-"""transformers' names -> ours: a format for each family, both as `save_pretrained` writes it and as it is in memory."""
+"""transformers' tensor names <-> ours: one format per model family, for names on disk and in memory."""
 
 from vitreous.model.weights.huggingface.clip import CLIP
 from vitreous.model.weights.huggingface.dinov2 import DINOV2
@@ -8,5 +8,5 @@ from vitreous.model.weights.huggingface.vit import DEIT, DEIT_DISTILLED, MAE, VI
 from vitreous.model.weights.table import Format
 
 HUGGINGFACE: tuple[Format, ...] = (*DINOV3, *DINOV2, DEIT_DISTILLED, DEIT, MAE, VIT, *CLIP, *SIGLIP)
-"""Asked in this order, those with more marks before those with fewer; of two that hold the same model, the first is
-what transformers reads and writes."""
+"""Tried in this order, more specific formats first. Of two formats that can hold the same model, the first one is what
+transformers reads and writes."""

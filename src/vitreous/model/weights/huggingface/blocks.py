@@ -1,4 +1,4 @@
-"""A part that families share -> its rows: three projections, one table of positions, and what is only written."""
+"""Parts that several families share -> rows of their tables."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,21 +6,28 @@ import torch
 from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.parts.position import sincos2d, sinusoid
+from vitreous.model.parts.fixed_position import sincos2d, sinusoid
 from vitreous.model.weights.table import Codec, Row, Tensors, layer, position_grid, prefix_positions, row, stack
 
+ATTENTION_RENAMES = (
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+)
+"""Names in memory since version 5 -> names on disk."""
 FIXED = ("sinusoidal", "sincos2d", "sincos2d_big_vision")
-"""Positions that are computed here, and that transformers keeps in the table of learned ones."""
+"""Positions that we compute, and that transformers stores in its table of learned positions."""
 
 
 def attention(our: str, theirs: Sequence[str], output: str, config: ModelConfig) -> list[Row]:
-    """Query, key and value apart there, one projection here.
+    """Build the rows of an attention with separate projections of query, key and value, which are one in our model.
 
     Args:
-        our: Name of the attention.
-        theirs: Names of the three projections.
-        output: Name of the output projection.
-        config: Says which of them have a bias.
+        our: Our name of the attention.
+        theirs: Their names of query, key and value.
+        output: Their name of the output projection.
+        config: The model; decides which projections have a bias.
     """
     table = [row(f"{our}.qkv.weight", [f"{name}.weight" for name in theirs], stack(3))]
     if config.qkv_bias:
@@ -31,15 +38,15 @@ def attention(our: str, theirs: Sequence[str], output: str, config: ModelConfig)
 
 
 def positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
-    """The table of positions, those of the prefix first; a fixed one is written out and never read.
+    """Build the row of the position table, prefix tokens first. A fixed table is written, and never read.
 
     Args:
-        config: Its position is `learned`, or one of `FIXED`.
-        theirs: The table's name.
-        batched: Whether it is `[1, tokens, dim]`, not `[tokens, dim]`.
+        config: A model with `learned` positions, or one of `FIXED`.
+        theirs: Their name of the table.
+        batched: True for a table `[1, tokens, dim]`, False for `[tokens, dim]`.
     """
     if config.position != "learned":
-        return written(theirs, lambda: _fixed(config))
+        return write_only(theirs, lambda: _fixed_positions(config))
     ours, grid = position_grid(config, prefix_positions(config))
     if batched:
         return row(ours, theirs, grid)
@@ -47,16 +54,16 @@ def positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
     return row(ours, theirs, plain)
 
 
-def written(theirs: str, make: Callable[[], Tensor]) -> Row:
-    """A tensor that transformers' class must have and a Vision Transformer does without."""
-    return row((), theirs, Codec(read=_nothing, write=lambda: (make(),)))
+def write_only(theirs: str, make: Callable[[], Tensor]) -> Row:
+    """Build the row of a tensor that transformers requires, and that our model does not have."""
+    return row((), theirs, Codec(read=_read_nothing, write=lambda: (make(),)))
 
 
-def _nothing(theirs: Tensor) -> Tensors:
+def _read_nothing(theirs: Tensor) -> Tensors:
     return ()
 
 
-def _fixed(config: ModelConfig) -> Tensor:
+def _fixed_positions(config: ModelConfig) -> Tensor:
     width = config.embed_dim
     match config.position:
         case "sinusoidal":

@@ -1,12 +1,12 @@
-"""transformers' CLIP, its image tower -> ours: bare, with the projection beside text, or with a classifier."""
+"""Tensor names of transformers' CLIP image tower <-> ours: bare, with a projection, or with a classifier."""
 
 import torch
 from torch import Tensor
 
 from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.huggingface.blocks import written
-from vitreous.model.weights.huggingface.describe import describe, unless_square
+from vitreous.model.weights.huggingface.blocks import write_only
+from vitreous.model.weights.huggingface.describe import describe, refuse_unless_square
 from vitreous.model.weights.huggingface.tower import (
     CONFIG,
     NORM,
@@ -22,13 +22,13 @@ from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, Tens
 
 _CLASS = "vision_model.embeddings.class_embedding"
 _PROJECTION = "visual_projection.weight"
-_MARKS = {POSITIONS, _CLASS, "vision_model.pre_layrnorm.weight"}  # so misspelt in all their files
+_MARKS = {POSITIONS, _CLASS, "vision_model.pre_layrnorm.weight"}  # this misspelling is in all their files
 
 
 def _read(shapes: Shapes, hints: Hints) -> ModelConfig:
     values = read_tower(shapes, hints, num_prefix_tokens=1, act="quick_gelu", eps=1e-5)
     if _PROJECTION in shapes:
-        # The projection is the head, as in timm: its "classes" are the axes of the space shared with text.
+        # The projection is the head, as in timm. Its "classes" are the dimensions of the space shared with text.
         values["num_classes"] = hints.settings.get("projection_dim", shapes[_PROJECTION][0])
     return resolve(values | {"patch_bias": False, "embed_norm": True}, hints)
 
@@ -49,8 +49,8 @@ def _rows(config: ModelConfig) -> list[Row]:
         width = config.embed_dim
         return [
             *table,
-            written(f"{NORM}.weight", lambda: torch.ones(width)),
-            written(f"{NORM}.bias", lambda: torch.zeros(width)),
+            write_only(f"{NORM}.weight", lambda: torch.ones(width)),
+            write_only(f"{NORM}.bias", lambda: torch.zeros(width)),
             *(layer("head", "classifier") if config.num_classes else []),
         ]
     table += layer("encoder.norm", NORM)
@@ -64,8 +64,8 @@ def _read_projection(weight: Tensor) -> Tensors:
 def _write_projection(weight: Tensor, bias: Tensor) -> Tensors:
     if not bias.is_meta and bias.any():
         raise ConfigError(
-            f"head.bias={bias.abs().max():.3g} at most: transformers' CLIP reads the class token by a projection "
-            "without bias; use vitreous or timm, or make it zero"
+            f"head.bias={bias.abs().max():.3g} (largest value): the projection of transformers' CLIP has no bias; use "
+            "to=vitreous or to=timm, or set the bias to zero"
         )
     return (weight,)
 
@@ -84,7 +84,7 @@ def _describe(config: ModelConfig) -> dict[str, str]:
 
 CLASSIFIER = Format(
     name="transformers clip classifier",
-    recognises=lambda names: names >= {*_MARKS, "classifier.weight"},
+    recognizes=lambda names: names >= {*_MARKS, "classifier.weight"},
     read_config=_read_classifier,
     rows=_rows,
     allowed={
@@ -97,14 +97,14 @@ CLASSIFIER = Format(
         "act": None,
         "norm_eps": None,
     },
-    refuses=unless_square,
+    refuses=refuse_unless_square,
     renames=RENAMES,
-    skipped={**SKIPPED, rf"^{NORM}\.": "a norm of the class token, which this classifier does not read"},
+    skipped={**SKIPPED, rf"^{NORM}\.": "a norm for the class token, which this classifier does not use"},
     describe=_describe,
 )
 TOWER = Format(
     name="transformers clip",
-    recognises=lambda names: names >= _MARKS,
+    recognizes=lambda names: names >= _MARKS,
     read_config=_read,
     rows=_rows,
     allowed={
@@ -115,7 +115,7 @@ TOWER = Format(
         "act": None,
         "norm_eps": None,
     },
-    refuses=unless_square,
+    refuses=refuse_unless_square,
     renames=RENAMES,
     skipped=SKIPPED,
     describe=_describe,

@@ -1,4 +1,4 @@
-"""A `ModelConfig` -> the `config.json` by which transformers opens the weights beside it."""
+"""ModelConfig -> the `config.json` that transformers needs to open the weights."""
 
 import json
 from collections.abc import Mapping
@@ -7,16 +7,16 @@ from typing import Any
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.settings import ACTS
 
-_WORDS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
+_ACT_NAMES = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 
 
 def describe(config: ModelConfig, architecture: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """The file by its name.
+    """Return the text of `config.json`, by file name.
 
     Args:
-        config: Of the model; its classes get transformers' own labels for classes without names.
-        architecture: The class that opens it.
-        values: What that class's configuration holds, `model_type` included.
+        config: The model. Its classes get the labels that transformers gives to classes without names.
+        architecture: The class of transformers that opens the weights.
+        values: Fields of the configuration of that class, including `model_type`.
     """
     names = [f"LABEL_{number}" for number in range(config.num_classes)]
     labels = {
@@ -28,7 +28,7 @@ def describe(config: ModelConfig, architecture: str, values: Mapping[str, Any]) 
 
 
 def sizes(config: ModelConfig) -> dict[str, Any]:
-    """What all families describe alike."""
+    """Return the fields that all families share."""
     height, width = config.img_size
     return {
         "image_size": height if height == width else [height, width],
@@ -37,16 +37,16 @@ def sizes(config: ModelConfig) -> dict[str, Any]:
         "hidden_size": config.embed_dim,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
-        "hidden_act": _WORDS[config.act],
-        "layer_norm_eps": float(config.norm_eps),  # their class refuses a whole number
+        "hidden_act": _ACT_NAMES[config.act],
+        "layer_norm_eps": float(config.norm_eps),  # their class refuses an int
     }
 
 
 def rates(config: ModelConfig) -> dict[str, Any]:
-    """Dropout, where the configuration has one number for the sequence and the branches."""
+    """Return the dropout fields of families that have one rate for positions and branches."""
     return {"hidden_dropout_prob": config.proj_drop_rate, "attention_probs_dropout_prob": config.attn_drop_rate}
 
 
-def unless_square(config: ModelConfig) -> list[str]:
-    """Refuses height and width that differ, for classes that compute with one side."""
+def refuse_unless_square(config: ModelConfig) -> list[str]:
+    """Refuse images that are not square, for classes that support only one side length."""
     return [] if config.img_size[0] == config.img_size[1] else [f"model.img_size={config.img_size}"]

@@ -1,4 +1,4 @@
-"""transformers' DINOv3 -> ours."""
+"""Tensor names of transformers' DINOv3 <-> ours."""
 
 import dataclasses
 
@@ -6,18 +6,18 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.huggingface.blocks import attention, written
+from vitreous.model.weights.huggingface.blocks import attention, write_only
 from vitreous.model.weights.huggingface.describe import describe, sizes
 from vitreous.model.weights.huggingface.settings import Settings
 from vitreous.model.weights.shapes import count_blocks, resolve
-from vitreous.model.weights.table import LISTED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stack
+from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stack
 
 _REGISTERS = "embeddings.register_tokens"
-_USUAL_PX = 224  # all that was published is described with it, and positions leave it open
+_USUAL_PX = 224  # the image size of all published models; rotary positions leave it open
 
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
-    """What `config.json` and the shapes say."""
+    """Read the configuration from `config.json` and the shapes."""
     settings = Settings(hints)
     gated = "layer.0.mlp.gate_proj.weight" in shapes
     values = settings.sizes(
@@ -44,7 +44,8 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
         "proj_bias": bias["proj"],
         "mlp": "gated" if settings.truth("use_gated_mlp", gated) else "plain",
         "mlp_bias": settings.get("mlp_bias", "layer.0.mlp.down_proj.bias" in shapes),
-        "layer_scale": settings.get("layerscale_value", 1.0) or 1.0,  # where it started: it is in the weights now
+        # The initial value; the trained one is among the weights.
+        "layer_scale": settings.get("layerscale_value", 1.0) or 1.0,
         "attn_drop_rate": settings.get("attention_dropout", 0.0),
         "drop_path_rate": settings.get("drop_path_rate", 0.0),
         "drop_path_schedule": "constant",
@@ -53,36 +54,38 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
 
 def _biases(shapes: Shapes, settings: Settings) -> dict[str, bool]:
-    """Which projections have one. Raises ConfigError where queries and values differ, or only keys do."""
+    """Return which projections have a bias. Raises ConfigError for combinations that our attention does not support."""
     bias = {
         part: settings.truth(f"{part}_bias", f"layer.0.attention.{name}.bias" in shapes)
         for part, name in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("proj", "o_proj"))
     }
     if bias["value"] != bias["query"] or (bias["key"] and not bias["query"]):
-        listed = ", ".join(f"{part}_bias={bias[part]}" for part in ("query", "key", "value"))
-        raise ConfigError(f"{listed}: queries and values have a bias together here, and keys none without; "
-                          "load it with transformers, and add zeros")  # fmt: skip
+        got = ", ".join(f"{part}_bias={bias[part]}" for part in ("query", "key", "value"))
+        raise ConfigError(
+            f"{got}: query and value must both have a bias or neither, and key only if they do; "
+            "load the model with transformers, and add biases of zero"
+        )
     return bias
 
 
 def rows(config: ModelConfig) -> list[Row]:
-    """The table."""
+    """Build the table of tensor names."""
     width = config.embed_dim
     table = [
         *layer("tokenizer.proj", "embeddings.patch_embeddings", kernel(config)),
         row("prefix.class_token", "embeddings.cls_token", VECTOR),
-        written("embeddings.mask_token", lambda: torch.zeros(1, 1, width)),
-        row("prefix.registers", _REGISTERS, LISTED)
+        write_only("embeddings.mask_token", lambda: torch.zeros(1, 1, width)),
+        row("prefix.registers", _REGISTERS, BATCHED)
         if config.num_registers
-        else written(_REGISTERS, lambda: torch.zeros(1, 0, width)),
+        else write_only(_REGISTERS, lambda: torch.zeros(1, 0, width)),
         *layer("encoder.norm", "norm"),
     ]
     for number in range(config.depth):
         our, their = f"encoder.blocks.{number}", f"layer.{number}"
-        apart = [f"{their}.attention.{name}_proj" for name in "qkv"]
+        projections = [f"{their}.attention.{name}_proj" for name in "qkv"]
         table += [
             *layer(f"{our}.norm1", f"{their}.norm1"),
-            *attention(f"{our}.attn", apart, f"{their}.attention.o_proj", config),
+            *attention(f"{our}.attn", projections, f"{their}.attention.o_proj", config),
             row(f"{our}.ls1.gamma", f"{their}.layer_scale1.lambda1"),
             *layer(f"{our}.norm2", f"{their}.norm2"),
             *_mlp(config, f"{our}.mlp", f"{their}.mlp"),
@@ -92,14 +95,14 @@ def rows(config: ModelConfig) -> list[Row]:
 
 
 def _mlp(config: ModelConfig, our: str, their: str) -> list[Row]:
-    narrow = layer(f"{our}.fc2", f"{their}.down_proj", bias=config.mlp_bias)
+    fc2 = layer(f"{our}.fc2", f"{their}.down_proj", bias=config.mlp_bias)
     if config.mlp == "plain":
-        return [*layer(f"{our}.fc1", f"{their}.up_proj", bias=config.mlp_bias), *narrow]
+        return [*layer(f"{our}.fc1", f"{their}.up_proj", bias=config.mlp_bias), *fc2]
     kinds = ("weight", "bias") if config.mlp_bias else ("weight",)
-    widen = [[f"{their}.{name}.{kind}" for name in ("gate_proj", "up_proj")] for kind in kinds]
+    fc1_names = [[f"{their}.{name}.{kind}" for name in ("gate_proj", "up_proj")] for kind in kinds]
     return [
-        *(row(f"{our}.fc1.{kind}", names, stack(2)) for kind, names in zip(kinds, widen, strict=True)),
-        *narrow,
+        *(row(f"{our}.fc1.{kind}", names, stack(2)) for kind, names in zip(kinds, fc1_names, strict=True)),
+        *fc2,
     ]
 
 
@@ -119,7 +122,7 @@ def _describe(config: ModelConfig) -> dict[str, str]:
         "layerscale_value": float(config.layer_scale),
         "attention_dropout": config.attn_drop_rate,
         "drop_path_rate": config.drop_path_rate,
-        # What it does to coordinates in training, which no model here does.
+        # Augmentation of coordinates in training, which our models do not have.
         "pos_embed_shift": None,
         "pos_embed_jitter": None,
         "pos_embed_rescale": None,
@@ -129,7 +132,7 @@ def _describe(config: ModelConfig) -> dict[str, str]:
 
 _WITH_REGISTERS = Format(
     name="transformers dinov3",
-    recognises=lambda names: names >= {_REGISTERS, "embeddings.patch_embeddings.weight", "layer.0.norm1.weight"},
+    recognizes=lambda names: names >= {_REGISTERS, "embeddings.patch_embeddings.weight", "layer.0.norm1.weight"},
     read_config=read_config,
     rows=rows,
     fits=lambda shapes: 0 not in shapes[_REGISTERS],
@@ -140,7 +143,7 @@ _WITH_REGISTERS = Format(
         "num_classes": (0,),
         "class_token": (None, True),
         "num_registers": None,
-        "prefix_position": None,  # nothing has one
+        "prefix_position": None,  # irrelevant: no token has a position
         "qkv_bias": (True, False),
         "key_bias": (True, False),
         "proj_bias": (True, False),
@@ -150,14 +153,14 @@ _WITH_REGISTERS = Format(
         "norm_eps": None,
     },
     renames=((r"^model\.layer\.", "layer."),),
-    skipped={r"^embeddings\.mask_token$": "stands for hidden patches in pre-training"},
+    skipped={r"^embeddings\.mask_token$": "replaces hidden patches in pre-training"},
     describe=_describe,
 )
 _WITHOUT = dataclasses.replace(
     _WITH_REGISTERS,
     name="transformers dinov3 without registers",
     fits=lambda shapes: 0 in shapes[_REGISTERS],
-    skipped={**_WITH_REGISTERS.skipped, rf"^{_REGISTERS}$": "is a tensor of none"},
+    skipped={**_WITH_REGISTERS.skipped, rf"^{_REGISTERS}$": "is empty"},
 )
 
 DINOV3 = (_WITH_REGISTERS, _WITHOUT)

@@ -1,12 +1,12 @@
-"""A `config.json` as transformers writes it -> values of ModelConfig; what it leaves out, the shapes say."""
+"""`config.json` of transformers, tensor shapes -> values of ModelConfig."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.config import ranges as check
 from vitreous.model.weights.shapes import side_of
 from vitreous.model.weights.table import Hints, Shapes
+from vitreous.ranges import Interval, Rule, check_value, rule_of
 
 ACTS = {
     "gelu": "gelu",
@@ -19,85 +19,90 @@ ACTS = {
     "silu": "silu",
     "swish": "silu",
 }
-"""transformers' word for a non-linearity -> ours; of several with one meaning, the first is written."""
+"""transformers' name of an activation -> ours. Of several names with one meaning, the first is written."""
+
+_WAY_OUT = "correct it in the file"
 
 
 class Settings:
-    """What a `config.json` says of a model. Values that go straight into a field of ModelConfig are checked there.
+    """Access to the values of a `config.json`. Values that become a field of ModelConfig unchanged are checked there.
 
     Attributes:
-        known: Whether there is one. Without, the number of heads is left open, which no shape tells.
+        known: True if there is a `config.json`. Without one the number of heads is unknown, as shapes do not show it.
 
     Args:
-        hints: With the description, and the image's size where the user gives it.
-        tower: The key under which a model of image and text describes the image's part; None where there is one part.
+        hints: Hints with the `config.json`, and with the image size if the user gives one.
+        tower: Key of the image tower in the description of a model of image and text; None for an image model.
     """
 
     def __init__(self, hints: Hints, tower: str | None = None) -> None:
         self._outer = hints.settings
         inner = None if tower is None else hints.settings.get(tower)
         self._values: Mapping[str, Any] = inner if isinstance(inner, Mapping) else hints.settings
-        self._asked_size = hints.architecture.get("img_size")
+        self._given_size = hints.architecture.get("img_size")
         self.known = "model_type" in hints.settings
 
     def get(self, key: str, default: Any) -> Any:
-        """A value as it stands; null is none."""
+        """Return a value unchanged; the default if it is missing or null."""
         value = self._values.get(key)
         return default if value is None else value
 
     def whole(self, key: str, default: int) -> int:
-        """A count, 1 or more. Raises ConfigError."""
+        """Return a whole number. Raises ConfigError unless it is 1 or more."""
         value: int = self.get(key, default)
-        check.check_whole(f"config.json.{key}", value, least=1)
+        check_value(f"config.json.{key}", value, _count())
         return value
 
     def has(self, key: str) -> bool:
-        """Whether there is a value, other than null."""
+        """Return True if the value exists and is not null."""
         return self._values.get(key) is not None
 
     def number(self, key: str) -> float:
-        """A number above 0, which must be there. Raises ConfigError."""
+        """Return a value that must exist. Raises ConfigError unless it is a number above 0."""
         value: float = self._values[key]
-        check.check_positive(f"config.json.{key}", value)
+        check_value(f"config.json.{key}", value, rule_of(Annotated[float, Interval("(0, 2**31)", _WAY_OUT)]))
         return value
 
     def truth(self, key: str, default: bool) -> bool:
-        """A truth value. Raises ConfigError."""
+        """Return a bool. Raises ConfigError for other types."""
         value: bool = self.get(key, default)
-        check.check_truth(f"config.json.{key}", value)
+        check_value(f"config.json.{key}", value, Rule(bool, hint=_WAY_OUT))
         return value
 
     def act(self, default: str) -> str:
-        """The non-linearity. Raises UnknownNameError for one that we do not have."""
+        """Return our name of the activation. Raises UnknownNameError if we do not have it."""
         name = self.get("hidden_act", default)
         if not isinstance(name, str) or name not in ACTS:
             raise UnknownNameError(f"config.json.hidden_act={name}: no such activation; {nearest(str(name), ACTS)}")
         return ACTS[name]
 
     def is_architecture(self, name: str) -> bool:
-        """Whether the file says that this class wrote it."""
+        """Return True if this class of transformers wrote the file."""
         names = self._outer.get("architectures")
         return isinstance(names, list) and name in names
 
     def num_classes(self, shapes: Shapes, head: str) -> int:
-        """As many as there are labels, or rows in the head's weight; 0 without a head."""
+        """Return the number of labels, or else of rows in the weight of the head; 0 without a head."""
         labels = self._outer.get("id2label")
         if head not in shapes:
             return 0
         return len(labels) if isinstance(labels, Mapping) else shapes[head][0]
 
     def img_size(self, patch_size: int, num_patches: int | None) -> tuple[int, int] | None:
-        """Height and width in px, less the rest that fills no patch, which transformers never looks at.
+        """Return height and width in px, rounded down to whole patches: transformers ignores the rest of an image.
 
         Args:
-            patch_size: In px.
-            num_patches: As many as have a position; None where positions are computed.
+            patch_size: Side of a patch in px.
+            num_patches: Number of patches that have a position; None if positions are computed.
+
+        Returns:
+            None if the size is unknown, or if the user gives it.
 
         Raises:
-            ConfigError: No size at all, or nobody gives it and the patches fill no square.
+            ConfigError: The size is not valid, or not given while the patches do not fill a square.
         """
-        if self._asked_size is not None:
-            return None  # `resolve` takes it
+        if self._given_size is not None:
+            return None  # `resolve` uses the size of the user
         got = self.get("image_size", None)
         if got is None:
             side = None if num_patches is None else side_of(num_patches)
@@ -105,10 +110,10 @@ class Settings:
         sides = got if isinstance(got, list | tuple) else (got, got)
         if len(sides) != 2:
             raise ConfigError(
-                f"config.json.image_size={got!r}: must be a side, or height and width, in px; use e.g. 224"
+                f"config.json.image_size={got!r}: must be one side or [height, width] in px; use for instance 224"
             )
         for side in sides:
-            check.check_whole("config.json.image_size", side, least=patch_size)
+            check_value("config.json.image_size", side, _count(least=patch_size))
         return sides[0] // patch_size * patch_size, sides[1] // patch_size * patch_size
 
     def sizes(
@@ -122,19 +127,19 @@ class Settings:
         act: str,
         eps: float,
     ) -> dict[str, Any]:
-        """The fields of ModelConfig that all families describe alike.
+        """Return the fields of ModelConfig that all families describe in the same way.
 
         Args:
-            kernel: Shape of the patch projection's weight.
-            depth: Blocks that the file has.
-            hidden: Width of its MLP.
-            num_patches: As for `img_size`.
-            heads: The class's default, taken where there is a description that does not say it.
-            act: The class's default.
-            eps: The class's default.
+            kernel: Shape of the weight of the patch projection.
+            depth: Number of blocks in the file.
+            hidden: Width of the MLP in the file.
+            num_patches: Number of patches that have a position; None if positions are computed.
+            heads: Number of heads if `config.json` does not give it: the default of their class.
+            act: Activation if `config.json` does not give it.
+            eps: Epsilon of the norms if `config.json` does not give it.
 
         Raises:
-            ConfigError: A value of the wrong type, or out of any range.
+            ConfigError: A value has the wrong type or is out of range.
         """
         width, in_chans, side, _ = kernel
         width, patch_size = self.whole("hidden_size", width), self._patch_size(side)
@@ -151,9 +156,14 @@ class Settings:
             "position_resize": "huggingface",
         }
 
-    def _patch_size(self, seen: int) -> int:
-        got = self.get("patch_size", seen)
+    def _patch_size(self, default: int) -> int:
+        got = self.get("patch_size", default)
         if isinstance(got, list) and len(got) == 2 and got[0] == got[1]:
             got = got[0]
-        check.check_whole("config.json.patch_size", got, least=1)
+        check_value("config.json.patch_size", got, _count())
         return got
+
+
+def _count(least: int = 1) -> Rule:
+    """Return the rule of a whole number that is at least `least`."""
+    return rule_of(Annotated[int, Interval(f"[{least}, 2**31)", _WAY_OUT)])

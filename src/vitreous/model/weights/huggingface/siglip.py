@@ -1,10 +1,10 @@
-"""transformers' SigLIP, its image tower -> ours: with the head that attends, or with a mean and a classifier."""
+"""Tensor names of transformers' SigLIP image tower <-> ours: with attention pooling, or with mean and classifier."""
 
 import torch
 from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.huggingface.describe import describe, unless_square
+from vitreous.model.weights.huggingface.describe import describe, refuse_unless_square
 from vitreous.model.weights.huggingface.tower import (
     CONFIG,
     NORM,
@@ -33,8 +33,8 @@ def _rows(config: ModelConfig) -> list[Row]:
     if config.pool == "map":
         table += [
             row("pool.probe", f"{_HEAD}.probe", VECTOR),
-            row(["pool.q.weight", "pool.kv.weight"], f"{_HEAD}.attention.in_proj_weight", _QUERY_APART),
-            row(["pool.q.bias", "pool.kv.bias"], f"{_HEAD}.attention.in_proj_bias", _QUERY_APART),
+            row(["pool.q.weight", "pool.kv.weight"], f"{_HEAD}.attention.in_proj_weight", _SPLIT_QUERY),
+            row(["pool.q.bias", "pool.kv.bias"], f"{_HEAD}.attention.in_proj_bias", _SPLIT_QUERY),
             *layer("pool.proj", f"{_HEAD}.attention.out_proj"),
             *layer("pool.norm", f"{_HEAD}.layernorm"),
             *layer("pool.mlp.fc1", f"{_HEAD}.mlp.fc1"),
@@ -48,7 +48,7 @@ def _split(stacked: Tensor) -> Tensors:
     return stacked[:third], stacked[third:]
 
 
-_QUERY_APART = Codec(read=_split, write=lambda *parts: (torch.cat(parts),))
+_SPLIT_QUERY = Codec(read=_split, write=lambda *parts: (torch.cat(parts),))
 
 
 def _describe(config: ModelConfig) -> dict[str, str]:
@@ -60,26 +60,26 @@ def _describe(config: ModelConfig) -> dict[str, str]:
 
 MAP = Format(
     name="transformers siglip",
-    recognises=lambda names: names >= {*_MARKS, f"{_HEAD}.probe"} and not names & {_CLASS, "classifier.weight"},
+    recognizes=lambda names: names >= {*_MARKS, f"{_HEAD}.probe"} and not names & {_CLASS, "classifier.weight"},
     read_config=lambda shapes, hints: _read(shapes, hints, "map"),
     rows=_rows,
     allowed={"pool": ("map",), "class_token": (None, False), "num_classes": (0,), "act": None, "norm_eps": None},
-    refuses=unless_square,
+    refuses=refuse_unless_square,
     renames=RENAMES,
     skipped=SKIPPED,
     describe=_describe,
 )
 MEAN = Format(
     name="transformers siglip classifier",
-    recognises=lambda names: names >= _MARKS and _CLASS not in names,
+    recognizes=lambda names: names >= _MARKS and _CLASS not in names,
     read_config=lambda shapes, hints: _read(shapes, hints, "mean"),
     rows=_rows,
     allowed={"pool": ("mean",), "class_token": (None, False), "act": None, "norm_eps": None},
-    refuses=unless_square,
+    refuses=refuse_unless_square,
     renames=RENAMES,
-    skipped={**SKIPPED, rf"^{_HEAD}\.": "the head that attends, which this classifier does not read"},
+    skipped={**SKIPPED, rf"^{_HEAD}\.": "the attention pooling, which this classifier does not use"},
     describe=_describe,
 )
 
 SIGLIP = (MAP, MEAN)
-"""A tower without any head is read as one that takes the mean."""
+"""A tower without a head is read as a model with mean pooling."""

@@ -1,4 +1,4 @@
-"""The image tower that CLIP and SigLIP share, under transformers' names -> ours."""
+"""Tensor names of the image tower that CLIP and SigLIP share in transformers <-> ours."""
 
 from typing import Any
 
@@ -10,28 +10,28 @@ from vitreous.model.weights.shapes import count_blocks
 from vitreous.model.weights.table import Hints, Row, Shapes, kernel, layer
 
 CONFIG = "vision_config"
-"""The key under which a model of image and text describes its image tower."""
+"""Key of `config.json` under which a model of image and text describes its image tower."""
 NUM_HEADS = 12
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 NORM = "vision_model.post_layernorm"
 RENAMES = ((r"^(embeddings|encoder|pre_layrnorm|post_layernorm|head)\.", r"vision_model.\1."),)
-"""The bare tower has no prefix since version 5."""
+"""Since version 5, the names of a bare tower have no prefix."""
 SKIPPED = {
     r"^text_model\.|^text_projection\.": "the text tower",
-    r"^logit_(scale|bias)$": "scales the likeness of image and text",
-    r"\.position_ids$": "counts positions, as older versions wrote down",
+    r"^logit_(scale|bias)$": "scale and bias of the similarity of image and text",
+    r"\.position_ids$": "position numbers, which older versions stored",
 }
 
 
 def read_tower(shapes: Shapes, hints: Hints, *, num_prefix_tokens: int, act: str, eps: float) -> dict[str, Any]:
-    """Fields of ModelConfig that `config.json` and the shapes say.
+    """Read fields of ModelConfig from `config.json` and the shapes.
 
     Args:
-        shapes: Of the file.
-        hints: With `config.json`, the tower's own or one in which it is a part.
-        num_prefix_tokens: Positions that are no patch's.
-        act: The class's default.
-        eps: The class's default.
+        shapes: Shapes in the file, by name.
+        hints: Hints with `config.json`, either of the tower or of the model that contains it.
+        num_prefix_tokens: Number of positions that belong to prefix tokens.
+        act: Activation if `config.json` does not give it.
+        eps: Epsilon of the norms if `config.json` does not give it.
     """
     settings = Settings(hints, CONFIG)
     values = settings.sizes(
@@ -50,7 +50,7 @@ def read_tower(shapes: Shapes, hints: Hints, *, num_prefix_tokens: int, act: str
 
 
 def tower_rows(config: ModelConfig) -> list[Row]:
-    """The table, but for the class token and the norms around the blocks."""
+    """Build the table, without the class token and the norms before and after the blocks."""
     patches = "vision_model.embeddings.patch_embedding"
     table = [
         *layer("tokenizer.proj", patches, kernel(config), bias=config.patch_bias),
@@ -58,10 +58,10 @@ def tower_rows(config: ModelConfig) -> list[Row]:
     ]
     for number in range(config.depth):
         our, their = f"encoder.blocks.{number}", f"vision_model.encoder.layers.{number}"
-        apart = [f"{their}.self_attn.{name}_proj" for name in "qkv"]
+        projections = [f"{their}.self_attn.{name}_proj" for name in "qkv"]
         table += [
             *layer(f"{our}.norm1", f"{their}.layer_norm1"),
-            *attention(f"{our}.attn", apart, f"{their}.self_attn.out_proj", config),
+            *attention(f"{our}.attn", projections, f"{their}.self_attn.out_proj", config),
             *layer(f"{our}.norm2", f"{their}.layer_norm2"),
             *layer(f"{our}.mlp.fc1", f"{their}.mlp.fc1"),
             *layer(f"{our}.mlp.fc2", f"{their}.mlp.fc2"),
@@ -70,5 +70,5 @@ def tower_rows(config: ModelConfig) -> list[Row]:
 
 
 def tower_settings(config: ModelConfig) -> dict[str, Any]:
-    """What the tower's `config.json` holds, whatever it is called."""
+    """Return the fields of the tower in `config.json`, without its `model_type`."""
     return {**sizes(config), "intermediate_size": config.mlp_dim, "attention_dropout": config.attn_drop_rate}

@@ -1,4 +1,4 @@
-"""Shards that are written: read back by tarfile, by webdataset where it is installed, and by the source of shards."""
+"""Written shards are read back by tarfile, by webdataset if it is installed, and by ShardSource."""
 
 import gc
 import json
@@ -17,16 +17,16 @@ from vitreous.data.survey.facts import survey
 from vitreous.errors import ConfigError, DataError, SaveError
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
-SPLIT = {"train/cat": 5, "train/dög": 4, "val/cat": 2, "val/dög": 1, "test/cat": 1, "test/dög": 2}
+COUNTS = {"train/cat": 5, "train/dög": 4, "val/cat": 2, "val/dög": 1, "test/cat": 1, "test/dög": 2}
 
 
 @pytest.fixture
 def folder(make_folder: MakeFolder) -> Path:
-    return make_folder(SPLIT)
+    return make_folder(COUNTS)
 
 
 def rows(source: Source) -> list[tuple[bytes, str, str]]:
-    """Content, class and split of every sample, in an order that does not depend on the source."""
+    """Return the content, class and split of every sample, sorted, so that the order of the source does not matter."""
     return sorted(
         (source.content(index), source.classes[source.labels[index]], str(source.splits[index]))
         for index in range(len(source))
@@ -42,7 +42,7 @@ def written(folder: Path, out: Path, **limits: int) -> Written:
     return write_shards(open_source(folder), out, **limits)
 
 
-def test_what_was_written_is_read_back_with_the_same_bytes_labels_and_splits(folder: Path, tmp_path: Path) -> None:
+def test_shards_are_read_back_with_the_same_bytes_labels_and_splits(folder: Path, tmp_path: Path) -> None:
     found = written(folder, tmp_path / "new" / "out")
     source, again = open_source(folder), open_source(tmp_path / "new" / "out")
     assert rows(again) == rows(source)
@@ -53,7 +53,7 @@ def test_what_was_written_is_read_back_with_the_same_bytes_labels_and_splits(fol
     assert found.size_bytes == sum(path.stat().st_size for path in found.path.glob("*.tar"))
 
 
-def test_set_without_splits_is_split_the_same_way_from_shards(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_set_without_splits_is_split_identically_from_shards(make_folder: MakeFolder, tmp_path: Path) -> None:
     folder = make_folder({"a": 20, "b": 13})
     assert written(folder, tmp_path / "out").shards == {"images": ["images-000000.tar"]}
     before, after = survey(open_source(folder)), survey(open_source(tmp_path / "out"))
@@ -63,7 +63,7 @@ def test_set_without_splits_is_split_the_same_way_from_shards(make_folder: MakeF
     ]
 
 
-def test_tarfile_reads_image_and_class_of_each_sample_beside_each_other(folder: Path, tmp_path: Path) -> None:
+def test_tarfile_reads_image_and_class_of_each_sample_in_sequence(folder: Path, tmp_path: Path) -> None:
     written(folder, tmp_path / "out")
     files = files_in(tmp_path / "out" / "train-000000.tar")
     names = list(files)
@@ -76,18 +76,18 @@ def test_tarfile_reads_image_and_class_of_each_sample_beside_each_other(folder: 
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_webdataset_reads_the_same(folder: Path, tmp_path: Path) -> None:
+def test_webdataset_reads_the_same_samples(folder: Path, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     written(folder, tmp_path / "out", max_samples=4)
     source = open_source(tmp_path / "out")
     pattern = str(tmp_path / "out" / "train-{000000..000002}.tar")
     theirs = list(webdataset.WebDataset(pattern, shardshuffle=False).decode().to_tuple("png", "cls", "__key__"))
-    mine = np.flatnonzero(source.splits == "train")
-    assert [int(label) for _, label, _ in theirs] == source.labels[mine].tolist()
-    assert [Path(source.describe(index)).stem for index in mine] == [key for _, _, key in theirs]
+    train = np.flatnonzero(source.splits == "train")
+    assert [int(label) for _, label, _ in theirs] == source.labels[train].tolist()
+    assert [Path(source.describe(index)).stem for index in train] == [key for _, _, key in theirs]
     raw = list(webdataset.WebDataset(pattern, shardshuffle=False).to_tuple("png"))
-    assert [content for (content,) in raw] == [source.content(index) for index in mine]
-    gc.collect()  # webdataset leaves files to the collector, which may warn of them in another test
+    assert [content for (content,) in raw] == [source.content(index) for index in train]
+    gc.collect()  # webdataset leaves files open; collected later, they would raise warnings in another test
 
 
 def test_same_samples_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -99,27 +99,27 @@ def test_same_samples_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_classes_are_mixed_for_those_who_stream(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_classes_are_mixed_for_sequential_reading(make_folder: MakeFolder, tmp_path: Path) -> None:
     written(make_folder({"a": 30, "b": 30}), tmp_path / "out", max_samples=30)
     labels = open_source(tmp_path / "out").labels
     assert 8 <= labels[:30].sum() <= 22
     assert np.abs(np.diff(labels)).sum() > 15
 
 
-def test_shards_keep_to_the_most_samples_and_bytes(folder: Path, tmp_path: Path) -> None:
+def test_shards_respect_the_limits_of_samples_and_bytes(folder: Path, tmp_path: Path) -> None:
     found = written(folder, tmp_path / "few", max_samples=4)
     assert [len(names) for names in found.shards.values()] == [3, 1, 1]
     small = written(folder, tmp_path / "small", max_bytes=10_240)
     sizes = [path.stat().st_size for path in small.path.glob("*.tar")]
     assert max(sizes) == 10_240
     assert len(sizes) > 3
-    alone = written(folder, tmp_path / "alone", max_bytes=1)
-    assert {len(files_in(path)) for path in alone.path.glob("*.tar")} == {2}
-    for out in ("few", "small", "alone"):
+    single = written(folder, tmp_path / "single", max_bytes=1)
+    assert {len(files_in(path)) for path in single.path.glob("*.tar")} == {2}
+    for out in ("few", "small", "single"):
         assert rows(open_source(tmp_path / out)) == rows(open_source(folder))
 
 
-def test_info_has_the_layout_that_timm_reads_and_the_classes(folder: Path, tmp_path: Path) -> None:
+def test_info_file_has_the_layout_that_timm_reads_and_the_classes(folder: Path, tmp_path: Path) -> None:
     written(folder, tmp_path / "out", max_samples=4)
     info = json.loads((tmp_path / "out" / INFO_NAME).read_text("utf-8"))
     assert info["classes"] == ["cat", "dög"]
@@ -151,7 +151,7 @@ def test_groups_weights_and_empty_classes_are_kept(folder: Path, tmp_path: Path)
     assert sorted(found) == sorted(zip(content, ["anna", "anna", ""], [2.5, 1.0, 0.25], strict=True))
 
 
-def test_names_become_keys_without_dots_and_extensions_the_usual_ones(folder: Path, tmp_path: Path) -> None:
+def test_names_become_keys_without_dots_and_extensions_become_common_ones(folder: Path, tmp_path: Path) -> None:
     for old, new in (("0.png", "my photo.v2 (ü).JPEG"), ("1.png", "日本.tiff"), ("2.png", f"{'x' * 90}.Png")):
         (folder / "train" / "cat" / old).rename(folder / "train" / "cat" / new)
     written(folder, tmp_path / "out")
@@ -175,7 +175,7 @@ def test_images_in_memory_become_png_without_loss(
     assert source.classes == ("class 0", "class 1")
 
 
-def test_encoded_images_from_python_get_the_extension_of_their_kind(folder: Path, tmp_path: Path) -> None:
+def test_encoded_images_from_python_get_the_extension_of_their_format(folder: Path, tmp_path: Path) -> None:
     class Pairs:
         def __len__(self) -> int:
             return 4
@@ -187,7 +187,7 @@ def test_encoded_images_from_python_get_the_extension_of_their_kind(folder: Path
     assert [Path(name).suffix for name in files_in(tmp_path / "out" / "images-000000.tar")] == [".png", ".cls"] * 4
 
 
-def test_unreadable_files_are_left_out_and_listed_damaged_images_are_kept(folder: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_left_out_and_listed_but_damaged_images_are_kept(folder: Path, tmp_path: Path) -> None:
     (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
     (folder / "train" / "cat" / "1.png").unlink()
     (folder / "train" / "cat" / "1.png").symlink_to("nowhere")
@@ -198,13 +198,14 @@ def test_unreadable_files_are_left_out_and_listed_damaged_images_are_kept(folder
     assert [reason for _, reason in facts.skipped] == [survey(open_source(folder)).facts.skipped[0][1]]
 
 
-def test_nothing_readable_is_an_error_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+def test_source_without_readable_images_is_an_error_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     source = open_source(folder)
     assert isinstance(source, FileSource)
     for path in folder.rglob("*.png"):
         path.unlink()
     with pytest.raises(
-        DataError, match=r"^data\.source=set: none of 15 images can be read \(the first, .*; check them$"
+        DataError,
+        match=r"^data\.source=set: none of 15 images can be read \(the first, .*: No such file.*\); check the files$",
     ):
         write_shards(source, tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"set"}
@@ -212,11 +213,11 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(folder: Path, tmp_path:
 
 @pytest.mark.parametrize("key", ["max_samples", "max_bytes"])
 def test_limit_below_one_is_refused(key: str, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"^{key}=-3: must be at least 1; leave it out"):
+    with pytest.raises(ConfigError, match=f"^{key}=-3: must be at least 1; leave it out to use the default$"):
         written(folder, tmp_path / "out", **{key: -3})
 
 
-def test_folder_that_holds_something_is_refused_and_an_empty_one_is_filled(folder: Path, tmp_path: Path) -> None:
+def test_non_empty_folder_is_refused_and_an_empty_one_is_filled(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     written(folder, out)
@@ -224,14 +225,14 @@ def test_folder_that_holds_something_is_refused_and_an_empty_one_is_filled(folde
     for taken in (out, out / INFO_NAME):
         with pytest.raises(ConfigError) as caught:
             written(folder, taken)
-        assert (
-            str(caught.value) == f"out={taken}: is there already and not empty; give a new folder, or remove it first"
+        assert str(caught.value) == (
+            f"out={taken}: exists and is not an empty folder; use a new folder, or remove it first"
         )
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_stopped_or_failed_writing_leaves_nothing(
+def test_stopped_or_failed_writing_leaves_no_files(
     error: BaseException | type[BaseException], folder: Path, tmp_path: Path
 ) -> None:
     def stop(done: int, total: int) -> None:
@@ -244,15 +245,14 @@ def test_stopped_or_failed_writing_leaves_nothing(
 
 
 def test_progress_reaches_the_number_of_samples(folder: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    write_shards(open_source(folder), tmp_path / "out", progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (15, 15)
-    assert told == sorted(told)
+    reports: list[tuple[int, int]] = []
+    write_shards(open_source(folder), tmp_path / "out", progress=lambda done, total: reports.append((done, total)))
+    assert reports[-1] == (15, 15)
+    assert reports == sorted(reports)
 
 
-@pytest.mark.parametrize("name", ["sign-digits", "clothing-96px"])
-def test_real_photos_keep_their_fingerprint(name: str, shared: Callable[..., Path], tmp_path: Path) -> None:
-    source = open_source(shared(name))
+def test_real_photos_are_read_back_unchanged(shared: Callable[..., Path], tmp_path: Path) -> None:
+    source = open_source(shared("sign-digits"))
     write_shards(source, tmp_path / "out", max_samples=1000)
     again = open_source(tmp_path / "out")
     assert rows(again) == rows(source)

@@ -3,29 +3,32 @@ import torch
 
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.parts.encoder import DropPath, LayerScale, drop_path_rates
 from vitreous.model.parts.relation import Relation
-from vitreous.model.parts.residual import DropPath, LayerScale, drop_path_rates
 
 
-def test_drop_path_drops_whole_images_and_scales_the_others():
+@pytest.mark.parametrize("rate", [0.04, 0.25])
+def test_drop_path_drops_whole_images_and_scales_the_others(rate):
+    """Below `SKIP_FROM_RATE` all images go through the branch, above only those that keep it."""
     torch.manual_seed(0)
-    tokens = torch.randn(64, 7, 10)
-    dropped = DropPath(0.25)(tokens)
-    gone = (dropped == 0).all(dim=(1, 2))
-    assert 4 < gone.sum() < 32
-    torch.testing.assert_close(dropped[~gone], tokens[~gone] / 0.75)
+    tokens = torch.randn(500, 7, 10)
+    added = DropPath(rate)(tokens, torch.ones_like) - tokens
+    gone = (added == 0).all(dim=(1, 2))
+    assert 0.4 * rate < gone.float().mean() < 1.7 * rate
+    torch.testing.assert_close(added[~gone], torch.full_like(added[~gone], 1 / (1 - rate)), rtol=0, atol=1e-5)
 
 
-def test_drop_path_keeps_expectation():
+@pytest.mark.parametrize("rate", [0.04, 0.3])
+def test_drop_path_keeps_expectation(rate):
     torch.manual_seed(0)
-    dropped = DropPath(0.3)(torch.ones(40_000, 1, 2))
-    torch.testing.assert_close(dropped.mean(dim=0), torch.ones(1, 2), rtol=0, atol=0.02)
+    added = DropPath(rate)(torch.zeros(40_000, 1, 2), torch.ones_like)
+    torch.testing.assert_close(added.mean(dim=0), torch.ones(1, 2), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("drop_path", [DropPath(0.3).eval(), DropPath(0.0)])
-def test_drop_path_costs_nothing_in_evaluation_and_at_rate_zero(drop_path):
+def test_drop_path_is_a_plain_sum_in_evaluation_and_at_rate_zero(drop_path):
     tokens = torch.randn(2, 7, 10)
-    assert drop_path(tokens) is tokens
+    torch.testing.assert_close(drop_path(tokens, torch.sin), tokens + tokens.sin(), rtol=0, atol=0)
 
 
 def test_drop_path_rates_rise_linearly_to_the_last():
@@ -37,7 +40,7 @@ def test_drop_path_prints_its_rate():
     assert repr(DropPath(0.3)) == "DropPath(rate=0.3)"
 
 
-def test_a_constant_schedule_gives_every_block_the_same():
+def test_constant_schedule_gives_every_block_the_same_rate():
     assert drop_path_rates(0.3, 4, "constant") == [0.3, 0.3, 0.3, 0.3]
     assert drop_path_rates(0.3, 1, "constant") == [0.3]
 
@@ -60,7 +63,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("rate", [0.4, 0.98])
-def test_images_left_out_of_a_branch_change_neither_logits_nor_gradients(monkeypatch, changes, rate):
+def test_skipping_dropped_images_changes_neither_logits_nor_gradients(monkeypatch, changes, rate):
     config = ModelConfig(
         img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=40, depth=3, num_heads=5,
         drop_path_rate=rate, drop_path_schedule="constant", **changes,
@@ -69,7 +72,7 @@ def test_images_left_out_of_a_branch_change_neither_logits_nor_gradients(monkeyp
     images = torch.randn(6, 3, 12, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found = []
     for least in (0.0, 2.0):
-        monkeypatch.setattr("vitreous.model.parts.residual.LEAST_SAVED", least)
+        monkeypatch.setattr("vitreous.model.parts.encoder.SKIP_FROM_RATE", least)
         torch.manual_seed(3)
         model.zero_grad(set_to_none=True)
         logits = model(images)
@@ -78,7 +81,7 @@ def test_images_left_out_of_a_branch_change_neither_logits_nor_gradients(monkeyp
     torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
 
 
-def test_a_branch_is_computed_for_the_images_that_keep_it_alone():
+def test_branch_is_computed_only_for_the_images_that_keep_it():
     seen = []
 
     def branch(tokens, relation):
@@ -87,17 +90,17 @@ def test_a_branch_is_computed_for_the_images_that_keep_it_alone():
 
     torch.manual_seed(0)
     tokens = torch.randn(200, 7, 10)
-    added = DropPath(0.4).add(tokens, branch, Relation())
+    added = DropPath(0.4)(tokens, branch, Relation())
     kept = ((added - tokens).abs().amax(dim=(1, 2)) > 1e-4).sum()
     assert seen == [kept]
     assert 90 < kept < 150
 
 
-def test_a_branch_that_all_images_lose_still_has_a_gradient_of_zero():
+def test_branch_that_every_image_drops_has_a_gradient_of_zero():
     scale = torch.ones((), requires_grad=True)
     drop_path = DropPath(1 - 1e-9)
     tokens = torch.randn(4, 7, 10)
-    added = drop_path.add(tokens, lambda tokens, relation: tokens * scale, Relation())
+    added = drop_path(tokens, lambda tokens, relation: tokens * scale, Relation())
     added.sum().backward()
     torch.testing.assert_close(added, tokens, rtol=0, atol=0)
     assert scale.grad == 0

@@ -1,0 +1,101 @@
+"""Path of a safetensors file <-> tensors by name; anything wrong with the file becomes one kind of error."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitreous import atomic
+from vitreous.errors import DamagedFileError, VitreousError
+from vitreous.printable import printable_error
+
+
+class TensorFile:
+    """An open safetensors file. Opening it reads the header only; tensors are read when requested.
+
+    Attributes:
+        names: Names of the tensors.
+        metadata: Texts in the header, by key.
+
+    Args:
+        path: The file, for messages.
+        file: The open handle of the safetensors library.
+        way_out: What the user can do if the file is damaged.
+    """
+
+    def __init__(self, path: Path, file: Any, way_out: str) -> None:
+        self._path, self._file, self._way_out = path, file, way_out
+        self.names: list[str] = list(file.keys())
+        self.metadata: dict[str, str] = dict(file.metadata() or {})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each tensor by name, from the header. Raises DamagedFileError if that fails."""
+        with parsing(self._path, self._way_out):
+            return {name: tuple(self._file.get_slice(name).get_shape()) for name in self.names}
+
+    def read(self, name: str) -> Tensor:
+        """Read one tensor. Raises DamagedFileError if that fails."""
+        with parsing(self._path, self._way_out):
+            # A copy: the file is memory-mapped, and a model must not change if the file is overwritten in place.
+            return self._file.get_tensor(name).clone()
+
+    def read_all(self) -> dict[str, Tensor]:
+        """Read all tensors, by name. Raises DamagedFileError if that fails."""
+        return {name: self.read(name) for name in self.names}
+
+
+@contextmanager
+def open_tensor_file(path: Path, *, way_out: str) -> Iterator[TensorFile]:
+    """Open a safetensors file.
+
+    Args:
+        path: The file.
+        way_out: What the user can do if it is damaged; ends the message.
+
+    Raises:
+        DamagedFileError: The file is missing, cut short, altered, or not a safetensors file.
+    """
+    with parsing(path, way_out):
+        # safe_open checks that the header's offsets fill the file exactly before anything is allocated.
+        handle = safe_open(path, framework="pt")
+    with handle as file:
+        yield TensorFile(path, file, way_out)
+
+
+@contextmanager
+def parsing(path: Path, way_out: str) -> Iterator[None]:
+    """Turn whatever a parser raises into DamagedFileError: on unknown bytes it may raise anything.
+
+    Args:
+        path: The file that is parsed.
+        way_out: What the user can do if it is damaged; ends the message.
+    """
+    try:
+        yield
+    except VitreousError:
+        raise
+    except Exception as error:
+        reason = printable_error(error)
+        raise DamagedFileError(f"{path}: cannot be read as {path.suffix or 'weights'} ({reason}); {way_out}") from error
+
+
+def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically. Raises SaveError if it cannot be written; an older file is then untouched.
+
+    Args:
+        path: The file; its folder must exist.
+        tensors: By name, contiguous, none sharing memory with another.
+        metadata: Texts for the header, by key.
+    """
+
+    def fill(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # safetensors reports a full disk this way
+            raise OSError(str(error)) from error
+
+    atomic.write(path, fill)
