@@ -37,7 +37,7 @@ def test_training_begins_with_data_model_and_main_choices(trained: Trained) -> N
     assert lines[1].startswith("model: ")
     assert "  data.img_size = 8x12: you asked for it" in lines
     assert any(line.startswith("  data.flip = ") for line in lines)
-    assert any(line.startswith("note: the test has ") for line in lines)
+    assert any(line.startswith("note: the test set has ") for line in lines)
 
 
 def test_piped_progress_is_plain_lines(trained: Trained) -> None:

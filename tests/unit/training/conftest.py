@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from vitreous.optim.config import OptimConfig
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.tensors import Images, Labels
+from vitreous.training.measure.instruments import Instruments
+from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
@@ -35,6 +38,15 @@ TINY_KEYS: dict[str, Any] = {
     "train.device": "cpu",
     "train.precision": "fp32",
 }
+
+
+@pytest.fixture
+def quick() -> Instruments:
+    """Instruments that measure the speed of the machine only for a moment."""
+    return Instruments(
+        training_pace=partial(training_pace, seconds=0.03),
+        evaluation_images_per_s=partial(evaluation_images_per_s, seconds=0.03),
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ A single process is a group of size 1: every method then returns at once and sen
 """
 
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -64,18 +65,40 @@ class Group:
         dist.all_gather_object(values, value)
         return values
 
+    def broadcast(self, value: Any) -> Any:
+        """Return the value of rank 0 on every rank."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
+
+    @contextmanager
+    def sharing_errors(self) -> Iterator[None]:
+        """Context manager that raises a VitreousError of rank 0 on every rank, once all have left it."""
+        error: VitreousError | None = None
+        try:
+            yield
+        except VitreousError as caught:
+            if self.size == 1 or not self.is_first:
+                raise
+            caught.is_shared = True
+            error = caught
+        error = self.broadcast(error)
+        if error is not None:
+            raise error
+
     def from_first(self, work: Callable[[], T]) -> T:
         """Call `work` on rank 0 only, and return its result on every rank.
 
         Raises:
             VitreousError: Raised by `work` on rank 0; then it is raised on every rank.
         """
-        if self.size == 1:
-            return work()
-        result, error = self._broadcast(self._attempt(work))
-        if error is not None:
-            raise error
-        return result
+        result: Any = None
+        with self.sharing_errors():
+            if self.is_first:
+                result = work()
+        return self.broadcast(result)
 
     def first_then_others(self, work: Callable[[], T]) -> T:
         """Call `work` on rank 0, then on all other ranks at once, so that they find what rank 0 left in a cache.
@@ -83,29 +106,11 @@ class Group:
         Raises:
             VitreousError: Raised by `work` on rank 0, and then on every rank; or raised by `work` on this rank.
         """
-        if self.size == 1:
-            return work()
-        result, error = self._attempt(work)
-        error = self._broadcast(error)
-        if error is not None:
-            raise error
+        result: Any = None
+        with self.sharing_errors():
+            if self.is_first:
+                result = work()
         return result if self.is_first else work()
-
-    def _attempt(self, work: Callable[[], object]) -> tuple[Any, VitreousError | None]:
-        """Call `work` on rank 0; return its result and its error, one of which is None. Other ranks get two Nones."""
-        if not self.is_first:
-            return None, None
-        try:
-            return work(), None
-        except VitreousError as error:
-            error.is_shared = True
-            return None, error
-
-    def _broadcast(self, value: Any) -> Any:
-        """Return rank 0's value on every rank."""
-        values = [value]
-        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
-        return values[0]
 
 
 SINGLE = Group()
