@@ -11,6 +11,7 @@ from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.model.build import build_model
+from vitreous.model.change.trim import trim_last_block
 from vitreous.objective.task import Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -150,7 +151,7 @@ def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool
     """Return a run before its first step, and True if its head starts from pretrained weights."""
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
-    model = build_model(config.model, device=resolve_device(config.train.device), generator=generator)
+    model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
     keeps_head = False
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):

@@ -197,7 +197,7 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
             "optim.lr=0.3: lr=0.1 sets the same key to another value; give only one",
         ),
         (["digits", "--epochs", "3", "--budget", "5ep"], "train.epochs=3.0: budget=5ep sets the same key to another "),
-        (["digits", "--batch-size", "0"], "data.batch_size=0: must be an integer of at least 1"),
+        (["digits", "--batch-size", "0"], "data.batch_size=0: must be in [1, inf); use 64"),
         (["digits", "--set", "abc"], "set=abc: has no value; write --abc VALUE"),
         (["--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train DATA`"),
         (["--resume", "no/run", "--epochs", "3"], "resume=no/run: takes no other options, a run goes on as it began"),

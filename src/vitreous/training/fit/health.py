@@ -113,7 +113,8 @@ class HealthCheck:
     Attributes:
         num_classes: Number of classes.
         clip_norm: Value of `optim.clip_norm`.
-        compares_losses: True if the training loss is plain cross-entropy, so that its first value is known in advance.
+        compares_losses: True if the training loss is plain cross-entropy and the head comes from a pretrained model, so
+            that a first loss above that of random guessing means that the head does not fit.
     """
 
     num_classes: int
@@ -122,13 +123,13 @@ class HealthCheck:
     _reported: set[str] = field(default_factory=set, init=False)
 
     def first_loss(self, loss: float) -> list[str]:
-        """Check the first loss: an untrained model guesses, which gives ln(classes)."""
+        """Check the first loss: a pretrained head should not be worse than guessing, which gives ln(classes)."""
         expected = math.log(self.num_classes)
         return self._once(
             self.compares_losses and loss > HIGH_FIRST_LOSS * expected,
             "first-loss",
             f"the first loss is {loss:.2f}, but random guessing gives ln({self.num_classes}) = {expected:.2f}: the "
-            "model starts out confident and wrong; check data.mean and data.std, and the head of a pretrained model",
+            "pretrained head is confident and wrong on these images; check its classes, data.mean and data.std",
         )
 
     def clipping(self, progress: float, share: float) -> list[str]:

@@ -12,6 +12,7 @@ from vitreous import processes
 from vitreous.data.build import build_mix
 from vitreous.data.loader import Batch
 from vitreous.model.build import build_model
+from vitreous.model.change.trim import trim_last_block
 from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
@@ -39,7 +40,7 @@ _END_STEP = 1_000_000
 def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, seconds: float = MEASURED_S) -> Pace:
     """Measure training steps, with the teacher, on random images for `seconds` over all stretches of the run."""
     device, precision = _resolve(config)
-    model = build_model(config.model, device=device)
+    model = trim_last_block(build_model(config.model, device=device))
     make_trainable(model, config.train)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
@@ -95,7 +96,7 @@ def attention_paces(
 def evaluation_images_per_s(config: RunConfig, *, seconds: float = MEASURED_S) -> float:
     """Measure images per second of the final evaluation: a forward pass on random images, in float32."""
     device, _ = _resolve(config)
-    model = build_model(config.model, device=device).eval()
+    model = trim_last_block(build_model(config.model, device=device)).eval()
     images, _ = random_batch(config, device)
 
     def forward() -> None:

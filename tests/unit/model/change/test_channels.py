@@ -38,6 +38,6 @@ def test_what_cannot_be_changed_is_told(has: int, wanted: int, stem: str) -> Non
     with pytest.raises(ConfigError) as caught:
         change_channels(model(has, stem), wanted)
     assert str(caught.value) == (
-        f"data.in_chans={wanted}: the model takes {has}, and its model.stem={stem} is not brought to {wanted}; "
+        f"data.in_chans={wanted}: the model takes {has}, and its model.stem={stem} cannot be changed to {wanted}; "
         f"use data.in_chans={has}"
     )

@@ -83,7 +83,7 @@ def test_other_stems_keep_their_patch_size(stem):
     with pytest.raises(ConfigError) as caught:
         resize_model(noisy(stem=stem), (24, 40), patch_size=8)
     assert str(caught.value) == (
-        f"patch_size=8: model.stem={stem} cannot be brought to another; keep 4, or train another model"
+        f"patch_size=8: model.stem={stem} cannot change its patch size; keep 4, or train another model"
     )
     assert resize_model(noisy(stem=stem), (24, 8))(torch.randn(2, 3, 24, 8).double()).shape == (2, 7)
 

@@ -54,7 +54,7 @@ def test_every_offset_is_used_as_often_as_two_patches_have_it():
 def test_another_grid_is_refused():
     with pytest.raises(ShapeError) as caught:
         make(1)((5, 3))
-    assert str(caught.value) == ("a grid of 5x3: relative_bias has offsets for 3x5 alone; resize images or model")
+    assert str(caught.value) == ("a grid of 5x3: relative_bias has entries only for 3x5; resize images or model")
 
 
 def test_kept_blocks_are_the_first():
