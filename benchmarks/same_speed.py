@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/same_speed.py BEFORE AFTER
 
-A process per checkout holds its models; the two take turns on every cell, so that a slow moment of the machine hits both.
+Each checkout has its own process; the two take turns on every cell, so that a slow moment of the machine hits both.
 The ratio is the median over rounds of seconds before over seconds after, stored with its quartiles in
 benchmarks/results/HARDWARE/same_speed.json. Above 1, AFTER is faster.
 """
