@@ -155,10 +155,8 @@ def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool
     keeps_head = False
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
-        fresh_head = [tensor.clone() for tensor in model.head.state_dict().values()]
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
-        pairs = zip(fresh_head, model.head.state_dict().values(), strict=True)
-        keeps_head = any(not torch.equal(fresh, loaded) for fresh, loaded in pairs)
+        keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
