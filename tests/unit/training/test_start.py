@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from vitreous.errors import ConfigError, NonFiniteError, NotARunError, RunError, SaveError
 from vitreous.model.parts.attention import Attention
-from vitreous.model.weights import load_model, read_metadata
+from vitreous.model.weights import load_model, read_metadata, save_model
 from vitreous.objective.cross_entropy import CrossEntropy
 from vitreous.objective.task import Criterion, Supervised
 from vitreous.recipe.files import read_config
@@ -138,7 +139,8 @@ def test_weights_with_the_lower_validation_loss_are_saved(tiny: Tiny, tmp_path: 
     models = {"trained": state.model, "average": state.ema.model}
     with torch.no_grad():
         for name, model in models.items():
-            model.head.weight.mul_(0.0 if name == better else 1e3)  # guesses, or is confidently wrong
+            if name != better:
+                model.head.weight.normal_(std=1e3)  # confidently wrong; a zero head guesses
     finish(state, prepared, folder, recorder)
     metadata = read_metadata(folder.model)
     assert metadata["weights"] == kinds(folder, "end")[0]["weights"] == better
@@ -320,10 +322,10 @@ def test_resumed_run_with_a_budget_measures_again(tiny: Tiny, quick: Instruments
 
 
 class Confident(Criterion):
-    """Cross-entropy of logits times 30, so that a model starts confident and wrong."""
+    """Cross-entropy with the logit of the true class lowered by 5, so that a model starts confident and wrong."""
 
     def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
-        return CrossEntropy()(30 * logits, targets, total)
+        return CrossEntropy()(logits - 5 * one_hot(targets, logits.shape[1]), targets, total)
 
 
 def test_high_first_loss_is_blamed_on_the_pretrained_head_only_if_there_is_one(tiny: Tiny) -> None:
@@ -339,6 +341,20 @@ def test_high_first_loss_is_blamed_on_the_pretrained_head_only_if_there_is_one(t
     assert first_step(kept)["first_loss"] > 1.5 * math.log(3)
     assert len(first_step(kept)["notes"]) == 1
     assert "pretrained head" in first_step(kept)["notes"][0]
+
+
+@pytest.mark.parametrize("start", ["fresh", "pretrained for other classes"])
+def test_first_loss_of_a_new_head_is_that_of_guessing(tiny: Tiny, start: str) -> None:
+    options: dict[str, Any] = {"objective__label_smoothing": 0.0, "train__epochs": 0.2}
+    if start != "fresh":
+        other = run_training(tiny("other", **options))
+        weights = load_model(other.path)
+        weights.reset_classifier(7)
+        save_model(other.path.parent / "other.safetensors", weights, {})
+        options["train__pretrained"] = str(other.path.parent / "other.safetensors")
+    folder = run_training(tiny("run", **options))
+    (first,) = [record["first_loss"] for record in kinds(folder, "health") if "first_loss" in record]
+    assert first == pytest.approx(math.log(3), rel=1e-6)
 
 
 # Resuming.
