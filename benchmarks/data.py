@@ -42,7 +42,7 @@ from vitreous.data.build import build_augment  # noqa: E402
 from vitreous.data.config import DataConfig  # noqa: E402
 from vitreous.data.decoding.preprocess import Preprocess  # noqa: E402
 from vitreous.data.loader import Prefetcher, TrainLoader  # noqa: E402
-from vitreous.data.pixels.cache import digest_of  # noqa: E402
+from vitreous.data.pixels.digest import digest_of  # noqa: E402
 from vitreous.data.pixels.store import load_store  # noqa: E402
 from vitreous.data.sources import FileSource  # noqa: E402
 

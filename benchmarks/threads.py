@@ -33,7 +33,7 @@ def measure() -> dict[str, float]:
     """Return images/s of the three models in this process."""
     from vitreous.model.config.presets import parse_name
     from vitreous.recipe.keys import assemble
-    from vitreous.training.measure.speed import training_images_per_s
+    from vitreous.training.measure.speed import training_pace
 
     found = {}
     for name, side, patch, channels, batch in MODELS:
@@ -43,7 +43,9 @@ def measure() -> dict[str, float]:
             "data.batch_size": batch, "model.patch_size": patch, "model.embed_dim": size.embed_dim,
             "model.depth": size.depth, "model.num_heads": size.num_heads, "model.pool": "mean", "train.device": "cpu",
         })  # fmt: skip
-        found[f"{name}, {config.model.num_tokens} tokens, batch {batch}"] = round(training_images_per_s(config), 1)
+        found[f"{name}, {config.model.num_tokens} tokens, batch {batch}"] = round(
+            batch / training_pace(config).mean_s(), 1
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""The last block without what the pool does not read -> how many times as many images/s.
+"""The last block without what the pool does not read -> how much faster a pass is.
 
     .venv/bin/python benchmarks/trim.py
 

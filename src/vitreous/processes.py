@@ -36,6 +36,11 @@ def restarts() -> int:
     return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use; its affinity can allow fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _number(name: str, default: int) -> int:
     # Other launchers also set names like WORLD_SIZE, but do not intend the processes to form a torch process group.
     return int(os.environ.get(name, default)) if is_launched() else default

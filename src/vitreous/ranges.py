@@ -31,7 +31,7 @@ class Interval:
         powers = [bound.split("**") for bound in self.text[1:-1].split(",")]
         return [float(base) ** float(*exponent or (1,)) for base, *exponent in powers]
 
-    def __contains__(self, number: float) -> bool:
+    def __contains__(self, number: int | float) -> bool:
         low, high = self._limits
         is_above = number >= low if self.text[0] == "[" else number > low
         return is_above and (number <= high if self.text[-1] == "]" else number < high)

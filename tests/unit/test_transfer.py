@@ -26,7 +26,7 @@ from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
-from vitreous.training.step.train_step import StepSettings, find_gradient
+from vitreous.training.step.train_step import StepSettings, compute_gradient
 from vitreous.transfer import Reading, to_device
 
 aten = torch.ops.aten
@@ -133,7 +133,7 @@ TASKS = {
         "fp32",
         3,
         Mix(num_classes=5, mixup_alpha=0.8, cutmix_alpha=1.0, per_pair=True),
-        num_parts=2,
+        num_micro_batches=2,
     ),
     "sharpness-aware": StepSettings(Supervised(CrossEntropy()), OptimConfig(sam_rho=0.1), "fp32", seed=3),
 }
@@ -153,7 +153,7 @@ def test_gradient_is_computed_without_waiting_for_the_device(
     monkeypatch.setattr(Reading, "__init__", lambda reading, numbers: None)  # values of this device cannot be read
     images, labels = torch.zeros(6, 3, 8, 12, device="meta"), torch.zeros(6, dtype=torch.int64, device="meta")
     with Waits() as waits:
-        find_gradient(state, images, labels, settings)
+        compute_gradient(state, images, labels, settings)
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert not waits.found
 

@@ -21,7 +21,7 @@ from vitreous.training.machine.launch import launch
 from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, with_options
 from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
-from vitreous.training.start import run_training, summarise
+from vitreous.training.start import run_training, summarize
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
@@ -175,7 +175,7 @@ def _show_plan(screen: Screen, request: TrainRequest) -> None:
     if len(todo) > 1:
         screen.say(f"{len(todo)} runs: {', '.join(member.name for member in todo)}; the first one:", style="bold")
     facts, plan = plan_only(first_of(request), screen.listen)
-    for sentence in summarise(facts, plan):
+    for sentence in summarize(facts, plan):
         screen.say(sentence)
     screen.say()
     for choice in plan.choices:

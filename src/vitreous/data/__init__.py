@@ -1,5 +1,5 @@
-"""Image files -> batches of images, labels.
+"""Image files -> batches of images and labels.
 
-`open_source` -> `survey` -> `load_store` -> `TrainLoader`, `EvalLoader`; `Preprocess` is the one object that training,
-evaluation, prediction and export share.
+`open_source` -> `survey` -> `load_store` -> `TrainLoader`, `EvalLoader`. Training, evaluation, prediction and export
+share one `Preprocess`.
 """

@@ -1,4 +1,6 @@
-"""DataConfig -> what orders, varies and mixes the training images."""
+"""DataConfig -> the augmentation, mixing and sampling weights of training."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +12,22 @@ from vitreous.data.config import DataConfig
 from vitreous.data.sampling import balanced_weights
 from vitreous.errors import ConfigError
 
+_POLICIES: dict[str, Callable[[DataConfig], Policy]] = {
+    "randaugment": lambda config: RandAugment(
+        num_ops=config.policy_num_ops, strength=config.policy_strength, rate=config.policy_rate, fill=config.fill
+    ),
+    "trivialaugment": lambda config: TrivialAugment(rate=config.policy_rate, fill=config.fill),
+    "3-augment": lambda config: ThreeAugment(rate=config.policy_rate),
+}
+
 
 def build_augment(config: DataConfig) -> Augment:
-    """Warp, policy, colour jitter and erasing."""
-    policies = {
-        "randaugment": lambda: RandAugment(num_ops=config.policy_num_ops, strength=config.policy_strength,
-                                           rate=config.policy_rate, fill=config.fill),
-        "trivialaugment": lambda: TrivialAugment(rate=config.policy_rate, fill=config.fill),
-        "3-augment": lambda: ThreeAugment(rate=config.policy_rate),
-    }  # fmt: skip
-    chosen: list[Policy] = []
+    """Build the augmentation: geometric transforms, then the policy, color jitter and erasing."""
+    policies: list[Policy] = []
     if config.policy != "none" and config.policy_rate:
-        chosen.append(policies[config.policy]())
+        policies.append(_POLICIES[config.policy](config))
     if config.color_jitter:
-        chosen.append(ColorJitter(amount=config.color_jitter))
+        policies.append(ColorJitter(amount=config.color_jitter))
     return Augment(
         flip=config.flip,
         min_crop_area=config.min_crop_area,
@@ -32,12 +36,12 @@ def build_augment(config: DataConfig) -> Augment:
         max_scale=config.max_scale,
         erase_rate=config.erase_rate,
         fill=config.fill,
-        policies=chosen,
+        policies=policies,
     )
 
 
 def build_mix(config: DataConfig) -> Mix | None:
-    """mixup, CutMix or both; None where nothing is ever mixed."""
+    """Build mixup, CutMix or a choice of both; None if the configuration never mixes images."""
     if not (config.mixup_alpha or config.cutmix_alpha) or not config.mix_rate or not config.mix_until:
         return None
     return Mix(
@@ -54,19 +58,19 @@ def build_mix(config: DataConfig) -> Mix | None:
 def sampling_weights(
     config: DataConfig, labels: NDArray[np.int64], given: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64] | None:
-    """How often each training image is shown, relative to the others.
+    """Return how often each training image is shown, relative to the others.
 
     Args:
-        config: Its `sampler` decides.
-        labels: Of the training images, `[n]`.
-        given: Weights that the data brings, `[n]`.
+        config: `data.sampler` decides how the weights are computed.
+        labels: Class indices of the training images, `[n]`.
+        given: Weights that come with the data, `[n]`; None if it has none.
 
     Returns:
-        Weights, `[n]`; None: each image once an epoch.
+        Weights, `[n]`; None to show each image once per epoch.
 
     Raises:
         ConfigError: `data.sampler=weighted` for data without weights.
     """
     if config.sampler == "weighted" and given is None:
-        raise ConfigError(f"data.sampler=weighted: {config.source} brings no weights; use balanced or shuffle")
+        raise ConfigError(f"data.sampler=weighted: {config.source} has no sample weights; use balanced or shuffle")
     return {"shuffle": None, "balanced": balanced_weights(labels), "weighted": given}[config.sampler]

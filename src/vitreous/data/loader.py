@@ -1,10 +1,9 @@
-"""Store -> batches: any training step's by its number, or all images in order for evaluation."""
+"""Store -> batches: any training step by its number, or all images in order for evaluation."""
 
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -16,24 +15,25 @@ from vitreous.data.augmentation.augment import Augment
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.pixels.store import Store
 from vitreous.data.sampling import check_weights, draw_order, earlier_showings
-from vitreous.data.workers import compute_parts
+from vitreous.data.workers import compute_chunks
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
 from vitreous.tensors import Images, Labels, Pixels
 from vitreous.transfer import to_device
+from vitreous.wording import plural
 
 BYTES_AT_ONCE = 4 * 2**20
-"""Of images that are varied together on a CPU, as floats."""
+"""How many bytes of float images a CPU augments at a time, so that intermediate results stay in its cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one step sees.
+    """The images, labels and positions of one batch.
 
     Attributes:
-        images: Normalised, `[batch, channels, height, width]`; or what was computed of them, `[batch, width]`.
+        images: Normalized images, `[batch, channels, height, width]`; or precomputed features, `[batch, width]`.
         labels: Class indices, `[batch]`.
-        indices: Positions in the store, `[batch]`.
+        indices: Positions of the images in the store, `[batch]`.
     """
 
     images: Images | Float[Tensor, "batch width"]
@@ -42,36 +42,37 @@ class Batch:
 
 
 class TrainLoader:
-    """Random access to training batches: step `s` is the same whenever and wherever it is asked for.
+    """Random access to training batches: the batch of a step does not depend on which steps were taken before.
 
-    Every epoch shows every image once, in its own order; with `weights`, as many images, but some more often (see
-    `draw_order`). It is cut into as few batches of at most `batch_size` as possible, of nearly equal size: none is
-    dropped, and a small set gives one small batch, not none.
+    Each epoch shows every image once, in an order of its own. With `weights`, some images are shown several times and
+    others not at all (see `draw_order`). An epoch is cut into the smallest possible number of batches of at most
+    `batch_size`, of nearly equal size: no image is dropped, and a set smaller than a batch gives one small batch.
 
-    With `repeats` an image stands so many times in its batch, each copy varied in its own way. An epoch still is as
-    many showings as there are images; every image comes once in a *round* of `repeats` epochs.
+    With `repeats`, an image appears that many times in its batch, and each copy is augmented differently. An epoch
+    still shows `len(store)` images, copies included. Every image comes up once per *round*, which is `repeats` epochs.
 
     Args:
         store: The training images, at least one.
-        preprocess: Normalises.
-        augment: Varies.
-        batch_size: The most images in a batch, copies included.
-        seed: Decides order and variation.
-        weights: How often each image is shown relative to the others, `[len(store)]`; None: all equally often.
+        preprocess: Normalizes the images.
+        augment: Augments the images.
+        batch_size: Maximum number of images in a batch, copies included.
+        seed: Decides the order and the augmentation.
+        weights: How often each image is shown relative to the others, `[len(store)]`; None: equally often.
         repeats: Copies of an image in its batch, at least 1.
-        share: (r, n): of each batch only part r of n nearly equal ones, r from 0; all parts together are the batch.
+        share: (rank, world size): of each batch, give only the part of this process. The parts are nearly equal, and
+            the parts of all processes are the whole batch.
 
     Attributes:
-        steps_per_epoch: How many batches show as many images as there are; with `repeats` it may be a fraction.
-        least_images: The fewest that any part of any batch has.
+        steps_per_epoch: Number of batches in an epoch; with `repeats` it may be fractional.
+        least_images: Smallest number of images that any process gets in any batch.
 
     Raises:
-        DataError: The store is empty, or `weights` that do not fit it.
-        ConfigError: `batch_size` or `repeats` is below 1, copies of one image do not fit into a batch, or there are
-            more parts than images in a batch.
+        DataError: The store is empty, or `weights` does not fit it.
+        ConfigError: `batch_size` or `repeats` is below 1, the copies of one image do not fit into a batch, or a batch
+            has fewer images than there are processes.
 
-    Source: Repeated augmentation: Hoffer et al. 2019 (1901.09335), section 2, and DeiT (2012.12877), who show a third
-    of the images an epoch, drawn anew, and drop what does not fill a batch; our rounds leave none out.
+    Source: Repeated augmentation: Hoffer et al. 2019 (1901.09335), section 2, and DeiT (2012.12877). They show a random
+    third of the images in each epoch and drop the incomplete batch; our rounds leave no image out.
     """
 
     def __init__(
@@ -85,7 +86,11 @@ class TrainLoader:
         repeats: int = 1,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        _check(store, batch_size, repeats)
+        if len(store) == 0:
+            raise DataError("data: 0 training images; add at least one")
+        _check_batch_size(batch_size)
+        if not 1 <= repeats <= batch_size:
+            raise ConfigError(f"data.repeats={repeats}: must be from 1 to data.batch_size={batch_size}; use 1")
         if weights is not None:
             check_weights(weights, len(store))
         self._store = store
@@ -97,100 +102,86 @@ class TrainLoader:
         self._share = share
         self._all_labels = store.labels.cpu().numpy()
         self._steps_per_round = math.ceil(len(store) / (batch_size // repeats))
-        self.least_images = len(store) // self._steps_per_round // share[1] * repeats
+        smallest_batch = len(store) // self._steps_per_round
+        self.least_images = smallest_batch // share[1] * repeats
         if self.least_images == 0:
-            fewest = len(store) // self._steps_per_round
             raise ConfigError(
-                f"data.batch_size={batch_size}: {len(store)} images in batches of {fewest} leave some of {share[1]} "
-                f"processes without any; use at most {fewest} processes"
+                f"data.batch_size={batch_size}: {plural(smallest_batch, 'image')} per batch cannot be shared among "
+                f"{share[1]} processes; use at most {plural(smallest_batch, 'process', 'processes')}"
             )
         self.steps_per_epoch: float = self._steps_per_round if repeats == 1 else self._steps_per_round / repeats
         self._order = (-1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
     def batch(self, step: int, attempt: int = 0) -> Batch:
-        """The batch of a step, counted from 0 over all epochs.
+        """Return the batch of a step, counted from 0 over all epochs.
 
         Args:
-            step: Any; the epoch is `step / steps_per_epoch`, rounded down.
-            attempt: 0; after a failed step 1, 2, …: the same images, varied anew.
+            step: At least 0; its epoch is `step / steps_per_epoch`, rounded down.
+            attempt: 0; or 1, 2, … to repeat a failed step with the same images, augmented differently.
 
         Returns:
             The batch, on the store's device.
         """
-        number, part = self._place_of(step)
-        order, earlier = self._order_of(number)
-        num = len(self._store)
-        pixels = self._store.take(order[part])
-        indices = order[part].repeat(self._repeats)
-        # Showings of one image in a round draw by numbers of their own; the first by its position in the store.
-        copies = (earlier[part, None] * self._repeats + np.arange(self._repeats)).reshape(-1)
-        seed = derive(self._seed, "augment", number, *([attempt] if attempt else []))
+        round_number, positions = self._locate(step)
+        order, earlier = self._order_of(round_number)
+        pixels = self._store.take(order[positions])
+        indices = order[positions].repeat(self._repeats)
+        # Augmentation is a function of (seed, number): each showing of an image in a round needs a number of its own.
+        copies = (earlier[positions, None] * self._repeats + np.arange(self._repeats)).reshape(-1)
+        numbers = indices + len(self._store) * copies
+        seed = derive(self._seed, "augment", round_number, *([attempt] if attempt else []))
         if self._repeats > 1:
             pixels = pixels.repeat_interleave(self._repeats, dim=0)
-        images = self._varied(pixels, indices + num * copies, seed)
-        return Batch(images, _labels(self._store, indices), indices)
+        return Batch(self._augmented(pixels, numbers, seed), _labels(self._store, indices), indices)
 
     def features_batch(self, features: Float[Tensor, "images width"], step: int) -> Batch:
-        """The batch of a step with what was computed of each image before in place of the image.
-
-        Args:
-            features: One row for each image of the store.
-            step: As for `batch`.
-        """
-        number, part = self._place_of(step)
-        indices = self._order_of(number)[0][part].repeat(self._repeats)
+        """Return the batch of a step with the images' rows of `features` instead of the images."""
+        round_number, positions = self._locate(step)
+        indices = self._order_of(round_number)[0][positions].repeat(self._repeats)
         rows = features[to_device(torch.from_numpy(indices), features.device)]
         return Batch(rows, _labels(self._store, indices), indices)
 
     def each_once(self, batch_size: int) -> "EvalLoader":
-        """All images in the order of the store, not varied."""
+        """Return a loader of all images in the order of the store, without augmentation."""
         return EvalLoader(self._store, self._preprocess, batch_size)
 
-    def _varied(self, pixels: Pixels, numbers: NDArray[np.int64], seed: int) -> Images:
-        """Varied and normalised; on a CPU a few at a time, so that what lies between stays in its cache."""
+    def _augmented(self, pixels: Pixels, numbers: NDArray[np.int64], seed: int) -> Images:
+        """Augment and normalize; on a CPU in small chunks, whose intermediate results fit into its cache."""
         if pixels.device.type != "cpu":
             return self._preprocess.normalize(self._augment(pixels, numbers, seed))
         images = torch.empty(pixels.shape, dtype=torch.float32)
 
-        def vary(part: tuple[Tensor, Tensor, NDArray[np.int64]]) -> None:
-            place, few, few_numbers = part
-            place.copy_(self._preprocess.normalize(self._augment(few, few_numbers, seed)))
+        def augment(chunk: tuple[Tensor, Tensor, NDArray[np.int64]]) -> None:
+            result, chunk_pixels, chunk_numbers = chunk
+            result.copy_(self._preprocess.normalize(self._augment(chunk_pixels, chunk_numbers, seed)))
 
         num = min(len(images), math.ceil(images.nbytes / BYTES_AT_ONCE))
-        parts = zip(images.tensor_split(num), pixels.tensor_split(num), np.array_split(numbers, num), strict=True)
-        compute_parts(vary, list(parts))
+        chunks = zip(images.tensor_split(num), pixels.tensor_split(num), np.array_split(numbers, num), strict=True)
+        compute_chunks(augment, list(chunks))
         return images
 
-    def _place_of(self, step: int) -> tuple[int, slice]:
-        """The round of a step, and its stretch of the round's order, or this part of that."""
-        number, place = divmod(step, self._steps_per_round)
-        cuts = len(self._store) * np.arange(self._steps_per_round + 1) // self._steps_per_round
-        start, num = cuts[place], cuts[place + 1] - cuts[place]
-        which, of = self._share
-        return number, slice(start + num * which // of, start + num * (which + 1) // of)
+    def _locate(self, step: int) -> tuple[int, slice]:
+        """Return the round of a step, and which positions of the round's order this process takes."""
+        round_number, step_of_round = divmod(step, self._steps_per_round)
+        start, stop = _nth_part(0, len(self._store), step_of_round, self._steps_per_round)
+        return round_number, slice(*_nth_part(start, stop, *self._share))
 
-    def _order_of(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The order of a round, and how often each entry stood in it before."""
-        # One tuple, replaced whole: a prefetching thread may ask at the same time.
+    def _order_of(self, round_number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the order of a round, and how often each entry occurs earlier in it."""
+        # One tuple, replaced as a whole, because a prefetching thread may call this at the same time.
         known, order, earlier = self._order
-        if known != number:
-            order = draw_order(derive(self._seed, "order", number), self._all_labels, self._weights)
+        if known != round_number:
+            order = draw_order(derive(self._seed, "order", round_number), self._all_labels, self._weights)
             earlier = np.zeros_like(order) if self._weights is None else earlier_showings(order)
-            self._order = (number, order, earlier)
+            self._order = (round_number, order, earlier)
         return order, earlier
 
 
 class EvalLoader:
-    """All images in order, not varied; `len` gives the number of batches, 0 for an empty store.
+    """All images in order, without augmentation; `len` is the number of batches, 0 for an empty store.
 
-    Args:
-        store: The images.
-        preprocess: Normalises.
-        batch_size: Images a batch; the last may hold fewer.
-        share: (r, n): of each batch only part r of n nearly equal ones, r from 0; the last may hold none.
-
-    Raises:
-        ConfigError: `batch_size` is below 1.
+    The last batch may have fewer than `batch_size` images. With `share` = (rank, world size), each batch has only the
+    part of this process, which may be empty. Raises ConfigError if `batch_size` is below 1.
     """
 
     def __init__(self, store: Store, preprocess: Preprocess, batch_size: int, share: tuple[int, int] = (0, 1)) -> None:
@@ -204,10 +195,10 @@ class EvalLoader:
         return math.ceil(len(self._store) / self._batch_size)
 
     def positions(self) -> Iterator[NDArray[np.int64]]:
-        """Of each batch, where its images stand in the store."""
+        """Yield, for each batch, the positions of its images in the store."""
         for start in range(0, len(self._store), self._batch_size):
-            num, (which, of) = min(self._batch_size, len(self._store) - start), self._share
-            yield np.arange(start + num * which // of, start + num * (which + 1) // of, dtype=np.int64)
+            stop = min(start + self._batch_size, len(self._store))
+            yield np.arange(*_nth_part(start, stop, *self._share), dtype=np.int64)
 
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.positions():
@@ -215,16 +206,10 @@ class EvalLoader:
 
 
 class Prefetcher:
-    """A TrainLoader that prepares the next batches in a thread while the current one trains; for a LazyStore.
+    """A TrainLoader that prepares the next batches in a thread while the model trains on the current one.
 
-    Leave it by `with` or `close`: the thread ends.
-
-    Args:
-        loader: Whose batches.
-        num_ahead: How many batches are prepared, at least 1.
-
-    Raises:
-        ConfigError: `num_ahead` is below 1.
+    It helps with a LazyStore. Use it in a `with` block, or call `close`, to end the thread. Raises ConfigError unless
+    `num_ahead`, the number of batches to prepare, is at least 1.
     """
 
     def __init__(self, loader: TrainLoader, num_ahead: int = 2) -> None:
@@ -237,11 +222,11 @@ class Prefetcher:
 
     @property
     def steps_per_epoch(self) -> float:
-        """As the loader's."""
+        """Number of batches in an epoch."""
         return self._loader.steps_per_epoch
 
     def batch(self, step: int, attempt: int = 0) -> Batch:
-        """As the loader's; an error met while preparing is raised when its batch is asked for."""
+        """Return the loader's batch; an error met while preparing it is raised here."""
         if attempt:
             return self._loader.batch(step, attempt)
         window = range(step, step + self._num_ahead + 1)
@@ -253,29 +238,25 @@ class Prefetcher:
         return self._prepared.pop(step).result()
 
     def close(self) -> None:
-        """End the thread; batches that were prepared are dropped."""
+        """End the thread and drop the prepared batches."""
         self._prepared.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "Prefetcher":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _nth_part(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
+    """Cut [start, stop) into `count` nearly equal parts, and return where one of them starts and stops."""
+    length = stop - start
+    return start + length * index // count, start + length * (index + 1) // count
 
 
 def _labels(store: Store, indices: NDArray[np.int64]) -> Labels:
     return store.labels[to_device(torch.from_numpy(indices), store.device)]
-
-
-def _check(store: Store, batch_size: int, repeats: int) -> None:
-    if len(store) == 0:
-        raise DataError("data: 0 training images; a TrainLoader needs at least one")
-    _check_batch_size(batch_size)
-    if not 1 <= repeats <= batch_size:
-        raise ConfigError(f"data.repeats={repeats}: must be from 1 to data.batch_size={batch_size}; use 1")
 
 
 def _check_batch_size(batch_size: int) -> None:

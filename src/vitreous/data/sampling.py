@@ -1,4 +1,4 @@
-"""Labels, weights -> the order in which images are shown: each once, or more often where its weight says so."""
+"""Labels, weights -> the order in which images are shown in one epoch: each once, or in proportion to its weight."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,33 +8,26 @@ from vitreous.seeding import derive, permutation, uniform
 
 
 def balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weights that show all classes equally often.
-
-    Args:
-        labels: Class indices, `[n]`, at least one.
-
-    Returns:
-        One over the size of each image's class, `[n]`.
-    """
+    """Return weights that show all classes equally often: one over the size of each image's class, `[n]`."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1.0 / counts[inverse]
 
 
 def draw_order(seed: int, labels: NDArray[np.int64], weights: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
-    """As many places in a row as there are images, and who stands where.
+    """Draw the order in which images are shown in one epoch.
 
-    Without weights it is each image once. With weights, systematic resampling (Kitagawa 1996, appendix) in a random
-    order within each class: an image whose weight asks for 2.3 places gets 2 or 3, and no image whose weight is at
-    least the mean is left out. A class gets its expected number of places, rounded up or down. Each place alone falls
-    to an image in proportion to its weight.
+    Without weights, each image is shown once. With weights, images are drawn by systematic resampling (Kitagawa 1996,
+    appendix), in a random order within each class. An image whose expected count is 2.3 is shown 2 or 3 times, and an
+    image whose weight is at least the mean is never left out. The count of a class is its expected count, rounded up
+    or down. Each single position of the order shows an image with a probability proportional to its weight.
 
     Args:
-        seed: From `derive`, one for each round.
+        seed: From `derive`; use another one for each epoch.
         labels: Class indices, `[n]`.
-        weights: At least 0 each, above 0 in all, `[n]`; None: each image once.
+        weights: At least 0 each, with a sum above 0, `[n]`; None to show each image once.
 
     Returns:
-        Positions in 0 … n − 1, `[n]`.
+        Image positions in [0, n), `[n]`.
     """
     num = len(labels)
     order = permutation(seed, num)
@@ -42,15 +35,15 @@ def draw_order(seed: int, labels: NDArray[np.int64], weights: NDArray[np.float64
         return order
     order = order[np.argsort(labels[order], kind="stable")]
     ends = np.cumsum(weights[order] / weights.sum()) * num
-    ends[-1] = num  # but for rounding
+    ends[-1] = num  # rounding errors could leave it slightly off
     offset = float(uniform(derive(seed, "offset"), np.zeros(1, dtype=np.int64), 1)[0, 0])
-    taken: NDArray[np.int64] = np.floor(ends + offset).astype(np.int64)
-    places = taken - np.r_[0, taken[:-1]]
-    return np.repeat(order, places)[permutation(derive(seed, "shuffle"), num)]
+    shown_so_far: NDArray[np.int64] = np.floor(ends + offset).astype(np.int64)
+    counts = shown_so_far - np.r_[0, shown_so_far[:-1]]
+    return np.repeat(order, counts)[permutation(derive(seed, "shuffle"), num)]
 
 
 def earlier_showings(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each entry stood in the order before, `[n]`: 0 for a first time, 1 for a second …"""
+    """Count how often each entry occurs earlier in the order, `[n]`: 0 for its first showing, 1 for its second."""
     by_image = np.argsort(order, kind="stable")
     same = order[by_image]
     first = np.flatnonzero(np.r_[True, same[1:] != same[:-1]])
@@ -61,11 +54,11 @@ def earlier_showings(order: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def check_weights(weights: NDArray[np.float64], num_images: int) -> None:
-    """Raise DataError unless there is one weight for each image, none negative or infinite, and one above 0."""
+    """Raise DataError unless there is one finite weight of at least 0 per image, and at least one above 0."""
     if weights.shape != (num_images,):
-        raise DataError(f"weights={len(weights)}: there are {num_images} images; give one weight for each")
+        raise DataError(f"weights={len(weights)}: there are {num_images} images; give one weight per image")
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(wrong):
         raise DataError(f"weights[{wrong[0]}]={weights[wrong[0]]}: must be finite and at least 0; correct it")
     if not weights.any():
-        raise DataError(f"weights=0: all {num_images} images have this weight; give one above 0 to some")
+        raise DataError(f"weights=0: all {num_images} images have weight 0; set at least one weight above 0")

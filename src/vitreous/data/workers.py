@@ -1,9 +1,8 @@
-"""Independent items -> their results, in order, by a few threads.
+"""Independent items -> their results, in order, computed by a few threads.
 
-Pillow and file reads release the interpreter lock, so threads scale with the cores and need no pickling.
+Pillow and file reads release the interpreter lock, so threads scale with the cores and nothing has to be pickled.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,36 +14,28 @@ import torch
 from vitreous import processes
 
 Result = TypeVar("Result")
-Part = TypeVar("Part")
+Chunk = TypeVar("Chunk")
 Progress = Callable[[int, int], None]
 """Called with (done, total) now and then, and at the end."""
 
-# One hand-over to a thread costs about as much as reading one small image: hand over several at a time, but leave every
-# thread its part of a batch, and call `progress` often enough.
+# Handing a task to a thread costs about as much as reading one small image, so a task has several items. It must not
+# have too many: every thread needs a share of a batch, and `progress` should be called often enough.
 _MOST_ITEMS_PER_TASK = 64
 _TASKS_PER_THREAD = 8
 
 
 def map_in_order(work: Callable[[int], Result], count: int, progress: Progress | None = None) -> list[Result]:
-    """`[work(0), …, work(count − 1)]`, computed by as many threads as there are cores.
+    """Return `[work(0), …, work(count − 1)]`, computed by one thread per core.
 
-    The first exception, Ctrl-C included, ends the rest quickly and is raised.
-
-    Args:
-        work: One item's work; must be safe to call from several threads.
-        count: How many items.
-        progress: Called with (done, total).
-
-    Returns:
-        The results in order, `count` of them.
+    `work` must be thread-safe. The first exception, including Ctrl-C, cancels the remaining work and is raised.
     """
     size = max(1, min(_MOST_ITEMS_PER_TASK, count // (num_threads() * _TASKS_PER_THREAD)))
-    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    tasks = [range(start, min(start + size, count)) for start in range(0, count, size)]
     results: list[Result] = []
     pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="vitreous-data")
     try:
-        for part in pool.map(lambda part: [work(item) for item in part], parts):
-            results.extend(part)
+        for task_results in pool.map(lambda task: [work(item) for item in task], tasks):
+            results.extend(task_results)
             if progress is not None:
                 progress(len(results), count)
     finally:
@@ -52,28 +43,30 @@ def map_in_order(work: Callable[[int], Result], count: int, progress: Progress |
     return results
 
 
-def compute_parts(work: Callable[[Part], object], parts: Sequence[Part]) -> None:
-    """Do work made of many small operations of PyTorch on all parts, each in one thread.
+def compute_chunks(work: Callable[[Chunk], object], chunks: Sequence[Chunk]) -> None:
+    """Run work that consists of many small PyTorch operations on all chunks, each chunk in one thread.
 
-    PyTorch's own threads share each operation, which gains little where one takes microseconds; ours share the parts.
+    PyTorch would split each operation among its threads, which gains little if an operation takes microseconds. Here,
+    each thread takes whole chunks instead.
     """
-    if len(parts) == 1 or torch.get_num_threads() == 1:
-        for part in parts:
-            work(part)
+    if len(chunks) == 1 or torch.get_num_threads() == 1:
+        for chunk in chunks:
+            work(chunk)
         return
-    pool = _single_threads(torch.get_num_threads())
-    for begun in [pool.submit(work, part) for part in parts]:
-        begun.result()
+    pool = _single_threaded_pool(torch.get_num_threads())
+    for future in [pool.submit(work, chunk) for chunk in chunks]:
+        future.result()
 
 
 @cache
-def _single_threads(count: int) -> ThreadPoolExecutor:
-    """Threads in each of which PyTorch computes by itself."""
+def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
+    """Start `count` threads in which PyTorch operations use one thread each."""
     started = Barrier(count + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)  # for this thread, and for those that ask from now on: that is taken back below
-        torch.get_num_threads()  # asked once, a thread keeps its number
+        # `set_num_threads` also sets the number for threads that have not used PyTorch yet; it is restored below.
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # from its first use of PyTorch on, a thread keeps its number
         started.wait()
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="vitreous-compute")
@@ -86,5 +79,4 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
 
 def num_threads() -> int:
     """How many threads read images: one a core, of those that this process may use or its part of them, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // processes.local_count(), 16))
+    return max(1, min(processes.usable_cores() // processes.local_count(), 16))

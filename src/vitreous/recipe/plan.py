@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.data.sources.source import as_text
+from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 
 ASKED = "you asked for it"
@@ -12,12 +13,12 @@ ASKED = "you asked for it"
 
 @dataclass(frozen=True)
 class Choice:
-    """One key of a run, and why it has its value.
+    """One key of a run and the reason for its value.
 
     Attributes:
-        key: Dotted, as on the command line.
-        value: Of the key's type.
-        reason: One clause, for people.
+        key: Dotted key, as on the command line.
+        value: A value of the key's type.
+        reason: One clause, shown to the user.
     """
 
     key: str
@@ -27,23 +28,25 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do and why.
+    """What a run will do, and why.
 
     Attributes:
-        config: Complete.
-        choices: Those that were made for this data set, machine and budget; what is not listed is a default.
-        notes: Consequences worth knowing before the run, one sentence each.
+        config: The complete configuration.
+        choices: The keys that were chosen for this data set, machine and budget; all other keys have their defaults.
+        notes: What the user should know before the run starts, one sentence each.
+        pace: Measured time of the training steps; None if nothing was measured.
     """
 
     config: RunConfig
     choices: tuple[Choice, ...]
     notes: tuple[str, ...]
+    pace: Pace | None = None
 
     def as_markdown(self, summary: Iterable[str]) -> str:
-        """The page `plan.md`: a summary, the choices with their reasons, the consequences.
+        """Return the page `plan.md`: summary, choices with their reasons, notes.
 
         Args:
-            summary: Sentences on the data and the model to begin with.
+            summary: Sentences on the data and the model, shown first.
         """
         rows = [f"| `{choice.key}` | {_cell(show(choice.value))} | {_cell(choice.reason)} |" for choice in self.choices]
         notes = [f"- {note}" for note in self.notes] or ["- none"]
@@ -57,7 +60,7 @@ class Plan:
                 "|---|---|---|",
                 *rows,
                 "",
-                "Every key can be set: `vitreous train DATA --room.key value`. All of them stand in `config.yaml`.",
+                "To change a key: `vitreous train DATA --room.key value`. `config.yaml` lists all keys.",
                 "",
                 "## Worth knowing",
                 "",
@@ -69,7 +72,7 @@ class Plan:
 
 
 def show(value: object) -> str:
-    """A value as a person would write it on the command line."""
+    """Return a value as it is written on the command line, e.g. `24x36`, `true` or `0.001`."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -79,5 +82,5 @@ def show(value: object) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays in its cell: classes and folders may have any name."""
+    """Escape text for a table cell; names of classes and folders may contain bars and line breaks."""
     return " ".join(text.split()).replace("|", r"\|")

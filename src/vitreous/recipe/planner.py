@@ -1,4 +1,4 @@
-"""Data facts, wishes, budget -> Plan. Precedence: planner < recipe file < what the user asked for."""
+"""Data facts, user settings, budget -> Plan. Precedence: planner < recipe file < user settings."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -8,31 +8,30 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.presets import SIZES
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
+from vitreous.recipe.pace import EVALUATION_SPEEDUP, STEP_OVERHEAD, Pace, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.rules import (
+    AUGMENTATION_KEYS,
     BY_OPTIMIZER,
+    ENABLED_BY,
     LADDER,
     MAX_STRETCH,
-    VARIATION_KEYS,
-    VARIED_BY,
+    augmentation_strength,
     by_num_images,
     learning_rate,
     patch_size_for,
-    variation_share,
 )
 from vitreous.recipe.run_config import RunConfig
-from vitreous.recipe.shipped import recipe_for, recipe_named
+from vitreous.recipe.shipped import SHIPPED, Recipe, recipe_for, recipe_named
 
-MeasureSpeed = Callable[[RunConfig], float]
-"""Trains a throw-away model for a moment; images per second on this machine."""
+MeasurePace = Callable[[RunConfig], Pace]
+"""Trains a temporary model for a moment and returns the time of its steps on this machine."""
 MemoryShare = Callable[[RunConfig], float]
-"""What a training step takes of this machine's memory."""
+"""Returns the share of this machine's memory that a training step needs."""
 
 _SIZE_KEYS = ("model.embed_dim", "model.depth", "model.num_heads")
-_TRAINING_SHARE = 0.85
-"""Of a budget; the rest goes to reading data, evaluations and saving."""
 MOST_MEMORY = 0.6
-"""Share of the memory that a training step may take; images and everything else have the rest."""
+"""Share of the memory that a training step may take; the rest is for images and everything else."""
 
 
 def make_plan(
@@ -41,154 +40,189 @@ def make_plan(
     *,
     recipe: str | None,
     asked: Mapping[str, Any],
-    measure: MeasureSpeed,
+    measure: MeasurePace,
     memory: MemoryShare,
+    recipes: Mapping[str, Recipe] = SHIPPED,
 ) -> Plan:
     """Decide every key of a run.
 
     Args:
-        facts: Of the data set.
+        facts: Facts of the data set.
         given: Choices that were made while the data was read: its name, its splits.
-        recipe: Name of a shipped recipe; None takes the one that suits the data.
-        asked: Checked keys that the user or a recipe file sets; they always win.
-        measure: Called only where a budget has to be met.
-        memory: Decides into how many parts a batch is cut.
+        recipe: Name of a recipe; None chooses one that suits the data.
+        asked: Checked keys that the user or a recipe file sets; they override all other choices.
+        measure: Called only with a budget.
+        memory: Decides into how many micro-batches a batch is split.
+        recipes: The known recipes by name.
 
     Raises:
-        UnknownNameError: No such recipe.
+        UnknownNameError: There is no such recipe.
         ConfigError: Values that do not go together.
     """
     name = recipe or recipe_for(facts, asked)
-    recommended = recipe_named(name)(facts, asked)
+    recommended = recipe_named(name, recipes)(facts, asked)
     choices = {choice.key: choice for choice in [*given, *recommended]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
-    _config(name, choices)  # what breaks a rule is refused before anything follows from it
-    expected_epochs = choices["train.epochs"].value
+    _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
+    epochs, pace = choices["train.epochs"].value, None
     if asked.get("train.budget_s"):
-        fitted, expected_epochs = _fit_budget(
-            name, choices, facts, asked, lambda config: measure(_in_parts(config, asked, memory))
+        found, epochs, pace = _fit_budget(
+            name, choices, facts, asked, lambda config: measure(_fitting_memory(config, asked, memory))
         )
-        choices |= fitted
-    choices |= _fit_memory(_config(name, choices), asked, memory)
-    choices |= _soften(choices, expected_epochs, asked)
-    choices |= _suit_optimizer(choices, recommended, asked)
+        choices |= {choice.key: choice for choice in found}
+    _update(choices, _memory_choices(_config(name, choices), asked, memory))
+    _update(choices, _softened(choices, epochs, asked))
+    _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)
     check_fits(config, facts)
     ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
-    return Plan(config, tuple(ordered), (*consequences(config, facts), *_on_memory(memory(config))))
+    notes = (*consequences(config, facts), *_memory_notes(memory(config)))
+    return Plan(config, tuple(ordered), notes, pace)
+
+
+def _update(choices: dict[str, Choice], new: Iterable[Choice]) -> None:
+    """Replace choices in place. A choice that keeps its value keeps its reason, as the new one would not explain it."""
+    defaults = keys.defaults()
+    for choice in new:
+        value = choices[choice.key].value if choice.key in choices else defaults.get(choice.key)
+        if choice.value != value:
+            choices[choice.key] = choice
 
 
 def _fit_budget(
-    name: str, choices: dict[str, Choice], facts: DataFacts, asked: Mapping[str, Any], measure: MeasureSpeed
-) -> tuple[dict[str, Choice], float]:
-    """The largest model of the ladder that sees each image often enough in the time; and how often that is."""
-    rule = by_num_images(facts.num_train)
-    budget_s = asked["train.budget_s"] * _TRAINING_SHARE
-    longest = Choice("train.epochs", MAX_STRETCH * choices["train.epochs"].value, "at most; the budget decides")
-    chosen = {} if "train.epochs" in asked else {"train.epochs": longest}
-    most_epochs = asked.get("train.epochs", longest.value)
+    name: str, choices: Mapping[str, Choice], facts: DataFacts, asked: Mapping[str, Any], measure: MeasurePace
+) -> tuple[list[Choice], float, Pace]:
+    """Choose the largest model of the ladder that reaches enough epochs within the budget.
+
+    Returns:
+        The choices, the expected number of epochs, and the measured time of the model's training steps.
+    """
+    found, most_epochs = [], asked.get("train.epochs", MAX_STRETCH * choices["train.epochs"].value)
+    if "train.epochs" not in asked:
+        usual = f"{MAX_STRETCH:g} times the usual {choices['train.epochs'].value:g}"
+        found.append(Choice("train.epochs", most_epochs, f"upper limit, {usual}; the budget ends the run"))
     if any(key in asked for key in _SIZE_KEYS):
-        epochs = budget_s * measure(_config(name, choices)) / facts.num_train
-        return chosen, min(epochs, most_epochs)
+        config = _config(name, choices)
+        pace = measure(config)
+        return found, min(most_epochs, _epochs_within_budget(config, facts, pace)), pace
+    least_epochs = by_num_images(facts.num_train).least_epochs
     for row in _affordable_rows(choices, asked):
-        config = _config(name, choices | row)
-        speed = measure(config)
-        epochs = min(budget_s * speed / facts.num_train, most_epochs)
-        if epochs >= rule.least_epochs:
+        candidate = dict(choices)
+        _update(candidate, row)
+        config = _config(name, candidate)
+        pace = measure(config)
+        epochs = min(most_epochs, _epochs_within_budget(config, facts, pace))
+        if epochs >= least_epochs:
             break
-    reason = f"{speed:,.0f} images/s on this machine: about {epochs:.3g} epochs in time"
-    return chosen | row | {key: Choice(key, row[key].value, reason) for key in _SIZE_KEYS}, epochs
+    if all(candidate[key] == choices[key] for key in _SIZE_KEYS):
+        why = choices["model.depth"].reason
+    elif epochs >= least_epochs:
+        why = f"the largest model that reaches {least_epochs:g} epochs"
+    else:
+        why = "the smallest model, as the budget is short"
+    speed = f"{config.data.batch_size / pace.mean_s():,.0f} images/s on this machine"
+    why += f"; {speed} give {epochs:.3g} epochs in the budget"
+    decided = [candidate[choice.key] for choice in row]
+    found += [replace(choice, reason=why) if choice.key in _SIZE_KEYS else choice for choice in decided]
+    return found, epochs, pace
 
 
-def _in_parts(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> RunConfig:
-    """The same with each batch in as few parts as fit into the memory, by halves, unless their number was asked for."""
+def _epochs_within_budget(config: RunConfig, facts: DataFacts, pace: Pace) -> float:
+    images_per_s = config.data.batch_size / pace.mean_s()
+    limit = time_limit(config.train.budget_s, facts, EVALUATION_SPEEDUP * images_per_s)
+    return limit.training_s() / STEP_OVERHEAD * images_per_s / facts.num_train
+
+
+def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> Iterator[list[Choice]]:
+    """Yield the choices for each model of the ladder, from the recipe's own model to the smallest."""
+    img_size = choices["data.img_size"].value
+    largest = (choices["model.embed_dim"].value, choices["model.depth"].value)
+    least_patch_size = choices["model.patch_size"].value
+    seen = set()
+    for rung in reversed(LADDER):
+        row = SIZES[rung.size]
+        patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens))
+        if (row.embed_dim, row.depth) > largest or (row, patch_size) in seen:
+            continue
+        seen.add((row, patch_size))
+        values = zip(_SIZE_KEYS, (row.embed_dim, row.depth, row.num_heads), strict=True)
+        found = [Choice(key, value, f"`vit_{rung.size}`") for key, value in values]
+        if "model.patch_size" not in asked:
+            num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
+            reason = f"cuts an image into {num_tokens} tokens, few enough for the budget"
+            found.append(Choice("model.patch_size", patch_size, reason))
+        if "optim.lr" not in asked:
+            batch_size = choices["data.batch_size"].value
+            reason = f"for batch size {batch_size} and width {row.embed_dim}"
+            found.append(Choice("optim.lr", learning_rate(batch_size, row.embed_dim), reason))
+        yield found
+
+
+def _fitting_memory(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> RunConfig:
+    """Double the number of micro-batches until a step fits the memory, unless the user sets their number."""
     if "train.micro_batches" in asked:
         return config
     while config.train.micro_batches < config.data.batch_size and memory(config) > MOST_MEMORY:
-        parts = min(2 * config.train.micro_batches, config.data.batch_size)
-        config = replace(config, train=replace(config.train, micro_batches=parts))
+        num = min(2 * config.train.micro_batches, config.data.batch_size)
+        config = replace(config, train=replace(config.train, micro_batches=num))
     return config
 
 
-def _fit_memory(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> dict[str, Choice]:
-    """Parts for a batch that is too large for the memory at once: the same step."""
-    parts = _in_parts(config, asked, memory).train.micro_batches
-    if parts == config.train.micro_batches:
-        return {}
-    reason = f"all {config.data.batch_size} images at once take about {memory(config):.0%} of the memory"
-    return {"train.micro_batches": Choice("train.micro_batches", parts, reason)}
+def _memory_choices(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> Iterator[Choice]:
+    num = _fitting_memory(config, asked, memory).train.micro_batches
+    reason = f"a whole batch of {config.data.batch_size} images would take about {memory(config):.0%} of the memory"
+    yield Choice("train.micro_batches", num, reason)
 
 
-def _on_memory(share: float) -> Iterator[str]:
+def _memory_notes(share: float) -> Iterator[str]:
     if share > MOST_MEMORY:
         yield (
-            f"a training step takes about {share:.0%} of the memory, and the system may end the run: more "
-            "train.micro_batches, train.grad_checkpointing true, a smaller model or data.batch_size takes less"
+            f"a training step takes about {share:.0%} of the memory, so the system may kill the run: use more "
+            "train.micro_batches, train.grad_checkpointing=true, a smaller model or a smaller data.batch_size"
         )
 
 
-def _soften(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any]) -> dict[str, Choice]:
-    """A run that sees each image a few times only has no use for varied images and a hindered model: less of both."""
-    share = variation_share(epochs)
-    if share == 1:
-        return {}
-    reason = f"{share:.0%} of the usual: each image is seen about {epochs:.2g} times only"
-    # Only what the recipe itself asks for is done less often; what the user asked for stays.
-    rates = {rate: 1.0 for rate, keys_of in VARIED_BY.items() if any(k in choices and k not in asked for k in keys_of)}
-    varied = rates | {key: choice.value for key, choice in choices.items() if key in VARIATION_KEYS}
-    softened = {key: value * share for key, value in varied.items()}
+def _softened(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any]) -> Iterator[Choice]:
+    """Yield weaker augmentation and regularization for a short run, which sees each image too rarely to overfit."""
+    strength = augmentation_strength(epochs)
+    if strength == 1:
+        return
+    how = f"reduced to {strength:.0%}" if strength else "switched off"
+    reason = f"{how}: in only {epochs:.2g} epochs, augmentation and regularization cost more accuracy than they gain"
+    # Only what the recipe enables happens less often; what the user enables is kept.
+    rates = {
+        rate: 1.0 for rate, enabling in ENABLED_BY.items() if any(k in choices and k not in asked for k in enabling)
+    }
+    full = rates | {key: choice.value for key, choice in choices.items() if key in AUGMENTATION_KEYS}
+    values = {key: value * strength for key, value in full.items()}
     smoothing = choices.get("objective.label_smoothing")
     usual = keys.defaults()["objective.label_smoothing"] if smoothing is None else smoothing.value
-    softened["objective.label_smoothing"] = usual * share
+    values["objective.label_smoothing"] = usual * strength
     if "data.min_crop_area" in choices:
-        softened["data.min_crop_area"] = 1 - share * (1 - choices["data.min_crop_area"].value)
-    if share == 0:
-        softened["data.flip"] = False
-    return {key: Choice(key, value, reason) for key, value in softened.items() if key not in asked}
+        values["data.min_crop_area"] = 1 - strength * (1 - choices["data.min_crop_area"].value)
+    if strength == 0:
+        values["data.flip"] = False
+    yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
 
 
-def _suit_optimizer(
+def _suiting_optimizer(
     choices: Mapping[str, Choice], recommended: Iterable[Choice], asked: Mapping[str, Any]
-) -> dict[str, Choice]:
-    """Another optimiser than the recipe's gets the rate, the decay and the schedule that suit it."""
+) -> Iterator[Choice]:
+    """Yield learning rate, weight decay and schedule for an optimizer other than the recipe's."""
     usual = next((choice.value for choice in recommended if choice.key == "optim.name"), "adamw")
     wanted = asked.get("optim.name", usual)
     if wanted == usual:
-        return {}
+        return
     rule, of_recipe = BY_OPTIMIZER[wanted], BY_OPTIMIZER[usual]
     ratios = {
         "optim.lr": rule.lr_ratio / of_recipe.lr_ratio,
         "optim.weight_decay": rule.decay_ratio / of_recipe.decay_ratio,
     }
     values = keys.defaults() | {key: choice.value for key, choice in choices.items()}
-    suited = dict(rule.values) | {
-        key: float(f"{ratio * values[key]:.2g}") for key, ratio in ratios.items() if ratio != 1
-    }
-    return {key: Choice(key, value, rule.reason) for key, value in suited.items() if key not in asked}
-
-
-def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> Iterator[dict[str, Choice]]:
-    """Choices for each rung of the ladder, from the recipe's own model down."""
-    img_size = choices["data.img_size"].value
-    most_parameters = (choices["model.embed_dim"].value, choices["model.depth"].value)
-    least_patch_size = choices["model.patch_size"].value
-    seen = set()
-    for rung in reversed(LADDER):
-        row = SIZES[rung.size]
-        patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens))
-        if (row.embed_dim, row.depth) > most_parameters or (row, patch_size) in seen:
-            continue
-        seen.add((row, patch_size))
-        values = zip(_SIZE_KEYS, (row.embed_dim, row.depth, row.num_heads), strict=True)
-        found = {key: Choice(key, value, rung.size) for key, value in values}
-        if "model.patch_size" not in asked:
-            num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
-            found["model.patch_size"] = Choice("model.patch_size", patch_size, f"{num_tokens} tokens fit the time")
-        if "optim.lr" not in asked:
-            batch_size = choices["data.batch_size"].value
-            reason = f"for batch {batch_size} and width {row.embed_dim}"
-            found["optim.lr"] = Choice("optim.lr", learning_rate(batch_size, row.embed_dim), reason)
-        yield found
+    scaled = {key: float(f"{ratio * values[key]:.2g}") for key, ratio in ratios.items() if ratio != 1}
+    for key, value in (dict(rule.values) | scaled).items():
+        if key not in asked:
+            yield Choice(key, value, rule.reason)
 
 
 def _config(name: str, choices: Mapping[str, Choice]) -> RunConfig:

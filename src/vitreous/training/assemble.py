@@ -1,32 +1,38 @@
-"""Prepared data -> what a run works with: batches, model, average and optimiser, the task, the end of the time."""
+"""Prepared data -> everything that a run trains with: model, optimizer, task, budget and the loop around the steps."""
 
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from vitreous.data.build import build_augment, build_mix, sampling_weights
-from vitreous.data.loader import EvalLoader, TrainLoader
+from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
+from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.model.build import build_model
-from vitreous.model.vit import VisionTransformer
-from vitreous.objective.build import build_task
+from vitreous.model.change.trim import trim_last_block
 from vitreous.objective.task import Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
+from vitreous.recipe.pace import Pace, time_limit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
+from vitreous.training.finish import evaluate_state
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch
+from vitreous.training.fit.loop import Loop
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.machine.device import resolve_device
+from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import Group
-from vitreous.training.machine.parallel import Parallel, shard, whole
-from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
+from vitreous.training.machine.parallel import Parallel, full_tensor, shard
+from vitreous.training.measure.instruments import Instruments
 from vitreous.training.prepare import Prepared
 from vitreous.training.step.compiled import compile_model
-from vitreous.training.step.curriculum import Curriculum
+from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
+from vitreous.training.step.features import feature_batches
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
@@ -34,82 +40,132 @@ from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.pretrained import begin_from
 from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
 
-OUTSIDE_S = 8.0
-"""Seconds of a budget kept for what happens outside the loop: imports before it, last files and the report after it."""
-EVALUATION_MARGIN = 1.3
-"""Evaluation is given this many times what it was measured to take."""
-EXPECTED_OVERHEAD = 1.1
-"""A step of the loop against a bare one, at first; then the loop knows."""
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where a run is written, who trains it, and since when.
+
+    Attributes:
+        folder: Folder of the run.
+        recorder: Writes the records.
+        group: The processes that train together.
+        instruments: Clock, speed and memory of the machine.
+        started_s: Reading of the clock when this process started.
+        pace: Time of training steps as the planner measured it; None without a budget, or for a resumed run.
+    """
+
+    folder: RunFolder
+    recorder: Recorder
+    group: Group
+    instruments: Instruments
+    started_s: float
+    pace: Pace | None = None
+
+
+def assemble(
+    prepared: Prepared, loader: TrainLoader, batches: TrainLoader | Prefetcher, context: RunContext
+) -> tuple[TrainState, StepSettings, Loop]:
+    """Build what `fit` takes: a run before its first step, or as its newest checkpoint left it.
+
+    Args:
+        prepared: Data and configuration.
+        loader: The training batches of this process.
+        batches: The same batches, perhaps prefetched.
+        context: Folder, processes and clock of the run.
+
+    Raises:
+        RunError: A checkpoint does not fit the run, or its data or teacher have changed.
+    """
+    config, group, recorder = prepared.config, context.group, context.recorder
+    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    state, keeps_head = new_state(prepared, context)
+    max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
+    _restore_or_begin(state, prepared, context, max_steps)
+    stopwatch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock)
+    budget = watch = None
+    if group.is_first and config.train.budget_s:
+        budget = _budget(prepared, state, context, stopwatch, max_steps)
+    state.horizon = group.broadcast(state.horizon)
+    if group.is_first and not is_sharded(config, group):
+        watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
+    task = _task(prepared, context.instruments)
+    features = None
+    if not is_sharded(config, group):
+        features = feature_batches(config, task, state.model, loader, precision)
+    num_micro_batches = config.train.micro_batches
+    if group.size > 1:  # a process may have fewer images of a batch than there are micro-batches
+        num_micro_batches = min(num_micro_batches, loader.least_images)
+    settings = StepSettings(
+        task=task,
+        optim=config.optim,
+        precision=precision,
+        seed=config.train.seed,
+        mix=build_mix(config.data),
+        num_micro_batches=num_micro_batches,
+        curriculum=Curriculum(config),
+        takes_features=features is not None,
+        parallel=Parallel(group) if group.size > 1 else None,
+        compiled=compile_model(state.model, config.train.compile) if features is None else None,
+    )
+    loop = Loop(
+        folder=context.folder,
+        recorder=recorder,
+        stopwatch=stopwatch,
+        budget=budget,
+        batch=batches.batch if features is None else features,
+        steps_per_epoch=loader.steps_per_epoch,
+        evaluate=partial(evaluate_state, state, prepared, precision, group) if prepared.val else None,
+        checkpoint_every_s=config.train.checkpoint_every_s,
+        max_retries=config.train.max_retries,
+        patience=config.train.patience_ratio,
+        watch=watch,
+        can_run_ahead=context.instruments.can_run_ahead,
+    )
+    return state, settings, loop
 
 
 def make_loader(prepared: Prepared, group: Group) -> TrainLoader:
-    """The training batches, of which each process takes its share."""
+    """Return the training batches, of which each process gets its share."""
     data, store = prepared.config.data, prepared.train
-    given = prepared.survey.source.weights
+    weights = prepared.survey.source.weights
+    if weights is not None:
+        weights = weights[store.source_indices]
     return TrainLoader(
         store,
         prepared.preprocess,
         build_augment(data),
         batch_size=data.batch_size,
         seed=prepared.config.train.seed,
-        weights=sampling_weights(
-            data, store.labels.cpu().numpy(), None if given is None else given[store.source_indices]
-        ),
+        weights=sampling_weights(data, store.labels.cpu().numpy(), weights),
         repeats=data.repeats,
         share=(group.rank, group.size),
     )
 
 
-def make_task(prepared: Prepared) -> Task:
-    """What the steps minimise, on the run's device, with a teacher if there is one."""
-    config = prepared.config
-    counts = torch.bincount(prepared.train.labels.cpu(), minlength=config.data.num_classes).tolist()
-    task = build_task(config.objective, counts, build_teacher(prepared.teacher, config))
-    return task.to(resolve_device(config.train.device))
+def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManager[TrainLoader | Prefetcher]:
+    """Context manager that prepares the next batches in a thread, unless the images are in memory already."""
+    return nullcontext(loader) if isinstance(prepared.train, MemoryStore) else Prefetcher(loader)
 
 
-def make_settings(
-    config: RunConfig,
-    task: Task,
-    model: VisionTransformer,
-    loader: TrainLoader,
-    precision: str,
-    group: Group,
-    *,
-    takes_features: bool,
-) -> StepSettings:
-    """What stays the same from step to step; no process has fewer images than a batch has parts."""
-    return StepSettings(
-        task,
-        config.optim,
-        precision,
-        config.train.seed,
-        build_mix(config.data),
-        config.train.micro_batches if group.size == 1 else min(config.train.micro_batches, loader.least_images),
-        Curriculum(config),
-        takes_features,
-        Parallel(group) if group.size > 1 else None,
-        None if takes_features else compile_model(model, config.train.compile),
-    )
-
-
-def new_state(prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group) -> TrainState:
-    """A run before its first step; its weights are fresh, or those that it is to begin from."""
-    config = prepared.config
+def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool]:
+    """Return a run before its first step, and True if its head starts from pretrained weights."""
+    config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
-    model = build_model(config.model, device=resolve_device(config.train.device), generator=generator)
-    # A run that was begun has its weights in its checkpoints, and the file may be gone.
-    if config.train.pretrained is not None and not list_checkpoints(folder.checkpoints):
-        recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
+    model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
+    keeps_head = False
+    # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
+    if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
+        context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
+        keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
     ema = Ema(model)
-    if group.size > 1 and config.train.parallel == "fsdp":
+    if is_sharded(config, group):
         shard(model, group)
         shard(ema.model, group)
         ema.follow(model)
-    return TrainState(
+    state = TrainState(
         model=model,
         ema=ema,
         optimizer=build_optimizer(model, config.optim),
@@ -117,63 +173,78 @@ def new_state(prepared: Prepared, folder: RunFolder, recorder: Recorder, group: 
         data_fingerprint=prepared.survey.facts.fingerprint,
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
+    return state, keeps_head
 
 
-def undivided(state: TrainState, config: RunConfig) -> TrainState:
-    """The same with whole weights and averages in each process."""
+def is_sharded(config: RunConfig, group: Group) -> bool:
+    """Return True if the weights are sharded over several processes."""
+    return group.size > 1 and config.train.parallel == "fsdp"
+
+
+def unsharded(state: TrainState, config: RunConfig) -> TrainState:
+    """Return the state with the complete weights and averages in each process."""
     model = build_model(config.model, device=resolve_device(config.train.device))
     make_trainable(model, config.train)
     ema = Ema(model)
-    for plain, divided in ((model, state.model), (ema.model, state.ema.model)):
-        plain.load_state_dict({name: whole(tensor) for name, tensor in divided.state_dict().items()})
+    for complete, sharded in ((model, state.model), (ema.model, state.ema.model)):
+        complete.load_state_dict({name: full_tensor(tensor) for name, tensor in sharded.state_dict().items()})
     return replace(state, model=model, ema=ema)
 
 
-def load_or_begin(
-    state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, max_steps: int, group: Group
-) -> None:
-    """Put the newest whole checkpoint into `state`, or set the horizon of a run that begins."""
+def _restore_or_begin(state: TrainState, prepared: Prepared, context: RunContext, max_steps: int) -> None:
+    """Load the newest intact checkpoint into `state`; without any checkpoint, set the horizon of a new run."""
     teacher = state.teacher_fingerprint
-    path, damaged = load_newest(folder.checkpoints, state, group)
+    path, damaged = load_newest(context.folder.checkpoints, state, context.group)
     for reason in damaged:
-        recorder.record("damaged_checkpoint", {"reason": reason})
+        context.recorder.record("damaged_checkpoint", {"reason": reason})
     if path is None:
         state.horizon = Horizon(end_step=max_steps)
         return
-    fingerprint = prepared.survey.facts.fingerprint
+    fingerprint, run = prepared.survey.facts.fingerprint, context.folder.path
     if state.data_fingerprint != fingerprint:
         raise RunError(
-            f"run={folder.path}: its data changed since it began (fingerprint {fingerprint}, was "
-            f"{state.data_fingerprint}); restore {prepared.config.data.source}, or train anew"
+            f"run={run}: its data has changed since the run started (fingerprint {fingerprint}, was "
+            f"{state.data_fingerprint}); restore {prepared.config.data.source}, or start a new run"
         )
     if state.teacher_fingerprint != teacher:
         raise RunError(
-            f"run={folder.path}: its teacher changed since it began (fingerprint {teacher}, was "
-            f"{state.teacher_fingerprint}); restore {prepared.config.objective.teacher}, or train anew"
+            f"run={run}: its teacher has changed since the run started (fingerprint {teacher}, was "
+            f"{state.teacher_fingerprint}); restore {prepared.config.objective.teacher}, or start a new run"
         )
-    recorder.record("resume", {"step": state.step, "checkpoint": path.name, "elapsed_s": state.elapsed_s})
+    context.recorder.record("resume", {"step": state.step, "checkpoint": path.name, "elapsed_s": state.elapsed_s})
 
 
-def make_budget(prepared: Prepared, state: TrainState, stopwatch: Stopwatch, max_steps: int) -> Budget:
-    """Measure, and put the end of the run where the time ends; a run that took its last step stays as it is."""
-    config = prepared.config
-    passes = 2 * len(prepared.val or ()) + len(prepared.test or ())  # weights and average on validation, one on test
-    reserve_s = OUTSIDE_S + EVALUATION_MARGIN * passes / evaluation_images_per_s(config)
+def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatch: Stopwatch, max_steps: int) -> Budget:
+    """Return the budget of a run, whose end is moved to where its time ends unless all steps are already taken."""
+    config, instruments = prepared.config, context.instruments
+    evaluation_images_per_s = instruments.evaluation_images_per_s(config)
+    limit = time_limit(config.train.budget_s, prepared.survey.facts, evaluation_images_per_s)
     if state.step >= state.horizon.end_step:
-        return Budget(stopwatch, config.train.budget_s, reserve_s, max_steps)
-    budget = Budget(stopwatch, config.train.budget_s, reserve_s, max_steps, training_pace(config, prepared.teacher))
-    step_s = budget.pace.mean_s(state.progress, 1.0)
-    steps_left = budget.steps_left(state.step, step_s * EXPECTED_OVERHEAD)
-    state.horizon = state.horizon.revised(state.step, steps_left=steps_left)
+        return Budget(limit, max_steps)
+    pace = context.pace
+    # The planner measured before it softened augmentation, without which a linear probe can train on fixed features.
+    if pace is None or probes_fixed_features(config):
+        pace = instruments.training_pace(config, prepared.teacher)
+    budget = Budget(limit, max_steps, pace)
+    budget.begin(state, stopwatch.elapsed_s())
     return budget
 
 
-def watch_over(prepared: Prepared, precision: str, recorder: Recorder) -> Watch:
-    """A Watch for a run, on the first of its validation images."""
+def _task(prepared: Prepared, instruments: Instruments) -> Task:
+    """Return what the steps minimize, on the device of the run, with its teacher if there is one."""
+    config = prepared.config
+    counts = torch.bincount(prepared.train.labels.cpu(), minlength=config.data.num_classes).tolist()
+    task = instruments.build_task(config.objective, counts, build_teacher(prepared.teacher, config))
+    return task.to(resolve_device(config.train.device))
+
+
+def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head: bool) -> Watch:
+    """Return the health checks of a run, on the first of its validation images."""
     config, images = prepared.config, None
     if prepared.val is not None:
         images = next(iter(EvalLoader(prepared.val, prepared.preprocess, WATCHED_IMAGES))).images
     objective = config.objective
-    compares_losses = objective.loss == "cross_entropy" and objective.teacher is None and not objective.logit_adjustment
-    check = HealthCheck(config.data.num_classes, config.optim.clip_norm, compares_losses)
+    is_plain = objective.loss == "cross_entropy" and objective.teacher is None and not objective.logit_adjustment
+    # Only a pretrained head can be confident, and wrong, before the first step.
+    check = HealthCheck(config.data.num_classes, config.optim.clip_norm, compares_losses=is_plain and keeps_head)
     return Watch(check, images, precision, recorder)

@@ -19,7 +19,7 @@ from vitreous.training.fit.evaluate import Score, fit_temperature, gather_logits
 from vitreous.training.fit.patience import best_model
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.machine.distributed import ALONE, Group
+from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.prepare import Prepared
 from vitreous.training.step.state import TrainState
 from vitreous.version import __version__
@@ -29,13 +29,13 @@ LEAST_FOR_TEMPERATURE = 20
 """Number of validation images below which no temperature is fitted, because it would fit noise."""
 
 
-def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = ALONE) -> dict[str, Score]:
+def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
     outputs = _val_logits(_models(state), prepared, precision, group)
     return {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
 
 
-def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = ALONE) -> None:
+def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE) -> None:
     """Choose the weights, calibrate, test and save them, all in float32 like `evaluate` and `predict`.
 
     The candidates are the last weights, their average, and the weights of the best evaluation if the run may stop
@@ -75,7 +75,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
             _write_held_out(prepared, folder, held_out, temperature)
         save_model(folder.model, model, metadata)
 
-    group.first(write)
+    group.from_first(write)
 
 
 def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""TrainRequest -> data that was surveyed, a plan made for it, and decoded images."""
+"""TrainRequest -> surveyed data and a plan for it; plan -> decoded images, ready for training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,14 +18,15 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.model.config.presets import Size, parse_name
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
+from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import MOST_MEMORY, make_plan
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.training.folder.records import Listener, Recorder
 from vitreous.training.machine.device import resolve_device, resolve_precision
-from vitreous.training.measure.memory import memory_share
-from vitreous.training.measure.speed import attention_s, training_images_per_s
+from vitreous.training.measure.instruments import REAL, Instruments
+from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
 from vitreous.training.weights.pretrained import (
@@ -37,23 +38,24 @@ from vitreous.training.weights.pretrained import (
     open_pretrained,
 )
 from vitreous.training.weights.teacher import check_teacher, open_teacher
+from vitreous.wording import plural
 
 _SPLIT_KEYS = ("test_ratio", "val_ratio", "split_seed", "num_folds", "fold")
-"""Keys of the data that decide which image is in which split."""
+"""Keys of `data` that assign images to splits."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a run needs of its data.
+    """The data of a run.
 
     Attributes:
-        config: With the mean and std that were measured.
-        survey: Which image belongs to which split.
-        preprocess: From any image to what the model sees.
+        config: Configuration, with the measured mean and std.
+        survey: Source, facts and splits.
+        preprocess: Turns any image into the model's input.
         train: Training images.
-        val: Validation images; None where there are none.
-        test: Test images; None where there are none.
-        teacher: The model to learn from beside the labels; None where there is none.
+        val: Validation images; None if there are none.
+        test: Test images; None if there are none.
+        teacher: Trained model to distill from; None if there is none.
     """
 
     config: RunConfig
@@ -65,17 +67,17 @@ class Prepared:
     teacher: Pretrained | None = None
 
 
-def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
+def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments = REAL) -> tuple[Survey, Plan]:
     """Read the data once and decide every key of the run.
 
     Raises:
-        ConfigError: A wish that breaks a rule, or no data.
+        ConfigError: A setting that breaks a rule, or no data.
         DataError: Data that cannot be trained on.
     """
     if request.data is None and request.source is None and request.recipe is None:
         known = ", ".join(known_sets())
         raise ConfigError(f"data=none: nothing to train on; give a folder of class folders, or one of {known}")
-    recipe, asked = _asked(request)
+    recipe, asked = _settings(request)
     device = resolve_device(asked.get("train.device", "auto"))
     resolve_precision(asked.get("train.precision", "auto"), device)
     source = _open(request, asked)
@@ -86,37 +88,39 @@ def plan_run(request: TrainRequest, listener: Listener) -> tuple[Survey, Plan]:
     _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
     given = _given(surveyed, asked["data.source"], asked.get("data.num_folds", 0))
 
-    def measure(config: RunConfig) -> float:
+    def measure(config: RunConfig) -> Pace:
         check_teacher(teacher, config, surveyed.facts.classes)
-        return training_images_per_s(config, teacher)
+        return instruments.training_pace(config, teacher)
 
     decided = {} if checkpoint is None else decided_keys(checkpoint, surveyed.facts, asked)
     requested = asked | {key: choice.value for key, choice in decided.items()}
-    plan = make_plan(surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=memory_share)
+    plan = make_plan(
+        surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=instruments.memory_share
+    )
     if checkpoint is not None:
         plan = annotated(plan, checkpoint, decided, surveyed.facts.classes)
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
-    plan = _with_measured_attention(plan, teacher)
-    plan = replace(plan, choices=tuple(_as_settled(choice, request) for choice in plan.choices))
-    # Weights that the data does not bring are told now, not when everything is decoded.
+    if plan.config.train.attention_kernel == "measured":
+        plan = _with_measured_attention(plan, teacher, instruments)
+    plan = replace(plan, choices=tuple(_with_series_reason(choice, request) for choice in plan.choices))
+    # Fail now, before decoding, if the sampler needs weights that the data does not have.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
 
 
 def survey_again(config: DataConfig, listener: Listener, source: Source | None = None) -> Survey:
-    """The survey of a run that exists already: the same shares, the same seed; `source` is what Python gives again."""
+    """Repeat the survey of an existing run, with its splits; `source` is the data of a run that got it from Python."""
     source = open_source(config.source, config.root) if source is None else source
-    shares = {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}
-    return _survey(source, shares, listener)
+    return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
 
 
 def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepared:
-    """Decode the images and measure what normalises them.
+    """Decode the images, and measure their mean and std unless the configuration sets them.
 
     Raises:
-        DataError: No training image decodes, those that do show one class only, or with `data.on_error=error` one does
-            not.
+        DataError: The training images that can be decoded show fewer than two classes; or, with `data.on_error=error`,
+            an image cannot be decoded.
     """
     data = config.data
     teacher = open_teacher(config.objective.teacher)
@@ -124,29 +128,33 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
     if teacher is not None:
         recorder.record("teacher", {"source": teacher.source, "fingerprint": fingerprint(teacher.model),
                                     "distill": config.objective.distill})  # fmt: skip
-    unnormalised = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std)
+    unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std)
     device = resolve_device(config.train.device)
-    loaded = _load_stores(data, surveyed, unnormalised, recorder.show)
+    loaded = _load_stores(data, surveyed, unnormalized, recorder.show)
     skipped = [*surveyed.facts.skipped, *(entry for store in loaded.values() for entry in store.skipped)]
     _check_readable(skipped, data.on_error)
     stores = {split: store.to(device) for split, store in loaded.items() if len(store)}
     cache = {split: asdict(store.cache_use) for split, store in loaded.items() if store.cache_use}
     if "train" not in stores or len(torch.unique(stores["train"].labels)) < 2:
-        left = len(stores["train"]) if "train" in stores else 0
-        first = f"; the first that does not is {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
-        raise DataError(f"{data.source}: {left} training images decode, and show fewer than two classes{first}")
+        way_out = "add images of another class"
+        if skipped:
+            way_out = f"fix the others, of which the first is {skipped[0][0]} ({skipped[0][1]})"
+        raise DataError(
+            f"data.source={data.source}: {plural(len(stores.get('train', ())), 'training image')} can be decoded, of "
+            f"fewer than two classes; {way_out}"
+        )
     recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped),
                                                       "findings": brief(surveyed, stores),
                                                       "cache": cache})  # fmt: skip
     if data.mean is None:
         mean, std = measure_mean_std(stores["train"])
         config = replace(config, data=replace(data, mean=mean, std=std))
-    preprocess = replace(unnormalised, mean=config.data.mean, std=config.data.std)
+    preprocess = replace(unnormalized, mean=config.data.mean, std=config.data.std)
     return Prepared(config, surveyed, preprocess, stores["train"], stores.get("val"), stores.get("test"), teacher)
 
 
 def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, listener: Listener) -> dict[str, Store]:
-    """The images of each split that has any."""
+    """Decode the images of each split that has any."""
     stores: dict[str, Store] = {}
     for split, indices in surveyed.indices.items():
         if len(indices):
@@ -164,69 +172,67 @@ def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, lis
 
 def _check_readable(skipped: Sequence[tuple[str, str]], on_error: str) -> None:
     if skipped and on_error == "error":
-        (which, why), num = skipped[0], len(skipped)
+        (which, why), is_one = skipped[0], len(skipped) == 1
+        first, them = ("", "it") if is_one else ("the first is ", "them")
         raise DataError(
-            f"data.on_error=error: {num} {'file is' if num == 1 else 'files are'} no readable image, "
-            f"{'' if num == 1 else 'the first is '}{which} ({why}); mend or remove, or set data.on_error=skip"
+            f"data.on_error=error: {plural(len(skipped), 'unreadable file')}, {first}{which} ({why}); fix or remove "
+            f"{them}, or set data.on_error=skip"
         )
 
 
-def _asked(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
-    """Name of the shipped recipe, and the keys that the recipe file, the model's name and the user set."""
+def _settings(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
+    """Return the name of the recipe, and all keys that the recipe file, the model's name and the user set."""
     recipe, asked = request.recipe, dict[str, Any]()
     if recipe is not None and recipe not in SHIPPED and Path(recipe).suffix in (".yaml", ".yml"):
         recipe, asked = read_values(Path(recipe))
     if request.model is not None:
         asked |= _model_keys(request.model)
     asked |= keys.checked(request.values) | keys.checked(request.settled)
-    if asked.get("train.pretrained") is not None:
-        asked["train.pretrained"] = full_source(asked["train.pretrained"])
-    if asked.get("objective.teacher") is not None:
-        asked["objective.teacher"] = full_source(asked["objective.teacher"])
+    for key in ("train.pretrained", "objective.teacher"):
+        if asked.get(key) is not None:
+            asked[key] = full_source(asked[key])
     return recipe, asked
 
 
-def _with_measured_attention(plan: Plan, teacher: Pretrained | None) -> Plan:
-    """The plan with the faster kernel on this machine, where that is what was asked for."""
+def _with_measured_attention(plan: Plan, teacher: Pretrained | None, instruments: Instruments) -> Plan:
+    """Return the plan with the attention kernel that is faster on this machine."""
     key, config = "train.attention_kernel", plan.config
-    if config.train.attention_kernel != "measured":
-        return plan
-    explicit = replace(config, train=replace(config.train, attention_kernel="explicit"))
-    if (share := memory_share(explicit)) > MOST_MEMORY:
-        return _with(plan, Choice(key, "sdpa", f"written out it would take {100 * share:.0f} % of the memory"))
-    seconds = attention_s(config, teacher)
-    faster, slower = sorted(seconds, key=lambda kernel: seconds[kernel])
-    reason = f"{seconds[faster]:.3g} s a step, measured; {seconds[slower]:.3g} s with {slower}"
-    return _with(plan, Choice(key, faster, reason))
+    share = instruments.memory_share(replace(config, train=replace(config.train, attention_kernel="explicit")))
+    if share > MOST_MEMORY:
+        choice, pace = Choice(key, "sdpa", f"the explicit kernel would take {share:.0%} of the memory"), None
+    else:
+        paces = attention_paces(config, teacher, instruments.training_pace)
+        faster, slower = sorted(paces, key=lambda kernel: paces[kernel].mean_s())
+        pace = paces[faster]
+        reason = f"measured: {pace.mean_s():.3g} s per step, {paces[slower].mean_s():.3g} s with {slower}"
+        choice = Choice(key, faster, reason)
+    train = replace(config.train, attention_kernel=choice.value)
+    others = tuple(other for other in plan.choices if other.key != key)
+    return replace(plan, config=replace(config, train=train), choices=(*others, choice), pace=pace)
 
 
-def _with(plan: Plan, attention: Choice) -> Plan:
-    """The plan with this kernel."""
-    train = replace(plan.config.train, attention_kernel=attention.value)
-    others = tuple(choice for choice in plan.choices if choice.key != attention.key)
-    return replace(plan, config=replace(plan.config, train=train), choices=(*others, attention))
-
-
-def _as_settled(choice: Choice, request: TrainRequest) -> Choice:
-    """Nobody asked for what the first run of a series decided."""
+def _with_series_reason(choice: Choice, request: TrainRequest) -> Choice:
+    """Give keys that the first run of a series decided a reason that says so; the user did not ask for them."""
     is_settled = choice.key in request.settled and choice.key not in request.values
-    return replace(choice, reason="as the first run of the series") if is_settled else choice
+    return replace(choice, reason="taken over from the first run of the series") if is_settled else choice
 
 
 def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
-    """The data; `asked` names it from then on, and its root in full."""
+    """Open the data, and set its name and the absolute path of its root in `asked`."""
     if (request.data is not None or request.source is not None) and "data.root" not in request.values:
-        asked.pop("data.root", None)  # a recipe file's root is that of its own data
+        asked.pop("data.root", None)  # the root of a recipe file is for the recipe's own data
     root = asked.get("data.root")
     if request.source is not None:
         if root is not None:
-            raise ConfigError(f"data.root={root}: is for the paths of a table; leave it out")
+            raise ConfigError(f"data.root={root}: applies only to the paths of a table; leave it out")
         asked["data.source"] = PYTHON_PREFIX + request.source.name
         return request.source
     if request.data is not None:
         asked["data.source"] = request.data
     elif "data.source" not in asked:
-        raise ConfigError(f"data=none: recipe {request.recipe} names none either; give a folder or the name of a set")
+        raise ConfigError(
+            f"data=none: recipe {request.recipe} names no data either; give a folder or the name of a data set"
+        )
     if root is not None:
         asked["data.root"] = full_name(root)
     return open_source(asked["data.source"], root)
@@ -252,17 +258,22 @@ def _model_keys(name: str) -> dict[str, Any]:
 
 
 def _given(surveyed: Survey, source: str, num_folds: int) -> list[Choice]:
-    wish = surveyed.source.test_ratio
-    reason = "held out where the data brings no test split" if wish is None else "held out, as this set is known with"
-    reason = f"one fold of {num_folds}" if num_folds else reason
-    weighted = [] if surveyed.source.weights is None else [
-        Choice("data.sampler", "weighted", "the data says how much each image counts")
-    ]  # fmt: skip
-    return [
-        Choice("data.source", full_name(source), "the data"),
+    """Return the choices that were made while the data was read."""
+    if num_folds:
+        reason = f"one of {num_folds} folds"
+    elif surveyed.facts.brings_test:
+        reason = "not used: the data has a test split"
+    elif surveyed.source.test_ratio is None:
+        reason = "the data has no test split, so images are held out"
+    else:
+        reason = "the usual split for this data set"
+    choices = [
+        Choice("data.source", full_name(source), "the data to train on"),
         Choice("data.test_ratio", surveyed.facts.test_ratio, reason),
-        *weighted,
     ]
+    if surveyed.source.weights is not None:
+        choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))
+    return choices
 
 
 def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:
@@ -271,5 +282,8 @@ def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Su
     return survey(source, **splits, progress=_progress(listener, "reading"))
 
 
-def _progress(show: Listener, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: show("reading", {"what": what, "done": done, "total": total})
+def _progress(listener: Listener, what: str) -> Callable[[int, int], None]:
+    def show(done: int, total: int) -> None:
+        listener("reading", {"what": what, "done": done, "total": total})
+
+    return show

@@ -1,4 +1,4 @@
-"""What a user may ask of a training -> TrainRequest; words such as `10m` -> seconds."""
+"""User settings -> TrainRequest; times such as `10m` -> seconds."""
 
 import re
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A wish, as the command line or Python states it.
+    """What to train, as given on the command line or in Python.
 
     Attributes:
-        data: Name of a set, or path of a folder or table; None with `source`, `resume` or a recipe that names it.
+        data: Name of a data set, or path of a folder or table; None with `source`, `resume` or a recipe that names it.
         recipe: Name of a shipped recipe or path of a YAML file; None lets the planner choose.
-        model: Such as `vit_micro` or `vit_small_patch16_224`; None lets the planner choose.
-        values: Dotted keys, typed or as text; they override everything.
-        out: Folder to make for the run; None takes the next free one below `runs/`.
-        resume: Folder of a run to go on with; nothing else may then be asked, but `source`.
-        source: Data that Python gave, opened; instead of `data`.
-        folds: 0, or into how many folds to divide the images, and as many runs to train; see `series`.
-        seeds: 0, or how many runs to train that differ by their seed alone.
-        settled: Keys that the first run of a series decided and the others take over.
+        model: Model name such as `vit_micro` or `vit_small_patch16_224`; None lets the planner choose.
+        values: Configuration by dotted key, as values or as text; overrides everything else.
+        out: Folder to create for the run; None uses the next free one below `runs/`.
+        resume: Folder of a run to continue; all other fields except `source` must then be empty.
+        source: Opened data from Python, instead of `data`.
+        folds: Number of cross-validation folds, each tested by its own run; 0 for a single split. See `series`.
+        seeds: Number of runs that differ only by their seed; 0 for a single run.
+        settled: Keys that later runs of a series take over from its first run.
     """
 
     data: str | None = None
@@ -43,10 +43,10 @@ class TrainRequest:
 
 
 def parse_budget(text: str | float) -> dict[str, float]:
-    """Turn `90s`, `10m`, `2h`, `1h30m`, a number of seconds, or `30ep` into the key that it sets.
+    """Return the key that a budget sets: seconds for `90s`, `10m`, `2h`, `1h30m` or a number, epochs for `30ep`.
 
     Raises:
-        ConfigError: Anything else, or nothing above zero.
+        ConfigError: Any other text, or a budget that is not above 0.
     """
     words = str(text).strip().lower()
     if match := re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:ep|epochs?)", words):

@@ -1,8 +1,8 @@
-"""TrainRequest with folds or seeds -> a folder of runs, one beneath the other, that differ in nothing else.
+"""TrainRequest with folds or seeds -> a folder of runs that differ only in their fold or seed.
 
-Everything that the planner decides is decided by the first run, from numbers and sizes of images and from the machine's
-speed, and taken over by the others; but whether images are mirrored, which looks at labels, is decided anew for each
-fold from its own training images. So no test image has a say in the run that it tests.
+The planner decides for the first run, from the number and size of the images and the speed of the machine; the other
+runs take its choices over. Mirroring is the exception: it depends on labels, so each fold decides it from its own
+training images. Thus no test image influences the run that it tests.
 """
 
 import json
@@ -24,7 +24,7 @@ from vitreous.training.start import run_training
 from vitreous.training.weights.pretrained import full_source
 
 _OWN_KEYS = ("data.source", "data.root", "data.fold", "data.mean", "data.std", "train.seed")
-"""What each run has for itself; mean and std are those of its training images."""
+"""Keys that each run has for itself; mean and std are those of its training images."""
 _DECIDED_BY_LABELS = "data.flip"
 _WRITTEN = ("data", "recipe", "model", "values", "folds", "seeds")
 
@@ -34,8 +34,8 @@ class Member:
     """One run of a series.
 
     Attributes:
-        name: Of its folder: `fold-0`, `seed-3` or `fold-0-seed-3`.
-        fold: Which fold it tests; None without folds.
+        name: Name of its folder: `fold-0`, `seed-3` or `fold-0-seed-3`.
+        fold: Fold that it is tested on; None without folds.
         seed: Its `train.seed`.
     """
 
@@ -45,10 +45,10 @@ class Member:
 
 
 def members(request: TrainRequest) -> list[Member]:
-    """The runs that are asked for: all folds with the first seed, then with the next.
+    """Return the runs of a series: all folds with the first seed, then all folds with the next.
 
     Raises:
-        ConfigError: One fold or one seed, or a key that the series decides.
+        ConfigError: Fewer than two folds or seeds, or a key that the series sets itself.
     """
     for key, got in (("folds", request.folds), ("seeds", request.seeds)):
         if got != 0 and got < 2:
@@ -63,9 +63,9 @@ def members(request: TrainRequest) -> list[Member]:
 
 
 def first_of(request: TrainRequest) -> TrainRequest:
-    """The request of a series' first run, or of the only one, e.g. for a dry run. Raises ConfigError as `members`."""
+    """Return the request of the first run of a series, or of a single run. Raise ConfigError as `members` does."""
     first = members(request)[0]
-    return _own(request, first) if first.name else request
+    return _member_request(request, first) if first.name else request
 
 
 def run_series(
@@ -74,24 +74,23 @@ def run_series(
     listener: Listener = ignore,
     train: Callable[[TrainRequest, Listener], object] = run_training,
 ) -> SeriesFolder:
-    """Train all runs of a series one after another, or go on with a series that was interrupted.
+    """Train all runs of a series one after another, or resume an interrupted series.
 
-    Runs that are finished are not repeated; one that was interrupted goes on from its last checkpoint, bit for bit. A
-    budget in seconds is for all runs together, and each gets an equal share; a number of epochs is for each, and so is
-    what a recipe file says.
+    Complete runs are not repeated. An interrupted run continues from its last checkpoint, bit for bit. A budget in
+    seconds is for all runs together, in equal shares; a number of epochs, and a budget in a recipe file, are per run.
 
     Args:
-        request: With `folds` or `seeds`; or with `resume`, the folder of a series.
-        after: Called with the folder of each run once it is complete, in order; also of those that were already.
-        listener: Told of everything that happens; of a `member` before each run.
-        train: Does a run.
+        request: Request with `folds` or `seeds`, or with the folder of a series as `resume`.
+        after: Called with the folder of each complete run, in order, including runs that were complete before.
+        listener: Called with everything that happens, and with `member` before each run.
+        train: Trains one run.
 
     Returns:
-        The folder, all runs in it complete.
+        The folder, with all runs complete.
 
     Raises:
-        VitreousError: As `run_training`, and where a wish does not go with a series.
-        Interrupted: Ctrl-C or SIGTERM; the series can go on with `resume`.
+        VitreousError: As in `run_training`, or a setting that a series cannot have.
+        Interrupted: Ctrl-C or SIGTERM; `resume` continues the series.
     """
     is_new = request.resume is None
     folder, request = _begin(request) if is_new else _reopen(request)
@@ -102,34 +101,34 @@ def run_series(
         listener("member", {"name": member.name, "number": number, "total": len(todo), "done": is_done})
         if not is_done:
             try:
-                train(_request_of(request, member, run, RunFolder(folder.path / todo[0].name)), listener)
+                train(_start_or_resume(request, member, run, RunFolder(folder.path / todo[0].name)), listener)
             except Interrupted as stopped:
                 raise Interrupted(stopped.signal_number, folder.path, stopped.step, member.name) from stopped
             except BaseException:
                 if is_new and number == 1 and not run.path.exists():
-                    folder.withdraw()  # nothing could be begun: wrong data or keys leave no folder behind
+                    folder.withdraw()  # wrong data or keys leave no folder behind
                 raise
         after(run)
     return folder
 
 
 def read_series(folder: SeriesFolder) -> TrainRequest:
-    """What was asked of a series. Raises NotARunError where there is none, DamagedFileError for an altered file."""
+    """Read the request of a series. Raise NotARunError if there is none, DamagedFileError for an altered file."""
     try:
         written = json.loads(folder.series.read_text(encoding="utf-8"))
         request = TrainRequest(**{**written, "values": keys.renamed(written.get("values", {}))}, out=folder.path)
         members(request)
     except FileNotFoundError as error:
-        raise NotARunError(f"series={folder.path}: holds no {folder.series.name}; `--folds 5` makes one") from error
+        raise NotARunError(f"series={folder.path}: has no {folder.series.name}; `--folds 5` makes one") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise DamagedFileError(f"{folder.series}: is not as the series wrote it ({error}); restore it") from error
+        raise DamagedFileError(f"{folder.series}: was altered ({error}); restore it") from error
     return request
 
 
 def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
-    """Write down what is asked, so that it means the same from any working folder and at any time."""
+    """Create the folder and write the request into it, with absolute paths and a copy of the recipe file."""
     if not members(request)[0].name:
-        raise ConfigError(f"folds={request.folds}: makes no series without seeds; use 5, or train a single run")
+        raise ConfigError(f"folds={request.folds}: is no series without seeds; use 5, or train a single run")
     check_free(request.out)
     from_file: dict[str, Any] = {}
     if request.recipe is not None and Path(request.recipe).suffix in (".yaml", ".yml"):
@@ -156,23 +155,23 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
 
 def _reopen(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     path = request.resume
-    wishes = (request.data, request.recipe, request.model, request.values, request.out, request.folds, request.seeds)
-    if path is None or any(wishes):
+    options = (request.data, request.recipe, request.model, request.values, request.out, request.folds, request.seeds)
+    if path is None or any(options):
         raise ConfigError(f"resume={path}: takes no other options, a series goes on as it began; leave them out")
     folder = SeriesFolder(path)
     asked = read_series(folder)
     if request.source is not None and asked.data is not None:
-        raise ConfigError(f"resume={path}: its data is {asked.data}, which is opened again; give no other")
-    recipe = str(folder.recipe) if folder.recipe.is_file() else asked.recipe  # the folder may have been moved
+        raise ConfigError(f"resume={path}: reads its data from {asked.data} again; give no data with resume")
+    recipe = str(folder.recipe) if folder.recipe.is_file() else asked.recipe  # the folder may have moved
     return folder, replace(asked, recipe=recipe, source=request.source)
 
 
-def _request_of(request: TrainRequest, member: Member, run: RunFolder, first: RunFolder) -> TrainRequest:
-    """What to ask for one run, which may have been begun."""
+def _start_or_resume(request: TrainRequest, member: Member, run: RunFolder, first: RunFolder) -> TrainRequest:
+    """Return the request that starts or resumes one run."""
     if run.config.is_file():
         return TrainRequest(resume=run.path, source=request.source)
-    run.clear_unbegun()
-    own = replace(_own(request, member), out=run.path)
+    run.clear_unstarted()
+    own = replace(_member_request(request, member), out=run.path)
     if not first.model.is_file():
         return own
     config = read_config(first.config)
@@ -182,7 +181,7 @@ def _request_of(request: TrainRequest, member: Member, run: RunFolder, first: Ru
     return replace(own, settled=settled)
 
 
-def _own(request: TrainRequest, member: Member) -> TrainRequest:
+def _member_request(request: TrainRequest, member: Member) -> TrainRequest:
     values: dict[str, Any] = {**request.values, "train.seed": member.seed}
     if member.fold is not None:
         values |= {"data.num_folds": request.folds, "data.fold": member.fold}

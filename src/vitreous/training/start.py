@@ -1,148 +1,158 @@
-"""TrainRequest -> a run folder with a trained model in it: plan, prepare, fit, finish."""
+"""TrainRequest -> a run folder with a trained model: begin, prepare, assemble, fit, finish."""
 
-import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 
 from vitreous import atomic, processes
-from vitreous.data.loader import Prefetcher, TrainLoader
-from vitreous.data.pixels.store import MemoryStore
 from vitreous.data.sources import PYTHON_PREFIX, open_source
 from vitreous.data.survey.facts import DataFacts, Survey
 from vitreous.errors import ConfigError
 from vitreous.model.cost.count import count_flops, count_parameters
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, write_config
+from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.assemble import (
-    load_or_begin,
-    make_budget,
-    make_loader,
-    make_settings,
-    make_task,
-    new_state,
-    undivided,
-    watch_over,
-)
-from vitreous.training.finish import evaluate_state, finish
-from vitreous.training.fit.budget import Stopwatch
-from vitreous.training.fit.loop import Loop, fit
+from vitreous.training.assemble import RunContext, assemble, is_sharded, make_loader, prefetched, unsharded
+from vitreous.training.finish import finish
+from vitreous.training.fit.loop import fit
 from vitreous.training.folder.loggers import tracked
 from vitreous.training.folder.records import Listener, Recorder, ignore
 from vitreous.training.folder.run_folder import RunFolder, check_free, create_run_folder, open_run_folder, sweep
-from vitreous.training.machine.device import (
-    describe_hardware,
-    describe_software,
-    repeatable,
-    resolve_device,
-    resolve_precision,
-)
+from vitreous.training.machine.device import describe_hardware, describe_software, deterministic, resolve_device
 from vitreous.training.machine.distributed import Group, join
-from vitreous.training.machine.launch import after_restart, note_begun
-from vitreous.training.measure.overfit import rehearse
+from vitreous.training.machine.launch import after_restart, note_run
+from vitreous.training.measure.instruments import REAL, Instruments
+from vitreous.training.measure.overfit import overfit_one_batch
 from vitreous.training.prepare import Prepared, load_data, plan_run, survey_again
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import compile_ahead
-from vitreous.training.step.features import feature_batches
+from vitreous.wording import plural
 
 
-def run_training(request: TrainRequest, listener: Listener = ignore) -> RunFolder:
-    """Train as asked, or go on with a run that was interrupted.
+def run_training(request: TrainRequest, listener: Listener = ignore, *, instruments: Instruments = REAL) -> RunFolder:
+    """Train a new run, or resume one that was interrupted.
 
     Args:
-        request: What to train on and how.
-        listener: Told of everything that happens.
+        request: What to train.
+        listener: Called with everything that happens.
+        instruments: Clock, speed and memory of the machine.
 
     Returns:
-        The folder, complete.
+        The complete run folder.
 
     Raises:
-        VitreousError: Anything in the request, the data or the machine that stands in the way; see `errors`.
-        Interrupted: Ctrl-C or SIGTERM; the run can go on with `resume`.
+        VitreousError: The request, the data or the machine do not allow the run; see `errors`.
+        Interrupted: Ctrl-C or SIGTERM; `resume` continues the run.
     """
-    started, group = time.monotonic(), join()
+    started_s, group = instruments.clock(), join()
     listener = listener if group.is_first else ignore
-    request = group.first(lambda: after_restart(request)) or request
-    if request.resume is None:
-        folder, config, surveyed = _find_out(lambda: _begin(request, listener), request, group)
-    elif group.first(lambda: _is_complete(request)):
+    request = group.from_first(lambda: after_restart(request)) or request
+    if request.resume is not None and group.from_first(lambda: _is_complete(request)):
         listener("complete", {"run": str(request.resume)})
         return RunFolder(request.resume)
-    else:
-        folder, config, surveyed = _find_out(lambda: _read_again(request, listener), request, group)
-    with tracked(listener, folder.path, config) if group.is_first else nullcontext(listener) as told:
-        recorder = Recorder(folder.records if group.is_first else None, told)
+    begun = _begin_together(request, listener, instruments, group)
+    folder, config = begun.folder, begun.config
+    with tracked(listener, folder.path, config) if group.is_first else nullcontext(listener) as tracking_listener:
+        recorder = Recorder(folder.records if group.is_first else None, tracking_listener)
         if processes.restarts():
             recorder.record("restart", {"number": processes.restarts(), "num_processes": group.size})
-        prepared = group.in_turn(lambda: load_data(config, surveyed, recorder))
+        prepared = group.first_then_others(lambda: load_data(config, begun.survey, recorder))
         if prepared.config != config:  # mean and std were measured
-            group.first(lambda: write_config(folder.config, prepared.config))
-        _fit_and_finish(prepared, folder, recorder, started, group)
+            group.from_first(lambda: write_config(folder.config, prepared.config))
+        _train(prepared, RunContext(folder, recorder, group, instruments, started_s, begun.pace))
     return folder
 
 
-def dry_run(request: TrainRequest, listener: Listener = ignore) -> tuple[DataFacts, Plan]:
-    """Everything up to the first file: what the data is and what a run would do. Raises as `run_training`."""
-    surveyed, plan = plan_run(request, listener)
-    return surveyed.facts, plan
+def dry_run(
+    request: TrainRequest, listener: Listener = ignore, *, instruments: Instruments = REAL
+) -> tuple[DataFacts, Plan]:
+    """Return the facts of the data and the plan of a run, without writing any file. Raises as `run_training` does."""
+    survey, plan = plan_run(request, listener, instruments)
+    return survey.facts, plan
 
 
-def summarise(facts: DataFacts, plan: Plan) -> list[str]:
-    """Sentences on data and model, for the screen and `plan.md`."""
+def summarize(facts: DataFacts, plan: Plan) -> list[str]:
+    """Return sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
     counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
-    batch_size, num = plan.config.data.batch_size, processes.count()
-    each = [
-        f"{num} processes, {plan.config.train.parallel}: batch size and learning rate are in total; of {batch_size:,} "
-        f"images a step each takes {batch_size / num:,.4g}"
-    ] if num > 1 else []  # fmt: skip
-    return [
-        f"{facts.name}: {facts.num_train:,} images to train on, {facts.num_val:,} to validate, "
-        f"{facts.num_test:,} to test; {len(facts.classes)} classes of {counts[0]:,} to {counts[-1]:,} training images",
-        f"model: {count_parameters(model):,} parameters, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP an image; "
-        f"{model.depth} blocks of width {model.embed_dim}, {model.num_patches} patches of {model.patch_size} px",
-        *each,
+    sentences = [
+        f"{facts.name}: {facts.num_train:,} training, {facts.num_val:,} validation and "
+        f"{plural(facts.num_test, 'test image')}; {len(facts.classes)} classes with {counts[0]:,} to "
+        f"{plural(counts[-1], 'training image')}",
+        f"model: {plural(count_parameters(model), 'parameter')}, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image; "
+        f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
+        f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
     ]
+    if processes.count() > 1:
+        batch_size, num = plan.config.data.batch_size, processes.count()
+        sentences.append(
+            f"{num} processes, {plan.config.train.parallel}: batch size and learning rate are totals; each process "
+            f"takes {batch_size / num:,.4g} of the {plural(batch_size, 'image')} per step"
+        )
+    return sentences
 
 
-def _begin(request: TrainRequest, listener: Listener) -> tuple[RunFolder, RunConfig, Survey]:
-    """Plan the run and make its folder."""
+@dataclass(frozen=True)
+class _Begun:
+    """A run that has its folder and configuration, and knows its data.
+
+    Attributes:
+        folder: Folder of the run.
+        config: Complete configuration, as in `config.yaml`.
+        survey: Source, facts and splits of the data.
+        pace: Time of training steps as the planner measured it; None without a budget, or for a resumed run.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    survey: Survey
+    pace: Pace | None = None
+
+
+def _begin_together(request: TrainRequest, listener: Listener, instruments: Instruments, group: Group) -> _Begun:
+    """Let the first process begin or reopen the run. The others receive everything but the source and open that."""
+    begun = shared = None
+    with group.sharing_errors():
+        if group.is_first:
+            begun = _begin(request, listener, instruments) if request.resume is None else _resume(request, listener)
+            shared = begun.folder, begun.config, begun.survey.indices, begun.survey.facts, begun.survey.digests
+    folder, config, indices, facts, digests = group.broadcast(shared)
+    if begun is not None:
+        return begun
+    source = open_source(config.data.source, config.data.root) if request.source is None else request.source
+    return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
+
+
+def _begin(request: TrainRequest, listener: Listener, instruments: Instruments) -> _Begun:
+    """Plan a run and create its folder."""
     check_free(request.out)
-    surveyed, plan = plan_run(request, listener)
-    folder = create_run_folder(request.out, surveyed.facts.name)
-    note_begun(folder.path)
+    survey, plan = plan_run(request, listener, instruments)
+    folder = create_run_folder(request.out, survey.facts.name)
+    note_run(folder.path)
     recorder = Recorder(folder.records, listener)
-    recorder.record("start", _start_facts(plan.config, folder))
+    recorder.record("start", _start_record(plan.config, folder))
     write_config(folder.config, plan.config)
-    summary = summarise(surveyed.facts, plan)
+    summary = summarize(survey.facts, plan)
     atomic.write_text(folder.plan, plan.as_markdown(summary))
     recorder.record("plan", {"recipe": plan.config.recipe, "summary": summary, "notes": plan.notes,
                              "choices": [asdict(choice) for choice in plan.choices]})  # fmt: skip
-    return folder, plan.config, surveyed
+    return _Begun(folder, plan.config, survey, plan.pace)
 
 
-def _find_out(
-    work: Callable[[], tuple[RunFolder, RunConfig, Survey]], request: TrainRequest, group: Group
-) -> tuple[RunFolder, RunConfig, Survey]:
-    """Let the first process do it, and tell the others all but the source, which they open themselves."""
-    mine: list[Survey] = []
-
-    def tell() -> tuple[RunFolder, RunConfig, tuple[Any, ...]]:
-        folder, config, surveyed = work()
-        mine.append(surveyed)
-        return folder, config, (surveyed.indices, surveyed.facts, surveyed.digests)
-
-    folder, config, rest = group.first(tell)
-    if mine:
-        return folder, config, mine[0]
-    source = open_source(config.data.source, config.data.root) if request.source is None else request.source
-    return folder, config, Survey(source, *rest)
+def _resume(request: TrainRequest, listener: Listener) -> _Begun:
+    """Read the configuration of an existing run and survey its data again."""
+    folder = _open_folder(request)
+    config = read_config(folder.config)
+    if request.source is not None and not config.data.source.startswith(PYTHON_PREFIX):
+        raise ConfigError(
+            f"resume={folder.path}: reads its data from {config.data.source} again; give no data with resume"
+        )
+    sweep(folder)
+    return _Begun(folder, config, survey_again(config.data, listener, request.source))
 
 
-def _reopen(request: TrainRequest) -> RunFolder:
+def _open_folder(request: TrainRequest) -> RunFolder:
     path = request.resume
     if path is None or any((request.data, request.recipe, request.model, request.values, request.out)):
         raise ConfigError(f"resume={path}: takes no other options, a run goes on as it began; leave them out")
@@ -150,69 +160,30 @@ def _reopen(request: TrainRequest) -> RunFolder:
 
 
 def _is_complete(request: TrainRequest) -> bool:
-    return _reopen(request).model.exists()
+    return _open_folder(request).model.exists()
 
 
-def _read_again(request: TrainRequest, listener: Listener) -> tuple[RunFolder, RunConfig, Survey]:
-    """A run that was begun, and its data."""
-    folder = _reopen(request)
-    config = read_config(folder.config)
-    if request.source is not None and not config.data.source.startswith(PYTHON_PREFIX):
-        raise ConfigError(
-            f"resume={folder.path}: its data is {config.data.source}, which is opened again; give no other"
-        )
-    sweep(folder)
-    return folder, config, survey_again(config.data, listener, request.source)
-
-
-def _fit_and_finish(prepared: Prepared, folder: RunFolder, recorder: Recorder, started: float, group: Group) -> None:
-    config = prepared.config
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+def _train(prepared: Prepared, context: RunContext) -> None:
+    """Train to the last step, then choose, test and save the weights."""
+    config, group, recorder = prepared.config, context.group, context.recorder
     loader = make_loader(prepared, group)
-    state = new_state(prepared, folder, recorder, group)
-    is_divided = group.size > 1 and config.train.parallel == "fsdp"
-    with ExitStack() as stack:
-        stack.enter_context(repeatable(config.train.deterministic))
-        source: TrainLoader | Prefetcher = loader
-        if not isinstance(prepared.train, MemoryStore):
-            source = stack.enter_context(Prefetcher(loader))
-        max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
-        load_or_begin(state, prepared, folder, recorder, max_steps, group)
-        stopwatch = Stopwatch(state.elapsed_s, started)
-        budget = group.is_first and config.train.budget_s and make_budget(prepared, state, stopwatch, max_steps)
-        state.horizon = group.first(lambda: state.horizon)
-        task = make_task(prepared)
-        features = None if is_divided else feature_batches(config, task, state.model, loader, precision)
-        settings = make_settings(
-            config, task, state.model, loader, precision, group, takes_features=features is not None
-        )
-        loop = Loop(
-            folder=folder,
-            recorder=recorder,
-            stopwatch=stopwatch,
-            budget=budget or None,
-            batch=source.batch if features is None else features,
-            steps_per_epoch=loader.steps_per_epoch,
-            evaluate=(lambda: evaluate_state(state, prepared, precision, group)) if prepared.val else None,
-            checkpoint_every_s=config.train.checkpoint_every_s,
-            max_retries=config.train.max_retries,
-            patience=config.train.patience_ratio,
-            watch=watch_over(prepared, precision, recorder) if group.is_first and not is_divided else None,
-        )
+    with deterministic(config.train.deterministic), prefetched(prepared, loader) as batches:
+        state, settings, loop = assemble(prepared, loader, batches, context)
         if config.train.overfit_one_batch and state.step == 0:
-            found = group.first(lambda: rehearse(config, loader.batch(0), precision))
-            recorder.record("check", asdict(found))
+            check = group.from_first(lambda: overfit_one_batch(config, loader.batch(0), settings.precision))
+            recorder.record("check", asdict(check))
         if settings.compiled is not None:
             seconds = compile_ahead(state, loader.batch(state.step), settings)
             recorder.record("compiled", {"mode": config.train.compile, "seconds": round(seconds, 1)})
-        recorder.record("fit", {"step": state.step, "end_step": state.horizon.end_step, "precision": precision,
-                                "steps_per_epoch": loader.steps_per_epoch})  # fmt: skip
+        fields = {"step": state.step, "end_step": state.horizon.end_step, "precision": settings.precision}
+        recorder.record("fit", fields | {"steps_per_epoch": loader.steps_per_epoch})
         fit(state, settings, loop)
-    state.elapsed_s = stopwatch.elapsed_s()
-    finish(undivided(state, config) if is_divided else state, prepared, folder, recorder, group)
+    state.elapsed_s = loop.stopwatch.elapsed_s()
+    complete = unsharded(state, config) if is_sharded(config, group) else state
+    finish(complete, prepared, context.folder, recorder, group)
 
 
-def _start_facts(config: RunConfig, folder: RunFolder) -> dict[str, object]:
+def _start_record(config: RunConfig, folder: RunFolder) -> dict[str, object]:
     hardware = describe_hardware(resolve_device(config.train.device))
     return {"run": str(folder.path), "recipe": config.recipe, "config": keys.take_apart(config), "hardware": hardware,
             "software": describe_software(), "num_processes": processes.count()}  # fmt: skip

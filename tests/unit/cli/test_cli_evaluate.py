@@ -77,7 +77,7 @@ def test_most_frequent_mistakes_are_listed_last(run: Path, photos: Path, cli: Cl
         (["."], "run=.: contains no model.safetensors; give a run folder that `vitreous train` made"),
         (["RUN", "no/where"], "data.source=no/where: no such set and no such folder; "),
         (["RUN", "digits"], "digits: class 0 is unknown to the model; use one of [red]:cat:, two words, Äpfel"),
-        (["RUN", "--device", "cuda:99"], "device=cuda:99: this machine has "),
+        (["RUN", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
     ],
 )
 def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, run: Path, cli: Cli) -> None:

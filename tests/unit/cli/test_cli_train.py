@@ -37,7 +37,7 @@ def test_training_begins_with_data_model_and_main_choices(trained: Trained) -> N
     assert lines[1].startswith("model: ")
     assert "  data.img_size = 8x12: you asked for it" in lines
     assert any(line.startswith("  data.flip = ") for line in lines)
-    assert any(line.startswith("note: the test has ") for line in lines)
+    assert any(line.startswith("note: the test set has ") for line in lines)
 
 
 def test_piped_progress_is_plain_lines(trained: Trained) -> None:
@@ -179,7 +179,7 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--recipe", "gone.yaml"], "recipe=gone.yaml: no such file; "),
         (["digits", "--precision", "bf61"], "train.precision=bf61: no such precision; did you mean bf16?"),
         (["digits", "--device", "cud"], "device=cud: no such device; did you mean cuda?"),
-        (["digits", "--device", "cuda:99"], "device=cuda:99: this machine has "),
+        (["digits", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
         (["digits", "--budget", "ten"], "budget=ten: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "0s"], "budget=0s: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "5 parsecs"], "budget=5 parsecs: must be a time or a number of epochs above 0; "),
@@ -197,9 +197,9 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
             "optim.lr=0.3: lr=0.1 sets the same key to another value; give only one",
         ),
         (["digits", "--epochs", "3", "--budget", "5ep"], "train.epochs=3.0: budget=5ep sets the same key to another "),
-        (["digits", "--batch-size", "0"], "data.batch_size=0: must be an integer of at least 1"),
+        (["digits", "--batch-size", "0"], "data.batch_size=0: must be in [1, inf); use 64"),
         (["digits", "--set", "abc"], "set=abc: has no value; write --abc VALUE"),
-        (["--resume", "no/run"], "run=no/run: is no run folder (nothing); `vitreous train DATA` makes one"),
+        (["--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train DATA`"),
         (["--resume", "no/run", "--epochs", "3"], "resume=no/run: takes no other options, a run goes on as it began"),
         (["digits", "--resume", "no/run"], "resume=no/run: takes no other options, a run goes on as it began"),
     ],

@@ -25,8 +25,8 @@ def test_help_of_train_mentions_help_keys(cli: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("option", "line"),
     [
-        ("--lr", "--lr: no such option; did you mean --optim.lr?\n"),
-        ("--batch-size", "--batch-size: no such option; did you mean --data.batch_size?\n"),
+        ("--weight-decay", "--weight-decay: no such option; did you mean --optim.weight_decay?\n"),
+        ("--mixup-alpha", "--mixup-alpha: no such option; did you mean --data.mixup_alpha?\n"),
         ("--accumulate", "--accumulate: no such option; did you mean --train.micro_batches?\n"),
         ("--learning-rate", "--learning-rate: no such option; did you mean --optim.lr?\n"),
     ],

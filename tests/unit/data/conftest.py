@@ -1,4 +1,4 @@
-"""Small sets to test with: drawn images in folders, arrays, and the shared real data where it is at hand."""
+"""Small data sets for tests: drawn images in folders, arrays, and real data if it is on this machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -54,12 +54,12 @@ def make_arrays() -> Callable[..., ArraySource]:
 
 @pytest.fixture
 def shared() -> Callable[..., Path]:
-    """A path in the shared real data, which is no part of the project; where it is absent the test is skipped."""
+    """Find a path in the real data, which is not part of the repository; skip the test if it is missing."""
 
     def find(*parts: str) -> Path:
         path = _SHARED.joinpath(*parts)
         if not path.exists():
-            pytest.skip(f"needs {path}, which is no part of the project")
+            pytest.skip(f"real data is not part of the repository, and {path} does not exist")
         return path
 
     return find

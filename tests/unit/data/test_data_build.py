@@ -13,15 +13,15 @@ def config(**changes: Any) -> DataConfig:
     return DataConfig(**{"source": "fruit", "img_size": (24, 32), "in_chans": 3, "num_classes": 5, **changes})
 
 
-def test_every_knob_of_the_warp_and_of_erasing_arrives() -> None:
-    knobs = {"flip": True, "min_crop_area": 0.4, "max_shift": 0.1, "max_rotate_deg": 7.0, "max_scale": 0.2,
+def test_geometric_and_erasing_settings_reach_augment() -> None:
+    settings = {"flip": True, "min_crop_area": 0.4, "max_shift": 0.1, "max_rotate_deg": 7.0, "max_scale": 0.2,
              "erase_rate": 0.3, "fill": "reflect"}  # fmt: skip
-    made = build_augment(config(**knobs))
-    assert {knob: getattr(made, knob) for knob in knobs} == knobs
-    assert made.policies == ()
+    augment = build_augment(config(**settings))
+    assert {key: getattr(augment, key) for key in settings} == settings
+    assert augment.policies == ()
 
 
-def test_policy_and_jitter_are_built_with_their_knobs_in_this_order() -> None:
+def test_policy_and_color_jitter_are_built_with_their_settings_in_this_order() -> None:
     keys = {"policy_num_ops": 3, "policy_strength": 0.4, "policy_rate": 0.7, "color_jitter": 0.25, "fill": "black"}
     first, second = build_augment(config(policy="randaugment", **keys)).policies
     assert isinstance(first, RandAugment)
@@ -36,11 +36,11 @@ def test_policy_and_jitter_are_built_with_their_knobs_in_this_order() -> None:
     assert three.rate == 0.6
 
 
-def test_policy_that_never_happens_is_not_built() -> None:
+def test_policy_with_rate_zero_is_not_built() -> None:
     assert build_augment(config(policy="randaugment", policy_rate=0.0)).policies == ()
 
 
-def test_mix_is_built_with_its_knobs() -> None:
+def test_mix_is_built_with_its_settings() -> None:
     mix = build_mix(config(mixup_alpha=0.8, cutmix_alpha=1.0, cutmix_rate=0.3, mix_rate=0.9, mix_per="pair",
                            mix_until=0.75))  # fmt: skip
     assert mix is not None
@@ -49,25 +49,25 @@ def test_mix_is_built_with_its_knobs() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"mixup_alpha": 0.8}, {"cutmix_alpha": 1.0}])
-def test_one_of_both_is_always_that_one(changes: dict[str, float]) -> None:
+def test_mixup_or_cutmix_by_itself_is_always_used(changes: dict[str, float]) -> None:
     mix = build_mix(config(**changes))
     assert mix is not None
     assert mix.cutmix_rate == float("cutmix_alpha" in changes)
 
 
 @pytest.mark.parametrize("changes", [{}, {"mixup_alpha": 1.0, "mix_rate": 0.0}, {"cutmix_alpha": 1.0, "mix_until": 0}])
-def test_nothing_is_built_where_nothing_is_ever_mixed(changes: dict[str, float]) -> None:
+def test_no_mix_is_built_if_the_configuration_never_mixes(changes: dict[str, float]) -> None:
     assert build_mix(config(**changes)) is None
 
 
-def test_sampler_decides_the_weights() -> None:
+def test_sampler_setting_selects_the_weights() -> None:
     labels, given = np.array([0, 0, 0, 2]), np.array([1.0, 2.0, 3.0, 4.0])
     assert sampling_weights(config(), labels, given) is None
     np.testing.assert_allclose(sampling_weights(config(sampler="balanced"), labels), [1 / 3, 1 / 3, 1 / 3, 1])
     assert sampling_weights(config(sampler="weighted"), labels, given) is given
 
 
-def test_weights_that_the_data_does_not_bring_are_told() -> None:
+def test_weighted_sampler_without_weights_is_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         sampling_weights(config(sampler="weighted"), np.array([0, 1]))
-    assert str(caught.value) == "data.sampler=weighted: fruit brings no weights; use balanced or shuffle"
+    assert str(caught.value) == "data.sampler=weighted: fruit has no sample weights; use balanced or shuffle"

@@ -3,6 +3,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys
 from jaxtyping import install_import_hook
@@ -13,18 +15,23 @@ with install_import_hook("vitreous", "beartype.beartype"):
     from vitreous.data.survey.facts import survey
     from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
     from vitreous.data.decoding.preprocess import Preprocess
-    from vitreous.data.sources import open_source
+    from vitreous.data.sources import ArraySource, open_source
     from vitreous.data.pixels.store import load_store, measure_mean_std
 
 from dataclasses import replace
+import numpy as np
 import pytest
 import torch
 
-for source in (open_source(sys.argv[1]), open_source("digits")):
-    knobs = dict(flip=True, min_crop_area=0.5, max_shift=0.1, max_rotate_deg=9.0, max_scale=0.7, erase_rate=0.5,
-                 color_jitter=0.3, mixup_alpha=0.8, cutmix_alpha=1.0, mix_per="pair", sampler="balanced", repeats=2)
-    config = DataConfig(source="x", img_size=(8, 10), in_chans=3, num_classes=10, batch_size=7, **knobs)
+labels = np.arange(60, dtype=np.int64) % 3
+gray = ArraySource(name="gray", classes=["a", "b", "c"], labels=labels, splits=[""] * 60,
+                   images=np.random.default_rng(0).integers(0, 256, (60, 6, 8), dtype=np.uint8))
+for source in (open_source(sys.argv[1]), gray):
+    settings = dict(flip=True, min_crop_area=0.5, max_shift=0.1, max_rotate_deg=9.0, max_scale=0.7, erase_rate=0.5,
+                    color_jitter=0.3, mixup_alpha=0.8, cutmix_alpha=1.0, mix_per="pair", sampler="balanced", repeats=2)
+    config = DataConfig(source="x", img_size=(8, 10), in_chans=3, num_classes=10, batch_size=7, **settings)
     surveyed = survey(source, progress=lambda done, total: None)
+    survey(source, num_folds=3, fold=1)
     preprocess = Preprocess(config.img_size, config.in_chans, config.fit)
     for limit in (None, 0):
         store = load_store(surveyed.source, surveyed.indices["train"], preprocess, memory_limit_bytes=limit).to("cpu")
@@ -43,7 +50,10 @@ with pytest.raises(Exception, match="pixels"):
 """
 
 
-def test_the_room_keeps_its_own_types_at_run_time(make_folder: Callable[[Mapping[str, int]], Path]) -> None:
+@pytest.mark.slow
+def test_tensors_have_their_annotated_shapes_and_types_at_run_time(
+    make_folder: Callable[[Mapping[str, int]], Path],
+) -> None:
     root = make_folder({"cat": 30, "dog": 25})
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(root)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

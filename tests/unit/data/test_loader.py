@@ -14,7 +14,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
 
 PREPROCESS = Preprocess((5, 7), 3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-VARIED = Augment(flip=True, max_shift=0.3, max_rotate_deg=30.0)
+AUGMENT = Augment(flip=True, max_shift=0.3, max_rotate_deg=30.0)
 
 
 def store_of(num_images: int) -> MemoryStore:
@@ -23,7 +23,7 @@ def store_of(num_images: int) -> MemoryStore:
 
 
 def loader_of(
-    num_images: int, batch_size: int, *, augment: Augment = VARIED, seed: int = 11, repeats: int = 1
+    num_images: int, batch_size: int, *, augment: Augment = AUGMENT, seed: int = 11, repeats: int = 1
 ) -> TrainLoader:
     return TrainLoader(store_of(num_images), PREPROCESS, augment, batch_size, seed, repeats=repeats)
 
@@ -49,16 +49,16 @@ def test_epoch_shows_every_image_once_in_nearly_equal_batches(
         np.testing.assert_array_equal(np.sort(np.concatenate([b.indices for b in batches])), np.arange(num_images))
 
 
-def test_batch_holds_varied_normalised_images_and_their_labels() -> None:
+def test_batch_holds_augmented_normalized_images_and_their_labels() -> None:
     store = store_of(10)
-    batch = TrainLoader(store, PREPROCESS, VARIED, 4, 11).batch(5)
-    varied = VARIED(store.take(batch.indices), batch.indices, derive(11, "augment", 1))
-    torch.testing.assert_close(batch.images, PREPROCESS.normalize(varied))
+    batch = TrainLoader(store, PREPROCESS, AUGMENT, 4, 11).batch(5)
+    augmented = AUGMENT(store.take(batch.indices), batch.indices, derive(11, "augment", 1))
+    torch.testing.assert_close(batch.images, PREPROCESS.normalize(augmented))
     torch.testing.assert_close(batch.labels, torch.from_numpy(batch.indices % 4))
     assert (batch.images.dtype, batch.labels.dtype, batch.indices.dtype) == (torch.float32, torch.int64, np.int64)
 
 
-def test_batch_is_the_same_however_many_images_are_varied_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_does_not_depend_on_how_many_images_are_augmented_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     augment = Augment(flip=True, min_crop_area=0.3, max_rotate_deg=20, policies=[RandAugment()])
     loader = TrainLoader(store_of(23), PREPROCESS, augment, batch_size=23, seed=3)
     together = loader.batch(1)
@@ -68,14 +68,14 @@ def test_batch_is_the_same_however_many_images_are_varied_at_once(monkeypatch: p
     assert_same(loader.batch(1), together)
 
 
-def test_any_step_is_the_same_whatever_was_asked_before() -> None:
+def test_batch_does_not_depend_on_which_steps_were_taken_before() -> None:
     forward, backward = loader_of(10, 4), loader_of(10, 4)
     batches = {step: forward.batch(step) for step in range(9)}
     for step in reversed(range(9)):
         assert_same(backward.batch(step), batches[step])
 
 
-def test_epochs_and_seeds_differ_in_order_and_variation() -> None:
+def test_epochs_and_seeds_differ_in_order_and_augmentation() -> None:
     loader = loader_of(40, 40)
     first, second, other = loader.batch(0), loader.batch(1), loader_of(40, 40, seed=12).batch(0)
     assert not np.array_equal(first.indices, second.indices)
@@ -84,7 +84,7 @@ def test_epochs_and_seeds_differ_in_order_and_variation() -> None:
     assert not torch.allclose(first.images[0], second.images[place])
 
 
-def test_another_attempt_varies_the_same_images_anew() -> None:
+def test_another_attempt_augments_the_same_images_differently() -> None:
     loader = loader_of(10, 4)
     first, again, third = (loader.batch(5, attempt) for attempt in (0, 1, 2))
     np.testing.assert_array_equal(first.indices, again.indices)
@@ -93,14 +93,14 @@ def test_another_attempt_varies_the_same_images_anew() -> None:
     assert_same(loader.batch(5, 1), again)
 
 
-# Several showings of one image: repeats and weights.
+# Images that are shown several times: repeats and weights.
 
 
 @pytest.mark.parametrize(
     ("num_images", "batch_size", "repeats"),
     [(100, 32, 3), (100, 3, 3), (10, 64, 3), (2, 9, 4), (1, 5, 5), (7, 5, 2), (97, 31, 5)],
 )
-def test_round_shows_every_image_so_many_times_all_in_one_batch(num_images: int, batch_size: int, repeats: int) -> None:
+def test_round_shows_all_copies_of_every_image_in_one_batch(num_images: int, batch_size: int, repeats: int) -> None:
     loader = loader_of(num_images, batch_size, repeats=repeats)
     num_steps = round(loader.steps_per_epoch * repeats)
     assert loader.steps_per_epoch == num_steps / repeats
@@ -113,30 +113,31 @@ def test_round_shows_every_image_so_many_times_all_in_one_batch(num_images: int,
         np.testing.assert_array_equal(np.sort(shown), np.arange(num_images).repeat(repeats))
 
 
-def test_epoch_takes_about_as_many_steps_with_repeats_as_without() -> None:
+def test_epoch_with_repeats_has_about_the_steps_of_one_without() -> None:
     assert loader_of(100, 30, repeats=3).steps_per_epoch == 10 / 3
     assert loader_of(100, 30).steps_per_epoch == 4
     assert isinstance(loader_of(100, 30).steps_per_epoch, int)
 
 
-def test_copies_of_an_image_are_varied_each_in_its_own_way_and_alike_in_any_batch() -> None:
+def test_copies_of_an_image_are_augmented_differently_and_reproducibly() -> None:
     store = store_of(10)
-    loader = TrainLoader(store, PREPROCESS, VARIED, 6, 11, repeats=3)
-    batch = loader.batch(6)  # five steps a round
+    loader = TrainLoader(store, PREPROCESS, AUGMENT, 6, 11, repeats=3)
+    batch = loader.batch(6)  # a round has five steps
     for place in (0, 3):
         image = batch.indices[place]
         numbers = image + 10 * np.arange(3)
-        varied = VARIED(store.take(np.full(3, image)), numbers, derive(11, "augment", 1))
-        torch.testing.assert_close(batch.images[place : place + 3], PREPROCESS.normalize(varied), atol=1e-4, rtol=0)
+        augmented = AUGMENT(store.take(np.full(3, image)), numbers, derive(11, "augment", 1))
+        expected = PREPROCESS.normalize(augmented)
+        torch.testing.assert_close(batch.images[place : place + 3], expected, atol=1e-4, rtol=0)
         assert not torch.allclose(batch.images[place], batch.images[place + 1])
     torch.testing.assert_close(batch.labels, torch.from_numpy(batch.indices % 4))
     assert_same(loader_of(10, 6, repeats=3).batch(6), batch)
 
 
-def test_weights_show_images_more_often_each_time_varied_anew() -> None:
+def test_weights_show_images_more_often_and_augment_each_showing_differently() -> None:
     weights = np.ones(40)
     weights[7] = 13.0
-    loader = TrainLoader(store_of(40), PREPROCESS, VARIED, 40, 11, weights=weights)
+    loader = TrainLoader(store_of(40), PREPROCESS, AUGMENT, 40, 11, weights=weights)
     for epoch in range(5):
         batch = loader.batch(epoch)
         places = np.flatnonzero(batch.indices == 7)
@@ -144,22 +145,22 @@ def test_weights_show_images_more_often_each_time_varied_anew() -> None:
         assert len(places) in (10, 11)
         images = batch.images[places].flatten(1)
         assert all(not torch.allclose(images[0], other) for other in images[1:])
-    assert_same(TrainLoader(store_of(40), PREPROCESS, VARIED, 40, 11, weights=weights).batch(4), loader.batch(4))
+    assert_same(TrainLoader(store_of(40), PREPROCESS, AUGMENT, 40, 11, weights=weights).batch(4), loader.batch(4))
 
 
 @pytest.mark.parametrize("repeats", [0, -2, 5])
-def test_copies_that_do_not_fit_into_a_batch_are_refused(repeats: int) -> None:
+def test_copies_that_do_not_fit_into_a_batch_are_an_error(repeats: int) -> None:
     with pytest.raises(ConfigError) as caught:
         loader_of(10, 4, repeats=repeats)
     assert str(caught.value) == f"data.repeats={repeats}: must be from 1 to data.batch_size=4; use 1"
 
 
-def test_weights_that_do_not_fit_the_store_are_refused() -> None:
-    with pytest.raises(DataError, match=r"^weights=4: there are 10 images; give one weight for each$"):
-        TrainLoader(store_of(10), PREPROCESS, VARIED, 4, 11, weights=np.ones(4))
+def test_weights_that_do_not_fit_the_store_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"^weights=4: there are 10 images; give one weight per image$"):
+        TrainLoader(store_of(10), PREPROCESS, AUGMENT, 4, 11, weights=np.ones(4))
 
 
-def test_evaluation_shows_all_in_order_and_unvaried() -> None:
+def test_evaluation_shows_all_images_in_order_without_augmentation() -> None:
     store = store_of(11)
     batches = list(EvalLoader(store, PREPROCESS, 4))
     assert len(EvalLoader(store, PREPROCESS, 4)) == 3
@@ -169,31 +170,31 @@ def test_evaluation_shows_all_in_order_and_unvaried() -> None:
     torch.testing.assert_close(torch.cat([batch.labels for batch in batches]), store.labels)
 
 
-def test_evaluation_of_nothing_gives_no_batch() -> None:
+def test_evaluation_of_an_empty_store_gives_no_batch() -> None:
     loader = EvalLoader(store_of(0), PREPROCESS, 4)
     assert (len(loader), list(loader)) == (0, [])
 
 
-def test_training_on_nothing_is_refused() -> None:
+def test_training_on_an_empty_store_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         loader_of(0, 4)
-    assert str(caught.value) == "data: 0 training images; a TrainLoader needs at least one"
+    assert str(caught.value) == "data: 0 training images; add at least one"
 
 
-def test_batch_size_below_one_is_refused() -> None:
+def test_batch_size_below_one_is_an_error() -> None:
     for make in (lambda: loader_of(3, -2), lambda: EvalLoader(store_of(3), PREPROCESS, -2)):
         with pytest.raises(ConfigError) as caught:
             make()
         assert str(caught.value) == "data.batch_size=-2: must be at least 1; use 64, or what memory allows"
 
 
-def test_unmeasured_preprocess_is_refused_at_the_first_batch() -> None:
-    loader = TrainLoader(store_of(3), replace(PREPROCESS, mean=None, std=None), VARIED, 2, 1)
-    with pytest.raises(ConfigError, match="not measured yet"):
+def test_preprocess_without_mean_is_an_error_at_the_first_batch() -> None:
+    loader = TrainLoader(store_of(3), replace(PREPROCESS, mean=None, std=None), AUGMENT, 2, 1)
+    with pytest.raises(ConfigError, match=r"^preprocess\.mean=None: must be set to normalize; "):
         loader.batch(0)
 
 
-def test_prefetched_batches_are_the_loaders_in_any_order() -> None:
+def test_prefetched_batches_equal_the_loaders_in_any_order() -> None:
     loader = loader_of(10, 4)
     with Prefetcher(loader) as prefetcher:
         assert prefetcher.steps_per_epoch == 3
@@ -204,26 +205,29 @@ def test_prefetched_batches_are_the_loaders_in_any_order() -> None:
 
 def test_next_batch_is_prepared_while_the_current_one_trains() -> None:
     loader = loader_of(10, 4)
-    asked: list[int] = []
+    requested: list[int] = []
     prepared = threading.Event()
-    whole_batch = loader.batch
+    original = loader.batch
 
-    def note(step: int, attempt: int = 0) -> Batch:
-        asked.append(step)
+    def record(step: int, attempt: int = 0) -> Batch:
+        requested.append(step)
         if step == 2:
             prepared.set()
-        return whole_batch(step, attempt)
+        return original(step, attempt)
 
-    loader.batch = note  # type: ignore[method-assign]
+    loader.batch = record  # type: ignore[method-assign]
     with Prefetcher(loader, num_ahead=2) as prefetcher:
         prefetcher.batch(0)
         assert prepared.wait(timeout=30)
-    assert asked == [0, 1, 2]
+    assert requested == [0, 1, 2]
 
 
 def test_error_in_the_thread_is_raised_with_its_batch() -> None:
-    loader = TrainLoader(store_of(3), replace(PREPROCESS, mean=None, std=None), VARIED, 2, 1)
-    with Prefetcher(loader) as prefetcher, pytest.raises(ConfigError, match="not measured yet"):
+    loader = TrainLoader(store_of(3), replace(PREPROCESS, mean=None, std=None), AUGMENT, 2, 1)
+    with (
+        Prefetcher(loader) as prefetcher,
+        pytest.raises(ConfigError, match=r"^preprocess\.mean=None: must be set to normalize; "),
+    ):
         prefetcher.batch(0)
 
 
@@ -236,32 +240,37 @@ def test_closing_ends_the_thread() -> None:
     assert threading.active_count() == before
 
 
-def test_prefetching_nothing_is_refused() -> None:
+def test_prefetching_zero_batches_is_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         Prefetcher(loader_of(3, 2), num_ahead=0)
     assert str(caught.value) == "num_ahead=0: must be at least 1; use the loader itself for no prefetching"
 
 
-def test_parts_of_a_batch_are_the_batch_whatever_their_number() -> None:
-    whole = TrainLoader(store_of(11), PREPROCESS, VARIED, 8, 11, repeats=2)
-    parts = [TrainLoader(store_of(11), PREPROCESS, VARIED, 8, 11, repeats=2, share=(which, 3)) for which in range(3)]
+def test_shares_of_all_processes_are_the_batch_of_one_process() -> None:
+    whole = TrainLoader(store_of(11), PREPROCESS, AUGMENT, 8, 11, repeats=2)
+    shares = [TrainLoader(store_of(11), PREPROCESS, AUGMENT, 8, 11, repeats=2, share=(rank, 3)) for rank in range(3)]
     for step in range(9):
-        batches = [part.batch(step) for part in parts]
+        batches = [loader.batch(step) for loader in shares]
         torch.testing.assert_close(torch.cat([b.images for b in batches]), whole.batch(step).images, rtol=0, atol=0)
         np.testing.assert_array_equal(np.concatenate([b.indices for b in batches]), whole.batch(step).indices)
-        assert min(len(batch.labels) for batch in batches) >= parts[0].least_images
+        assert min(len(batch.labels) for batch in batches) >= shares[0].least_images
 
 
-def test_images_of_an_evaluation_are_divided_without_repetition() -> None:
-    found = [list(EvalLoader(store_of(9), PREPROCESS, 4, share=(which, 3))) for which in range(3)]
+def test_evaluation_shares_of_all_processes_cover_each_image_once() -> None:
+    found = [list(EvalLoader(store_of(9), PREPROCESS, 4, share=(rank, 3))) for rank in range(3)]
     assert [len(batches) for batches in found] == [3, 3, 3]
     positions = np.concatenate([batch.indices for batches in found for batch in batches])
     assert sorted(positions.tolist()) == list(range(9))
 
 
-def test_more_parts_than_images_of_a_batch_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "rule"),
+    [
+        (10, 2, "2 images per batch cannot be shared among 3 processes; use at most 2 processes"),
+        (1, 64, "1 image per batch cannot be shared among 3 processes; use at most 1 process"),
+    ],
+)
+def test_more_processes_than_images_in_a_batch_are_an_error(num_images: int, batch_size: int, rule: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        TrainLoader(store_of(10), PREPROCESS, VARIED, 2, 11, share=(0, 3))
-    assert str(caught.value) == (
-        "data.batch_size=2: 10 images in batches of 2 leave some of 3 processes without any; use at most 2 processes"
-    )
+        TrainLoader(store_of(num_images), PREPROCESS, AUGMENT, batch_size, 11, share=(0, 3))
+    assert str(caught.value) == f"data.batch_size={batch_size}: {rule}"

@@ -8,11 +8,11 @@ from vitreous.seeding import permutation
 LABELS = np.repeat(np.array([0, 2, 5, 6]), [90, 7, 20, 3])[permutation(3, 120)]
 
 
-def test_without_weights_it_is_a_permutation() -> None:
+def test_order_without_weights_shows_each_image_once() -> None:
     np.testing.assert_array_equal(draw_order(9, LABELS), permutation(9, 120))
 
 
-def test_balanced_classes_stand_equally_often_in_every_round() -> None:
+def test_balanced_weights_show_all_classes_equally_often_in_every_round() -> None:
     weights = balanced_weights(LABELS)
     for seed in range(20):
         order = draw_order(seed, LABELS, weights)
@@ -20,8 +20,8 @@ def test_balanced_classes_stand_equally_often_in_every_round() -> None:
         np.testing.assert_array_equal(np.bincount(LABELS[order])[[0, 2, 5, 6]], [30, 30, 30, 30])
 
 
-def test_classes_that_do_not_divide_a_round_stand_equally_often_in_expectation() -> None:
-    labels = np.repeat(np.arange(3), [50, 9, 2])  # 61 places for 3 classes
+def test_uneven_classes_are_shown_equally_often_in_expectation() -> None:
+    labels = np.repeat(np.arange(3), [50, 9, 2])  # 61 showings of 3 classes
     counts = np.stack([
         np.bincount(labels[draw_order(seed, labels, balanced_weights(labels))]) for seed in range(600)
     ])  # fmt: skip
@@ -29,7 +29,7 @@ def test_classes_that_do_not_divide_a_round_stand_equally_often_in_expectation()
     np.testing.assert_allclose(counts.mean(axis=0), 61 / 3, atol=0.08)
 
 
-def test_image_gets_its_expected_number_of_places_rounded_up_or_down() -> None:
+def test_image_is_shown_its_expected_number_of_times_rounded_up_or_down() -> None:
     weights = np.random.default_rng(1).exponential(size=120)
     expected = 120 * weights / weights.sum()
     counts = np.stack([np.bincount(draw_order(seed, LABELS, weights), minlength=120) for seed in range(1500)])
@@ -51,7 +51,7 @@ def test_image_of_weight_zero_is_never_shown() -> None:
         assert not {5, 17} & set(draw_order(seed, LABELS, weights).tolist())
 
 
-def test_order_depends_on_the_seed_alone_and_mixes_the_classes() -> None:
+def test_order_depends_on_only_the_seed_and_mixes_the_classes() -> None:
     weights = balanced_weights(LABELS)
     first, other = draw_order(4, LABELS, weights), draw_order(5, LABELS, weights)
     np.testing.assert_array_equal(first, draw_order(4, LABELS, weights))
@@ -60,12 +60,12 @@ def test_order_depends_on_the_seed_alone_and_mixes_the_classes() -> None:
 
 
 @pytest.mark.parametrize("num", [1, 2, 3])
-def test_smallest_sets_pass(num: int) -> None:
+def test_balanced_order_of_the_smallest_sets_shows_each_image_once(num: int) -> None:
     labels = np.arange(num)
     assert sorted(draw_order(7, labels, balanced_weights(labels)).tolist()) == list(range(num))
 
 
-def test_earlier_showings_are_counted_in_the_order_they_stand() -> None:
+def test_earlier_showings_count_previous_occurrences_of_an_entry() -> None:
     found = earlier_showings(np.array([4, 1, 4, 4, 0, 1]))
     np.testing.assert_array_equal(found, [0, 0, 1, 2, 0, 1])
     assert len(earlier_showings(np.empty(0, dtype=np.int64))) == 0
@@ -74,14 +74,14 @@ def test_earlier_showings_are_counted_in_the_order_they_stand() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (np.ones(3), "weights=3: there are 5 images; give one weight for each"),
+        (np.ones(3), "weights=3: there are 5 images; give one weight per image"),
         (np.array([1, 2, -0.5, 1, 1]), "weights[2]=-0.5: must be finite and at least 0; correct it"),
         (np.array([1, np.nan, 1, 1, 1]), "weights[1]=nan: must be finite and at least 0; correct it"),
         (np.array([1, 1, 1, 1, np.inf]), "weights[4]=inf: must be finite and at least 0; correct it"),
-        (np.zeros(5), "weights=0: all 5 images have this weight; give one above 0 to some"),
+        (np.zeros(5), "weights=0: all 5 images have weight 0; set at least one weight above 0"),
     ],
 )
-def test_weights_that_make_no_sense_are_told(weights: np.ndarray, message: str) -> None:
+def test_invalid_weights_raise_an_error_with_the_reason(weights: np.ndarray, message: str) -> None:
     with pytest.raises(DataError) as caught:
         check_weights(weights, 5)
     assert str(caught.value) == message

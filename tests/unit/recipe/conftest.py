@@ -1,4 +1,4 @@
-"""Facts of made-up data sets, and a complete configuration to start from."""
+"""Fixtures: facts of made-up data sets, and a complete configuration."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from vitreous.recipe.run_config import RunConfig
 
 @pytest.fixture
 def make_facts() -> Callable[..., DataFacts]:
-    """Facts of a set with so many training images, a third as many for the test."""
+    """Factory of data facts: `num_train` training images and a third of that number for testing."""
 
     def make(num_train: int = 1_300, *, height_px: int = 24, width_px: int = 36, **changes: Any) -> DataFacts:
         classes = changes.pop("classes", ("ant", "bee", "cat"))
@@ -31,7 +31,7 @@ def make_facts() -> Callable[..., DataFacts]:
             "skipped": (),
             "notes": (),
             "mirror": True,
-            "mirror_reason": "nothing speaks against it",
+            "mirror_reason": "mirrored images keep their class",
             "test_ratio": 0.2,
             "fingerprint": "f00d",
         }
@@ -42,7 +42,7 @@ def make_facts() -> Callable[..., DataFacts]:
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    """Keys that make a whole configuration; each differs from its default, so that a lost one is noticed."""
+    """All keys of a configuration. Each value differs from its default, so that a test notices a lost key."""
     given: dict[str, Any] = {
         "data.source": "/photos of ünï & 1: #2",
         "data.img_size": (24, 36),
@@ -108,7 +108,7 @@ def values() -> dict[str, Any]:
         "train.checkpoint_every_s": 7.25,
         "train.max_retries": 2,
     }
-    # A key that was added since takes its default here; the tests of each key read `known_keys`.
+    # Keys that are not listed above have their defaults.
     return {key: given.get(key, keys.defaults().get(key)) for key in keys.known_keys()}
 
 

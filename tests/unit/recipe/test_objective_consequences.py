@@ -1,4 +1,4 @@
-"""What losses, weights of classes and teachers do to a run, told before it begins."""
+"""Notes and errors on losses, class weights and teachers, before a run starts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,20 +25,20 @@ def config_with(values: dict[str, Any], **changes: Any) -> RunConfig:
     return keys.assemble("by-hand", values | plain | changed)
 
 
-def test_adjusted_logits_of_uneven_classes_say_which_accuracy_suffers(
+def test_logit_adjustment_of_imbalanced_classes_says_which_accuracy_falls(
     make_facts: Facts, values: dict[str, Any]
 ) -> None:
     config = config_with(values, objective__logit_adjustment=1.5)
     assert list(consequences(config, make_facts(class_counts=UNEVEN))) == [
-        "objective.logit_adjustment=1.5: rare classes are called as readily as others; accuracy may fall where images "
-        "are as uneven as in training, and the mean accuracy of the classes rises"
+        "objective.logit_adjustment=1.5: rare classes are predicted as readily as common ones; the mean accuracy per "
+        "class rises, and the overall accuracy may fall if the test images are as imbalanced as the training images"
     ]
 
 
-def test_adjusted_logits_of_even_classes_change_nothing(make_facts: Facts, values: dict[str, Any]) -> None:
+def test_logit_adjustment_of_balanced_classes_has_no_effect(make_facts: Facts, values: dict[str, Any]) -> None:
     config = config_with(values, objective__logit_adjustment=0.5)
     assert list(consequences(config, make_facts(900, num_test=500))) == [
-        "objective.logit_adjustment=0.5 changes nothing: all classes have 300 training images"
+        "objective.logit_adjustment=0.5 has no effect: every class has 300 training images"
     ]
 
 
@@ -59,25 +59,29 @@ def test_adjusted_logits_of_even_classes_change_nothing(make_facts: Facts, value
         ),
         (
             {"data__sampler": "balanced", "objective__class_weights": "balanced", "objective__logit_adjustment": 1.0},
-            "data.sampler=balanced and objective.class_weights=balanced and objective.logit_adjustment=1 all",
+            "data.sampler=balanced, objective.class_weights=balanced and objective.logit_adjustment=1 all",
         ),
     ],
 )
-def test_rare_classes_that_are_made_up_for_more_than_once_are_told(
+def test_compensating_more_than_once_for_rare_classes_is_reported(
     make_facts: Facts, values: dict[str, Any], changes: dict[str, Any], named: str
 ) -> None:
     first = next(consequences(config_with(values, **changes), make_facts(class_counts=UNEVEN)))
-    rest = " make up for rare classes, which then count more than the others; one of them is enough"
+    rest = " compensate for rare classes, which then outweigh the others; use only one"
     assert first == named + rest
 
 
-def test_binary_loss_is_told_to_be_no_measure_beside_the_other(make_facts: Facts, values: dict[str, Any]) -> None:
+def test_binary_training_loss_is_reported_as_not_comparable_with_the_validation_loss(
+    make_facts: Facts, values: dict[str, Any]
+) -> None:
     (sentence,) = consequences(config_with(values, objective__loss="bce"), make_facts())
-    assert sentence.startswith("objective.loss=bce: the loss in training is that of a yes or no for each class")
+    assert sentence.startswith(
+        "objective.loss=bce: the training loss is binary cross-entropy for each class, the validation loss is "
+    )
 
 
 @pytest.mark.parametrize("kind", ["token", "token_soft"])
-def test_teacher_that_no_token_hears_is_refused(values: dict[str, Any], kind: str) -> None:
+def test_token_distillation_without_a_distillation_token_is_refused(values: dict[str, Any], kind: str) -> None:
     teacher = {"objective__teacher": "runs/a", "objective__distill": kind, "model__pool": "token"}
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__distill_token=False)
@@ -88,7 +92,7 @@ def test_teacher_that_no_token_hears_is_refused(values: dict[str, Any], kind: st
     config_with(values, **teacher, model__distill_token=True, model__fc_norm=False)
 
 
-def test_features_with_holes_are_refused(values: dict[str, Any]) -> None:
+def test_feature_distillation_with_dropped_patches_is_refused(values: dict[str, Any]) -> None:
     teacher = {"objective__teacher": "runs/a", "objective__distill": "feature"}
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__patch_drop_rate=0.25)

@@ -1,4 +1,4 @@
-"""Recipes of others: their numbers are those of the papers and of the authors' own commands."""
+"""Recipes from papers: their hyperparameters are those of the papers and of the authors' commands."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 
 from vitreous.data.survey.facts import DataFacts
 from vitreous.recipe import keys
+from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.planner import make_plan
 
@@ -61,7 +62,7 @@ BIG_VISION = {  # big_vision's configs/vit_s16_i1k.py
     "optim.lr": 0.001,
     "optim.weight_decay": pytest.approx(0.0001 / 0.001),
     "optim.clip_norm": 1.0,
-    "optim.warmup_ratio": pytest.approx(10_000 / 111_476, rel=1e-3),  # 90 epochs of 99 % of the images
+    "optim.warmup_ratio": pytest.approx(10_000 / 111_476, rel=1e-3),  # 90 epochs of 99% of the images
     "data.mixup_alpha": 0.2,
     "data.policy": "randaugment",
     "data.policy_num_ops": 2,
@@ -73,33 +74,35 @@ BIG_VISION = {  # big_vision's configs/vit_s16_i1k.py
 }
 
 
-def values_of(facts: DataFacts, recipe: str, **asked: Any) -> dict[str, Any]:
+def planned_values(facts: DataFacts, recipe: str, **asked: Any) -> dict[str, Any]:
     given = [Choice("data.source", "/images", "the data"), Choice("data.test_ratio", 0.0, "the data")]
-    plan = make_plan(facts, given, recipe=recipe, asked=asked, measure=lambda config: 1.0, memory=lambda config: 0.0)
+    plan = make_plan(facts, given, recipe=recipe, asked=asked, measure=lambda config: Pace(), memory=lambda config: 0.0)
     return keys.take_apart(plan.config)
 
 
 @pytest.mark.parametrize(("recipe", "published"), [("deit", DEIT), ("deit3", DEIT3), ("big-vision-s16", BIG_VISION)])
-def test_numbers_are_the_published_ones(make_facts: Facts, recipe: str, published: dict[str, Any]) -> None:
-    found = values_of(make_facts(1_281_167, height_px=375, width_px=500), recipe)
+def test_hyperparameters_are_the_published_ones(make_facts: Facts, recipe: str, published: dict[str, Any]) -> None:
+    found = planned_values(make_facts(1_281_167, height_px=375, width_px=500), recipe)
     assert {key: found[key] for key in published} == published
 
 
-def test_a_short_run_smooths_no_labels_that_the_paper_leaves_sharp(make_facts: Facts) -> None:
-    found = values_of(make_facts(), "deit3", **{"train.epochs": 25.0})
+def test_short_run_keeps_a_label_smoothing_of_zero(make_facts: Facts) -> None:
+    found = planned_values(make_facts(), "deit3", **{"train.epochs": 25.0})
     assert (found["objective.label_smoothing"], found["model.drop_path_rate"]) == (0.0, pytest.approx(0.025))
 
 
-def test_deits_rate_follows_the_batch(make_facts: Facts) -> None:
-    assert values_of(make_facts(), "deit", **{"data.batch_size": 256})["optim.lr"] == pytest.approx(0.00025)
+def test_learning_rate_of_deit_scales_with_the_batch_size(make_facts: Facts) -> None:
+    assert planned_values(make_facts(), "deit", **{"data.batch_size": 256})["optim.lr"] == pytest.approx(0.00025)
 
 
 @pytest.mark.parametrize(("width", "heads", "lr", "rate"), [(768, 12, 3e-3, 0.2), (1024, 16, 3e-3, 0.45)])
-def test_deit3s_rates_follow_the_model(make_facts: Facts, width: int, heads: int, lr: float, rate: float) -> None:
-    found = values_of(make_facts(), "deit3", **{"model.embed_dim": width, "model.num_heads": heads})
+def test_rates_of_deit3_follow_the_model_size(
+    make_facts: Facts, width: int, heads: int, lr: float, rate: float
+) -> None:
+    found = planned_values(make_facts(), "deit3", **{"model.embed_dim": width, "model.num_heads": heads})
     assert (found["optim.lr"], found["model.drop_path_rate"]) == (lr, rate)
 
 
-def test_shorter_runs_keep_the_epochs_of_warm_up(make_facts: Facts) -> None:
-    found = values_of(make_facts(), "deit", **{"train.epochs": 50.0})
+def test_shorter_run_keeps_the_number_of_warm_up_epochs(make_facts: Facts) -> None:
+    found = planned_values(make_facts(), "deit", **{"train.epochs": 50.0})
     assert found["optim.warmup_ratio"] == pytest.approx(0.1)

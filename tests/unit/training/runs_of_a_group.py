@@ -1,4 +1,4 @@
-"""A list of runs, as JSON -> each trained by all processes of the group that torchrun started; run as a script."""
+"""A list of runs, as JSON -> each of them trained by all processes that torchrun started. Run as a script."""
 
 import json
 import signal
@@ -6,34 +6,33 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
-from vitreous.training.fit import loop
 from vitreous.training.machine.signals import Interrupted
+from vitreous.training.measure.instruments import Instruments
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 
 
 def train(run: Mapping[str, Any]) -> None:
-    """One run; with `stop_at`, asked to stop by a signal to the first process once this step is told.
+    """Train one run.
 
-    With `runs_ahead`, each step is read when the next one's gradient was asked for, as on a GPU.
+    With `stop_at`, the first process gets a stop signal after this step. With `runs_ahead`, the next gradient is
+    computed before the result of the last step is read, as on a GPU.
     """
 
     def listen(kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "step" and fields["step"] == run.get("stop_at"):
             signal.raise_signal(signal.SIGTERM)
 
-    place = Path(run["out"])
+    out, instruments = Path(run["out"]), Instruments(can_run_ahead=lambda state: run.get("runs_ahead", False))
     if run.get("resume"):
-        request = TrainRequest(resume=place)
+        request = TrainRequest(resume=out)
     else:
-        request = TrainRequest(data=run["data"], values=run["values"], out=place)
+        request = TrainRequest(data=run["data"], values=run["values"], out=out)
     try:
-        with patch.object(loop, "can_run_ahead", lambda state: run.get("runs_ahead", False)):
-            run_training(request, listen)
+        run_training(request, listen, instruments=instruments)
     except Interrupted as stopped:
         if "stop_at" not in run:
             raise stopped from None

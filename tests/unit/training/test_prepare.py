@@ -10,9 +10,11 @@ from vitreous.data.pixels.store import LazyStore, MappedStore, MemoryStore
 from vitreous.errors import ConfigError, DataError, UnknownNameError
 from vitreous.recipe import keys
 from vitreous.recipe.files import write_config
+from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import ASKED, Choice
-from vitreous.training import prepare
+from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Recorder, ignore, read_records
+from vitreous.training.measure.instruments import Instruments
 from vitreous.training.prepare import load_data, plan_run, survey_again
 from vitreous.training.request import TrainRequest
 
@@ -29,39 +31,54 @@ def planned(request: TrainRequest) -> dict[str, Any]:
     return keys.take_apart(plan_run(request, ignore)[1].config)
 
 
-def test_planner_gives_way_to_the_file_and_the_file_to_the_command_line(images_folder: Path, tmp_path: Path) -> None:
+def test_recipe_file_overrides_the_planner_and_the_command_line_overrides_both(
+    images_folder: Path, tmp_path: Path
+) -> None:
     data = str(images_folder)
     file = recipe_file(tmp_path, "optim: {lr: 0.0123, beta1: 0.7}\ndata: {batch_size: 11}\n")
-    alone = planned(TrainRequest(data=data))
+    without = planned(TrainRequest(data=data))
     with_file = planned(TrainRequest(data=data, recipe=file))
     with_both = planned(TrainRequest(data=data, recipe=file, values={"optim.lr": "0.5", "train.seed": 3}))
     assert (with_file["optim.lr"], with_file["optim.beta1"], with_file["data.batch_size"]) == (0.0123, 0.7, 11)
     assert (with_both["optim.lr"], with_both["optim.beta1"], with_both["data.batch_size"]) == (0.5, 0.7, 11)
     same = ("model.embed_dim", "model.patch_size", "train.epochs", "data.img_size")
-    assert {key: with_both[key] for key in same} == {key: alone[key] for key in same}
+    assert {key: with_both[key] for key in same} == {key: without[key] for key in same}
 
 
 @pytest.mark.parametrize(("seconds", "faster"), [((0.2, 0.1), "sdpa"), ((0.1, 0.2), "explicit")])
-def test_attention_that_shall_be_measured_is_named_by_its_faster_kernel(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], faster: str
-) -> None:
-    measured = dict(zip(("explicit", "sdpa"), seconds, strict=True))
-    monkeypatch.setattr(prepare, "attention_s", lambda config, teacher: measured)
-    _, plan = plan_run(tiny(train__attention_kernel="measured"), ignore)
+def test_measured_attention_becomes_the_faster_kernel(tiny: Tiny, seconds: tuple[float, float], faster: str) -> None:
+    paces = dict(zip(("explicit", "sdpa"), (Pace(((0.0, 1.0, step_s),)) for step_s in seconds), strict=True))
+    instruments = Instruments(training_pace=lambda config, teacher: paces[config.train.kernel])
+    _, plan = plan_run(tiny(train__attention_kernel="measured"), ignore, instruments)
     assert plan.config.train.attention_kernel == faster
     (choice,) = [choice for choice in plan.choices if choice.key == "train.attention_kernel"]
     slower = "explicit" if faster == "sdpa" else "sdpa"
-    assert choice == Choice("train.attention_kernel", faster, f"0.1 s a step, measured; 0.2 s with {slower}")
+    assert choice == Choice("train.attention_kernel", faster, f"measured: 0.1 s per step, 0.2 s with {slower}")
+    assert plan.pace == paces[faster]
     assert planned(tiny())["train.attention_kernel"] == "auto"
 
 
-def test_attention_that_does_not_fit_written_out_is_not_measured(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "memory_share", lambda config: 0.9 if config.train.kernel == "explicit" else 0.1)
-    monkeypatch.setattr(prepare, "attention_s", lambda config, teacher: pytest.fail("measured"))
-    _, plan = plan_run(tiny(train__attention_kernel="measured"), ignore)
+def test_explicit_attention_that_exceeds_the_memory_is_not_measured(tiny: Tiny) -> None:
+    instruments = Instruments(
+        memory_share=lambda config: 0.9 if config.train.kernel == "explicit" else 0.1,
+        training_pace=lambda config, teacher: pytest.fail("measured"),
+    )
+    _, plan = plan_run(tiny(train__attention_kernel="measured"), ignore, instruments)
     (choice,) = [choice for choice in plan.choices if choice.key == "train.attention_kernel"]
-    assert choice == Choice("train.attention_kernel", "sdpa", "written out it would take 90 % of the memory")
+    assert choice == Choice("train.attention_kernel", "sdpa", "the explicit kernel would take 90% of the memory")
     assert plan.config.train.attention_kernel == "sdpa"
+
+
+def test_budget_passes_the_measured_pace_on_with_the_plan(tiny: Tiny) -> None:
+    measured: list[RunConfig] = []
+
+    def pace(config: RunConfig, teacher: object) -> Pace:
+        measured.append(config)
+        return Pace(((0.0, 1.0, 0.25),))
+
+    _, plan = plan_run(tiny(train__budget_s=60), ignore, Instruments(training_pace=pace))
+    assert len(measured) == 1
+    assert plan.pace == Pace(((0.0, 1.0, 0.25),))
 
 
 def test_file_may_name_a_shipped_recipe(images_folder: Path, tmp_path: Path) -> None:
@@ -71,34 +88,34 @@ def test_file_may_name_a_shipped_recipe(images_folder: Path, tmp_path: Path) -> 
     assert plan.config.optim.beta1 == 0.7
 
 
-def test_file_that_names_no_recipe_takes_the_one_that_suits(images_folder: Path, tmp_path: Path) -> None:
+def test_file_without_a_recipe_uses_the_one_that_suits(images_folder: Path, tmp_path: Path) -> None:
     _, plan = plan_run(TrainRequest(data=str(images_folder), recipe=recipe_file(tmp_path, "optim: {lr: 1}")), ignore)
     _, suits = plan_run(TrainRequest(data=str(images_folder)), ignore)
     assert plan.config.recipe == suits.config.recipe
 
 
-def test_file_that_names_an_unknown_recipe_is_told(images_folder: Path, tmp_path: Path) -> None:
+def test_file_with_an_unknown_recipe_is_refused(images_folder: Path, tmp_path: Path) -> None:
     file = recipe_file(tmp_path, "recipe: small-foto\n")
     with pytest.raises(UnknownNameError, match=r"^recipe=small-foto: no such recipe; did you mean small-photos\?"):
         plan_run(TrainRequest(data=str(images_folder), recipe=file), ignore)
 
 
-def test_configuration_of_a_run_repeats_it(tiny: Tiny, tmp_path: Path) -> None:
+def test_config_of_a_run_is_a_recipe_that_repeats_it(tiny: Tiny, tmp_path: Path) -> None:
     _, plan = plan_run(tiny(), ignore)
     write_config(tmp_path / "config.yaml", plan.config)
     _, again = plan_run(TrainRequest(recipe=str(tmp_path / "config.yaml")), ignore)
     assert again.config == plan.config
 
 
-def test_configuration_made_for_other_classes_does_not_fit(tiny: Tiny, tmp_path: Path) -> None:
+def test_config_for_other_classes_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     _, plan = plan_run(tiny(), ignore)
     write_config(tmp_path / "config.yaml", plan.config)
     with pytest.raises(ConfigError) as caught:
         plan_run(TrainRequest(data="digits", recipe=str(tmp_path / "config.yaml")), ignore)
-    assert str(caught.value) == "data.num_classes=3: digits has 10 classes; leave it out, the data decides it"
+    assert str(caught.value) == "data.num_classes=3: digits has 10 classes; leave the key out, the data decides it"
 
 
-def test_model_by_name_stands_between_file_and_single_keys(images_folder: Path, tmp_path: Path) -> None:
+def test_model_name_overrides_the_file_and_single_keys_override_both(images_folder: Path, tmp_path: Path) -> None:
     file = recipe_file(tmp_path, "model: {depth: 2, embed_dim: 20, num_heads: 5, act: relu}\n")
     values = {"model.depth": "3", "data.img_size": "16x24"}
     request = TrainRequest(data=str(images_folder), recipe=file, model="vit_pico_patch8", values=values)
@@ -109,12 +126,12 @@ def test_model_by_name_stands_between_file_and_single_keys(images_folder: Path, 
     assert found["data.img_size"] == (16, 24)
 
 
-def test_model_by_full_name_says_the_image_size(images_folder: Path) -> None:
+def test_full_model_name_sets_the_image_size(images_folder: Path) -> None:
     found = planned(TrainRequest(data=str(images_folder), model="vit_pico_patch4_32"))
     assert (found["data.img_size"], found["model.patch_size"]) == ((32, 32), 4)
 
 
-def test_a_published_model_is_trained_with_all_that_sets_it_apart(images_folder: Path) -> None:
+def test_published_model_keeps_its_architecture(images_folder: Path) -> None:
     found = planned(TrainRequest(data=str(images_folder), model="vit_wee_patch16_reg1_gap_256"))
     expected = {"embed_dim": 256, "depth": 14, "mlp_ratio": 5.0, "num_registers": 1, "pool": "mean", "fc_norm": True,
                 "final_norm": False, "layer_scale": 1e-5, "prefix_position": "none"}  # fmt: skip
@@ -122,7 +139,7 @@ def test_a_published_model_is_trained_with_all_that_sets_it_apart(images_folder:
     assert found["data.img_size"] == (256, 256)
 
 
-def test_a_published_models_classes_are_those_of_the_data(images_folder: Path) -> None:
+def test_published_model_takes_its_classes_from_the_data(images_folder: Path) -> None:
     values = {"data.img_size": "28x28"}
     found = planned(TrainRequest(data=str(images_folder), model="vit_small_patch14_reg4_dinov2", values=values))
     assert (found["model.pool"], found["model.num_registers"], found["model.patch_size"]) == ("token", 4, 14)
@@ -133,7 +150,7 @@ def test_unknown_model_suggests_the_nearest(images_folder: Path) -> None:
         plan_run(TrainRequest(data=str(images_folder), model="vit_picco"), ignore)
 
 
-def test_nothing_to_train_on_is_told() -> None:
+def test_request_without_data_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         plan_run(TrainRequest(), ignore)
     assert str(caught.value) == (
@@ -142,36 +159,34 @@ def test_nothing_to_train_on_is_told() -> None:
     )
     with pytest.raises(ConfigError) as caught:
         plan_run(TrainRequest(recipe="digits"), ignore)
-    assert str(caught.value) == "data=none: recipe digits names none either; give a folder or the name of a set"
+    assert str(caught.value) == "data=none: recipe digits names no data either; give a folder or the name of a data set"
 
 
 @pytest.mark.parametrize(("key", "got"), [("device", "warp"), ("train.precision", "fp8")])
-def test_machine_that_is_not_there_is_told_before_the_data_is_read(key: str, got: str) -> None:
+def test_unknown_device_or_precision_is_refused_before_the_data_is_read(key: str, got: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key}={got}: no such "):
         plan_run(TrainRequest(data="/nowhere", values={f"train.{key.removeprefix('train.')}": got}), ignore)
 
 
-def test_source_is_written_down_so_that_it_is_found_from_anywhere(
-    images_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_source_is_stored_as_an_absolute_path(images_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images_folder.parent)
     assert planned(TrainRequest(data="fruit"))["data.source"] == str(images_folder)
     assert planned(TrainRequest(data="digits"))["data.source"] == "digits"
 
 
-def test_share_that_was_held_out_is_written_down_with_its_reason(images_folder: Path) -> None:
+def test_test_ratio_is_stored_with_its_reason(images_folder: Path) -> None:
     _, plan = plan_run(TrainRequest(data=str(images_folder)), ignore)
     _, digits = plan_run(TrainRequest(data="digits"), ignore)
     _, asked = plan_run(TrainRequest(data=str(images_folder), values={"data.test_ratio": "0.5"}), ignore)
     found = [next(c for c in p.choices if c.key == "data.test_ratio") for p in (plan, digits, asked)]
     assert [choice.value for choice in found] == [0.2, 0.25, 0.5]
     assert [choice.reason for choice in found] == [
-        "held out where the data brings no test split", "held out, as this set is known with", ASKED,
+        "the data has no test split, so images are held out", "the usual split for this data set", ASKED,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("values", [{}, {"data.test_ratio": 0.4, "data.val_ratio": 0.3, "data.split_seed": 5}])
-def test_survey_of_a_run_comes_out_the_same_again(images_folder: Path, values: dict[str, Any]) -> None:
+def test_survey_of_a_run_can_be_repeated(images_folder: Path, values: dict[str, Any]) -> None:
     surveyed, plan = plan_run(TrainRequest(data=str(images_folder), values=values), ignore)
     again = survey_again(plan.config.data, ignore)
     assert again.facts == surveyed.facts
@@ -179,7 +194,7 @@ def test_survey_of_a_run_comes_out_the_same_again(images_folder: Path, values: d
         assert again.indices[split].tolist() == indices.tolist()
 
 
-def test_reading_is_shown(images_folder: Path) -> None:
+def test_progress_of_reading_is_reported(images_folder: Path) -> None:
     heard: list[tuple[str, dict[str, Any]]] = []
     plan_run(TrainRequest(data=str(images_folder)), lambda kind, fields: heard.append((kind, dict(fields))))
     assert heard[-1] == ("reading", {"what": "reading", "done": 61, "total": 61})
@@ -199,14 +214,14 @@ def test_mean_and_std_are_those_of_the_training_images(tiny: Tiny, tmp_path: Pat
     assert (prepared.preprocess.mean, prepared.preprocess.std) == (prepared.config.data.mean, prepared.config.data.std)
 
 
-def test_mean_and_std_that_were_asked_stay(tiny: Tiny, tmp_path: Path) -> None:
+def test_mean_and_std_of_the_user_are_kept(tiny: Tiny, tmp_path: Path) -> None:
     surveyed, plan = plan_run(tiny(data__mean="0.5,0.4,0.3", data__std="0.2,0.2,0.1"), ignore)
     prepared = load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
     assert prepared.config == plan.config
     assert prepared.preprocess.mean == (0.5, 0.4, 0.3)
 
 
-def test_all_images_are_in_exactly_one_store(tiny: Tiny, tmp_path: Path) -> None:
+def test_every_image_is_in_exactly_one_store(tiny: Tiny, tmp_path: Path) -> None:
     surveyed, plan = plan_run(tiny(), ignore)
     prepared = load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
     assert prepared.val is not None
@@ -222,7 +237,7 @@ def test_splits_without_images_have_no_store(tiny: Tiny, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("cache", "kind"), [("auto", MappedStore), ("none", LazyStore)])
-def test_images_beyond_the_memory_limit_stay_in_the_cache_or_are_decoded_when_needed(
+def test_images_beyond_the_memory_limit_are_cached_or_decoded_on_demand(
     tiny: Tiny, tmp_path: Path, cache: str, kind: type
 ) -> None:
     surveyed, plan = plan_run(tiny(data__memory_limit_bytes=0, data__cache=cache), ignore)
@@ -230,7 +245,7 @@ def test_images_beyond_the_memory_limit_stay_in_the_cache_or_are_decoded_when_ne
     assert isinstance(prepared.train, kind)
 
 
-def test_second_run_reads_what_the_first_decoded_and_both_say_so(tiny: Tiny, tmp_path: Path) -> None:
+def test_second_run_reads_the_cache_of_the_first_and_both_record_it(tiny: Tiny, tmp_path: Path) -> None:
     kept = tmp_path / "kept images"
     surveyed, plan = plan_run(tiny(data__cache=str(kept)), ignore)
     for name in ("first", "second"):
@@ -244,17 +259,17 @@ def test_second_run_reads_what_the_first_decoded_and_both_say_so(tiny: Tiny, tmp
     assert sizes == sorted(use["num_bytes"] for use in second.values())
 
 
-def test_unreadable_file_ends_the_run_where_that_was_asked(tiny: Tiny, own_images: Path) -> None:
+def test_unreadable_file_is_an_error_with_on_error_error(tiny: Tiny, own_images: Path) -> None:
     (own_images / "plum" / "03.png").write_bytes(b"no image")
     with pytest.raises(DataError) as caught:
         plan_run(tiny(data=own_images, data__on_error="error"), ignore)
     assert str(caught.value) == (
-        f"data.on_error=error: 1 file is no readable image, {own_images / 'plum' / '03.png'} (not an image that Pillow "
-        "can read); mend or remove, or set data.on_error=skip"
+        f"data.on_error=error: 1 unreadable file, {own_images / 'plum' / '03.png'} (not an image that Pillow can "
+        "read); fix or remove it, or set data.on_error=skip"
     )
 
 
-def test_files_whose_damage_decoding_finds_end_the_run_too(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
+def test_damage_found_while_decoding_is_an_error_too(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
     for name in ("03.png", "07.png"):
         path = own_images / "plum" / name
         path.write_bytes(path.read_bytes()[:-40])
@@ -262,14 +277,14 @@ def test_files_whose_damage_decoding_finds_end_the_run_too(tiny: Tiny, own_image
     surveyed, plan = plan_run(tiny(data=own_images, data__on_error="error", **shares), ignore)
     with pytest.raises(DataError) as caught:
         load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
-    rule = "data.on_error=error: 2 files are no readable image, the first is "
+    rule = "data.on_error=error: 2 unreadable files, the first is "
     assert str(caught.value).startswith(f"{rule}{own_images / 'plum' / '03.png'} (")
 
 
 def test_unreadable_files_are_listed_in_the_records(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
     (own_images / "kiwi" / "00.png").write_bytes(b"no image")
     whole = (own_images / "plum" / "03.png").read_bytes()
-    (own_images / "plum" / "03.png").write_bytes(whole[: len(whole) // 2])  # its header is sound
+    (own_images / "plum" / "03.png").write_bytes(whole[: len(whole) // 2])  # the header is intact
     surveyed, plan = plan_run(tiny(data=own_images), ignore)
     load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
     (record,) = read_records(tmp_path / "records.jsonl")
@@ -280,17 +295,18 @@ def test_unreadable_files_are_listed_in_the_records(tiny: Tiny, own_images: Path
     assert all(reason for _, reason in record["skipped"])
 
 
-def test_copies_in_two_classes_are_told_before_training(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
+def test_copies_in_two_classes_are_found_before_training(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
     with Image.open(own_images / "kiwi" / "00.png") as image:
         image.save(own_images / "plum" / "copy.bmp")  # other bytes, the same pixels
     surveyed, plan = plan_run(tiny(data=own_images), ignore)
     load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
     (record,) = read_records(tmp_path / "records.jsonl")
     assert record["findings"]
-    assert any("2 images are copies of each other but have different labels" in told for told in record["findings"])
+    same = "2 images are copies of each other but have different labels"
+    assert any(same in finding for finding in record["findings"])
 
 
-def test_training_images_that_leave_one_class_are_told(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
+def test_training_images_of_a_single_class_are_refused(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
     for name in ("apple", "plum"):
         for path in (own_images / name).iterdir():
             path.write_bytes(path.read_bytes()[:-40])
@@ -298,5 +314,7 @@ def test_training_images_that_leave_one_class_are_told(tiny: Tiny, own_images: P
     with pytest.raises(DataError) as caught:
         load_data(plan.config, surveyed, Recorder(tmp_path / "records.jsonl"))
     first = own_images / "apple" / "00.png"
-    rule = "20 training images decode, and show fewer than two classes"
-    assert str(caught.value).startswith(f"{own_images}: {rule}; the first that does not is {first} (")
+    rule = "20 training images can be decoded, of fewer than two classes"
+    assert str(caught.value).startswith(
+        f"data.source={own_images}: {rule}; fix the others, of which the first is {first} ("
+    )

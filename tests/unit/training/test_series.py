@@ -1,4 +1,4 @@
-"""Series of runs: what they share, what each has for itself, and that an interrupted one goes on where it was."""
+"""Series of runs: what the runs share, what differs, and how an interrupted series continues."""
 
 import json
 import os
@@ -31,12 +31,12 @@ Tiny = Callable[..., TrainRequest]
 
 
 def nothing(run: RunFolder) -> None:
-    """What to do after a run, in tests of other things."""
+    """Do nothing after a run."""
 
 
 @pytest.fixture(scope="module")
 def asked(images_folder: Path, tiny_keys: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
-    """Two folds of two seeds, each run of 12 steps that are all saved."""
+    """A request for two folds with two seeds each; every run takes 12 steps and saves all of them."""
     values = tiny_keys | {"train.seed": 4, "train.checkpoint_every_s": 0}
     out = tmp_path_factory.mktemp("series") / "whole"
     return TrainRequest(data=str(images_folder), values=values, out=out, folds=2, seeds=2)
@@ -44,7 +44,7 @@ def asked(images_folder: Path, tiny_keys: dict[str, Any], tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def whole(asked: TrainRequest) -> SeriesFolder:
-    """The series, never interrupted; not to be changed."""
+    """The complete series, never interrupted. Tests must not change it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     folder = run_series(asked, nothing)
@@ -68,10 +68,10 @@ def images_tested(run: Path) -> list[str]:
     return [line.split(",")[0] for line in lines]
 
 
-# What a series is.
+# The runs of a series.
 
 
-def test_each_fold_is_trained_with_each_seed_and_tests_every_image_once(whole: SeriesFolder) -> None:
+def test_each_fold_runs_with_each_seed_and_every_image_is_tested_once_per_seed(whole: SeriesFolder) -> None:
     names = ["fold-0-seed-4", "fold-1-seed-4", "fold-0-seed-5", "fold-1-seed-5"]
     assert [member.name for member in members(read_series(whole))] == names
     for seed in (4, 5):
@@ -79,7 +79,7 @@ def test_each_fold_is_trained_with_each_seed_and_tests_every_image_once(whole: S
         assert len(images) == len(set(images)) == 61
 
 
-def test_runs_differ_in_what_is_their_own_alone(whole: SeriesFolder) -> None:
+def test_runs_differ_only_in_fold_seed_and_what_follows_from_them(whole: SeriesFolder) -> None:
     configs = [read_config(whole.path / member.name / "config.yaml") for member in members(read_series(whole))]
     flat = [keys.take_apart(config) for config in configs]
     differing = {key for key in flat[0] if len({str(values[key]) for values in flat}) > 1}
@@ -92,14 +92,14 @@ def test_runs_differ_in_what_is_their_own_alone(whole: SeriesFolder) -> None:
     ]
 
 
-def test_plan_of_a_later_run_says_whence_its_choices_come(whole: SeriesFolder) -> None:
+def test_plan_of_a_later_run_says_where_its_choices_come_from(whole: SeriesFolder) -> None:
     first, later = ((whole.path / name / "plan.md").read_text() for name in ("fold-0-seed-4", "fold-1-seed-4"))
-    assert "as the first run of the series" not in first
-    assert "as the first run of the series" in later
+    assert "taken over from the first run of the series" not in first
+    assert "taken over from the first run of the series" in later
     assert "| `model.embed_dim` | 16 | you asked for it |" in later
 
 
-def test_later_runs_take_over_what_the_first_decided(images_folder: Path, tmp_path: Path) -> None:
+def test_later_runs_take_over_the_choices_of_the_first(images_folder: Path, tmp_path: Path) -> None:
     values = {"train.epochs": 0.1, "data.img_size": 8, "model.depth": 1, "train.device": "cpu"}
     request = TrainRequest(data=str(images_folder), values=values, out=tmp_path / "s", seeds=2)
 
@@ -112,7 +112,7 @@ def test_later_runs_take_over_what_the_first_decided(images_folder: Path, tmp_pa
     assert read_config(tmp_path / "s" / "seed-1" / "config.yaml").optim.lr == 0.0123
 
 
-def test_seeds_alone_share_one_split(tiny: Tiny) -> None:
+def test_seeds_without_folds_share_one_split(tiny: Tiny) -> None:
     folder = run_series(replace(tiny("s", train__epochs=0.2), seeds=2), nothing)
     assert images_tested(folder.path / "seed-0") == images_tested(folder.path / "seed-1")
     assert not torch.equal(
@@ -120,14 +120,14 @@ def test_seeds_alone_share_one_split(tiny: Tiny) -> None:
     )
 
 
-def test_budget_is_shared_and_epochs_are_not(tiny: Tiny) -> None:
+def test_budget_is_split_among_the_runs_and_epochs_are_not(tiny: Tiny) -> None:
     request = replace(tiny(train__budget_s="90", train__epochs=7), folds=3, seeds=2)
     assert first_of(request).values["train.budget_s"] == 15.0
     assert first_of(request).values["train.epochs"] == 7
     assert (first_of(request).folds, first_of(request).seeds) == (0, 0)
 
 
-def test_recipe_file_is_kept_for_the_runs_to_come(tiny: Tiny, tmp_path: Path) -> None:
+def test_recipe_file_is_copied_for_later_runs(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("recipe: small-images\ntrain: {seed: 8}\noptim: {lr: 0.005}\n", encoding="utf-8")
 
@@ -138,7 +138,7 @@ def test_recipe_file_is_kept_for_the_runs_to_come(tiny: Tiny, tmp_path: Path) ->
     assert read_config(folder.path / "seed-9" / "config.yaml").optim.lr == 0.005
 
 
-def test_everyone_who_listens_is_told_which_run_begins(tiny: Tiny) -> None:
+def test_listener_hears_which_run_begins(tiny: Tiny) -> None:
     heard: list[Mapping[str, Any]] = []
     run_series(
         replace(tiny("s", train__epochs=0.2), seeds=2),
@@ -151,7 +151,7 @@ def test_everyone_who_listens_is_told_which_run_begins(tiny: Tiny) -> None:
     ]
 
 
-# What stands in the way.
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -160,57 +160,59 @@ def test_everyone_who_listens_is_told_which_run_begins(tiny: Tiny) -> None:
         ({"folds": 1}, "folds=1: must be at least 2; use 5, or leave it out for a single run"),
         ({"seeds": -3}, "seeds=-3: must be at least 2; use 5, or leave it out for a single run"),
         ({"folds": 3, "values": {"data.fold": 2}}, "data.fold=2: is decided by folds=3; leave it out"),
-        ({}, "folds=0: makes no series without seeds; use 5, or train a single run"),
+        ({}, "folds=0: is no series without seeds; use 5, or train a single run"),
     ],
 )
-def test_what_makes_no_series_is_told(changes: dict[str, Any], line: str, tmp_path: Path) -> None:
+def test_settings_that_make_no_series_are_refused(changes: dict[str, Any], line: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         run_series(replace(TrainRequest(data="digits", out=tmp_path / "s"), **changes), nothing)
     assert str(caught.value) == line
     assert not (tmp_path / "s").exists()
 
 
-def test_data_that_cannot_be_divided_leaves_no_folder_behind(tiny: Tiny) -> None:
+def test_data_with_too_few_images_for_the_folds_leaves_no_folder_behind(tiny: Tiny) -> None:
     request = replace(tiny("s"), folds=26)
-    with pytest.raises(DataError, match=r"^data\.num_folds=26: no class has so many different images; use at most 25$"):
+    with pytest.raises(
+        DataError, match=r"^data\.num_folds=26: no class has that many distinct images; use at most 25 folds$"
+    ):
         run_series(request, nothing)
     assert request.out is not None
     assert not request.out.exists()
 
 
-def test_series_does_not_begin_in_a_folder_that_holds_one(whole: SeriesFolder, asked: TrainRequest) -> None:
+def test_new_series_is_refused_in_the_folder_of_another(whole: SeriesFolder, asked: TrainRequest) -> None:
     with pytest.raises(RunError, match=r"whole: exists and is not empty; go on with --resume .*whole, or choose"):
         run_series(asked, nothing)
-    with pytest.raises(NotARunError, match=r"whole: is a series of runs; `vitreous train --resume .*whole` goes on"):
+    with pytest.raises(
+        NotARunError, match=r"whole: is a series of runs; .* go on with `vitreous train --resume .*whole`"
+    ):
         open_run_folder(whole.path)
 
 
-def test_resume_takes_nothing_else_and_only_series(whole: SeriesFolder, tmp_path: Path) -> None:
+def test_resume_takes_no_other_options_and_needs_a_series(whole: SeriesFolder, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"whole: takes no other options, a series goes on as it began; leave them out$"
     ):
         run_series(TrainRequest(resume=whole.path, folds=3), nothing)
-    with pytest.raises(NotARunError, match=r"^series=.*: holds no series\.json; `--folds 5` makes one$"):
+    with pytest.raises(NotARunError, match=r"^series=.*: has no series\.json; `--folds 5` makes one$"):
         run_series(TrainRequest(resume=tmp_path), nothing)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"data": "x", "lr": 3}', '{"folds": 1}', '{"values": {"optim.lrr": 3}}'])
-def test_altered_file_of_a_series_is_named(text: str, tmp_path: Path) -> None:
+def test_altered_file_of_a_series_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "series.json").write_text(text, encoding="utf-8")
-    with pytest.raises(DamagedFileError, match=r"series\.json: is not as the series wrote it \(.+\); restore it$"):
+    with pytest.raises(DamagedFileError, match=r"series\.json: was altered \(.+\); restore it$"):
         read_series(SeriesFolder(tmp_path))
 
 
-# Interrupted.
+# Interruptions.
 
 
 class Cut(BaseException):
-    """The power goes off."""
+    """A power failure."""
 
 
-def test_series_that_was_cut_short_goes_on_bit_for_bit(
-    asked: TrainRequest, whole: SeriesFolder, tmp_path: Path
-) -> None:
+def test_interrupted_series_continues_bit_for_bit(asked: TrainRequest, whole: SeriesFolder, tmp_path: Path) -> None:
     heard: list[str] = []
 
     def cut(kind: str, fields: Mapping[str, Any]) -> None:
@@ -226,10 +228,10 @@ def test_series_that_was_cut_short_goes_on_bit_for_bit(
     done = tmp_path / "cut" / "fold-0-seed-4" / "model.safetensors"
     written = done.stat().st_mtime_ns
 
-    unbegun = RunFolder(tmp_path / "cut" / "fold-0-seed-5")  # killed between making the folder and the configuration
-    unbegun.checkpoints.mkdir(parents=True)
-    unbegun.records.write_text('{"kind": "start"}\n', encoding="utf-8")
-    (unbegun.path / ".config.yaml.x.tmp").touch()
+    unstarted = RunFolder(tmp_path / "cut" / "fold-0-seed-5")  # as if killed before it wrote its configuration
+    unstarted.checkpoints.mkdir(parents=True)
+    unstarted.records.write_text('{"kind": "start"}\n', encoding="utf-8")
+    (unstarted.path / ".config.yaml.x.tmp").touch()
 
     moved = SeriesFolder(Path(shutil.move(tmp_path / "cut", tmp_path / "elsewhere")))
     run_series(TrainRequest(resume=moved.path), nothing)
@@ -237,7 +239,7 @@ def test_series_that_was_cut_short_goes_on_bit_for_bit(
     assert_same_weights(whole, moved)
 
 
-def test_finished_series_is_left_as_it_is(whole: SeriesFolder) -> None:
+def test_resuming_a_complete_series_changes_nothing(whole: SeriesFolder) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.path.rglob("*")}
     complete: list[str] = []
     run_series(TrainRequest(resume=whole.path), lambda run: complete.append(run.path.name))
@@ -248,7 +250,7 @@ def test_finished_series_is_left_as_it_is(whole: SeriesFolder) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_process_that_is_stopped_in_its_second_run_goes_on_bit_for_bit(
+def test_process_stopped_in_its_second_run_continues_bit_for_bit(
     number: signal.Signals, code: int, asked: TrainRequest, whole: SeriesFolder, tmp_path: Path
 ) -> None:
     out, environment = tmp_path / "series", {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
@@ -271,9 +273,9 @@ def test_process_that_is_stopped_in_its_second_run_goes_on_bit_for_bit(
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["num_finished"] == 4
 
 
-def test_weights_and_teacher_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_weights_and_teacher_are_stored_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    values = {"train.pretrained": "w.safetensors", "objective.teacher": "hf://organisation/name"}
+    values = {"train.pretrained": "w.safetensors", "objective.teacher": "hf://organization/name"}
     _, request = series._begin(TrainRequest(data="digits", seeds=2, values=values, out=tmp_path / "out"))
     assert request.values["train.pretrained"] == str(tmp_path / "w.safetensors")
-    assert request.values["objective.teacher"] == "hf://organisation/name"
+    assert request.values["objective.teacher"] == "hf://organization/name"

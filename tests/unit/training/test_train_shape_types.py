@@ -13,7 +13,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError, install_import_hook
 
-rooms = ["objective", "optim", "train.evaluate", "train.step", "train.state"]
+rooms = ["objective", "optim", "training.fit.evaluate", "training.step.train_step", "training.step.state"]
 with install_import_hook([f"vitreous.{room}" for room in rooms], "beartype.beartype"):
     from vitreous.objective.cross_entropy import CrossEntropy
     from vitreous.training.request import TrainRequest
@@ -30,7 +30,7 @@ run_training(TrainRequest(data="digits", values=values, out=Path(sys.argv[1])))
 
 
 @pytest.mark.slow
-def test_a_whole_run_keeps_the_shape_types_of_step_and_loss_at_run_time(tmp_path: Path) -> None:
+def test_shapes_of_step_and_loss_match_their_types_during_a_run(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, tmp_path / "run"], capture_output=True, text=True, check=False, env=environment

@@ -1,10 +1,12 @@
-"""Pixels -> randomly varied pixels: flip, crop, zoom, rotation and shift in one warp; a policy's operations; erasing.
+"""Pixels -> augmented pixels: crop, zoom, rotation, shift and flip in one warp; then a policy's operations; erasing.
 
-Each image's variation is a function of (seed, index) alone: the same on every machine, after a resume, in any batch.
+The augmentation of an image is a function of only (seed, index): the same on every machine, after a resume, and in any
+batch.
 """
 
 import math
 from collections.abc import Sequence
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -19,37 +21,44 @@ from vitreous.seeding import uniform
 from vitreous.tensors import Pixels, Varied
 from vitreous.transfer import to_device
 
-# One column of draws for each choice, fixed: turning one knob leaves what the others draw as it was.
-_FLIP, _AREA, _RATIO, _CROP_X, _CROP_Y, _SHIFT_X, _SHIFT_Y, _ROTATE, _ZOOM = range(9)
-_ERASE, _ERASE_AREA, _ERASE_RATIO, _ERASE_X, _ERASE_Y = range(9, 14)
-_NUM_DRAWS = 14
+CROP_ASPECT_RATIOS = (3 / 4, 4 / 3)
+ERASED_AREAS = (0.02, 1 / 3)
+ERASED_ASPECT_RATIOS = (0.3, 1 / 0.3)
 
-_CROP_RATIOS = (3 / 4, 4 / 3)
-_ERASE_AREAS = (0.02, 1 / 3)
-_ERASE_RATIOS = (0.3, 1 / 0.3)
+
+Draw = IntEnum(
+    "Draw",
+    "FLIP CROP_AREA CROP_ASPECT_RATIO CROP_X CROP_Y SHIFT_X SHIFT_Y ROTATE SCALE "
+    "ERASE ERASED_AREA ERASED_ASPECT_RATIO ERASED_X ERASED_Y",
+    start=0,
+)
+"""The column of an image's random numbers that decides each choice.
+
+All columns are always drawn, so a change of one setting does not change the draws of the others.
+"""
 
 
 class Augment:
-    """Vary images at random, each in its own way; nothing asked, nothing changed.
+    """Random augmentation of each image; with the defaults, images do not change.
 
-    In the order in which a sequence of single operations would be applied: an image is cropped and enlarged to its size
-    again; zoomed and rotated around the centre; shifted by whole pixels, so that an image that is only shifted stays
-    sharp; mirrored; goes through the policies; and a rectangle is painted over in its mean colour.
+    The order is that of a sequence of torchvision transforms: `RandomResizedCrop`; zoom and rotation around the center;
+    a shift by whole pixels, which keeps a merely shifted image sharp; `RandomHorizontalFlip`; the policies;
+    `RandomErasing`. All geometric transforms are one matrix, so that an image is interpolated only once.
 
     Args:
-        flip: Mirror left and right half of the time.
-        min_crop_area: The crop's share of the area is drawn from [`min_crop_area`, 1], its aspect ratio relative to the
-            image's from [3/4, 4/3]; 1: no crop.
-        max_shift: The shift is drawn from [−`max_shift`, `max_shift`], as a share of the side, in both directions.
+        flip: Mirror left and right with probability 0.5.
+        min_crop_area: The crop's share of the area is drawn from [`min_crop_area`, 1], and its aspect ratio relative to
+            the image's from [3/4, 4/3]; 1 for no crop.
+        max_shift: The shift along each axis is drawn from [−`max_shift`, `max_shift`], as a share of the side.
         max_rotate_deg: The angle is drawn from [−`max_rotate_deg`, `max_rotate_deg`].
-        max_scale: The zoom is drawn from [1 − `max_scale`, 1 + `max_scale`].
-        erase_rate: How often a rectangle of 2 % to a third of the area is erased.
-        fill: What comes in from outside: the edge repeated, black, or the image mirrored at its edge.
-        policies: Applied one after the other to images that were warped.
+        max_scale: The zoom factor is drawn from [1 − `max_scale`, 1 + `max_scale`].
+        erase_rate: Probability of erasing a rectangle of 2% to a third of the area.
+        fill: What fills pixels from outside the image: the repeated edge, black, or the image reflected at its edge.
+        policies: Applied in this order to the warped images.
 
     Source:
-        Crop: Szegedy et al. 2014 (1409.4842), section 6. Erasing: Zhong et al. 2017 (1708.04896), alg. 1, but with the
-        image's mean colour, and a rectangle that is too long for the image is cut off instead of drawn again.
+        Crop: Szegedy et al. 2014 (1409.4842), section 6. Erasing: Zhong et al. 2017 (1708.04896), alg. 1. Unlike there,
+        the rectangle gets the image's mean color, and one that is too long is cut off instead of drawn again.
     """
 
     def __init__(
@@ -74,84 +83,83 @@ class Augment:
         self.policies = tuple(policies)
 
     def __call__(self, pixels: Pixels, indices: NDArray[np.int64], seed: int) -> Varied:
-        """Vary a batch.
+        """Augment a batch.
 
         Args:
             pixels: uint8, `[batch, channels, height, width]`, on any device.
-            indices: Each image's number, `[batch]`; equal numbers draw alike.
-            seed: From `derive`, one for each epoch.
+            indices: A number for each image, `[batch]`; equal numbers get the same random draws.
+            seed: From `derive`; use another one for each epoch.
 
         Returns:
-            Float32 images in 0..255, same shape and device; whole numbers where no warp and no policy was asked.
+            Float32 images in 0..255 of the same shape and device; whole numbers if there is no warp and no policy.
         """
-        draws = torch.from_numpy(uniform(seed, indices, _NUM_DRAWS))
+        draws = torch.from_numpy(uniform(seed, indices, len(Draw)))
         images = pixels.to(torch.float32)
-        if self._warps:
+        if self.min_crop_area < 1 or self.max_shift or self.max_rotate_deg or self.max_scale:
             images = warp(images, self.matrices(draws, images.shape[-2], images.shape[-1]), fill=self.fill)
         elif self.flip:
-            mirrored = to_device(draws[:, _FLIP] < 0.5, images.device).view(-1, 1, 1, 1)
+            mirrored = to_device(draws[:, Draw.FLIP] < 0.5, images.device).view(-1, 1, 1, 1)
             images = torch.where(mirrored, images.flip(-1), images)
         for policy in self.policies:
             images = policy(images, indices, seed)
         return self._erase(images, to_device(draws, images.device)) if self.erase_rate else images
 
-    @property
-    def _warps(self) -> bool:
-        return self.min_crop_area < 1 or self.max_shift > 0 or self.max_rotate_deg > 0 or self.max_scale > 0
-
     def matrices(self, draws: Float[Tensor, "batch draws"], height: int, width: int) -> Matrices:
-        """Where each pixel of the result comes from; see `warp`.
+        """Return the matrices that map each pixel of the result to its place in the image; see `warp`.
 
-        With c the crop, r rotation and zoom, t the shift and f the mirror image, source = c(r⁻¹(t⁻¹(f(target)))).
+        With crop c, rotation and zoom r, shift t and flip f: source = c(r⁻¹(t⁻¹(f(target)))).
         """
         sides = torch.tensor([width, height], dtype=torch.float32, device=draws.device)
-        box, box_centre = self._crop_boxes(draws)
-        angle = math.radians(self.max_rotate_deg) * _both_ways(draws[:, _ROTATE])
-        zoom = 1 + self.max_scale * _both_ways(draws[:, _ZOOM])
-        shift_px = torch.round(self.max_shift * _both_ways(draws[:, [_SHIFT_X, _SHIFT_Y]]) * sides)
+        box, box_center = self._crop_boxes(draws)
+        angle = math.radians(self.max_rotate_deg) * _signed(draws[:, Draw.ROTATE])
+        zoom = 1 + self.max_scale * _signed(draws[:, Draw.SCALE])
+        shift_px = torch.round(self.max_shift * _signed(draws[:, [Draw.SHIFT_X, Draw.SHIFT_Y]]) * sides)
         turn = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
-        # Angles hold in pixels, not in shares of unequal sides.
+        # Rotate in pixels, not in relative coordinates, whose units differ between the axes.
         turn = turn / zoom.view(-1, 1, 1) * (sides[None, :] / sides[:, None])
         offset = -torch.einsum("bij,bj->bi", turn, 2 * shift_px / sides)
         mirror = torch.ones_like(shift_px)
         if self.flip:
-            mirror[:, 0] = torch.where(draws[:, _FLIP] < 0.5, -1.0, 1.0)
+            mirror[:, 0] = torch.where(draws[:, Draw.FLIP] < 0.5, -1.0, 1.0)
         linear = box[:, :, None] * turn * mirror[:, None, :]
-        return torch.cat([linear, (box * offset + box_centre)[:, :, None]], dim=2)
+        return torch.cat([linear, (box * offset + box_center)[:, :, None]], dim=2)
 
     def _crop_boxes(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Width and height as shares of the sides, `[batch, 2]`, and the centre in −1 to 1, `[batch, 2]`."""
+        """Draw width and height as shares of the sides, `[batch, 2]`, and the center in [−1, 1], `[batch, 2]`."""
         if self.min_crop_area >= 1:
             return draws.new_ones(len(draws), 2), draws.new_zeros(len(draws), 2)
-        area = self.min_crop_area + (1 - self.min_crop_area) * draws[:, _AREA]
-        ratio = _log_uniform(draws[:, _RATIO], *_CROP_RATIOS)
+        area = self.min_crop_area + (1 - self.min_crop_area) * draws[:, Draw.CROP_AREA]
+        ratio = _log_uniform(draws[:, Draw.CROP_ASPECT_RATIO], *CROP_ASPECT_RATIOS)
         box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1.0)
-        return box, (1 - box) * _both_ways(draws[:, [_CROP_X, _CROP_Y]])
+        return box, (1 - box) * _signed(draws[:, [Draw.CROP_X, Draw.CROP_Y]])
 
     def _erase(self, images: Varied, draws: Tensor) -> Varied:
         height, width = images.shape[-2:]
-        area = _ERASE_AREAS[0] + (_ERASE_AREAS[1] - _ERASE_AREAS[0]) * draws[:, _ERASE_AREA]
-        ratio = _log_uniform(draws[:, _ERASE_RATIO], *_ERASE_RATIOS)
-        rows = _inside((area * ratio).sqrt() * math.sqrt(height * width), draws[:, _ERASE_Y], height)
-        columns = _inside((area / ratio).sqrt() * math.sqrt(height * width), draws[:, _ERASE_X], width)
+        area = ERASED_AREAS[0] + (ERASED_AREAS[1] - ERASED_AREAS[0]) * draws[:, Draw.ERASED_AREA]
+        ratio = _log_uniform(draws[:, Draw.ERASED_ASPECT_RATIO], *ERASED_ASPECT_RATIOS)
+        rows = _segment((area * ratio).sqrt() * math.sqrt(height * width), draws[:, Draw.ERASED_Y], height)
+        columns = _segment((area / ratio).sqrt() * math.sqrt(height * width), draws[:, Draw.ERASED_X], width)
         erased = rows[:, None, :, None] & columns[:, None, None, :]
-        erased = erased & (draws[:, _ERASE] < self.erase_rate).view(-1, 1, 1, 1)
+        erased = erased & (draws[:, Draw.ERASE] < self.erase_rate).view(-1, 1, 1, 1)
         return torch.where(erased, images.mean(dim=(2, 3), keepdim=True), images)
 
 
-def _both_ways(draws: Tensor) -> Tensor:
-    """[0, 1) -> [−1, 1)."""
+def _signed(draws: Tensor) -> Tensor:
+    """Map [0, 1) to [−1, 1)."""
     return 2 * draws - 1
 
 
 def _log_uniform(draws: Tensor, low: float, high: float) -> Tensor:
-    """[0, 1) -> [low, high), each factor alike likely."""
+    """Map [0, 1) to [low, high), uniformly in the logarithm."""
     return torch.exp(math.log(low) + (math.log(high) - math.log(low)) * draws)
 
 
-def _inside(length: Tensor, place: Tensor, side: int) -> Tensor:
-    """Which of `side` pixels lie in a stretch of `length` px (rounded, at least 1) at `place`, `[batch, side]`."""
+def _segment(length: Tensor, position: Tensor, side: int) -> Tensor:
+    """Mark a segment of `length` px (rounded, at least 1) of `side` pixels, `[batch, side]`.
+
+    `position` in [0, 1) selects one of the places where the segment fits.
+    """
     length = length.round().clamp(1, side)
-    start = torch.floor(place * (side - length + 1))[:, None]
+    start = torch.floor(position * (side - length + 1))[:, None]
     pixel = torch.arange(side, device=length.device)
     return (pixel >= start) & (pixel < start + length[:, None])

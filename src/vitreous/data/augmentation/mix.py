@@ -11,24 +11,25 @@ from vitreous.transfer import to_device
 
 
 class Mix:
-    """Mix each image with another one of the batch, and its label by the same shares.
+    """Mix each image with a partner from its batch, and the labels in the same proportions.
 
-    An image's partner stands half a batch further on: a batch has a random order anyway, may have an odd size, and the
-    copies of repeated augmentation stand side by side. What is drawn depends on the seed alone.
+    The partner of an image is half a batch away. The order of a batch is random anyway, its size may be odd, and this
+    distance keeps the copies of repeated augmentation, which are adjacent, from being mixed with each other. All draws
+    depend on only the seed.
 
     Args:
         num_classes: Width of the targets.
-        mixup_alpha: Shares of mixup are drawn from Beta(α, α); 0: no mixup.
-        cutmix_alpha: As `mixup_alpha`, for CutMix; at least one of the two is above 0.
-        cutmix_rate: How often it is CutMix, where both are asked.
-        rate: How often anything is mixed.
-        per_pair: Draw for each image and its partner; else once for the whole batch.
-        until: Progress of the run, in [0, 1], from which on nothing is mixed any more; for the caller to heed.
+        mixup_alpha: An image's share in mixup is drawn from Beta(α, α); 0 for no mixup.
+        cutmix_alpha: An image's share in CutMix is drawn from Beta(α, α); 0 for no CutMix. One of both must be above 0.
+        cutmix_rate: Probability of CutMix instead of mixup, if both are on.
+        rate: Probability of mixing at all.
+        per_pair: Draw for each image and its partner instead of once for the whole batch.
+        until: Progress of the run, in [0, 1], at which mixing ends; the caller must observe it.
 
     Source:
         mixup: Zhang et al. 2018 (1710.09412), eq. 1 to 2. CutMix: Yun et al. 2019 (1905.04899), eq. 1 to 2 and
-        section 3.2, the label's share corrected to what the rectangle covers after it was cut at the image's edge.
-        Partners are not drawn. Switching between both as in timm.
+        section 3.2; the label's share is that of the visible rectangle, after it was cut off at the image's edge.
+        Unlike there, partners are not random. Switching between both as in timm.
     """
 
     def __init__(
@@ -54,45 +55,47 @@ class Mix:
         """Mix a batch.
 
         Args:
-            images: Normalised or not, on any device; one image alone stays as it is.
+            images: Normalized or not, on any device; a batch of one image does not change.
             labels: Class indices.
-            seed: From `derive`, one for each step and attempt.
+            seed: From `derive`; use another one for each step and attempt.
 
         Returns:
-            Mixed images, and float32 targets `[batch, num_classes]` whose rows sum to one.
+            Mixed images, and float32 targets `[batch, num_classes]` with rows that sum to one.
         """
-        kept = self._kept(len(images), (images.shape[-2], images.shape[-1]), seed)
-        share = to_device(kept.mean(dim=(2, 3)).float(), images.device)
-        kept = to_device(kept.to(images.dtype), images.device)
+        weights = self._draw_weights(len(images), (images.shape[-2], images.shape[-1]), seed)
+        label_weights = to_device(weights.mean(dim=(2, 3)).float(), images.device)
+        weights = to_device(weights.to(images.dtype), images.device)
         onehot = F.one_hot(labels, self.num_classes).to(torch.float32)
-        # `lerp` is exact at both ends: what is not mixed comes out bit for bit.
-        return torch.lerp(_partner(images), images, kept), torch.lerp(_partner(onehot), onehot, share)
+        # `lerp` is exact for weights 0 and 1, so images that are not mixed come out bit for bit.
+        return torch.lerp(_partner(images), images, weights), torch.lerp(_partner(onehot), onehot, label_weights)
 
-    def _kept(self, batch: int, size: tuple[int, int], seed: int) -> Tensor:
-        """How much of each pixel stays, `[batch or 1, 1, height, width]`: one share for mixup, 0 or 1 for CutMix.
+    def _draw_weights(self, batch: int, size: tuple[int, int], seed: int) -> Tensor:
+        """Draw the weight of each image's own pixels, `[batch or 1, 1, height, width]`.
 
-        Every number is drawn always, so that turning one knob leaves what the others draw as it was.
+        It is constant over the image for mixup, and 0 or 1 for CutMix. All numbers are always drawn, so a change of one
+        setting does not change the draws of the others.
         """
         draw = np.random.default_rng(seed)
         num = batch if self.per_pair else 1
-        mixed, cut = draw.random(num) < self.rate, draw.random(num) < self.cutmix_rate
-        centre_y, centre_x = draw.random((2, num))
+        is_mixed, is_cutmix = draw.random(num) < self.rate, draw.random(num) < self.cutmix_rate
+        center_y, center_x = draw.random((2, num))
         mixup = draw.beta(self.mixup_alpha or 1.0, self.mixup_alpha or 1.0, num)
         cutmix = draw.beta(self.cutmix_alpha or 1.0, self.cutmix_alpha or 1.0, num)
         side = np.sqrt(1 - cutmix)
-        rows, columns = _covered(side, centre_y, size[0]), _covered(side, centre_x, size[1])
-        kept = np.where(cut[:, None, None], ~(rows[:, :, None] & columns[:, None, :]), mixup[:, None, None])
-        return torch.from_numpy(np.where(mixed[:, None, None], kept, 1.0))[:, None]
+        rows, columns = _segment(side, center_y, size[0]), _segment(side, center_x, size[1])
+        outside = ~(rows[:, :, None] & columns[:, None, :])
+        weights = np.where(is_cutmix[:, None, None], outside, mixup[:, None, None])
+        return torch.from_numpy(np.where(is_mixed[:, None, None], weights, 1.0))[:, None]
 
 
 def _partner(values: Tensor) -> Tensor:
-    """What stands half a batch further on."""
+    """Return the rows half a batch further on."""
     return values.roll(-(len(values) // 2), dims=0)
 
 
-def _covered(share: NDArray[np.float64], centre: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
-    """Which of `side` pixels a stretch of this share of them covers, cut off at the edge, `[n, side]`."""
-    length, middle = (share * side).astype(np.int64), (centre * side).astype(np.int64)
+def _segment(share: NDArray[np.float64], center: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
+    """Mark a segment of this share of `side` pixels around a center in [0, 1), cut off at the edge, `[n, side]`."""
+    length, middle = (share * side).astype(np.int64), (center * side).astype(np.int64)
     pixel = np.arange(side)
     start = middle - length // 2
     return (pixel >= start[:, None]) & (pixel < (start + length)[:, None])

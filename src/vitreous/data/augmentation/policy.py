@@ -1,11 +1,12 @@
-"""Images -> images that each went through operations of their own: RandAugment, TrivialAugment, 3-Augment, jitter.
+"""Images -> images that each went through random operations: RandAugment, TrivialAugment, 3-Augment, color jitter.
 
-Each image draws from (seed, index) alone: the same result in any batch, after a resume, on any device. Images that
-drew the same operation go through it together, so that a layer costs about one operation an image.
+The draws of an image depend on only (seed, index): the result is the same in any batch, after a resume, and on any
+device. Images with the same operation are processed together, so a layer costs about one operation per image.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,23 +21,17 @@ from vitreous.seeding import derive, uniform
 from vitreous.tensors import PerImage, Varied
 from vitreous.transfer import to_device
 
-IDENTITY = "identity"
-MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-RECOLORS = ("brightness", "contrast", "saturation", "sharpness", "posterize", "solarize", "autocontrast", "equalize")
-NAMES = (IDENTITY, *MOVES, *RECOLORS)
-"""The 14 operations that RandAugment and TrivialAugment draw from, all alike likely."""
-
 
 @dataclass(frozen=True)
-class Reach:
-    """How far each operation goes at strength 1.
+class Magnitudes:
+    """The largest magnitude of each operation, which it has at strength 1.
 
     Attributes:
-        shear: Pixels to the side for each pixel from the centre.
-        translate: Share of the side.
-        rotate_deg: To either side.
-        enhance: Brightness, contrast, saturation and sharpness take factors 1 ± this.
-        posterize_bits: How many of 8 bits are lost.
+        shear: Shift in pixels per pixel of distance from the center.
+        translate: Shift as a share of the side.
+        rotate_deg: Angle in degrees, to either side.
+        enhance: Brightness, contrast, saturation and sharpness get factors of 1 ± this.
+        posterize_bits: Number of the 8 bits that are removed.
     """
 
     shear: float
@@ -46,37 +41,57 @@ class Reach:
     posterize_bits: int
 
 
-RANDAUGMENT = Reach(shear=0.3, translate=150 / 331, rotate_deg=30.0, enhance=0.9, posterize_bits=4)
-TRIVIALAUGMENT = Reach(shear=0.99, translate=1 / 7, rotate_deg=135.0, enhance=0.99, posterize_bits=6)
+RANDAUGMENT_MAGNITUDES = Magnitudes(shear=0.3, translate=150 / 331, rotate_deg=30.0, enhance=0.9, posterize_bits=4)
+TRIVIALAUGMENT_MAGNITUDES = Magnitudes(shear=0.99, translate=1 / 7, rotate_deg=135.0, enhance=0.99, posterize_bits=6)
+
+IDENTITY = "identity"
+GEOMETRIC_OPERATIONS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+
+COLOR_OPERATIONS: dict[str, Callable[[Varied, PerImage, Magnitudes], Varied]] = {
+    "brightness": lambda images, strength, magnitudes: ops.brightness(images, 1 + magnitudes.enhance * strength),
+    "contrast": lambda images, strength, magnitudes: ops.contrast(images, 1 + magnitudes.enhance * strength),
+    "saturation": lambda images, strength, magnitudes: ops.saturation(images, 1 + magnitudes.enhance * strength),
+    "sharpness": lambda images, strength, magnitudes: ops.sharpness(images, 1 + magnitudes.enhance * strength),
+    "posterize": lambda images, strength, magnitudes: ops.posterize(
+        images, 8 - torch.round(magnitudes.posterize_bits * strength.abs())
+    ),
+    "solarize": lambda images, strength, magnitudes: ops.solarize(images, 256 * (1 - strength.abs())),
+    "autocontrast": lambda images, strength, magnitudes: ops.autocontrast(images),
+    "equalize": lambda images, strength, magnitudes: ops.equalize(images),
+}
+"""Operations on (images, signed strength in [−1, 1] of each, magnitude at strength 1)."""
+
+OPERATIONS = (IDENTITY, *GEOMETRIC_OPERATIONS, *COLOR_OPERATIONS)
+"""The 14 operations of RandAugment and TrivialAugment, drawn with equal probability."""
 
 
 class Policy(ABC):
-    """Varies images that were cropped and mirrored already."""
+    """Random operations on images that were already cropped and flipped."""
 
     @abstractmethod
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
-        """Vary a batch; `indices` and `seed` are all that decides how.
+        """Augment a batch; the random draws depend on only `indices` and `seed`.
 
         Args:
-            images: In 0..255.
-            indices: Each image's number, `[batch]`; equal numbers draw alike.
-            seed: From `derive`, one for each epoch.
+            images: Values in 0..255.
+            indices: A number for each image, `[batch]`; equal numbers get the same random draws.
+            seed: From `derive`; use another one for each epoch.
         """
 
 
 class RandAugment(Policy):
-    """`num_ops` operations after another, each drawn from 14, all of one `strength`.
+    """Apply `num_ops` operations one after the other, each drawn from 14, all of the same strength.
 
     Args:
-        num_ops: Operations an image, at least 1.
-        strength: As a share of each operation's reach, in [0, 1]; its sign is drawn.
-        rate: Share of the images that are varied at all.
-        fill: What comes in from outside.
+        num_ops: Operations per image, at least 1.
+        strength: Share of each operation's largest magnitude, in [0, 1]; the direction is drawn.
+        rate: Probability of changing an image at all.
+        fill: What fills pixels from outside the image.
 
     Source:
-        Cubuk et al. 2019 (1909.13719), section 3; reaches as in AutoAugment (1805.09501), table 6. Strength 0.9 is the
-        magnitude 9 (of 10) of their code and of DeiT. Every operation grows with the strength, where theirs posterises
-        and solarises less; shears and turns are around the centre.
+        Cubuk et al. 2019 (1909.13719), section 3; magnitudes of AutoAugment (1805.09501), table 6. Strength 0.9 is
+        magnitude 9 (of 10) in their code and in DeiT. Differences: every operation gets stronger with the strength,
+        while theirs posterizes and solarizes less; shear and rotation are around the center.
     """
 
     def __init__(self, *, num_ops: int = 2, strength: float = 0.9, rate: float = 1.0, fill: Fill = "edge") -> None:
@@ -86,25 +101,27 @@ class RandAugment(Policy):
         self.fill = fill
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
-        """As `Policy`."""
-        varies = _varies(indices, seed, self.rate)
+        """Apply `num_ops` random operations to each image."""
+        is_changed = _draw_changed(indices, seed, self.rate)
         for layer in range(self.num_ops):
             draws = uniform(derive(seed, "policy", layer), indices, 3)
-            chosen = _chosen(draws[:, 0], varies)
-            images = apply_ops(images, chosen, self.strength * _signs(draws[:, 1]), RANDAUGMENT, self.fill)
+            numbers = _to_operations(draws[:, 0], is_changed)
+            strengths = self.strength * _to_signs(draws[:, 1])
+            images = apply_operations(images, numbers, strengths, RANDAUGMENT_MAGNITUDES, self.fill)
         return images
 
 
 class TrivialAugment(Policy):
-    """One operation drawn from 14, of a strength that is drawn too: nothing to tune.
+    """Apply one operation drawn from 14, with a random strength: there is nothing to tune.
 
     Args:
-        rate: Share of the images that are varied at all.
-        fill: What comes in from outside.
+        rate: Probability of changing an image at all.
+        fill: What fills pixels from outside the image.
 
     Source:
-        Müller & Hutter 2021 (2103.10158), algorithm 1, their wide reaches. The strength is continuous instead of one of
-        31; images move by a seventh of their side, which is their 32 px at 224 px: at 32 px theirs move out wholly.
+        Müller & Hutter 2021 (2103.10158), algorithm 1, with their wide magnitudes. Differences: the strength is
+        continuous instead of one of 31. Images are shifted by at most a seventh of their side, which is their 32 px at
+        224 px; an image of 32 px would be shifted out of view by theirs.
     """
 
     def __init__(self, *, rate: float = 1.0, fill: Fill = "edge") -> None:
@@ -112,55 +129,57 @@ class TrivialAugment(Policy):
         self.fill = fill
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
-        """As `Policy`."""
+        """Apply one random operation to each image."""
         draws = uniform(derive(seed, "policy", 0), indices, 3)
-        chosen = _chosen(draws[:, 0], _varies(indices, seed, self.rate))
-        return apply_ops(images, chosen, draws[:, 2] * _signs(draws[:, 1]), TRIVIALAUGMENT, self.fill)
+        numbers = _to_operations(draws[:, 0], _draw_changed(indices, seed, self.rate))
+        strengths = draws[:, 2] * _to_signs(draws[:, 1])
+        return apply_operations(images, numbers, strengths, TRIVIALAUGMENT_MAGNITUDES, self.fill)
 
 
 class ThreeAugment(Policy):
-    """Gray, or solarised at 128, or blurred with 0.1 to 2 px: one of the three, alike likely.
+    """Apply grayscale, solarization at 128, or a Gaussian blur of 0.1 to 2 px, with equal probability.
 
     Args:
-        rate: Share of the images that are varied at all.
+        rate: Probability of changing an image at all.
 
-    Source: Touvron et al. 2022, DeiT III (2204.07118), section 3.2 and their code. No difference; their colour jitter
-    is a `ColorJitter` after it.
+    Source: Touvron et al. 2022, DeiT III (2204.07118), section 3.2 and their code. No differences; the color jitter
+    that they apply afterwards is a separate `ColorJitter`.
     """
 
     def __init__(self, *, rate: float = 1.0) -> None:
         self.rate = rate
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
-        """As `Policy`."""
+        """Apply one of the three operations to each image."""
         draws = uniform(derive(seed, "policy", 0), indices, 3)
-        which = np.where(_varies(indices, seed, self.rate), (3 * draws[:, 0]).astype(np.int64), -1)
-        varied = images.clone()
+        is_changed = _draw_changed(indices, seed, self.rate)
+        numbers = np.where(is_changed, (3 * draws[:, 0]).astype(np.int64), -1)
+        changed = images.clone()
         for number in range(3):
-            rows = np.flatnonzero(which == number)
-            if not len(rows):
+            selected = np.flatnonzero(numbers == number)
+            if not len(selected):
                 continue
-            places = to_device(torch.from_numpy(rows), images.device)
-            varied[places] = (
-                ops.grayscale(images[places]) if number == 0 else
-                ops.solarize(images[places], torch.full((len(rows),), 128.0)) if number == 1 else
-                ops.gaussian_blur(images[places], torch.from_numpy(0.1 + 1.9 * draws[rows, 2]))
+            rows = to_device(torch.from_numpy(selected), images.device)
+            changed[rows] = (
+                ops.grayscale(images[rows]) if number == 0 else
+                ops.solarize(images[rows], torch.full((len(selected),), 128.0)) if number == 1 else
+                ops.gaussian_blur(images[rows], torch.from_numpy(0.1 + 1.9 * draws[selected, 2]))
             )  # fmt: skip
-        return varied
+        return changed
 
 
 class ColorJitter(Policy):
-    """Brightness, contrast and saturation, each by its own factor from [1 − `amount`, 1 + `amount`].
+    """Multiply brightness, contrast and saturation by random factors from [1 − `amount`, 1 + `amount`].
 
-    Source: torchvision's `ColorJitter`, as in DeiT III (2204.07118), which uses 0.3; always in this order, where theirs
-    draws one of six.
+    Source: torchvision's `ColorJitter`, as in DeiT III (2204.07118), which uses 0.3. The order is always this one,
+    while torchvision draws one of six.
     """
 
     def __init__(self, *, amount: float) -> None:
         self.amount = amount
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
-        """As `Policy`."""
+        """Jitter the colors of each image."""
         draws = torch.from_numpy(uniform(derive(seed, "jitter"), indices, 3))
         factors = 1 + self.amount * (2 * draws - 1)
         images = ops.brightness(images, factors[:, 0])
@@ -168,75 +187,71 @@ class ColorJitter(Policy):
         return ops.saturation(images, factors[:, 2])
 
 
-def apply_ops(
-    images: Varied, chosen: NDArray[np.int64], amounts: NDArray[np.float32], reach: Reach, fill: Fill
+def apply_operations(
+    images: Varied, numbers: NDArray[np.int64], strengths: NDArray[np.float32], magnitudes: Magnitudes, fill: Fill
 ) -> Varied:
     """Apply one operation to each image.
 
     Args:
-        images: In 0..255.
-        chosen: Positions in `NAMES`, `[batch]`.
-        amounts: Strengths with their sign, in [−1, 1], `[batch]`; operations without direction take the strength.
-        reach: What a strength of 1 means.
-        fill: What comes in from outside.
+        images: Values in 0..255.
+        numbers: The operation of each image, as a position in `OPERATIONS`, `[batch]`.
+        strengths: Signed strength of each operation, in [−1, 1], `[batch]`; the sign is the direction, if there is one.
+        magnitudes: Magnitudes at strength 1.
+        fill: What fills pixels from outside the image.
 
     Returns:
-        New images; the given ones stay as they are.
+        New images; the input does not change.
     """
     size = (images.shape[-2], images.shape[-1])
-    varied = images.clone()
-    for names in (MOVES, *((name,) for name in RECOLORS)):
-        rows = np.flatnonzero(np.isin(chosen, [NAMES.index(name) for name in names]))
-        if not len(rows):
+    changed = images.clone()
+    # All geometric operations are one warp; each color operation runs by itself.
+    for names in (GEOMETRIC_OPERATIONS, *((name,) for name in COLOR_OPERATIONS)):
+        selected = np.flatnonzero(np.isin(numbers, [OPERATIONS.index(name) for name in names]))
+        if not len(selected):
             continue
-        places = to_device(torch.from_numpy(rows), images.device)
-        group, strengths = images[places], torch.from_numpy(amounts[rows])
-        if names == MOVES:
-            varied[places] = warp(group, moves(chosen[rows], strengths, reach, size), fill=fill)
+        rows = to_device(torch.from_numpy(selected), images.device)
+        strength = torch.from_numpy(strengths[selected])
+        if names == GEOMETRIC_OPERATIONS:
+            changed[rows] = warp(
+                images[rows], affine_matrices(numbers[selected], strength, magnitudes, size), fill=fill
+            )
         else:
-            varied[places] = _recolored(names[0], group, strengths, reach)
-    return varied
+            changed[rows] = COLOR_OPERATIONS[names[0]](images[rows], strength, magnitudes)
+    return changed
 
 
-def moves(chosen: NDArray[np.int64], amounts: PerImage, reach: Reach, size: tuple[int, int]) -> Matrices:
-    """The matrix of each image's shear, shift or turn around the centre; see `warp`."""
+def affine_matrices(
+    numbers: NDArray[np.int64], strengths: PerImage, magnitudes: Magnitudes, size: tuple[int, int]
+) -> Matrices:
+    """Return the matrix of each image's shear, translation or rotation around the center; see `warp`."""
     height, width = size
-    kind = torch.from_numpy(chosen)
+    operation = torch.from_numpy(numbers)
 
-    def of(name: str, value: Tensor) -> Tensor:
-        return torch.where(kind == NAMES.index(name), value, 0.0)
+    def where(name: str, magnitude: Tensor) -> Tensor:
+        return torch.where(operation == OPERATIONS.index(name), magnitude, 0.0)
 
-    angle = of("rotate", math.radians(reach.rotate_deg) * amounts)
+    angle = where("rotate", math.radians(magnitudes.rotate_deg) * strengths)
+    shear_x, shear_y = (where(name, magnitudes.shear * strengths) for name in ("shear_x", "shear_y"))
     linear = torch.stack([
-        angle.cos(), (angle.sin() + of("shear_x", reach.shear * amounts)) * height / width,
-        (of("shear_y", reach.shear * amounts) - angle.sin()) * width / height, angle.cos(),
+        angle.cos(), (angle.sin() + shear_x) * height / width,
+        (shear_y - angle.sin()) * width / height, angle.cos(),
     ], dim=1).view(-1, 2, 2)  # fmt: skip
-    # Whole pixels: an image that is only shifted stays sharp.
-    shift = [of(f"translate_{axis}", 2 * torch.round(reach.translate * amounts * side) / side)
+    # Shift by whole pixels, so that a merely shifted image stays sharp.
+    shift = [where(f"translate_{axis}", 2 * torch.round(magnitudes.translate * strengths * side) / side)
              for axis, side in (("x", width), ("y", height))]  # fmt: skip
     return torch.cat([linear, torch.stack(shift, dim=1)[:, :, None]], dim=2)
 
 
-def _recolored(name: str, images: Varied, amounts: PerImage, reach: Reach) -> Varied:
-    enhance = {"brightness": ops.brightness, "contrast": ops.contrast, "saturation": ops.saturation,
-               "sharpness": ops.sharpness}  # fmt: skip
-    if name in enhance:
-        return enhance[name](images, 1 + reach.enhance * amounts)
-    if name == "posterize":
-        return ops.posterize(images, 8 - torch.round(reach.posterize_bits * amounts.abs()))
-    if name == "solarize":
-        return ops.solarize(images, 256 * (1 - amounts.abs()))
-    return ops.autocontrast(images) if name == "autocontrast" else ops.equalize(images)
-
-
-def _varies(indices: NDArray[np.int64], seed: int, rate: float) -> NDArray[np.bool_]:
-    """Which images are varied at all: all operations of an image, or none."""
+def _draw_changed(indices: NDArray[np.int64], seed: int, rate: float) -> NDArray[np.bool_]:
+    """Draw which images are changed; the others go through no operation at all."""
     return uniform(derive(seed, "policy"), indices, 1)[:, 0] < rate
 
 
-def _chosen(draws: NDArray[np.float32], varies: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.where(varies, (len(NAMES) * draws).astype(np.int64), NAMES.index(IDENTITY))
+def _to_operations(draws: NDArray[np.float32], is_changed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Map draws in [0, 1) to positions in `OPERATIONS`; images that are not changed get the identity."""
+    return np.where(is_changed, (len(OPERATIONS) * draws).astype(np.int64), OPERATIONS.index(IDENTITY))
 
 
-def _signs(draws: NDArray[np.float32]) -> NDArray[np.float32]:
+def _to_signs(draws: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map draws in [0, 1) to −1 or 1."""
     return np.where(draws < 0.5, np.float32(-1), np.float32(1))

@@ -1,7 +1,8 @@
 """Image file, bytes, PIL image or array -> one upright 8-bit image, gray or RGB.
 
-What does not decode completely is a DecodeError, never a black or half-gray image. Colour profiles are not applied:
-no published weights and none of the peers were trained with them, and most photos are in sRGB as it is.
+An image that does not decode completely raises DecodeError and never becomes a black or half-gray image. Color
+profiles are ignored: published weights were trained without them, comparable libraries do not use them, and most
+photos are sRGB anyway.
 """
 
 import io
@@ -24,16 +25,16 @@ ImageLike = bytes | str | Path | Image.Image | NDArray[Any]
 """Encoded bytes, a path, a PIL image, or an array [height, width] or [height, width, 1 to 4 channels]."""
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused (twice Pillow's own warning threshold): 512 MiB as RGB."""
+"""Larger images are rejected; this is twice the size from which Pillow warns, and 512 MiB as RGB."""
 
 BACKGROUND = "white"
-"""What shows through transparent pixels."""
+"""Color behind transparent pixels."""
 
 SEVERAL = " (first of several)"
-"""How `Header.kind` ends where frames or pages follow."""
+"""End of `Header.kind` for files with more than one frame or page."""
 
 DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that cameras and scanners have; files of 10, 12 and 14 bits are kept as if they had 16."""
+"""Bit depths of cameras and scanners; 10, 12 and 14 bits are stored in files of 16 bits."""
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION_TAG = 0x0112
@@ -50,10 +51,14 @@ _TURN_UPRIGHT = {
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's first bytes say: upright height and width in px, whether it has no colour, and its kind of file.
+    """Facts from an image's first bytes.
 
-    `kind` is the format and Pillow's mode, e.g. `JPEG CMYK` or, where the file holds more, `GIF P (first of several)`;
-    empty where there is no file. It makes no image another.
+    Attributes:
+        height: Height in px, after turning the image upright.
+        width: Width in px, after turning the image upright.
+        is_gray: True if the image has no color.
+        kind: Format and Pillow mode, e.g. `JPEG CMYK` or, with more than one frame, `GIF P (first of several)`; empty
+            for arrays. Comparing headers ignores it.
     """
 
     height: int
@@ -65,20 +70,20 @@ class Header:
 def decode_image(
     image: ImageLike, *, in_chans: int | None = None, where: str = "", at_least: tuple[int, int] | None = None
 ) -> Image.Image:
-    """Decode, turn upright (EXIF), lay over white where transparent, scale to 8 bits. Animations give the first frame.
+    """Decode an image: upright (EXIF), on a white background where transparent, in 8 bits; only the first frame.
 
     Args:
-        image: What to decode. A PIL image stays as it is; the result is another one.
-        in_chans: 1 or 3; None: 1 for an image without colour, else 3.
-        where: What to call the image in an error; a path speaks for itself.
-        at_least: (height, width) in px that will be used: a JPEG file more than twice as large may be decoded at a
-            reduced size (×5 faster on 12-megapixel photos), never below twice this size.
+        image: The image to decode. A PIL image is not changed; the result is a new one.
+        in_chans: 1 or 3; None: 1 for an image without color, else 3.
+        where: Name of the image in error messages; by default its path.
+        at_least: (height, width) in px that will be used. A JPEG file more than twice as large may then be decoded at
+            a reduced size, but not below twice this size (5 times faster for photos of 12 megapixels).
 
     Returns:
         An image of mode `L` or `RGB`.
 
     Raises:
-        DecodeError: Not an image, incomplete, damaged, over `MAX_PIXELS`, or of values without a known scale.
+        DecodeError: Not an image, incomplete, damaged, over `MAX_PIXELS`, or with values whose range is unknown.
     """
     name = where or (str(image) if isinstance(image, str | Path) else "image")
     try:
@@ -92,26 +97,18 @@ def decode_image(
                 return _with_channels(_upright(image.copy()), in_chans)
             with _open(image) as opened:
                 if at_least is not None:
-                    # The side that is up is not known before the EXIF data is: ask for a square of the longer side.
+                    # EXIF data may still swap height and width, so request a square of the longer side.
                     opened.draft(None, (2 * max(at_least), 2 * max(at_least)))
                 opened.load()
                 return _with_channels(_upright(opened), in_chans)
-    except Exception as error:  # on damaged bytes Pillow's plugins raise whatever they happen to trip over
+    except Exception as error:  # Pillow's plugins raise many types of errors for damaged bytes
         raise DecodeError(f"{name}: {_reason(error, image)}") from error
 
 
 def read_header(content: bytes, where: str) -> Header:
-    """Size and colour of an encoded image, from its header alone.
+    """Read size and color of an encoded image without decoding it.
 
-    Args:
-        content: The file's bytes.
-        where: What to call it in an error.
-
-    Returns:
-        The header, with EXIF orientation taken into account.
-
-    Raises:
-        DecodeError: Not an image that Pillow knows, or over `MAX_PIXELS`.
+    Raises DecodeError, with `where` as the name, if Pillow cannot read it or it is over `MAX_PIXELS`.
     """
     try:
         with _pillow_warnings_ignored(), _open(content) as opened:
@@ -120,12 +117,12 @@ def read_header(content: bytes, where: str) -> Header:
                 width, height = height, width
             kind = f"{opened.format} {opened.mode}{SEVERAL if _is_several(opened) else ''}"
             return Header(height=height, width=width, is_gray=_is_gray(opened), kind=kind)
-    except Exception as error:  # as in decode_image
+    except Exception as error:  # as in `decode_image`
         raise DecodeError(f"{where}: {_reason(error, content)}") from error
 
 
 def reason_of(error: DecodeError, where: str) -> str:
-    """The reason alone, where a list already says which file."""
+    """Return the error's reason without the name of the image."""
     return str(error).removeprefix(f"{where}: ")
 
 
@@ -144,20 +141,20 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the EXIF data is damaged, for the pixels can still be right."""
+    """Return the EXIF orientation, 1 to 8; 1 if the EXIF data is damaged, because the pixels can still be fine."""
     try:
-        # Not image.getexif(): for a PNG that decodes the whole image, and the header is read without.
+        # For a PNG, `image.getexif()` would decode the whole image; this call does not.
         orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
-    except Exception:  # as in decode_image
+    except Exception:  # as in `decode_image`
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _is_several(image: Image.Image) -> bool:
-    """Whether frames or pages follow; a phone's second, smaller picture of the same (MPO) is not told."""
+    """Return True if more frames or pages follow; a phone's smaller copy of the same picture (MPO) does not count."""
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except Exception:  # as in decode_image
+    except Exception:  # as in `decode_image`
         return False
 
 
@@ -169,7 +166,7 @@ def _is_gray(image: Image.Image) -> bool:
 
 
 def _with_channels(image: Image.Image, in_chans: int | None) -> Image.Image:
-    """Any mode -> `L` or `RGB`."""
+    """Convert an image of any mode to `L` or `RGB`."""
     is_gray = _is_gray(image)
     if image.mode[0] in "IF":
         image = _deep_to_eight_bits(image)
@@ -184,7 +181,7 @@ def _with_channels(image: Image.Image, in_chans: int | None) -> Image.Image:
 
 
 def _deep_to_eight_bits(image: Image.Image) -> Image.Image:
-    """Modes I, I;16…, F -> L, or LA where one value is declared transparent."""
+    """Convert modes I, I;16 and F to L, or to LA if the image declares one value as transparent."""
     values = np.asarray(image)
     gray = Image.fromarray(_eight_bits(values))
     transparent = image.info.get("transparency")
@@ -197,7 +194,7 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
     converted = ImageCms.applyTransform(image, transform)
     if converted is None:
-        raise ValueError("LAB colours that could not be converted")
+        raise ValueError("LAB colors could not be converted")
     return converted
 
 
@@ -210,10 +207,10 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale to 0..255 by the smallest range that holds all values: 0..1 (floats only), or that of 8, 10, … 16 bits.
+    """Scale to 0..255 from the smallest range that holds all values: 0..1 (floats only), or that of 8, 10, … 16 bits.
 
-    The values decide, not the type: 8-bit values come in 16-bit files too, and 12-bit values nearly always do; neither
-    must turn into a black image.
+    The values decide, not the type: 16-bit files often hold 8-bit or 12-bit values, and scaling those from 16 bits
+    would give a nearly black image.
     """
     if values.dtype == np.uint8:
         return values
@@ -222,8 +219,8 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 65535.0):
         raise ValueError(f"values from {low:g} to {high:g}; must lie in 0..1 (float) or 0..65535")
-    tops = [float(2**bits - 1) for bits in DEPTHS]
-    top = 1.0 if high <= 1.0 and values.dtype.kind == "f" else min(top for top in tops if high <= top)
+    maxima = [float(2**bits - 1) for bits in DEPTHS]
+    top = 1.0 if high <= 1.0 and values.dtype.kind == "f" else min(value for value in maxima if high <= value)
     return np.rint(values.astype(np.float64) * (255.0 / top)).astype(np.uint8)
 
 
@@ -245,9 +242,9 @@ _outer_filters: "warnings.catch_warnings[None] | None" = None
 
 @contextmanager
 def _pillow_warnings_ignored() -> Iterator[None]:
-    """Pillow's remarks on odd metadata are not the user's concern.
+    """Ignore Pillow's warnings about odd metadata; safe to use in several threads at once.
 
-    `warnings.catch_warnings` alone is not safe between threads: the first to enter sets it, the last to leave ends it.
+    `warnings.catch_warnings` is not thread-safe, so the first thread enters it and the last one leaves it.
     """
     global _num_ignoring, _outer_filters
     with _ignoring_lock:

@@ -1,7 +1,7 @@
-"""JPEG bytes -> their pixels by simplejpeg, where it is installed and gives exactly what Pillow gives, much sooner.
+"""JPEG bytes -> pixels, by simplejpeg if it is installed and gives exactly the pixels of Pillow.
 
-Both call libjpeg-turbo with the same settings. simplejpeg leaves out what Pillow does around it, which takes ten times
-as long as the pixels of a 32 px image.
+Both use libjpeg-turbo with the same settings. Pillow's own overhead takes ten times as long as decoding a 32 px image,
+and simplejpeg has no such overhead.
 """
 
 from functools import cache
@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-_START = b"\xff\xd8\xff"
-_TURNED = (b"Exif\x00", b"rientation")
-"""What stands in a file that says which side is up: as EXIF data, or in the words of XMP."""
+_JPEG_START = b"\xff\xd8\xff"
+_ORIENTATION_MARKERS = (b"Exif\x00", b"rientation")
+"""Bytes in every file that may declare an orientation, in EXIF or XMP metadata."""
 _COLORS = {"YCbCr": "RGB", "Gray": "GRAY"}
 
 
@@ -22,29 +22,31 @@ def decode_jpeg(
     at_least: tuple[int, int] | None = None,
     shape: tuple[int, int, int] | None = None,
 ) -> NDArray[np.uint8] | None:
-    """Decode a plain JPEG file; all others are Pillow's.
+    """Decode a plain JPEG file, or return None if Pillow has to decode it.
 
     Args:
         content: The file's bytes.
-        max_pixels: Larger images are not decoded here.
-        at_least: (height, width) in px that will be used: files that Pillow would decode at a reduced size are not
-            decoded here, for the two reduce differently.
-        shape: Images of another height, width and number of channels are not decoded here; None: of any.
+        max_pixels: Return None for larger images.
+        at_least: (height, width) in px that will be used. Files that Pillow would decode at a reduced size are left to
+            Pillow, because the two libraries reduce differently.
+        shape: Return None for images of another (height, width, channels); None to accept any.
 
     Returns:
-        `[height, width, 1 or 3]`; None without simplejpeg, and for what is damaged, cut short, turned, CMYK or no JPEG.
+        `[height, width, 1 or 3]`; None if simplejpeg is missing, or the file is damaged, truncated, rotated, CMYK or
+        not a JPEG.
     """
     simplejpeg = _simplejpeg()
-    if simplejpeg is None or not content.startswith(_START):
+    if simplejpeg is None or not content.startswith(_JPEG_START):
         return None
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(content, strict=True)
         if shape is not None and shape != (height, width, 1 if colors == "Gray" else 3):
             return None
         is_reduced = at_least is not None and min(height, width) // (2 * max(at_least)) >= 2
-        if height * width > max_pixels or colors not in _COLORS or is_reduced or any(w in content for w in _TURNED):
+        is_plain = colors in _COLORS and not any(marker in content for marker in _ORIENTATION_MARKERS)
+        if height * width > max_pixels or is_reduced or not is_plain:
             return None
-        # strict: what libjpeg-turbo only warns of is looked at by Pillow, so that both agree on what is damaged.
+        # strict: leave files that libjpeg-turbo warns about to Pillow, so that there is one rule for damaged files.
         return simplejpeg.decode_jpeg(content, _COLORS[colors], fastdct=False, fastupsample=False, strict=True)
     except (ValueError, MemoryError):
         return None

@@ -1,4 +1,4 @@
-"""Any image -> pixels of one size -> normalised images, alike in training, evaluation, prediction and export."""
+"""Any image -> pixels of one size -> normalized images; the same in training, evaluation, prediction and export."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,19 +21,19 @@ from vitreous.transfer import to_device
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize and normalise, written down once.
+    """The settings that turn an image into a model's input: decode, resize, normalize.
 
     Attributes:
         img_size: Height and width of the result, px.
         in_chans: 1 (gray) or 3 (RGB).
-        fit: `crop` keeps the largest centred part of the right aspect ratio, `squash` ignores the aspect ratio,
-            `pad` keeps the whole image and repeats its edge pixels on both sides.
-        mean: Per channel, of pixels in [0, 1]; None until measured.
-        std: As `mean`; above 0.
+        fit: `crop` keeps the largest centered part of the right aspect ratio, `squash` ignores the aspect ratio, `pad`
+            keeps the whole image and repeats its edge pixels on both sides.
+        mean: Mean of each channel, for pixels in [0, 1]; None until measured.
+        std: Standard deviation of each channel, above 0; None until measured.
 
     Raises:
-        ConfigError: A value outside its range, or `mean` and `std` that do not fit each other or `in_chans`.
-        UnknownNameError: A `fit` that does not exist.
+        ConfigError: A value is out of range, or `mean` and `std` do not fit each other or `in_chans`.
+        UnknownNameError: There is no such `fit`.
 
     Example:
         >>> preprocess = Preprocess(img_size=(2, 3), in_chans=1, mean=(0.5,), std=(0.25,))
@@ -57,7 +57,7 @@ class Preprocess:
 
         Args:
             image: Encoded bytes, a path, a PIL image or an array.
-            where: What to call the image in an error.
+            where: Name of the image in error messages.
 
         Returns:
             Pixels in 0..255, `[in_chans, *img_size]`.
@@ -66,20 +66,20 @@ class Preprocess:
             DecodeError: The image cannot be decoded.
         """
         shape = (*self.img_size, self.in_chans)
-        # Half of the time that a small image takes goes into making a PIL image of it and back.
+        # For a small image, conversion to a PIL image and back would take half of the time.
         exact = decode_jpeg(image, MAX_PIXELS, shape=shape) if isinstance(image, bytes) else None
         if exact is not None:
             return torch.from_numpy(exact).permute(2, 0, 1).contiguous()
         decoded = decode_image(image, in_chans=self.in_chans, where=where, at_least=self.img_size)
-        array = np.array(self._fitted(decoded))
+        array = np.array(self._resize(decoded))
         return torch.from_numpy(array.reshape(shape)).permute(2, 0, 1).contiguous()
 
-    def takes_as_it_is(self, shape: tuple[int, ...]) -> bool:
-        """Whether `pixels` only copies a uint8 array of this shape, `[height, width]` or `[height, width, 3]`."""
+    def leaves_unchanged(self, shape: tuple[int, ...]) -> bool:
+        """Return True if `pixels` only copies uint8 arrays of this shape, `(height, width)` or `(height, width, 3)`."""
         return shape == (self.img_size if self.in_chans == 1 else (*self.img_size, 3))
 
     def normalize(self, pixels: Shaped[Tensor, "batch channels height width"]) -> Images:
-        """`(pixels / 255 − mean) / std`.
+        """Return `(pixels / 255 − mean) / std`.
 
         Args:
             pixels: Values in 0..255, uint8 or (after augmentation) float, `[batch, in_chans, *img_size]`.
@@ -88,10 +88,12 @@ class Preprocess:
             Float32 images of the same shape, on the same device.
 
         Raises:
-            ConfigError: `mean` and `std` are not known yet.
+            ConfigError: `mean` and `std` are not set.
         """
         if self.mean is None or self.std is None:
-            raise ConfigError("preprocess.mean=None: not measured yet; set mean and std, e.g. from measure_mean_std")
+            raise ConfigError(
+                "preprocess.mean=None: must be set to normalize; set mean and std, e.g. from measure_mean_std"
+            )
         mean = torch.tensor(self.mean, dtype=torch.float64)
         std = torch.tensor(self.std, dtype=torch.float64)
         scale, shift = 1.0 / (255.0 * std), -mean / std
@@ -99,16 +101,16 @@ class Preprocess:
         return torch.addcmul(shift, pixels.to(torch.float32), scale)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON and YAML keep; `from_dict` reads them back."""
+        """Return the settings as plain values for JSON or YAML; `from_dict` restores them."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
-        """The inverse of `as_dict`.
+        """Restore what `as_dict` returned.
 
         Raises:
-            UnknownNameError: A key that does not exist.
-            ConfigError: A key that is missing, or a value outside its range.
+            UnknownNameError: There is no such key.
+            ConfigError: A key is missing, or a value is out of range.
         """
         known = [field.name for field in fields(cls)]
         for key in values:
@@ -120,21 +122,21 @@ class Preprocess:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
-    def _fitted(self, image: Image.Image) -> Image.Image:
+    def _resize(self, image: Image.Image) -> Image.Image:
         height, width = self.img_size
         if image.size == (width, height):
             return image
         if self.fit == "pad":
-            return self._padded(image)
+            return self._resize_and_pad(image)
         box = (0.0, 0.0, float(image.width), float(image.height))
         if self.fit == "crop":
-            # The largest part of the right aspect ratio, in fractions of a pixel: cut and resize in one pass.
+            # The largest part of the right aspect ratio, to fractions of a pixel; `resize` cuts it out itself.
             zoom = min(image.width / width, image.height / height)
             left, top = (image.width - zoom * width) / 2, (image.height - zoom * height) / 2
             box = (left, top, image.width - left, image.height - top)
         return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
 
-    def _padded(self, image: Image.Image) -> Image.Image:
+    def _resize_and_pad(self, image: Image.Image) -> Image.Image:
         height, width = self.img_size
         zoom = min(width / image.width, height / image.height)
         inner = max(1, min(width, round(image.width * zoom))), max(1, min(height, round(image.height * zoom)))

@@ -1,4 +1,4 @@
-"""Open file -> a lock that its process holds until the file is closed or the process ends, however it ends."""
+"""Open file -> a lock that its process holds until the file is closed or the process ends in any way."""
 
 import time
 from pathlib import Path
@@ -9,13 +9,9 @@ _POLL_S = 0.1
 
 
 class LockedFile:
-    """Hold a lock as long as a `with` lasts; where the system or its disk has no locks, hold none.
+    """Context manager that holds an exclusive lock on a file, which is created if missing.
 
-    Args:
-        path: The lock's own file, made where it is not there; it stays.
-
-    Attributes:
-        is_locked: False where there are no locks.
+    If the system or the disk does not support locks, it holds none, and `is_locked` is False.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +19,7 @@ class LockedFile:
         self.is_locked = False
 
     def __enter__(self) -> "LockedFile":
-        """Wait until nobody else holds it."""
+        """Wait until no other process holds the lock."""
         self._file = self._path.open("ab")
         try:
             while not (got := try_lock(self._file)) and got is not None:
@@ -39,14 +35,10 @@ class LockedFile:
 
 
 def try_lock(file: IO[Any], *, shared: bool = False) -> bool | None:
-    """Lock an open file, without waiting.
-
-    Args:
-        file: Which; closing it ends the lock.
-        shared: Others may hold shared locks besides.
+    """Lock an open file without waiting; closing the file releases the lock. Shared locks do not exclude each other.
 
     Returns:
-        Whether the lock is held; None where there are no locks.
+        True if the lock is now held; None if locks are not supported.
     """
     locks = _locks()
     if locks is None:

@@ -1,16 +1,15 @@
-"""Rows of pixels <-> one file: rows of equal size, a checksum for each, and a footer that says what they are.
+"""Rows of pixels <-> one file: rows of equal size, a checksum for each, and a footer that describes them.
 
-Nothing in it is executed or believed: sizes, name and checksums must fit before a pixel is used.
+Reading a file executes nothing from it. Sizes, key and checksums are verified before any pixel is used.
 
     rows        num_rows × row_bytes
-    checks      num_rows × uint32, little-endian: CRC-32 of each row
+    checksums   num_rows × uint32, little-endian: CRC-32 of each row
     footer      JSON: key, shape, damaged rows
-    digest      16 bytes: BLAKE2b of checks and footer
-    length      uint64, little-endian: bytes of the footer
+    digest      16 bytes: BLAKE2b of checksums and footer
+    length      uint64, little-endian: number of bytes of the footer
     magic       8 bytes
 """
 
-import hashlib
 import json
 import threading
 import zlib
@@ -22,19 +21,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
 from vitreous.data.pixels.file_locks import try_lock
 from vitreous.errors import DamagedFileError
 
 _MAGIC = b"vitpix\x00\x01"
-_DIGEST_BYTES = 16
-_TAIL_BYTES = _DIGEST_BYTES + 8 + len(_MAGIC)
+_TAIL_BYTES = DIGEST_BYTES + 8 + len(_MAGIC)
 
 
 class PixelWriter:
-    """Fills a file row by row, in any order and from several threads; whole only after `finish`.
+    """Fills a file row by row, in any order and from several threads; the file is complete only after `finish`.
 
     Args:
-        file: Open for writing, empty.
+        file: Empty, and open for writing.
         shape: `[num_rows, channels, height, width]`.
     """
 
@@ -42,56 +41,50 @@ class PixelWriter:
         self._file = file
         self._shape = shape
         self._row_bytes = int(np.prod(shape[1:]))
-        # A row that is never put reads as zeros.
-        self._checks = np.full(shape[0], zlib.crc32(bytes(self._row_bytes)), dtype="<u4")
+        # Rows that are never written read as zeros.
+        self._checksums = np.full(shape[0], zlib.crc32(bytes(self._row_bytes)), dtype="<u4")
         self._lock = threading.Lock()
 
     def put(self, row: int, pixels: NDArray[np.uint8]) -> None:
-        """Write one row. Raises OSError where the disk is full; writing to a mapping would end the process instead."""
+        """Write one row. Raises OSError if the disk is full; a write to a memory map would kill the process instead."""
         content = np.ascontiguousarray(pixels).tobytes()
-        self._checks[row] = zlib.crc32(content)
+        self._checksums[row] = zlib.crc32(content)
         with self._lock:
             self._file.seek(row * self._row_bytes)
             self._file.write(content)
 
     def finish(self, key: str, damaged: Mapping[int, str]) -> None:
-        """Write checksums and footer.
-
-        Args:
-            key: What the rows are, to be asked for when the file is read.
-            damaged: Rows without an image, and why.
-        """
+        """Write checksums and footer: the key that reading requires, and the reason for each row without an image."""
         footer = json.dumps({"key": key, "shape": self._shape, "damaged": list(damaged.items())}).encode()
-        checked = self._checks.tobytes() + footer
-        digest = hashlib.blake2b(checked, digest_size=_DIGEST_BYTES).digest()
+        checked = self._checksums.tobytes() + footer
         self._file.seek(self._shape[0] * self._row_bytes)
-        self._file.write(checked + digest + len(footer).to_bytes(8, "little") + _MAGIC)
+        self._file.write(checked + digest_of(checked) + len(footer).to_bytes(8, "little") + _MAGIC)
 
 
 class PixelFile:
-    """A complete file, mapped into memory: the system keeps what is used often, and gives the room back.
+    """A complete file, memory-mapped: the system keeps frequently used pages in memory, and frees them when needed.
 
     Args:
-        path: Where it stands.
-        key: What its rows must be.
-        shape: What they must measure, `[num_rows, channels, height, width]`.
+        path: The file.
+        key: The key that it must have been written with.
+        shape: The shape that its rows must have, `[num_rows, channels, height, width]`.
 
     Attributes:
-        path: As given.
-        num_bytes: Its size.
-        damaged: Rows without an image, and why.
+        path: The file.
+        num_bytes: Size of the file.
+        damaged: Rows without an image, and the reason for each.
 
     Raises:
-        DamagedFileError: Cut short, altered, or something else than was asked for.
-        OSError: It cannot be read.
+        DamagedFileError: The file is truncated or altered, or has another key or shape.
+        OSError: The file cannot be read.
     """
 
     def __init__(self, path: Path, key: str, shape: tuple[int, ...]) -> None:
         self.path = path
         with path.open("rb") as file:
-            # The mapping holds the file open, and so the lock: while it is in use nobody makes room by removing it.
+            # The memory map keeps the file open and therefore locked, so that no process deletes it to make room.
             try_lock(file, shared=True)
-            self._checks, footer = _read_footer(file, path, shape)
+            self._checksums, footer = _read_footer(file, path, shape)
             if footer.get("key") != key or footer.get("shape") != list(shape):
                 raise DamagedFileError(f"{path}: holds {footer.get('shape')}, not {list(shape)}; delete it")
             self.damaged = _damaged_rows(footer.get("damaged"), path, shape[0])
@@ -100,64 +93,64 @@ class PixelFile:
         self._is_checked = np.zeros(shape[0], dtype=np.bool_)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
-        """Copy rows.
+        """Copy rows; the checksum of a row is verified when it is first read.
 
         Args:
-            rows: Which, `[n]`.
+            rows: Row numbers, `[n]`.
 
         Returns:
-            Pixels, `[n, channels, height, width]`, and the positions in `rows` of those whose checksum is wrong. Each
-            row is checked the first time.
+            Pixels, `[n, channels, height, width]`, and the positions in `rows` of those whose checksum is wrong.
         """
         pixels = self._rows[rows]
         wrong = []
         for position in np.flatnonzero(~self._is_checked[rows]).tolist():
             row = int(rows[position])
-            if zlib.crc32(pixels[position]) == int(self._checks[row]):
+            if zlib.crc32(pixels[position]) == int(self._checksums[row]):
                 self._is_checked[row] = True
             else:
                 wrong.append(position)
         return pixels, wrong
 
     def discard(self) -> None:
-        """Remove the file, so that the next run makes a new one; what is mapped stays readable."""
+        """Delete the file, so that the next run writes a new one; what is mapped stays readable."""
         with suppress(OSError):
             self.path.unlink()
 
 
 def file_bytes(shape: tuple[int, ...]) -> int:
-    """About how large a file of this shape is."""
+    """Return the approximate size of a file with rows of this shape."""
     return int(np.prod(shape)) + 4 * shape[0] + 4096
 
 
 def _read_footer(file: BinaryIO, path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint32], dict[str, Any]]:
-    """The rows' checksums and the footer, after both were checked."""
-    rows_bytes, checks_bytes = int(np.prod(shape)), 4 * shape[0]
+    """Return the checksums of the rows and the footer, after verifying both."""
+    rows_bytes, checksums_bytes = int(np.prod(shape)), 4 * shape[0]
     size = file.seek(0, 2)
     file.seek(max(0, size - _TAIL_BYTES))
     tail = file.read(_TAIL_BYTES)
-    length = int.from_bytes(tail[_DIGEST_BYTES : _DIGEST_BYTES + 8], "little")
-    expected = rows_bytes + checks_bytes + length + _TAIL_BYTES
+    length = int.from_bytes(tail[DIGEST_BYTES : DIGEST_BYTES + 8], "little")
+    expected = rows_bytes + checksums_bytes + length + _TAIL_BYTES
     if not tail.endswith(_MAGIC) or size != expected:
-        raise DamagedFileError(f"{path}: is no whole file of {list(shape)} pixels ({size:,} bytes); delete it")
+        raise DamagedFileError(
+            f"{path}: must be a complete file of {list(shape)} pixels, but has {size:,} bytes; delete it"
+        )
     file.seek(rows_bytes)
-    checked = file.read(checks_bytes + length)
-    if hashlib.blake2b(checked, digest_size=_DIGEST_BYTES).digest() != tail[:_DIGEST_BYTES]:
+    checked = file.read(checksums_bytes + length)
+    if digest_of(checked) != tail[:DIGEST_BYTES]:
         raise DamagedFileError(f"{path}: its footer was altered; delete it")
     try:
-        footer = json.loads(checked[checks_bytes:])
+        footer = json.loads(checked[checksums_bytes:])
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path}: its footer is no JSON; delete it") from error
+        raise DamagedFileError(f"{path}: its footer is not JSON; delete it") from error
     return np.frombuffer(checked, dtype="<u4", count=shape[0]), footer if isinstance(footer, dict) else {}
 
 
 def _damaged_rows(found: object, path: Path, num_rows: int) -> dict[int, str]:
-    pairs = found if isinstance(found, list) else [None]
     damaged: dict[int, str] = {}
-    for pair in pairs:
+    for pair in found if isinstance(found, list) else [None]:
         match pair:
             case [int(row), str(reason)] if 0 <= row < num_rows:
                 damaged[row] = reason
             case _:
-                raise DamagedFileError(f"{path}: its list of damaged images is none; delete it")
+                raise DamagedFileError(f"{path}: its list of damaged images is invalid; delete it")
     return damaged

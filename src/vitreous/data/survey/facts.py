@@ -1,4 +1,4 @@
-"""Source -> Survey: every file read once, copies found, splits assigned, and the facts a recipe is chosen from."""
+"""Source -> Survey: read every file once, find copies, assign splits, and collect facts for the recipes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,46 +9,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.data.pixels.cache import DIGEST_BYTES
+from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.sources import SPLITS, Source, Texts
-from vitreous.data.survey.folds import fold_notes, split_by_fold
+from vitreous.data.survey.folds import split_by_fold
 from vitreous.data.survey.headers import Headers, read_headers
-from vitreous.data.survey.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_looks, judge_by_names
-from vitreous.data.survey.splits import Digests, assign_splits, torn_groups
+from vitreous.data.survey.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_images, judge_by_names
+from vitreous.data.survey.notes import survey_notes
+from vitreous.data.survey.splits import Samples, assign_splits
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
 from vitreous.seeding import derive, permutation
+from vitreous.wording import plural
 
 DEFAULT_TEST_RATIO = 0.2
 
-# The mirror probe decodes about this many pixels at most: 2,000 small images, 200 of 12 megapixels.
+# The mirror probe decodes at most about this many pixels: 2,000 small images, or 200 of 12 megapixels.
 _PROBE_PIXELS = 400_000_000
 _FEWEST_PROBED = 200
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a set before any training.
+    """What is known about a data set before training.
 
     Attributes:
-        name: As its source is called.
+        name: Name of the source.
         classes: The class names.
-        num_train: Images to train on.
-        num_val: Images to validate on.
-        num_test: Images to test on.
-        class_counts: Training images of each class.
-        in_chans: 1 where all images are gray, else 3.
+        num_train: Number of training images.
+        num_val: Number of validation images.
+        num_test: Number of test images.
+        class_counts: Number of training images of each class.
+        in_chans: 1 if all images are gray, else 3.
         height_px: Median height.
         width_px: Median width.
         min_size_px: Smallest height and smallest width.
         max_size_px: Largest height and largest width.
-        skipped: Files that were left out: (which, why).
+        skipped: Unreadable files that were left out: (which, why).
         notes: Warnings, one sentence each.
-        mirror: Whether mirrored images keep their class.
-        mirror_reason: Why.
-        test_ratio: The share that was held out where the source brought no test split; with K folds 1/K.
-        fingerprint: A hash of all contents, labels and splits; the order of files and their names do not change it.
-        brings_test: Whether the source brought a test split.
+        mirror: True if a mirrored image keeps its class.
+        mirror_reason: Why `mirror` was decided so.
+        test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
+        fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
+        brings_test: True if the source has a test split.
     """
 
     name: str
@@ -73,7 +75,7 @@ class DataFacts:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A source, the sample numbers of each split (`train`, `val`, `test`), the facts, and `[n, 16]` content hashes."""
+    """A source, the sorted sample numbers of `train`, `val` and `test`, facts, and `[n, 16]` content hashes."""
 
     source: Source
     indices: dict[str, NDArray[np.int64]]
@@ -91,38 +93,38 @@ def survey(
     fold: int = 0,
     progress: Progress | None = None,
 ) -> Survey:
-    """Read every sample once (hash and header), drop what is no image, and assign the splits.
+    """Read every sample once (hash and header), leave out unreadable ones, and assign the splits.
 
     Args:
-        source: What to look at.
-        test_ratio: In [0, 1); None: what the source asks for, else `DEFAULT_TEST_RATIO`. Unused with folds.
-        val_ratio: In [0, 1).
-        split_seed: Another seed, another split.
-        num_folds: 0 for a single split; else one of so many folds is the test part.
-        fold: Which one.
+        source: The samples.
+        test_ratio: Share of the images to test on, in [0, 1); None: the source's own, else `DEFAULT_TEST_RATIO`.
+            Ignored with folds.
+        val_ratio: Share of the other images to validate on, in [0, 1).
+        split_seed: Another seed gives another split.
+        num_folds: 0 for a single split; else the number of folds, one of which is the test split.
+        fold: The fold to test on, from 0.
         progress: Called with (done, total).
 
-    Returns:
-        The survey; `indices[split]` are sorted.
-
     Raises:
-        DataError: No readable image, fewer than two classes, none left for training, or too few for the folds.
+        DataError: No image is readable, fewer than two classes or no training images remain, or there are too few
+            images for the folds.
     """
     headers = read_headers(source, progress)
     skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
-    kept = np.flatnonzero(headers.numbers >= 0)
-    labels, given = source.labels[kept], source.splits[kept]
-    groups = None if source.groups is None else source.groups[kept]
-    _check_enough(source, labels, skipped)
-    digests = headers.packed(kept)
-    test_ratio = _test_share(source, test_ratio, num_folds)
+    readable = np.flatnonzero(headers.numbers >= 0)
+    samples = _samples(source, headers, readable)
+    _check_classes(source, samples.labels, skipped)
+
+    test_ratio, folds = _test_ratio(source, test_ratio, num_folds), None
     if num_folds:
-        splits, folds = split_by_fold(digests, labels, given, num_folds, fold, val_ratio, split_seed, groups)
+        splits, folds = split_by_fold(
+            samples, num_folds=num_folds, fold=fold, val_ratio=val_ratio, split_seed=split_seed
+        )
     else:
-        splits = assign_splits(digests, labels, given, test_ratio, val_ratio, split_seed, groups)
-    indices = {split: kept[splits == split] for split in SPLITS}
+        splits = assign_splits(samples, test_ratio=test_ratio, val_ratio=val_ratio, split_seed=split_seed)
+    indices = {split: readable[splits == split] for split in SPLITS}
+
     shapes = _shapes(headers)
-    notes = _notes(source.classes, digests, labels, splits) + _group_notes(groups, splits, test_ratio)
     mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"])
     facts = DataFacts(
         name=source.name,
@@ -133,43 +135,55 @@ def survey(
         class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
         **shapes,
         skipped=skipped,
-        notes=(*source.notes, *notes, *(fold_notes(source.classes, labels, folds) if num_folds else ())),
-        mirror=mirror.keeps_meaning,
+        notes=(*source.notes, *survey_notes(source.classes, samples, splits, folds, test_ratio)),
+        mirror=mirror.keeps_class,
         mirror_reason=mirror.reason,
         test_ratio=test_ratio,
-        fingerprint=_fingerprint(headers.digests[kept], labels, splits),
-        brings_test=bool((given == "test").any()),
+        fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
+        brings_test=bool((samples.given == "test").any()),
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
 
-def _test_share(source: Source, asked: float | None, num_folds: int) -> float:
-    if num_folds:
-        return 1 / num_folds
-    wished = DEFAULT_TEST_RATIO if source.test_ratio is None else source.test_ratio
-    return wished if asked is None else asked
+def _samples(source: Source, headers: Headers, readable: NDArray[np.int64]) -> Samples:
+    return Samples(
+        digests=headers.packed(readable),
+        labels=source.labels[readable],
+        given=source.splits[readable],
+        groups=None if source.groups is None else source.groups[readable],
+    )
 
 
-def _check_enough(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
+def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
+    """Raise DataError unless the readable images show at least two classes."""
     if len(labels) == 0:
         first = f" (the first, {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise DataError(
-            f"data.source={source.name}: none of {len(source)} files is a readable image{first}; check them"
+            f"data.source={source.name}: none of {plural(len(source), 'file')} is a readable image{first}; check them"
         )
     left = [source.classes[label] for label in np.unique(labels)]
     if len(left) < 2:
         raise DataError(
-            f"data.source={source.name}: {len(skipped)} of {len(source)} files are unreadable and leave one class, "
-            f"{left[0]!r}; a classifier needs two"
+            f"data.source={source.name}: has readable images of only one class, {left[0]!r} "
+            f"({len(skipped):,} of {plural(len(source), 'file')} unreadable); add images of another class"
         )
 
 
+def _test_ratio(source: Source, requested: float | None, num_folds: int) -> float:
+    if num_folds:
+        return 1 / num_folds
+    if requested is not None:
+        return requested
+    return DEFAULT_TEST_RATIO if source.test_ratio is None else source.test_ratio
+
+
 def _shapes(headers: Headers) -> dict[str, Any]:
-    sizes = np.array([(header.height, header.width) for header in headers.different])
+    """Return the facts about image sizes and channels."""
+    sizes = np.array([(header.height, header.width) for header in headers.distinct])
     sizes = sizes[headers.numbers[headers.numbers >= 0]]
     height_px, width_px = np.median(sizes, axis=0).round().astype(int).tolist()
     return {
-        "in_chans": 1 if all(header.is_gray for header in headers.different) else 3,
+        "in_chans": 1 if all(header.is_gray for header in headers.distinct) else 3,
         "height_px": height_px,
         "width_px": width_px,
         "min_size_px": tuple(sizes.min(axis=0).tolist()),
@@ -178,6 +192,7 @@ def _shapes(headers: Headers) -> dict[str, Any]:
 
 
 def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int) -> Mirror:
+    """Decide from the class names, or else from some training images, if a mirrored image keeps its class."""
     by_names = judge_by_names(source.classes)
     if by_names is not None:
         return by_names
@@ -188,49 +203,13 @@ def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int)
     def thumbnail(position: int) -> NDArray[np.uint8] | None:
         try:
             return shrink.pixels(source.encoded(int(probed[position])))[0].numpy()
-        except DecodeError:  # load_store will drop it, and say so
+        except DecodeError:  # `load_store` will skip it and report it
             return None
 
     thumbnails = map_in_order(thumbnail, len(probed))
     readable = [i for i, image in enumerate(thumbnails) if image is not None]
     shrunk = np.array([thumbnails[i] for i in readable], dtype=np.uint8).reshape(-1, PROBE_SIDE_PX, PROBE_SIDE_PX)
-    return judge_by_looks(shrunk, source.labels[probed[readable]])
-
-
-def _notes(classes: Sequence[str], digests: Digests, labels: NDArray[np.int64], splits: Texts) -> list[str]:
-    notes = []
-    _, group = np.unique(np.array(digests, dtype="S"), return_inverse=True)
-    for label, name in enumerate(classes):
-        num_distinct = len(np.unique(group[labels == label]))
-        num_train = int(((labels == label) & (splits == "train")).sum())
-        if num_distinct == 0:
-            notes.append(f"class {name!r} has no readable image: it cannot be learned")
-        elif num_train == 0:
-            notes.append(f"class {name!r} has no training image: it cannot be learned")
-        elif num_distinct == 1:
-            notes.append(f"class {name!r} has one image only: it is trained on, and its accuracy stays unknown")
-    for held_out in ("val", "test"):
-        num_copies = int(np.isin(group[splits == held_out], group[splits == "train"]).sum())
-        if num_copies:
-            notes.append(
-                f"{num_copies} {held_out} images are exact copies of training images: {held_out} accuracy flatters"
-            )
-    num_labels = np.unique(np.stack([group, labels]), axis=1).shape[1]
-    if num_labels > len(np.unique(group)):
-        notes.append(f"{num_labels - len(np.unique(group))} images also stand, byte for byte, in another class")
-    return notes
-
-
-def _group_notes(groups: Texts | None, splits: Texts, test_ratio: float) -> list[str]:
-    if groups is None:
-        return []
-    notes, num_torn = [], torn_groups(groups, splits)
-    if num_torn:
-        notes.append(f"{num_torn} groups are given as train and as val or test: held-out accuracy flatters")
-    if test_ratio and "test" not in splits:
-        num_groups = len(set(groups.tolist()) - {""})
-        notes.append(f"no test images: {num_groups} groups and the copies that connect them leave none to hold out")
-    return notes
+    return judge_by_images(shrunk, source.labels[probed[readable]])
 
 
 def _fingerprint(digests: NDArray[np.uint8], labels: NDArray[np.int64], splits: Texts) -> str:

@@ -1,4 +1,4 @@
-"""Source -> the hash of every sample's content and its header, each sample read once, in some 20 bytes a sample."""
+"""Source -> the content hash and header of every sample, each read once; about 20 bytes per sample."""
 
 from dataclasses import dataclass
 from threading import Lock
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.decoding.decode import Header, reason_of
-from vitreous.data.pixels.cache import DIGEST_BYTES, digest_of
+from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
 from vitreous.data.sources import Source
 from vitreous.data.survey.splits import Digests
 from vitreous.data.workers import Progress, map_in_order
@@ -16,32 +16,30 @@ from vitreous.errors import DecodeError
 
 @dataclass(frozen=True, eq=False)
 class Headers:
-    """What one reading of all samples found.
+    """Hashes and headers of all samples.
 
     Attributes:
-        digests: `digest_of` each sample's content, `[n, 16]`; zeros where it is unreadable.
-        numbers: Which of `different` is each sample's header, `[n]`; -1 where it is unreadable.
-        different: Every header that occurs.
-        reasons: Why a sample is unreadable, by its number.
+        digests: `digest_of` each sample's content, `[n, 16]`; zeros if it is unreadable.
+        numbers: Position in `distinct` of each sample's header, `[n]`; -1 if it is unreadable.
+        distinct: The headers that occur, each once.
+        reasons: Why samples are unreadable, by sample number.
     """
 
     digests: NDArray[np.uint8]
     numbers: NDArray[np.int32]
-    different: list[Header]
+    distinct: list[Header]
     reasons: dict[int, str]
 
     def packed(self, kept: NDArray[np.int64]) -> Digests:
-        """The digests of some samples, in 16 bytes each where Python's `bytes` take 65; zeros at an end are cut off."""
+        """Return the digests of some samples as an array of fixed-width bytes, `[len(kept)]`.
+
+        Each takes 16 bytes, where a Python `bytes` object takes 65. NumPy drops zero bytes at the end of an item.
+        """
         return self.digests[kept].view(f"S{DIGEST_BYTES}")[:, 0]
 
 
 def read_headers(source: Source, progress: Progress | None = None) -> Headers:
-    """Read every sample; nothing is decoded.
-
-    Args:
-        source: What to read.
-        progress: Called with (done, total).
-    """
+    """Read every sample once, without decoding it."""
     digests = np.zeros((len(source), DIGEST_BYTES), dtype=np.uint8)
     numbers = np.full(len(source), -1, dtype=np.int32)
     known: dict[Header, int] = {}

@@ -1,12 +1,12 @@
 """Content digests, labels, groups, given splits -> train, val or test for each sample.
 
-What must not be torn apart is a family: equal images, the samples of one group (a person, a video), and whatever these
-chains connect. A family's side is chosen by a hash of its group's name, or of the image where there is none, so that a
-sample keeps its side when files are added, renamed or moved.
+Samples that must not be separated form a family: equal images, samples of one group (a person, a video), and everything
+connected through these. A hash of the group's name, or of the image if it has no group, decides the split of a family.
+Therefore a sample keeps its split when files are added, renamed or moved.
 """
 
 import hashlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,42 +16,53 @@ from vitreous.data.sources import Texts
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
 
-Digests = Sequence[bytes] | NDArray[Any]
-"""One hash of its content for each sample; an array holds them in 16 bytes each."""
+Digests = NDArray[Any]
+"""A hash of each sample's content as fixed-width bytes, at least 8, `[n]`."""
 
 MAX_VAL = 5_000
-"""A larger validation part would cost time and tell no more: the standard error of 90 % is 0.4 points at 5,000."""
+"""Maximum number of carved validation images. At 5,000, the standard error of an accuracy of 90% is only 0.4 points."""
 
-_LEAST_DISTINCT = {"train": 1, "test": 3, "val": 5}
+_FEWEST_FAMILIES = {"train": 1, "test": 3, "val": 5}
+"""Number of families that a class needs before it must have one in a split."""
 
 
-def assign_splits(
-    digests: Digests,
-    labels: NDArray[np.int64],
-    given: Texts,
-    test_ratio: float,
-    val_ratio: float,
-    split_seed: int,
-    groups: Texts | None = None,
-) -> Texts:
-    """Respect the splits that samples came with; carve the missing ones from the rest.
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What the splits depend on.
 
-    A sample without a split follows its family where some of that is given as test or val. Where no sample is given as
-    test, families of `test_ratio` of those that are free (given as train or not at all) go to test. Where none is given
-    as val, `val_ratio` of the free ones that then remain go to val, until it has `MAX_VAL` images. Each draw is a hash
-    of (family, `split_seed`). Afterwards small classes are put right: every class that has a free sample has one in
-    train; one with at least 3 free families has one in a carved test; one with at least 5 has one in a carved val, as
-    far as that takes no other class its last one there. The family with the lowest hash moves, from the side that has
-    most of the class.
-
-    Args:
-        digests: A hash of each sample's content, at least 8 bytes, `[n]`.
+    Attributes:
+        digests: A hash of each sample's content, `[n]`.
         labels: Class indices, `[n]`.
-        given: `train`, `val`, `test` or an empty text, `[n]`.
-        test_ratio: In [0, 1).
-        val_ratio: In [0, 1).
-        split_seed: Another seed, another split.
-        groups: Each sample's group, an empty text for none, `[n]`; None: no groups.
+        given: The split that each sample came with: `train`, `val`, `test` or an empty text, `[n]`.
+        groups: Each sample's group, an empty text for none, `[n]`; None if there are no groups.
+    """
+
+    digests: Digests
+    labels: NDArray[np.int64]
+    given: Texts
+    groups: Texts | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Families:
+    """The family of each sample, `[n]`; each family's hash for random draws, and its number of distinct images."""
+
+    of_sample: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    num_images: NDArray[np.int64]
+
+
+def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, split_seed: int) -> Texts:
+    """Keep the splits that samples came with, and carve missing ones out of the rest.
+
+    A sample without a split joins the given test or val samples of its family. All other samples that are not given as
+    test or val are free. If there is no given test sample, families are drawn for test with probability `test_ratio`.
+    If there is no given val sample, the remaining families are drawn for val with probability `val_ratio`, until val
+    has `MAX_VAL` images. Each draw is a hash of (family, `split_seed`).
+
+    Then small classes are fixed. Every class with a free sample gets one in train; every class with at least 3 free
+    families gets one in a carved test; every class with at least 5 gets one in a carved val, unless that would take
+    another class's last family there. The family with the lowest hash moves, from the split with most of the class.
 
     Returns:
         `train`, `val` or `test` for each sample, `[n]`.
@@ -59,88 +70,81 @@ def assign_splits(
     Raises:
         DataError: No sample is left for training.
     """
-    family, keys, num_images = families_of(digests, groups)
-    draws = uniform(derive(split_seed, "split"), keys, 2)
-    given = following(given, family, len(keys))
+    families = find_families(samples)
+    draws = uniform(derive(split_seed, "split"), families.keys, 2)
+    given = inherit_splits(samples.given, families)
     free = np.isin(given, ("", "train"))
-    side = np.full(len(keys), "train", dtype="<U5")
-    carved = [split for split, share in (("test", test_ratio), ("val", val_ratio)) if share and split not in given]
-    open_families = np.unique(family[free])
+    split_of_family = np.full(len(families.keys), "train", dtype="<U5")
+    carved = [split for split, ratio in (("test", test_ratio), ("val", val_ratio)) if ratio and split not in given]
+    candidates = np.unique(families.of_sample[free])
     if "test" in carved:
-        side[open_families[draws[open_families, 0] < test_ratio]] = "test"
+        split_of_family[candidates[draws[candidates, 0] < test_ratio]] = "test"
     if "val" in carved:
-        candidates = open_families[(side[open_families] == "train") & (draws[open_families, 1] < val_ratio)]
+        candidates = candidates[(split_of_family[candidates] == "train") & (draws[candidates, 1] < val_ratio)]
         candidates = candidates[np.argsort(draws[candidates, 1], kind="stable")]
-        before = np.cumsum(num_images[candidates]) - num_images[candidates]
-        side[candidates[before < MAX_VAL]] = "val"
-    _put_small_classes_right(side, family[free], labels[free], draws, carved)
-    splits = np.where(free, side[family], given)
+        images_before = np.cumsum(families.num_images[candidates]) - families.num_images[candidates]
+        split_of_family[candidates[images_before < MAX_VAL]] = "val"
+    _fix_small_classes(split_of_family, families.of_sample[free], samples.labels[free], draws, carved)
+    splits = np.where(free, split_of_family[families.of_sample], given)
     if "train" not in splits:
         raise DataError(f"data: none of {len(splits)} images is left for training; add some to train/")
     return splits
 
 
 def torn_groups(groups: Texts, splits: Texts) -> int:
-    """How many groups stand in train and in a held-out part too, because their samples were given so."""
+    """Count the groups that are in train and also in val or test, because their samples were given so."""
     in_train = set(groups[splits == "train"].tolist())
     held_out = set(groups[splits != "train"].tolist())
     return len((in_train & held_out) - {""})
 
 
-def families_of(
-    digests: Digests, groups: Texts | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Each sample's family, `[n]`; each family's key for its draws, and its number of different images.
-
-    Args:
-        digests: A hash of each sample's content, `[n]`.
-        groups: Each sample's group, an empty text for none, `[n]`; None: no groups.
-    """
-    _, first, image = np.unique(np.array(digests, dtype="S"), return_index=True, return_inverse=True)
-    image_keys = np.array([_key(digests[i]) for i in first], dtype=np.int64)
-    if groups is None:
-        return image, image_keys, np.ones(len(first), dtype=np.int64)
-    names, group = np.unique(groups, return_inverse=True)
+def find_families(samples: Samples) -> Families:
+    """Find the samples that must stay together: copies of an image, members of a group, and chains of these."""
+    _, first, image = np.unique(samples.digests, return_index=True, return_inverse=True)
+    image_keys = np.array([_key(samples.digests[i]) for i in first], dtype=np.int64)
+    if samples.groups is None:
+        return Families(of_sample=image, keys=image_keys, num_images=np.ones(len(first), dtype=np.int64))
+    names, group = np.unique(samples.groups, return_inverse=True)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    # Two kinds of points, images and groups; each sample that has a group is a line between them.
-    grouped = np.flatnonzero(groups != "")
+    # The nodes of this graph are images and groups; each sample with a group is an edge between the two.
+    grouped = np.flatnonzero(samples.groups != "")
     ends = image[grouped], len(first) + group[grouped]
-    num_points = len(first) + len(names)
-    lines = coo_array((np.ones(len(grouped), dtype=np.int8), ends), shape=(num_points, num_points))
-    _, component = connected_components(lines, directed=False)
+    num_nodes = len(first) + len(names)
+    edges = coo_array((np.ones(len(grouped), dtype=np.int8), ends), shape=(num_nodes, num_nodes))
+    _, component = connected_components(edges, directed=False)
     members, component = np.unique(component[: len(first)], return_inverse=True)
     family = component[image]
-    # The lowest hash of its groups' names is a family's key: it stays when images join.
+    # A family's key is the lowest hash of its groups' names, so that it does not change when images are added.
     keys = np.full(len(members), np.iinfo(np.int64).max)
     name_keys = np.array([_key(hashlib.blake2b(str(name).encode(), digest_size=8).digest()) for name in names])
     np.minimum.at(keys, family[grouped], name_keys[group[grouped]])
-    is_alone = ~np.isin(np.arange(len(members)), family[grouped])
-    keys[component[is_alone[component]]] = image_keys[is_alone[component]]
-    return family, keys, np.bincount(component, minlength=len(members))
+    without_group = ~np.isin(np.arange(len(members)), family[grouped])
+    keys[component[without_group[component]]] = image_keys[without_group[component]]
+    return Families(of_sample=family, keys=keys, num_images=np.bincount(component, minlength=len(members)))
 
 
 def _key(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
-def following(given: Texts, family: NDArray[np.int64], num_families: int) -> Texts:
-    """`given`, where samples without a split take the test or val of their family; test comes before val."""
-    follows = np.full(num_families, "", dtype="<U5")
+def inherit_splits(given: Texts, families: Families) -> Texts:
+    """Return the given splits; samples without one take the test or val of their family, test before val."""
+    inherited = np.full(len(families.keys), "", dtype="<U5")
     for split in ("val", "test"):
-        follows[family[given == split]] = split
-    return np.where(given == "", follows[family], given)
+        inherited[families.of_sample[given == split]] = split
+    return np.where(given == "", inherited[families.of_sample], given)
 
 
-def _put_small_classes_right(
-    side: Texts,
+def _fix_small_classes(
+    split_of_family: Texts,
     family: NDArray[np.int64],
     labels: NDArray[np.int64],
     draws: NDArray[np.float32],
     carved: list[str],
 ) -> None:
-    """Move single families, in place; `family` and `labels` are those of the samples that may move."""
+    """Move single families between splits, in place; `family` and `labels` are those of the free samples."""
     if not carved:
         return
     pairs = np.unique(np.stack([labels, family]), axis=1)
@@ -148,22 +152,24 @@ def _put_small_classes_right(
     is_mixed = len(np.unique(pairs[1])) < pairs.shape[1]
     for split in ("train", *carved):
         for members in classes:
-            if len(members) < _LEAST_DISTINCT[split] or split in side[members]:
+            if len(members) < _FEWEST_FAMILIES[split] or split in split_of_family[members]:
                 continue
-            # The side with most of the class gives: it keeps at least one, whatever the order of these moves.
-            sides, counts = np.unique(side[members], return_counts=True)
-            for here in sides[np.argsort(-counts, kind="stable")]:
-                donors = members[side[members] == here]
+            # Take from the split with most of the class, so that it keeps at least one, whatever moves come later.
+            sources, counts = np.unique(split_of_family[members], return_counts=True)
+            for source in sources[np.argsort(-counts, kind="stable")]:
+                donors = members[split_of_family[members] == source]
                 if is_mixed and split != "train":
-                    donors = _spared(donors, side, classes)
+                    donors = _dispensable(donors, split_of_family, classes)
                 if len(donors):
-                    side[donors[np.argmin(draws[donors, 1 if split == "val" else 0])]] = split
+                    split_of_family[donors[np.argmin(draws[donors, 1 if split == "val" else 0])]] = split
                     break
 
 
-def _spared(donors: NDArray[np.int64], side: Texts, classes: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The donors that are not the last of any class on the side where they all stand."""
-    here = side[donors[0]]
-    remaining = [members[side[members] == here] for members in classes]
+def _dispensable(
+    donors: NDArray[np.int64], split_of_family: Texts, classes: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Return the donors that are not the last family of any class in their split; all donors are in one split."""
+    source = split_of_family[donors[0]]
+    remaining = [members[split_of_family[members] == source] for members in classes]
     last = [members[0] for members in remaining if len(members) == 1]
     return donors[~np.isin(donors, last)]

@@ -1,6 +1,6 @@
 """A name -> a recipe: a function from data facts to choices, each with its reason.
 
-A recipe's docstring is its paper: what it is for, the command, the cost, the measured accuracy.
+The docstring of a recipe is its paper: what it is for, the command, the cost, the measured accuracy.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from vitreous.recipe.shipped.small_images import small_images
 from vitreous.recipe.shipped.small_photos import small_photos
 
 Recipe = Callable[[DataFacts, Mapping[str, Any]], list[Choice]]
-"""(facts, keys the user asked for) -> choices; a wish is honoured and may change the others."""
+"""(facts, keys that the user sets) -> choices. The user's keys are kept and may change the other choices."""
 
 SHIPPED: dict[str, Recipe] = {
     "digits": digits, "small-images": small_images, "small-photos": small_photos, "fine-tune": fine_tune,
@@ -29,15 +29,15 @@ SHIPPED: dict[str, Recipe] = {
 }  # fmt: skip
 
 
-def recipe_named(name: str) -> Recipe:
-    """A shipped recipe. Raises UnknownNameError for any other name, with the nearest one."""
-    if name not in SHIPPED:
-        raise UnknownNameError(f"recipe={name}: no such recipe; {nearest(name, SHIPPED)}, or give a YAML file")
-    return SHIPPED[name]
+def recipe_named(name: str, recipes: Mapping[str, Recipe] = SHIPPED) -> Recipe:
+    """Return a recipe by name. Raise UnknownNameError, which suggests the nearest name, if there is none."""
+    if name not in recipes:
+        raise UnknownNameError(f"recipe={name}: no such recipe; {nearest(name, recipes)}, or give a YAML file")
+    return recipes[name]
 
 
 def recipe_for(facts: DataFacts, asked: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """The name of the recipe that suits a data set, by the size of its images in px, or the weights to begin from."""
+    """Return the name of the recipe that suits pretrained weights, or else the size of the images in pixels."""
     if asked.get("train.pretrained") is not None:
         return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"
     side_px = min(facts.height_px, facts.width_px)

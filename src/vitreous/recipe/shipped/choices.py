@@ -1,4 +1,4 @@
-"""Data facts -> the choices that all recipes make alike."""
+"""Data facts -> the choices that recipes have in common."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,48 +6,64 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.presets import SIZES
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, learning_rate
+from vitreous.recipe.rules import by_num_images, learning_rate, tileable_size
+from vitreous.wording import listed
 
 
 def data_choices(facts: DataFacts, asked: Mapping[str, Any], img_size: tuple[int, int]) -> list[Choice]:
-    """What follows from the images themselves."""
-    seen = f"{facts.height_px}x{facts.width_px}"
-    reason = f"the images are {seen} px" if img_size == (facts.height_px, facts.width_px) else (
-        f"half of the images are at least {seen} px; this size keeps what matters and trains fast")  # fmt: skip
-    colour = "all images are gray" if facts.in_chans == 1 else "there are colour images"
+    """Return the choices that follow from the images, plus the batch size."""
     rule = by_num_images(facts.num_train)
     return [
-        Choice("data.img_size", img_size, reason),
-        Choice("data.in_chans", facts.in_chans, colour),
-        Choice("data.num_classes", len(facts.classes), f"{', '.join(facts.classes[:4])} …"),
-        Choice("data.flip", facts.mirror, facts.mirror_reason),
+        Choice("data.img_size", img_size, _size_reason(facts, img_size)),
+        *class_choices(facts),
         Choice("data.batch_size", rule.batch_size, f"suits {facts.num_train:,} training images"),
+    ]
+
+
+def class_choices(facts: DataFacts) -> list[Choice]:
+    """Return the choices of channels, classes and mirroring, which the data decides in every recipe."""
+    channels = "all images are gray" if facts.in_chans == 1 else "at least one image is in color"
+    return [
+        Choice("data.in_chans", facts.in_chans, channels),
+        Choice("data.num_classes", len(facts.classes), listed(facts.classes)),
+        Choice("data.flip", facts.mirror, facts.mirror_reason),
     ]
 
 
 def model_choices(
     facts: DataFacts, asked: Mapping[str, Any], img_size: tuple[int, int], *, size: str, patch_size: int
 ) -> list[Choice]:
-    """Architecture and learning rate of a model size of the table."""
+    """Return architecture and learning rate for a model size by name, e.g. `micro`."""
     row = SIZES[size]
     patch_size = asked.get("model.patch_size", patch_size)
     num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
     batch_size = asked.get("data.batch_size", by_num_images(facts.num_train).batch_size)
     embed_dim = asked.get("model.embed_dim", row.embed_dim)
-    fits = f"`vit_{size}` suits {facts.num_train:,} training images"
+    suits = f"`vit_{size}` suits {facts.num_train:,} training images"
     return [
         Choice("model.patch_size", patch_size, f"cuts an image into {num_tokens} tokens"),
-        Choice("model.embed_dim", row.embed_dim, fits),
-        Choice("model.depth", row.depth, fits),
-        Choice("model.num_heads", row.num_heads, fits),
-        Choice("model.pool", "mean", "+1.5 to +4 points over a class token on small data (2104.05704)"),
-        Choice("model.init", "xavier", "narrow models need larger first weights than wide ones"),
-        Choice("model.drop_path_rate", 0.1, "regularises; drops whole residual branches"),
-        Choice("optim.lr", learning_rate(batch_size, embed_dim), f"for batch {batch_size} and width {embed_dim}"),
+        Choice("model.embed_dim", row.embed_dim, suits),
+        Choice("model.depth", row.depth, suits),
+        Choice("model.num_heads", row.num_heads, suits),
+        Choice("model.pool", "mean", "1.5 to 4 points better than a class token on small data (2104.05704)"),
+        Choice("model.init", "xavier", "narrow models need larger initial weights than wide ones"),
+        Choice("model.drop_path_rate", 0.1, "regularizes by skipping whole residual branches"),
+        Choice("optim.lr", learning_rate(batch_size, embed_dim), f"for batch size {batch_size} and width {embed_dim}"),
     ]
 
 
 def epoch_choice(facts: DataFacts) -> Choice:
-    """How often each image is seen where no budget says otherwise."""
+    """Return the usual number of epochs for a training set of this size."""
     rule = by_num_images(facts.num_train)
     return Choice("train.epochs", float(rule.epochs), f"usual for {facts.num_train:,} training images")
+
+
+def _size_reason(facts: DataFacts, img_size: tuple[int, int]) -> str:
+    median = (facts.height_px, facts.width_px)
+    is_same = facts.min_size_px == facts.max_size_px
+    images = f"{'all images are' if is_same else 'the median size is'} {facts.height_px}x{facts.width_px} px"
+    if img_size == median:
+        return images
+    if img_size == tileable_size(*median):
+        return f"{images}; rounded to a size that square patches tile"
+    return f"{images}; resized to a size that trains fast from scratch"

@@ -1,4 +1,4 @@
-"""Large sets of photos, a million or so: DeiT's training of a plain ViT without more data."""
+"""DeiT's recipe for about a million photos: a plain ViT without extra data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,15 @@ from vitreous.recipe.shipped.published import published_choices
 
 
 def deit(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """DeiT-S of Touvron et al. 2021, "Training data-efficient image transformers" (2012.12877), table 9.
+    """Train the DeiT-S of Touvron et al. 2021, "Training data-efficient image transformers" (2012.12877), table 9.
 
     Command: `vitreous train imagenet/ --recipe deit`
-    Cost: about 60 hours on 4 V100 for DeiT-S in the paper.
-    Measured: 79.8 % on ImageNet-1k in the paper (81.8 % for DeiT-B, `--model vit_base_patch16_224`); not by us, who
-    have not the hardware at hand.
+    Cost: about 60 hours on 4 V100 for DeiT-S, as the paper reports.
+    Measured: 79.8% on ImageNet-1k in the paper (81.8% for DeiT-B, `--model vit_base_patch16_224`). We have not repeated
+    this.
 
-    Their learning rate does not fall below 1e-5, ours ends at zero; their average of the weights is over a fixed number
-    of steps, ours over a share of the run.
+    Differences: their learning rate ends at 1e-5, ours at zero. They average the weights over a fixed number of steps,
+    we over a fraction of the run.
     """
     epochs = asked.get("train.epochs", 300.0)
     batch_size = asked.get("data.batch_size", 1024)

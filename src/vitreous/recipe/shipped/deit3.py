@@ -1,4 +1,4 @@
-"""Large sets of photos, a million or so: DeiT III, which needs less variation and trains longer."""
+"""DeiT III's recipe for about a million photos: simpler augmentation and a longer run than DeiT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,18 @@ from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.published import published_choices
 
 BY_WIDTH = {384: (4e-3, 0.05), 768: (3e-3, 0.2), 1024: (3e-3, 0.45), 1280: (3e-3, 0.6)}
-"""Learning rate and drop path of ViT-S, B, L and H."""
+"""Width of ViT-S, B, L and H -> learning rate, drop path rate."""
 
 
 def deit3(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """ViT-S of Touvron et al. 2022, "DeiT III: Revenge of the ViT" (2204.07118), as the authors' commands train it.
+    """Train the ViT-S of Touvron et al. 2022, "DeiT III: Revenge of the ViT" (2204.07118), as the authors' commands do.
 
     Command: `vitreous train imagenet/ --recipe deit3`
     Cost: 800 epochs on 8 GPUs in the paper.
-    Measured: 81.4 % for ViT-S on ImageNet-1k by the authors (83.8 % for ViT-B, `--model vit_base_patch16_224
-    --data.img_size 192`, then fine-tuned at 224 px); not by us, who have not the hardware at hand.
+    Measured: 81.4% for ViT-S on ImageNet-1k by the authors (83.8% for ViT-B, `--model vit_base_patch16_224
+    --data.img_size 192`, then fine-tuned at 224 px). We have not repeated this.
 
-    Their learning rate begins at 1e-6 and ends at 1e-5, ours at nothing and at zero.
+    Difference: their learning rate starts at 1e-6 and ends at 1e-5, ours starts and ends at zero.
     """
     epochs = asked.get("train.epochs", 800.0)
     lr, drop_path_rate = BY_WIDTH.get(asked.get("model.embed_dim", 384), (3e-3, 0.1))

@@ -1,4 +1,4 @@
-"""A table of published hyper-parameters -> choices; what the data decide is taken from the data."""
+"""Published hyperparameters, data facts -> choices of a recipe that repeats a paper."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.presets import SIZES
 from vitreous.recipe.plan import Choice
+from vitreous.recipe.shipped.choices import class_choices
 
 SIDE_PX = 224
 
@@ -13,22 +14,19 @@ SIDE_PX = 224
 def published_choices(
     facts: DataFacts, asked: Mapping[str, Any], *, size: str, values: Mapping[str, Any], source: str
 ) -> list[Choice]:
-    """Choices as a paper made them, for whatever data.
+    """Return a paper's choices, whatever the data.
 
     Args:
-        facts: Of the data set.
-        asked: What the user sets.
-        size: Of the model, cut into 16 px patches, where neither size nor patch is asked for.
-        values: The paper's other numbers, by dotted key.
-        source: Where they stand, e.g. `DeiT, table 9`.
+        facts: Facts of the data set; they decide channels, classes and mirroring.
+        asked: Keys that the user sets.
+        size: Model size by name, with patches of 16 px.
+        values: The paper's other hyperparameters by dotted key.
+        source: Where the paper gives them, e.g. `DeiT, table 9`.
     """
     row = SIZES[size]
-    channels = "the paper's images have colours" if facts.in_chans == 3 else "all images are gray"
     return [
         Choice("data.img_size", asked.get("data.img_size", (SIDE_PX, SIDE_PX)), source),
-        Choice("data.in_chans", facts.in_chans, channels),
-        Choice("data.num_classes", len(facts.classes), f"{', '.join(facts.classes[:4])} …"),
-        Choice("data.flip", facts.mirror, facts.mirror_reason),
+        *class_choices(facts),
         Choice("model.patch_size", 16, source),
         Choice("model.embed_dim", row.embed_dim, f"`vit_{size}`"),
         Choice("model.depth", row.depth, f"`vit_{size}`"),

@@ -12,20 +12,18 @@ SIDE_PX = 64
 
 
 def small_photos(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """A few photos of each class, trained from scratch: strong crops, small model, many epochs.
+    """Train from scratch on a few photos per class: strong crops, a small model, many epochs.
 
     Command: `vitreous train sign-digits --budget 5m`
     Cost: five minutes on two shared Zen 3 cores.
-    Measured: 95.0 % of 420 test images, one seed (`benchmarks/front_door.py`).
+    Measured: 95.0% on 420 test images, one seed (`benchmarks/front_door.py`).
     """
     img_size = asked.get("data.img_size", (SIDE_PX, SIDE_PX))
     return [
         *data_choices(facts, asked, img_size),
-        Choice("data.fit", "squash", "nothing of a photo is cut off, whatever its aspect ratio"),
-        Choice(
-            "data.min_crop_area", 0.4, "a part of a photo shows the same thing; the model sees each one differently"
-        ),
-        Choice("data.max_rotate_deg", 10.0, "nobody holds a camera quite level"),
+        Choice("data.fit", "squash", "keeps the whole photo, whatever its aspect ratio"),
+        Choice("data.min_crop_area", 0.4, "part of a photo usually shows the same class; crops multiply the data"),
+        Choice("data.max_rotate_deg", 10.0, "cameras are rarely held level"),
         *model_choices(
             facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size_for(img_size)
         ),

@@ -1,1 +1,1 @@
-"""TrainState -> trained TrainState: the loop, its budget, its checkpoints and its evaluations."""
+"""TrainState -> trained TrainState: the loop, its time budget, checkpoints, evaluations and health checks."""

@@ -1,4 +1,4 @@
-"""Steps of a run, its model now and then -> how it is doing, in numbers and in plain words."""
+"""Steps and evaluations of a run -> health records: numbers about gradients and attention, and notes on problems."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,34 +19,37 @@ from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepResult
 
 WATCHED_IMAGES = 32
-"""Validation images whose attention is looked at."""
+"""Number of validation images on which attention is measured."""
 
 HIGH_FIRST_LOSS = 1.5
-"""Times ln(classes), the loss of a model that knows nothing."""
-EVEN, FIXED, DEAD = 0.995, 0.02, 0.01
-"""Entropy above this share of its most: a head looks at all alike; below: at one token. Share of what an average head
-adds to the tokens below which a head adds nothing."""
+"""Multiple of ln(classes), the loss of random guessing, above which the first loss is reported."""
+EVEN, FIXED = 0.995, 0.02
+"""Normalized entropy of a head above which it attends to all tokens equally; below which it attends to one token."""
+DEAD = 0.01
+"""Contribution of a head, relative to the mean head of its block, below which it contributes nothing."""
 MANY_HEADS = 0.5
+"""Share of even or fixed heads above which they are reported."""
 MANY_CLIPPED = 0.9
-"""Share of the steps after half of a run; before, and below it, clipping is what it is there for."""
+"""Share of clipped steps above which clipping is reported, in the second half of a run."""
 LARGE_MOVE = 0.05
-"""Length of a step against that of the weights."""
+"""Length of one step, relative to the norm of the weights, above which it is reported."""
 LARGE_GAP = 0.2
+"""Training accuracy minus validation accuracy above which overfitting is reported."""
 SETTLED = 0.25
-"""Progress before which heads may still look at all alike and steps may still be clipped."""
+"""Progress before which heads and step lengths are not judged yet."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """What the heads of a model do on some images.
+    """Attention of a model on some images.
 
     Attributes:
-        entropy: Mean over heads, queries and images for each block, as a share of its most, ln(tokens): 1 looks at all
-            alike, 0 at one token.
-        num_heads: In all blocks together.
-        num_even: Of these, such that look at all tokens alike.
-        num_fixed: Such that look at one token each time.
-        num_dead: Such that add next to nothing to the tokens.
+        entropy: For each block, the entropy of attention relative to its maximum ln(tokens), mean over heads, queries
+            and images: 1 attends to all tokens equally, 0 to one token.
+        num_heads: Number of heads in all blocks together.
+        num_even: Number of heads that attend to all tokens equally.
+        num_fixed: Number of heads that attend to a single token.
+        num_dead: Number of heads that add next to nothing to the tokens.
     """
 
     entropy: tuple[float, ...]
@@ -56,88 +59,99 @@ class Heads:
     num_dead: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For the records."""
+        """Return the values for the records."""
         rounded = [round(value, 4) for value in self.entropy]
         counts = {name: getattr(self, name) for name in ("num_heads", "num_even", "num_fixed", "num_dead")}
         return {"attention_entropy": rounded, **counts}
 
 
 @torch.inference_mode()
-def examine_heads(model: nn.Module, images: Images, precision: str = "fp32") -> Heads:
-    """Run a model on images and look at every head; leaves the model in evaluation, and all random states alone."""
+def measure_heads(model: nn.Module, images: Images, precision: str = "fp32") -> Heads:
+    """Run a model on images and measure every attention head.
+
+    The model is left in evaluation mode. No random state is changed.
+    """
     model.eval()
-    found = {name: module for name, module in model.named_modules() if isinstance(module, Attention)}
-    wanted = [f"{name}.{part}" for name in found for part in ("maps", "values")]
-    with autocast(images.device, precision), taps(model, *wanted) as seen:
+    attentions = {name: module for name, module in model.named_modules() if isinstance(module, Attention)}
+    names = [f"{name}.{part}" for name in attentions for part in ("maps", "values")]
+    with autocast(images.device, precision), taps(model, *names) as seen:
         model(images)
-    entropies, strengths = [], []
-    for name, module in found.items():
+    entropies, contributions = [], []
+    for name, module in attentions.items():
         maps, values = seen[f"{name}.maps"].float(), seen[f"{name}.values"].float()
-        most = math.log(max(maps.shape[-1], 2))
-        entropies.append(torch.special.entr(maps).sum(dim=-1).mean(dim=(0, 2)) / most)
-        strengths.append(_strengths(maps @ values, module.proj.weight))
-    entropy, strength = torch.stack(entropies), torch.stack(strengths)
+        largest = math.log(max(maps.shape[-1], 2))
+        entropies.append(torch.special.entr(maps).sum(dim=-1).mean(dim=(0, 2)) / largest)
+        contributions.append(_contributions(maps @ values, module.proj.weight))
+    entropy, contribution = torch.stack(entropies), torch.stack(contributions)
     return Heads(
         entropy=tuple(entropy.mean(dim=1).tolist()),
         num_heads=entropy.numel(),
         num_even=int((entropy > EVEN).sum()),
         num_fixed=int((entropy < FIXED).sum()),
-        num_dead=int((strength < DEAD).sum()),
+        num_dead=int((contribution < DEAD).sum()),
     )
 
 
-def _strengths(gathered: Tensor, proj: Tensor) -> Tensor:
-    """What each head adds to the tokens, against the mean head of its block, `[heads]`."""
-    per_head = rearrange(proj.float(), "width (h d) -> h d width", h=gathered.shape[1])
-    norms = torch.einsum("b h n d, h d w -> b h n w", gathered, per_head).norm(dim=-1).mean(dim=(0, 2))
+def _contributions(attended: Tensor, proj: Tensor) -> Tensor:
+    """Return the norm of what each head adds to the tokens, relative to the mean head of the block: `[heads]`.
+
+    Args:
+        attended: Attention maps times values, `[batch, heads, tokens, head_dim]`.
+        proj: Weight of the output projection, `[embed_dim, heads * head_dim]`.
+    """
+    per_head = rearrange(proj.float(), "width (h d) -> h d width", h=attended.shape[1])
+    norms = torch.einsum("b h n d, h d w -> b h n w", attended, per_head).norm(dim=-1).mean(dim=(0, 2))
     return norms / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)
 
 
 @dataclass
 class HealthCheck:
-    """Says in words what is wrong with a run, each thing once.
+    """Write a note about each problem of a run, once per kind of problem.
+
+    Every method returns a list with one note if there is a new problem, else an empty list.
 
     Attributes:
-        num_classes: Logits.
-        clip_norm: `optim.clip_norm`.
-        compares_losses: Whether the loss in training is a plain cross-entropy, whose first value is known beforehand.
+        num_classes: Number of classes.
+        clip_norm: Value of `optim.clip_norm`.
+        compares_losses: True if the training loss is plain cross-entropy and the head comes from a pretrained model, so
+            that a first loss above that of random guessing means that the head does not fit.
     """
 
     num_classes: int
     clip_norm: float
     compares_losses: bool = True
-    _said: set[str] = field(default_factory=set, init=False)
+    _reported: set[str] = field(default_factory=set, init=False)
 
-    def of_first_step(self, loss: float) -> list[str]:
-        """A model that knows nothing has a loss of ln(classes); one far above it begins with firm wrong beliefs."""
+    def first_loss(self, loss: float) -> list[str]:
+        """Check the first loss: a pretrained head should not be worse than guessing, which gives ln(classes)."""
         expected = math.log(self.num_classes)
         return self._once(
             self.compares_losses and loss > HIGH_FIRST_LOSS * expected,
             "first-loss",
-            f"the first loss is {loss:.2f}, where guessing gives ln({self.num_classes}) = {expected:.2f}: the model "
-            "begins sure and wrong; look at the normalisation of the images and at a pretrained head",
+            f"the first loss is {loss:.2f}, but random guessing gives ln({self.num_classes}) = {expected:.2f}: the "
+            "pretrained head is confident and wrong on these images; check its classes, data.mean and data.std",
         )
 
-    def of_clipping(self, progress: float, share: float) -> list[str]:
-        """What the share of steps that were scaled down says."""
+    def clipping(self, progress: float, share: float) -> list[str]:
+        """Check the share of steps whose gradient was clipped, in [0, 1]."""
         return self._once(
             progress >= 0.5 and share > MANY_CLIPPED,
             "clipped",
-            f"{100 * share:.0f} % of the steps were scaled down to optim.clip_norm={self.clip_norm:g}: the "
-            "gradient is mostly larger; a lower optim.lr or a higher bound would say so openly",
+            f"the gradient was clipped in {100 * share:.0f}% of the steps: optim.clip_norm={self.clip_norm:g} limits "
+            "ordinary steps, not only rare large ones; lower optim.lr or raise optim.clip_norm",
         )
 
-    def of_move(self, progress: float, update_ratio: float) -> list[str]:
-        """What the length of one step, as a share of the weights', says."""
+    def step_length(self, progress: float, update_ratio: float) -> list[str]:
+        """Check the length of one step, relative to the norm of the weights."""
         return self._once(
             progress >= SETTLED and update_ratio > LARGE_MOVE,
             "large-steps",
-            f"a step moves the weights by {100 * update_ratio:.1f} % of their length, where 0.1 % is usual: lower "
-            "optim.lr",
+            f"one step changed the weights by {100 * update_ratio:.1f}% of their norm, but 0.1% is typical: training "
+            "may be unstable; lower optim.lr",
         )
 
-    def of_heads(self, progress: float, heads: Heads) -> list[str]:
-        """What the attention says, once the model had time to make something of it."""
+    def heads(self, progress: float, heads: Heads) -> list[str]:
+        """Check the attention heads, once the model had time to train them."""
         if progress < SETTLED:
             return []
         many = MANY_HEADS * heads.num_heads
@@ -145,49 +159,50 @@ class HealthCheck:
             *self._once(
                 heads.num_even > many,
                 "even-heads",
-                f"{heads.num_even} of {heads.num_heads} heads look at all tokens alike: attention has learned little "
-                "so far; more epochs, or a higher optim.lr",
+                f"{heads.num_even} of {heads.num_heads} attention heads attend to all tokens equally: attention has "
+                "learned little so far; raise train.epochs or optim.lr",
             ),
             *self._once(
                 heads.num_fixed > many,
                 "fixed-heads",
-                f"{heads.num_fixed} of {heads.num_heads} heads look at one token each time: attention has collapsed; "
-                "lower optim.lr, or set model.qk_norm true",
+                f"{heads.num_fixed} of {heads.num_heads} attention heads attend to a single token: attention has "
+                "collapsed; lower optim.lr, or set model.qk_norm=true",
             ),
             *self._once(
                 heads.num_dead > 0,
                 "dead-heads",
-                f"{heads.num_dead} of {heads.num_heads} heads add next to nothing: fewer model.num_heads would do",
+                f"{heads.num_dead} of {heads.num_heads} attention heads contribute almost nothing: the model has more "
+                "heads than it uses; lower model.num_heads",
             ),
         ]
 
-    def of_gap(self, train_accuracy: float, val_accuracy: float) -> list[str]:
-        """What the difference of both accuracies says."""
+    def overfitting(self, train_accuracy: float, val_accuracy: float) -> list[str]:
+        """Check for overfitting: a training accuracy far above the validation accuracy, both in [0, 1]."""
         return self._once(
             train_accuracy - val_accuracy > LARGE_GAP,
             "gap",
-            f"{100 * train_accuracy:.0f} % of the training images are right and {100 * val_accuracy:.0f} % of "
-            "the validation images: the model learns images by heart; vary them more (data.policy "
-            "3-augment, data.mixup_alpha 0.8), take a smaller model, or more images",
+            f"the model is overfitting: training accuracy is {100 * train_accuracy:.0f}%, validation accuracy is "
+            f"{100 * val_accuracy:.0f}%; use stronger augmentation (data.policy=3-augment, data.mixup_alpha=0.8), a "
+            "smaller model or more images",
         )
 
-    def _once(self, is_wrong: bool, kind: str, sentence: str) -> list[str]:
-        """The sentence, where it is due and nothing of its kind was said before."""
-        if not is_wrong or kind in self._said:
+    def _once(self, is_problem: bool, kind: str, note: str) -> list[str]:
+        """Return the note if there is a problem of a kind that was not reported before."""
+        if not is_problem or kind in self._reported:
             return []
-        self._said.add(kind)
-        return [sentence]
+        self._reported.add(kind)
+        return [note]
 
 
 @dataclass
 class Watch:
-    """Looks at a run while it trains, and records `health`; leaves weights and random states alone.
+    """Record `health` while a run trains, without changing weights or random states.
 
     Attributes:
-        check: Finds the words.
-        images: Some of the validation images, normalised; None: attention is not looked at.
-        precision: Of the run.
-        recorder: Where the records go.
+        check: Writes the notes.
+        images: Some validation images, normalized; None does not measure attention.
+        precision: Precision of the run.
+        recorder: Takes the records.
     """
 
     check: HealthCheck
@@ -196,49 +211,49 @@ class Watch:
     recorder: Recorder
     _steps: int = field(default=0, init=False)
     _clipped: int = field(default=0, init=False)
-    _right: int = field(default=0, init=False)
+    _correct: int = field(default=0, init=False)
     _seen: int = field(default=0, init=False)
     _before: list[Tensor] = field(default_factory=list, init=False)
 
     def after_step(self, state: TrainState, result: StepResult) -> None:
-        """Count an applied step; speak where the first loss is odd, or the step after an evaluation too long."""
+        """Count an applied step. Record the first loss, and the length of the first step after each evaluation."""
         self._steps += 1
         self._clipped += 0 < self.check.clip_norm < result.grad_norm
-        self._right += result.correct
+        self._correct += result.correct
         self._seen += result.num_images
         if state.step == 1:
-            self._record(state, {"first_loss": result.loss}, self.check.of_first_step(result.loss))
+            self._record(state, {"first_loss": result.loss}, self.check.first_loss(result.loss))
         if self._before:
             now = [parameter.detach() for parameter in state.model.parameters()]
-            moved = _length(torch._foreach_sub(now, self._before))
-            fields = {"update_ratio": moved / max(_length(self._before), 1e-12)}
+            moved = _norm(torch._foreach_sub(now, self._before))
+            fields = {"update_ratio": moved / max(_norm(self._before), 1e-12)}
             self._before = []
-            self._record(state, fields, self.check.of_move(state.progress, fields["update_ratio"]))
+            self._record(state, fields, self.check.step_length(state.progress, fields["update_ratio"]))
 
     def after_evaluation(self, state: TrainState, scores: Mapping[str, Score]) -> None:
-        """Look at everything, and begin to count anew.
+        """Record clipping, overfitting and attention since the last evaluation, and reset the counts.
 
         Args:
-            state: As it was evaluated.
-            scores: Of `trained` and `average` weights, on validation images.
+            state: The state that was evaluated.
+            scores: Scores of the `trained` weights and of their `average` on the validation images.
         """
         clipped_share = self._clipped / max(self._steps, 1)
         self._before = [parameter.detach().clone() for parameter in state.model.parameters()]
-        fields: dict[str, Any] = {"clipped_share": clipped_share, "weight_norm": _length(self._before)}
-        sentences = self.check.of_clipping(state.progress, clipped_share)
+        fields: dict[str, Any] = {"clipped_share": clipped_share, "weight_norm": _norm(self._before)}
+        notes = self.check.clipping(state.progress, clipped_share)
         if self._seen and "trained" in scores:
-            sentences += self.check.of_gap(self._right / self._seen, scores["trained"].accuracy)
+            notes += self.check.overfitting(self._correct / self._seen, scores["trained"].accuracy)
         if self.images is not None:
-            heads = examine_heads(state.model, self.images, self.precision)
+            heads = measure_heads(state.model, self.images, self.precision)
             fields |= heads.as_dict()
-            sentences += self.check.of_heads(state.progress, heads)
-        self._record(state, fields, sentences)
-        self._steps = self._clipped = self._right = self._seen = 0
+            notes += self.check.heads(state.progress, heads)
+        self._record(state, fields, notes)
+        self._steps = self._clipped = self._correct = self._seen = 0
 
-    def _record(self, state: TrainState, fields: Mapping[str, Any], sentences: list[str]) -> None:
-        self.recorder.record("health", {"step": state.step, **fields, "notes": sentences})
+    def _record(self, state: TrainState, fields: Mapping[str, Any], notes: list[str]) -> None:
+        self.recorder.record("health", {"step": state.step, **fields, "notes": notes})
 
 
-def _length(tensors: Sequence[Tensor]) -> float:
-    """The norm of all numbers in some tensors."""
+def _norm(tensors: Sequence[Tensor]) -> float:
+    """Return the norm of all numbers in some tensors."""
     return float(torch.stack(torch._foreach_norm(list(tensors))).norm())

@@ -1,1 +1,1 @@
-"""Run -> the files of its folder."""
+"""Run -> the files of its folder, and the trackers that get a copy of its records."""

@@ -1,7 +1,7 @@
-"""Records of a run -> TensorBoard, Weights & Biases or MLflow: whoever has one of them sees the run there too.
+"""Records of a run -> TensorBoard, Weights & Biases or MLflow, as requested by `train.logger`.
 
-`records.jsonl` is always written and holds everything; these get its numbers. Their packages are imported when a run
-that asks for one begins, and never otherwise.
+`records.jsonl` is always written and is complete. These trackers get a copy of its numbers. Their packages are imported
+only when a run that uses them starts.
 """
 
 import importlib
@@ -17,68 +17,68 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener
 
 KINDS = ("step", "evaluation", "health", "end")
-"""Records whose numbers are passed on."""
+"""Kinds of records whose numbers are passed on."""
 
 
 class Tracker(Protocol):
-    """Where numbers go."""
+    """An experiment tracker that takes named numbers."""
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Keep numbers of a step, by name."""
+        """Log the numbers of a step, by name."""
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write everything that is still buffered."""
 
 
 class TensorBoard:
-    """Event files in the run folder: `tensorboard --logdir runs`. Of `config` it keeps the text."""
+    """Event files in the run folder, for `tensorboard --logdir runs`; the configuration is stored as text."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        package = _package("torch.utils.tensorboard", "tensorboard", "tensorboard")
+        package = _import("torch.utils.tensorboard", "tensorboard")
         self._writer = package.SummaryWriter(log_dir=str(folder / "tensorboard"))
         self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """One scalar each."""
+        """Log each number as a scalar."""
         for key, value in numbers.items():
             self._writer.add_scalar(key, value, step)
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close the event file."""
         self._writer.close()
 
 
 class WandB:
-    """A run of Weights & Biases, named like the folder; project and account are those of its own environment."""
+    """A Weights & Biases run with the name of the folder; project and account come from wandb's own environment."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        package = _package("wandb", "wandb", "wandb")
-        # A run that is resumed goes on where it is shown.
+        package = _import("wandb", "wandb")
+        # The id makes a resumed run continue the same wandb run.
         self._run = package.init(name=name, id=name, dir=str(folder), config=dict(config), resume="allow")
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """All at once."""
+        """Log all numbers in one call."""
         self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
-        """Finish the run there."""
+        """Finish the wandb run."""
         self._run.finish()
 
 
 class MLflow:
-    """A run of MLflow, named like the folder; its server is that of its own environment."""
+    """An MLflow run with the name of the folder; the tracking server comes from MLflow's own environment."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        self._package = _package("mlflow", "mlflow", "mlflow")
+        self._package = _import("mlflow", "mlflow")
         self._package.start_run(run_name=name)
         self._package.log_params({key: str(value)[:500] for key, value in config.items()})
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """All at once."""
+        """Log all numbers in one call."""
         self._package.log_metrics(dict(numbers), step=step)
 
     def close(self) -> None:
-        """End the run there."""
+        """End the MLflow run."""
         self._package.end_run()
 
 
@@ -91,7 +91,7 @@ TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any]], Tracker]] = {
 
 @contextmanager
 def tracked(listener: Listener, folder: Path, config: RunConfig) -> Iterator[Listener]:
-    """The listener, and while it lasts the tracker of `train.logger`, if any, hears what it hears.
+    """Yield a listener that also feeds the tracker of `train.logger`; the tracker is closed when the context ends.
 
     Raises:
         MissingDependencyError: The tracker's package is not installed.
@@ -107,7 +107,7 @@ def tracked(listener: Listener, folder: Path, config: RunConfig) -> Iterator[Lis
 
 
 def with_tracker(listener: Listener, tracker: Tracker) -> Listener:
-    """A listener that tells a tracker too."""
+    """Return a listener that calls `listener` and then logs the numbers of the record to `tracker`."""
 
     def listen(kind: str, fields: Mapping[str, Any]) -> None:
         listener(kind, fields)
@@ -120,20 +120,21 @@ def with_tracker(listener: Listener, tracker: Tracker) -> Listener:
 
 
 def _numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """All that is a number, inner ones by `outer/inner`."""
+    """Yield the name and value of every number; nested ones are named `outer/inner`."""
     for key, value in fields.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{key}/")
         elif isinstance(value, list | tuple):
-            yield from _numbers({str(place): item for place, item in enumerate(value)}, f"{prefix}{key}/")
+            yield from _numbers({str(index): item for index, item in enumerate(value)}, f"{prefix}{key}/")
         elif isinstance(value, Real) and not isinstance(value, bool):
             yield prefix + key, float(value)
 
 
-def _package(module: str, package: str, name: str) -> Any:
+def _import(module: str, package: str) -> Any:
+    """Import a tracker's module; its package is named like the option of `train.logger`."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"train.logger={name}: needs the package {package}, which is not installed; pip install {package}"
+            f"train.logger={package}: needs the package {package}, which is not installed; pip install {package}"
         ) from error

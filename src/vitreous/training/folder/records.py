@@ -1,7 +1,7 @@
-"""What happens in a run -> lines of `records.jsonl`, and the same to whoever listens.
+"""Events of a run -> lines of `records.jsonl`, which are also passed to a listener.
 
-One JSON object a line, each with `kind` and `time` (seconds since 1970). A crash can cut only the last line short, and
-readers skip it. After a resume the lines of steps that were lost stay: of two lines for one step the later one counts.
+Each line is a JSON object with `kind` and `time` (seconds since 1970). A crash can cut only the last line short, and
+readers skip it. A resumed run repeats steps that were lost: if two lines have the same step, the later one is valid.
 """
 
 import json
@@ -14,15 +14,21 @@ from typing import Any
 from vitreous.errors import SaveError
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-"""Called as `listener(kind, fields)` for each record, and for the livelier `progress` that is not recorded."""
+"""A function that is called as `listener(kind, fields)` for each record, and for each `progress`, which is not
+recorded because there are too many."""
 
 
 def ignore(kind: str, fields: Mapping[str, Any]) -> None:
-    """The listener of those who do not listen."""
+    """Do nothing; the default listener."""
 
 
 class Recorder:
-    """Appends records to a file and passes them on; without a file it does neither: another process does."""
+    """Append records to a file and pass them to a listener.
+
+    Args:
+        path: The file; None does nothing at all, for the processes that leave recording to rank 0.
+        listener: The function to pass records to.
+    """
 
     def __init__(self, path: Path | None, listener: Listener = ignore) -> None:
         self._path = path
@@ -31,7 +37,7 @@ class Recorder:
             self._append(path, "\n")
 
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Append one line and tell the listener. Raises SaveError where the line cannot be written."""
+        """Append one line and call the listener. Raises SaveError if the line cannot be written."""
         if self._path is None:
             return
         line = json.dumps({"kind": kind, "time": round(time.time(), 3), **_finite(fields)}, ensure_ascii=False)
@@ -39,13 +45,13 @@ class Recorder:
         self._listener(kind, fields)
 
     def show(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Tell the listener only: too frequent to be worth a line."""
+        """Call only the listener, for events that are too frequent to be recorded."""
         if self._path is not None:
             self._listener(kind, fields)
 
     def _append(self, path: Path, text: str) -> None:
         try:
-            # File names that are no text have halves of characters in them; JSON reads their escapes back.
+            # Undecodable file names contain lone surrogates; written as escapes, JSON restores them.
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError as error:
@@ -53,9 +59,9 @@ class Recorder:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """All whole records of a file, oldest first; a line that a crash cut short is left out."""
+    """Return all complete records of a file, oldest first; skip a line that a crash cut short."""
     records = []
-    # Not splitlines(): that cuts at characters, such as U+2028, which JSON leaves in texts as they are.
+    # Not splitlines(): it also splits at characters such as U+2028, which JSON leaves unescaped in strings.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             content = json.loads(line)
@@ -67,7 +73,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN or infinity: those become text, so that every line is valid JSON."""
+    """Replace NaN and infinity by text at any depth, because JSON has no such numbers."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A place on disk -> the run folder: the contract between `train`, which fills it, and `use`, which reads it."""
+"""Path -> RunFolder: the names of all files of a run, which `training` writes and `use` reads."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from vitreous.errors import NotARunError, RunError, SaveError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of everything that a run leaves behind.
+    """Paths of the files of a run.
 
     Attributes:
         path: The folder.
@@ -19,32 +19,32 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """All keys; `vitreous train --recipe` repeats the run from it."""
+        """The value of every key; `vitreous train --recipe` repeats the run from this file."""
         return self.path / "config.yaml"
 
     @property
     def plan(self) -> Path:
-        """What was chosen and why."""
+        """The choices of the planner, with reasons."""
         return self.path / "plan.md"
 
     @property
     def records(self) -> Path:
-        """What happened, a JSON object a line."""
+        """The events of the run, one JSON object per line."""
         return self.path / "records.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the states that the run can resume from."""
+        """Folder of the checkpoints from which the run can be resumed."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        """Weights of the best evaluation, where the run stops early."""
+        """Weights of the best evaluation; written only with early stopping."""
         return self.checkpoints / "best.safetensors"
 
     @property
     def model(self) -> Path:
-        """The trained model with everything needed to use it; present once the run has ended."""
+        """The trained model with everything needed to use it; written when the run ends."""
         return self.path / "model.safetensors"
 
     @property
@@ -54,16 +54,16 @@ class RunFolder:
 
     @property
     def example(self) -> Path:
-        """One held-out image, as the model sees it."""
+        """One held-out image after preprocessing, as the model gets it."""
         return self.path / "example.png"
 
     @property
     def report(self) -> Path:
-        """The page to look at."""
+        """The HTML report."""
         return self.path / "report.html"
 
-    def clear_unbegun(self) -> None:
-        """Remove what a process leaves that was killed before it wrote the configuration; anything else stays."""
+    def clear_unstarted(self) -> None:
+        """Remove the files of a process that was killed before it wrote the configuration; keep all other files."""
         if self.path.is_dir() and not self.config.exists():
             self.records.unlink(missing_ok=True)
             for unfinished in self.path.glob(".*.tmp"):
@@ -74,7 +74,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class SeriesFolder:
-    """Names of what a series of runs leaves behind, beside a folder for each run.
+    """Paths of the files of a series of runs; each run has its own folder inside.
 
     Attributes:
         path: The folder.
@@ -84,26 +84,26 @@ class SeriesFolder:
 
     @property
     def series(self) -> Path:
-        """What was asked; `vitreous train --resume` goes on from it."""
+        """The request; `vitreous train --resume` goes on from it."""
         return self.path / "series.json"
 
     @property
     def recipe(self) -> Path:
-        """A copy of the recipe file, where one was given."""
+        """A copy of the recipe file, if one was given."""
         return self.path / "recipe.yaml"
 
     @property
     def summary(self) -> Path:
-        """What came out, for machines."""
+        """The results as JSON."""
         return self.path / "summary.json"
 
     @property
     def page(self) -> Path:
-        """What came out, for people."""
+        """The results as Markdown."""
         return self.path / "summary.md"
 
     def withdraw(self) -> None:
-        """Remove a series of which nothing was begun."""
+        """Remove the files of a series in which no run was started, and the folder if it is then empty."""
         self.series.unlink(missing_ok=True)
         self.recipe.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
@@ -111,90 +111,96 @@ class SeriesFolder:
 
 
 def check_free(out: Path | None) -> None:
-    """Raise RunError where `out` exists and holds something: nothing is ever overwritten."""
+    """Raise RunError if `out` is a file or a folder that is not empty, because nothing is ever overwritten."""
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        way_out = (
-            f"go on with --resume {out}, or "
-            if RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
-            else ""
-        )
-        raise RunError(f"out={out}: exists and is not empty; {way_out}choose another folder")
+        can_resume = RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
+        advice = f"go on with --resume {out}, or choose another folder" if can_resume else "choose another folder"
+        raise RunError(f"out={out}: exists and is not empty; {advice}")
 
 
 def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
-    """Make a new, empty run folder: `out`, or the next free number below `runs/`.
+    """Create a new, empty run folder: `out`, or `runs/<data_name>-<next free number>`.
 
     Raises:
-        RunError: `out` exists and holds something, or another run takes it at this moment.
-        SaveError: The folder cannot be made.
+        RunError: `out` exists and is not empty, or another run takes it at the same moment.
+        SaveError: The folder cannot be created.
     """
     check_free(out)
     if out is not None:
-        _make(out)
+        _create(out)
         folder = RunFolder(out)
     else:
         folder = RunFolder(_next_free(Path("runs"), data_name))
     try:
-        folder.checkpoints.mkdir()  # only one of two runs that start at the same moment can make it
+        folder.checkpoints.mkdir()  # if two runs start at the same moment, this fails in one of them
     except FileExistsError as error:
-        raise RunError(f"out={folder.path}: another run has just begun there; choose another folder") from error
+        raise RunError(f"out={folder.path}: another run just started there; choose another folder") from error
     except OSError as error:
-        raise _unmade(folder.checkpoints, error) from error
+        raise _not_created(folder.checkpoints, error) from error
     return folder
 
 
 def create_series_folder(out: Path | None, data_name: str) -> SeriesFolder:
-    """Make a new, empty folder for a series of runs. Raises as `create_run_folder`."""
+    """Create a new, empty folder for a series of runs. Raises RunError or SaveError, like `create_run_folder`."""
     check_free(out)
     if out is None:
         return SeriesFolder(_next_free(Path("runs"), data_name))
-    _make(out)
+    _create(out)
     return SeriesFolder(out)
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """An existing run folder. Raises NotARunError for any other path, naming what is there."""
+    """Open an existing run folder. Raises NotARunError if the path is anything else, and says what it is."""
     folder = RunFolder(path)
     if SeriesFolder(path).series.is_file():
-        raise NotARunError(f"run={path}: is a series of runs; `vitreous train --resume {path}` goes on with it")
+        raise NotARunError(
+            f"run={path}: is a series of runs; use one of the runs inside it, or go on with "
+            f"`vitreous train --resume {path}`"
+        )
     if not folder.config.is_file():
-        there = "a folder without config.yaml" if path.is_dir() else "a file" if path.exists() else "nothing"
+        problem = "does not exist"
+        if path.exists():
+            problem = f"is {'a folder without config.yaml' if path.is_dir() else 'a file'}, not a run folder"
         known = sorted(str(config.parent) for config in Path("runs").glob("*/config.yaml"))
-        hint = f"runs here: {', '.join(known[-5:])}" if known else "`vitreous train DATA` makes one"
-        raise NotARunError(f"run={path}: is no run folder ({there}); {hint}")
+        advice = f"use one of {', '.join(known[-5:])}" if known else "create one with `vitreous train DATA`"
+        raise NotARunError(f"run={path}: {problem}; {advice}")
     return folder
 
 
 def sweep(folder: RunFolder) -> None:
-    """Remove what a killed process had begun to write and not finished; for the one that goes on with its run."""
+    """Remove the temporary files of a killed process, before its run is resumed."""
     for unfinished in [*folder.path.glob(".*.tmp"), *folder.checkpoints.glob(".*.tmp")]:
         unfinished.unlink(missing_ok=True)
 
 
 def _next_free(parent: Path, data_name: str) -> Path:
+    """Create `<data_name>-<number>` with the number after the largest one that exists."""
     stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"
-    _make(parent)
-    numbers = [int(path.name.rpartition("-")[2]) for path in parent.glob("*-[0-9]*") if path.name[-1].isdigit()
-               and path.name.rpartition("-")[0] == stem and path.name.rpartition("-")[2].isdigit()]  # fmt: skip
-    number = max(numbers, default=0) + 1
+    _create(parent)
+    numbers = [0]
+    for path in parent.glob("*-[0-9]*"):
+        name, _, digits = path.name.rpartition("-")
+        if name == stem and digits.isdecimal():
+            numbers.append(int(digits))
+    number = max(numbers)
     while True:
+        number += 1
         path = parent / f"{stem}-{number}"
         try:
             path.mkdir()
         except FileExistsError:  # another run started at the same moment
-            number += 1
+            continue
         except OSError as error:
-            raise _unmade(path, error) from error
-        else:
-            return path
+            raise _not_created(path, error) from error
+        return path
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unmade(path, error) from error
+        raise _not_created(path, error) from error
 
 
-def _unmade(path: Path, error: OSError) -> SaveError:
-    return SaveError(f"{path}: cannot be made ({error.strerror}); choose another folder with --out")
+def _not_created(path: Path, error: OSError) -> SaveError:
+    return SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder with --out")

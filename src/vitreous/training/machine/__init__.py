@@ -1,1 +1,1 @@
-"""Machine -> device, precision, processes and signals."""
+"""Machine -> devices, precision, processes and signals for training."""

@@ -1,4 +1,4 @@
-"""A wish ("auto", "cpu", "cuda:1"; "auto", "fp32", "bf16") -> the device and precision that a run uses."""
+"""Requested device and precision ("auto", "cuda:1"; "auto", "bf16") -> the device and precision that a run uses."""
 
 import os
 import platform
@@ -12,68 +12,84 @@ import torch
 
 from vitreous import processes
 from vitreous.errors import ConfigError, nearest
+from vitreous.wording import plural
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-"""Of matrix products. With `tf32` all is float32, but a product may round its factors: to TF32 on a GPU, on a CPU as
-oneDNN does it (to bf16 where there is AMX)."""
+"""Precisions of matrix products. With `tf32` every tensor is float32, but a product may round its factors: to TF32 on a
+GPU; on a CPU to whatever oneDNN uses (bf16 on a CPU with AMX)."""
 
 
-def resolve_device(wish: str) -> torch.device:
-    """Choose the device: `auto` takes CUDA, else Apple's MPS, else the CPU.
+def resolve_device(requested: str) -> torch.device:
+    """Choose the device: `auto` takes CUDA if there is any, else Apple's MPS, else the CPU.
 
-    Of several processes on a machine each takes a GPU of its own, and none takes MPS: a Mac has one.
+    If several processes run on this machine, each takes its own GPU. None of them takes MPS, because a Mac has one.
 
     Raises:
-        ConfigError: The name is no device, the machine has none of that kind, or not one for each process.
+        ConfigError: The name is not a device, the machine has no such device, or fewer GPUs than processes.
     """
     if processes.is_launched() and processes.count() > 1:
-        return _own_device(wish)
-    if wish == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = wish.partition(":")
+        return _device_of_process(requested)
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if requested == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if counts["mps"] else "cpu")
+    kind, _, index = requested.partition(":")
+    if kind == "gpu":
+        advice = "use cuda" if counts["cuda"] else "use mps" if counts["mps"] else (
+            "a GPU is called cuda, but PyTorch finds no CUDA device on this machine; use auto or cpu")  # fmt: skip
+        raise ConfigError(f"device={requested}: no such device; {advice}")
     if kind not in counts or (index and not index.isdecimal()):
-        raise ConfigError(f"device={wish}: no such device; {nearest(kind, [*counts, 'auto'])}")
-    if int(index or 0) >= counts[kind]:
-        raise ConfigError(f"device={wish}: this machine has {counts[kind]} of kind {kind}; use auto or cpu")
-    return torch.device(wish)
+        raise ConfigError(f"device={requested}: no such device; {nearest(kind, [*counts, 'auto'])}")
+    count = counts[kind]
+    if int(index or 0) >= count:
+        found = plural(count, f"{kind.upper()} device") if count else f"no {kind.upper()} device"
+        numbers = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
+        raise ConfigError(
+            f"device={requested}: PyTorch finds {found} on this machine; use {numbers if count else 'auto or cpu'}"
+        )
+    return torch.device(requested)
 
 
-def _own_device(wish: str) -> torch.device:
-    """This process's of several."""
-    num, num_gpus = processes.local_count(), torch.cuda.device_count()
-    if wish == "cpu" or (wish == "auto" and not num_gpus):
+def _device_of_process(requested: str) -> torch.device:
+    """Choose the device of one process among several on this machine."""
+    num_processes, num_gpus = processes.local_count(), torch.cuda.device_count()
+    if requested == "cpu" or (requested == "auto" and not num_gpus):
         return torch.device("cpu")
-    if wish not in ("auto", "cuda"):
-        raise ConfigError(f"device={wish}: cannot be shared by {num} processes; use auto, cuda or cpu")
-    if num > num_gpus:
-        raise ConfigError(f"device={wish}: {num} processes for {num_gpus} GPUs; start one for each, or use cpu")
+    if requested not in ("auto", "cuda"):
+        raise ConfigError(
+            f"device={requested}: {num_processes} processes cannot share one device; use auto, cuda or cpu"
+        )
+    if num_processes > num_gpus:
+        raise ConfigError(
+            f"device={requested}: {num_processes} processes need a GPU each, and PyTorch finds "
+            f"{plural(num_gpus, 'GPU')}; start {plural(num_gpus, 'process', 'processes') if num_gpus else 'fewer'}, "
+            "or use cpu"
+        )
     return torch.device("cuda", processes.local_rank())
 
 
-def resolve_precision(wish: str, device: torch.device) -> str:
-    """Choose the arithmetic of matrix products: `auto` takes bf16 exactly where the hardware multiplies it natively.
+def resolve_precision(requested: str, device: torch.device) -> str:
+    """Choose the precision of matrix products: `auto` takes bf16 if the hardware multiplies it natively, else fp32.
 
-    Where a CPU has no bf16 instructions, autocast emulates them and is slower than fp32; where it has, a training step
-    is about twice as fast. The rule reads the processor's features instead of a stopwatch, so that the same seed on the
-    same machine always gives the same weights.
+    A CPU without bf16 instructions emulates them, and is slower than with fp32. With them, a training step is about
+    twice as fast. The choice depends on the processor's features and not on a measurement, so the same seed on the same
+    machine always gives the same weights.
 
     Raises:
-        ConfigError: The name is no precision, or `tf32` where all float32 products are the same.
+        ConfigError: The name is not a precision, or it is `tf32` and the device has no faster float32 product.
     """
-    if wish == "auto":
-        return "bf16" if _multiplies_bf16(device) else "fp32"
-    if wish not in PRECISIONS:
-        raise ConfigError(f"train.precision={wish}: no such precision; {nearest(wish, [*PRECISIONS, 'auto'])}")
-    if wish == "tf32" and not _may_round_factors(device):
-        raise ConfigError(f"train.precision=tf32: {device} has no faster product of float32; use auto or fp32")
-    return wish
+    if requested == "auto":
+        return "bf16" if _has_native_bf16(device) else "fp32"
+    if requested not in PRECISIONS:
+        raise ConfigError(
+            f"train.precision={requested}: no such precision; {nearest(requested, [*PRECISIONS, 'auto'])}"
+        )
+    if requested == "tf32" and not _has_tf32(device):
+        raise ConfigError(f"train.precision=tf32: {device} has no faster float32 product; use auto or fp32")
+    return requested
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """A context for a forward, in which matrix products run in `precision`; weights and sums stay float32."""
+    """Return a context in which a forward pass multiplies matrices in `precision`; weights and sums stay float32."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return float32_products(precision)
@@ -81,7 +97,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """While it lasts, float32 is multiplied as `precision` says; for a backward, which repeats its forward's types."""
+    """Let float32 products round their factors inside this context if `precision` is `tf32`.
+
+    A backward pass needs this too. It does not need `autocast`, because it repeats the types of its forward pass.
+    """
     if precision != "tf32":
         yield
         return
@@ -94,17 +113,17 @@ def float32_products(precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def repeatable(wish: bool) -> Iterator[None]:
-    """While it lasts, an accelerator adds up in the same order each time, which is slower; a CPU does so anyhow.
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Use only deterministic kernels inside this context; slower on a GPU, no effect on a CPU.
 
     Raises:
-        RuntimeError: PyTorch's own, in a step that has no such form.
+        RuntimeError: Raised by PyTorch if an operation has no deterministic kernel.
     """
-    if not wish:
+    if not enabled:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    # Read by cuBLAS when it is first used.
+    # cuBLAS reads this variable when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
@@ -116,13 +135,13 @@ def repeatable(wish: bool) -> Iterator[None]:
 
 
 def describe_software() -> dict[str, str | None]:
-    """Versions of what a run rests on, and the revision of this code where it lies in a git checkout."""
+    """Return the versions of vitreous and its main dependencies, and the git revision of this code."""
     versions = {name: metadata.version(name) for name in ("vitreous", "torch", "numpy", "pillow", "safetensors")}
     return versions | {"git_revision": _git_revision()}
 
 
 def _git_revision() -> str | None:
-    """Such as `1a2b3c4d…`, with `+` where files differ from it; None where this code is in no checkout."""
+    """Return the revision, such as `1a2b3c4d…`, with `+` if files were changed; None outside a git checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -132,7 +151,7 @@ def _git_revision() -> str | None:
 
 
 def describe_hardware(device: torch.device) -> dict[str, str | int]:
-    """What a record says of the machine: device, processor, threads, library versions."""
+    """Return what a record says about the machine: device, processor, number of threads, versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
     return {
         "device": str(device),
@@ -145,7 +164,7 @@ def describe_hardware(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
+def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -153,7 +172,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
     return False
 
 
-def _may_round_factors(device: torch.device) -> bool:
+def _has_tf32(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()

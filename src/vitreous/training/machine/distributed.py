@@ -1,10 +1,11 @@
-"""A process among others that train one model -> its part of the work, and what all of them agree on.
+"""Environment of a process -> its group: the processes that train one model together, and how they exchange values.
 
-Alone, everything is as if nobody else could be there: no message is sent, no part is smaller than the whole.
+A single process is a group of size 1: every method then returns at once and sends no message.
 """
 
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,18 +21,18 @@ from vitreous.errors import VitreousError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=6)
-"""How long processes wait for each other: the first one may read and decode a large set meanwhile. One that dies is
-noticed at once by what started it."""
+TIMEOUT = timedelta(hours=6)
+"""How long processes wait for each other. It is long because the first process may read and decode a large data set
+meanwhile. A process that dies is noticed at once by the launcher."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """All processes of a run, seen from one of them; every method with a result is called by all of them alike.
+    """All processes of a run, seen from one of them. Every process has to call the methods in the same order.
 
     Attributes:
-        rank: Which process this is, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: Number of processes (the world size).
     """
 
     rank: int = 0
@@ -39,80 +40,96 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one plans, records and writes for all."""
+        """True on rank 0, which plans, records and writes files for all."""
         return self.rank == 0
 
-    def add_up(self, numbers: Tensor) -> Tensor:
-        """The sum over all processes, bit for bit the same in each; in place."""
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Return the sum over all processes, in place; bit for bit the same on every rank."""
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
 
-    def largest(self, numbers: Sequence[int]) -> list[int]:
-        """Of each number the largest that any process has."""
+    def max(self, numbers: Sequence[int]) -> list[int]:
+        """Return the elementwise maximum over all processes."""
         if self.size == 1:
             return list(numbers)
-        found = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return found.tolist()
+        largest = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest.tolist()
 
     def gather(self, value: T) -> list[T]:
-        """What each process has, by rank."""
+        """Return the values of all processes, by rank."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
-    def first(self, work: Callable[[], T]) -> T:
-        """Let the first process work alone, and all have its result.
-
-        Raises:
-            VitreousError: Met by the first process, in all of them.
-        """
+    def broadcast(self, value: Any) -> Any:
+        """Return the value of rank 0 on every rank."""
         if self.size == 1:
-            return work()
-        outcome: list[Any] = [None]
-        if self.is_first:
-            try:
-                outcome = [work()]
-            except VitreousError as error:
-                error.is_shared = True
-                outcome = [error]
-        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
-        result = outcome[0]
-        if isinstance(result, VitreousError):
-            raise result
-        return result
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
 
-    def in_turn(self, work: Callable[[], T]) -> T:
-        """The first process works, then the others at once: what it leaves in a cache they find there.
+    @contextmanager
+    def sharing_errors(self) -> Iterator[None]:
+        """Context manager that raises a VitreousError of rank 0 on every rank, once all have left it."""
+        error: VitreousError | None = None
+        try:
+            yield
+        except VitreousError as caught:
+            if self.size == 1 or not self.is_first:
+                raise
+            caught.is_shared = True
+            error = caught
+        error = self.broadcast(error)
+        if error is not None:
+            raise error
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """Call `work` on rank 0 only, and return its result on every rank.
 
         Raises:
-            VitreousError: Met by the first process, in all of them; or by this one.
+            VitreousError: Raised by `work` on rank 0; then it is raised on every rank.
         """
-        mine: list[T] = []
-        self.first(lambda: mine.append(work()))
-        return mine[0] if mine else work()
+        result: Any = None
+        with self.sharing_errors():
+            if self.is_first:
+                result = work()
+        return self.broadcast(result)
+
+    def first_then_others(self, work: Callable[[], T]) -> T:
+        """Call `work` on rank 0, then on all other ranks at once, so that they find what rank 0 left in a cache.
+
+        Raises:
+            VitreousError: Raised by `work` on rank 0, and then on every rank; or raised by `work` on this rank.
+        """
+        result: Any = None
+        with self.sharing_errors():
+            if self.is_first:
+                result = work()
+        return result if self.is_first else work()
 
 
-ALONE = Group()
+SINGLE = Group()
 
 
 def join() -> Group:
-    """This process's place in the group that torchrun or `--nproc` started; alone where nothing did.
+    """Join the process group that torchrun or `--nproc` started; a single process gets a group of size 1.
 
-    Messages run over gloo between processors and over NCCL between GPUs.
+    Processes exchange CPU tensors over gloo and GPU tensors over NCCL.
     """
     if processes.count() == 1:
-        return ALONE
+        return SINGLE
     if not dist.is_initialized():
         if processes.local_rank() < torch.cuda.device_count():
             torch.cuda.set_device(processes.local_rank())
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        found, rank, size = next(rendezvous("env://"))
-        # A group that is started again finds the store of the one before, and must not find its addresses.
-        store = PrefixStore(f"start-{processes.restarts()}", found)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        shared_store, rank, size = next(rendezvous("env://"))
+        # A restarted group uses the same store as before. The prefix keeps it from reading the old group's addresses.
+        store = PrefixStore(f"start-{processes.restarts()}", shared_store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         atexit.register(dist.destroy_process_group)
     return Group(dist.get_rank(), dist.get_world_size())

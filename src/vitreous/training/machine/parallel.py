@@ -1,4 +1,4 @@
-"""One model on several devices -> the loss and gradient of the whole batch: replicated (DDP) or sharded (FSDP2)."""
+"""One model, several devices -> the loss and gradient of the whole batch: replicated (DDP) or sharded (FSDP2)."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -14,21 +14,22 @@ from vitreous.objective.task import Task
 from vitreous.tensors import Images, Labels, Logits, Loss, Probabilities
 from vitreous.training.machine.distributed import Group
 
-if TYPE_CHECKING:  # takes a second to load, and who trains alone has no use for it
+if TYPE_CHECKING:  # loading it takes a second, and a single process never uses it
     from torch.distributed.tensor import DTensor
 
 
 class Parallel:
-    """Runs a task on this process's images; the backward adds up the gradients of all processes.
+    """Run a task on this process's images, and sum the gradients of all processes in the backward pass.
 
-    They are added, not averaged: each loss is a sum over images that is divided by the total of the whole batch, so
-    that parts of unequal size count what they hold.
+    Gradients are summed, not averaged: each loss is a sum over images, already divided by the total of the whole batch.
+    So the result is correct even if processes have different numbers of images.
 
     Args:
-        group: Who takes part, at least two.
+        group: The processes that train, at least two.
 
-    Source: PyTorch's DistributedDataParallel, which holds all weights on each device and sends gradients during the
-        backward; its FSDP2, which holds of everything a part on each device and fetches one block at a time.
+    Source:
+        PyTorch's DistributedDataParallel, where every device holds all weights and gradients are sent during the
+        backward pass. PyTorch's FSDP2, where every device holds a shard of each weight and fetches one block at a time.
     """
 
     def __init__(self, group: Group) -> None:
@@ -46,15 +47,15 @@ class Parallel:
         *,
         is_last: bool,
     ) -> tuple[Loss, Logits]:
-        """As the task's forward; only the backward of the last part of a batch sends gradients.
+        """Return loss and logits of a micro-batch; only the backward pass of the last one sends gradients.
 
         Args:
-            task: What is minimised.
-            model: Replicated here unless `shard` has divided it.
-            images: This process's.
-            targets: This process's.
-            total: Of the batch of all processes.
-            is_last: Whether no further part of the batch follows.
+            task: The task whose loss is minimized.
+            model: The model; it is replicated here unless `shard` has sharded it.
+            images: This process's images.
+            targets: This process's targets.
+            total: Divisor of the loss, summed over all processes.
+            is_last: True for the last micro-batch of a batch.
         """
         from torch.distributed.fsdp import FSDPModule
 
@@ -66,17 +67,17 @@ class Parallel:
             return replica(images, targets, total)
 
     def _replica_of(self, task: Task, model: nn.Module) -> DistributedDataParallel:
-        """The model that sends gradients; made anew when parts of it are frozen or let go."""
+        """Return the DDP module; build a new one when layers were frozen or unfrozen."""
         trained: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if self._replica is None or [*map(id, trained)] != [*map(id, self._trained)]:
-            self._replica = DistributedDataParallel(_Driven(task, model))
-            self._replica.register_comm_hook(None, _add_up)
+            self._replica = DistributedDataParallel(_TaskAndModel(task, model))
+            self._replica.register_comm_hook(None, _sum_gradients)
             self._trained = trained
         return self._replica
 
 
-class _Driven(nn.Module):
-    """A task may ask a model for more than its forward; what is replicated is thus both."""
+class _TaskAndModel(nn.Module):
+    """A task and its model as one module, because DDP wraps a single forward and a task may call more of the model."""
 
     def __init__(self, task: Task, model: nn.Module) -> None:
         super().__init__()
@@ -87,43 +88,43 @@ class _Driven(nn.Module):
         return self.task(self.model, images, targets, total)
 
 
-def _add_up(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+def _sum_gradients(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda done: done.value()[0])
 
 
 def shard(model: VisionTransformer, group: Group) -> None:
-    """Divide a model's parameters among the processes, in place, block by block; they become other objects."""
+    """Shard a model's parameters among the processes, in place, block by block; they become new tensor objects."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     mesh = init_device_mesh(next(model.parameters()).device.type, (group.size,))
-    for part in (*model.encoder.blocks, model):
-        # The root too gives back what it fetched: its weights are read and averaged between two steps.
-        fully_shard(part, mesh=mesh, reshard_after_forward=True)
-    for part in model.modules():
-        if isinstance(part, FSDPModule):
-            part.set_gradient_divide_factor(1.0)
-            part.set_force_sum_reduction_for_comms(True)  # gloo knows no sum with a factor
+    for module in (*model.encoder.blocks, model):
+        # The root is resharded too, because its weights are read and averaged between two steps.
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no sum with a factor
 
 
-def is_divided(tensor: object) -> "TypeGuard[DTensor]":
-    """Whether each process has a part of this tensor."""
+def is_sharded(tensor: object) -> "TypeGuard[DTensor]":
+    """Return True if each process holds only a shard of this tensor."""
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be divided among the processes; then all of them must ask."""
-    return tensor.full_tensor() if is_divided(tensor) else tensor
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return the full tensor. If it is sharded, every process has to call this."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def divided_like(tensors: Mapping[str, Tensor], present: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Whole tensors, each divided as the one that is present under its name: what a process takes of a checkpoint."""
-    return {name: _divided(tensor, present.get(name)) for name, tensor in tensors.items()}
+def sharded_like(tensors: Mapping[str, Tensor], present: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Shard full tensors, such as those of a checkpoint, like the tensors of the same names in `present`."""
+    return {name: _sharded_like(tensor, present.get(name)) for name, tensor in tensors.items()}
 
 
-def _divided(tensor: Tensor, present: object) -> Tensor:
-    if not is_divided(present) or present.shape != tensor.shape:
+def _sharded_like(tensor: Tensor, present: object) -> Tensor:
+    if not is_sharded(present) or present.shape != tensor.shape:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 

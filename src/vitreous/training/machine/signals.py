@@ -1,21 +1,21 @@
-"""Ctrl-C or SIGTERM -> a wish to stop that the loop honours between two steps."""
+"""Ctrl-C or SIGTERM -> a request to stop, which the training loop obeys between two steps."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to stop, saved its state and can go on.
+    """A run that was stopped by a signal after it saved its state; it can be resumed.
 
     Attributes:
-        signal_number: What asked: SIGINT (Ctrl-C) or SIGTERM.
+        signal_number: SIGINT (Ctrl-C) or SIGTERM.
         run: Folder to resume.
-        step: The last one that is saved.
-        member: Of a series of runs, the one that it stopped in.
+        step: The last step that is saved.
+        member: Name of the run within a series of runs; empty for a single run.
     """
 
     def __init__(self, signal_number: int, run: Path, step: int, member: str = "") -> None:
@@ -27,36 +27,42 @@ class Interrupted(KeyboardInterrupt):
         self.member = member
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, Path, int, str]]:
-        """What takes it from one process to another."""
+        """Return the constructor and its arguments, so that the error can be sent to another process."""
         return type(self), (self.signal_number, self.run, self.step, self.member)
 
 
-class StopWish:
-    """Holds the number of the signal that asked to stop; 0 while nobody did."""
+class StopRequest:
+    """Number of the signal that requested a stop; 0 until one arrives."""
 
     def __init__(self) -> None:
         self.signal_number = 0
 
-    def _note(self, signal_number: int, frame: FrameType | None) -> None:
-        if self.signal_number:  # asked twice: at once, the last checkpoint has to do
+    def _handle(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.signal_number:  # the second signal: stop now, and resume from the last checkpoint
             raise KeyboardInterrupt
         self.signal_number = signal_number
 
 
 @contextmanager
-def listen_for_stop() -> Iterator[StopWish]:
-    """Within this context the first Ctrl-C or SIGTERM only leaves a wish; a second one interrupts at once.
+def listen_for_stop() -> Iterator[StopRequest]:
+    """Record the first Ctrl-C or SIGTERM inside this context without interrupting; a second one interrupts at once.
 
-    Signals reach the main thread alone: elsewhere nothing changes.
+    Python delivers signals to the main thread only. In any other thread this context changes nothing.
     """
-    wish = StopWish()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield request
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, wish._note) for number in numbers]
+    with stop_signals_handled(request._handle):
+        yield request
+
+
+@contextmanager
+def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `handler` handle Ctrl-C and SIGTERM inside this context; the previous handlers are then restored."""
+    before = [(number, signal.signal(number, handler)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        yield wish
+        yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number, previous in before:
+            signal.signal(number, previous)

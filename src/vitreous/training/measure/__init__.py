@@ -1,1 +1,1 @@
-"""RunConfig -> seconds, bytes and whether one batch can be overfitted, measured before the run."""
+"""RunConfig -> measurements before the run: speed, memory, and whether a model can overfit one batch."""

@@ -1,4 +1,4 @@
-"""RunConfig -> the share of this machine's memory that its training step takes, without taking any."""
+"""RunConfig -> the share of this machine's memory that a training step needs, estimated without allocating any."""
 
 import math
 from dataclasses import replace
@@ -14,18 +14,23 @@ from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.step.curriculum import is_linear_probe
 
 OPTIMIZER_TENSORS = {"adamw": 2.0, "lion": 1.0, "lamb": 2.0, "adafactor": 1.0, "muon": 1.0, "schedule_free": 2.0}
-"""Numbers that an optimiser keeps for each weight, about."""
+"""Approximate number of values that an optimizer stores per weight."""
 ON_CPU, ELSEWHERE = 1.35, 1.1
-"""What an allocator takes for a byte that is asked for: glibc's up to a third more, CUDA's little."""
+"""Bytes that an allocator takes per requested byte: up to a third more with glibc, little more with CUDA."""
 _BYTES = 4
 
 
-def memory_share(config: RunConfig) -> float:
-    """Weights, their gradients, average and moments, and the activations of a batch, as a share of the memory.
+def memory_share(config: RunConfig, memory_bytes: float | None = None) -> float:
+    """Estimate the share of the memory that a training step needs.
 
-    The memory is all that the device or this container has, so that the same machine always gives the same answer.
-    Other models that run beside, a teacher's, are not counted. A backbone that is never trained keeps nothing for a
-    backward, and is counted as if it were computed again, block by block.
+    Counted are the weights, gradients, average and optimizer moments, and the activations of a micro-batch. A backbone
+    that is never trained stores no activations for the backward pass; it is counted as if it used gradient
+    checkpointing. A teacher is not counted.
+
+    Args:
+        config: The run.
+        memory_bytes: Available memory; None takes the total memory of the device, or of this container, so that the
+            same machine always gives the same answer.
     """
     device = resolve_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)
@@ -33,16 +38,17 @@ def memory_share(config: RunConfig) -> float:
     weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
     if config.train.parallel == "fsdp":
         weights /= processes.count()
-    keeps_patches = config.train.patch_drop_until < 1  # in the end, where it drops some at first
+    keeps_all_patches = config.train.patch_drop_until < 1  # from then on, when a step is largest
     activations = activation_bytes(
-        replace(config.model, patch_drop_rate=0.0) if keeps_patches else config.model,
+        replace(config.model, patch_drop_rate=0.0) if keeps_all_patches else config.model,
         num_images,
         precision=precision,
         device_type=device.type,
         kernel=config.train.kernel,
         grad_checkpointing=config.train.grad_checkpointing or is_linear_probe(config),
     )
-    return (weights + (ON_CPU if device.type == "cpu" else ELSEWHERE) * activations) / _memory_bytes(device)
+    needed = weights + (ON_CPU if device.type == "cpu" else ELSEWHERE) * activations
+    return needed / (_memory_bytes(device) if memory_bytes is None else memory_bytes)
 
 
 def _memory_bytes(device: torch.device) -> float:

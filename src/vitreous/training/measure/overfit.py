@@ -1,4 +1,4 @@
-"""RunConfig, one batch -> whether a fresh model can learn it by heart: what fails here fails in every run."""
+"""RunConfig, one batch -> check that a new model can overfit the batch: a run that fails this learns nothing."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,23 +16,24 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings, train_step
+from vitreous.wording import plural
 
 NUM_IMAGES = 32
 MOST_STEPS = 200
-ENOUGH_RIGHT = 0.9
-"""Some batches hold the same image twice, under two names."""
+REQUIRED_ACCURACY = 0.9
+"""Below 1, because some batches contain the same image with two labels."""
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What became of it.
+class OverfitCheck:
+    """Result of training on one batch.
 
     Attributes:
-        num_images: That were shown again and again.
-        steps: How often.
-        accuracy: Share of them that is right in the end.
-        first_loss: Before the first step.
-        loss: In the end.
+        num_images: Images in the batch.
+        steps: Steps taken.
+        accuracy: Accuracy on the batch at the last step, in [0, 1].
+        first_loss: Loss at the first step.
+        loss: Loss at the last step.
     """
 
     num_images: int
@@ -42,39 +43,39 @@ class Rehearsal:
     loss: float
 
 
-def rehearse(config: RunConfig, batch: Batch, precision: str) -> Rehearsal:
-    """Train a throw-away model on a few images alone, with the run's rate and nothing that hinders it.
+def overfit_one_batch(config: RunConfig, batch: Batch, precision: str) -> OverfitCheck:
+    """Train a temporary model on one batch, at the run's learning rate and without regularization.
 
     Args:
-        config: Of the run.
-        batch: Any of its batches; its first `NUM_IMAGES` are taken.
+        config: Configuration of the run.
+        batch: Any training batch; its first `NUM_IMAGES` images are used.
         precision: One of `PRECISIONS`.
 
     Raises:
-        RunError: They were not learned.
+        RunError: The model did not overfit the batch.
     """
     images, labels = batch.images[:NUM_IMAGES], batch.labels[:NUM_IMAGES]
     generator = torch.Generator().manual_seed(0)
-    free = replace(
+    unregularized = replace(
         config.model, pos_drop_rate=0.0, proj_drop_rate=0.0, attn_drop_rate=0.0, drop_path_rate=0.0, patch_drop_rate=0.0
     )
-    model = build_model(free, device=images.device, generator=generator)
+    model = build_model(unregularized, device=images.device, generator=generator)
     optim = replace(config.optim, schedule="constant", warmup_ratio=0.05, weight_decay=0.0, sam_rho=0.0)
     task = Supervised(build_criterion(replace(config.objective, label_smoothing=0.0, teacher=None)))
     state = TrainState(model, Ema(model), build_optimizer(model, optim), Horizon(end_step=MOST_STEPS))
     settings = StepSettings(task.to(images.device), optim, precision, seed=0)
-    losses, right = [], 0
-    while state.step < MOST_STEPS and right < len(labels):
+    losses, correct = [], 0
+    while state.step < MOST_STEPS and correct < len(labels):
         result = train_step(state, images, labels, settings)
         losses.append(result.loss)
-        right, state.step = result.correct, state.step + 1
+        correct, state.step = result.correct, state.step + 1
         if not math.isfinite(result.loss):
             break
-    found = Rehearsal(len(labels), state.step, right / len(labels), losses[0], losses[-1])
-    if found.accuracy < ENOUGH_RIGHT:
+    check = OverfitCheck(len(labels), state.step, correct / len(labels), losses[0], losses[-1])
+    if check.accuracy < REQUIRED_ACCURACY:
         raise RunError(
-            f"train.overfit_one_batch: {right} of {len(labels)} training images were right after {state.step} steps "
-            f"on them (loss {losses[0]:.2f} at first, {losses[-1]:.2f} at last); such a run learns nothing: check the "
-            f"labels of the images and optim.lr={config.optim.lr:g}"
+            f"train.overfit_one_batch: only {correct} of {len(labels)} training images are right after "
+            f"{plural(state.step, 'step')} on them (loss {losses[0]:.2f} at first, {losses[-1]:.2f} at last), so the "
+            f"run would learn nothing; check the labels of the images and optim.lr={config.optim.lr:g}"
         )
-    return found
+    return check

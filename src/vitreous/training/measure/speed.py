@@ -1,4 +1,4 @@
-"""RunConfig -> what its steps and evaluations cost on this machine, measured for a moment on a throw-away model."""
+"""RunConfig -> time of its training steps and evaluations on this machine, measured with a temporary model."""
 
 import math
 import time
@@ -12,12 +12,13 @@ from vitreous import processes
 from vitreous.data.build import build_mix
 from vitreous.data.loader import Batch
 from vitreous.model.build import build_model
+from vitreous.model.change.trim import trim_last_block
 from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
+from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.fit.budget import Pace
 from vitreous.training.machine.device import autocast, resolve_device, resolve_precision
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
@@ -30,33 +31,34 @@ from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import build_teacher
 
 MEASURED_S = 1.0
-"""Seconds of repetitions after the first, three at least unless they are slow; the median of these counts."""
+"""Seconds of repetitions after the first one; the median of at least three counts, unless they are slow."""
 SLOW_S = 5.0
-"""What takes this long is not repeated: measuring must not eat the budget."""
+"""Work that takes this many seconds is not repeated, as measuring must not use up the budget."""
 _END_STEP = 1_000_000
 
 
-def training_images_per_s(config: RunConfig, teacher: Pretrained | None = None) -> float:
-    """Images per second of whole training steps on random images, over the whole run where their cost changes."""
-    return config.data.batch_size / training_pace(config, teacher).mean_s(0.0, 1.0)
-
-
-def training_pace(config: RunConfig, teacher: Pretrained | None = None) -> Pace:
-    """Seconds of a whole training step on random images, that of a teacher included, for each stretch of the run."""
+def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, seconds: float = MEASURED_S) -> Pace:
+    """Measure training steps, with the teacher, on random images for `seconds` over all stretches of the run."""
     device, precision = _resolve(config)
-    model = build_model(config.model, device=device)
+    model = trim_last_block(build_model(config.model, device=device))
     make_trainable(model, config.train)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
-    mix = build_mix(config.data)
-    task = build_task(config.objective, teacher=build_teacher(teacher, config)).to(device)
-    curriculum, probes = Curriculum(config), probes_fixed_features(config) and teacher is None
-    parts = config.train.micro_batches
-    compiled = None if probes else compile_model(model, config.train.compile)
-    settings = StepSettings(task, config.optim, precision, 0, mix, parts, curriculum, probes, compiled=compiled)
-    images, labels = _random_batch(config, device)
-    if probes:
+    curriculum, takes_features = Curriculum(config), probes_fixed_features(config) and teacher is None
+    settings = StepSettings(
+        task=build_task(config.objective, teacher=build_teacher(teacher, config)).to(device),
+        optim=config.optim,
+        precision=precision,
+        seed=0,
+        mix=build_mix(config.data),
+        num_micro_batches=config.train.micro_batches,
+        curriculum=curriculum,
+        takes_features=takes_features,
+        compiled=None if takes_features else compile_model(model, config.train.compile),
+    )
+    images, labels = random_batch(config, device)
+    if takes_features:
         images = torch.zeros(len(images), config.model.num_features, device=device)
     batch = Batch(images, labels, np.arange(len(images)))
     steps = Steps(settings, lambda step, attempt: batch, runs_ahead=can_run_ahead(state))
@@ -65,60 +67,77 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None) -> Pace:
         steps.take(state)
         state.step += 1
 
-    stretches, found = curriculum.stretches(), []
+    stretches, measured = curriculum.stretches(), []
     for start, end, _ in stretches:
         state.step = round((start + end) / 2 * _END_STEP)
-        found.append((start, end, _median_s(step, 1 / len(stretches))))
-    if compiled is not None:
-        torch.compiler.reset()  # of what was compiled for a model that is thrown away now
-    return Pace(tuple(found))
+        measured.append((start, end, median_s(step, seconds / len(stretches), SLOW_S / len(stretches))))
+    if settings.compiled is not None:
+        torch.compiler.reset()  # frees what was compiled for the temporary model
+    return Pace(tuple(measured))
 
 
-def attention_s(config: RunConfig, teacher: Pretrained | None = None) -> dict[AttentionKernel, float]:
-    """Seconds of a whole training step by kernel of attention; the better of two turns, unless a step is slow."""
-    seconds: dict[AttentionKernel, float] = {}
+def attention_paces(
+    config: RunConfig,
+    teacher: Pretrained | None = None,
+    measure: Callable[[RunConfig, Pretrained | None], Pace] = training_pace,
+) -> dict[AttentionKernel, Pace]:
+    """Measure training steps with each attention kernel: the faster of two turns, or one turn if a step is slow."""
+    paces: dict[AttentionKernel, Pace] = {}
     turns: tuple[AttentionKernel, ...] = ("explicit", "sdpa", "sdpa", "explicit")
     for kernel in turns:
-        if len(seconds) == 2 and max(seconds.values()) > SLOW_S:
+        if len(paces) == 2 and max(pace.mean_s() for pace in paces.values()) > SLOW_S:
             break
-        pace = training_pace(replace(config, train=replace(config.train, attention_kernel=kernel)), teacher)
-        seconds[kernel] = min(pace.mean_s(0.0, 1.0), seconds.get(kernel, math.inf))
-    return seconds
+        pace = measure(replace(config, train=replace(config.train, attention_kernel=kernel)), teacher)
+        if kernel not in paces or pace.mean_s() < paces[kernel].mean_s():
+            paces[kernel] = pace
+    return paces
 
 
-def evaluation_images_per_s(config: RunConfig) -> float:
-    """Images per second of the forward pass alone."""
-    device, precision = _resolve(config)
-    model = build_model(config.model, device=device).eval()
-    images, _ = _random_batch(config, device)
+def evaluation_images_per_s(config: RunConfig, *, seconds: float = MEASURED_S) -> float:
+    """Measure images per second of the final evaluation: a forward pass on random images, in float32."""
+    device, _ = _resolve(config)
+    model = trim_last_block(build_model(config.model, device=device)).eval()
+    images, _ = random_batch(config, device)
 
     def forward() -> None:
-        with torch.inference_mode(), autocast(device, precision):
+        with torch.inference_mode(), autocast(device, "fp32"):
             model(images).float().cpu()
 
-    return len(images) * processes.count() / _median_s(forward)
+    return len(images) * processes.count() / median_s(forward, seconds)
 
 
-def _resolve(config: RunConfig) -> tuple[torch.device, str]:
-    device = resolve_device(config.train.device)
-    return device, resolve_precision(config.train.precision, device)
-
-
-def _random_batch(config: RunConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def random_batch(config: RunConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random images and labels, of the number that one of the processes gets for each step."""
     generator = torch.Generator().manual_seed(0)
-    # Several processes take a step together, each with its share of the batch.
     num = math.ceil(config.data.batch_size / processes.count())
     shape = (num, config.data.in_chans, *config.data.img_size)
     labels = torch.randint(config.data.num_classes, shape[:1], generator=generator)
     return torch.randn(shape, generator=generator).to(device), labels.to(device)
 
 
-def _median_s(work: Callable[[], object], share: float = 1.0) -> float:
-    """Median seconds of `work`, measured for a share of the usual time; each call must wait for its own result."""
+def median_s(
+    work: Callable[[], object],
+    seconds: float = MEASURED_S,
+    slow_s: float = SLOW_S,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the median seconds of repetitions of `work`, without the first one.
+
+    Args:
+        work: Must wait for its own result, as a device may compute asynchronously.
+        seconds: How long to repeat it.
+        slow_s: After this many seconds, fewer than three repetitions are enough.
+        clock: Returns seconds since any fixed moment.
+    """
     work()
-    seconds: list[float] = []
-    while sum(seconds) < MEASURED_S * share or (len(seconds) < 3 and sum(seconds) < SLOW_S * share):
-        began = time.perf_counter()
+    durations: list[float] = []
+    while sum(durations) < seconds or (len(durations) < 3 and sum(durations) < slow_s):
+        began_s = clock()
         work()
-        seconds.append(time.perf_counter() - began)
-    return sorted(seconds)[len(seconds) // 2]
+        durations.append(clock() - began_s)
+    return sorted(durations)[len(durations) // 2]
+
+
+def _resolve(config: RunConfig) -> tuple[torch.device, str]:
+    device = resolve_device(config.train.device)
+    return device, resolve_precision(config.train.precision, device)

@@ -1,4 +1,4 @@
-"""A model, a wish -> the same model as compiled code, which shares its weights; and what compiling takes."""
+"""Model, compile mode -> the model as compiled code (torch.compile), and the seconds that compiling takes."""
 
 import os
 import shutil
@@ -19,18 +19,18 @@ _COMPILERS = (os.environ.get("CXX", "g++"), "g++", "clang++")
 
 
 def check_compiler(mode: Compile, device: torch.device) -> None:
-    """Raise ConfigError where something shall be compiled for a CPU, whose code is C++, and there is no compiler."""
+    """Raise ConfigError if the model is to be compiled for a CPU and there is no C++ compiler."""
     if mode != "none" and device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
         raise ConfigError(
-            f"train.compile={mode}: found no C++ compiler ({', '.join(_COMPILERS)}); install one, set CXX to where it "
-            "is, or use train.compile=none"
+            f"train.compile={mode}: found no C++ compiler ({', '.join(_COMPILERS)}); install one, set the environment "
+            "variable CXX to its path, or use train.compile=none"
         )
 
 
 def compile_model(model: nn.Module, mode: Compile) -> nn.Module | None:
-    """What a training step calls instead of the model; None where nothing shall be compiled.
+    """Return a compiled module for training steps, which shares the model's weights; None if `mode` is `none`.
 
-    The model itself stays as it is: what reads inside it, scores it or saves it finds no compiled code in its way.
+    The model itself is not changed. Evaluation, saving and taps use it without compiled code.
 
     Raises:
         ConfigError: There is no compiler; see `check_compiler`.
@@ -38,20 +38,20 @@ def compile_model(model: nn.Module, mode: Compile) -> nn.Module | None:
     check_compiler(mode, next(model.parameters()).device)
     if mode == "none":
         return None
-    # Of each new type einops notes that it is a tensor's; were that to happen in the first step, the second would find
-    # something changed, and compile all again.
-    for kind in (torch.empty(1), nn.Parameter(torch.empty(1))):
-        rearrange(kind, "one -> one")
+    # einops caches each tensor type it sees. Fill the cache now, or the second step would recompile.
+    for tensor in (torch.empty(1), nn.Parameter(torch.empty(1))):
+        rearrange(tensor, "one -> one")
     return cast("nn.Module", torch.compile(model, mode=mode))
 
 
 def compile_ahead(state: TrainState, batch: Batch, settings: StepSettings) -> float:
-    """Run a batch forward and backward, and change nothing: the first steps need not wait then.
+    """Run forward and backward without changing the state, so that the first steps do not wait for the compiler.
 
-    A second time without its last image: batches differ by one, and the code for that is the code for any number.
+    A second pass leaves out the last image: batch sizes differ by one, and torch compiles code for any batch size when
+    it sees the second one.
 
     Returns:
-        Seconds that it took.
+        Seconds that compiling took.
     """
     began_s = time.monotonic()
     for num in (len(batch.images), max(1, len(batch.images) - 1)):

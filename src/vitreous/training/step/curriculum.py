@@ -1,4 +1,4 @@
-"""Progress of a run -> what its steps are made of then: how large images are, how many patches stay, what is frozen."""
+"""Progress of a run -> what changes during it besides the learning rate: image size, patch dropping, frozen layers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from vitreous.model.parts.patch_drop import PatchDrop
 from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
-from vitreous.training.step.freeze import frozen_parts, set_frozen
+from vitreous.training.step.freeze import modules_to_freeze, set_frozen
 
 NUM_SIZES = 4
-"""Sizes of a run whose images grow, the full one included, as in EfficientNetV2: each is worth getting used to."""
+"""Number of image sizes in a run with growing images, including the full size, as in EfficientNetV2."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What stays the same over a stretch of a run; a step costs the same in all of it.
+    """Settings that are constant over a stretch of a run; all steps of a stage have the same cost.
 
     Attributes:
         img_size: Height and width of the images, px.
-        patch_drop_rate: Share of patches that each image loses.
-        is_frozen: Whether what shall be frozen is.
+        patch_drop_rate: Share of the patches that is dropped from each image, in [0, 1).
+        is_frozen: True while the layers that `train.freeze*` selects are frozen.
     """
 
     img_size: tuple[int, int]
@@ -33,21 +33,24 @@ class Stage:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """All that changes over a run beside the learning rate, as functions of progress alone: nothing to save.
+    """Everything that changes during a run besides the learning rate.
+
+    All methods are functions of progress, so there is no state to save.
 
     Attributes:
-        config: Of the run.
+        config: The configuration of the run.
 
     Source:
-        Images that grow: Tan & Le 2021, section 4 (2104.00298); smaller images are scaled down bilinearly with
-        antialiasing, on the device, after augmentation. Patches dropped at first only: Liu et al. 2022 (2208.07220),
-        and FLIP's short phase without (2212.00794, section 3). Freezing at first: Kumar et al. 2022 (2202.10054).
+        Growing images: Tan & Le 2021, section 4 (2104.00298). Here smaller images are scaled down on the device after
+        augmentation, bilinearly with antialiasing. Dropping patches only at first: Liu et al. 2022 (2208.07220), and
+        the short final phase without dropping of FLIP (2212.00794, section 3). Freezing at first: Kumar et al. 2022
+        (2202.10054).
     """
 
     config: RunConfig
 
     def stage(self, progress: float) -> Stage:
-        """What holds for a step that begins at this progress, in [0, 1]."""
+        """Return the settings of a step that begins at this progress, in [0, 1]."""
         train = self.config.train
         freezes = train.freeze != "none" or train.freeze_blocks > 0
         return Stage(
@@ -57,34 +60,34 @@ class Curriculum:
         )
 
     def stretches(self) -> list[tuple[float, float, Stage]]:
-        """(from, to, stage) from the run's beginning to its end, each with another stage than the one before."""
+        """Return (start, end, stage) for each stretch of progress from 0 to 1; neighboring stages differ."""
         marks = sorted({0.0, *(mark for mark in self._marks() if mark < 1), 1.0})
-        found: list[tuple[float, float, Stage]] = []
+        stretches: list[tuple[float, float, Stage]] = []
         for start, end in pairwise(marks):
-            # In the middle, where rounding has no say.
+            # The middle is safe from rounding errors at the ends.
             stage = self.stage((start + end) / 2)
-            began = found.pop()[0] if found and found[-1][2] == stage else start
-            found.append((began, end, stage))
-        return found
+            is_same = bool(stretches) and stretches[-1][2] == stage
+            stretches.append((stretches.pop()[0] if is_same else start, end, stage))
+        return stretches
 
     def enter(self, model: VisionTransformer, progress: float) -> None:
-        """Bring a model in training mode into the state of this progress."""
+        """Apply the settings of this progress to a model in training mode."""
         stage, train = self.stage(progress), self.config.train
         if isinstance(model.patch_drop, PatchDrop):
             model.patch_drop.rate = stage.patch_drop_rate
         if train.start_img_size is not None:
             model.tokenizer.img_size = None
-        set_frozen(frozen_parts(model, train.freeze, train.freeze_blocks), stage.is_frozen)
+        set_frozen(modules_to_freeze(model, train.freeze, train.freeze_blocks), stage.is_frozen)
 
     def resized(self, images: Images, progress: float) -> Images:
-        """Images in the size of this progress; those that have it are returned as they are."""
+        """Return the images in the size of this progress; the same tensor if they already have it."""
         size = self.stage(progress).img_size
         if images.shape[-2:] == size:
             return images
         return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
 
     def _marks(self) -> Iterator[float]:
-        """Progress at which anything may change."""
+        """Yield each progress at which a setting may change."""
         train = self.config.train
         yield train.patch_drop_until
         yield train.freeze_until
@@ -92,9 +95,10 @@ class Curriculum:
 
 
 def img_size_at(progress: float, config: RunConfig) -> tuple[int, int]:
-    """Height and width at this progress: from the first size to the full one in `NUM_SIZES` steps of equal length.
+    """Return height and width at this progress, px.
 
-    The full size is reached at `train.resolution_until`; sizes between are the nearest that patches tile.
+    Images grow from `train.start_img_size` to the full size in `NUM_SIZES` sizes, and have the full size from
+    `train.resolution_until` on. Sizes in between are rounded to multiples of the patch size.
     """
     start, end, side = config.train.start_img_size, config.model.img_size, config.model.patch_size
     if start is None or progress >= config.train.resolution_until:
@@ -108,14 +112,14 @@ def img_size_at(progress: float, config: RunConfig) -> tuple[int, int]:
 
 
 def is_linear_probe(config: RunConfig) -> bool:
-    """Whether the head alone is trained, from the first step to the last."""
+    """Return True if only the head is trained during the whole run."""
     return config.train.freeze == "backbone" and config.train.freeze_until == 1
 
 
 def probes_fixed_features(config: RunConfig) -> bool:
-    """Whether a linear probe sees the same features of an image each time: nothing varies or mixes the images."""
+    """Return True for a linear probe whose features never change, because images are neither augmented nor mixed."""
     data = config.data
-    varies = data.flip or data.max_shift or data.max_rotate_deg or data.max_scale or data.erase_rate or (
+    augments = data.flip or data.max_shift or data.max_rotate_deg or data.max_scale or data.erase_rate or (
         data.color_jitter or data.min_crop_area < 1 or (data.policy != "none" and data.policy_rate))  # fmt: skip
     mixes = (data.mixup_alpha or data.cutmix_alpha) and data.mix_rate and data.mix_until
-    return is_linear_probe(config) and not varies and not mixes and config.train.start_img_size is None
+    return is_linear_probe(config) and not augments and not mixes and config.train.start_img_size is None

@@ -1,4 +1,4 @@
-"""A linear probe, its images -> batches of features that are computed once, where an image's features never change."""
+"""Frozen backbone, training images -> batches of features, computed once because a linear probe never changes them."""
 
 from collections.abc import Callable
 
@@ -12,20 +12,15 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast
 from vitreous.training.step.curriculum import probes_fixed_features
 
-_AT_ONCE = 256
+_BATCH_SIZE = 256
 
 
 def feature_batches(
     config: RunConfig, task: Task, model: VisionTransformer, loader: TrainLoader, precision: str
 ) -> Callable[[int, int], Batch] | None:
-    """(step, attempt) -> batch of what the head takes; None where the whole model has to run at each step.
+    """Return a function (step, attempt) -> batch of features for the head; None if each step needs the whole model.
 
-    Args:
-        config: Of the run.
-        task: One that asks for more than logits needs the images.
-        model: Whose backbone is frozen.
-        loader: Of the training images.
-        precision: One of `PRECISIONS`.
+    That is the case if the features would change, or if the task may use more of the model than its logits.
     """
     if not probes_fixed_features(config) or type(task) is not Supervised:
         return None
@@ -35,10 +30,10 @@ def feature_batches(
 
 @torch.no_grad()
 def compute_features(model: VisionTransformer, loader: TrainLoader, precision: str) -> Tensor:
-    """What the head would take of each image of the loader's store, in its order, `[images, num_features]`, float32."""
+    """Return the input of the head for each image of the store, in order: `[images, num_features]`, float32."""
     model.eval()
-    found = []
-    for batch in loader.each_once(_AT_ONCE):
+    features = []
+    for batch in loader.each_once(_BATCH_SIZE):
         with autocast(batch.images.device, precision):
-            found.append(model.pooled(batch.images).float())
-    return torch.cat(found)
+            features.append(model.pooled(batch.images).float())
+    return torch.cat(features)

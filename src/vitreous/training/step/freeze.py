@@ -1,4 +1,4 @@
-"""A model, what shall keep its weights -> the parts of it, held still or trained."""
+"""Model, TrainConfig -> the same model with some modules frozen, or with low-rank adapters (LoRA)."""
 
 from collections.abc import Sequence
 
@@ -10,48 +10,45 @@ from vitreous.recipe.run_config import Freeze, TrainConfig
 
 
 def make_trainable(model: VisionTransformer, config: TrainConfig, generator: Generator | None = None) -> None:
-    """Give a model its corrections of low rank, and freeze what stays frozen to the end; before there is an optimiser.
+    """Add low-rank adapters, or freeze what stays frozen for the whole run. Call this before building the optimizer.
 
     Args:
-        model: A plain one, changed in place.
-        config: Says what is frozen.
-        generator: Where the corrections come from; None takes torch's global one.
+        model: The model to change in place.
+        config: Its `lora_*` and `freeze*` fields are used.
+        generator: Random generator for the adapters; None uses torch's global one.
 
     Raises:
-        ConfigError: A rank that the model is too narrow for.
+        ConfigError: The rank of the adapters is too large for the width of the model.
     """
     if config.lora_rank:
         add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, generator=generator)
     elif config.freeze_until == 1:
-        set_frozen(frozen_parts(model, config.freeze, config.freeze_blocks), True)
+        set_frozen(modules_to_freeze(model, config.freeze, config.freeze_blocks), True)
 
 
-def frozen_parts(model: VisionTransformer, freeze: Freeze, freeze_blocks: int) -> list[nn.Module]:
-    """The parts that shall keep their weights: a stretch from the images on, so that no gradient runs through them.
+def modules_to_freeze(model: VisionTransformer, freeze: Freeze, freeze_blocks: int) -> list[nn.Module]:
+    """Return the modules to freeze: for `backbone` all but the head, else the first blocks and everything before them.
 
-    Args:
-        model: Of which.
-        freeze: `backbone` is all but the head.
-        freeze_blocks: So many blocks from the first, with what comes before them; 0: none of both.
+    They are the first modules of the forward pass, so that no gradient has to flow through them.
     """
     if freeze == "backbone":
-        return [part for name, part in model.named_children() if name != "head"]
+        return [module for name, module in model.named_children() if name != "head"]
     if freeze_blocks == 0:
         return []
-    before = [model.tokenizer, model.patch_norm, model.position, model.prefix, model.encoder.norm_pre]
+    before_blocks = [model.tokenizer, model.patch_norm, model.position, model.prefix, model.encoder.norm_pre]
     relation = [] if model.relation is None else [model.relation]
-    return [*before, *relation, *model.encoder.blocks[:freeze_blocks]]
+    return [*before_blocks, *relation, *model.encoder.blocks[:freeze_blocks]]
 
 
-def set_frozen(parts: Sequence[nn.Module], is_frozen: bool) -> None:
-    """Hold parts still, or let them be trained.
+def set_frozen(modules: Sequence[nn.Module], is_frozen: bool) -> None:
+    """Freeze modules, or unfreeze them.
 
-    A frozen part takes no gradient, which every optimiser leaves alone, decay included; and it works as in evaluation:
-    nothing in it is dropped. Parts that are let go stay in the mode that they are in.
+    Frozen weights get no gradient, so no optimizer changes them, not even by weight decay. Frozen modules are put into
+    evaluation mode, so they use no dropout. Unfrozen modules stay in the mode that they are in.
     """
-    for part in parts:
-        first = next(part.parameters(), None)
+    for module in modules:
+        first = next(module.parameters(), None)
         if first is not None and first.requires_grad == is_frozen:
-            part.requires_grad_(not is_frozen)
+            module.requires_grad_(not is_frozen)
         if is_frozen:
-            part.eval()
+            module.eval()

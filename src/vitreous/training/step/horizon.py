@@ -1,7 +1,7 @@
-"""Steps and seconds -> progress of a run in [0, 1], and where it ends.
+"""Step number -> progress of the run in [0, 1], also when the number of steps is revised during the run.
 
-A schedule is a function of progress. A run with a budget in seconds revises how many steps it has left as it learns how
-long they take on this machine today; progress goes on smoothly from where it stands, only its pace changes.
+Schedules are functions of progress. A run with a time budget measures how long its steps take, and then revises its
+last step. Progress never jumps: it continues from its present value, only faster or slower.
 """
 
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Horizon:
-    """Progress grows linearly from `start_progress` at `start_step` to 1 at `end_step`.
+    """A straight line of progress, from `start_progress` at `start_step` to 1 at `end_step`.
 
     Attributes:
-        end_step: The run ends when this many steps are taken.
+        end_step: Number of steps after which the run ends.
         start_step: Step of the last revision.
         start_progress: Progress at that step, in [0, 1].
     """
@@ -22,12 +22,12 @@ class Horizon:
     start_progress: float = 0.0
 
     def progress(self, step: int) -> float:
-        """Share of the run behind us once `step` steps are taken, in [0, 1]."""
-        ahead = self.end_step - self.start_step
-        if step >= self.end_step or ahead <= 0:
+        """Return the share of the run that is done after `step` steps, in [0, 1]."""
+        num_steps = self.end_step - self.start_step
+        if step >= self.end_step or num_steps <= 0:
             return 1.0
-        return self.start_progress + (1 - self.start_progress) * (step - self.start_step) / ahead
+        return self.start_progress + (1 - self.start_progress) * (step - self.start_step) / num_steps
 
     def revised(self, step: int, *, steps_left: int) -> "Horizon":
-        """The same progress at `step`, the end moved to `steps_left` steps from there (at least one)."""
+        """Return a horizon with the same progress at `step` that ends `steps_left` steps later (at least one)."""
         return replace(self, end_step=step + max(1, steps_left), start_step=step, start_progress=self.progress(step))

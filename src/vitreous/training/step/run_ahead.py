@@ -1,4 +1,4 @@
-"""A run's batches -> its steps, one after another; a device has the next one to do while the last one is read."""
+"""Batches -> training steps, one after another; a GPU gets the next batch before the host reads the last result."""
 
 import time
 from collections.abc import Callable
@@ -8,28 +8,28 @@ from typing import Any
 import torch
 
 from vitreous.data.loader import Batch
-from vitreous.training.machine.parallel import is_divided
+from vitreous.training.machine.parallel import is_sharded
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import (
     Gradient,
     StepResult,
     StepSettings,
-    average,
-    find_gradient,
-    follow,
+    apply_gradient,
+    compute_gradient,
     train_step,
+    update_average,
 )
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A step that was taken, or refused.
+class TakenStep:
+    """A step that was applied or refused.
 
     Attributes:
-        batch: That it followed.
-        result: What it did.
-        wait_s: Seconds until the batch was there.
+        batch: The batch of the step.
+        result: The numbers of the step.
+        wait_s: Seconds that the step waited for its batch.
     """
 
     batch: Batch
@@ -38,89 +38,92 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A gradient that a device was asked for, and all that it depends on beside the weights."""
+class _Pending:
+    """A queued gradient, and what it depends on besides the weights: batch, step, attempt and horizon (the key)."""
 
-    place: tuple[int, int, Horizon]
+    key: tuple[int, int, Horizon]
     batch: Batch
     gradient: Gradient
     wait_s: float
 
 
 class Steps:
-    """Takes steps as `train_step` does: the same weights, the same refusals, bit for bit.
+    """Take the same steps as `train_step`: the same weights and the same refusals, bit for bit.
 
-    A device computes on its own. If the host reads what became of a step before it says what comes next, the device
-    has nothing to do in between; with a small model that is much of the time. So where this *runs ahead*, the host asks
-    for the next batch's gradient first, then reads. The device itself leaves weights and moments as they are where the
-    step is not finite; when the host learns of it, it drops the gradient that came of the next batch.
+    A GPU works through a queue. If the host reads the result of a step before it queues the next one, the GPU is idle
+    in between; for a small model this is much of the time. When *running ahead*, the host first queues the gradient of
+    the next batch, and only then reads the last result. The GPU itself leaves weights and moments unchanged if the step
+    is not finite. When the host learns of that, it discards the gradient of the next batch.
 
     Args:
-        settings: Of the steps.
-        batch: (step, attempt) -> batch.
-        runs_ahead: Whether one gradient is always under way; see `can_run_ahead`.
+        settings: The settings of the steps.
+        batch: A function (step, attempt) -> batch.
+        runs_ahead: Keep one gradient in the queue; see `can_run_ahead`.
     """
 
     def __init__(self, settings: StepSettings, batch: Callable[[int, int], Batch], *, runs_ahead: bool) -> None:
         self._settings = settings
         self._batch = batch
         self._runs_ahead = runs_ahead
-        self._next: _Asked | None = None
+        self._pending: _Pending | None = None
 
-    def take(self, state: TrainState) -> Taken:
-        """The step that `state` stands before; whoever calls counts it."""
+    def take(self, state: TrainState) -> TakenStep:
+        """Take step number `state.step`. The caller then updates `state.step` and `state.attempt`."""
         if not self._runs_ahead:
-            batch, wait_s = self._wait(state)
-            return Taken(batch, train_step(state, batch.images, batch.labels, self._settings), wait_s)
-        asked = self._asked(state)
-        _follow_if_finite(state, asked.gradient)
+            batch, wait_s = self._wait_for_batch(state)
+            result = train_step(state, batch.images, batch.labels, self._settings)
+            return TakenStep(batch=batch, result=result, wait_s=wait_s)
+        current = self._current(state)
+        _apply_if_finite(state, current.gradient)
         state.optimizer.zero_grad(set_to_none=True)
         following = replace(state, step=state.step + 1, attempt=0)
-        self._next = self._ask(following) if following.step < state.horizon.end_step else None
-        result = asked.gradient.result()
+        self._pending = self._queue(following) if following.step < state.horizon.end_step else None
+        result = current.gradient.result()
         if result.applied:
-            # The next gradient was taken at these weights; nothing has moved them since.
-            average(state, self._settings.optim)
+            # The weights are still those of this step: computing the next gradient does not change them.
+            update_average(state, self._settings.optim)
         else:
-            self.drop(state)
-        return Taken(asked.batch, result, asked.wait_s)
+            self.discard(state)
+        return TakenStep(batch=current.batch, result=result, wait_s=current.wait_s)
 
-    def _asked(self, state: TrainState) -> _Asked:
-        """The gradient that is under way; another one, of the same batch if it can be, where the run went elsewhere."""
-        known = self._next
-        if known is not None and known.place == _place(state):
-            return known
-        self.drop(state)
-        is_same = known is not None and known.place[:2] == (state.step, state.attempt)
-        return self._ask(state, known if is_same else None)
-
-    def _ask(self, state: TrainState, known: _Asked | None = None) -> _Asked:
-        batch, wait_s = self._wait(state) if known is None else (known.batch, known.wait_s)
-        return _Asked(_place(state), batch, find_gradient(state, batch.images, batch.labels, self._settings), wait_s)
-
-    def drop(self, state: TrainState) -> None:
-        """Forget the gradient that is under way."""
-        self._next = None
+    def discard(self, state: TrainState) -> None:
+        """Discard the queued gradient, if there is one."""
+        self._pending = None
         state.optimizer.zero_grad(set_to_none=True)
 
-    def _wait(self, state: TrainState) -> tuple[Batch, float]:
+    def _current(self, state: TrainState) -> _Pending:
+        """Return the queued gradient; compute another one if step, attempt or horizon are not what was expected."""
+        pending = self._pending
+        if pending is not None and pending.key == _key(state):
+            return pending
+        self.discard(state)
+        has_batch = pending is not None and pending.key[:2] == (state.step, state.attempt)
+        return self._queue(state, pending if has_batch else None)
+
+    def _queue(self, state: TrainState, known: _Pending | None = None) -> _Pending:
+        """Ask the device for the gradient of the state's next step, with the batch of `known` if it is given."""
+        batch, wait_s = self._wait_for_batch(state) if known is None else (known.batch, known.wait_s)
+        gradient = compute_gradient(state, batch.images, batch.labels, self._settings)
+        return _Pending(key=_key(state), batch=batch, gradient=gradient, wait_s=wait_s)
+
+    def _wait_for_batch(self, state: TrainState) -> tuple[Batch, float]:
         began_s = time.monotonic()
         return self._batch(state.step, state.attempt), time.monotonic() - began_s
 
 
 def can_run_ahead(state: TrainState) -> bool:
-    """Whether the device computes on its own, and the optimiser can leave a step out without being told by the host."""
+    """Return True for a model on a GPU, not sharded, with AdamW, which can skip an update without asking the host."""
     weight = next(state.model.parameters())
-    return weight.is_cuda and type(state.optimizer) is torch.optim.AdamW and not is_divided(weight)
+    return weight.is_cuda and type(state.optimizer) is torch.optim.AdamW and not is_sharded(weight)
 
 
-def _follow_if_finite(state: TrainState, gradient: Gradient) -> None:
-    """Let the device decide: fused AdamW leaves everything as it is where it is told that it `found_inf`."""
+def _apply_if_finite(state: TrainState, gradient: Gradient) -> None:
+    """Let the device decide: fused AdamW skips the update where its attribute `found_inf` is 1."""
     optimizer: Any = state.optimizer
     optimizer.found_inf = (~gradient.is_finite).float()
-    follow(state, gradient)
+    apply_gradient(state, gradient)
     del optimizer.found_inf
 
 
-def _place(state: TrainState) -> tuple[int, int, Horizon]:
+def _key(state: TrainState) -> tuple[int, int, Horizon]:
     return state.step, state.attempt, state.horizon

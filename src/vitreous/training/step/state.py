@@ -1,6 +1,6 @@
-"""Everything that must survive a crash, in one dataclass -> tensors and numbers, and back.
+"""TrainState <-> named tensors and JSON numbers: everything that must survive a crash, in one dataclass.
 
-Randomness and data order are functions of the step (see `seeding`), so they need no place here.
+Random draws and the order of the data are functions of the step (see `seeding`), so they are not part of the state.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
 from vitreous.optim.ema import Ema
-from vitreous.training.machine.parallel import divided_like
+from vitreous.training.machine.parallel import sharded_like
 from vitreous.training.step.horizon import Horizon
 
 
@@ -23,20 +23,20 @@ class TrainState:
     """A run between two steps.
 
     Attributes:
-        model: The weights that are trained.
-        ema: Their running average.
-        optimizer: Moments of the gradient.
-        horizon: How far the run goes.
-        step: Steps taken.
-        elapsed_s: Seconds spent so far, over all the processes that worked on this run.
-        lr_scale: Factor on the learning rate; halved each time the run has to go back to a checkpoint.
-        refused: Steps refused because of NaN or infinity.
-        attempt: Consecutive refusals of the present step.
-        rollbacks: How often the run went back to a checkpoint.
-        data_fingerprint: Of the images, labels and splits that it trains on.
-        teacher_fingerprint: Of the model that it learns from; empty where there is none.
-        best_loss: The lowest on validation images so far, where the run stops early.
-        best_progress: When that was.
+        model: The model that is trained.
+        ema: Moving average of its weights.
+        optimizer: The optimizer, with its moments.
+        horizon: The last step, and the progress at each step.
+        step: Number of steps taken.
+        elapsed_s: Seconds spent so far, including those before a resume.
+        lr_scale: Factor on the learning rate; halved each time the run goes back to a checkpoint.
+        refused: Number of steps that were refused because of NaN or infinity.
+        attempt: Number of consecutive refusals of the present step.
+        rollbacks: Number of times the run went back to a checkpoint.
+        data_fingerprint: Fingerprint of the images, labels and splits that the run trains on.
+        teacher_fingerprint: Fingerprint of the teacher; empty without one.
+        best_loss: Lowest validation loss so far; only used with early stopping.
+        best_progress: Progress at which that loss was measured, in [0, 1].
     """
 
     model: VisionTransformer
@@ -60,7 +60,7 @@ class TrainState:
         return self.horizon.progress(self.step)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, averages and moments by name; views, not copies."""
+        """Return weights, averages and moments by name; views, not copies."""
         named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         named |= {f"ema.{name}": tensor for name, tensor in self.ema.model.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -68,29 +68,32 @@ class TrainState:
         return named
 
     def numbers(self) -> dict[str, Any]:
-        """All that is no tensor, ready for JSON."""
+        """Return all fields that are not tensors, ready for JSON."""
         return {name: getattr(self, name) for name in _NUMBERS} | {"horizon": asdict(self.horizon)}
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take over a saved state, in place.
+        """Load what `tensors` and `numbers` returned, in place; the tensors are full, even if this model is sharded.
 
         Raises:
-            DamagedFileError: Tensors or numbers that do not fit this run's model.
+            DamagedFileError: Tensors or numbers do not fit this run's model.
         """
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+        owners: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
         for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = tensor
+            owner, _, rest = name.partition(".")
+            owners.setdefault(owner, {})[rest] = tensor
         try:
-            self.model.load_state_dict(divided_like(parts["model"], self.model.state_dict()))
-            self.ema.model.load_state_dict(divided_like(parts["ema"], self.ema.model.state_dict()))
-            self._load_moments(parts["optimizer"])
+            self.model.load_state_dict(sharded_like(owners["model"], self.model.state_dict()))
+            self.ema.model.load_state_dict(sharded_like(owners["ema"], self.ema.model.state_dict()))
+            self._load_moments(owners["optimizer"])
             self.horizon = Horizon(**numbers["horizon"])
             for name in _NUMBERS:
                 setattr(self, name, type(getattr(self, name))(numbers[name]))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise DamagedFileError(f"does not fit this run ({reason}); was config.yaml edited?") from error
+            raise DamagedFileError(
+                f"does not fit this run, perhaps because config.yaml was edited ({reason}); undo the edit, or train "
+                "again with --out"
+            ) from error
 
     def _load_moments(self, named: Mapping[str, Tensor]) -> None:
         groups = self.optimizer.param_groups
@@ -98,8 +101,8 @@ class TrainState:
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in named.items():
             index, _, moment = name.partition(".")
-            own = divided_like({moment: tensor}, {moment: parameters.get(int(index))})
-            state.setdefault(int(index), {}).update(own)
+            loaded = sharded_like({moment: tensor}, {moment: parameters.get(int(index))})
+            state.setdefault(int(index), {}).update(loaded)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -1,6 +1,8 @@
-"""TrainState, batch -> the next TrainState: the mathematics of one step, refused where not finite."""
+"""TrainState, batch -> the next TrainState: the mathematics of one step, which is refused if it is not finite."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +18,8 @@ from vitreous.optim.schedule_free import ScheduleFree
 from vitreous.seeding import derive
 from vitreous.tensors import Features, Images, Labels, Probabilities
 from vitreous.training.machine.device import autocast, float32_products
-from vitreous.training.machine.distributed import ALONE, Group
-from vitreous.training.machine.parallel import Parallel, whole
+from vitreous.training.machine.distributed import SINGLE, Group
+from vitreous.training.machine.parallel import Parallel, full_tensor
 from vitreous.training.step.curriculum import Curriculum
 from vitreous.training.step.state import TrainState
 from vitreous.transfer import Reading
@@ -25,16 +27,16 @@ from vitreous.transfer import Reading
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did.
+    """Numbers of one step.
 
     Attributes:
-        loss: Of the batch, before the update.
-        grad_norm: Global norm of the gradient that the step followed, before clipping.
-        lr: Learning rate of the step, where a layer has no share of its own.
-        correct: Images of the batch whose largest logit was the right one; of a mixed image, the label of its larger
+        loss: Loss of the batch before the update.
+        grad_norm: Global norm of the gradient before clipping.
+        lr: Learning rate of the step, before any layer-wise decay.
+        correct: Number of images whose largest logit is the right class; for a mixed image, the class with the larger
             share.
-        num_images: Of the batch, over all processes.
-        applied: False where the step was refused: weights, average and moments are as before.
+        num_images: Number of images in the batch, over all processes.
+        applied: False if the step was refused; then weights, average and moments did not change.
     """
 
     loss: float
@@ -47,19 +49,20 @@ class StepResult:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What stays the same from step to step.
+    """Everything that stays the same from step to step.
 
     Attributes:
-        task: What is minimised.
-        optim: How the weights follow the gradient.
+        task: The task whose loss is minimized.
+        optim: Configuration of optimizer, schedule, clipping and average.
         precision: One of `PRECISIONS`.
-        seed: Of the run.
-        mix: None where no images are mixed.
-        num_parts: Parts that a batch is cut into; their gradients add up to the batch's, in less memory.
-        curriculum: What else changes over the run; None: nothing does.
-        takes_features: Images are what the head takes, computed once: the head alone runs.
-        parallel: Where several processes train, what joins their gradients; each has its part of the batch.
-        compiled: What is called instead of the state's model, and shares its weights; None: that itself.
+        seed: Seed of the run.
+        mix: Mixing of images (mixup, CutMix); None does not mix.
+        num_micro_batches: Number of micro-batches that a batch is split into. Their gradients add up to the gradient of
+            the batch, in less memory.
+        curriculum: Changes of image size, patch dropping and frozen layers during the run; None changes nothing.
+        takes_features: True if batches hold precomputed features, so that only the head runs.
+        parallel: Gradient exchange between processes, each of which has a share of the batch; None for one process.
+        compiled: Compiled module to call instead of the model, whose weights it shares; None calls the model.
     """
 
     task: Task
@@ -67,7 +70,7 @@ class StepSettings:
     precision: str
     seed: int
     mix: Mix | None = None
-    num_parts: int = 1
+    num_micro_batches: int = 1
     curriculum: Curriculum | None = None
     takes_features: bool = False
     parallel: Parallel | None = None
@@ -76,22 +79,17 @@ class StepSettings:
     @property
     def group(self) -> Group:
         """The processes that take the step together."""
-        return ALONE if self.parallel is None else self.parallel.group
-
-    @property
-    def own_draws(self) -> tuple[int, ...]:
-        """What a process's draws differ by from those of the others; the first one's are as if it were alone."""
-        return (self.group.rank,) if self.group.rank else ()
+        return SINGLE if self.parallel is None else self.parallel.group
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """A batch's gradient: it lies in the parameters, clipped, and the device may still be computing it.
+    """The clipped gradient of a batch. It is in the parameters, and a GPU may still be computing it.
 
     Attributes:
-        lr: Learning rate of its step, where a layer has no share of its own.
-        is_finite: Whether loss and gradient are, one truth value.
-        numbers: Loss, norm, how many images are right, how many there are; on their way to the host.
+        lr: Learning rate of the step, before any layer-wise decay.
+        is_finite: One truth value on the device: whether loss and gradient are finite.
+        numbers: Loss, gradient norm, number of correct images and number of images, on their way to the host.
     """
 
     lr: float
@@ -99,31 +97,37 @@ class Gradient:
     numbers: Reading
 
     def result(self) -> StepResult:
-        """What comes of the step, once it is known: nothing is applied that is not finite."""
-        loss, norm, num_correct, num = self.numbers.values()
-        applied = math.isfinite(loss) and math.isfinite(norm)
-        return StepResult(loss, norm, self.lr, int(num_correct), int(num), applied)
+        """Wait for the numbers and return them. The step counts as applied if loss and gradient norm are finite."""
+        loss, grad_norm, num_correct, num_images = self.numbers.values()
+        return StepResult(
+            loss=loss,
+            grad_norm=grad_norm,
+            lr=self.lr,
+            correct=int(num_correct),
+            num_images=int(num_images),
+            applied=math.isfinite(loss) and math.isfinite(grad_norm),
+        )
 
 
 def train_step(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> StepResult:
-    """Mix, forward, backward, clip, update, average; refused as a whole unless loss and gradient are finite.
+    """Mix, forward, backward, clip, update and average; change nothing unless loss and gradient are finite.
 
-    Draws of mixing and dropout depend on (seed, step, attempt, process) alone, so a resumed run draws the same ones.
-    Where several processes train, all have the same result, and refuse alike.
+    Random draws depend only on (seed, step, attempt, rank), so a resumed run draws the same numbers. All processes of a
+    group get the same result, and all of them apply or refuse the step.
     """
-    gradient = find_gradient(state, images, labels, settings)
+    gradient = compute_gradient(state, images, labels, settings)
     result = gradient.result()
     if result.applied:
-        follow(state, gradient)
-        average(state, settings.optim)
+        apply_gradient(state, gradient)
+        update_average(state, settings.optim)
     state.optimizer.zero_grad(set_to_none=True)
     return result
 
 
-def find_gradient(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> Gradient:
-    """Mix, forward, backward, clip; the host waits for none of it, unless positions are computed anew."""
+def compute_gradient(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> Gradient:
+    """Mix, forward, backward and clip. The host does not wait for the device, unless positions are recomputed."""
     optim, progress = settings.optim, state.horizon.progress(state.step)
-    # The first step is at a half step of warm-up, not at zero: every step moves the weights.
+    # The rate is that of the middle of the step: at its start, the first step of the warm-up would have a rate of zero.
     half_step = 0.5 * (state.horizon.progress(state.step + 1) - progress)
     lr = optim.lr * state.lr_scale * learning_rate_share(progress + half_step, optim)
 
@@ -134,8 +138,8 @@ def find_gradient(state: TrainState, images: Images | Features, labels: Labels, 
             backward(state, images, targets, settings)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm or math.inf)
 
-    sums = settings.group.add_up(torch.stack([loss, correct.float(), torch.full_like(loss, len(images))]))
-    norm = whole(grad_norm).float()
+    sums = settings.group.sum(torch.stack([loss, correct.float(), torch.full_like(loss, len(images))]))
+    norm = full_tensor(grad_norm).float()
     return Gradient(
         lr=lr,
         is_finite=norm.isfinite() & sums[0].isfinite(),
@@ -143,15 +147,15 @@ def find_gradient(state: TrainState, images: Images | Features, labels: Labels, 
     )
 
 
-def follow(state: TrainState, gradient: Gradient) -> None:
-    """Move the weights by what the optimiser makes of a gradient."""
+def apply_gradient(state: TrainState, gradient: Gradient) -> None:
+    """Let the optimizer update the weights with the gradient."""
     for group in state.optimizer.param_groups:
         group["lr"] = gradient.lr * group["lr_ratio"]
     state.optimizer.step()
 
 
-def average(state: TrainState, optim: OptimConfig) -> None:
-    """Let the average follow the weights."""
+def update_average(state: TrainState, optim: OptimConfig) -> None:
+    """Update the moving average of the weights after a step."""
     if isinstance(state.optimizer, ScheduleFree):
         state.ema.take(state.optimizer.average)
         return
@@ -165,80 +169,96 @@ def average(state: TrainState, optim: OptimConfig) -> None:
 def backward(
     state: TrainState, images: Images | Features, targets: Labels | Probabilities, settings: StepSettings
 ) -> tuple[Tensor, Tensor]:
-    """Leave the batch's gradient in the parameters; returns this process's part of its loss, and of what was right.
+    """Add the gradient of this process's images to the parameters, one micro-batch after the other.
 
-    Targets are labels, or probabilities where images were mixed. Draws of dropout depend on the step alone.
+    Returns:
+        This process's share of the batch's loss, and its number of correct images.
     """
-    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt, *settings.own_draws))
+    torch.manual_seed(_seed_of("dropout", state, settings))
     state.model.train()
     if settings.curriculum is not None:
         settings.curriculum.enter(state.model, state.progress)
     whole_model = state.model if settings.compiled is None else settings.compiled
     model = state.model.head if settings.takes_features else whole_model
-    total = settings.group.add_up(settings.task.total(targets))
+    total = settings.group.sum(settings.task.total(targets))
     loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
-    num_parts = min(settings.num_parts, len(images))
-    parts = zip(images.tensor_split(num_parts), targets.tensor_split(num_parts), strict=True)
-    for number, (part, part_targets) in enumerate(parts, start=1):
+    num_micro_batches = min(settings.num_micro_batches, len(images))
+    micro_batches = zip(images.tensor_split(num_micro_batches), targets.tensor_split(num_micro_batches), strict=True)
+    for number, (some_images, some_targets) in enumerate(micro_batches, start=1):
         with autocast(images.device, settings.precision):
             if settings.parallel is None:
-                part_loss, logits = settings.task(model, part, part_targets, total)
+                micro_loss, logits = settings.task(model, some_images, some_targets, total)
             else:
-                is_last = number == num_parts
-                part_loss, logits = settings.parallel.run(
-                    settings.task, model, part, part_targets, total, is_last=is_last
+                is_last = number == num_micro_batches
+                micro_loss, logits = settings.parallel.run(
+                    settings.task, model, some_images, some_targets, total, is_last=is_last
                 )
         with float32_products(settings.precision):
-            part_loss.backward()
-        called = logits.detach().argmax(dim=1)
-        loss += part_loss.detach()
-        correct += (called == (part_targets.argmax(dim=1) if targets.is_floating_point() else part_targets)).sum()
+            micro_loss.backward()
+        loss += micro_loss.detach()
+        true = some_targets.argmax(dim=1) if targets.is_floating_point() else some_targets
+        correct += (logits.detach().argmax(dim=1) == true).sum()
     return loss, correct
 
 
 def find_non_finite(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> str:
-    """Name what was first not finite in a refused step: images, the output of a module, the loss, or a gradient."""
-    if cause := _agreed("" if images.isfinite().all() else "an image of the batch", settings):
+    """Say what was not finite first in a refused step: an image, the output of a module, the loss, or a gradient."""
+    if cause := _first_cause("" if images.isfinite().all() else "an image of the batch", settings):
         return cause
-    found: list[str] = []
-
-    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and not output.isfinite().all():
-                found.append(name)
-
-        return state.model.get_submodule(name).register_forward_hook(hook)
-
     images, targets = _mixed(state, images, labels, settings)
-    handles = [watch(name) for name, module in state.model.named_modules() if name and not any(module.children())]
-    torch.manual_seed(derive(settings.seed, "dropout", state.step, state.attempt, *settings.own_draws))
-    with autocast(images.device, settings.precision):
+    torch.manual_seed(_seed_of("dropout", state, settings))
+    with _non_finite_modules(state.model) as modules, autocast(images.device, settings.precision):
         loss, _ = settings.task(state.model.head if settings.takes_features else state.model, images, targets)
-    for handle in handles:
-        handle.remove()
-    own_cause = f"the output of {found[0]}" if found else "" if loss.isfinite() else "the loss"
-    if cause := _agreed(own_cause, settings):
+    own_cause = f"the output of {modules[0]}" if modules else "" if loss.isfinite() else "the loss"
+    if cause := _first_cause(own_cause, settings):
         return cause
     with float32_products(settings.precision):
         loss.backward()
-    gradients = [(name, parameter.grad) for name, parameter in state.model.named_parameters()]
+    gradients = [(name, p.grad) for name, p in state.model.named_parameters() if p.grad is not None]
     state.optimizer.zero_grad(set_to_none=True)
-    # The backward pass runs from the head to the tokens: the last such parameter was reached first.
-    names = [name for name, gradient in gradients if gradient is not None and not whole(gradient).isfinite().all()]
-    return _agreed(f"the gradient of {names[-1]}" if names else "", settings) or "the gradient's norm"
+    # The backward pass runs from the head to the tokenizer, so it reached the last of these parameters first.
+    names = [name for name, gradient in gradients if not full_tensor(gradient).isfinite().all()]
+    return _first_cause(f"the gradient of {names[-1]}" if names else "", settings) or "the gradient's norm"
 
 
-def _agreed(cause: str, settings: StepSettings) -> str:
-    """The cause that this process found, or else that of the first one that found any."""
+@contextmanager
+def _non_finite_modules(model: nn.Module) -> Iterator[list[str]]:
+    """Collect the names of the innermost modules whose output is not finite, in the order of the forward pass.
+
+    `vitreous.model.taps` would keep every output in memory, which is too much for a run with gradient checkpointing.
+    """
+    innermost = {module: name for name, module in model.named_modules() if name and not any(module.children())}
+    names: list[str] = []
+
+    def check(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            names.append(innermost[module])
+
+    handles = [module.register_forward_hook(check) for module in innermost]
+    try:
+        yield names
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_cause(cause: str, settings: StepSettings) -> str:
+    """Return the cause of the first process that has one, by rank; empty if none has."""
     return next(filter(None, settings.group.gather(cause)), "")
 
 
 def _mixed(
     state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings
 ) -> tuple[Images | Features, Labels | Probabilities]:
-    """The batch as the model sees it at this step, and what it should say."""
+    """Return the images as the model gets them at this step, resized and mixed, and their targets."""
     if settings.curriculum is not None and not settings.takes_features:
         images = settings.curriculum.resized(images, state.progress)
     if settings.mix is None or state.progress >= settings.mix.until:
         return images, labels
-    return settings.mix(images, labels, derive(settings.seed, "mix", state.step, state.attempt, *settings.own_draws))
+    return settings.mix(images, labels, _seed_of("mix", state, settings))
+
+
+def _seed_of(purpose: str, state: TrainState, settings: StepSettings) -> int:
+    """Return a seed that depends on the step and its attempt; rank 0 draws what a single process would draw."""
+    rank = settings.group.rank
+    return derive(settings.seed, purpose, state.step, state.attempt, *([rank] if rank else []))

@@ -1,1 +1,1 @@
-"""File of weights -> model to start training from, or to learn from as a student."""
+"""File of weights -> the initial weights of a model, or a teacher to distill from."""

@@ -179,7 +179,9 @@ def fingerprint(model: VisionTransformer) -> str:
 
 
 def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[str]) -> dict[str, Any]:
-    """Copy the weights of `train.pretrained` into a fresh model, in place.
+    """Copy the weights of `train.pretrained` into a new model, in place.
+
+    Rows of the head without a class in the file become zero, so that the loss starts near ln(classes).
 
     Returns:
         Fields for the records: source, fingerprint, and one sentence for each change.
@@ -189,6 +191,8 @@ def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[st
     """
     asked = {f"model.{key}": getattr(config.model, key) for key in _fixed_fields()}
     checkpoint = open_pretrained(str(config.train.pretrained), asked | {"data.img_size": config.data.img_size})
+    for parameter in model.head.parameters():
+        torch.nn.init.zeros_(parameter)
     load_into(model, checkpoint, classes)
     return {
         "source": checkpoint.source,

@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitreous.data.augmentation import augment
-from vitreous.data.augmentation.augment import Augment
+from vitreous.data.augmentation.augment import Augment, Draw
 from vitreous.data.augmentation.policy import Policy
 from vitreous.seeding import derive, uniform
 from vitreous.tensors import Varied
@@ -16,14 +15,14 @@ from vitreous.tensors import Varied
 HEIGHT, WIDTH, BATCH = 9, 14, 24
 SEED = derive(5, "augment", 3)
 INDICES = np.arange(100, 100 + BATCH, dtype=np.int64)
-DRAWS = uniform(SEED, INDICES, 14).astype(np.float64)
+DRAWS = uniform(SEED, INDICES, len(Draw)).astype(np.float64)
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, HEIGHT, WIDTH), dtype=np.uint8))
 
 Point = tuple[float, float]
 
 
 def sampled(image: NDArray[np.float64], source: Callable[[Point], Point]) -> NDArray[np.float64]:
-    """Slow bilinear warp: `source` maps a place in the result to one in `image`, in px from the centre."""
+    """Warp an image pixel by pixel: `source` maps places in the result to places in `image`, px from the center."""
     channels, height, width = image.shape
     result = np.empty_like(image)
     for row in range(height):
@@ -40,38 +39,38 @@ def sampled(image: NDArray[np.float64], source: Callable[[Point], Point]) -> NDA
     return result
 
 
-def expect(made: Augment, source_of: Callable[[int], Callable[[Point], Point]]) -> None:
-    images = made(PIXELS, INDICES, SEED)
+def expect(augment: Augment, source_of: Callable[[int], Callable[[Point], Point]]) -> None:
+    images = augment(PIXELS, INDICES, SEED)
     assert images.dtype == torch.float32
     expected = [sampled(PIXELS[i].double().numpy(), source_of(i)) for i in range(BATCH)]
     torch.testing.assert_close(images.double(), torch.from_numpy(np.stack(expected)), atol=0.01, rtol=0)
 
 
-def both_ways(draw: float) -> float:
+def signed(draw: float) -> float:
     return 2 * draw - 1
 
 
 def flipped(i: int) -> bool:
-    return bool(DRAWS[i, augment._FLIP] < 0.5)
+    return bool(DRAWS[i, Draw.FLIP] < 0.5)
 
 
 def crop_of(i: int, least: float) -> tuple[float, float, float, float]:
-    """Width and height of the crop in px, and its centre relative to the image's."""
-    area = (least + (1 - least) * DRAWS[i, augment._AREA]) * WIDTH * HEIGHT
-    ratio = (3 / 4) ** (1 - 2 * DRAWS[i, augment._RATIO])
+    """Return width and height of the crop in px, and its center relative to the image's."""
+    area = (least + (1 - least) * DRAWS[i, Draw.CROP_AREA]) * WIDTH * HEIGHT
+    ratio = (3 / 4) ** (1 - 2 * DRAWS[i, Draw.CROP_ASPECT_RATIO])
     width = min(math.sqrt(area * ratio * WIDTH / HEIGHT), WIDTH)
     height = min(math.sqrt(area / ratio * HEIGHT / WIDTH), HEIGHT)
-    x = both_ways(DRAWS[i, augment._CROP_X]) * (WIDTH - width) / 2
-    y = both_ways(DRAWS[i, augment._CROP_Y]) * (HEIGHT - height) / 2
+    x = signed(DRAWS[i, Draw.CROP_X]) * (WIDTH - width) / 2
+    y = signed(DRAWS[i, Draw.CROP_Y]) * (HEIGHT - height) / 2
     return width, height, x, y
 
 
 def shift_of(i: int, largest: float) -> Point:
-    x, y = both_ways(DRAWS[i, augment._SHIFT_X]), both_ways(DRAWS[i, augment._SHIFT_Y])
+    x, y = signed(DRAWS[i, Draw.SHIFT_X]), signed(DRAWS[i, Draw.SHIFT_Y])
     return round(largest * x * WIDTH), round(largest * y * HEIGHT)
 
 
-def unturn(point: Point, angle: float, zoom: float) -> Point:
+def undo_rotation_and_zoom(point: Point, angle: float, zoom: float) -> Point:
     x, y = point
     return (
         (math.cos(angle) * x + math.sin(angle) * y) / zoom,
@@ -79,7 +78,7 @@ def unturn(point: Point, angle: float, zoom: float) -> Point:
     )
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_augment_with_defaults_changes_nothing() -> None:
     torch.testing.assert_close(Augment()(PIXELS, INDICES, SEED), PIXELS.float(), atol=0, rtol=0)
 
 
@@ -101,7 +100,7 @@ def test_shift_moves_by_whole_pixels_and_repeats_the_edge() -> None:
     assert {shift_of(i, 0.3)[0] for i in range(BATCH)} > {-2, 2}
 
 
-def test_crop_enlarges_a_part_as_pillow_does() -> None:
+def test_crop_equals_pillows_resized_crop() -> None:
     images = Augment(min_crop_area=0.3)(PIXELS, INDICES, SEED)
     for i in range(BATCH):
         width, height, x, y = crop_of(i, 0.3)
@@ -113,33 +112,33 @@ def test_crop_enlarges_a_part_as_pillow_does() -> None:
             torch.testing.assert_close(images[i, channel], torch.from_numpy(part), atol=0.02, rtol=0)
 
 
-def test_rotation_turns_in_pixels_as_pillow_does() -> None:
+def test_rotation_equals_pillows() -> None:
     images = Augment(max_rotate_deg=35.0)(PIXELS, INDICES, SEED)
     for i in range(BATCH):
-        angle = 35 * both_ways(DRAWS[i, augment._ROTATE])
+        angle = 35 * signed(DRAWS[i, Draw.ROTATE])
         for channel in range(3):
             whole = Image.fromarray(PIXELS[i, channel].numpy()).convert("F")
             turned = np.array(whole.rotate(-angle, Image.Resampling.BILINEAR))
-            # Pillow paints outside black where we repeat the edge: the middle is the same.
+            # Pillow fills with black and this warp repeats the edge, so compare only the middle.
             torch.testing.assert_close(
                 images[i, channel, 3:6, 4:10], torch.from_numpy(turned[3:6, 4:10]), atol=0.05, rtol=0
             )
 
 
-def test_rotation_equals_the_slow_warp_everywhere() -> None:
-    angle = [math.radians(35) * both_ways(DRAWS[i, augment._ROTATE]) for i in range(BATCH)]
-    expect(Augment(max_rotate_deg=35.0), lambda i: lambda point: unturn(point, angle[i], 1.0))
+def test_rotation_equals_a_naive_warp_everywhere() -> None:
+    angle = [math.radians(35) * signed(DRAWS[i, Draw.ROTATE]) for i in range(BATCH)]
+    expect(Augment(max_rotate_deg=35.0), lambda i: lambda point: undo_rotation_and_zoom(point, angle[i], 1.0))
 
 
-def test_zoom_equals_the_slow_warp_where_it_shrinks_little() -> None:
-    zoom = [1 + 0.19 * both_ways(DRAWS[i, augment._ZOOM]) for i in range(BATCH)]
-    expect(Augment(max_scale=0.19), lambda i: lambda point: unturn(point, 0.0, zoom[i]))
+def test_zoom_equals_a_naive_warp_if_it_shrinks_little() -> None:
+    zoom = [1 + 0.19 * signed(DRAWS[i, Draw.SCALE]) for i in range(BATCH)]
+    expect(Augment(max_scale=0.19), lambda i: lambda point: undo_rotation_and_zoom(point, 0.0, zoom[i]))
 
 
-def test_image_that_shrinks_much_is_antialiased() -> None:
+def test_image_that_shrinks_a_lot_is_antialiased() -> None:
     stripes = torch.from_numpy(np.tile(np.array([0, 255], dtype=np.uint8), (BATCH, 1, 48, 32)))
     images = Augment(max_scale=0.8)(stripes, INDICES, SEED)[:, 0, 22:26, 26:38]
-    zoom = [1 + 0.8 * both_ways(DRAWS[i, augment._ZOOM]) for i in range(BATCH)]
+    zoom = [1 + 0.8 * signed(DRAWS[i, Draw.SCALE]) for i in range(BATCH)]
     contrast = torch.stack([image.std() for image in images])
     shrunk = torch.tensor([factor < 0.6 for factor in zoom])
     assert 2 < int(shrunk.sum()) < BATCH - 2
@@ -148,7 +147,7 @@ def test_image_that_shrinks_much_is_antialiased() -> None:
 
 
 @pytest.mark.parametrize(("fill", "mode"), [("black", "constant"), ("reflect", "symmetric"), ("edge", "edge")])
-def test_shift_fills_what_comes_in_as_padding_and_cropping_does(fill: str, mode: str) -> None:
+def test_shift_fills_the_border_like_padding_and_cropping(fill: str, mode: str) -> None:
     images = Augment(max_shift=0.3, fill=fill)(PIXELS, INDICES, SEED)  # type: ignore[arg-type]
     for i in range(BATCH):
         x, y = shift_of(i, 0.3)
@@ -157,10 +156,10 @@ def test_shift_fills_what_comes_in_as_padding_and_cropping_does(fill: str, mode:
         torch.testing.assert_close(images[i], torch.from_numpy(cropped).float(), atol=0.01, rtol=0)
 
 
-def test_policies_follow_the_warp_in_their_order_and_come_before_erasing() -> None:
+def test_policies_run_in_order_after_the_warp_and_before_erasing() -> None:
     seen: list[tuple[str, torch.Tensor]] = []
 
-    class Note(Policy):
+    class Recorder(Policy):
         def __init__(self, name: str, shade: float) -> None:
             self.name, self.shade = name, shade
 
@@ -169,64 +168,65 @@ def test_policies_follow_the_warp_in_their_order_and_come_before_erasing() -> No
             assert (indices.tolist(), seed) == (INDICES.tolist(), SEED)
             return torch.full_like(images, self.shade)
 
-    images = Augment(max_shift=0.3, erase_rate=1.0, policies=[Note("a", 3.0), Note("b", 7.0)])(PIXELS, INDICES, SEED)
+    images = Augment(max_shift=0.3, erase_rate=1.0, policies=[Recorder("a", 3.0), Recorder("b", 7.0)])(
+        PIXELS, INDICES, SEED
+    )
     assert [name for name, _ in seen] == ["a", "b"]
     torch.testing.assert_close(seen[0][1], Augment(max_shift=0.3)(PIXELS, INDICES, SEED), atol=0, rtol=0)
     torch.testing.assert_close(images, torch.full_like(images, 7.0))
 
 
-def test_all_folded_into_one_matrix_equals_one_after_the_other() -> None:
+def test_one_matrix_equals_the_sequence_of_all_transforms() -> None:
     def source_of(i: int) -> Callable[[Point], Point]:
-        width, height, centre_x, centre_y = crop_of(i, 0.5)
+        width, height, center_x, center_y = crop_of(i, 0.5)
         shift_x, shift_y = shift_of(i, 0.2)
-        angle = math.radians(20) * both_ways(DRAWS[i, augment._ROTATE])
-        zoom = 1 + 0.15 * both_ways(DRAWS[i, augment._ZOOM])
+        angle = math.radians(20) * signed(DRAWS[i, Draw.ROTATE])
+        zoom = 1 + 0.15 * signed(DRAWS[i, Draw.SCALE])
 
         def source(point: Point) -> Point:
             x, y = (-point[0] if flipped(i) else point[0]), point[1]
-            x, y = unturn((x - shift_x, y - shift_y), angle, zoom)
-            return centre_x + x * width / WIDTH, centre_y + y * height / HEIGHT
+            x, y = undo_rotation_and_zoom((x - shift_x, y - shift_y), angle, zoom)
+            return center_x + x * width / WIDTH, center_y + y * height / HEIGHT
 
         return source
 
-    made = Augment(flip=True, min_crop_area=0.5, max_shift=0.2, max_rotate_deg=20.0, max_scale=0.15)
-    expect(made, source_of)
+    expect(Augment(flip=True, min_crop_area=0.5, max_shift=0.2, max_rotate_deg=20.0, max_scale=0.15), source_of)
 
 
-def test_erasing_paints_one_rectangle_in_the_mean_colour() -> None:
+def test_erasing_fills_one_rectangle_with_the_mean_color() -> None:
     images = Augment(erase_rate=0.6)(PIXELS, INDICES, SEED)
     for i in range(BATCH):
         expected = PIXELS[i].float()
-        if DRAWS[i, augment._ERASE] < 0.6:
-            area = (0.02 + (1 / 3 - 0.02) * DRAWS[i, augment._ERASE_AREA]) * HEIGHT * WIDTH
-            ratio = 0.3 ** (1 - 2 * DRAWS[i, augment._ERASE_RATIO])
+        if DRAWS[i, Draw.ERASE] < 0.6:
+            area = (0.02 + (1 / 3 - 0.02) * DRAWS[i, Draw.ERASED_AREA]) * HEIGHT * WIDTH
+            ratio = 0.3 ** (1 - 2 * DRAWS[i, Draw.ERASED_ASPECT_RATIO])
             height = min(max(round(math.sqrt(area * ratio)), 1), HEIGHT)
             width = min(max(round(math.sqrt(area / ratio)), 1), WIDTH)
-            top = int(DRAWS[i, augment._ERASE_Y] * (HEIGHT - height + 1))
-            left = int(DRAWS[i, augment._ERASE_X] * (WIDTH - width + 1))
+            top = int(DRAWS[i, Draw.ERASED_Y] * (HEIGHT - height + 1))
+            left = int(DRAWS[i, Draw.ERASED_X] * (WIDTH - width + 1))
             expected[:, top : top + height, left : left + width] = PIXELS[i].float().mean(dim=(1, 2))[:, None, None]
         torch.testing.assert_close(images[i], expected, atol=1e-3, rtol=0)
-    assert 0 < sum(DRAWS[:, augment._ERASE] < 0.6) < BATCH
+    assert 0 < sum(DRAWS[:, Draw.ERASE] < 0.6) < BATCH
 
 
-def test_variation_depends_on_seed_and_index_and_not_on_the_batch() -> None:
-    made = Augment(flip=True, min_crop_area=0.5, max_shift=0.2, max_rotate_deg=20.0, max_scale=0.3, erase_rate=0.5)
-    whole = made(PIXELS, INDICES, SEED)
+def test_augmentation_depends_on_seed_and_index_and_not_on_the_batch() -> None:
+    augment = Augment(flip=True, min_crop_area=0.5, max_shift=0.2, max_rotate_deg=20.0, max_scale=0.3, erase_rate=0.5)
+    whole = augment(PIXELS, INDICES, SEED)
     order = np.array([7, 2, 19])
-    torch.testing.assert_close(made(PIXELS[order], INDICES[order], SEED), whole[order], atol=1e-3, rtol=0)
-    assert not torch.allclose(made(PIXELS, INDICES, SEED + 1), whole)
-    assert not torch.allclose(made(PIXELS, INDICES + 1, SEED), whole)
+    torch.testing.assert_close(augment(PIXELS[order], INDICES[order], SEED), whole[order], atol=1e-3, rtol=0)
+    assert not torch.allclose(augment(PIXELS, INDICES, SEED + 1), whole)
+    assert not torch.allclose(augment(PIXELS, INDICES + 1, SEED), whole)
 
 
-def test_turning_one_knob_leaves_the_others_draws() -> None:
-    alone = Augment(max_shift=0.3)(PIXELS, INDICES, SEED)
+def test_changing_one_setting_keeps_the_draws_of_the_others() -> None:
+    without = Augment(max_shift=0.3)(PIXELS, INDICES, SEED)
     with_erasing = Augment(max_shift=0.3, erase_rate=0.5)(PIXELS, INDICES, SEED)
-    same = (alone == with_erasing).flatten(1).all(dim=1)
-    torch.testing.assert_close(same, torch.from_numpy(DRAWS[:, augment._ERASE] >= 0.5))
+    same = (without == with_erasing).flatten(1).all(dim=1)
+    torch.testing.assert_close(same, torch.from_numpy(DRAWS[:, Draw.ERASE] >= 0.5))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1)])
-def test_images_one_pixel_wide_or_high_pass(size: tuple[int, int]) -> None:
-    made = Augment(flip=True, min_crop_area=0.1, max_shift=0.5, max_rotate_deg=180.0, max_scale=0.9, erase_rate=1.0)
-    images = made(torch.full((3, 1, *size), 77, dtype=torch.uint8), np.arange(3, dtype=np.int64), 1)
+def test_images_one_pixel_wide_or_high_are_augmented(size: tuple[int, int]) -> None:
+    augment = Augment(flip=True, min_crop_area=0.1, max_shift=0.5, max_rotate_deg=180.0, max_scale=0.9, erase_rate=1.0)
+    images = augment(torch.full((3, 1, *size), 77, dtype=torch.uint8), np.arange(3, dtype=np.int64), 1)
     torch.testing.assert_close(images, torch.full((3, 1, *size), 77.0), atol=0.01, rtol=0)

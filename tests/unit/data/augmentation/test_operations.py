@@ -17,7 +17,7 @@ Reference = Callable[[Image.Image, int], Image.Image]
 
 
 def draw(channels: int, size: tuple[int, int]) -> Tensor:
-    """Images of noise, each in its own part of the grey levels, so that none is like another."""
+    """Draw noise images, each with its own range of levels."""
     levels = np.random.default_rng(0).integers(0, 256, (BATCH, channels, *size))
     for number in range(1, BATCH):
         levels[number] = levels[number] * number // BATCH + 11 * number
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Operation, Reference]] = {
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", CASES)
-def test_operation_is_pillows_on_each_image_within_a_grey_level(
+def test_operation_equals_pillows_on_each_image_within_one_level(
     name: str, channels: int, size: tuple[int, int]
 ) -> None:
     operation, reference = CASES[name]
@@ -73,7 +73,7 @@ def test_operation_is_pillows_on_each_image_within_a_grey_level(
 
 
 @pytest.mark.parametrize("name", ["posterize", "solarize", "equalize", "invert"])
-def test_operation_on_whole_levels_is_pillows_exactly(name: str) -> None:
+def test_operation_on_whole_levels_equals_pillows_exactly(name: str) -> None:
     operation, reference = CASES[name]
     pixels = draw(3, SIZES[1])
     expected = torch.stack([from_pillow(reference(as_pillow(pixels[i]), i), 3) for i in range(BATCH)])
@@ -81,20 +81,20 @@ def test_operation_on_whole_levels_is_pillows_exactly(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_image_alone_comes_out_as_in_a_batch(name: str) -> None:
+def test_result_does_not_depend_on_the_batch(name: str) -> None:
     images = draw(3, SIZES[0]).float()
     together = CASES[name][0](images)
     strengths = {"posterize": BITS, "solarize": THRESHOLDS, "gaussian_blur": SIGMAS}.get(name, FACTORS)
     function = getattr(ops, name)
     for i in range(BATCH):
         takes_none = name in ("autocontrast", "equalize", "invert", "grayscale")
-        alone = function(images[i : i + 1]) if takes_none else function(images[i : i + 1], strengths[i : i + 1])
-        torch.testing.assert_close(alone[0], together[i], atol=1e-3, rtol=0)
+        single = function(images[i : i + 1]) if takes_none else function(images[i : i + 1], strengths[i : i + 1])
+        torch.testing.assert_close(single[0], together[i], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 7)])
-def test_tiniest_and_plain_images_pass(name: str, size: tuple[int, int]) -> None:
+def test_tiny_and_constant_images_equal_pillows(name: str, size: tuple[int, int]) -> None:
     operation, reference = CASES[name]
     pixels = torch.full((BATCH, 3, *size), 77, dtype=torch.uint8)
     expected = torch.stack([from_pillow(reference(as_pillow_of(pixels[i]), i), 3) for i in range(BATCH)])
@@ -102,12 +102,12 @@ def test_tiniest_and_plain_images_pass(name: str, size: tuple[int, int]) -> None
 
 
 def as_pillow_of(pixels: Tensor) -> Image.Image:
-    """As `as_pillow`, for sides of 1 px too."""
+    """Convert like `as_pillow`; also works for sides of 1 px."""
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fractions_stay_within_0_and_255_and_the_input_is_left_alone(name: str) -> None:
+def test_results_are_in_range_and_the_input_does_not_change(name: str) -> None:
     images = 255 * torch.rand(BATCH, 3, 9, 14, generator=torch.Generator().manual_seed(0))
     before = images.clone()
     result = CASES[name][0](images)
@@ -116,7 +116,7 @@ def test_fractions_stay_within_0_and_255_and_the_input_is_left_alone(name: str) 
     torch.testing.assert_close(images, before, atol=0, rtol=0)
 
 
-def test_bright_image_that_is_nearly_plain_is_not_equalized() -> None:
+def test_nearly_constant_image_is_not_equalized() -> None:
     pixels = torch.full((1, 1, 20, 31), 200, dtype=torch.uint8)
     pixels[0, 0, :3, :5] = 7
     expected = from_pillow(ImageOps.equalize(as_pillow(pixels[0])), 1)

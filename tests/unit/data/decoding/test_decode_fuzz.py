@@ -1,4 +1,4 @@
-"""Bytes that nobody meant as an image: one of two outcomes, an image or a DecodeError of one line."""
+"""Random and damaged bytes have one of two outcomes: an image, or a DecodeError of one line."""
 
 import io
 import subprocess
@@ -21,12 +21,12 @@ LARGEST = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\xff\xff", b"\xff
 
 
 def seeds() -> list[bytes]:
-    """Small drawn images of every kind that this Pillow writes, and real odd files where they are at hand."""
-    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 17, 3), dtype=np.uint8))
+    """Draw small images in every format that this Pillow writes; add real odd files if they are on this machine."""
+    colors = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 17, 3), dtype=np.uint8))
     supported = {"WEBP": features.check("webp"), "AVIF": features.check("avif"), "JPEG2000": features.check("jpg_2000")}
     contents = []
     for kind in KINDS:
-        for image in (colours, colours.convert("P"), colours.convert("L")):
+        for image in (colors, colors.convert("P"), colors.convert("L")):
             file = io.BytesIO()
             if supported.get(kind, True) and (kind != "JPEG" or image.mode != "P"):
                 image.convert("RGB" if kind in ("AVIF", "WEBP", "JPEG2000", "PPM") else image.mode).save(file, kind)
@@ -36,10 +36,10 @@ def seeds() -> list[bytes]:
 
 
 def mutated(draw: np.random.Generator, contents: list[bytes]) -> bytes:
-    """One file with a few bytes changed, cut out, put in, or continued by another file."""
+    """Return a file with a few bytes changed, removed or inserted, or continued by another file."""
     content = bytearray(contents[draw.integers(len(contents))])
     for _ in range(draw.integers(1, 6)):
-        # Headers decide most: half of the changes fall into the first hundred bytes.
+        # Headers matter most, so half of the changes are in the first hundred bytes.
         place = int(draw.integers(min(100, len(content)) if draw.random() < 0.5 else len(content)) if content else 0)
         match draw.integers(6):
             case 0:
@@ -59,7 +59,7 @@ def mutated(draw: np.random.Generator, contents: list[bytes]) -> bytes:
 
 
 def check(content: bytes) -> bool:
-    """Whether it is an image; anything but an image or a DecodeError of one line fails."""
+    """Return True for an image and False for a DecodeError of one line; any other outcome fails."""
     errors = []
     try:
         read_header(content, NAME)
@@ -80,23 +80,23 @@ def check(content: bytes) -> bool:
     st.binary(max_size=200),
     st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\x00", b"RIFF"]),
 )
-def test_any_bytes_are_an_image_or_a_named_error(content: bytes, start: bytes) -> None:
+def test_random_bytes_are_an_image_or_an_error_with_a_name(content: bytes, start: bytes) -> None:
     check(start + content)
 
 
-def test_mutated_files_are_an_image_or_a_named_error() -> None:
+def test_mutated_files_are_an_image_or_an_error_with_a_name() -> None:
     draw, contents = np.random.default_rng(1), seeds()
     outcomes = [check(mutated(draw, contents)) for _ in range(300)]
-    assert 30 < sum(outcomes) < 270  # the changes are neither harmless nor all fatal
+    assert 30 < sum(outcomes) < 270  # neither are all changes harmless, nor do all make the file unreadable
 
 
 LONG = """
 import faulthandler, resource, sys
-from tests.unit.data.test_decode_fuzz import check, mutated, np, seeds
+from tests.unit.data.decoding.test_decode_fuzz import check, mutated, np, seeds
 
 draw, contents, good = np.random.default_rng(int(sys.argv[1])), seeds(), 0
 for number in range(int(sys.argv[2])):
-    faulthandler.dump_traceback_later(120, exit=True)  # one image that takes two minutes hangs
+    faulthandler.dump_traceback_later(120, exit=True)  # an image that takes two minutes counts as a hang
     good += check(mutated(draw, contents))
 print(good, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """

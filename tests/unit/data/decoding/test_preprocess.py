@@ -23,29 +23,29 @@ def antialiased_bicubic(array: NDArray[np.uint8], height: int, width: int) -> to
 
 
 @pytest.mark.parametrize(("height", "width"), [(12, 17), (40, 90), (31, 20)])
-def test_squash_resizes_both_sides_antialiased_and_enlarges(height: int, width: int) -> None:
-    array = 70 + noise(31, 47, 3) // 2  # Pillow rounds and clips between its two passes: stay clear of 0 and 255
+def test_squash_resizes_both_sides_with_antialiasing(height: int, width: int) -> None:
+    array = 70 + noise(31, 47, 3) // 2  # avoid 0 and 255, because Pillow clips between its two passes
     pixels = Preprocess((height, width), 3, "squash").pixels(array)
     assert pixels.dtype == torch.uint8
     expected = antialiased_bicubic(array, height, width)
     torch.testing.assert_close(pixels.to(torch.float64), expected, atol=1.5, rtol=0)
 
 
-def test_crop_keeps_the_centre_of_a_wide_image() -> None:
+def test_crop_keeps_the_center_of_a_wide_image() -> None:
     array = noise(20, 60, 3)
     pixels = Preprocess((10, 10), 3, "crop").pixels(array)
     cut = Image.fromarray(array).resize((10, 10), Image.Resampling.BICUBIC, box=(20, 0, 40, 20))
     torch.testing.assert_close(pixels, torch.from_numpy(np.array(cut)).permute(2, 0, 1))
 
 
-def test_crop_keeps_the_centre_of_a_tall_image() -> None:
+def test_crop_keeps_the_center_of_a_tall_image() -> None:
     array = noise(60, 20)
     pixels = Preprocess((5, 10), 1, "crop").pixels(array)
     cut = Image.fromarray(array).resize((10, 5), Image.Resampling.BICUBIC, box=(0, 25, 20, 35))
     torch.testing.assert_close(pixels, torch.from_numpy(np.array(cut))[None])
 
 
-def test_pad_keeps_all_and_repeats_the_edge() -> None:
+def test_pad_keeps_the_whole_image_and_repeats_its_edge() -> None:
     array = noise(8, 16)
     pixels = Preprocess((11, 8), 1, "pad").pixels(array)
     inner = np.array(Image.fromarray(array).resize((8, 4), Image.Resampling.BICUBIC))
@@ -53,22 +53,22 @@ def test_pad_keeps_all_and_repeats_the_edge() -> None:
     torch.testing.assert_close(pixels, torch.from_numpy(expected)[None])
 
 
-def test_pad_of_an_extreme_shape_keeps_one_pixel() -> None:
+def test_pad_of_an_extreme_aspect_ratio_keeps_one_pixel() -> None:
     assert Preprocess((6, 6), 3, "pad").pixels(noise(1, 500, 3)).shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-def test_image_of_the_right_size_is_not_touched(fit: str) -> None:
+def test_image_of_the_right_size_does_not_change(fit: str) -> None:
     array = noise(9, 14, 3)
     preprocess = Preprocess((9, 14), 3, fit)
     torch.testing.assert_close(preprocess.pixels(array), torch.from_numpy(array).permute(2, 0, 1))
-    assert preprocess.takes_as_it_is(array.shape)
+    assert preprocess.leaves_unchanged(array.shape)
 
 
-def test_only_arrays_of_the_right_size_and_channels_are_taken_as_they_are() -> None:
-    gray, colour = Preprocess((9, 14), 1), Preprocess((9, 14), 3)
-    assert [gray.takes_as_it_is(s) for s in ((9, 14), (14, 9), (9, 14, 3))] == [True, False, False]
-    assert [colour.takes_as_it_is(s) for s in ((9, 14), (9, 14, 3), (14, 9, 3))] == [False, True, False]
+def test_only_arrays_of_the_right_size_and_channels_are_left_unchanged() -> None:
+    gray, color = Preprocess((9, 14), 1), Preprocess((9, 14), 3)
+    assert [gray.leaves_unchanged(s) for s in ((9, 14), (14, 9), (9, 14, 3))] == [True, False, False]
+    assert [color.leaves_unchanged(s) for s in ((9, 14), (9, 14, 3), (14, 9, 3))] == [False, True, False]
 
 
 def test_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
@@ -79,12 +79,12 @@ def test_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
     torch.testing.assert_close(preprocess.pixels(tmp_path / "a.jpg"), preprocess.pixels(stream.getvalue()))
 
 
-def test_unreadable_image_is_told_by_its_name() -> None:
+def test_error_for_an_unreadable_image_has_its_name() -> None:
     with pytest.raises(DecodeError, match=r"^cat 4: not an image"):
         Preprocess((12, 20), 3).pixels(b"nothing", where="cat 4")
 
 
-def test_normalize_is_the_textbook_formula_for_bytes_and_floats() -> None:
+def test_normalize_is_the_textbook_formula_for_integers_and_floats() -> None:
     mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
     preprocess = Preprocess((5, 7), 3, mean=mean, std=std)
     pixels = torch.from_numpy(noise(2, 3, 5, 7))
@@ -96,13 +96,15 @@ def test_normalize_is_the_textbook_formula_for_bytes_and_floats() -> None:
     torch.testing.assert_close(preprocess.normalize(pixels.float()), images)
 
 
-def test_normalize_before_measuring_is_refused() -> None:
+def test_normalize_without_mean_is_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         Preprocess((5, 7), 3).normalize(torch.zeros(1, 3, 5, 7))
-    assert str(caught.value) == ("preprocess.mean=None: not measured yet; set mean and std, e.g. from measure_mean_std")
+    assert str(caught.value) == (
+        "preprocess.mean=None: must be set to normalize; set mean and std, e.g. from measure_mean_std"
+    )
 
 
-def test_dict_survives_json() -> None:
+def test_settings_survive_json() -> None:
     preprocess = Preprocess((5, 7), 3, "pad", (0.1, 0.2, 0.3), (1.0, 0.5, 0.25))
     assert Preprocess.from_dict(json.loads(json.dumps(preprocess.as_dict()))) == preprocess
     assert Preprocess.from_dict({"img_size": [5, 7], "in_chans": 1}) == Preprocess((5, 7), 1)
@@ -123,7 +125,7 @@ def test_dict_survives_json() -> None:
         ({"img_size": [5, 7], "in_chans": 1, "mean": [0.5]}, ConfigError, "preprocess.std=None: must be given with"),
     ],
 )
-def test_dict_with_a_mistake_is_refused(values: dict[str, object], error: type[Exception], message: str) -> None:
+def test_settings_with_a_mistake_are_an_error(values: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         Preprocess.from_dict(values)
     assert str(caught.value).startswith(message)

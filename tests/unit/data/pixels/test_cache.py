@@ -1,4 +1,4 @@
-"""What an earlier run decoded is read; whatever happens to the file or the disk, the pixels are right."""
+"""Pixels of an earlier run are reused, and are right whatever happens to the file or the disk."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def files(kept: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("limit", "kind"), [(9 * 105, MemoryStore), (9 * 105 - 1, MappedStore)])
-def test_second_store_is_read_without_the_images(found: Survey, kept: Path, limit: int, kind: type) -> None:
+def test_second_store_needs_no_images(found: Survey, kept: Path, limit: int, kind: type) -> None:
     wanted = expected(found)
     first = loaded(found, kept, memory_limit_bytes=limit)
     for index in found.indices["train"]:
@@ -90,13 +90,13 @@ def test_stores_with_and_without_the_cache_are_equal(found: Survey, kept: Path) 
     assert isinstance(loaded(found, None, memory_limit_bytes=0), LazyStore)
 
 
-def test_mapped_store_hands_over_on_a_device(found: Survey, kept: Path) -> None:
+def test_mapped_store_gives_pixels_on_a_device(found: Survey, kept: Path) -> None:
     moved = loaded(found, kept, memory_limit_bytes=0).to("meta")
     assert isinstance(moved, MappedStore)
     assert (moved.labels.device.type, moved.take(np.array([1])).device.type) == ("meta", "meta")
 
 
-def test_images_that_do_not_decode_are_remembered_with_their_reason(make_folder: MakeFolder, kept: Path) -> None:
+def test_images_that_do_not_decode_are_cached_with_their_reason(make_folder: MakeFolder, kept: Path) -> None:
     root = make_folder({"cat": 5, "dog": 4})
     cut = root / "cat" / "3.png"
     cut.write_bytes(cut.read_bytes()[:200])
@@ -109,7 +109,7 @@ def test_images_that_do_not_decode_are_remembered_with_their_reason(make_folder:
             torch.testing.assert_close(store.take(np.array([3]))[0], SMALL.pixels(root / "cat" / "4.png"))
 
 
-def test_other_content_order_or_preprocessing_is_another_file(make_folder: MakeFolder, kept: Path) -> None:
+def test_other_content_order_or_preprocessing_gives_another_file(make_folder: MakeFolder, kept: Path) -> None:
     root = make_folder({"cat": 3, "dog": 2})
     found = surveyed(root)
     opened(found, kept)
@@ -127,7 +127,7 @@ def test_other_content_order_or_preprocessing_is_another_file(make_folder: MakeF
     assert len(files(kept)) == 5
 
 
-def test_folder_is_the_users_unless_the_environment_names_one(
+def test_folder_is_the_users_unless_the_environment_sets_one(
     found: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "named"))
@@ -141,7 +141,7 @@ def test_folder_is_the_users_unless_the_environment_names_one(
 # Damage and change.
 
 
-def test_damaged_pixels_are_decoded_again_and_the_file_is_made_anew(found: Survey, kept: Path) -> None:
+def test_damaged_pixels_are_decoded_again_and_the_file_is_deleted(found: Survey, kept: Path) -> None:
     for limit in (1 << 20, 0):
         opened(found, kept)
         (path,) = files(kept)
@@ -153,7 +153,7 @@ def test_damaged_pixels_are_decoded_again_and_the_file_is_made_anew(found: Surve
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: b"", lambda c: c[:-40] + b"x" + c[-39:]])
-def test_damaged_file_is_written_anew(found: Survey, kept: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_damaged_file_is_written_again(found: Survey, kept: Path, damage: Callable[[bytes], bytes]) -> None:
     opened(found, kept)
     (path,) = files(kept)
     whole = path.read_bytes()
@@ -164,16 +164,16 @@ def test_damaged_file_is_written_anew(found: Survey, kept: Path, damage: Callabl
     assert path.read_bytes() == whole
 
 
-def test_image_that_changed_after_the_survey_is_told_and_nothing_kept(found: Survey, kept: Path) -> None:
+def test_image_that_changed_after_the_survey_is_reported_and_not_cached(found: Survey, kept: Path) -> None:
     path = Path(found.source.describe(3))
     path.write_bytes(Path(found.source.describe(4)).read_bytes())
-    assert opened(found, kept) == (None, CacheUse(
-        str(kept), reason=f"{path}: changed since it was read; run again when it changes no more"))  # fmt: skip
+    reason = f"{path}: has changed since it was first read; run again once it no longer changes"
+    assert opened(found, kept) == (None, CacheUse(str(kept), reason=reason))
     assert list(kept.glob("*.tmp")) + list(kept.glob(".*.tmp")) + files(kept) == []
     torch.testing.assert_close(all_of(loaded(found, kept)), expected(found))
 
 
-def test_image_that_is_gone_today_is_not_remembered_as_damaged(found: Survey, kept: Path) -> None:
+def test_missing_image_is_not_cached_as_damaged(found: Survey, kept: Path) -> None:
     path = Path(found.source.describe(3))
     content = path.read_bytes()
     path.unlink()
@@ -186,23 +186,23 @@ def test_image_that_is_gone_today_is_not_remembered_as_damaged(found: Survey, ke
     assert loaded(found, kept).skipped == ()
 
 
-# Room.
+# Disk space.
 
 
-def test_set_over_the_limit_is_not_kept(found: Survey, kept: Path) -> None:
+def test_set_over_the_limit_is_not_cached(found: Survey, kept: Path) -> None:
     file, use = opened(found, kept, limit_bytes=3000)
     assert file is None
-    assert use.reason == "5,077 bytes of decoded images are over the cache's limit of 3,000"
+    assert use.reason == "5,077 bytes of decoded images are over the cache's limit of 3,000 bytes"
 
 
-def test_file_unused_for_longest_makes_room_but_none_that_is_in_use(found: Survey, kept: Path) -> None:
+def test_least_recently_used_file_makes_room_but_none_in_use(found: Survey, kept: Path) -> None:
     sizes = [(5, 7), (6, 7), (7, 7)]
     for age, size in zip((300, 200, 100), sizes, strict=True):
         in_use, _ = opened(found, kept, Preprocess(size, 3), limit_bytes=30_000)
         assert in_use is not None
         os.utime(in_use.path, (time.time() - age,) * 2)
     before = files(kept)
-    held, _ = opened(found, kept, Preprocess(sizes[0], 3), limit_bytes=30_000)  # used now: the second is the oldest
+    held, _ = opened(found, kept, Preprocess(sizes[0], 3), limit_bytes=30_000)  # just used, so the second is the oldest
     assert held is not None
     limit = sum(path.stat().st_size for path in before) + 4000
     opened(found, kept, Preprocess((8, 7), 3), limit_bytes=limit)
@@ -213,16 +213,16 @@ def test_file_unused_for_longest_makes_room_but_none_that_is_in_use(found: Surve
     everything = [opened(found, kept, Preprocess(size, 3))[0] for size in (sizes[0], sizes[2])]
     file, use = opened(found, kept, Preprocess((9, 7), 3), limit_bytes=8_000)
     assert file is None
-    assert "are in use by other runs, and 5,833 more are over the limit of 8,000" in use.reason
+    assert "are in use by other runs, and 5,833 more are over the limit of 8,000 bytes" in use.reason
     assert all(one is not None and one.path.exists() for one in everything)
 
 
-def test_cache_leaves_half_of_the_disk_free(found: Survey, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_leaves_half_of_the_free_disk_space(found: Survey, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 9_000}))
-    assert opened(found, kept)[1].reason == "5,077 bytes of decoded images are over the cache's limit of 4,500"
+    assert opened(found, kept)[1].reason == "5,077 bytes of decoded images are over the cache's limit of 4,500 bytes"
 
 
-def test_folder_that_cannot_be_made_is_told_and_the_run_goes_on(found: Survey, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_reported_and_the_store_still_loads(found: Survey, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = loaded(found, tmp_path / "file" / "below")
     assert store.cache_use == CacheUse(str(tmp_path / "file" / "below"), reason="Not a directory")
@@ -241,7 +241,7 @@ def largest_file(num_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("room", [0, 300, 9 * 105 + 10])
-def test_disk_that_fills_up_leaves_no_half_file_and_the_right_pixels(found: Survey, kept: Path, room: int) -> None:
+def test_full_disk_leaves_no_partial_file_and_the_right_pixels(found: Survey, kept: Path, room: int) -> None:
     with largest_file(room):
         store = loaded(found, kept)
     assert store.cache_use == CacheUse(str(kept), reason="File too large")
@@ -250,13 +250,14 @@ def test_disk_that_fills_up_leaves_no_half_file_and_the_right_pixels(found: Surv
     assert loaded(found, kept).cache_use == CacheUse(str(kept), files(kept)[0].stat().st_size, is_new=True)
 
 
-# Other processes.
+# Several processes.
 
 SLOW = """
 import sys, time
 from pathlib import Path
+import numpy as np
 from vitreous.data.pixels import cache
-from vitreous.data.survey.facts import survey
+from vitreous.data.pixels.digest import digest_of
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources import open_source
 
@@ -269,9 +270,10 @@ class Slow(Preprocess):
         time.sleep(pause_s)
         return super().pixels(image, where)
 
-found = survey(open_source(root), test_ratio=0.0, val_ratio=0.0)
-indices = found.indices["train"]
-file, use = cache.open_cached(found.source, indices, Slow((5, 7), 3), found.digests[indices], folder=kept)
+source = open_source(root)
+indices = np.arange(len(source))
+digests = np.stack([np.frombuffer(digest_of(source.content(i)), dtype=np.uint8) for i in indices])
+file, use = cache.open_cached(source, indices, Slow((5, 7), 3), digests, folder=kept)
 print(use.is_new, file.take(indices)[0].sum())
 """
 
@@ -287,23 +289,26 @@ def wait_for_lines(log: Path, count: int, process: "subprocess.Popen[str]") -> N
         time.sleep(0.02)
 
 
-def test_two_runs_at_once_decode_once(make_folder: MakeFolder, kept: Path, tmp_path: Path) -> None:
-    root, log = make_folder({"cat": 20, "dog": 20}), tmp_path / "log"
-    first = start(root, kept, log, 0.1)
-    wait_for_lines(log, 2, first)
-    second = start(root, kept, log, 0.1)
-    outputs = [process.communicate()[0].split() for process in (first, second)]
-    wanted = str(int(expected(surveyed(root)).sum(dtype=torch.int64)))
-    assert outputs == [["True", wanted], ["False", wanted]]
-    assert len(log.read_text().splitlines()) == 40
+def test_two_runs_at_the_same_time_decode_once(make_folder: MakeFolder, kept: Path, tmp_path: Path) -> None:
+    root, log = make_folder({"cat": 9, "dog": 9}), tmp_path / "log"
+    found = surveyed(root)
+    other = start(root, kept, log, pause_s=0.1)
+    wait_for_lines(log, 2, other)
+    file, use = opened(found, kept)
+    pixels = expected(found)
+    assert other.communicate()[0].split() == ["True", str(int(pixels.sum(dtype=torch.int64)))]
+    assert file is not None
+    assert not use.is_new
+    np.testing.assert_array_equal(file.take(np.arange(18))[0], pixels)
+    assert len(log.read_text().splitlines()) == 18
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_run_leaves_nothing_that_the_next_one_believes(
+def test_files_of_a_killed_run_are_not_used_by_the_next_one(
     make_folder: MakeFolder, kept: Path, tmp_path: Path
 ) -> None:
-    root, log = make_folder({"cat": 20, "dog": 20}), tmp_path / "log"
-    process = start(root, kept, log, 0.1)
+    root, log = make_folder({"cat": 9, "dog": 9}), tmp_path / "log"
+    process = start(root, kept, log, pause_s=0.1)
     wait_for_lines(log, 5, process)
     process.kill()
     process.communicate()

@@ -9,7 +9,7 @@ from vitreous.data.pixels.file_locks import LockedFile, try_lock
 pytest.importorskip("fcntl", reason="needs a system with flock")
 
 
-def test_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
+def test_second_lock_waits_until_the_first_is_released(tmp_path: Path) -> None:
     order, entered = list[str](), Event()
 
     def second() -> None:
@@ -27,14 +27,14 @@ def test_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_lock_ends_with_an_error_too(tmp_path: Path) -> None:
+def test_lock_is_released_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError), LockedFile(tmp_path / "lock"):
         raise KeyError
     with LockedFile(tmp_path / "lock") as lock:
         assert lock.is_locked
 
 
-def test_shared_locks_go_together_and_keep_a_sole_one_out(tmp_path: Path) -> None:
+def test_shared_locks_coexist_and_exclude_an_exclusive_one(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     with (tmp_path / "x").open("rb") as one, (tmp_path / "x").open("rb") as two, (tmp_path / "x").open("rb") as three:
         assert try_lock(one, shared=True) is True
@@ -42,7 +42,7 @@ def test_shared_locks_go_together_and_keep_a_sole_one_out(tmp_path: Path) -> Non
         assert try_lock(three) is False
 
 
-def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lock_support_nothing_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_locks, "_locks", lambda: None)
     with LockedFile(tmp_path / "lock") as one, LockedFile(tmp_path / "lock") as two:
         assert (one.is_locked, two.is_locked) == (False, False)

@@ -26,7 +26,7 @@ def surveyed(source: object) -> Survey:
     return survey(source, test_ratio=0.0, val_ratio=0.0)  # type: ignore[arg-type]
 
 
-def test_store_holds_the_pixels_that_preprocess_gives(make_folder: MakeFolder) -> None:
+def test_store_has_the_pixels_that_preprocess_gives(make_folder: MakeFolder) -> None:
     source = open_source(make_folder({"cat": 5, "dog": 4}))
     store = load_split(surveyed(source), "train", SMALL)
     assert isinstance(store, MemoryStore)
@@ -49,7 +49,7 @@ def test_lazy_store_equals_the_memory_store(make_folder: MakeFolder) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_arrays_of_the_right_size_are_copied_as_they_are(make_arrays: MakeArrays, channels: int) -> None:
+def test_arrays_of_the_right_size_are_copied_unchanged(make_arrays: MakeArrays, channels: int) -> None:
     source = make_arrays(6, 5, channels=channels)
     seen: list[tuple[int, int]] = []
     all_samples = surveyed(source)
@@ -60,7 +60,7 @@ def test_arrays_of_the_right_size_are_copied_as_they_are(make_arrays: MakeArrays
     assert seen == [(11, 11)]
 
 
-def test_damaged_files_are_dropped_and_listed_in_both_stores(make_folder: MakeFolder) -> None:
+def test_damaged_files_are_skipped_and_listed_in_both_stores(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 5, "dog": 4})
     cut = root / "cat" / "3.png"
     cut.write_bytes(cut.read_bytes()[:200])
@@ -73,7 +73,7 @@ def test_damaged_files_are_dropped_and_listed_in_both_stores(make_folder: MakeFo
         torch.testing.assert_close(store.take(np.array([3])), SMALL.pixels(source.encoded(4))[None])
 
 
-def test_split_of_damaged_files_alone_gives_an_empty_store_that_lists_them(make_folder: MakeFolder) -> None:
+def test_split_of_only_damaged_files_gives_an_empty_store_that_lists_them(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 1, "dog": 1})
     survey_of_all = surveyed(open_source(root))
     (root / "cat" / "0.png").write_text("text")
@@ -90,7 +90,7 @@ def test_empty_split_gives_an_empty_store(make_folder: MakeFolder) -> None:
     assert store.take(np.arange(0)).shape == (0, 3, 5, 7)
 
 
-def test_lazy_file_that_breaks_later_is_told(make_folder: MakeFolder) -> None:
+def test_file_damaged_after_loading_is_an_error_of_a_lazy_store(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 2, "dog": 2})
     lazy = load_split(surveyed(open_source(root)), "train", SMALL, memory_limit_bytes=0)
     (root / "dog" / "1.png").write_text("text")
@@ -124,11 +124,11 @@ def test_std_of_constant_images_is_one_gray_level() -> None:
     np.testing.assert_allclose((*mean, *std), (0.2, 1 / 255))
 
 
-def test_mean_of_nothing_is_refused() -> None:
+def test_mean_of_an_empty_store_is_an_error() -> None:
     empty = MemoryStore(torch.empty((0, 1, 5, 7), dtype=torch.uint8), torch.zeros(0).long())
     with pytest.raises(DataError) as caught:
         measure_mean_std(empty)
-    assert str(caught.value) == "data: 0 training images; mean and std cannot be measured"
+    assert str(caught.value) == "data: 0 training images; add at least one to measure mean and std"
 
 
 def test_memory_limit_defaults_to_a_quarter_of_the_machine(
@@ -142,7 +142,7 @@ def test_memory_limit_defaults_to_a_quarter_of_the_machine(
     assert isinstance(load_split(survey_of_all, "train", SMALL), LazyStore)
 
 
-def test_memory_is_the_containers_where_that_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_that_of_the_container_if_it_has_a_lower_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda self: "max\n")
     machine = machine_memory_bytes()
     assert machine > 1 << 28
@@ -153,7 +153,7 @@ def test_memory_is_the_containers_where_that_is_less(monkeypatch: pytest.MonkeyP
     assert machine_memory_bytes() == 8 << 30
 
 
-def test_large_photos_are_read_reduced_and_come_out_alike(make_folder: MakeFolder) -> None:
+def test_large_photos_are_decoded_at_a_reduced_size_with_nearly_equal_pixels(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 0, "dog": 0})
     smooth = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     photo = Image.fromarray(smooth).resize((900, 600), Image.Resampling.BICUBIC)

@@ -227,7 +227,7 @@ def test_duplicate_rows_are_ignored_with_a_note(folder: Path) -> None:
 def test_path_with_two_labels_is_kept_twice_and_the_survey_reports_it(folder: Path) -> None:
     surveyed = survey(open_table(write(folder, "path,label\n" + ROWS + "a/1.png,owl\n")), test_ratio=0.0, val_ratio=0.0)
     assert surveyed.facts.num_train == 6
-    assert "1 images also stand, byte for byte, in another class" in surveyed.facts.notes
+    assert "1 image in several classes, byte for byte; keep only the right class" in surveyed.facts.notes
 
 
 def test_groups_of_a_table_stay_in_one_split(make_folder: MakeFolder) -> None:
@@ -242,10 +242,10 @@ def test_groups_of_a_table_stay_in_one_split(make_folder: MakeFolder) -> None:
 
 def test_groups_across_splits_or_without_test_images_are_noted(folder: Path) -> None:
     torn = "path,label,group,split\na/0.png,a,x,train\na/1.png,b,x,test\nb/0.png,b,y,train\nb/1.png,a,,test\n"
-    note = "1 groups are given as train and as val or test: held-out accuracy flatters"
+    note = "1 group in train and also in val or test: held-out accuracy is optimistic; give each group one split"
     assert note in survey(open_table(write(folder, torn))).facts.notes
     one = "path,label,group\na/0.png,a,x\na/1.png,b,x\nb/0.png,b,x\n"
-    note = "no test images: 1 groups and the copies that connect them leave none to hold out"
+    note = "no test images: 1 group, possibly joined by shared images, cannot be divided; add other groups"
     assert note in survey(open_table(write(folder, one))).facts.notes
 
 

@@ -14,7 +14,7 @@ MakeFolder = Callable[[Mapping[str, int]], Path]
 MakeArrays = Callable[..., ArraySource]
 
 
-def test_every_sample_stands_in_exactly_one_split(make_arrays: MakeArrays) -> None:
+def test_every_sample_is_in_exactly_one_split(make_arrays: MakeArrays) -> None:
     surveyed = survey(make_arrays(40, 30, 20))
     assert list(surveyed.indices) == ["train", "val", "test"]
     np.testing.assert_array_equal(np.sort(np.concatenate(list(surveyed.indices.values()))), np.arange(90))
@@ -32,7 +32,7 @@ def test_facts_of_a_small_folder_of_sixty_images(make_folder: MakeFolder) -> Non
     assert (facts.skipped, facts.notes, facts.test_ratio) == ((), (), DEFAULT_TEST_RATIO)
 
 
-def test_sizes_are_medians_and_extremes_and_one_colour_image_makes_colour(make_folder: MakeFolder) -> None:
+def test_sizes_are_medians_and_extremes_and_one_color_image_makes_three_channels(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 0, "dog": 0})
     for number, (height, width) in enumerate([(10, 40), (20, 30), (90, 25)]):
         pixels = np.full((height, width), number, np.uint8)
@@ -44,7 +44,7 @@ def test_sizes_are_medians_and_extremes_and_one_colour_image_makes_colour(make_f
     assert survey(open_source(root)).facts.in_chans == 3
 
 
-def test_unreadable_files_are_dropped_and_listed(make_folder: MakeFolder) -> None:
+def test_unreadable_files_are_skipped_and_listed(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 4, "dog": 3})
     (root / "cat" / "2.png").write_text("text")
     (root / "dog" / "0.png").write_bytes(b"")
@@ -57,7 +57,7 @@ def test_unreadable_files_are_dropped_and_listed(make_folder: MakeFolder) -> Non
     np.testing.assert_array_equal(kept, [0, 1, 3, 5, 6])
 
 
-def test_share_is_asked_then_the_sources_then_a_fifth(make_arrays: MakeArrays) -> None:
+def test_test_ratio_is_the_requested_one_or_the_sources_or_a_fifth(make_arrays: MakeArrays) -> None:
     digits = open_source("digits")
     assert survey(digits).facts.test_ratio == 0.25
     assert abs(survey(digits).facts.num_test / 1797 - 0.25) < 0.03
@@ -71,7 +71,7 @@ def test_progress_reaches_the_total(make_arrays: MakeArrays) -> None:
     assert seen[-1] == (41, 41)
 
 
-def test_fingerprint_follows_content_labels_and_split_but_not_names(make_folder: MakeFolder) -> None:
+def test_fingerprint_depends_on_content_labels_and_splits_but_not_on_names(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 6, "dog": 5})
     first = survey(open_source(root)).facts.fingerprint
     (root / "cat" / "0.png").rename(root / "cat" / "zzz.png")
@@ -83,7 +83,9 @@ def test_fingerprint_follows_content_labels_and_split_but_not_names(make_folder:
 
 def test_class_with_one_image_is_noted(make_arrays: MakeArrays) -> None:
     facts = survey(make_arrays(12, 1)).facts
-    assert facts.notes == ("class 'class 1' has one image only: it is trained on, and its accuracy stays unknown",)
+    assert facts.notes == (
+        "class 'class 1' has only one distinct image, used for training; add images to measure its accuracy",
+    )
 
 
 def test_class_without_a_readable_or_training_image_is_noted(make_folder: MakeFolder) -> None:
@@ -91,30 +93,30 @@ def test_class_without_a_readable_or_training_image_is_noted(make_folder: MakeFo
     (root / "train" / "owl" / "0.png").write_text("text")
     (root / "train" / "yak" / "0.png").write_text("text")
     assert survey(open_source(root)).facts.notes == (
-        "class 'owl' has no readable image: it cannot be learned",
-        "class 'yak' has no training image: it cannot be learned",
+        "class 'owl' has no readable image, so it cannot be learned; add images or remove the class",
+        "class 'yak' has no training image, so it cannot be learned; add some or remove the class",
     )
 
 
-def test_copies_across_given_splits_and_classes_are_noted(make_folder: MakeFolder) -> None:
+def test_copies_in_several_splits_or_classes_are_noted(make_folder: MakeFolder) -> None:
     root = make_folder({"train/cat": 5, "train/dog": 5, "val/cat": 1, "test/cat": 3, "test/dog": 1})
     for number in (1, 2):
         shutil.copy(root / "train" / "cat" / f"{number}.png", root / "test" / "cat" / f"{number}.png")
     shutil.copy(root / "train" / "cat" / "3.png", root / "train" / "dog" / "copy.png")
     assert survey(open_source(root)).facts.notes == (
-        "2 test images are exact copies of training images: test accuracy flatters",
-        "1 images also stand, byte for byte, in another class",
+        "2 test images also in train, byte for byte: test accuracy is optimistic; remove the copies",
+        "1 image in several classes, byte for byte; keep only the right class",
     )
 
 
-def test_source_notes_come_first(make_folder: MakeFolder) -> None:
+def test_notes_of_the_source_come_first(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 8, "dog": 1, "empty": 0})
     notes = survey(open_source(root)).facts.notes
     assert notes[0] == f"{root / 'empty'}: ignored, because it holds no image file"
     assert len(notes) == 2
 
 
-def test_set_without_a_readable_image_is_refused(make_folder: MakeFolder) -> None:
+def test_set_without_a_readable_image_is_an_error(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 0, "dog": 0})
     (root / "cat" / "0.png").write_text("text")
     (root / "dog" / "1.jpg").write_bytes(b"")
@@ -126,20 +128,21 @@ def test_set_without_a_readable_image_is_refused(make_folder: MakeFolder) -> Non
     )
 
 
-def test_set_with_one_readable_class_left_is_refused(make_folder: MakeFolder) -> None:
+def test_set_with_only_one_readable_class_is_an_error(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 3, "dog": 0})
     (root / "dog" / "0.png").write_text("text")
     with pytest.raises(DataError) as caught:
         survey(open_source(root))
     assert str(caught.value) == (
-        "data.source=set: 1 of 4 files are unreadable and leave one class, 'cat'; a classifier needs two"
+        "data.source=set: has readable images of only one class, 'cat' (1 of 4 files unreadable); add images of "
+        "another class"
     )
 
 
-def test_file_that_only_its_header_makes_readable_does_not_stop_the_survey(make_folder: MakeFolder) -> None:
+def test_file_with_a_good_header_and_damaged_pixels_does_not_stop_the_survey(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 30, "dog": 30})
     content = (root / "cat" / "7.png").read_bytes()
     (root / "cat" / "7.png").write_bytes(content[: len(content) // 2])
     facts = survey(open_source(root), test_ratio=0.0, val_ratio=0.0).facts
     assert facts.num_train == 60
-    assert "of 59 training thumbnails" in facts.mirror_reason
+    assert "of 59 thumbnails" in facts.mirror_reason

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,32 +9,31 @@ from PIL import Image, ImageDraw
 
 from vitreous.data.sources import open_source
 from vitreous.data.survey.facts import survey
-from vitreous.data.survey.mirror import judge_by_looks, judge_by_names
+from vitreous.data.survey.mirror import Mirror, judge_by_images, judge_by_names
 
 
 @pytest.mark.parametrize(
     ("classes", "reason"),
     [
-        ([str(i) for i in range(10)], "10 of 10 classes are named like characters, e.g. '0'"),
-        (["A", "b", "Ü", "space"], "3 of 4 classes are named like characters, e.g. 'A'"),
-        (["seven", "Eight"], "2 of 2 classes are named like characters, e.g. 'seven'"),
+        ([str(i) for i in range(10)], "class names that are letters or digits: 10 of 10, e.g. '0'"),
+        (["A", "b", "Ü", "space"], "class names that are letters or digits: 3 of 4, e.g. 'A'"),
+        (["seven", "Eight"], "class names that are letters or digits: 2 of 2, e.g. 'seven'"),
         (["turn_left", "stop"], "class 'turn_left' names a side"),
         (["arrow Right", "arrow up"], "class 'arrow Right' names a side"),
     ],
 )
-def test_names_of_characters_and_sides_forbid_mirroring(classes: list[str], reason: str) -> None:
-    verdict = judge_by_names(classes)
-    assert verdict is not None
-    assert (verdict.keeps_meaning, verdict.reason) == (False, reason)
+def test_class_names_that_are_characters_or_sides_forbid_mirroring(classes: list[str], reason: str) -> None:
+    assert judge_by_names(classes) == Mirror(keeps_class=False, reason=reason)
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], ["bright", "cleft"], ["x", "cat", "dog"], ["00012", "17", "103"]])
-def test_other_names_tell_nothing(classes: list[str]) -> None:
+def test_other_class_names_do_not_decide(classes: list[str]) -> None:
     assert judge_by_names(classes) is None
 
 
 def arrows(num_images: int, angles: list[int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     random = np.random.default_rng(0)
+    """Draw thumbnails of arrows in noisy directions; the angle in degrees is the class."""
     thumbnails, labels = [], []
     for number in range(num_images):
         label = number % len(angles)
@@ -47,13 +47,16 @@ def arrows(num_images: int, angles: list[int]) -> tuple[NDArray[np.uint8], NDArr
     return np.stack(thumbnails), np.array(labels, dtype=np.int64)
 
 
-def test_arrows_to_the_sides_forbid_mirroring() -> None:
-    verdict = judge_by_looks(*arrows(200, [0, 90, 180, 270]))
-    assert not verdict.keeps_meaning
-    assert verdict.reason.startswith("of 200 training thumbnails a nearest neighbour recognises")
+def test_arrows_in_four_directions_forbid_mirroring() -> None:
+    decision = judge_by_images(*arrows(200, [0, 90, 180, 270]))
+    assert not decision.keeps_class
+    assert re.fullmatch(
+        r"a nearest-neighbor classifier recognizes \d+% of 200 thumbnails, but only \d+% when they are mirrored",
+        decision.reason,
+    )
 
 
-def test_few_classes_that_mirror_each_other_forbid_mirroring() -> None:
+def test_two_of_eight_classes_that_mirror_each_other_forbid_mirroring() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(400) % 8
     thumbnails = random.integers(0, 60, (400, 16, 16), dtype=np.uint8)
@@ -62,34 +65,46 @@ def test_few_classes_that_mirror_each_other_forbid_mirroring() -> None:
             thumbnail[:, 3 if label else 12] += 150
         else:  # a bright row, at six heights
             thumbnail[2 * label] += 150
-    verdict = judge_by_looks(thumbnails, labels)
-    assert not verdict.keeps_meaning
-    assert verdict.reason.endswith("once it knows mirror images: some classes mirror each other")
+    decision = judge_by_images(thumbnails, labels)
+    assert not decision.keeps_class
+    assert decision.reason.endswith("when it also knows mirror images, because some classes mirror each other")
 
 
 def test_arrows_up_and_down_allow_mirroring() -> None:
-    assert judge_by_looks(*arrows(200, [90, 270])).keeps_meaning
+    assert judge_by_images(*arrows(200, [90, 270])).keeps_class
 
 
-def test_noise_tells_nothing_and_allows_mirroring() -> None:
+def test_noise_allows_mirroring() -> None:
     random = np.random.default_rng(0)
     thumbnails = random.integers(0, 256, (300, 16, 16), dtype=np.uint8)
-    assert judge_by_looks(thumbnails, random.integers(0, 2, 300)).keeps_meaning
+    assert judge_by_images(thumbnails, random.integers(0, 2, 300)).keeps_class
 
 
-def test_few_images_allow_mirroring_and_say_so() -> None:
-    verdict = judge_by_looks(*arrows(19, [0, 180]))
-    assert verdict.keeps_meaning
-    assert verdict.reason == "19 images are too few to tell; photos usually keep their meaning"
+def test_too_few_images_allow_mirroring_with_a_reason() -> None:
+    decision = judge_by_images(*arrows(19, [0, 180]))
+    reason = "19 training images cannot show what mirroring changes; most photos may be mirrored"
+    assert decision == Mirror(keeps_class=True, reason=reason)
 
 
-def test_digits_look_like_something_that_is_not_mirrored() -> None:
+def test_images_of_digits_forbid_mirroring() -> None:
     source = open_source("digits")
     images = [Image.fromarray(source.encoded(index)) for index in range(600)]
     thumbnails = np.stack([np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)) for image in images])
-    assert not judge_by_looks(thumbnails, source.labels[:600]).keeps_meaning
+    assert not judge_by_images(thumbnails, source.labels[:600]).keeps_class
+
+
+@pytest.mark.parametrize(("angles", "mirror"), [([0, 90, 180, 270], False), ([90, 270], True)])
+def test_survey_of_a_folder_decides_by_its_images(tmp_path: Path, angles: list[int], mirror: bool) -> None:
+    thumbnails, labels = arrows(200, angles)
+    for number, (thumbnail, label) in enumerate(zip(thumbnails, labels, strict=True)):
+        path = tmp_path / f"direction {angles[label]}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(thumbnail).save(path)
+    facts = survey(open_source(tmp_path), test_ratio=0.0, val_ratio=0.0).facts
+    assert facts.mirror is mirror
+    assert "of 200 thumbnails" in facts.mirror_reason
 
 
 @pytest.mark.parametrize(("folder", "mirror"), [("sign-digits", False), ("clothing-96px", True)])
-def test_real_photos_are_judged_rightly(shared: Callable[..., Path], folder: str, mirror: bool) -> None:
+def test_real_photos_give_the_right_decision(shared: Callable[..., Path], folder: str, mirror: bool) -> None:
     assert survey(open_source(shared(folder))).facts.mirror is mirror

@@ -47,7 +47,9 @@ def numbers_of(folder: Path) -> list[int]:
     return [int(path.stem.removeprefix("step-")) for path in list_checkpoints(folder)]
 
 
-def test_round_trip_is_bit_for_bit(make_state: MakeState, advance: Advance, snapshot: Snapshot, folder: Path) -> None:
+def test_saved_state_is_loaded_bit_for_bit(
+    make_state: MakeState, advance: Advance, snapshot: Snapshot, folder: Path
+) -> None:
     state = advance(make_state(), 3)
     state.elapsed_s, state.lr_scale, state.refused, state.attempt, state.rollbacks = 0.1 + 0.2, 0.25, 4, 2, 1
     state.horizon = state.horizon.revised(3, steps_left=11)
@@ -59,21 +61,19 @@ def test_round_trip_is_bit_for_bit(make_state: MakeState, advance: Advance, snap
     assert path.name == "step-000000003.safetensors"
 
 
-def test_state_that_was_loaded_goes_on_as_the_one_that_was_saved(
+def test_loaded_state_trains_on_like_the_saved_state(
     make_state: MakeState, advance: Advance, snapshot: Snapshot, folder: Path
 ) -> None:
     state = advance(make_state(), 3)
     path = save_checkpoint(folder, state)
-    other = advance(make_state(seed=1), 2)  # with moments of its own, which must not stay
+    other = advance(make_state(seed=1), 2)  # its own moments must be replaced
     load_checkpoint(path, other)
     advance(state, 2)
     advance(other, 2)
     torch.testing.assert_close(snapshot(other), snapshot(state), rtol=0, atol=0)
 
 
-def test_state_before_the_first_step_has_no_moments_and_takes_those_away(
-    make_state: MakeState, advance: Advance, folder: Path
-) -> None:
+def test_loading_a_state_without_moments_removes_moments(make_state: MakeState, advance: Advance, folder: Path) -> None:
     path = save_checkpoint(folder, make_state())
     other = advance(make_state(seed=1), 2)
     load_checkpoint(path, other)
@@ -88,7 +88,7 @@ def test_average_follows_the_loaded_weights(make_state: MakeState, advance: Adva
     torch.testing.assert_close(other.ema.model.state_dict(), other.model.state_dict(), rtol=0, atol=0)
 
 
-def test_loaded_state_does_not_hang_on_its_file(
+def test_loaded_state_does_not_depend_on_its_file(
     make_state: MakeState, advance: Advance, snapshot: Snapshot, folder: Path
 ) -> None:
     state = advance(make_state(), 3)
@@ -108,7 +108,7 @@ def test_only_the_last_two_are_kept(make_state: MakeState, folder: Path) -> None
     assert numbers_of(folder) == [10, 300]
 
 
-def test_same_step_twice_is_one_checkpoint(make_state: MakeState, folder: Path) -> None:
+def test_saving_a_step_twice_gives_one_checkpoint(make_state: MakeState, folder: Path) -> None:
     state = make_state()
     for step in (0, 7, 7):
         state.step = step
@@ -116,7 +116,7 @@ def test_same_step_twice_is_one_checkpoint(make_state: MakeState, folder: Path) 
     assert numbers_of(folder) == [0, 7]
 
 
-def test_damaged_later_checkpoints_do_not_take_the_place_of_whole_ones(make_state: MakeState, folder: Path) -> None:
+def test_damaged_later_checkpoints_do_not_displace_good_ones(make_state: MakeState, folder: Path) -> None:
     state = make_state()
     (folder / "step-000000900.safetensors").write_bytes(b"cut")
     for step in (5, 6, 7):
@@ -125,7 +125,7 @@ def test_damaged_later_checkpoints_do_not_take_the_place_of_whole_ones(make_stat
     assert numbers_of(folder) == [6, 7]
 
 
-def test_other_files_are_no_checkpoints_and_stay(make_state: MakeState, folder: Path) -> None:
+def test_other_files_are_ignored_and_not_removed(make_state: MakeState, folder: Path) -> None:
     names = [".step-000000009.safetensors.k3_x.tmp", "step-9.safetensors.tmp", "step-best.safetensors", "notes.txt"]
     for name in names:
         (folder / name).write_bytes(b"half")
@@ -136,7 +136,7 @@ def test_other_files_are_no_checkpoints_and_stay(make_state: MakeState, folder: 
     assert all((folder / name).exists() for name in names)
 
 
-def test_empty_folder_holds_no_checkpoint(make_state: MakeState, folder: Path) -> None:
+def test_empty_folder_has_no_checkpoint(make_state: MakeState, folder: Path) -> None:
     assert load_newest(folder, make_state()) == (None, [])
 
 
@@ -191,7 +191,7 @@ DAMAGES = [cut_short, cut_in_header, empty, flip_a_weight, flip_a_number, rename
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_checkpoint_is_told_and_the_one_before_is_used(
+def test_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
     make_state: MakeState, advance: Advance, snapshot: Snapshot, folder: Path, damage: Callable[[Path], None]
 ) -> None:
     state = advance(make_state(), 2)
@@ -200,42 +200,45 @@ def test_damaged_checkpoint_is_told_and_the_one_before_is_used(
     newest = save_checkpoint(folder, advance(state, 1))
     damage(newest)
     other = make_state(seed=1)
-    path, told = load_newest(folder, other)
+    path, problems = load_newest(folder, other)
     assert path == before
-    assert len(told) == 1
-    assert told[0].startswith(f"{newest}: ")
-    assert "\n" not in told[0]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{newest}: ")
+    assert "\n" not in problems[0]
     torch.testing.assert_close(snapshot(other), expected, rtol=0, atol=0)
     assert other.numbers() == numbers
 
 
-def test_single_flipped_bit_is_told_as_a_checksum(make_state: MakeState, folder: Path) -> None:
+def test_single_flipped_bit_gives_a_wrong_checksum(make_state: MakeState, folder: Path) -> None:
     path = save_checkpoint(folder, make_state())
     flip_a_weight(path)
     with pytest.raises(DamagedFileError) as caught:
         load_checkpoint(path, make_state())
-    assert str(caught.value) == (f"{path}: checksum differs, the file was altered or damaged; use the one before")
+    assert str(caught.value) == (
+        f"{path}: the checksum is wrong, so the file was changed or damaged; the checkpoint before it is used"
+    )
 
 
-def test_every_byte_of_the_weights_is_watched(make_state: MakeState, folder: Path) -> None:
+def test_checksum_covers_every_byte_of_the_weights(make_state: MakeState, folder: Path) -> None:
     path = save_checkpoint(folder, make_state())
     content = path.read_bytes()
-    for place in range(len(content) - 1, len(content) - 30_000, -1_511):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+    for position in range(len(content) - 1, len(content) - 30_000, -1_511):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :])
         with pytest.raises(DamagedFileError):
             load_checkpoint(path, make_state())
 
 
-def test_checkpoint_of_another_model_is_told(make_state: MakeState, folder: Path) -> None:
+def test_checkpoint_of_another_model_is_an_error(make_state: MakeState, folder: Path) -> None:
     path = save_checkpoint(folder, make_state(embed_dim=20))
     with pytest.raises(DamagedFileError) as caught:
         load_checkpoint(path, make_state())
     message = str(caught.value)
-    assert message.startswith(f"{path}: does not fit this run (Error(s) in loading state_dict for VisionTransformer")
-    assert message.endswith("; was config.yaml edited?")
+    assert message.startswith(f"{path}: does not fit this run, perhaps because config.yaml was edited (Error(s) in ")
+    assert "loading state_dict for VisionTransformer" in message
+    assert message.endswith("); undo the edit, or train again with --out")
 
 
-def test_where_all_are_damaged_the_run_cannot_go_on(make_state: MakeState, folder: Path) -> None:
+def test_run_cannot_resume_if_all_checkpoints_are_damaged(make_state: MakeState, folder: Path) -> None:
     state = make_state()
     for step in (3, 4):
         state.step = step
@@ -247,12 +250,12 @@ def test_where_all_are_damaged_the_run_cannot_go_on(make_state: MakeState, folde
     assert message.startswith(
         f"run={folder.parent}: none of its checkpoints can be used ({newest}: cannot be read as .safetensors"
     )
-    assert message.endswith("); train anew with --out")
+    assert message.endswith("); train again with --out")
     assert "the one before" not in message
-    assert "previous checkpoint" not in message
+    assert "checkpoint before" not in message
 
 
-def test_nothing_in_a_checkpoint_is_a_pickle(make_state: MakeState, advance: Advance, folder: Path) -> None:
+def test_checkpoint_contains_no_pickle(make_state: MakeState, advance: Advance, folder: Path) -> None:
     content = save_checkpoint(folder, advance(make_state(), 1)).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = header.pop("__metadata__")
@@ -261,12 +264,12 @@ def test_nothing_in_a_checkpoint_is_a_pickle(make_state: MakeState, advance: Adv
     assert {entry["dtype"] for entry in header.values()} == {"F32"}
 
 
-# A disk that fills up while a checkpoint is saved.
+# A disk that fills up while a checkpoint is saved
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 300 kB."""
+    """A real file system with 300 kB."""
     path = tmp_path / "disk"
     path.mkdir()
     mount, umount = shutil.which("mount"), shutil.which("umount")
@@ -276,14 +279,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         [mount, "-t", "tmpfs", "-o", "size=300k", "tmpfs", path], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        pytest.skip(f"may not mount a small disk ({done.stderr.strip()}); the limit on file sizes is tested below")
+        pytest.skip(f"cannot mount a small disk ({done.stderr.strip()}); a limit on file sizes is tested below")
     yield path
     subprocess.run([umount, path], check=True)
 
 
 @pytest.fixture
 def small_files() -> Iterator[int]:
-    """No file may grow beyond 20 kB."""
+    """Limit the size of files to 20 kB."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
@@ -292,7 +295,7 @@ def small_files() -> Iterator[int]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_full_disk_is_told_and_the_checkpoints_there_stay_whole(
+def test_full_disk_is_an_error_and_does_not_damage_earlier_checkpoints(
     make_state: MakeState, snapshot: Snapshot, small_disk: Path
 ) -> None:
     state, saved = make_state(), []
@@ -316,7 +319,7 @@ def test_full_disk_is_told_and_the_checkpoints_there_stay_whole(
     torch.testing.assert_close(snapshot(other), snapshot(state), rtol=0, atol=0)
 
 
-def test_file_that_may_not_grow_is_told_and_the_checkpoints_there_stay_whole(
+def test_limit_on_file_sizes_is_an_error_and_does_not_damage_earlier_checkpoints(
     make_state: MakeState, advance: Advance, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     state = make_state()

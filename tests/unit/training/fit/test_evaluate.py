@@ -12,11 +12,11 @@ from vitreous.training.fit.evaluate import Score, compute_logits, fit_temperatur
 
 
 def wilson(num_correct: int, num_images: int) -> tuple[float, float]:
-    """Wilson 1927, written out; 1.959964 is the normal's 97.5 % point."""
+    """Wilson's formula (1927), written out; 1.959964 is the 97.5% quantile of the normal distribution."""
     z, share = 1.959963984540054, num_correct / num_images
-    centre = (share + z**2 / (2 * num_images)) / (1 + z**2 / num_images)
+    center = (share + z**2 / (2 * num_images)) / (1 + z**2 / num_images)
     spread = z / (1 + z**2 / num_images) * math.sqrt(share * (1 - share) / num_images + z**2 / (4 * num_images**2))
-    return centre - spread, centre + spread
+    return center - spread, center + spread
 
 
 @pytest.mark.parametrize(("num_correct", "num_images"), [(0, 1), (1, 1), (0, 7), (7, 7), (11, 12), (9_123, 10_000)])
@@ -26,30 +26,30 @@ def test_interval_is_wilsons_formula(num_correct: int, num_images: int) -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
-def test_interval_holds_the_accuracy_and_stays_within_zero_and_one(counts: tuple[int, int]) -> None:
-    found = Score(*counts, loss=0.5)
-    low, high = found.interval
-    assert 0 <= low <= found.accuracy + 1e-12
-    assert found.accuracy - 1e-12 <= high <= 1
+def test_interval_contains_the_accuracy_and_stays_within_zero_and_one(counts: tuple[int, int]) -> None:
+    result = Score(*counts, loss=0.5)
+    low, high = result.interval
+    assert 0 <= low <= result.accuracy + 1e-12
+    assert result.accuracy - 1e-12 <= high <= 1
     assert low < high
 
 
-def test_score_counts_and_averages() -> None:
+def test_score_counts_correct_images_and_averages_the_loss() -> None:
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0], [0.0, 0.5, 0.0]])
     labels = torch.tensor([0, 1, 0, 2])
-    found = score(logits, labels)
+    result = score(logits, labels)
     losses = [
         math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(logits.tolist(), labels, strict=True)
     ]
-    assert (found.num_images, found.num_correct, found.accuracy) == (4, 2, 0.5)
-    assert found.loss == pytest.approx(sum(losses) / 4, rel=1e-6)
-    assert found.as_dict() == {
-        "accuracy": 0.5, "interval_95": list(found.interval), "loss": found.loss, "num_images": 4, "num_correct": 2,
+    assert (result.num_images, result.num_correct, result.accuracy) == (4, 2, 0.5)
+    assert result.loss == pytest.approx(sum(losses) / 4, rel=1e-6)
+    assert result.as_dict() == {
+        "accuracy": 0.5, "interval_95": list(result.interval), "loss": result.loss, "num_images": 4, "num_correct": 2,
     }  # fmt: skip
 
 
 def calibrated(num_images: int, num_classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits that are right as often as they say, and labels drawn from them."""
+    """Calibrated logits, and labels drawn from their probabilities."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(num_images, num_classes, generator=generator)
     return logits, torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
@@ -61,25 +61,25 @@ def test_known_temperature_is_found(temperature: float) -> None:
     assert fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.03)
 
 
-def test_temperature_is_where_the_loss_is_least() -> None:
+def test_temperature_minimizes_the_loss() -> None:
     logits, labels = calibrated(300)
-    found = fit_temperature(logits, labels)
-    losses = {factor: score(logits / (found * factor), labels).loss for factor in (0.98, 1.0, 1.02)}
+    temperature = fit_temperature(logits, labels)
+    losses = {factor: score(logits / (temperature * factor), labels).loss for factor in (0.98, 1.0, 1.02)}
     assert min(losses, key=lambda factor: losses[factor]) == 1.0
 
 
-def test_images_that_are_all_right_do_not_make_a_model_sure_of_itself() -> None:
+def test_temperature_is_one_if_all_images_are_correct() -> None:
     logits, _ = calibrated(50)
     assert fit_temperature(logits, logits.argmax(dim=1)) == 1.0
 
 
-def test_images_that_are_all_wrong_make_it_as_unsure_as_allowed() -> None:
+def test_temperature_is_the_largest_allowed_if_all_images_are_wrong() -> None:
     logits, _ = calibrated(50)
     assert fit_temperature(logits, logits.argmin(dim=1)) == pytest.approx(20.0, rel=1e-3)
 
 
-class Doubt(nn.Module):
-    """Logits from pixels; random in training."""
+class DropoutModel(nn.Module):
+    """A linear model whose logits are random in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,8 +96,8 @@ def make_batches() -> list[Batch]:
     return [Batch(images[a:b], labels[a:b], np.arange(a, b)) for a, b in cuts]
 
 
-def test_logits_of_all_batches_come_in_their_order_without_dropout_or_gradient() -> None:
-    model, batches = Doubt(), make_batches()
+def test_logits_are_in_order_and_without_dropout_or_gradient() -> None:
+    model, batches = DropoutModel(), make_batches()
     logits, labels = compute_logits(model, batches, "fp32")
     images = torch.cat([batch.images for batch in batches])
     expected = model.layer(images.flatten(1))
@@ -106,8 +106,8 @@ def test_logits_of_all_batches_come_in_their_order_without_dropout_or_gradient()
     assert not logits.requires_grad
 
 
-def test_bf16_logits_come_as_float32() -> None:
-    model, batches = Doubt(), make_batches()
+def test_bf16_logits_are_returned_as_float32() -> None:
+    model, batches = DropoutModel(), make_batches()
     exact, _ = compute_logits(model, batches, "fp32")
     logits, _ = compute_logits(model, batches, "bf16")
     assert logits.dtype == torch.float32

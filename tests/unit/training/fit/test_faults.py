@@ -1,4 +1,4 @@
-"""Real processes that are killed and interrupted at any moment; what they leave is enough to go on bit for bit."""
+"""Real processes are killed or interrupted at any moment, and their runs resume bit for bit."""
 
 import os
 import shutil
@@ -64,15 +64,15 @@ def wait_for_step(folder: RunFolder, step: int, running: "subprocess.Popen[str]"
 
 
 def stop(request: TrainRequest, number: signal.Signals, *, after_step: int) -> tuple[RunFolder, int, str]:
-    """Start a run, signal it once this step is saved; its folder, exit code and what it said on stderr."""
+    """Start a run and signal it once this step is saved; return its folder, exit code and stderr."""
     assert request.out is not None
     folder = RunFolder(request.out)
     with process(*as_words(request)) as running:
         wait_for_step(folder, after_step, running)
         running.send_signal(number)
-        _, said = running.communicate(timeout=PATIENCE_S)
-    assert not folder.model.exists(), "the run was over before the signal came"
-    return folder, running.returncode, said
+        _, errors = running.communicate(timeout=PATIENCE_S)
+    assert not folder.model.exists(), "the run ended before the signal arrived"
+    return folder, running.returncode, errors
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def request_of(images_folder: Path, tiny_keys: dict[str, Any], place: Path) -> Callable[[str], TrainRequest]:
-    """A run of 84 steps that saves after each."""
+    """Make a run of 84 steps that saves a checkpoint after each step."""
     values = tiny_keys | {"train.epochs": 14.0, "train.checkpoint_every_s": 0}
     return lambda name: TrainRequest(data=str(images_folder), values=values, out=place / name)
 
 
 @pytest.fixture(scope="module")
 def whole(request_of: Callable[[str], TrainRequest]) -> dict[str, Tensor]:
-    """The weights of the run, never interrupted."""
+    """The weights of the run without interruption."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     weights = load_model(run_training(request_of("whole")).model).state_dict()
@@ -99,7 +99,7 @@ def whole(request_of: Callable[[str], TrainRequest]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def killed(request_of: Callable[[str], TrainRequest]) -> RunFolder:
-    """What the run leaves when it is killed at some moment after step 9."""
+    """The folder of a run that was killed at some moment after step 9."""
     folder, code, _ = stop(request_of("killed"), signal.SIGKILL, after_step=9)
     assert code == -signal.SIGKILL
     return folder
@@ -109,16 +109,16 @@ def kinds(folder: RunFolder, wanted: str) -> list[dict[str, Any]]:
     return [record for record in read_records(folder.records) if record["kind"] == wanted]
 
 
-def test_run_that_was_killed_goes_on_bit_for_bit(killed: RunFolder, whole: dict[str, Tensor], tmp_path: Path) -> None:
+def test_killed_run_resumes_bit_for_bit(killed: RunFolder, whole: dict[str, Tensor], tmp_path: Path) -> None:
     folder = RunFolder(Path(shutil.copytree(killed.path, tmp_path / "run")))
     with process("--resume", str(folder.path)) as running:
-        _, said = running.communicate(timeout=PATIENCE_S)
-    assert (running.returncode, said) == (0, "")
+        _, errors = running.communicate(timeout=PATIENCE_S)
+    assert (running.returncode, errors) == (0, "")
     torch.testing.assert_close(load_model(folder.model).state_dict(), whole, rtol=0, atol=0)
     assert [record["step"] for record in kinds(folder, "resume")] == [last_step(killed)]
 
 
-def test_killed_run_whose_newest_checkpoint_is_cut_short_goes_on_bit_for_bit(
+def test_killed_run_with_a_truncated_checkpoint_resumes_bit_for_bit(
     killed: RunFolder, whole: dict[str, Tensor], tmp_path: Path
 ) -> None:
     folder = RunFolder(Path(shutil.copytree(killed.path, tmp_path / "run")))
@@ -131,11 +131,11 @@ def test_killed_run_whose_newest_checkpoint_is_cut_short_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
+def test_run_that_is_stopped_by_a_signal_saves_and_says_how_to_resume(
     request_of: Callable[[str], TrainRequest], number: signal.Signals, code: int
 ) -> None:
-    folder, found, said = stop(request_of(f"stopped-{code}"), number, after_step=3)
+    folder, returncode, errors = stop(request_of(f"stopped-{code}"), number, after_step=3)
     step, run = last_step(folder), folder.path
-    assert found == code
-    assert said == f"{run}: stopped at step {step} and saved; go on with `vitreous train --resume {run}`\n"
+    assert returncode == code
+    assert errors == f"{run}: stopped at step {step} and saved; go on with `vitreous train --resume {run}`\n"
     assert [record["step"] for record in kinds(folder, "interrupted")] == [step]

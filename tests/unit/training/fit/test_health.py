@@ -1,6 +1,7 @@
-"""Health: what heads do, against naive sums; each sentence where it is due, once, and with the right numbers."""
+"""Statistics of attention heads against naive sums; every note appears when it should, once, with the right numbers."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
+from vitreous.recipe.keys import known_keys
 from vitreous.training.fit.evaluate import Score
-from vitreous.training.fit.health import Heads, HealthCheck, Watch, examine_heads
+from vitreous.training.fit.health import Heads, HealthCheck, Watch, measure_heads
 from vitreous.training.folder.records import Recorder
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings, train_step
@@ -39,8 +41,8 @@ def images() -> torch.Tensor:
     return torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(2))
 
 
-def test_entropy_is_that_of_the_naive_probabilities(model: VisionTransformer, images: torch.Tensor) -> None:
-    heads = examine_heads(model, images)
+def test_entropy_equals_that_of_naive_probabilities(model: VisionTransformer, images: torch.Tensor) -> None:
+    heads = measure_heads(model, images)
     with torch.no_grad():
         tokens, _ = model.eval().embed(images)
         for number, block in enumerate(model.encoder.blocks):
@@ -63,76 +65,95 @@ def test_entropy_is_that_of_the_naive_probabilities(model: VisionTransformer, im
 def test_even_fixed_and_dead_heads_are_counted(model: VisionTransformer, images: torch.Tensor) -> None:
     first, second = (block.attn for block in model.encoder.blocks)
     with torch.no_grad():
-        first.qkv.weight[:6] = 0  # queries of head 0 say nothing
+        first.qkv.weight[:6] = 0  # queries of head 0 are zero
         first.qkv.bias[:6] = 0
-        second.qkv.weight[:24] *= 1e4  # queries of the whole block are very sure
-        second.proj.weight[:, 6:18] = 0  # two heads are not listened to
-    heads = examine_heads(model, images)
+        second.qkv.weight[:24] *= 1e4  # queries of the whole block are huge, so attention is one-hot
+        second.proj.weight[:, 6:18] = 0  # the output of two heads is ignored
+    heads = measure_heads(model, images)
     assert (heads.num_even, heads.num_fixed, heads.num_dead) == (1, HEADS, 2)
 
 
-def test_looking_changes_neither_random_state_nor_weights(model: VisionTransformer, images: torch.Tensor) -> None:
+def test_measuring_heads_changes_neither_random_state_nor_weights(
+    model: VisionTransformer, images: torch.Tensor
+) -> None:
     before, state = torch.get_rng_state(), {name: p.clone() for name, p in model.state_dict().items()}
-    examine_heads(model, images, "bf16")
+    measure_heads(model, images, "bf16")
     torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
     torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0)
 
 
-def test_first_loss_far_above_guessing_is_said_with_both_numbers() -> None:
+def test_note_on_a_high_first_loss_has_both_numbers() -> None:
     check = HealthCheck(num_classes=7, clip_norm=1.0)
-    assert check.of_first_step(1.4 * math.log(7)) == []
-    (sentence,) = check.of_first_step(5.31)
-    assert sentence.startswith("the first loss is 5.31, where guessing gives ln(7) = 1.95: ")
-    assert check.of_first_step(5.31) == []
-    assert HealthCheck(num_classes=7, clip_norm=1.0, compares_losses=False).of_first_step(50.0) == []
+    assert check.first_loss(1.4 * math.log(7)) == []
+    (note,) = check.first_loss(5.31)
+    assert note.startswith("the first loss is 5.31, but random guessing gives ln(7) = 1.95: ")
+    assert check.first_loss(5.31) == []
+    assert HealthCheck(num_classes=7, clip_norm=1.0, compares_losses=False).first_loss(50.0) == []
 
 
-def test_steps_that_are_mostly_clipped_or_far_too_long_are_said_after_the_warm_up() -> None:
+def test_clipped_and_long_steps_are_noted_only_after_the_warm_up() -> None:
     check = HealthCheck(num_classes=7, clip_norm=0.25)
-    assert check.of_clipping(0.1, 0.99) == check.of_clipping(0.4, 0.99) == check.of_clipping(0.5, 0.8) == []
-    assert check.of_move(0.1, 0.5) == check.of_move(0.5, 0.001) == []
-    (clipped,), (large,) = check.of_clipping(0.5, 0.93), check.of_move(0.5, 0.066)
-    assert clipped.startswith("93 % of the steps were scaled down to optim.clip_norm=0.25: ")
-    assert large.startswith("a step moves the weights by 6.6 % of their length")
+    assert check.clipping(0.1, 0.99) == check.clipping(0.4, 0.99) == check.clipping(0.5, 0.8) == []
+    assert check.step_length(0.1, 0.5) == check.step_length(0.5, 0.001) == []
+    (clipped,), (large,) = check.clipping(0.5, 0.93), check.step_length(0.5, 0.066)
+    assert clipped.startswith("the gradient was clipped in 93% of the steps: optim.clip_norm=0.25 limits ")
+    assert large.startswith("one step changed the weights by 6.6% of their norm, but 0.1% is typical: ")
 
 
 @pytest.mark.parametrize(
     ("counts", "beginning"),
     [
-        ((13, 0, 0), "13 of 24 heads look at all tokens alike: "),
-        ((0, 14, 0), "14 of 24 heads look at one token each time: attention has collapsed; "),
-        ((0, 0, 3), "3 of 24 heads add next to nothing: "),
+        ((13, 0, 0), "13 of 24 attention heads attend to all tokens equally: "),
+        ((0, 14, 0), "14 of 24 attention heads attend to a single token: attention has collapsed; "),
+        ((0, 0, 3), "3 of 24 attention heads contribute almost nothing: "),
     ],
 )
-def test_heads_that_do_nothing_are_said_once(counts: tuple[int, int, int], beginning: str) -> None:
+def test_useless_heads_are_noted_once(counts: tuple[int, int, int], beginning: str) -> None:
     check, heads = HealthCheck(num_classes=7, clip_norm=1.0), Heads((0.5,), 24, *counts)
-    assert check.of_heads(0.1, heads) == []
-    (sentence,) = check.of_heads(0.4, heads)
-    assert sentence.startswith(beginning)
-    assert check.of_heads(0.6, heads) == []
+    assert check.heads(0.1, heads) == []
+    (note,) = check.heads(0.4, heads)
+    assert note.startswith(beginning)
+    assert check.heads(0.6, heads) == []
 
 
-def test_sound_heads_are_not_spoken_of() -> None:
-    assert HealthCheck(num_classes=7, clip_norm=1.0).of_heads(0.9, Heads((0.5, 0.7), 24, 2, 1, 0)) == []
+def test_healthy_heads_are_not_noted() -> None:
+    assert HealthCheck(num_classes=7, clip_norm=1.0).heads(0.9, Heads((0.5, 0.7), 24, 2, 1, 0)) == []
 
 
-def test_learning_by_heart_is_said_with_both_accuracies() -> None:
+def test_note_on_overfitting_has_both_accuracies() -> None:
     check = HealthCheck(num_classes=7, clip_norm=1.0)
-    assert check.of_gap(0.9, 0.75) == []
-    (sentence,) = check.of_gap(0.99, 0.71)
-    assert sentence.startswith("99 % of the training images are right and 71 % of the validation images: ")
+    assert check.overfitting(0.9, 0.75) == []
+    (note,) = check.overfitting(0.99, 0.71)
+    assert note.startswith("the model is overfitting: training accuracy is 99%, validation accuracy is 71%; ")
 
 
-def test_a_watched_run_takes_the_same_steps_and_says_what_they_were(
+def test_every_key_that_a_note_suggests_exists() -> None:
+    check = HealthCheck(num_classes=7, clip_norm=0.25)
+    heads = Heads(entropy=(0.5,), num_heads=24, num_even=13, num_fixed=14, num_dead=3)
+    notes = [
+        *check.first_loss(5.31),
+        *check.clipping(0.5, 0.93),
+        *check.step_length(0.5, 0.066),
+        *check.heads(0.4, heads),
+        *check.overfitting(0.99, 0.71),
+    ]
+    assert len(notes) == 7
+    names = {name for note in notes for name in re.findall(r"\b(?:data|model|optim|train)\.\w+", note)}
+    assert names
+    assert names <= set(known_keys())
+
+
+def test_watched_run_takes_the_same_steps_and_records_them(
     make_state: Callable[..., TrainState],
     settings: StepSettings,
     batch: tuple[torch.Tensor, torch.Tensor],
     snapshot: Callable[[TrainState], dict[str, torch.Tensor]],
     tmp_path: Path,
 ) -> None:
-    heard: list[dict[str, Any]] = []
-    recorder = Recorder(tmp_path / "records.jsonl", lambda kind, fields: heard.append({"kind": kind, **fields}))
-    watch = Watch(HealthCheck(5, 1e-3), batch[0], "fp32", recorder)
+    records: list[dict[str, Any]] = []
+    recorder = Recorder(tmp_path / "records.jsonl", lambda kind, fields: records.append({"kind": kind, **fields}))
+    check = HealthCheck(num_classes=5, clip_norm=1e-3)
+    watch = Watch(check=check, images=batch[0], precision="fp32", recorder=recorder)
     plain, watched = make_state(end_step=4), make_state(end_step=4)
     for state in (plain, watched):
         for _ in range(3):
@@ -142,13 +163,13 @@ def test_a_watched_run_takes_the_same_steps_and_says_what_they_were(
             if state is watched:
                 watch.after_step(state, result)
                 if state.step < 3:
-                    watch.after_evaluation(state, {"trained": Score(10, 2, 1.5)})
+                    watch.after_evaluation(state, {"trained": Score(num_images=10, num_correct=2, loss=1.5)})
     torch.testing.assert_close(snapshot(watched), snapshot(plain), rtol=0, atol=0)
-    first, looked, moved = heard[0], heard[1], heard[-1]
-    assert [entry["kind"] for entry in heard] == ["health"] * 5
+    first, evaluated, moved = records[0], records[1], records[-1]
+    assert [record["kind"] for record in records] == ["health"] * 5
     assert first["first_loss"] > 0
-    assert (looked["clipped_share"], looked["num_heads"], len(looked["attention_entropy"])) == (1.0, 2, 1)
+    assert (evaluated["clipped_share"], evaluated["num_heads"], len(evaluated["attention_entropy"])) == (1.0, 2, 1)
     after = [parameter.detach() for parameter in watched.model.parameters()]
-    length = math.sqrt(sum(float(((b - a) ** 2).sum()) for a, b in zip(before, after, strict=True)))
+    distance = math.sqrt(sum(float(((b - a) ** 2).sum()) for a, b in zip(before, after, strict=True)))
     norm = math.sqrt(sum(float((a**2).sum()) for a in before))
-    assert moved["update_ratio"] == pytest.approx(length / norm, rel=1e-4)
+    assert moved["update_ratio"] == pytest.approx(distance / norm, rel=1e-4)

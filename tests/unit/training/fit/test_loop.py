@@ -1,6 +1,5 @@
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 from vitreous.data.loader import Batch
 from vitreous.errors import NonFiniteError, RunError, SaveError
 from vitreous.objective.task import Criterion, Supervised
+from vitreous.recipe.pace import TimeLimit
 from vitreous.tensors import Images, Labels
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
@@ -32,7 +32,7 @@ Pair = tuple[Images, Labels]
 
 
 class Faulty(Criterion):
-    """A loss that is NaN at the calls that `is_faulty` picks; a refused step calls twice, for the search is one."""
+    """A loss that is NaN at the calls that `is_faulty` selects. A refused step calls it again to find the cause."""
 
     def __init__(self, is_faulty: Callable[[int], bool]) -> None:
         super().__init__()
@@ -46,9 +46,9 @@ class Faulty(Criterion):
 
 
 @pytest.fixture(params=[False, True], ids=["waits", "runs-ahead"])
-def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is true of a loop is true whether or not it asks for the next gradient before it reads the last one."""
-    monkeypatch.setattr(sys.modules[fit.__module__], "can_run_ahead", lambda state: request.param)
+def runs_ahead(request: pytest.FixtureRequest) -> bool:
+    """Whether the loop computes the next gradient before it reads the result of the last step."""
+    return request.param
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def make_loop(folder: RunFolder, batch: Pair) -> Callable[..., Loop]:
-    """A loop over batches that differ from step to step and from attempt to attempt; keeps what was asked for."""
+    """Factory of loops over batches that differ by step and attempt; `loop.asked` lists the batches taken."""
 
-    def make(**changes: Any) -> Loop:
+    def make(*, runs_ahead: bool = False, **changes: Any) -> Loop:
         asked: list[tuple[int, int]] = []
 
         def batch_of(step: int, attempt: int) -> Batch:
@@ -78,6 +78,7 @@ def make_loop(folder: RunFolder, batch: Pair) -> Callable[..., Loop]:
             "evaluate": None,
             "checkpoint_every_s": 1e9,
             "max_retries": 2,
+            "can_run_ahead": lambda state: runs_ahead,
         }
         loop = Loop(**{**values, **changes})
         loop.asked = asked  # type: ignore[attr-defined]
@@ -94,11 +95,10 @@ def steps_saved(folder: RunFolder) -> list[int]:
     return [int(path.stem[-9:]) for path in list_checkpoints(folder.checkpoints)]
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_run_takes_every_step_once_and_saves_the_first_and_the_last(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+def test_run_takes_every_step_once_and_saves_the_first_and_last_state(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, runs_ahead: bool
 ) -> None:
-    state, loop = make_state(end_step=7), make_loop()
+    state, loop = make_state(end_step=7), make_loop(runs_ahead=runs_ahead)
     fit(state, settings, loop)
     assert state.step == 7
     assert loop.asked == [(step, 0) for step in range(7)]  # type: ignore[attr-defined]
@@ -106,12 +106,11 @@ def test_run_takes_every_step_once_and_saves_the_first_and_the_last(
     assert state.elapsed_s > 0
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_records_say_how_it_went(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+def test_records_describe_each_step(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, runs_ahead: bool
 ) -> None:
     state = make_state(end_step=6)
-    fit(state, settings, make_loop())
+    fit(state, settings, make_loop(runs_ahead=runs_ahead))
     records = kinds(folder, "step")
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     assert [record["epoch"] for record in records] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
@@ -126,7 +125,7 @@ def test_records_say_how_it_went(
         assert record["images_per_s"] > 0
 
 
-def test_long_run_is_recorded_now_and_then_with_means_and_shown_between(
+def test_long_run_records_some_steps_and_shows_the_others(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     heard: list[str] = []
@@ -137,14 +136,13 @@ def test_long_run_is_recorded_now_and_then_with_means_and_shown_between(
     assert heard.count("progress") == 409 - len(records)
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_evaluations_come_at_even_progress_and_not_at_the_end(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+def test_evaluations_are_evenly_spaced_and_not_at_the_end(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, runs_ahead: bool
 ) -> None:
     scores = {"trained": Score(10, 4, 1.5), "average": Score(10, 5, 1.25)}
     state = make_state(end_step=240)
-    long_since = Stopwatch(1e6, time.monotonic())  # beside a long run no evaluation is slow, on no machine
-    fit(state, settings, make_loop(evaluate=lambda: scores, stopwatch=long_since))
+    long_since = Stopwatch(1e6, time.monotonic())  # in a long run, no evaluation counts as slow
+    fit(state, settings, make_loop(runs_ahead=runs_ahead, evaluate=lambda: scores, stopwatch=long_since))
     records = kinds(folder, "evaluation")
     steps = [record["step"] for record in records if record["weights"] == "average"]
     assert steps == pytest.approx(list(range(20, 240, 20)), abs=3)
@@ -153,7 +151,7 @@ def test_evaluations_come_at_even_progress_and_not_at_the_end(
     ]  # fmt: skip
 
 
-def test_slow_evaluations_come_less_often(
+def test_slow_evaluations_become_rarer(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     def evaluate() -> dict[str, Score]:
@@ -164,9 +162,13 @@ def test_slow_evaluations_come_less_often(
     assert 1 <= len(kinds(folder, "evaluation")) <= 3
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_evaluation_changes_nothing_in_what_is_learned(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], snapshot: Snapshot, tmp_path: Path
+def test_evaluation_does_not_change_the_training(
+    make_state: MakeState,
+    settings: StepSettings,
+    make_loop: Callable[..., Loop],
+    snapshot: Snapshot,
+    tmp_path: Path,
+    runs_ahead: bool,
 ) -> None:
     plain, evaluated = make_state(), make_state()
 
@@ -175,13 +177,13 @@ def test_evaluation_changes_nothing_in_what_is_learned(
         evaluated.model.eval()
         return {}
 
-    fit(plain, settings, make_loop())
+    fit(plain, settings, make_loop(runs_ahead=runs_ahead))
     other = create_run_folder(tmp_path / "other", "fruit")
-    fit(evaluated, settings, make_loop(evaluate=evaluate, folder=other))
+    fit(evaluated, settings, make_loop(runs_ahead=runs_ahead, evaluate=evaluate, folder=other))
     torch.testing.assert_close(snapshot(evaluated), snapshot(plain), rtol=0, atol=0)
 
 
-def test_checkpoints_come_as_often_as_asked(
+def test_checkpoints_are_as_frequent_as_requested(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     fit(make_state(end_step=5), settings, make_loop(checkpoint_every_s=0.0))
@@ -217,14 +219,14 @@ def test_resume_from_any_checkpoint_continues_bit_for_bit(
     torch.testing.assert_close(snapshot(resumed), snapshot(whole), rtol=0, atol=0)
 
 
-# Steps that are not finite.
+# Steps with NaN or infinity.
 
 
-def test_one_refused_step_is_tried_again_with_new_draws_and_the_run_finishes(
+def test_refused_step_is_retried_with_other_draws_and_the_run_finishes(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     state, loop = make_state(end_step=5), make_loop()
-    # Calls 1 and 2 are steps 0 and 1; 3 is step 2, and 4 the search for the cause.
+    # Calls 1 and 2 are steps 0 and 1, call 3 is step 2, and call 4 searches for the cause.
     fit(state, replace(settings, task=Supervised(Faulty(lambda call: call in (3, 4)))), loop)
     assert loop.asked == [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (4, 0)]  # type: ignore[attr-defined]
     assert (state.step, state.refused, state.attempt, state.rollbacks, state.lr_scale) == (5, 1, 0, 0, 1.0)
@@ -232,11 +234,11 @@ def test_one_refused_step_is_tried_again_with_new_draws_and_the_run_finishes(
     assert (record["step"], record["attempt"], record["loss"], record["cause"]) == (2, 1, "nan", "the loss")
 
 
-def test_step_that_stays_nan_goes_back_to_the_checkpoint_with_half_the_rate(
+def test_step_that_stays_nan_goes_back_to_a_checkpoint_with_half_the_learning_rate(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     state, loop = make_state(end_step=5), make_loop()
-    # Steps 0 and 1, then three refusals of step 2 (two calls each): back to step 0, from there all is well.
+    # Steps 0 and 1, then three refusals of step 2 with two calls each, then a rollback to step 0. Later calls succeed.
     fit(state, replace(settings, task=Supervised(Faulty(lambda call: 3 <= call <= 8))), loop)
     retried = [(2, 0), (2, 1), (2, 2)]
     assert loop.asked == [(0, 0), (1, 0), *retried, *[(step, 0) for step in range(5)]]  # type: ignore[attr-defined]
@@ -248,7 +250,7 @@ def test_step_that_stays_nan_goes_back_to_the_checkpoint_with_half_the_rate(
     assert rates[2:4] == pytest.approx([0.5 * rate for rate in rates[:2]])
 
 
-def test_weights_after_going_back_are_those_of_the_checkpoint(
+def test_weights_after_a_rollback_are_those_of_the_checkpoint(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], snapshot: Snapshot, tmp_path: Path
 ) -> None:
     troubled, plain = make_state(end_step=4), make_state(end_step=4)
@@ -259,7 +261,7 @@ def test_weights_after_going_back_are_those_of_the_checkpoint(
     torch.testing.assert_close(snapshot(troubled), snapshot(plain), rtol=0, atol=0)
 
 
-def test_crash_right_after_going_back_does_not_forget_the_halved_rate(
+def test_crash_right_after_a_rollback_keeps_the_halved_learning_rate(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     loop = make_loop()
@@ -278,7 +280,7 @@ def test_crash_right_after_going_back_does_not_forget_the_halved_rate(
     assert (saved.step, saved.rollbacks, saved.lr_scale, saved.refused, saved.attempt) == (0, 1, 0.5, 3, 0)
 
 
-def test_run_that_stays_nan_stops_after_the_bound_with_the_cause(
+def test_run_that_stays_nan_stops_after_all_retries_and_names_the_cause(
     make_state: MakeState,
     settings: StepSettings,
     make_loop: Callable[..., Loop],
@@ -289,10 +291,10 @@ def test_run_that_stays_nan_stops_after_the_bound_with_the_cause(
     with pytest.raises(NonFiniteError) as caught:
         fit(state, replace(settings, task=Supervised(Faulty(lambda call: call > 3))), loop)
     assert str(caught.value) == (
-        "step=3: the loss is not finite, also after 2 returns to a checkpoint with half the learning rate each; "
-        "lower optim.lr, or look at the images of the last batches"
+        "step=3: the loss is not finite, even after 2 rollbacks and a lower learning rate; lower optim.lr, or check "
+        "the images of the last batches"
     )
-    # Three attempts, thrice: at first and after each of the two returns.
+    # Three attempts, then three more after each of the two rollbacks.
     assert loop.asked[3:] == [(3, attempt) for attempt in (0, 1, 2)] * 3  # type: ignore[attr-defined]
     assert [record["lr_scale"] for record in kinds(folder, "rollback")] == [0.5, 0.25]
     assert len(kinds(folder, "refused")) == state.refused == 9
@@ -303,32 +305,36 @@ def test_run_that_stays_nan_stops_after_the_bound_with_the_cause(
     assert all(tensor.isfinite().all() for tensor in snapshot(saved).values())
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_no_retries_means_to_stop_at_the_first(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+def test_run_without_retries_stops_at_the_first_refusal(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, runs_ahead: bool
 ) -> None:
-    with pytest.raises(NonFiniteError, match=r"^step=0: the loss is not finite, also after 0 returns"):
-        fit(make_state(), replace(settings, task=Supervised(Faulty(lambda call: True))), make_loop(max_retries=0))
+    with pytest.raises(NonFiniteError, match=r"^step=0: the loss is not finite; lower optim\.lr, or "):
+        fit(
+            make_state(),
+            replace(settings, task=Supervised(Faulty(lambda call: True))),
+            make_loop(runs_ahead=runs_ahead, max_retries=0),
+        )
     assert len(kinds(folder, "refused")) == 1
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_good_weights_of_the_stop_are_kept_though_they_were_not_saved_before(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+def test_last_good_weights_are_saved_when_the_run_stops(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, runs_ahead: bool
 ) -> None:
     criterion = Faulty(lambda call: call > 3)
     with pytest.raises(NonFiniteError, match=r"^step=3: "):
-        fit(make_state(), replace(settings, task=Supervised(criterion)), make_loop(max_retries=0))
+        fit(
+            make_state(), replace(settings, task=Supervised(criterion)), make_loop(runs_ahead=runs_ahead, max_retries=0)
+        )
     saved = make_state()
     load_newest(folder.checkpoints, saved)
     assert (saved.step, saved.attempt) == (3, 0)
 
 
-def test_damaged_checkpoint_is_told_when_the_run_goes_back_behind_it(
+def test_rollback_past_a_damaged_checkpoint_is_recorded(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     def damage(call: int) -> bool:
-        if call == 9:  # the last refusal; each one before saved the state, and would have mended the file
+        if call == 9:  # the last refusal; earlier ones would save the state over the damaged file
             newest = list_checkpoints(folder.checkpoints)[-1]
             newest.write_bytes(newest.read_bytes()[:1000])
         return 4 <= call <= 9
@@ -341,7 +347,7 @@ def test_damaged_checkpoint_is_told_when_the_run_goes_back_behind_it(
     assert state.step == 5
 
 
-def test_where_no_checkpoint_is_whole_there_is_no_way_back(
+def test_rollback_without_an_intact_checkpoint_is_an_error(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
 ) -> None:
     def damage(call: int) -> bool:
@@ -353,39 +359,42 @@ def test_where_no_checkpoint_is_whole_there_is_no_way_back(
         fit(make_state(), replace(settings, task=Supervised(Faulty(damage))), make_loop())
 
 
-def test_retries_count_one_step_at_a_time(
+def test_retries_are_counted_per_step(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop]
 ) -> None:
     state = make_state(end_step=6)
-    # Every step is refused twice and taken the third time: 5 calls each, the fifth is good.
+    # Every step is refused twice and succeeds the third time, at the fifth call.
     fit(state, replace(settings, task=Supervised(Faulty(lambda call: call % 5 != 0))), make_loop(max_retries=2))
     assert (state.step, state.refused, state.rollbacks) == (6, 12, 0)
 
 
-def test_run_that_reads_its_steps_late_is_the_same_refusals_and_ways_back_included(
+def test_running_ahead_gives_the_same_run_including_refusals_and_rollbacks(
     make_state: MakeState,
     settings: StepSettings,
     make_loop: Callable[..., Loop],
     snapshot: Snapshot,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = []
     for runs_ahead in (False, True):
-        monkeypatch.setattr(sys.modules[fit.__module__], "can_run_ahead", lambda state, ahead=runs_ahead: ahead)
         folder, state = create_run_folder(tmp_path / str(runs_ahead), "fruit"), make_state(end_step=7)
-        loop = make_loop(folder=folder, recorder=Recorder(folder.records), evaluate=lambda: {"trained": Score(1, 0, 0)})
+        loop = make_loop(
+            runs_ahead=runs_ahead,
+            folder=folder,
+            recorder=Recorder(folder.records),
+            evaluate=lambda: {"trained": Score(1, 0, 0)},
+        )
 
         def batch(step: int, attempt: int, loop: Loop = loop) -> Batch:
-            # Step 2 fails at first; step 4 until it was tried thrice, which leads back to the first checkpoint.
+            # Step 2 fails once. Step 4 fails three times, which causes a rollback to the first checkpoint.
             is_wrong = (step, attempt) == (2, 0) or (step == 4 and (4, 2) not in loop.asked)  # type: ignore[attr-defined]
             made = loop.batch(step, attempt)
             return replace(made, images=made.images * math.inf) if is_wrong else made
 
         fit(state, settings, replace(loop, batch=batch))
-        of_time = {"time", "elapsed_s", "images_per_s", "data_wait_share"}
-        # How often a run is evaluated is up to the clock, too.
-        kept = [{key: record[key] for key in record if key not in of_time}
+        timings = {"time", "elapsed_s", "images_per_s", "data_wait_share"}
+        # The number of evaluations depends on the clock too.
+        kept = [{key: record[key] for key in record if key not in timings}
                 for record in read_records(folder.records) if record["kind"] != "evaluation"]  # fmt: skip
         found.append((snapshot(state), state.numbers() | {"elapsed_s": 0}, kept))
     assert [record["kind"] for record in found[0][2]].count("refused") == 5
@@ -394,7 +403,7 @@ def test_run_that_reads_its_steps_late_is_the_same_refusals_and_ways_back_includ
     torch.testing.assert_close(found[1][0], found[0][0], rtol=0, atol=0)
 
 
-# Wishes to stop, budgets, disks.
+# Signals, budgets, disks.
 
 
 @pytest.fixture
@@ -406,7 +415,7 @@ def _default_handlers() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_default_handlers")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_wish_to_stop_saves_after_the_step(
+def test_stop_signal_saves_after_the_current_step(
     make_state: MakeState,
     settings: StepSettings,
     make_loop: Callable[..., Loop],
@@ -432,18 +441,17 @@ def test_wish_to_stop_saves_after_the_step(
     assert [(r["step"], r["signal"]) for r in kinds(folder, "interrupted")] == [(4, int(number))]
 
 
-@pytest.mark.usefixtures("_either_way")
-def test_budget_ends_the_run_and_records_the_new_end(
-    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder
+def test_budget_ends_the_run_in_time_and_records_the_new_end(
+    make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, runs_ahead: bool
 ) -> None:
     class Counting(Stopwatch):
-        """Twenty milliseconds for each batch asked for, however long it took."""
+        """Twenty milliseconds for each batch taken, however long it really took."""
 
         def elapsed_s(self) -> float:
             return 0.02 * len(loop.asked)  # type: ignore[attr-defined]
 
     stopwatch = Counting(0.0, time.monotonic())
-    loop = make_loop(stopwatch=stopwatch, budget=Budget(stopwatch, limit_s=1.5, reserve_s=0.0, max_steps=10**9))
+    loop = make_loop(runs_ahead=runs_ahead, stopwatch=stopwatch, budget=Budget(TimeLimit(1.5, 0.0), max_steps=10**9))
     state = make_state(end_step=2_000)
     fit(state, settings, loop)
     assert state.step == state.horizon.end_step
@@ -452,7 +460,7 @@ def test_budget_ends_the_run_and_records_the_new_end(
     assert kinds(folder, "step")[-1]["lr"] < 0.05 * settings.optim.lr
 
 
-def test_disk_that_is_full_stops_the_run_and_earlier_checkpoints_are_whole(
+def test_full_disk_stops_the_run_and_earlier_checkpoints_stay_intact(
     make_state: MakeState, settings: StepSettings, make_loop: Callable[..., Loop], folder: RunFolder, batch: Pair
 ) -> None:
     loop = make_loop(checkpoint_every_s=0.0)

@@ -23,14 +23,14 @@ def score(loss: float) -> Score:
 
 
 @pytest.mark.parametrize(("patience", "num"), [(0.5, 12), (1.0, 12), (0.05, 40)])
-def test_evaluations_fall_on_a_grid_wherever_steps_begin(patience: float, num: int) -> None:
+def test_evaluations_are_at_even_progress_for_any_number_of_steps(patience: float, num: int) -> None:
     for steps in (97, 120):
         due = [room.is_due(step / steps, (step + 1) / steps, patience) for step in range(steps)]
         assert sum(due) == num
         assert due[-1]
 
 
-def test_best_loss_and_its_weights_are_kept(make_state: MakeState, tmp_path: Path) -> None:
+def test_best_loss_and_its_weights_are_saved(make_state: MakeState, tmp_path: Path) -> None:
     folder = create_run_folder(tmp_path / "run", "fruit")
     state = make_state(end_step=10)
     assert (state.best_loss, room.best_model(state, folder)) == (math.inf, None)
@@ -40,7 +40,7 @@ def test_best_loss_and_its_weights_are_kept(make_state: MakeState, tmp_path: Pat
         with torch.no_grad():
             state.model.head.bias.fill_(step)
             state.ema.model.head.bias.fill_(-step)
-        room.note(state, {"trained": score(trained), "average": score(average)}, folder)
+        room.keep_best(state, {"trained": score(trained), "average": score(average)}, folder)
     assert (state.best_loss, state.best_progress) == (0.5, 0.2)
     best = room.best_model(state, folder)
     assert best is not None
@@ -50,8 +50,8 @@ def test_best_loss_and_its_weights_are_kept(make_state: MakeState, tmp_path: Pat
 
 
 @pytest.fixture
-def hopeless(tiny: Callable[..., TrainRequest]) -> Callable[..., TrainRequest]:
-    """A run whose validation loss gets worse before long: a rate far too high."""
+def diverging(tiny: Callable[..., TrainRequest]) -> Callable[..., TrainRequest]:
+    """Make a run whose validation loss soon gets worse, because its learning rate is far too high."""
 
     def make(out: str = "run", **changes: Any) -> TrainRequest:
         values = {"train__epochs": 8.0, "train__patience_ratio": 0.25, "optim__lr": 0.5, "optim__clip_norm": 0.0}
@@ -65,10 +65,10 @@ def outcome(folder: RunFolder) -> tuple[int, dict[str, torch.Tensor]]:
     return stop["step"], load_model(folder.model).state_dict()
 
 
-def test_run_stops_early_with_its_best_weights_and_so_does_a_resumed_one(
-    hopeless: Callable[..., TrainRequest], tmp_path: Path
+def test_run_stops_early_with_its_best_weights_and_so_does_a_resumed_run(
+    diverging: Callable[..., TrainRequest], tmp_path: Path
 ) -> None:
-    folder = run_training(hopeless())
+    folder = run_training(diverging())
     records = read_records(folder.records)
     step, weights = outcome(folder)
     assert step < 48
@@ -80,10 +80,10 @@ def test_run_stops_early_with_its_best_weights_and_so_does_a_resumed_one(
 
     def cut(kind: str, fields: Any) -> None:
         if kind == "step" and fields["step"] >= step - 3:
-            raise RuntimeError("the power is gone")
+            raise RuntimeError("power failure")
 
-    request = hopeless("cut", train__checkpoint_every_s=0)
-    with pytest.raises(RuntimeError, match="the power is gone"):
+    request = diverging("cut", train__checkpoint_every_s=0)
+    with pytest.raises(RuntimeError, match="power failure"):
         run_training(request, cut)
     again, resumed = outcome(run_training(TrainRequest(resume=request.out)))
     assert again == step
@@ -91,7 +91,7 @@ def test_run_stops_early_with_its_best_weights_and_so_does_a_resumed_one(
         torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
 
 
-def test_run_that_gets_better_goes_on_to_the_end(tiny: Callable[..., TrainRequest]) -> None:
+def test_run_that_keeps_improving_is_not_stopped(tiny: Callable[..., TrainRequest]) -> None:
     folder = run_training(tiny(train__patience_ratio=1.0))
     assert not [record for record in read_records(folder.records) if record["kind"] == "stopped_early"]
     assert read_metadata(folder.model)["steps"] == 12

@@ -1,4 +1,4 @@
-"""Records -> trackers: each gets the numbers of each record under stable names, none is imported unasked."""
+"""Trackers get the numbers of each record under stable names, and their packages are imported only on request."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from vitreous.training.folder.loggers import TRACKERS, tracked, with_tracker
 
 
 class Kept:
-    """A tracker that keeps what it gets."""
+    """A tracker that stores what it gets."""
 
     def __init__(self) -> None:
         self.logged: list[tuple[dict[str, float], int]] = []
@@ -30,8 +30,8 @@ class Kept:
 
 
 def test_numbers_of_a_record_are_passed_on_by_kind_and_name() -> None:
-    kept, heard = Kept(), []
-    listen = with_tracker(lambda kind, fields: heard.append(kind), kept)
+    kept, kinds = Kept(), []
+    listen = with_tracker(lambda kind, fields: kinds.append(kind), kept)
     listen("step", {"step": 7, "loss": 0.5, "accuracy": 1, "note": "text", "flag": True})
     listen("evaluation", {"step": 9, "weights": "average", "accuracy": 0.75, "interval_95": [0.5, 0.875]})
     listen("reading", {"done": 3, "total": 9})
@@ -46,18 +46,18 @@ def test_numbers_of_a_record_are_passed_on_by_kind_and_name() -> None:
             9,
         ),
     ]
-    assert heard == ["step", "evaluation", "reading"]
+    assert kinds == ["step", "evaluation", "reading"]
 
 
-def test_without_a_tracker_the_listener_is_the_same(tmp_path: Path, config: RunConfig) -> None:
+def test_without_a_tracker_the_listener_is_returned_unchanged(tmp_path: Path, config: RunConfig) -> None:
     def listener(kind: str, fields: Mapping[str, Any]) -> None:
         pass
 
-    with tracked(listener, tmp_path, config) as told:
-        assert told is listener
+    with tracked(listener, tmp_path, config) as same:
+        assert same is listener
 
 
-def test_a_tracker_is_closed_also_where_the_run_fails(
+def test_tracker_is_closed_even_if_the_run_fails(
     tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = Kept()
@@ -65,8 +65,8 @@ def test_a_tracker_is_closed_also_where_the_run_fails(
     watched = replace(config, train=replace(config.train, logger="wandb"))
 
     def crash() -> None:
-        with tracked(lambda kind, fields: None, tmp_path, watched) as told:
-            told("step", {"step": 3, "loss": 2})
+        with tracked(lambda kind, fields: None, tmp_path, watched) as listen:
+            listen("step", {"step": 3, "loss": 2})
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -82,7 +82,7 @@ def config() -> RunConfig:
 
 
 @pytest.mark.parametrize("name", TRACKERS)
-def test_a_package_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = "torch.utils.tensorboard" if name == "tensorboard" else name
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError) as caught:
@@ -92,23 +92,28 @@ def test_a_package_that_is_not_there_is_named(name: str, tmp_path: Path, monkeyp
     )
 
 
-def test_each_tracker_speaks_its_packages_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_tracker_calls_the_functions_of_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def noting(name: str, result: Any = None) -> Any:
+    def recording(name: str, result: Any = None) -> Any:
         def call(*words: Any, **options: Any) -> Any:
             calls.append((name, *words, options))
             return result
 
         return call
 
-    writer = types.SimpleNamespace(add_text=noting("text"), add_scalar=noting("scalar"), close=noting("closed"))
-    run = types.SimpleNamespace(log=noting("log"), finish=noting("finish"))
+    writer = types.SimpleNamespace(
+        add_text=recording("text"), add_scalar=recording("scalar"), close=recording("closed")
+    )
+    run = types.SimpleNamespace(log=recording("log"), finish=recording("finish"))
     packages = {
-        "torch.utils.tensorboard": types.SimpleNamespace(SummaryWriter=noting("writer", writer)),
-        "wandb": types.SimpleNamespace(init=noting("init", run)),
+        "torch.utils.tensorboard": types.SimpleNamespace(SummaryWriter=recording("writer", writer)),
+        "wandb": types.SimpleNamespace(init=recording("init", run)),
         "mlflow": types.SimpleNamespace(
-            start_run=noting("start"), log_params=noting("params"), log_metrics=noting("metrics"), end_run=noting("end")
+            start_run=recording("start"),
+            log_params=recording("params"),
+            log_metrics=recording("metrics"),
+            end_run=recording("end"),
         ),
     }
     for name, package in packages.items():
@@ -135,7 +140,7 @@ def test_each_tracker_speaks_its_packages_language(tmp_path: Path, monkeypatch: 
     ]
 
 
-def test_importing_trains_room_imports_none_of_them() -> None:
+def test_no_tracker_package_is_imported_without_a_request() -> None:
     script = (
         "import sys, vitreous.training.folder.loggers\n"
         "print([name for name in ('tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow') if name in sys.modules])"

@@ -12,14 +12,14 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_numbers_go_up_and_gaps_are_not_filled() -> None:
+def test_numbers_increase_and_gaps_are_not_filled() -> None:
     assert create_run_folder(None, "digits").path == Path("runs/digits-1")
     assert create_run_folder(None, "digits").path == Path("runs/digits-2")
     Path("runs/digits-12").mkdir()
     assert create_run_folder(None, "digits").path == Path("runs/digits-13")
 
 
-def test_other_names_do_not_count() -> None:
+def test_similar_names_are_not_counted() -> None:
     for name in ("digits-old", "digits-5-old", "other-7", "digits-3-4", "digits-"):
         Path("runs", name).mkdir(parents=True)
     Path("runs/digits-2.txt").touch()
@@ -31,23 +31,25 @@ def test_other_names_do_not_count() -> None:
     [("my photos", "my-photos-1"), ("..", "run-1"), ("a/b", "a-b-1"), ("größe", "größe-1"), ("x-7", "x-7-1"),
      ("caf\udce9", "caf-1")],
 )  # fmt: skip
-def test_name_of_the_data_becomes_a_folder_name(name: str, folder: str) -> None:
+def test_folder_is_named_after_the_data(name: str, folder: str) -> None:
     assert create_run_folder(None, name).path == Path("runs", folder)
 
 
-def test_two_runs_that_start_at_once_get_two_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_that_start_at_the_same_time_get_different_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     mkdir = Path.mkdir
 
     def beaten(path: Path, *args: object, **options: object) -> None:
         if path.name == "digits-1" and not path.exists():
-            mkdir(path)  # the other run, a moment earlier
+            mkdir(path)  # the other run, which is a moment earlier
         mkdir(path, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Path, "mkdir", beaten)
     assert create_run_folder(None, "digits").path == Path("runs/digits-2")
 
 
-def test_two_runs_that_want_one_folder_at_once_do_not_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_that_request_the_same_folder_at_the_same_time_do_not_share_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     mkdir = Path.mkdir
 
     def beaten(path: Path, *args: object, **options: object) -> None:
@@ -58,21 +60,21 @@ def test_two_runs_that_want_one_folder_at_once_do_not_share_it(monkeypatch: pyte
     monkeypatch.setattr(Path, "mkdir", beaten)
     with pytest.raises(RunError) as caught:
         create_run_folder(Path("mine"), "digits")
-    assert str(caught.value) == "out=mine: another run has just begun there; choose another folder"
+    assert str(caught.value) == "out=mine: another run just started there; choose another folder"
 
 
-def test_folder_that_was_asked_is_made_with_all_above_it() -> None:
+def test_requested_folder_is_created_with_its_parents() -> None:
     folder = create_run_folder(Path("a/b/c"), "digits")
     assert folder.path == Path("a/b/c")
     assert folder.checkpoints.is_dir()
 
 
-def test_empty_folder_may_be_used() -> None:
+def test_empty_folder_can_be_used() -> None:
     Path("mine").mkdir()
     assert create_run_folder(Path("mine"), "digits").path == Path("mine")
 
 
-def test_folder_that_holds_something_is_refused_and_left_as_it_is() -> None:
+def test_folder_that_is_not_empty_is_refused_and_not_changed() -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("all of it")
     with pytest.raises(RunError) as caught:
@@ -81,7 +83,7 @@ def test_folder_that_holds_something_is_refused_and_left_as_it_is() -> None:
     assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
 
 
-def test_folder_that_holds_a_run_points_to_resume() -> None:
+def test_folder_with_a_run_suggests_to_resume() -> None:
     Path("mine").mkdir()
     Path("mine/config.yaml").touch()
     with pytest.raises(RunError) as caught:
@@ -91,48 +93,53 @@ def test_folder_that_holds_a_run_points_to_resume() -> None:
     )
 
 
-def test_file_in_the_way_is_told() -> None:
+def test_path_of_a_file_is_an_error() -> None:
     Path("mine").touch()
     with pytest.raises(RunError, match=r"^out=mine: exists and is not empty; choose another folder$"):
         check_free(Path("mine"))
     with pytest.raises(SaveError) as caught:
         create_run_folder(Path("mine/below"), "digits")
-    assert str(caught.value) == "mine/below: cannot be made (Not a directory); choose another folder with --out"
+    assert str(caught.value) == "mine/below: cannot be created (Not a directory); choose another folder with --out"
 
 
-def test_name_that_the_disk_cannot_hold_is_told() -> None:
-    with pytest.raises(SaveError, match=r"cannot be made \(File name too long\); choose another folder with --out$"):
+def test_name_that_is_too_long_is_an_error() -> None:
+    with pytest.raises(SaveError, match=r"cannot be created \(File name too long\); choose another folder with --out$"):
         create_run_folder(None, "x" * 300)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="who may write everywhere is refused nowhere")
-def test_folder_without_permission_is_told() -> None:
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root can write everywhere")
+def test_folder_without_write_permission_is_an_error() -> None:
     Path("locked").mkdir(mode=0o500)
-    with pytest.raises(SaveError, match=r"^locked/mine: cannot be made \(Permission denied\)"):
+    with pytest.raises(SaveError, match=r"^locked/mine: cannot be created \(Permission denied\)"):
         create_run_folder(Path("locked/mine"), "digits")
 
 
 @pytest.mark.parametrize(
-    ("name", "there"), [("gone", "nothing"), ("file", "a file"), ("empty", "a folder without config.yaml")]
+    ("name", "problem"),
+    [
+        ("gone", "does not exist"),
+        ("file", "is a file, not a run folder"),
+        ("empty", "is a folder without config.yaml, not a run folder"),
+    ],
 )
-def test_what_is_no_run_folder_is_told_with_what_is_there(name: str, there: str) -> None:
+def test_error_about_another_path_says_what_it_is(name: str, problem: str) -> None:
     Path("file").touch()
     Path("empty").mkdir()
     with pytest.raises(NotARunError) as caught:
         open_run_folder(Path(name))
-    assert str(caught.value) == f"run={name}: is no run folder ({there}); `vitreous train DATA` makes one"
+    assert str(caught.value) == f"run={name}: {problem}; create one with `vitreous train DATA`"
 
 
-def test_runs_that_are_here_are_named() -> None:
+def test_error_about_another_path_lists_existing_runs() -> None:
     for name in ("digits-1", "digits-2"):
         Path("runs", name).mkdir(parents=True)
         Path("runs", name, "config.yaml").touch()
-    with pytest.raises(NotARunError, match=r"; runs here: runs/digits-1, runs/digits-2$"):
+    with pytest.raises(NotARunError, match=r"^run=digits-1: does not exist; use one of runs/digits-1, runs/digits-2$"):
         open_run_folder(Path("digits-1"))
     assert open_run_folder(Path("runs/digits-2")) == RunFolder(Path("runs/digits-2"))
 
 
-def test_what_a_killed_process_had_begun_is_removed_and_nothing_else() -> None:
+def test_sweep_removes_only_the_temporary_files_of_a_killed_process() -> None:
     folder = create_run_folder(Path("mine"), "digits")
     kept = [folder.config, folder.path / "notes.tmp", folder.checkpoints / "step-000000003.safetensors"]
     unfinished = [folder.path / ".model.safetensors.x1.tmp", folder.checkpoints / ".step-000000004.safetensors.y2.tmp"]

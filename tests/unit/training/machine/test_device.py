@@ -28,37 +28,40 @@ def _no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_accelerator")
-def test_auto_takes_the_cpu_where_there_is_nothing_else() -> None:
+def test_auto_uses_the_cpu_without_an_accelerator() -> None:
     assert resolve_device("auto") == CPU
 
 
 @pytest.mark.usefixtures("_two_gpus")
-def test_auto_takes_cuda_first() -> None:
+def test_auto_prefers_cuda() -> None:
     assert resolve_device("auto") == torch.device("cuda")
 
 
 @pytest.mark.usefixtures("_no_accelerator")
-def test_auto_takes_mps_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_mps_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert resolve_device("auto") == torch.device("mps")
 
 
 @pytest.mark.usefixtures("_two_gpus")
-@pytest.mark.parametrize("wish", ["cpu", "cpu:0", "cuda", "cuda:0", "cuda:1"])
-def test_device_that_is_there_is_taken(wish: str) -> None:
-    assert resolve_device(wish) == torch.device(wish)
+@pytest.mark.parametrize("requested", ["cpu", "cpu:0", "cuda", "cuda:0", "cuda:1"])
+def test_device_that_exists_is_used(requested: str) -> None:
+    assert resolve_device(requested) == torch.device(requested)
 
 
 @pytest.mark.usefixtures("_no_accelerator")
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("requested", "message"),
     [
-        ("cuda", "this machine has 0 of kind cuda; use auto or cpu"),
-        ("cuda:3", "this machine has 0 of kind cuda; use auto or cpu"),
-        ("mps", "this machine has 0 of kind mps; use auto or cpu"),
-        ("cpu:1", "this machine has 1 of kind cpu; use auto or cpu"),
+        ("cuda", "PyTorch finds no CUDA device on this machine; use auto or cpu"),
+        ("cuda:3", "PyTorch finds no CUDA device on this machine; use auto or cpu"),
+        ("mps", "PyTorch finds no MPS device on this machine; use auto or cpu"),
+        ("cpu:1", "PyTorch finds 1 CPU device on this machine; use cpu:0"),
         ("cudda", "no such device; did you mean cuda?"),
-        ("gpu", "no such device; did you mean cpu?"),
+        (
+            "gpu",
+            "no such device; a GPU is called cuda, but PyTorch finds no CUDA device on this machine; use auto or cpu",
+        ),
         ("tpu:0", "no such device; did you mean cpu?"),
         ("cuda:one", "no such device; did you mean cuda?"),
         ("cuda:²", "no such device; did you mean cuda?"),
@@ -66,22 +69,69 @@ def test_device_that_is_there_is_taken(wish: str) -> None:
         ("", "no such device; use one of auto, cpu, cuda, mps"),
     ],
 )
-def test_device_that_is_not_there_is_told(wish: str, message: str) -> None:
+def test_device_that_does_not_exist_is_an_error_with_advice(requested: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve_device(wish)
-    assert str(caught.value) == f"device={wish}: {message}"
+        resolve_device(requested)
+    assert str(caught.value) == f"device={requested}: {message}"
 
 
 @pytest.mark.usefixtures("_two_gpus")
-def test_gpu_beyond_the_last_is_told_with_how_many_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"^device=cuda:2: this machine has 2 of kind cuda; "):
+def test_error_about_a_gpu_number_says_which_numbers_exist() -> None:
+    with pytest.raises(ConfigError) as caught:
         resolve_device("cuda:2")
+    assert str(caught.value) == "device=cuda:2: PyTorch finds 2 CUDA devices on this machine; use cuda:0 to cuda:1"
+
+
+@pytest.mark.usefixtures("_two_gpus")
+@pytest.mark.parametrize("requested", ["gpu", "gpu:1"])
+def test_gpu_suggests_cuda_on_a_machine_with_cuda(requested: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_device(requested)
+    assert str(caught.value) == f"device={requested}: no such device; use cuda"
+
+
+@pytest.mark.usefixtures("_no_accelerator")
+def test_gpu_suggests_mps_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ConfigError) as caught:
+        resolve_device("gpu")
+    assert str(caught.value) == "device=gpu: no such device; use mps"
+
+
+@pytest.mark.usefixtures("_two_gpus")
+@pytest.mark.parametrize(
+    ("requested", "num_processes", "message"),
+    [
+        ("mps", 2, "2 processes cannot share one device; use auto, cuda or cpu"),
+        ("cuda:1", 2, "2 processes cannot share one device; use auto, cuda or cpu"),
+        ("cuda", 3, "3 processes need a GPU each, and PyTorch finds 2 GPUs; start 2 processes, or use cpu"),
+        ("auto", 3, "3 processes need a GPU each, and PyTorch finds 2 GPUs; start 2 processes, or use cpu"),
+    ],
+)
+def test_processes_that_cannot_have_a_gpu_each_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, requested: str, num_processes: int, message: str
+) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, str(num_processes))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    with pytest.raises(ConfigError) as caught:
+        resolve_device(requested)
+    assert str(caught.value) == f"device={requested}: {message}"
+
+
+@pytest.mark.usefixtures("_two_gpus")
+def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:1")
+    assert resolve_device("cpu") == CPU
 
 
 @pytest.mark.parametrize(
     ("avx", "amx", "precision"), [(False, False, "fp32"), (True, False, "bf16"), (False, True, "bf16")]
 )
-def test_auto_precision_is_bf16_exactly_where_the_cpu_multiplies_it(
+def test_auto_precision_is_bf16_only_if_the_cpu_has_bf16_instructions(
     monkeypatch: pytest.MonkeyPatch, avx: bool, amx: bool, precision: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
@@ -90,15 +140,15 @@ def test_auto_precision_is_bf16_exactly_where_the_cpu_multiplies_it(
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
-def test_auto_precision_is_bf16_from_ampere_on(
+def test_auto_precision_is_bf16_on_ampere_and_newer_gpus(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert resolve_precision("auto", torch.device("cuda")) == precision
 
 
-def test_precision_that_was_asked_is_taken() -> None:
-    assert [resolve_precision(wish, CPU) for wish in ("fp32", "bf16")] == ["fp32", "bf16"]
+def test_requested_precision_is_used() -> None:
+    assert [resolve_precision(requested, CPU) for requested in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
 def test_unknown_precision_suggests_the_nearest() -> None:
@@ -107,7 +157,7 @@ def test_unknown_precision_suggests_the_nearest() -> None:
     assert str(caught.value) == "train.precision=fp16: no such precision; did you mean bf16?"
 
 
-def test_autocast_changes_products_in_bf16_alone() -> None:
+def test_autocast_changes_products_only_for_bf16() -> None:
     left = torch.randn(2, 3)
     with autocast(CPU, "fp32"):
         assert (left @ left.T).dtype == torch.float32
@@ -117,29 +167,29 @@ def test_autocast_changes_products_in_bf16_alone() -> None:
 
 
 @pytest.mark.parametrize("is_faster", [False, True])
-def test_rounded_factors_are_for_processors_that_gain_by_it(monkeypatch: pytest.MonkeyPatch, is_faster: bool) -> None:
+def test_tf32_is_refused_on_a_cpu_without_faster_products(monkeypatch: pytest.MonkeyPatch, is_faster: bool) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: is_faster)
     if is_faster:
         assert resolve_precision("tf32", CPU) == "tf32"
         return
     with pytest.raises(ConfigError) as caught:
         resolve_precision("tf32", CPU)
-    assert str(caught.value) == "train.precision=tf32: cpu has no faster product of float32; use auto or fp32"
+    assert str(caught.value) == "train.precision=tf32: cpu has no faster float32 product; use auto or fp32"
 
 
 @pytest.mark.parametrize(("capability", "is_faster"), [((7, 5), False), ((8, 0), True)])
-def test_gpus_round_factors_from_ampere_on(
+def test_tf32_is_refused_on_gpus_older_than_ampere(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], is_faster: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     if is_faster:
         assert resolve_precision("tf32", torch.device("cuda")) == "tf32"
     else:
-        with pytest.raises(ConfigError, match="cuda has no faster product of float32"):
+        with pytest.raises(ConfigError, match="cuda has no faster float32 product"):
             resolve_precision("tf32", torch.device("cuda"))
 
 
-def test_factors_may_be_rounded_within_and_afterwards_no_more() -> None:
+def test_tf32_is_switched_off_again_after_the_context() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
     for context in (autocast(CPU, "tf32"), float32_products("tf32")):
         with context:
@@ -155,7 +205,7 @@ def test_factors_may_be_rounded_within_and_afterwards_no_more() -> None:
             assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_hardware_is_described_in_plain_values() -> None:
+def test_hardware_description_has_only_texts_and_integers() -> None:
     found = describe_hardware(CPU)
     assert found["device"] == "cpu"
     assert found["device_name"]
@@ -163,7 +213,7 @@ def test_hardware_is_described_in_plain_values() -> None:
     assert all(isinstance(value, str | int) for value in found.values())
 
 
-def test_processor_without_a_name_is_called_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processor_without_a_name_is_described_by_its_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(path: object, **options: object) -> None:
         raise PermissionError
 

@@ -1,7 +1,7 @@
-"""Two real processes train one model; what one process gives is the reference.
+"""Two real processes train one model, and a run of a single process is the reference.
 
-Sums over a batch are taken in another order, so losses are equal within 1e-5, not bit for bit; without dropout, whose
-draws differ from process to process.
+Sums over a batch are taken in another order, so losses agree within 1e-5 and not bit for bit. There is no dropout,
+because each process draws its own.
 """
 
 import json
@@ -27,22 +27,22 @@ from vitreous.training.folder.run_folder import RunFolder
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
 ]
 
 PATIENCE_S = 250.0
 RUNS: dict[str, dict[str, Any]] = {
     "ddp": {},
     "fsdp": {"train.parallel": "fsdp"},
-    "parts": {"train.micro_batches": 2, "objective.class_weights": "balanced"},
-    "parts-fsdp": {"train.micro_batches": 2, "objective.class_weights": "balanced", "train.parallel": "fsdp"},
-    "thawed": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
-    "thawed-fsdp": {"train.freeze_blocks": 1, "train.freeze_until": 0.5, "train.parallel": "fsdp"},
+    "micro-batches": {"train.micro_batches": 2, "objective.class_weights": "balanced"},
+    "micro-batches-fsdp": {"train.micro_batches": 2, "objective.class_weights": "balanced", "train.parallel": "fsdp"},
+    "unfrozen": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
+    "unfrozen-fsdp": {"train.freeze_blocks": 1, "train.freeze_until": 0.5, "train.parallel": "fsdp"},
     "lora": {"train.lora_rank": 2},
     "lora-fsdp": {"train.lora_rank": 2, "train.parallel": "fsdp"},
     "ddp-ahead": {},
-    "parts-ahead": {"train.micro_batches": 2, "objective.class_weights": "balanced"},
-    "thawed-ahead": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
+    "micro-batches-ahead": {"train.micro_batches": 2, "objective.class_weights": "balanced"},
+    "unfrozen-ahead": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
     "budget-ahead": {"train.epochs": 500.0, "train.budget_s": 16.0},
     "stopped": {"train.parallel": "fsdp"},
 }
@@ -78,18 +78,18 @@ def last_step(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def values(tiny_keys: dict[str, Any]) -> dict[str, Any]:
-    """Batches of 6 or 7 images, so that the two parts are unequal in some."""
+    """Keys of a run with batches of 6 or 7 images, so that some have two micro-batches of different sizes."""
     without_draws = {"model.drop_path_rate": 0.0, "model.proj_drop_rate": 0.0, "train.epochs": 4.0}
     return {**tiny_keys, **without_draws, "data.batch_size": 7, "train.checkpoint_every_s": 0.0}
 
 
 @pytest.fixture(scope="module")
-def alone(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each run, by one process."""
-    place = tmp_path_factory.mktemp("alone")
+def single(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with each run, trained by one process."""
+    place = tmp_path_factory.mktemp("single")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    for name in ("ddp", "parts", "thawed", "lora"):
+    for name in ("ddp", "micro-batches", "unfrozen", "lora"):
         train({"data": str(images_folder), "values": values | RUNS[name], "out": str(place / name)})
     torch.set_num_threads(before)
     return place
@@ -97,7 +97,7 @@ def alone(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def together(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each run, by two processes that torchrun started; the last one is stopped at step 5."""
+    """Folder with each run, trained by two processes of torchrun; the last run is stopped at step 5."""
     place = tmp_path_factory.mktemp("together")
     runs = [{"data": str(images_folder), "values": values | RUNS[name], "out": str(place / name)} for name in RUNS]
     for name, run in zip(RUNS, runs, strict=True):
@@ -112,43 +112,43 @@ def torchrun() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name not in ("stopped", "budget-ahead")])
-def test_two_processes_learn_as_one_does(name: str, alone: Path, together: Path) -> None:
-    reference = alone / name.removesuffix("-fsdp").removesuffix("-ahead").replace("fsdp", "ddp")
+def test_two_processes_train_like_one(name: str, single: Path, together: Path) -> None:
+    reference = single / name.removesuffix("-fsdp").removesuffix("-ahead").replace("fsdp", "ddp")
     for key in ("loss", "grad_norm", "accuracy"):
-        ours, theirs = ([record[key] for record in records(place, "step")] for place in (together / name, reference))
-        assert len(ours) > 20
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-    (ours,), (theirs,) = records(together / name, "end"), records(reference, "end")
+        of_two, of_one = ([record[key] for record in records(place, "step")] for place in (together / name, reference))
+        assert len(of_two) > 20
+        torch.testing.assert_close(of_two, of_one, rtol=0, atol=1e-5)
+    (of_two,), (of_one,) = records(together / name, "end"), records(reference, "end")
     for split in ("val", "test"):
-        assert ours["metrics"][split]["num_images"] == theirs["metrics"][split]["num_images"]
-        assert ours["metrics"][split]["num_correct"] == theirs["metrics"][split]["num_correct"]
-        assert ours["metrics"][split]["loss"] == pytest.approx(theirs["metrics"][split]["loss"], abs=1e-5)
+        assert of_two["metrics"][split]["num_images"] == of_one["metrics"][split]["num_images"]
+        assert of_two["metrics"][split]["num_correct"] == of_one["metrics"][split]["num_correct"]
+        assert of_two["metrics"][split]["loss"] == pytest.approx(of_one["metrics"][split]["loss"], abs=1e-5)
 
 
-def test_budget_that_moves_the_end_is_followed_by_processes_that_run_ahead(together: Path) -> None:
+def test_processes_that_run_ahead_follow_a_budget_that_moves_the_end(together: Path) -> None:
     (end,) = records(together / "budget-ahead", "end")
     horizons = records(together / "budget-ahead", "horizon")
     assert horizons
     assert end["step"] == horizons[-1]["end_step"]
 
 
-def test_images_held_out_are_each_called_once(alone: Path, together: Path) -> None:
-    ours, theirs = (
+def test_every_held_out_image_is_predicted_once(single: Path, together: Path) -> None:
+    of_two, of_one = (
         [line.split(",")[:2] for line in RunFolder(place / "ddp").predictions.read_text().splitlines()]
-        for place in (together, alone)
+        for place in (together, single)
     )
-    assert ours == theirs
+    assert of_two == of_one
 
 
-def test_run_goes_on_with_another_number_of_processes(together: Path, alone: Path) -> None:
-    """Two, divided; one; two again: the loss of the run that never stopped."""
+def test_run_can_be_resumed_with_another_number_of_processes(together: Path, single: Path) -> None:
+    """Two processes with FSDP, then one, then two again, give the losses of a run that never stopped."""
     folder = together / "stopped"
     assert last_step(folder) == 5
     train({"out": str(folder), "resume": True, "stop_at": 11})
     assert last_step(folder) == 11
     finished(*torchrun(), "vitreous", "train", "--resume", str(folder))
     by_step = {record["step"]: record["loss"] for record in records(folder, "step")}
-    reference = {record["step"]: record["loss"] for record in records(alone / "ddp", "step")}
+    reference = {record["step"]: record["loss"] for record in records(single / "ddp", "step")}
     assert list(by_step) == list(reference)
     torch.testing.assert_close(list(by_step.values()), list(reference.values()), rtol=0, atol=1e-5)
     assert [record["step"] for record in records(folder, "resume")] == [5, 11]
@@ -156,7 +156,7 @@ def test_run_goes_on_with_another_number_of_processes(together: Path, alone: Pat
 
 
 def workers_of(launched: "subprocess.Popen[str]") -> list[int]:
-    """Processes that the launching one started to train, not the one that tracks their resources."""
+    """Return the training processes of a launcher, without the process that tracks their resources."""
     children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
     return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
@@ -175,7 +175,7 @@ def launch_words(images_folder: Path, values: dict[str, Any], out: Path) -> list
     return ["vitreous", "train", str(images_folder), "--out", str(out), "--nproc", "2", *options]
 
 
-def test_killed_process_starts_the_group_again_from_the_last_checkpoint(
+def test_group_resumes_from_the_last_checkpoint_after_a_process_is_killed(
     images_folder: Path, values: dict[str, Any], together: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -196,7 +196,7 @@ def test_killed_process_starts_the_group_again_from_the_last_checkpoint(
     )
 
 
-def test_signal_to_the_launching_process_saves_once_and_says_how_to_go_on(
+def test_signal_to_the_launcher_saves_once_and_says_how_to_resume(
     images_folder: Path, values: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -211,7 +211,7 @@ def test_signal_to_the_launching_process_saves_once_and_says_how_to_go_on(
     assert [record["step"] for record in records(folder, "interrupted")] == [last_step(folder)]
 
 
-def test_mistake_is_told_once_and_nothing_is_started_again(images_folder: Path, tmp_path: Path) -> None:
+def test_user_error_is_printed_once_and_nothing_is_restarted(images_folder: Path, tmp_path: Path) -> None:
     words = ["vitreous", "train", str(images_folder), "--nproc", "2", "--out", str(tmp_path / "run")]
     with process(*words, "--model.patch_size", "7", "--data.img_size", "8") as running:
         out, errors = running.communicate(timeout=PATIENCE_S)
@@ -221,9 +221,7 @@ def test_mistake_is_told_once_and_nothing_is_started_again(images_folder: Path, 
     assert "restarted" not in out
 
 
-def test_each_run_of_a_series_is_trained_by_all_processes(
-    images_folder: Path, values: dict[str, Any], tmp_path: Path
-) -> None:
+def test_all_processes_train_each_run_of_a_series(images_folder: Path, values: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "series"
     words = launch_words(images_folder, values | {"train.epochs": 1.0}, folder)
     finished(*words, "--seeds", "2")

@@ -1,4 +1,4 @@
-"""What processes of a launch tell each other through its notes; the launches themselves are in test_distributed."""
+"""The notes that processes of a launch leave for each other; real launches are tested in test_distributed."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_error_of_one_process_alone_ends_all_after_they_are_started_again(notes: Path) -> None:
+def test_error_of_one_process_ends_all_processes_after_the_restart(notes: Path) -> None:
     def fail() -> None:
         raise SaveError("/full: could not be written (größer als der Platz); free some space")
 
     with pytest.raises(SaveError):
         room._work(fail)
-    outcome = room._work(lambda: pytest.fail("nobody tries again"))
+    outcome = room._work(lambda: pytest.fail("work must not run again"))
     assert type(outcome) is SaveError
     assert str(outcome) == "/full: could not be written (größer als der Platz); free some space"
 
 
-def test_error_that_all_processes_met_is_handed_over_at_once(notes: Path) -> None:
+def test_error_that_all_processes_raise_is_returned_without_a_note(notes: Path) -> None:
     shared = ConfigError("train.epochs=0: must be in (0, inf); 20 is a start")
     shared.is_shared = True
 
@@ -37,12 +37,12 @@ def test_error_that_all_processes_met_is_handed_over_at_once(notes: Path) -> Non
     assert list(notes.iterdir()) == []
 
 
-def test_group_that_was_asked_to_stop_is_not_started_again(notes: Path) -> None:
+def test_group_that_was_stopped_does_not_work_after_a_restart(notes: Path) -> None:
     (notes / "stop").touch()
-    assert isinstance(room._work(lambda: pytest.fail("it is stopped")), KeyboardInterrupt)
+    assert isinstance(room._work(lambda: pytest.fail("work must not run after a stop")), KeyboardInterrupt)
 
 
-def test_first_folder_that_was_begun_is_the_one_to_go_on_with(notes: Path) -> None:
-    room.note_begun(notes / "series")
-    room.note_begun(notes / "series" / "fold-0")
-    assert (notes / "begun").read_text(encoding="utf-8") == str(notes / "series")
+def test_only_the_first_folder_is_noted(notes: Path) -> None:
+    room.note_run(notes / "series")
+    room.note_run(notes / "series" / "fold-0")
+    assert (notes / "run").read_text(encoding="utf-8") == str(notes / "series")

@@ -10,7 +10,7 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_first_signal_leaves_a_wish_and_interrupts_nothing(number: signal.Signals) -> None:
+def test_first_signal_is_recorded_and_does_not_interrupt(number: signal.Signals) -> None:
     with listen_for_stop() as stop:
         assert stop.signal_number == 0
         signal.raise_signal(number)
@@ -25,7 +25,7 @@ def test_second_signal_interrupts_at_once(first: signal.Signals, second: signal.
             signal.raise_signal(second)
 
 
-def test_handlers_are_put_back_also_after_an_error() -> None:
+def test_handlers_are_restored_even_after_an_error() -> None:
     before = [signal.getsignal(number) for number in BOTH]
 
     def fail() -> None:
@@ -38,22 +38,22 @@ def test_handlers_are_put_back_also_after_an_error() -> None:
     assert [signal.getsignal(number) for number in BOTH] == before
 
 
-def test_other_threads_run_without_handlers() -> None:
-    found: list[int] = []
+def test_other_threads_install_no_handlers() -> None:
+    numbers: list[int] = []
 
     def work() -> None:
         before = signal.getsignal(signal.SIGINT)
         with listen_for_stop() as stop:
-            found.append(stop.signal_number)
+            numbers.append(stop.signal_number)
             assert signal.getsignal(signal.SIGINT) is before
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [0]
+    assert numbers == [0]
 
 
-def test_interruption_says_how_to_go_on() -> None:
+def test_interruption_says_how_to_resume() -> None:
     error = Interrupted(signal.SIGTERM, Path("runs/fruit-3"), step=17)
     assert isinstance(error, KeyboardInterrupt)
     assert error.signal_number == 15

@@ -1,4 +1,4 @@
-"""Rehearsal: sound settings learn a batch by heart, a hopeless rate does not and is told with the numbers."""
+"""Overfitting one batch: sound settings succeed; a hopeless learning rate is an error with the numbers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from vitreous.data.loader import Batch
 from vitreous.errors import RunError
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.measure.overfit import rehearse
+from vitreous.training.measure.overfit import overfit_one_batch
 
 SMALL = {
     "data.source": "/photos", "data.img_size": (8, 12), "data.in_chans": 3, "data.num_classes": 5,
@@ -32,26 +32,26 @@ def batch() -> Batch:
     return Batch(images, torch.randint(5, (40,), generator=generator), np.arange(40))
 
 
-def test_a_sound_run_learns_a_batch_by_heart(make_config: Callable[..., RunConfig], batch: Batch) -> None:
-    found = rehearse(make_config(), batch, "fp32")
+def test_sound_settings_overfit_a_batch(make_config: Callable[..., RunConfig], batch: Batch) -> None:
+    found = overfit_one_batch(make_config(), batch, "fp32")
     assert (found.num_images, found.accuracy) == (32, 1.0)
     assert found.loss < found.first_loss
     assert 1 < found.steps <= 200
 
 
-def test_it_is_the_same_each_time(make_config: Callable[..., RunConfig], batch: Batch) -> None:
-    assert rehearse(make_config(), batch, "fp32") == rehearse(make_config(), batch, "fp32")
+def test_check_is_deterministic(make_config: Callable[..., RunConfig], batch: Batch) -> None:
+    assert overfit_one_batch(make_config(), batch, "fp32") == overfit_one_batch(make_config(), batch, "fp32")
 
 
-def test_a_rate_that_learns_nothing_is_told(make_config: Callable[..., RunConfig], batch: Batch) -> None:
+def test_learning_rate_that_is_too_low_is_an_error(make_config: Callable[..., RunConfig], batch: Batch) -> None:
     with pytest.raises(
-        RunError, match=r"^train\.overfit_one_batch: \d+ of 32 training images were right after 200 steps on them"
+        RunError, match=r"^train\.overfit_one_batch: only \d+ of 32 training images are right after 200 steps on them"
     ) as caught:
-        rehearse(make_config(**{"optim.lr": 1e-9}), batch, "fp32")
+        overfit_one_batch(make_config(**{"optim.lr": 1e-9}), batch, "fp32")
     assert str(caught.value).endswith("and optim.lr=1e-09")
 
 
-def test_a_loss_that_is_not_finite_ends_it(make_config: Callable[..., RunConfig], batch: Batch) -> None:
+def test_loss_that_is_not_finite_is_an_error_at_once(make_config: Callable[..., RunConfig], batch: Batch) -> None:
     broken = dataclasses.replace(batch, images=batch.images * float("nan"))
-    with pytest.raises(RunError, match=r"after 1 steps on them \(loss nan at first, nan at last\)"):
-        rehearse(make_config(), broken, "fp32")
+    with pytest.raises(RunError, match=r"after 1 step on them \(loss nan at first, nan at last\)"):
+        overfit_one_batch(make_config(), broken, "fp32")

@@ -21,60 +21,60 @@ def curriculum(**changes: Any) -> Curriculum:
     return Curriculum(keys.assemble("tiny", TINY | {key.replace("__", "."): value for key, value in changes.items()}))
 
 
-def test_without_wishes_nothing_changes() -> None:
+def test_nothing_changes_by_default() -> None:
     assert [(start, end) for start, end, _ in curriculum().stretches()] == [(0.0, 1.0)]
 
 
-def test_images_grow_in_four_sizes_that_patches_tile() -> None:
-    found = curriculum(train__start_img_size=(24, 8), train__resolution_until=0.6)
-    sizes = [found.stage(progress).img_size for progress in (0.0, 0.19, 0.21, 0.39, 0.41, 0.59, 0.6, 1.0)]
+def test_images_grow_in_four_sizes_that_are_multiples_of_the_patch_size() -> None:
+    growing = curriculum(train__start_img_size=(24, 8), train__resolution_until=0.6)
+    sizes = [growing.stage(progress).img_size for progress in (0.0, 0.19, 0.21, 0.39, 0.41, 0.59, 0.6, 1.0)]
     assert sizes == [(24, 8), (24, 8), (32, 12), (32, 12), (40, 20), (40, 20), (48, 24), (48, 24)]
     assert all(side % 4 == 0 for size in sizes for side in size)
 
 
-def test_patches_are_dropped_until_their_time_is_up() -> None:
-    found = curriculum(model__patch_drop_rate=0.5, train__patch_drop_until=0.75)
-    assert [found.stage(progress).patch_drop_rate for progress in (0.0, 0.74, 0.75, 1.0)] == [0.5, 0.5, 0.0, 0.0]
+def test_patches_are_dropped_until_the_configured_progress() -> None:
+    dropping = curriculum(model__patch_drop_rate=0.5, train__patch_drop_until=0.75)
+    assert [dropping.stage(progress).patch_drop_rate for progress in (0.0, 0.74, 0.75, 1.0)] == [0.5, 0.5, 0.0, 0.0]
 
 
-def test_what_is_frozen_to_the_end_is_frozen_in_the_last_step_too() -> None:
+def test_layers_that_are_frozen_for_the_whole_run_are_frozen_at_its_end() -> None:
     assert curriculum(train__freeze="backbone").stage(1.0).is_frozen
     assert not curriculum(train__freeze="backbone", train__freeze_until=0.3).stage(0.3).is_frozen
     assert not curriculum().stage(0.0).is_frozen
 
 
-def test_stretches_follow_each_other_and_differ() -> None:
-    found = curriculum(
+def test_stretches_are_contiguous_and_neighbors_differ() -> None:
+    stretches = curriculum(
         train__start_img_size=(24, 8), train__freeze_blocks=2, train__freeze_until=0.5, model__patch_drop_rate=0.25,
         train__patch_drop_until=0.6,
     ).stretches()  # fmt: skip
-    assert [start for start, _, _ in found[1:]] == [end for _, end, _ in found[:-1]]
-    assert (found[0][0], found[-1][1]) == (0.0, 1.0)
-    assert [end for _, end, _ in found] == pytest.approx([0.2, 0.4, 0.5, 0.6, 1.0])
-    assert all(one[2] != other[2] for one, other in pairwise(found))
+    assert [start for start, _, _ in stretches[1:]] == [end for _, end, _ in stretches[:-1]]
+    assert (stretches[0][0], stretches[-1][1]) == (0.0, 1.0)
+    assert [end for _, end, _ in stretches] == pytest.approx([0.2, 0.4, 0.5, 0.6, 1.0])
+    assert all(one[2] != other[2] for one, other in pairwise(stretches))
 
 
-def test_images_are_scaled_as_pillow_scales_them() -> None:
+def test_images_are_scaled_like_pillow_does() -> None:
     image = torch.rand(48, 24, generator=torch.Generator().manual_seed(0))
-    found = curriculum(train__start_img_size=(24, 8)).resized(image.expand(2, 3, 48, 24), 0.0)
+    resized = curriculum(train__start_img_size=(24, 8)).resized(image.expand(2, 3, 48, 24), 0.0)
     expected = Image.fromarray(image.numpy()).resize((8, 24), Image.Resampling.BILINEAR)
-    assert found.shape == (2, 3, 24, 8)
-    torch.testing.assert_close(found[1, 2], torch.from_numpy(np.array(expected)), rtol=0, atol=1e-5)
+    assert resized.shape == (2, 3, 24, 8)
+    torch.testing.assert_close(resized[1, 2], torch.from_numpy(np.array(expected)), rtol=0, atol=1e-5)
 
 
-def test_model_takes_small_images_while_it_trains_and_the_average_does_not(
+def test_model_accepts_small_images_in_training_and_the_average_does_not(
     make_state: Callable[..., TrainState],
 ) -> None:
     state = make_state(img_size=(48, 24))
-    grown = curriculum(train__start_img_size=(24, 8))
+    growing = curriculum(train__start_img_size=(24, 8))
     state.model.train()
-    grown.enter(state.model, 0.0)
+    growing.enter(state.model, 0.0)
     images = torch.randn(2, 3, 48, 24)
-    state.model(grown.resized(images, 0.0)).sum().backward()
+    state.model(growing.resized(images, 0.0)).sum().backward()
     assert state.model.position.grid.grad is not None
     assert state.model(images).shape == (2, 5)
     with pytest.raises(ValueError, match="24x8 px"):
-        state.ema.model(grown.resized(images, 0.0))
+        state.ema.model(growing.resized(images, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,8 @@ def test_model_takes_small_images_while_it_trains_and_the_average_does_not(
         ({"train__start_img_size": (24, 8)}, False),
     ],
 )
-def test_features_are_fixed_only_where_nothing_varies(changes: dict[str, Any], fixed: bool) -> None:
-    found = curriculum(**{"data__flip": False, "train__freeze": "backbone", **changes})
-    assert probes_fixed_features(found.config) is fixed
+def test_features_are_fixed_only_without_augmentation_mixing_and_unfreezing(
+    changes: dict[str, Any], fixed: bool
+) -> None:
+    config = curriculum(**{"data__flip": False, "train__freeze": "backbone", **changes}).config
+    assert probes_fixed_features(config) is fixed

@@ -42,7 +42,7 @@ def config(**changes: Any) -> RunConfig:
     return keys.assemble("tiny", values | {key.replace("__", "."): value for key, value in changes.items()})
 
 
-def test_head_says_of_features_what_the_model_says_of_images(loader: TrainLoader, model: VisionTransformer) -> None:
+def test_head_on_features_equals_the_model_on_images(loader: TrainLoader, model: VisionTransformer) -> None:
     batches = feature_batches(config(), TASK, model, loader, "fp32")
     assert batches is not None
     for step in (0, 2, 4):
@@ -55,20 +55,20 @@ def test_head_says_of_features_what_the_model_says_of_images(loader: TrainLoader
             torch.testing.assert_close(model.head(features.images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_features_are_computed_as_in_evaluation(loader: TrainLoader, model: VisionTransformer) -> None:
+def test_features_are_computed_in_evaluation_mode(loader: TrainLoader, model: VisionTransformer) -> None:
     first = compute_features(model.train(), loader, "fp32")
     assert first.shape == (11, 16)
     assert torch.equal(first, compute_features(model.train(), loader, "fp32"))
 
 
 @pytest.mark.parametrize("changes", [{"train__freeze": "none"}, {"data__flip": True}])
-def test_model_runs_where_features_would_change(
+def test_features_that_would_change_are_not_precomputed(
     loader: TrainLoader, model: VisionTransformer, changes: dict[str, Any]
 ) -> None:
     assert feature_batches(config(**changes), TASK, model, loader, "fp32") is None
 
 
-def test_task_that_needs_images_gets_them(loader: TrainLoader, model: VisionTransformer) -> None:
+def test_features_are_not_used_for_a_task_that_may_need_images(loader: TrainLoader, model: VisionTransformer) -> None:
     class Other(Supervised):
         pass
 

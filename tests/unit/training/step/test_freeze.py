@@ -24,13 +24,13 @@ TINY = {
 }  # fmt: skip
 
 
-def begun(make_state: MakeState, settings: StepSettings, **wishes: object) -> tuple[TrainState, StepSettings]:
-    """A state of three blocks of which is frozen what is wished, and the settings that go with it."""
-    config = keys.assemble("tiny", TINY | {f"train.{key}": value for key, value in wishes.items()})
+def start(make_state: MakeState, settings: StepSettings, **values: object) -> tuple[TrainState, StepSettings]:
+    """Return a state with three blocks and matching settings; `values` are keys of `train`."""
+    config = keys.assemble("tiny", TINY | {f"train.{key}": value for key, value in values.items()})
     model = make_state(depth=3).model
     make_trainable(model, config.train)
     optim = OptimConfig(weight_decay=0.5)
-    state = TrainState(model, Ema(model), build_optimizer(model, optim), Horizon(20))
+    state = TrainState(model=model, ema=Ema(model), optimizer=build_optimizer(model, optim), horizon=Horizon(20))
     return state, replace(settings, optim=optim, curriculum=Curriculum(config))
 
 
@@ -45,17 +45,17 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 @pytest.mark.parametrize(
-    ("wishes", "trained"),
+    ("values", "trained"),
     [
         ({"freeze": "backbone"}, ("head.",)),
         ({"freeze_blocks": 2}, ("encoder.blocks.2.", "encoder.norm.", "head.")),
         ({"freeze_blocks": 3}, ("encoder.norm.", "head.")),
     ],
 )
-def test_frozen_weights_stay_bit_for_bit_and_all_others_move(
-    make_state: MakeState, settings: StepSettings, batch: Pair, wishes: dict[str, object], trained: tuple[str, ...]
+def test_frozen_weights_stay_the_same_bit_for_bit_and_all_others_change(
+    make_state: MakeState, settings: StepSettings, batch: Pair, values: dict[str, object], trained: tuple[str, ...]
 ) -> None:
-    state, settings = begun(make_state, settings, **wishes)
+    state, settings = start(make_state, settings, **values)
     before = {name: tensor.clone() for name, tensor in state.tensors().items() if not name.startswith("optimizer")}
     take(state, settings, batch, 3)
     expected = {f"{owner}.{name}" for owner in ("model", "ema")
@@ -65,16 +65,16 @@ def test_frozen_weights_stay_bit_for_bit_and_all_others_move(
     assert in_optimizer == {id(p) for name, p in state.model.named_parameters() if name.startswith(trained)}
 
 
-def test_nothing_is_dropped_in_what_is_frozen(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
-    state, settings = begun(make_state, settings, freeze_blocks=2)
+def test_frozen_modules_use_no_dropout(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+    state, settings = start(make_state, settings, freeze_blocks=2)
     take(state, settings, batch, 1)
     modes = [block.training for block in state.model.encoder.blocks]
     assert modes == [False, False, True]
     assert not state.model.tokenizer.training
 
 
-def test_what_is_let_go_is_trained_from_then_on(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
-    state, settings = begun(make_state, settings, freeze="backbone", freeze_until=0.5)
+def test_unfrozen_layers_are_trained_from_then_on(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+    state, settings = start(make_state, settings, freeze="backbone", freeze_until=0.5)
     before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
     average = {name: tensor.clone() for name, tensor in state.ema.model.state_dict().items()}
     take(state, settings, batch, 10)
@@ -86,33 +86,31 @@ def test_what_is_let_go_is_trained_from_then_on(make_state: MakeState, settings:
     assert all(block.training for block in state.model.encoder.blocks)
 
 
-def test_state_goes_on_bit_for_bit_across_the_moment_of_letting_go(
+def test_state_resumes_bit_for_bit_across_the_unfreezing(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
-    wishes = {"freeze_blocks": 2, "freeze_until": 0.5}
-    state, settings = begun(make_state, settings, **wishes)
+    values = {"freeze_blocks": 2, "freeze_until": 0.5}
+    state, settings = start(make_state, settings, **values)
     take(state, settings, batch, 8)
     kept = {name: tensor.clone() for name, tensor in state.tensors().items()}, state.numbers()
     take(state, settings, batch, 6)
-    resumed, _ = begun(make_state, settings, **wishes)
+    resumed, _ = start(make_state, settings, **values)
     resumed.load(*kept)
     take(resumed, settings, batch, 6)
     assert changed(state.tensors(), resumed.tensors()) == set()
     assert state.tensors().keys() == resumed.tensors().keys()
 
 
-def test_corrections_are_all_that_is_trained_beside_the_head(
-    make_state: MakeState, settings: StepSettings, batch: Pair
-) -> None:
-    state, settings = begun(make_state, settings, lora_rank=2)
+def test_lora_trains_only_adapters_and_head(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+    state, settings = start(make_state, settings, lora_rank=2)
     before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
     take(state, settings, batch, 3)
-    moved = changed(before, state.model.state_dict())
-    assert {name.rpartition(".")[0].rpartition(".")[2] for name in moved} == {"head", "down", "up"}
-    assert {name for name in before if ".base." in name} & moved == set()
+    trained = changed(before, state.model.state_dict())
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in trained} == {"head", "down", "up"}
+    assert {name for name in before if ".base." in name} & trained == set()
 
 
-def test_nothing_is_frozen_unless_asked(make_state: MakeState) -> None:
+def test_nothing_is_frozen_by_default(make_state: MakeState) -> None:
     model = make_state().model
     make_trainable(model, TrainConfig())
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -11,24 +11,24 @@ def test_progress_grows_from_zero_to_one() -> None:
     assert [Horizon(4).progress(step) for step in range(6)] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-def test_a_run_of_no_steps_is_done() -> None:
+def test_run_without_steps_is_complete() -> None:
     assert Horizon(0).progress(0) == 1.0
 
 
-def test_revision_changes_the_pace_and_not_the_place() -> None:
+def test_revision_changes_the_pace_and_not_the_progress() -> None:
     revised = Horizon(100).revised(50, steps_left=10)
     assert revised.end_step == 60
     assert [revised.progress(step) for step in (50, 55, 60)] == [0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("steps_left", [1, 0, -7])
-def test_revision_leaves_one_step_at_least(steps_left: int) -> None:
+def test_revision_leaves_at_least_one_step(steps_left: int) -> None:
     assert Horizon(100).revised(50, steps_left=steps_left).end_step == 51
 
 
 @settings(deadline=None)
 @given(st.integers(1, 300), revisions)
-def test_progress_is_continuous_and_monotone_through_any_revisions(
+def test_progress_is_continuous_and_monotonic_through_any_revisions(
     end_step: int, plan: list[tuple[float, int]]
 ) -> None:
     horizon, step, seen = Horizon(end_step), 0, [0.0]
@@ -50,7 +50,7 @@ def test_progress_is_continuous_and_monotone_through_any_revisions(
 
 @settings(deadline=None)
 @given(st.integers(1, 300), revisions)
-def test_progress_stops_short_of_one_before_the_last_step(end_step: int, plan: list[tuple[float, int]]) -> None:
+def test_progress_is_below_one_before_the_last_step(end_step: int, plan: list[tuple[float, int]]) -> None:
     horizon, step = Horizon(end_step), 0
     for share, steps_left in plan:
         step += int(share * (horizon.end_step - step - 1))

@@ -21,36 +21,38 @@ Snapshot = Callable[[TrainState], dict[str, Tensor]]
 Pair = tuple[Images, Labels]
 Batches = tuple[Callable[[int, int], Batch], list[tuple[int, int]]]
 
+PLAIN = StepSettings(task=Supervised(CrossEntropy()), optim=OptimConfig(), precision="fp32", seed=3)
 SETTINGS = {
-    "plain": StepSettings(Supervised(CrossEntropy()), OptimConfig(), "fp32", seed=3),
-    "unclipped": StepSettings(Supervised(CrossEntropy()), OptimConfig(clip_norm=0.0), "fp32", seed=3),
-    "sharpness-aware": StepSettings(Supervised(CrossEntropy()), OptimConfig(sam_rho=0.05), "fp32", seed=3),
-    "mixed, in parts": StepSettings(
-        Supervised(CrossEntropy()), OptimConfig(), "fp32", 3, Mix(num_classes=5, mixup_alpha=0.8), num_parts=2
-    ),
-    "bf16": StepSettings(Supervised(CrossEntropy()), OptimConfig(), "bf16", seed=3),
+    "plain": PLAIN,
+    "unclipped": replace(PLAIN, optim=OptimConfig(clip_norm=0.0)),
+    "sharpness-aware": replace(PLAIN, optim=OptimConfig(sam_rho=0.05)),
+    "mixed, in micro-batches": replace(PLAIN, mix=Mix(num_classes=5, mixup_alpha=0.8), num_micro_batches=2),
+    "bf16": replace(PLAIN, precision="bf16"),
 }
 
 
 @pytest.fixture
 def batches(batch: Pair) -> Batches:
-    """Batches that differ, of which some are infinite: of step 2 the first, of step 5 the first two; what was asked."""
-    asked: list[tuple[int, int]] = []
+    """Return a function that makes a batch, and the list of its calls.
 
-    def of(step: int, attempt: int) -> Batch:
-        asked.append((step, attempt))
+    Batches differ. The first batch of step 2 and the first two of step 5 are infinite.
+    """
+    calls: list[tuple[int, int]] = []
+
+    def make_batch(step: int, attempt: int) -> Batch:
+        calls.append((step, attempt))
         images = batch[0] * (1 + 0.1 * step) + 0.01 * attempt
         if (step, attempt) in {(2, 0), (5, 0), (5, 1)}:
             images = images * math.inf
         return Batch(images, batch[1], torch.arange(6).numpy())
 
-    return of, asked
+    return make_batch, calls
 
 
 def run(
     state: TrainState, steps: Steps, snapshot: Snapshot, num: int
 ) -> tuple[list[StepResult], list[dict[str, Tensor]]]:
-    """Take steps until `num` are applied; results, and the state after each."""
+    """Take steps until `num` are applied; return the results and the state after each step."""
     results, snapshots = [], []
     while state.step < num:
         result = steps.take(state).result
@@ -61,64 +63,65 @@ def run(
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_steps_that_run_ahead_are_those_that_wait_bit_by_bit(
+def test_running_ahead_gives_the_same_steps_as_waiting_bit_for_bit(
     make_state: MakeState,
     batches: Batches,
     snapshot: Snapshot,
     settings: StepSettings,
 ) -> None:
-    found = [
+    runs = [
         run(make_state(optim=settings.optim), Steps(settings, batches[0], runs_ahead=ahead), snapshot, 8)
         for ahead in (False, True)
     ]
-    (results, snapshots), (results_ahead, snapshots_ahead) = found
+    (results, snapshots), (results_ahead, snapshots_ahead) = runs
     assert [result.applied for result in results] == [True, True, False, True, True, True, False, False, *3 * [True]]
-    assert [repr(result) for result in results_ahead] == [repr(result) for result in results]  # NaN is not NaN
+    assert [repr(result) for result in results_ahead] == [repr(result) for result in results]  # NaN does not equal NaN
     torch.testing.assert_close(snapshots_ahead, snapshots, rtol=0, atol=0)
     for refused in (2, 6, 7):
         torch.testing.assert_close(snapshots[refused], snapshots[refused - 1], rtol=0, atol=0)
 
 
-def test_next_batch_is_asked_for_before_a_step_is_known_and_none_beyond_the_last(
+def test_next_batch_is_requested_before_a_result_is_read_and_none_after_the_last_step(
     make_state: MakeState,
     settings: StepSettings,
     snapshot: Snapshot,
     batches: Batches,
 ) -> None:
-    of, asked = batches
-    run(make_state(end_step=4), Steps(settings, of, runs_ahead=True), snapshot, 4)
-    assert asked == [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1), (3, 0)]
+    make_batch, calls = batches
+    run(make_state(end_step=4), Steps(settings, make_batch, runs_ahead=True), snapshot, 4)
+    assert calls == [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1), (3, 0)]
 
 
 @pytest.mark.parametrize("change", ["step", "attempt", "horizon"])
-def test_gradient_under_way_is_dropped_where_the_run_goes_elsewhere(
+def test_queued_gradient_is_discarded_if_step_attempt_or_horizon_change(
     make_state: MakeState,
     settings: StepSettings,
     snapshot: Snapshot,
     batches: Batches,
     change: str,
 ) -> None:
-    found, (_, asked) = [], batches
+    outcomes, (make_batch, calls) = [], batches
     for ahead in (False, True):
-        asked.clear()
-        state, steps = make_state(), Steps(settings, batches[0], runs_ahead=ahead)
+        calls.clear()
+        state, steps = make_state(), Steps(settings, make_batch, runs_ahead=ahead)
         run(state, steps, snapshot, 1)
         if change == "horizon":
             state.horizon = state.horizon.revised(state.step, steps_left=5)
         else:
             setattr(state, change, 0 if change == "step" else 1)
-        found.append((steps.take(state).result, snapshot(state)))
-    assert asked.count((1, 0)) == 1 + (change == "step")  # a batch that is there is not asked for again
-    assert found[1][0] == found[0][0]
-    torch.testing.assert_close(found[1][1], found[0][1], rtol=0, atol=0)
+        outcomes.append((steps.take(state).result, snapshot(state)))
+    assert calls.count((1, 0)) == 1 + (change == "step")  # a batch that is already there is not requested again
+    assert outcomes[1][0] == outcomes[0][0]
+    torch.testing.assert_close(outcomes[1][1], outcomes[0][1], rtol=0, atol=0)
 
 
-def test_only_a_device_of_its_own_runs_ahead(make_state: MakeState) -> None:
+def test_cpu_does_not_run_ahead(make_state: MakeState) -> None:
     assert not can_run_ahead(make_state())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_gpu_is_never_waited_for_but_to_read(  # pragma: no cover - needs a GPU
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_host_waits_for_the_gpu_only_to_read_a_result(  # pragma: no cover - needs a GPU
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state()

@@ -26,7 +26,7 @@ PLAIN = {"pos_drop_rate": 0.0, "drop_path_rate": 0.0}
 
 
 class NanLoss(Criterion):
-    """A criterion that is wrong, and passes a gradient on."""
+    """A criterion whose loss and gradient are NaN."""
 
     def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
         return logits.sum() * math.nan
@@ -47,7 +47,7 @@ class FiniteLossInfiniteGradient(Criterion):
         return F.cross_entropy(InfiniteGradient.apply(logits), targets)
 
 
-def test_loss_gradient_norm_and_count_are_those_of_the_naive_step(
+def test_loss_gradient_norm_and_count_equal_those_of_a_naive_step(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state(**PLAIN)
@@ -63,7 +63,7 @@ def test_loss_gradient_norm_and_count_are_those_of_the_naive_step(
     assert result.applied
 
 
-def test_weights_after_a_step_are_those_of_naive_clipping_and_adamw(make_state: MakeState, batch: Pair) -> None:
+def test_weights_after_a_step_equal_naive_clipping_and_adamw(make_state: MakeState, batch: Pair) -> None:
     optim = OptimConfig(lr=0.02, weight_decay=0.3, clip_norm=0.25)
     state = make_state(optim=optim, **PLAIN)
     model = copy.deepcopy(state.model).double()
@@ -78,18 +78,19 @@ def test_weights_after_a_step_are_those_of_naive_clipping_and_adamw(make_state: 
         is_matrix = name.endswith(("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "head.weight"))
         decayed = parameter.detach() * (1 - lr * optim.weight_decay * is_matrix)
         expected[name] = (decayed - lr * gradient / (gradient.abs() + 1e-8)).float()  # AdamW's first step
-    train_step(state, *batch, StepSettings(Supervised(CrossEntropy()), optim, "fp32", seed=3))
-    found = {name: parameter.detach() for name, parameter in state.model.named_parameters()}
-    # A first step takes a gradient's sign alone: where that is zero but for rounding (biases of keys), it is noise.
+    settings = StepSettings(task=Supervised(CrossEntropy()), optim=optim, precision="fp32", seed=3)
+    train_step(state, *batch, settings)
+    updated = {name: parameter.detach() for name, parameter in state.model.named_parameters()}
+    # AdamW's first step uses only the sign of the gradient. Biases of keys have a gradient of zero plus rounding error.
     clear = {name: parameter.grad.abs() > 1e-6 for name, parameter in model.named_parameters()}  # type: ignore[union-attr]
     assert sum(int(mask.sum()) for mask in clear.values()) > 0.95 * sum(mask.numel() for mask in clear.values())
     for name, weights in expected.items():
-        weights = torch.where(clear[name], weights, found[name])
-        torch.testing.assert_close(found[name], weights, rtol=1e-5, atol=1e-5)
+        weights = torch.where(clear[name], weights, updated[name])
+        torch.testing.assert_close(updated[name], weights, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", {"highest"}), ("tf32", {"medium"})])
-def test_forward_and_backward_multiply_alike(
+def test_forward_and_backward_use_the_same_precision(
     make_state: MakeState, settings: StepSettings, batch: Pair, precision: str, expected: set[str]
 ) -> None:
     seen = []
@@ -114,28 +115,27 @@ def test_forward_and_backward_multiply_alike(
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1, 1e9])
-def test_gradient_norm_is_reported_as_it_was_before_clipping(
-    make_state: MakeState, batch: Pair, clip_norm: float
-) -> None:
+def test_reported_gradient_norm_is_from_before_clipping(make_state: MakeState, batch: Pair, clip_norm: float) -> None:
     norms = []
     for clip in (clip_norm, 1.0):
         optim = OptimConfig(clip_norm=clip)
-        settings = StepSettings(Supervised(CrossEntropy()), optim, "fp32", seed=3)
+        settings = StepSettings(task=Supervised(CrossEntropy()), optim=optim, precision="fp32", seed=3)
         norms.append(train_step(make_state(optim=optim), *batch, settings).grad_norm)
     assert norms[0] == norms[1] > 0.1
 
 
-def test_clipping_of_zero_is_off(make_state: MakeState, batch: Pair, snapshot: Snapshot) -> None:
+def test_clip_norm_of_zero_does_not_clip(make_state: MakeState, batch: Pair, snapshot: Snapshot) -> None:
     moments = []
     for clip_norm in (0.0, 1e9):
         optim = OptimConfig(clip_norm=clip_norm)
         state = make_state(optim=optim)
-        train_step(state, *batch, StepSettings(Supervised(CrossEntropy()), optim, "fp32", seed=3))
+        settings = StepSettings(task=Supervised(CrossEntropy()), optim=optim, precision="fp32", seed=3)
+        train_step(state, *batch, settings)
         moments.append(snapshot(state))
     torch.testing.assert_close(moments[0], moments[1], rtol=0, atol=0)
 
 
-def test_rate_follows_the_schedule_at_the_middle_of_each_step(
+def test_learning_rate_is_that_of_the_schedule_in_the_middle_of_each_step(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state(end_step=8)
@@ -148,12 +148,10 @@ def test_rate_follows_the_schedule_at_the_middle_of_each_step(
     assert min(rates) > 0
 
 
-def test_rate_is_scaled_after_a_return_to_a_checkpoint(
-    make_state: MakeState, settings: StepSettings, batch: Pair
-) -> None:
-    usual, halved = make_state(), make_state()
+def test_learning_rate_is_scaled_after_a_rollback(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+    normal, halved = make_state(), make_state()
     halved.lr_scale = 0.5
-    assert train_step(halved, *batch, settings).lr == 0.5 * train_step(usual, *batch, settings).lr
+    assert train_step(halved, *batch, settings).lr == 0.5 * train_step(normal, *batch, settings).lr
 
 
 def test_average_follows_the_weights(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
@@ -167,7 +165,9 @@ def test_average_follows_the_weights(make_state: MakeState, settings: StepSettin
         state.step += 1
 
 
-def test_average_that_is_turned_off_is_the_weights(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+def test_average_that_is_switched_off_equals_the_weights(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
     optim = OptimConfig(ema_window_ratio=0)
     state = make_state(optim=optim)
     for step in range(3):
@@ -177,7 +177,7 @@ def test_average_that_is_turned_off_is_the_weights(make_state: MakeState, settin
 
 
 @pytest.mark.parametrize("criterion", [NanLoss(), FiniteLossInfiniteGradient()])
-def test_refused_step_leaves_weights_average_and_moments_bit_for_bit(
+def test_refused_step_changes_no_bit_of_weights_average_and_moments(
     make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot, criterion: Criterion
 ) -> None:
     state = make_state()
@@ -192,14 +192,16 @@ def test_refused_step_leaves_weights_average_and_moments_bit_for_bit(
     assert all(parameter.grad is None for parameter in state.model.parameters())
 
 
-def test_what_was_refused_is_told_as_it_was(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+def test_result_of_a_refused_step_has_the_non_finite_numbers(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
     assert math.isnan(train_step(make_state(), *batch, replace(settings, task=Supervised(NanLoss()))).loss)
     result = train_step(make_state(), *batch, replace(settings, task=Supervised(FiniteLossInfiniteGradient())))
     assert math.isfinite(result.loss)
     assert not math.isfinite(result.grad_norm)
 
 
-def test_step_after_a_refused_one_is_the_step_without_it(
+def test_step_after_a_refused_step_is_not_affected_by_it(
     make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot
 ) -> None:
     plain, troubled = make_state(), make_state()
@@ -210,7 +212,7 @@ def test_step_after_a_refused_one_is_the_step_without_it(
 
 
 @pytest.mark.parametrize("changes", [{"seed": 4}, {"step": 1}, {"attempt": 1}])
-def test_draws_depend_on_seed_step_and_attempt_and_on_nothing_else(
+def test_draws_depend_only_on_seed_step_and_attempt(
     make_state: MakeState, settings: StepSettings, batch: Pair, changes: dict[str, int]
 ) -> None:
     def loss(seed: int = 3, step: int = 0, attempt: int = 0, *, noise: int = 0) -> float:
@@ -224,15 +226,15 @@ def test_draws_depend_on_seed_step_and_attempt_and_on_nothing_else(
     assert loss(**changes) != loss()
 
 
-def test_model_that_was_evaluated_is_trained_with_dropout_again(
+def test_dropout_is_active_again_after_an_evaluation(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
-    state, other = make_state(pos_drop_rate=0.5), make_state(drop_rate=0.5)
+    state, other = make_state(pos_drop_rate=0.5), make_state(pos_drop_rate=0.5)
     state.model.eval()
     assert train_step(state, *batch, settings).loss == train_step(other, *batch, settings).loss
 
 
-def test_bf16_changes_the_products_and_not_the_weights_type(
+def test_bf16_changes_the_products_and_not_the_type_of_the_weights(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state(**PLAIN)
@@ -244,14 +246,14 @@ def test_bf16_changes_the_products_and_not_the_weights_type(
     assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
 
 
-# Mixed images.
+# Mixed images
 
 
 def mix_of(**changes: float) -> Mix:
     return Mix(num_classes=5, mixup_alpha=0.8, cutmix_alpha=1.0, per_pair=True, **changes)  # type: ignore[arg-type]
 
 
-def test_mixed_step_is_the_naive_step_on_mixed_images_and_targets(
+def test_mixed_step_equals_a_naive_step_on_mixed_images_and_targets(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state(**PLAIN)
@@ -266,22 +268,22 @@ def test_mixed_step_is_the_naive_step_on_mixed_images_and_targets(
     assert result.applied
 
 
-def test_mixed_image_counts_for_the_label_of_its_larger_share(
+def test_mixed_image_is_correct_if_the_class_of_the_larger_share_is_predicted(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
-    class Told(Mix):
+    class KnownShares(Mix):
         def __call__(self, images: Images, labels: Labels, seed: int) -> tuple[Images, Tensor]:
-            called = make_state(**PLAIN).model(images).argmax(dim=1)
+            predicted = make_state(**PLAIN).model(images).argmax(dim=1)
             share = torch.tensor([0.9, 0.6, 0.51, 0.45, 0.3, 0.0])[:, None]
             eye = torch.eye(5)
-            return images, share * eye[called] + (1 - share) * eye[(called + 1) % 5]
+            return images, share * eye[predicted] + (1 - share) * eye[(predicted + 1) % 5]
 
-    mix = Told(num_classes=5, mixup_alpha=1.0)
+    mix = KnownShares(num_classes=5, mixup_alpha=1.0)
     assert train_step(make_state(**PLAIN), *batch, replace(settings, mix=mix)).correct == 3
 
 
 @pytest.mark.parametrize("changes", [{"seed": 4}, {"step": 1}, {"attempt": 1}])
-def test_mixing_draws_depend_on_seed_step_and_attempt_and_on_nothing_else(
+def test_mixing_depends_only_on_seed_step_and_attempt(
     make_state: MakeState, settings: StepSettings, batch: Pair, changes: dict[str, int]
 ) -> None:
     def loss(seed: int = 3, step: int = 0, attempt: int = 0, *, noise: int = 0) -> float:
@@ -295,9 +297,7 @@ def test_mixing_draws_depend_on_seed_step_and_attempt_and_on_nothing_else(
     assert loss(**changes) != loss()
 
 
-def test_nothing_is_mixed_any_more_in_the_last_share_of_a_run(
-    make_state: MakeState, settings: StepSettings, batch: Pair
-) -> None:
+def test_images_are_not_mixed_after_mix_until(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
     losses = []
     for step in (14, 15, 19):  # of 20
         state, plain = make_state(**PLAIN), make_state(**PLAIN)
@@ -307,7 +307,7 @@ def test_nothing_is_mixed_any_more_in_the_last_share_of_a_run(
     assert losses == [False, True, True]
 
 
-def test_search_sees_the_mixed_images_that_the_refused_step_saw(
+def test_search_for_the_cause_uses_the_mixed_images_of_the_refused_step(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
@@ -326,7 +326,7 @@ def test_search_sees_the_mixed_images_that_the_refused_step_saw(
     assert seen[0][1].shape == (6, 5)
 
 
-# What went wrong, in words.
+# The cause of a refused step
 
 
 @pytest.mark.parametrize(
@@ -350,13 +350,13 @@ def test_first_module_with_a_non_finite_output_is_named(
     assert find_non_finite(state, *batch, settings) == f"the output of {found}"
 
 
-def test_images_that_are_not_finite_are_named(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+def test_non_finite_image_is_the_cause(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
     images = batch[0].clone()
     images[2, 1, 3, 4] = math.nan
     assert find_non_finite(make_state(), images, batch[1], settings) == "an image of the batch"
 
 
-def test_loss_and_gradient_are_named_where_the_model_is_sound(
+def test_loss_or_gradient_is_the_cause_if_all_outputs_are_finite(
     make_state: MakeState, settings: StepSettings, batch: Pair
 ) -> None:
     state = make_state()
@@ -366,7 +366,7 @@ def test_loss_and_gradient_are_named_where_the_model_is_sound(
     assert find_non_finite(state, *batch, settings) == "the gradient's norm"
 
 
-def test_search_leaves_the_state_as_it_was(
+def test_search_for_the_cause_does_not_change_the_state(
     make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot
 ) -> None:
     state = make_state()
@@ -379,7 +379,9 @@ def test_search_leaves_the_state_as_it_was(
     assert not any(module._forward_hooks for module in state.model.modules())
 
 
-def test_search_draws_what_the_refused_step_drew(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+def test_search_for_the_cause_draws_the_dropout_of_the_refused_step(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
     losses: list[float] = []
 
     class Remember(Criterion):
@@ -394,31 +396,33 @@ def test_search_draws_what_the_refused_step_drew(make_state: MakeState, settings
     assert losses[0] == losses[1]
 
 
-def test_last_step_of_a_run_has_its_half_step_too(make_state: MakeState, settings: StepSettings, batch: Pair) -> None:
+def test_learning_rate_of_the_only_step_of_a_run_is_above_zero(
+    make_state: MakeState, settings: StepSettings, batch: Pair
+) -> None:
     state = make_state()
     state.horizon, state.step = Horizon(1), 0
     assert train_step(state, *batch, settings).lr > 0
 
 
-@pytest.mark.parametrize("num_parts", [2, 4, 6, 100])
+@pytest.mark.parametrize("num_micro_batches", [2, 4, 6, 100])
 @pytest.mark.parametrize("class_weights", [None, (0.2, 3.0, 1.0, 0.0, 2.0)])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_batch_in_parts_is_the_step_of_the_whole_batch(
-    make_state: MakeState, batch: Pair, num_parts: int, class_weights: tuple[float, ...] | None, mixed: bool
+def test_micro_batches_give_the_step_of_the_whole_batch(
+    make_state: MakeState, batch: Pair, num_micro_batches: int, class_weights: tuple[float, ...] | None, mixed: bool
 ) -> None:
     task = Supervised(CrossEntropy(label_smoothing=0.1, class_weights=class_weights))
     mix = Mix(num_classes=5, mixup_alpha=0.8, cutmix_alpha=1.0) if mixed else None
-    settings = StepSettings(task, OptimConfig(clip_norm=0.0), "fp32", seed=3, mix=mix)
-    whole, parts = make_state(**PLAIN), make_state(**PLAIN)
+    settings = StepSettings(task=task, optim=OptimConfig(clip_norm=0.0), precision="fp32", seed=3, mix=mix)
+    whole, split = make_state(**PLAIN), make_state(**PLAIN)
     expected = train_step(whole, *batch, settings)
-    found = train_step(parts, *batch, replace(settings, num_parts=num_parts))
-    assert (found.loss, found.grad_norm) == pytest.approx((expected.loss, expected.grad_norm), rel=1e-5)
-    assert found.correct == expected.correct
-    moments = (whole.optimizer.state_dict()["state"], parts.optimizer.state_dict()["state"])
+    result = train_step(split, *batch, replace(settings, num_micro_batches=num_micro_batches))
+    assert (result.loss, result.grad_norm) == pytest.approx((expected.loss, expected.grad_norm), rel=1e-5)
+    assert result.correct == expected.correct
+    moments = (whole.optimizer.state_dict()["state"], split.optimizer.state_dict()["state"])
     torch.testing.assert_close(moments[1], moments[0], rtol=1e-4, atol=1e-7)
 
 
-def test_blocks_that_are_computed_again_in_the_backward_change_nothing(
+def test_gradient_checkpointing_changes_no_bit(
     make_state: MakeState, settings: StepSettings, batch: Pair, snapshot: Snapshot
 ) -> None:
     plain, frugal = make_state(drop_path_rate=0.4, depth=3), make_state(drop_path_rate=0.4, depth=3)

@@ -1,4 +1,4 @@
-"""Each optimiser, in a step and across a checkpoint."""
+"""Every optimizer, in a step and across a checkpoint."""
 
 import copy
 import math
@@ -34,7 +34,8 @@ def config(name: OptimizerName = "adamw", **changes: float) -> OptimConfig:
 
 
 def settings_for(optim: OptimConfig) -> StepSettings:
-    return StepSettings(Supervised(CrossEntropy(label_smoothing=0.1)), optim, "fp32", seed=3)
+    task = Supervised(CrossEntropy(label_smoothing=0.1))
+    return StepSettings(task=task, optim=optim, precision="fp32", seed=3)
 
 
 def take(state: TrainState, batch: Pair, settings: StepSettings, steps: int) -> None:
@@ -44,7 +45,7 @@ def take(state: TrainState, batch: Pair, settings: StepSettings, steps: int) -> 
 
 
 class NanFrom(Criterion):
-    """A criterion that is right, until it has been asked so often."""
+    """Cross-entropy that is NaN from call number `call` on."""
 
     def __init__(self, call: int) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class NanFrom(Criterion):
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])
 @pytest.mark.parametrize("name", NAMES)
-def test_run_that_is_saved_and_loaded_goes_on_bit_for_bit(
+def test_run_resumes_bit_for_bit_with_every_optimizer(
     make_state: MakeState, batch: Pair, snapshot: Snapshot, tmp_path: Path, name: OptimizerName, rho: float
 ) -> None:
     optim = config(name, sam_rho=rho)
@@ -70,11 +71,11 @@ def test_run_that_is_saved_and_loaded_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_refused_step_leaves_everything_bit_for_bit(
+def test_refused_step_changes_nothing_with_any_optimizer(
     make_state: MakeState, batch: Pair, snapshot: Snapshot, name: OptimizerName
 ) -> None:
     settings = settings_for(config(name, sam_rho=0.1))
-    for call in (1, 2):  # at the weights themselves, and uphill
+    for call in (1, 2):  # at the weights themselves, and at the uphill weights of SAM
         state = make_state(optim=settings.optim)
         take(state, batch, settings, 2)
         before = snapshot(state)
@@ -86,26 +87,28 @@ def test_refused_step_leaves_everything_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loss_of_one_batch_falls(make_state: MakeState, batch: Pair, name: OptimizerName) -> None:
-    optim = replace(config(name), lr=0.1 if name == "lamb" else 0.01, layer_decay=1.0)  # LAMB's is a share of a matrix
+def test_loss_on_one_batch_decreases(make_state: MakeState, batch: Pair, name: OptimizerName) -> None:
+    optim = replace(
+        config(name), lr=0.1 if name == "lamb" else 0.01, layer_decay=1.0
+    )  # LAMB scales its step by the norm of the matrix
     state = make_state(optim=optim, end_step=40, **PLAIN)
     first = train_step(state, *batch, settings_for(optim)).loss
     take(state, batch, settings_for(optim), 30)
     assert train_step(state, *batch, settings_for(optim)).loss < 0.8 * first
 
 
-def test_each_layer_moves_at_its_share_of_the_rate(make_state: MakeState, batch: Pair) -> None:
+def test_layer_decay_scales_the_step_of_each_layer(make_state: MakeState, batch: Pair) -> None:
     optim = config("lion", weight_decay=0.0)
     state = make_state(optim=optim, depth=2, **PLAIN)
     before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
     lr = train_step(state, *batch, settings_for(optim)).lr
     shares = {"tokenizer.proj.weight": 0.75**3, "encoder.blocks.0.mlp.fc1.weight": 0.75**2, "head.bias": 1.0}
-    for name, share in shares.items():  # a step of Lion is the rate itself
+    for name, share in shares.items():  # every step of Lion has the length of the learning rate
         moved = (state.model.get_parameter(name).detach() - before[name]).abs().max()
         torch.testing.assert_close(moved, torch.tensor(lr * share), rtol=1e-3, atol=0)
 
 
-def test_average_of_schedule_free_takes_the_place_of_the_ema(make_state: MakeState, batch: Pair) -> None:
+def test_average_of_schedule_free_replaces_the_ema(make_state: MakeState, batch: Pair) -> None:
     optim = config("schedule_free")
     state = make_state(optim=optim)
     take(state, batch, settings_for(optim), 3)
@@ -115,23 +118,23 @@ def test_average_of_schedule_free_takes_the_place_of_the_ema(make_state: MakeSta
     assert not torch.equal(state.model.head.weight, state.ema.model.head.weight)  # type: ignore[arg-type]
 
 
-def test_step_follows_the_gradient_that_is_found_uphill(make_state: MakeState, batch: Pair) -> None:
+def test_sam_steps_with_the_gradient_of_the_uphill_weights(make_state: MakeState, batch: Pair) -> None:
     optim = config(sam_rho=0.7, clip_norm=0.0)
     settings, state = settings_for(optim), make_state(optim=config(), pos_drop_rate=0.5)
     model = copy.deepcopy(state.model)
-    found = []
+    passes = []
     for _ in range(2):  # Foret et al. 2021, algorithm 1, with the same dropout in both passes
         torch.manual_seed(derive(3, "dropout", 0, 0))
         loss = F.cross_entropy(model(batch[0]), batch[1], label_smoothing=0.1)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
-        found.append((float(loss.detach()), gradients))
+        passes.append((float(loss.detach()), gradients))
         norm = math.sqrt(sum(float((gradient.double() ** 2).sum()) for gradient in gradients))
         with torch.no_grad():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
                 parameter += 0.7 * gradient / norm
     result = train_step(state, *batch, settings)
-    assert found[0][0] != pytest.approx(found[1][0], rel=1e-2)
-    assert (result.loss, result.grad_norm) == pytest.approx((found[0][0], norm), rel=1e-4)
-    for parameter, gradient in zip(state.model.parameters(), found[1][1], strict=True):
+    assert passes[0][0] != pytest.approx(passes[1][0], rel=1e-2)
+    assert (result.loss, result.grad_norm) == pytest.approx((passes[0][0], norm), rel=1e-4)
+    for parameter, gradient in zip(state.model.parameters(), passes[1][1], strict=True):
         mean = state.optimizer.state[parameter]["exp_avg"]
         torch.testing.assert_close(mean / 0.1, gradient, rtol=1e-3, atol=1e-5)

@@ -20,7 +20,6 @@ from vitreous.recipe.files import read_config
 from vitreous.recipe.plan import Plan
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.measure import speed as calibrate
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import dry_run, run_training
 from vitreous.training.weights.pretrained import fingerprint
@@ -31,11 +30,6 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 CLASSES = ["plum", "pear", "kiwi", "fig"]
 """Two of these are also classes of the images, in another order."""
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "MEASURED_S", 0.03)
 
 
 @pytest.fixture
@@ -204,7 +198,7 @@ def test_fine_tuning_recipe_without_weights_is_refused(images_folder: Path, reci
     with pytest.raises(ConfigError) as caught:
         dry_run(TrainRequest(data=str(images_folder), recipe=recipe))
     assert str(caught.value) == (
-        f"recipe={recipe}: begins with trained weights, and train.pretrained names none; give --pretrained FILE"
+        f"train.pretrained=none: recipe {recipe} starts from pretrained weights; give --pretrained FILE"
     )
 
 

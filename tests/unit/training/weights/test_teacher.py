@@ -19,7 +19,7 @@ from vitreous.recipe.files import read_config
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.measure import speed as calibrate
+from vitreous.training.measure.instruments import Instruments
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import dry_run, run_training
 from vitreous.training.weights.pretrained import fingerprint
@@ -29,11 +29,6 @@ Tiny = Callable[..., TrainRequest]
 CLASSES = ("apple", "kiwi", "plum")
 OF_RUN = ((0.5, 0.25, 0.375), (0.25, 0.5, 0.125))
 PLAIN3, PLAIN1 = ((0.0,) * 3, (1.0,) * 3), ((0.0,), (1.0,))
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "MEASURED_S", 0.03)
 
 
 def model(**changes: Any) -> VisionTransformer:
@@ -249,16 +244,16 @@ def test_run_resumes_only_with_the_same_teacher(own_teacher: Path, tiny: Tiny, t
     save_model(moved / "model.safetensors", other, {"classes": list(CLASSES)})
     with pytest.raises(RunError) as caught:
         run_training(TrainRequest(resume=request.out))
-    assert str(caught.value).startswith(
-        f"run={request.out}: its teacher changed since it began (fingerprint {fingerprint(other)}, was {was}); "
-        f"restore {moved}, or train "
+    assert str(caught.value) == (
+        f"run={request.out}: its teacher has changed since the run started (fingerprint {fingerprint(other)}, was "
+        f"{was}); restore {moved}, or start a new run"
     )
     shutil.copy(own_teacher / "model.safetensors", moved)
     assert run_training(TrainRequest(resume=request.out)).model.exists()
 
 
 def test_speed_measurement_for_a_budget_includes_the_teacher(
-    own_teacher: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    own_teacher: Path, tiny: Tiny, quick: Instruments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
     forward = Teacher.forward
@@ -268,5 +263,5 @@ def test_speed_measurement_for_a_budget_includes_the_teacher(
         return forward(self, images)
 
     monkeypatch.setattr(Teacher, "forward", counted)
-    dry_run(tiny(None, objective__teacher=str(own_teacher), train__budget_s=30))
+    dry_run(tiny(None, objective__teacher=str(own_teacher), train__budget_s=30), instruments=quick)
     assert len(calls) > 1

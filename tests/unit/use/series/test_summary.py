@@ -104,7 +104,7 @@ def test_series_are_compared_over_images_and_seeds(series: vt.Series) -> None:
 
 
 def test_run_is_not_a_series_and_series_is_not_a_run(run: vt.Run, series: vt.Series) -> None:
-    with pytest.raises(NotARunError, match=r"holds no series\.json"):
+    with pytest.raises(NotARunError, match=r"has no series\.json"):
         vt.Series(run.path)
     with pytest.raises(
         NotARunError, match=r"both: is a series with 4 finished runs; give one of them, e\.g\. .*fold-0-seed-0"

@@ -1,0 +1,62 @@
+"""Seconds of a budget, seconds per step -> time for training steps: one model for the planner and the training loop."""
+
+from dataclasses import dataclass
+
+from vitreous.data.survey.facts import DataFacts
+
+OUTSIDE_S = 8.0
+"""Seconds reserved for work outside the training loop: imports, the last files, the report."""
+EVALUATION_MARGIN = 1.3
+"""Factor on the expected time of the final evaluation."""
+STEP_OVERHEAD = 1.1
+"""Time per step in the training loop, relative to a measured step; evaluations and checkpoints make the difference."""
+EVALUATION_SPEEDUP = 3.0
+"""Images per second in evaluation relative to training, until measured: a backward pass costs two forward passes."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Measured time of training steps over a run; it changes where images grow or layers are unfrozen.
+
+    Attributes:
+        stretches: (start, end, seconds per step). Start and end are progress; the stretches cover 0 to 1 without gaps.
+    """
+
+    stretches: tuple[tuple[float, float, float], ...] = ((0.0, 1.0, 1.0),)
+
+    def mean_s(self, start: float = 0.0, end: float = 1.0) -> float:
+        """Return the mean seconds per step between two values of progress; those of one step if they are equal."""
+        overlaps = [(max(0.0, min(end, to) - max(start, since)), step_s) for since, to, step_s in self.stretches]
+        total = sum(overlap for overlap, _ in overlaps)
+        if total <= 0:
+            return next(step_s for _, to, step_s in self.stretches if start < to or to == 1)
+        return sum(overlap * step_s for overlap, step_s in overlaps) / total
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """Wall-clock seconds for a whole run, and how many of them are not for training steps.
+
+    Attributes:
+        limit_s: Seconds for everything, from reading the data to the saved model.
+        reserve_s: Seconds of the limit reserved for what follows the last step: evaluation, saving, the report.
+    """
+
+    limit_s: float
+    reserve_s: float
+
+    def training_s(self, elapsed_s: float = 0.0) -> float:
+        """Return the seconds left for training steps once `elapsed_s` seconds of the limit are spent; at least 0."""
+        return max(0.0, self.limit_s - self.reserve_s - elapsed_s)
+
+
+def time_limit(budget_s: float, facts: DataFacts, evaluation_images_per_s: float) -> TimeLimit:
+    """Return the time limit of a run with a budget.
+
+    Args:
+        budget_s: `train.budget_s`, in seconds.
+        facts: The data; its validation and test images are evaluated at the end.
+        evaluation_images_per_s: Speed of that evaluation.
+    """
+    num_images = 2 * facts.num_val + facts.num_test  # validation scores both the weights and their average
+    return TimeLimit(budget_s, OUTSIDE_S + EVALUATION_MARGIN * num_images / evaluation_images_per_s)

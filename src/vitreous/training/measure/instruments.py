@@ -1,0 +1,42 @@
+"""Clock, speed and memory of this machine -> one object that a run measures with; tests replace parts of it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from vitreous.objective.build import build_task
+from vitreous.objective.config import ObjectiveConfig
+from vitreous.objective.task import Task
+from vitreous.recipe.pace import Pace
+from vitreous.recipe.run_config import RunConfig
+from vitreous.training.measure.memory import memory_share
+from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
+from vitreous.training.step.run_ahead import can_run_ahead
+from vitreous.training.step.state import TrainState
+from vitreous.training.weights.pretrained import Pretrained
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What a run measures with, and how it builds its task.
+
+    Attributes:
+        clock: Returns seconds since any fixed moment.
+        training_pace: (config, teacher) -> measured time of training steps.
+        evaluation_images_per_s: Configuration -> measured speed of evaluation.
+        memory_share: Configuration -> share of the memory that a training step needs.
+        build_task: (objective config, training images per class, teacher) -> what a training step minimizes.
+        can_run_ahead: Returns True if the device can compute a gradient while the host reads the last step's result.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    training_pace: Callable[[RunConfig, Pretrained | None], Pace] = training_pace
+    evaluation_images_per_s: Callable[[RunConfig], float] = evaluation_images_per_s
+    memory_share: Callable[[RunConfig], float] = memory_share
+    build_task: Callable[[ObjectiveConfig, Sequence[int] | None, nn.Module | None], Task] = build_task
+    can_run_ahead: Callable[[TrainState], bool] = can_run_ahead
+
+
+REAL = Instruments()
