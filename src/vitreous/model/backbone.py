@@ -221,7 +221,7 @@ class Backbone(nn.Module):
         """Set the attention kernel of every block: `auto`, `explicit` or `sdpa`. Results differ only by rounding."""
         for module in self.modules():
             if isinstance(module, Attention):
-                module.kernel = kernel
+                module.set_kernel(kernel)
 
     def no_weight_decay(self) -> set[str]:
         """Return the names of the matrices without weight decay: positions, prefix tokens and bias tables."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig, VisionTransformer, build_model, load_model, save_model
 from vitreous.model.backbone import block_numbers
 
@@ -237,3 +237,8 @@ def test_grad_checkpointing_can_be_switched_on_and_off():
     assert model.encoder.grad_checkpointing
     model.set_grad_checkpointing(False)
     assert not model.encoder.grad_checkpointing
+
+
+def test_unknown_attention_kernel_is_refused():
+    with pytest.raises(UnknownNameError, match=r"^kernel=explicid: no such attention kernel; did you mean explicit\?$"):
+        make_model().set_attention_kernel("explicid")

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import nn
 
-from vitreous.model.parts.encoder import Block
+from vitreous.model.parts.encoder import Block, Encoder
 from vitreous.model.parts.pool import ClassTokenPool
 from vitreous.model.parts.relation import NO_RELATION, Relation
 from vitreous.model.vit import VisionTransformer
@@ -41,7 +41,8 @@ class TrimmedVisionTransformer(VisionTransformer):
 
     def _can_trim(self, block: Block) -> bool:
         """Return True if results differ only by rounding: no hook expects all tokens, no random numbers are drawn."""
-        if type(block) is not Block or any(map(_has_hooks, (self.encoder, self.encoder.norm, *block.modules()))):
+        readers = (self.encoder, self.encoder.norm, self.pool, *block.modules())
+        if type(block) is not Block or any(map(_has_hooks, readers)):
             return False
         return not (self.training and (self.encoder.grad_checkpointing or any(map(_draws, block.modules()))))
 
@@ -50,9 +51,11 @@ def trim_last_block(model: VisionTransformer) -> VisionTransformer:
     """Return a model that shares all parts, and whose last block computes only the tokens that the pool reads.
 
     Args:
-        model: Not changed. It is returned itself if its pool reads patches.
+        model: Not changed. It is returned itself if its pool reads patches, or if its encoder merges tokens. The parts
+            are shared: pruning one model prunes the other.
     """
-    if type(model) is not VisionTransformer or not isinstance(model.pool, ClassTokenPool):
+    is_plain = type(model) is VisionTransformer and type(model.encoder) is Encoder
+    if not is_plain or not isinstance(model.pool, ClassTokenPool):
         return model
     return TrimmedVisionTransformer(model.config, **model.parts()).train(model.training)
 

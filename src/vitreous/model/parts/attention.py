@@ -71,13 +71,9 @@ class Attention(nn.Module):
         kernel: AttentionKernel = "auto",
     ) -> None:
         super().__init__()
-        if kernel not in get_args(AttentionKernel):
-            raise UnknownNameError(
-                f"kernel={kernel}: no such attention kernel; {nearest(kernel, get_args(AttentionKernel))}"
-            )
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
-        self.kernel: AttentionKernel = kernel
+        self.set_kernel(kernel)
         self.qkv = qkv
         q_norm, k_norm = qk_norms or (None, None)
         self.q_norm: nn.Module | None = q_norm
@@ -85,6 +81,14 @@ class Attention(nn.Module):
         self.gate = gate
         self.proj = proj
         self.proj_drop = nn.Dropout(proj_drop_rate)
+
+    def set_kernel(self, kernel: AttentionKernel) -> None:
+        """Choose the kernel of `attend`. Raises UnknownNameError if there is no such kernel."""
+        if kernel not in get_args(AttentionKernel):
+            raise UnknownNameError(
+                f"kernel={kernel}: no such attention kernel; {nearest(kernel, get_args(AttentionKernel))}"
+            )
+        self.kernel: AttentionKernel = kernel
 
     @classmethod
     def plain(

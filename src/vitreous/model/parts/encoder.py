@@ -215,6 +215,8 @@ class Mlp(nn.Module):
         proj_drop_rate: Dropout rate at both places.
     """
 
+    num_halves = 1
+
     def __init__(
         self, *, embed_dim: int, hidden_dim: int, act: nn.Module, bias: bool = True, proj_drop_rate: float = 0.0
     ) -> None:
@@ -224,8 +226,6 @@ class Mlp(nn.Module):
         self.drop1 = nn.Dropout(proj_drop_rate)
         self.fc2 = nn.Linear(hidden_dim, embed_dim, bias=bias)
         self.drop2 = nn.Dropout(proj_drop_rate)
-
-    num_halves = 1
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Compute fc2(act(fc1(x)))."""

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.model import ModelConfig, VisionTransformer, build_model, create_model
 from vitreous.model.change.lora import add_lora
+from vitreous.model.change.merge import merge_tokens
 from vitreous.model.change.trim import trim_last_block
 
 CONFIG = ModelConfig(
@@ -128,3 +129,16 @@ def test_everything_is_computed_with_dropout_or_a_pool_that_reads_patches():
     assert count_flops(lambda: trim_last_block(build_model(config))(images)) > count_flops(lambda: model(images))
     dropping = trim_last_block(build_model(replace(model.config, proj_drop_rate=0.1)))
     assert count_flops(lambda: dropping(images)) > count_flops(lambda: dropping.eval()(images))
+
+
+def test_merging_model_is_not_trimmed():
+    merging = merge_tokens(create_model("vit_pico", num_classes=7, img_size=(12, 20), patch_size=4), 2)
+    assert trim_last_block(merging) is merging
+
+
+def test_hook_on_the_pool_sees_every_token():
+    model = trim_last_block(create_model("vit_pico", num_classes=7, img_size=(12, 20), patch_size=4)).eval()
+    given = []
+    model.pool.register_forward_pre_hook(lambda module, args: given.append(args[0].shape[1]))
+    model(torch.randn(2, 3, 12, 20))
+    assert given == [16]
