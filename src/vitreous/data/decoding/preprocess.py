@@ -130,10 +130,7 @@ class Preprocess:
             return self._resize_and_pad(image)
         box = (0.0, 0.0, float(image.width), float(image.height))
         if self.fit == "crop":
-            # The largest part of the right aspect ratio, to fractions of a pixel; `resize` cuts it out itself.
-            zoom = min(image.width / width, image.height / height)
-            left, top = (image.width - zoom * width) / 2, (image.height - zoom * height) / 2
-            box = (left, top, image.width - left, image.height - top)
+            box = crop_box((image.height, image.width), self.img_size)
         return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
 
     def _resize_and_pad(self, image: Image.Image) -> Image.Image:
@@ -144,3 +141,20 @@ class Preprocess:
         left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
         margins = [(top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0)]
         return Image.fromarray(np.pad(array, margins[: array.ndim], mode="edge"))
+
+
+def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest centered box with the aspect ratio of `img_size`.
+
+    Args:
+        size: Height and width of the image in px.
+        img_size: Height and width to resize the box to, in px.
+
+    Returns:
+        Left, top, right and bottom in px, with fractions, never outside the image.
+    """
+    (height, width), (to_height, to_width) = size, img_size
+    zoom = min(width / to_width, height / to_height)
+    # Rounding may put the corner 1e-14 px outside the image, which Pillow refuses.
+    left, top = max(0.0, (width - zoom * to_width) / 2), max(0.0, (height - zoom * to_height) / 2)
+    return left, top, width - left, height - top

@@ -1,15 +1,19 @@
 import io
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.config import Fit
+from vitreous.data.decoding.preprocess import Preprocess, crop_box
 from vitreous.errors import ConfigError, DecodeError, UnknownNameError
 
 
@@ -129,3 +133,33 @@ def test_settings_with_a_mistake_are_an_error(values: dict[str, object], error: 
     with pytest.raises(error) as caught:
         Preprocess.from_dict(values)
     assert str(caught.value).startswith(message)
+
+
+SIDES = st.integers(1, 2000)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.tuples(SIDES, SIDES), st.tuples(st.integers(1, 640), st.integers(1, 640)))
+def test_crop_box_is_the_exact_box_and_stays_inside_the_image(size: tuple[int, int], img_size: tuple[int, int]) -> None:
+    left, top, right, bottom = crop_box(size, img_size)
+    (height, width), (to_height, to_width) = size, img_size
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    zoom = min(Fraction(width, to_width), Fraction(height, to_height))
+    exact = ((width - zoom * to_width) / 2, (height - zoom * to_height) / 2)
+    assert (left, top) == pytest.approx(tuple(map(float, exact)), abs=1e-9)
+
+
+@pytest.mark.parametrize("target", [96, 126, 224, 384])
+def test_square_crop_of_every_size_stays_inside_the_image(target: int) -> None:
+    for side in range(1, 4001):
+        for size in ((side, 2 * side + 1), (side + 3, side)):
+            assert min(crop_box(size, (target, target))[:2]) >= 0.0
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("side", [58, 116, 225, 232, 450, 464])
+def test_sizes_that_round_outside_the_image_are_resized(fit: Fit, side: int) -> None:
+    preprocess = Preprocess((224, 224), 3, fit)
+    image = Image.new("RGB", (side, side + 40), (10, 20, 30))
+    assert preprocess.pixels(image).shape == (3, 224, 224)
