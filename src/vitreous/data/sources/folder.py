@@ -1,7 +1,8 @@
 """A folder of class folders, or of train/, val/, test/ with class folders -> FileSource.
 
 The images of a class may be in nested subfolders. Hidden files, files that operating systems leave behind, and files
-without an image suffix are ignored. A file with an image suffix counts even if it turns out to be unreadable later.
+without an image suffix are ignored, and so are run folders, because `vitreous train .` writes them next to the classes.
+A file with an image suffix counts even if it turns out to be unreadable later.
 """
 
 import unicodedata
@@ -26,6 +27,9 @@ IMAGE_SUFFIXES = frozenset(
 """Suffixes of image files, in lower case. Not every Pillow reads all of them; images that fail are reported."""
 
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
+
+OUTPUT_MARKERS = ("records.jsonl", "series.json")
+"""Every run folder has the first of these files from its start, every series folder the second."""
 
 
 @dataclass
@@ -53,6 +57,8 @@ def open_folder(root: Path) -> FileSource:
     """
     images = _Images(PackedPaths(root))
     try:
+        if num_outputs := sum(_num_outputs(entry) for entry in _entries(root) if entry.is_dir()):
+            images.notes.append(f"{root}: ignored {plural(num_outputs, 'run folder')} of vitreous")
         folders = _split_folders(root)
         for split, folder in folders.items() or {"": root}.items():
             _add_classes(images, folder, split)
@@ -114,7 +120,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 def _add_classes(images: _Images, folder: Path, split: str) -> None:
     """Add the images of each class folder in a folder."""
     for class_folder in _folders(folder):
-        paths = sorted(_images_below(class_folder), key=Path.as_posix)
+        paths = sorted(images_below(class_folder), key=Path.as_posix)
         # macOS writes an umlaut as two characters, other systems as one; both spell the same class.
         name = as_text(unicodedata.normalize("NFC", class_folder.name))
         for path in paths:
@@ -144,7 +150,7 @@ def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], ima
             )
         raise DataError(f"data.source={train}: holds no image file; use a folder with one folder of images per class")
     if len(classes) == 1:
-        class_folder = next(folder for folder in _folders(train) if next(_images_below(folder), None))
+        class_folder = next(folder for folder in _folders(train) if next(images_below(folder), None))
         is_wrapped = len(_folders(class_folder)) > 1
         way_out = f"did you mean {train / classes[0]}?" if is_wrapped else "add a folder for each other class"
         raise DataError(f"data.source={train}: only one class, {classes[0]!r}; a classifier needs two; {way_out}")
@@ -155,8 +161,11 @@ def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], ima
             raise DataError(f"data.source={folder}: {folders['train'].name}/ has no class of this name; {way_out}")
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    """Yield the image files at any depth. Each folder is visited once, because links may form a circle."""
+def images_below(folder: Path) -> Iterator[Path]:
+    """Yield the image files at any depth, except those in run folders.
+
+    Each folder is visited once, because links may form a circle.
+    """
     # A link to a folder above would add the images of the other classes.
     visited = {_identity(parent) for parent in folder.resolve().parents}
     waiting = [folder]
@@ -167,7 +176,8 @@ def _images_below(folder: Path) -> Iterator[Path]:
         visited.add(_identity(current))
         for entry in _entries(current):
             if entry.is_dir():
-                waiting.append(entry)
+                if not _is_output(entry):
+                    waiting.append(entry)
             elif is_image_name(entry.name) and (entry.is_file() or entry.is_symlink()):
                 yield entry  # including broken links, which are later reported as unreadable
 
@@ -177,8 +187,22 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _is_output(folder: Path) -> bool:
+    """Return True for the folder of a run or of a series."""
+    return any((folder / name).is_file() for name in OUTPUT_MARKERS)
+
+
+def _num_outputs(folder: Path) -> int:
+    """Return the number of run and series folders that a folder consists of: 1 for one of them, 0 for all others."""
+    if _is_output(folder):
+        return 1
+    entries = _entries(folder)
+    return len(entries) if entries and all(entry.is_dir() and _is_output(entry) for entry in entries) else 0
+
+
 def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+    """Return the subfolders, without run folders and folders that hold nothing else."""
+    return [entry for entry in _entries(folder) if entry.is_dir() and not _num_outputs(entry)]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.folder import images_below
 from vitreous.errors import DataNotFoundError
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:
     """List image files: each given file, and all images in each given folder and its subfolders, sorted by path.
 
-    Hidden files in a folder are skipped.
+    Hidden files and run folders in a folder are skipped.
 
     Raises:
         DataNotFoundError: A path does not exist, or a folder contains no images.
@@ -18,7 +18,7 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in (path.expanduser() for path in paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_visible_image(file, path))
+            inside = sorted(file for file in images_below(path) if file.is_file())
             if not inside:
                 raise DataNotFoundError(f"image={path}: a folder without images; give images or a folder of them")
             files += inside
@@ -27,8 +27,3 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
         else:
             raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of them")
     return files
-
-
-def _is_visible_image(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts)
-    return not hidden and is_image_name(file.name) and file.is_file()

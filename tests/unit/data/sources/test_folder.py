@@ -247,3 +247,34 @@ def test_file_that_is_deleted_later_is_unreadable(make_folder: MakeFolder) -> No
     with pytest.raises(DecodeError) as caught:
         source.encoded(0)
     assert str(caught.value) == f"{root / 'cat' / '0.png'}: No such file or directory"
+
+
+@pytest.mark.parametrize("layout", ["classes", "splits"])
+@pytest.mark.parametrize(
+    "outputs",
+    [["runs/photos-1/records.jsonl"], ["runs/photos-1/records.jsonl", "runs/cv/series.json"], ["mine/records.jsonl"]],
+)
+def test_run_folders_next_to_the_classes_are_ignored_and_counted(
+    make_folder: MakeFolder, layout: str, outputs: list[str]
+) -> None:
+    counts = {"cat": 3, "dog": 2} if layout == "classes" else {"train/cat": 3, "train/dog": 2, "test/cat": 1}
+    root = make_folder(counts)
+    before = open_folder(root)
+    for output in outputs:
+        (root / output).parent.mkdir(parents=True)
+        (root / output).write_text("{}")
+        shutil.copy(root / next(iter(counts)) / "0.png", (root / output).with_name("example.png"))
+    source = open_folder(root)
+    assert source.classes == before.classes == ("cat", "dog")
+    assert list(source.paths) == list(before.paths)
+    runs = "1 run folder" if len(outputs) == 1 else "2 run folders"
+    assert f"{root}: ignored {runs} of vitreous" in source.notes
+
+
+def test_run_folder_inside_a_class_is_ignored(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 2})
+    run = root / "cat" / "run"
+    run.mkdir()
+    (run / "records.jsonl").write_text("{}")
+    shutil.copy(root / "cat" / "0.png", run / "example.png")
+    assert len(open_folder(root).paths) == 5

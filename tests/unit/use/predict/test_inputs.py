@@ -59,3 +59,8 @@ def test_folder_without_images_is_an_error(tmp_path: Path) -> None:
         list_images([tmp_path / "empty"])
     wanted = f"image={tmp_path / 'empty'}: a folder without images; give images or a folder of them"
     assert str(caught.value) == wanted
+
+
+def test_run_folders_are_skipped(tmp_path: Path) -> None:
+    _touch(tmp_path / "seen.png", tmp_path / "runs" / "a" / "records.jsonl", tmp_path / "runs" / "a" / "example.png")
+    assert list_images([tmp_path]) == [tmp_path / "seen.png"]
