@@ -50,6 +50,7 @@ class Screen:
             "compiled": self._show_compiled,
             "complete": self._show_complete,
             "damaged_checkpoint": self._show_damaged_checkpoint,
+            "unlocked": self._show_unlocked,
             "data": self._show_data,
             "evaluation": self._show_evaluation,
             "health": self._show_health,
@@ -151,6 +152,12 @@ class Screen:
 
     def _show_damaged_checkpoint(self, fields: Mapping[str, Any]) -> None:
         self.say(f"note: {fields['reason']}", style="yellow")
+
+    def _show_unlocked(self, fields: Mapping[str, Any]) -> None:
+        self.say(
+            f"note: {fields['run']} cannot be locked on this system; make sure that no other process trains it",
+            style="yellow",
+        )
 
     def _show_overfitting(self, fields: Mapping[str, Any]) -> None:
         self.say(

@@ -17,7 +17,13 @@ from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, read_values
 from vitreous.training.folder.records import Listener, ignore
-from vitreous.training.folder.run_folder import RunFolder, SeriesFolder, check_free, create_series_folder
+from vitreous.training.folder.run_folder import (
+    RunFolder,
+    SeriesFolder,
+    check_free,
+    create_series_folder,
+    exclusive,
+)
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
@@ -94,6 +100,20 @@ def run_series(
     """
     is_new = request.resume is None
     folder, request = _begin(request) if is_new else _reopen(request)
+    with exclusive(folder.path, listener):
+        _train_members(folder, request, after, listener, train, is_new=is_new)
+    return folder
+
+
+def _train_members(
+    folder: SeriesFolder,
+    request: TrainRequest,
+    after: Callable[[RunFolder], None],
+    listener: Listener,
+    train: Callable[[TrainRequest, Listener], object],
+    *,
+    is_new: bool,
+) -> None:
     todo = members(request)
     for number, member in enumerate(todo, start=1):
         run = RunFolder(folder.path / member.name)
@@ -109,7 +129,6 @@ def run_series(
                     folder.withdraw()  # wrong data or keys leave no folder behind
                 raise
         after(run)
-    return folder
 
 
 def read_series(folder: SeriesFolder) -> TrainRequest:

@@ -1,6 +1,6 @@
 """TrainRequest -> a run folder with a trained model: begin, prepare, assemble, fit, finish."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from vitreous import atomic, processes
@@ -18,7 +18,14 @@ from vitreous.training.finish import finish
 from vitreous.training.fit.loop import fit
 from vitreous.training.folder.loggers import tracked
 from vitreous.training.folder.records import Listener, Recorder, ignore
-from vitreous.training.folder.run_folder import RunFolder, check_free, create_run_folder, open_run_folder, sweep
+from vitreous.training.folder.run_folder import (
+    RunFolder,
+    check_free,
+    create_run_folder,
+    exclusive,
+    open_run_folder,
+    sweep,
+)
 from vitreous.training.machine.device import describe_hardware, describe_software, deterministic, resolve_device
 from vitreous.training.machine.distributed import Group, join
 from vitreous.training.machine.launch import after_restart, note_run
@@ -51,10 +58,12 @@ def run_training(request: TrainRequest, listener: Listener = ignore, *, instrume
     if request.resume is not None and group.from_first(lambda: _is_complete(request)):
         listener("complete", {"run": str(request.resume)})
         return RunFolder(request.resume)
-    begun = _begin_together(request, listener, instruments, group)
-    folder, config = begun.folder, begun.config
-    with tracked(listener, folder.path, config) if group.is_first else nullcontext(listener) as tracking_listener:
-        recorder = Recorder(folder.records if group.is_first else None, tracking_listener)
+    with ExitStack() as stack:
+        begun = _begin_together(request, listener, instruments, group, stack)
+        folder, config = begun.folder, begun.config
+        if group.is_first:
+            listener = stack.enter_context(tracked(listener, folder.path, config))
+        recorder = Recorder(folder.records if group.is_first else None, listener)
         if processes.restarts():
             recorder.record("restart", {"number": processes.restarts(), "num_processes": group.size})
         prepared = group.first_then_others(lambda: load_data(config, begun.survey, recorder))
@@ -110,12 +119,20 @@ class _Begun:
     pace: Pace | None = None
 
 
-def _begin_together(request: TrainRequest, listener: Listener, instruments: Instruments, group: Group) -> _Begun:
-    """Let the first process begin or reopen the run. The others receive everything but the source and open that."""
+def _begin_together(
+    request: TrainRequest, listener: Listener, instruments: Instruments, group: Group, stack: ExitStack
+) -> _Begun:
+    """Let the first process begin or reopen the run, and hold its folder until `stack` is closed.
+
+    The other processes receive everything except the source, which they open themselves.
+    """
     begun = shared = None
     with group.sharing_errors():
-        if group.is_first:
-            begun = _begin(request, listener, instruments) if request.resume is None else _resume(request, listener)
+        if group.is_first and request.resume is None:
+            begun = _begin(request, listener, instruments, stack)
+        elif group.is_first:
+            begun = _resume(request, listener, stack)
+        if begun is not None:
             shared = begun.folder, begun.config, begun.survey.indices, begun.survey.facts, begun.survey.digests
     folder, config, indices, facts, digests = group.broadcast(shared)
     if begun is not None:
@@ -124,11 +141,12 @@ def _begin_together(request: TrainRequest, listener: Listener, instruments: Inst
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 
 
-def _begin(request: TrainRequest, listener: Listener, instruments: Instruments) -> _Begun:
+def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, stack: ExitStack) -> _Begun:
     """Plan a run and create its folder."""
     check_free(request.out)
     survey, plan = plan_run(request, listener, instruments)
     folder = create_run_folder(request.out, survey.facts.name)
+    stack.enter_context(exclusive(folder.path, listener))
     note_run(folder.path)
     recorder = Recorder(folder.records, listener)
     recorder.record("start", _start_record(plan.config, folder))
@@ -140,9 +158,10 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments) 
     return _Begun(folder, plan.config, survey, plan.pace)
 
 
-def _resume(request: TrainRequest, listener: Listener) -> _Begun:
+def _resume(request: TrainRequest, listener: Listener, stack: ExitStack) -> _Begun:
     """Read the configuration of an existing run and survey its data again."""
     folder = _open_folder(request)
+    stack.enter_context(exclusive(folder.path, listener))
     config = read_config(folder.config)
     if request.source is not None and not config.data.source.startswith(PYTHON_PREFIX):
         raise ConfigError(

@@ -1,10 +1,15 @@
 """Path -> RunFolder: the names of all files of a run, which `training` writes and `use` reads."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitreous.data.pixels.file_locks import try_lock
 from vitreous.errors import NotARunError, RunError, SaveError
+from vitreous.training.folder.records import Listener
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,32 @@ def check_free(out: Path | None) -> None:
         can_resume = RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
         advice = f"go on with --resume {out}, or choose another folder" if can_resume else "choose another folder"
         raise RunError(f"out={out}: exists and is not empty; {advice}")
+
+
+@contextmanager
+def exclusive(folder: Path, listener: Listener) -> Iterator[None]:
+    """Context manager that keeps other processes from training in a folder; the lock ends with this process.
+
+    Args:
+        folder: Folder of a run or of a series.
+        listener: Receives the event `unlocked` if the system or the disk does not support locks.
+
+    Raises:
+        RunError: Another process holds the folder.
+    """
+    descriptor = None
+    with suppress(OSError):  # Windows does not open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        is_locked = None if descriptor is None else try_lock(descriptor)
+        if is_locked is False:
+            raise RunError(f"run={folder}: another process is training it; wait until it ends, or stop it first")
+        if is_locked is None:
+            listener("unlocked", {"run": str(folder)})
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def create_run_folder(out: Path | None, data_name: str) -> RunFolder:

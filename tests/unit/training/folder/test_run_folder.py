@@ -1,10 +1,20 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vitreous.errors import NotARunError, RunError, SaveError
-from vitreous.training.folder.run_folder import RunFolder, check_free, create_run_folder, open_run_folder, sweep
+from vitreous.training.folder.records import ignore
+from vitreous.training.folder.run_folder import (
+    RunFolder,
+    check_free,
+    create_run_folder,
+    exclusive,
+    open_run_folder,
+    sweep,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +158,30 @@ def test_sweep_removes_only_the_temporary_files_of_a_killed_process() -> None:
     sweep(folder)
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in unfinished)
+
+
+def test_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from vitreous.training.folder.run_folder import exclusive\n"
+        "with exclusive(Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError) as caught, exclusive(tmp_path, ignore):
+            pass
+        assert str(caught.value).startswith(f"run={tmp_path}: another process is training it; wait until it ends")
+            str(caught.value) == f"run={tmp_path}: another process is training it; wait until it ends, or stop it first"
+        )
+        other.kill()
+    with exclusive(tmp_path, ignore):
+        pass
+
+
+def test_folder_that_cannot_be_locked_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    events = []
+    with exclusive(tmp_path, lambda kind, fields: events.append((kind, dict(fields)))):
+        pass
+    assert events == [("unlocked", {"run": str(tmp_path)})]
