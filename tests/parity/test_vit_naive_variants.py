@@ -130,7 +130,7 @@ def distilled(weights, image):
 
 
 def map_pool(weights, image):
-    """A learned query attends to the patches; an MLP beside a residual path, fc_norm, head."""
+    """A learned query attends to the patches; an MLP on a residual branch, fc_norm, head."""
     tokens = pre_norm_blocks(weights, patches(weights, image))
     tokens = [layer_norm(weights, "encoder.norm", token) for token in tokens]
     query = linear(weights, "pool.q", weights["pool.probe"]).reshape(HEADS, HEAD_DIM)

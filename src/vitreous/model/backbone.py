@@ -1,4 +1,4 @@
-"""A Vision Transformer -> the interface that timm's models have, by which other libraries use a backbone."""
+"""A Vision Transformer -> the interface of timm's models, through which other libraries use a backbone."""
 
 import dataclasses
 from abc import abstractmethod
@@ -25,10 +25,10 @@ _LEARNING_POOLS = ("map", "sequence")
 
 
 class Backbone(nn.Module):
-    """Everything of a model except the forward pass, which `VisionTransformer` adds.
+    """All of a model except the forward pass, which `VisionTransformer` adds.
 
     Args:
-        config: What the model was built from.
+        config: Configuration from which the model was built.
     """
 
     tokenizer: ImageTokenizer

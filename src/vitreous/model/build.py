@@ -37,7 +37,7 @@ def create_model(
     Args:
         name: `vit_{size}_patch{px}_{px}` with a size of `presets.SIZES`, e.g. `vit_small_patch16_224`; shorter if
             `img_size` and `patch_size` are given; or a published name as in timm, e.g. `deit3_base_patch16_224`.
-        num_classes: Number of logits; 0 returns features; None as the name was published, mostly 1000.
+        num_classes: Number of logits; 0 returns features; None uses the number of the published model, usually 1000.
         in_chans: Channels of an image.
         img_size: Side, or height and width, in px; overrides the name.
         patch_size: Side of a patch in px; overrides the name.
@@ -64,7 +64,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     """Check that these are names of fields of `ModelConfig`.
 
     Raises:
-        ConfigError: An argument of timm's `create_model`; the message names what takes its place.
+        ConfigError: An argument of timm's `create_model`; the message names its replacement.
         UnknownNameError: No such field; the nearest one is suggested.
     """
     known = [field.name for field in dataclasses.fields(ModelConfig)]
@@ -96,7 +96,7 @@ def build_model(
 
 
 def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> VisionTransformer:
-    """Build a model that holds these very tensors, in their dtype and on their device; nothing is drawn or copied.
+    """Build a model that holds exactly these tensors, in their dtype and on their device; nothing is drawn or copied.
 
     Args:
         config: What to build.

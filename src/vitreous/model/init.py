@@ -33,14 +33,14 @@ class Scheme:
 
     Attributes:
         linear: Distribution of the matrices of attention and MLP.
-        proj: Distribution of the output projection of attention; None as `linear`.
+        proj: Distribution of the output projection of attention; None uses that of `linear`.
         patch: Distribution of the patch projection: a `Matrix`, or normal with std 1/√fan_in. `lecun` truncates that at
             two standard deviations and rescales it, as Flax does; `fan_in` does not.
         patch_bias: Draw the bias of the patch projection as PyTorch does, instead of zeros.
         mlp_bias_std: Standard deviation of the biases of the MLP.
         position_std: Standard deviation of learned positions.
         token_std: Standard deviation of class token, distillation token and registers.
-        head_std: Standard deviation of the weights of the head; 0 is zeros, None as `linear`.
+        head_std: Standard deviation of the weights of the head; 0 draws zeros, None uses the distribution of `linear`.
         head_bias: Bias of the head as a function of the number of classes.
     """
 
@@ -74,7 +74,7 @@ SCHEMES: dict[InitScheme, Scheme] = {
     "deit3": Scheme("normal", token_std=0.02),
     # MAE, `models_mae.py`; the head is that of its fine-tuning script.
     "mae": Scheme("xavier_joint", patch="xavier", token_std=0.02, head_std=2e-5),
-    # As timm, except for the products of query with key and of value with output.
+    # Like timm, except for the products of query with key and of value with output.
     "mimetic": Scheme("normal"),
 }
 

@@ -21,13 +21,13 @@ class VisionTransformer(Backbone):
     """A Vision Transformer made of its parts; `build.build_model` chooses them from a configuration.
 
     Args:
-        config: What the parts were built from; it is saved with the weights.
+        config: Configuration from which the parts were built; it is saved with the weights.
         tokenizer: Images to patch tokens.
         patch_norm: A norm on the patch tokens, or the identity.
         position: Adds positions to the patch tokens.
         patch_drop: Drops some of the patch tokens in training.
         prefix: Puts class token and registers before the patch tokens, or is the identity.
-        relation: Grid size to what the attention of each block takes in addition to tokens; None if it takes nothing.
+        relation: Grid size to the additional inputs of each block's attention; None if there are none.
         encoder: Tokens to tokens in context.
         pool: Tokens to one vector per image.
         fc_norm: A norm on that vector, or the identity.

@@ -43,7 +43,7 @@ from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run is written, who trains it, and since when.
+    """The folder, processes, instruments and starting time of a run.
 
     Attributes:
         folder: Folder of the run.
@@ -65,7 +65,7 @@ class RunContext:
 def assemble(
     prepared: Prepared, loader: TrainLoader, batches: TrainLoader | Prefetcher, context: RunContext
 ) -> tuple[TrainState, StepSettings, Loop]:
-    """Build what `fit` takes: a run before its first step, or as its newest checkpoint left it.
+    """Build the state and the loop that `fit` takes, for a new run or from the newest checkpoint of an interrupted one.
 
     Args:
         prepared: Data and configuration.
@@ -217,14 +217,14 @@ def _restore_or_begin(state: TrainState, prepared: Prepared, context: RunContext
 
 
 def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatch: Stopwatch, max_steps: int) -> Budget:
-    """Return the budget of a run, whose end is moved to where its time ends unless all steps are already taken."""
+    """Return the budget of a run, and use it to set the last step unless all steps are already taken."""
     config, instruments = prepared.config, context.instruments
     evaluation_images_per_s = instruments.evaluation_images_per_s(config)
     limit = time_limit(config.train.budget_s, prepared.survey.facts, evaluation_images_per_s)
     if state.step >= state.horizon.end_step:
         return Budget(limit, max_steps)
     pace = context.pace
-    # The planner measured before it softened augmentation, without which a linear probe can train on fixed features.
+    # The planner measured steps before it weakened augmentation. Without any, a linear probe trains on fixed features.
     if pace is None or probes_fixed_features(config):
         pace = instruments.training_pace(config, prepared.teacher)
     budget = Budget(limit, max_steps, pace)

@@ -51,7 +51,7 @@ class MergingEncoder(Encoder):
     sees one token per patch, and the mean over them is the mean over patches.
 
     Args:
-        encoder: Its blocks and norms are shared.
+        encoder: The encoder whose blocks and norms are shared.
         num_merged: For each block, how many tokens disappear; never more than half of the remaining patches.
         num_prefix_tokens: Tokens before the patches, which never merge.
     """
@@ -102,7 +102,7 @@ def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> V
     No training is needed. Later layers have fewer tokens to compute; the accuracy lost grows with the number of merges.
 
     Args:
-        model: Stays as it is. A merging model may be given again, with another number.
+        model: The model, which is not changed. It may be the result of an earlier call; only the new number counts.
         num_merged: How many tokens disappear in each block, or one number per block. Each merge pairs two patches, so
             a block merges at most half of the remaining ones. For images smaller than the model's own, which leave
             fewer patches, it merges that half. 0 changes nothing.

@@ -20,7 +20,7 @@ def resize_model(
     patch_size: int | None = None,
     interpolation: Interpolation | None = None,
 ) -> VisionTransformer:
-    """Return a copy for images or patches of another size; positions and patch projection are resampled.
+    """Return a copy for images or patches of a different size; positions and patch projection are resampled.
 
     Args:
         model: Stays as it is.
@@ -59,7 +59,7 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
     A gray image repeated in three channels gives the color copy the tokens that it gave the gray model, and vice versa.
 
     Args:
-        model: Stays as it is; it is returned itself if it takes this number of channels already.
+        model: The model, which is not changed. It is returned itself if it already takes this number of channels.
         in_chans: Channels of the copy's images.
 
     Raises:
@@ -88,7 +88,7 @@ def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> Vis
     accurate.
 
     Args:
-        model: A model with a `linear` stem; stays as it is. The weights are kept for its own patch size.
+        model: A model with a `linear` stem, which is not changed. The weights are kept for its own patch size.
         patch_sizes: Sides in px to draw from.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A model whose pool reads only the class token -> the same model without what the last block computes for the others.
+"""A model whose pool reads only the class token -> the same model with a last block that computes only this token.
 
 The pool reads one token of the last block, so only that one needs a query and goes through the MLP. The logits and
 gradients are the same up to rounding; `benchmarks/trim.py` measures what it saves.
@@ -51,7 +51,7 @@ def trim_last_block(model: VisionTransformer) -> VisionTransformer:
     """Return a model that shares all parts and computes in the last block only the tokens that the pool reads.
 
     Args:
-        model: Stays as it is. It is returned itself if its pool reads patches.
+        model: The model, which is not changed. It is returned itself if its pool reads patches.
     """
     if type(model) is not VisionTransformer or not isinstance(model.pool, ClassTokenPool):
         return model

@@ -97,7 +97,7 @@ class Attention(nn.Module):
         proj_drop_rate: float = 0.0,
         kernel: AttentionKernel = "auto",
     ) -> "Attention":
-        """Build the attention of the first paper: the heads share the width of a token.
+        """Build the attention of the original paper: the heads share the width of a token.
 
         Args:
             embed_dim: Width of a token.

@@ -21,7 +21,7 @@ LongerTokens = Float[Tensor, "batch longer embed_dim"]
 
 
 class LearnedPosition(nn.Module):
-    """Add one learned embedding to each patch token.
+    """Learned position embeddings, one of which is added to each patch token.
 
     The embeddings are kept as a grid, `[height, width, embed_dim]`. Its shape is part of the weights, so resizing never
     has to guess it. The position of the class token is kept by `Prefix`.
@@ -60,7 +60,7 @@ class LearnedPosition(nn.Module):
 
 
 class Prefix(nn.Module):
-    """Put learned tokens, the same for every image, before the patches.
+    """Learned tokens, the same for every image, which are put before the patches.
 
     A position of a prefix token adds nothing that the token could not learn, but published weights have both: the first
     rows of timm's `pos_embed` are these positions.

@@ -58,7 +58,8 @@ class Encoder(nn.Module):
         Args:
             tokens: The whole sequence, `[batch, tokens, embed_dim]`.
             relations: One per block; None if attention takes only tokens.
-            outputs: Its keys are numbers of blocks; the tokens after each of them, before the final norm, are put in.
+            outputs: Dictionary whose keys are numbers of blocks; it is filled with the tokens after each of these
+                blocks, before the final norm.
             depth: Run only this many blocks; None runs all.
         """
         tokens = self.norm_pre(self.drop(tokens))
@@ -256,7 +257,7 @@ def drop_path_rates(last: float, depth: int, schedule: DropPathSchedule = "linea
     """Return a rate for each block.
 
     Args:
-        last: Rate of the last block; with one block, of that block.
+        last: Rate of the last block, also if it is the only one.
         depth: Number of blocks.
         schedule: `linear` rises from 0 in the first block, as in timm; `constant` is the same in all, as in DeiT III
             (2204.07118).

@@ -36,7 +36,7 @@ class FixedTable(nn.Module):
         return dtype
 
     def table_for(self, grid_size: tuple[int, int] | None) -> Tensor:
-        """Return the table for a grid, in the dtype and on the device of the one kept; None is the grid kept."""
+        """Return the table for a grid, in the dtype and on the device of the stored one; None uses its grid."""
         if grid_size is None or grid_size == self.grid_size:
             return self.table
         return self.compute(grid_size).to(self.table)
@@ -57,14 +57,14 @@ class FixedTable(nn.Module):
 
 
 class FixedPosition(FixedTable):
-    """Add a row of the table to each patch token; nothing to learn, nothing to save."""
+    """Fixed positions: a row of the table is added to each patch token. Nothing is learned or saved."""
 
     def forward(self, tokens: Tokens, grid_size: tuple[int, int] | None = None) -> Tokens:
         """Add the table.
 
         Args:
             tokens: One per cell, without prefix tokens.
-            grid_size: Rows and columns of the tokens; None is the grid of the table.
+            grid_size: Rows and columns of the tokens; None uses the grid of the stored table.
 
         Raises:
             ShapeError: The tokens do not fill the grid.
@@ -114,7 +114,7 @@ class SinCosPosition(FixedPosition):
 
 
 class NoPosition(nn.Module):
-    """Add nothing, for models whose attention knows the places of tokens by rotation or bias."""
+    """No positions, for models whose attention gets them as rotations or biases instead."""
 
     def forward(self, tokens: Tokens, grid_size: tuple[int, int] | None = None) -> Tokens:
         """Return the tokens unchanged."""

@@ -18,7 +18,7 @@ def num_kept(num_patches: int, rate: float) -> int:
 
 
 class PatchDrop(nn.Module):
-    """In training, drop a random share of the patches of each image; the step gets cheaper by more than that share.
+    """PatchDropout: in training, each image loses a random share of its patches; a step gets cheaper by more than that.
 
     Args:
         rate: Share of patches to drop, in [0, 1); at least one patch is kept.

@@ -74,7 +74,7 @@ def offset_index(grid_size: tuple[int, int], device: torch.device | str = "cpu")
 
 
 def resize_table(table: BiasTable, grid_size: tuple[int, int]) -> Float[Tensor, "blocks heads rows columns"]:
-    """Resample a table for another grid by bicubic interpolation, as in principle timm's and BEiT's code do."""
+    """Resample a table for another grid by bicubic interpolation, in principle like timm's and BEiT's code."""
     size = (2 * grid_size[0] - 1, 2 * grid_size[1] - 1)
     if tuple(table.shape[2:]) == size:
         return table

@@ -22,7 +22,7 @@ class ConvStem(ImageTokenizer):
     Source:
         Xiao et al. 2021, section 4 (2106.14881); channels double up to `embed_dim / 2`. They put BatchNorm after each
         convolution. Here it is a norm over the channels and pixels of each image, `GroupNorm(1)`: the logits of an
-        image do not depend on its batch, and a refused batch leaves no trace in running statistics.
+        image do not depend on its batch, and a rejected batch leaves no trace in running statistics.
     """
 
     def __init__(

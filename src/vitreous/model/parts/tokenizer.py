@@ -26,7 +26,7 @@ class TokenizerArguments(TypedDict, total=False):
 
 
 class ImageTokenizer(nn.Module):
-    """What all tokenizers share: each token covers a square of `patch_size` px, and only some images are accepted.
+    """Base class of all tokenizers: each token covers a square of `patch_size` px, and images must fit these squares.
 
     Args:
         patch_size: Side of the square in px.
@@ -214,7 +214,7 @@ def patchify(images: Images, patch_size: int) -> Patches:
 
 
 def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int]) -> Images:
-    """Put patches together to images; the inverse of `patchify`.
+    """Reassemble images from patches; the inverse of `patchify`.
 
     Args:
         patches: `[batch, patches, channels * patch_size**2]`.

@@ -198,7 +198,7 @@ def _across_blocks(part: Row, depth: int) -> Row:
 
 
 def _refuse_unread_class_token(config: ModelConfig) -> list[str]:
-    """Refuse a class token that the head does not read, which models of Google's code never have."""
+    """Reject a class token that the head does not read, which models of Google's code never have."""
     return ["model.class_token=True"] if config.has_class_token and config.pool != "token" else []
 
 
