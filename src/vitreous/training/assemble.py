@@ -148,7 +148,7 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
 
 
 def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool]:
-    """Return a run before its first step, and True if its head starts from pretrained weights."""
+    """Return the state of a run before its first step, and True if its head starts from pretrained weights."""
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
@@ -241,7 +241,7 @@ def _task(prepared: Prepared, instruments: Instruments) -> Task:
 
 
 def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head: bool) -> Watch:
-    """Return the health checks of a run, on the first of its validation images."""
+    """Return the health checks of a run, which look at the first of its validation images."""
     config, images = prepared.config, None
     if prepared.val is not None:
         images = next(iter(EvalLoader(prepared.val, prepared.preprocess, WATCHED_IMAGES))).images

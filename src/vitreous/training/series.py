@@ -126,7 +126,7 @@ def read_series(folder: SeriesFolder) -> TrainRequest:
 
 
 def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
-    """Create the folder, and write into it the request, with absolute paths, and a copy of the recipe file."""
+    """Create the folder, copy the recipe file into it, and write the request with absolute paths."""
     if not members(request)[0].name:
         raise ConfigError(f"folds={request.folds}: is not a series without seeds; use 5, or train a single run")
     check_free(request.out)

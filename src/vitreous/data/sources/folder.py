@@ -182,6 +182,6 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder sorted by name, without hidden ones and those that operating systems leave."""
+    """Return the entries of a folder sorted by name, without hidden files and those that operating systems add."""
     entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name.casefold() not in _LEFT_BY_SYSTEMS]
     return sorted(entries, key=lambda entry: entry.name)

@@ -217,7 +217,7 @@ def _with_representation(read_config: Callable[[Shapes, Hints], ModelConfig]) ->
 
 
 def _formats(name: str, naming: Naming, allowed: Mapping[str, tuple[Any, ...]]) -> tuple[Format, Format]:
-    """Build the formats of a naming: without, and with a representation layer before the head."""
+    """Build the two formats that use these names: without and with a representation layer before the head."""
     needed = {"embedding/kernel", f"{naming.block(0)}/{naming.attention}/query/kernel"}
     plain = Format(
         name=name,

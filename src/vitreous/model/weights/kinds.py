@@ -49,7 +49,7 @@ class WeightFile:
         shapes: Shapes by name, known before any tensor is read.
         settings: The `config.json` in the same folder; empty if there is none.
         metadata: Strings in a safetensors header, by key.
-        notes: What was done while opening that the user may want to know, one sentence each.
+        notes: Remarks for the user on how the file was opened, one sentence each.
     """
 
     path: Path

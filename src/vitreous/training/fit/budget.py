@@ -60,7 +60,7 @@ class Budget:
     def revise(self, state: TrainState) -> bool:
         """Move the horizon of `state` to where the time is up, if a revision is due. Return True if it moved.
 
-        The time per step is measured since a few revisions ago and includes evaluations and checkpoints, which will
+        The time per step is averaged over the last few revisions. It includes evaluations and checkpoints, which will
         keep taking their share. Once the time is up, the next step is the last.
         """
         elapsed_s = state.elapsed_s
