@@ -64,9 +64,9 @@ def train(
             `.parquet` table of paths and labels; `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`;
             `hf://organization/name`; a `torch.utils.data.Dataset` of (image, label) without random transforms; or
             several of these: (train, val), (train, val, test), or by split in a dictionary.
-        budget: Time for everything, `"10m"` or seconds; or `"30ep"` for epochs. None: the recipe's usual length.
+        budget: Total time, `"10m"` or seconds; or `"30ep"` for epochs. None: the recipe's usual length.
         epochs: Passes over the training images; an upper limit if there is also a time budget.
-        model: Such as `vit_micro` or `vit_small_patch16_224`. None: chosen from the data and the budget.
+        model: Name such as `vit_micro` or `vit_small_patch16_224`. None: chosen from the data and the budget.
         pretrained: Weights to start from, with their architecture: a run, a file or folder that `load_model` opens, or
             `hf://organization/name`. None: random weights.
         img_size: Side or (height, width) in pixels. None: chosen from the images.
@@ -74,18 +74,18 @@ def train(
         lr: Peak learning rate. None: the recipe's.
         device: `cpu`, `cuda`, `cuda:1` or `mps`. None: the fastest one available.
         seed: Seed of weights, order, augmentation and dropout. None: 0.
-        folds: Cross-validate: train this many runs, each tested on another part of the images. 0: a single split.
-        seeds: Train this many runs that differ only in their seed, with folds for each fold. 0: a single seed.
+        folds: Cross-validate: train this many runs, each tested on a different part of the images. 0: a single split.
+        seeds: Train this many runs that differ only in their seed; with `folds`, this many per fold. 0: a single seed.
         recipe: Name of a shipped recipe or path of a YAML file. None: chosen from the data.
         out: Folder to create. None: the next unused one below `runs/`.
-        resume: Run or series to continue; no other argument, except `data` if it came from Python.
+        resume: Run or series to continue; give no other argument, except `data` if it came from Python.
         config: Any configuration key, such as `{"optim.weight_decay": 0.1}`; overrides recipe and plan.
 
     Returns:
         The finished run; with `folds` or `seeds` the finished series.
 
     Raises:
-        VitreousError: Anything that prevents the training; `vitreous.errors` shows the tree.
+        VitreousError: Training is not possible; `vitreous.errors` lists the errors.
     """
     from vitreous.training.request import TrainRequest, with_options
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _MOST_LISTED = 12
-"""Names up to which `nearest` lists all of them."""
+"""Maximum number of names for which `nearest` lists all of them."""
 
 
 class VitreousError(Exception):
@@ -88,7 +88,7 @@ class MissingDependencyError(VitreousError, ImportError):
 
 
 def nearest(got: str, known: Iterable[str], *, hint: str = "") -> str:
-    """Return the end of an error message about an unknown name: the nearest name, else what there is.
+    """Return the end of an error message about an unknown name: the nearest name, or else all names.
 
     Args:
         got: The name that was not found.

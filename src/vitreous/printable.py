@@ -7,7 +7,7 @@ def printable(text: str, max_chars: int = 120) -> str:
     """Escape and shorten untrusted text, so that a message can quote it.
 
     Args:
-        text: For instance the name of a tensor in a downloaded file.
+        text: The text, e.g. the name of a tensor in a downloaded file.
         max_chars: Longer text is cut and ends in `…`.
     """
     escaped = text if text.isprintable() else ascii(text)[1:-1]
@@ -17,7 +17,7 @@ def printable(text: str, max_chars: int = 120) -> str:
 def printable_list(names: Iterable[str], max_names: int = 8) -> str:
     """Join untrusted names: sorted, each made printable, the rest counted (`a, b and 3 more`).
 
-    Names that are trusted and have an order of their own are joined by `vitreous.wording.listed`.
+    Trusted names that have a meaningful order are joined by `vitreous.wording.listed`.
 
     Args:
         names: In any order.

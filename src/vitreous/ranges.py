@@ -20,7 +20,7 @@ class Interval:
 
     Attributes:
         text: Mathematical notation. A round bracket excludes its limit; limits may be `inf` or a power such as `2**31`.
-        hint: Way out for the error message, e.g. `0.1 is usual`; the field's default if empty.
+        hint: Advice at the end of the error message, e.g. `0.1 is usual`; empty names the field's default.
     """
 
     text: str
@@ -39,14 +39,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Hint:
-    """Way out for the error message of a field without an interval, such as a text or a `Literal`."""
+    """Advice at the end of the error message of a field without an interval, such as a string or a `Literal`."""
 
     hint: str
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one field takes.
+    """The type and range that one field accepts.
 
     Attributes:
         kind: `bool`, `int`, `float` or `str`; for a tuple, the kind of its elements.
@@ -56,7 +56,7 @@ class Rule:
         is_optional: Whether None is allowed too.
         is_required: Whether the field has no default.
         default: Default of the field.
-        hint: Way out for the error message; empty to name the default.
+        hint: Advice at the end of the error message; empty names the default.
     """
 
     kind: type
@@ -99,7 +99,7 @@ class Rule:
         return f"{self.length} {noun}s" if self.length else noun
 
     def way_out(self, value: object) -> str:
-        """Return what to do about a refused value: the nearest choice, the hint or the default."""
+        """Return what to do about a rejected value: the nearest choice, the hint or the default."""
         near = get_close_matches(str(value), self.choices, n=1) if self.kind is str else []
         if near:
             return f"did you mean {near[0]}?"

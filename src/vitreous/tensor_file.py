@@ -19,7 +19,7 @@ class TensorFile:
 
     Attributes:
         names: Names of the tensors.
-        metadata: Texts in the header, by key.
+        metadata: Strings in the header, by key.
 
     Args:
         path: The file, for messages.
@@ -89,7 +89,7 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     Args:
         path: The file; its folder must exist.
         tensors: By name, contiguous, none sharing memory with another.
-        metadata: Texts for the header, by key.
+        metadata: Strings for the header, by key.
     """
 
     def fill(temporary: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """`1 image`, `1,234 images`.
+    """Return a count and its noun, e.g. `1 image` or `1,234 images`.
 
     Args:
         count: At least 0.
@@ -15,7 +15,7 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """`a, b and c`, or `a, b, c, d and 7 more`.
+    """Join names to `a, b and c`, or to `a, b, c, d and 7 more`.
 
     Args:
         names: In the order to show them.

@@ -150,10 +150,10 @@ def _heap_and_import_sentences() -> Iterator[str]:
     small, tiny, large = (results("heap")["cases"][case] for case in ("28 px p4 d128 L6", "Ti/16", "S/16"))
     default, kept = small["as it is"], small["kept"]
     yield (
-        f"gets {default['page_faults_per_step']:,} pages again, which takes {default['system_ms_per_step']:.0f} ms of "
-        f"system time; when memory is kept, it is {kept['page_faults_per_step']} pages and "
-        f"{kept['system_ms_per_step']:.0f} ms. Training at 28 px is {small['ratio']:.2f} times as fast (five rounds, "
-        f"{spread(small['ratios'], '.2f')})"
+        f"request {default['page_faults_per_step']:,} pages again, which takes {default['system_ms_per_step']:.0f} ms "
+        f"of system time; if the memory is kept, a step requests {kept['page_faults_per_step']} pages and takes "
+        f"{kept['system_ms_per_step']:.0f} ms of system time. Training at 28 px is {small['ratio']:.2f} times as fast "
+        f"(five rounds, {spread(small['ratios'], '.2f')})"
     )
     yield (
         f"{tiny['ratio']:.2f} for Ti/16 ({spread(tiny['ratios'], '.2f')}) and {large['ratio']:.2f} for S/16 "

@@ -270,9 +270,9 @@ def test_invalid_requests_raise_errors_of_the_tree(photos: Path, run: vt.Run, tm
         vt.train()
     with pytest.raises(UnknownNameError, match=r"^optim\.lrr=1: no such key; did you mean optim\.lr\?$"):
         vt.train(photos, config={"optim.lrr": 1}, out=tmp_path / "run")
-    with pytest.raises(RunError, match=r"first: exists and is not empty; go on with --resume "):
+    with pytest.raises(RunError, match=r"first: exists and is not empty; continue it with --resume "):
         vt.train(photos, out=run.path)
-    with pytest.raises(ConfigError, match=r"takes no other options, a run goes on as it began; leave them out$"):
+    with pytest.raises(ConfigError, match=r"takes no other options, because a run keeps its settings; leave them out$"):
         vt.train(photos, resume=run.path)
     with pytest.raises(DataError, match=r"gone: no such set and no such folder"):
         vt.train(tmp_path / "gone")

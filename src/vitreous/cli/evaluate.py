@@ -12,7 +12,7 @@ from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 from vitreous.wording import plural
 
 _MOST_COLUMNS = 14
-"""Classes up to which the confusion matrix fits a terminal; `--json` always includes it."""
+"""Largest number of classes for which the confusion matrix fits a terminal; `--json` always includes it."""
 
 
 def evaluate(
@@ -28,7 +28,7 @@ def evaluate(
 
     Args:
         run: Run folder; with DATA also a model.safetensors file.
-        data: A folder, table or named data set; its test split if it has one, else all of it.
+        data: A folder, table or named data set; its test split if it has one, else all its images.
         root: The folder that a table's paths are relative to; default: the table's own.
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of tables.

@@ -13,7 +13,7 @@ from vitreous.use.inspect import DataOptions
 from vitreous.use.inspect import inspect as inspect_thing
 
 _MOST_GROUPS = 3
-"""Groups of samples that the screen shows of a finding; `--json` and `--html` have more."""
+"""Maximum number of groups of samples per finding on the screen; `--json` and `--html` have more."""
 _MOST_IN_GROUP = 4
 _BAR_CHARACTERS = 40
 _COLORS = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
@@ -29,12 +29,12 @@ def inspect(
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
-    """Show what something contains before you use it; a model given by name allocates no weights.
+    """Describe a run, a weights file, a data set or a named model; for a named model, no weights are allocated.
 
-    For data, every image is decoded and problems are reported, most severe first, each with what to do about it.
+    For data, every image is decoded and problems are reported, most severe first, each with advice on how to fix it.
 
     Args:
-        thing: A run folder, a file of weights in any supported format, a folder of images, a named data set, or a model
+        thing: A run folder, a weights file in any supported format, a folder of images, a named data set, or a model
             like vit_tiny_patch16_224.
         root: The folder that a table's paths are relative to; default: the table's own.
         run: A run that was not trained on this data; its features find mislabeled images better than thumbnails do.

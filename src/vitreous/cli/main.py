@@ -24,10 +24,10 @@ Without options, everything is chosen from the data: model, image size, training
 
 COMMANDS = {
     "train": (_TRAIN_HELP, "[DATA]"),
-    "evaluate": ("Score a trained model on its held-out images or on others.", "RUN [DATA]"),
+    "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
-    "inspect": ("Show what a run, a data set, a file of weights or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
+    "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
@@ -55,7 +55,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    # Both change the whole process and what it starts. That is right for a command, and wrong for a library call.
+    # Both change the whole process and its child processes. That is right for a command but not for a library call.
     let_threads_sleep()
     keep_freed_memory()
     words = list(sys.argv[1:] if tokens is None else tokens)

@@ -1,4 +1,4 @@
-"""`vitreous predict` -> classes of images, on the screen or in a file."""
+"""`vitreous predict` -> the predicted classes of images, printed or written to a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from vitreous.use.predict.table import check_table_path, write_table
 from vitreous.wording import listed, plural
 
 _MOST_LISTED = 5
-"""Unreadable images that the error names; a table or `--json` names all."""
+"""Maximum number of unreadable images that the error lists; a table or `--json` lists all."""
 
 
 def predict(
@@ -31,7 +31,7 @@ def predict(
     Args:
         run: Run folder, or a model.safetensors file.
         images: Image files, or folders of them.
-        out: Write a .csv, .jsonl or .parquet file instead of lines on the screen.
+        out: Write a .csv, .jsonl or .parquet file instead of printing one line per image.
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of lines.
     """

@@ -20,7 +20,7 @@ _PLAIN_WIDTH = 10_000
 """Width of output that is not a terminal, so that each row of a table stays on one line."""
 
 SILENT = frozenset({"checkpoint", "end", "fit", "horizon", "interrupted", "pretrained", "start", "teacher"})
-"""Kinds of events that are only for the records: the plan, the error or the final lines say the same."""
+"""Kinds of events that are recorded but not shown: the plan, the error or the final lines say the same."""
 
 
 class Screen:
@@ -77,7 +77,7 @@ class Screen:
         self._live.stop()
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
-        """Print one line as it is: without markup or emoji, and with control characters as escapes."""
+        """Print one line literally: without markup or emoji, and with control characters as escapes."""
         self.console.print(Text(_visible(text), style=style or ""))
 
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:

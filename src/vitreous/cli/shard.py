@@ -36,7 +36,7 @@ def shard(
 
         def progress(done: int, total: int) -> None:
             if stop.signal_number:
-                raise KeyboardInterrupt(f"{out}: stopped, and nothing is left of it; run it again")
+                raise KeyboardInterrupt(f"{out}: stopped, and the unfinished folder was removed; run the command again")
             screen.listen("reading", {"what": "writing", "done": done, "total": total})
 
         source = open_source(data, root)

@@ -34,9 +34,9 @@ class TrainOptions:
     """Options that most runs need; every other configuration key is an option too, as `--room.key value`.
 
     Attributes:
-        budget: Time for everything, all runs of a series together, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
+        budget: Total time, for all runs of a series together, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
         epochs: Passes over the training images; an upper limit if there is also a time budget.
-        model: Such as vit_micro or vit_small_patch16_224; default: chosen from data and budget.
+        model: Name such as vit_micro or vit_small_patch16_224; default: chosen from data and budget.
         pretrained: Weights to start from, with their architecture: a run, a file or folder of weights, or
             hf://organization/name.
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
@@ -47,12 +47,14 @@ class TrainOptions:
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32, tf32 or bf16.
         seed: Seed of weights, order, augmentation and dropout; default 0.
-        folds: Cross-validate: train this many runs, each tested on another part of the images; e.g. 5.
-        seeds: Train this many runs that differ only in their seed, from --seed on; with --folds, for each fold.
+        folds: Cross-validate: train this many runs, each tested on a different part of the images; e.g. 5.
+        seeds: Train this many runs that differ only in their seed, starting at --seed; with --folds, this many per
+            fold.
         nproc: Processes on this machine that train one model, each on its own GPU or its share of the cores. Batch size
-            and learning rate are those of all together. On several machines use torchrun -m vitreous train.
+            and learning rate are for the whole batch, over all processes. On several machines use torchrun -m vitreous
+            train.
         out: Folder to create; default: the next unused one below runs/.
-        resume: Continue this run or series; allows no other option.
+        resume: Continue this run or series; cannot be combined with other options.
         overfit_one_batch: First check that a fresh model can overfit one batch; if it cannot, nothing is trained.
         dry_run: Show the plan and every key without training.
         help_keys: List all configuration keys with their ranges, defaults and meanings, and exit.
@@ -87,7 +89,7 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
     Args:
         data: A folder of class folders; a folder with train/ and val/ or test/; tar shards; a CSV, TSV or Parquet table
             of paths and labels; digits, mnist, fashion-mnist, cifar10, cifar100; or hf://organization/name.
-        options: See below.
+        options: All other options.
     """
     if options.help_keys:
         print(as_text())
@@ -142,7 +144,7 @@ def _request(data: str | None, options: TrainOptions) -> TrainRequest:
 
 
 def _train_in_processes(num_processes: int, request: TrainRequest, _: Listener) -> None:
-    """Train one run of a series in several processes; the first of them shows it."""
+    """Train one run of a series in several processes; the first of them shows its progress."""
     launch(partial(_train_run, request), num_processes)
 
 

@@ -7,10 +7,10 @@ from vitreous.errors import ConfigError
 from vitreous.ranges import Hint, Interval, check_fields
 
 Fit = Literal["crop", "squash", "pad"]
-"""How an image of another aspect ratio becomes `img_size`: cut off its ends, distort it, or repeat its edge pixels."""
+"""How an image with a different aspect ratio is fitted to `img_size`: cut off its ends, distort it, or pad it."""
 
 Fill = Literal["edge", "black", "reflect"]
-"""Pixels that a shift or rotation brings in from outside: the repeated edge, black, or the mirrored image."""
+"""What fills the pixels that a shift or rotation uncovers: the repeated edge, black, or the mirrored image."""
 
 PolicyName = Literal["none", "randaugment", "trivialaugment", "3-augment"]
 """Operations applied after crop, zoom, rotation, shift and flip."""
@@ -19,13 +19,13 @@ MixPer = Literal["batch", "pair"]
 """Draw the mixing share once for the whole batch, or separately for each pair of images."""
 
 SamplerName = Literal["shuffle", "balanced", "weighted"]
-"""Show each image once an epoch, all classes equally often, or each image in proportion to its weight in the data."""
+"""Show each image once per epoch, all classes equally often, or each image in proportion to its weight in the data."""
 
 OnError = Literal["skip", "error"]
-"""Leave out files that cannot be decoded and report them, or refuse to train."""
+"""Leave out files that cannot be decoded and report them, or raise an error before training."""
 
 ImageSize = Annotated[tuple[int, int], Interval("[1, inf)", "give a height and a width in px, e.g. 64x48")]
-Channels = Annotated[Literal[1, 3], Hint("1 is gray, 3 is RGB: convert other images first")]
+Channels = Annotated[Literal[1, 3], Hint("use 1 for gray or 3 for RGB, and convert other images first")]
 Mean = Annotated[tuple[float, ...], Interval("[0, 1]", "give means of pixels that are divided by 255")]
 Std = Annotated[tuple[float, ...], Interval("(0, inf)", "leave mean and std out to have them measured")]
 _Ratio = Annotated[float, Interval("[0, 1)")]
@@ -40,25 +40,25 @@ class DataConfig:
     Attributes:
         source: Data set: the name of a built-in set (`digits`, `cifar10`, ...), the path of a folder, table or tar
             file, or `hf://organization/name`. Data passed from Python is recorded as `python:NAME`.
-        root: Folder that the paths in a table are relative to; paths that lead outside it are refused. `none` uses the
+        root: Folder that the paths in a table are relative to; paths that lead outside it are rejected. `none` uses the
             folder of the table.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
             resized.
         in_chans: Color channels of the images that the model gets: 1 for gray, 3 for RGB.
         num_classes: Number of classes.
-        fit: How an image of another aspect ratio becomes `img_size`. `crop` cuts off its ends and keeps the center,
-            `squash` distorts it, `pad` keeps all of it and repeats its edge pixels.
-        mean: Mean of each channel, of pixels divided by 255, which normalization subtracts. `none` measures it on the
+        fit: How an image with a different aspect ratio is fitted to `img_size`. `crop` cuts off its ends and keeps the
+            center, `squash` distorts it, `pad` keeps all of it and repeats its edge pixels.
+        mean: Mean of each channel, which normalization subtracts from pixels divided by 255. `none` measures it on the
             training images.
-        std: Standard deviation of each channel, of pixels divided by 255, which normalization divides by. Must be set
-            together with `data.mean`.
+        std: Standard deviation of each channel, by which normalization then divides. Must be set together with
+            `data.mean`.
         test_ratio: Fraction of all images that is held out as the test split. Has no effect if the data has a test
             split already.
         val_ratio: Fraction of the images outside the test split that is held out as the validation split. Has no effect
             if the data has a validation split already.
-        split_seed: Seed of the random splits; another seed gives other test and validation images.
+        split_seed: Seed of the random splits; a different seed gives different test and validation images.
         num_folds: Number of folds for cross-validation. One fold is the test split instead of a `data.test_ratio`; a
-            test split that the data brings is not used. 0 makes a single split.
+            test split that comes with the data is not used. 0 makes a single split.
         fold: Number of the fold that is the test split, from 0 to `data.num_folds` - 1.
         batch_size: Images per optimizer step, over all devices and micro-batches together.
         flip: Mirror each image left to right with probability 1/2.
@@ -68,8 +68,8 @@ class DataConfig:
         max_rotate_deg: Largest random rotation to either side, in degrees.
         max_scale: Largest random zoom `s`: images are scaled by a factor between 1 - `s` and 1 + `s`.
         erase_rate: Probability that a random rectangle of an image is painted over with the image's mean color.
-        fill: Pixels that a shift or rotation brings in from outside the image. `edge` repeats the edge pixels, `black`
-            is black, `reflect` mirrors the image.
+        fill: What fills the pixels that a shift or rotation uncovers. `edge` repeats the edge pixels, `black` is black,
+            `reflect` mirrors the image.
         policy: Additional random operations on color and shape. `randaugment` applies `data.policy_num_ops` operations
             of a given strength, `trivialaugment` one of random strength, `3-augment` one of the three of DeiT III
             (grayscale, solarize, blur). `none` applies none.
@@ -81,18 +81,18 @@ class DataConfig:
             between 1 - `j` and 1 + `j`.
         mixup_alpha: Parameter of mixup: images and labels are blended in proportions drawn from Beta(alpha, alpha). 0
             turns mixup off.
-        cutmix_alpha: Parameter of CutMix: a rectangle is replaced by that of another image, with area drawn from
-            Beta(alpha, alpha). 0 turns CutMix off.
+        cutmix_alpha: Parameter of CutMix: a rectangle is replaced by the same rectangle of another image; its area is
+            drawn from Beta(alpha, alpha). 0 turns CutMix off.
         cutmix_rate: Probability of CutMix instead of mixup if both are on.
         mix_rate: Probability that images are mixed at all.
         mix_per: Draw the kind and proportion of mixing once per `batch`, or separately for each `pair` of images.
-        mix_until: Point of the run after which images are no longer mixed; 0.9 leaves the last tenth unmixed.
+        mix_until: Point in the run after which images are no longer mixed; 0.9 leaves the last tenth unmixed.
         sampler: How often each image is shown. `shuffle` shows each once per epoch, `balanced` shows all classes
-            equally often, `weighted` follows the weights that the data gives for its images.
+            equally often, `weighted` follows the weights that come with the data.
         repeats: Copies of each image in its batch, each augmented differently (repeated augmentation). At most
             `data.batch_size`.
-        on_error: Response to a file that cannot be decoded: `skip` leaves it out and reports it, `error` ends the run
-            before training.
+        on_error: What to do about a file that cannot be decoded: `skip` leaves it out and reports it, `error` ends the
+            run before training.
         memory_limit_bytes: Largest size of the decoded images that are kept in memory, in bytes; larger data sets are
             read from the cache or decoded again. `none` allows a quarter of this machine's memory.
         cache: Folder that keeps decoded images for later runs. `auto` is a folder in the user's cache; `none` keeps

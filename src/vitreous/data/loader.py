@@ -23,7 +23,7 @@ from vitreous.transfer import to_device
 from vitreous.wording import plural
 
 BYTES_AT_ONCE = 4 * 2**20
-"""How many bytes of float images a CPU augments at a time, so that intermediate results stay in its cache."""
+"""Bytes of float images that a CPU augments at a time, so that intermediate results stay in its cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Batch:
 class TrainLoader:
     """Random access to training batches: the batch of a step does not depend on which steps were taken before.
 
-    Each epoch shows every image once, in an order of its own. With `weights`, some images are shown several times and
+    Each epoch shows every image once, in a new random order. With `weights`, some images are shown several times and
     others not at all (see `draw_order`). An epoch is cut into the smallest possible number of batches of at most
     `batch_size`, of nearly equal size: no image is dropped, and a set smaller than a batch gives one small batch.
 
@@ -126,7 +126,7 @@ class TrainLoader:
         order, earlier = self._order_of(round_number)
         pixels = self._store.take(order[positions])
         indices = order[positions].repeat(self._repeats)
-        # Augmentation is a function of (seed, number): each showing of an image in a round needs a number of its own.
+        # Augmentation is a function of (seed, number): each showing of an image in a round needs its own number.
         copies = (earlier[positions, None] * self._repeats + np.arange(self._repeats)).reshape(-1)
         numbers = indices + len(self._store) * copies
         seed = derive(self._seed, "augment", round_number, *([attempt] if attempt else []))
@@ -214,7 +214,7 @@ class Prefetcher:
 
     def __init__(self, loader: TrainLoader, num_ahead: int = 2) -> None:
         if num_ahead < 1:
-            raise ConfigError(f"num_ahead={num_ahead}: must be at least 1; use the loader itself for no prefetching")
+            raise ConfigError(f"num_ahead={num_ahead}: must be at least 1; to avoid prefetching, use the loader itself")
         self._loader = loader
         self._num_ahead = num_ahead
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vitreous-prefetch")

@@ -78,5 +78,5 @@ def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
 
 
 def num_threads() -> int:
-    """How many threads read images: one a core, of those that this process may use or its part of them, at most 16."""
+    """Return the number of threads that read images: one per core that this process may use, at most 16."""
     return max(1, min(processes.usable_cores() // processes.local_count(), 16))

@@ -1,6 +1,6 @@
 """Images -> tokens -> features -> logits.
 
-`vit.py` shows the whole forward pass; `parts/` has one part a file. Parts take plain arguments: `config/` describes a
+`vit.py` shows the whole forward pass; `parts/` has one part per file. Parts take plain arguments: `config/` describes a
 model, and `build_parts.py` chooses its parts.
 """
 

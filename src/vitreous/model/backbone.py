@@ -25,7 +25,7 @@ _LEARNING_POOLS = ("map", "sequence")
 
 
 class Backbone(nn.Module):
-    """Everything of a model except the forward pass, which `VisionTransformer` adds.
+    """All of a model except the forward pass, which `VisionTransformer` adds.
 
     Args:
         config: The configuration that the model was built from.

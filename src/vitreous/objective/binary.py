@@ -1,4 +1,4 @@
-"""Logits, class indices or soft targets -> binary cross-entropy, which treats each class as a yes or no of its own."""
+"""Logits, class indices or soft targets -> binary cross-entropy, a separate yes/no decision for each class."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ class BinaryCrossEntropy(Criterion):
     Args:
         label_smoothing: Label smoothing s, in [0, 1).
         threshold: Threshold in [0, 1); None uses probabilities as they are.
-        class_weights: Weight of each class; None weighs all classes alike.
+        class_weights: Weight of each class; None weights all classes equally.
 
     Source:
         Wightman et al. 2021, section 3.1 (2110.00476), with threshold 0.2. Touvron et al. 2022, section 3 (2204.07118),

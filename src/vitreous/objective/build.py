@@ -19,7 +19,7 @@ def build_task(
 
     Args:
         config: Configuration of the loss and of distillation.
-        class_counts: Training images of each class. None weighs all classes alike, e.g. to measure speed.
+        class_counts: Training images of each class. None weights all classes equally, e.g. to measure speed.
         teacher: Module from images, as the model takes them, to logits; for `distill=feature`, to a map of patch
             features. None learns from labels only.
     """

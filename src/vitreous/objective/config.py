@@ -9,7 +9,7 @@ from vitreous.ranges import Hint, Interval, check_fields
 LossKind = Literal["cross_entropy", "bce"]
 """Softmax cross-entropy, or binary cross-entropy for each class."""
 ClassWeights = Literal["none", "balanced"]
-"""Weigh all images alike, or all classes alike however many images each has."""
+"""Weight all images equally, or all classes equally however many images each has."""
 Distill = Literal["soft", "hard", "token", "token_soft", "feature"]
 """Signals that a student can learn from a teacher; see `ObjectiveConfig.distill`."""
 
@@ -19,26 +19,26 @@ class ObjectiveConfig:
     """The loss that training minimizes, and the teacher for distillation.
 
     Attributes:
-        loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a yes or no of its
-            own.
+        loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a separate yes/no
+            decision.
         label_smoothing: Fraction of the target that is spread evenly over all classes.
-        bce_threshold: Proportion of a mixed image above which the image counts as fully showing a class; below, as not
-            showing it. `none` uses the proportions as targets. Needs `objective.loss=bce`. DeiT III uses 0, "ResNet
-            strikes back" 0.2.
-        class_weights: `balanced` weighs images by the inverse frequency of their class in training; `none` weighs all
-            alike.
+        bce_threshold: Proportion above which a mixed image counts as fully showing a class; otherwise it counts as not
+            showing the class. `none` uses the proportions as targets. Needs `objective.loss=bce`. DeiT III uses 0,
+            "ResNet strikes back" 0.2.
+        class_weights: `balanced` weights images by the inverse frequency of their class in training; `none` weights all
+            equally.
         logit_adjustment: Factor `tau` of logit adjustment, which adds `tau` times the logarithm of each class's
             frequency to the logits in training, so that rare classes are predicted as readily as frequent ones. 1 is
             usual, 0 turns it off. Needs `objective.loss=cross_entropy`; does not apply to the teacher's part of the
             loss.
-        teacher: Trained model to distill from, in addition to the labels: a run folder, a file of weights or
+        teacher: Trained model to distill from, in addition to the labels: a run folder, a weights file or
             `hf://organization/name`. `none` trains on the labels only.
         distill: Signal that the student learns from the teacher. `soft` learns its probabilities, `hard` its predicted
             class. `token` and `token_soft` are `hard` and `soft` for the distillation token (`model.distill_token`).
             `feature` learns how similar the patches of an image are to one another, and needs no classes.
         distill_temperature: Temperature by which the logits of student and teacher are divided if probabilities are
             distilled. Higher values give more weight to the classes that the teacher does not predict.
-        distill_weight: Weight of the teacher's part of the loss; the labels have the rest, up to 1.
+        distill_weight: Weight of the teacher's part of the loss; the weight of the labels is 1 minus this.
 
     Raises:
         UnknownNameError: A name is not among the choices of its key.
@@ -50,7 +50,7 @@ class ObjectiveConfig:
     bce_threshold: Annotated[float, Interval("[0, 1)", "0 and 0.2 are usual")] | None = None
     class_weights: ClassWeights = "none"
     logit_adjustment: Annotated[float, Interval("[0, inf)", "1 is usual, 0 turns it off")] = 0.0
-    teacher: Annotated[str, Hint("give a run folder or a file of weights, or leave it out")] | None = None
+    teacher: Annotated[str, Hint("give a run folder or a weights file, or leave it out")] | None = None
     distill: Distill = "soft"
     distill_temperature: Annotated[float, Interval("(0, inf)", "1 to 4 is usual")] = 2.0
     distill_weight: Annotated[float, Interval("(0, 1]", "0.5 is usual, objective.teacher=none turns it off")] = 0.5

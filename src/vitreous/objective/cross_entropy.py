@@ -17,7 +17,7 @@ class CrossEntropy(Criterion):
 
     Args:
         label_smoothing: Label smoothing s, in [0, 1).
-        class_weights: Weight of each class; None weighs all classes alike.
+        class_weights: Weight of each class; None weights all classes equally.
 
     Source:
         Szegedy et al. 2016, section 7 (1512.00567). Equal to PyTorch's cross-entropy, except that its `weight` applies

@@ -74,7 +74,7 @@ class LogitDistillation(Distillation):
 
     Source:
         Hinton et al. 2015, section 2 (1503.02531). Touvron et al. 2021, eq. 2 and 3 (2012.12877), whose code also
-        divides the soft loss by the number of classes, so their w = 0.1 weighs the teacher less than ours.
+        divides the soft loss by the number of classes, so their w = 0.1 gives the teacher less weight than ours.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class Criterion(nn.Module, ABC):
     weights. Mixing two images of equal weight is therefore the same as without weights.
 
     Args:
-        class_weights: Weight w of each class; None weighs all classes alike.
+        class_weights: Weight w of each class; None weights all classes equally.
     """
 
     weights: Tensor | None

@@ -10,7 +10,7 @@ OptimizerName = Literal["adamw", "lion", "lamb", "adafactor", "muon", "schedule_
 """Optimizers. AdamW is PyTorch's; each of the others has a file of its name in this folder."""
 
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
-"""Course of the learning rate after the warm-up; see `schedule.learning_rate_share`."""
+"""Shape of the learning rate schedule after the warm-up; see `schedule.learning_rate_share`."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,17 @@ class OptimConfig:
         lr: Peak learning rate, for the whole batch over all devices.
         weight_decay: Decoupled weight decay, multiplied by the learning rate in each step. Applied to weight matrices
             only, not to biases, norms, tokens and position embeddings.
-        beta1: Decay of the running mean of the gradients. For `schedule_free`, the proportion of the average in the
-            point where gradients are taken; must be above 0 there.
+        beta1: Decay of the running mean of the gradients. For `schedule_free`, the share of the average in the weights
+            at which gradients are taken, which must be above 0.
         beta2: Decay of the running mean of the squared gradients; for `lion`, of the gradients.
         layer_decay: Layer-wise learning rate decay: each block learns at this fraction of the rate of the block after
             it. 1 gives all layers the same rate.
-        schedule: Course of the learning rate after the warm-up. `cosine` and `linear` fall to zero over the rest of the
-            run, `constant` stays at the peak, `wsd` (warm-up, stable, decay) falls only in the last
+        schedule: Shape of the learning rate schedule after the warm-up. `cosine` and `linear` fall to zero over the
+            rest of the run, `constant` stays at the peak, `wsd` (warm-up, stable, decay) falls only in the last
             `optim.cooldown_ratio` of the run.
-        warmup_ratio: Fraction of the run in which the learning rate rises linearly from zero to its peak.
-        cooldown_ratio: Fraction of the run in which `optim.schedule=wsd` falls to zero.
+        warmup_ratio: Fraction of the run over which the learning rate rises linearly from zero to its peak.
+        cooldown_ratio: Fraction of the run, at its end, over which the learning rate falls to zero with
+            `optim.schedule=wsd`.
         clip_norm: Largest norm of the gradient over all parameters; larger gradients are scaled down to it. 0 turns
             clipping off.
         sam_rho: Radius of sharpness-aware minimization (SAM), which takes the gradient at perturbed weights and makes

@@ -21,7 +21,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     Raises:
         ConfigError: Muon is chosen, but no weight matrix of the encoder is trained.
 
-    Source: AdamW (Loshchilov & Hutter 2019, 1711.05101) is PyTorch's fused one; the others name theirs.
+    Source: AdamW (Loshchilov & Hutter 2019, 1711.05101) is PyTorch's fused one; the other optimizers give their sources
+    themselves.
     """
     groups = param_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     lr, betas = config.lr, (config.beta1, config.beta2)

@@ -14,7 +14,7 @@ class ScheduleFree(torch.optim.Optimizer):
     """AdamW on a sequence z, with gradients taken between z and its average x; x is used for evaluation.
 
     The parameters of the model are y = (1 − β₁) z + β₁ x, where gradients are taken. The optimizer state holds z, and
-    `average` computes x from y and z. Each z counts in x with the square of its learning rate, so that the warm-up
+    `average` computes x from y and z. In x, each z is weighted by the square of its learning rate, so that the warm-up
     counts less.
 
     Args:
@@ -57,7 +57,7 @@ class ScheduleFree(torch.optim.Optimizer):
 
     @torch.no_grad()
     def average(self, weight: Tensor) -> Tensor:
-        """Return the average x of a parameter, which itself is y. A parameter without any step is its own average."""
+        """Return the average x for a parameter, whose value is y; before the first step, the two are equal."""
         return _average(weight, self.state[weight]["z"], self._betas[0]) if weight in self.state else weight
 
 

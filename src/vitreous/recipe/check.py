@@ -1,4 +1,4 @@
-"""RunConfig, data facts -> errors and notes about keys and data that do not go together, before training starts.
+"""RunConfig, data facts -> errors and notes about keys that do not suit each other or the data, before training starts.
 
 Values that can never work raise an error where the configuration is made (`ModelConfig`, `DataConfig`, ...). This file
 finds values that cannot work, or work badly, with these data.
@@ -22,7 +22,7 @@ def check_fits(config: RunConfig, facts: DataFacts) -> None:
     if config.data.num_classes != len(facts.classes):
         raise ConfigError(
             f"data.num_classes={config.data.num_classes}: {facts.name} has {len(facts.classes)} classes; "
-            "leave the key out, the data decides it"
+            "leave the key out, since the data decides it"
         )
 
 

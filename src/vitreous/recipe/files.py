@@ -14,10 +14,10 @@ _MAX_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anything that is unsafe in a stranger's recipe, or that would silently lose a value.
+    """A YAML loader without features that are unsafe in untrusted recipes or that would silently lose a value.
 
-    Tags cannot create objects. Aliases are refused, since a few lines of them can expand to gigabytes. Duplicate keys
-    are refused, since only one of them would count.
+    Tags cannot create objects. Aliases are rejected, since a few lines of them can expand to gigabytes. Duplicate keys
+    are rejected, since only one of them would count.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -38,8 +38,9 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
     """Read the recipe name and the checked keys of a YAML recipe or `config.yaml`. The file may leave out both.
 
     Raises:
-        ConfigError: The file is not a YAML mapping of rooms to keys, or a value has the wrong type or is out of range.
-        UnknownNameError: A room or key does not exist.
+        ConfigError: The file is not a YAML mapping of sections to keys, or a value has the wrong type or is out of
+            range.
+        UnknownNameError: A section or key does not exist.
     """
     try:
         size = path.stat().st_size
@@ -56,15 +57,15 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
         )
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"
-        raise ConfigError(f"recipe={path}: contains {found} instead of rooms; compare it with a config.yaml")
+        raise ConfigError(f"recipe={path}: contains {found} instead of sections; compare it with a config.yaml")
     name = content.pop("recipe", None)
     for room, section in content.items():
         if room not in keys.ROOMS:
             named = [] if isinstance(section, dict) else keys.keys_named(str(room))
             way_out = f"did you mean {' or '.join(named)}?" if named else nearest(str(room), keys.ROOMS)
-            raise UnknownNameError(f"{path}: room {room}: no such room; {way_out}")
+            raise UnknownNameError(f"{path}: section {room}: no such section; {way_out}")
         if not isinstance(section, dict):
-            raise ConfigError(f"{path}: room {room}={section}: must contain keys; write them indented below it")
+            raise ConfigError(f"{path}: section {room}={section}: must contain keys; write them indented below it")
     return None if name is None else str(name), keys.checked(keys.renamed(keys.flatten(content)))
 
 
@@ -80,7 +81,7 @@ def write_config(path: Path, config: RunConfig) -> None:
 
 
 def as_yaml(config: RunConfig) -> str:
-    """Return all keys as YAML, room by room; `read_config` reads them back."""
+    """Return all keys as YAML, section by section; `read_config` reads them back."""
     sections: dict[str, Any] = {"recipe": config.recipe}
     for key, value in keys.take_apart(config).items():
         room, name = key.split(".")

@@ -11,13 +11,13 @@ from vitreous.recipe.keys import ROOMS, rules
 INTRODUCTION = (
     "Every key can be set on the command line (`vitreous train DATA --optim.lr 3e-4`), in Python "
     '(`vitreous.train(data, config={"optim.lr": 3e-4})`) or in a YAML recipe (`optim: {lr: 3e-4}`).',
-    "For a key that you do not set, the recipe or the planner may choose another value than the default; `plan.md` in "
+    "For a key that you do not set, the recipe or the planner may choose a value other than the default; `plan.md` in "
     "the run folder lists these choices and their reasons. Keys without a default are decided by the data or the "
     "recipe.",
-    "Ranges are intervals: a square bracket includes its limit, a round bracket excludes it. `none` is a value that "
-    "you can type, also for keys that otherwise take numbers.",
+    "Ranges are intervals: a square bracket includes its limit, a round bracket excludes it. You can type "
+    "`none` as a value where the table shows it, also for keys that otherwise take numbers.",
     "A `_ratio` is a fraction of the images or of the length of the run (only `model.mlp_ratio` is a multiple). An "
-    "`_until` is a point of the run, from 0 at its start to 1 at its end, up to which something is done. A `_rate` is "
+    "`_until` is a point in the run, from 0 at its start to 1 at its end, up to which something is done. A `_rate` is "
     "a probability. Units end the name: `_s` for seconds, `_deg` for degrees, `_bytes` for bytes.",
 )
 """Paragraphs before the tables."""

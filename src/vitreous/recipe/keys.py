@@ -98,7 +98,7 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Turn nested rooms, as a YAML file holds them, into dotted keys."""
+    """Turn the nested sections of a YAML file into dotted keys."""
     return {f"{room}.{key}": value for room, section in sections.items() for key, value in section.items()}
 
 
@@ -111,7 +111,7 @@ def assemble(recipe: str, values: Mapping[str, Any]) -> RunConfig:
     missing = sorted(rules().keys() - defaults().keys() - values.keys())
     if missing:
         raise ConfigError(
-            f"recipe={recipe}: does not set {', '.join(missing)}; set each in the file or as --room.key value"
+            f"recipe={recipe}: does not set {', '.join(missing)}; set each in the file or as --section.key value"
         )
     fields: dict[str, dict[str, Any]] = {room: {} for room in ROOMS}
     for key in rules().keys() & values.keys():

@@ -25,7 +25,7 @@ class Pace:
     stretches: tuple[tuple[float, float, float], ...] = ((0.0, 1.0, 1.0),)
 
     def mean_s(self, start: float = 0.0, end: float = 1.0) -> float:
-        """Return the mean seconds per step between two values of progress; those of one step if they are equal."""
+        """Return the mean seconds per step between two values of progress; if they are equal, those at that point."""
         overlaps = [(max(0.0, min(end, to) - max(start, since)), step_s) for since, to, step_s in self.stretches]
         total = sum(overlap for overlap, _ in overlaps)
         if total <= 0:
@@ -35,7 +35,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """Wall-clock seconds for a whole run, and how many of them are not for training steps.
+    """Wall-clock seconds for a whole run, some of which are reserved for work other than training steps.
 
     Attributes:
         limit_s: Seconds for everything, from reading the data to the saved model.

@@ -60,7 +60,7 @@ class Plan:
                 "|---|---|---|",
                 *rows,
                 "",
-                "To change a key: `vitreous train DATA --room.key value`. `config.yaml` lists all keys.",
+                "To change a key: `vitreous train DATA --section.key value`. `config.yaml` lists all keys.",
                 "",
                 "## Worth knowing",
                 "",

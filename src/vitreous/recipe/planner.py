@@ -52,12 +52,12 @@ def make_plan(
         recipe: Name of a recipe; None chooses one that suits the data.
         asked: Checked keys that the user or a recipe file sets; they override all other choices.
         measure: Called only with a budget.
-        memory: Decides into how many micro-batches a batch is split.
+        memory: Returns the share of the memory that a step needs, which decides the number of micro-batches.
         recipes: The known recipes by name.
 
     Raises:
         UnknownNameError: There is no such recipe.
-        ConfigError: Values that do not go together.
+        ConfigError: Some values contradict each other.
     """
     name = recipe or recipe_for(facts, asked)
     recommended = recipe_named(name, recipes)(facts, asked)
@@ -81,7 +81,7 @@ def make_plan(
 
 
 def _update(choices: dict[str, Choice], new: Iterable[Choice]) -> None:
-    """Replace choices in place. A choice that keeps its value keeps its reason, as the new one would not explain it."""
+    """Replace choices in place. A choice that keeps its value keeps its reason, which explains it better."""
     defaults = keys.defaults()
     for choice in new:
         value = choices[choice.key].value if choice.key in choices else defaults.get(choice.key)

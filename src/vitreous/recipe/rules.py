@@ -27,7 +27,7 @@ LADDER = (
     Rung("tiny", 64),
     Rung("small", 64),
 )
-"""Models by increasing cost. If the budget is too short for one of them, the planner tries the one before.
+"""Models by increasing cost. If the budget is too short for one of them, the planner tries the next smaller one.
 
 On Fashion-MNIST, within 100 s, nano with 16 tokens reached 84.3%, micro with 16 tokens 83.6% and pico with 49 tokens
 82.5% (one seed, on a busy machine).
@@ -125,7 +125,7 @@ class OptimizerRule:
 BY_OPTIMIZER = {
     "adamw": OptimizerRule(1.0, 1.0, {}, "AdamW's usual value"),
     "lion": OptimizerRule(
-        0.2, 5.0, {"optim.beta2": 0.99}, "Lion steps by signs: a fifth of AdamW's learning rate, five times its decay"
+        0.2, 5.0, {"optim.beta2": 0.99}, "Lion's steps are signs: a fifth of AdamW's rate, five times its decay"
     ),
     "adafactor": OptimizerRule(1.0, 1.0, {}, "Adafactor uses AdamW's learning rate (2106.04560)"),
     "muon": OptimizerRule(1.0, 1.0, {}, "Muon's steps are scaled to the size of AdamW's (2502.16982)"),

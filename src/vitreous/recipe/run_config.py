@@ -38,11 +38,12 @@ class TrainConfig:
     """Length, hardware, initial weights and safeguards of a run.
 
     Attributes:
-        epochs: Passes over the training images; may be a fraction. With `train.budget_s`, the most passes.
+        epochs: Passes over the training images; may be a fraction. With `train.budget_s`, an upper limit.
         budget_s: Time limit for the whole command, from reading the data to the saved model, in seconds. The length of
             the run is fitted to it. 0 sets no limit.
         seed: Seed of the initial weights, the order of images, augmentation and dropout.
-        device: Device to train on: `auto` (the best there is), `cpu`, `cuda`, one GPU such as `cuda:1`, or `mps`.
+        device: Device to train on: `auto` (the fastest one available), `cpu`, `cuda`, one GPU such as `cuda:1`, or
+            `mps`.
         precision: Number format of matrix products. `fp32` is exact, `bf16` is bfloat16 autocast, `tf32` rounds the
             factors of float32 products (faster on NVIDIA GPUs since Ampere and on CPUs with AVX-512), `auto` uses
             `bf16` where the hardware multiplies it natively, otherwise `fp32`.
@@ -55,30 +56,30 @@ class TrainConfig:
             times both before the run and records the faster one.
         micro_batches: Number of micro-batches that a batch is split into for gradient accumulation: the same step with
             less memory.
-        grad_checkpointing: Compute each block again in the backward pass instead of storing its activations. Gradients
-            are the same, memory is a fraction, a step takes about a third longer.
+        grad_checkpointing: Recompute each block in the backward pass instead of storing its activations. The gradients
+            are the same; a step needs a fraction of the memory and takes about a third longer.
         checkpoint_every_s: Time between checkpoints, in seconds. A crash loses at most this much work.
         max_retries: How often a step with a non-finite loss or gradient is repeated before the run returns to its last
-            checkpoint with half the learning rate, and how often it may return before it fails.
+            checkpoint with half the learning rate, and how many such returns are allowed before the run fails.
         pretrained: Initial weights: a file, a run folder or `hf://organization/name`. `none` draws random weights.
         freeze: Weights that are not trained. `backbone` freezes everything except the head, which is a linear probe;
             `none` trains everything.
         freeze_blocks: Number of blocks to freeze, counted from the first, together with the patch and position
             embeddings before them.
-        freeze_until: Point of the run after which frozen weights are trained too. 1 keeps them frozen to the end.
+        freeze_until: Point in the run after which frozen weights are trained too. 1 keeps them frozen to the end.
         lora_rank: Rank of LoRA updates. Above 0, the backbone is frozen, and a low-rank update of each weight matrix in
             the blocks is trained and merged into the matrix at the end. 0 turns LoRA off.
         lora_alpha: Scale of the LoRA updates, which are multiplied by `train.lora_alpha` / `train.lora_rank`.
-        patch_drop_until: Point of the run after which `model.patch_drop_rate` no longer drops patches.
+        patch_drop_until: Point in the run after which `model.patch_drop_rate` no longer drops patches.
         start_img_size: Height and width of the images at the start of the run, in px, for progressive resizing; they
             grow to `data.img_size` in four sizes. `none` uses the full size throughout.
-        resolution_until: Point of the run at which the images reach their full size, if `train.start_img_size` is set.
-        patience_ratio: Early stopping: the run ends after this fraction of it without a lower validation loss. 0 turns
-            early stopping off.
+        resolution_until: Point in the run at which the images reach their full size, if `train.start_img_size` is set.
+        patience_ratio: Early stopping: the run ends once the validation loss has not improved for this fraction of the
+            run. 0 turns early stopping off.
         overfit_one_batch: Check before the run that a fresh model can overfit a single batch, and do not train if it
             cannot.
-        deterministic: Use deterministic kernels, so that the same run gives the same weights on a GPU too. Slower; has
-            no effect on a CPU, which is always deterministic.
+        deterministic: Use deterministic kernels, so that repeating a run gives the same weights on a GPU too. Slower;
+            has no effect on a CPU, which is always deterministic.
         logger: Experiment tracker to log to, in addition to `records.jsonl` in the run folder.
 
     Raises:
@@ -114,7 +115,7 @@ class TrainConfig:
 
     @property
     def kernel(self) -> AttentionKernel:
-        """Kernel of attention; `auto` as long as `measured` has not been replaced by the faster kernel."""
+        """Attention kernel; `auto` until `measured` has been replaced by the faster kernel."""
         return "auto" if self.attention_kernel == "measured" else self.attention_kernel
 
     def __post_init__(self) -> None:
@@ -144,7 +145,7 @@ class RunConfig:
         train: Length, hardware and safeguards.
 
     Raises:
-        ConfigError: Keys of two rooms contradict each other.
+        ConfigError: Keys of two sections contradict each other.
     """
 
     recipe: str

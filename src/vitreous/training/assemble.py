@@ -43,7 +43,7 @@ from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run is written, who trains it, and since when.
+    """The folder, processes, instruments and starting time of a run.
 
     Attributes:
         folder: Folder of the run.
@@ -65,7 +65,7 @@ class RunContext:
 def assemble(
     prepared: Prepared, loader: TrainLoader, batches: TrainLoader | Prefetcher, context: RunContext
 ) -> tuple[TrainState, StepSettings, Loop]:
-    """Build what `fit` takes: a run before its first step, or as its newest checkpoint left it.
+    """Build the state and the loop that `fit` takes, for a new run or from the newest checkpoint of an interrupted one.
 
     Args:
         prepared: Data and configuration.
@@ -148,7 +148,7 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
 
 
 def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool]:
-    """Return a run before its first step, and True if its head starts from pretrained weights."""
+    """Return the state of a run before its first step, and True if its head starts from pretrained weights."""
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
@@ -215,14 +215,14 @@ def _restore_or_begin(state: TrainState, prepared: Prepared, context: RunContext
 
 
 def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatch: Stopwatch, max_steps: int) -> Budget:
-    """Return the budget of a run, whose end is moved to where its time ends unless all steps are already taken."""
+    """Return the budget of a run, and use it to set the last step unless all steps are already taken."""
     config, instruments = prepared.config, context.instruments
     evaluation_images_per_s = instruments.evaluation_images_per_s(config)
     limit = time_limit(config.train.budget_s, prepared.survey.facts, evaluation_images_per_s)
     if state.step >= state.horizon.end_step:
         return Budget(limit, max_steps)
     pace = context.pace
-    # The planner measured before it softened augmentation, without which a linear probe can train on fixed features.
+    # The planner measured steps before it weakened augmentation. Without any, a linear probe trains on fixed features.
     if pace is None or probes_fixed_features(config):
         pace = instruments.training_pace(config, prepared.teacher)
     budget = Budget(limit, max_steps, pace)
@@ -239,7 +239,7 @@ def _task(prepared: Prepared, instruments: Instruments) -> Task:
 
 
 def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head: bool) -> Watch:
-    """Return the health checks of a run, on the first of its validation images."""
+    """Return the health checks of a run, which look at the first of its validation images."""
     config, images = prepared.config, None
     if prepared.val is not None:
         images = next(iter(EvalLoader(prepared.val, prepared.preprocess, WATCHED_IMAGES))).images

@@ -26,7 +26,7 @@ from vitreous.version import __version__
 
 EVALUATION_BATCH = 256
 LEAST_FOR_TEMPERATURE = 20
-"""Number of validation images below which no temperature is fitted, because it would fit noise."""
+"""Number of validation images below which no temperature is fitted, because it would be fitted to noise."""
 
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:

@@ -71,7 +71,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     """Read the data once and decide every key of the run.
 
     Raises:
-        ConfigError: A setting that breaks a rule, or no data.
+        ConfigError: A setting breaks a rule, or there is no data.
         DataError: Data that cannot be trained on.
     """
     if request.data is None and request.source is None and request.recipe is None:
@@ -212,7 +212,7 @@ def _with_measured_attention(plan: Plan, teacher: Pretrained | None, instruments
 
 
 def _with_series_reason(choice: Choice, request: TrainRequest) -> Choice:
-    """Give keys that the first run of a series decided a reason that says so; the user did not ask for them."""
+    """Give keys taken over from the first run of a series a reason that says so; the user did not set them."""
     is_settled = choice.key in request.settled and choice.key not in request.values
     return replace(choice, reason="taken over from the first run of the series") if is_settled else choice
 

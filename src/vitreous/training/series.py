@@ -1,8 +1,8 @@
 """TrainRequest with folds or seeds -> a folder of runs that differ only in their fold or seed.
 
 The planner decides for the first run, from the number and size of the images and the speed of the machine; the other
-runs take its choices over. Mirroring is the exception: it depends on labels, so each fold decides it from its own
-training images. Thus no test image influences the run that it tests.
+runs reuse its choices. Mirroring is the exception: it depends on labels, so each fold decides it from its own training
+images. Thus no test image influences the run that it tests.
 """
 
 import json
@@ -145,9 +145,9 @@ def read_series(folder: SeriesFolder) -> TrainRequest:
 
 
 def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
-    """Create the folder and write the request into it, with absolute paths and a copy of the recipe file."""
+    """Create the folder, copy the recipe file into it, and write the request with absolute paths."""
     if not members(request)[0].name:
-        raise ConfigError(f"folds={request.folds}: is no series without seeds; use 5, or train a single run")
+        raise ConfigError(f"folds={request.folds}: is not a series without seeds; use 5, or train a single run")
     check_free(request.out)
     from_file: dict[str, Any] = {}
     if request.recipe is not None and Path(request.recipe).suffix in (".yaml", ".yml"):
@@ -176,7 +176,7 @@ def _reopen(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     path = request.resume
     options = (request.data, request.recipe, request.model, request.values, request.out, request.folds, request.seeds)
     if path is None or any(options):
-        raise ConfigError(f"resume={path}: takes no other options, a series goes on as it began; leave them out")
+        raise ConfigError(f"resume={path}: takes no other options, because a series keeps its settings; leave them out")
     folder = SeriesFolder(path)
     asked = read_series(folder)
     if request.source is not None and asked.data is not None:

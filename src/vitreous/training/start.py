@@ -96,15 +96,15 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     if processes.count() > 1:
         batch_size, num = plan.config.data.batch_size, processes.count()
         sentences.append(
-            f"{num} processes, {plan.config.train.parallel}: batch size and learning rate are totals; each process "
-            f"takes {batch_size / num:,.4g} of the {plural(batch_size, 'image')} per step"
+            f"{num} processes, {plan.config.train.parallel}: the batch size is the total; each process takes "
+            f"{batch_size / num:,.4g} of the {plural(batch_size, 'image')} per step"
         )
     return sentences
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """A run that has its folder and configuration, and knows its data.
+    """A run with its folder, its configuration and its surveyed data.
 
     Attributes:
         folder: Folder of the run.
@@ -174,7 +174,7 @@ def _resume(request: TrainRequest, listener: Listener, stack: ExitStack) -> _Beg
 def _open_folder(request: TrainRequest) -> RunFolder:
     path = request.resume
     if path is None or any((request.data, request.recipe, request.model, request.values, request.out)):
-        raise ConfigError(f"resume={path}: takes no other options, a run goes on as it began; leave them out")
+        raise ConfigError(f"resume={path}: takes no other options, because a run keeps its settings; leave them out")
     return open_run_folder(path)
 
 

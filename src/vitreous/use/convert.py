@@ -55,7 +55,7 @@ def convert(
         to: Target format, one of `model.weights.TARGETS`.
         out: File or folder to write; None chooses a name in the working directory, from source and format.
         name: Name of the model, e.g. `vit_base_patch16_224`, if the file does not contain it.
-        architecture: Keys of ModelConfig that follow neither from the file nor from the name.
+        architecture: Keys of ModelConfig that neither the file nor the name determines.
         check: Load the new file again and compare outputs. If the format is that of transformers and transformers is
             installed, it loads the file.
 

@@ -113,7 +113,7 @@ def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None
 
 
 def _way_out(thing: str, path: Path) -> str:
-    """Suggest the nearest name or path in the same folder, or say what can be given."""
+    """Suggest the nearest name or path in the same folder, or say what is accepted."""
     models = [*(f"vit_{size}_patch16_224" for size in SIZES), *PUBLISHED]
     siblings = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     suggestion = nearest(thing, [*known_sets(), *models, *siblings])

@@ -68,7 +68,7 @@ def test_page_with_pictures_is_written_if_requested(cli: Cli, photos: Path, tmp_
     ("name", "line"),
     [
         ("x.png", "html=x.png: ends in .png; name a file such as doctor.html"),
-        ("gone/x.html", "html=gone/x.html: the folder gone does not exist; make it first"),
+        ("gone/x.html", "html=gone/x.html: the folder gone does not exist; create it first"),
     ],
 )
 def test_invalid_page_path_is_rejected_before_data_is_read(name: str, line: str, photos: Path, cli: Cli) -> None:

@@ -94,7 +94,7 @@ def test_of_many_unreadable_images_only_the_first_are_listed(run: Path, cli: Cli
         (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images or folders of them"),
         (["RUN", "."], "image=.: a folder without images; give images or a folder of them"),
         (["RUN", "IMAGE", "--out", "x.txt"], "out=x.txt: ends in .txt; use one of .csv, .jsonl, .parquet"),
-        (["RUN", "IMAGE", "--out", "no/x.csv"], "out=no/x.csv: the folder no does not exist; make it first"),
+        (["RUN", "IMAGE", "--out", "no/x.csv"], "out=no/x.csv: the folder no does not exist; create it first"),
         (["RUN", "IMAGE", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
         (["IMAGE", "RUN"], "run=IMAGE: is an image; give the run first, as in `vitreous predict RUN IMAGE`"),
     ],

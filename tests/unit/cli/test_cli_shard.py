@@ -87,5 +87,5 @@ def test_interruption_removes_everything_and_is_reported(
     monkeypatch.setattr(Screen, "_show_reading", lambda screen, fields: os.kill(os.getpid(), number))
     said = cli("shard", photos, tmp_path / "out")
     assert said.code == 130
-    assert said.err == f"{tmp_path / 'out'}: stopped, and nothing is left of it; run it again\n"
+    assert said.err == f"{tmp_path / 'out'}: stopped, and the unfinished folder was removed; run the command again\n"
     assert list(tmp_path.iterdir()) == []

@@ -200,8 +200,11 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--batch-size", "0"], "data.batch_size=0: must be in [1, inf); use 64"),
         (["digits", "--set", "abc"], "set=abc: has no value; write --abc VALUE"),
         (["--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train DATA`"),
-        (["--resume", "no/run", "--epochs", "3"], "resume=no/run: takes no other options, a run goes on as it began"),
-        (["digits", "--resume", "no/run"], "resume=no/run: takes no other options, a run goes on as it began"),
+        (
+            ["--resume", "no/run", "--epochs", "3"],
+            "resume=no/run: takes no other options, because a run keeps its settings",
+        ),
+        (["digits", "--resume", "no/run"], "resume=no/run: takes no other options, because a run keeps its settings"),
     ],
 )
 def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, cli: Cli, tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ def test_data_without_a_readable_image_is_rejected(cli: Cli, tmp_path: Path) -> 
 def test_folder_with_content_is_never_overwritten(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("train", photos, "--out", run)
     assert said.code == 2
-    assert said.err.startswith(f"out={run}: exists and is not empty; go on with --resume ")
+    assert said.err.startswith(f"out={run}: exists and is not empty; continue it with --resume ")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").touch()
     said = cli("train", photos, "--out", tmp_path / "notes")

@@ -150,8 +150,12 @@ def test_invalid_command_is_reported_in_one_line(words: list[str], line: str, cl
     [
         (ConfigError("a.b=3: must be 4; use 4"), 2, "a.b=3: must be 4; use 4"),
         (NonFiniteError("step=7: the loss is not finite; lower optim.lr"), 1, "step=7: the loss is not finite; "),
-        (Interrupted(2, Path("runs/x"), 7), 130, "runs/x: stopped at step 7 and saved; go on with `vitreous train "),
-        (Interrupted(15, Path("runs/x"), 7), 143, "runs/x: stopped at step 7 and saved; go on with `vitreous train "),
+        (Interrupted(2, Path("runs/x"), 7), 130, "runs/x: stopped at step 7 and saved; continue with `vitreous train "),
+        (
+            Interrupted(15, Path("runs/x"), 7),
+            143,
+            "runs/x: stopped at step 7 and saved; continue with `vitreous train ",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (
             PermissionError(13, "Permission denied", "/x/y"),

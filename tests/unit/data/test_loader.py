@@ -243,7 +243,7 @@ def test_closing_ends_the_thread() -> None:
 def test_prefetching_zero_batches_is_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         Prefetcher(loader_of(3, 2), num_ahead=0)
-    assert str(caught.value) == "num_ahead=0: must be at least 1; use the loader itself for no prefetching"
+    assert str(caught.value) == "num_ahead=0: must be at least 1; to avoid prefetching, use the loader itself"
 
 
 def test_shares_of_all_processes_are_the_batch_of_one_process() -> None:

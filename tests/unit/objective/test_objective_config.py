@@ -71,7 +71,7 @@ def test_invalid_value_is_named_with_its_key_range_and_what_to_do(
         ),
         (
             {"teacher": " "},
-            "objective.teacher=' ': must be text that is not blank, or none; give a run folder or a file of weights, "
+            "objective.teacher=' ': must be text that is not blank, or none; give a run folder or a weights file, "
             "or leave it out",
         ),
     ],

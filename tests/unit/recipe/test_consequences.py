@@ -110,7 +110,7 @@ def test_num_classes_other_than_that_of_the_data_is_refused(
     with pytest.raises(ConfigError) as caught:
         check_fits(config_with(values, **{"data.num_classes": num_classes}), make_facts())
     assert str(caught.value) == (
-        f"data.num_classes={num_classes}: made-up has 3 classes; leave the key out, the data decides it"
+        f"data.num_classes={num_classes}: made-up has 3 classes; leave the key out, since the data decides it"
     )
 
 

@@ -179,7 +179,7 @@ def test_missing_keys_are_all_listed(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         keys.assemble("mine", values)
     assert str(caught.value) == (
-        "recipe=mine: does not set data.num_classes, model.depth; set each in the file or as --room.key value"
+        "recipe=mine: does not set data.num_classes, model.depth; set each in the file or as --section.key value"
     )
 
 

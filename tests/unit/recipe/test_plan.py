@@ -21,7 +21,7 @@ def test_page_contains_summary_choices_with_reasons_and_notes(config: RunConfig)
         "| `data.img_size` | 24x36 | all images are 24x36 px |",
         "| `data.flip` | false | they are letters |",
         "",
-        "To change a key: `vitreous train DATA --room.key value`. `config.yaml` lists all keys.",
+        "To change a key: `vitreous train DATA --section.key value`. `config.yaml` lists all keys.",
         "",
         "## Worth knowing",
         "",

@@ -73,7 +73,7 @@ def test_unknown_key_suggests_the_nearest(tmp_path: Path) -> None:
 )
 def test_unknown_room_is_refused(tmp_path: Path, text: str, name: str) -> None:
     message = refuse(tmp_path / "r.yaml", text, UnknownNameError)
-    assert message.startswith(f"{tmp_path / 'r.yaml'}: room {name}: no such room; ")
+    assert message.startswith(f"{tmp_path / 'r.yaml'}: section {name}: no such section; ")
     assert message.endswith(
         "did you mean optim?" if name == "optimizer" else "use one of data, model, objective, optim, train"
     )
@@ -81,18 +81,20 @@ def test_unknown_room_is_refused(tmp_path: Path, text: str, name: str) -> None:
 
 def test_key_in_place_of_a_room_suggests_the_key(tmp_path: Path) -> None:
     message = refuse(tmp_path / "r.yaml", "lr: 0.1", UnknownNameError)
-    assert message == f"{tmp_path / 'r.yaml'}: room lr: no such room; did you mean optim.lr?"
+    assert message == f"{tmp_path / 'r.yaml'}: section lr: no such section; did you mean optim.lr?"
 
 
 def test_room_without_keys_is_refused(tmp_path: Path) -> None:
     message = refuse(tmp_path / "r.yaml", "optim: 0.5")
-    assert message == f"{tmp_path / 'r.yaml'}: room optim=0.5: must contain keys; write them indented below it"
+    assert message == f"{tmp_path / 'r.yaml'}: section optim=0.5: must contain keys; write them indented below it"
 
 
 @pytest.mark.parametrize(("text", "what"), [("", "nothing"), ("- 1\n- 2", "a list"), ("just words", "a str")])
 def test_file_without_rooms_is_refused(tmp_path: Path, text: str, what: str) -> None:
     message = refuse(tmp_path / "r.yaml", text)
-    assert message == f"recipe={tmp_path / 'r.yaml'}: contains {what} instead of rooms; compare it with a config.yaml"
+    assert (
+        message == f"recipe={tmp_path / 'r.yaml'}: contains {what} instead of sections; compare it with a config.yaml"
+    )
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,9 @@ def test_config_for_other_classes_is_refused(tiny: Tiny, tmp_path: Path) -> None
     write_config(tmp_path / "config.yaml", plan.config)
     with pytest.raises(ConfigError) as caught:
         plan_run(TrainRequest(data="digits", recipe=str(tmp_path / "config.yaml")), ignore)
-    assert str(caught.value) == "data.num_classes=3: digits has 10 classes; leave the key out, the data decides it"
+    assert (
+        str(caught.value) == "data.num_classes=3: digits has 10 classes; leave the key out, since the data decides it"
+    )
 
 
 def test_model_name_overrides_the_file_and_single_keys_override_both(images_folder: Path, tmp_path: Path) -> None:

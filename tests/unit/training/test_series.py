@@ -160,7 +160,7 @@ def test_listener_hears_which_run_begins(tiny: Tiny) -> None:
         ({"folds": 1}, "folds=1: must be at least 2; use 5, or leave it out for a single run"),
         ({"seeds": -3}, "seeds=-3: must be at least 2; use 5, or leave it out for a single run"),
         ({"folds": 3, "values": {"data.fold": 2}}, "data.fold=2: is decided by folds=3; leave it out"),
-        ({}, "folds=0: is no series without seeds; use 5, or train a single run"),
+        ({}, "folds=0: is not a series without seeds; use 5, or train a single run"),
     ],
 )
 def test_settings_that_make_no_series_are_refused(changes: dict[str, Any], line: str, tmp_path: Path) -> None:
@@ -181,17 +181,17 @@ def test_data_with_too_few_images_for_the_folds_leaves_no_folder_behind(tiny: Ti
 
 
 def test_new_series_is_refused_in_the_folder_of_another(whole: SeriesFolder, asked: TrainRequest) -> None:
-    with pytest.raises(RunError, match=r"whole: exists and is not empty; go on with --resume .*whole, or choose"):
+    with pytest.raises(RunError, match=r"whole: exists and is not empty; continue it with --resume .*whole, or choose"):
         run_series(asked, nothing)
     with pytest.raises(
-        NotARunError, match=r"whole: is a series of runs; .* go on with `vitreous train --resume .*whole`"
+        NotARunError, match=r"whole: is a series of runs; .* continue with `vitreous train --resume .*whole`"
     ):
         open_run_folder(whole.path)
 
 
 def test_resume_takes_no_other_options_and_needs_a_series(whole: SeriesFolder, tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"whole: takes no other options, a series goes on as it began; leave them out$"
+        ConfigError, match=r"whole: takes no other options, because a series keeps its settings; leave them out$"
     ):
         run_series(TrainRequest(resume=whole.path, folds=3), nothing)
     with pytest.raises(NotARunError, match=r"^series=.*: has no series\.json; `--folds 5` makes one$"):
@@ -267,7 +267,7 @@ def test_process_stopped_in_its_second_run_continues_bit_for_bit(
     assert not (out / "fold-1-seed-4" / "model.safetensors").exists()
     if number == signal.SIGTERM:
         assert said.startswith(f"{out}: stopped at step ")
-        assert said.endswith(f" of fold-1-seed-4 and saved; go on with `vitreous train --resume {out}`\n")
+        assert said.endswith(f" of fold-1-seed-4 and saved; continue with `vitreous train --resume {out}`\n")
     subprocess.run([*command, "--resume", str(out)], check=True, timeout=240, env=environment, capture_output=True)
     assert_same_weights(whole, SeriesFolder(out))
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["num_finished"] == 4

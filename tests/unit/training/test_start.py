@@ -546,7 +546,7 @@ def test_resume_takes_no_other_options(tiny: Tiny, changes: dict[str, Any]) -> N
     with pytest.raises(ConfigError) as caught:
         run_training(replace(TrainRequest(resume=folder.path), **changes))
     assert str(caught.value) == (
-        f"resume={folder.path}: takes no other options, a run goes on as it began; leave them out"
+        f"resume={folder.path}: takes no other options, because a run keeps its settings; leave them out"
     )
 
 

@@ -58,7 +58,7 @@ class Augment:
 
     Source:
         Crop: Szegedy et al. 2014 (1409.4842), section 6. Erasing: Zhong et al. 2017 (1708.04896), alg. 1. Unlike there,
-        the rectangle gets the image's mean color, and one that is too long is cut off instead of drawn again.
+        the rectangle gets the image's mean color, and one that is too long is cut off instead of redrawn.
     """
 
     def __init__(

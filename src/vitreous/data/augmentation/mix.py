@@ -11,25 +11,26 @@ from vitreous.transfer import to_device
 
 
 class Mix:
-    """Mix each image with a partner from its batch, and the labels in the same proportions.
+    """Mixing of each image with a partner from its batch, and of the labels in the same proportions.
 
-    The partner of an image is half a batch away. The order of a batch is random anyway, its size may be odd, and this
-    distance keeps the copies of repeated augmentation, which are adjacent, from being mixed with each other. All draws
-    depend on only the seed.
+    The partner of an image is half a batch away, so that the copies of repeated augmentation, which are adjacent, are
+    not mixed with each other. The order of a batch is random, so partners are not drawn. All draws depend on only the
+    seed.
 
     Args:
         num_classes: Width of the targets.
         mixup_alpha: An image's share in mixup is drawn from Beta(α, α); 0 for no mixup.
-        cutmix_alpha: An image's share in CutMix is drawn from Beta(α, α); 0 for no CutMix. One of both must be above 0.
+        cutmix_alpha: An image's share in CutMix is drawn from Beta(α, α); 0 for no CutMix. At least one of the two
+            alphas must be above 0.
         cutmix_rate: Probability of CutMix instead of mixup, if both are on.
         rate: Probability of mixing at all.
         per_pair: Draw for each image and its partner instead of once for the whole batch.
-        until: Progress of the run, in [0, 1], at which mixing ends; the caller must observe it.
+        until: Progress of the run, in [0, 1], at which mixing ends; the caller must stop mixing then.
 
     Source:
-        mixup: Zhang et al. 2018 (1710.09412), eq. 1 to 2. CutMix: Yun et al. 2019 (1905.04899), eq. 1 to 2 and
-        section 3.2; the label's share is that of the visible rectangle, after it was cut off at the image's edge.
-        Unlike there, partners are not random. Switching between both as in timm.
+        mixup: Zhang et al. 2018 (1710.09412), eq. 1 to 2. CutMix: Yun et al. 2019 (1905.04899), eq. 1 to 2 and section
+        3.2; the label's share is that of the visible rectangle, after it was cut off at the image's edge. Unlike there,
+        partners are not random. Switching between the two follows timm.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Mix:
 
 
 def _partner(values: Tensor) -> Tensor:
-    """Return the rows half a batch further on."""
+    """Return the rows in an order that is shifted by half a batch."""
     return values.roll(-(len(values) // 2), dims=0)
 
 

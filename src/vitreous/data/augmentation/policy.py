@@ -24,7 +24,7 @@ from vitreous.transfer import to_device
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """The largest magnitude of each operation, which it has at strength 1.
+    """The largest magnitude of each operation, reached at strength 1.
 
     Attributes:
         shear: Shift in pixels per pixel of distance from the center.
@@ -80,7 +80,7 @@ class Policy(ABC):
 
 
 class RandAugment(Policy):
-    """Apply `num_ops` operations one after the other, each drawn from 14, all of the same strength.
+    """RandAugment: `num_ops` operations one after the other, each drawn from 14, all of the same strength.
 
     Args:
         num_ops: Operations per image, at least 1.
@@ -112,7 +112,7 @@ class RandAugment(Policy):
 
 
 class TrivialAugment(Policy):
-    """Apply one operation drawn from 14, with a random strength: there is nothing to tune.
+    """TrivialAugment: one operation drawn from 14, with a random strength, so that there is nothing to tune.
 
     Args:
         rate: Probability of changing an image at all.
@@ -137,7 +137,7 @@ class TrivialAugment(Policy):
 
 
 class ThreeAugment(Policy):
-    """Apply grayscale, solarization at 128, or a Gaussian blur of 0.1 to 2 px, with equal probability.
+    """3-Augment: grayscale, solarization at 128, or a Gaussian blur of 0.1 to 2 px, with equal probability.
 
     Args:
         rate: Probability of changing an image at all.
@@ -169,7 +169,7 @@ class ThreeAugment(Policy):
 
 
 class ColorJitter(Policy):
-    """Multiply brightness, contrast and saturation by random factors from [1 − `amount`, 1 + `amount`].
+    """Color jitter: brightness, contrast and saturation are multiplied by factors from [1 − `amount`, 1 + `amount`].
 
     Source: torchvision's `ColorJitter`, as in DeiT III (2204.07118), which uses 0.3. The order is always this one,
     while torchvision draws one of six.

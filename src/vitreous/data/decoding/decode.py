@@ -25,13 +25,13 @@ ImageLike = bytes | str | Path | Image.Image | NDArray[Any]
 """Encoded bytes, a path, a PIL image, or an array [height, width] or [height, width, 1 to 4 channels]."""
 
 MAX_PIXELS = 178_956_970
-"""Larger images are rejected; this is twice the size from which Pillow warns, and 512 MiB as RGB."""
+"""Larger images are rejected; this is twice the size at which Pillow warns, and 512 MiB as RGB."""
 
 BACKGROUND = "white"
 """Color behind transparent pixels."""
 
 SEVERAL = " (first of several)"
-"""End of `Header.kind` for files with more than one frame or page."""
+"""Suffix of `Header.kind` for files with more than one frame or page."""
 
 DEPTHS = (8, 10, 12, 14, 16)
 """Bit depths of cameras and scanners; 10, 12 and 14 bits are stored in files of 16 bits."""

@@ -15,9 +15,9 @@ FEW_IMAGES = 10
 """Number of training images below which a class is hardly learned."""
 
 _UNEVEN, _VERY_UNEVEN = 3.0, 10.0
-"""Size of the largest class divided by the smallest, from which on it is a note or a warning."""
+"""Ratio of the largest class to the smallest at which it becomes a note or a warning."""
 _SHORTCUT_GAIN = 0.2
-"""Share of images that guessing by a shortcut must classify correctly beyond always guessing the largest class."""
+"""Least gain in accuracy of guessing by a shortcut over always guessing the largest class."""
 _DRIFT = 0.35
 """Smallest shift between splits that is reported, in standard deviations of the training images."""
 _DRIFT_STANDARD_ERRORS = 4.0

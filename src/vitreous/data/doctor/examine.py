@@ -27,7 +27,7 @@ MOST_AT_START = 10_000
 MOST_BYTES_AT_START = 1_000_000_000
 """Decoded size in bytes above which that check is skipped, for the same reason."""
 MOST_SENTENCES = 5
-"""Number of findings that are reported before training, at most."""
+"""Maximum number of findings that are reported before training."""
 
 _AT_START = frozenset({"copies-across-splits", "copies-across-classes", "near-copies", "constant", "drift"})
 _ASPECTS = (0.25, 1 / 3, 0.5, 2 / 3, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0)
@@ -44,7 +44,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of the images, which labels are compared with.
+    """Features of the images, by which their labels are judged.
 
     Attributes:
         values: `[images, any]`.
@@ -83,7 +83,7 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
 
     Args:
         surveyed: The source with its splits.
-        features: What to judge labels by; None uses edges and colors of thumbnails.
+        features: Features by which labels are judged; None uses edges and colors of thumbnails.
         show: Shows which stage is running and how far it is.
 
     Returns:
@@ -124,7 +124,7 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
     """Report the worst findings before training, from images that are already decoded.
 
     Exact copies and small classes are in the notes of the survey, so only findings that need decoded images are added.
-    The check takes about a second for 2,000 images of 64 px on two cores. It sees less than `examine`, because the
+    The check takes about a second for 2,000 images of 64 px on two cores. It finds less than `examine`, because the
     stored images are already cropped to one size.
 
     Args:
@@ -155,7 +155,7 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
 
 
 def _num_bytes(stores: Mapping[str, Store]) -> float:
-    """Return the decoded size of all images, infinity if they are not in memory."""
+    """Return the decoded size of all images in bytes; infinity unless they are in memory."""
     if any(isinstance(store, LazyStore) for store in stores.values()):
         return float("inf")
     return sum(len(store) * store.take(np.zeros(1, dtype=np.int64)).numel() for store in stores.values() if len(store))

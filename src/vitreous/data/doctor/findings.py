@@ -24,7 +24,7 @@ class Sample:
         index: Its index in the source.
         where: Its path or name.
         label: Its class.
-        split: `train`, `val`, `test`, or an empty text.
+        split: `train`, `val`, `test`, or an empty string.
         remark: What is special about this image, e.g. its size; empty if nothing is.
     """
 
@@ -46,7 +46,7 @@ class Finding:
         detail: One sentence that explains it; may be empty.
         advice: One sentence that says what to do.
         share: Share of all images that it concerns, in (0, 1].
-        samples: The images, in groups: copies of one image are one group, every other image is a group of its own.
+        samples: The images, in groups: copies of one image form a group, and every other image its own group.
     """
 
     kind: str
@@ -82,7 +82,7 @@ class Namer:
         return Sample(index, self.source.describe(index), self.source.classes[label], split, remark)
 
     def singles(self, positions: Iterable[int]) -> tuple[tuple[Sample, ...], ...]:
-        """Return the images at these positions, each as a group of its own."""
+        """Return the images at these positions, each as its own group."""
         return tuple((self.sample(int(position)),) for position in positions)
 
     def groups(self, groups: Iterable[Sequence[int] | NDArray[np.int64]]) -> tuple[tuple[Sample, ...], ...]:

@@ -71,7 +71,7 @@ def _several(summaries: ImageSummaries, namer: Namer) -> Finding | None:
         severity="note",
         title=f"{plural(len(found), 'file contains', 'files contain')} several pictures",
         detail="Only the first frame of an animation or the first page of a document is used.",
-        advice="If the other pictures are useful, save each as a file of its own.",
+        advice="If the other pictures are useful, save each as a separate file.",
         share=namer.share(len(found)),
         samples=namer.singles(found),
     )
@@ -96,7 +96,7 @@ def _unusual_size(how: str, positions: NDArray[np.int64], summaries: ImageSummar
     height, width = np.median(summaries.sizes, axis=0).round().astype(int)
     extreme = {"larger": "largest", "smaller": "smallest"}[how]
     advice = {
-        "larger": "Downscale them if that was forgotten: they are slow to read and may come from another camera.",
+        "larger": "Downscale them unless the size is intended: they are slow to read and may come from another camera.",
         "smaller": "Replace them with larger versions or remove them: enlarged, they show little detail.",
     }
     return Finding(

@@ -3,9 +3,9 @@
 The method is confident learning (Northcutt, Jiang & Chuang 2021, 1911.00068, eq. 1 and 2): the threshold of a class is
 the mean out-of-sample probability that its own images get, and a label is doubtful if another class reaches its
 threshold and the image's own class does not. We differ in four points: the probabilities come from a logistic
-regression with five-fold cross-validation; if several classes reach their thresholds, the most probable one counts; for
-precision, an image is skipped if its own class keeps a probability above 0.1; and no label is doubted if the regression
-classifies less than 60% of the images correctly.
+regression with five-fold cross-validation; if several classes reach their thresholds, the most probable one counts; to
+favor precision, an image is skipped if its own class keeps a probability above 0.1; and no label is doubted if the
+regression classifies less than 60% of the images correctly.
 
 The features of a thumbnail are the orientations of its edges (Dalal & Triggs 2005, in 8x8 cells) and its colors. With
 them, the regression classifies 90% of sign-digits, 89% of Fashion-MNIST and 71% of clothing-96px correctly. With 5% of
@@ -29,7 +29,7 @@ NUM_FOLDS = 5
 _MOST_OWN = 0.1
 """Probability of an image's own class above which its label is not doubted."""
 _MOST_FITTED = 20_000
-"""Images that one regression is fitted on, at most."""
+"""Maximum number of images that one regression is fitted on."""
 _NUM_COMPONENTS = 128
 _CELL_PX = 4
 _NUM_ORIENTATIONS = 8

@@ -48,7 +48,7 @@ _NUM_NEIGHBORS = 16
 _NUM_FREQUENCIES = 16
 
 _CELL = 2_048
-"""Up to twice this many images are compared all with all; more are first divided into cells of about this size."""
+"""Up to twice this many images are compared pairwise; larger sets are first divided into cells of about this size."""
 _CELLS_PER_IMAGE = 3
 _ROWS = 1_024
 _CHUNK = 8_192
@@ -99,7 +99,7 @@ def find_near_duplicates(
 
     Returns:
         A group number per image, `[n]`. Images with the same number are near-duplicates of each other. A constant image
-        is in a group of its own.
+        is in its own group.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -117,7 +117,7 @@ def find_near_duplicates(
     first, second, certain = first[agree], second[agree], certain[agree]
     links = coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count)).tocsr()
     certain_links = coo_matrix((certain.astype(np.int8), (first, second)), shape=(count, count)).tocsr()
-    # Both images must see the gap; otherwise a crowd of similar images would join the group of one outlier.
+    # Both images must have the gap; otherwise a crowd of similar images would join the group of one outlier.
     return connected_components(links.minimum(links.T) + certain_links, directed=False)[1].astype(np.int64)
 
 
@@ -184,7 +184,7 @@ def _cells(coarse: Tensor, members: Tensor) -> Iterator[Tensor]:
     order = joined.flatten().argsort(stable=True)
     sizes = torch.bincount(joined.flatten(), minlength=num_centers).tolist()
     for cell in (order // _CELLS_PER_IMAGE).split(sizes):
-        if 10 * len(cell) > 7 * len(members):  # dividing hardly helped: compare these images all with all
+        if 10 * len(cell) > 7 * len(members):  # dividing hardly helped: compare these images pairwise
             yield members[cell]
         else:
             yield from _cells(coarse, members[cell])

@@ -34,7 +34,7 @@ class ImageSummaries:
     Attributes:
         indices: Index of each image in the source, `[n]`.
         labels: Class indices, `[n]`.
-        splits: `train`, `val`, `test`, or an empty text for an image in no split, `[n]`.
+        splits: `train`, `val`, `test`, or an empty string for an image in no split, `[n]`.
         contents: One number per distinct content: files with equal bytes have equal numbers, `[n]`.
         sizes: Height and width of the upright image in px, `[n, 2]`.
         kinds: File format and color mode, e.g. `JPEG RGB`, `[n]`.
@@ -152,7 +152,7 @@ def summarize_stores(stores: Mapping[str, Store]) -> ImageSummaries:
 
 
 def split_names(indices: Mapping[str, NDArray[np.int64]], count: int) -> Texts:
-    """Return the split of each of `count` samples, or an empty text for a sample in no split."""
+    """Return the split of each of `count` samples, or an empty string for a sample in no split."""
     splits = np.zeros(count, dtype="<U5")
     for split, members in indices.items():
         splits[members] = split

@@ -72,7 +72,7 @@ def open_cached(
     Args:
         source: The samples.
         indices: Which samples, at least one; row `i` of the file is sample `indices[i]`.
-        preprocess: Gives the pixels.
+        preprocess: Decodes and resizes each sample.
         digests: `digest_of` the content of each chosen sample, `[n, 16]`.
         folder: The cache's folder; `auto` for this user's.
         limit_bytes: Maximum size of all cache files together; None: `SHARE_OF_FREE` of the disk.
@@ -123,7 +123,7 @@ def _cache_path(folder: str) -> Path:
 
 
 def _key(digests: NDArray[np.uint8], preprocess: Preprocess) -> str:
-    """Return a hash of all that decides the pixels: the samples' contents in order, the preprocessing, the decoder."""
+    """Return a hash of what determines the pixels: the samples' contents in order, the preprocessing, the decoder."""
     settings = {
         "format": _FORMAT,
         "pillow": PIL.__version__,
@@ -165,7 +165,7 @@ def _remove_stale(folder: Path, own_key: str | None) -> None:
 
 
 def _make_room(folder: Path, needed: int, limit_bytes: int | None) -> str:
-    """Delete unused files, the oldest first, until a new one fits; return why it does not fit, or an empty text."""
+    """Delete unused files, the oldest first, until a new one fits; return why it does not fit, or an empty string."""
     files = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob(f"*{_SUFFIX}"))
     used = sum(size for _, size, _ in files) + sum(p.stat().st_size for p in folder.glob(f".*{_SUFFIX}.*.tmp"))
     free = shutil.disk_usage(folder).free

@@ -33,7 +33,7 @@ def decode_samples(
     Args:
         source: The samples.
         indices: Which samples to decode.
-        preprocess: Gives the pixels.
+        preprocess: Decodes and resizes each sample.
         keep: Called with (position in `indices`, pixels), from several threads at once.
         digests: `digest_of` each sample as it was hashed earlier, `[n, 16]`; None: do not check for changes.
         progress: Called with (done, total).

@@ -30,7 +30,7 @@ _TAIL_BYTES = DIGEST_BYTES + 8 + len(_MAGIC)
 
 
 class PixelWriter:
-    """Fills a file row by row, in any order and from several threads; the file is complete only after `finish`.
+    """A file that is filled row by row, in any order and from several threads; it is complete only after `finish`.
 
     Args:
         file: Empty, and open for writing.

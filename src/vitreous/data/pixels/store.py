@@ -89,7 +89,7 @@ class MemoryStore(Store):
 
 
 class LazyStore(Store):
-    """Decodes images in several threads each time they are taken."""
+    """A store that decodes images in several threads each time they are taken."""
 
     def __init__(
         self,
@@ -113,12 +113,12 @@ class LazyStore(Store):
 
 
 class MappedStore(Store):
-    """Copies rows out of a cache file; a row with a wrong checksum is decoded again.
+    """A store that copies rows out of a cache file; a row with a wrong checksum is decoded again.
 
     Args:
         file: Row `i` holds the pixels of sample `samples[i]`.
         source: The samples.
-        preprocess: Gives the pixels.
+        preprocess: Decodes and resizes each sample.
         samples: Numbers of the samples in the source, `[n]`; the store skips those that did not decode.
     """
 
@@ -168,7 +168,7 @@ def load_store(
     Args:
         source: The samples.
         indices: Which samples to load, e.g. a split of a `Survey`.
-        preprocess: Gives the pixels; its mean and std are not used.
+        preprocess: Decodes and resizes each sample; its mean and std are not used.
         memory_limit_bytes: Maximum size of the pixels to keep in memory; None: a quarter of the machine's memory,
             divided by the number of processes that `--nproc` starts.
         digests: A hash of each chosen sample's content, `[n, 16]`, as in a `Survey`; None: do not use the cache.

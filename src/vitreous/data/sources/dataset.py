@@ -222,7 +222,7 @@ def _check_samples(where: str, samples: object) -> None:
         if not is_same:
             raise DataError(
                 f"{where}: sample {index} is a different image each time it is read; remove the random transforms, "
-                "images are augmented in training"
+                "since training augments the images"
             )
 
 

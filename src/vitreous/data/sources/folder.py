@@ -53,7 +53,7 @@ def open_folder(root: Path) -> FileSource:
 
     Raises:
         DataError: There are no images, no class folders, only one class, no `train/` next to `val/` or `test/`, a split
-            that is there twice, a class in `val/` or `test/` that `train/` does not have, or an unreadable folder.
+            that occurs twice, a class in `val/` or `test/` that `train/` does not have, or an unreadable folder.
     """
     images = _Images(PackedPaths(root))
     try:
@@ -89,7 +89,7 @@ def is_image_name(name: str) -> bool:
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders of train, val and test, in this order; none if `root` holds class folders.
 
-    Folders are splits only if all of them have the name of one: next to `bus` and `car`, `train` is a class.
+    Folders are splits only if all of them have names of splits: next to `bus` and `car`, `train` is a class.
     """
     splits: dict[str, Path] = {}
     others = []
@@ -206,6 +206,6 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder sorted by name, without hidden ones and those that operating systems leave."""
+    """Return the entries of a folder sorted by name, without hidden files and those that operating systems add."""
     entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name.casefold() not in _LEFT_BY_SYSTEMS]
     return sorted(entries, key=lambda entry: entry.name)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vitreous.errors import DataError
 
 MAX_BYTES = 1 << 30
-"""A gzip file that unpacks to more is refused; no official idx file is that large."""
+"""A gzip file that unpacks to more is rejected; no official idx file is that large."""
 
 _UNSIGNED_BYTE = 8
 _GZIP_MAGIC = b"\x1f\x8b"

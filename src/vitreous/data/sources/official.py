@@ -15,7 +15,7 @@ from vitreous.errors import DataError, DataNotFoundError
 from vitreous.wording import listed
 
 MAX_BYTES = 1 << 30
-"""The most that is read from an official file, downloaded or unpacked; all of them are smaller."""
+"""Maximum number of bytes read from an official file, downloaded or unpacked; all of them are smaller."""
 
 _DOWNLOAD_TIMEOUT_S = 30
 

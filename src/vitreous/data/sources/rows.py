@@ -1,4 +1,4 @@
-"""A CSV, TSV or Parquet file -> its headings, and its rows as texts, read one after the other."""
+"""A CSV, TSV or Parquet file -> its headings, and its rows as strings, read one after the other."""
 
 import csv
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 MAX_ROWS = 50_000_000
-"""Larger Parquet files are refused: a few bytes can declare any number of equal rows."""
+"""Larger Parquet files are rejected: a few bytes can declare any number of equal rows."""
 
 _DELIMITERS = {".tsv": "\t", ".tab": "\t"}
 _GUESSED_DELIMITERS = (",", ";", "\t", "|")
@@ -22,12 +22,12 @@ _ROWS_PER_BATCH = 4096
 
 @dataclass(frozen=True)
 class Rows:
-    """A table that is read while its rows are iterated, once.
+    """A table whose rows are read while they are iterated; they can be iterated only once.
 
     Attributes:
         where: The file, for messages.
         columns: The headings.
-        rows: The place of each row for messages (`line 7`), and its cells as texts, at most one per column; cells at
+        rows: The place of each row for messages (`line 7`), and its cells as strings, at most one per column; cells at
             the end may be missing.
     """
 

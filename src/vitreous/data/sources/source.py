@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 1 << 30
 """Larger files are not read as an image."""
 
 Texts = Shaped[np.ndarray, "samples"]
-"""An array of short texts, one per sample, e.g. its split."""
+"""An array of short strings, one per sample, e.g. its split."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -31,10 +31,10 @@ class Source(ABC):
         name: The name of the set for messages and reports, e.g. `fashion-mnist` or the name of its folder.
         classes: The class names; a label is an index into them.
         labels: Class indices, `[n]`, each in [0, len(classes)).
-        splits: The split that the set gives each sample, `[n]`: `train`, `val`, `test`, or an empty text for none.
-        groups: Texts, `[n]`. Samples of one group (a person, a video) all go to the same split; an empty text means
-            that the sample belongs to no group. None if the set has no groups.
-        weights: The weight of each sample in the training loss, `[n]`, at least 0. None if all weigh the same.
+        splits: The split that the set gives each sample, `[n]`: `train`, `val`, `test`, or an empty string for none.
+        groups: The name of each sample's group, `[n]`. Samples of one group (a person, a video) all go to the same
+            split; an empty string means that the sample belongs to no group. None if the set has no groups.
+        weights: The weight of each sample in the training loss, `[n]`, at least 0. None if all weights are equal.
         test_ratio: The fraction of samples to use for testing if the set has no test split; None for the default.
         notes: Warnings for the user, one sentence each.
     """

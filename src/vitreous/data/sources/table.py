@@ -1,8 +1,8 @@
 """A table of paths and labels, optionally with splits, groups and weights -> FileSource.
 
 Relative paths are relative to the table's folder, or to `data.root` if that is given. Without a root, `..` and absolute
-paths may lead anywhere. With a root, a path that leaves it is refused, however it is written. Links inside the root are
-followed.
+paths may lead anywhere. With a root, a path that leaves it is rejected, however it is written. Links inside the root
+are followed.
 """
 
 import math
@@ -25,7 +25,7 @@ from vitreous.errors import DataError
 from vitreous.wording import listed, plural
 
 MAX_CLASSES = 100_000
-"""A column with more different values is not taken for the label."""
+"""A column with more distinct values is not accepted as the label."""
 
 _REQUIRED = ("path", "label")
 _NUM_PATHS_TRIED = 16
@@ -35,7 +35,7 @@ def open_table(path: Path, root: Path | None = None) -> FileSource:
     """Read a table; no image is opened. A million rows take about 60 MB plus the length of their paths.
 
     Columns are recognized by the common spellings of their headings. Of identical rows only the first counts, and a
-    note says so. Labels are texts; if all are whole numbers, the classes are sorted as numbers.
+    note says so. Labels are strings; if all are whole numbers, the classes are sorted as numbers.
 
     Args:
         path: An existing CSV, TSV or Parquet file.
@@ -60,7 +60,7 @@ def open_table(path: Path, root: Path | None = None) -> FileSource:
 
 
 class _Reader:
-    """Collects the rows of a table as columns of numbers and packed texts; `is_confined` keeps paths in the root."""
+    """Rows of a table, collected as columns of numbers and packed strings; `is_confined` keeps paths in the root."""
 
     def __init__(self, table: Rows, root: Path, *, is_confined: bool) -> None:
         self.where = f"data.source={table.where}"

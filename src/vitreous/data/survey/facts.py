@@ -47,7 +47,7 @@ class DataFacts:
         skipped: Unreadable files that were left out: (which, why).
         notes: Warnings, one sentence each.
         mirror: True if a mirrored image keeps its class.
-        mirror_reason: Why `mirror` was decided so.
+        mirror_reason: Reason for the value of `mirror`.
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.

@@ -24,11 +24,11 @@ _GOLDEN = (5**0.5 - 1) / 2
 def assign_folds(samples: Samples, *, num_folds: int, split_seed: int) -> NDArray[np.int64]:
     """Assign free samples (given as train or not at all) to folds with the same mixture of classes.
 
-    Families (see `splits`) stay in one fold. The families of each class are ranked by a hash of (family,
-    `split_seed`), and rank r of n goes to fold ⌊K (r + o) / n⌋. Thus every fold gets n/K of them, rounded up or down,
-    and a new file moves at most K − 1 others of its class. The offset o in [0, 1) differs between classes, so that the
-    remainders do not all go to the same fold. Families with several classes are ranked together. A family that is the
-    only one of a class is in no fold, because nothing else could be trained on.
+    Families (see `splits`) stay in one fold. The families of each class are ranked by a hash of (family, `split_seed`),
+    and rank r of n goes to fold ⌊K (r + o) / n⌋. Thus every fold gets n/K of them, rounded up or down, and a new file
+    moves at most K − 1 others of its class. The offset o in [0, 1) differs between classes, so that the remainders do
+    not all go to the same fold. Families with several classes are ranked together. A family that is the only one of a
+    class is in no fold, because no other image of the class could be trained on.
 
     Returns:
         A fold in [0, K), `ALWAYS_TRAIN` or `UNTOUCHED`, `[n]`.
@@ -72,7 +72,7 @@ def split_by_fold(
     """Assign the splits of the run that tests on one fold; `assign_splits` carves val out of the other folds.
 
     Returns:
-        `train`, `val` or `test` for each sample, or an empty text if the run must not see it, `[n]`; and the folds,
+        `train`, `val` or `test` for each sample, or an empty string if the run must not see it, `[n]`; and the folds,
         `[n]`.
 
     Raises:

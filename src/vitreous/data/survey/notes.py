@@ -57,10 +57,10 @@ def _on_groups(groups: Texts, splits: Texts, test_ratio: float) -> Iterator[str]
     num_torn = torn_groups(groups, splits)
     if num_torn:
         torn = plural(num_torn, "group")
-        yield f"{torn} in train and also in val or test: held-out accuracy is optimistic; give each group one split"
+        yield f"{torn} in train and also in val or test: held-out accuracy is optimistic; put each group in one split"
     if test_ratio and "test" not in splits:
         joined = plural(len(set(groups.tolist()) - {""}), "group")
-        yield f"no test images: {joined}, possibly joined by shared images, cannot be divided; add other groups"
+        yield f"no test images: {joined}, possibly joined by shared images, cannot be split up; add other groups"
 
 
 def _on_folds(classes: Sequence[str], labels: NDArray[np.int64], folds: NDArray[np.int64]) -> Iterator[str]:

@@ -33,8 +33,8 @@ class Samples:
     Attributes:
         digests: A hash of each sample's content, `[n]`.
         labels: Class indices, `[n]`.
-        given: The split that each sample came with: `train`, `val`, `test` or an empty text, `[n]`.
-        groups: Each sample's group, an empty text for none, `[n]`; None if there are no groups.
+        given: The split that each sample came with: `train`, `val`, `test` or an empty string, `[n]`.
+        groups: Each sample's group, an empty string for none, `[n]`; None if there are no groups.
     """
 
     digests: Digests

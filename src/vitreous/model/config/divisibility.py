@@ -1,4 +1,4 @@
-"""Sizes of a model -> an error that suggests other sizes, unless they divide one another as they must."""
+"""Sizes of a model -> an error that suggests other sizes, unless they divide one another as required."""
 
 import math
 

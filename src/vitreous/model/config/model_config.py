@@ -55,15 +55,15 @@ class ModelConfig:
             token's index, fixed waves of its row and column as in MAE (`sincos2d`) or big_vision
             (`sincos2d_big_vision`), or `none`.
         position_resize: Library whose interpolation is used to resize a learned grid of position embeddings.
-        rotary: Rotary position embedding, which rotates queries and keys by their place in the grid. `axial` has fixed
-            angles for each axis, `mixed` learns the angles, `dinov3` has fixed angles of coordinates that run from -1
-            to 1 over every image.
+        rotary: Rotary position embedding, which rotates queries and keys by their position in the grid. `axial` has
+            fixed angles for each axis, `mixed` learns the angles, `dinov3` has fixed angles of coordinates that run
+            from -1 to 1 over every image.
         rotary_theta: Base of the wavelengths of the rotary embedding. The papers use 100 for `axial` and `dinov3`, 10
             for `mixed`.
         relative_bias: Add a learned bias to the attention scores for each relative row and column.
         class_token: Put a learned class token before the patches. `none` adds one only if `model.pool` reads it.
-        distill_token: Add a second learned token that learns from a teacher. The head then has two outputs, whose mean
-            are the logits.
+        distill_token: Add a second learned token that learns from a teacher. The head then has two outputs, and the
+            logits are their mean.
         num_registers: Number of register tokens: extra learned tokens that no output reads (arXiv 2309.16588).
         prefix_position: Which tokens before the patches have a learned position embedding: `all`, `class` (class and
             distillation token) or `none`.
@@ -92,7 +92,7 @@ class ModelConfig:
             `sequence` is a mean with learned weights.
         final_norm: Normalize tokens after the last block.
         fc_norm: Normalize the pooled features.
-        init: Rules for drawing the initial weights. `xavier` scales them with the width, which narrow models need; the
+        init: How the initial weights are drawn. `xavier` scales them with the width, which narrow models need; the
             others follow the library or paper of that name.
         pos_drop_rate: Dropout rate of the tokens after position embeddings are added.
         patch_drop_rate: Fraction of the patch tokens that each image loses in training (PatchDropout).
@@ -101,7 +101,7 @@ class ModelConfig:
         drop_path_rate: Stochastic depth: probability that an image skips a residual branch of the last block in
             training.
         drop_path_schedule: How `model.drop_path_rate` applies to earlier blocks: `linear` rises from 0 in the first
-            block to it in the last, `constant` is the same in all.
+            block to this rate in the last, `constant` uses this rate in all blocks.
 
     Raises:
         UnknownNameError: A name is not among the choices of its field.

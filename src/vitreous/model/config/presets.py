@@ -102,7 +102,7 @@ def parse_name(name: str) -> ParsedName:
         hint = f"use a name such as vit_small_patch16_224; known families: {', '.join(f'{f}_…' for f in families)}"
         raise UnknownNameError(f"model={name}: no such model; {nearest(bare, known, hint=hint)}")
     found = {} if match is None else match.groupdict()
-    size = sizes.get(found.get("size", ""), SIZES["small"])  # Names without a size have all of it in their changes.
+    size = sizes.get(found.get("size", ""), SIZES["small"])  # Models whose name has no size define it in their changes.
     shape = {key: changes.pop(key) for key in ("embed_dim", "depth", "num_heads", "mlp_ratio") if key in changes}
     patch_size, img_size = (
         changes.pop(key, int(px) if (px := found.get(group)) else None)
@@ -122,7 +122,7 @@ def config_for(
     """Return the configuration of a named model.
 
     Args:
-        name: Name that `parse_name` can read. Whatever it does not specify is as in the standard ViT: class token,
+        name: Name that `parse_name` can read. What the name does not specify follows the standard ViT: class token,
             learned position embeddings, eps 1e-6, MLP ratio 4.
         num_classes: Number of logits; None uses that of the published model, or 1000.
         in_chans: Channels of an image.

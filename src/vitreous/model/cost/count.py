@@ -87,7 +87,7 @@ def _tokenizer(config: ModelConfig) -> tuple[int, int]:
         values = config.in_chans * config.patch_size**2 * (5 if config.stem == "shifted" else 1)
         norms = {"shifted": 2 * values, "normed": 2 * (values + dim)}.get(config.stem, 0)
         return values * dim + dim * bias + norms, 2 * patches * values * dim
-    strided = config.stem == "conv"  # each convolution halves the image; in `cct` a pooling layer does, after it
+    strided = config.stem == "conv"  # then each convolution halves the image; in `cct` a pooling layer does
     widths = (stem_widths if strided else compact_widths)(config.patch_size, dim)
     pixels, parameters, flops = config.img_size[0] * config.img_size[1], 0, 0
     for narrow, wide in pairwise([config.in_chans, *widths]):

@@ -1,4 +1,4 @@
-"""ModelConfig, batch size -> bytes that activations and passing gradients take in one training step."""
+"""ModelConfig, batch size -> bytes taken by activations and intermediate gradients in one training step."""
 
 import torch
 

@@ -21,7 +21,7 @@ LongerTokens = Float[Tensor, "batch longer embed_dim"]
 
 
 class LearnedPosition(nn.Module):
-    """Add one learned embedding to each patch token.
+    """Learned position embeddings, one of which is added to each patch token.
 
     The embeddings form a grid, `[height, width, embed_dim]`. The shape of the grid is saved with the weights, so code
     that resizes it does not have to guess it. `Prefix` holds the position of the class token.
@@ -61,7 +61,7 @@ class LearnedPosition(nn.Module):
 
 
 class Prefix(nn.Module):
-    """Put learned tokens, the same for every image, before the patches.
+    """Learned tokens, the same for every image, which are put before the patches.
 
     A prefix token could learn its position embedding too, so a separate one adds nothing. But published weights have
     both: the first rows of timm's `pos_embed` are the positions of prefix tokens.

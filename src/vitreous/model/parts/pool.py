@@ -13,7 +13,7 @@ SideBySide = Float[Tensor, "batch num_features"]
 
 
 class ClassTokenPool(nn.Module):
-    """Read the class token, which has attended to the patches in every block.
+    """Pool that reads the class token, which has attended to the patches in every block.
 
     Args:
         num_read: Number of tokens to read, counted from the first: 2 for a class and a distillation token.
@@ -41,7 +41,7 @@ class PatchPool(nn.Module):
 
 
 class MeanPool(PatchPool):
-    """Average the patch tokens (global average pooling)."""
+    """Pool that averages the patch tokens (global average pooling)."""
 
     def forward(self, tokens: Tokens) -> Features:
         """Return the mean over patches."""
@@ -49,7 +49,7 @@ class MeanPool(PatchPool):
 
 
 class MaxPool(PatchPool):
-    """Take the largest value of each channel over the patches."""
+    """Pool that takes the largest value of each channel over the patches."""
 
     def forward(self, tokens: Tokens) -> Features:
         """Return the maximum over patches."""
@@ -57,7 +57,7 @@ class MaxPool(PatchPool):
 
 
 class TokenMeanPool(PatchPool):
-    """Put the class token and the mean of the patches side by side, as DINOv2's linear classifiers do."""
+    """Pool that concatenates the class token and the mean of the patches, as DINOv2's linear classifiers do."""
 
     def forward(self, tokens: Tokens) -> SideBySide:
         """Return the class token followed by the mean over patches, `[batch, 2 * embed_dim]`."""
@@ -65,7 +65,7 @@ class TokenMeanPool(PatchPool):
 
 
 class AttentionPool(PatchPool):
-    """Let one learned query attend to all patches, then add a residual MLP: the "MAP head".
+    """Pool in which one learned query attends to all patches, followed by a residual MLP: the "MAP head".
 
     Args:
         embed_dim: Width of a token.
@@ -101,7 +101,7 @@ class AttentionPool(PatchPool):
 
 
 class SequencePool(PatchPool):
-    """Average the patches with weights that a linear layer computes from them.
+    """Pool that averages the patches with weights that a linear layer computes from them.
 
     Args:
         embed_dim: Width of a token.

@@ -1,4 +1,4 @@
-"""File of weights <-> model: our own format, and a table of tensor names for every other library."""
+"""Weights file <-> model: our own format, and a table of tensor names for every other library."""
 
 from vitreous.model.weights.convert import export_weights
 from vitreous.model.weights.formats import TARGETS

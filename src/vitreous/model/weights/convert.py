@@ -1,4 +1,4 @@
-"""Model -> file of weights that another library can open."""
+"""Model -> weights file that another library can open."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
         to: `timm`, `hf`, `torchvision`, `npz`, `vit-pytorch` or `vitreous`.
 
     Returns:
-        Path of the file of weights.
+        Path of the weights file.
 
     Raises:
         UnknownNameError: There is no such format.

@@ -1,4 +1,4 @@
-"""Path or `hf://` name -> open file of weights, whatever type and layout it has."""
+"""Path or `hf://` name -> open weights file of any supported type and layout."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,7 +63,7 @@ def _locate(source: str | Path) -> Path:
 
 
 def _find_in_folder(folder: Path) -> Path:
-    """Find the file that transformers or timm would read, or else the only file of weights in the folder."""
+    """Find the file that transformers or timm would read, or else the only weights file in the folder."""
     names = [name for name in IN_FOLDER if (folder / name).is_file()]
     names = names or [path.name for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file()]
     if not names:

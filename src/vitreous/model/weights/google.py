@@ -198,7 +198,7 @@ def _across_blocks(part: Row, depth: int) -> Row:
 
 
 def _refuse_unread_class_token(config: ModelConfig) -> list[str]:
-    """Refuse a class token that the head does not read, which models of Google's code never have."""
+    """Reject a class token that the head does not read, which models of Google's code never have."""
     return ["model.class_token=True"] if config.has_class_token and config.pool != "token" else []
 
 
@@ -217,7 +217,7 @@ def _with_representation(read_config: Callable[[Shapes, Hints], ModelConfig]) ->
 
 
 def _formats(name: str, naming: Naming, allowed: Mapping[str, tuple[Any, ...]]) -> tuple[Format, Format]:
-    """Build the formats of a naming: without, and with a representation layer before the head."""
+    """Build the two formats that use these names: without and with a representation layer before the head."""
     needed = {"embedding/kernel", f"{naming.block(0)}/{naming.attention}/query/kernel"}
     plain = Format(
         name=name,

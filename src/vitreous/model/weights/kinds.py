@@ -41,15 +41,15 @@ _STATE_DICT_KEYS = (
 
 @dataclass
 class WeightFile:
-    """An open file of weights.
+    """An open weights file.
 
     Attributes:
         path: The file.
         tensors: Tensors by name; read from disk when first requested, if the type of file allows it.
         shapes: Shapes by name, known before any tensor is read.
         settings: The `config.json` in the same folder; empty if there is none.
-        metadata: Texts in a safetensors header, by key.
-        notes: What was done while opening that the user may want to know, one sentence each.
+        metadata: Strings in a safetensors header, by key.
+        notes: Remarks for the user on how the file was opened, one sentence each.
     """
 
     path: Path
@@ -163,7 +163,7 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
 def _open_torch(path: Path) -> WeightFile:
     try:
         zipped = _check_torch_archive(path)
-        # weights_only refuses every pickled object except tensors and plain containers.
+        # weights_only rejects every pickled object except tensors and plain containers.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except VitreousError:
         raise

@@ -1,4 +1,4 @@
-"""File of weights, whatever library wrote it -> model."""
+"""Weights file of any supported library -> model."""
 
 import re
 from collections.abc import Mapping

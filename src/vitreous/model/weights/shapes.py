@@ -1,4 +1,4 @@
-"""Tensor shapes, hints of the user -> ModelConfig."""
+"""Tensor shapes, hints from the user -> ModelConfig."""
 
 import dataclasses
 import math
@@ -67,7 +67,7 @@ def resolve(values: Mapping[str, Any], hints: Hints) -> ModelConfig:
 
     Args:
         values: Fields of ModelConfig from the file; `num_heads` may be missing.
-        hints: `architecture` of the user, and name and image size for what the file leaves open.
+        hints: The user's `architecture`, and name and image size for what the file leaves open.
 
     Raises:
         ConfigError: The number of heads or the image size is unknown, or a value breaks a rule.

@@ -108,7 +108,7 @@ _ALWAYS_ALLOWED = TRAINING_ONLY | {
 }
 """Fields that every format can hold: the shapes show them, or no saved tensor depends on them."""
 _NUMBERS = ("layer_scale", "head_dim")
-"""Fields that may have any number if the format allows at least one number besides off (0 or None)."""
+"""Fields for which a format that allows some number other than off (0 or None) allows every number."""
 
 
 def refusals(format_: Format, config: ModelConfig) -> list[str]:

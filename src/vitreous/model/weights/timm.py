@@ -189,7 +189,7 @@ _ALLOWED: dict[str, tuple[Any, ...] | None] = {
     "mlp_bias": _EITHER,
     "act": ("gelu", "gelu_tanh", "quick_gelu", "silu"),
     "norm": ("layer", "rms"),
-    "norm_eps": (1e-6, 1e-5, 1e-12),  # timm has two; 1e-12 of transformers differs from 1e-6 only by rounding
+    "norm_eps": (1e-6, 1e-5, 1e-12),  # two are timm's; 1e-12 (transformers) differs from 1e-6 only by rounding
     "layer_scale": (0.0, 1e-5),
     "pool": ("token", "mean", "max", "map"),
     "final_norm": _EITHER,

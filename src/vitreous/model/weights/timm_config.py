@@ -53,7 +53,8 @@ def _published_fields(name: str, sizes: Mapping[str, Any], img_size: tuple[int, 
     try:
         config = config_for(name, **sizes, img_size=img_size)
     except ConfigError:
-        # The name has no image size, or one that the patches do not tile. Any size will do: the position table wins.
+        # The name has no image size, or one that the patches do not tile. Any size will do: the position table takes
+        # precedence.
         config = config_for(name, **sizes, img_size=16 * sizes["patch_size"])
     return config.as_dict()
 
@@ -135,7 +136,7 @@ def _pooling(shapes: Shapes, hints: Hints, base: Mapping[str, Any]) -> dict[str,
 
 
 def _with_rotary(values: dict[str, Any], shapes: Shapes, hints: Hints) -> dict[str, Any]:
-    """Add the rotary positions of a model without a name; raise ConfigError if only the user can know them."""
+    """Add the rotary positions of a model without a name; raise ConfigError if the file does not determine them."""
     if "rope.freqs" in shapes:
         return values | {"rotary": "mixed", "rotary_theta": 10.0, "num_heads": shapes["rope.freqs"][2]}
     if "rotary" in hints.architecture or not is_eva(frozenset(shapes)):

@@ -1,6 +1,6 @@
 """A name -> a recipe: a function from data facts to choices, each with its reason.
 
-The docstring of a recipe is its paper: what it is for, the command, the cost, the measured accuracy.
+The docstring of a recipe documents what it is for, the command, the cost and the measured accuracy.
 """
 
 from collections.abc import Callable, Mapping

@@ -34,7 +34,7 @@ class Stopwatch:
 
 @dataclass
 class Budget:
-    """Moves the end of a run so that its last step falls where its time ends.
+    """A time limit that moves the last step of a run to the moment at which its time is up.
 
     Attributes:
         limit: Seconds for the whole run and for what follows the last step.
@@ -58,9 +58,9 @@ class Budget:
         return max(1, min(self.max_steps - step, int(self.limit.training_s(elapsed_s) / step_s)))
 
     def revise(self, state: TrainState) -> bool:
-        """Move the horizon of `state` to where the time ends, if a revision is due. Return True if it moved.
+        """Move the horizon of `state` to where the time is up, if a revision is due. Return True if it moved.
 
-        The time per step is measured since a few revisions ago and includes evaluations and checkpoints, which will
+        The time per step is averaged over the last few revisions. It includes evaluations and checkpoints, which will
         keep taking their share. Once the time is up, the next step is the last.
         """
         elapsed_s = state.elapsed_s

@@ -87,7 +87,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     """Return the temperature: softmax(logits / temperature) gives calibrated probabilities on these images.
 
     The temperature minimizes the cross-entropy over [1/20, 20]. Fit it on validation images. If all of them are
-    correct, there is no minimum: the loss falls for ever as the temperature falls. Then the temperature is 1.
+    correct, there is no minimum: the loss keeps falling as the temperature falls. Then the temperature is 1.
 
     Source:
         Guo et al. 2017, section 4.2 (1706.04599). They do not treat the case that all images are correct.

@@ -106,7 +106,7 @@ def _contributions(attended: Tensor, proj: Tensor) -> Tensor:
 
 @dataclass
 class HealthCheck:
-    """Write a note about each problem of a run, once per kind of problem.
+    """Checks that write a note about each problem of a run, once per kind of problem.
 
     Every method returns a list with one note if there is a new problem, else an empty list.
 
@@ -196,7 +196,7 @@ class HealthCheck:
 
 @dataclass
 class Watch:
-    """Record `health` while a run trains, without changing weights or random states.
+    """An observer that records `health` while a run trains, without changing weights or random states.
 
     Attributes:
         check: Writes the notes.

@@ -40,7 +40,7 @@ class Loop:
         steps_per_epoch: Converts steps to epochs in the records.
         evaluate: Returns validation scores of the weights and their average; None without validation images.
         checkpoint_every_s: Seconds between checkpoints.
-        max_retries: Upper limit on consecutive refusals of a step, and on rollbacks to a checkpoint.
+        max_retries: Upper limit on consecutive rejections of a step, and on rollbacks to a checkpoint.
         patience: Fraction of the run without a better validation loss after which it stops; 0 never stops early.
         watch: Checks the health of the run; None on other processes.
         can_run_ahead: Returns True if the device can compute a gradient while the host reads the last step's result.

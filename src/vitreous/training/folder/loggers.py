@@ -131,7 +131,7 @@ def _numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _import(module: str, package: str) -> Any:
-    """Import a tracker's module; its package is named like the option of `train.logger`."""
+    """Import a tracker's module; its package has the name of the option of `train.logger`."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

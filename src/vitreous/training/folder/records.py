@@ -23,10 +23,10 @@ def ignore(kind: str, fields: Mapping[str, Any]) -> None:
 
 
 class Recorder:
-    """Append records to a file and pass them to a listener.
+    """A writer that appends records to a file and passes them to a listener.
 
     Args:
-        path: The file; None does nothing at all, for the processes that leave recording to rank 0.
+        path: The file; with None, nothing is recorded or passed on, as for all processes except rank 0.
         listener: The function to pass records to.
     """
 

@@ -89,7 +89,7 @@ class SeriesFolder:
 
     @property
     def series(self) -> Path:
-        """The request; `vitreous train --resume` goes on from it."""
+        """The request; `vitreous train --resume` continues from it."""
         return self.path / "series.json"
 
     @property
@@ -119,7 +119,7 @@ def check_free(out: Path | None) -> None:
     """Raise RunError if `out` is a file or a folder that is not empty, because nothing is ever overwritten."""
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         can_resume = RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
-        advice = f"go on with --resume {out}, or choose another folder" if can_resume else "choose another folder"
+        advice = f"continue it with --resume {out}, or choose another folder" if can_resume else "choose another folder"
         raise RunError(f"out={out}: exists and is not empty; {advice}")
 
 
@@ -185,7 +185,7 @@ def open_run_folder(path: Path) -> RunFolder:
     folder = RunFolder(path)
     if SeriesFolder(path).series.is_file():
         raise NotARunError(
-            f"run={path}: is a series of runs; use one of the runs inside it, or go on with "
+            f"run={path}: is a series of runs; use one of the runs inside it, or continue with "
             f"`vitreous train --resume {path}`"
         )
     if not folder.config.is_file():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # loading it takes a second, and a single process never uses 
 
 
 class Parallel:
-    """Run a task on this process's images, and sum the gradients of all processes in the backward pass.
+    """A task on this process's images that sums the gradients of all processes in the backward pass.
 
     Gradients are summed, not averaged: each loss is a sum over images, already divided by the total of the whole batch.
     So the result is correct even if processes have different numbers of images.

@@ -20,7 +20,7 @@ from vitreous.training.weights.pretrained import Pretrained
 
 @dataclass(frozen=True)
 class Instruments:
-    """What a run measures with, and how it builds its task.
+    """The measuring functions of a run, and the function that builds its task.
 
     Attributes:
         clock: Returns seconds since any fixed moment.

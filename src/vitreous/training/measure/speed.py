@@ -31,7 +31,7 @@ from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import build_teacher
 
 MEASURED_S = 1.0
-"""Seconds of repetitions after the first one; the median of at least three counts, unless they are slow."""
+"""Seconds for which a measurement is repeated; the median of at least three repetitions counts unless they are slow."""
 SLOW_S = 5.0
 """Work that takes this many seconds is not repeated, as measuring must not use up the budget."""
 _END_STEP = 1_000_000

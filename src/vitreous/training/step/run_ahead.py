@@ -24,7 +24,7 @@ from vitreous.training.step.train_step import (
 
 @dataclass(frozen=True)
 class TakenStep:
-    """A step that was applied or refused.
+    """A step that was applied or rejected.
 
     Attributes:
         batch: The batch of the step.
@@ -48,7 +48,7 @@ class _Pending:
 
 
 class Steps:
-    """Take the same steps as `train_step`: the same weights and the same refusals, bit for bit.
+    """Steps that are the same as those of `train_step`: the same weights and the same rejections, bit for bit.
 
     A GPU works through a queue. If the host reads the result of a step before it queues the next one, the GPU is idle
     in between; for a small model this is much of the time. When *running ahead*, the host first queues the gradient of

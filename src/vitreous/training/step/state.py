@@ -30,8 +30,8 @@ class TrainState:
         step: Number of steps taken.
         elapsed_s: Seconds spent so far, including those before a resume.
         lr_scale: Factor on the learning rate; halved each time the run goes back to a checkpoint.
-        refused: Number of steps that were refused because of NaN or infinity.
-        attempt: Number of consecutive refusals of the present step.
+        refused: Number of steps that were rejected because of NaN or infinity.
+        attempt: Number of consecutive rejections of the current step.
         rollbacks: Number of times the run went back to a checkpoint.
         data_fingerprint: Fingerprint of the images, labels and splits that the run trains on.
         teacher_fingerprint: Fingerprint of the teacher; empty without one.

@@ -1,4 +1,4 @@
-"""TrainState, batch -> the next TrainState: the mathematics of one step, which is refused if it is not finite."""
+"""TrainState, batch -> the next TrainState: the mathematics of one step, which is rejected if it is not finite."""
 
 import math
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class StepResult:
         correct: Number of images whose largest logit is the right class; for a mixed image, the class with the larger
             share.
         num_images: Number of images in the batch, over all processes.
-        applied: False if the step was refused; then weights, average and moments did not change.
+        applied: False if the step was rejected; then weights, average and moments did not change.
     """
 
     loss: float
@@ -113,7 +113,7 @@ def train_step(state: TrainState, images: Images | Features, labels: Labels, set
     """Mix, forward, backward, clip, update and average; change nothing unless loss and gradient are finite.
 
     Random draws depend only on (seed, step, attempt, rank), so a resumed run draws the same numbers. All processes of a
-    group get the same result, and all of them apply or refuse the step.
+    group get the same result, and all of them apply or reject the step.
     """
     gradient = compute_gradient(state, images, labels, settings)
     result = gradient.result()
@@ -202,7 +202,7 @@ def backward(
 
 
 def find_non_finite(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> str:
-    """Say what was not finite first in a refused step: an image, the output of a module, the loss, or a gradient."""
+    """Name what was not finite first in a rejected step: an image, a module's output, the loss, or a gradient."""
     if cause := _first_cause("" if images.isfinite().all() else "an image of the batch", settings):
         return cause
     images, targets = _mixed(state, images, labels, settings)

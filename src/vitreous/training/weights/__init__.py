@@ -1,1 +1,1 @@
-"""File of weights -> the initial weights of a model, or a teacher to distill from."""
+"""Weights file -> the initial weights of a model, or a teacher to distill from."""

@@ -1,4 +1,4 @@
-"""File of weights, requested keys -> the keys that it decides, and a model that starts from its weights."""
+"""Weights file, requested keys -> the keys that it decides, and a model that starts from its weights."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

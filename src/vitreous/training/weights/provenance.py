@@ -1,4 +1,4 @@
-"""Open file of weights -> what the weights were trained on: class names, mean and std of the images."""
+"""Open weights file -> what the weights were trained on: class names, mean and std of the images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Provenance:
 
 
 def read_provenance(file: WeightFile) -> Provenance:
-    """Read it from our own header, from timm's `config.json`, or from the two files that transformers writes.
+    """Read the provenance from our header, from timm's `config.json`, or from the two files that transformers writes.
 
     Raises:
         DamagedFileError: One of these files cannot be read.

@@ -42,7 +42,7 @@ def check_page_path(path: Path) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"html={path}: ends in {path.suffix or 'nothing'}; name a file such as doctor.html")
     if not path.parent.is_dir():
-        raise ConfigError(f"html={path}: the folder {path.parent} does not exist; make it first")
+        raise ConfigError(f"html={path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise ConfigError(f"html={path}: is a folder; name a file, e.g. {path / 'doctor.html'}")
 

@@ -29,8 +29,9 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
 
     Args:
         run: Run folder; a model file is enough if `data` is given.
-        data: A folder, table or named set: its test split if it has one, else all of it. None, or the data set that the
-            run was given from Python, selects the run's own test images (validation images if it has no test images).
+        data: A folder, table or named set: its test split if it has one, else all its images. None, or the data set
+            that the run was given from Python, selects the run's own test images (validation images if it has no test
+            images).
         root: The folder that a table's paths are relative to.
         device: Where to compute.
         listener: Receives the progress.
@@ -70,7 +71,7 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
     if not folder.config.is_file():
         if source is not None:
             return None
-        raise NotARunError(f"run={run}: is a model file, its test images are known only to its run folder; {way_out}")
+        raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
     surveyed = survey_again(read_config(folder.config).data, listener, source)
     before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if before != now:
@@ -87,7 +88,7 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
 
 
 def _trained_on(run: Path, data: str) -> str:
-    """Return a warning if `data` is what the run was trained on, else an empty text."""
+    """Return a warning if `data` is what the run was trained on, else an empty string."""
     config = RunFolder(run.expanduser()).config
     if not config.is_file():
         return ""

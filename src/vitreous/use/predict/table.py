@@ -65,7 +65,7 @@ def check_table_path(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"out={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
-        raise ConfigError(f"out={path}: the folder {path.parent} does not exist; make it first")
+        raise ConfigError(f"out={path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / 'classes.csv'}")
     if path.suffix.lower() == ".parquet":

@@ -37,7 +37,7 @@ def page(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def sentences(texts: Iterable[str]) -> str:
-    """Return a bulleted list of plain texts, which are escaped; an empty text if there are none."""
+    """Return a bulleted list of plain texts, which are escaped; an empty string if there are none."""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<ul>{items}</ul>" if items else ""
 

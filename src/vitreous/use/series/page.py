@@ -65,8 +65,8 @@ def sentences(summary: Summary) -> list[str]:
         spread, (low, high) = over_seeds
         result.append(f"accuracy over {len(summary.by_seed())} seeds: {_spread(spread)}")
         result.append(
-            f"95% interval of the mean over seeds: {100 * low:.1f}% to {100 * high:.1f}%; it covers other seeds on the "
-            "same images, not other images"
+            f"95% interval of the mean over seeds: {100 * low:.1f}% to {100 * high:.1f}%; it reflects other seeds on "
+            "the same images, not other images"
         )
     if any(row.split == "val" for row in summary.rows):
         result.append(

@@ -213,7 +213,7 @@ class Augmented(Pairs):
         (({},) * 4, "data: a tuple of 4 sets; use (train, val) or (train, val, test)"),
         ({"val": [1]}, "data={val}: keys must be different splits and include train; use train, val and test"),
         ({"train": [1], "extra": [1]}, "data={train, extra}: keys must be different splits and include train; use "),
-        (Augmented(PIXELS, [0, 1] * 6), "is a different image each time it is read; remove the random transforms, ima"),
+        (Augmented(PIXELS, [0, 1] * 6), "is a different image each time it is read; remove the random transforms, sin"),
     ],
 )  # fmt: skip
 def test_object_that_is_not_a_set_of_pairs_is_refused(dataset: Any, message: str) -> None:

@@ -242,10 +242,10 @@ def test_groups_of_a_table_stay_in_one_split(make_folder: MakeFolder) -> None:
 
 def test_groups_across_splits_or_without_test_images_are_noted(folder: Path) -> None:
     torn = "path,label,group,split\na/0.png,a,x,train\na/1.png,b,x,test\nb/0.png,b,y,train\nb/1.png,a,,test\n"
-    note = "1 group in train and also in val or test: held-out accuracy is optimistic; give each group one split"
+    note = "1 group in train and also in val or test: held-out accuracy is optimistic; put each group in one split"
     assert note in survey(open_table(write(folder, torn))).facts.notes
     one = "path,label,group\na/0.png,a,x\na/1.png,b,x\nb/0.png,b,x\n"
-    note = "no test images: 1 group, possibly joined by shared images, cannot be divided; add other groups"
+    note = "no test images: 1 group, possibly joined by shared images, cannot be split up; add other groups"
     assert note in survey(open_table(write(folder, one))).facts.notes
 
 

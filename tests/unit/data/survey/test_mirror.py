@@ -67,7 +67,7 @@ def test_two_of_eight_classes_that_mirror_each_other_forbid_mirroring() -> None:
             thumbnail[2 * label] += 150
     decision = judge_by_images(thumbnails, labels)
     assert not decision.keeps_class
-    assert decision.reason.endswith("when it also knows mirror images, because some classes mirror each other")
+    assert decision.reason.endswith("with mirror images in its training set, because some classes mirror each other")
 
 
 def test_arrows_up_and_down_allow_mirroring() -> None:
@@ -82,7 +82,7 @@ def test_noise_allows_mirroring() -> None:
 
 def test_too_few_images_allow_mirroring_with_a_reason() -> None:
     decision = judge_by_images(*arrows(19, [0, 180]))
-    reason = "19 training images cannot show what mirroring changes; most photos may be mirrored"
+    reason = "19 training images cannot show what mirroring changes; most photos can be mirrored"
     assert decision == Mirror(keeps_class=True, reason=reason)
 
 

@@ -89,13 +89,13 @@ def test_images_in_several_classes_are_counted_once_each(contents: str, labels: 
 
 @pytest.mark.parametrize(("groups", "counted"), [("xx....", "1 group"), ("xxyy..", "2 groups")])
 def test_groups_in_train_and_a_held_out_split_are_counted(groups: str, counted: str) -> None:
-    note = f"{counted} in train and also in val or test: held-out accuracy is optimistic; give each group one split"
+    note = f"{counted} in train and also in val or test: held-out accuracy is optimistic; put each group in one split"
     assert notes("abcdef", "aabbcc", "tetete", groups=groups) == [note]
 
 
 @pytest.mark.parametrize(("groups", "counted"), [("xxxxxx", "1 group"), ("xyxyxy", "2 groups"), ("......", "0 groups")])
 def test_groups_that_leave_no_test_images_are_counted(groups: str, counted: str) -> None:
-    note = f"no test images: {counted}, possibly joined by shared images, cannot be divided; add other groups"
+    note = f"no test images: {counted}, possibly joined by shared images, cannot be split up; add other groups"
     assert notes("abcdef", "aabbcc", "tttttt", groups=groups) == [note]
     assert notes("abcdef", "aabbcc", "tttttt", groups=groups, test_ratio=0.0) == []
     assert notes("abcdef", "aabbcc", "tttttt") == []

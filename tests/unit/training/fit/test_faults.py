@@ -137,5 +137,5 @@ def test_run_that_is_stopped_by_a_signal_saves_and_says_how_to_resume(
     folder, returncode, errors = stop(request_of(f"stopped-{code}"), number, after_step=3)
     step, run = last_step(folder), folder.path
     assert returncode == code
-    assert errors == f"{run}: stopped at step {step} and saved; go on with `vitreous train --resume {run}`\n"
+    assert errors == f"{run}: stopped at step {step} and saved; continue with `vitreous train --resume {run}`\n"
     assert [record["step"] for record in kinds(folder, "interrupted")] == [step]

@@ -433,7 +433,7 @@ def test_stop_signal_saves_after_the_current_step(
     with pytest.raises(Interrupted) as caught:
         fit(state, settings, replace(loop, batch=stop))
     assert caught.value.signal_number == number
-    assert f"{folder.path}: stopped at step 4 and saved; go on with" in str(caught.value)
+    assert f"{folder.path}: stopped at step 4 and saved; continue with" in str(caught.value)
     saved = make_state(seed=1)
     load_newest(folder.checkpoints, saved)
     assert saved.step == 4

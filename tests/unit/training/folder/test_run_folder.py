@@ -99,7 +99,7 @@ def test_folder_with_a_run_suggests_to_resume() -> None:
     with pytest.raises(RunError) as caught:
         check_free(Path("mine"))
     assert str(caught.value) == (
-        "out=mine: exists and is not empty; go on with --resume mine, or choose another folder"
+        "out=mine: exists and is not empty; continue it with --resume mine, or choose another folder"
     )
 
 

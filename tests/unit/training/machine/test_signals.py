@@ -58,5 +58,5 @@ def test_interruption_says_how_to_resume() -> None:
     assert isinstance(error, KeyboardInterrupt)
     assert error.signal_number == 15
     assert str(error) == (
-        "runs/fruit-3: stopped at step 17 and saved; go on with `vitreous train --resume runs/fruit-3`"
+        "runs/fruit-3: stopped at step 17 and saved; continue with `vitreous train --resume runs/fruit-3`"
     )

@@ -114,7 +114,7 @@ def test_model_file_needs_data(lone_model: Path) -> None:
     with pytest.raises(NotARunError) as caught:
         evaluate(lone_model)
     assert str(caught.value) == (
-        f"run={lone_model}: is a model file, its test images are known only to its run folder; "
+        f"run={lone_model}: is a model file, which does not record its test images; "
         f"give other data: `vitreous evaluate {lone_model} DATA`"
     )
 

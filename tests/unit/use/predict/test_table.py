@@ -69,7 +69,7 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "no where" / "x.csv"
     with pytest.raises(ConfigError) as caught:
         check_table_path(path)
-    assert str(caught.value) == f"out={path}: the folder {path.parent} does not exist; make it first"
+    assert str(caught.value) == f"out={path}: the folder {path.parent} does not exist; create it first"
 
 
 def test_folder_is_rejected_as_table(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vitreous.data.sources.spelling import did_you_mean, split_of
 from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError
 
 MAX_SHARDS = 1_000_000
-"""A pattern that stands for more files is refused as a typing error."""
+"""A pattern that stands for more files is rejected as a typo."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z0-9+.-]+)*://")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -30,13 +30,13 @@ _TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "c
 
 
 class ShardFile(ABC):
-    """A tar file, in the state in which it was found.
+    """A tar file, with its size and tag at the time it was found.
 
     Attributes:
         address: The absolute path or the address.
         name: The last part of the address, for messages.
         size: In bytes.
-        tag: A text that changes when the file does; empty if the file system has none.
+        tag: A string that changes when the file does; empty if the file system has none.
         folder: The name of the file's folder.
     """
 

@@ -27,11 +27,11 @@ from vitreous.data.sources.spelling import columns_of
 from vitreous.errors import DataError, DecodeError, SaveError
 
 MAX_TEXT_BYTES = 256
-"""A longer `.cls` or `.txt` is not taken for a class."""
+"""A longer `.cls` or `.txt` is not read as a class."""
 MAX_JSON_BYTES = 1 << 20
 """A longer `.json` is not read."""
 MAX_EXAMPLES = 3
-"""How many members are named for each reason to leave some out; the others are only counted."""
+"""Maximum number of left-out members that are listed per reason; the others are only counted."""
 
 _CACHED_FROM_BYTES = 64 << 20
 _FORMAT = 1
@@ -108,7 +108,7 @@ def index_shard(shard: ShardFile) -> ShardIndex:
             index = _scan(TarMembers(file, shard.size, where))
     except DataError:
         raise
-    except Exception as error:  # each remote file system raises errors of its own types
+    except Exception as error:  # each remote file system raises its own types of errors
         raise DataError(f"{where}: cannot be read ({first_line(error)}); check the file and the connection") from error
     if is_cached:
         _write_cached(path, shard, index)
@@ -191,7 +191,7 @@ def _annotation(members: TarMembers, by_extension: Mapping[str, Member]) -> Anno
 
 
 def _label(members: TarMembers, by_extension: Mapping[str, Member], facts: Mapping[str, Any]) -> int | str:
-    """Read the label from `.cls`, else from `.json`, else from `.txt`; return an empty text if there is none."""
+    """Read the label from `.cls`, else from `.json`, else from `.txt`; return an empty string if there is none."""
     if "cls" in by_extension:
         text = _text(members, by_extension["cls"], "cls")
         return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text

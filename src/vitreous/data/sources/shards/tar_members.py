@@ -11,7 +11,7 @@ from vitreous.errors import DataError
 
 BLOCK_BYTES = 512
 MAX_EXTENSION_BYTES = 1 << 20
-"""A longer name or pax header is refused; no real path is that long."""
+"""A longer name or pax header is rejected; no real path is that long."""
 
 MAX_PADDING_BYTES = 1 << 20
 """If more than this follows the end mark, it is not padding but most likely a second tar file."""
@@ -156,7 +156,7 @@ class TarMembers:
 
 
 def refuse_compressed(what: str, compression: str) -> NoReturn:
-    """Raise DataError because a tar file, `what`, is compressed with `gzip`, `bzip2`, `xz` or `zstd`."""
+    """Raise DataError, which says that the tar file `what` is compressed with `gzip`, `bzip2`, `xz` or `zstd`."""
     raise DataError(
         f"{what} is compressed with {compression}, so samples cannot be read individually; "
         f"decompress it once with {_DECOMPRESSORS[compression]} (images are compressed anyway)"

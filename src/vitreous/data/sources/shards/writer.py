@@ -98,7 +98,7 @@ def write_shards(
 
 
 class _Writer:
-    """Writes the splits of a source, and counts what it wrote."""
+    """A writer of the splits of a source, which counts what it wrote."""
 
     def __init__(self, source: Source, max_samples: int, max_bytes: int, progress: Progress | None) -> None:
         self.source = source

@@ -38,7 +38,7 @@ def sizes(config: ModelConfig) -> dict[str, Any]:
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
         "hidden_act": _ACT_NAMES[config.act],
-        "layer_norm_eps": float(config.norm_eps),  # their class refuses an int
+        "layer_norm_eps": float(config.norm_eps),  # their class rejects an int
     }
 
 
@@ -48,5 +48,5 @@ def rates(config: ModelConfig) -> dict[str, Any]:
 
 
 def refuse_unless_square(config: ModelConfig) -> list[str]:
-    """Refuse images that are not square, for classes that support only one side length."""
+    """Reject images that are not square, for classes that support only one side length."""
     return [] if config.img_size[0] == config.img_size[1] else [f"model.img_size={config.img_size}"]

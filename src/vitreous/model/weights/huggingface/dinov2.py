@@ -139,7 +139,8 @@ def _whole_ratio(config: ModelConfig) -> int | None:
 
 def _refuses(config: ModelConfig) -> list[str]:
     refused = refuse_unless_square(config)
-    # Their classifier reads class token and mean. Without it, the model returns only the class token.
+    # Their classifier reads the class token and the mean of the patches. Without the classifier, the model returns only
+    # the class token.
     if config.pool == "token" and config.num_classes:
         refused.append(f"model.pool=token with model.num_classes={config.num_classes}")
     if config.mlp == "gated" and config.act != "silu":

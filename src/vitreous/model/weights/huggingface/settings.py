@@ -102,7 +102,7 @@ class Settings:
             ConfigError: The size is not valid, or not given while the patches do not fill a square.
         """
         if self._given_size is not None:
-            return None  # `resolve` uses the size of the user
+            return None  # `resolve` uses the user's size
         got = self.get("image_size", None)
         if got is None:
             side = None if num_patches is None else side_of(num_patches)
@@ -110,7 +110,7 @@ class Settings:
         sides = got if isinstance(got, list | tuple) else (got, got)
         if len(sides) != 2:
             raise ConfigError(
-                f"config.json.image_size={got!r}: must be one side or [height, width] in px; use for instance 224"
+                f"config.json.image_size={got!r}: must be one side or [height, width] in px; use e.g. 224"
             )
         for side in sides:
             check_value("config.json.image_size", side, _count(least=patch_size))
