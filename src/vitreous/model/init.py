@@ -58,9 +58,10 @@ class Scheme:
 SCHEMES: dict[InitScheme, Scheme] = {
     # timm `init_weights_vit_timm`, in which the patch projection keeps PyTorch's values for a convolution.
     "timm": Scheme("normal"),
-    # For narrow models. Positions have the scale of the normalized patch tokens that they are added to. The head is
-    # zero, so that the first loss is ln(classes).
-    "xavier": Scheme("xavier", position_std=1.0, head_std=0.0),
+    # For narrow models. Positions have the scale of the normalized patch tokens that they are added to. The head is not
+    # zero: in a short run it would stay small for long. After 12 epochs of sign-digits a zero head cost 15 points of
+    # validation accuracy, one of std 0.02 cost 7, and a zero head with 10 times the learning rate 2.
+    "xavier": Scheme("xavier", position_std=1.0),
     # Google's `vision_transformer`, in which query, key and value are three layers; timm's `init_weights_vit_jax`
     # draws them as one. "nlhb" stands for negative log head bias.
     "jax": Scheme("xavier", patch="lecun", patch_bias=False, mlp_bias_std=1e-6, head_std=0.0),

@@ -45,6 +45,7 @@ def test_xavier_weights_scale_with_the_width():
         f"{block}.attn.proj.weight": 120 + 120,
         f"{block}.mlp.fc1.weight": 120 + 480,
         f"{block}.mlp.fc2.weight": 480 + 120,
+        "head.weight": 120 + 50,
     }
     matrices = {name: (state[name], fan) for name, fan in fans.items()}
     matrices |= {f"qkv {i}": (part, 240) for i, part in enumerate(state[f"{block}.attn.qkv.weight"].chunk(3))}
@@ -53,7 +54,6 @@ def test_xavier_weights_scale_with_the_width():
         assert matrix.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.05), name
     assert 0.8 < state["position.grid"].std() < 1.0  # a standard normal distribution truncated at ±2
     torch.testing.assert_close(state[f"{block}.attn.qkv.bias"], torch.zeros(360), rtol=0, atol=0)
-    torch.testing.assert_close(state["head.weight"], torch.zeros(50, 120), rtol=0, atol=0)
 
 
 def test_weights_depend_only_on_the_generator():
@@ -108,11 +108,12 @@ def build_wide(scheme, **changes):
 
 XAVIER_MLP = (6 / (300 + 1200)) ** 0.5
 # For each scheme: matrices of query, key and value; output projection; matrices of the MLP; patch projection and its
-# bias; biases of the MLP; positions; prefix tokens; head. The first five numbers are bounds of uniform distributions,
-# the others are stds. Positions of std None have a standard normal distribution truncated at ±2.
+# bias; biases of the MLP; positions; prefix tokens; head. For matrices and the bias of patches, numbers are bounds of a
+# uniform distribution; otherwise they are stds. The heads 0.02 and 2e-5 are stds too. Positions of std None have a
+# standard normal distribution truncated at ±2.
 EXPECTED = {
     "timm": ("normal 0.02",) * 3 + (48**-0.5, 48**-0.5, 0, 0.02, 1e-6, 0.02),
-    "xavier": (0.1, 0.1, XAVIER_MLP, 48**-0.5, 48**-0.5, 0, None, 1e-6, 0),
+    "xavier": (0.1, 0.1, XAVIER_MLP, 48**-0.5, 48**-0.5, 0, None, 1e-6, (6 / 350) ** 0.5),
     "jax": (0.1, 0.1, XAVIER_MLP, "truncated normal", 0, 1e-6, 0.02, 1e-6, 0),
     "jax_nlhb": (0.1, 0.1, XAVIER_MLP, "truncated normal", 0, 1e-6, 0.02, 1e-6, 0),
     "torchvision": ((6 / 1200) ** 0.5, 300**-0.5, XAVIER_MLP, "normal", 0, 1e-6, 0.02, 0, 0),
@@ -156,7 +157,12 @@ def test_every_part_is_drawn_from_the_distribution_of_its_scheme(scheme):
     registers = state["prefix.registers"]
     assert_normal(registers, token, "registers") if token else assert_zero(registers, "registers")
     assert state["prefix.class_token"].std().item() == pytest.approx(token, rel=0.15)
-    assert_normal(state["head.weight"], head, "head") if head else assert_zero(state["head.weight"], "head")
+    if head in (0.02, 2e-5):
+        assert_normal(state["head.weight"], head, "head")
+    elif head:
+        assert_uniform(state["head.weight"], head, "head")
+    else:
+        assert_zero(state["head.weight"], "head")
     expected = torch.full((50,), -math.log(50) if scheme == "jax_nlhb" else 0.0)
     torch.testing.assert_close(state["head.bias"], expected, rtol=0, atol=0)
 
