@@ -24,7 +24,7 @@ import pytest
 import torch
 
 labels = np.arange(60, dtype=np.int64) % 3
-gray = ArraySource(name="gray", classes=["a", "b", "c"], labels=labels, splits=[""] * 60,
+gray = ArraySource(name="gray", classes=("a", "b", "c"), labels=labels, splits=np.array([""] * 60),
                    images=np.random.default_rng(0).integers(0, 256, (60, 6, 8), dtype=np.uint8))
 for source in (open_source(sys.argv[1]), gray):
     settings = dict(flip=True, min_crop_area=0.5, max_shift=0.1, max_rotate_deg=9.0, max_scale=0.7, erase_rate=0.5,
