@@ -73,13 +73,14 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     options = parser.parse_args()
     from results import command_line, results_file
 
     path, stored = results_file("same_speed")
     stored |= {"command": command_line(), "cells": {}}
     checkouts = Checkout(options.before), Checkout(options.after)
-    for cell in CELLS:
+    for cell in options.cells:
         for training in (False, True):
             for precision in ("fp32", "bf16"):
                 ratios = []
