@@ -1,8 +1,6 @@
 """A list of runs, as JSON -> each of them trained by all processes that torchrun started. Run as a script."""
 
-import atexit
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -44,8 +42,3 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for run in json.loads(sys.argv[1]):
         train(run)
-    # Under load, torch sometimes aborts while the interpreter shuts down ("terminate called without an active
-    # exception"), after all work is done. `--nproc` and torchrun would start the group again, which finds the run
-    # complete; without restarts, leave before the shutdown.
-    atexit._run_exitfuncs()
-    os._exit(0)
