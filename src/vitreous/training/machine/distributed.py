@@ -94,11 +94,19 @@ class Group:
         Raises:
             VitreousError: Raised by `work` on rank 0; then it is raised on every rank.
         """
-        result: Any = None
-        with self.sharing_errors():
-            if self.is_first:
-                result = work()
-        return self.broadcast(result)
+        if self.size == 1:
+            return work()
+        outcome: tuple[Any, VitreousError | None] | None = None
+        if self.is_first:
+            try:
+                outcome = work(), None
+            except VitreousError as caught:
+                caught.is_shared = True
+                outcome = None, caught
+        result, error = self.broadcast(outcome)  # one message for both, as the training loop waits for it
+        if error is not None:
+            raise error
+        return result
 
     def first_then_others(self, work: Callable[[], T]) -> T:
         """Call `work` on rank 0, then on all other ranks at once, so that they find what rank 0 left in a cache.

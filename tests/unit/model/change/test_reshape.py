@@ -1,6 +1,7 @@
 import pytest
 import torch
 from einops import rearrange
+from tests.unit.model.builders import IMAGES, make_model
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
@@ -9,19 +10,6 @@ from vitreous.model.change.reshape import change_channels
 from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.relative_bias import resize_table
 from vitreous.model.parts.tokenizer import FlexibleTokenizer, resize_projection
-
-SHAPE = {"img_size": (12, 20), "patch_size": 4, "in_chans": 3, "num_classes": 7, "embed_dim": 20, "depth": 2}
-IMAGES = torch.randn(2, 3, 12, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-
-def make_model(**changes):
-    """Build a float64 model in which every parameter is random."""
-    torch.manual_seed(0)
-    model = build_model(ModelConfig(**SHAPE | changes, num_heads=5)).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    return model
 
 
 def enlarge(images, patch_size):
