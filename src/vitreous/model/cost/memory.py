@@ -51,7 +51,9 @@ def activation_bytes(
         saved, last_gradients = _trimmed_block(config, precision)
         held = sum(share * block for share in shares[:-1]) + max(shares[-1] * saved + last_gradients, gradients)
     else:
-        held = sum(share * block for share in shares) + gradients
+        # A branch that skips images is added by `index_add`, which saves its output.
+        outputs = sum(2 * share * tokens for share in shares if share < 1)
+        held = sum(share * block for share in shares) + outputs + gradients
     return round(batch_size * (_outside_blocks(config, precision) + held))
 
 

@@ -4,6 +4,7 @@ A single process is a group of size 1: every method then returns at once and sen
 """
 
 import atexit
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ T = TypeVar("T")
 TIMEOUT = timedelta(hours=6)
 """How long processes wait for each other. It is long because the first process may read and decode a large data set
 meanwhile. A process that dies is noticed at once by the launcher."""
+
+_THREADS_FINISH_S = 0.2
+"""How long a process waits for gloo's threads when it ends. They need microseconds once they get a core."""
 
 
 @dataclass(frozen=True)
@@ -139,5 +143,16 @@ def join() -> Group:
         # A restarted group uses the same store as before. The prefix keeps it from reading the old group's addresses.
         store = PrefixStore(f"start-{processes.restarts()}", shared_store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     return Group(dist.get_rank(), dist.get_world_size())
+
+
+def _leave() -> None:
+    """Leave the process group before the interpreter shuts down.
+
+    A thread of gloo releases the tensors of a message after the message has arrived, and needs the interpreter for it.
+    PyTorch ends the process with SIGABRT if the interpreter shuts down first, and destroying the group does not wait
+    for that thread (github.com/pytorch/pytorch/pull/179291). Sleeping lets it run.
+    """
+    dist.destroy_process_group()
+    time.sleep(_THREADS_FINISH_S)
