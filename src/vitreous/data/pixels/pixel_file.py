@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
-from vitreous.data.pixels.file_locks import try_lock
 from vitreous.errors import DamagedFileError
+from vitreous.file_locks import try_lock
 
 _MAGIC = b"vitpix\x00\x01"
 _TAIL_BYTES = DIGEST_BYTES + 8 + len(_MAGIC)

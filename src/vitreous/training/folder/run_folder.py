@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitreous.data.pixels.file_locks import try_lock
 from vitreous.errors import NotARunError, RunError, SaveError
+from vitreous.file_locks import try_lock
 from vitreous.training.folder.records import Listener
 
 

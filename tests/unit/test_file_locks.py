@@ -3,8 +3,8 @@ from threading import Event, Thread
 
 import pytest
 
-from vitreous.data.pixels import file_locks
-from vitreous.data.pixels.file_locks import LockedFile, try_lock
+from vitreous import file_locks
+from vitreous.file_locks import LockedFile, try_lock
 
 pytest.importorskip("fcntl", reason="needs a system with flock")
 
