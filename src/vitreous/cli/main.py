@@ -1,11 +1,13 @@
 """Command-line words -> exit code: 0 for success, 1 for a failure, 2 for a user's mistake, 130 for Ctrl-C."""
 
+import errno
 import io
 import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
@@ -32,6 +34,8 @@ COMMANDS = {
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
 """Help and arguments of each command; its function is in `<name>.py`."""
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = App(
     name="vitreous",
@@ -69,6 +73,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     try:
         _check_command(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        if sys.stdout is not None:  # None if it was closed before the start
+            sys.stdout.flush()
     except VitreousError as error:
         code = 1 if isinstance(error, NonFiniteError) else 2
         # An error that all processes of a run share is reported by the first one.
@@ -79,9 +85,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
         code = 128 + getattr(error, "signal_number", 2)
         return code if processes.rank() else _complain(str(error) or "interrupted", code, debug)
     except BrokenPipeError:  # the reader has stopped, as in `vitreous … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except OSError as error:
+        if error.filename is None and error.errno in _UNWRITABLE:
+            _discard_output()
+            return _complain(f"standard output: could not be written ({error.strerror}); send it elsewhere", 1, debug)
         if error.filename is None:
             return _complain(_bug(error), 1, debug)
         return _complain(f"{error.filename}: {error.strerror}; check the path and its permissions", 2, debug)
@@ -134,12 +143,18 @@ def _explain(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
+def _discard_output() -> None:
+    """Send what is left in the buffer of standard output nowhere, or Python would fail to write it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _bug(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}; this is a bug in vitreous, --debug shows where".split())
 
 
 def _complain(message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(message, style="red", markup=False)
+    with suppress(OSError):  # standard error may be unwritable too; the exit code remains
+        if debug:
+            traceback.print_exc()
+        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(message, style="red", markup=False)
     return code

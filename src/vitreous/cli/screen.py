@@ -45,6 +45,7 @@ class Screen:
         self._shown_progress = -1.0
         self._began: tuple[float, float] | None = None
         self._is_repeated = False
+        self._is_lost = False
         self.shown: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "check": self._show_overfitting,
             "compiled": self._show_compiled,
@@ -81,9 +82,12 @@ class Screen:
         self.console.print(Text(_visible(text), style=style or ""))
 
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Show an event, unless it is only for the records."""
-        if kind in self.shown:
-            self.shown[kind](fields)
+        """Show an event, unless it is only for the records. If the output cannot be written, the run still goes on."""
+        if kind in self.shown and not self._is_lost:
+            try:
+                self.shown[kind](fields)
+            except (OSError, SystemExit):  # the disk is full; rich exits if the reader of a pipe is gone
+                self._is_lost = True
 
     def _show_reading(self, fields: Mapping[str, Any]) -> None:
         text = f"{fields['done']:,} of {plural(fields['total'], 'image')}"

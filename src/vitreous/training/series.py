@@ -161,7 +161,7 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     for key, named in (("data.root", full_name), ("train.pretrained", full_source), ("objective.teacher", full_source)):
         if values.get(key):
             values[key] = named(values[key])
-    name = request.source.name if request.source is not None else Path(data or "series").name
+    name = request.source.name if request.source is not None else Path(full_name(data or "series")).name
     folder = create_series_folder(request.out, name)
     recipe = request.recipe
     if from_file and recipe is not None:

@@ -147,6 +147,7 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, 
     survey, plan = plan_run(request, listener, instruments)
     folder = create_run_folder(request.out, survey.facts.name)
     stack.enter_context(exclusive(folder.path, listener))
+    stack.callback(folder.clear_unstarted)  # if the configuration cannot be written, the same folder can be used again
     note_run(folder.path)
     recorder = Recorder(folder.records, listener)
     recorder.record("start", _start_record(plan.config, folder))

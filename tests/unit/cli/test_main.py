@@ -1,5 +1,6 @@
 """Command-line words -> exit code, with one clear line on standard error if something goes wrong."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,23 @@ def test_closed_pipe_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["inspect", "digits"]) == 1
     assert closed == [1]  # the remaining output is discarded
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help-keys"], ["inspect", "vit_nano_patch8_32", "--json"]])
+def test_output_to_a_full_disk_is_reported_in_one_line(words: list[str]) -> None:
+    command = [sys.executable, "-m", "vitreous", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    line = "standard output: could not be written (No space left on device); send it elsewhere\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_exit_code_remains_when_the_error_cannot_be_shown() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "vitreous", "trian"], stderr=full, timeout=120, check=False)
+    assert done.returncode == 2
 
 
 def test_words_default_to_the_arguments_of_the_process(

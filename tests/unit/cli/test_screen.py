@@ -1,5 +1,6 @@
 """Screen: a live line on a terminal, plain lines otherwise."""
 
+import errno
 import io
 import json
 from typing import Any
@@ -179,3 +180,25 @@ def test_early_stopping_reports_the_lowest_loss() -> None:
     with screen:
         screen.listen("stopped_early", {"step": 1_234, "best_loss": 0.4567, "best_progress": 0.35})
     assert file.getvalue() == "early stopping at step 1,234: the lowest validation loss, 0.457, was at 35% of the run\n"
+
+
+class _Lost(io.StringIO):
+    """Output that cannot be written any more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error: OSError | None = error
+
+    def write(self, text: str) -> int:
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+
+def test_run_goes_on_when_its_output_cannot_be_written() -> None:
+    file = _Lost(OSError(errno.ENOSPC, "No space left on device"))
+    screen = Screen(Console(file=file))
+    with screen:
+        screen.listen("evaluation", {"weights": "average", "epoch": 1.0, "accuracy": 0.5, "loss": 0.7})
+        with pytest.raises(OSError, match="No space left"):
+            screen.say("the result")  # the end of a command still fails, so the exit code shows the loss

@@ -116,6 +116,17 @@ def test_exported_family_accepts_any_batch_size(family):
         torch.testing.assert_close(exported(draw_images(batch)), model(draw_images(batch)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", cases(FAMILIES))
+def test_traced_family_accepts_any_batch_size(family):
+    """With gradients on, as most users leave them; the tracer checks its result without gradients."""
+    model = make_model(**FAMILIES[family])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the shape checks of a forward pass are constants in a trace
+        traced = torch.jit.trace(model, draw_images(3))
+    for batch in (1, 2, 7):
+        torch.testing.assert_close(traced(draw_images(batch)), model(draw_images(batch)), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", cases(("vit", "mixed_rotary"), fast=("vit",)))
 @torch.no_grad()
 def test_exported_merging_accepts_any_batch_size(family):

@@ -273,6 +273,13 @@ def test_process_stopped_in_its_second_run_continues_bit_for_bit(
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["num_finished"] == 4
 
 
+def test_series_on_the_working_folder_is_named_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    folder, _ = series._begin(TrainRequest(data=".", seeds=2))
+    assert folder.path == Path("runs/photos-1")
+
+
 def test_paths_of_weights_and_teacher_are_stored_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     values = {"train.pretrained": "w.safetensors", "objective.teacher": "hf://organization/name"}

@@ -25,6 +25,7 @@ from vitreous.objective.task import Criterion, Supervised
 from vitreous.recipe.files import read_config
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
+from vitreous.training import start
 from vitreous.training.assemble import RunContext, new_state
 from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints
@@ -508,6 +509,21 @@ def test_run_that_crashed_before_decoding_can_be_resumed(tiny: Tiny) -> None:
     resumed = run_training(TrainRequest(resume=request.out))
     assert read_config(resumed.config).data.mean == read_config(whole.config).data.mean
     torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
+
+
+def test_folder_can_be_used_again_if_the_configuration_could_not_be_written(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = tiny()
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(start, "write_config", _no_space)
+        with pytest.raises(SaveError, match="No space left"):
+            run_training(request)
+    assert run_training(request).model.is_file()
+
+
+def _no_space(path: Path, config: RunConfig) -> None:
+    raise SaveError(f"{path}: could not be written (No space left on device)")
 
 
 def test_partly_written_files_of_a_crash_are_removed(tiny: Tiny) -> None:

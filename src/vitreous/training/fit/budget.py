@@ -15,7 +15,7 @@ REMEMBERED = 6
 
 
 class Stopwatch:
-    """Seconds spent on a run, including those of earlier processes that worked on it.
+    """Seconds spent on a run, including those of earlier processes that worked on it. They never decrease.
 
     Args:
         elapsed_s: Seconds spent by earlier processes.
@@ -26,10 +26,15 @@ class Stopwatch:
     def __init__(self, elapsed_s: float, started_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._zero_s = started_s - elapsed_s
         self._clock = clock
+        self._last_s = started_s
 
     def elapsed_s(self) -> float:
         """Return the seconds spent until now."""
-        return self._clock() - self._zero_s
+        now_s = self._clock()
+        # The clock of a virtual machine can go back. Without a correction, the next checkpoint and the end would wait.
+        self._zero_s -= max(0.0, self._last_s - now_s)
+        self._last_s = now_s
+        return now_s - self._zero_s
 
 
 @dataclass

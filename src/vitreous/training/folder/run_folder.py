@@ -68,7 +68,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def clear_unstarted(self) -> None:
-        """Remove the files of a process that was killed before it wrote the configuration; keep all other files."""
+        """Remove the files of a process that ended before it wrote the configuration; keep all other files."""
         if self.path.is_dir() and not self.config.exists():
             self.records.unlink(missing_ok=True)
             for unfinished in self.path.glob(".*.tmp"):

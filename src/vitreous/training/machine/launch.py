@@ -68,7 +68,7 @@ def launch(work: Callable[[], None], num_processes: int) -> None:
             local_addr="localhost",
             max_restarts=MAX_RESTARTS,
             logs_specs=DefaultLogsSpecs(log_dir=place),
-            signals_to_handle="SIGHUP,SIGQUIT",
+            signals_to_handle="SIGQUIT",
         )
         try:
             with _environment(changes), _quiet(), _forwarding_signals(notes):
@@ -175,7 +175,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _forwarding_signals(notes: Path) -> Iterator[None]:
-    """Forward Ctrl-C and SIGTERM to the processes, which save and exit together; a third signal ends all at once."""
+    """Forward signals to stop to the processes, which save and exit together; a third signal ends all at once."""
     num_signals = 0
 
     def forward(number: int, frame: FrameType | None) -> None:

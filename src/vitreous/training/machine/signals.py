@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM -> a request to stop, which the training loop obeys between two steps."""
+"""Ctrl-C, SIGTERM or a closed terminal -> a request to stop, which the training loop obeys between two steps."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ class Interrupted(KeyboardInterrupt):
     """A run that was stopped by a signal after it saved its state; it can be resumed.
 
     Attributes:
-        signal_number: SIGINT (Ctrl-C) or SIGTERM.
+        signal_number: SIGINT (Ctrl-C), SIGTERM or SIGHUP.
         run: Folder to resume.
         step: The last step that is saved.
         member: Name of the run within a series of runs; empty for a single run.
@@ -45,7 +45,7 @@ class StopRequest:
 
 @contextmanager
 def listen_for_stop() -> Iterator[StopRequest]:
-    """Record the first Ctrl-C or SIGTERM inside this context without interrupting; a second one interrupts at once.
+    """Record the first signal to stop inside this context without interrupting; a second one interrupts at once.
 
     Python delivers signals to the main thread only. In any other thread this context changes nothing.
     """
@@ -59,8 +59,15 @@ def listen_for_stop() -> Iterator[StopRequest]:
 
 @contextmanager
 def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let `handler` handle Ctrl-C and SIGTERM inside this context; the previous handlers are then restored."""
-    before = [(number, signal.signal(number, handler)) for number in (signal.SIGINT, signal.SIGTERM)]
+    """Let `handler` handle signals to stop inside this context; the previous handlers are then restored.
+
+    The signals are Ctrl-C, SIGTERM, and SIGHUP, which a terminal sends when it is closed. A process that ignores SIGHUP,
+    as under `nohup`, continues to ignore it.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none
+        numbers.append(signal.SIGHUP)
+    before = [(number, signal.signal(number, handler)) for number in numbers]
     try:
         yield
     finally:

@@ -37,6 +37,12 @@ def test_stopwatch_includes_the_seconds_of_earlier_processes() -> None:
     assert stopwatch.elapsed_s() == 37.0
 
 
+def test_stopwatch_goes_on_when_the_clock_goes_back() -> None:
+    readings = iter([105.0, 3.0, 4.0, 1.0, 1.5])
+    stopwatch = Stopwatch(30.0, 100.0, lambda: next(readings))
+    assert [stopwatch.elapsed_s() for _ in range(5)] == [35.0, 35.0, 36.0, 36.0, 36.5]
+
+
 def test_steps_left_fill_the_time_outside_the_reserve() -> None:
     assert budget(reserve_s=20.0, max_steps=1_000).steps_left(step=7, step_s=0.5, elapsed_s=30.0) == 100
 

@@ -60,3 +60,17 @@ def test_interruption_says_how_to_resume() -> None:
     assert str(error) == (
         "runs/fruit-3: stopped at step 17 and saved; continue with `vitreous train --resume runs/fruit-3`"
     )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_closed_terminal_is_a_request_to_stop_unless_nohup_ignores_it() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, number in ((signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, 0)):
+            signal.signal(signal.SIGHUP, handler)
+            with listen_for_stop() as stop:
+                signal.raise_signal(signal.SIGHUP)
+                assert stop.signal_number == number
+            assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
