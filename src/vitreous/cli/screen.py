@@ -239,9 +239,9 @@ def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(rows[0]):
-        table.add_column(Text(name), justify="right" if index >= numbers_from else "left", overflow="fold")
+        table.add_column(_one_line(name), justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows[1:]:
-        table.add_row(*(Text(_visible(cell)) for cell in row))
+        table.add_row(*map(_one_line, row))
     console.print(table, soft_wrap=False)
 
 
@@ -256,6 +256,10 @@ def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         screen.say(f"{name:<{width}}  {value}")
+
+
+def _one_line(cell: str) -> Text:
+    return Text(_visible(cell).replace("\n", "\\n"))
 
 
 def _visible(text: str) -> str:

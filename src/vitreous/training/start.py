@@ -145,12 +145,13 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, 
     """Plan a run and create its folder."""
     check_free(request.out)
     survey, plan = plan_run(request, listener, instruments)
+    start = _start_record(plan.config)  # asking git takes a while, and a folder without a configuration is of no use
     folder = create_run_folder(request.out, survey.facts.name)
     stack.enter_context(exclusive(folder.path, listener))
     stack.callback(folder.clear_unstarted)  # if the configuration cannot be written, the same folder can be used again
     note_run(folder.path)
     recorder = Recorder(folder.records, listener)
-    recorder.record("start", _start_record(plan.config, folder))
+    recorder.record("start", {"run": str(folder.path), **start})
     write_config(folder.config, plan.config)
     summary = summarize(survey.facts, plan)
     atomic.write_text(folder.plan, plan.as_markdown(summary))
@@ -203,7 +204,7 @@ def _train(prepared: Prepared, context: RunContext) -> None:
     finish(complete, prepared, context.folder, recorder, group)
 
 
-def _start_record(config: RunConfig, folder: RunFolder) -> dict[str, object]:
+def _start_record(config: RunConfig) -> dict[str, object]:
     hardware = describe_hardware(resolve_device(config.train.device))
-    return {"run": str(folder.path), "recipe": config.recipe, "config": keys.take_apart(config), "hardware": hardware,
+    return {"recipe": config.recipe, "config": keys.take_apart(config), "hardware": hardware,
             "software": describe_software(), "num_processes": processes.count()}  # fmt: skip

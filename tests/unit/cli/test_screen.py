@@ -156,6 +156,15 @@ def test_row_of_a_table_is_one_line_outside_a_terminal() -> None:
     assert len(head) == len(first) == len(second)
 
 
+def test_names_in_a_table_cannot_control_the_terminal_or_break_its_lines() -> None:
+    screen, file = _terminal(200)
+    name = "a\x1b]0;title\x07\nb"  # a class name in the head of a confusion matrix
+    print_table(screen.console, [("class", name), (name, "3")], numbers_from=1)
+    assert "\x1b]" not in file.getvalue()
+    assert file.getvalue().count("a\\x1b]0;title\\x07\\nb") == 2
+    assert len(file.getvalue().splitlines()) == 2
+
+
 def test_terminal_folds_long_cells() -> None:
     screen, file = _terminal(30)
     print_table(screen.console, [("name", "count"), ("word " * 20, "3")], numbers_from=1)

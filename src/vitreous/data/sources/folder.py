@@ -122,7 +122,7 @@ def _add_classes(images: _Images, folder: Path, split: str) -> None:
     for class_folder in _folders(folder):
         paths = sorted(images_below(class_folder), key=Path.as_posix)
         # macOS writes an umlaut as two characters, other systems as one; both spell the same class.
-        name = as_text(unicodedata.normalize("NFC", class_folder.name))
+        name = unicodedata.normalize("NFC", as_text(class_folder.name))
         for path in paths:
             images.paths.append(str(path.relative_to(images.paths.root)))
         images.class_names += [name] * len(paths)

@@ -22,6 +22,7 @@ A drop above 30 points or a cost above 5 points turns mirroring off, if it is al
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,13 +83,16 @@ def judge_by_images(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     plain_correct, mirrored_correct, both_correct = (np.zeros(len(labels), dtype=bool) for _ in range(3))
     plain = thumbnails.reshape(len(labels), -1).astype(np.float32)
     mirrored = thumbnails[:, :, ::-1].reshape(len(labels), -1).astype(np.float32)
-    for known, held_out in KFold(3, shuffle=True, random_state=0).split(plain):
-        nearest = KNeighborsClassifier(1).fit(plain[known], labels[known])
-        plain_correct[held_out] = nearest.predict(plain[held_out]) == labels[held_out]
-        mirrored_correct[held_out] = nearest.predict(mirrored[held_out]) == labels[held_out]
-        both = np.concatenate([plain[known], mirrored[known]])
-        nearest = KNeighborsClassifier(1).fit(both, np.tile(labels[known], 2))
-        both_correct[held_out] = nearest.predict(plain[held_out]) == labels[held_out]
+    with warnings.catch_warnings():
+        # scikit-learn warns if most classes have one image. The result is then that mirroring changes nothing.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        for known, held_out in KFold(3, shuffle=True, random_state=0).split(plain):
+            nearest = KNeighborsClassifier(1).fit(plain[known], labels[known])
+            plain_correct[held_out] = nearest.predict(plain[held_out]) == labels[held_out]
+            mirrored_correct[held_out] = nearest.predict(mirrored[held_out]) == labels[held_out]
+            both = np.concatenate([plain[known], mirrored[known]])
+            nearest = KNeighborsClassifier(1).fit(both, np.tile(labels[known], 2))
+            both_correct[held_out] = nearest.predict(plain[held_out]) == labels[held_out]
     accuracy = f"a nearest-neighbor classifier recognizes {plain_correct.mean():.0%} of {len(labels):,} thumbnails"
     if _exceeds(plain_correct, mirrored_correct, _LARGEST_DROP):
         return Mirror(False, f"{accuracy}, but only {mirrored_correct.mean():.0%} when they are mirrored")

@@ -10,6 +10,9 @@ from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED
 from vitreous.data.survey.splits import Samples, torn_groups
 from vitreous.wording import plural
 
+_MOST_SENTENCES = 3
+"""Number of classes with the same problem above which they share one sentence."""
+
 
 def survey_notes(
     classes: Sequence[str], samples: Samples, splits: Texts, folds: NDArray[np.int64] | None, test_ratio: float
@@ -27,16 +30,17 @@ def survey_notes(
 def _on_classes(
     classes: Sequence[str], content: NDArray[np.int64], labels: NDArray[np.int64], splits: Texts
 ) -> Iterator[str]:
-    """Yield a warning for each class that cannot be learned or tested."""
-    for label, name in enumerate(classes):
-        members = labels == label
-        num_distinct = len(np.unique(content[members]))
-        if num_distinct == 0:
-            yield f"class {name!r} has no readable image, so it cannot be learned; add images or remove the class"
-        elif not (members & (splits == "train")).any():
-            yield f"class {name!r} has no training image, so it cannot be learned; add some or remove the class"
-        elif num_distinct == 1:
-            yield f"class {name!r} has only one distinct image, used for training; add images to measure its accuracy"
+    """Yield warnings about classes that cannot be learned or tested."""
+    num_distinct = _count_pairs(labels, content, len(classes))
+    has_training = np.bincount(labels[splits == "train"], minlength=len(classes)) > 0
+    for found, problem in (
+        (num_distinct == 0, "has no readable image, so it cannot be learned; add images or remove the class"),
+        ((num_distinct > 0) & ~has_training, "has no training image, so it cannot be learned; add some or remove the "
+         "class"),
+        ((num_distinct == 1) & has_training, "has only one distinct image, used for training; add images to measure "
+         "its accuracy"),
+    ):  # fmt: skip
+        yield from _on_each(classes, found, problem)
 
 
 def _on_copies(content: NDArray[np.int64], labels: NDArray[np.int64], splits: Texts) -> Iterator[str]:
@@ -69,7 +73,21 @@ def _on_folds(classes: Sequence[str], labels: NDArray[np.int64], folds: NDArray[
     if num_given:
         given = plural(num_given, "given test image")
         yield f"{given} not used by the folds; train without folds to test on the given split"
-    for label, name in enumerate(classes):
-        num_testing = len(set(folds[labels == label].tolist()) - {ALWAYS_TRAIN, UNTOUCHED})
-        if 0 < num_testing < num_folds:
-            yield f"class {name!r} is tested by only {num_testing} of {num_folds} folds; add images or use fewer folds"
+    is_tested = ~np.isin(folds, [ALWAYS_TRAIN, UNTOUCHED])
+    num_testing = _count_pairs(labels[is_tested], folds[is_tested], len(classes))
+    for number in range(1, num_folds):
+        problem = f"is tested by only {number} of {num_folds} folds; add images or use fewer folds"
+        yield from _on_each(classes, num_testing == number, problem)
+
+
+def _on_each(classes: Sequence[str], found: NDArray[np.bool_], problem: str) -> Iterator[str]:
+    """Yield one sentence per class with a problem, or a single sentence if they are many."""
+    names = [classes[label] for label in np.flatnonzero(found)]
+    if len(names) > _MOST_SENTENCES:
+        names, problem = names[:1], f"and {len(names) - 1:,} others: each {problem}"
+    yield from (f"class {name!r} {problem}" for name in names)
+
+
+def _count_pairs(labels: NDArray[np.int64], values: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Return how many different values each class has, `[num_classes]`."""
+    return np.bincount(np.unique(np.stack([labels, values]), axis=1)[0], minlength=num_classes)

@@ -61,8 +61,8 @@ def listen_for_stop() -> Iterator[StopRequest]:
 def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Let `handler` handle signals to stop inside this context; the previous handlers are then restored.
 
-    The signals are Ctrl-C, SIGTERM, and SIGHUP, which a terminal sends when it is closed. A process that ignores SIGHUP,
-    as under `nohup`, continues to ignore it.
+    The signals are Ctrl-C, SIGTERM, and SIGHUP, which a closed terminal sends. If SIGHUP is ignored, as under `nohup`,
+    it stays ignored.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none

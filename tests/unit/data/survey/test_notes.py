@@ -1,6 +1,7 @@
 """Every warning of the survey: when it is given, and with the right singular or plural."""
 
 import hashlib
+import time
 
 import numpy as np
 import pytest
@@ -61,6 +62,36 @@ def test_class_with_one_distinct_image_is_noted(contents: str) -> None:
     copies = len(contents) - 6
     note = "class 'cat' has only one distinct image, used for training; add images to measure its accuracy"
     assert notes(contents, "aaabbb" + "c" * copies, "tvetve" + "t" * copies) == [note]
+
+
+@pytest.mark.parametrize(
+    ("splits", "folds", "problem"),
+    [
+        ("t", None, "has only one distinct image, used for training; add images to measure its accuracy"),
+        ("e", None, "has no training image, so it cannot be learned; add some or remove the class"),
+        ("", None, "has no readable image, so it cannot be learned; add images or remove the class"),
+        ("te", [0, 1], "is tested by only 2 of 3 folds; add images or use fewer folds"),
+    ],
+)
+def test_many_classes_with_the_same_problem_share_one_sentence_at_once(
+    splits: str, folds: list[int] | None, problem: str
+) -> None:
+    names, each = [f"class {number}" for number in range(40_000)], len(splits)
+    labels = np.arange(len(names)).repeat(each)
+    samples = Samples(
+        digests=np.array([number.to_bytes(16, "big") + b"." for number in range(len(labels))], dtype="S17"),
+        labels=labels,
+        given=np.full(len(labels), "", dtype="<U5"),
+    )
+    named = np.array([{"t": "train", "e": "test"}[letter] for letter in splits] * len(names), dtype="<U5")
+    of_folds = None if folds is None else np.array([*folds * len(names), 2])[: len(labels)]
+    if of_folds is not None:
+        of_folds[-1] = 2
+    began_s = time.process_time()
+    found = list(survey_notes(names, samples, named, of_folds, 0.0))
+    assert time.process_time() - began_s < 10  # one pass over the images per class would take minutes
+    assert found[0] == f"class 'class 0' and 39,999 others: each {problem}"
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
