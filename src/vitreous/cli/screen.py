@@ -53,6 +53,7 @@ class Screen:
             "damaged_checkpoint": self._show_damaged_checkpoint,
             "unlocked": self._show_unlocked,
             "data": self._show_data,
+            "device": self._show_device,
             "evaluation": self._show_evaluation,
             "health": self._show_health,
             "member": self._show_member,
@@ -162,6 +163,10 @@ class Screen:
             f"note: {fields['run']} cannot be locked on this system; make sure that no other process trains it",
             style="yellow",
         )
+
+    def _show_device(self, fields: Mapping[str, Any]) -> None:
+        text = f"{fields['wanted']}: not available on this machine; continuing on {fields['device']}"
+        self.say(f"note: {text}, so the weights will differ slightly", style="yellow")
 
     def _show_overfitting(self, fields: Mapping[str, Any]) -> None:
         self.say(

@@ -1,7 +1,7 @@
 """TrainRequest -> a run folder with a trained model: begin, prepare, assemble, fit, finish."""
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from vitreous import atomic, processes
 from vitreous.data.sources import PYTHON_PREFIX, open_source
@@ -26,7 +26,13 @@ from vitreous.training.folder.run_folder import (
     open_run_folder,
     sweep,
 )
-from vitreous.training.machine.device import describe_hardware, describe_software, deterministic, resolve_device
+from vitreous.training.machine.device import (
+    describe_hardware,
+    describe_software,
+    deterministic,
+    resolve_device,
+    resolve_precision,
+)
 from vitreous.training.machine.distributed import Group, join
 from vitreous.training.machine.launch import after_restart, note_run
 from vitreous.training.measure.instruments import REAL, Instruments
@@ -64,6 +70,8 @@ def run_training(request: TrainRequest, listener: Listener = ignore, *, instrume
         if group.is_first:
             listener = stack.enter_context(tracked(listener, folder.path, config))
         recorder = Recorder(folder.records if group.is_first else None, listener)
+        if request.resume is not None:
+            config = _on_this_machine(config, recorder)
         if processes.restarts():
             recorder.record("restart", {"number": processes.restarts(), "num_processes": group.size})
         prepared = group.first_then_others(lambda: load_data(config, begun.survey, recorder))
@@ -182,6 +190,17 @@ def _open_folder(request: TrainRequest) -> RunFolder:
 
 def _is_complete(request: TrainRequest) -> bool:
     return _open_folder(request).model.exists()
+
+
+def _on_this_machine(config: RunConfig, recorder: Recorder) -> RunConfig:
+    """Return the configuration of a resumed run, with another device if this machine does not have the run's."""
+    try:
+        resolve_precision(config.train.precision, resolve_device(config.train.device))
+    except ConfigError:
+        wanted = f"train.device={config.train.device}, train.precision={config.train.precision}"
+        recorder.record("device", {"wanted": wanted, "device": str(resolve_device("auto"))})
+        return replace(config, train=replace(config.train, device="auto", precision="auto"))
+    return config
 
 
 def _train(prepared: Prepared, context: RunContext) -> None:

@@ -211,3 +211,10 @@ def test_run_goes_on_when_its_output_cannot_be_written() -> None:
         screen.listen("evaluation", {"weights": "average", "epoch": 1.0, "accuracy": 0.5, "loss": 0.7})
         with pytest.raises(OSError, match="No space left"):
             screen.say("the result")  # the end of a command still fails, so the exit code shows the loss
+
+
+def test_another_device_after_a_resume_is_a_note() -> None:
+    screen, file = _plain()
+    screen.listen("device", {"wanted": "train.device=cuda, train.precision=tf32", "device": "cpu"})
+    text = "train.device=cuda, train.precision=tf32: not available on this machine; continuing on cpu"
+    assert file.getvalue() == f"note: {text}, so the weights will differ slightly\n"

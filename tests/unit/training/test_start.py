@@ -22,7 +22,7 @@ from vitreous.model.parts.attention import Attention
 from vitreous.model.weights import load_model, read_metadata, save_model
 from vitreous.objective.cross_entropy import CrossEntropy
 from vitreous.objective.task import Criterion, Supervised
-from vitreous.recipe.files import read_config
+from vitreous.recipe.files import read_config, write_config
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training import start
@@ -524,6 +524,23 @@ def test_folder_can_be_used_again_if_the_configuration_could_not_be_written(
 
 def _no_space(path: Path, config: RunConfig) -> None:
     raise SaveError(f"{path}: could not be written (No space left on device)")
+
+
+@pytest.mark.parametrize(("key", "value"), [("device", "cuda:7"), ("precision", "tf32")])
+def test_run_is_resumed_on_a_machine_without_its_device(
+    tiny: Tiny, key: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("vitreous.training.machine.device._has_tf32", lambda device: False)
+    crashed, heard = crash(tiny(), step=4), list[dict[str, Any]]()
+    config = read_config(crashed.config)
+    write_config(crashed.config, replace(config, train=replace(config.train, **{key: value})))
+    listen = lambda kind, fields: heard.append(dict(fields)) if kind == "device" else None  # noqa: E731
+    assert run_training(TrainRequest(resume=crashed.path), listen).model.is_file()
+    wanted = {"device": "cpu", "precision": "fp32"} | {key: value}
+    text = f"train.device={wanted['device']}, train.precision={wanted['precision']}"
+    assert heard == [{"wanted": text, "device": "cpu"}]
 
 
 def test_partly_written_files_of_a_crash_are_removed(tiny: Tiny) -> None:

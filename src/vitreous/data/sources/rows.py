@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from vitreous.data.sources.source import first_line
 from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError
@@ -18,7 +18,6 @@ _DELIMITERS = {".tsv": "\t", ".tab": "\t"}
 _GUESSED_DELIMITERS = (",", ";", "\t", "|")
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _ROWS_PER_BATCH = 4096
-_LONGEST_LINE = 2**20
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[str, l
     try:
         with path.open(encoding=encoding, newline="") as file:
             # `strict` makes a stray quote an error; otherwise it would swallow the rows up to the next quote.
-            reader = csv.reader(_lines(path, file), delimiter=delimiter, skipinitialspace=True, strict=True)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             for cells in reader:
                 number = reader.line_num
                 if any(cells):
@@ -113,22 +112,10 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[str, l
         raise DataError(f"data.source={path}: cannot be read ({error.strerror}); check the file") from error
 
 
-def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Yield the lines of a table; a file without line breaks, such as one full of zeros, could exceed the memory."""
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
-        if len(line) == _LONGEST_LINE:
-            raise DataError(
-                f"data.source={path}: line {number}: has {_LONGEST_LINE:,} characters or more; write one line per image"
-            )
-        yield line
-
-
 def _undecodable_line(path: Path) -> str:
     """Name the first line that is not UTF-8; the reader decodes large blocks and cannot say."""
     with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+        for number, line in enumerate(file, start=1):
             try:
                 line.decode()
             except UnicodeDecodeError:

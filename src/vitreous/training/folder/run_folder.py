@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitreous.data.sources.source import as_text
 from vitreous.errors import NotARunError, RunError, SaveError
 from vitreous.file_locks import try_lock
 from vitreous.training.folder.records import Listener
@@ -116,7 +117,12 @@ class SeriesFolder:
 
 
 def check_free(out: Path | None) -> None:
-    """Raise RunError if `out` is a file or a folder that is not empty, because nothing is ever overwritten."""
+    """Raise RunError if `out` is a file or a folder that is not empty, because nothing is ever overwritten.
+
+    Also raise it for a path that is not valid UTF-8: safetensors could write checkpoints there but not read them.
+    """
+    if out is not None and as_text(out) != str(out):
+        raise RunError(f"out={as_text(out)}: is not valid UTF-8; choose another folder")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         can_resume = RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
         advice = f"continue it with --resume {out}, or choose another folder" if can_resume else "choose another folder"
