@@ -6,7 +6,9 @@ from shlex import quote
 from typing import Any
 
 from vitreous import atomic
+from vitreous.errors import DamagedFileError
 from vitreous.model.weights import read_metadata
+from vitreous.printable import printable_error
 from vitreous.recipe.plan import show
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.records import read_records
@@ -26,8 +28,12 @@ def write_report(folder: RunFolder) -> None:
         DamagedFileError: A file of the run was altered.
         SaveError: The report could not be written.
     """
-    records = read_records(folder.records)
-    atomic.write_text(folder.report, _page(folder, records, _held_out(folder)))
+    try:
+        page = _page(folder, read_records(folder.records), _held_out(folder))
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = printable_error(error)
+        raise DamagedFileError(f"{folder.path}: a file of the run was altered ({reason}); restore it") from error
+    atomic.write_text(folder.report, page)
 
 
 def _held_out(folder: RunFolder) -> Evaluation | None:
