@@ -15,6 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.fuzz)
+            item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.timeout(3600))
 
 

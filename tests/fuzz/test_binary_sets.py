@@ -66,18 +66,14 @@ def test_idx_files_that_hypothesis_draws(campaign: Campaign) -> None:
     assert campaign.rejected > 0
 
 
-def test_gzip_files_that_unpack_to_gigabytes(campaign: Campaign) -> None:
-    campaign.limit_bytes = 3 << 29
-    content = gzip.compress(bytes(1 << 20)) * 3
-    with campaign.input():
-        idx.unpack(content, "x")
+def test_gzip_files_that_unpack_to_too_much(campaign: Campaign) -> None:
     bomb = io.BytesIO()
-    with gzip.open(bomb, "wb") as file:
-        for _ in range(1100):
+    with gzip.open(bomb, "wb", compresslevel=1) as file:
+        for _ in range(300):
             file.write(bytes(1 << 20))
     with campaign.input():
         idx.unpack(bomb.getvalue(), "x")
-    assert campaign.rejected > 0
+    assert campaign.rejected == 1
 
 
 def test_cifar_archives(campaign: Campaign) -> None:

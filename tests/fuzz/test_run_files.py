@@ -14,9 +14,8 @@ from tests.unit.use.conftest import photos, run, run_on  # noqa: F401
 
 from vitreous.recipe.files import as_yaml, read_config, read_values
 from vitreous.training.folder.records import Recorder, read_records
-from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import read_series
-from vitreous.training.folder.run_folder import SeriesFolder
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 
@@ -58,8 +57,8 @@ def test_files_of_a_run(campaign: Campaign, run: Run) -> None:  # noqa: F811
         finally:
             (own / draws[-1]).write_bytes(valid[draws[-1]])
 
-    campaign.run(make, check, share=0.2)
-    assert campaign.accepted > 0.05 * campaign.rejected
+    campaign.run(make, check, share=0.02)  # a report takes half a second
+    assert campaign.rejected > 0
 
 
 VALUES = st.recursive(

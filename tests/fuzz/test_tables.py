@@ -124,7 +124,11 @@ def test_tables_in_parquet(campaign: Campaign, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     columns = {name: [row[place] for row in ROWS[1:]] for place, name in enumerate(ROWS[0])}
-    columns |= {"number": [1, None, 3, 4, 5, 6, 7], "ratio": [0.5, float("nan"), 1.0, 2.0, 3.0, 4.0, 5.0], "raw": [b"a"] * 7}
+    columns |= {
+        "number": [1, None, 3, 4, 5, 6, 7],
+        "ratio": [0.5, float("nan"), 1.0, 2.0, 3.0, 4.0, 5.0],
+        "raw": [b"a"] * 7,
+    }
     contents = []
     for options in ({}, {"compression": "gzip"}, {"use_dictionary": False, "compression": "none"}, {"version": "1.0"}):
         parquet.write_table(arrow.table(columns), tmp_path / "seed.parquet", **options)

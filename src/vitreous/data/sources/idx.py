@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vitreous.errors import DataError
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 28
 """A gzip file that unpacks to more is rejected; no official idx file is that large."""
 
 _UNSIGNED_BYTE = 8

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any
 
 from vitreous import atomic
-from vitreous.errors import DamagedFileError
+from vitreous.errors import DamagedFileError, VitreousError
 from vitreous.model.weights import read_metadata
 from vitreous.printable import printable_error
 from vitreous.recipe.plan import show
@@ -30,7 +30,9 @@ def write_report(folder: RunFolder) -> None:
     """
     try:
         page = _page(folder, read_records(folder.records), _held_out(folder))
-    except (KeyError, TypeError, AttributeError) as error:
+    except VitreousError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         reason = printable_error(error)
         raise DamagedFileError(f"{folder.path}: a file of the run was altered ({reason}); restore it") from error
     atomic.write_text(folder.report, page)
@@ -45,6 +47,12 @@ def _held_out(folder: RunFolder) -> Evaluation | None:
     classes, metrics = tuple(metadata["classes"]), metadata["metrics"][split]
     index = {name: number for number, name in enumerate(classes)}
     rows = read_held_out(folder.predictions)
+    tested = metrics["num_images"]
+    if len(rows) != tested:
+        raise DamagedFileError(
+            f"{folder.predictions}: has {plural(len(rows), 'row')}, but the run tested {plural(tested, 'image')}; "
+            "restore the file, or train again"
+        )
     return count_classes(
         data=f"the {'validation' if split == 'val' else split} images of {metadata['data']}",
         score=Score(metrics["num_images"], metrics["num_correct"], metrics["loss"]),
