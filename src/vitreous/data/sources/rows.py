@@ -100,7 +100,7 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[str, l
 
     def lines(file: TextIO) -> Iterator[str]:
         nonlocal num_chars
-        while line := file.readline(MAX_ROW_CHARS):
+        while line := file.readline(MAX_ROW_CHARS + 1):
             num_chars += len(line)
             if num_chars > MAX_ROW_CHARS:
                 raise csv.Error(f"a row of over {MAX_ROW_CHARS:,} characters")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError
-from vitreous.printable import printable_error
+from vitreous.tensor_file import parsing
 from vitreous.use.predict.predictor import Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -52,17 +52,14 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
     """Read a run's `predictions.csv`, also with the column names of older versions.
 
     Raises:
-        DamagedFileError: A column is missing, or the file is damaged.
+        DamagedFileError: A column is missing, or the file is missing or damaged.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = next((c for c in (_COLUMNS, _OLD_COLUMNS) if set(c) <= set(reader.fieldnames or ())), None)
-            if columns is None:
-                raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; {_WAY_OUT}")
-            return [HeldOutPrediction(*(row[name] for name in columns)) for row in reader]
-    except (csv.Error, UnicodeError) as error:
-        raise DamagedFileError(f"{path}: cannot be read ({printable_error(error)}); {_WAY_OUT}") from error
+    with parsing(path, _WAY_OUT), path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, restval="")
+        columns = next((c for c in (_COLUMNS, _OLD_COLUMNS) if set(c) <= set(reader.fieldnames or ())), None)
+        if columns is None:
+            raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; {_WAY_OUT}")
+        return [HeldOutPrediction(*(row[name] for name in columns)) for row in reader]
 
 
 def check_table_path(path: Path) -> None:
