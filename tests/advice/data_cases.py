@@ -146,7 +146,8 @@ def a_name(folder: Path) -> Refusals:
     assert len(open_source("digits")) == 1797
     yield lambda: open_source("a" * 5000), "check the path"
     images(folder / "photos")
-    yield lambda: open_source(folder / "photo"), "did you mean"
+    yield lambda: open_source(folder / "photo"), f"did you mean {folder}/photos?"
+    yield lambda: open_source(folder / "zebra"), "or the path of an existing folder or table"
     assert len(open_source(folder / "photos")) == 2
     yield lambda: open_source("python:list"), "pass it again"
 

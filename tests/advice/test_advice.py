@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.advice import data_cases, key_cases  # noqa: F401
+from tests.advice import data_cases, key_cases, model_cases, run_cases  # noqa: F401
 from tests.advice.walk import CASES, NOT_WALKED, not_walked, places, walk
 
 

@@ -1,5 +1,6 @@
 """The name of a data set, a path, or a Python object -> Source."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
@@ -124,7 +125,9 @@ def _suggestion(path: Path) -> str:
     siblings: list[str] = []
     if path.parent.is_dir():
         entries = [entry for entry in path.parent.iterdir() if not entry.name.startswith(".")]
-        siblings = [str(entry) for entry in entries if entry.is_dir() or is_table_name(entry.name)]
+        names = [entry.name for entry in entries if entry.is_dir() or is_table_name(entry.name)]
+        # The names are compared, since long paths of one folder are always similar.
+        siblings = [str(path.parent / name) for name in get_close_matches(path.name, names)]
     return did_you_mean(
         str(path),
         [*_OPENERS, *siblings],
