@@ -46,7 +46,7 @@ def paths_in_a_table_that_are_written_differently(folder: Path) -> Refusals:
         r"cat\0.png": r"they have \ between folders; write them like cat/0.png",
         r".\cat\0.png": r"they have \ between folders; write them like cat/0.png",
         r"C:\photos\cat\0.png": "write them like cat/0.png",
-        "/home/ann/cat/0.png": "they begin with a folder that does not exist here; write them like cat/0.png",
+        "/photos of ann/cat/0.png": "they begin with a folder that does not exist here; write them like cat/0.png",
         "cat/0.png ": "they have blanks around them; write them like cat/0.png",
         "cat/0": "their ending .png is missing; write them like cat/0.png",
         "CAT/../cat/0.PNG": "no such file was found",

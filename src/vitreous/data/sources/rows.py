@@ -103,7 +103,8 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[str, l
         while line := file.readline(MAX_ROW_CHARS + 1):
             num_chars += len(line)
             if num_chars > MAX_ROW_CHARS:
-                raise csv.Error(f"a row of over {MAX_ROW_CHARS:,} characters")
+                place = f"data.source={path}: line {number + 1}"
+                raise DataError(f"{place}: a row of over {MAX_ROW_CHARS:,} characters; check the quotes in this line")
             yield line
 
     try:
