@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 ROOM ?=
 
-.PHONY: help demo install test test-fast test-room test-gpu check format docs-keys bench bench-env clean
+.PHONY: help demo install test test-fast test-room test-gpu fuzz check format docs-keys bench bench-env clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test-room: $(VENV)/installed-dev  ## Run the fast tests of one room and the cont
 
 test-gpu: $(VENV)/installed-dev  ## Run the tests that need an accelerator.
 	$(BIN)/python -m pytest -m gpu
+
+fuzz: $(VENV)/installed-dev  ## Read over 20,000 damaged inputs, half an hour; prints a line per domain.
+	VITREOUS_FUZZ_EXAMPLES=4000 $(BIN)/python -m pytest -n auto -m fuzz tests/fuzz
 
 check: $(VENV)/installed-dev  ## Run ruff, mypy and import-linter.
 	$(BIN)/ruff check

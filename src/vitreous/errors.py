@@ -35,8 +35,12 @@ class VitreousError(Exception):
     is_shared = False
 
     def __str__(self) -> str:
-        """Return only the message; `KeyError`, a base of some subclasses, would put it in quotes."""
-        return str(self.args[0]) if self.args else ""
+        """Return the message on one line, with control codes escaped: names in it may come from unknown files.
+
+        `KeyError`, a base of some subclasses, would put the message in quotes.
+        """
+        text = str(self.args[0]) if self.args else ""
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class ConfigError(VitreousError, ValueError):

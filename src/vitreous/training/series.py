@@ -34,6 +34,9 @@ _OWN_KEYS = ("data.source", "data.root", "data.fold", "data.mean", "data.std", "
 _DECIDED_BY_LABELS = "data.flip"
 _WRITTEN = ("data", "recipe", "model", "values", "folds", "seeds")
 
+MOST_RUNS = 1000
+"""Maximum number of folds, and of seeds."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -54,11 +57,11 @@ def members(request: TrainRequest) -> list[Member]:
     """Return the runs of a series: all folds with the first seed, then all folds with the next.
 
     Raises:
-        ConfigError: Fewer than two folds or seeds, or a key that the series sets itself.
+        ConfigError: Fewer than two folds or seeds, or over `MOST_RUNS`, or a key that the series sets itself.
     """
     for key, got in (("folds", request.folds), ("seeds", request.seeds)):
-        if got != 0 and got < 2:
-            raise ConfigError(f"{key}={got}: must be at least 2; use 5, or leave it out for a single run")
+        if got != 0 and not 2 <= got <= MOST_RUNS:
+            raise ConfigError(f"{key}={got}: must be from 2 to {MOST_RUNS:,}; use 5, or leave it out for a single run")
     for key in ("data.num_folds", "data.fold"):
         if request.folds and key in request.values:
             raise ConfigError(f"{key}={request.values[key]}: is decided by folds={request.folds}; leave it out")

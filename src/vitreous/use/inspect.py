@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,10 @@ def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None
 def _way_out(thing: str, path: Path) -> str:
     """Suggest the nearest name or path in the same folder, or say what is accepted."""
     models = [*(f"vit_{size}_patch16_224" for size in SIZES), *PUBLISHED]
-    siblings = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    entries = list(path.parent.iterdir()) if path.parent.is_dir() else []
+    # The names are compared, since long paths of one folder are always similar.
+    similar = get_close_matches(path.name, [entry.name for entry in entries if not is_image_name(entry.name)])
+    siblings = [str(path.parent / name) for name in similar]
     suggestion = nearest(thing, [*known_sets(), *models, *siblings])
     if suggestion.startswith("did you mean"):
         return suggestion

@@ -157,8 +157,8 @@ def test_listener_hears_which_run_begins(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"folds": 1}, "folds=1: must be at least 2; use 5, or leave it out for a single run"),
-        ({"seeds": -3}, "seeds=-3: must be at least 2; use 5, or leave it out for a single run"),
+        ({"folds": 1}, "folds=1: must be from 2 to 1,000; use 5, or leave it out for a single run"),
+        ({"seeds": -3}, "seeds=-3: must be from 2 to 1,000; use 5, or leave it out for a single run"),
         ({"folds": 3, "values": {"data.fold": 2}}, "data.fold=2: is decided by folds=3; leave it out"),
         ({}, "folds=0: is not a series without seeds; use 5, or train a single run"),
     ],

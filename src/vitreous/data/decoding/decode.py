@@ -123,7 +123,7 @@ def read_header(content: bytes, where: str) -> Header:
 
 def reason_of(error: DecodeError, where: str) -> str:
     """Return the error's reason without the name of the image."""
-    return str(error).removeprefix(f"{where}: ")
+    return str(error.args[0]).removeprefix(f"{where}: ")
 
 
 def _open(image: bytes | str | Path) -> Image.Image:

@@ -1,5 +1,6 @@
 """The name of a data set, a path, or a Python object -> Source."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
@@ -76,9 +77,13 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
         MissingDependencyError: A package that this kind of source needs is not installed.
     """
     name, path = str(name_or_path), Path(name_or_path).expanduser()
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # the name is too long, or a folder may not be entered
+        raise DataNotFoundError(f"data.source={name}: cannot be opened ({error.strerror}); check the path") from error
     is_name = isinstance(name_or_path, str) and (name in _OPENERS or name.startswith(PREFIX))
     are_shards = not is_name and is_shards(name_or_path)
-    if not is_name and not are_shards and path.is_file():
+    if not is_name and not are_shards and is_file:
         return open_table(path, None if root is None else Path(root).expanduser())
     if root is not None:
         raise DataError(f"data.root={root}: only applies to a table, and {name} is not one; leave it out")
@@ -86,7 +91,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
         return open_huggingface(name) if name.startswith(PREFIX) else _OPENERS[name]()
     if are_shards:
         return open_shards(name)
-    if path.is_dir():
+    if is_folder:
         return open_huggingface(str(path)) if is_huggingface_folder(path) else open_folder(path)
     if name.startswith(PYTHON_PREFIX):
         raise DataNotFoundError(
@@ -120,7 +125,9 @@ def _suggestion(path: Path) -> str:
     siblings: list[str] = []
     if path.parent.is_dir():
         entries = [entry for entry in path.parent.iterdir() if not entry.name.startswith(".")]
-        siblings = [str(entry) for entry in entries if entry.is_dir() or is_table_name(entry.name)]
+        names = [entry.name for entry in entries if entry.is_dir() or is_table_name(entry.name)]
+        # The names are compared, since long paths of one folder are always similar.
+        siblings = [str(path.parent / name) for name in get_close_matches(path.name, names)]
     return did_you_mean(
         str(path),
         [*_OPENERS, *siblings],

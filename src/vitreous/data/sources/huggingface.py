@@ -43,10 +43,15 @@ class _Pairs:
 
 def is_huggingface_folder(folder: Path) -> bool:
     """Return True if `save_to_disk` wrote the folder, or if it or its `data/` has Parquet files but no other folder."""
-    if any((folder / name).is_file() for name in _SAVED):
-        return True
-    others = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name != "data"]
-    return not others and any(next(inner.glob("*.parquet"), None) for inner in (folder, folder / "data"))
+    try:
+        if any((folder / name).is_file() for name in _SAVED):
+            return True
+        others = [
+            inner for inner in folder.iterdir() if inner.is_dir() and inner.name[0] != "." and inner.name != "data"
+        ]
+        return not others and any(next(inner.glob("*.parquet"), None) for inner in (folder, folder / "data"))
+    except OSError:  # `open_folder` reports it
+        return False
 
 
 def open_huggingface(name: str) -> DatasetSource:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vitreous.errors import DataError
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 28
 """A gzip file that unpacks to more is rejected; no official idx file is that large."""
 
 _UNSIGNED_BYTE = 8
@@ -32,7 +32,7 @@ def unpack(content: bytes, where: str) -> bytes:
         The unpacked content, at most `MAX_BYTES` if it was gzipped.
 
     Raises:
-        DataError: The gzip data is damaged, ends early, or unpacks to more than `MAX_BYTES`.
+        DataError: The gzip data is damaged, ends early or too late, or unpacks to more than `MAX_BYTES`.
     """
     if content[:2] != _GZIP_MAGIC:
         return content
@@ -45,6 +45,8 @@ def unpack(content: bytes, where: str) -> bytes:
         raise DataError(f"{where}: unpacks to more than {MAX_BYTES:,} bytes; check that it is an idx file")
     if not unzip.eof:
         raise DataError(f"{where}: gzip data ends early, after {len(unpacked):,} unpacked bytes; download it again")
+    if unzip.unused_data.strip(b"\0"):
+        raise DataError(f"{where}: {len(unzip.unused_data):,} bytes follow the gzip data; download it again")
     return unpacked
 
 

@@ -1,9 +1,20 @@
-"""Many paths below one folder -> one buffer of text, so that a million paths take tens of megabytes, not hundreds."""
+"""Many paths below one folder -> one buffer of text; a path that does not exist -> why, and how to write it.
 
+In one buffer, a million paths take tens of megabytes, not hundreds.
+"""
+
+import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import overload
+from urllib.parse import unquote
+
+from vitreous.wording import listed
+
+_NUM_FOLDERS_TRIED = 100
 
 
 class PackedPaths(Sequence[Path]):
@@ -45,3 +56,64 @@ class PackedPaths(Sequence[Path]):
         """Return a path as it was given to `append`. Raises IndexError beyond the last one."""
         number = range(len(self))[index]
         return self._texts[self._ends[number] : self._ends[number + 1]].decode(errors="surrogatepass")
+
+
+def explain_missing(text: str, root: Path, folder: Path) -> str:
+    """Explain why a path in a table does not exist, by finding the file that it most likely means.
+
+    Args:
+        text: The path as the table has it.
+        root: The folder that it is relative to.
+        folder: The folder of the table.
+
+    Returns:
+        The causes and the way out, as the end of an error message.
+    """
+    if re.match(r"(?!file:)[a-z][a-z0-9+.-]+://", text):
+        return "they are addresses; download the images, and write their paths"
+    causes, plain = [], text
+    if plain.startswith("file:"):
+        causes.append("they begin with file:")
+        plain = unquote(re.sub(r"^file:(//[^/]*)?", "", plain))
+    if plain != plain.strip():
+        causes.append("they have blanks around them")
+        plain = plain.strip()
+    if "\\" in plain:
+        causes.append("they have \\ between folders")
+        plain = re.sub(r"^\./", "", plain.replace("\\", "/"))
+    for base, spelled, cause in _candidates(plain, root, folder):
+        ways_out = [f"write them like {spelled}"] if spelled != text else []
+        if base == folder != root:
+            ways_out.append("leave data.root out")
+        elif base != root:
+            ways_out.append(f"set data.root={base}")
+        return f"{listed([*causes, *filter(None, [cause])])}; {' and '.join(ways_out)}"
+    causes.append("no such file was found near the table")
+    return f"{listed(causes)}; set data.root to the folder that they are relative to"
+
+
+def _candidates(plain: str, root: Path, folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """Yield folders and paths in them that exist and may be meant, and what is wrong with the path as it is written."""
+    parts = plain.split("/")
+    inner = (entry for entry in sorted(islice(root.iterdir(), _NUM_FOLDERS_TRIED)) if entry.is_dir())
+    # A path with .. could lead out of a root that is set, which is refused.
+    for base in (root,) if ".." in parts else (root, folder, *root.absolute().parents, *inner):
+        elsewhere = ["they are relative to another folder"] if base != root else []
+        for spelled, cause in _similar(base, plain):
+            yield base, spelled, listed([*elsewhere, *cause])
+    for tail in ("/".join(parts[start:]) for start in range(1, len(parts))):
+        if (root / tail).is_file():
+            yield root, tail, "they begin with a folder that does not exist here"
+
+
+def _similar(base: Path, plain: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield a path below a folder if it exists, or else those with another ending or in another case."""
+    path = base / plain
+    stem = plain.removesuffix(path.name)
+    if path.is_file():
+        yield plain, []
+    for found in sorted(path.parent.glob(f"{escape(path.name)}.*")):
+        yield stem + found.name, [f"their ending {found.suffix} is missing"]
+    for found in path.parent.iterdir() if path.parent.is_dir() else ():
+        if found.name.casefold() == path.name.casefold():
+            yield stem + found.name, ["upper and lower case differ"]

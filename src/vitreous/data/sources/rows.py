@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vitreous.data.sources.source import first_line
 from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError
@@ -13,6 +13,9 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 MAX_ROWS = 50_000_000
 """Larger Parquet files are rejected: a few bytes can declare any number of equal rows."""
+
+MAX_ROW_CHARS = 1 << 20
+"""A longer row of text is rejected; a file without line ends must not fill the memory."""
 
 _DELIMITERS = {".tsv": "\t", ".tab": "\t"}
 _GUESSED_DELIMITERS = (",", ";", "\t", "|")
@@ -93,13 +96,23 @@ def _guess_delimiter(path: Path, encoding: str) -> str:
 
 def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the place and the cells of each line that is not empty, headings included."""
-    number = 0
+    number = num_chars = 0
+
+    def lines(file: TextIO) -> Iterator[str]:
+        nonlocal num_chars
+        while line := file.readline(MAX_ROW_CHARS + 1):
+            num_chars += len(line)
+            if num_chars > MAX_ROW_CHARS:
+                place = f"data.source={path}: line {number + 1}"
+                raise DataError(f"{place}: a row of over {MAX_ROW_CHARS:,} characters; check the quotes in this line")
+            yield line
+
     try:
         with path.open(encoding=encoding, newline="") as file:
             # `strict` makes a stray quote an error; otherwise it would swallow the rows up to the next quote.
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            reader = csv.reader(lines(file), delimiter=delimiter, skipinitialspace=True, strict=True)
             for cells in reader:
-                number = reader.line_num
+                number, num_chars = reader.line_num, 0
                 if any(cells):
                     yield f"line {number}", cells
     except csv.Error as error:
@@ -115,7 +128,7 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[str, l
 def _undecodable_line(path: Path) -> str:
     """Name the first line that is not UTF-8; the reader decodes large blocks and cannot say."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_CHARS), b""), start=1):
             try:
                 line.decode()
             except UnicodeDecodeError:

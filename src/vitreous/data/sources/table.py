@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
-from vitreous.data.sources.paths import PackedPaths
+from vitreous.data.sources.paths import PackedPaths, explain_missing
 from vitreous.data.sources.rows import Rows, open_rows
 from vitreous.data.sources.source import SPLITS, FileSource
 from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, did_you_mean, nearest_column, split_of
@@ -143,16 +143,16 @@ class _Reader:
 
     def _check_some_path_exists(self) -> None:
         """Report a wrong root now, not after a million missing files."""
-        tried = min(_NUM_PATHS_TRIED, len(self.paths))
+        tried = np.unique(np.linspace(0, len(self.paths) - 1, _NUM_PATHS_TRIED, dtype=np.int64)).tolist()
+        folder = Path(self.where.removeprefix("data.source=")).parent
         try:
-            exists = any(self.paths[number].exists() for number in range(tried))
+            if any(self.paths[number].exists() for number in tried):
+                return
+            advice = explain_missing(self.paths.text(0), self.paths.root, folder)
         except (OSError, ValueError):
-            exists = True  # the survey reports what is wrong with each file
-        if not exists:
-            raise DataError(
-                f"{self.where}: none of the first {tried} files exists (the first is {self.paths[0]}); "
-                "set data.root to the folder that the paths are relative to"
-            )
+            return  # the survey reports what is wrong with each file
+        found = f"tried {plural(len(tried), 'path')}, and none exists (the first is {self.paths.text(0)})"
+        raise DataError(f"{self.where}: {found}: {advice}")
 
 
 def _check_inside(place: str, root: str, path: str) -> None:

@@ -22,11 +22,13 @@ from pathlib import Path
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError
+from vitreous.tensor_file import parsing
 from vitreous.use.predict.predictor import Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 _COLUMNS = ("path", "true", "predicted")
+_WAY_OUT = "restore the file, or train again"
 _OLD_COLUMNS = ("image", "label", "called")
 """Names of the same columns in runs of older versions."""
 
@@ -50,13 +52,13 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
     """Read a run's `predictions.csv`, also with the column names of older versions.
 
     Raises:
-        DamagedFileError: A column is missing.
+        DamagedFileError: A column is missing, or the file is missing or damaged.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+    with parsing(path, _WAY_OUT), path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, restval="")
         columns = next((c for c in (_COLUMNS, _OLD_COLUMNS) if set(c) <= set(reader.fieldnames or ())), None)
         if columns is None:
-            raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; restore the file, or train again")
+            raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; {_WAY_OUT}")
         return [HeldOutPrediction(*(row[name] for name in columns)) for row in reader]
 
 

@@ -6,8 +6,10 @@ from shlex import quote
 from typing import Any
 
 from vitreous import atomic
+from vitreous.errors import DamagedFileError
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.plan import show
+from vitreous.tensor_file import parsing
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
@@ -26,8 +28,9 @@ def write_report(folder: RunFolder) -> None:
         DamagedFileError: A file of the run was altered.
         SaveError: The report could not be written.
     """
-    records = read_records(folder.records)
-    atomic.write_text(folder.report, _page(folder, records, _held_out(folder)))
+    with parsing(folder.records, "restore the file, or train again"):
+        page = _page(folder, read_records(folder.records), _held_out(folder))
+    atomic.write_text(folder.report, page)
 
 
 def _held_out(folder: RunFolder) -> Evaluation | None:
@@ -39,6 +42,9 @@ def _held_out(folder: RunFolder) -> Evaluation | None:
     classes, metrics = tuple(metadata["classes"]), metadata["metrics"][split]
     index = {name: number for number, name in enumerate(classes)}
     rows = read_held_out(folder.predictions)
+    if len(rows) != metrics["num_images"]:
+        num_rows, tested = plural(len(rows), "row"), plural(metrics["num_images"], "image")
+        raise DamagedFileError(f"{folder.predictions}: has {num_rows}, but the run tested {tested}; train again")
     return count_classes(
         data=f"the {'validation' if split == 'val' else split} images of {metadata['data']}",
         score=Score(metrics["num_images"], metrics["num_correct"], metrics["loss"]),

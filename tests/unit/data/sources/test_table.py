@@ -275,8 +275,8 @@ def test_wrong_root_is_refused_before_any_image_is_read(folder: Path) -> None:
     (folder / "tables").mkdir()
     path = write(folder / "tables", "path,label\n" + ROWS)
     assert refusal(path) == (
-        f"none of the first 5 files exists (the first is {folder}/tables/a/0.png); "
-        "set data.root to the folder that the paths are relative to"
+        "tried 5 paths, and none exists (the first is a/0.png): "
+        f"they are relative to another folder; set data.root={folder}"
     )
     check(open_table(path, folder), folder)
     opened = open_source(path, root=str(folder))

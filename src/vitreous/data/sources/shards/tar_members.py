@@ -21,6 +21,8 @@ _WITHOUT_DATA = b"123456"
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _PAX, _PAX_GLOBAL = b"xX", b"g"
 _SPARSE_HAS_MORE, _EXTENSION_HAS_MORE = 482, 504
+_OTHER_NUMBERS = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
+"""Mode, owner, group, time and device: not used, but a damaged header often has other characters there."""
 _COMPRESSED_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 _DECOMPRESSORS = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}
 
@@ -164,7 +166,7 @@ def refuse_compressed(what: str, compression: str) -> NoReturn:
 
 
 def _size_of(header: bytes) -> int | None:
-    """Return the size that a header states, or None if it is too short or has a wrong checksum."""
+    """Return the size that a header states, or None if it is too short, has a wrong checksum or invalid numbers."""
     if len(header) < BLOCK_BYTES:
         return None
     stated, size = _number(header[148:156]), _number(header[124:136])
@@ -172,7 +174,8 @@ def _size_of(header: bytes) -> int | None:
     unsigned = 256 + sum(header) - sum(header[148:156])
     if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
         return None
-    return size
+    is_valid = all(header[start] == 0xFF or _number(header[start:end]) is not None for start, end in _OTHER_NUMBERS)
+    return size if is_valid else None
 
 
 def _number(field: bytes) -> int | None:
