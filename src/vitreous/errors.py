@@ -18,9 +18,11 @@
 Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MOST_LISTED = 12
 """Maximum number of names for which `nearest` lists all of them."""
 
@@ -35,8 +37,9 @@ class VitreousError(Exception):
     is_shared = False
 
     def __str__(self) -> str:
-        """Return only the message; `KeyError`, a base of some subclasses, would put it in quotes."""
-        return str(self.args[0]) if self.args else ""
+        """Return the message on one line. Control characters, as in the name of a file, are escaped."""
+        # Not `super().__str__()`: KeyError, a base of some subclasses, would put the message in quotes.
+        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(self.args[0])) if self.args else ""
 
 
 class ConfigError(VitreousError, ValueError):

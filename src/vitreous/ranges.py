@@ -1,5 +1,7 @@
 """Annotated dataclass fields -> checked values: each field declares its type and range, one function checks all."""
 
+import os
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +11,7 @@ from functools import cache, cached_property
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.printable import printable, printable_value
 
 NOUNS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 ANY_LENGTH = -1
@@ -33,6 +36,8 @@ class Interval:
 
     def __contains__(self, number: int | float) -> bool:
         low, high = self._limits
+        if not abs(number) <= sys.float_info.max:  # a NaN, or a whole number that no float can hold
+            return False
         is_above = number >= low if self.text[0] == "[" else number > low
         return is_above and (number <= high if self.text[-1] == "]" else number < high)
 
@@ -88,7 +93,8 @@ class Rule:
             if self.interval:
                 text += f", each in {self.interval.text}" if self.length else f" in {self.interval.text}"
             elif self.kind is str:
-                text += " that is not blank"
+                is_blank = not isinstance(value, str) or not value.strip(" ")
+                text += " that is not blank" if is_blank else " without null characters and surrogates"
         return f"{text}, or none" if self.is_optional else text
 
     def type_name(self) -> str:
@@ -121,7 +127,7 @@ class Rule:
             return item in self.choices
         if self.interval:
             return item in self.interval
-        return self.kind is not str or bool(item.strip(" "))
+        return self.kind is not str or (bool(item.strip(" ")) and is_encodable(item))
 
 
 def check_fields(config: Any, room: str) -> None:
@@ -154,7 +160,8 @@ def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None
     """
     if rule.allows(value):
         return
-    shown = shown or (str(value) if rule.choices else repr(value))
+    if not shown:
+        shown = printable(value) if rule.choices and isinstance(value, str) else printable_value(value)
     message = f"{key}={shown}: must be {rule.requirement(value)}; {rule.way_out(value)}"
     if rule.choices and rule.kind is str:
         raise UnknownNameError(message)
@@ -193,6 +200,14 @@ def rule_of(annotation: Any) -> Rule:
         length = ANY_LENGTH if arguments[1:] == (Ellipsis,) else len(arguments)
         return replace(rule_of(arguments[0]), length=length)
     return Rule(annotation, interval=Interval("(-inf, inf)") if annotation is float else None)
+
+
+def is_encodable(text: str) -> bool:
+    """Return True if text can be the name of a file, at least as far as its characters are concerned."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def as_word(value: object) -> str:
