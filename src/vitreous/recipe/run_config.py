@@ -181,10 +181,9 @@ class RunConfig:
         if start is None:
             return
         text, full = "x".join(map(str, start)), "x".join(map(str, end))
-        if start[0] > end[0] or start[1] > end[1] or min(start) < patch_size:
+        if start[0] > end[0] or start[1] > end[1]:
             raise ConfigError(
-                f"train.start_img_size={text}: must be at least model.patch_size={patch_size} and at most "
-                f"data.img_size={full}; half of that is usual"
+                f"train.start_img_size={text}: must be at most data.img_size={full}; half of that is usual"
             )
         if start[0] % patch_size or start[1] % patch_size:
             raise ConfigError(
@@ -208,8 +207,8 @@ class RunConfig:
             )
         if kind.startswith("token") and not model.distill_token:
             raise ConfigError(
-                f"objective.distill={kind}: needs a distillation token; set model.distill_token to true, or use "
-                "objective.distill=soft"
+                f"objective.distill={kind}: needs a distillation token and the class token; use objective.distill=soft, "
+                "or leave model.distill_token, model.pool and model.class_token out"
             )
         if kind == "feature" and model.patch_drop_rate:
             raise ConfigError(
