@@ -207,8 +207,8 @@ class RunConfig:
             )
         if kind.startswith("token") and not model.distill_token:
             raise ConfigError(
-                f"objective.distill={kind}: needs a distillation token and the class token; use objective.distill=soft, "
-                "or leave model.distill_token, model.pool and model.class_token out"
+                f"objective.distill={kind}: needs a distillation token and the class token; use "
+                "objective.distill=soft, or leave model.distill_token, model.pool and model.class_token out"
             )
         if kind == "feature" and model.patch_drop_rate:
             raise ConfigError(

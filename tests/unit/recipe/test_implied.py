@@ -1,4 +1,4 @@
-"""What the user sets constrains the plan: every key on every kind of data set, and the pairs that depend on each other."""
+"""What the user sets constrains the plan: every key on every kind of data set, and pairs that depend on each other."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -106,7 +106,7 @@ def advised(message: str, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check(facts: DataFacts, asked: dict[str, Any], recipe: str | None = None) -> str:
-    """Check that these keys give a plan that keeps them, or an error about them whose advice works; return the error."""
+    """Check that these keys give a plan that keeps them, or an error whose advice works; return the error."""
     try:
         plan = plan_for(facts, asked, recipe)
     except ConfigError as error:
@@ -125,7 +125,9 @@ def check(facts: DataFacts, asked: dict[str, Any], recipe: str | None = None) ->
 
 
 @pytest.mark.parametrize(("kind", "recipe"), CASES)
-def test_every_value_of_every_key_gets_a_plan_on_every_kind_of_data(make_facts: Facts, kind: str, recipe: str | None) -> None:
+def test_every_value_of_every_key_gets_a_plan_on_every_kind_of_data(
+    make_facts: Facts, kind: str, recipe: str | None
+) -> None:
     facts = make_facts(**KINDS[kind])
     refused = {}
     for key in keys.rules():

@@ -94,8 +94,7 @@ def test_unknown_choice_is_refused(key: str, got: str) -> None:
         ),
         (
             {"train.start_img_size": (30, 36)},
-            "train.start_img_size=30x36: must be at least model.patch_size=6 and at most data.img_size=24x36; "
-            "half of that is usual",
+            "train.start_img_size=30x36: must be at most data.img_size=24x36; half of that is usual",
         ),
         (
             {"train.start_img_size": (12, 20)},

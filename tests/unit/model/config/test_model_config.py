@@ -54,11 +54,13 @@ def test_config_is_frozen():
     [
         (
             {"img_size": (224, 224), "patch_size": 15},
-            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 or data.img_size=225",
+            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 "
+            "or data.img_size=225",
         ),
         (
             {"img_size": (224, 196), "patch_size": 15},
-            "model.patch_size=15: does not divide data.img_size=224x196 (remainder 14x1); use 14, 28 or data.img_size=225x195",
+            "model.patch_size=15: does not divide data.img_size=224x196 (remainder 14x1); use 14, 28 or "
+            "data.img_size=225x195",
         ),
         (
             {"img_size": (28, 28), "patch_size": 16},
