@@ -18,11 +18,9 @@
 Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
 """
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MOST_LISTED = 12
 """Maximum number of names for which `nearest` lists all of them."""
 
@@ -37,9 +35,12 @@ class VitreousError(Exception):
     is_shared = False
 
     def __str__(self) -> str:
-        """Return the message on one line. Control characters, as in the name of a file, are escaped."""
-        # Not `super().__str__()`: KeyError, a base of some subclasses, would put the message in quotes.
-        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(self.args[0])) if self.args else ""
+        """Return the message on one line, with control codes escaped: names in it may come from unknown files.
+
+        `KeyError`, a base of some subclasses, would put the message in quotes.
+        """
+        text = str(self.args[0]) if self.args else ""
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class ConfigError(VitreousError, ValueError):

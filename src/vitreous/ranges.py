@@ -1,6 +1,5 @@
 """Annotated dataclass fields -> checked values: each field declares its type and range, one function checks all."""
 
-import os
 import sys
 import types
 import typing
@@ -11,6 +10,7 @@ from functools import cache, cached_property
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.paths import is_possible
 from vitreous.printable import printable, printable_value
 
 NOUNS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -94,7 +94,11 @@ class Rule:
                 text += f", each in {self.interval.text}" if self.length else f" in {self.interval.text}"
             elif self.kind is str:
                 is_blank = not isinstance(value, str) or not value.strip(" ")
-                text += " that is not blank" if is_blank else " without null characters and surrogates"
+                text += (
+                    " that is not blank"
+                    if is_blank
+                    else " of at most 255 characters, none of them a null or a surrogate"
+                )
         return f"{text}, or none" if self.is_optional else text
 
     def type_name(self) -> str:
@@ -106,7 +110,7 @@ class Rule:
 
     def way_out(self, value: object) -> str:
         """Return what to do about a rejected value: the nearest choice, the hint or the default."""
-        near = get_close_matches(str(value), self.choices, n=1) if self.kind is str else []
+        near = get_close_matches(value, self.choices, n=1) if self.kind is str and isinstance(value, str) else []
         if near:
             return f"did you mean {near[0]}?"
         return self.hint or f"the default is {as_word(self.default)}"
@@ -127,7 +131,7 @@ class Rule:
             return item in self.choices
         if self.interval:
             return item in self.interval
-        return self.kind is not str or (bool(item.strip(" ")) and is_encodable(item))
+        return self.kind is not str or (bool(item.strip(" ")) and is_possible(item))
 
 
 def check_fields(config: Any, room: str) -> None:
@@ -168,6 +172,21 @@ def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None
     raise ConfigError(message)
 
 
+def check_arguments(function: Any, given: Mapping[str, object]) -> None:
+    """Check arguments against the annotations of their function; only names and numbers, which have a rule.
+
+    Args:
+        function: The function; its annotations are those of configuration keys, as `str | None`.
+        given: Values by the name of the argument.
+
+    Raises:
+        ConfigError: A value has the wrong type or is out of range.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    for name, value in given.items():
+        check_value(name, value, rule_of(hints[name]))
+
+
 def rules_of(config: type) -> Mapping[str, Rule]:
     """Return the rule of each field of a dataclass type, read once per type."""
     return _read_rules(config)
@@ -200,14 +219,6 @@ def rule_of(annotation: Any) -> Rule:
         length = ANY_LENGTH if arguments[1:] == (Ellipsis,) else len(arguments)
         return replace(rule_of(arguments[0]), length=length)
     return Rule(annotation, interval=Interval("(-inf, inf)") if annotation is float else None)
-
-
-def is_encodable(text: str) -> bool:
-    """Return True if text can be the name of a file, at least as far as its characters are concerned."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
 
 
 def as_word(value: object) -> str:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from vitreous.cli.screen import Screen, print_json
 from vitreous.data.sources import open_source
 from vitreous.data.sources.shards.writer import MAX_BYTES, MAX_SAMPLES, write_shards
+from vitreous.paths import expanded
 from vitreous.training.machine.signals import listen_for_stop
 from vitreous.wording import plural
 
@@ -41,7 +42,7 @@ def shard(
 
         source = open_source(data, root)
         found = write_shards(
-            source, out.expanduser(), max_samples=max_samples, max_bytes=max_bytes, progress=progress
+            source, expanded(out), max_samples=max_samples, max_bytes=max_bytes, progress=progress
         )  # fmt: skip
     if as_json:
         print_json({

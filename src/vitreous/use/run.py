@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitreous.paths import as_path
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,7 +38,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         from vitreous.use.predict.predictor import find_model
 
-        self.path = Path(path).expanduser()
+        self.path = as_path("run", path)
         self._model_file = find_model(self.path)
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.sources.folder import images_below
 from vitreous.errors import DataError, DataNotFoundError
+from vitreous.paths import expanded
 from vitreous.printable import printable_value
 
 _DEEPEST = 3
@@ -30,7 +31,7 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
         DataNotFoundError: A path does not exist, or a folder contains no images.
     """
     files: list[Path] = []
-    for path in (path.expanduser() for path in paths):
+    for path in (expanded(path) for path in paths):
         if path.is_dir():
             inside = sorted(file for file in images_below(path) if file.is_file())
             if not inside:

@@ -20,6 +20,7 @@ from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunE
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
+from vitreous.paths import expanded
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.predict.inputs import each_image
@@ -169,7 +170,7 @@ def find_model(path: Path) -> Path:
     Raises:
         NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_file() and is_image_name(path.name):
         raise NotARunError(f"run={path}: is an image; give the run first, as in `vitreous predict RUN IMAGE`")
     if path.is_file() and RunFolder(path.parent.parent).checkpoints == path.parent:
