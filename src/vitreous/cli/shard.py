@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_json
 from vitreous.data.sources import open_source
 from vitreous.data.sources.shards.writer import MAX_BYTES, MAX_SAMPLES, write_shards
@@ -18,8 +19,8 @@ def shard(
     out: Path,
     /,
     *,
-    max_samples: int = MAX_SAMPLES,
-    max_bytes: int = MAX_BYTES,
+    max_samples: Annotated[int, Parameter(converter=whole_number)] = MAX_SAMPLES,
+    max_bytes: Annotated[int, Parameter(converter=whole_number)] = MAX_BYTES,
     root: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:

@@ -168,8 +168,9 @@ def check_folds(num_folds: int, fold: int) -> None:
             "single split"
         )
     if not 0 <= fold < max(1, num_folds):
-        way_out = f"use 0 to {num_folds - 1}" if num_folds else "set that too, or leave it out"
-        raise ConfigError(f"data.fold={fold}: is none of data.num_folds={num_folds} folds; {way_out}")
+        if not num_folds:
+            raise ConfigError(f"data.fold={fold}: there are no folds; set data.num_folds as well, or leave it out")
+        raise ConfigError(f"data.fold={fold}: is none of data.num_folds={num_folds} folds; use 0 to {num_folds - 1}")
 
 
 def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:
@@ -188,7 +189,8 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
         return
     if mean is None or std is None:
         missing, given = ("mean", "std") if mean is None else ("std", "mean")
-        raise ConfigError(f"{owner}.{missing}=None: must be given with {owner}.{given}; give both or neither")
+        value = std if mean is None else mean
+        raise ConfigError(f"{owner}.{given}={value}: must be given with {owner}.{missing}; give both or neither")
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != in_chans:
             raise ConfigError(

@@ -146,17 +146,18 @@ def _checked(key: str, value: object) -> object:
     rule = rules().get(key)
     room, _, name = key.partition(".")
     if rule is None and room == "model" and name in MODEL_INPUT_KEYS:
-        raise ConfigError(f"{key}={_shown(value)}: is decided by the data; set data.{name}")
+        raise ConfigError(f"{key}={shown(value)}: is decided by the data; set data.{name}")
     if rule is None and key in RENAMED:
-        raise UnknownNameError(f"{key}={_shown(value)}: was renamed; use {RENAMED[key]}")
+        raise UnknownNameError(f"{key}={shown(value)}: was renamed; use {RENAMED[key]}")
     if rule is None:
-        raise UnknownNameError(f"{printable(key)}={_shown(value)}: no such key; {_suggestion(key)}")
+        raise UnknownNameError(f"{printable(key)}={shown(value)}: no such key; {_suggestion(key)}")
     converted = _convert(value, rule)
-    check_value(key, converted, rule, shown=_shown(value))
+    check_value(key, converted, rule, shown=shown(value))
     return converted
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return how a message shows a value of a key: text as it was typed, unless it is blank."""
     return printable(value) if isinstance(value, str) and value.strip() else printable_value(value)
 
 
@@ -203,7 +204,7 @@ def _scalar(value: object, kind: type) -> object:
 
 def _tuple(value: object, rule: Rule) -> object:
     """Convert `64`, `64x48`, `0.5,0.5,0.5` or a YAML list; a single number stands for two equal ones if two are due."""
-    parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
+    parts = value.strip("()[] ").replace("x", ",").split(",") if isinstance(value, str) else value
     items = list(parts) if isinstance(parts, list | tuple) else [parts]
     if rule.length == 2 and len(items) == 1:
         items *= 2

@@ -9,7 +9,7 @@ from typing import Annotated
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
 from vitreous.paths import expanded
-from vitreous.printable import printable, printable_value
+from vitreous.printable import printable_value
 from vitreous.ranges import Interval, check_arguments
 from vitreous.recipe import keys
 from vitreous.training.folder.run_folder import SeriesFolder
@@ -70,8 +70,7 @@ def parse_budget(text: str | float) -> dict[str, float]:
 
 
 def _budget_rule(text: object) -> str:
-    shown = printable(text) if isinstance(text, str) else printable_value(text)
-    return f"budget={shown}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
+    return f"budget={keys.shown(text)}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
 
 
 OPTION_KEYS = {
@@ -108,7 +107,7 @@ def with_options(
     values = dict(request.values)
     for key, name, value in settings:
         if key in values and keys.checked({key: values[key]}) != keys.checked({key: value}):
-            first, second = printable_value(values[key]), printable_value(budget if name == "budget" else value)
+            first, second = keys.shown(values[key]), keys.shown(budget if name == "budget" else value)
             raise ConfigError(f"{key}={first}: {name}={second} sets the same key to another value; give only one")
         values[key] = value
     return replace(
