@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
+from vitreous.errors import ConfigError
+from vitreous.paths import as_path
+from vitreous.printable import printable_value
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
 
@@ -89,11 +92,13 @@ def train(
     """
     from vitreous.training.request import TrainRequest, with_options
 
-    options = {"epochs": epochs, "pretrained": None if pretrained is None else str(pretrained), "img_size": img_size,
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(f"config={printable_value(config)}: must be a dictionary of keys; use {{'optim.lr': 1e-3}}")
+    options = {"epochs": epochs, "pretrained": pretrained, "img_size": img_size,
                "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
     request = TrainRequest(recipe=recipe, model=model, values=config or {}, folds=folds, seeds=seeds,
-                           out=None if out is None else Path(out),
-                           resume=None if resume is None else Path(resume))  # fmt: skip
+                           out=None if out is None else as_path("out", out),
+                           resume=None if resume is None else as_path("resume", resume))  # fmt: skip
     return _train(data, with_options(request, options, budget))
 
 
@@ -129,7 +134,8 @@ def compare(a: str | Path | Run | Series, b: str | Path | Run | Series) -> "Comp
     """
     from vitreous.use.series.compare import compare as compare_folders
 
-    folders = [Path(thing.path if isinstance(thing, Run | Series) else thing) for thing in (a, b)]
+    given = {"a": a, "b": b}
+    folders = [x.path if isinstance(x, Run | Series) else as_path(name, x) for name, x in given.items()]
     return compare_folders(*folders)
 
 

@@ -1,6 +1,11 @@
-"""Text from a file of unknown origin -> text that is safe to print: one line, short, no terminal control codes."""
+"""Text or values of unknown origin -> text that is safe to print: one line, short, no terminal control codes."""
 
 from collections.abc import Iterable
+from numbers import Number
+from pathlib import PurePath
+from reprlib import Repr
+
+_MOST_BITS = 128
 
 
 def printable(text: str, max_chars: int = 120) -> str:
@@ -12,6 +17,28 @@ def printable(text: str, max_chars: int = 120) -> str:
     """
     escaped = text if text.isprintable() else ascii(text)[1:-1]
     return escaped if len(escaped) <= max_chars else f"{escaped[:max_chars]}…"
+
+
+def printable_value(value: object) -> str:
+    """Return how a message shows a value that a user gave: as Python writes it if it is short and of a built-in type.
+
+    Long values are shortened, and of other objects, whose own text may have many lines, only the type is named.
+    """
+    return printable(_Brief().repr(value))
+
+
+class _Brief(Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = 120
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= _MOST_BITS else f"a number of {x.bit_length():,} bits"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        if x is None or isinstance(x, bytes):
+            return repr(x)
+        return str(x) if isinstance(x, Number | PurePath) else f"<{type(x).__name__}>"
 
 
 def printable_list(names: Iterable[str], max_names: int = 8) -> str:

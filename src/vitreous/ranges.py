@@ -1,5 +1,6 @@
 """Annotated dataclass fields -> checked values: each field declares its type and range, one function checks all."""
 
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from functools import cache, cached_property
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.paths import is_possible
+from vitreous.printable import printable, printable_value
 
 NOUNS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 ANY_LENGTH = -1
@@ -33,6 +36,8 @@ class Interval:
 
     def __contains__(self, number: int | float) -> bool:
         low, high = self._limits
+        if not abs(number) <= sys.float_info.max:  # a NaN, or a whole number that no float can hold
+            return False
         is_above = number >= low if self.text[0] == "[" else number > low
         return is_above and (number <= high if self.text[-1] == "]" else number < high)
 
@@ -88,7 +93,12 @@ class Rule:
             if self.interval:
                 text += f", each in {self.interval.text}" if self.length else f" in {self.interval.text}"
             elif self.kind is str:
-                text += " that is not blank"
+                is_blank = not isinstance(value, str) or not value.strip(" ")
+                text += (
+                    " that is not blank"
+                    if is_blank
+                    else " of at most 255 characters, none of them a null or a surrogate"
+                )
         return f"{text}, or none" if self.is_optional else text
 
     def type_name(self) -> str:
@@ -100,7 +110,7 @@ class Rule:
 
     def way_out(self, value: object) -> str:
         """Return what to do about a rejected value: the nearest choice, the hint or the default."""
-        near = get_close_matches(str(value), self.choices, n=1) if self.kind is str else []
+        near = get_close_matches(value, self.choices, n=1) if self.kind is str and isinstance(value, str) else []
         if near:
             return f"did you mean {near[0]}?"
         return self.hint or f"the default is {as_word(self.default)}"
@@ -121,7 +131,7 @@ class Rule:
             return item in self.choices
         if self.interval:
             return item in self.interval
-        return self.kind is not str or bool(item.strip(" "))
+        return self.kind is not str or (bool(item.strip(" ")) and is_possible(item))
 
 
 def check_fields(config: Any, room: str) -> None:
@@ -154,11 +164,27 @@ def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None
     """
     if rule.allows(value):
         return
-    shown = shown or (str(value) if rule.choices else repr(value))
+    if not shown:
+        shown = printable(value) if rule.choices and isinstance(value, str) else printable_value(value)
     message = f"{key}={shown}: must be {rule.requirement(value)}; {rule.way_out(value)}"
     if rule.choices and rule.kind is str:
         raise UnknownNameError(message)
     raise ConfigError(message)
+
+
+def check_arguments(function: Any, given: Mapping[str, object]) -> None:
+    """Check arguments against the annotations of their function; only names and numbers, which have a rule.
+
+    Args:
+        function: The function; its annotations are those of configuration keys, as `str | None`.
+        given: Values by the name of the argument.
+
+    Raises:
+        ConfigError: A value has the wrong type or is out of range.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    for name, value in given.items():
+        check_value(name, value, rule_of(hints[name]))
 
 
 def rules_of(config: type) -> Mapping[str, Rule]:

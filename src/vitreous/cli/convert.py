@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import UnknownNameError
+from vitreous.paths import expanded
 from vitreous.recipe import keys
 from vitreous.use.convert import convert as convert_weights
 
@@ -37,7 +38,7 @@ def convert(
         assignments: `--model.key value` options, as `main` rewrites them; for what neither file nor name specifies.
     """
     found = convert_weights(
-        source, to=to, out=out and out.expanduser(), name=name, architecture=_architecture(assignments), check=check
+        source, to=to, out=out and expanded(out), name=name, architecture=_architecture(assignments), check=check
     )
     if as_json:
         print_json({**asdict(found), "path": str(found.path)})

@@ -9,12 +9,13 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
 
 from vitreous import __version__, processes
 from vitreous.errors import NonFiniteError, UnknownNameError, VitreousError, nearest
 from vitreous.heap import keep_freed_memory
+from vitreous.printable import printable
 from vitreous.threads import let_threads_sleep
 
 _TRAIN_HELP = """Train a model on a folder of images or on a named data set.
@@ -140,7 +141,15 @@ def _explain(error: CycloptsError) -> str:
         keys = [f"--{key}" for key in keys_named(option.lstrip("-").replace("-", "_"))]
         if keys:
             return f"{option}: no such option; did you mean {' or '.join(keys)}?"
-    return " ".join(str(error).split())
+    if isinstance(error, CoercionError) and error.argument is not None and error.token is not None:
+        kind = {int: "a whole number", bool: "true or false"}.get(error.target_type or str, "of another type")
+        return f"{error.argument.name}={printable(error.token.value)}: must be {kind}; see `{command} --help`"
+    message = " ".join(str(error).split())
+    if isinstance(error, UnknownOptionError):
+        _, is_near, near = message.partition("Did you mean ")
+        way_out = f"did you mean {near.strip('?. ')}?" if is_near else f"see `{command} --help`"
+        return f"{error.token.keyword}: no such option; {way_out}"
+    return message if "?" in message else f"{message.removesuffix('.')}; see `{command} --help`"
 
 
 def _discard_output() -> None:

@@ -5,9 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_json
 from vitreous.data.sources import open_source
 from vitreous.data.sources.shards.writer import MAX_BYTES, MAX_SAMPLES, write_shards
+from vitreous.paths import expanded
 from vitreous.training.machine.signals import listen_for_stop
 from vitreous.wording import plural
 
@@ -17,8 +19,8 @@ def shard(
     out: Path,
     /,
     *,
-    max_samples: int = MAX_SAMPLES,
-    max_bytes: int = MAX_BYTES,
+    max_samples: Annotated[int, Parameter(converter=whole_number)] = MAX_SAMPLES,
+    max_bytes: Annotated[int, Parameter(converter=whole_number)] = MAX_BYTES,
     root: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
@@ -41,7 +43,7 @@ def shard(
 
         source = open_source(data, root)
         found = write_shards(
-            source, out.expanduser(), max_samples=max_samples, max_bytes=max_bytes, progress=progress
+            source, expanded(out), max_samples=max_samples, max_bytes=max_bytes, progress=progress
         )  # fmt: skip
     if as_json:
         print_json({

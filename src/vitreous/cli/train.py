@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from vitreous import processes
+from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
@@ -62,19 +63,19 @@ class TrainOptions:
     """
 
     budget: str | None = None
-    epochs: float | None = None
+    epochs: str | None = None
     model: str | None = None
     pretrained: str | None = None
     img_size: str | None = None
-    batch_size: int | None = None
-    lr: float | None = None
+    batch_size: str | None = None
+    lr: str | None = None
     recipe: str | None = None
     device: str | None = None
     precision: str | None = None
-    seed: int | None = None
-    folds: Annotated[int, Parameter(show_default=False)] = 0
-    seeds: Annotated[int, Parameter(show_default=False)] = 0
-    nproc: int = 1
+    seed: str | None = None
+    folds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
+    seeds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
+    nproc: Annotated[int, Parameter(converter=whole_number)] = 1
     out: Path | None = None
     resume: Path | None = None
     overfit_one_batch: Annotated[bool, Parameter(negative="", show_default=False)] = False

@@ -24,7 +24,7 @@ SamplerName = Literal["shuffle", "balanced", "weighted"]
 OnError = Literal["skip", "error"]
 """Leave out files that cannot be decoded and report them, or raise an error before training."""
 
-ImageSize = Annotated[tuple[int, int], Interval("[1, inf)", "give a height and a width in px, e.g. 64x48")]
+ImageSize = Annotated[tuple[int, int], Interval("[1, 2**31)", "give a height and a width in px, e.g. 64x48")]
 Channels = Annotated[Literal[1, 3], Hint("use 1 for gray or 3 for RGB, and convert other images first")]
 Mean = Annotated[tuple[float, ...], Interval("[0, 1]", "give means of pixels that are divided by 255")]
 Std = Annotated[tuple[float, ...], Interval("(0, inf)", "leave mean and std out to have them measured")]
@@ -107,16 +107,16 @@ class DataConfig:
     root: Annotated[str, Hint("give the folder that the table's paths are relative to")] | None = None
     img_size: ImageSize
     in_chans: Channels
-    num_classes: Annotated[int, Interval("[2, inf)", "a classifier needs two classes or more")]
+    num_classes: Annotated[int, Interval("[2, 2**31)", "a classifier needs two classes or more")]
     fit: Fit = "crop"
     mean: Mean | None = None
     std: Std | None = None
     test_ratio: _Ratio = 0.2
     val_ratio: _Ratio = 0.1
-    split_seed: Annotated[int, Interval("[0, inf)")] = 0
-    num_folds: Annotated[int, Interval("[0, inf)", "use 5, or 0 for a single split")] = 0
-    fold: Annotated[int, Interval("[0, inf)", "the first fold is 0")] = 0
-    batch_size: Annotated[int, Interval("[1, inf)", "use 64, or fewer if memory is short")] = 64
+    split_seed: Annotated[int, Interval("[0, 2**64)")] = 0
+    num_folds: Annotated[int, Interval("[0, 2**31)", "use 5, or 0 for a single split")] = 0
+    fold: Annotated[int, Interval("[0, 2**31)", "the first fold is 0")] = 0
+    batch_size: Annotated[int, Interval("[1, 2**31)", "use 64, or fewer if memory is short")] = 64
     flip: bool = False
     min_crop_area: Annotated[float, Interval("(0, 1]", "1 turns cropping off")] = 1.0
     max_shift: Annotated[float, Interval("[0, 0.5]")] = 0.0
@@ -126,7 +126,7 @@ class DataConfig:
     fill: Fill = "edge"
     policy: PolicyName = "none"
     policy_rate: _Rate = 1.0
-    policy_num_ops: Annotated[int, Interval("[1, inf)", "use 2, or data.policy=none")] = 2
+    policy_num_ops: Annotated[int, Interval("[1, 100]", "use 2, or data.policy=none")] = 2
     policy_strength: _Rate = 0.9
     color_jitter: _Rate = 0.0
     mixup_alpha: _Alpha = 0.0
@@ -136,9 +136,9 @@ class DataConfig:
     mix_per: MixPer = "batch"
     mix_until: _Rate = 1.0
     sampler: SamplerName = "shuffle"
-    repeats: Annotated[int, Interval("[1, inf)", "use 1 for no repeated augmentation")] = 1
+    repeats: Annotated[int, Interval("[1, 2**31)", "use 1 for no repeated augmentation")] = 1
     on_error: OnError = "skip"
-    memory_limit_bytes: Annotated[int, Interval("[0, inf)", "leave it out for a quarter of the memory")] | None = None
+    memory_limit_bytes: Annotated[int, Interval("[0, 2**63)", "leave it out for a quarter of the memory")] | None = None
     cache: Annotated[str, Hint("use auto, none or a folder")] | None = "auto"
 
     def __post_init__(self) -> None:
@@ -168,8 +168,9 @@ def check_folds(num_folds: int, fold: int) -> None:
             "single split"
         )
     if not 0 <= fold < max(1, num_folds):
-        way_out = f"use 0 to {num_folds - 1}" if num_folds else "set that too, or leave it out"
-        raise ConfigError(f"data.fold={fold}: is none of data.num_folds={num_folds} folds; {way_out}")
+        if not num_folds:
+            raise ConfigError(f"data.fold={fold}: there are no folds; set data.num_folds as well, or leave it out")
+        raise ConfigError(f"data.fold={fold}: is none of data.num_folds={num_folds} folds; use 0 to {num_folds - 1}")
 
 
 def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:
@@ -188,7 +189,8 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
         return
     if mean is None or std is None:
         missing, given = ("mean", "std") if mean is None else ("std", "mean")
-        raise ConfigError(f"{owner}.{missing}=None: must be given with {owner}.{given}; give both or neither")
+        value = std if mean is None else mean
+        raise ConfigError(f"{owner}.{given}={value}: must be given with {owner}.{missing}; give both or neither")
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != in_chans:
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
 from vitreous.model.init import initialize
 from vitreous.model.vit import VisionTransformer
+from vitreous.printable import printable_value
+from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.seeding import derive
 
 _TIMM_ARGUMENTS = {
@@ -58,6 +60,7 @@ def create_model(
     """
     config = config_for(name, num_classes=num_classes, in_chans=in_chans, img_size=img_size, patch_size=patch_size)
     check_fields(fields)
+    check_value("seed", seed, rule_of(Annotated[int, Interval("[0, 2**64)")] | None))
     generator = None if seed is None else torch.Generator().manual_seed(derive(seed, "init"))
     return build_model(dataclasses.replace(config, **fields), generator=generator)
 
@@ -74,8 +77,8 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         if key in known:
             continue
         if key in _TIMM_ARGUMENTS:
-            raise ConfigError(f"{key}={value!r}: {_TIMM_ARGUMENTS[key]}")
-        raise UnknownNameError(f"{key}={value!r}: no such field of ModelConfig; {nearest(key, known)}")
+            raise ConfigError(f"{key}={printable_value(value)}: {_TIMM_ARGUMENTS[key]}")
+        raise UnknownNameError(f"{key}={printable_value(value)}: no such field of ModelConfig; {nearest(key, known)}")
 
 
 def build_model(

@@ -57,6 +57,11 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective")
+        if self.logit_adjustment and self.bce_threshold is not None:
+            raise ConfigError(
+                f"objective.bce_threshold={self.bce_threshold}: cannot be combined with objective.logit_adjustment="
+                f"{self.logit_adjustment}; leave one of them out"
+            )
         if self.logit_adjustment and self.loss == "bce":
             raise ConfigError(
                 f"objective.logit_adjustment={self.logit_adjustment}: has no effect with objective.loss=bce; set it to "

@@ -61,7 +61,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "optim")
-        if self.schedule == "wsd" and self.warmup_ratio + self.cooldown_ratio > 1:
+        if self.schedule == "wsd" and self.warmup_ratio + self.cooldown_ratio > 1 + 1e-9:
             raise ConfigError(
                 f"optim.cooldown_ratio={self.cooldown_ratio}: begins before the warm-up of optim.warmup_ratio="
                 f"{self.warmup_ratio} has ended; reduce one of them until they add up to 1 at most"

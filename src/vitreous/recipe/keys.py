@@ -8,6 +8,8 @@ import typing
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
+from numbers import Number
+from pathlib import PurePath
 from typing import Any
 
 from vitreous.data.config import DataConfig
@@ -15,6 +17,7 @@ from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
+from vitreous.printable import printable, printable_value
 from vitreous.ranges import Rule, check_value, rules_of
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig, TrainConfig
 
@@ -143,14 +146,19 @@ def _checked(key: str, value: object) -> object:
     rule = rules().get(key)
     room, _, name = key.partition(".")
     if rule is None and room == "model" and name in MODEL_INPUT_KEYS:
-        raise ConfigError(f"{key}={value}: is decided by the data; set data.{name}")
+        raise ConfigError(f"{key}={shown(value)}: is decided by the data; set data.{name}")
     if rule is None and key in RENAMED:
-        raise UnknownNameError(f"{key}={value}: was renamed; use {RENAMED[key]}")
+        raise UnknownNameError(f"{key}={shown(value)}: was renamed; use {RENAMED[key]}")
     if rule is None:
-        raise UnknownNameError(f"{key}={value}: no such key; {_suggestion(key)}")
+        raise UnknownNameError(f"{printable(key)}={shown(value)}: no such key; {_suggestion(key)}")
     converted = _convert(value, rule)
-    check_value(key, converted, rule, shown=str(value))
+    check_value(key, converted, rule, shown=shown(value))
     return converted
+
+
+def shown(value: object) -> str:
+    """Return how a message shows a value of a key: text as it was typed, unless it is blank."""
+    return printable(value) if isinstance(value, str) and value.strip() else printable_value(value)
 
 
 def _suggestion(key: str) -> str:
@@ -167,7 +175,7 @@ def _suggestion(key: str) -> str:
 
 def _convert(value: object, rule: Rule) -> object:
     """Convert a value, perhaps text from the command line, to the type of a rule; if it cannot be, return it as is."""
-    if rule.is_optional and (value is None or value == "none"):
+    if rule.is_optional and (value is None or (isinstance(value, str) and value == "none")):
         return None
     if rule.length:
         return _tuple(value, rule)
@@ -177,22 +185,26 @@ def _convert(value: object, rule: Rule) -> object:
 def _scalar(value: object, kind: type) -> object:
     if kind is bool:
         return _TRUTH.get(str(value).lower(), value) if isinstance(value, str) else value
-    if kind is str or isinstance(value, bool):
+    if kind is str:
+        return str(value) if isinstance(value, PurePath) else value
+    if isinstance(value, bool) or not isinstance(value, str | Number):
         return value
-    text = str(value).replace("_", "").strip()
     try:
+        if isinstance(value, int):
+            return kind(value)
+        text = str(value).replace("_", "").strip()
         number = float(text)
-    except ValueError:
+        if not math.isfinite(number) or (kind is int and number != int(number)):
+            return value
+        # Not through float, which would round a seed of more than 16 digits.
+        return int(text) if kind is int and text.lstrip("+-").isdecimal() else kind(number)
+    except (ValueError, OverflowError):  # not a number, or one with hundreds of digits
         return value
-    if not math.isfinite(number) or (kind is int and number != int(number)):
-        return value
-    # Not through float, which would round a seed of more than 16 digits.
-    return int(text) if kind is int and text.lstrip("+-").isdecimal() else kind(number)
 
 
 def _tuple(value: object, rule: Rule) -> object:
     """Convert `64`, `64x48`, `0.5,0.5,0.5` or a YAML list; a single number stands for two equal ones if two are due."""
-    parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
+    parts = value.strip("()[] ").replace("x", ",").split(",") if isinstance(value, str) else value
     items = list(parts) if isinstance(parts, list | tuple) else [parts]
     if rule.length == 2 and len(items) == 1:
         items *= 2

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
+from vitreous.errors import ConfigError
 from vitreous.model.config.presets import SIZES
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
+from vitreous.recipe.implied import implied
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, STEP_OVERHEAD, Pace, time_limit
-from vitreous.recipe.plan import ASKED, Choice, Plan
+from vitreous.recipe.plan import ASKED, Choice, Plan, show
 from vitreous.recipe.rules import (
     AUGMENTATION_KEYS,
     BY_OPTIMIZER,
@@ -32,6 +34,12 @@ MemoryShare = Callable[[RunConfig], float]
 _SIZE_KEYS = ("model.embed_dim", "model.depth", "model.num_heads")
 MOST_MEMORY = 0.6
 """Share of the memory that a training step may take; the rest is for images and everything else."""
+HOPELESS = 10.0
+"""Share of the memory from which a run is refused. Below it, the estimate may be wrong or swap space may do."""
+_MEMORY_KEYS = (
+    "data.img_size", "data.batch_size", "model.patch_size", *_SIZE_KEYS, "model.head_dim", "model.mlp_ratio",
+    "model.num_registers", "train.freeze_blocks", "train.micro_batches",
+)  # fmt: skip
 
 
 def make_plan(
@@ -62,6 +70,10 @@ def make_plan(
     name = recipe or recipe_for(facts, asked)
     recommended = recipe_named(name, recipes)(facts, asked)
     choices = {choice.key: choice for choice in [*given, *recommended]}
+    adapted = implied(_values(choices) | asked, asked)
+    if adapted:  # what the recipe derives, such as the learning rate, must follow from the adapted values
+        recommended = recipe_named(name, recipes)(facts, {choice.key: choice.value for choice in adapted} | asked)
+        choices |= {choice.key: choice for choice in [*recommended, *adapted]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
     epochs, pace = choices["train.epochs"].value, None
@@ -109,6 +121,8 @@ def _fit_budget(
     for row in _affordable_rows(choices, asked):
         candidate = dict(choices)
         _update(candidate, row)
+        # The size of the images is decided: a smaller model has larger patches.
+        _update(candidate, implied(_values(candidate), {**asked, "data.img_size": candidate["data.img_size"].value}))
         config = _config(name, candidate)
         pace = measure(config)
         epochs = min(most_epochs, _epochs_within_budget(config, facts, pace))
@@ -159,12 +173,21 @@ def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) ->
 
 
 def _fitting_memory(config: RunConfig, asked: Mapping[str, Any], memory: MemoryShare) -> RunConfig:
-    """Double the number of micro-batches until a step fits the memory, unless the user sets their number."""
-    if "train.micro_batches" in asked:
-        return config
-    while config.train.micro_batches < config.data.batch_size and memory(config) > MOST_MEMORY:
-        num = min(2 * config.train.micro_batches, config.data.batch_size)
-        config = replace(config, train=replace(config.train, micro_batches=num))
+    """Double the number of micro-batches until a step fits the memory, unless the user sets their number.
+
+    Raises:
+        ConfigError: A step would still take many times the memory.
+    """
+    if "train.micro_batches" not in asked:
+        while config.train.micro_batches < config.data.batch_size and memory(config) > MOST_MEMORY:
+            num = min(2 * config.train.micro_batches, config.data.batch_size)
+            config = replace(config, train=replace(config.train, micro_batches=num))
+    if memory(config) > HOPELESS:
+        given = [f"{key}={show(asked[key])}" for key in _MEMORY_KEYS if key in asked]
+        raise ConfigError(
+            f"{', '.join(given) or 'model'}: a training step would take {memory(config):,.0f} times the memory; "
+            "use a smaller model, smaller images, larger patches or more train.micro_batches"
+        )
     return config
 
 
@@ -218,11 +241,15 @@ def _suiting_optimizer(
         "optim.lr": rule.lr_ratio / of_recipe.lr_ratio,
         "optim.weight_decay": rule.decay_ratio / of_recipe.decay_ratio,
     }
-    values = keys.defaults() | {key: choice.value for key, choice in choices.items()}
+    values = _values(choices)
     scaled = {key: float(f"{ratio * values[key]:.2g}") for key, ratio in ratios.items() if ratio != 1}
     for key, value in (dict(rule.values) | scaled).items():
         if key not in asked:
             yield Choice(key, value, rule.reason)
+
+
+def _values(choices: Mapping[str, Choice]) -> dict[str, Any]:
+    return keys.defaults() | {key: choice.value for key, choice in choices.items()}
 
 
 def _config(name: str, choices: Mapping[str, Choice]) -> RunConfig:

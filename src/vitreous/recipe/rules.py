@@ -5,9 +5,12 @@ with stored results), and from Steiner et al. 2022, "How to train your ViT?" (21
 models, stronger augmentation and more epochs work better.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from vitreous.model.config.divisibility import divisors
 
 
 @dataclass(frozen=True)
@@ -151,5 +154,4 @@ def tileable_size(height_px: int, width_px: int) -> tuple[int, int]:
 def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64) -> int:
     """Return the patch size that tiles an image into about `num_tokens` tokens; more tokens cost time, fewer detail."""
     height, width = img_size
-    tiling = [side for side in range(1, min(height, width) + 1) if height % side == 0 and width % side == 0]
-    return min(tiling, key=lambda side: abs((height // side) * (width // side) - num_tokens))
+    return min(divisors(math.gcd(height, width)), key=lambda side: abs((height // side) * (width // side) - num_tokens))

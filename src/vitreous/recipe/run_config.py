@@ -29,7 +29,7 @@ AttentionKernelChoice = Literal["auto", "explicit", "sdpa", "measured"]
 Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
 """Experiment trackers that a run can log to in addition to its own `records.jsonl`; each needs its package."""
 
-_Count = Annotated[int, Interval("[0, inf)")]
+_Count = Annotated[int, Interval("[0, 2**31)")]
 _Seconds = Annotated[float, Interval("[0, inf)")]
 
 
@@ -89,13 +89,13 @@ class TrainConfig:
 
     epochs: Annotated[float, Interval("(0, inf)", "20 is a start")] = 20.0
     budget_s: _Seconds = 0.0
-    seed: _Count = 0
+    seed: Annotated[int, Interval("[0, 2**64)")] = 0
     device: Annotated[str, Hint("use auto, cpu, cuda or mps")] = "auto"
     precision: Annotated[str, Hint("use auto, fp32, tf32 or bf16")] = "auto"
     parallel: Parallel = "ddp"
     compile: Compile = "none"
     attention_kernel: AttentionKernelChoice = "auto"
-    micro_batches: Annotated[int, Interval("[1, inf)", "1 does not split batches")] = 1
+    micro_batches: Annotated[int, Interval("[1, 2**31)", "1 does not split batches")] = 1
     grad_checkpointing: bool = False
     checkpoint_every_s: _Seconds = 60.0
     max_retries: _Count = 3
@@ -103,10 +103,10 @@ class TrainConfig:
     freeze: Freeze = "none"
     freeze_blocks: _Count = 0
     freeze_until: Annotated[float, Interval("(0, 1]")] = 1.0
-    lora_rank: Annotated[int, Interval("[0, inf)", "8 is usual, 0 turns LoRA off")] = 0
+    lora_rank: Annotated[int, Interval("[0, 2**31)", "8 is usual, 0 turns LoRA off")] = 0
     lora_alpha: Annotated[float, Interval("(0, inf)", "16 is usual")] = 16.0
     patch_drop_until: Annotated[float, Interval("[0, 1]")] = 1.0
-    start_img_size: Annotated[tuple[int, int], Interval("[1, inf)", "half of data.img_size is usual")] | None = None
+    start_img_size: Annotated[tuple[int, int], Interval("[1, 2**31)", "half of data.img_size is usual")] | None = None
     resolution_until: Annotated[float, Interval("(0, 1]")] = 0.6
     patience_ratio: Annotated[float, Interval("[0, 1]", "0 turns early stopping off")] = 0.0
     overfit_one_batch: bool = False
@@ -181,10 +181,9 @@ class RunConfig:
         if start is None:
             return
         text, full = "x".join(map(str, start)), "x".join(map(str, end))
-        if start[0] > end[0] or start[1] > end[1] or min(start) < patch_size:
+        if start[0] > end[0] or start[1] > end[1]:
             raise ConfigError(
-                f"train.start_img_size={text}: must be at least model.patch_size={patch_size} and at most "
-                f"data.img_size={full}; half of that is usual"
+                f"train.start_img_size={text}: must be at most data.img_size={full}; half of that is usual"
             )
         if start[0] % patch_size or start[1] % patch_size:
             raise ConfigError(
@@ -208,8 +207,8 @@ class RunConfig:
             )
         if kind.startswith("token") and not model.distill_token:
             raise ConfigError(
-                f"objective.distill={kind}: needs a distillation token; set model.distill_token to true, or use "
-                "objective.distill=soft"
+                f"objective.distill={kind}: needs a distillation token and the class token; use "
+                "objective.distill=soft, or leave model.distill_token, model.pool and model.class_token out"
             )
         if kind == "feature" and model.patch_drop_rate:
             raise ConfigError(

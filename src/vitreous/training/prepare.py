@@ -228,7 +228,7 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         asked["data.source"] = PYTHON_PREFIX + request.source.name
         return request.source
     if request.data is not None:
-        asked["data.source"] = request.data
+        asked |= keys.checked({"data.source": request.data})
     elif "data.source" not in asked:
         raise ConfigError(
             f"data=none: recipe {request.recipe} names no data either; give a folder or the name of a data set"

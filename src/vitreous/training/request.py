@@ -4,9 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
+from vitreous.paths import expanded
+from vitreous.printable import printable_value
+from vitreous.ranges import Interval, check_arguments
 from vitreous.recipe import keys
 from vitreous.training.folder.run_folder import SeriesFolder
 
@@ -37,8 +41,8 @@ class TrainRequest:
     out: Path | None = None
     resume: Path | None = None
     source: Source | None = None
-    folds: int = 0
-    seeds: int = 0
+    folds: Annotated[int, Interval("[0, 1000]", "5 is usual")] = 0
+    seeds: Annotated[int, Interval("[0, 1000]", "3 to 5 is usual")] = 0
     settled: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -48,7 +52,7 @@ def parse_budget(text: str | float) -> dict[str, float]:
     Raises:
         ConfigError: Any other text, or a budget that is not above 0.
     """
-    words = str(text).strip().lower()
+    words = (text if isinstance(text, str) else printable_value(text)).strip().lower()
     if match := re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:ep|epochs?)", words):
         found = {"train.epochs": float(match[1])}
     elif re.fullmatch(r"\d+(?:\.\d+)?", words):
@@ -66,7 +70,7 @@ def parse_budget(text: str | float) -> dict[str, float]:
 
 
 def _budget_rule(text: object) -> str:
-    return f"budget={text}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
+    return f"budget={keys.shown(text)}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
 
 
 OPTION_KEYS = {
@@ -96,20 +100,21 @@ def with_options(
     Raises:
         ConfigError: An invalid budget, or two different values for one key.
     """
+    check_arguments(TrainRequest, {name: getattr(request, name) for name in ("recipe", "model", "folds", "seeds")})
     settings = [(OPTION_KEYS[name], name, value) for name, value in options.items() if value is not None]
     if budget is not None:
         settings += [(key, "budget", value) for key, value in parse_budget(budget).items()]
     values = dict(request.values)
     for key, name, value in settings:
         if key in values and keys.checked({key: values[key]}) != keys.checked({key: value}):
-            given = budget if name == "budget" else value
-            raise ConfigError(f"{key}={values[key]}: {name}={given} sets the same key to another value; give only one")
+            first, second = keys.shown(values[key]), keys.shown(budget if name == "budget" else value)
+            raise ConfigError(f"{key}={first}: {name}={second} sets the same key to another value; give only one")
         values[key] = value
     return replace(
         request,
         values=values,
-        out=request.out and request.out.expanduser(),
-        resume=request.resume and request.resume.expanduser(),
+        out=request.out and expanded(request.out),
+        resume=request.resume and expanded(request.resume),
     )
 
 

@@ -85,6 +85,9 @@ def dry_run(
     request: TrainRequest, listener: Listener = ignore, *, instruments: Instruments = REAL
 ) -> tuple[DataFacts, Plan]:
     """Return the facts of the data and the plan of a run, without writing any file. Raises as `run_training` does."""
+    if request.resume is not None:
+        raise ConfigError(f"resume={request.resume}: keeps its plan, in plan.md; leave the dry run out")
+    check_free(request.out)
     survey, plan = plan_run(request, listener, instruments)
     return survey.facts, plan
 

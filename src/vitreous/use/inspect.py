@@ -23,6 +23,7 @@ from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.open import identify
 from vitreous.model.weights.table import Hints
+from vitreous.paths import expanded
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.examiner import examine_data
@@ -86,7 +87,7 @@ def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None
         ConfigError: It is a single image, or an option does not apply to it.
         VitreousError: It cannot be read.
     """
-    path, options = Path(thing).expanduser(), options or DataOptions()
+    path, options = expanded(thing), options or DataOptions()
     folder = RunFolder(path)
     is_table = path.is_file() and is_table_name(path.name)
     if options.root is not None and not is_table:

@@ -1,11 +1,15 @@
 """Run folder -> Run: the trained model, its scores, and everything that can be done with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from vitreous.paths import as_path
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vitreous.data.decoding.decode import ImageLike
     from vitreous.data.sources import Dataset
     from vitreous.model.vit import VisionTransformer
@@ -34,7 +38,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         from vitreous.use.predict.predictor import find_model
 
-        self.path = Path(path).expanduser()
+        self.path = as_path("run", path)
         self._model_file = find_model(self.path)
 
     def __repr__(self) -> str:
@@ -79,19 +83,25 @@ class Run:
         split = scored_split(self.metrics)
         return float("nan") if split is None else float(self.metrics[split]["accuracy"])
 
-    def predict(self, images: "ImageLike | Sequence[ImageLike]") -> "list[Prediction]":
-        """Classify one image or many: paths, folders, bytes, PIL images or uint8 arrays.
+    def predict(self, images: "ImageLike | Tensor | Iterable[Any]") -> "list[Prediction]":
+        """Classify one image or many.
 
-        An image that cannot be read gets a prediction with an `error`.
+        A file that cannot be decoded gets a prediction with an `error`.
+
+        Args:
+            images: A path, a folder, encoded bytes, a PIL image, an array or tensor with the channels first or last
+                (uint8, or floats in 0..1), a batch of them, a batch of a `DataLoader`, or any iterable of these.
 
         Raises:
             DataNotFoundError: A path does not exist, or a folder contains no images.
+            DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
         """
-        from vitreous.use.predict.inputs import list_images
+        from vitreous.use.predict.inputs import each_image, list_images
 
-        given: list[ImageLike] = list(images) if isinstance(images, list | tuple) else [cast("ImageLike", images)]
-        paths = [Path(image) for image in given if isinstance(image, str | Path)]
-        return self.predictor.predict(list_images(paths) if len(paths) == len(given) else given)
+        predictor = self.predictor
+        given = each_image(images, predictor.preprocess.in_chans)
+        found = (list_images([Path(image)]) if isinstance(image, str | Path) else [image] for image in given)
+        return predictor.predict(image for images_of_one in found for image in images_of_one)
 
     def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation":
         """Score the model on its held-out images, or on other data.

@@ -66,7 +66,7 @@ def test_dry_run_lists_the_runs_and_writes_nothing(photos: Path, cli: Cli, tmp_p
     ("words", "line"),
     [
         (("--folds", "1"), "folds=1: must be from 2 to 1,000; use 5, or leave it out for a single run\n"),
-        (("--seeds", "-2"), "seeds=-2: must be from 2 to 1,000; use 5, or leave it out for a single run\n"),
+        (("--seeds", "-2"), "seeds=-2: must be in [0, 1000]; 3 to 5 is usual\n"),
         (("--folds", "1000"), "data.num_folds=1000: no class has that many distinct images; use at most 25 folds\n"),
         (("--folds", "4", "--data.fold", "2"), "data.fold=2: is decided by folds=4; leave it out\n"),
         (("--data.num_folds", "4", "--data.fold", "4"), "data.fold=4: is none of data.num_folds=4 folds; use 0 to 3\n"),

@@ -86,8 +86,8 @@ def test_token_distillation_without_a_distillation_token_is_refused(values: dict
     with pytest.raises(ConfigError) as caught:
         config_with(values, **teacher, model__distill_token=False)
     assert str(caught.value) == (
-        f"objective.distill={kind}: needs a distillation token; set model.distill_token to true, or use "
-        "objective.distill=soft"
+        f"objective.distill={kind}: needs a distillation token and the class token; use objective.distill=soft, or "
+        "leave model.distill_token, model.pool and model.class_token out"
     )
     config_with(values, **teacher, model__distill_token=True, model__fc_norm=False)
 

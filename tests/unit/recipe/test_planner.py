@@ -143,7 +143,7 @@ def test_unknown_recipe_suggests_the_nearest(make_facts: Facts) -> None:
 
 def test_setting_that_breaks_a_rule_is_refused(make_facts: Facts) -> None:
     with pytest.raises(ConfigError, match=r"^model\.patch_size=7: does not divide data\.img_size=24x36"):
-        plan_for(make_facts(), {"model.patch_size": 7})
+        plan_for(make_facts(), {"model.patch_size": 7, "data.img_size": (24, 36)})
     with pytest.raises(ConfigError, match=r"^data\.num_classes=4: made-up has 3 classes; "):
         plan_for(make_facts(), {"data.num_classes": 4})
 

@@ -28,6 +28,7 @@ from vitreous.data.sources.official import cache_folder
 from vitreous.data.workers import Progress
 from vitreous.errors import DamagedFileError, SaveError
 from vitreous.file_locks import LockedFile, try_lock
+from vitreous.paths import expanded
 
 SHARE_OF_FREE = 0.5
 """Largest share of the free disk space that all cache files together may use, counting their own space as free."""
@@ -117,9 +118,9 @@ def open_cached(
 
 def _cache_path(folder: str) -> Path:
     if folder != AUTO:
-        return Path(folder).expanduser().absolute()
+        return expanded(folder).absolute()
     given = os.environ.get("VITREOUS_CACHE")
-    return Path(given).expanduser().absolute() if given else cache_folder() / "pixels"
+    return expanded(given).absolute() if given else cache_folder() / "pixels"
 
 
 def _key(digests: NDArray[np.uint8], preprocess: Preprocess) -> str:

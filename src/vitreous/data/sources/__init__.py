@@ -22,6 +22,7 @@ from vitreous.data.sources.source import SPLITS, ArraySource, FileSource, Source
 from vitreous.data.sources.spelling import did_you_mean
 from vitreous.data.sources.table import open_table
 from vitreous.errors import DataError, DataNotFoundError
+from vitreous.paths import expanded
 
 __all__ = [
     "PYTHON_PREFIX",
@@ -76,7 +77,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
         DataError: The path is another kind of file or holds no labeled images, or `root` is given without a table.
         MissingDependencyError: A package that this kind of source needs is not installed.
     """
-    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    name, path = str(name_or_path), expanded(name_or_path)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
     except OSError as error:  # the name is too long, or a folder may not be entered
@@ -84,7 +85,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
     is_name = isinstance(name_or_path, str) and (name in _OPENERS or name.startswith(PREFIX))
     are_shards = not is_name and is_shards(name_or_path)
     if not is_name and not are_shards and is_file:
-        return open_table(path, None if root is None else Path(root).expanduser())
+        return open_table(path, None if root is None else expanded(root))
     if root is not None:
         raise DataError(f"data.root={root}: only applies to a table, and {name} is not one; leave it out")
     if is_name:
@@ -117,7 +118,7 @@ def full_name(name_or_path: str) -> str:
     """Return a name that identifies the same source from any working folder: a path becomes absolute."""
     if name_or_path in _OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
         return name_or_path
-    return str(Path(name_or_path).expanduser().resolve())
+    return str(expanded(name_or_path).resolve())
 
 
 def _suggestion(path: Path) -> str:

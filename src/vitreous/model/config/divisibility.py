@@ -4,19 +4,28 @@ import math
 
 from vitreous.errors import ConfigError
 
+CONVOLUTIONS = ("conv", "cct")
+"""Stems that halve the image once or several times."""
 _MAX_PATCHES = 1_000_000  # More than any attention can take: a typo or a forged file must not allocate memory.
 
 
-def check_patches(patch_size: int, img_size: tuple[int, int]) -> None:
-    """Raise ConfigError unless patches tile the image, and there are not absurdly many of them."""
+def check_patches(patch_size: int, img_size: tuple[int, int], stem: str) -> None:
+    """Raise ConfigError unless the stem can make such patches, they tile the image, and they are not too many."""
     height, width = img_size
+    is_made = is_power_of_two if stem in CONVOLUTIONS else bool
+    tiling = [side for side in divisors(math.gcd(height, width)) if is_made(side)]
+    if not is_made(patch_size):
+        near = sorted(sorted(tiling, key=lambda side: abs(math.log(side / patch_size)))[:2])
+        way_out = _either([*map(str, near)] or ["2, 4 or 8 and a data.img_size that it divides"])
+        raise ConfigError(f"model.patch_size={patch_size}: must be a power of two for model.stem={stem}; use {way_out}")
     if height % patch_size or width % patch_size:
         size, remainder = f"{height}x{width}", f"{height % patch_size}x{width % patch_size}"
         if height == width:
             size, remainder = f"{height}", f"{height % patch_size}"
+        near = [side for side in _near(tiling, patch_size, height, width) if height * width <= _MAX_PATCHES * side**2]
         raise ConfigError(
             f"model.patch_size={patch_size}: does not divide data.img_size={size} (remainder {remainder}); "
-            f"use {_either(_tiling_sizes(patch_size, height, width))}"
+            f"use {_either([*map(str, near), f'data.img_size={_tiled(patch_size, img_size)}'])}"
         )
     num_patches = (height // patch_size) * (width // patch_size)
     if num_patches > _MAX_PATCHES:
@@ -26,44 +35,58 @@ def check_patches(patch_size: int, img_size: tuple[int, int]) -> None:
         )
 
 
-def check_heads(num_heads: int, embed_dim: int) -> None:
-    """Raise ConfigError unless the number of heads divides the embedding dimension."""
+def check_heads(num_heads: int, embed_dim: int, per_head: int, way_out: str) -> None:
+    """Raise ConfigError unless the heads divide the embedding dimension; each should be a multiple of `per_head`."""
     remainder = embed_dim % num_heads
     if remainder:
-        near = sorted(sorted(_divisors(embed_dim), key=lambda divisor: abs(divisor - num_heads))[:3])
+        suitable = [found for found in divisors(embed_dim) if embed_dim % (found * per_head) == 0] or [1]
+        near = sorted(sorted(suitable, key=lambda divisor: abs(divisor - num_heads))[:3])
         raise ConfigError(
             f"model.num_heads={num_heads}: does not divide model.embed_dim={embed_dim} (remainder {remainder}); "
-            f"use {_either(near)}, or set model.head_dim"
+            f"use {_either([*map(str, near)])}{way_out}"
         )
 
 
-def check_multiple(key: str, got: int, factor: int, why: str) -> None:
-    """Raise ConfigError unless a value is a multiple of `factor`; `why` is the setting that requires it."""
+def check_multiple(key: str, got: int, factor: int, why: str, step: int = 1) -> None:
+    """Raise ConfigError unless a value is a multiple of `factor`.
+
+    Args:
+        key: Name of the value.
+        got: The value.
+        factor: What it must be a multiple of.
+        why: The setting that requires it.
+        step: What the suggested value is a multiple of as well, for another rule.
+    """
     if got % factor:
-        raise ConfigError(f"{key}={got}: must be a multiple of {factor} for {why}; use {got + factor - got % factor}")
+        step = math.lcm(factor, step)
+        raise ConfigError(f"{key}={got}: must be a multiple of {factor} for {why}; use {got + step - got % step}")
 
 
-def check_power_of_two(key: str, got: int, why: str) -> None:
-    """Raise ConfigError unless a value is 2, 4, 8, ...; `why` is the setting that requires it."""
-    if got < 2 or got & (got - 1):
-        near = 2 ** max(1, round(math.log2(got)))
-        raise ConfigError(f"{key}={got}: must be a power of two for {why}; use {near}")
+def is_power_of_two(number: int) -> bool:
+    """Return True for 2, 4, 8, ..., the patch sizes of stems whose layers each halve the image."""
+    return number >= 2 and not number & (number - 1)
 
 
-def _tiling_sizes(patch_size: int, height: int, width: int) -> list[int]:
+def _near(tiling: list[int], patch_size: int, height: int, width: int) -> list[int]:
     """Return the next smaller patch size that tiles the image, and the next three larger ones, which cost less."""
-    tiling = _divisors(math.gcd(height, width))
-    if len(tiling) > 2 and height == width:
-        tiling.pop()  # A single patch tiles the image too, but leaves nothing to attend to.
+    if len(tiling) > 2 and tiling[-1] == height == width:
+        tiling = tiling[:-1]  # A single patch tiles the image too, but leaves nothing to attend to.
     return [size for size in tiling if size < patch_size][-1:] + [size for size in tiling if size > patch_size][:3]
 
 
-def _divisors(number: int) -> list[int]:
-    # Only for suggestions: for an absurdly large number some may be missing, which is better than taking minutes.
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a number, smallest first."""
+    # For an absurdly large number some may be missing, which is better than taking minutes.
     low = [divisor for divisor in range(1, min(math.isqrt(number), 10_000) + 1) if number % divisor == 0]
     return sorted({*low, *(number // divisor for divisor in low)})
 
 
-def _either(numbers: list[int]) -> str:
-    *head, last = map(str, numbers)
+def _tiled(patch_size: int, img_size: tuple[int, int]) -> str:
+    """Return the nearest image size that the patches tile."""
+    sides = [max(1, round(px / patch_size)) * patch_size for px in img_size]
+    return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
+
+
+def _either(options: list[str]) -> str:
+    *head, last = options
     return f"{', '.join(head)} or {last}" if head else last

@@ -1,12 +1,13 @@
 """Keys and values -> ModelConfig: everything that decides the architecture of a Vision Transformer."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.config.divisibility import check_heads, check_multiple, check_patches, check_power_of_two
+from vitreous.model.config.divisibility import check_heads, check_multiple, check_patches
 from vitreous.ranges import Interval, check_fields, rules_of
 
 Stem = Literal["linear", "conv", "cct", "shifted", "normed"]
@@ -113,7 +114,7 @@ class ModelConfig:
     in_chans: Annotated[int, Interval("[1, 2**31)", "3 is usual, for RGB")]
     num_classes: Annotated[int, Interval("[0, 2**31)", "0 builds a model without a head")]
     embed_dim: Annotated[int, Interval("[1, 2**31)", "192 to 1024 is usual")]
-    depth: Annotated[int, Interval("[1, 2**31)", "6 to 24 is usual")]
+    depth: Annotated[int, Interval("[1, 1000]", "6 to 24 is usual")]
     num_heads: Annotated[int, Interval("[1, 2**31)", "model.embed_dim / 64 is usual")]
     stem: Stem = "linear"
     patch_bias: bool = True
@@ -157,22 +158,23 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
-        check_patches(self.patch_size, self.img_size)
-        if self.head_dim is None:
-            check_heads(self.num_heads, self.embed_dim)
+        check_patches(self.patch_size, self.img_size, self.stem)
+        turns, is_split = self.rotary != "none", self.head_dim is None
+        if is_split:
+            way_out = "" if self.pool == "map" else ", or set model.head_dim"
+            check_heads(self.num_heads, self.embed_dim, 4 if turns else 1, way_out)
         if self.mlp_dim < 1:
             raise ConfigError(
-                f"model.mlp_ratio={self.mlp_ratio}: leaves the MLP no hidden unit at model.embed_dim={self.embed_dim}; "
-                f"use {1 / self.embed_dim:.2g} or more"
+                f"model.mlp_ratio={self.mlp_ratio}: leaves the MLP no hidden unit at width {self.embed_dim}; "
+                f"use {math.ceil(1000 / self.embed_dim) / 1000:g} or more"
             )
         if self.position.startswith("sincos2d"):
-            check_multiple("model.embed_dim", self.embed_dim, 4, f"model.position={self.position}")
-        if self.rotary != "none" and self.head_dim is None:
+            step = self.num_heads * (4 if turns else 1) if is_split else 1
+            check_multiple("model.embed_dim", self.embed_dim, 4, f"model.position={self.position}", step)
+        if turns and self.head_dim is None:
             check_multiple("model.embed_dim", self.embed_dim, 4 * self.num_heads, f"model.rotary={self.rotary}")
-        elif self.rotary != "none" and self.head_dim is not None:
+        elif turns and self.head_dim is not None:
             check_multiple("model.head_dim", self.head_dim, 4, f"model.rotary={self.rotary}")
-        if self.stem in ("conv", "cct"):
-            check_power_of_two("model.patch_size", self.patch_size, f"model.stem={self.stem}")
         self._check_combinations()
 
     @property
@@ -241,6 +243,10 @@ class ModelConfig:
         return cls(**{**values, "img_size": tuple(img_size) if isinstance(img_size, list) else img_size})
 
     def _check_combinations(self) -> None:
+        if self.distill_token and self.class_token is False:
+            raise ConfigError(
+                "model.class_token=False: model.distill_token=True needs the class token as well; leave one of them out"
+            )
         if self.distill_token and self.pool != "token":
             raise ConfigError(
                 f"model.distill_token=True: needs the class token as well, which model.pool={self.pool} does not "

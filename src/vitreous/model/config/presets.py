@@ -8,6 +8,8 @@ from typing import Any
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.published import PUBLISHED, TAGS
+from vitreous.printable import printable
+from vitreous.ranges import check_value, rule_of
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def parse_name(name: str) -> ParsedName:
     Raises:
         UnknownNameError: The name or its size does not exist; the message suggests the nearest name.
     """
+    check_value("model", name, rule_of(str))
     bare, _, tag = name.partition(".")
     changes = {**PUBLISHED.get(bare, {}), **TAGS.get(tag, {})}
     match = re.fullmatch(_PUBLISHED if bare in PUBLISHED else _GRAMMAR, bare)
@@ -100,7 +103,7 @@ def parse_name(name: str) -> ParsedName:
             known += PUBLISHED
         families = sorted({published.partition("_")[0] for published in PUBLISHED})
         hint = f"use a name such as vit_small_patch16_224; known families: {', '.join(f'{f}_…' for f in families)}"
-        raise UnknownNameError(f"model={name}: no such model; {nearest(bare, known, hint=hint)}")
+        raise UnknownNameError(f"model={printable(name)}: no such model; {nearest(bare, known, hint=hint)}")
     found = {} if match is None else match.groupdict()
     size = sizes.get(found.get("size", ""), SIZES["small"])  # Models whose name has no size define it in their changes.
     shape = {key: changes.pop(key) for key in ("embed_dim", "depth", "num_heads", "mlp_ratio") if key in changes}

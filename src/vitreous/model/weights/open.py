@@ -20,6 +20,7 @@ from vitreous.model.weights.native import METADATA_KEY, load_native
 from vitreous.model.weights.shapes import check_keys
 from vitreous.model.weights.strict import check_plausible, check_shapes, check_values
 from vitreous.model.weights.table import Format, Hints, Shapes, compact, expected_shapes, read_tensors
+from vitreous.paths import as_path
 from vitreous.printable import printable, printable_error, printable_list
 
 
@@ -52,6 +53,7 @@ def load_model(
         MissingDependencyError: `hf://` needs huggingface_hub, which is not installed.
     """
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    as_path("path", path)
     with open_weights(path) as file:
         if METADATA_KEY in file.metadata:
             if name is not None or architecture:

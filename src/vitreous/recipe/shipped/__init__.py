@@ -40,5 +40,5 @@ def recipe_for(facts: DataFacts, asked: Mapping[str, Any] = MappingProxyType({})
     """Return the name of the recipe that suits pretrained weights, or else the size of the images in pixels."""
     if asked.get("train.pretrained") is not None:
         return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"
-    side_px = min(facts.height_px, facts.width_px)
-    return "digits" if side_px < 16 else "small-images" if side_px <= 64 else "small-photos"
+    side_px, longer_px = sorted((facts.height_px, facts.width_px))
+    return "digits" if side_px < 16 and longer_px <= 64 else "small-images" if side_px <= 64 else "small-photos"

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from vitreous.model.weights import load_model
 from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.native import METADATA_KEY
 from vitreous.model.weights.table import TRAINING_ONLY
+from vitreous.paths import expanded
 from vitreous.recipe.plan import Choice, Plan, show
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.fit.checkpoint import checksum
@@ -203,7 +203,7 @@ def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[st
 
 def full_source(source: str) -> str:
     """Return an absolute path, which stays valid if the run is resumed elsewhere; names of the hub are unchanged."""
-    return source if source.startswith("hf://") else str(Path(source).expanduser().resolve())
+    return source if source.startswith("hf://") else str(expanded(source).resolve())
 
 
 def _same_classes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str]) -> dict[int, int]:

@@ -11,6 +11,7 @@ from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source, open_source
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError, NotARunError, nearest
+from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
@@ -67,7 +68,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
     """Return the run's own data and the split to score; None if `source` is not the data of the run."""
-    folder, way_out = RunFolder(run.expanduser()), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
+    folder, way_out = RunFolder(expanded(run)), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
     if not folder.config.is_file():
         if source is not None:
             return None
@@ -89,11 +90,11 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
 
 def _trained_on(run: Path, data: str) -> str:
     """Return a warning if `data` is what the run was trained on, else an empty string."""
-    config = RunFolder(run.expanduser()).config
+    config = RunFolder(expanded(run)).config
     if not config.is_file():
         return ""
     trained_on = read_config(config).data.source
-    same = data == trained_on or Path(data).expanduser().resolve() == Path(trained_on)
+    same = data == trained_on or expanded(data).resolve() == Path(trained_on)
     return " (the model was trained on most of these images)" if same else ""
 
 

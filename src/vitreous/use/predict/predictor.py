@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from pathlib import Path
 from shlex import quote
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from vitreous.data.decoding.decode import ImageLike
@@ -18,8 +20,10 @@ from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunE
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
+from vitreous.paths import expanded
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.use.predict.inputs import each_image
 from vitreous.wording import plural
 
 BATCH_SIZE = 64
@@ -107,16 +111,21 @@ class Predictor:
             )
         return cls(trim_last_block(model), preprocess, classes, temperature, metadata)
 
-    def predict(self, images: Sequence[ImageLike]) -> list[Prediction]:
-        """Classify images: paths, bytes, PIL images or uint8 arrays; an unreadable image gets an `error`."""
+    def predict(self, images: Any) -> list[Prediction]:
+        """Classify images: all that `each_image` takes; a file or bytes that cannot be decoded get an `error`.
+
+        Raises:
+            DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
+        """
         return list(self.stream(images))
 
-    def stream(self, images: Sequence[ImageLike]) -> Iterator[Prediction]:
+    def stream(self, images: Any) -> Iterator[Prediction]:
         """Classify images like `predict`, but yield the predictions one by one, with bounded memory."""
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
+        rest, start = each_image(images, self.preprocess.in_chans), 0
+        while batch := list(islice(rest, BATCH_SIZE)):
             names = [_name(image, start + offset) for offset, image in enumerate(batch)]
             yield from self._predict_batch(batch, names)
+            start += len(batch)
 
     @torch.inference_mode()
     def logits(self, pixels: Pixels) -> Logits:
@@ -139,6 +148,8 @@ class Predictor:
             try:
                 return self.preprocess.pixels(images[position], where=names[position])
             except DecodeError as error:
+                if isinstance(images[position], np.ndarray):  # not a damaged file but a mistake of the caller
+                    raise
                 return str(error)
 
         read_images = map_in_order(read, len(images))
@@ -159,7 +170,7 @@ def find_model(path: Path) -> Path:
     Raises:
         NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_file() and is_image_name(path.name):
         raise NotARunError(f"run={path}: is an image; give the run first, as in `vitreous predict RUN IMAGE`")
     if path.is_file() and RunFolder(path.parent.parent).checkpoints == path.parent:

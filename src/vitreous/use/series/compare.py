@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitreous.errors import DamagedFileError, DataError
 from vitreous.model.weights import read_metadata
+from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import members, read_series
@@ -149,7 +150,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 def _answers(path: Path) -> Mapping[int, Answers]:
     """Return the answers for each seed; the folds of a series are joined."""
-    path = path.expanduser()
+    path = expanded(path)
     series = SeriesFolder(path)
     if not series.series.is_file():
         model = find_model(path)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitreous.paths import as_path
 from vitreous.use.run import Run
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Series:
         from vitreous.training.folder.run_folder import SeriesFolder
         from vitreous.training.series import members, read_series
 
-        self.path = Path(path).expanduser()
+        self.path = as_path("series", path)
         self._folders = [self.path / member.name for member in members(read_series(SeriesFolder(self.path)))]
 
     def __repr__(self) -> str:

@@ -54,19 +54,21 @@ def test_config_is_frozen():
     [
         (
             {"img_size": (224, 224), "patch_size": 15},
-            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28 or 32",
+            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 "
+            "or data.img_size=225",
         ),
         (
             {"img_size": (224, 196), "patch_size": 15},
-            "model.patch_size=15: does not divide data.img_size=224x196 (remainder 14x1); use 14 or 28",
+            "model.patch_size=15: does not divide data.img_size=224x196 (remainder 14x1); use 14, 28 or "
+            "data.img_size=225x195",
         ),
         (
             {"img_size": (28, 28), "patch_size": 16},
-            "model.patch_size=16: does not divide data.img_size=28 (remainder 12); use 14",
+            "model.patch_size=16: does not divide data.img_size=28 (remainder 12); use 14 or data.img_size=32",
         ),
         (
             {"img_size": (29, 29), "patch_size": 4},
-            "model.patch_size=4: does not divide data.img_size=29 (remainder 1); use 1 or 29",
+            "model.patch_size=4: does not divide data.img_size=29 (remainder 1); use 1, 29 or data.img_size=28",
         ),
         (
             {"embed_dim": 192, "num_heads": 5},
@@ -96,7 +98,7 @@ def test_config_is_frozen():
         ({"patch_size": "4"}, f"model.patch_size='4': must be a whole number in [1, 2**31); {PATCH}"),
         ({"patch_size": 0}, f"model.patch_size=0: must be in [1, 2**31); {PATCH}"),
         ({"in_chans": True}, "model.in_chans=True: must be a whole number in [1, 2**31); 3 is usual, for RGB"),
-        ({"depth": -3}, "model.depth=-3: must be in [1, 2**31); 6 to 24 is usual"),
+        ({"depth": -3}, "model.depth=-3: must be in [1, 1000]; 6 to 24 is usual"),
         ({"num_classes": -1}, "model.num_classes=-1: must be in [0, 2**31); 0 builds a model without a head"),
         ({"embed_dim": 2**31}, "model.embed_dim=2147483648: must be in [1, 2**31); 192 to 1024 is usual"),
         (
@@ -105,7 +107,7 @@ def test_config_is_frozen():
         ),
         (
             {"mlp_ratio": 0.04},
-            "model.mlp_ratio=0.04: leaves the MLP no hidden unit at model.embed_dim=20; use 0.05 or more",
+            "model.mlp_ratio=0.04: leaves the MLP no hidden unit at width 20; use 0.05 or more",
         ),
         (
             {"norm_eps": "1e-6"},
@@ -149,7 +151,7 @@ def test_config_is_frozen():
         ),
         (
             {"class_token": False, "distill_token": True},
-            "model.pool=token: needs a class token; leave model.class_token out, or set it to true",
+            "model.class_token=False: model.distill_token=True needs the class token as well; leave one of them out",
         ),
         (
             {"distill_token": True, "pool": "mean"},
@@ -175,19 +177,19 @@ def test_config_is_frozen():
         ),
         (
             {"embed_dim": 30, "position": "sincos2d"},
-            "model.embed_dim=30: must be a multiple of 4 for model.position=sincos2d; use 32",
+            "model.embed_dim=30: must be a multiple of 4 for model.position=sincos2d; use 40",
         ),
         (
             {"embed_dim": 35, "position": "sincos2d_big_vision"},
-            "model.embed_dim=35: must be a multiple of 4 for model.position=sincos2d_big_vision; use 36",
+            "model.embed_dim=35: must be a multiple of 4 for model.position=sincos2d_big_vision; use 40",
         ),
         (
             {"img_size": (24, 36), "patch_size": 6, "stem": "conv"},
-            "model.patch_size=6: must be a power of two for model.stem=conv; use 8",
+            "model.patch_size=6: must be a power of two for model.stem=conv; use 2 or 4",
         ),
         (
             {"patch_size": 1, "stem": "cct"},
-            "model.patch_size=1: must be a power of two for model.stem=cct; use 2",
+            "model.patch_size=1: must be a power of two for model.stem=cct; use 2 or 4",
         ),
         (
             {"relative_bias": True, "dynamic_img_size": True},

@@ -11,6 +11,7 @@ from vitreous.data.sources.shards.tar_members import refuse_compressed
 from vitreous.data.sources.source import as_text, first_line
 from vitreous.data.sources.spelling import did_you_mean, split_of
 from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError
+from vitreous.paths import expanded
 
 MAX_SHARDS = 1_000_000
 """A pattern that stands for more files is rejected as a typo."""
@@ -112,7 +113,7 @@ def is_address(name: str) -> bool:
 
 def is_shards(name_or_path: str | Path) -> bool:
     """Return True for an address, for the name of a tar file, and for a folder of tar files."""
-    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    name, path = str(name_or_path), expanded(name_or_path)
     if is_address(name) or (name.casefold().endswith(_SUFFIXES) and not path.is_dir()):
         return True
     try:
@@ -138,7 +139,7 @@ def find_shards(name: str) -> list[ShardFile]:
     """
     if is_address(name):
         return _find_remote(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         if path.is_dir():
             paths = _tars_in(path)

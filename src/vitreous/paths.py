@@ -1,0 +1,39 @@
+"""What a user gives as a path -> Path, with `~` replaced by the home folder."""
+
+import os
+from pathlib import Path, PurePath
+
+from vitreous.errors import ConfigError
+from vitreous.printable import printable_value
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096
+"""Bytes that Linux allows for the name of a file, and for a path."""
+
+
+def expanded(path: str | PurePath) -> Path:
+    """Return the path with `~` or `~name` at its beginning replaced by a home folder, where there is one."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path.expanduser raises RuntimeError for an unknown name
+
+
+def as_path(argument: str, value: object) -> Path:
+    """Check a path from Python, and expand it.
+
+    Args:
+        argument: Name of the argument in the message.
+        value: What the user gave.
+
+    Raises:
+        ConfigError: It is not text or a Path, is blank, too long, or has characters that no file name can have.
+    """
+    if isinstance(value, str | PurePath) and str(value).strip() and is_possible(str(value)):
+        return expanded(value)
+    raise ConfigError(f"{argument}={printable_value(value)}: is not a path; give the path of a file or folder")
+
+
+def is_possible(text: str) -> bool:
+    """Return True if a file system could have a file of this name: no null character, no surrogate, not too long."""
+    try:
+        name = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in name and len(name) < _LONGEST_PATH and max(map(len, name.split(b"/"))) <= _LONGEST_NAME
