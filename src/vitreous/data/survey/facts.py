@@ -22,6 +22,8 @@ from vitreous.seeding import derive, permutation
 from vitreous.wording import plural
 
 DEFAULT_TEST_RATIO = 0.2
+FEW_IMAGES = 1_000
+"""With fewer images, a validation split that comes with the data reports the accuracy, and no test is held out."""
 
 # The mirror probe decodes at most about this many pixels: 2,000 small images, or 200 of 12 megapixels.
 _PROBE_PIXELS = 400_000_000
@@ -51,6 +53,7 @@ class DataFacts:
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.
+        reports_on_val: True if the accuracy is reported on the validation split of a small source without a test split.
     """
 
     name: str
@@ -71,6 +74,7 @@ class DataFacts:
     test_ratio: float
     fingerprint: str
     brings_test: bool = False
+    reports_on_val: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +101,8 @@ def survey(
 
     Args:
         source: The samples.
-        test_ratio: Share of the images to test on, in [0, 1); None: the source's own, else `DEFAULT_TEST_RATIO`.
-            Ignored with folds.
+        test_ratio: Share of the images to test on, in [0, 1); None: the source's own, else 0 if it has a validation
+            split and fewer than `FEW_IMAGES` images, else `DEFAULT_TEST_RATIO`. Ignored with folds.
         val_ratio: Share of the other images to validate on, in [0, 1).
         split_seed: Another seed gives another split.
         num_folds: 0 for a single split; else the number of folds, one of which is the test split.
@@ -115,7 +119,8 @@ def survey(
     samples = _samples(source, headers, readable)
     _check_classes(source, samples.labels, skipped)
 
-    test_ratio, folds = _test_ratio(source, test_ratio, num_folds), None
+    is_small = len(readable) < FEW_IMAGES and "val" in samples.given and "test" not in samples.given
+    test_ratio, folds = _test_ratio(source, test_ratio, num_folds, 0.0 if is_small else DEFAULT_TEST_RATIO), None
     if num_folds:
         splits, folds = split_by_fold(
             samples, num_folds=num_folds, fold=fold, val_ratio=val_ratio, split_seed=split_seed
@@ -141,6 +146,7 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
+        reports_on_val=is_small and not len(indices["test"]),
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -169,12 +175,12 @@ def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[
         )
 
 
-def _test_ratio(source: Source, requested: float | None, num_folds: int) -> float:
+def _test_ratio(source: Source, requested: float | None, num_folds: int, default: float) -> float:
     if num_folds:
         return 1 / num_folds
     if requested is not None:
         return requested
-    return DEFAULT_TEST_RATIO if source.test_ratio is None else source.test_ratio
+    return default if source.test_ratio is None else source.test_ratio
 
 
 def _shapes(headers: Headers) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""Images to evaluate on -> which of them the model was trained with, and its score on all others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
+from vitreous.data.sources import Source, Texts
+from vitreous.data.workers import Progress, map_in_order
+from vitreous.errors import DecodeError
+from vitreous.tensors import Labels, Logits
+from vitreous.training.fit.evaluate import Score, score
+from vitreous.training.folder.images import splits_of_known
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.wording import plural
+
+
+@dataclass(frozen=True)
+class Known:
+    """Images of an evaluation that are known to the model, by their content.
+
+    Attributes:
+        num_trained: Number of images that it was trained on.
+        num_chosen: Number of images by which its weights were chosen.
+        others: Score on all other images; None if there are none.
+    """
+
+    num_trained: int
+    num_chosen: int
+    others: Score | None
+
+    @property
+    def sentence(self) -> str:
+        """What the known images mean for the score over all images; empty if there are none."""
+        if not self.num_trained + self.num_chosen:
+            return ""
+        chosen = f" and its weights were chosen by {self.num_chosen:,} of them" if self.num_chosen else ""
+        found = (
+            f"the model was trained on {plural(self.num_trained, 'of these image')}{chosen}, so this is optimistic; "
+        )
+        if self.others is None:
+            return found + "none of the images is new to it"
+        return (
+            f"{found}accuracy on the other {self.others.num_images:,}: {self.others.accuracy:.1%} "
+            f"({self.others.num_correct:,} correct)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values for JSON."""
+        return vars(self) | {"others": self.others and self.others.as_dict()}
+
+
+def find_splits(
+    run: Path, metadata: Mapping[str, Any], source: Source, indices: NDArray[np.int64], progress: Progress
+) -> Texts | None:
+    """Return the split that images had in the run, recognized by their content; an empty string for new images.
+
+    Args:
+        run: Run folder, or a model file in one.
+        metadata: Metadata of the model file.
+        source: Any labeled images.
+        indices: Which of them, `[n]`.
+        progress: Called with (done, total).
+
+    Returns:
+        `train`, `val`, `test` or an empty string for each image, `[n]`; None if the run has no record of its images.
+    """
+    folder = RunFolder(run if run.is_dir() else run.parent)
+    if not folder.images.is_file():
+        return None
+
+    def read(position: int) -> bytes:
+        try:
+            return digest_of(source.content(int(indices[position])))
+        except DecodeError:  # reported when the image is decoded
+            return bytes(DIGEST_BYTES)
+
+    digests = np.frombuffer(b"".join(map_in_order(read, len(indices), progress)), dtype=np.uint8)
+    return splits_of_known(folder.images, metadata["data_fingerprint"], digests.reshape(-1, DIGEST_BYTES))
+
+
+def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Labels) -> Known:
+    """Count known images and score the others.
+
+    Args:
+        splits: The split that each image had in the run, as from `find_splits`, `[n]`.
+        metadata: Metadata of the model file.
+        logits: Logits of the images, `[n, classes]`.
+        labels: Their true classes, `[n]`.
+    """
+    is_trained, is_chosen = splits == "train", (splits == "val") & metadata["chosen_on_val"]
+    others = np.flatnonzero(~(is_trained | is_chosen))
+    found = score(logits[others], labels[others]) if len(others) else None
+    return Known(int(is_trained.sum()), int(is_chosen.sum()), found)
