@@ -100,7 +100,7 @@ class Screen:
         self._shown_progress, self._began, self._is_repeated = -1.0, None, fields["number"] > 1
 
     def _show_moved(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"data have moved to {fields['to']}; their content is that of the run")
+        self.say(f"data has moved to {fields['to']}; its content is that of the run")
 
     def _show_plan(self, fields: Mapping[str, Any]) -> None:
         if self._is_repeated:

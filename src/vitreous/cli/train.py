@@ -55,7 +55,7 @@ class TrainOptions:
             train.
         out: Folder to create; default: the next unused one below runs/.
         resume: Continue this run or series. Its settings are kept, so the only other options are --data (and
-            --data.root, for a table) if the data have moved; they must have the same content.
+            --data.root, for a table) if the data has moved; its content must be the same.
         overfit_one_batch: First check that a fresh model can overfit one batch; if it cannot, nothing is trained.
         dry_run: Show the plan and every key without training.
         help_keys: List all configuration keys with their ranges, defaults and meanings, and exit.

@@ -29,6 +29,7 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
+from vitreous.training.weights.leaks import leak_notes
 from vitreous.training.weights.pretrained import (
     Pretrained,
     annotated,
@@ -103,7 +104,8 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
         plan = _with_measured_attention(plan, teacher, instruments)
-    plan = replace(plan, choices=tuple(_with_series_reason(choice, request) for choice in plan.choices))
+    choices = tuple(_with_series_reason(choice, request) for choice in plan.choices)
+    plan = replace(plan, choices=choices, notes=(*leak_notes(asked, surveyed), *plan.notes))
     # Fail now, before decoding, if the sampler needs weights that the data does not have.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan

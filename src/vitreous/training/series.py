@@ -190,7 +190,7 @@ def _at_new_place(folder: SeriesFolder, asked: TrainRequest, request: TrainReque
     runs = [RunFolder(folder.path / member.name) for member in members(asked)]
     begun = [run for run in runs if run.config.is_file()]
     if not begun:
-        raise RunError(f"resume={folder.path}: no run has begun; start a new series with the data at their new place")
+        raise RunError(f"resume={folder.path}: no run has begun; start a new series with the data at its new place")
     for run in begun:
         data = reopen_data(run, request, listener)[0].data
     values = {key: value for key, value in asked.values.items() if key != "data.root"}

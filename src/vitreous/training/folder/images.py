@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from vitreous.data.sources import SPLITS, Texts
 from vitreous.data.survey.facts import Survey
+from vitreous.model.weights import is_native, read_metadata
 from vitreous.tensor_file import open_tensor_file, write_tensor_file
+from vitreous.training.folder.run_folder import RunFolder
 
 
 def write_images(path: Path, surveyed: Survey) -> None:
@@ -30,25 +32,26 @@ def write_images(path: Path, surveyed: Survey) -> None:
     write_tensor_file(path, tensors, {"data_fingerprint": surveyed.facts.fingerprint})
 
 
-def splits_of_known(path: Path, data_fingerprint: str, digests: NDArray[np.uint8]) -> Texts | None:
-    """Return the split that images have in a run, an empty string for images that are not in it, `[n]`.
+def splits_in_run(weights: Path, digests: NDArray[np.uint8]) -> Texts | None:
+    """Return the split that images had in a run, an empty string for images that were not in it, `[n]`.
 
     Args:
-        path: File of the run; it may be missing.
-        data_fingerprint: Fingerprint of the run's data, as in its model file.
+        weights: The folder of a finished run, or its model file.
         digests: `digest_of` the content of each image, `[n, 16]`.
 
     Returns:
-        The splits; None if there is no such file, or it belongs to another run.
+        The splits; None if there is no record of the images that these weights were trained with.
 
     Raises:
-        DamagedFileError: The file was altered.
+        DamagedFileError: A file of the run was altered.
     """
-    if not path.is_file():
+    folder = RunFolder(weights if weights.is_dir() else weights.parent)
+    model = folder.model if weights.is_dir() else weights
+    if not folder.images.is_file() or not is_native(model):
         return None
-    with open_tensor_file(path, way_out="delete it; known images are then no longer recognized") as file:
-        if file.metadata.get("data_fingerprint") != data_fingerprint:
-            return None
+    with open_tensor_file(folder.images, way_out="delete it; known images are then no longer recognized") as file:
+        if file.metadata.get("data_fingerprint") != read_metadata(model).get("data_fingerprint"):
+            return None  # the file of another run
         known, splits = file.read("hashes").numpy(), file.read("splits").numpy()
     found = np.minimum(np.searchsorted(known, _short(digests)), len(known) - 1)
     names = np.array(SPLITS, dtype="<U5")[splits[found]]

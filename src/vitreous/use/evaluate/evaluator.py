@@ -17,7 +17,7 @@ from vitreous.recipe.files import read_config
 from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.prepare import survey_again
+from vitreous.training.moved import survey_of_run
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
 from vitreous.use.evaluate.known import count_known, find_splits
 from vitreous.use.predict.predictor import Predictor
@@ -41,6 +41,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
 
     Raises:
         NotARunError: There is no model at `run`, or no run folder although `data` is None.
+        DataNotFoundError: The data of the run is not where it was.
         DataError: The data has changed since the run, has classes that the model does not know, or has no readable
             image.
     """
@@ -56,7 +57,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
         name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
-        splits = find_splits(run, predictor.metadata, source, indices, _progress(listener, "reading"))
+        splits = find_splits(run, source, indices, _progress(listener, "reading"))
         name += _by_path(run, str(data)) if splits is None else ""
     labels = _label_map(source, predictor)
     store = load_store(source, indices, predictor.preprocess, progress=_progress(listener, "decoding"))
@@ -82,7 +83,7 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
         if source is not None:
             return None
         raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
-    surveyed = survey_again(read_config(folder.config).data, listener, source)
+    surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source)
     before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if before != now:
         if source is not None:
@@ -104,7 +105,7 @@ def _by_path(run: Path, data: str) -> str:
         trained_on = read_config(config).data.source
         if data == trained_on or Path(data).expanduser().resolve() == Path(trained_on):
             return " (the model was trained on most of these images)"
-    return " (the run has no record of its images, so training images among these are not recognized)"
+    return " (the model comes without a record of its training images, so those among these are not recognized)"
 
 
 def _progress(listener: Listener, what: str) -> Progress:

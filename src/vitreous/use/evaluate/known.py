@@ -14,8 +14,7 @@ from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
 from vitreous.tensors import Labels, Logits
 from vitreous.training.fit.evaluate import Score, score
-from vitreous.training.folder.images import splits_of_known
-from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.folder.images import splits_in_run
 from vitreous.wording import plural
 
 
@@ -39,29 +38,22 @@ class Known:
         if not self.num_trained + self.num_chosen:
             return ""
         chosen = f" and its weights were chosen by {self.num_chosen:,} of them" if self.num_chosen else ""
-        found = (
-            f"the model was trained on {plural(self.num_trained, 'of these image')}{chosen}, so this is optimistic; "
-        )
+        found = f"the model was trained on {self.num_trained:,} of these images{chosen}, so this accuracy is optimistic"
         if self.others is None:
-            return found + "none of the images is new to it"
-        return (
-            f"{found}accuracy on the other {self.others.num_images:,}: {self.others.accuracy:.1%} "
-            f"({self.others.num_correct:,} correct)"
-        )
+            return f"{found}; no image is new to it"
+        of_others = f"{self.others.num_correct:,} of {plural(self.others.num_images, 'new image')} correct"
+        return f"{found}; accuracy on the others: {self.others.accuracy:.1%} ({of_others})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as plain values for JSON."""
         return vars(self) | {"others": self.others and self.others.as_dict()}
 
 
-def find_splits(
-    run: Path, metadata: Mapping[str, Any], source: Source, indices: NDArray[np.int64], progress: Progress
-) -> Texts | None:
+def find_splits(run: Path, source: Source, indices: NDArray[np.int64], progress: Progress) -> Texts | None:
     """Return the split that images had in the run, recognized by their content; an empty string for new images.
 
     Args:
         run: Run folder, or a model file in one.
-        metadata: Metadata of the model file.
         source: Any labeled images.
         indices: Which of them, `[n]`.
         progress: Called with (done, total).
@@ -69,9 +61,6 @@ def find_splits(
     Returns:
         `train`, `val`, `test` or an empty string for each image, `[n]`; None if the run has no record of its images.
     """
-    folder = RunFolder(run if run.is_dir() else run.parent)
-    if not folder.images.is_file():
-        return None
 
     def read(position: int) -> bytes:
         try:
@@ -80,7 +69,7 @@ def find_splits(
             return bytes(DIGEST_BYTES)
 
     digests = np.frombuffer(b"".join(map_in_order(read, len(indices), progress)), dtype=np.uint8)
-    return splits_of_known(folder.images, metadata["data_fingerprint"], digests.reshape(-1, DIGEST_BYTES))
+    return splits_in_run(run, digests.reshape(-1, DIGEST_BYTES))
 
 
 def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Labels) -> Known:
