@@ -89,20 +89,18 @@ def _at_new_place(data: DataConfig, request: TrainRequest) -> DataConfig:
 
 def _check_content(folder: RunFolder, surveyed: Survey, way_out: str) -> None:
     """Raise RunError unless images, labels, splits and class names are those of the records of the run."""
-    facts = surveyed.facts
     known = [record for record in read_records(folder.records) if isinstance(record.get("classes"), list)]
     if not known:
         return
-    classes, fingerprint = list(map(str, known[0]["classes"])), known[0].get("fingerprint")
-    if list(facts.classes) != classes:
-        new, gone = set(facts.classes) - set(classes), set(classes) - set(facts.classes)
-        raise RunError(
-            f"run={folder.path}: the classes of its data have changed since the run started (new: "
-            f"{printable_list(new) or 'none'}; gone: {printable_list(gone) or 'none'}); {way_out}, or start a new "
-            "run"
-        )
-    if facts.fingerprint != fingerprint:
-        raise RunError(
-            f"run={folder.path}: its data has changed since the run started (fingerprint {facts.fingerprint}, was "
-            f"{fingerprint}); {way_out}, or start a new run"
-        )
+    facts, was = surveyed.facts, known[0].get("fingerprint")
+    now, before = set(facts.classes), set(map(str, known[0]["classes"]))
+    if now != before:
+        names = printable_list(now - before) or "none", printable_list(before - now) or "none"
+        changed = f"new classes: {names[0]}; missing classes: {names[1]}"
+    elif facts.fingerprint != was:
+        changed = f"fingerprint {facts.fingerprint}, was {was}"
+    else:
+        return
+    raise RunError(
+        f"run={folder.path}: its data has changed since the run started ({changed}); {way_out}, or start a new run"
+    )

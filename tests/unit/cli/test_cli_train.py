@@ -62,7 +62,7 @@ def test_run_folder_is_complete(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv",
-        "example.png", "report.html",
+        "example.png", "images.safetensors", "report.html",
     }  # fmt: skip
 
 

@@ -81,14 +81,16 @@ def test_other_content_is_refused_and_the_run_stays_as_it_was(
     message = str(caught.value)
     assert message.endswith("; give the data that it started with, or start a new run")
     if change == "class renamed":
-        assert "the classes of its data have changed since the run started (new: prune; gone: plum)" in message
+        assert "its data has changed since the run started (new classes: prune; missing classes: plum)" in message
     assert run.config.read_text() == before
 
 
 def test_renamed_class_is_refused_at_the_old_place_too(tiny: Tiny, own_images: Path) -> None:
     run = interrupted(tiny(data=own_images))
     (own_images / "plum").rename(own_images / "prune")
-    with pytest.raises(RunError, match=rf"\(new: prune; gone: plum\); restore {own_images}, or start a new run$"):
+    with pytest.raises(
+        RunError, match=rf"\(new classes: prune; missing classes: plum\); restore {own_images}, or start a new run$"
+    ):
         run_training(TrainRequest(resume=run.path))
 
 

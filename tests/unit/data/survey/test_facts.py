@@ -73,7 +73,7 @@ def arrays_with_given_splits(make_arrays: MakeArrays, num_train: int, num_val: i
     return source
 
 
-def test_small_set_with_validation_images_loses_none_to_a_test_that_nobody_asked_for(make_arrays: MakeArrays) -> None:
+def test_small_set_with_validation_images_loses_none_to_a_test_split(make_arrays: MakeArrays) -> None:
     facts = survey(arrays_with_given_splits(make_arrays, 250, 150)).facts
     assert (facts.num_train + facts.num_val, facts.num_test, facts.test_ratio) == (400, 0, 0.0)
     assert facts.reports_on_val
