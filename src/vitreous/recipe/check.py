@@ -128,9 +128,8 @@ def _uncertain(facts: DataFacts) -> Iterator[str]:
     name, num = ("test", facts.num_test) if facts.num_test else ("validation", facts.num_val)
     if num >= FEW_TEST_IMAGES:
         return
-    num_foldable, which = facts.num_train + facts.num_val + facts.num_test, "all"
-    if facts.brings_test or facts.reports_on_val:
-        num_foldable, which = num_foldable - num, "the other"
+    num_foldable, which = facts.num_train, "the other" if facts.brings_test or facts.brings_val else "all"
+    num_foldable += (0 if facts.brings_val else facts.num_val) + (0 if facts.brings_test else facts.num_test)
     yield (
         f"the {name} set has only {plural(num, 'image')}: {name} accuracy is uncertain by up to "
         f"±{_uncertainty(num):.0f} points; `--folds 5` tests {which} {num_foldable:,} images in five runs, for "

@@ -51,7 +51,7 @@ def test_small_test_set_is_reported_with_the_uncertainty_of_its_accuracy(
 def test_validation_images_that_report_the_accuracy_are_not_called_optimistic(
     make_facts: Facts, values: dict[str, Any]
 ) -> None:
-    facts = make_facts(100, num_val=150, num_test=0, reports_on_val=True)
+    facts = make_facts(100, num_val=150, num_test=0, brings_val=True)
     (sentence,) = consequences(config_with(values, **{"train.choose_weights": False}), facts)
     assert sentence == (
         "the validation set has only 150 images: validation accuracy is uncertain by up to ±8 points; `--folds 5` "

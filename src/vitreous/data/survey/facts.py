@@ -53,7 +53,7 @@ class DataFacts:
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.
-        reports_on_val: True if the accuracy is reported on the validation split of a small source without a test split.
+        brings_val: True if the source has a validation split.
     """
 
     name: str
@@ -74,7 +74,12 @@ class DataFacts:
     test_ratio: float
     fingerprint: str
     brings_test: bool = False
-    reports_on_val: bool = False
+    brings_val: bool = False
+
+    @property
+    def reports_on_val(self) -> bool:
+        """True if the accuracy is reported on the validation split of a small source, because nothing is tested."""
+        return self.brings_val and not self.num_test and self.num_train + self.num_val < FEW_IMAGES
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +124,7 @@ def survey(
     samples = _samples(source, headers, readable)
     _check_classes(source, samples.labels, skipped)
 
-    is_small = len(readable) < FEW_IMAGES and "val" in samples.given and "test" not in samples.given
-    test_ratio, folds = _test_ratio(source, test_ratio, num_folds, 0.0 if is_small else DEFAULT_TEST_RATIO), None
+    test_ratio, folds = _test_ratio(source.test_ratio, samples.given, test_ratio, num_folds), None
     if num_folds:
         splits, folds = split_by_fold(
             samples, num_folds=num_folds, fold=fold, val_ratio=val_ratio, split_seed=split_seed
@@ -146,7 +150,7 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
-        reports_on_val=is_small and not len(indices["test"]),
+        brings_val=bool((samples.given == "val").any()),
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -175,12 +179,15 @@ def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[
         )
 
 
-def _test_ratio(source: Source, requested: float | None, num_folds: int, default: float) -> float:
+def _test_ratio(usual: float | None, given: Texts, requested: float | None, num_folds: int) -> float:
     if num_folds:
         return 1 / num_folds
     if requested is not None:
         return requested
-    return default if source.test_ratio is None else source.test_ratio
+    if usual is not None:
+        return usual
+    is_small = len(given) < FEW_IMAGES and "val" in given and "test" not in given
+    return 0.0 if is_small else DEFAULT_TEST_RATIO
 
 
 def _shapes(headers: Headers) -> dict[str, Any]:
