@@ -115,8 +115,7 @@ def survey(
         progress: Called with (done, total).
 
     Raises:
-        DataError: No image is readable, fewer than two classes or no training images remain, or there are too few
-            images for the folds.
+        DataError: No readable image, fewer than two classes, no training image left, or too few images for the folds.
     """
     headers = read_headers(source, progress)
     skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
