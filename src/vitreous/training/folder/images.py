@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from vitreous.data.sources import SPLITS, Texts
 from vitreous.data.survey.facts import Survey
 from vitreous.model.weights import is_native, read_metadata
-from vitreous.tensor_file import open_tensor_file, write_tensor_file
+from vitreous.tensor_file import open_tensor_file, parsing, write_tensor_file
 from vitreous.training.folder.run_folder import RunFolder
+
+_WAY_OUT = "delete it; known images are then no longer recognized"
 
 
 def write_images(path: Path, surveyed: Survey) -> None:
@@ -49,13 +51,13 @@ def splits_in_run(weights: Path, digests: NDArray[np.uint8]) -> Texts | None:
     model = folder.model if weights.is_dir() else weights
     if not folder.images.is_file() or not is_native(model):
         return None
-    with open_tensor_file(folder.images, way_out="delete it; known images are then no longer recognized") as file:
+    with open_tensor_file(folder.images, way_out=_WAY_OUT) as file, parsing(folder.images, _WAY_OUT):
         if file.metadata.get("data_fingerprint") != read_metadata(model).get("data_fingerprint"):
             return None  # the file of another run
         known, splits = file.read("hashes").numpy(), file.read("splits").numpy()
-    found = np.minimum(np.searchsorted(known, _short(digests)), len(known) - 1)
-    names = np.array(SPLITS, dtype="<U5")[splits[found]]
-    return np.where(known[found] == _short(digests), names, "")
+        found = np.minimum(np.searchsorted(known, _short(digests)), len(known) - 1)
+        names = np.array(SPLITS, dtype="<U5")[splits]
+        return np.where(known[found] == _short(digests), names[found], "")
 
 
 def _short(digests: NDArray[np.uint8]) -> NDArray[np.int64]:

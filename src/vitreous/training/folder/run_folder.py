@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def images(self) -> Path:
-        """Hashes of the images of the run, by which `evaluate` recognizes them; see `images`."""
+        """Hashes of the images of the run, by which `evaluate` recognizes them; see `training/folder/images.py`."""
         return self.path / "images.safetensors"
 
     @property

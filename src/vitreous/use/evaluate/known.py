@@ -61,6 +61,8 @@ def find_splits(run: Path, source: Source, indices: NDArray[np.int64], progress:
     Returns:
         `train`, `val`, `test` or an empty string for each image, `[n]`; None if the run has no record of its images.
     """
+    if splits_in_run(run, np.zeros((0, DIGEST_BYTES), dtype=np.uint8)) is None:
+        return None
 
     def read(position: int) -> bytes:
         try:
@@ -81,7 +83,7 @@ def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labe
         logits: Logits of the images, `[n, classes]`.
         labels: Their true classes, `[n]`.
     """
-    is_trained, is_chosen = splits == "train", (splits == "val") & metadata["chosen_on_val"]
+    is_trained, is_chosen = splits == "train", (splits == "val") & metadata.get("chosen_on_val", True)
     others = np.flatnonzero(~(is_trained | is_chosen))
     found = score(logits[others], labels[others]) if len(others) else None
     return Known(int(is_trained.sum()), int(is_chosen.sum()), found)

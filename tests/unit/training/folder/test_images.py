@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vitreous.data.sources import open_source
 from vitreous.data.survey.facts import Survey, survey
@@ -69,6 +72,17 @@ def test_file_of_another_run_is_not_believed(run: RunFolder, tiny: Tiny, own_ima
     assert splits_in_run(other.path, digests) is None
     other.images.unlink()
     assert splits_in_run(other.path, digests) is None
+
+
+@pytest.mark.parametrize("num_hashes", [0, 3, 61])
+def test_altered_file_is_an_error(run: RunFolder, tmp_path: Path, num_hashes: int) -> None:
+    own = RunFolder(Path(shutil.copytree(run.path, tmp_path / "own")))
+    with safe_open(run.images, framework="pt") as file:
+        metadata = file.metadata()
+    hashes, splits = torch.zeros(num_hashes, dtype=torch.int64), torch.full((2,), 9, dtype=torch.uint8)
+    save_file({"hashes": hashes, "splits": splits}, own.images, metadata)
+    with pytest.raises(DamagedFileError, match=r"images\.safetensors: cannot be read .*; delete it; known images are "):
+        splits_in_run(own.path, np.zeros((1, 16), dtype=np.uint8))
 
 
 def test_damaged_file_is_an_error_that_says_what_to_do(run: RunFolder, tmp_path: Path) -> None:
