@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import vitreous as vt
 from vitreous.data.sources import open_object
 from vitreous.errors import ConfigError, DataNotFoundError, RunError
 from vitreous.model.weights import load_model
@@ -111,7 +112,7 @@ def test_advice_of_the_error_works(tiny: Tiny, own_images: Path, tmp_path: Path,
 def test_finished_run_is_not_trained_again_when_its_data_moves(tiny: Tiny, own_images: Path, tmp_path: Path) -> None:
     run = run_training(tiny(data=own_images))
     model, moved = run.model.read_bytes(), own_images.rename(tmp_path / "elsewhere")
-    run_training(TrainRequest(resume=run.path, data=str(moved)))
+    assert vt.train(moved, resume=run.path).path == run.path
     assert read_config(run.config).data.source == str(moved)
     assert run.model.read_bytes() == model
 
