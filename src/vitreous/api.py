@@ -81,7 +81,7 @@ def train(
         seeds: Train this many runs that differ only in their seed; with `folds`, this many per fold. 0: a single seed.
         recipe: Name of a shipped recipe or path of a YAML file. None: chosen from the data.
         out: Folder to create. None: the next unused one below `runs/`.
-        resume: Run or series to continue; give no other argument, except `data` if it came from Python.
+        resume: Run or series to continue; give no other argument, except `data` if it came from Python or has moved.
         config: Any configuration key, such as `{"optim.weight_decay": 0.1}`; overrides recipe and plan.
 
     Returns:

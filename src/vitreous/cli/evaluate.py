@@ -39,6 +39,8 @@ def evaluate(
         print_json(found.as_dict())
         return
     screen.say(f"{found.data}: accuracy {accuracy_line(found.score.as_dict())}", style="bold green")
+    if found.known is not None and found.known.sentence:
+        screen.say(f"note: {found.known.sentence}", style="yellow")
     screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")
     print_table(screen.console, _class_rows(found), numbers_from=1)
     if len(found.classes) <= _MOST_COLUMNS:

@@ -57,6 +57,7 @@ class Screen:
             "evaluation": self._show_evaluation,
             "health": self._show_health,
             "member": self._show_member,
+            "moved": self._show_moved,
             "plan": self._show_plan,
             "progress": self._show_progress,
             "reading": self._show_reading,
@@ -102,6 +103,9 @@ class Screen:
             self._live.remove_task(task)
         self._tasks.clear()
         self._shown_progress, self._began, self._is_repeated = -1.0, None, fields["number"] > 1
+
+    def _show_moved(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"data has moved to {fields['to']}; its content is that of the run")
 
     def _show_plan(self, fields: Mapping[str, Any]) -> None:
         if self._is_repeated:

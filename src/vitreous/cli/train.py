@@ -55,7 +55,8 @@ class TrainOptions:
             and learning rate are for the whole batch, over all processes. On several machines use torchrun -m vitreous
             train.
         out: Folder to create; default: the next unused one below runs/.
-        resume: Continue this run or series; cannot be combined with other options.
+        resume: Continue this run or series. Its settings are kept, so the only other options are --data (and
+            --data.root, for a table) if the data has moved; its content must be the same.
         overfit_one_batch: First check that a fresh model can overfit one batch; if it cannot, nothing is trained.
         dry_run: Show the plan and every key without training.
         help_keys: List all configuration keys with their ranges, defaults and meanings, and exit.
@@ -84,7 +85,7 @@ class TrainOptions:
     set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
 
 
-def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions()) -> None:
+def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) -> None:
     """Train a Vision Transformer; the help text is in `main`, which does not import this file.
 
     Args:

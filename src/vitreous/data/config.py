@@ -53,7 +53,7 @@ class DataConfig:
         std: Standard deviation of each channel, by which normalization then divides. Must be set together with
             `data.mean`.
         test_ratio: Fraction of all images that is held out as the test split. Has no effect if the data has a test
-            split already.
+            split already. By default 0 if the data has a validation split and fewer than 1,000 images.
         val_ratio: Fraction of the images outside the test split that is held out as the validation split. Has no effect
             if the data has a validation split already.
         split_seed: Seed of the random splits; a different seed gives different test and validation images.

@@ -111,22 +111,30 @@ def _without_effect(config: RunConfig, facts: DataFacts) -> Iterator[str]:
 
 
 def _test_set(config: RunConfig, facts: DataFacts) -> Iterator[str]:
-    """Yield sentences on how reliable the test accuracy will be."""
+    """Yield sentences on how reliable the reported accuracy will be."""
     num_folds, test_ratio = config.data.num_folds, config.data.test_ratio
     if num_folds and test_ratio != facts.test_ratio:
         yield f"data.test_ratio={test_ratio:g} has no effect: with data.num_folds={num_folds}, one fold is the test set"
     if facts.num_test == 0 and facts.num_val == 0:
         yield "there are no test or validation images: the accuracy will be unknown"
-    elif facts.num_test == 0:
+    elif facts.num_test == 0 and config.train.choose_weights:
         yield "there are no test images: the final accuracy is measured on validation images, and is optimistic"
-    elif facts.num_test < FEW_TEST_IMAGES and not num_folds:
-        num_foldable = facts.num_train + facts.num_val + (0 if facts.brings_test else facts.num_test)
-        which = f"the other {num_foldable:,}" if facts.brings_test else f"all {num_foldable:,}"
-        yield (
-            f"the test set has only {plural(facts.num_test, 'image')}: test accuracy is uncertain by up to "
-            f"±{_uncertainty(facts.num_test):.0f} points; `--folds 5` tests {which} images in five runs, for "
-            f"±{_uncertainty(num_foldable):.1f} points"
-        )
+    elif not num_folds:
+        yield from _uncertain(facts)
+
+
+def _uncertain(facts: DataFacts) -> Iterator[str]:
+    """Yield a sentence if the accuracy is reported on few images."""
+    name, num = ("test", facts.num_test) if facts.num_test else ("validation", facts.num_val)
+    if num >= FEW_TEST_IMAGES:
+        return
+    num_foldable, which = facts.num_train, "the other" if facts.brings_test or facts.brings_val else "all"
+    num_foldable += (0 if facts.brings_val else facts.num_val) + (0 if facts.brings_test else facts.num_test)
+    yield (
+        f"the {name} set has only {plural(num, 'image')}: {name} accuracy is uncertain by up to "
+        f"±{_uncertainty(num):.0f} points; `--folds 5` tests {which} {num_foldable:,} images in five runs, for "
+        f"±{_uncertainty(num_foldable):.1f} points"
+    )
 
 
 def _uncertainty(num_images: int) -> float:

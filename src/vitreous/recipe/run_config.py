@@ -76,6 +76,9 @@ class TrainConfig:
         resolution_until: Point in the run at which the images reach their full size, if `train.start_img_size` is set.
         patience_ratio: Early stopping: the run ends once the validation loss has not improved for this fraction of the
             run. 0 turns early stopping off.
+        choose_weights: Save those weights that have the lowest loss on the validation images: the last ones, their
+            average, or with early stopping those of the best evaluation. `false` saves the average; the validation
+            images then influence nothing, so an accuracy that is reported on them is not optimistic.
         overfit_one_batch: Check before the run that a fresh model can overfit a single batch, and do not train if it
             cannot.
         deterministic: Use deterministic kernels, so that repeating a run gives the same weights on a GPU too. Slower;
@@ -109,6 +112,7 @@ class TrainConfig:
     start_img_size: Annotated[tuple[int, int], Interval("[1, 2**31)", "half of data.img_size is usual")] | None = None
     resolution_until: Annotated[float, Interval("(0, 1]")] = 0.6
     patience_ratio: Annotated[float, Interval("[0, 1]", "0 turns early stopping off")] = 0.0
+    choose_weights: bool = True
     overfit_one_batch: bool = False
     deterministic: bool = False
     logger: Logger = "none"
@@ -129,6 +133,11 @@ class TrainConfig:
             raise ConfigError(
                 f"train.lora_rank={self.lora_rank}: freezes the backbone already; leave out train.freeze and "
                 "train.freeze_blocks"
+            )
+        if self.patience_ratio and not self.choose_weights:
+            raise ConfigError(
+                f"train.patience_ratio={self.patience_ratio:g}: early stopping chooses the weights of the best "
+                "evaluation; leave it out, or set train.choose_weights=true"
             )
 
 

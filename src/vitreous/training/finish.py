@@ -15,8 +15,9 @@ from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import save_model
-from vitreous.training.fit.evaluate import Score, fit_temperature, gather_logits, score
+from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits, score
 from vitreous.training.fit.patience import best_model
+from vitreous.training.folder.images import write_images
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.distributed import SINGLE, Group
@@ -42,6 +43,11 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     early. The ones with the lowest loss on the validation images are chosen; the test images do not influence the
     choice. Without validation images, the average is chosen.
 
+    With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
+    loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
+    are trained on. Only the temperature is fitted on the validation images, which changes no predicted class; the
+    probabilities in `predictions.csv` are cross-fitted.
+
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
@@ -50,6 +56,8 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     best = best_model(state, folder)
     models = _models(state) | ({} if best is None else {"best": best})
+    if not prepared.config.train.choose_weights:
+        models = {chosen: models[chosen]}
     if prepared.val is not None:
         outputs = _val_logits(models, prepared, "fp32", group)
         scores = {name: score(*pair) for name, pair in outputs.items()}
@@ -65,14 +73,17 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     if held_out is not None:
         example_class = prepared.survey.facts.classes[int(held_out[1][0])]
     metadata = _metadata(state, prepared) | {
-        "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class
+        "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class,
+        "chosen_on_val": len(models) > 1 and "val" in metrics,
     }  # fmt: skip
     end = {"step": state.step, "elapsed_s": state.elapsed_s, "refused": state.refused}
-    recorder.record("end", end | {key: metadata[key] for key in ("weights", "temperature", "metrics")})
+    recorded = ("weights", "temperature", "metrics", "chosen_on_val")
+    recorder.record("end", end | {key: metadata[key] for key in recorded})
 
     def write() -> None:
         if held_out is not None:
             _write_held_out(prepared, folder, held_out, temperature)
+        write_images(folder.images, prepared.survey)
         save_model(folder.model, model, metadata)
 
     group.from_first(write)
@@ -106,7 +117,10 @@ def _write_held_out(
     if store is None:
         return
     classes, source = prepared.survey.facts.classes, prepared.survey.source
-    probabilities, predicted = (logits / temperature).softmax(dim=1).max(dim=1)
+    temperatures = torch.tensor(temperature)
+    if prepared.test is None and temperature != 1:  # then these images have fitted the temperature
+        temperatures = cross_fitted_temperatures(logits, labels)
+    probabilities, predicted = (logits / temperatures).softmax(dim=1).max(dim=1)
     paths = [source.describe(int(index)) for index in store.source_indices]
     columns = (paths, labels.tolist(), predicted.tolist(), probabilities.tolist())
     text = io.StringIO(newline="")

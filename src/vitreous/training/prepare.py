@@ -13,7 +13,7 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.examine import brief
 from vitreous.data.pixels.store import Store, load_store, measure_mean_std
 from vitreous.data.sources import PYTHON_PREFIX, Source, full_name, known_sets, open_source
-from vitreous.data.survey.facts import Survey, survey
+from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError, DataError
 from vitreous.model.config.presets import Size, parse_name
 from vitreous.recipe import keys
@@ -29,6 +29,7 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
+from vitreous.training.weights.leaks import leak_notes
 from vitreous.training.weights.pretrained import (
     Pretrained,
     annotated,
@@ -86,7 +87,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     teacher = open_teacher(asked.get("objective.teacher"))
     surveyed = _survey(source, asked, listener)
     _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
-    given = _given(surveyed, asked["data.source"], asked.get("data.num_folds", 0))
+    given = _given(surveyed, asked)
 
     def measure(config: RunConfig) -> Pace:
         check_teacher(teacher, config, surveyed.facts.classes)
@@ -103,7 +104,8 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
         plan = _with_measured_attention(plan, teacher, instruments)
-    plan = replace(plan, choices=tuple(_with_series_reason(choice, request) for choice in plan.choices))
+    choices = tuple(_with_series_reason(choice, request) for choice in plan.choices)
+    plan = replace(plan, choices=choices, notes=(*leak_notes(asked, surveyed), *plan.notes))
     # Fail now, before decoding, if the sampler needs weights that the data does not have.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
@@ -257,20 +259,26 @@ def _model_keys(name: str) -> dict[str, Any]:
     return found
 
 
-def _given(surveyed: Survey, source: str, num_folds: int) -> list[Choice]:
+def _given(surveyed: Survey, asked: Mapping[str, Any]) -> list[Choice]:
     """Return the choices that were made while the data was read."""
+    facts, num_folds = surveyed.facts, asked.get("data.num_folds", 0)
     if num_folds:
         reason = f"one of {num_folds} folds"
-    elif surveyed.facts.brings_test:
+    elif facts.brings_test:
         reason = "not used: the data has a test split"
+    elif facts.reports_on_val:
+        reason = f"with fewer than {FEW_IMAGES:,} images, the data's own validation split reports the accuracy"
     elif surveyed.source.test_ratio is None:
         reason = "the data has no test split, so images are held out"
     else:
         reason = "the usual split for this data set"
     choices = [
-        Choice("data.source", full_name(source), "the data to train on"),
-        Choice("data.test_ratio", surveyed.facts.test_ratio, reason),
+        Choice("data.source", full_name(asked["data.source"]), "the data to train on"),
+        Choice("data.test_ratio", facts.test_ratio, reason),
     ]
+    if facts.reports_on_val and not asked.get("train.patience_ratio"):
+        reason = f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights"
+        choices.append(Choice("train.choose_weights", False, reason))
     if surveyed.source.weights is not None:
         choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))
     return choices

@@ -13,7 +13,7 @@ from typing import Any
 
 from vitreous import atomic
 from vitreous.data.sources import full_name
-from vitreous.errors import ConfigError, DamagedFileError, NotARunError
+from vitreous.errors import ConfigError, DamagedFileError, NotARunError, RunError
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, read_values
 from vitreous.training.folder.records import Listener, ignore
@@ -25,6 +25,7 @@ from vitreous.training.folder.run_folder import (
     exclusive,
 )
 from vitreous.training.machine.signals import Interrupted
+from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 from vitreous.training.weights.pretrained import full_source
@@ -102,7 +103,7 @@ def run_series(
         Interrupted: Ctrl-C or SIGTERM; `resume` continues the series.
     """
     is_new = request.resume is None
-    folder, request = _begin(request) if is_new else _reopen(request)
+    folder, request = _begin(request) if is_new else _reopen(request, listener)
     with exclusive(folder.path, listener):
         _train_members(folder, request, after, listener, train, is_new=is_new)
     return folder
@@ -171,21 +172,38 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
         atomic.write_text(folder.recipe, Path(recipe).read_text(encoding="utf-8"))
         recipe = str(folder.recipe)
     asked = replace(request, data=data and full_name(data), recipe=recipe, values=values, out=folder.path)
-    atomic.write_text(folder.series, json.dumps({key: getattr(asked, key) for key in _WRITTEN}, indent=2) + "\n")
+    _write(folder, asked)
     return folder, asked
 
 
-def _reopen(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
-    path = request.resume
-    options = (request.data, request.recipe, request.model, request.values, request.out, request.folds, request.seeds)
-    if path is None or any(options):
-        raise ConfigError(f"resume={path}: takes no other options, because a series keeps its settings; leave them out")
+def _reopen(request: TrainRequest, listener: Listener) -> tuple[SeriesFolder, TrainRequest]:
+    path = folder_to_resume(request)
     folder = SeriesFolder(path)
     asked = read_series(folder)
     if request.source is not None and asked.data is not None:
-        raise ConfigError(f"resume={path}: reads its data from {asked.data} again; give no data with resume")
+        raise ConfigError(f"resume={path}: reads its data from {asked.data}, not from Python; give no data with resume")
+    if is_moved(request):
+        asked = _at_new_place(folder, asked, request, listener)
     recipe = str(folder.recipe) if folder.recipe.is_file() else asked.recipe  # the folder may have moved
     return folder, replace(asked, recipe=recipe, source=request.source)
+
+
+def _at_new_place(folder: SeriesFolder, asked: TrainRequest, request: TrainRequest, listener: Listener) -> TrainRequest:
+    """Note the new place of the data in all runs that have begun, which checks the content, and in the series."""
+    runs = [RunFolder(folder.path / member.name) for member in members(asked)]
+    begun = [run for run in runs if run.config.is_file()]
+    if not begun:
+        raise RunError(f"resume={folder.path}: no run has begun; start a new series with the data at its new place")
+    for run in begun:
+        data = reopen_data(run, request, listener)[0].data
+    values = {key: value for key, value in asked.values.items() if key != "data.root"}
+    moved = replace(asked, data=data.source, values=values | ({"data.root": data.root} if data.root else {}))
+    _write(folder, moved)
+    return moved
+
+
+def _write(folder: SeriesFolder, asked: TrainRequest) -> None:
+    atomic.write_text(folder.series, json.dumps({key: getattr(asked, key) for key in _WRITTEN}, indent=2) + "\n")
 
 
 def _start_or_resume(request: TrainRequest, member: Member, run: RunFolder, first: RunFolder) -> TrainRequest:

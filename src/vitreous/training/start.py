@@ -4,12 +4,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
 from vitreous import atomic, processes
-from vitreous.data.sources import PYTHON_PREFIX, open_source
+from vitreous.data.sources import open_source
 from vitreous.data.survey.facts import DataFacts, Survey
-from vitreous.errors import ConfigError
 from vitreous.model.cost.count import count_flops, count_parameters
 from vitreous.recipe import keys
-from vitreous.recipe.files import read_config, write_config
+from vitreous.recipe.files import write_config
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
@@ -37,7 +36,8 @@ from vitreous.training.machine.distributed import Group, join
 from vitreous.training.machine.launch import after_restart, note_run
 from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.overfit import overfit_one_batch
-from vitreous.training.prepare import Prepared, load_data, plan_run, survey_again
+from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
+from vitreous.training.prepare import Prepared, load_data, plan_run
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import compile_ahead
 from vitreous.wording import plural
@@ -61,7 +61,7 @@ def run_training(request: TrainRequest, listener: Listener = ignore, *, instrume
     started_s, group = instruments.clock(), join()
     listener = listener if group.is_first else ignore
     request = group.from_first(lambda: after_restart(request)) or request
-    if request.resume is not None and group.from_first(lambda: _is_complete(request)):
+    if request.resume is not None and group.from_first(lambda: _is_complete(request, listener)):
         listener("complete", {"run": str(request.resume)})
         return RunFolder(request.resume)
     with ExitStack() as stack:
@@ -97,9 +97,8 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     model = plan.config.model
     counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
     sentences = [
-        f"{facts.name}: {facts.num_train:,} training, {facts.num_val:,} validation and "
-        f"{plural(facts.num_test, 'test image')}; {len(facts.classes)} classes with {counts[0]:,} to "
-        f"{plural(counts[-1], 'training image')}",
+        f"{facts.name}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
+        f"{len(facts.classes)} classes with {counts[0]:,} to {plural(counts[-1], 'training image')}",
         f"model: {plural(count_parameters(model), 'parameter')}, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
         f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
@@ -111,6 +110,17 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
             f"{batch_size / num:,.4g} of the {plural(batch_size, 'image')} per step"
         )
     return sentences
+
+
+def _held_out(facts: DataFacts, config: RunConfig) -> str:
+    """Return what the validation and test images serve."""
+    val = plural(facts.num_val, "validation image") if facts.num_val else "none"
+    choosing, reporting = "none", val
+    if config.train.choose_weights:
+        choosing, reporting = val, "the same" if facts.num_val else "none"
+    if facts.num_test:
+        reporting = plural(facts.num_test, "test image")
+    return f"{choosing} to choose the weights by, {reporting} to report the accuracy on"
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, 
     """Plan a run and create its folder."""
     check_free(request.out)
     survey, plan = plan_run(request, listener, instruments)
-    start = _start_record(plan.config)  # asking git takes a while, and a folder without a configuration is of no use
+    start = _start_record(plan.config, survey.facts)  # asking git takes a while, and a folder without a configuration is of no use
     folder = create_run_folder(request.out, survey.facts.name)
     stack.enter_context(exclusive(folder.path, listener))
     stack.callback(folder.clear_unstarted)  # if the configuration cannot be written, the same folder can be used again
@@ -172,27 +182,24 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, 
 
 
 def _resume(request: TrainRequest, listener: Listener, stack: ExitStack) -> _Begun:
-    """Read the configuration of an existing run and survey its data again."""
+    """Read the configuration of an existing run and survey its data again, perhaps at a new place."""
     folder = _open_folder(request)
     stack.enter_context(exclusive(folder.path, listener))
-    config = read_config(folder.config)
-    if request.source is not None and not config.data.source.startswith(PYTHON_PREFIX):
-        raise ConfigError(
-            f"resume={folder.path}: reads its data from {config.data.source} again; give no data with resume"
-        )
     sweep(folder)
-    return _Begun(folder, config, survey_again(config.data, listener, request.source))
+    return _Begun(folder, *reopen_data(folder, request, listener))
 
 
 def _open_folder(request: TrainRequest) -> RunFolder:
-    path = request.resume
-    if path is None or any((request.data, request.recipe, request.model, request.values, request.out)):
-        raise ConfigError(f"resume={path}: takes no other options, because a run keeps its settings; leave them out")
-    return open_run_folder(path)
+    return open_run_folder(folder_to_resume(request))
 
 
-def _is_complete(request: TrainRequest) -> bool:
-    return _open_folder(request).model.exists()
+def _is_complete(request: TrainRequest, listener: Listener) -> bool:
+    """Return True if the run to resume is complete; then only the new place of its data is noted, if one is given."""
+    folder = _open_folder(request)
+    if folder.model.exists() and is_moved(request):
+        with exclusive(folder.path, listener):
+            reopen_data(folder, request, listener)
+    return folder.model.exists()
 
 
 def _on_this_machine(config: RunConfig, recorder: Recorder) -> RunConfig:
@@ -226,7 +233,8 @@ def _train(prepared: Prepared, context: RunContext) -> None:
     finish(complete, prepared, context.folder, recorder, group)
 
 
-def _start_record(config: RunConfig) -> dict[str, object]:
+def _start_record(config: RunConfig, facts: DataFacts) -> dict[str, object]:
     hardware = describe_hardware(resolve_device(config.train.device))
     return {"recipe": config.recipe, "config": keys.take_apart(config), "hardware": hardware,
-            "software": describe_software(), "num_processes": processes.count()}  # fmt: skip
+            "software": describe_software(), "num_processes": processes.count(),
+            "classes": facts.classes, "fingerprint": facts.fingerprint}  # fmt: skip

@@ -55,7 +55,17 @@ def test_model_file_without_its_run_is_scored_on_a_folder(run: Path, photos: Pat
     model = shutil.copy(run / "model.safetensors", tmp_path / "m.safetensors")
     said = cli("evaluate", model, photos)
     assert said.code == 0
-    assert said.out.startswith("all of my photos: accuracy ")
+    assert said.out.startswith("all of my photos (the model comes without a record of its training images, so ")
+
+
+def test_copy_of_the_training_images_is_recognized_on_the_screen(
+    run: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    said = cli("evaluate", run, shutil.copytree(photos, tmp_path / "copy"))
+    first, note = said.out.splitlines()[:2]
+    assert first.startswith("all of copy: accuracy ")
+    assert note.startswith("note: the model was trained on ")
+    assert "so this accuracy is optimistic; accuracy on the others: " in note
 
 
 def test_most_frequent_mistakes_are_listed_last(run: Path, photos: Path, cli: Cli) -> None:

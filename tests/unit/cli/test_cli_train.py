@@ -62,7 +62,7 @@ def test_run_folder_is_complete(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv",
-        "example.png", "report.html",
+        "example.png", "images.safetensors", "report.html",
     }  # fmt: skip
 
 
@@ -203,11 +203,8 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--batch-size", "0"], "data.batch_size=0: must be in [1, 2**31); use 64"),
         (["digits", "--set", "abc"], "set=abc: has no value; write --abc VALUE"),
         (["--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train DATA`"),
-        (
-            ["--resume", "no/run", "--epochs", "3"],
-            "resume=no/run: takes no other options, because a run keeps its settings",
-        ),
-        (["digits", "--resume", "no/run"], "resume=no/run: takes no other options, because a run keeps its settings"),
+        (["--resume", "no/run", "--epochs", "3"], "resume=no/run: a run or series keeps its settings; leave out all "),
+        (["--data", "digits", "--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train"),
     ],
 )
 def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, cli: Cli, tmp_path: Path) -> None:

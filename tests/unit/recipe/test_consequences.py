@@ -48,6 +48,19 @@ def test_small_test_set_is_reported_with_the_uncertainty_of_its_accuracy(
     ]
 
 
+def test_validation_images_that_report_the_accuracy_are_not_called_optimistic(
+    make_facts: Facts, values: dict[str, Any]
+) -> None:
+    facts = make_facts(100, num_val=150, num_test=0, brings_val=True)
+    (sentence,) = consequences(config_with(values, **{"train.choose_weights": False}), facts)
+    assert sentence == (
+        "the validation set has only 150 images: validation accuracy is uncertain by up to ±8 points; `--folds 5` "
+        "tests the other 100 images in five runs, for ±9.8 points"
+    )
+    (sentence,) = consequences(config_with(values), facts)
+    assert sentence.endswith("is measured on validation images, and is optimistic")
+
+
 def test_folds_do_not_include_a_given_test_split(make_facts: Facts, values: dict[str, Any]) -> None:
     (sentence,) = consequences(config_with(values), make_facts(70, num_val=30, num_test=50, brings_test=True))
     assert sentence.endswith("±14 points; `--folds 5` tests the other 100 images in five runs, for ±9.8 points")

@@ -190,9 +190,7 @@ def test_new_series_is_refused_in_the_folder_of_another(whole: SeriesFolder, ask
 
 
 def test_resume_takes_no_other_options_and_needs_a_series(whole: SeriesFolder, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"whole: takes no other options, because a series keeps its settings; leave them out$"
-    ):
+    with pytest.raises(ConfigError, match=r"whole: a run or series keeps its settings; leave out all options except "):
         run_series(TrainRequest(resume=whole.path, folds=3), nothing)
     with pytest.raises(NotARunError, match=r"^series=.*: has no series\.json; `--folds 5` makes one$"):
         run_series(TrainRequest(resume=tmp_path), nothing)

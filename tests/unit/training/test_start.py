@@ -75,12 +75,16 @@ def test_run_folder_is_complete(tiny: Tiny, tmp_path: Path) -> None:
     folder = run_training(tiny())
     assert {path.name for path in folder.path.iterdir()} == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv", "example.png",
+        "images.safetensors",
     }  # fmt: skip
     assert [path.name for path in list_checkpoints(folder.checkpoints)] == [
         "step-000000000.safetensors", "step-000000012.safetensors",
     ]  # fmt: skip
     assert folder.plan.read_text().startswith("# Plan (recipe `")
-    assert "fruit: 42 training, 6 validation and 13 test images; 3 classes with " in folder.plan.read_text()
+    assert (
+        "- fruit: 42 images to train on, 6 validation images to choose the weights by, 13 test images to report the "
+        "accuracy on; 3 classes with "
+    ) in folder.plan.read_text()
     order = [record["kind"] for record in read_records(folder.records)]
     assert order[:4] == ["start", "plan", "data", "fit"]
     assert order[-1] == "end"
@@ -564,7 +568,6 @@ def test_resuming_a_complete_run_changes_nothing(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data": "digits"},
         {"recipe": "digits"},
         {"model": "vit_pico"},
         {"values": {"train.seed": 1}},
@@ -576,7 +579,8 @@ def test_resume_takes_no_other_options(tiny: Tiny, changes: dict[str, Any]) -> N
     with pytest.raises(ConfigError) as caught:
         run_training(replace(TrainRequest(resume=folder.path), **changes))
     assert str(caught.value) == (
-        f"resume={folder.path}: takes no other options, because a run keeps its settings; leave them out"
+        f"resume={folder.path}: a run or series keeps its settings; leave out all options except --data and "
+        "--data.root, for data that has moved"
     )
 
 

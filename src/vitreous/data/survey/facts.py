@@ -22,6 +22,8 @@ from vitreous.seeding import derive, permutation
 from vitreous.wording import plural
 
 DEFAULT_TEST_RATIO = 0.2
+FEW_IMAGES = 1_000
+"""With fewer images, a validation split that comes with the data reports the accuracy, and no test is held out."""
 
 # The mirror probe decodes at most about this many pixels: 2,000 small images, or 200 of 12 megapixels.
 _PROBE_PIXELS = 400_000_000
@@ -51,6 +53,7 @@ class DataFacts:
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.
+        brings_val: True if the source has a validation split.
     """
 
     name: str
@@ -71,6 +74,12 @@ class DataFacts:
     test_ratio: float
     fingerprint: str
     brings_test: bool = False
+    brings_val: bool = False
+
+    @property
+    def reports_on_val(self) -> bool:
+        """True if the accuracy is reported on the validation split of a small source, because nothing is tested."""
+        return self.brings_val and not self.num_test and self.num_train + self.num_val < FEW_IMAGES
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +106,8 @@ def survey(
 
     Args:
         source: The samples.
-        test_ratio: Share of the images to test on, in [0, 1); None: the source's own, else `DEFAULT_TEST_RATIO`.
-            Ignored with folds.
+        test_ratio: Share of the images to test on, in [0, 1); None: the source's own, else 0 if it has a validation
+            split and fewer than `FEW_IMAGES` images, else `DEFAULT_TEST_RATIO`. Ignored with folds.
         val_ratio: Share of the other images to validate on, in [0, 1).
         split_seed: Another seed gives another split.
         num_folds: 0 for a single split; else the number of folds, one of which is the test split.
@@ -106,8 +115,7 @@ def survey(
         progress: Called with (done, total).
 
     Raises:
-        DataError: No image is readable, fewer than two classes or no training images remain, or there are too few
-            images for the folds.
+        DataError: No readable image, fewer than two classes, no training image left, or too few images for the folds.
     """
     headers = read_headers(source, progress)
     skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
@@ -115,7 +123,7 @@ def survey(
     samples = _samples(source, headers, readable)
     _check_classes(source, samples.labels, skipped)
 
-    test_ratio, folds = _test_ratio(source, test_ratio, num_folds), None
+    test_ratio, folds = _test_ratio(source.test_ratio, samples.given, test_ratio, num_folds), None
     if num_folds:
         splits, folds = split_by_fold(
             samples, num_folds=num_folds, fold=fold, val_ratio=val_ratio, split_seed=split_seed
@@ -141,6 +149,7 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
+        brings_val=bool((samples.given == "val").any()),
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -169,12 +178,15 @@ def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[
         )
 
 
-def _test_ratio(source: Source, requested: float | None, num_folds: int) -> float:
+def _test_ratio(usual: float | None, given: Texts, requested: float | None, num_folds: int) -> float:
     if num_folds:
         return 1 / num_folds
     if requested is not None:
         return requested
-    return DEFAULT_TEST_RATIO if source.test_ratio is None else source.test_ratio
+    if usual is not None:
+        return usual
+    is_small = len(given) < FEW_IMAGES and "val" in given and "test" not in given
+    return 0.0 if is_small else DEFAULT_TEST_RATIO
 
 
 def _shapes(headers: Headers) -> dict[str, Any]:

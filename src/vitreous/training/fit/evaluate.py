@@ -104,3 +104,14 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     bound = float(torch.tensor(20.0).log())
     minimum = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
     return float(torch.tensor(float(minimum.x)).exp())
+
+
+def cross_fitted_temperatures(logits: Logits, labels: Labels, num_parts: int = 5) -> torch.Tensor:
+    """Return a temperature for each image, `[n, 1]`, fitted on images that do not include it.
+
+    Images are dealt out to `num_parts` parts in turn, and each part gets the temperature of all others. Thus the
+    calibration of these images shows that of new images, although no image was held out for the fit.
+    """
+    part = torch.arange(len(labels)) % num_parts
+    fitted = [fit_temperature(logits[part != i], labels[part != i]) for i in range(num_parts)]
+    return torch.tensor(fitted)[part].unsqueeze(1)

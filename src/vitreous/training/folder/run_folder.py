@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def images(self) -> Path:
+        """Hashes of the images of the run, by which `evaluate` recognizes them; see `training/folder/images.py`."""
+        return self.path / "images.safetensors"
+
+    @property
     def predictions(self) -> Path:
         """Predictions for the held-out images: path, true class, predicted class, probability of that class."""
         return self.path / "predictions.csv"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitreous.training.fit.evaluate import Score
+from vitreous.use.evaluate.known import Known
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Evaluation:
         score: Accuracy, its interval and loss.
         classes: One row per class, in the model's order.
         confusion: Confusion matrix; `confusion[i, j]` images of class i were predicted as class j.
+        known: Images that the model was trained with; None if that is not known, or none can be among these.
     """
 
     data: str
     score: Score
     classes: tuple[ClassScore, ...]
     confusion: NDArray[np.int64]
+    known: Known | None = None
 
     @property
     def accuracy(self) -> float:
@@ -64,6 +67,7 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "classes": [vars(row) for row in self.classes],
             "confusion": self.confusion.tolist(),
+            "known": self.known and self.known.as_dict(),
         }
 
     def confused_most(self, count: int = 3) -> list[tuple[str, str, int]]:

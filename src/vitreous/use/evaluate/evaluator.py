@@ -1,5 +1,6 @@
 """Run or model file, optionally other data -> Evaluation."""
 
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
@@ -10,14 +11,16 @@ from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source, open_source
 from vitreous.data.survey.facts import Survey
+from vitreous.data.workers import Progress
 from vitreous.errors import DataError, NotARunError, nearest
 from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.prepare import survey_again
+from vitreous.training.moved import survey_of_run
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
+from vitreous.use.evaluate.known import count_known, find_splits
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 
@@ -39,22 +42,26 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
 
     Raises:
         NotARunError: There is no model at `run`, or no run folder although `data` is None.
+        DataNotFoundError: The data of the run is not where it was.
         DataError: The data has changed since the run, has classes that the model does not know, or has no readable
             image.
     """
+    run, splits = run.expanduser(), None
     predictor = Predictor.load(run, device)
     own = _held_out(run, predictor, listener, data) if data is None or isinstance(data, Source) else None
     if own is not None:
         surveyed, split = own
-        source, indices, name = surveyed.source, surveyed.indices[split], f"{surveyed.facts.name}, {split} split"
+        source, indices = surveyed.source, surveyed.indices[split]
+        name = f"{surveyed.facts.name}, {'validation' if split == 'val' else split} split"
     else:
         source = data if isinstance(data, Source) else open_source(str(data), root)
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
-        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}{_trained_on(run, str(data))}"
+        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
+        splits = find_splits(run, source, indices, _progress(listener, "reading"))
+        name += _by_path(run, str(data)) if splits is None else ""
     labels = _label_map(source, predictor)
-    store = load_store(source, indices, predictor.preprocess, progress=lambda done, total: listener(
-        "reading", {"what": "decoding", "done": done, "total": total}))  # fmt: skip
+    store = load_store(source, indices, predictor.preprocess, progress=_progress(listener, "decoding"))
     listener("skipped", {"skipped": store.skipped})
     if not len(store):
         raise DataError(
@@ -63,7 +70,11 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
     true = labels[found]
-    return count_classes(name, score(logits, true), true, logits.argmax(dim=1), predictor.classes)
+    evaluation = count_classes(name, score(logits, true), true, logits.argmax(dim=1), predictor.classes)
+    if splits is None:
+        return evaluation
+    decoded = splits[np.isin(indices, store.source_indices)]
+    return replace(evaluation, known=count_known(decoded, predictor.metadata, logits, true))
 
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
@@ -73,7 +84,7 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
         if source is not None:
             return None
         raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
-    surveyed = survey_again(read_config(folder.config).data, listener, source)
+    surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source)
     before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if before != now:
         if source is not None:
@@ -88,14 +99,18 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
     return surveyed, split
 
 
-def _trained_on(run: Path, data: str) -> str:
-    """Return a warning if `data` is what the run was trained on, else an empty string."""
-    config = RunFolder(expanded(run)).config
-    if not config.is_file():
-        return ""
-    trained_on = read_config(config).data.source
-    same = data == trained_on or expanded(data).resolve() == Path(trained_on)
-    return " (the model was trained on most of these images)" if same else ""
+def _by_path(run: Path, data: str) -> str:
+    """Return a warning about `data` for a run of an older version, which has no record of its images."""
+    config = RunFolder(run).config
+    if config.is_file():
+        trained_on = read_config(config).data.source
+        if data == trained_on or expanded(data).resolve() == Path(trained_on):
+            return " (the model was trained on most of these images)"
+    return " (the model comes without a record of its training images, so those among these are not recognized)"
+
+
+def _progress(listener: Listener, what: str) -> Progress:
+    return lambda done, total: listener("reading", {"what": what, "done": done, "total": total})
 
 
 def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:

@@ -85,7 +85,8 @@ def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
     names = {"trained": "the weights of the last step", "average": "the running average of the weights",
              "best": "the weights of the best evaluation"}  # fmt: skip
     kept = names.get(end.get("weights", ""), "the weights")
-    why = ", which had the lowest validation loss" if "val" in end.get("metrics", {}) else ""
+    is_chosen = end.get("chosen_on_val", "val" in end.get("metrics", {}))  # older runs always chose
+    why = ", which had the lowest validation loss" if is_chosen else ""
     return (
         f"recipe {plan.get('recipe', '')}: {plural(end.get('step', 0), 'step')} in {end.get('elapsed_s', 0):,.0f} s; "
         f"kept {kept}{why}"

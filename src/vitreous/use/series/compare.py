@@ -4,7 +4,7 @@ The comparison is paired: both sides classify the same images. Images that are h
 difference, so its interval is narrower than the intervals of the two accuracies suggest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -167,8 +167,9 @@ def _read(folder: RunFolder) -> Answers:
     if not folder.predictions.is_file():
         raise DataError(f"{folder.path}: has no test images; compare runs that have some")
     rows = read_held_out(folder.predictions)
-    source = read_config(folder.config).data.source if folder.config.is_file() else ""
-    answers = {(_relative(row.path, source), row.true): row.true == row.predicted for row in rows}
+    names = [read_metadata(find_model(folder.path))["data"]]  # the name at the time of the predictions
+    names += [PurePath(read_config(folder.config).data.source).name] if folder.config.is_file() else []
+    answers = {(_relative(row.path, names), row.true): row.true == row.predicted for row in rows}
     if len(answers) < len(rows):
         raise DamagedFileError(
             f"{folder.predictions}: several images have the same name, so they cannot be paired; rename them and "
@@ -177,10 +178,11 @@ def _read(folder: RunFolder) -> Answers:
     return answers
 
 
-def _relative(image: str, source: str) -> str:
-    """Return the path of an image relative to the data folder, which does not depend on where that folder is."""
-    parts, folder = PurePath(image).parts, PurePath(source).name
-    relative = parts[parts.index(folder) + 1 :] if folder in parts else parts
+def _relative(image: str, names: Sequence[str]) -> str:
+    """Return the path of an image relative to the data folder, of which `names` are possible names."""
+    parts = PurePath(image).parts
+    folder = next((name for name in names if name in parts), None)
+    relative = parts if folder is None else parts[parts.index(folder) + 1 :]
     return "/".join(relative) or image
 
 

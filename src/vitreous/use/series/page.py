@@ -68,7 +68,7 @@ def sentences(summary: Summary) -> list[str]:
             f"95% interval of the mean over seeds: {100 * low:.1f}% to {100 * high:.1f}%; it reflects other seeds on "
             "the same images, not other images"
         )
-    if any(row.split == "val" for row in summary.rows):
+    if any(row.chosen_on_it for row in summary.rows):
         result.append(
             "no test images: accuracy is on the validation images that chose the weights, so it is optimistic"
         )

@@ -23,6 +23,7 @@ class Row:
         seed: Its seed.
         split: The split that `score` is for: `test`, or `val` if the run has no test images.
         score: Score on that split.
+        chosen_on_it: True if the weights were chosen on that split, which makes the score optimistic.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Row:
     seed: int
     split: str
     score: Score
+    chosen_on_it: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def summarize_series(folder: SeriesFolder) -> Summary:
         if run.model.is_file():
             metadata = read_metadata(run.model)
             data = metadata["data"]
-            rows += _rows(member, metadata["metrics"])
+            rows += _rows(member, metadata)
     return Summary(folder.path.resolve().name, data, len(planned), request.folds, tuple(rows))
 
 
@@ -150,13 +152,14 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)) - half_width, float(np.mean(values)) + half_width
 
 
-def _rows(member: Member, metrics: dict[str, Any]) -> list[Row]:
-    split = scored_split(metrics)
+def _rows(member: Member, metadata: dict[str, Any]) -> list[Row]:
+    split = scored_split(metadata["metrics"])
     if split is None:
         return []
-    values = metrics[split]
+    values = metadata["metrics"][split]
     score = Score(values["num_images"], values["num_correct"], values["loss"])
-    return [Row(member.name, member.fold, member.seed, split, score)]
+    chosen_on_it = split == "val" and metadata.get("chosen_on_val", True)  # older runs always chose
+    return [Row(member.name, member.fold, member.seed, split, score, chosen_on_it)]
 
 
 def _plain(spread: Spread) -> dict[str, float | None]:

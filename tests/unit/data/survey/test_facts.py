@@ -65,6 +65,34 @@ def test_test_ratio_is_the_requested_one_or_the_sources_or_a_fifth(make_arrays: 
     assert survey(make_arrays(9, 9)).facts.test_ratio == DEFAULT_TEST_RATIO
 
 
+def arrays_with_given_splits(make_arrays: MakeArrays, num_train: int, num_val: int, num_test: int = 0) -> ArraySource:
+    source = make_arrays(num_train + num_val + num_test - 2, 2)
+    splits = np.repeat(np.array(["train", "val", "test"], dtype="<U5"), [num_train, num_val, num_test])
+    splits[-2:] = "train"
+    source.splits = np.concatenate([splits[-2:], splits[:-2]])
+    return source
+
+
+def test_small_set_with_validation_images_loses_none_to_a_test_split(make_arrays: MakeArrays) -> None:
+    facts = survey(arrays_with_given_splits(make_arrays, 250, 150)).facts
+    assert (facts.num_train + facts.num_val, facts.num_test, facts.test_ratio) == (400, 0, 0.0)
+    assert facts.reports_on_val
+
+
+@pytest.mark.parametrize(
+    ("sizes", "requested", "num_folds"),
+    [((900, 100), None, 0), ((250, 150), 0.2, 0), ((250, 100, 50), None, 0), ((250, 150), None, 4)],
+    ids=["1,000 images", "a test was asked for", "a test split is given", "folds"],
+)
+def test_otherwise_the_accuracy_is_reported_on_test_images(
+    make_arrays: MakeArrays, sizes: tuple[int, ...], requested: float | None, num_folds: int
+) -> None:
+    source = arrays_with_given_splits(make_arrays, *sizes)
+    facts = survey(source, test_ratio=requested, num_folds=num_folds).facts
+    assert facts.num_test > 0
+    assert not facts.reports_on_val
+
+
 def test_progress_reaches_the_total(make_arrays: MakeArrays) -> None:
     seen: list[tuple[int, int]] = []
     survey(make_arrays(20, 21), progress=lambda done, total: seen.append((done, total)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitreous.data.loader import Batch
-from vitreous.training.fit.evaluate import Score, compute_logits, fit_temperature, score
+from vitreous.training.fit.evaluate import Score, compute_logits, cross_fitted_temperatures, fit_temperature, score
 
 
 def wilson(num_correct: int, num_images: int) -> tuple[float, float]:
@@ -94,6 +94,21 @@ def make_batches() -> list[Batch]:
     images, labels = torch.randn(5, 1, 2, 3), torch.tensor([3, 0, 2, 1, 3])
     cuts = [(0, 2), (2, 4), (4, 5)]
     return [Batch(images[a:b], labels[a:b], np.arange(a, b)) for a, b in cuts]
+
+
+def test_cross_fitted_temperature_of_an_image_does_not_depend_on_its_own_label() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(43, 3, generator=generator), torch.randint(3, (43,), generator=generator)
+    before = cross_fitted_temperatures(logits, labels)
+    assert before.shape == (43, 1)
+    for image in (0, 17, 42):
+        others = torch.arange(43) % 5 != image % 5
+        assert float(before[image]) == pytest.approx(fit_temperature(logits[others], labels[others]))
+        changed = labels.clone()
+        changed[image] = (labels[image] + 1) % 3
+        after = cross_fitted_temperatures(logits, changed)
+        assert after[image] == before[image]
+        assert (after != before).any()
 
 
 def test_logits_are_in_order_and_without_dropout_or_gradient() -> None:

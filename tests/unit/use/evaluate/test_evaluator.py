@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitreous.errors import DataError, DataNotFoundError, NotARunError
+from vitreous.recipe.files import read_config
 from vitreous.training.folder.records import ignore
+from vitreous.training.prepare import survey_again
 from vitreous.use.evaluate.evaluator import evaluate
 from vitreous.use.run import Run
 
@@ -28,6 +31,11 @@ def _copy_images(path: Path, *, images: int, of: Path) -> None:
         shutil.copy(image, path)
 
 
+def _num_by_split(run: Run) -> dict[str, int]:
+    surveyed = survey_again(read_config(run.path / "config.yaml").data, ignore)
+    return {split: len(indices) for split, indices in surveyed.indices.items()}
+
+
 def test_evaluation_of_a_run_reproduces_its_stored_test_score(run: Run) -> None:
     found, stored = evaluate(run.path), run.metrics["test"]
     assert found.data == "my photos, test split"
@@ -43,13 +51,71 @@ def test_classes_are_in_the_order_of_the_model(run: Run) -> None:
 
 def test_model_file_can_be_evaluated_on_other_data(lone_model: Path, photos: Path) -> None:
     found = evaluate(lone_model, str(photos))
-    assert found.data == "all of my photos"
+    assert found.data == (
+        "all of my photos (the model comes without a record of its training images, so those among these are not "
+        "recognized)"
+    )
+    assert found.known is None
     assert [row.num_images for row in found.classes] == [23, 20, 29]
 
 
-def test_evaluation_on_training_data_is_marked(run: Run, photos: Path) -> None:
-    found = evaluate(run.path, str(photos))
+def test_run_of_an_older_version_recognizes_its_data_by_the_path(own_run: Run, photos: Path) -> None:
+    (own_run.path / "images.safetensors").unlink()
+    found = evaluate(own_run.path, str(photos))
     assert found.data == "all of my photos (the model was trained on most of these images)"
+
+
+def test_moved_and_renamed_training_images_are_recognized_by_content(run: Run, own_photos: Path) -> None:
+    for number, image in enumerate(sorted(own_photos.glob("*/*.png"))):
+        image.rename(image.with_name(f"{number}.png"))
+    found, sizes = evaluate(run.path, str(own_photos)), _num_by_split(run)
+    assert found.data == "all of own photos"
+    assert found.known is not None
+    assert (found.known.num_trained, found.known.num_chosen) == (sizes["train"], sizes["val"])
+    assert found.known.others is not None
+    stored = run.metrics["test"]  # the others are the test images
+    assert (found.known.others.num_images, found.known.others.num_correct) == (
+        stored["num_images"],
+        stored["num_correct"],
+    )
+    assert found.known.sentence.startswith(
+        f"the model was trained on {sizes['train']} of these images and its weights were chosen by {sizes['val']} of "
+        "them, so this accuracy is optimistic; accuracy on the others: "
+    )
+    assert found.as_dict()["known"]["num_trained"] == sizes["train"]
+
+
+def test_new_images_are_not_called_known(run: Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("Äpfel", "two words"):
+        (tmp_path / "new" / name).mkdir(parents=True)
+        for number, image in enumerate(sorted((photos / name).iterdir())[:5]):
+            Image.open(image).rotate(180).save(tmp_path / "new" / name / f"{number}.png")
+    found = evaluate(run.path, str(tmp_path / "new"))
+    assert found.known is not None
+    assert (found.known.num_trained, found.known.num_chosen, found.known.sentence) == (0, 0, "")
+    assert found.known.others == found.score
+
+
+def test_nothing_but_training_images_leaves_no_others(run: Run, photos: Path, tmp_path: Path) -> None:
+    surveyed = survey_again(read_config(run.path / "config.yaml").data, ignore)
+    for index in surveyed.indices["train"]:
+        image = Path(surveyed.source.describe(int(index)))
+        (tmp_path / "known" / image.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, tmp_path / "known" / image.parent.name)
+    found = evaluate(run.path, str(tmp_path / "known"))
+    assert found.known is not None
+    assert found.known.others is None
+    assert found.known.sentence.endswith("so this accuracy is optimistic; no image is new to it")
+
+
+def test_unreadable_files_do_not_shift_what_is_known(run: Run, own_photos: Path) -> None:
+    (own_photos / "Äpfel" / "aaa.png").write_bytes(b"no image")
+    (own_photos / "two words" / "aaa.png").symlink_to("nowhere")
+    found, sizes = evaluate(run.path, str(own_photos)), _num_by_split(run)
+    assert found.known is not None
+    assert found.known.num_trained == sizes["train"]
+    assert found.known.others is not None
+    assert found.known.others.num_correct == run.metrics["test"]["num_correct"]
 
 
 def test_only_the_test_split_of_a_folder_is_evaluated(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -129,7 +195,7 @@ def test_run_without_held_out_images_needs_data(blind_run: Run) -> None:
 def test_run_without_test_images_is_evaluated_on_its_validation_images(run_on: RunOn, photos: Path) -> None:
     val_run = run_on(photos, **{"data.test_ratio": 0.0, "train.epochs": 0.3})
     found, stored = evaluate(val_run.path), val_run.metrics["val"]
-    assert found.data == "my photos, val split"
+    assert found.data == "my photos, validation split"
     assert (found.score.num_images, found.score.num_correct) == (stored["num_images"], stored["num_correct"])
     assert found.score.loss == pytest.approx(stored["loss"], abs=1e-6)
 

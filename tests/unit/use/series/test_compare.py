@@ -4,6 +4,7 @@ import csv
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import vitreous as vt
 from vitreous.errors import DamagedFileError, DataError, NotARunError
+from vitreous.recipe.files import read_config, write_config
 from vitreous.use.run import Run
 from vitreous.use.series.compare import compare, mcnemar, paired_interval
 
@@ -80,6 +82,13 @@ def test_runs_are_compared_on_their_common_test_images(fake: Fake) -> None:
     assert (found.only_a, found.only_b) == (1, 3)  # only A: image 2; only B: images 3, 4 and 5
     assert found.interval_seeds_95 is None
     assert found.better is None
+
+
+def test_run_whose_data_has_moved_is_compared_on_the_same_images(fake: Fake) -> None:
+    a, b = fake("a", [1, 1, 0, 0]), fake("b", [1, 0, 1, 0])
+    config = read_config(b / "config.yaml")
+    write_config(b / "config.yaml", replace(config, data=replace(config.data, source="/new/place")))
+    assert compare(a, b).num_images == 4
 
 
 def test_clear_winner_is_found_on_either_side(fake: Fake) -> None:

@@ -55,6 +55,14 @@ def test_interval_over_seeds_equals_student_s() -> None:
     assert t_interval([0.25, 0.25, 0.25]) == (0.25, 0.25)
 
 
+def test_validation_accuracy_is_called_optimistic_only_if_it_chose_the_weights() -> None:
+    found = made_up([[30]], [40])
+    for chosen in (False, True):
+        rows = (Row("seed-0", None, 0, "val", Score(40, 30, 0.5), chosen_on_it=chosen),)
+        said = sentences(Summary(found.name, found.data, 1, 0, rows))
+        assert any("so it is optimistic" in sentence for sentence in said) == chosen
+
+
 def test_seed_with_a_missing_fold_is_reported_and_not_pooled() -> None:
     whole = made_up([[30, 45], [31, 40]], [40, 50])
     part = Summary(whole.name, whole.data, whole.num_planned, whole.num_folds, whole.rows[:3])
