@@ -17,7 +17,7 @@ from vitreous.training.assemble import RunContext, assemble, is_sharded, make_lo
 from vitreous.training.finish import finish
 from vitreous.training.fit.loop import fit
 from vitreous.training.folder.loggers import tracked
-from vitreous.training.folder.records import Listener, Recorder, ignore
+from vitreous.training.folder.records import Listener, Recorder, ignore, read_records
 from vitreous.training.folder.run_folder import (
     RunFolder,
     check_free,
@@ -138,6 +138,7 @@ def _begin_together(
     if begun is not None:
         return begun
     source = open_source(config.data.source, config.data.root) if request.source is None else request.source
+    source.reorder_classes(facts.classes)
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 
 
@@ -168,7 +169,9 @@ def _resume(request: TrainRequest, listener: Listener, stack: ExitStack) -> _Beg
             f"resume={folder.path}: reads its data from {config.data.source} again; give no data with resume"
         )
     sweep(folder)
-    return _Begun(folder, config, survey_again(config.data, listener, request.source))
+    records = read_records(folder.records) if folder.records.is_file() else []
+    classes = next((record["classes"] for record in records if record["kind"] == "data"), ())
+    return _Begun(folder, config, survey_again(config.data, listener, request.source, classes))
 
 
 def _open_folder(request: TrainRequest) -> RunFolder:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vitreous.cli.screen import SILENT, Screen, accuracy_line, duration, print_json, print_table
+from vitreous.cli.screen import SILENT, Screen, duration, print_json, print_table
 
 PROGRESS = {"epoch": 1.25, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.25}
 

@@ -77,8 +77,9 @@ def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Findin
             kind="doubtful-labels",
             severity="warning" if doubts.accuracy >= _TRUSTED_ACCURACY else "note",
             title=f"{plural(count, 'image')} may be mislabeled",
-            detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly, "
-            f"but assigns {'this one' if count == 1 else 'these'} to another class.",
+            detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly "
+            f"(always guessing the largest class: {doubts.largest_share:.0%}), but assigns "
+            f"{'this one' if count == 1 else 'these'} to another class.",
             advice="Check them, most doubtful first, and correct the labels that are wrong.",
             share=namer.share(count),
             samples=tuple(samples),

@@ -62,7 +62,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
     true = labels[found]
-    return count_classes(name, score(logits, true), true, logits.argmax(dim=1), predictor.classes)
+    return count_classes(name, score(logits, true, predictor.classes), true, logits.argmax(dim=1), predictor.classes)
 
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
@@ -72,7 +72,7 @@ def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Sourc
         if source is not None:
             return None
         raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
-    surveyed = survey_again(read_config(folder.config).data, listener, source)
+    surveyed = survey_again(read_config(folder.config).data, listener, source, predictor.classes)
     before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if before != now:
         if source is not None:
