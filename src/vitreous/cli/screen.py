@@ -112,7 +112,7 @@ class Screen:
             return
         for sentence in fields["summary"]:
             self.say(sentence)
-        keys = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
+        keys = {"data.img_size", "data.flip", "data.sampler", "model.embed_dim", "train.epochs", "train.budget_s"}
         for choice in fields["choices"]:
             if choice["key"] in keys:
                 self.say(f"  {choice['key']} = {show(choice['value'])}: {choice['reason']}", style="dim")
@@ -121,9 +121,12 @@ class Screen:
 
     def _show_data(self, fields: Mapping[str, Any]) -> None:
         skipped = fields["skipped"]
-        if skipped:
-            first = f"{skipped[0][0]}: {skipped[0][1]}"
-            self.say(f"note: {plural(len(skipped), 'unreadable file')} skipped, such as {first}", style="yellow")
+        num_new = fields.get("num_undecodable", len(skipped))  # the plan has counted the others
+        if num_new:
+            where, reason = skipped[-num_new]
+            total = f" ({len(skipped):,} in total)" if len(skipped) > num_new else ""
+            text = f"note: {plural(num_new, 'unreadable file')} skipped{total}, such as {where}: {reason}"
+            self.say(text, style="yellow")
         for sentence in () if self._is_repeated else fields.get("findings", ()):
             self.say(f"note: {sentence}", style="yellow")
         self._say_cache(list(fields.get("cache", {}).values()))

@@ -10,6 +10,7 @@ from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, STEP_OVERHEAD, Pace, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan
+from vitreous.recipe.rare_classes import rare_class_choices
 from vitreous.recipe.rules import (
     AUGMENTATION_KEYS,
     BY_OPTIMIZER,
@@ -71,6 +72,7 @@ def make_plan(
         )
         choices |= {choice.key: choice for choice in found}
     _update(choices, _memory_choices(_config(name, choices), asked, memory))
+    _update(choices, rare_class_choices(facts, choices, asked))
     _update(choices, _softened(choices, epochs, asked))
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)

@@ -154,6 +154,7 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
             f"fewer than two classes; {way_out}"
         )
     recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped),
+                                                      "num_undecodable": len(skipped) - len(surveyed.facts.skipped),
                                                       "findings": brief(surveyed, stores),
                                                       "cache": cache})  # fmt: skip
     if data.mean is None:

@@ -131,7 +131,7 @@ def test_groups_in_several_splits_are_counted(make_arrays: MakeArrays) -> None:
 
 def _doubts(accuracy: float, count: int) -> LabelDoubts:
     some = np.arange(count)
-    return LabelDoubts(accuracy, 20, some + 3, np.ones(count, dtype=np.int64), 0.9 - 0.1 * some)
+    return LabelDoubts(accuracy, 0.25, 20, some + 3, np.ones(count, dtype=np.int64), 0.9 - 0.1 * some)
 
 
 def test_doubtful_labels_are_reported_with_a_more_likely_class(
