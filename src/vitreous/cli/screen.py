@@ -81,9 +81,9 @@ class Screen:
         """Print one line literally: without markup or emoji, and with control characters as escapes."""
         self.console.print(Text(_visible(text), style=style or ""))
 
-    def say_accuracy(self, name: str, found: Mapping[str, Any]) -> None:
-        """Print an accuracy, its baseline, and the classes that are never predicted."""
-        self.say(f"{name}: {accuracy_text(found)}", style="bold green")
+    def say_accuracy(self, prefix: str, found: Mapping[str, Any]) -> None:
+        """Print an accuracy after `prefix`, its baseline, and the classes that are never predicted."""
+        self.say(f"{prefix} {accuracy_text(found)}", style="bold green")
         for text, style in ((baseline_text(found), None), (never_predicted_text(found), "yellow")):
             if text:
                 self.say(text, style=style)

@@ -195,7 +195,7 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
     else:
-        name = "test accuracy" if split == "test" else "validation accuracy"
+        name = "test accuracy:" if split == "test" else "validation accuracy:"
         screen.say_accuracy(name, run.metrics[split])
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():

@@ -142,10 +142,10 @@ def test_duration_is_written_in_the_largest_two_units(seconds: float, text: str)
 def test_accuracy_is_shown_with_its_interval_and_its_baseline() -> None:
     screen, file = _plain()
     found = {"accuracy": 0.875, "interval_95": [0.5291, 0.9776], "num_correct": 1400, "num_images": 1600}
-    screen.say_accuracy("test accuracy", found)  # of a run of an older version
+    screen.say_accuracy("test accuracy:", found)  # of a run of an older version
     assert file.getvalue() == "test accuracy: 87.5% (1,400 of 1,600 images correct; 95% interval 52.9% to 97.8%)\n"
     rest = {"majority_class": "good", "majority_share": 0.8125, "balanced_accuracy": 0.5625, "never_predicted": ["bad"]}
-    screen.say_accuracy("test accuracy", found | rest)
+    screen.say_accuracy("test accuracy:", found | rest)
     assert file.getvalue().splitlines()[2:] == [
         "always predicting 'good' would reach 81.2%; balanced accuracy (mean recall of the classes) 56.2%",
         "1 class is never predicted: 'bad'",
