@@ -18,7 +18,7 @@ def _uneven(make_facts: Facts, *counts: int) -> DataFacts:
 def test_very_uneven_classes_are_shown_equally_often(make_facts: Facts) -> None:
     plan = plan_for(_uneven(make_facts, 500, 15))
     assert plan.config.data.sampler == "balanced"
-    assert reason_of(plan, "data.sampler").startswith("the largest class has 33 times as many training images as the ")
+    assert reason_of(plan, "data.sampler").startswith("the largest class has 33 times the training images of the ")
     assert "| `data.sampler` | balanced | the largest class has 33 times" in plan.as_markdown(())
 
 
