@@ -110,6 +110,9 @@ def test_each_kind_of_event_is_either_shown_or_silent() -> None:
         ("data", {"skipped": (), "findings": ("3 images are [red]copies.",)}, "note: 3 images are [red]copies."),
         ("evaluation", {"weights": "average", "epoch": 2.04, "accuracy": 0.125, "loss": 2.0},
          "epoch 2.0: validation accuracy 12.5%, loss 2.000"),
+        ("evaluation",
+         {"weights": "average", "epoch": 2.04, "accuracy": 0.97, "loss": 0.1, "balanced_accuracy": 0.5},
+         "epoch 2.0: validation accuracy 97.0% (balanced 50.0%), loss 0.100"),
     ],
 )  # fmt: skip
 def test_event_is_one_line(kind: str, fields: dict[str, Any], line: str) -> None:

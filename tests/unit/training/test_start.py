@@ -98,7 +98,10 @@ def test_model_file_contains_everything_needed_to_use_it(tiny: Tiny) -> None:
     assert metadata["temperature"] == 1.0  # six validation images are too few to fit one
     assert metadata["metrics"]["val"]["num_images"] == 6
     assert metadata["metrics"]["test"]["num_images"] == 13
-    assert set(metadata["metrics"]["test"]) == {"accuracy", "interval_95", "loss", "num_images", "num_correct"}
+    assert set(metadata["metrics"]["test"]) == {
+        *("accuracy", "interval_95", "loss", "num_images", "num_correct"),
+        *("majority_class", "majority_share", "balanced_accuracy", "never_predicted"),
+    }
 
 
 def test_predictions_are_those_of_the_saved_model_on_the_test_images(tiny: Tiny, images_folder: Path) -> None:
