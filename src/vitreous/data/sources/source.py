@@ -60,7 +60,7 @@ class Source(ABC):
 
         Older versions ordered classes that are numbers by character.
         """
-        if set(classes) == set(self.classes):
+        if tuple(classes) != self.classes and set(classes) == set(self.classes):
             numbers = {name: number for number, name in enumerate(classes)}
             self.labels = np.array([numbers[name] for name in self.classes], dtype=np.int64)[self.labels]
             self.classes = tuple(classes)

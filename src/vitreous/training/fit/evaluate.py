@@ -81,11 +81,12 @@ def gather_logits(model: nn.Module, loader: EvalLoader, precision: str, group: G
     return torch.cat([logits for _, logits, _ in shares])[order], torch.cat([labels for _, _, labels in shares])[order]
 
 
-def score(logits: Logits, labels: Labels, classes: Sequence[str]) -> Score:
-    """Return accuracy and loss of logits, and the images by class."""
-    counts = ClassCounts.of(classes, labels, logits.argmax(dim=1))
+def score(logits: Logits, labels: Labels, classes: Sequence[str] | None = None) -> Score:
+    """Return accuracy and loss of logits; with the class names, also the images by class."""
+    predicted = logits.argmax(dim=1)
+    counts = None if classes is None else ClassCounts.of(classes, labels, predicted)
     loss = float(F.cross_entropy(logits.double(), labels))
-    return Score(num_images=len(labels), num_correct=sum(counts.correct), loss=loss, counts=counts)
+    return Score(num_images=len(labels), num_correct=int((predicted == labels).sum()), loss=loss, counts=counts)
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:

@@ -137,7 +137,8 @@ def pool(scores: Iterable[Score]) -> Score:
     num_images = sum(score.num_images for score in scores)
     loss = sum(score.loss * score.num_images for score in scores) / num_images
     counts = [score.counts for score in scores if score.counts is not None]
-    pooled = reduce(add, counts) if len(counts) == len(scores) else None
+    are_alike = len(counts) == len(scores) and len({count.classes for count in counts}) == 1
+    pooled = reduce(add, counts) if are_alike else None
     return Score(num_images, sum(score.num_correct for score in scores), loss, pooled)
 
 
