@@ -25,3 +25,9 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     if rest > 0:
         return f"{', '.join(shown)} and {rest:,} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else ""
+
+
+def shortened(name: str, most: int = 40) -> str:
+    """Return a name on one line, without its middle if it has more than `most` characters: `first words…last words`."""
+    line = " ".join(name.split())
+    return line if len(line) <= most else f"{line[: most - most // 3 - 1]}…{line[len(line) - most // 3 :]}"

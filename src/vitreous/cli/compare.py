@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.use.series.compare import Comparison
 from vitreous.use.series.compare import compare as compare_runs
-from vitreous.wording import plural
+from vitreous.wording import plural, shortened
 
 
 def compare(
@@ -30,6 +30,7 @@ def compare(
         ("", "accuracy", "tested on"),
         (f"A: {found.a}", f"{found.accuracy_a:.1%}", plural(found.num_images_a, "image")),
         (f"B: {found.b}", f"{found.accuracy_b:.1%}", plural(found.num_images_b, "image")),
+        (f"always {shortened(found.majority_class)!r}", f"{found.majority_share:.1%}", ""),
     ]
     screen.say(f"on the {plural(found.num_images, 'image')} that both were tested on:")
     print_table(screen.console, rows, numbers_from=1)

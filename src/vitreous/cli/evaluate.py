@@ -5,14 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import Screen, accuracy_line, print_json, print_table
+from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
-from vitreous.wording import plural
+from vitreous.wording import plural, shortened
 
 _MOST_COLUMNS = 14
-"""Largest number of classes for which the confusion matrix fits a terminal; `--json` always includes it."""
+"""Largest number of classes for which the confusion matrix fits a terminal; `--json` includes it for up to 1,000."""
+_MATRIX_WIDTH = 70
+"""Total length of the class names, in characters, above which the columns of the confusion matrix are numbered."""
 
 
 def evaluate(
@@ -38,27 +40,23 @@ def evaluate(
     if as_json:
         print_json(found.as_dict())
         return
-    screen.say(f"{found.data}: accuracy {accuracy_line(found.score.as_dict())}", style="bold green")
+    screen.say_accuracy(f"{found.data}: accuracy", found.score.as_dict())
     if found.known is not None and found.known.sentence:
         screen.say(f"note: {found.known.sentence}", style="yellow")
     screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")
-    print_table(screen.console, _class_rows(found), numbers_from=1)
+    heading, *rows = found.class_rows
+    print_table(screen.console, [heading, *((shortened(name), *values) for name, *values in rows)], numbers_from=1)
     if len(found.classes) <= _MOST_COLUMNS:
         screen.say("\nconfusion matrix (rows: true class, columns: predicted class)")
         print_table(screen.console, _confusion_rows(found), numbers_from=1)
     for true, predicted, count in found.confused_most():
-        screen.say(f"{true} predicted as {predicted}: {plural(count, 'image')}")
-
-
-def _class_rows(found: Evaluation) -> list[tuple[str, ...]]:
-    numbers = [
-        (row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.num_images:,}")
-        for row in found.classes
-    ]
-    return [("class", "precision", "recall", "F1", "images"), *numbers]
+        screen.say(f"{shortened(true)} predicted as {shortened(predicted)}: {plural(count, 'image')}")
 
 
 def _confusion_rows(found: Evaluation) -> list[tuple[str, ...]]:
-    names = [row.name for row in found.classes]
+    names = columns = [shortened(row.name) for row in found.classes]
+    if sum(map(len, names)) > _MATRIX_WIDTH:
+        columns = [str(number) for number in range(1, len(names) + 1)]
+        names = [f"{number} {name}" for number, name in zip(columns, names, strict=True)]
     rows = zip(names, found.confusion.tolist(), strict=True)
-    return [("", *names), *((name, *(str(count or "·") for count in counts)) for name, counts in rows)]
+    return [("", *columns), *((name, *(str(count or "·") for count in counts)) for name, counts in rows)]

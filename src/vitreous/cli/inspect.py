@@ -11,6 +11,7 @@ from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.inspect import DataOptions
 from vitreous.use.inspect import inspect as inspect_thing
+from vitreous.wording import shortened
 
 _MOST_GROUPS = 3
 """Maximum number of groups of samples per finding on the screen; `--json` and `--html` have more."""
@@ -50,7 +51,8 @@ def inspect(
     screen.say(f"{found.kind} {found.title}", style="bold")
     print_facts(screen, found.facts)
     screen.say()
-    print_table(screen.console, found.table, numbers_from=1 if found.kind == "data" else 2)
+    rows = [(shortened(first), *rest) for first, *rest in found.table]
+    print_table(screen.console, rows, numbers_from=1 if found.kind == "data" else 2)
     for title, counts in found.histograms.items():
         _print_histogram(screen, title, counts)
     for note in found.notes:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitreous.recipe.plan import show
+from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.wording import plural
 
 _PLAIN_LINES = 20
@@ -83,6 +84,13 @@ class Screen:
         """Print one line literally: without markup or emoji, and with control characters as escapes."""
         self.console.print(Text(_visible(text), style=style or ""))
 
+    def say_accuracy(self, prefix: str, found: Mapping[str, Any]) -> None:
+        """Print an accuracy after `prefix`, its baseline, and the classes that are never predicted."""
+        self.say(f"{prefix} {accuracy_text(found)}", style="bold green")
+        for text, style in ((baseline_text(found), None), (never_predicted_text(found), "yellow")):
+            if text:
+                self.say(text, style=style)
+
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Show an event, unless it is only for the records. If the output cannot be written, the run still goes on."""
         if kind in self.shown and not self._is_lost:
@@ -113,7 +121,7 @@ class Screen:
             return
         for sentence in fields["summary"]:
             self.say(sentence)
-        keys = {"data.img_size", "data.flip", "model.embed_dim", "train.epochs", "train.budget_s"}
+        keys = {"data.img_size", "data.flip", "data.sampler", "model.embed_dim", "train.epochs", "train.budget_s"}
         for choice in fields["choices"]:
             if choice["key"] in keys:
                 self.say(f"  {choice['key']} = {show(choice['value'])}: {choice['reason']}", style="dim")
@@ -122,9 +130,12 @@ class Screen:
 
     def _show_data(self, fields: Mapping[str, Any]) -> None:
         skipped = fields["skipped"]
-        if skipped:
-            first = f"{skipped[0][0]}: {skipped[0][1]}"
-            self.say(f"note: {plural(len(skipped), 'unreadable file')} skipped, such as {first}", style="yellow")
+        num_new = fields.get("num_undecodable", len(skipped))  # the plan has counted the others
+        if num_new:
+            where, reason = skipped[-num_new]
+            total = f" ({len(skipped):,} in total)" if len(skipped) > num_new else ""
+            text = f"note: {plural(num_new, 'unreadable file')} skipped{total}, such as {where}: {reason}"
+            self.say(text, style="yellow")
         for sentence in () if self._is_repeated else fields.get("findings", ()):
             self.say(f"note: {sentence}", style="yellow")
         self._say_cache(list(fields.get("cache", {}).values()))
@@ -141,7 +152,8 @@ class Screen:
 
     def _show_evaluation(self, fields: Mapping[str, Any]) -> None:
         if fields["weights"] == "average":
-            text = f"validation accuracy {fields['accuracy']:.1%}, loss {fields['loss']:.3f}"
+            balanced = f" (balanced {fields['balanced_accuracy']:.1%})" if "balanced_accuracy" in fields else ""
+            text = f"validation accuracy {fields['accuracy']:.1%}{balanced}, loss {fields['loss']:.3f}"
             self.say(f"epoch {fields['epoch']:.1f}: {text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
@@ -225,15 +237,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def accuracy_line(found: Mapping[str, Any]) -> str:
-    """Return an accuracy as text, with its confidence interval and the number of images."""
-    low, high = found["interval_95"]
-    return (
-        f"{found['accuracy']:.1%} ({found['num_correct']:,} of {plural(found['num_images'], 'image')} correct; "
-        f"95% interval {low:.1%} to {high:.1%})"
-    )
 
 
 def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vitreous import processes
 from vitreous.cli.numbers import whole_number
-from vitreous.cli.screen import Screen, accuracy_line, print_table
+from vitreous.cli.screen import Screen, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.key_reference import as_text
@@ -197,8 +197,8 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
     else:
-        name = "test accuracy" if split == "test" else "validation accuracy"
-        screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
+        name = "test accuracy:" if split == "test" else "validation accuracy:"
+        screen.say_accuracy(name, run.metrics[split])
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)

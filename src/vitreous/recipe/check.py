@@ -30,10 +30,10 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """Yield sentences on what to expect of a run, most important first."""
     yield from facts.notes
     if facts.skipped:
-        is_one = len(facts.skipped) == 1
+        where, reason = facts.skipped[0]
         yield (
-            f"{plural(len(facts.skipped), 'unreadable file')} {'is' if is_one else 'are'} left out; "
-            f"records.jsonl lists {'it' if is_one else 'them'}"
+            f"{plural(len(facts.skipped), 'unreadable file is', 'unreadable files are')} left out, such as {where}: "
+            f"{reason}; records.jsonl lists all files that are left out"
         )
     tokens = config.model.num_patches
     if tokens < FEW_TOKENS:
@@ -86,6 +86,11 @@ def _objective(config: RunConfig, facts: DataFacts) -> Iterator[str]:
         yield (
             f"{tau}: rare classes are predicted as readily as common ones; the mean accuracy per class rises, and the "
             "overall accuracy may fall if the test images are as imbalanced as the training images"
+        )
+    if objective.logit_adjustment and objective.label_smoothing and len(set(facts.class_counts)) > 1:
+        yield (
+            f"{tau} with objective.label_smoothing={objective.label_smoothing:g}: smoothed labels become a preference "
+            "for the rarest classes, which may be predicted for every image; set objective.label_smoothing=0"
         )
     if objective.loss == "bce":
         yield (

@@ -12,6 +12,7 @@ from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.implied import implied
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, STEP_OVERHEAD, Pace, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan, show
+from vitreous.recipe.rare_classes import rare_class_choices
 from vitreous.recipe.rules import (
     AUGMENTATION_KEYS,
     BY_OPTIMIZER,
@@ -70,9 +71,9 @@ def make_plan(
     name = recipe or recipe_for(facts, asked)
     recommended = recipe_named(name, recipes)(facts, asked)
     choices = {choice.key: choice for choice in [*given, *recommended]}
-    adapted = implied(_values(choices) | asked, asked)
+    adapted = implied({**_values(choices), **asked}, asked)
     if adapted:  # what the recipe derives, such as the learning rate, must follow from the adapted values
-        recommended = recipe_named(name, recipes)(facts, {choice.key: choice.value for choice in adapted} | asked)
+        recommended = recipe_named(name, recipes)(facts, {**{choice.key: choice.value for choice in adapted}, **asked})
         choices |= {choice.key: choice for choice in [*recommended, *adapted]}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
@@ -83,6 +84,7 @@ def make_plan(
         )
         choices |= {choice.key: choice for choice in found}
     _update(choices, _memory_choices(_config(name, choices), asked, memory))
+    _update(choices, rare_class_choices(facts, choices, asked))
     _update(choices, _softened(choices, epochs, asked))
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)

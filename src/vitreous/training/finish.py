@@ -33,7 +33,7 @@ LEAST_FOR_TEMPERATURE = 20
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
     outputs = _val_logits(_models(state), prepared, precision, group)
-    return {name: score(logits, labels) for name, (logits, labels) in outputs.items()}
+    return {name: score(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
 
 
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE) -> None:
@@ -51,7 +51,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
-    chosen, temperature = "average", 1.0
+    chosen, temperature, classes = "average", 1.0, prepared.survey.facts.classes
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     best = best_model(state, folder)
@@ -60,7 +60,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         models = {chosen: models[chosen]}
     if prepared.val is not None:
         outputs = _val_logits(models, prepared, "fp32", group)
-        scores = {name: score(*pair) for name, pair in outputs.items()}
+        scores = {name: score(*pair, classes) for name, pair in outputs.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
         metrics["val"], held_out = scores[chosen].as_dict(), outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
@@ -68,10 +68,10 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     model = merge_lora(models[chosen])
     if prepared.test is not None:
         held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
-        metrics["test"] = score(*held_out).as_dict()
+        metrics["test"] = score(*held_out, classes).as_dict()
     example_class = ""
     if held_out is not None:
-        example_class = prepared.survey.facts.classes[int(held_out[1][0])]
+        example_class = classes[int(held_out[1][0])]
     metadata = _metadata(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class,
         "chosen_on_val": len(models) > 1 and "val" in metrics,

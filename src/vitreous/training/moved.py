@@ -1,9 +1,9 @@
 """Run folder, perhaps a new place of its data -> configuration and survey, once the data is known to be the same."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import PYTHON_PREFIX, Source, full_name
@@ -55,11 +55,12 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
             f"resume={folder.path}: reads its data from {kept}, not from Python; give no data with resume, or its "
             "path if it has moved"
         )
-    again = survey_again if is_moved(request) else partial(survey_of_run, folder)
-    surveyed = again(data, listener, request.source)
-    if folder.records.is_file():
-        way_out = "give the data that it started with" if data != config.data else f"restore {kept}"
-        _check_content(folder, surveyed, way_out)
+    if is_moved(request):
+        surveyed = survey_again(data, listener, request.source, _classes(folder))
+    else:
+        surveyed = survey_of_run(folder, data, listener, request.source)
+    way_out = "give the data that it started with" if data != config.data else f"restore {kept}"
+    _check_content(folder, surveyed, way_out)
     if data != config.data:
         config = replace(config, data=data)
         write_config(folder.config, config)
@@ -70,7 +71,7 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
 def survey_of_run(folder: RunFolder, data: DataConfig, listener: Listener, source: Source | None) -> Survey:
     """Repeat the survey of a run as `survey_again` does. Raise DataNotFoundError if its data is no longer there."""
     try:
-        return survey_again(data, listener, source)
+        return survey_again(data, listener, source, _classes(folder))
     except DataNotFoundError as error:
         if not Path(data.source).is_absolute():  # the name of a set
             raise
@@ -78,6 +79,18 @@ def survey_of_run(folder: RunFolder, data: DataConfig, listener: Listener, sourc
             f"data.source={data.source}: is no longer there; restore it, or give its new place: `vitreous train "
             f"--resume {quote(str(folder.path))} --data NEW`"
         ) from error
+
+
+def _data_record(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the first record that has the classes and the fingerprint of the data; None if there is none yet."""
+    records = read_records(folder.records) if folder.records.is_file() else []
+    return next((record for record in records if isinstance(record.get("classes"), list)), None)
+
+
+def _classes(folder: RunFolder) -> list[str]:
+    """Return the classes of a run in its order, which may differ from the order of a new run."""
+    record = _data_record(folder)
+    return [] if record is None else [str(name) for name in record["classes"]]
 
 
 def _at_new_place(data: DataConfig, request: TrainRequest) -> DataConfig:
@@ -89,11 +102,11 @@ def _at_new_place(data: DataConfig, request: TrainRequest) -> DataConfig:
 
 def _check_content(folder: RunFolder, surveyed: Survey, way_out: str) -> None:
     """Raise RunError unless images, labels, splits and class names are those of the records of the run."""
-    known = [record for record in read_records(folder.records) if isinstance(record.get("classes"), list)]
-    if not known:
+    known = _data_record(folder)
+    if known is None:
         return
-    facts, was = surveyed.facts, known[0].get("fingerprint")
-    now, before = set(facts.classes), set(map(str, known[0]["classes"]))
+    facts, was = surveyed.facts, known.get("fingerprint")
+    now, before = set(facts.classes), set(map(str, known["classes"]))
     if now != before:
         names = printable_list(now - before) or "none", printable_list(before - now) or "none"
         changed = f"new classes: {names[0]}; missing classes: {names[1]}"

@@ -111,9 +111,19 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     return surveyed, plan
 
 
-def survey_again(config: DataConfig, listener: Listener, source: Source | None = None) -> Survey:
-    """Repeat the survey of an existing run, with its splits; `source` is the data of a run that got it from Python."""
+def survey_again(
+    config: DataConfig, listener: Listener, source: Source | None = None, classes: Sequence[str] = ()
+) -> Survey:
+    """Repeat the survey of an existing run, with its splits.
+
+    Args:
+        config: Configuration of the run.
+        listener: Receives the progress.
+        source: The data of a run that got it from Python; None opens the data that the configuration names.
+        classes: Classes of the run in its order, if known.
+    """
     source = open_source(config.source, config.root) if source is None else source
+    source.reorder_classes(classes)
     return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
 
 
@@ -146,6 +156,7 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
             f"fewer than two classes; {way_out}"
         )
     recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped),
+                                                      "num_undecodable": len(skipped) - len(surveyed.facts.skipped),
                                                       "findings": brief(surveyed, stores),
                                                       "cache": cache})  # fmt: skip
     if data.mean is None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from vitreous import atomic, processes
 from vitreous.data.sources import open_source
 from vitreous.data.survey.facts import DataFacts, Survey
+from vitreous.errors import ConfigError
 from vitreous.model.cost.count import count_flops, count_parameters
 from vitreous.recipe import keys
 from vitreous.recipe.files import write_config
@@ -159,6 +160,7 @@ def _begin_together(
     if begun is not None:
         return begun
     source = open_source(config.data.source, config.data.root) if request.source is None else request.source
+    source.reorder_classes(facts.classes)
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 
 
@@ -166,7 +168,8 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, 
     """Plan a run and create its folder."""
     check_free(request.out)
     survey, plan = plan_run(request, listener, instruments)
-    start = _start_record(plan.config, survey.facts)  # asking git takes a while, and a folder without a configuration is of no use
+    # Asking git takes a while; until the configuration is written, the folder is of no use.
+    start = _start_record(plan.config, survey.facts)
     folder = create_run_folder(request.out, survey.facts.name)
     stack.enter_context(exclusive(folder.path, listener))
     stack.callback(folder.clear_unstarted)  # if the configuration cannot be written, the same folder can be used again

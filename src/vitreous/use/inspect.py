@@ -1,6 +1,6 @@
 """Run, weights, data set or name of a model -> Inspection: what it is, as text and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,6 +28,7 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.examiner import examine_data
 from vitreous.use.doctor.page import check_page_path, write_page
+from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.predict.predictor import find_model
 from vitreous.wording import listed, plural
 
@@ -165,16 +166,18 @@ def _inspect_run(path: Path) -> Inspection:
     metadata = read_metadata(find_model(path))
     config = ModelConfig.from_dict(metadata["architecture"])
     shape = _inspect_model(str(path), config)
-    classes = metadata.get("classes", ())
+    classes, metrics = metadata.get("classes", ()), metadata.get("metrics", {})
     facts = [
         ("data", str(metadata.get("data", "unknown"))),
         ("classes", f"{len(classes)}: {listed(classes, 8)}"),
-        *((f"{split} accuracy", _accuracy(found)) for split, found in metadata.get("metrics", {}).items()),
+        *(fact for split, found in metrics.items() for fact in _accuracy(split, found)),
         ("recipe", str(metadata.get("recipe", "unknown"))),
         ("steps", f"{metadata.get('steps', 0):,}"),
         *shape.facts,
     ]
-    return Inspection("run", str(path), tuple(facts), shape.table, (), metadata)
+    unused = {split: never_predicted_text(found) for split, found in metrics.items()}
+    notes = tuple(f"{split}: {text}" for split, text in unused.items() if text)
+    return Inspection("run", str(path), tuple(facts), shape.table, notes, metadata)
 
 
 def _inspect_data(name: str, listener: Listener, options: DataOptions) -> Inspection:
@@ -200,7 +203,7 @@ def _mega(count: int) -> str:
     return f"{count / 1e6:,.1f}" if count >= 1e6 or count == 0 else f"{count / 1e6:.2g}"
 
 
-def _accuracy(found: dict[str, Any]) -> str:
-    low, high = found["interval_95"]
-    return (f"{100 * found['accuracy']:.1f}% (95% interval {100 * low:.1f}% to {100 * high:.1f}%, "
-            f"{plural(found['num_images'], 'image')})")  # fmt: skip
+def _accuracy(split: str, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield f"{split} accuracy", accuracy_text(found)
+    if baseline := baseline_text(found):
+        yield f"{split} baseline", baseline

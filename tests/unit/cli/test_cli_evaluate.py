@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
+from vitreous.cli.evaluate import _confusion_rows
 from vitreous.model.weights import read_metadata
+from vitreous.training.fit.evaluate import Score
+from vitreous.use.evaluate.evaluation import count_classes
 
 Cli = Callable[..., Any]
+SHARED = (
+    *("accuracy", "num_images", "num_correct", "majority_class", "majority_share", "balanced_accuracy"),
+    "never_predicted",
+)
+"""Keys that the metrics of a run and `evaluate --json` have in common."""
 
 
 def test_screen_shows_accuracy_classes_and_confusion(run: Path, cli: Cli) -> None:
@@ -20,9 +28,11 @@ def test_screen_shows_accuracy_classes_and_confusion(run: Path, cli: Cli) -> Non
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(
         f"my photos, test split: accuracy {stored['accuracy']:.1%} ({stored['num_correct']} of "
-        f"{stored['num_images']} images correct; 95% interval {low:.1%} to {high:.1%})\nloss "
+        f"{stored['num_images']} images correct; 95% interval {low:.1%} to {high:.1%})\n"
     )
     lines = said.out.splitlines()
+    assert f"always predicting '{stored['majority_class']}'" in lines[1]
+    assert f"balanced accuracy (mean recall of the classes) {stored['balanced_accuracy']:.1%}" in lines[1]
     assert "class       precision  recall     F1  images" in lines
     assert any(line.startswith("[red]:cat:  ") for line in lines)  # neither markup nor an emoji
     assert "confusion matrix (rows: true class, columns: predicted class)" in lines
@@ -33,9 +43,7 @@ def test_json_output_is_only_the_document_and_complete(run: Path, cli: Cli) -> N
     found = json.loads(said.out)
     stored = read_metadata(run / "model.safetensors")["metrics"]["test"]
     assert (said.code, said.err) == (0, "")
-    assert {key: found[key] for key in ("accuracy", "num_images", "num_correct")} == {
-        key: stored[key] for key in ("accuracy", "num_images", "num_correct")
-    }
+    assert {key: found[key] for key in SHARED} == {key: stored[key] for key in SHARED}
     assert [row["name"] for row in found["classes"]] == ["[red]:cat:", "two words", "Äpfel"]
     assert sum(map(sum, found["confusion"])) == found["num_images"]
 
@@ -101,3 +109,19 @@ def test_unfinished_run_is_reported_with_the_command_that_finishes_it(unfinished
     said = cli("evaluate", unfinished)
     wanted = f"run={unfinished}: is not finished; continue it with `vitreous train --resume '{unfinished}'`\n"
     assert (said.code, said.err) == (2, wanted)
+
+
+def test_confusion_matrix_of_long_names_is_narrow_and_numbered() -> None:
+    classes = ("the first of two very long names, " * 8 + "a", "short", "the first of two very long names, " * 8 + "b")
+    found = count_classes("made", Score(3, 2, 0.5), [0, 1, 2], [0, 1, 0], classes)
+    heading, *rows = _confusion_rows(found)
+    assert heading == ("", "1", "2", "3")
+    assert [row[0].split()[0] for row in rows] == ["1", "2", "3"]
+    assert all(len(row[0]) <= 42 for row in rows)
+    assert rows[0][0].endswith("a")
+    assert rows[2][0].endswith("b")
+
+
+def test_confusion_matrix_of_short_names_has_them_as_headings() -> None:
+    found = count_classes("made", Score(2, 2, 0.5), [0, 1], [0, 1], ("cat", "dog"))
+    assert _confusion_rows(found) == [("", "cat", "dog"), ("cat", "1", "·"), ("dog", "·", "1")]

@@ -151,7 +151,7 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
     (data / "two words" / "empty.jpg").touch()
     said = cli("train", data, *TINY, "--epochs", "0.2", "--out", tmp_path / "run")
     assert said.code == 0
-    assert "note: 2 unreadable files skipped, such as " in said.out
+    assert "note: 2 unreadable files are left out, such as " in said.out
     lines = (tmp_path / "run" / "records.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     skipped = next(record["skipped"] for record in records if record["kind"] == "data")

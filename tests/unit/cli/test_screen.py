@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vitreous.cli.screen import SILENT, Screen, accuracy_line, duration, print_json, print_table
+from vitreous.cli.screen import SILENT, Screen, duration, print_json, print_table
 
 PROGRESS = {"epoch": 1.25, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.25}
 
@@ -111,6 +111,9 @@ def test_each_kind_of_event_is_either_shown_or_silent() -> None:
         ("data", {"skipped": (), "findings": ("3 images are [red]copies.",)}, "note: 3 images are [red]copies."),
         ("evaluation", {"weights": "average", "epoch": 2.04, "accuracy": 0.125, "loss": 2.0},
          "epoch 2.0: validation accuracy 12.5%, loss 2.000"),
+        ("evaluation",
+         {"weights": "average", "epoch": 2.04, "accuracy": 0.97, "loss": 0.1, "balanced_accuracy": 0.5},
+         "epoch 2.0: validation accuracy 97.0% (balanced 50.0%), loss 0.100"),
     ],
 )  # fmt: skip
 def test_event_is_one_line(kind: str, fields: dict[str, Any], line: str) -> None:
@@ -140,9 +143,26 @@ def test_duration_is_written_in_the_largest_two_units(seconds: float, text: str)
     assert duration(seconds) == text
 
 
-def test_accuracy_is_shown_with_its_interval() -> None:
+def test_accuracy_is_shown_with_its_interval_and_its_baseline() -> None:
+    screen, file = _plain()
     found = {"accuracy": 0.875, "interval_95": [0.5291, 0.9776], "num_correct": 1400, "num_images": 1600}
-    assert accuracy_line(found) == "87.5% (1,400 of 1,600 images correct; 95% interval 52.9% to 97.8%)"
+    screen.say_accuracy("test accuracy:", found)  # of a run of an older version
+    assert file.getvalue() == "test accuracy: 87.5% (1,400 of 1,600 images correct; 95% interval 52.9% to 97.8%)\n"
+    rest = {"majority_class": "good", "majority_share": 0.8125, "balanced_accuracy": 0.5625, "never_predicted": ["bad"]}
+    screen.say_accuracy("test accuracy:", found | rest)
+    assert file.getvalue().splitlines()[2:] == [
+        "always predicting 'good' would reach 81.2%; balanced accuracy (mean recall of the classes) 56.2%",
+        "1 class is never predicted: 'bad'",
+    ]
+
+
+def test_files_that_cannot_be_decoded_are_counted_apart_from_those_in_the_plan() -> None:
+    screen, file = _plain()
+    skipped = [("a.png", "empty file"), ("b.png", "no image"), ("c.png", "cut short")]
+    screen.listen("data", {"skipped": skipped, "num_undecodable": 1})
+    assert file.getvalue() == "note: 1 unreadable file skipped (3 in total), such as c.png: cut short\n"
+    screen.listen("data", {"skipped": skipped[:2], "num_undecodable": 0})
+    assert len(file.getvalue().splitlines()) == 1
 
 
 def test_row_of_a_table_is_one_line_outside_a_terminal() -> None:

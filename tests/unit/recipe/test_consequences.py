@@ -110,10 +110,12 @@ def test_notes_on_the_data_come_first_and_skipped_files_are_counted(make_facts: 
     facts = make_facts(notes=("class 'bee' has a single image",), skipped=skipped)
     assert list(consequences(config_with(values), facts)) == [
         "class 'bee' has a single image",
-        "2 unreadable files are left out; records.jsonl lists them",
+        "2 unreadable files are left out, such as a.png: cut short; records.jsonl lists all files that are left out",
     ]
     (sentence,) = consequences(config_with(values), make_facts(skipped=skipped[:1]))
-    assert sentence == "1 unreadable file is left out; records.jsonl lists it"
+    assert sentence == (
+        "1 unreadable file is left out, such as a.png: cut short; records.jsonl lists all files that are left out"
+    )
 
 
 @pytest.mark.parametrize("num_classes", [2, 7])

@@ -18,7 +18,8 @@ UNEVEN = (1_000, 290, 10)
 def config_with(values: dict[str, Any], **changes: Any) -> RunConfig:
     plain = {
         "data.num_classes": 3, "data.sampler": "shuffle", "data.mix_rate": 0.0, "objective.class_weights": "none",
-        "objective.logit_adjustment": 0.0, "objective.loss": "cross_entropy", "objective.bce_threshold": None,
+        "objective.logit_adjustment": 0.0, "objective.label_smoothing": 0.0,
+        "objective.loss": "cross_entropy", "objective.bce_threshold": None,
         "objective.teacher": None, "objective.distill": "soft",
     }  # fmt: skip
     changed = {key.replace("__", "."): value for key, value in changes.items()}

@@ -21,7 +21,11 @@ def test_run_is_described_by_its_data_classes_accuracy_and_model(run: Run) -> No
     assert facts["data"] == "my photos"
     assert facts["classes"] == f"3: {listed(run.classes)}"
     accuracy = run.metrics["test"]["accuracy"]
-    assert facts["test accuracy"].startswith(f"{100 * accuracy:.1f}% (95% interval ")
+    assert facts["test accuracy"].startswith(f"{100 * accuracy:.1f}% (")
+    assert (
+        f"balanced accuracy (mean recall of the classes) {run.metrics['test']['balanced_accuracy']:.1%}"
+        in (facts["test baseline"])
+    )
     assert facts["parameters"] == f"{sum(p.numel() for p in run.predictor.model.parameters()):,}"
     assert facts["image"] == "3 x 8 x 12 px, 3 classes"
     assert found.details == run.metadata

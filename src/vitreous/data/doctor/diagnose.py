@@ -14,8 +14,11 @@ from vitreous.wording import listed, plural
 FEW_IMAGES = 10
 """Number of training images below which a class is hardly learned."""
 
-_UNEVEN, _VERY_UNEVEN = 3.0, 10.0
-"""Ratio of the largest class to the smallest at which it becomes a note or a warning."""
+VERY_UNEVEN = 10.0
+"""Ratio of the largest class to the smallest at which it becomes a warning, and at which the planner reacts."""
+
+_UNEVEN = 3.0
+"""Ratio at which it becomes a note."""
 _SHORTCUT_GAIN = 0.2
 """Least gain in accuracy of guessing by a shortcut over always guessing the largest class."""
 _DRIFT = 0.35
@@ -77,8 +80,9 @@ def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Findin
             kind="doubtful-labels",
             severity="warning" if doubts.accuracy >= _TRUSTED_ACCURACY else "note",
             title=f"{plural(count, 'image')} may be mislabeled",
-            detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly, "
-            f"but assigns {'this one' if count == 1 else 'these'} to another class.",
+            detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly "
+            f"(always guessing the largest class: {doubts.largest_share:.0%}), but assigns "
+            f"{'this one' if count == 1 else 'these'} to another class.",
             advice="Check them, most doubtful first, and correct the labels that are wrong.",
             share=namer.share(count),
             samples=tuple(samples),
@@ -122,11 +126,16 @@ def _uneven(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
     return [
         Finding(
             kind="uneven-classes",
-            severity="warning" if ratio >= _VERY_UNEVEN else "note",
+            severity="warning" if ratio >= VERY_UNEVEN else "note",
             title=f"The largest class has {ratio:.1f} times the training images of the smallest",
             detail=f"{names[most]!r} has {counts[most]:,} and {names[least]!r} has {counts[least]:,}; overall accuracy "
             "hides how well small classes are classified.",
-            advice="Judge by the recall of each class; `--data.sampler balanced` shows all classes equally often.",
+            advice="Judge by balanced accuracy and the recall of each class; "
+            + (
+                "training shows all classes equally often, unless `--data.sampler` says otherwise."
+                if ratio >= VERY_UNEVEN
+                else "`--data.sampler balanced` shows all classes equally often."
+            ),
             share=1.0,
         )
     ]

@@ -201,8 +201,10 @@ def _histogram(values: NDArray[Any], edges: tuple[float, ...], unit: str) -> dic
 
 
 def _labels(doubts: LabelDoubts, basis: str) -> dict[str, Any]:
-    if not doubts.num_judged:
+    if np.isnan(doubts.accuracy):
         verdict = "not judged: too few images in each class"
+    elif doubts.is_reliable and not doubts.num_judged:
+        verdict = f"not judged: a regression on {basis} recognizes no class better than by its frequency"
     elif doubts.is_reliable:
         verdict = f"{len(doubts.positions):,} of {doubts.num_judged:,} doubtful (cross-validated regression on {basis})"
     else:

@@ -2,10 +2,13 @@
 
 The method is confident learning (Northcutt, Jiang & Chuang 2021, 1911.00068, eq. 1 and 2): the threshold of a class is
 the mean out-of-sample probability that its own images get, and a label is doubtful if another class reaches its
-threshold and the image's own class does not. We differ in four points: the probabilities come from a logistic
+threshold and the image's own class does not. We differ in five points: the probabilities come from a logistic
 regression with five-fold cross-validation; if several classes reach their thresholds, the most probable one counts; to
-favor precision, an image is skipped if its own class keeps a probability above 0.1; and no label is doubted if the
-regression classifies less than 60% of the images correctly.
+favor precision, an image is skipped if its own class keeps a probability above 0.1; no label is doubted if the
+regression classifies less than 60% of the images correctly; and no label of a class is doubted if the regression cannot
+recognize this class. Without the last rule, the images of a rare class are doubted because they are rare: a regression
+that knows nothing else gives each of them to the frequent class, with a high probability. Accuracy does not show that,
+so a class counts as recognized by the area under its ROC curve, which does not depend on class frequencies.
 
 The features of a thumbnail are the orientations of its edges (Dalal & Triggs 2005, in 8x8 cells) and its colors. With
 them, the regression classifies 90% of sign-digits, 89% of Fashion-MNIST and 71% of clothing-96px correctly. With 5% of
@@ -24,6 +27,9 @@ from vitreous.seeding import derive, permutation
 
 LEAST_ACCURACY = 0.6
 """Accuracy of the regression below which no label is doubted."""
+LEAST_AUC = 0.8
+"""Area under the ROC curve of a class below which none of its labels is doubted; 0.5 is guessing. In clothing-96px with
+5% of the labels changed, the areas of the ten classes are 0.81 to 0.96."""
 NUM_FOLDS = 5
 
 _MOST_OWN = 0.1
@@ -42,14 +48,17 @@ class LabelDoubts:
     """Result of the cross-validation.
 
     Attributes:
-        accuracy: Share of the judged images that the regression assigns to their own class; NaN if none is judged.
-        num_judged: Number of images in classes that are large enough to be judged.
+        accuracy: Share of the images that the regression assigns to their own class, over all classes that are large
+            enough for it; NaN if there are fewer than two.
+        largest_share: Share of the largest of these classes: the accuracy of always guessing it.
+        num_judged: Number of images in classes that are large enough and that the regression recognizes.
         positions: Rows of `features` whose label is doubtful, most doubtful first, `[k]`.
         likely_classes: The more likely class of each, `[k]`.
         probabilities: Probability of that class, `[k]`.
     """
 
     accuracy: float
+    largest_share: float
     num_judged: int
     positions: NDArray[np.int64]
     likely_classes: NDArray[np.int64]
@@ -79,7 +88,7 @@ def find_doubtful_labels(
     classes = np.unique(labels[judged])
     nothing = np.zeros(0, dtype=np.int64)
     if len(classes) < 2:
-        return LabelDoubts(float("nan"), 0, nothing, nothing, np.zeros(0))
+        return LabelDoubts(float("nan"), float("nan"), 0, nothing, nothing, np.zeros(0))
     own = np.searchsorted(classes, labels[judged])
     probabilities = _cross_validated(_reduced(features[judged]), own, progress)
     rows = np.arange(len(own))
@@ -89,11 +98,17 @@ def find_doubtful_labels(
     others[rows, own] = 0.0
     likely = others.argmax(axis=1)
     doubtful = (others[rows, likely] > 0) & (probabilities[rows, own] <= np.minimum(threshold[own], _MOST_OWN))
-    found = np.flatnonzero(doubtful) if accuracy >= LEAST_ACCURACY else nothing
+    recognized = _areas(probabilities, own)[own] >= LEAST_AUC
+    found = np.flatnonzero(doubtful & recognized) if accuracy >= LEAST_ACCURACY else nothing
     margin = probabilities[found, likely[found]] - probabilities[found, own[found]]
     found = found[np.argsort(-margin, kind="stable")]
     return LabelDoubts(
-        accuracy, len(judged), judged[found], classes[likely[found]], probabilities[found, likely[found]]
+        accuracy=accuracy,
+        largest_share=float(np.bincount(own).max() / len(own)),
+        num_judged=int(recognized.sum()),
+        positions=judged[found],
+        likely_classes=classes[likely[found]],
+        probabilities=probabilities[found, likely[found]],
     )
 
 
@@ -138,6 +153,14 @@ def _reduced(features: NDArray[np.float32]) -> NDArray[np.float32]:
     components = PCA(min(_NUM_COMPONENTS, *sample.shape), random_state=0).fit(sample)
     reduced = components.transform(features)
     return (reduced / max(float(reduced[:, :8].std(axis=0).mean()), 1e-6)).astype(np.float32)
+
+
+def _areas(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the area under the ROC curve of each class against all others, `[classes]`."""
+    from sklearn.metrics import roc_auc_score
+
+    columns = enumerate(probabilities.T)
+    return np.array([roc_auc_score(labels == label, column) for label, column in columns])
 
 
 def _cross_validated(

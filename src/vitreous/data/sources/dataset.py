@@ -14,7 +14,7 @@ from PIL import Image
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.sources.checks import check_num_classes
 from vitreous.data.sources.source import SPLITS, Source, locate, read_image_file
-from vitreous.data.sources.spelling import split_of
+from vitreous.data.sources.spelling import in_class_order, split_of
 from vitreous.errors import DataError, DecodeError, nearest
 
 PYTHON_PREFIX = "python:"
@@ -150,7 +150,7 @@ def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tu
             f"{where}: labels {labels[0]!r} and {odd!r} mix numbers and names; use either class indices or class names"
         )
     if names is None:
-        found = sorted(set(labels))
+        found = sorted(set(labels)) if all(is_number) else in_class_order(set(map(str, labels)))
         names, numbers = [str(label) for label in found], {label: number for number, label in enumerate(found)}
     elif all(is_number):
         numbers = {number: number for number in range(len(names))}

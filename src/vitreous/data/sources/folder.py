@@ -14,7 +14,7 @@ import numpy as np
 
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import SPLITS, FileSource, as_text
-from vitreous.data.sources.spelling import did_you_mean, split_of
+from vitreous.data.sources.spelling import did_you_mean, in_class_order, split_of
 from vitreous.errors import DataError
 from vitreous.wording import listed, plural
 
@@ -49,7 +49,7 @@ def open_folder(root: Path) -> FileSource:
         root: An existing folder.
 
     Returns:
-        The images sorted by split, class and path; classes sorted by name.
+        The images sorted by split, class and path; classes sorted by name, or by value if all names are numbers.
 
     Raises:
         DataError: There are no images, no class folders, only one class, no `train/` next to `val/` or `test/`, a split
@@ -66,7 +66,7 @@ def open_folder(root: Path) -> FileSource:
         raise DataError(
             f"data.source={error.filename}: could not be read ({error.strerror}); check the path and its permissions"
         ) from error
-    classes = sorted(
+    classes = in_class_order(
         {name for name, split in zip(images.class_names, images.splits, strict=True) if split in ("", "train")}
     )
     _check_classes(root, folders, classes, images)

@@ -55,6 +55,16 @@ class Source(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def reorder_classes(self, classes: Sequence[str]) -> None:
+        """Number the classes in this order, that of an existing run; do nothing if they are other classes.
+
+        Older versions ordered classes that are numbers by character.
+        """
+        if tuple(classes) != self.classes and set(classes) == set(self.classes):
+            numbers = {name: number for number, name in enumerate(classes)}
+            self.labels = np.array([numbers[name] for name in self.classes], dtype=np.int64)[self.labels]
+            self.classes = tuple(classes)
+
     @abstractmethod
     def describe(self, index: int) -> str:
         """Return what identifies the sample in messages: a path, or e.g. `fashion-mnist train[17]`."""

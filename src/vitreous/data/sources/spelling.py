@@ -1,6 +1,8 @@
-"""Common names of splits and columns -> the names that this project uses."""
+"""Names of splits, columns and classes -> the names and the order that this project uses."""
 
+import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 
 _SPLITS = {
@@ -64,6 +66,14 @@ def nearest_column(role: str, columns: Sequence[str]) -> str | None:
         if near := get_close_matches(spelling, by_name, n=1, cutoff=0.7):
             return by_name[near[0]]
     return None
+
+
+def in_class_order(names: Iterable[str]) -> list[str]:
+    """Sort class names: by value if all of them are numbers, such as 0, 90, 180 or 2.5, else by character."""
+    names = sorted(names)
+    if all(re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", name) for name in names):
+        names.sort(key=Decimal)
+    return names
 
 
 def did_you_mean(got: str, known: Iterable[str], *, otherwise: str) -> str:

@@ -20,7 +20,14 @@ from vitreous.data.sources.checks import check_num_classes, check_train_classes,
 from vitreous.data.sources.paths import PackedPaths, explain_missing
 from vitreous.data.sources.rows import Rows, open_rows
 from vitreous.data.sources.source import SPLITS, FileSource
-from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, did_you_mean, nearest_column, split_of
+from vitreous.data.sources.spelling import (
+    COLUMN_SPELLINGS,
+    columns_of,
+    did_you_mean,
+    in_class_order,
+    nearest_column,
+    split_of,
+)
 from vitreous.errors import DataError
 from vitreous.wording import listed, plural
 
@@ -209,9 +216,7 @@ def _classes(numbers: dict[str, int], labels: NDArray[np.int64]) -> tuple[list[s
     names = list(numbers)
     if all(re.fullmatch(r"-?[0-9]{1,18}(\.0*)?", name) for name in names):
         names = [name.split(".")[0] for name in names]
-        classes = sorted(set(names), key=lambda name: (int(name), name))
-    else:
-        classes = sorted(names)
+    classes = in_class_order(set(names))
     indices = {name: index for index, name in enumerate(classes)}
     return classes, np.array([indices[name] for name in names], dtype=np.int64)[labels]
 

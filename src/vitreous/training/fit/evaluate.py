@@ -1,7 +1,8 @@
 """Model, labeled images -> logits and their score: accuracy with its uncertainty, loss, temperature."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, EvalLoader
 from vitreous.tensors import Labels, Logits
+from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.machine.device import autocast
 from vitreous.training.machine.distributed import Group
 
@@ -22,11 +24,13 @@ class Score:
         num_images: Number of images.
         num_correct: Number of images whose largest logit is the true class.
         loss: Mean cross-entropy, without label smoothing.
+        counts: The images by class; None if they were not counted.
     """
 
     num_images: int
     num_correct: int
     loss: float
+    counts: ClassCounts | None = None
 
     @property
     def accuracy(self) -> float:
@@ -46,7 +50,7 @@ class Score:
         interval = test.proportion_ci(confidence_level=0.95, method="wilson")
         return float(interval.low), float(interval.high)
 
-    def as_dict(self) -> dict[str, float | int | list[float]]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the score as plain values, for records and model files."""
         return {
             "accuracy": self.accuracy,
@@ -54,6 +58,7 @@ class Score:
             "loss": self.loss,
             "num_images": self.num_images,
             "num_correct": self.num_correct,
+            **({} if self.counts is None else self.counts.as_dict()),
         }
 
 
@@ -76,11 +81,12 @@ def gather_logits(model: nn.Module, loader: EvalLoader, precision: str, group: G
     return torch.cat([logits for _, logits, _ in shares])[order], torch.cat([labels for _, _, labels in shares])[order]
 
 
-def score(logits: Logits, labels: Labels) -> Score:
-    """Return accuracy and loss of logits."""
-    num_correct = int((logits.argmax(dim=1) == labels).sum())
+def score(logits: Logits, labels: Labels, classes: Sequence[str] | None = None) -> Score:
+    """Return accuracy and loss of logits; with the class names, also the images by class."""
+    predicted = logits.argmax(dim=1)
+    counts = None if classes is None else ClassCounts.of(classes, labels, predicted)
     loss = float(F.cross_entropy(logits.double(), labels))
-    return Score(num_images=len(labels), num_correct=num_correct, loss=loss)
+    return Score(num_images=len(labels), num_correct=int((predicted == labels).sum()), loss=loss, counts=counts)
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:

@@ -62,7 +62,9 @@ def write_page(path: Path, report: DataReport) -> None:
         f"<p>{plural(len(findings), 'finding')}, worst first.</p>" if findings else "<p>No problems found.</p>",
         *(part for finding in findings for part in _finding(finding, report.survey.source)),
         "<h2>Images of each class</h2>",
-        markup.table(tuple(map(escape, heading)), [tuple(map(escape, row)) for row in rows], numbers_from=1),
+        markup.table(
+            tuple(map(escape, heading)), [(markup.class_name(name), *counts) for name, *counts in rows], numbers_from=1
+        ),
         *_sheets(report),
         "<h2>Properties of the images</h2>",
         *(markup.bars(title, counts) for title, counts in report.histograms.items()),

@@ -1,14 +1,22 @@
 """True and predicted classes -> Evaluation: accuracy with its interval, scores per class, confusion matrix."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.fit.evaluate import Score
 from vitreous.use.evaluate.known import Known
+
+MOST_IN_MATRIX = 1_000
+"""Number of classes above which the confusion matrix, whose size is its square, is neither drawn nor in JSON."""
+UNDEFINED = "–"
+"""Text for the recall of a class without images, and for the precision of a class that is never predicted."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +25,9 @@ class ClassScore:
 
     Attributes:
         name: The class.
-        precision: Share of the images predicted as this class that belong to it.
-        recall: Share of the images of this class that are predicted as such.
-        f1: Harmonic mean of precision and recall.
+        precision: Share of the images predicted as this class that belong to it; NaN if there are none.
+        recall: Share of the images of this class that are predicted as such; NaN if there are none.
+        f1: Harmonic mean of precision and recall; NaN if there are neither images nor predictions of this class.
         num_images: Number of images of this class.
     """
 
@@ -29,6 +37,10 @@ class ClassScore:
     f1: float
     num_images: int
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores as plain values for JSON; None for an undefined score."""
+        return {key: None if value != value else value for key, value in vars(self).items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -36,16 +48,18 @@ class Evaluation:
 
     Attributes:
         data: Name of the images.
-        score: Accuracy, its interval and loss.
+        score: Accuracy, its interval, loss, and the images by class.
         classes: One row per class, in the model's order.
-        confusion: Confusion matrix; `confusion[i, j]` images of class i were predicted as class j.
+        true: True class indices, `[n]`.
+        predicted: Predicted class indices, `[n]`.
         known: Images that the model was trained with; None if that is not known, or none can be among these.
     """
 
     data: str
     score: Score
     classes: tuple[ClassScore, ...]
-    confusion: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     known: Known | None = None
 
     @property
@@ -59,24 +73,48 @@ class Evaluation:
         present = [row.f1 for row in self.classes if row.num_images]
         return sum(present) / len(present)
 
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Confusion matrix; `confusion[i, j]` images of class i were predicted as class j."""
+        from sklearn.metrics import confusion_matrix
+
+        numbers = np.arange(len(self.classes))
+        return confusion_matrix(self.true, self.predicted, labels=numbers).astype(np.int64)
+
+    @property
+    def has_matrix(self) -> bool:
+        """True if there are few enough classes to show a confusion matrix."""
+        return len(self.classes) <= MOST_IN_MATRIX
+
+    @property
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """The scores per class as text, below a row of headings."""
+        rows = [
+            (row.name, *(UNDEFINED if math.isnan(value) else f"{value:.3f}" for value in values), f"{row.num_images:,}")
+            for row in self.classes
+            for values in [(row.precision, row.recall, row.f1)]
+        ]
+        return [("class", "precision", "recall", "F1", "images"), *rows]
+
     def as_dict(self) -> dict[str, Any]:
         """Return all scores as plain values for JSON."""
         return {
             "data": self.data,
             **self.score.as_dict(),
             "macro_f1": self.macro_f1,
-            "classes": [vars(row) for row in self.classes],
-            "confusion": self.confusion.tolist(),
+            "classes": [row.as_dict() for row in self.classes],
+            "confusion": self.confusion.tolist() if self.has_matrix else None,
             "known": self.known and self.known.as_dict(),
         }
 
     def confused_most(self, count: int = 3) -> list[tuple[str, str, int]]:
         """Return the most frequent mistakes as (true class, predicted class, number of images)."""
-        mistakes = self.confusion * (1 - np.eye(len(self.classes), dtype=np.int64))
-        order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
-        rows, columns = np.unravel_index(order, mistakes.shape)
+        wrong = self.true != self.predicted
+        mistakes = np.stack([self.true[wrong], self.predicted[wrong]])
+        pairs, counts = np.unique(mistakes, axis=1, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:count]
         names = [row.name for row in self.classes]
-        return [(names[i], names[j], int(mistakes[i, j])) for i, j in zip(rows, columns, strict=True) if mistakes[i, j]]
+        return [(names[pairs[0, k]], names[pairs[1, k]], int(counts[k])) for k in order]
 
 
 def scored_split(splits: Iterable[str]) -> str | None:
@@ -88,23 +126,25 @@ def scored_split(splits: Iterable[str]) -> str | None:
 def count_classes(
     data: str, score: Score, true: ArrayLike, predicted: ArrayLike, classes: tuple[str, ...]
 ) -> Evaluation:
-    """Compute the scores per class and the confusion matrix.
+    """Compute the scores per class.
 
     Args:
         data: Name of the images.
-        score: Score over all images.
+        score: Score over all images; their counts by class are added.
         true: True class indices, `[n]`.
         predicted: Predicted class indices, `[n]`.
         classes: Class names, in the order of the indices.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 
-    numbers = np.arange(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(true, predicted, labels=numbers, zero_division=0.0)
-    rows = zip(classes, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
+    true, predicted = np.asarray(true, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    numbers, counts = np.arange(len(classes)), ClassCounts.of(classes, true, predicted)
+    scores = precision_recall_fscore_support(true, predicted, labels=numbers, zero_division=np.nan)[:3]
+    rows = zip(classes, *(values.tolist() for values in scores), counts.images, strict=True)
     return Evaluation(
         data=data,
-        score=score,
+        score=replace(score, counts=counts),
         classes=tuple(ClassScore(*row) for row in rows),
-        confusion=confusion_matrix(true, predicted, labels=numbers).astype(np.int64),
+        true=true,
+        predicted=predicted,
     )

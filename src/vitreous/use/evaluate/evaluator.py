@@ -70,7 +70,9 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
     true = labels[found]
-    evaluation = count_classes(name, score(logits, true), true, logits.argmax(dim=1), predictor.classes)
+    evaluation = count_classes(
+        name, score(logits, true, predictor.classes), true, logits.argmax(dim=1), predictor.classes
+    )
     if splits is None:
         return evaluation
     decoded = splits[np.isin(indices, store.source_indices)]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.wording import shortened
+
 if TYPE_CHECKING:  # takes half a second to import, so it is imported when the first figure is drawn
     from matplotlib.figure import Figure
 
@@ -30,6 +32,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
             if points:
                 label = "validation" if weights == "trained" else "validation, averaged weights"
                 axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=label)
+            if points and quantity == "accuracy" and "majority_share" in found[-1]:
+                axes.axhline(found[-1]["majority_share"], color=_FAINT, linestyle=":", label="always the largest class")
         axes.set_xlim(left=0)
         axes.set_xlabel("epoch")
         axes.set_title(quantity)
@@ -47,7 +51,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= _MOST_LABELS:
-        names = [_shortened(name) for name in classes]
+        names = [shortened(name, _LONGEST_LABEL) for name in classes]
         # Class names may contain a $, which must not start a formula.
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
@@ -57,12 +61,6 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     axes.set_xlabel("predicted class", labelpad=8)
     axes.set_ylabel("true class", labelpad=8)
     return _svg(figure)
-
-
-def _shortened(name: str) -> str:
-    """Put a name on one line and shorten it to `_LONGEST_LABEL` characters."""
-    line = " ".join(name.split())
-    return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1]}…"
 
 
 def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from vitreous.data.sources.source import as_text
+from vitreous.wording import shortened
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -48,6 +49,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from:
     head = "".join(f"<th {kind}>{name}</th>" for kind, name in zip(kinds, header, strict=True))
     lines = ("".join(f"<td {kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def class_name(name: str) -> str:
+    """Escape the name of a class; a long one is shortened, and shown in full when the mouse is over it."""
+    short = shortened(name)
+    return escape(name) if short == name else f'<span title="{escape(name)}">{escape(short)}</span>'
 
 
 def bars(title: str, counts: Mapping[str, int]) -> str:

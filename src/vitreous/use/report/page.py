@@ -6,15 +6,14 @@ from shlex import quote
 from typing import Any
 
 from vitreous import atomic
-from vitreous.errors import DamagedFileError
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.plan import show
 from vitreous.tensor_file import parsing
-from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
-from vitreous.use.predict.table import read_held_out
+from vitreous.use.evaluate.evaluation import Evaluation, scored_split
+from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
+from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.report import markup
 from vitreous.use.report.figures import draw_confusion, draw_curves
 from vitreous.wording import plural
@@ -34,24 +33,10 @@ def write_report(folder: RunFolder) -> None:
 
 
 def _held_out(folder: RunFolder) -> Evaluation | None:
-    """Return the scores on the held-out images, from what the run wrote; None if it has no held-out images."""
+    """Return the scores on the held-out images; None if the run has none."""
     metadata = read_metadata(folder.model)
     split = scored_split(metadata["metrics"])
-    if split is None:
-        return None
-    classes, metrics = tuple(metadata["classes"]), metadata["metrics"][split]
-    index = {name: number for number, name in enumerate(classes)}
-    rows = read_held_out(folder.predictions)
-    if len(rows) != metrics["num_images"]:
-        num_rows, tested = plural(len(rows), "row"), plural(metrics["num_images"], "image")
-        raise DamagedFileError(f"{folder.predictions}: has {num_rows}, but the run tested {tested}; train again")
-    return count_classes(
-        data=f"the {'validation' if split == 'val' else split} images of {metadata['data']}",
-        score=Score(metrics["num_images"], metrics["num_correct"], metrics["loss"]),
-        true=[index[row.true] for row in rows],
-        predicted=[index[row.predicted] for row in rows],
-        classes=classes,
-    )
+    return None if split is None else stored_evaluation(folder, metadata, split)
 
 
 def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | None) -> str:
@@ -96,27 +81,23 @@ def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
 def _headline(evaluation: Evaluation | None) -> Iterable[str]:
     if evaluation is None:
         return ["<p>The run has no test or validation images, so its accuracy is unknown.</p>"]
-    low, high = evaluation.score.interval
+    found = evaluation.score.as_dict()
+    accuracy, details = accuracy_text(found).split(" (", 1)
     return [
-        f'<p><span class="headline">{100 * evaluation.accuracy:.1f}%</span> accuracy on {escape(evaluation.data)}: '
-        f"{evaluation.score.num_correct:,} of {plural(evaluation.score.num_images, 'image')} correct; "
-        f"95% interval {100 * low:.1f}% to {100 * high:.1f}%.</p>"
+        f'<p><span class="headline">{accuracy}</span> accuracy on {escape(evaluation.data)}: {details[:-1]}.</p>',
+        markup.sentences(text for text in (baseline_text(found), never_predicted_text(found, most=10_000)) if text),
     ]
 
 
 def _classes(evaluation: Evaluation | None) -> Iterable[str]:
     if evaluation is None:
         return []
-    rows = [
-        (escape(row.name), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.num_images:,}")
-        for row in evaluation.classes
-    ]
+    heading, *rows = evaluation.class_rows
     names = [row.name for row in evaluation.classes]
     return [
         "<h2>Scores per class</h2>",
-        markup.table(("class", "precision", "recall", "F1", "images"), rows, numbers_from=1),
-        "<h2>Confusion matrix</h2>",
-        draw_confusion(evaluation.confusion, names),
+        markup.table(heading, [(markup.class_name(name), *values) for name, *values in rows], numbers_from=1),
+        *(["<h2>Confusion matrix</h2>", draw_confusion(evaluation.confusion, names)] if evaluation.has_matrix else ()),
     ]
 
 

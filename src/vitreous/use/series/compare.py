@@ -4,6 +4,7 @@ The comparison is paired: both sides classify the same images. Images that are h
 difference, so its interval is narrower than the intervals of the two accuracies suggest.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
@@ -38,6 +39,8 @@ class Comparison:
         num_images_b: Number of images that B was tested on.
         accuracy_a: Accuracy of A on the common images, averaged over its seeds.
         accuracy_b: Accuracy of B on the common images, averaged over its seeds.
+        majority_class: The largest class of the common images.
+        majority_share: Its share, which is the accuracy of always predicting it.
         difference: Accuracy of B minus accuracy of A.
         interval_95: 95% interval of the difference, for other images of the same kind.
         only_a: Number of images that A classifies correctly and B does not; None if a side has several seeds.
@@ -54,6 +57,8 @@ class Comparison:
     num_images_b: int
     accuracy_a: float
     accuracy_b: float
+    majority_class: str
+    majority_share: float
     difference: float
     interval_95: tuple[float, float]
     only_a: int | None
@@ -99,6 +104,7 @@ def compare(a: Path, b: Path) -> Comparison:
         {seed: _right(answers, common) for seed, answers in side.items()} for side in (answers_a, answers_b)
     )
     mean_a, mean_b = (np.mean(list(side.values()), axis=0) for side in (right_a, right_b))
+    (majority_class, majority), *_ = Counter(true for _, true in common).most_common(1)
     seeds = tuple(sorted(set(right_a) & set(right_b))) if len(set(right_a) & set(right_b)) > 1 else ()
     over_seeds = [float(np.mean(right_b[seed] - right_a[seed])) for seed in seeds]
     is_single = len(right_a) == len(right_b) == 1
@@ -111,6 +117,8 @@ def compare(a: Path, b: Path) -> Comparison:
         num_images_b=num_b,
         accuracy_a=float(mean_a.mean()),
         accuracy_b=float(mean_b.mean()),
+        majority_class=majority_class,
+        majority_share=majority / len(common),
         difference=float((mean_b - mean_a).mean()),
         interval_95=paired_interval(mean_b - mean_a),
         only_a=only_a if is_single else None,

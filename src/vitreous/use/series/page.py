@@ -6,8 +6,9 @@ from vitreous import atomic
 from vitreous.data.sources.source import as_text
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.use.evaluate.headline import baseline_text, never_predicted_text
 from vitreous.use.report.page import write_report
-from vitreous.use.series.summary import Spread, Summary, summarize_series
+from vitreous.use.series.summary import Spread, Summary, pool, summarize_series
 from vitreous.wording import plural
 
 
@@ -68,6 +69,9 @@ def sentences(summary: Summary) -> list[str]:
             f"95% interval of the mean over seeds: {100 * low:.1f}% to {100 * high:.1f}%; it reflects other seeds on "
             "the same images, not other images"
         )
+    if summary.by_seed():
+        overall = pool(summary.by_seed().values()).as_dict()
+        result += filter(None, (baseline_text(overall), never_predicted_text(overall)))
     if any(row.chosen_on_it for row in summary.rows):
         result.append(
             "no test images: accuracy is on the validation images that chose the weights, so it is optimistic"

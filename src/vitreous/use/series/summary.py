@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import Member, members, read_series
 from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.stored import stored_evaluation, stored_score
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def summarize_series(folder: SeriesFolder) -> Summary:
         if run.model.is_file():
             metadata = read_metadata(run.model)
             data = metadata["data"]
-            rows += _rows(member, metadata)
+            rows += _rows(member, run, metadata)
     return Summary(folder.path.resolve().name, data, len(planned), request.folds, tuple(rows))
 
 
@@ -135,7 +138,10 @@ def pool(scores: Iterable[Score]) -> Score:
     scores = list(scores)
     num_images = sum(score.num_images for score in scores)
     loss = sum(score.loss * score.num_images for score in scores) / num_images
-    return Score(num_images, sum(score.num_correct for score in scores), loss)
+    counts = [score.counts for score in scores if score.counts is not None]
+    are_alike = len(counts) == len(scores) and len({count.classes for count in counts}) == 1
+    pooled = reduce(add, counts) if are_alike else None
+    return Score(num_images, sum(score.num_correct for score in scores), loss, pooled)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -152,12 +158,13 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)) - half_width, float(np.mean(values)) + half_width
 
 
-def _rows(member: Member, metadata: dict[str, Any]) -> list[Row]:
+def _rows(member: Member, run: RunFolder, metadata: dict[str, Any]) -> list[Row]:
     split = scored_split(metadata["metrics"])
     if split is None:
         return []
-    values = metadata["metrics"][split]
-    score = Score(values["num_images"], values["num_correct"], values["loss"])
+    score = stored_score(metadata["metrics"][split])
+    if run.predictions.is_file():
+        score = stored_evaluation(run, metadata, split).score
     chosen_on_it = split == "val" and metadata.get("chosen_on_val", True)  # older runs always chose
     return [Row(member.name, member.fold, member.seed, split, score, chosen_on_it)]
 

@@ -131,7 +131,7 @@ def test_groups_in_several_splits_are_counted(make_arrays: MakeArrays) -> None:
 
 def _doubts(accuracy: float, count: int) -> LabelDoubts:
     some = np.arange(count)
-    return LabelDoubts(accuracy, 20, some + 3, np.ones(count, dtype=np.int64), 0.9 - 0.1 * some)
+    return LabelDoubts(accuracy, 0.25, 20, some + 3, np.ones(count, dtype=np.int64), 0.9 - 0.1 * some)
 
 
 def test_doubtful_labels_are_reported_with_a_more_likely_class(
@@ -142,7 +142,8 @@ def test_doubtful_labels_are_reported_with_a_more_likely_class(
     assert (found.kind, found.severity, found.share) == ("doubtful-labels", "warning", 0.1)
     assert found.title == "2 images may be mislabeled"
     assert found.detail.startswith(
-        "A cross-validated regression on thumbnails classifies 90% of all images correctly, "
+        "A cross-validated regression on thumbnails classifies 90% of all images correctly (always guessing the "
+        "largest class: 25%), but assigns "
     )
     assert [(s.index, s.remark) for (s,) in found.samples] == [
         (3, "looks like class 1, 90%"), (4, "looks like class 1, 80%"),

@@ -66,6 +66,39 @@ def test_single_class_is_not_judged(counts: tuple[int, ...]) -> None:
     assert not doubts.is_reliable
 
 
+def _rare(seed: int, *, shift: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return 500 points of class 0 and 15 of class 1, which is at a distance of `shift` in one of 96 dimensions."""
+    labels = np.repeat([0, 1], [500, 15])
+    features = np.random.default_rng(seed).normal(0, 1, (515, 96))
+    features[labels == 1, 1] += shift
+    return features.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_images_of_a_rare_class_are_not_doubted_because_they_are_rare(seed: int) -> None:
+    doubts = find_doubtful_labels(*_rare(seed, shift=0.0))
+    assert doubts.accuracy > 0.9  # as is always guessing the frequent class
+    assert doubts.largest_share == pytest.approx(500 / 515)
+    assert doubts.num_judged == len(doubts.positions) == 0
+
+
+def test_wrong_labels_of_a_recognized_rare_class_are_found() -> None:
+    features, labels = _rare(3, shift=9.0)
+    changed, given = np.array([17, 203, 388]), labels.copy()
+    given[changed] = 1
+    doubts = find_doubtful_labels(features, given)
+    assert sorted(doubts.positions.tolist()) == changed.tolist()
+    assert doubts.num_judged == 515
+
+
+def test_only_the_unrecognized_class_of_several_is_not_judged() -> None:
+    features, labels = _clouds((120, 110, 100), 0.5)
+    labels[np.random.default_rng(1).choice(330, 12, replace=False)] = 3  # 12 images without anything in common
+    doubts = find_doubtful_labels(features, labels)
+    assert doubts.num_judged == 318
+    assert not (labels[doubts.positions] == 3).any()
+
+
 def test_progress_ends_with_all_judged_images() -> None:
     seen: list[tuple[int, int]] = []
     find_doubtful_labels(*_clouds((30, 4, 25), 0.5), lambda done, total: seen.append((done, total)))

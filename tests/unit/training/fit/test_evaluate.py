@@ -37,7 +37,7 @@ def test_interval_contains_the_accuracy_and_stays_within_zero_and_one(counts: tu
 def test_score_counts_correct_images_and_averages_the_loss() -> None:
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0], [0.0, 0.5, 0.0]])
     labels = torch.tensor([0, 1, 0, 2])
-    result = score(logits, labels)
+    result = score(logits, labels, ("a", "b", "c"))
     losses = [
         math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(logits.tolist(), labels, strict=True)
     ]
@@ -45,6 +45,8 @@ def test_score_counts_correct_images_and_averages_the_loss() -> None:
     assert result.loss == pytest.approx(sum(losses) / 4, rel=1e-6)
     assert result.as_dict() == {
         "accuracy": 0.5, "interval_95": list(result.interval), "loss": result.loss, "num_images": 4, "num_correct": 2,
+        "majority_class": "a", "majority_share": 0.5, "balanced_accuracy": pytest.approx((1 / 2 + 1 + 0) / 3),
+        "never_predicted": [],
     }  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def test_known_temperature_is_found(temperature: float) -> None:
 def test_temperature_minimizes_the_loss() -> None:
     logits, labels = calibrated(300)
     temperature = fit_temperature(logits, labels)
-    losses = {factor: score(logits / (temperature * factor), labels).loss for factor in (0.98, 1.0, 1.02)}
+    losses = {factor: score(logits / (temperature * factor), labels, "abcde").loss for factor in (0.98, 1.0, 1.02)}
     assert min(losses, key=lambda factor: losses[factor]) == 1.0
 
 

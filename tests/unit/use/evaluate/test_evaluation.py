@@ -1,5 +1,8 @@
 """count_classes and scored_split: scores per class against values counted by hand, and which split is reported."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -26,11 +29,43 @@ def test_precision_recall_and_f1_equal_those_counted_by_hand(evaluation: Evaluat
     by_hand = {
         "ant": (3 / 6, 3 / 5, 2 * 0.5 * 0.6 / 1.1, 5),
         "bee": (2 / 3, 2 / 3, 2 / 3, 3),
-        "cow": (0.0, 0.0, 0.0, 2),
-        "dog": (0.0, 0.0, 0.0, 0),
+        "cow": (math.nan, 0.0, 0.0, 2),
+        "dog": (0.0, math.nan, 0.0, 0),
     }
     for row in evaluation.classes:
-        assert (row.precision, row.recall, row.f1, row.num_images) == pytest.approx(by_hand[row.name])
+        assert (row.precision, row.recall, row.f1, row.num_images) == pytest.approx(by_hand[row.name], nan_ok=True)
+
+
+def test_recall_of_a_class_without_images_is_a_dash_and_counts_are_whole_numbers(evaluation: Evaluation) -> None:
+    assert evaluation.class_rows == [
+        ("class", "precision", "recall", "F1", "images"),
+        ("ant", "0.500", "0.600", "0.545", "5"),
+        ("bee", "0.667", "0.667", "0.667", "3"),
+        ("cow", "–", "0.000", "0.000", "2"),
+        ("dog", "0.000", "–", "0.000", "0"),
+    ]
+    json.dumps(evaluation.as_dict(), allow_nan=False)
+    assert evaluation.as_dict()["classes"][3]["recall"] is None
+    # Support is a float in scikit-learn if no image is predicted correctly.
+    assert [row[4] for row in count_classes("made", Score(2, 0, 1.0), [0, 3], [3, 0], CLASSES).class_rows[1:]] == [
+        "1", "0", "0", "1",
+    ]  # fmt: skip
+
+
+def test_scores_carry_baseline_balanced_accuracy_and_classes_never_predicted(evaluation: Evaluation) -> None:
+    found = evaluation.as_dict()
+    assert (found["majority_class"], found["majority_share"]) == ("ant", 0.5)
+    assert found["balanced_accuracy"] == pytest.approx((3 / 5 + 2 / 3 + 0) / 3)
+    assert found["never_predicted"] == ["cow"]
+
+
+def test_thousands_of_classes_have_scores_but_no_matrix() -> None:
+    num = 20_000  # a matrix would take 3 GB
+    classes = tuple(f"class {number}" for number in range(num))
+    found = count_classes("made", Score(num, 1, 9.0), np.arange(num), np.zeros(num, dtype=np.int64), classes)
+    assert found.as_dict()["confusion"] is None
+    assert found.confused_most(1) == [("class 1", "class 0", 1)]
+    assert len(found.score.counts.never_predicted) == num - 1  # type: ignore[union-attr]
 
 
 def test_macro_f1_averages_over_the_classes_that_occur(evaluation: Evaluation) -> None:
@@ -62,7 +97,7 @@ def test_dictionary_has_all_scores_as_plain_values(evaluation: Evaluation) -> No
 def test_accuracy_is_the_share_on_the_diagonal() -> None:
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.5], [0.2, 0.1, 0.0], [0.0, 0.0, 3.0], [1.0, 2.0, 0.0]])
     labels = torch.tensor([0, 1, 2, 2, 0])
-    found = count_classes("made", score(logits, labels), labels, logits.argmax(dim=1), ("a", "b", "c"))
+    found = count_classes("made", score(logits, labels, "abc"), labels, logits.argmax(dim=1), ("a", "b", "c"))
     assert found.accuracy == np.trace(found.confusion) / found.confusion.sum() == 3 / 5
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.pictures import write_pictures
 
 from vitreous.errors import DataError, DataNotFoundError, NotARunError
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.records import ignore
 from vitreous.training.prepare import survey_again
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import run_training
 from vitreous.use.evaluate.evaluator import evaluate
 from vitreous.use.run import Run
 
@@ -134,6 +137,26 @@ def test_classes_are_matched_by_name_not_by_index(run: Run, photos: Path, tmp_pa
     by_name = {row.name: row.num_images for row in found.classes}
     assert by_name == {'<b>&"': 0, "Äpfel": 6, "two words": 6}
     assert found.confusion[0].sum() == 0
+
+
+def test_run_of_an_older_version_keeps_the_order_of_its_classes(
+    run_on: RunOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colors = {"0": ((200, 60, 50), 20), "90": ((70, 180, 60), 21), "180": ((90, 70, 190), 22)}
+    data = write_pictures(tmp_path / "angles", colors, seed=3, name="{}.png", noise=20, tint=30)
+    with monkeypatch.context() as older:
+        older.setattr("vitreous.data.sources.folder.in_class_order", sorted)
+        old = run_on(data, name="old")
+    assert old.classes == ("0", "180", "90")
+    found = evaluate(old.path)
+    assert found.accuracy == old.accuracy
+    assert [row.name for row in found.classes] == ["0", "180", "90"]
+    assert evaluate(old.path, str(data)).confusion.sum(axis=1).tolist() == [20, 22, 21]
+    before = (old.path / "model.safetensors").read_bytes()
+    (old.path / "model.safetensors").unlink()
+    run_training(TrainRequest(resume=old.path))
+    assert (old.path / "model.safetensors").read_bytes() == before
+    assert run_on(data, name="new", **{"train.epochs": 0.2}).classes == ("0", "90", "180")
 
 
 def test_unreadable_files_are_skipped_and_reported(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from vitreous.errors import NotARunError
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.report.markup import class_name
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 
@@ -162,3 +163,25 @@ def test_report_of_an_old_run_reads_its_columns(own_run: Run) -> None:
         == (new.partition("<h2>Scores per class")[2].partition("<h2>Settings")[0])
     )
     assert "<h2>Scores per class" in old
+
+
+def test_page_shows_the_baseline_of_the_accuracy(run: Run, page: Page) -> None:
+    stored = run.metrics["test"]
+    assert any(
+        f"always predicting '{stored['majority_class']}'" in text
+        and f"balanced accuracy (mean recall of the classes) {stored['balanced_accuracy']:.1%}" in text
+        for text in page.texts
+    )
+
+
+def test_classes_that_are_never_predicted_are_named_and_long_names_shortened(own_run: Run) -> None:
+    predictions = own_run.path / "predictions.csv"
+    head, *lines = predictions.read_text(encoding="utf-8").splitlines()
+    rows = [line.rsplit(",", 3) for line in lines]
+    predictions.write_text("\n".join([head, *(f"{row[0]},{row[1]},two words,0.5" for row in rows)]), encoding="utf-8")
+    write_report(RunFolder(own_run.path))
+    texts = Page((own_run.path / "report.html").read_text(encoding="utf-8")).texts
+    assert any(text.startswith("2 classes are never predicted: ") and "Äpfel" in text for text in texts)
+    assert "–" in texts  # the precision of a class that is never predicted
+    assert class_name("a" * 50 + "b") == f'<span title="{"a" * 50}b">{"a" * 26}…{"a" * 12}b</span>'
+    assert class_name("a < b") == "a &lt; b"

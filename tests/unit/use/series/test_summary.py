@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
 from tests.unit.use.conftest import KEYS
 
 import vitreous as vt
 from vitreous.errors import NotARunError
+from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import SeriesFolder
 from vitreous.use.series.page import sentences, table, write_summary
@@ -83,6 +85,23 @@ def test_sentences_give_accuracy_spread_and_interval() -> None:
     assert "accuracy over 2 seeds: 82.5% ± 3.5% (mean ± standard deviation; 80.0% to 85.0%)" in sentences(
         made_up([[32], [34]], [40])
     )
+
+
+def test_baseline_and_balanced_accuracy_are_those_over_all_folds() -> None:
+    one = ClassCounts.of(("bad", "good"), [0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1])
+    other = ClassCounts.of(("bad", "good"), [0, 1, 1, 1], [1, 1, 1, 0])
+    rows = [
+        Row(f"fold-{fold}", fold, 0, "test", Score(sum(counts.images), sum(counts.correct), 0.5, counts))
+        for fold, counts in enumerate((one, other))
+    ]
+    summary = Summary("made-up", "digits", 2, 2, tuple(rows))
+    true, predicted = [0, 0, 1, 1, 1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    balanced = balanced_accuracy_score(true, predicted)
+    assert sentences(summary)[-1] == (
+        "no better than always predicting 'good', which reaches 70.0%; balanced accuracy (mean recall of the classes) "
+        f"{balanced:.1%}"
+    )
+    assert summary.as_dict()["by_seed"]["0"]["balanced_accuracy"] == pytest.approx(balanced)
 
 
 def test_series_has_runs_accuracy_and_summary(series: vt.Series) -> None:
