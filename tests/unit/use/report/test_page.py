@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.errors import NotARunError
+from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
@@ -162,3 +162,25 @@ def test_report_of_an_old_run_reads_its_columns(own_run: Run) -> None:
         == (new.partition("<h2>Scores per class")[2].partition("<h2>Settings")[0])
     )
     assert "<h2>Scores per class" in old
+
+
+def test_report_refuses_predictions_that_were_cut_short_and_altered_records(own_run: Run) -> None:
+    folder = RunFolder(own_run.path)
+    written, records = folder.predictions.read_bytes(), folder.records.read_bytes()
+    num_rows = written.count(b"\n") - 1
+    folder.predictions.write_bytes(written[: written.rindex(b"\n", 0, -1) + 1])
+    rule = f"has {num_rows - 1} rows, but the run tested {num_rows} images; train again"
+    with pytest.raises(DamagedFileError, match=f"predictions.csv: {rule}$"):
+        write_report(folder)
+    for damaged in (b"", written.replace(b"\xc3", b"\xff"), written.replace(b"predicted", b"precited")):
+        folder.predictions.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match=r"predictions.csv: .*; restore the file, or train again$"):
+            write_report(folder)
+    folder.predictions.write_bytes(written)
+    folder.records.write_bytes(records.replace(b'"notes": [', b'"notes": 3, "others": ['))
+    with pytest.raises(
+        DamagedFileError, match=r"records.jsonl: cannot be read as .*; restore the file, or train again$"
+    ):
+        write_report(folder)
+    folder.records.write_bytes(records)
+    write_report(folder)
