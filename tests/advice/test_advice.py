@@ -12,6 +12,7 @@ def test_advice_works_when_followed(name: str, tmp_path: Path) -> None:
     assert walk(CASES[name], tmp_path)
 
 
+@pytest.mark.slow
 def test_every_error_with_advice_has_a_case_or_is_listed() -> None:
     """Give a new error a case. The list is for errors that were there before; it only gets shorter."""
     listed = NOT_WALKED.read_text(encoding="utf-8").splitlines()

@@ -28,7 +28,7 @@ _STATUS = Path("/proc/self/status")
 
 def num_examples(share: float = 1.0) -> int:
     """Return the number of inputs: a share of the environment variable VITREOUS_FUZZ_EXAMPLES, which is per domain."""
-    return max(1, round(share * int(os.environ.get("VITREOUS_FUZZ_EXAMPLES", "250"))))
+    return max(1, round(share * int(os.environ.get("VITREOUS_FUZZ_EXAMPLES", "400"))))
 
 
 class Campaign:

@@ -80,3 +80,9 @@ def test_unknown_model_far_from_all_names_lists_the_families() -> None:
         "model=resnet18: no such model; use a name such as vit_small_patch16_224; known families: "
         "aimv2_…, deit_…, deit3_…, eva_…, flexivit_…, test_…, vit_…"
     )
+
+
+def test_message_is_one_line_whatever_names_it_contains() -> None:
+    assert str(UnknownNameError("a=\x1b[31mb\nc\udcff\u202e: no such ä …")) == (
+        r"a=\x1b[31mb\nc\udcff\u202e: no such ä …"
+    )

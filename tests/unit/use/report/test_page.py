@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.errors import NotARunError
+from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.report.markup import class_name
 from vitreous.use.report.page import write_report
@@ -185,3 +185,25 @@ def test_classes_that_are_never_predicted_are_named_and_long_names_shortened(own
     assert "–" in texts  # the precision of a class that is never predicted
     assert class_name("a" * 50 + "b") == f'<span title="{"a" * 50}b">{"a" * 26}…{"a" * 12}b</span>'
     assert class_name("a < b") == "a &lt; b"
+
+
+def test_report_refuses_predictions_that_were_cut_short_and_altered_records(own_run: Run) -> None:
+    folder = RunFolder(own_run.path)
+    written, records = folder.predictions.read_bytes(), folder.records.read_bytes()
+    num_rows = written.count(b"\n") - 1
+    folder.predictions.write_bytes(written[: written.rindex(b"\n", 0, -1) + 1])
+    rule = f"has {num_rows - 1} rows, but the run tested {num_rows} images; train again"
+    with pytest.raises(DamagedFileError, match=f"predictions.csv: {rule}$"):
+        write_report(folder)
+    for damaged in (b"", written.replace(b"\xc3", b"\xff"), written.replace(b"predicted", b"precited")):
+        folder.predictions.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match=r"predictions.csv: .*; restore the file, or train again$"):
+            write_report(folder)
+    folder.predictions.write_bytes(written)
+    folder.records.write_bytes(records.replace(b'"notes": [', b'"notes": 3, "others": ['))
+    with pytest.raises(
+        DamagedFileError, match=r"records.jsonl: cannot be read as .*; restore the file, or train again$"
+    ):
+        write_report(folder)
+    folder.records.write_bytes(records)
+    write_report(folder)

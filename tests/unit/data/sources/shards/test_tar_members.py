@@ -37,7 +37,14 @@ def placed(members: Sequence[Member]) -> list[tuple[str, int, int]]:
 def header(**fields: bytes) -> bytearray:
     """Return a ustar header of a file `a.jpg` of 3 bytes, with some fields replaced and a valid checksum."""
     block = bytearray(tar([("a.jpg", b"xyz")], format=tarfile.USTAR_FORMAT)[:512])
-    places = {"size": (124, 12), "kind": (156, 1), "magic": (257, 8), "prefix": (345, 155), "name": (0, 100)}
+    places = {
+        "mode": (100, 8),
+        "size": (124, 12),
+        "kind": (156, 1),
+        "magic": (257, 8),
+        "prefix": (345, 155),
+        "name": (0, 100),
+    }
     for field, value in fields.items():
         at, width = places[field]
         block[at : at + width] = value.ljust(width, b"\0")
@@ -230,3 +237,11 @@ def test_checksum_of_signed_characters_is_accepted() -> None:
     signed = 256 + sum(byte - 256 * (byte > 127) for byte in block[:148] + block[156:])
     block[148:156] = b"%06o\0 " % signed
     assert [member.name for member in read(bytes(block) + b"xyz".ljust(512, b"\0"))[0]] == ["ä.jpg"]
+
+
+def test_header_with_invalid_numbers_is_no_header_as_for_tarfile() -> None:
+    content = bytes(header(mode=b"1e999")) + b"xyz".ljust(512, b"\0")
+    with pytest.raises(tarfile.ReadError):
+        reference(content)
+    with pytest.raises(DataError, match="not a tar file"):
+        read(content)
