@@ -168,7 +168,7 @@ class Attention(nn.Module):
 
     def _is_explicit(self, keys: Tensor) -> bool:
         # A trace is for inference, and torch checks it without gradients: both have to use the same kernel.
-        training = torch.is_grad_enabled() and not torch.jit.is_tracing()
+        training = torch.is_grad_enabled() and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         return is_explicit(self.kernel, keys.device.type, keys.shape[-2], dtype=keys.dtype, training=training)
 
     def output(self, tokens: Tokens, attended: Queries) -> Tokens:
