@@ -67,7 +67,7 @@ WRONG = st.one_of(
     st.lists(st.one_of(st.integers(), st.floats(), st.none(), st.text(max_size=3)), max_size=4),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
     st.sampled_from([10**400, 10**5_000, -(10**400), "1" * 5_000, "0" * 5_000 + "1", "8x0", "8x8x8", "x", "nan",
-                     "1e400", "inf", "none", "\0", "\ud800", "a\nb", "~nobody/x", "", " ", Path("x"),
+                     "1e400", "inf", "none", "\0", "\ud800", "a\nb", "~ghost/x", "", " ", Path("x"),
                      Described(), object,
                      np.array([8, 8]), np.int64(4), np.float32(0.5), torch.tensor(4), [math.nan] * 2, (10**400, 1)]),
 )  # fmt: skip

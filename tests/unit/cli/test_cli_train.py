@@ -188,12 +188,20 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--img-size", "big"], "data.img_size=big: must be 2 whole numbers, each in [1, 2**31); "),
         (
             ["digits", "--model.patch_size", "15", "--img-size", "224"],
-            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28 or 32",
+            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 or data.img_size=225",
         ),
         (
             ["digits", "--model.num_heads", "5", "--model.embed_dim", "64"],
             "model.num_heads=5: does not divide model.embed_dim=64",
         ),
+        (["digits", "--img-size", "0"], "data.img_size=0: must be 2 whole numbers, each in [1, 2**31); give a height"),
+        (["digits", "--img-size", "8x0"], "data.img_size=8x0: must be 2 whole numbers, each in [1, 2**31); give a"),
+        (["digits", "--img-size", "nan"], "data.img_size=nan: must be 2 whole numbers, each in [1, 2**31); give a"),
+        (["digits", "--img-size", "223"], "data.img_size=223x223: is tiled only by patches of 1 or 223 px, which are "),
+        (["digits", "--batch-size", "1.5"], "data.batch_size=1.5: must be a whole number in [1, 2**31); use 64, or "),
+        (["digits", "--folds", "1.5"], "--folds=1.5: must be a whole number; see `vitreous train --help`"),
+        ([""], "data.source='': must be text that is not blank; name a data set"),
+        (["digits", "--dry-run", "--resume", "runs/a"], "resume=runs/a: keeps its plan, in plan.md; leave the dry run"),
         (["digits", "--model.num_classes", "5"], "model.num_classes=5: is decided by the data; set data.num_classes"),
         (
             ["digits", "--lr", "0.1", "--optim.lr", "0.3"],

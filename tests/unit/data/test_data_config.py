@@ -3,7 +3,7 @@ import pytest
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError
 
-SIZE = "must be 2 whole numbers, each in [1, inf); give a height and a width in px, e.g. 64x48"
+SIZE = "must be 2 whole numbers, each in [1, 2**31); give a height and a width in px, e.g. 64x48"
 GOOD = {"source": "digits", "img_size": (24, 32), "in_chans": 3, "num_classes": 5}
 
 

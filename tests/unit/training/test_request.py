@@ -33,7 +33,7 @@ def test_other_text_is_refused_with_the_value_given(text: str | float) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_budget(text)
     rule = "must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
-    assert str(caught.value) == f"budget={text}: {rule}"
+    assert str(caught.value) == f"budget={text if text != '' else repr(text)}: {rule}"
 
 
 def test_options_become_keys_and_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def each_image(given: Any, in_chans: int, depth: int = 0) -> Iterator[ImageLike]
         given: A path, encoded bytes, an open file, a PIL image, an array or a tensor; a batch `[n, …]` of arrays or
             tensors; a batch of images with their labels, as a `DataLoader` returns it; or an iterable of these. Arrays
             and tensors may have the channels first or last; floats are in 0..1.
-        in_chans: Channels of the model, by which channels are told from pixels.
+        in_chans: Channels of the model; an axis of this length, or of length 1, 3 or 4, can be the channels.
         depth: How deep `given` lies in containers.
 
     Raises:
