@@ -16,6 +16,9 @@
         └── MissingDependencyError (ImportError)
 
 Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
+
+    UserWarning
+    └── ClippedWarning                          values of images that were beyond the range of the data set
 """
 
 from collections.abc import Iterable
@@ -45,6 +48,10 @@ class ConfigError(VitreousError, ValueError):
 
 class UnknownNameError(ConfigError, KeyError):
     """A name that is not in the list of known names."""
+
+
+class ClippedWarning(UserWarning):
+    """Values of images were clipped, because they are beyond the range that becomes black to white."""
 
 
 class ShapeError(VitreousError, ValueError):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.decoding.depth import ValueRange
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.sources import SPLITS, Source, Texts
@@ -16,6 +17,7 @@ from vitreous.data.survey.headers import Headers, read_headers
 from vitreous.data.survey.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_images, judge_by_names
 from vitreous.data.survey.notes import survey_notes
 from vitreous.data.survey.splits import Samples, assign_splits
+from vitreous.data.survey.value_range import measure_value_range
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
 from vitreous.seeding import derive, permutation
@@ -39,7 +41,7 @@ class DataFacts:
         num_val: Number of validation images.
         num_test: Number of test images.
         class_counts: Number of training images of each class.
-        in_chans: 1 if all images are gray, else 3.
+        in_chans: 1 if all images are gray, 3 for color, or the number of channels of other images.
         height_px: Median height.
         width_px: Median width.
         min_size_px: Smallest height and smallest width.
@@ -51,6 +53,8 @@ class DataFacts:
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.
+        value_range: Values that become black and white in images of more than 8 bits; empty if there are none.
+        value_range_reason: How the range was found.
     """
 
     name: str
@@ -71,6 +75,8 @@ class DataFacts:
     test_ratio: float
     fingerprint: str
     brings_test: bool = False
+    value_range: ValueRange = ()
+    value_range_reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +131,14 @@ def survey(
     indices = {split: readable[splits == split] for split in SPLITS}
 
     shapes = _shapes(headers)
-    mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"])
+    found = measure_value_range(source, headers)
+    shrink = Preprocess(
+        img_size=(PROBE_SIDE_PX, PROBE_SIDE_PX),
+        in_chans=1 if shapes["in_chans"] == 3 else shapes["in_chans"],
+        fit="squash",
+        value_range=found.value_range,
+    )
+    mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"], shrink)
     facts = DataFacts(
         name=source.name,
         classes=source.classes,
@@ -141,6 +154,8 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
+        value_range=found.value_range,
+        value_range_reason=found.reason,
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -181,9 +196,10 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     """Return the facts about image sizes and channels."""
     sizes = np.array([(header.height, header.width) for header in headers.distinct])
     sizes = sizes[headers.numbers[headers.numbers >= 0]]
+    used = [headers.distinct[number] for number in np.unique(headers.numbers[headers.numbers >= 0])]
     height_px, width_px = np.median(sizes, axis=0).round().astype(int).tolist()
     return {
-        "in_chans": 1 if all(header.is_gray for header in headers.distinct) else 3,
+        "in_chans": max(header.bands or (1 if header.is_gray else 3) for header in used),
         "height_px": height_px,
         "width_px": width_px,
         "min_size_px": tuple(sizes.min(axis=0).tolist()),
@@ -191,18 +207,21 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     }
 
 
-def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int) -> Mirror:
-    """Decide from the class names, or else from some training images, if a mirrored image keeps its class."""
+def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int, shrink: Preprocess) -> Mirror:
+    """Decide from the class names, or else from some thumbnails, made by `shrink`, if a mirrored image keeps its class.
+
+    A thumbnail of several channels becomes their mean.
+    """
     by_names = judge_by_names(source.classes)
     if by_names is not None:
         return by_names
     num_probed = min(PROBE_IMAGES, max(_FEWEST_PROBED, _PROBE_PIXELS // max(1, median_area_px)))
     probed = train[permutation(derive(0, "mirror"), len(train))[:num_probed]]
-    shrink = Preprocess(img_size=(PROBE_SIDE_PX, PROBE_SIDE_PX), in_chans=1, fit="squash")
 
     def thumbnail(position: int) -> NDArray[np.uint8] | None:
         try:
-            return shrink.pixels(source.encoded(int(probed[position])))[0].numpy()
+            pixels = shrink.pixels(source.encoded(int(probed[position]))).numpy()
+            return pixels.mean(axis=0).astype(np.uint8)
         except DecodeError:  # `load_store` will skip it and report it
             return None
 

@@ -55,6 +55,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
     store = load_store(source, indices, predictor.preprocess, progress=lambda done, total: listener(
         "reading", {"what": "decoding", "done": done, "total": total}))  # fmt: skip
     listener("skipped", {"skipped": store.skipped})
+    predictor.preprocess.scale.warn_of_clipped()
     if not len(store):
         raise DataError(
             f"{name}: none of its {plural(len(indices), 'image')} can be decoded; check them with `vitreous inspect`"

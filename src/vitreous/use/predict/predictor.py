@@ -117,6 +117,7 @@ class Predictor:
             batch = images[start : start + BATCH_SIZE]
             names = [_name(image, start + offset) for offset, image in enumerate(batch)]
             yield from self._predict_batch(batch, names)
+        self.preprocess.scale.warn_of_clipped()
 
     @torch.inference_mode()
     def logits(self, pixels: Pixels) -> Logits:

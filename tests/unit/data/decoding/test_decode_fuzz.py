@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from vitreous.data.decoding.decode import MAX_PIXELS, decode_image, read_header
+from vitreous.data.decoding.decode import decode_image, read_header
+from vitreous.data.decoding.limits import DEFAULT_MAX_PIXELS
 from vitreous.errors import DecodeError
 
 _SHARED = Path(__file__).parents[5] / "shared" / "data"
@@ -71,7 +72,7 @@ def check(content: bytes) -> bool:
         errors.append(str(error))
         found = None
     assert all(text.startswith(f"{NAME}: ") and "\n" not in text and len(text) > len(NAME) + 2 for text in errors)
-    assert found is None or (found.mode in ("L", "RGB") and 0 < found.width * found.height <= MAX_PIXELS)
+    assert found is None or (found.mode in ("L", "RGB") and 0 < found.width * found.height <= DEFAULT_MAX_PIXELS)
     return found is not None
 
 
