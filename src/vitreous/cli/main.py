@@ -70,7 +70,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show become escapes
             stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # the rest is passed on as it is
     try:
         _check_command(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -143,14 +143,14 @@ def _bug(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}; this is a bug in vitreous, --debug shows where".split())
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *where: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
     """Show our own warnings in one line, and those of other libraries as Python does."""
     if category.__module__ == ClippedWarning.__module__:
         Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
             f"warning: {message}", style="yellow", markup=False
         )
     else:
-        _python_shows_warning(message, category, filename, lineno, *where)
+        _python_shows_warning(message, category, filename, lineno, *rest)
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

@@ -66,16 +66,13 @@ def _depth_and_channels(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """Yield sentences on how images of more than 8 bits are scaled, and on augmentation that needs color."""
     data = config.data
     if facts.value_range and data.value_range is not None:
-        one_range = f"data.value_range={show(data.value_range)} becomes black to white in every image"
-        if len(data.value_range) > 2:
-            one_range = "data.value_range has the values that become black and white in each channel"
-        yield f"{facts.value_range_reason}; {one_range}"
-    left_out = {"randaugment": "saturation", "trivialaugment": "saturation", "3-augment": "grayscale"}.get(data.policy)
-    of_keys = ([f"{left_out} of data.policy"] if left_out else []) + ["saturation of data.color_jitter"] * (
-        data.color_jitter > 0
-    )
-    if data.in_chans not in (1, 3) and of_keys:
-        yield f"images of {data.in_chans} channels have no color: {' and '.join(of_keys)} is left out"
+        one = f"; data.value_range={show(data.value_range)} is black to white in all of them"
+        yield facts.value_range_reason + (one if len(data.value_range) == 2 else "")
+    needing = {"randaugment": "saturation", "trivialaugment": "saturation", "3-augment": "grayscale"}
+    left_out = [f"{needing[data.policy]} of data.policy"] if data.policy in needing else []
+    left_out += ["saturation of data.color_jitter"] if data.color_jitter else []
+    if data.in_chans not in (1, 3) and left_out:
+        yield f"images of {data.in_chans} channels have no colors: augmentation goes without {' and '.join(left_out)}"
 
 
 def _few_tokens(config: RunConfig, tokens: int) -> str:

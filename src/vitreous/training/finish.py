@@ -98,7 +98,7 @@ def _write_held_out(
 ) -> None:
     """Write `predictions.csv`, one row per held-out image, and the first of these images as `example.png`.
 
-    The picture shows the first three of several channels. Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
+    Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
     predicted class. `vitreous predict --out` gives columns of these names the same meaning.
     """
     logits, labels = held_out
@@ -116,10 +116,13 @@ def _write_held_out(
     atomic.write_text(folder.predictions, text.getvalue())
 
     pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
-    pixels = pixels[:, :, : 3 if pixels.shape[2] > 2 else 1]
-    picture = io.BytesIO()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(picture, format="png")
-    atomic.write_bytes(folder.example, picture.getvalue())
+    example = io.BytesIO()
+    if pixels.shape[2] not in (1, 3):
+        np.save(example, pixels, allow_pickle=False)
+        atomic.write_bytes(folder.path / "example.npy", example.getvalue())
+        return
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(example, format="png")
+    atomic.write_bytes(folder.example, example.getvalue())
 
 
 def _models(state: TrainState) -> dict[str, VisionTransformer]:

@@ -4,7 +4,6 @@ Nothing is unpickled, and the size that a header declares is checked before memo
 """
 
 import io
-import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,5 +147,4 @@ def _tifffile() -> ModuleType:
         import tifffile
     except ImportError as error:
         raise ValueError("a TIFF file that needs the package tifffile; `pip install 'vitreous[tiff]'`") from error
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says about odd metadata is no result
     return tifffile

@@ -34,7 +34,7 @@ SEVERAL = " (first of several)"
 
 _MOST_FILE_BYTES = 1 << 30
 _ORIENTATION_TAG = 0x0112
-_PLANAR_TAG, _BITS_TAG = 284, 258
+_PLANAR_TAG, _BITS_TAG, _SAMPLES_TAG, _PHOTOMETRIC_TAG, _RGB = 284, 258, 277, 262, 2
 _TURN_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -138,19 +138,15 @@ def read_header(content: bytes, where: str) -> Header:
             values = read_array(content)
             return header_of(values.shape, values.dtype, f"array {values.dtype}")
         with quiet_pillow():
-            try:
-                opened = _open(content)
-            except UnidentifiedImageError:
-                if not is_tiff(content):
-                    raise
+            if _needs_tifffile(content):
                 shape, dtype = tiff_shape(content)
                 return header_of(shape, dtype, f"TIFF {dtype}")
-            with opened:
+            with _open(content) as opened:
                 width, height = opened.size
                 if _orientation(opened) >= 5:
                     width, height = height, width
                 kind = f"{opened.format} {opened.mode}{SEVERAL if _is_several(opened) else ''}"
-                is_deep = opened.mode[0] in "IF" or is_deep_color(opened) or _is_deep_planar(opened)
+                is_deep = opened.mode[0] in "IF" or is_deep_color(opened)
                 return Header(height, width, is_gray(opened) or is_deep_gray(opened), kind, is_deep=is_deep)
 
 
@@ -242,19 +238,17 @@ def _open(image: bytes | str | Path) -> Image.Image:
 
 
 def _needs_tifffile(content: bytes) -> bool:
-    """Return True for a TIFF file that Pillow refuses, or whose separate planes of 16 bits it misreads."""
+    """Return True for a TIFF file that Pillow refuses, or of which it misreads separate planes or drops channels."""
     if not is_tiff(content):
         return False
     try:
         with _open(content) as opened:
-            return _is_deep_planar(opened)
+            tags = getattr(opened, "tag_v2", {})
+            is_deep_planar = tags.get(_PLANAR_TAG) == 2 and max(tags.get(_BITS_TAG, (8,))) > 8
+            is_color = tags.get(_PHOTOMETRIC_TAG) == _RGB
+            return is_deep_planar or (tags.get(_SAMPLES_TAG, 1) > len(opened.getbands()) and not is_color)
     except UnidentifiedImageError:
         return True
-
-
-def _is_deep_planar(opened: Image.Image) -> bool:
-    tags = getattr(opened, "tag_v2", {})
-    return tags.get(_PLANAR_TAG) == 2 and max(tags.get(_BITS_TAG, (8,))) > 8
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
