@@ -23,7 +23,7 @@ def max_pixels() -> int:
     return int(digits)
 
 
-def check_pixels(count: float, shown: str) -> None:
+def check_pixels(count: int | float, shown: str) -> None:
     """Raise ValueError if an image has more pixels than the limit; `shown` is its size in the message."""
     if count > max_pixels():
         raise ValueError(f"{shown} is over the limit of {max_pixels():,} px; set {VARIABLE} to allow more")

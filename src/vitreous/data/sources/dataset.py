@@ -187,6 +187,8 @@ def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
         image = image * np.uint8(255)
     if isinstance(image, np.ndarray):
         try:
+            if image.dtype.kind == "f" and not np.isfinite(image).all():
+                raise ValueError("values that are not finite")
             return np.ascontiguousarray(_without_division(channels_last(image)))
         except ValueError as error:
             raise DecodeError(f"{where}: {error}") from error
