@@ -15,10 +15,7 @@
         ├── NonFiniteError (ArithmeticError)    a loss or gradient that stays NaN or infinite
         └── MissingDependencyError (ImportError)
 
-Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
-
-    UserWarning
-    └── ClippedWarning                          values of images that were beyond the range of the data set
+Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`. Warnings are a UserWarning.
 """
 
 from collections.abc import Iterable

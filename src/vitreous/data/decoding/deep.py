@@ -24,7 +24,8 @@ def is_deep_gray(image: Image.Image) -> bool:
 def read_deep_color(image: Image.Image, again: Image.Image) -> NDArray[np.uint16]:
     """Return all 16 bits, `[height, width, 2 to 4]`.
 
-    Pillow reads the high byte of each value. Told that the file has the other byte order, it reads the low byte.
+    Pillow reads the high byte of each value. If the file seems to have the other byte order, it reads the low
+    byte.
 
     Args:
         image: The opened file, not loaded yet.

@@ -132,7 +132,7 @@ class Scale:
 
 
 BY_TYPE = Scale()
-"""For images that belong to no data set; nobody reads what it counts."""
+"""For images that belong to no data set; its counts are not used."""
 
 
 def _full_range(values: NDArray[Any], lowest: float, highest: float) -> float:

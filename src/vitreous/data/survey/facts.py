@@ -1,8 +1,8 @@
 """Source -> Survey: read every file once, find copies, assign splits, and collect facts for the recipes."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -130,15 +130,8 @@ def survey(
         splits = assign_splits(samples, test_ratio=test_ratio, val_ratio=val_ratio, split_seed=split_seed)
     indices = {split: readable[splits == split] for split in SPLITS}
 
-    shapes = _shapes(headers)
-    found = measure_value_range(source, headers)
-    shrink = Preprocess(
-        img_size=(PROBE_SIDE_PX, PROBE_SIDE_PX),
-        in_chans=1 if shapes["in_chans"] == 3 else shapes["in_chans"],
-        fit="squash",
-        value_range=found.value_range,
-    )
-    mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"], shrink)
+    measured = _shapes(headers) | asdict(measure_value_range(source, headers))
+    mirror = _judge_mirror(source, indices["train"], measured)
     facts = DataFacts(
         name=source.name,
         classes=source.classes,
@@ -146,7 +139,7 @@ def survey(
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
         class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
-        **shapes,
+        **measured,
         skipped=skipped,
         notes=(*source.notes, *survey_notes(source.classes, samples, splits, folds, test_ratio)),
         mirror=mirror.keeps_class,
@@ -154,8 +147,6 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
-        value_range=found.value_range,
-        value_range_reason=found.reason,
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -207,21 +198,21 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     }
 
 
-def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int, shrink: Preprocess) -> Mirror:
-    """Decide from the class names, or else from some thumbnails, made by `shrink`, if a mirrored image keeps its class.
-
-    A thumbnail of several channels becomes their mean.
-    """
+def _judge_mirror(source: Source, train: NDArray[np.int64], measured: Mapping[str, Any]) -> Mirror:
+    """Decide from the class names, or else from some training images, if a mirrored image keeps its class."""
     by_names = judge_by_names(source.classes)
     if by_names is not None:
         return by_names
+    median_area_px = measured["height_px"] * measured["width_px"]
     num_probed = min(PROBE_IMAGES, max(_FEWEST_PROBED, _PROBE_PIXELS // max(1, median_area_px)))
     probed = train[permutation(derive(0, "mirror"), len(train))[:num_probed]]
+    in_chans = 1 if measured["in_chans"] == 3 else measured["in_chans"]
+    shrink = Preprocess((PROBE_SIDE_PX, PROBE_SIDE_PX), in_chans, fit="squash", value_range=measured["value_range"])
 
     def thumbnail(position: int) -> NDArray[np.uint8] | None:
         try:
-            pixels = shrink.pixels(source.encoded(int(probed[position]))).numpy()
-            return pixels.mean(axis=0).astype(np.uint8)
+            channels = shrink.pixels(source.encoded(int(probed[position]))).numpy()
+            return channels.mean(axis=0).astype(np.uint8)
         except DecodeError:  # `load_store` will skip it and report it
             return None
 

@@ -27,7 +27,7 @@ from vitreous.errors import DecodeError
 from vitreous.seeding import derive, permutation
 
 MOST_IMAGES = 10_000
-"""Larger data sets are measured on so many of their deep images."""
+"""Largest number of deep images that are measured, drawn at random."""
 
 _VALUES_KEPT = 1 << 22
 _MOST_PER_IMAGE = 4_096
@@ -40,7 +40,7 @@ class Measured:
     """The range of a data set, `FULL_RANGE` if it has no deep images, and how it was found."""
 
     value_range: ValueRange
-    reason: str
+    value_range_reason: str
 
 
 @dataclass(frozen=True)

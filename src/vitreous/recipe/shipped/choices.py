@@ -25,7 +25,7 @@ def class_choices(facts: DataFacts) -> list[Choice]:
     channels = {1: "all images are gray", 3: "at least one image is in color"}
     deep = [Choice("data.value_range", facts.value_range, facts.value_range_reason)] if facts.value_range else []
     return [
-        Choice("data.in_chans", facts.in_chans, channels.get(facts.in_chans, "as many as the images have")),
+        Choice("data.in_chans", facts.in_chans, channels.get(facts.in_chans, "the number that the images have")),
         *deep,
         Choice("data.num_classes", len(facts.classes), listed(facts.classes)),
         Choice("data.flip", facts.mirror, facts.mirror_reason),
