@@ -45,8 +45,8 @@ class DataConfig:
             folder of the table.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
             resized.
-        in_chans: Channels of the images that the model gets: 1 for gray, 3 for RGB, or another number up to 16 for other
-            images, such as those of satellites. 2 and 4 do not treat the last channel as opacity.
+        in_chans: Channels of the images that the model gets: 1 for gray, 3 for RGB, or another number up to 16 for
+            other images, such as those of satellites. 2 and 4 do not treat the last channel as opacity.
         num_classes: Number of classes.
         fit: How an image with a different aspect ratio is fitted to `img_size`. `crop` cuts off its ends and keeps the
             center, `squash` distorts it, `pad` keeps all of it and repeats its edge pixels.

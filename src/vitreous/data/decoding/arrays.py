@@ -104,7 +104,7 @@ def channels_last(array: NDArray[Any], in_chans: int | None = None) -> NDArray[A
 
 def check_values(shape: tuple[int, ...]) -> None:
     """Raise ValueError if an array has more values than an RGB image at the pixel limit."""
-    check_pixels(prod(shape) / 3, f"an array of {prod(shape):,} values (3 a pixel)")
+    check_pixels(prod(shape) / (1 if len(shape) == 2 else 3), f"an array of {prod(shape):,} values")
 
 
 def _has_channels_first(first: int, middle: int, last: int) -> bool:

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from vitreous.data.decoding import decode
 from vitreous.data.decoding.decode import Header, decode_image, read_header, reason_of
-from vitreous.errors import DecodeError
+from vitreous.errors import ConfigError, DecodeError
 
 
 def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
@@ -292,6 +292,30 @@ def test_image_over_the_pixel_limit_is_an_error(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(DecodeError) as caught:
             read()
         assert str(caught.value) == "big: 10x7 px is over the limit of 69 px; set VITREOUS_MAX_PIXELS to allow more"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_image_that_pillow_would_refuse_is_read_and_reduced_if_it_is_not_a_jpeg(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smooth = Image.fromarray(noise(3, 6, 8, 3)).resize((80, 60), Image.Resampling.BICUBIC).convert(mode)
+    content = encoded(smooth, "PNG")
+    plain = decode_image(content, at_least=(6, 7))
+    assert plain.size == (80, 60)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses twice this
+    monkeypatch.setattr(decode, "HUGE_PIXELS", 100)
+    found = decode_image(content, at_least=(6, 7))
+    assert found.size == ((80, 60) if mode == "P" else (20, 15))
+    expected = plain.resize(found.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(expected)).max() <= 2
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "many", "1e9"])
+def test_pixel_limit_that_is_no_number_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITREOUS_MAX_PIXELS", text)
+    with pytest.raises(ConfigError, match=rf"^VITREOUS_MAX_PIXELS={text}: must be a number of pixels above 0; "):
+        decode_image(encoded(Image.fromarray(PHOTO), "PNG"))
 
 
 def test_large_jpeg_is_read_at_a_reduced_size_that_is_at_least_twice_the_used_one() -> None:
