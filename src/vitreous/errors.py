@@ -15,7 +15,7 @@
         ├── NonFiniteError (ArithmeticError)    a loss or gradient that stays NaN or infinite
         └── MissingDependencyError (ImportError)
 
-Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
+Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`. Warnings are a UserWarning.
 """
 
 from collections.abc import Iterable
@@ -49,6 +49,10 @@ class ConfigError(VitreousError, ValueError):
 
 class UnknownNameError(ConfigError, KeyError):
     """A name that is not in the list of known names."""
+
+
+class ClippedWarning(UserWarning):
+    """Values of images were clipped, because they are beyond the range that becomes black to white."""
 
 
 class ShapeError(VitreousError, ValueError):

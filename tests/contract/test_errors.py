@@ -16,7 +16,13 @@ CLASSES = {name: c for name, c in inspect.getmembers(errors, inspect.isclass) if
 FOREIGN_RAISES = {
     "__init__.py AttributeError": "required by Python in a module's __getattr__",
     "cli/shard.py KeyboardInterrupt": "Ctrl-C or SIGTERM, after the written files are removed",
+    "data/decoding/arrays.py ValueError": "caught in decode.py, where it becomes a DecodeError",
     "data/decoding/decode.py ValueError": "caught in the same file, where it becomes a DecodeError",
+    "data/decoding/depth.py ValueError": "caught in decode.py, where it becomes a DecodeError",
+    "data/decoding/limits.py ValueError": "caught in decode.py, where it becomes a DecodeError",
+    "data/decoding/modes.py ValueError": "caught in decode.py, where it becomes a DecodeError",
+    "data/sources/dataset.py ValueError": "caught in the same file, where it becomes a DecodeError",
+    "data/survey/value_range.py ValueError": "caught in decode.py, where it becomes a DecodeError",
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
     "tensor_file.py OSError": "reports a full disk to atomic.write, which raises SaveError",

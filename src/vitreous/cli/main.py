@@ -6,14 +6,16 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
 
 from vitreous import __version__, processes
-from vitreous.errors import NonFiniteError, UnknownNameError, VitreousError, nearest
+from vitreous.errors import ClippedWarning, NonFiniteError, UnknownNameError, VitreousError, nearest
 from vitreous.heap import keep_freed_memory
 from vitreous.printable import printable
 from vitreous.threads import let_threads_sleep
@@ -24,6 +26,8 @@ Without options, everything is chosen from the data: model, image size, training
 `plan.md` of the run gives the reasons. Every configuration key is also an option, for example
 `--optim.weight_decay 0.1 --data.flip false`; `--help-keys` lists all keys.
 """
+
+_python_shows_warning = warnings.showwarning
 
 COMMANDS = {
     "train": (_TRAIN_HELP, "[DATA]"),
@@ -71,6 +75,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show become escapes
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # the rest is passed on as it is
     try:
         _check_command(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -159,6 +164,16 @@ def _discard_output() -> None:
 
 def _bug(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}; this is a bug in vitreous, --debug shows where".split())
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    """Show our own warnings in one line, and those of other libraries as Python does."""
+    if category.__module__ == ClippedWarning.__module__:
+        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
+            f"warning: {message}", style="yellow", markup=False
+        )
+    else:
+        _python_shows_warning(message, category, filename, lineno, *rest)
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

@@ -25,9 +25,10 @@ OnError = Literal["skip", "error"]
 """Leave out files that cannot be decoded and report them, or raise an error before training."""
 
 ImageSize = Annotated[tuple[int, int], Interval("[1, 2**31)", "give a height and a width in px, e.g. 64x48")]
-Channels = Annotated[Literal[1, 3], Hint("use 1 for gray or 3 for RGB, and convert other images first")]
+Channels = Annotated[int, Interval("[1, 16]", "use 1 for gray, 3 for RGB, or the number that the images have")]
 Mean = Annotated[tuple[float, ...], Interval("[0, 1]", "give means of pixels that are divided by 255")]
 Std = Annotated[tuple[float, ...], Interval("(0, inf)", "leave mean and std out to have them measured")]
+ValueRange = Annotated[tuple[float, ...], Interval("(-inf, inf)", "give the values of black and white, e.g. 0,4095")]
 _Ratio = Annotated[float, Interval("[0, 1)")]
 _Rate = Annotated[float, Interval("[0, 1]")]
 _Alpha = Annotated[float, Interval("[0, inf)")]
@@ -44,7 +45,8 @@ class DataConfig:
             folder of the table.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
             resized.
-        in_chans: Color channels of the images that the model gets: 1 for gray, 3 for RGB.
+        in_chans: Channels of the images that the model gets: 1 for gray, 3 for RGB, or another number up to 16 for
+            other images, such as those of satellites. 2 and 4 do not treat the last channel as opacity.
         num_classes: Number of classes.
         fit: How an image with a different aspect ratio is fitted to `img_size`. `crop` cuts off its ends and keeps the
             center, `squash` distorts it, `pad` keeps all of it and repeats its edge pixels.
@@ -52,6 +54,9 @@ class DataConfig:
             training images.
         std: Standard deviation of each channel, by which normalization then divides. Must be set together with
             `data.mean`.
+        value_range: Values that become black and white in images of more than 8 bits, e.g. `0,4095`, or black and white
+            of each channel in turn. Values beyond are clipped. Images of 8 bits keep their own full scale, 0 to 255.
+            The plan decides it from all images; `none` is for sets without deeper images.
         test_ratio: Fraction of all images that is held out as the test split. Has no effect if the data has a test
             split already. By default 0 if the data has a validation split and fewer than 1,000 images.
         val_ratio: Fraction of the images outside the test split that is held out as the validation split. Has no effect
@@ -111,6 +116,7 @@ class DataConfig:
     fit: Fit = "crop"
     mean: Mean | None = None
     std: Std | None = None
+    value_range: ValueRange | None = None
     test_ratio: _Ratio = 0.2
     val_ratio: _Ratio = 0.1
     split_seed: Annotated[int, Interval("[0, 2**64)")] = 0
@@ -144,6 +150,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self, "data")
         check_statistics("data", self.mean, self.std, self.in_chans)
+        check_value_range("data", self.value_range, self.in_chans)
         check_folds(self.num_folds, self.fold)
         if self.repeats > self.batch_size:
             raise ConfigError(
@@ -196,3 +203,25 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
             raise ConfigError(
                 f"{owner}.{key}={values}: must have one number per channel, {in_chans} here; add or remove numbers"
             )
+
+
+def check_value_range(owner: str, value_range: tuple[float, ...] | None, in_chans: int) -> None:
+    """Check that a range of values has black below white, for all channels together or for each.
+
+    Args:
+        owner: Prefix of the key in the message, e.g. `data`.
+        value_range: Black and white, once or for each channel; None or empty for no range.
+        in_chans: Number of channels.
+
+    Raises:
+        ConfigError: There are not 2 numbers or 2 per channel, or black is not below white.
+    """
+    if not value_range:
+        return
+    shown = ",".join(f"{value:g}" for value in value_range)
+    if len(value_range) not in (2, 2 * in_chans):
+        counts = "2 numbers" if in_chans == 1 else f"2 numbers, or {2 * in_chans} for {in_chans} channels"
+        raise ConfigError(f"{owner}.value_range={shown}: must have {counts}; give the values of black and white")
+    for low, high in zip(value_range[::2], value_range[1::2], strict=True):
+        if not low < high:
+            raise ConfigError(f"{owner}.value_range={shown}: {low:g} is not below {high:g}; give black before white")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from vitreous.data.build import build_mix
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
+from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.wording import listed, plural
 
@@ -18,17 +19,25 @@ FEW_TEST_IMAGES = 384
 
 
 def check_fits(config: RunConfig, facts: DataFacts) -> None:
-    """Raise ConfigError if the number of classes, set by the user or by a recipe file, is not that of the data."""
+    """Raise ConfigError if the number of classes or channels, wherever it comes from, cannot be that of the data."""
     if config.data.num_classes != len(facts.classes):
         raise ConfigError(
             f"data.num_classes={config.data.num_classes}: {facts.name} has {len(facts.classes)} classes; "
             "leave the key out, since the data decides it"
+        )
+    wanted, found = config.data.in_chans, facts.in_chans
+    # Images with opacity have 2 or 4 channels if they are asked for as they are stored.
+    if wanted != found and (found not in (1, 3) or wanted not in (1, 2, 3, 4)):
+        others = f"{found}, with weights for {found} or none" if config.train.pretrained else str(found)
+        raise ConfigError(
+            f"data.in_chans={wanted}: the images of {facts.name} have {plural(found, 'channel')}; use {others}"
         )
 
 
 def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """Yield sentences on what to expect of a run, most important first."""
     yield from facts.notes
+    yield from _depth_and_channels(config, facts)
     if facts.skipped:
         where, reason = facts.skipped[0]
         yield (
@@ -51,6 +60,19 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
             f"{plural(facts.num_train, 'image')}: an epoch is one step"
         )
     yield from _without_effect(config, facts)
+
+
+def _depth_and_channels(config: RunConfig, facts: DataFacts) -> Iterator[str]:
+    """Yield sentences on how images of more than 8 bits are scaled, and on augmentation that needs color."""
+    data = config.data
+    if facts.value_range and data.value_range is not None:
+        one = f"; data.value_range={show(data.value_range)} is black to white in all of them"
+        yield facts.value_range_reason + (one if len(data.value_range) == 2 else "")
+    needing = {"randaugment": "saturation", "trivialaugment": "saturation", "3-augment": "grayscale"}
+    left_out = [f"{needing[data.policy]} of data.policy"] if data.policy in needing else []
+    left_out += ["saturation of data.color_jitter"] if data.color_jitter else []
+    if data.in_chans not in (1, 3) and left_out:
+        yield f"images of {data.in_chans} channels have no colors: augmentation goes without {' and '.join(left_out)}"
 
 
 def _few_tokens(config: RunConfig, tokens: int) -> str:

@@ -130,9 +130,13 @@ def _write_held_out(
     atomic.write_text(folder.predictions, text.getvalue())
 
     pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
-    picture = io.BytesIO()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(picture, format="png")
-    atomic.write_bytes(folder.example, picture.getvalue())
+    example = io.BytesIO()
+    if pixels.shape[2] not in (1, 3):
+        np.save(example, pixels, allow_pickle=False)
+        atomic.write_bytes(folder.path / "example.npy", example.getvalue())
+        return
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(example, format="png")
+    atomic.write_bytes(folder.example, example.getvalue())
 
 
 def _models(state: TrainState) -> dict[str, VisionTransformer]:

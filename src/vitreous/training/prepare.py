@@ -9,6 +9,7 @@ import torch
 
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
+from vitreous.data.decoding.depth import FULL_RANGE
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.examine import brief
 from vitreous.data.pixels.store import Store, load_store, measure_mean_std
@@ -140,7 +141,9 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
     if teacher is not None:
         recorder.record("teacher", {"source": teacher.source, "fingerprint": fingerprint(teacher.model),
                                     "distill": config.objective.distill})  # fmt: skip
-    unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std)
+    # Runs of earlier versions have no range for deep images; each was scaled by its own maximum.
+    value_range = None if data.value_range is None and surveyed.facts.value_range else data.value_range or FULL_RANGE
+    unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std, value_range)
     device = resolve_device(config.train.device)
     loaded = _load_stores(data, surveyed, unnormalized, recorder.show)
     skipped = [*surveyed.facts.skipped, *(entry for store in loaded.values() for entry in store.skipped)]

@@ -2,7 +2,8 @@
 
 They correspond to `adjust_brightness`, `posterize`, `equalize` … of torchvision, but each image has its own strength.
 For whole-number levels, each result equals that of Pillow within one level, as Pillow cuts off fractions and these
-functions do not. One-channel images are treated like Pillow's mode `L`.
+functions do not. One-channel images are treated like Pillow's mode `L`. In images of other than 1 or 3 channels, each
+channel is treated like that by itself, so that operations on color change nothing.
 """
 
 import math
@@ -30,13 +31,13 @@ def brightness(images: Varied, factor: PerImage) -> Varied:
 
 def contrast(images: Varied, factor: PerImage) -> Varied:
     """Blend with a plain image of the mean luma: less contrast for factors below 1, more above."""
-    mean = torch.floor(_rounded(_luma(images)).mean(dim=(1, 2, 3), keepdim=True) + 0.5)
+    mean = torch.floor(_rounded(_luma(images)).mean(dim=(2, 3), keepdim=True) + 0.5)
     return _blend(mean, images, factor)
 
 
 def saturation(images: Varied, factor: PerImage) -> Varied:
-    """Blend with the gray image: paler for factors below 1, more colorful above; gray images do not change."""
-    return images if images.shape[1] == 1 else _blend(_rounded(_luma(images)), images, factor)
+    """Blend with the gray image: paler for factors below 1, more colorful above; images without color stay."""
+    return _blend(_rounded(_luma(images)), images, factor) if images.shape[1] == 3 else images
 
 
 def sharpness(images: Varied, factor: PerImage) -> Varied:
@@ -89,7 +90,7 @@ def invert(images: Varied) -> Varied:
 
 
 def grayscale(images: Varied) -> Varied:
-    """Replace each color with its luma; the number of channels stays."""
+    """Replace each color with its luma; the number of channels stays, and so do images without color."""
     return _luma(images).expand_as(images)
 
 
@@ -132,8 +133,8 @@ def _box_blur(images: Varied, radius: PerImage) -> Varied:
 
 
 def _luma(images: Varied) -> Tensor:
-    """Return the brightness of each pixel, `[batch, 1, height, width]`, not rounded."""
-    if images.shape[1] == 1:
+    """Return the brightness of each pixel, `[batch, 1, height, width]`, not rounded; channels without color stay."""
+    if images.shape[1] != 3:
         return images
     weights = to_device(torch.tensor(LUMA_WEIGHTS, dtype=images.dtype), images.device).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)

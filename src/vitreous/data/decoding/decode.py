@@ -1,43 +1,40 @@
-"""Image file, bytes, PIL image or array -> one upright 8-bit image, gray or RGB.
+"""Image file, bytes, PIL image or array -> one upright 8-bit image: gray, RGB, or with up to 16 channels.
 
 An image that does not decode completely raises DecodeError and never becomes a black or half-gray image. Color
 profiles are ignored: published weights were trained without them, comparable libraries do not use them, and most
-photos are sRGB anyway.
+photos are sRGB anyway. Values of more than 8 bits are scaled by a `Scale`, which belongs to the data set.
 """
 
 import io
 import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from vitreous.data.decoding.arrays import is_array_file, is_tiff, read_array, read_tiff, tiff_shape
+from vitreous.data.decoding.deep import is_deep_color, is_deep_gray, read_deep_color
+from vitreous.data.decoding.depth import BY_TYPE, Scale
 from vitreous.data.decoding.jpeg import decode_jpeg
-from vitreous.errors import DecodeError
+from vitreous.data.decoding.limits import HUGE_PIXELS, VARIABLE, check_pixels, max_pixels
+from vitreous.data.decoding.modes import from_array, has_alpha, is_gray, to_eight_bits, with_channels
+from vitreous.data.decoding.quiet import quiet_pillow
+from vitreous.errors import ConfigError, DecodeError
+from vitreous.wording import plural
 
 ImageLike = bytes | str | Path | Image.Image | NDArray[Any]
-"""Encoded bytes, a path, a PIL image, or an array [height, width] or [height, width, 1 to 4 channels]."""
-
-MAX_PIXELS = 178_956_970
-"""Larger images are rejected; this is twice the size at which Pillow warns, and 512 MiB as RGB."""
-
-BACKGROUND = "white"
-"""Color behind transparent pixels."""
+"""Encoded bytes, a path, a PIL image, or an array [height, width] or [height, width, 1 to 16 channels]."""
 
 SEVERAL = " (first of several)"
 """Suffix of `Header.kind` for files with more than one frame or page."""
 
-DEPTHS = (8, 10, 12, 14, 16)
-"""Bit depths of cameras and scanners; 10, 12 and 14 bits are stored in files of 16 bits."""
-
-_GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_MOST_FILE_BYTES = 1 << 30
 _ORIENTATION_TAG = 0x0112
+_PLANAR_TAG, _BITS_TAG, _SAMPLES_TAG, _PHOTOMETRIC_TAG, _RGB = 284, 258, 277, 262, 2
 _TURN_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,6 +44,8 @@ _TURN_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK")
+_huge_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -59,66 +58,104 @@ class Header:
         is_gray: True if the image has no color.
         kind: Format and Pillow mode, e.g. `JPEG CMYK` or, with more than one frame, `GIF P (first of several)`; empty
             for arrays. Comparing headers ignores it.
+        bands: Number of channels of an image that is neither gray nor color, with opacity or without; 0 for others.
+        is_deep: True if values have more than 8 bits.
     """
 
     height: int
     width: int
     is_gray: bool
     kind: str = field(default="", compare=False)
+    bands: int = 0
+    is_deep: bool = False
 
 
 def decode_image(
-    image: ImageLike, *, in_chans: int | None = None, where: str = "", at_least: tuple[int, int] | None = None
+    image: ImageLike,
+    *,
+    in_chans: int | None = None,
+    where: str = "",
+    at_least: tuple[int, int] | None = None,
+    scale: Scale = BY_TYPE,
 ) -> Image.Image:
     """Decode an image: upright (EXIF), on a white background where transparent, in 8 bits; only the first frame.
 
     Args:
         image: The image to decode. A PIL image is not changed; the result is a new one.
-        in_chans: 1 or 3; None: 1 for an image without color, else 3.
+        in_chans: 1 or 3; None: 1 for an image without color, else 3. An image with other channels then shows its first
+            three, or the first of two.
         where: Name of the image in error messages; by default its path.
         at_least: (height, width) in px that will be used. A JPEG file more than twice as large may then be decoded at
             a reduced size, but not below twice this size (5 times faster for photos of 12 megapixels).
+        scale: What becomes black and white in an image of more than 8 bits.
 
     Returns:
         An image of mode `L` or `RGB`.
 
     Raises:
-        DecodeError: Not an image, incomplete, damaged, over `MAX_PIXELS`, or with values whose range is unknown.
+        DecodeError: Not an image, incomplete, damaged, over `max_pixels()`, with values whose range is unknown, or with
+            other channels than `in_chans`.
     """
-    name = where or (str(image) if isinstance(image, str | Path) else "image")
-    try:
-        if isinstance(image, np.ndarray):
-            return _with_channels(_from_array(image), in_chans)
-        pixels = decode_jpeg(image, MAX_PIXELS, at_least) if isinstance(image, bytes) else None
-        if pixels is not None:
-            return _with_channels(_from_array(pixels), in_chans)
-        with _pillow_warnings_ignored():
-            if isinstance(image, Image.Image):
-                return _with_channels(_upright(image.copy()), in_chans)
-            with _open(image) as opened:
-                if at_least is not None:
-                    # EXIF data may still swap height and width, so request a square of the longer side.
-                    opened.draft(None, (2 * max(at_least), 2 * max(at_least)))
-                opened.load()
-                return _with_channels(_upright(opened), in_chans)
-    except Exception as error:  # Pillow's plugins raise many types of errors for damaged bytes
-        raise DecodeError(f"{name}: {_reason(error, image)}") from error
+    with _named(image, where):
+        found = _decode(image, in_chans, at_least, scale)
+        if isinstance(found, np.ndarray):
+            if in_chans is not None:
+                raise ValueError(_other_channels(found.shape[2], in_chans))
+            found = Image.fromarray(np.ascontiguousarray(found[:, :, : 3 if found.shape[2] > 2 else 1].squeeze()))
+        return with_channels(found, in_chans)
+
+
+def decode_channels(image: ImageLike, in_chans: int, where: str = "", scale: Scale = BY_TYPE) -> NDArray[np.uint8]:
+    """Decode an image that is neither gray nor color; the channels are taken as they are stored, without opacity.
+
+    Args:
+        image: The image to decode.
+        in_chans: Its number of channels, 2 or 4 to 16.
+        where: Name of the image in error messages; by default its path.
+        scale: What becomes black and white in an image of more than 8 bits.
+
+    Returns:
+        `[height, width, in_chans]`.
+
+    Raises:
+        DecodeError: As `decode_image`.
+    """
+    with _named(image, where):
+        found = _decode(image, in_chans, None, scale)
+        values = np.atleast_3d(np.asarray(found))
+        if values.shape[2] != in_chans:
+            raise ValueError(_other_channels(values.shape[2], in_chans))
+        return values
 
 
 def read_header(content: bytes, where: str) -> Header:
     """Read size and color of an encoded image without decoding it.
 
-    Raises DecodeError, with `where` as the name, if Pillow cannot read it or it is over `MAX_PIXELS`.
+    Raises DecodeError, with `where` as the name, if it cannot be read or is over `max_pixels()`.
     """
-    try:
-        with _pillow_warnings_ignored(), _open(content) as opened:
-            width, height = opened.size
-            if _orientation(opened) >= 5:
-                width, height = height, width
-            kind = f"{opened.format} {opened.mode}{SEVERAL if _is_several(opened) else ''}"
-            return Header(height=height, width=width, is_gray=_is_gray(opened), kind=kind)
-    except Exception as error:  # as in `decode_image`
-        raise DecodeError(f"{where}: {_reason(error, content)}") from error
+    with _named(content, where):
+        if is_array_file(content):
+            values = read_array(content)
+            return header_of(values.shape, values.dtype, f"array {values.dtype}")
+        with quiet_pillow():
+            if _needs_tifffile(content):
+                shape, dtype = tiff_shape(content)
+                return header_of(shape, dtype, f"TIFF {dtype}")
+            with _open(content) as opened:
+                width, height = opened.size
+                if _orientation(opened) >= 5:
+                    width, height = height, width
+                kind = f"{opened.format} {opened.mode}{SEVERAL if _is_several(opened) else ''}"
+                is_deep = opened.mode[0] in "IF" or is_deep_color(opened)
+                return Header(height, width, is_gray(opened) or is_deep_gray(opened), kind, is_deep=is_deep)
+
+
+def header_of(shape: tuple[int, ...], dtype: np.dtype[Any], kind: str = "") -> Header:
+    """Return the header of an array; 2 or 4 channels of 8 bits are gray or color with opacity."""
+    channels, is_deep = 1 if len(shape) == 2 else shape[2], dtype.kind != "b" and dtype != np.uint8
+    with_alpha = has_alpha(channels, None, is_deep)
+    bands = 0 if channels in (1, 3) or with_alpha else channels
+    return Header(shape[0], shape[1], channels == 1 or (channels == 2 and with_alpha), kind, bands, is_deep)
 
 
 def reason_of(error: DecodeError, where: str) -> str:
@@ -126,17 +163,96 @@ def reason_of(error: DecodeError, where: str) -> str:
     return str(error.args[0]).removeprefix(f"{where}: ")
 
 
+class _named:  # noqa: N801  # a context manager
+    """Raises DecodeError, with the name of the image, for any error inside the block."""
+
+    def __init__(self, image: ImageLike, where: str) -> None:
+        self._image = image
+        self._name = where or (str(image) if isinstance(image, str | Path) else "image")
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ConfigError):
+            # Pillow's plugins raise many types of errors for damaged bytes
+            raise DecodeError(f"{self._name}: {_reason(error, self._image)}") from error
+
+
+def _decode(
+    image: ImageLike, in_chans: int | None, at_least: tuple[int, int] | None, scale: Scale
+) -> Image.Image | NDArray[np.uint8]:
+    """Return an upright image of a mode of 8 bits or `[height, width, channels]`, uint8."""
+    if isinstance(image, str | Path) and Path(image).is_file() and Path(image).stat().st_size <= _MOST_FILE_BYTES:
+        image = Path(image).read_bytes()
+    if isinstance(image, np.ndarray):
+        return from_array(image, in_chans, scale)
+    if isinstance(image, bytes):
+        pixels = decode_jpeg(image, max_pixels(), at_least)
+        if pixels is not None or is_array_file(image):
+            return from_array(read_array(image) if pixels is None else pixels, in_chans, scale)
+    with quiet_pillow():
+        if isinstance(image, Image.Image):
+            return to_eight_bits(_turned(image.copy(), _orientation(image)), scale)
+        wants_samples = isinstance(image, bytes) and is_tiff(image) and in_chans not in (None, 1, 3)
+        if isinstance(image, bytes) and (wants_samples or _needs_tifffile(image)):
+            return from_array(read_tiff(image, with_all=wants_samples), in_chans, scale)
+        with _open(image) as opened:
+            count = opened.width * opened.height
+            with _huge_lock if count > HUGE_PIXELS else nullcontext():
+                return _load(opened, image, at_least, scale)
+
+
+def _load(
+    opened: Image.Image, image: bytes | str | Path, at_least: tuple[int, int] | None, scale: Scale
+) -> Image.Image:
+    """Load the pixels of an opened file."""
+    orientation = _orientation(opened)
+    if is_deep_color(opened):
+        with _open(image) as again:
+            values = read_deep_color(opened, again)
+        deep = Image.fromarray(scale.eight_bits(values, has_alpha=values.shape[2] != 3))
+        transparent = opened.info.get("transparency")
+        if isinstance(transparent, tuple) and deep.mode == "RGB":
+            deep.putalpha(Image.fromarray(np.where((values == transparent).all(axis=2), 0, 255).astype(np.uint8)))
+        return _turned(deep, orientation)
+    if at_least is not None:
+        # EXIF data may still swap height and width, so request a square of the longer side.
+        opened.draft(None, (2 * max(at_least), 2 * max(at_least)))
+    opened.load()
+    if at_least is not None and opened.width * opened.height > 2 * HUGE_PIXELS and opened.mode in _REDUCIBLE:
+        # Every later step would copy the whole image once more.
+        return _turned(opened.reduce(min(opened.size) // (2 * max(at_least)) or 1), orientation)
+    return to_eight_bits(_turned(opened, orientation), scale)
+
+
 def _open(image: bytes | str | Path) -> Image.Image:
     opened = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
     width, height = opened.size
-    if width * height > MAX_PIXELS:
+    try:
+        check_pixels(width * height, f"{width}x{height} px")
+    except ValueError:
         opened.close()
-        raise ValueError(f"{width}x{height} px is over the limit of {MAX_PIXELS:,} px")
+        raise
     return opened
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _TURN_UPRIGHT.get(_orientation(image))
+def _needs_tifffile(content: bytes) -> bool:
+    """Return True for a TIFF file that Pillow refuses, or of which it misreads separate planes or drops channels."""
+    if not is_tiff(content):
+        return False
+    try:
+        with _open(content) as opened:
+            tags = getattr(opened, "tag_v2", {})
+            is_deep_planar = tags.get(_PLANAR_TAG) == 2 and max(tags.get(_BITS_TAG, (8,))) > 8
+            is_color = tags.get(_PHOTOMETRIC_TAG) == _RGB
+            return is_deep_planar or (tags.get(_SAMPLES_TAG, 1) > len(opened.getbands()) and not is_color)
+    except UnidentifiedImageError:
+        return True
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURN_UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
@@ -158,106 +274,18 @@ def _is_several(image: Image.Image) -> bool:
         return False
 
 
-def _is_gray(image: Image.Image) -> bool:
-    if image.mode != "P":
-        return image.mode in _GRAY_MODES
-    palette = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
-
-
-def _with_channels(image: Image.Image, in_chans: int | None) -> Image.Image:
-    """Convert an image of any mode to `L` or `RGB`."""
-    is_gray = _is_gray(image)
-    if image.mode[0] in "IF":
-        image = _deep_to_eight_bits(image)
-    elif image.mode == "LAB":
-        image = _lab_to_rgb(image)
-    if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, BACKGROUND)
-        canvas.alpha_composite(image.convert("RGBA"))
-        image = canvas
-    mode = "L" if in_chans == 1 or (in_chans is None and is_gray) else "RGB"
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _deep_to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert modes I, I;16 and F to L, or to LA if the image declares one value as transparent."""
-    values = np.asarray(image)
-    gray = Image.fromarray(_eight_bits(values))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return gray
-
-
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    converted = ImageCms.applyTransform(image, transform)
-    if converted is None:
-        raise ValueError("LAB colors could not be converted")
-    return converted
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and 2 <= array.shape[2] <= 4)):
-        raise ValueError(f"array of shape {array.shape}; must be [height, width] or [height, width, 1 to 4 channels]")
-    return Image.fromarray(np.ascontiguousarray(_eight_bits(array)))
-
-
-def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale to 0..255 from the smallest range that holds all values: 0..1 (floats only), or that of 8, 10, … 16 bits.
-
-    The values decide, not the type: 16-bit files often hold 8-bit or 12-bit values, and scaling those from 16 bits
-    would give a nearly black image.
-    """
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * np.uint8(255)
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0.0 and high <= 65535.0):
-        raise ValueError(f"values from {low:g} to {high:g}; must lie in 0..1 (float) or 0..65535")
-    maxima = [float(2**bits - 1) for bits in DEPTHS]
-    top = 1.0 if high <= 1.0 and values.dtype.kind == "f" else min(value for value in maxima if high <= value)
-    return np.rint(values.astype(np.float64) * (255.0 / top)).astype(np.uint8)
+def _other_channels(found: int, in_chans: int) -> str:
+    return f"has {plural(found, 'channel')}, where the model takes {in_chans}; use images with {in_chans}"
 
 
 def _reason(error: Exception, image: ImageLike) -> str:
     if isinstance(image, bytes) and not image:
         return "empty file"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is over the limit of {max_pixels():,} px; set {VARIABLE} to allow more"
     if isinstance(error, UnidentifiedImageError):
         return "not an image that Pillow can read"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
     return text or type(error).__name__
-
-
-_ignoring_lock = threading.Lock()
-_num_ignoring = 0
-_outer_filters: "warnings.catch_warnings[None] | None" = None
-
-
-@contextmanager
-def _pillow_warnings_ignored() -> Iterator[None]:
-    """Ignore Pillow's warnings about odd metadata; safe to use in several threads at once.
-
-    `warnings.catch_warnings` is not thread-safe, so the first thread enters it and the last one leaves it.
-    """
-    global _num_ignoring, _outer_filters
-    with _ignoring_lock:
-        if _num_ignoring == 0:
-            _outer_filters = warnings.catch_warnings()
-            _outer_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-        _num_ignoring += 1
-    try:
-        yield
-    finally:
-        with _ignoring_lock:
-            _num_ignoring -= 1
-            if _num_ignoring == 0 and _outer_filters is not None:
-                _outer_filters.__exit__(None, None, None)
-                _outer_filters = None

@@ -1,7 +1,7 @@
 """Any image -> pixels of one size -> normalized images; the same in training, evaluation, prediction and export."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitreous.data.config import Channels, Fit, ImageSize, Mean, Std, check_statistics
-from vitreous.data.decoding.decode import MAX_PIXELS, ImageLike, decode_image
+from vitreous.data.config import Channels, Fit, ImageSize, Mean, Std, check_statistics, check_value_range
+from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image
+from vitreous.data.decoding.depth import Scale, ValueRange
 from vitreous.data.decoding.jpeg import decode_jpeg
+from vitreous.data.decoding.limits import max_pixels
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.ranges import check_fields
 from vitreous.tensors import Images
@@ -25,14 +27,17 @@ class Preprocess:
 
     Attributes:
         img_size: Height and width of the result, px.
-        in_chans: 1 (gray) or 3 (RGB).
+        in_chans: 1 (gray), 3 (RGB), or the number of channels of other images, up to 16.
         fit: `crop` keeps the largest centered part of the right aspect ratio, `squash` ignores the aspect ratio, `pad`
             keeps the whole image and repeats its edge pixels on both sides.
         mean: Mean of each channel, for pixels in [0, 1]; None until measured.
         std: Standard deviation of each channel, above 0; None until measured.
+        value_range: Values that become black and white in images of more than 8 bits; see `Scale`. None, as in files of
+            earlier versions, scales each image by its own maximum.
+        scale: Does that, and counts the values beyond the range.
 
     Raises:
-        ConfigError: A value is out of range, or `mean` and `std` do not fit each other or `in_chans`.
+        ConfigError: A value is out of range, or `mean`, `std` and `value_range` do not fit each other or `in_chans`.
         UnknownNameError: There is no such `fit`.
 
     Example:
@@ -47,10 +52,14 @@ class Preprocess:
     fit: Fit = "crop"
     mean: Mean | None = None
     std: Std | None = None
+    value_range: ValueRange | None = None
+    scale: Scale = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", Scale(self.value_range))
         check_fields(self, "preprocess")
         check_statistics("preprocess", self.mean, self.std, self.in_chans)
+        check_value_range("preprocess", self.value_range, self.in_chans)
 
     def pixels(self, image: ImageLike, where: str = "") -> UInt8[Tensor, "channels height width"]:
         """Decode and resize (bicubic, antialiased); smaller images are enlarged.
@@ -67,16 +76,20 @@ class Preprocess:
         """
         shape = (*self.img_size, self.in_chans)
         # For a small image, conversion to a PIL image and back would take half of the time.
-        exact = decode_jpeg(image, MAX_PIXELS, shape=shape) if isinstance(image, bytes) else None
+        exact = decode_jpeg(image, max_pixels(), shape=shape) if isinstance(image, bytes) else None
         if exact is not None:
             return torch.from_numpy(exact).permute(2, 0, 1).contiguous()
-        decoded = decode_image(image, in_chans=self.in_chans, where=where, at_least=self.img_size)
-        array = np.array(self._resize(decoded))
+        if self.in_chans in (1, 3):
+            decoded = decode_image(image, in_chans=self.in_chans, where=where, at_least=self.img_size, scale=self.scale)
+            array = np.array(self._resize(decoded))
+        else:
+            planes = np.moveaxis(decode_channels(image, self.in_chans, where, self.scale), 2, 0)
+            array = np.dstack([np.array(self._resize(Image.fromarray(np.ascontiguousarray(p)))) for p in planes])
         return torch.from_numpy(array.reshape(shape)).permute(2, 0, 1).contiguous()
 
     def leaves_unchanged(self, shape: tuple[int, ...]) -> bool:
-        """Return True if `pixels` only copies uint8 arrays of this shape, `(height, width)` or `(height, width, 3)`."""
-        return shape == (self.img_size if self.in_chans == 1 else (*self.img_size, 3))
+        """Return True if `pixels` only copies uint8 arrays of this shape, `(height, width)` or with channels last."""
+        return shape == (self.img_size if self.in_chans == 1 else (*self.img_size, self.in_chans))
 
     def normalize(self, pixels: Shaped[Tensor, "batch channels height width"]) -> Images:
         """Return `(pixels / 255 − mean) / std`.
@@ -102,7 +115,8 @@ class Preprocess:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON or YAML; `from_dict` restores them."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
@@ -112,7 +126,7 @@ class Preprocess:
             UnknownNameError: There is no such key.
             ConfigError: A key is missing, or a value is out of range.
         """
-        known = [field.name for field in fields(cls)]
+        known = [item.name for item in fields(cls) if item.init]
         for key in values:
             if key not in known:
                 raise UnknownNameError(f"preprocess.{key}={values[key]}: no such key; {nearest(key, known)}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.decoding.depth import Scale
 from vitreous.data.doctor.copies import copy_findings, group_copies
 from vitreous.data.doctor.diagnose import class_findings, label_findings, source_findings
 from vitreous.data.doctor.findings import Finding, Namer, ranked
@@ -93,7 +94,8 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
         DataError: No image can be decoded.
     """
     source = surveyed.source
-    summaries = summarize_source(source, surveyed.indices, partial(show, "decoding"))
+    scale = Scale(surveyed.facts.value_range)
+    summaries = summarize_source(source, surveyed.indices, partial(show, "decoding"), scale)
     if not len(summaries):
         first, reason = summaries.unreadable[0]
         raise DataError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous.data.decoding.decode import Header, decode_image, reason_of
+from vitreous.data.decoding.depth import BY_TYPE, Scale
 from vitreous.data.doctor.near_duplicates import SIDE_PX, ColorThumbnails, GrayThumbnails
 from vitreous.data.pixels.store import Store
 from vitreous.data.sources import Source, Texts
@@ -68,7 +69,10 @@ class ImageSummaries:
 
 
 def summarize_source(
-    source: Source, indices: Mapping[str, NDArray[np.int64]], progress: Progress | None = None
+    source: Source,
+    indices: Mapping[str, NDArray[np.int64]],
+    progress: Progress | None = None,
+    scale: Scale = BY_TYPE,
 ) -> ImageSummaries:
     """Decode and summarize every sample once, in several threads.
 
@@ -76,9 +80,10 @@ def summarize_source(
         source: The samples.
         indices: The samples of each split, as in `Survey.indices`.
         progress: Called with (done, total).
+        scale: What becomes black and white in images of more than 8 bits.
 
     Returns:
-        The summaries; samples that cannot be decoded are listed in `unreadable`.
+        The summaries, of several channels the first three; samples that cannot be decoded are listed in `unreadable`.
     """
     gray = np.zeros((len(source), SIDE_PX, SIDE_PX), dtype=np.uint8)
     color = np.zeros((len(source), COLOR_SIDE_PX, COLOR_SIDE_PX, 3), dtype=np.uint8)
@@ -89,7 +94,7 @@ def summarize_source(
             encoded = source.encoded(index)
             content = encoded if isinstance(encoded, bytes) else source.content(index)
             header = source.header(index, content)
-            image = decode_image(encoded, where=source.describe(index), at_least=(SIDE_PX, SIDE_PX))
+            image = decode_image(encoded, where=source.describe(index), at_least=(SIDE_PX, SIDE_PX), scale=scale)
         except DecodeError as error:
             return reason_of(error, source.describe(index))
         mean_std[:, index] = _mean_std(image)
@@ -130,6 +135,7 @@ def summarize_stores(stores: Mapping[str, Store]) -> ImageSummaries:
     for store in stores.values():
         for start in range(0, len(store), chunk):
             pixels = store.take(np.arange(start, min(start + chunk, len(store)), dtype=np.int64)).cpu()
+            pixels = pixels[:, : 3 if pixels.shape[1] > 2 else 1]
             digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels.numpy()]
             mean_stds.append(_mean_std_of_batch(pixels))
             gray, color = _thumbnails_of_batch(pixels)

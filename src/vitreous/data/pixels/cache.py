@@ -128,7 +128,7 @@ def _key(digests: NDArray[np.uint8], preprocess: Preprocess) -> str:
     settings = {
         "format": _FORMAT,
         "pillow": PIL.__version__,
-        "preprocess": [preprocess.img_size, preprocess.in_chans, preprocess.fit],
+        "preprocess": [preprocess.img_size, preprocess.in_chans, preprocess.fit, *(preprocess.value_range or ())],
     }
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=DIGEST_BYTES)
     digest.update(np.ascontiguousarray(digests).tobytes())

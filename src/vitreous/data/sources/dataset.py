@@ -3,14 +3,16 @@
 import io
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
+from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.sources.checks import check_num_classes
 from vitreous.data.sources.source import SPLITS, Source, locate, read_image_file
@@ -20,16 +22,16 @@ from vitreous.errors import DataError, DecodeError, nearest
 PYTHON_PREFIX = "python:"
 """How `data.source` begins for an object from Python, which cannot be written into a configuration file."""
 
-_NPY_MAGIC = b"\x93NUMPY"
 _NUM_READ_TWICE = 8
+_DIVISION_ERROR = 1e-3
 
 
 @runtime_checkable
 class Samples(Protocol):
     """An indexable set of (image, label) pairs.
 
-    An image is a PIL image, an array or tensor (uint8, or float from 0 to 1; `[height, width]`, channels first or
-    last), the bytes of an image file, or the path of one. A label is a class index or a class name.
+    An image is a PIL image, an array or tensor (of any number type; `[height, width]`, 1 to 16 channels first or last),
+    the bytes of an image file, or the path of one. A label is a class index or a class name.
     """
 
     def __len__(self) -> int:
@@ -84,7 +86,7 @@ class DatasetSource(Source):
         np.save(file, encoded, allow_pickle=False)
         return file.getvalue()
 
-    def encoded(self, index: int) -> bytes | NDArray[np.uint8]:
+    def encoded(self, index: int) -> bytes | NDArray[Any]:
         """Return the bytes of the image file, or the pixels. Raises DecodeError if the object fails to return one."""
         where = self.describe(index)
         number, position = locate(self._starts, index)
@@ -99,10 +101,8 @@ class DatasetSource(Source):
 
     def header(self, index: int, content: bytes) -> Header:
         """Read the header of the image file or of the .npy file. Raises DecodeError if it is not an image."""
-        if not content.startswith(_NPY_MAGIC):
-            return read_header(content, self.describe(index))
-        shape = np.load(io.BytesIO(content), allow_pickle=False).shape
-        return Header(height=shape[0], width=shape[1], is_gray=len(shape) == 2)
+        header = read_header(content, self.describe(index))
+        return replace(header, kind="") if is_array_file(content) else header
 
 
 def open_dataset(dataset: Dataset) -> DatasetSource:
@@ -163,11 +163,11 @@ def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tu
     return names, np.array([numbers[label] for label in labels], dtype=np.int64)
 
 
-def as_encoded(image: object, where: str) -> bytes | NDArray[np.uint8]:
+def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
     """Convert an image of any type that `Samples` allows.
 
     Returns:
-        The bytes of an image file, or upright uint8 pixels, `[height, width]` or `[height, width, 3]`.
+        The bytes of an image file, or an upright array of any depth, `[height, width]` or with channels last.
 
     Raises:
         DecodeError: It is not an image, or its file cannot be read; `where` begins the message.
@@ -181,11 +181,29 @@ def as_encoded(image: object, where: str) -> bytes | NDArray[np.uint8]:
             raise DecodeError(f"{where}: {error}") from error
     if isinstance(image, torch.Tensor):
         image = image.detach().cpu().numpy()
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[0] <= 4 < image.shape[2]:
-        image = np.moveaxis(image, 0, 2)
+    if isinstance(image, Image.Image) and image.mode[0] in "IF":
+        image = np.asarray(ImageOps.exif_transpose(image))
+    if isinstance(image, np.ndarray) and image.dtype == np.bool_:
+        image = image * np.uint8(255)
+    if isinstance(image, np.ndarray):
+        try:
+            if image.dtype.kind == "f" and not np.isfinite(image).all():
+                raise ValueError("values that are not finite")
+            return np.ascontiguousarray(_without_division(channels_last(image)))
+        except ValueError as error:
+            raise DecodeError(f"{where}: {error}") from error
     if not isinstance(image, np.ndarray | Image.Image):
         raise DecodeError(f"{where}: an object of type {type(image).__name__}, not an image")
     return np.asarray(decode_image(image, where=where))
+
+
+def _without_division(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the 8-bit image that was divided by 255, as torchvision's `ToTensor` does; other arrays as they are."""
+    if array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
+        return array
+    levels = np.rint(array * array.dtype.type(255))
+    is_divided = bool((np.abs(array * array.dtype.type(255) - levels) < _DIVISION_ERROR).all())
+    return levels.astype(np.uint8) if is_divided else array
 
 
 def _by_split(dataset: Dataset) -> dict[str, Samples]:
@@ -226,7 +244,7 @@ def _check_samples(where: str, samples: object) -> None:
             )
 
 
-def _is_same(first: bytes | NDArray[np.uint8], second: bytes | NDArray[np.uint8]) -> bool:
+def _is_same(first: bytes | NDArray[Any], second: bytes | NDArray[Any]) -> bool:
     if isinstance(first, bytes) or isinstance(second, bytes):
         return type(first) is type(second) and bool(first == second)
     return np.array_equal(first, second)

@@ -5,6 +5,7 @@ without an image suffix are ignored, and so are run folders, because `vitreous t
 A file with an image suffix counts even if it turns out to be unreadable later.
 """
 
+import itertools
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ IMAGE_SUFFIXES = frozenset(
     ]
 )
 """Suffixes of image files, in lower case. Not every Pillow reads all of them; images that fail are reported."""
+
+ARRAY_SUFFIXES = frozenset([".npy", ".npz"])
+"""Suffixes of files that are images only in a folder without image files; next to those, they hold something else."""
 
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
 
@@ -162,10 +166,14 @@ def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], ima
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Yield the image files at any depth, except those in run folders.
+    """Yield the image files at any depth, or arrays if there are none, except those in run folders."""
+    images = _files_below(folder, IMAGE_SUFFIXES)
+    first = next(images, None)
+    yield from _files_below(folder, ARRAY_SUFFIXES) if first is None else itertools.chain([first], images)
 
-    Each folder is visited once, because links may form a circle.
-    """
+
+def _files_below(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """Yield the files with one of these suffixes; each folder is visited once, because links may form a circle."""
     # A link to a folder above would add the images of the other classes.
     visited = {_identity(parent) for parent in folder.resolve().parents}
     waiting = [folder]
@@ -178,7 +186,7 @@ def images_below(folder: Path) -> Iterator[Path]:
             if entry.is_dir():
                 if not _is_output(entry):
                     waiting.append(entry)
-            elif is_image_name(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif entry.suffix.casefold() in suffixes and (entry.is_file() or entry.is_symlink()):
                 yield entry  # including broken links, which are later reported as unreadable
 
 

@@ -82,7 +82,10 @@ class Source(ABC):
         return read_header(content, self.describe(index))
 
     def image(self, index: int) -> Image.Image:
-        """Return the decoded, upright image in its own size, mode `L` or `RGB`. Raises DecodeError if that fails."""
+        """Return the decoded, upright image in its own size, mode `L` or `RGB`. Raises DecodeError if that fails.
+
+        Values of more than 8 bits are scaled from the full range of their type.
+        """
         return decode_image(self.encoded(index), where=self.describe(index))
 
 

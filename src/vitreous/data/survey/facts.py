@@ -1,13 +1,14 @@
 """Source -> Survey: read every file once, find copies, assign splits, and collect facts for the recipes."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.decoding.depth import ValueRange
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.sources import SPLITS, Source, Texts
@@ -16,6 +17,7 @@ from vitreous.data.survey.headers import Headers, read_headers
 from vitreous.data.survey.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_images, judge_by_names
 from vitreous.data.survey.notes import survey_notes
 from vitreous.data.survey.splits import Samples, assign_splits
+from vitreous.data.survey.value_range import measure_value_range
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
 from vitreous.seeding import derive, permutation
@@ -41,7 +43,7 @@ class DataFacts:
         num_val: Number of validation images.
         num_test: Number of test images.
         class_counts: Number of training images of each class.
-        in_chans: 1 if all images are gray, else 3.
+        in_chans: 1 if all images are gray, 3 for color, or the number of channels of other images.
         height_px: Median height.
         width_px: Median width.
         min_size_px: Smallest height and smallest width.
@@ -54,6 +56,8 @@ class DataFacts:
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.
         brings_val: True if the source has a validation split.
+        value_range: Values that become black and white in images of more than 8 bits; empty if there are none.
+        value_range_reason: How the range was found.
     """
 
     name: str
@@ -75,6 +79,8 @@ class DataFacts:
     fingerprint: str
     brings_test: bool = False
     brings_val: bool = False
+    value_range: ValueRange = ()
+    value_range_reason: str = ""
 
     @property
     def reports_on_val(self) -> bool:
@@ -132,8 +138,8 @@ def survey(
         splits = assign_splits(samples, test_ratio=test_ratio, val_ratio=val_ratio, split_seed=split_seed)
     indices = {split: readable[splits == split] for split in SPLITS}
 
-    shapes = _shapes(headers)
-    mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"])
+    measured = _shapes(headers) | asdict(measure_value_range(source, headers))
+    mirror = _judge_mirror(source, indices["train"], measured)
     facts = DataFacts(
         name=source.name,
         classes=source.classes,
@@ -141,7 +147,7 @@ def survey(
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
         class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
-        **shapes,
+        **measured,
         skipped=skipped,
         notes=(*source.notes, *survey_notes(source.classes, samples, splits, folds, test_ratio)),
         mirror=mirror.keeps_class,
@@ -193,9 +199,10 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     """Return the facts about image sizes and channels."""
     sizes = np.array([(header.height, header.width) for header in headers.distinct])
     sizes = sizes[headers.numbers[headers.numbers >= 0]]
+    used = [headers.distinct[number] for number in np.unique(headers.numbers[headers.numbers >= 0])]
     height_px, width_px = np.median(sizes, axis=0).round().astype(int).tolist()
     return {
-        "in_chans": 1 if all(header.is_gray for header in headers.distinct) else 3,
+        "in_chans": max(header.bands or (1 if header.is_gray else 3) for header in used),
         "height_px": height_px,
         "width_px": width_px,
         "min_size_px": tuple(sizes.min(axis=0).tolist()),
@@ -203,18 +210,21 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     }
 
 
-def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int) -> Mirror:
+def _judge_mirror(source: Source, train: NDArray[np.int64], measured: Mapping[str, Any]) -> Mirror:
     """Decide from the class names, or else from some training images, if a mirrored image keeps its class."""
     by_names = judge_by_names(source.classes)
     if by_names is not None:
         return by_names
+    median_area_px = measured["height_px"] * measured["width_px"]
     num_probed = min(PROBE_IMAGES, max(_FEWEST_PROBED, _PROBE_PIXELS // max(1, median_area_px)))
     probed = train[permutation(derive(0, "mirror"), len(train))[:num_probed]]
-    shrink = Preprocess(img_size=(PROBE_SIDE_PX, PROBE_SIDE_PX), in_chans=1, fit="squash")
+    in_chans = 1 if measured["in_chans"] == 3 else measured["in_chans"]
+    shrink = Preprocess((PROBE_SIDE_PX, PROBE_SIDE_PX), in_chans, fit="squash", value_range=measured["value_range"])
 
     def thumbnail(position: int) -> NDArray[np.uint8] | None:
         try:
-            return shrink.pixels(source.encoded(int(probed[position])))[0].numpy()
+            channels = shrink.pixels(source.encoded(int(probed[position]))).numpy()
+            return channels.mean(axis=0).astype(np.uint8)
         except DecodeError:  # `load_store` will skip it and report it
             return None
 

@@ -12,6 +12,7 @@ from vitreous.data.sources import Source
 from vitreous.data.survey.splits import Digests
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
+from vitreous.wording import plural
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,4 +59,23 @@ def read_headers(source: Source, progress: Progress | None = None) -> Headers:
             numbers[index] = known.setdefault(header, len(known))
 
     map_in_order(read, len(source), progress)
+    _leave_out_other_channels(numbers, list(known), reasons)
     return Headers(digests, numbers, list(known), dict(sorted(reasons.items())))
+
+
+def _leave_out_other_channels(numbers: NDArray[np.int32], distinct: list[Header], reasons: dict[int, str]) -> None:
+    """Mark images as unreadable whose number of channels is not that of most images; gray and color go together."""
+    bands = np.array([header.bands for header in distinct], dtype=np.int64)
+    readable = numbers >= 0
+    if not bands.any():
+        return
+    counts = np.bincount(bands[numbers[readable]])
+    usual = int(counts.argmax())
+    for index in np.flatnonzero(readable)[bands[numbers[readable]] != usual].tolist():
+        found = distinct[numbers[index]]
+        reasons[index] = f"{_channels(found)}, where most images of the data set have {usual or '1 or 3'}"
+        numbers[index] = -1
+
+
+def _channels(header: Header) -> str:
+    return plural(header.bands or (1 if header.is_gray else 3), "channel")

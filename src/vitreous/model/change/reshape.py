@@ -57,23 +57,26 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
     """Return a copy for images with another number of channels.
 
     From gray to color, the weights of the patch projection are repeated and divided by the number of channels; from
-    color to gray, they are summed. A gray image and its copies in every channel give the same tokens.
+    color to gray, they are summed. A gray image and its copies in every channel give the same tokens. Between two other
+    numbers, such as from RGB to 13 bands of a satellite, they are converted to gray first, so all channels start equal.
 
     Args:
         model: Not changed. It is returned itself if it already takes this number of channels.
         in_chans: New number of channels of the images.
 
     Raises:
-        ConfigError: Neither the old nor the new number of channels is 1, or the stem is not `linear`.
+        ConfigError: The stem is not `linear`.
     """
     config = model.config
     if in_chans == config.in_chans:
         return model
-    if 1 not in (in_chans, config.in_chans) or config.stem != "linear":
+    if config.stem != "linear":
         raise ConfigError(
             f"data.in_chans={in_chans}: the model takes {config.in_chans}, and its model.stem={config.stem} cannot be "
             f"changed to {in_chans}; use data.in_chans={config.in_chans}"
         )
+    if 1 not in (in_chans, config.in_chans):
+        return change_channels(change_channels(model, 1), in_chans)
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     projection = rearrange(state["tokenizer.proj.weight"], "d (c n) -> d c n", c=config.in_chans)
     to_gray, from_gray = projection.sum(dim=1, keepdim=True), projection / in_chans

@@ -21,10 +21,12 @@ def data_choices(facts: DataFacts, asked: Mapping[str, Any], img_size: tuple[int
 
 
 def class_choices(facts: DataFacts) -> list[Choice]:
-    """Return the choices of channels, classes and mirroring, which the data decides in every recipe."""
-    channels = "all images are gray" if facts.in_chans == 1 else "at least one image is in color"
+    """Return the choices of channels, range, classes and mirroring, which the data decides in every recipe."""
+    channels = {1: "all images are gray", 3: "at least one image is in color"}
+    deep = [Choice("data.value_range", facts.value_range, facts.value_range_reason)] if facts.value_range else []
     return [
-        Choice("data.in_chans", facts.in_chans, channels),
+        Choice("data.in_chans", facts.in_chans, channels.get(facts.in_chans, "the number that the images have")),
+        *deep,
         Choice("data.num_classes", len(facts.classes), listed(facts.classes)),
         Choice("data.flip", facts.mirror, facts.mirror_reason),
     ]

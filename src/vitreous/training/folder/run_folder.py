@@ -65,8 +65,9 @@ class RunFolder:
 
     @property
     def example(self) -> Path:
-        """One held-out image after preprocessing, as the model gets it."""
-        return self.path / "example.png"
+        """One held-out image after preprocessing, as the model gets it; an array if it is neither gray nor color."""
+        array = self.path / "example.npy"
+        return array if array.is_file() else self.path / "example.png"
 
     @property
     def report(self) -> Path:

@@ -89,9 +89,10 @@ def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, A
         values["class_token"] = config.has_class_token
     choices = [Choice(f"model.{key}", value, reason) for key, value in values.items()]
     choices.append(Choice("data.img_size", config.img_size, reason))
-    adapts = config.stem == "linear" and config.in_chans == 1
+    adapts = config.stem == "linear" and (config.in_chans == 1 or facts.in_chans not in (1, 3))
     in_chans = asked.get("data.in_chans") or (facts.in_chans if adapts else config.in_chans)
-    why = reason if in_chans == config.in_chans else "the data has color images"
+    has = "color images" if facts.in_chans == 3 else f"images of {facts.in_chans} channels"
+    why = reason if in_chans == config.in_chans else f"the data has {has}"
     choices.append(Choice("data.in_chans", in_chans, why))
     if provenance.mean and provenance.std and not {"data.mean", "data.std"} & asked.keys():
         choices.append(Choice("data.mean", statistics_for(provenance.mean, in_chans), reason))

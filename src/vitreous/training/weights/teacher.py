@@ -61,7 +61,7 @@ class Teacher(nn.Module):
         pixels = images * self.get_buffer("std") + self.get_buffer("mean")
         channels, size = self.model.config.in_chans, self.model.config.img_size
         if pixels.shape[1] != channels:
-            gray = grayscale(pixels)[:, :1]
+            gray = grayscale(pixels)[:, :1] if pixels.shape[1] in (1, 3) else pixels.mean(dim=1, keepdim=True)
             pixels = gray.expand(-1, channels, -1, -1)
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)

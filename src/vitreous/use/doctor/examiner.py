@@ -48,7 +48,8 @@ class DataReport:
             ("images", f"{train:,} for training, {val:,} for validation, {test:,} for testing"),
             ("classes", f"{len(counts):,}, with {fewest:,} to {most:,} training images each"),
             ("size", f"median {facts.height_px}x{facts.width_px} px (height x width), {sizes}"),
-            ("channels", "1 (all images are gray)" if facts.in_chans == 1 else "3"),
+            ("channels", "1 (all images are gray)" if facts.in_chans == 1 else str(facts.in_chans)),
+            *([("depth", facts.value_range_reason)] if facts.value_range_reason else []),
             ("color", f"{plural(num_color, 'image')} with color, {num_gray:,} without"),
             ("pixels", self._pixels()),
             ("mirroring", f"{'keeps' if facts.mirror else 'changes'} the class: {facts.mirror_reason}"),
@@ -86,7 +87,8 @@ class DataReport:
         if channels is None:
             return "unknown: no training image can be decoded"
         mean, std = (" ".join(f"{value:.0f}" for value in channels[name]) for name in ("mean", "std"))
-        return f"red, green, blue: mean {mean}, standard deviation within an image {std} (0 to 255)"
+        which = "red, green, blue" if self.survey.facts.in_chans in (1, 3) else "first three channels"
+        return f"{which}: mean {mean}, standard deviation within an image {std} (0 to 255)"
 
 
 def examine_data(

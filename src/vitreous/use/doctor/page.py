@@ -8,7 +8,7 @@ import numpy as np
 
 from vitreous import atomic
 from vitreous.data.doctor.findings import Finding, Sample
-from vitreous.data.sources import Source
+from vitreous.data.survey.facts import Survey
 from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
 from vitreous.use.doctor.examiner import DataReport
@@ -60,7 +60,7 @@ def write_page(path: Path, report: DataReport) -> None:
     parts = [
         markup.table(("", ""), [(escape(name), escape(value)) for name, value in report.facts]),
         f"<p>{plural(len(findings), 'finding')}, worst first.</p>" if findings else "<p>No problems found.</p>",
-        *(part for finding in findings for part in _finding(finding, report.survey.source)),
+        *(part for finding in findings for part in _finding(finding, report.survey)),
         "<h2>Images of each class</h2>",
         markup.table(
             tuple(map(escape, heading)), [(markup.class_name(name), *counts) for name, *counts in rows], numbers_from=1
@@ -72,13 +72,14 @@ def write_page(path: Path, report: DataReport) -> None:
     atomic.write_text(path, markup.page(f"{report.survey.facts.name}: data report", parts, _STYLE))
 
 
-def _finding(finding: Finding, source: Source) -> Iterator[str]:
+def _finding(finding: Finding, surveyed: Survey) -> Iterator[str]:
     yield (
         f'<h2><span class="severity {finding.severity}">{finding.severity}</span>{escape(finding.title)}</h2>'
         f"<p>{escape(finding.detail)} <b>{escape(finding.advice)}</b></p>"
     )
     groups = [group[:MOST_IN_GROUP] for group in finding.samples[:MOST_GROUPS]]
-    pictures = iter(thumbnails(source, [sample.index for group in groups for sample in group], _SIDE_PX))
+    shown_indices = [sample.index for group in groups for sample in group]
+    pictures = iter(thumbnails(surveyed, shown_indices, _SIDE_PX))
     for shown, group in zip(groups, finding.samples, strict=False):
         figures = [_figure(sample, data_uri(picture) if (picture := next(pictures)) else "") for sample in shown]
         more = f"<p>and {len(group) - len(shown):,} more</p>" if len(group) > len(shown) else ""
@@ -108,7 +109,7 @@ def _sheets(report: DataReport) -> Iterator[str]:
         if not len(members):
             continue
         drawn = np.sort(members[permutation(derive(0, "sheet", label), len(members))[:most]])
-        sheet = contact_sheet(thumbnails(source, drawn.tolist(), _SHEET_SIDE_PX), _COLUMNS, _SHEET_SIDE_PX)
+        sheet = contact_sheet(thumbnails(report.survey, drawn.tolist(), _SHEET_SIDE_PX), _COLUMNS, _SHEET_SIDE_PX)
         yield (
             f"<h2>{escape(name)}</h2><p>{len(drawn)} of {plural(len(members), 'image')}</p>"
             f'<img class="sheet" src="{data_uri(sheet)}" alt="contact sheet of {escape(name)}">'

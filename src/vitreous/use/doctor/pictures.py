@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from vitreous.data.decoding.decode import decode_image
-from vitreous.data.sources import Source
+from vitreous.data.decoding.depth import Scale
+from vitreous.data.survey.facts import Survey
 from vitreous.data.workers import map_in_order
 from vitreous.errors import DecodeError
 
@@ -16,19 +17,22 @@ _GAP_PX = 2
 _PAPER = (255, 255, 255)
 
 
-def thumbnails(source: Source, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
+def thumbnails(surveyed: Survey, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
     """Resize images so that the longer side is `side_px`; strongly enlarged ones keep hard pixel edges.
+
+    Of several channels, the first three are shown.
 
     Returns:
         One picture per index; None for an image that cannot be decoded.
     """
+    source, scale = surveyed.source, Scale(surveyed.facts.value_range)
 
     def make(position: int) -> Image.Image | None:
         index = indices[position]
         try:
             image = decode_image(
-                source.encoded(index), in_chans=3, where=source.describe(index), at_least=(side_px, side_px)
-            )
+                source.encoded(index), where=source.describe(index), at_least=(side_px, side_px), scale=scale
+            ).convert("RGB")
         except DecodeError:
             return None
         zoom = side_px / max(image.size)

@@ -63,6 +63,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
     labels = _label_map(source, predictor)
     store = load_store(source, indices, predictor.preprocess, progress=_progress(listener, "decoding"))
     listener("skipped", {"skipped": store.skipped})
+    predictor.preprocess.scale.warn_of_clipped()
     if not len(store):
         raise DataError(
             f"{name}: none of its {plural(len(indices), 'image')} can be decoded; check them with `vitreous inspect`"

@@ -126,6 +126,7 @@ class Predictor:
             names = [_name(image, start + offset) for offset, image in enumerate(batch)]
             yield from self._predict_batch(batch, names)
             start += len(batch)
+        self.preprocess.scale.warn_of_clipped()
 
     @torch.inference_mode()
     def logits(self, pixels: Pixels) -> Logits:

@@ -122,3 +122,18 @@ def test_nearly_constant_image_is_not_equalized() -> None:
     expected = from_pillow(ImageOps.equalize(as_pillow(pixels[0])), 1)
     torch.testing.assert_close(ops.equalize(pixels.float())[0], expected, atol=0, rtol=0)
     torch.testing.assert_close(expected, pixels[0].float(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "sharpness", "autocontrast", "equalize"])
+def test_operation_on_other_channels_treats_each_like_a_gray_image(name: str) -> None:
+    images = (torch.rand(2, 5, 6, 7, generator=torch.Generator().manual_seed(0)) * 255).round()
+    factor = () if name in ("autocontrast", "equalize") else (torch.tensor([0.6, 1.4]),)
+    operation = getattr(ops, name)
+    expected = torch.cat([operation(channel, *factor) for channel in images.split(1, dim=1)], dim=1)
+    assert torch.equal(operation(images, *factor), expected)
+
+
+def test_operations_on_color_do_not_change_images_of_other_channels() -> None:
+    images = torch.rand(2, 5, 6, 7) * 255
+    assert torch.equal(ops.saturation(images, torch.tensor([0.0, 2.0])), images)
+    assert torch.equal(ops.grayscale(images), images)

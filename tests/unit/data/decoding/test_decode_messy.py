@@ -13,6 +13,7 @@ from tests.unit.data.decoding.test_decode import over_white
 from tests.unit.data.decoding.test_jpeg import assert_same_with_and_without_simplejpeg
 
 from vitreous.data.decoding.decode import Header, decode_image, read_header
+from vitreous.data.decoding.depth import Scale
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import DecodeError
 
@@ -41,7 +42,8 @@ def test_real_files_have_pillows_pixels_and_a_matching_header_except_nine_damage
             continue
         assert image.mode in ("L", "RGB")
         header = read_header(path.read_bytes(), path.name)
-        assert header == Header(height=image.height, width=image.width, is_gray=image.mode == "L")
+        assert header == Header(image.height, image.width, image.mode == "L", is_deep=header.is_deep)
+        assert header.is_deep or path.name not in {"16bit.r.tif", "12in16bit.tif"}
         if path.name not in tested_below:
             found = np.asarray(decode_image(path, in_chans=3)).astype(np.float64)
             np.testing.assert_allclose(found, over_white(path.read_bytes()), atol=1.0, err_msg=str(path))
@@ -60,13 +62,14 @@ def test_real_rotated_files_equal_the_upright_original(shared: Shared) -> None:
             assert np.abs(rotated - upright).mean() < 8  # compressed again; a wrong orientation differs by 60
 
 
-def test_real_deep_files_are_scaled_by_the_bits_that_their_values_need(shared: Shared) -> None:
+def test_real_deep_files_are_scaled_by_the_given_range(shared: Shared) -> None:
     folder = shared("messy-files", "pillow")
     for name, top in (("16bit.r.tif", 1023), ("12in16bit.tif", 255)):
         with Image.open(folder / name) as opened:
             deep = np.asarray(opened).astype(np.float64)
         assert deep.max() <= top
-        np.testing.assert_allclose(np.asarray(decode_image(folder / name)), deep * 255 / top, atol=0.5)
+        found = np.asarray(decode_image(folder / name, scale=Scale((0.0, float(top)))))
+        np.testing.assert_allclose(found, deep * 255 / top, atol=0.5)
 
 
 def test_real_files_of_one_photo_look_alike(shared: Shared) -> None:

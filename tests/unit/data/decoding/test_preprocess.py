@@ -125,7 +125,7 @@ def test_settings_survive_json() -> None:
         ({"img_size": [5, 7]}, ConfigError, "preprocess.in_chans: missing; it must be given"),
         ({"in_chans": 3}, ConfigError, "preprocess.img_size: missing; it must be given"),
         ({"img_size": [5], "in_chans": 3}, ConfigError, "preprocess.img_size=(5,): must be 2 whole numbers"),
-        ({"img_size": [5, 7], "in_chans": 2}, ConfigError, "preprocess.in_chans=2: must be 1 or 3"),
+        ({"img_size": [5, 7], "in_chans": 17}, ConfigError, "preprocess.in_chans=17: must be in [1, 16]"),
         ({"img_size": [5, 7], "in_chans": 1, "mean": [0.5]}, ConfigError, "preprocess.mean=(0.5,): must be given with"),
     ],
 )

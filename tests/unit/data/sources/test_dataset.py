@@ -44,9 +44,8 @@ def refusal(dataset: Any) -> str:
         TENSORS.float() / 255,
         [image.transpose(2, 0, 1) for image in PIXELS],
         [Image.fromarray(image) for image in PIXELS],
-        TENSORS.to(torch.float64),
     ],
-    ids=["HWC arrays", "CHW tensors", "float tensors", "CHW arrays", "PIL", "floats to 255"],
+    ids=["HWC arrays", "CHW tensors", "float tensors", "CHW arrays", "PIL"],
 )
 def test_images_of_any_type_are_the_same_samples(images: Any) -> None:
     source = open_object(Pairs(images, [0, 1, 2] * 4))
@@ -156,12 +155,12 @@ def test_unreadable_samples_are_skipped_and_named() -> None:
 
     images = [*PIXELS]
     images[10] = "gone.png"
-    images[11] = PIXELS[11].astype(np.float32) - 300
+    images[11] = np.full((9, 7, 3), np.nan, np.float32)
     surveyed = survey(open_object(Failing(images, [0, 1] * 6)), test_ratio=0.0, val_ratio=0.0)
     reasons = dict(surveyed.facts.skipped)
     assert reasons["Failing[9]"] == "KeyError: 'lost'"
     assert reasons["Failing[10]"] == "gone.png: No such file or directory"
-    assert "must lie in 0..1" in reasons["Failing[11]"]
+    assert reasons["Failing[11]"] == "values that are not finite"
     assert surveyed.facts.num_train == 9
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import atomic
-from vitreous.data.sources.folder import IMAGE_SUFFIXES
+from vitreous.data.sources.folder import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from vitreous.data.sources.official import cache_folder
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.shards.files import LocalShard, ShardFile
@@ -123,7 +123,9 @@ def index_folder() -> Path:
 def _scan(members: TarMembers) -> ShardIndex:
     index = ShardIndex()
     for key, by_extension in _samples(members, index):
-        images = [extension for extension in by_extension if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+        suffixes = {extension: f".{extension.rpartition('.')[2]}" for extension in by_extension}
+        images = [extension for extension in by_extension if suffixes[extension] in IMAGE_SUFFIXES]
+        images = images or [extension for extension in by_extension if suffixes[extension] in ARRAY_SUFFIXES]
         # `0001.jpg` is the image; `0001.mask.png` is something else about it.
         images = [extension for extension in images if "." not in extension] or images
         if not images:

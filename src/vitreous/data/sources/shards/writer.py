@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous import atomic
+from vitreous.data.decoding.arrays import is_array_file
 from vitreous.data.decoding.decode import decode_image, reason_of
 from vitreous.data.sources import SPLITS, Source
 from vitreous.data.sources.folder import is_image_name
@@ -199,10 +200,14 @@ def _members(source: Source, index: int, number: int) -> dict[str, bytes]:
     """Return the members of a sample as name -> content. Raises DecodeError if its image cannot be read."""
     described = PurePosixPath(source.describe(index))
     encoded = source.encoded(index)
+    file = io.BytesIO()
     if isinstance(encoded, bytes):
         content, extension = encoded, described.suffix.casefold() if is_image_name(described.name) else ""
+        extension = extension or (".npy" if is_array_file(content) else "")
+    elif isinstance(encoded, np.ndarray) and (encoded.dtype != np.uint8 or encoded.shape[2:] not in ((), (3,))):
+        np.save(file, encoded, allow_pickle=False)
+        content, extension = file.getvalue(), ".npy"
     else:
-        file = io.BytesIO()
         decode_image(encoded, where=source.describe(index)).save(file, "png")
         content, extension = file.getvalue(), ".png"
     extension = extension or _extension_of(content, source.describe(index))

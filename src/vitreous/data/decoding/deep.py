@@ -1,0 +1,57 @@
+"""Color file of 16 bits per channel, opened by Pillow -> its values, of which Pillow itself keeps the high bytes."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+_GRAY_WITH_ALPHA = "LA;16B"
+
+
+def is_deep_color(image: Image.Image) -> bool:
+    """Return True for a file, not loaded yet, with 16 bits for each of red, green and blue, or gray and opacity."""
+    return image.mode in ("RGB", "RGBA") and any(name[-4:] in _SWAPPED for name in _raw_modes(image))
+
+
+def is_deep_gray(image: Image.Image) -> bool:
+    """Return True if a deep image (see `is_deep_color`) has no color."""
+    return _GRAY_WITH_ALPHA in _raw_modes(image)
+
+
+def read_deep_color(image: Image.Image, again: Image.Image) -> NDArray[np.uint16]:
+    """Return all 16 bits, `[height, width, 2 to 4]`.
+
+    Pillow reads the high byte of each value. If the file seems to have the other byte order, it reads the low
+    byte.
+
+    Args:
+        image: The opened file, not loaded yet.
+        again: The same file, opened once more.
+    """
+    if is_deep_gray(image):  # four bytes a pixel, which Pillow can read as four channels
+        again.tile = [_with_raw_mode(tile, lambda name: "RGBA") for tile in again.tile]  # type: ignore[attr-defined]
+        whole = np.asarray(again)
+        high, low = whole[..., ::2], whole[..., 1::2]
+    else:
+        again.tile = [_with_raw_mode(tile, _swapped) for tile in again.tile]  # type: ignore[attr-defined]
+        high, low = np.asarray(image), np.asarray(again)
+    return (high.astype(np.uint16) << 8) | low
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    """Return how each part of an opened file stores its pixels, e.g. `RGB;16B`."""
+    arguments = [tile[3] for tile in getattr(image, "tile", [])]
+    return [str(found[0] if isinstance(found, tuple) else found) for found in arguments]
+
+
+def _swapped(name: str) -> str:
+    return name[:-4] + _SWAPPED.get(name[-4:], name[-4:])
+
+
+def _with_raw_mode(tile: Any, change: Any) -> Any:
+    arguments = tile[3]
+    changed = (change(arguments[0]), *arguments[1:]) if isinstance(arguments, tuple) else change(arguments)
+    return type(tile)(*tile[:3], changed)
