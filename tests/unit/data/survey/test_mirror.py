@@ -80,6 +80,11 @@ def test_noise_allows_mirroring() -> None:
     assert judge_by_images(thumbnails, random.integers(0, 2, 300)).keeps_class
 
 
+def test_classes_of_one_image_allow_mirroring_without_a_warning_of_scikit_learn() -> None:
+    thumbnails = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    assert judge_by_images(thumbnails, np.arange(60)).keeps_class  # warnings are errors in tests
+
+
 def test_too_few_images_allow_mirroring_with_a_reason() -> None:
     decision = judge_by_images(*arrows(19, [0, 180]))
     reason = "19 training images cannot show what mirroring changes; most photos can be mirrored"
