@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from vitreous.model.weights import export_weights, load_model
-from vitreous.model.weights.files import canonical_names
+from vitreous.model.weights.reading.files import canonical_names
 from vitreous.model.weights.formats import recognize
 from vitreous.model.weights.table import read_tensors
 

@@ -19,7 +19,7 @@ from vitreous.model.config.presets import SIZES, config_for
 from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_flops, count_parameters, count_parts
 from vitreous.model.weights import is_native, read_metadata
-from vitreous.model.weights.files import IN_FOLDER, SUFFIXES, open_weights
+from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.open import identify
 from vitreous.model.weights.table import Hints
 from vitreous.training.folder.records import Listener, ignore

@@ -209,6 +209,16 @@ def _refuses(config: ModelConfig) -> list[str]:
 
 
 _PRETRAINING = {r"^mask_token$|^decoder_": "used only in pre-training"}
+_RENAMES = (
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2's training code divides the blocks into chunks
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
+_PARTS = frozenset(
+    ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "norm", "fc_norm", "attn_pool",
+     "blocks", "rope", "head_dist")
+)  # fmt: skip
+_ASSUMED = ("num_heads", "act", "norm_eps", "norm_order", "pool", "prefix_position", "img_size")
 
 TIMM: tuple[Format, ...] = (
     Format(
@@ -218,7 +228,10 @@ TIMM: tuple[Format, ...] = (
         rows=rows,
         allowed=_ALLOWED | {"distill_token": _EITHER, "qk_norm": _EITHER, "norm_order": ("pre", "post")},
         refuses=_refuses,
+        renames=_RENAMES,
         skipped=_PRETRAINING,
+        parts=_PARTS,
+        assumed=_ASSUMED,
     ),
     Format(
         name="timm eva",
@@ -228,7 +241,10 @@ TIMM: tuple[Format, ...] = (
         allowed=_ALLOWED
         | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
         refuses=_refuses,
+        renames=_RENAMES,
         skipped=_PRETRAINING,
+        parts=_PARTS,
+        assumed=_ASSUMED,
     ),
 )
 """The first format that can hold a model is written: `eva.py` for rotary or no positions, or keys without bias."""

@@ -14,7 +14,7 @@ from vitreous.model.change.reshape import change_channels, resize_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model
-from vitreous.model.weights.files import open_weights
+from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.native import METADATA_KEY
 from vitreous.model.weights.table import TRAINING_ONLY
 from vitreous.recipe.plan import Choice, Plan, show

@@ -10,7 +10,7 @@ from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy, p
 
 from vitreous.errors import NotARunError
 from vitreous.model import load_model
-from vitreous.model.weights.files import open_weights
+from vitreous.model.weights.reading.files import open_weights
 
 
 @pytest.mark.parametrize(

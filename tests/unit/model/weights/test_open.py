@@ -9,7 +9,7 @@ from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy, p
 from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError, NotARunError, UnknownNameError
 from vitreous.model import load_model
 from vitreous.model.parts.embedding import resize_grid
-from vitreous.model.weights.files import open_weights
+from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.formats import FORMATS, TARGETS
 from vitreous.model.weights.open import identify, load_foreign
 from vitreous.model.weights.table import Hints
