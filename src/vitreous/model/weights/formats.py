@@ -4,12 +4,13 @@ from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE
+from vitreous.model.weights.open_clip import OPEN_CLIP
 from vitreous.model.weights.table import Format, refusals
 from vitreous.model.weights.timm import TIMM
 from vitreous.model.weights.torchvision import TORCHVISION
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
 
-FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, *VIT_PYTORCH, *TIMM)
+FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, OPEN_CLIP, *VIT_PYTORCH, *TIMM)
 """All formats, in the order in which they are tried."""
 
 TARGETS = {
@@ -17,6 +18,7 @@ TARGETS = {
     "hf": HUGGINGFACE,
     "torchvision": (TORCHVISION,),
     "npz": GOOGLE,
+    "open-clip": (OPEN_CLIP,),
     "vit-pytorch": VIT_PYTORCH,
     "vitreous": (),
 }

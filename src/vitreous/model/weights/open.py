@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.assumptions import assumption_note, assumptions
 from vitreous.model.weights.native import METADATA_KEY, load_native
 from vitreous.model.weights.reading.files import WeightFile, open_weights
+from vitreous.model.weights.reading.strict import check_plausible, check_shapes, check_values
 from vitreous.model.weights.shapes import check_keys
 from vitreous.model.weights.subtree import Part, choose_part, others
-from vitreous.model.weights.reading.strict import check_plausible, check_shapes, check_values
 from vitreous.model.weights.table import Format, Hints, Shapes, compact, expected_shapes, read_tensors
 from vitreous.printable import printable, printable_error, printable_list
 
@@ -59,40 +59,45 @@ def load_model(
         ConfigError: An argument does not fit the file, or the file leaves something open.
         MissingDependencyError: `hf://` needs huggingface_hub, which is not installed.
     """
-    hints = Hints(name, {}, architecture or {}, num_classes, None, weights)
-    model, notes = open_model(path, hints, img_size=img_size)
-    if notes:
-        warnings.warn(f"{path}: {'; '.join(notes)}", AssumptionWarning, stacklevel=2)
-    return model if dtype is None else model.to(dtype)
-
-
-def open_model(
-    path: str | Path, hints: Hints, *, img_size: int | tuple[int, int] | None = None
-) -> tuple[VisionTransformer, list[str]]:
-    """Do what `load_model` does, without a warning and in the dtype of the file.
-
-    Args:
-        path: As for `load_model`.
-        hints: Its arguments.
-        img_size: As for `load_model`.
-
-    Returns:
-        The model, and a note on each thing that is taken for granted or not read.
-    """
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    opened = open_model(path, Hints(name, {}, architecture or {}, num_classes, size, weights))
+    if opened.notes:
+        warnings.warn(f"{path}: {'; '.join(opened.notes)}", AssumptionWarning, stacklevel=2)
+    return opened.model if dtype is None else opened.model.to(dtype)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model from a file, in the dtype of the file.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        notes: What was taken for granted or left out, one sentence each.
+        assumed: Field of ModelConfig -> its value, for each field that neither the file nor the user gave.
+    """
+
+    model: VisionTransformer
+    notes: Sequence[str] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_model(path: str | Path, hints: Hints) -> Opened:
+    """Do what `load_model` does, without a warning and in the dtype of the file. Raises like `load_model`."""
+    size = hints.img_size
     with open_weights(path) as file:
         if METADATA_KEY in file.metadata:
             if hints.name is not None or hints.architecture or hints.weights != "auto":
                 raise ConfigError(f"{path}: already describes its model; leave out name, architecture and weights")
-            model, notes = load_native(file.path), []
+            opened = Opened(load_native(file.path))
         else:
-            found = identify(file, replace(hints, settings=file.settings, img_size=size))
-            model, notes = load_foreign(file, found), found.notes
+            found = identify(file, replace(hints, settings=file.settings))
+            opened = Opened(load_foreign(file, found), found.notes, found.assumed)
+    model = opened.model
     if size is not None and size != model.config.img_size:
         model = resize_model(model, size)
     if hints.num_classes is not None and hints.num_classes != model.config.num_classes:
         model.reset_classifier(hints.num_classes)
-    return model.eval(), notes
+    return replace(opened, model=model.eval())
 
 
 @dataclass(frozen=True)

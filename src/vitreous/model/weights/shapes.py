@@ -47,7 +47,7 @@ def side_of(num_patches: int, patch_size: int) -> int:
         size = (rows * patch_size, columns * patch_size)
         raise OpenQuestionError(
             f"img_size=None: the {num_patches:,} positions of the file do not fill a square grid; "
-            + way_out("img_size", size, "height x width"),
+            + f"pass {way_out('img_size', size, 'height x width')}",
             "img_size",
             size,
         )
@@ -57,15 +57,16 @@ def side_of(num_patches: int, patch_size: int) -> int:
 def side_by_side(count: int, *, square: bool = True) -> tuple[int, int]:
     """Return the rows and columns of the grid of `count` patches that is nearest to a square, or is not a square."""
     least = math.isqrt(count)
-    rows = next(rows for rows in range(least, 0, -1) if count % rows == 0 and (square or rows * rows != count or rows == 1))
+    rows = next(
+        rows for rows in range(least, 0, -1) if count % rows == 0 and (square or rows * rows != count or rows == 1)
+    )
     return rows, count // rows
 
 
 def way_out(key: str, value: object, meaning: str = "") -> str:
     """Return the end of a message that asks for a field of ModelConfig, with an example."""
-    return f"pass architecture={{{key!r}: {value!r}}}, or --architecture.{key} {shown(value)}" + (
-        f" ({meaning})" if meaning else ""
-    )
+    explained = f" ({meaning})" if meaning else ""
+    return f"architecture={{{key!r}: {value!r}}}, or --architecture.{key} {shown(value)}{explained}"
 
 
 def shown(value: object) -> str:
@@ -77,6 +78,11 @@ def heads_of(embed_dim: int, depth: int) -> int | None:
     """Return the number of heads of published models with this width and depth; None unless it is unique."""
     found = {size.num_heads for size in SIZES.values() if (size.embed_dim, size.depth) == (embed_dim, depth)}
     return found.pop() if len(found) == 1 else None
+
+
+def usual_heads(embed_dim: int) -> int:
+    """Return a possible number of heads, about 64 wide, as an example."""
+    return next(heads for heads in range(max(1, embed_dim // 64), 0, -1) if embed_dim % heads == 0)
 
 
 def check_keys(architecture: Mapping[str, Any]) -> None:
@@ -103,7 +109,7 @@ def resolve(values: Mapping[str, Any], hints: Hints) -> ModelConfig:
     if merged["img_size"] is None:
         raise OpenQuestionError(
             "img_size=None: not known from the file, because its positions are computed; "
-            + way_out("img_size", _USUAL_SIZE, "height x width"),
+            + f"pass {way_out('img_size', _USUAL_SIZE, 'height x width')}",
             "img_size",
             (14 * merged["patch_size"], 14 * merged["patch_size"]),
         )
@@ -112,10 +118,10 @@ def resolve(values: Mapping[str, Any], hints: Hints) -> ModelConfig:
             heads_of(merged["embed_dim"], merged["depth"]) if hints.name is None else _heads_by_name(hints.name, merged)
         )
     if merged["num_heads"] is None:
-        usual = max(1, merged["embed_dim"] // 64)
+        usual = usual_heads(merged["embed_dim"])
         raise OpenQuestionError(
             f"num_heads=None: not known from the shapes, and no published model has width {merged['embed_dim']} and "
-            f"depth {merged['depth']}; {way_out('num_heads', usual)}",
+            f"depth {merged['depth']}; pass the model's name, or {way_out('num_heads', usual)}",
             "num_heads",
             1,
         )
@@ -127,7 +133,7 @@ def _heads_by_name(name: str, values: Mapping[str, Any]) -> int:
     size, found = (named.embed_dim, named.depth), (values["embed_dim"], values["depth"])
     if size != found:
         raise ConfigError(
-            f"name={name}: has width {size[0]} and depth {size[1]}, but the file has {found[0]} and {found[1]}; pass another name, or "
-            + way_out("num_heads", max(1, found[0] // 64))
+            f"name={name}: has width {size[0]} and depth {size[1]}, but the file has {found[0]} and {found[1]}; "
+            "pass another name, or " + way_out("num_heads", usual_heads(found[0]))
         )
     return named.num_heads

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vitreous.errors import ConfigError, DamagedFileError, nearest
 from vitreous.model.weights.formats import FORMATS
 from vitreous.model.weights.reading.files import WeightFile, canonical_names
-from vitreous.model.weights.table import Format
+from vitreous.model.weights.table import Format, Shapes
 from vitreous.printable import printable, printable_list
 from vitreous.wording import plural
 
@@ -42,7 +42,9 @@ class Part:
 
     def names_in(self, stored: Iterable[str]) -> dict[str, str]:
         """Map the current name of each of its tensors to its name in the file."""
-        inside = canonical_names((name.removeprefix(self.root) for name in stored if name.startswith(self.root)), self.format_.renames)
+        inside = canonical_names(
+            (name.removeprefix(self.root) for name in stored if name.startswith(self.root)), self.format_.renames
+        )
         return {name: self.root + old for name, old in inside.items()}
 
 
@@ -93,7 +95,7 @@ def find_parts(file: WeightFile) -> list[Part]:
         if any(root.startswith(part.root) for part in found):
             continue  # inside a model that is already known
         shapes = {name.removeprefix(root): shape for name, shape in file.shapes.items() if name.startswith(root)}
-        format_ = _recognize(shapes)
+        format_ = recognize(shapes)
         if format_ is not None:
             has_counter = f"{root.removesuffix('module.')}n_averaged" in file.shapes  # of torch.optim.swa_utils
             found.append(Part(root, format_, has_counter or _AVERAGED.search(root) is not None))
@@ -132,7 +134,8 @@ def _roots(names: Iterable[str]) -> Sequence[str]:
     return sorted(roots, key=lambda root: (len(root), root))
 
 
-def _recognize(shapes: dict[str, tuple[int, ...]]) -> Format | None:
+def recognize(shapes: Shapes) -> Format | None:
+    """Return the format that has these names and shapes; None if it is not known."""
     for format_ in FORMATS:
         names = canonical_names(shapes, format_.renames)
         if format_.recognizes(frozenset(names)) and format_.fits(
@@ -140,5 +143,3 @@ def _recognize(shapes: dict[str, tuple[int, ...]]) -> Format | None:
         ):
             return format_
     return None
-
-

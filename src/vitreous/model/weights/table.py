@@ -196,6 +196,13 @@ def stack(count: int) -> Codec:
     return Codec(read=lambda *parts: (torch.cat(parts),), write=lambda whole: whole.chunk(count))
 
 
+def chain(first: Codec, second: Codec) -> Codec:
+    """Apply two codecs in this order when reading, and in reverse when writing."""
+    return Codec(
+        read=lambda *theirs: second.read(*first.read(*theirs)), write=lambda *ours: first.write(*second.write(*ours))
+    )
+
+
 def kernel(config: ModelConfig) -> Codec:
     """Turn the convolution kernel of a patch projection, `[dim, chans, px, px]`, into our matrix."""
     shape = (config.embed_dim, config.in_chans, config.patch_size, config.patch_size)

@@ -14,6 +14,7 @@ from vitreous.model.weights.table import (
     Format,
     Row,
     Tensors,
+    chain,
     kernel,
     layer,
     position_grid,
@@ -62,7 +63,7 @@ def eva_rows(config: ModelConfig) -> list[Row]:
             table += [row(f"{our}.attn.qkv.bias", f"{their}.attn.qkv.bias", reordered)]
         elif config.qkv_bias:
             biases = [f"{their}.attn.{which}_bias" for which in "qv"]
-            table += [row(f"{our}.attn.qkv.bias", biases, _chain(stack(2), _rotary_order(config, stacked=2)))]
+            table += [row(f"{our}.attn.qkv.bias", biases, chain(stack(2), _rotary_order(config, stacked=2)))]
         table += _fc1_rows(config, our, their, separate_gate=True)
         if config.layer_scale:
             table += [row(f"{our}.ls{branch}.gamma", f"{their}.gamma_{branch}") for branch in (1, 2)]
@@ -161,13 +162,6 @@ def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:
     places = torch.cat([*[one + part * len(one) for part in range(stacked - 1)], plain + (stacked - 1) * len(one)])
     back = places.argsort()
     return Codec(read=lambda theirs: (theirs[places],), write=lambda ours: (ours[back.to(ours.device)],))
-
-
-def _chain(first: Codec, second: Codec) -> Codec:
-    """Apply two codecs in this order when reading, and in reverse when writing."""
-    return Codec(
-        read=lambda *theirs: second.read(*first.read(*theirs)), write=lambda *ours: first.write(*second.write(*ours))
-    )
 
 
 _BY_AXIS = Codec(

@@ -178,7 +178,7 @@ def _patch_of(values: int, hints: Hints) -> tuple[int, int]:
         if side**2 * candidate == values:
             return side, candidate
     raise OpenQuestionError(
-        f"patch_size=None: the {values} values of a patch are not a square of 3 channels or 1; "
+        f"patch_size=None: the {values} values of a patch are not a square of 3 channels or 1; pass "
         + way_out("patch_size", 1, f"then with {values} channels"),
         "patch_size",
         1,
@@ -194,7 +194,7 @@ def _heads_of(inner: int, hints: Hints) -> tuple[int, int]:
         return inner // head_dim, head_dim
     usual = ("num_heads", inner // 64, "if each has vit-pytorch's default width of 64") if inner % 64 == 0 else ()
     raise OpenQuestionError(
-        f"num_heads=None: not known from the shapes, all heads together have width {inner}; "
+        f"num_heads=None: not known from the shapes, all heads together have width {inner}; pass "
         + way_out(*(usual or ("num_heads", 1))),
         "num_heads",
         1,

@@ -2,12 +2,23 @@ import dataclasses
 
 import pytest
 import torch
-from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, attend, noisy, norm, plain_state, write_as
+from tests.unit.model.weights.samples import (
+    HEADS,
+    PLAIN,
+    assert_same,
+    attend,
+    load_model,
+    noisy,
+    norm,
+    plain_state,
+    write_as,
+)
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.model import load_model
 from vitreous.model.weights import export_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 OUTSIDE = """
 class_token conv_proj.weight conv_proj.bias encoder.pos_embedding encoder.ln.weight encoder.ln.bias

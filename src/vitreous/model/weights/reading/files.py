@@ -7,7 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError
-from vitreous.model.weights.reading.kinds import SUFFIXES, LazyTensors, WeightFile, open_one, read_json, read_settings
+from vitreous.model.weights.reading.kinds import (
+    SETTINGS,
+    SUFFIXES,
+    LazyTensors,
+    WeightFile,
+    open_one,
+    read_json,
+    read_settings,
+)
 from vitreous.printable import printable, printable_error, printable_list
 
 __all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "open_weights"]
@@ -79,7 +87,7 @@ def _download(name: str) -> Path:
         raise MissingDependencyError(
             f"hf://{name}: needs huggingface_hub, which is not installed; run pip install huggingface_hub"
         ) from error
-    wanted = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    wanted = [*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -4,11 +4,13 @@
 or function of the file is only a `Name`, and what it would have returned is a `Stub`. Hence no file can run code.
 """
 
+import io
 import itertools
+import mmap
 import pickletools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -87,17 +89,18 @@ class StoredTensor:
     stride: tuple[int, ...]
 
 
-def read_pickle(stream: IO[bytes]) -> Any:
+def read_pickle(stream: io.BytesIO | mmap.mmap) -> Any:
     """Interpret one pickle and leave the stream after its end.
 
     Args:
-        stream: Must return no more bytes than it has, whatever number is requested, as BytesIO and mmap do.
+        stream: Both types allocate only the bytes that they have, whatever number the pickle requests.
 
     Raises:
         ValueError, TypeError, LookupError: The pickle is cut short or not valid.
     """
     machine = _Machine()
-    instructions = ((code.name, value) for code, value, _ in pickletools.genops(stream))
+    source: Any = stream  # typeshed does not know that an mmap is enough
+    instructions = ((code.name, value) for code, value, _ in pickletools.genops(source))
     for name, value in itertools.islice(instructions, _MAX_INSTRUCTIONS):
         if name == "STOP":
             return machine.stack.pop()
@@ -240,7 +243,7 @@ def _result(function: Any, arguments: Any) -> Any:
             break
     known = isinstance(arguments, tuple)
     if known and name in _TENSORS:
-        return _tensor(*arguments[:4], dtype=arguments[6] if name.endswith("_v3") else None)
+        return _tensor(arguments[:4], arguments[6] if name.endswith("_v3") else None)
     if known and name in _PARAMETERS and arguments:
         return arguments[0]
     if name in _DICTS:
@@ -255,7 +258,8 @@ def _result(function: Any, arguments: Any) -> Any:
     return Stub(name, dict(enumerate(arguments)) if known else {})
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any) -> StoredTensor | Stub:
+def _tensor(arguments: tuple[Any, ...], dtype: Any) -> StoredTensor | Stub:
+    storage, offset, shape, stride = arguments
     if not isinstance(storage, Storage) or (dtype is not None and dtype.text not in _BY_NAME):
         return Stub("a tensor of an unsupported type")
     counts = (offset, *_of(tuple, shape), *_of(tuple, stride))

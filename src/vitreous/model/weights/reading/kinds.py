@@ -20,6 +20,8 @@ from vitreous.printable import printable, printable_error
 from vitreous.tensor_file import open_tensor_file, parsing
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
+SETTINGS = ("config.json", "open_clip_config.json")
+"""Files that describe the weights in the same folder, in order of preference."""
 _WAY_OUT = "if it is cut short or altered, download it again"
 _MAX_JSON_BYTES = 8 * 2**20
 _MAX_UNPACK_RATIO = 100
@@ -85,9 +87,9 @@ def _holds_arrays(path: Path) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read the `config.json` in the folder of a file; empty if there is none."""
-    config = path.parent / "config.json"
-    return read_json(config) if config.is_file() else {}
+    """Read the `config.json` in the folder of a file, or what OpenCLIP has instead; empty if there is none."""
+    found = next((path.parent / name for name in SETTINGS if (path.parent / name).is_file()), None)
+    return {} if found is None else read_json(found)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -180,9 +182,7 @@ def _open_torch(path: Path, stack: ExitStack, is_archive: bool) -> WeightFile:
     if not found.shapes:
         raise DamagedFileError(f"{path}: holds no tensors by name; give a file with a state_dict()")
     _check_unpacked(path, (found.nbytes,))
-    return WeightFile(
-        path, LazyTensors(path, found.readers), found.shapes, read_settings(path), objects=found.objects
-    )
+    return WeightFile(path, LazyTensors(path, found.readers), found.shapes, read_settings(path), objects=found.objects)
 
 
 def _check_unpacked(path: Path, sizes: Iterable[int]) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import DamagedFileError
-from vitreous.model.weights.reading.inert import StoredTensor, read_pickle, walk
+from vitreous.model.weights.reading.inert import StoredTensor, Stub, read_pickle, walk
 from vitreous.printable import printable, printable_list
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -75,7 +75,7 @@ def open_legacy(path: Path, stack: ExitStack) -> Contents:
     data = stack.enter_context(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     first = read_pickle(data)
     if first != _MAGIC_NUMBER:
-        return _contents(path, first, {}.__getitem__)  # a bare pickle, which has no storages
+        return _contents(path, first, lambda key: b"")  # a bare pickle, which has no storages
     read_pickle(data)  # version of the protocol
     system = read_pickle(data)
     if isinstance(system, dict) and system.get("little_endian", True) != (sys.byteorder == "little"):
@@ -106,13 +106,13 @@ def _contents(path: Path, tree: object, read: Callable[[str], bytes]) -> Content
         return last[key]
 
     for name, item in walk(tree):
-        if isinstance(item, StoredTensor):
+        if isinstance(item, StoredTensor) and name:
             if name in found.shapes:
                 raise DamagedFileError(f"{path}: has two tensors with the name {printable(name)}; save it again")
             found.shapes[name] = item.shape
             found.readers[name] = partial(_read, path, name, item, storage)
             found.nbytes += math.prod(item.shape) * item.dtype.itemsize
-        elif outermost is None or not name.startswith(outermost):
+        elif isinstance(item, Stub) and (outermost is None or not name.startswith(outermost)):
             outermost = f"{name}." if name else ""
             found.objects[name] = item.name
     return found

@@ -6,11 +6,21 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy, plain_state, refusal, write_as
+from tests.unit.model.weights.samples import (
+    HEADS,
+    PLAIN,
+    assert_same,
+    load_model,
+    noisy,
+    plain_state,
+    refusal,
+    write_as,
+)
 
 from vitreous.errors import NotARunError
-from vitreous.model import load_model
 from vitreous.model.weights.reading.files import open_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 
 @pytest.mark.parametrize(
