@@ -3,7 +3,8 @@
     Exception
     └── VitreousError
         ├── ConfigError (ValueError)            a key, a value, or a combination of them
-        │   └── UnknownNameError (KeyError)     a name that is not in a list; the nearest one is suggested
+        │   ├── UnknownNameError (KeyError)     a name that is not in a list; the nearest one is suggested
+        │   └── OpenQuestionError               something about weights that neither file nor user says
         ├── ShapeError (ValueError)             a tensor that does not fit a module
         ├── DataError (ValueError)              a data set that cannot be trained on
         │   ├── DataNotFoundError (FileNotFoundError)
@@ -53,6 +54,23 @@ class UnknownNameError(ConfigError, KeyError):
 
 class ClippedWarning(UserWarning):
     """Values of images were clipped, because they are beyond the range that becomes black to white."""
+
+
+class OpenQuestionError(ConfigError):
+    """A property of weights that no tensor shows, that cannot be assumed, and that the user did not give.
+
+    Attributes:
+        key: Field of ModelConfig that would answer it.
+        guess: A value that is possible, to see what else is open; None if there is none.
+    """
+
+    def __init__(self, message: str, key: str = "", guess: object = None) -> None:
+        super().__init__(message)
+        self.key, self.guess = key, guess
+
+
+class AssumptionWarning(UserWarning):
+    """What is taken for granted about a file of weights; the outputs are wrong if it is not true."""
 
 
 class ShapeError(VitreousError, ValueError):

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitreous.cli.answers import architecture_of
 from vitreous.cli.screen import Screen, print_json
-from vitreous.errors import UnknownNameError
 from vitreous.paths import expanded
-from vitreous.recipe import keys
+from vitreous.recipe.plan import show
 from vitreous.use.convert import convert as convert_weights
 
 
@@ -20,6 +20,7 @@ def convert(
     to: str,
     out: Path | None = None,
     name: str | None = None,
+    weights: str = "auto",
     check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
     assignments: Annotated[
@@ -30,32 +31,42 @@ def convert(
 
     Args:
         source: A file or folder of weights, a run's model.safetensors, or hf://organization/name.
-        to: hf, timm, torchvision, npz, vit-pytorch or vitreous.
+        to: hf, timm, torchvision, npz, open-clip, vit-pytorch or vitreous.
         out: File or, for hf, folder to write; default: named after source and format, in the current folder.
-        name: Name of the model, such as vit_base_patch16_224, if the file does not contain it.
-        check: Open the result and compare its outputs with the source's on a random batch.
+        name: Name of the model, such as vit_base_patch16_224, if the file does not contain it. What neither file nor
+            name says is set with options such as --architecture.num_heads 4.
+        weights: Of the checkpoint of a training run: raw, ema (an average or a teacher), auto (ema if there is one), or
+            the name of a part.
+        check: Open the result with nothing but what it says, and compare its outputs with the source's on a random
+            batch.
         as_json: Print one JSON document instead of text.
-        assignments: `--model.key value` options, as `main` rewrites them; for what neither file nor name specifies.
+        assignments: `--architecture.key value` options, as `main` rewrites them.
     """
     found = convert_weights(
-        source, to=to, out=out and expanded(out), name=name, architecture=_architecture(assignments), check=check
+        source,
+        to=to,
+        out=out and expanded(out),
+        name=name,
+        architecture=architecture_of(assignments),
+        weights=weights,
+        check=check,
     )
     if as_json:
         print_json({**asdict(found), "path": str(found.path)})
         return
     with Screen() as screen:
+        for note in found.notes:
+            screen.say(f"note: {note}", style="yellow")
         screen.say(f"{found.path}: {found.parameters:,} parameters as {found.to}", style="bold green")
+        if found.unsaid:
+            values = ", ".join(f"{key}={show(value)}" for key, value in found.unsaid.items())
+            answers = " ".join(f"--architecture.{key} {show(value)}" for key, value in found.unsaid.items())
+            screen.say(
+                f"note: the new file does not say {values}; give that when you open it, e.g. with {answers}",
+                style="yellow",
+            )
         if found.difference is not None and found.scale is not None:
             screen.say(
                 f"largest difference on a random batch, read by {found.checked_by}: {found.difference:.2g} "
                 f"(largest output {found.scale:.2g})"
             )
-
-
-def _architecture(assignments: tuple[str, ...]) -> dict[str, object]:
-    """Return the checked values of `model.key=value` assignments, by key without `model.`."""
-    values = dict(assignment.split("=", 1) for assignment in assignments)
-    for key, got in values.items():
-        if not key.startswith("model."):
-            raise UnknownNameError(f"{key}={got}: not a key of the model; use --model.key, e.g. --model.num_heads 4")
-    return {key.removeprefix("model."): value for key, value in keys.checked(values).items()}

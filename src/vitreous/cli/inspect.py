@@ -6,8 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitreous.cli.answers import architecture_of
 from vitreous.cli.screen import Screen, print_facts, print_json, print_table
 from vitreous.data.doctor.findings import Finding, Sample
+from vitreous.model.weights.table import Hints
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.inspect import DataOptions
 from vitreous.use.inspect import inspect as inspect_thing
@@ -28,7 +30,11 @@ def inspect(
     run: Path | None = None,
     html: Path | None = None,
     device: str = "auto",
+    weights: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    assignments: Annotated[
+        tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
+    ] = (),
 ) -> None:
     """Describe a run, a weights file, a data set or a named model; for a named model, no weights are allocated.
 
@@ -41,10 +47,14 @@ def inspect(
         run: A run that was not trained on this data; its features find mislabeled images better than thumbnails do.
         html: File for a page with the pictures of each finding and contact sheets of the classes.
         device: Device for the model of --run: auto, cpu, cuda, cuda:1 or mps.
+        weights: For the checkpoint of a training run: raw, ema (an average or a teacher), auto (ema if there is one),
+            or the name of a part. What no tensor shows is set with options such as --architecture.num_heads 4.
         as_json: Print one JSON document instead of tables.
+        assignments: `--architecture.key value` options, as `main` rewrites them.
     """
+    hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen(stderr=as_json) as screen:
-        found = inspect_thing(thing, screen.listen, DataOptions(root, run, html, resolve_device(device)))
+        found = inspect_thing(thing, screen.listen, DataOptions(root, run, html, resolve_device(device)), hints)
     if as_json:
         print_json({"kind": found.kind, "title": found.title, **found.details})
         return
@@ -56,7 +66,7 @@ def inspect(
     for title, counts in found.histograms.items():
         _print_histogram(screen, title, counts)
     for note in found.notes:
-        screen.say(f"note: {note}", style="yellow")
+        screen.say(note if note.startswith(("open: ", "cannot be opened: ")) else f"note: {note}", style="yellow")
     for number, finding in enumerate(found.findings, 1):
         _print_finding(screen, number, finding)
     if found.kind == "data":

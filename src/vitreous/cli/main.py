@@ -70,7 +70,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if words[:1] in (["train"], ["convert"]):
+    if words[:1] in (["train"], ["convert"], ["inspect"]):
         words = spell_out_keys(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show become escapes

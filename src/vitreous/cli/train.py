@@ -40,6 +40,8 @@ class TrainOptions:
         model: Name such as vit_micro or vit_small_patch16_224; default: chosen from data and budget.
         pretrained: Weights to start from, with their architecture: a run, a file or folder of weights, or
             hf://organization/name.
+        weights: With --pretrained and the checkpoint of a training run: raw, ema (an average or a teacher), or the name
+            of a part; default: ema if there is one.
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
@@ -67,6 +69,7 @@ class TrainOptions:
     epochs: str | None = None
     model: str | None = None
     pretrained: str | None = None
+    weights: str | None = None
     img_size: str | None = None
     batch_size: str | None = None
     lr: str | None = None

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError, UnknownNameError
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
@@ -93,6 +93,28 @@ def checked(values: Mapping[str, object]) -> dict[str, Any]:
         ConfigError: Another value has the wrong type or is out of range, or the key is decided by another one.
     """
     return {key: _checked(key, value) for key, value in values.items()}
+
+
+def architecture(values: Mapping[str, object]) -> dict[str, Any]:
+    """Convert and check what a user says about the model in a file of weights, by field of ModelConfig.
+
+    Raises:
+        UnknownNameError: There is no such field, or no such choice for it.
+        ConfigError: Another value has the wrong type or is out of range.
+    """
+    known, found = rules_of(ModelConfig), {}
+    for name, value in values.items():
+        if name not in known:
+            raise UnknownNameError(f"architecture.{name}={value}: no such key; {nearest(name, known)}")
+        found[name] = _convert(value, known[name])
+        check_value(f"architecture.{name}", found[name], known[name], shown=str(value))
+    return found
+
+
+def architecture_in(text: str) -> dict[str, Any]:
+    """Read `train.pretrained_as`, such as `num_heads=4 img_size=16x64`; raises like `architecture`."""
+    pairs = [word.partition("=") for word in text.split()]
+    return architecture({name: value for name, _, value in pairs})
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,10 @@ class TrainConfig:
         max_retries: How often a step with a non-finite loss or gradient is repeated before the run returns to its last
             checkpoint with half the learning rate, and how many such returns are allowed before the run fails.
         pretrained: Initial weights: a file, a run folder or `hf://organization/name`. `none` draws random weights.
+        pretrained_weights: Weights to take from the checkpoint of a training run: `raw`, `ema` (their average, or a
+            teacher), `auto` (`ema` if there are any), or the name of a part of the file.
+        pretrained_as: What no tensor of the file shows, as fields of its model: `num_heads=4 img_size=16x64`. The
+            options `--architecture.num_heads 4 --architecture.img_size 16x64` set it too.
         freeze: Weights that are not trained. `backbone` freezes everything except the head, which is a linear probe;
             `none` trains everything.
         freeze_blocks: Number of blocks to freeze, counted from the first, together with the patch and position
@@ -103,6 +107,8 @@ class TrainConfig:
     checkpoint_every_s: _Seconds = 60.0
     max_retries: _Count = 3
     pretrained: Annotated[str, Hint("give a file or folder of weights, or leave it out")] | None = None
+    pretrained_weights: Annotated[str, Hint("use auto, raw, ema, or a name that `vitreous inspect` shows")] = "auto"
+    pretrained_as: Annotated[str, Hint("use e.g. num_heads=4")] | None = None
     freeze: Freeze = "none"
     freeze_blocks: _Count = 0
     freeze_until: Annotated[float, Interval("(0, 1]")] = 1.0

@@ -76,6 +76,7 @@ def _budget_rule(text: object) -> str:
 OPTION_KEYS = {
     "epochs": "train.epochs",
     "pretrained": "train.pretrained",
+    "weights": "train.pretrained_weights",
     "img_size": "data.img_size",
     "batch_size": "data.batch_size",
     "lr": "optim.lr",
@@ -104,7 +105,7 @@ def with_options(
     settings = [(OPTION_KEYS[name], name, value) for name, value in options.items() if value is not None]
     if budget is not None:
         settings += [(key, "budget", value) for key, value in parse_budget(budget).items()]
-    values = dict(request.values)
+    values = _with_architecture(request.values)
     for key, name, value in settings:
         if key in values and keys.checked({key: values[key]}) != keys.checked({key: value}):
             first, second = keys.shown(values[key]), keys.shown(budget if name == "budget" else value)
@@ -116,6 +117,21 @@ def with_options(
         out=request.out and expanded(request.out),
         resume=request.resume and expanded(request.resume),
     )
+
+
+def _with_architecture(values: Mapping[str, object]) -> dict[str, object]:
+    """Gather the keys `architecture.…`, which describe the model in a file, in `train.pretrained_as`."""
+    prefix, gathered = "architecture.", "train.pretrained_as"
+    found = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+    rest = {key: value for key, value in values.items() if not key.startswith(prefix)}
+    if not found:
+        return rest
+    texts = [f"{name}={_text(value)}" for name, value in keys.architecture(found).items()]
+    return rest | {gathered: " ".join([str(rest.get(gathered) or ""), *texts]).strip()}
+
+
+def _text(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def is_series(request: TrainRequest) -> bool:

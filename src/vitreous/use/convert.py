@@ -3,18 +3,24 @@
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, OpenQuestionError, UnknownNameError, nearest
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights import TARGETS, export_weights, is_native, load_model
+from vitreous.model.weights import TARGETS, export_weights
+from vitreous.model.weights.open import open_model
+from vitreous.model.weights.table import TRAINING_ONLY, Hints
 
 _ENDINGS = {"hf": "", "npz": ".npz"}
 _BATCH = 2
+_WITHOUT_EFFECT = TRAINING_ONLY | {
+    *("init", "position_resize", "layer_scale", "class_token", "dynamic_img_size", "head_dim", "mlp_ratio")
+}
+"""Fields of ModelConfig that shapes determine, or that do not change the outputs for images of the model's own size."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,12 @@ class Conversion:
         to: Its format.
         parameters: Number of parameters in it.
         difference: Largest absolute difference between the outputs of the old and the new weights on a random batch;
-            None if it was not checked.
+            None if it was not checked, or if the new file opens as a model for images of another size.
         scale: Largest absolute output, for comparison with `difference`; None if it was not checked.
         checked_by: Library that loaded the new file for the check; None if it was not checked.
+        notes: What was taken for granted about the source, one sentence each.
+        unsaid: Field of ModelConfig -> its value, for each one that the new file does not say and readers would ask for
+            or assume differently; empty if it was not checked.
     """
 
     path: Path
@@ -37,6 +46,8 @@ class Conversion:
     difference: float | None = None
     scale: float | None = None
     checked_by: str | None = None
+    notes: tuple[str, ...] = ()
+    unsaid: Mapping[str, Any] = field(default_factory=dict)
 
 
 def convert(
@@ -46,6 +57,7 @@ def convert(
     out: Path | None = None,
     name: str | None = None,
     architecture: Mapping[str, Any] | None = None,
+    weights: str = "auto",
     check: bool = False,
 ) -> Conversion:
     """Read weights of any known format and write them in another.
@@ -56,8 +68,9 @@ def convert(
         out: File or folder to write; None chooses a name in the working directory, from source and format.
         name: Name of the model, e.g. `vit_base_patch16_224`, if the file does not contain it.
         architecture: Keys of ModelConfig that neither the file nor the name determines.
-        check: Load the new file again and compare outputs. If the format is that of transformers and transformers is
-            installed, it loads the file.
+        weights: Which weights of a checkpoint to convert, as for `vitreous.load_model`.
+        check: Open the new file as a stranger would, with nothing but what it says, and compare outputs. If the format
+            is that of transformers and transformers is installed, it opens the file.
 
     Raises:
         UnknownNameError: There is no such format.
@@ -69,34 +82,63 @@ def convert(
     path = out or Path(f"{Path(source.removeprefix('hf://')).stem or 'model'}-{to}{_ENDINGS.get(to, '.safetensors')}")
     if path.exists():
         raise ConfigError(f"out={path}: already exists; choose another name with --out")
-    model = load_model(source, name=name, architecture=architecture)
+    opened = open_model(source, Hints(name, architecture=architecture or {}, weights=weights))
+    model = opened.model
     written = export_weights(model, path, to=to)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    if not check:
-        return Conversion(written, to, parameters)
+    found = Conversion(written, to, sum(parameter.numel() for parameter in model.parameters()), notes=(*opened.notes,))
+    return _checked(found, model.float()) if check else found
+
+
+def _checked(found: Conversion, model: VisionTransformer) -> Conversion:
+    """Compare the outputs of the new file with those of the model, on random images."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_BATCH, model.config.in_chans, *model.config.img_size, generator=generator)
-    model = model.float()
+    unsaid: dict[str, Any] = {}
     with torch.no_grad():
         expected = model(images)
-        outputs, checked_by = _read_back(written, model, images)
-    difference = float((outputs - expected).abs().max())
-    return Conversion(written, to, parameters, difference, float(expected.abs().max()), checked_by)
+        outputs, checked_by = _outputs_in_transformers(found.path, model, images)
+        if outputs is None:
+            while True:
+                try:
+                    again = open_model(found.path, Hints(architecture=unsaid)).model.float()
+                except OpenQuestionError as question:
+                    if question.key in unsaid:
+                        raise
+                    unsaid[question.key] = getattr(model.config, question.key)
+                else:
+                    break
+            unsaid |= _different(again, model)
+            outputs = again(images) if again.config.img_size == model.config.img_size else None
+    difference = None if outputs is None else float((outputs - expected).abs().max())
+    return replace(
+        found,
+        difference=difference,
+        scale=float(expected.abs().max()),
+        checked_by=checked_by,
+        unsaid=unsaid,
+    )
 
 
-def _read_back(written: Path, model: VisionTransformer, images: torch.Tensor) -> tuple[torch.Tensor, str]:
-    """Load the new file; return its outputs and the library that computed them."""
+def _different(opened: VisionTransformer, model: VisionTransformer) -> dict[str, Any]:
+    """Return the fields of the model that its file opens with another value, of those that change the outputs."""
+    theirs, ours = opened.config.as_dict(), model.config.as_dict()
+    return {
+        key: getattr(model.config, key)
+        for key, value in ours.items()
+        if theirs[key] != value and key not in _WITHOUT_EFFECT
+    }
+
+
+def _outputs_in_transformers(
+    written: Path, model: VisionTransformer, images: torch.Tensor
+) -> tuple[torch.Tensor | None, str]:
+    """Return the outputs of the new file, and who computed them; no outputs if transformers cannot open it."""
     description = written.parent / "config.json"
-    if model.config.num_classes and description.is_file() and importlib.util.find_spec("transformers"):
-        import transformers
+    if not (model.config.num_classes and description.is_file() and importlib.util.find_spec("transformers")):
+        return None, "vitreous"
+    import transformers
 
-        kind = getattr(transformers, json.loads(description.read_text(encoding="utf-8"))["architectures"][0])
-        found = kind.from_pretrained(written.parent).eval()(images)
-        outputs = next((found[key] for key in ("logits", "image_embeds") if key in found), None)
-        if outputs is not None:
-            return outputs, f"transformers {transformers.__version__}"
-    if is_native(written):
-        return load_model(written).float()(images), "vitreous"
-    # Some formats do not store e.g. the number of heads, so the architecture is passed again.
-    again = load_model(written, architecture=None if description.is_file() else model.config.as_dict()).float()
-    return again(images), "vitreous"
+    kind = getattr(transformers, json.loads(description.read_text(encoding="utf-8"))["architectures"][0])
+    found = kind.from_pretrained(written.parent).eval()(images)
+    outputs = next((found[key] for key in ("logits", "image_embeds") if key in found), None)
+    return outputs, "vitreous" if outputs is None else f"transformers {transformers.__version__}"

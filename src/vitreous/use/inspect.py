@@ -1,7 +1,8 @@
 """Run, weights, data set or name of a model -> Inspection: what it is, as text and as JSON."""
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.huggingface import DATA_PREFIX
 from vitreous.data.sources.rows import is_table_name
 from vitreous.data.sources.shards.files import is_shards
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, DamagedFileError, OpenQuestionError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import SIZES, config_for
 from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_flops, count_parameters, count_parts
 from vitreous.model.weights import is_native, read_metadata
-from vitreous.model.weights.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.open import identify
+from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
+from vitreous.printable import printable, printable_list
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.examiner import examine_data
@@ -31,6 +33,10 @@ from vitreous.use.doctor.page import check_page_path, write_page
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.predict.predictor import find_model
 from vitreous.wording import listed, plural
+
+_MOST_ROWS = 200
+_NUMBER = re.compile(r"(?<=[._/])\d+(?=[._/])|(?<=_)\d+(?=[./])")
+"""Matches the number of a block in the name of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Inspection:
         title: Its path or name.
         facts: (name, value) pairs, most important first.
         table: Rows of text below a row of headings.
-        notes: Warnings, one sentence each.
+        notes: Warnings, and what is open about a file of weights, one sentence each.
         details: Everything that is known, as plain values for JSON.
         findings: Problems of the data, worst first; empty for anything else.
         histograms: Number of images per bin for each histogram of the data; empty for anything else.
@@ -75,20 +81,23 @@ class DataOptions:
     device: torch.device | str = "cpu"
 
 
-def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None = None) -> Inspection:
+def inspect(
+    thing: str, listener: Listener = ignore, options: DataOptions | None = None, weights: Hints | None = None
+) -> Inspection:
     """Describe a run folder, a weights file of any library, a data set, or a model by name.
 
     Args:
         thing: A path, `hf://organization/name`, the name of a set, or the name of a model that `create_model` builds.
         listener: Receives the progress.
         options: Options for data; an option for anything else is an error.
+        weights: What the user says about a file of weights; for anything else it is an error.
 
     Raises:
         UnknownNameError: There is no such path, data set or model.
         ConfigError: It is a single image, or an option does not apply to it.
         VitreousError: It cannot be read.
     """
-    path, options = expanded(thing), options or DataOptions()
+    path, options, hints = expanded(thing), options or DataOptions(), weights or Hints()
     folder = RunFolder(path)
     is_table = path.is_file() and is_table_name(path.name)
     if options.root is not None and not is_table:
@@ -98,6 +107,10 @@ def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None
     if path.is_file() and is_image_name(path.name):
         raise ConfigError(f"inspect={thing}: is a single image; give a folder of class folders, a run or a model")
     is_foreign = thing.startswith("hf://") or _is_foreign(path, folder)
+    if hints != Hints() and not is_foreign:
+        raise ConfigError(
+            f"inspect={thing}: is not a file of weights of another library; leave out --architecture and --weights"
+        )
     is_run = path.is_file() or folder.config.is_file() or folder.model.is_file()
     if path.is_dir() and not is_foreign and not is_run:
         return _inspect_data(thing, listener, options)
@@ -105,7 +118,7 @@ def inspect(thing: str, listener: Listener = ignore, options: DataOptions | None
         if value is not None:
             raise ConfigError(f"{name}={value}: applies only to data, and {thing} is not a data set; leave it out")
     if is_foreign:
-        return _inspect_weights(thing)
+        return _inspect_weights(thing, hints)
     if is_run:
         return _inspect_run(path)
     try:
@@ -152,14 +165,52 @@ def _is_foreign(path: Path, folder: RunFolder) -> bool:
     return path.is_file() and path.suffix in SUFFIXES and not is_native(path)
 
 
-def _inspect_weights(source: str) -> Inspection:
+def _inspect_weights(source: str, hints: Hints) -> Inspection:
+    """Describe a file of another library, also if it leaves something open or holds no model that is known."""
     with open_weights(source) as file:
-        found = identify(file, Hints(settings=file.settings))
-        notes = [*file.notes, *(f"skipped {name}: {reason}" for name, reason in found.left_out.items())]
-        shape = _inspect_model(source, found.config)
-        facts = (("format", found.format_.name), ("tensors", f"{len(file.shapes):,}"), *shape.facts)
-        details = {"format": found.format_.name, "notes": notes, **shape.details}
-    return Inspection("weights", source, facts, shape.table, tuple(notes), details)
+        hints, notes = replace(hints, settings=file.settings), []
+        found, problems = None, []
+        while found is None:
+            try:
+                found = identify(file, hints)
+            except OpenQuestionError as question:
+                problems.append(f"open: {question}")
+                if question.guess is None or question.key in hints.architecture:
+                    break
+                hints = replace(hints, architecture={**hints.architecture, question.key: question.guess})
+            except (ConfigError, DamagedFileError) as error:
+                problems.append(f"cannot be opened: {str(error).removeprefix(f'{file.path}: ')}")
+                break
+        groups = _groups(file.shapes)
+        if file.objects:
+            kinds = (f"{printable(name) or 'the file'} ({printable(kind)})" for name, kind in file.objects.items())
+            notes.append(f"objects that were not built: {printable_list(kinds)}")
+        facts: dict[str, str] = {"format": "unknown", "tensors": f"{len(file.shapes):,}"}
+        details: dict[str, Any] = {"shapes": file.shapes}
+        if found is not None:
+            shape = _inspect_model(source, found.config)
+            notes += [*found.notes, *(f"skipped {name}: {reason}" for name, reason in found.left_out.items())]
+            notes += [f"not read: {printable_list(found.other_parts)}"] if found.other_parts else []
+            facts |= {"format": found.format_.name}
+            if not problems:  # otherwise the numbers would depend on guesses
+                facts |= dict(shape.facts)
+                details |= shape.details
+        details |= {"format": facts["format"], "notes": [*problems, *notes], "open": problems}
+        details |= {"assumed": {} if found is None else found.assumed}
+    table = (("tensors", "shape", "count"), *groups)
+    return Inspection("weights", source, tuple(facts.items()), table, (*problems, *notes), details)
+
+
+def _groups(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, str, str]]:
+    """Return rows (name, shape, count) for the tensors of a file; those that differ only in their block share a row."""
+    names: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, shape in shapes.items():
+        names.setdefault((_NUMBER.sub("*", name, count=1), shape), []).append(name)
+    rows = [
+        (printable(name if len(alike) > 1 else alike[0]), "x".join(map(str, shape)) or "scalar", f"{len(alike):,}")
+        for (name, shape), alike in names.items()
+    ]
+    return rows[:_MOST_ROWS] + ([(f"… and {len(rows) - _MOST_ROWS:,} more", "", "")] if len(rows) > _MOST_ROWS else [])
 
 
 def _inspect_run(path: Path) -> Inspection:

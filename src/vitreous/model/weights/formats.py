@@ -1,20 +1,16 @@
-"""Tensor names and shapes -> the format of the file that has them."""
+"""Export target, ModelConfig -> the format to write; all formats, in the order in which files are compared."""
 
-from collections.abc import Mapping
-
-from vitreous.errors import ConfigError, DamagedFileError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.files import canonical_names
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE
+from vitreous.model.weights.huggingface.open_clip import OPEN_CLIP
 from vitreous.model.weights.table import Format, refusals
 from vitreous.model.weights.timm import TIMM
 from vitreous.model.weights.torchvision import TORCHVISION
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
-from vitreous.printable import printable_list
-from vitreous.wording import plural
 
-FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, *VIT_PYTORCH, *TIMM)
+FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, OPEN_CLIP, *VIT_PYTORCH, *TIMM)
 """All formats, in the order in which they are tried."""
 
 TARGETS = {
@@ -22,29 +18,11 @@ TARGETS = {
     "hf": HUGGINGFACE,
     "torchvision": (TORCHVISION,),
     "npz": GOOGLE,
+    "open-clip": (OPEN_CLIP,),
     "vit-pytorch": VIT_PYTORCH,
     "vitreous": (),
 }
 """Export targets by name, each with its formats; the first one that can hold the model is written."""
-
-
-def recognize(source: object, shapes: Mapping[str, tuple[int, ...]]) -> Format:
-    """Find the format of a file by the names and shapes of its tensors.
-
-    Raises:
-        DamagedFileError: The file has no known format.
-    """
-    for format_ in FORMATS:
-        names = canonical_names(shapes, format_.renames)
-        if format_.recognizes(frozenset(names)) and format_.fits(
-            {name: shapes[stored] for name, stored in names.items()}
-        ):
-            return format_
-    known = ", ".join(dict.fromkeys(format_.name for format_ in FORMATS))
-    raise DamagedFileError(
-        f"{source}: has {plural(len(shapes), 'tensor')} ({printable_list(shapes, 4)}) with names of no known Vision "
-        f"Transformer; use a file in one of these formats: vitreous, {known}"
-    )
 
 
 def format_to_write(target: str, config: ModelConfig) -> Format:

@@ -228,6 +228,7 @@ def _formats(name: str, naming: Naming, allowed: Mapping[str, tuple[Any, ...]]) 
         refuses=_refuse_unread_class_token,
         renames=_RENAMES,
         skipped=_SKIPPED,
+        assumed=("act", "norm_eps", "img_size"),
     )
     represented = replace(
         plain,

@@ -10,7 +10,7 @@ from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.model.build import build_model, model_from_state
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights.strict import COPY_AGAIN, check_plausible, check_shapes, check_values
+from vitreous.model.weights.reading.strict import COPY_AGAIN, check_plausible, check_shapes, check_values
 from vitreous.tensor_file import TensorFile, open_tensor_file, write_tensor_file
 
 METADATA_KEY = "vitreous"

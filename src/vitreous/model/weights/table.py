@@ -58,6 +58,7 @@ class Hints:
         num_classes: Number of classes that the user requests; the head of the file may then be unusable. None keeps
             the head of the file.
         img_size: Height and width in px that the user requests; also taken as the size of the file if that is unknown.
+        weights: Which of several models in the file to read, see `choose_part`.
     """
 
     name: str | None = None
@@ -65,6 +66,7 @@ class Hints:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     num_classes: int | None = None
     img_size: tuple[int, int] | None = None
+    weights: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Format:
         refuses: Takes a configuration and returns the choices that the format cannot hold together, as `key=value`.
         renames: (pattern, replacement) that turn names of older or newer versions into the current ones.
         skipped: Pattern of names -> why our model does not need such tensors.
+        parts: First parts of names that belong to the model even if its configuration has none of them.
+        assumed: Fields of ModelConfig that no tensor of the format shows.
         describe: Takes a configuration and returns further files to write next to the weights, text by file name.
     """
 
@@ -95,6 +99,8 @@ class Format:
     refuses: Callable[[ModelConfig], list[str]] = lambda config: []
     renames: Sequence[tuple[str, str]] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    parts: frozenset[str] = frozenset()
+    assumed: Sequence[str] = ("num_heads", "act", "norm_eps", "img_size")
     describe: Callable[[ModelConfig], dict[str, str]] = lambda config: {}
 
 
@@ -188,6 +194,13 @@ def layer(ours: str, theirs: str, codec: Codec | None = None, *, bias: bool = Tr
 def stack(count: int) -> Codec:
     """Stack `count` tensors of the file into one of ours, as for query, key and value."""
     return Codec(read=lambda *parts: (torch.cat(parts),), write=lambda whole: whole.chunk(count))
+
+
+def chain(first: Codec, second: Codec) -> Codec:
+    """Apply two codecs in this order when reading, and in reverse when writing."""
+    return Codec(
+        read=lambda *theirs: second.read(*first.read(*theirs)), write=lambda *ours: first.write(*second.write(*ours))
+    )
 
 
 def kernel(config: ModelConfig) -> Codec:

@@ -14,6 +14,7 @@ from vitreous.model.weights.table import (
     Format,
     Row,
     Tensors,
+    chain,
     kernel,
     layer,
     position_grid,
@@ -62,7 +63,7 @@ def eva_rows(config: ModelConfig) -> list[Row]:
             table += [row(f"{our}.attn.qkv.bias", f"{their}.attn.qkv.bias", reordered)]
         elif config.qkv_bias:
             biases = [f"{their}.attn.{which}_bias" for which in "qv"]
-            table += [row(f"{our}.attn.qkv.bias", biases, _chain(stack(2), _rotary_order(config, stacked=2)))]
+            table += [row(f"{our}.attn.qkv.bias", biases, chain(stack(2), _rotary_order(config, stacked=2)))]
         table += _fc1_rows(config, our, their, separate_gate=True)
         if config.layer_scale:
             table += [row(f"{our}.ls{branch}.gamma", f"{their}.gamma_{branch}") for branch in (1, 2)]
@@ -163,13 +164,6 @@ def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:
     return Codec(read=lambda theirs: (theirs[places],), write=lambda ours: (ours[back.to(ours.device)],))
 
 
-def _chain(first: Codec, second: Codec) -> Codec:
-    """Apply two codecs in this order when reading, and in reverse when writing."""
-    return Codec(
-        read=lambda *theirs: second.read(*first.read(*theirs)), write=lambda *ours: first.write(*second.write(*ours))
-    )
-
-
 _BY_AXIS = Codec(
     read=lambda theirs: (rearrange(theirs, "two block h f -> block two h f"),),
     write=lambda ours: (rearrange(ours, "block two h f -> two block h f"),),
@@ -209,6 +203,16 @@ def _refuses(config: ModelConfig) -> list[str]:
 
 
 _PRETRAINING = {r"^mask_token$|^decoder_": "used only in pre-training"}
+_RENAMES = (
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2's training code divides the blocks into chunks
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
+_PARTS = frozenset(
+    ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "norm", "fc_norm", "attn_pool",
+     "blocks", "rope", "head_dist")
+)  # fmt: skip
+_ASSUMED = ("num_heads", "act", "norm_eps", "norm_order", "pool", "prefix_position", "img_size")
 
 TIMM: tuple[Format, ...] = (
     Format(
@@ -218,7 +222,10 @@ TIMM: tuple[Format, ...] = (
         rows=rows,
         allowed=_ALLOWED | {"distill_token": _EITHER, "qk_norm": _EITHER, "norm_order": ("pre", "post")},
         refuses=_refuses,
+        renames=_RENAMES,
         skipped=_PRETRAINING,
+        parts=_PARTS,
+        assumed=_ASSUMED,
     ),
     Format(
         name="timm eva",
@@ -228,7 +235,10 @@ TIMM: tuple[Format, ...] = (
         allowed=_ALLOWED
         | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
         refuses=_refuses,
+        renames=_RENAMES,
         skipped=_PRETRAINING,
+        parts=_PARTS,
+        assumed=_ASSUMED,
     ),
 )
 """The first format that can hold a model is written: `eva.py` for rotary or no positions, or keys without bias."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import TIMM_POOLS
-from vitreous.model.weights.shapes import count_blocks, is_square, resolve, side_of
+from vitreous.model.weights.shapes import count_blocks, is_square, resolve, side_of, way_out
 from vitreous.model.weights.table import Hints, Shapes
 
 
@@ -120,7 +120,7 @@ def _read_positions(
     choices = {included: total - num_prefix, **({"none": total} if num_prefix else {})}
     squares = [choice for choice, left in choices.items() if left > 0 and is_square(left)]
     choice = expected if expected in choices else (squares or [included])[0]
-    side = side_of(choices[choice]) * patch_size
+    side = side_of(choices[choice], patch_size) * patch_size
     return {"img_size": (side, side), "prefix_position": choice}
 
 
@@ -141,7 +141,9 @@ def _with_rotary(values: dict[str, Any], shapes: Shapes, hints: Hints) -> dict[s
         return values | {"rotary": "mixed", "rotary_theta": 10.0, "num_heads": shapes["rope.freqs"][2]}
     if "rotary" in hints.architecture or not is_eva(frozenset(shapes)):
         return values
-    raise ConfigError(
-        "rotary=None: the kind of rotary positions is not known from the tensors; "
-        "pass the model's name, or architecture={'rotary': …}"
+    raise OpenQuestionError(
+        "rotary=None: the kind of rotary positions is not known from the tensors; pass the model's name, or "
+        + way_out("rotary", "axial"),
+        "rotary",
+        "axial",
     )

@@ -9,9 +9,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve
+from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve, way_out
 from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, layer, position_grid, prefix_positions, row
 
 _LAYERS = "transformer.layers"
@@ -164,6 +164,7 @@ class Version:
             allowed=allowed,
             refuses=self.refuses,
             renames=_RENAMES,
+            assumed=("num_heads", "act", "norm_eps", "patch_size", "in_chans", "img_size"),
         )
 
 
@@ -176,9 +177,11 @@ def _patch_of(values: int, hints: Hints) -> tuple[int, int]:
         side = math.isqrt(values // candidate)
         if side**2 * candidate == values:
             return side, candidate
-    raise ConfigError(
-        f"patch_size=None: the {values} values of a patch are not a square of 3 channels or 1; "
-        "pass architecture={'patch_size': …, 'in_chans': …}"
+    raise OpenQuestionError(
+        f"patch_size=None: the {values} values of a patch are not a square of 3 channels or 1; pass "
+        + way_out("patch_size", 1, f"then with {values} channels"),
+        "patch_size",
+        1,
     )
 
 
@@ -189,10 +192,12 @@ def _heads_of(inner: int, hints: Hints) -> tuple[int, int]:
         return heads, head_dim or inner // heads
     if isinstance(head_dim, int) and head_dim > 0:
         return inner // head_dim, head_dim
-    default = f"; it is {inner // 64} if each has vit-pytorch's default width of 64" if inner % 64 == 0 else ""
-    raise ConfigError(
+    usual = ("num_heads", inner // 64, "if each has vit-pytorch's default width of 64") if inner % 64 == 0 else ()
+    raise OpenQuestionError(
         f"num_heads=None: not known from the shapes, all heads together have width {inner}; pass "
-        f"architecture={{'num_heads': …}}{default}"
+        + way_out(*(usual or ("num_heads", 1))),
+        "num_heads",
+        1,
     )
 
 

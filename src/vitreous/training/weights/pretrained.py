@@ -8,15 +8,17 @@ from typing import Any
 import torch
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, OpenQuestionError, VitreousError
 from vitreous.model.change.reshape import change_channels, resize_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights import load_model
-from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.native import METADATA_KEY
-from vitreous.model.weights.table import TRAINING_ONLY
+from vitreous.model.weights.open import identify, open_model
+from vitreous.model.weights.reading.files import open_weights
+from vitreous.model.weights.reading.kinds import WeightFile
+from vitreous.model.weights.table import TRAINING_ONLY, Hints
 from vitreous.paths import expanded
+from vitreous.recipe import keys
 from vitreous.recipe.plan import Choice, Plan, show
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.fit.checkpoint import checksum
@@ -37,11 +39,13 @@ class Pretrained:
         source: A path or `hf://organization/name`, as the user gave it.
         model: The model with its weights, on the CPU.
         provenance: The classes, mean and std that it was trained with, as far as known.
+        notes: What was taken for granted about the file, one sentence each.
     """
 
     source: str
     model: VisionTransformer
     provenance: Provenance
+    notes: tuple[str, ...] = ()
 
 
 def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
@@ -49,7 +53,8 @@ def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
 
     Args:
         source: A file, a run folder, a folder of transformers or timm, or `hf://organization/name`.
-        asked: Requested values by dotted key; keys of the model supply what the file leaves open.
+        asked: Requested values by dotted key; keys of the model and `train.pretrained_as` supply what the file leaves
+            open.
 
     Raises:
         NotARunError: The source does not exist.
@@ -57,20 +62,46 @@ def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
         ConfigError: The file leaves something open, or a key requests an architecture that differs from the file.
     """
     wanted = {key: asked[f"model.{key}"] for key in _fixed_fields() if f"model.{key}" in asked}
+    given = keys.architecture_in(asked.get("train.pretrained_as") or "")
+    weights = asked.get("train.pretrained_weights", "auto")
     with open_weights(source) as file:
         provenance, is_ours = read_provenance(file), METADATA_KEY in file.metadata
-    try:
-        model = load_model(source, architecture={} if is_ours else wanted)
-    except ConfigError:
-        # A file with computed positions does not determine its image size; use the requested one.
-        if is_ours or asked.get("data.img_size") is None:
-            raise
-        model = load_model(source, architecture=wanted, img_size=asked["data.img_size"])
+        hints = Hints(architecture=given if is_ours else wanted | given, weights=weights)
+        size = None if is_ours else _missing_size(file, hints, asked.get("data.img_size"))
+    if size is not None:
+        hints = replace(hints, architecture={**hints.architecture, "img_size": size})
+    opened = open_model(source, hints)
     for key, got in wanted.items():
-        theirs = getattr(model.config, key)
+        theirs = getattr(opened.model.config, key)
         if got != theirs:
             raise ConfigError(f"model.{key}={show(got)}: {source} has {show(theirs)}; remove this key")
-    return Pretrained(source, model, provenance)
+    notes = list(opened.notes)
+    if size is not None:
+        notes.append(
+            f"assumes that the file is for images of {show(size)} px, as data.img_size; if wrong, pass "
+            "architecture.img_size=HEIGHTxWIDTH"
+        )
+    if not (is_ours or provenance.mean or {"data.mean", "data.std"} & asked.keys()):
+        notes.append("the file does not give mean and std of its images; they are measured on the training images")
+    return Pretrained(source, opened.model.float(), provenance, tuple(notes))
+
+
+def _missing_size(file: WeightFile, hints: Hints, requested: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the requested image size if the file leaves its own open and has positions for exactly this one."""
+    if requested is None or "img_size" in hints.architecture:
+        return None
+    hints = replace(hints, settings=file.settings)
+    try:
+        if "img_size" not in identify(file, hints).assumed or requested[0] == requested[1]:
+            return None
+    except OpenQuestionError as question:
+        if question.key != "img_size":
+            return None
+    try:
+        identify(file, replace(hints, architecture={**hints.architecture, "img_size": requested}))
+    except VitreousError:
+        return None
+    return requested
 
 
 def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, Any]) -> dict[str, Choice]:
@@ -117,7 +148,7 @@ def annotated(plan: Plan, checkpoint: Pretrained, decided: Mapping[str, Choice],
         for choice in plan.choices
         if choice.key not in decided or choice.value != defaults.get(choice.key) or choice.key in _ALWAYS_LISTED
     )
-    notes = (*changes(checkpoint, plan.config.model, classes), *plan.notes)
+    notes = (*changes(checkpoint, plan.config.model, classes), *checkpoint.notes, *plan.notes)
     return replace(plan, choices=choices, notes=notes)
 
 
@@ -191,6 +222,7 @@ def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[st
         VitreousError: The file is missing, or has changed since the run was planned.
     """
     asked = {f"model.{key}": getattr(config.model, key) for key in _fixed_fields()}
+    asked |= {f"train.{key}": getattr(config.train, key) for key in ("pretrained_weights", "pretrained_as")}
     checkpoint = open_pretrained(str(config.train.pretrained), asked | {"data.img_size": config.data.img_size})
     for parameter in model.head.parameters():
         torch.nn.init.zeros_(parameter)

@@ -6,8 +6,8 @@ from typing import Any
 
 from vitreous.data.config import Mean, Std, check_statistics
 from vitreous.errors import ConfigError
-from vitreous.model.weights.kinds import WeightFile, read_json
 from vitreous.model.weights.native import METADATA_KEY, read_metadata
+from vitreous.model.weights.reading.kinds import WeightFile, read_json
 from vitreous.ranges import check_value, rule_of
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.data.augmentation.operations import grayscale
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
@@ -76,7 +76,13 @@ def open_teacher(source: str | None) -> Pretrained | None:
         DamagedFileError: The file cannot be used.
         ConfigError: The file leaves something of the architecture open.
     """
-    return None if source is None else open_pretrained(source, {})
+    try:
+        return None if source is None else open_pretrained(source, {})
+    except OpenQuestionError as error:
+        raise ConfigError(
+            f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {source} --to "
+            f"vitreous --architecture.{error.key} VALUE`, and use the result as the teacher"
+        ) from error
 
 
 def check_teacher(teacher: Pretrained | None, config: RunConfig, classes: Sequence[str]) -> None:

@@ -80,7 +80,8 @@ class Predictor:
             DamagedFileError: The file is damaged, or has no classes and preprocessing in its metadata.
         """
         file = find_model(Path(path))
-        return cls.from_model(load_model(file).to(device), read_metadata(file), file)
+        metadata = read_metadata(file)
+        return cls.from_model(load_model(file).to(device), metadata, file)
 
     @classmethod
     def from_model(cls, model: VisionTransformer, metadata: dict[str, Any], file: Path) -> Self:

@@ -1,14 +1,16 @@
 """Small models and naive formulas of a block, shared by the tests of all formats."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import vitreous.model
 from vitreous.errors import DamagedFileError
-from vitreous.model import ModelConfig, build_model, load_model
+from vitreous.model import ModelConfig, build_model
 from vitreous.model.weights.table import write_tensors
 from vitreous.model.weights.torchvision import TORCHVISION
 
@@ -89,6 +91,9 @@ def write_as(kind, folder, tensors):
             torch.save(tensors, path, _use_new_zipfile_serialization=not kind.startswith("legacy"))
     return path
 
+
+load_model = partial(vitreous.model.load_model, dtype=None)
+"""`load_model` that keeps the dtype of the file, so that tests can compare bits."""
 
 KINDS = ("safetensors", "npz", "index.json", "pt", "pth", "bin", "ckpt", "pth.tar", "legacy pt")
 

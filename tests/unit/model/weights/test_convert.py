@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy
+from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, load_model, noisy
 
 from vitreous.errors import ConfigError, SaveError, UnknownNameError
-from vitreous.model import load_model
 from vitreous.model.weights import export_weights, is_native
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth", ".pt"])

@@ -3,14 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tests.unit.model.weights.samples import assert_same, attend, noisy, norm, tanh_gelu
+from tests.unit.model.weights.samples import assert_same, attend, load_model, noisy, norm, tanh_gelu
 
 from vitreous.errors import ConfigError, DamagedFileError
-from vitreous.model import ModelConfig, load_model
+from vitreous.model import ModelConfig
 from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.table import write_tensors
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 CONFIG = ModelConfig(
     img_size=(12, 12),
@@ -253,7 +255,8 @@ def test_image_size_must_be_given_if_positions_are_computed(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_model(path)
     assert str(caught.value) == (
-        "img_size=None: not known from the file, because its positions are computed; pass img_size in px"
+        "img_size=None: not known from the file, because its positions are computed; pass "
+        "architecture={'img_size': (224, 224)}, or --architecture.img_size 224x224 (height x width)"
     )
     assert load_model(path, img_size=(20, 12)).config.img_size == (20, 12)
 

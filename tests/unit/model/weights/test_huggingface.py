@@ -12,6 +12,8 @@ from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.formats import format_to_write
 from vitreous.model.weights.huggingface import HUGGINGFACE
 
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
+
 PLAIN = {
     "img_size": (12, 12),
     "patch_size": 4,

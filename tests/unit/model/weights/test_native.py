@@ -7,12 +7,15 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from tests.unit.model.weights.samples import load_model
 
 from vitreous import tensor_file
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, SaveError
-from vitreous.model import ModelConfig, build_model, load_model, read_metadata, save_model
+from vitreous.model import ModelConfig, build_model, read_metadata, save_model
 from vitreous.model.weights import is_native
 from vitreous.model.weights.native import load_native
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=20, depth=2, num_heads=5)
 METADATA = {"classes": ["ant", "bée"], "accuracy": 0.75, "preprocessing": {"mean": [0.5]}}
@@ -78,7 +81,7 @@ def test_loaded_model_has_equal_logits(tmp_path, position):
 def test_own_file_needs_no_description(saved, given):
     with pytest.raises(ConfigError) as caught:
         load_model(saved, **given)
-    assert str(caught.value) == f"{saved}: already describes its model; remove the arguments name and architecture"
+    assert str(caught.value) == f"{saved}: already describes its model; leave out name, architecture and weights"
 
 
 def test_own_file_can_get_another_head_and_size(saved, model):

@@ -4,15 +4,25 @@ import types
 import numpy as np
 import pytest
 import torch
-from tests.unit.model.weights.samples import HEADS, PLAIN, assert_same, noisy, plain_state, refusal, write_as
+from tests.unit.model.weights.samples import (
+    HEADS,
+    PLAIN,
+    assert_same,
+    load_model,
+    noisy,
+    plain_state,
+    refusal,
+    write_as,
+)
 
 from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError, NotARunError, UnknownNameError
-from vitreous.model import load_model
 from vitreous.model.parts.embedding import resize_grid
-from vitreous.model.weights.files import open_weights
 from vitreous.model.weights.formats import FORMATS, TARGETS
 from vitreous.model.weights.open import identify, load_foreign
+from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.table import Hints
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 
 @pytest.fixture
@@ -175,7 +185,7 @@ def test_identifying_a_file_reads_none_of_its_tensors(path):
 
 def test_open_file_gives_the_same_model(path):
     with open_weights(path) as file:
-        assert_same(load_foreign(file, Hints(architecture=HEADS)), noisy(PLAIN))
+        assert_same(load_foreign(file, identify(file, Hints(architecture=HEADS))), noisy(PLAIN))
 
 
 @pytest.fixture
@@ -195,7 +205,13 @@ def test_hub_download_excludes_pickles(tmp_path, hub):
     calls = []
     hub.snapshot_download = lambda name, **options: calls.append((name, options)) or str(tmp_path)
     assert_same(load_model("hf://org/name", architecture=HEADS), noisy(PLAIN))
-    patterns = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    patterns = [
+        "config.json",
+        "open_clip_config.json",
+        "preprocessor_config.json",
+        "*.safetensors",
+        "*.safetensors.index.json",
+    ]
     assert calls == [("org/name", {"allow_patterns": patterns})]
 
 

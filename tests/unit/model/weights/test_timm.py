@@ -4,15 +4,19 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.unit.model.weights.samples import load_model
 
 from vitreous.errors import ConfigError, DamagedFileError, UnknownNameError
-from vitreous.model import ModelConfig, build_model, load_model
+from vitreous.model import ModelConfig, build_model
 from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import PUBLISHED
 from vitreous.model.weights.convert import export_weights
-from vitreous.model.weights.formats import format_to_write, recognize
+from vitreous.model.weights.formats import format_to_write
+from vitreous.model.weights.subtree import recognize
 from vitreous.model.weights.table import Hints, expected_shapes
 from vitreous.model.weights.timm import TIMM
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 
 def named(text):
@@ -109,7 +113,7 @@ def test_every_published_model_is_identified_by_its_shapes(name):
     config = dataclasses.replace(config_for(name, num_classes=7, in_chans=5), depth=1)
     format_ = format_to_write("timm", config)
     shapes = expected_shapes(format_, config)
-    assert recognize("file", shapes) is format_
+    assert recognize(shapes) is format_
     found = format_.read_config(shapes, Hints(name=f"{name}.some_tag", architecture={"depth": 1}))
     unchanged = dataclasses.replace(found, class_token=config.class_token, prefix_position=config.prefix_position)
     assert unchanged == config
@@ -221,7 +225,7 @@ def test_kind_of_rotary_positions_must_be_given(tmp_path):
         load_model(path, architecture={"num_heads": 5, "img_size": (12, 20)})
     assert str(caught.value) == (
         "rotary=None: the kind of rotary positions is not known from the tensors; "
-        "pass the model's name, or architecture={'rotary': …}"
+        "pass the model's name, or architecture={'rotary': 'axial'}, or --architecture.rotary axial"
     )
 
 

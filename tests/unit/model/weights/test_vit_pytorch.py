@@ -3,15 +3,17 @@ import dataclasses
 import pytest
 import torch
 from einops import rearrange
-from tests.unit.model.weights.samples import assert_same, attend, noisy, norm
+from tests.unit.model.weights.samples import assert_same, attend, load_model, noisy, norm
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.model import ModelConfig, load_model
+from vitreous.model import ModelConfig
 from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
 from vitreous.model.weights.table import write_tensors
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
+
+pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 HEADS = {"num_heads": 5, "head_dim": 6}
 NEW = ModelConfig(
@@ -191,7 +193,7 @@ def test_number_of_heads_must_be_given(tmp_path):
         load_model(saved(tmp_path, state_of("1.17", noisy(wide))))
     assert str(caught.value) == (
         "num_heads=None: not known from the shapes, all heads together have width 192; pass "
-        "architecture={'num_heads': …}; it is 3 if each has vit-pytorch's default width of 64"
+        "architecture={'num_heads': 3}, or --architecture.num_heads 3 (if each has vit-pytorch's default width of 64)"
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vitreous.model.weights.files import open_weights
+from vitreous.model.weights.reading.files import open_weights
 from vitreous.training.weights.provenance import Provenance, read_provenance, statistics_for
 
 

@@ -54,7 +54,7 @@ def _rows(config: ModelConfig) -> list[Row]:
             *(layer("head", "classifier") if config.num_classes else []),
         ]
     table += layer("encoder.norm", NORM)
-    return table + ([row(["head.weight", "head.bias"], _PROJECTION, _WITHOUT_BIAS)] if config.num_classes else [])
+    return table + ([row(["head.weight", "head.bias"], _PROJECTION, WITHOUT_BIAS)] if config.num_classes else [])
 
 
 def _read_projection(weight: Tensor) -> Tensors:
@@ -64,13 +64,13 @@ def _read_projection(weight: Tensor) -> Tensors:
 def _write_projection(weight: Tensor, bias: Tensor) -> Tensors:
     if not bias.is_meta and bias.any():
         raise ConfigError(
-            f"head.bias={bias.abs().max():.3g} (largest value): the projection of transformers' CLIP has no bias; use "
+            f"head.bias={bias.abs().max():.3g} (largest value): the projection of CLIP has no bias; use "
             "to=vitreous or to=timm, or set the bias to zero"
         )
     return (weight,)
 
 
-_WITHOUT_BIAS = Codec(read=_read_projection, write=_write_projection)
+WITHOUT_BIAS = Codec(read=_read_projection, write=_write_projection)
 
 
 def _describe(config: ModelConfig) -> dict[str, str]:

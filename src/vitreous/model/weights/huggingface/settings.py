@@ -105,7 +105,7 @@ class Settings:
             return None  # `resolve` uses the user's size
         got = self.get("image_size", None)
         if got is None:
-            side = None if num_patches is None else side_of(num_patches)
+            side = None if num_patches is None else side_of(num_patches, patch_size)
             return None if side is None else (side * patch_size, side * patch_size)
         sides = got if isinstance(got, list | tuple) else (got, got)
         if len(sides) != 2:

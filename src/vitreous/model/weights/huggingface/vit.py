@@ -172,6 +172,7 @@ DEIT = Format(
 DEIT_DISTILLED = Format(
     name="transformers distilled deit",
     recognizes=lambda names: names >= {_DISTILL_TOKEN, "cls_classifier.weight"},
+    parts=frozenset(("cls_classifier", "distillation_classifier")),
     read_config=_DISTILLED.read_config,
     rows=_DISTILLED.rows,
     allowed=_ALLOWED | {"distill_token": (True,)},

@@ -7,7 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError
-from vitreous.model.weights.kinds import SUFFIXES, LazyTensors, WeightFile, open_one, read_json, read_settings
+from vitreous.model.weights.reading.kinds import (
+    SETTINGS,
+    SUFFIXES,
+    LazyTensors,
+    WeightFile,
+    open_one,
+    read_json,
+    read_settings,
+)
 from vitreous.printable import printable, printable_error, printable_list
 
 __all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "open_weights"]
@@ -20,8 +28,6 @@ IN_FOLDER = (
     "pytorch_model.bin.index.json",
 )
 """File names to look for in a folder, in order of preference."""
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "student.", "teacher.")
-"""Name prefixes added by data parallelism, torch.compile, Lightning and DINO; removed if every name has them."""
 
 
 @contextmanager
@@ -40,7 +46,7 @@ def open_weights(source: str | Path) -> Iterator[WeightFile]:
     path = _locate(source)
     with ExitStack() as stack:
         file = _open_shards(path, stack) if path.name.endswith(_INDEX) else open_one(path, stack)
-        yield _unwrapped(file)
+        yield file
 
 
 def _locate(source: str | Path) -> Path:
@@ -81,7 +87,7 @@ def _download(name: str) -> Path:
         raise MissingDependencyError(
             f"hf://{name}: needs huggingface_hub, which is not installed; run pip install huggingface_hub"
         ) from error
-    wanted = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    wanted = [*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -111,22 +117,6 @@ def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
         )
     shapes = {name: files[shard].shapes[name] for name, shard in weight_map.items()}
     return WeightFile(index, LazyTensors(index, readers), shapes, read_settings(index))
-
-
-def _unwrapped(file: WeightFile) -> WeightFile:
-    """Remove the name prefixes of wrappers, and the counter that torch's averaged models keep."""
-    names = {
-        name: name for name in file.shapes if name.removeprefix("module.") != "n_averaged" and name != "n_averaged"
-    }
-    wrapper: str | None = ""
-    while wrapper is not None:
-        wrapper = next((prefix for prefix in _WRAPPERS if names and all(n.startswith(prefix) for n in names)), None)
-        if wrapper:
-            names = {short.removeprefix(wrapper): full for short, full in names.items()}
-            file.notes.append(f"removed the prefix {wrapper!r} from every name")
-    readers = {short: partial(file.tensors.__getitem__, full) for short, full in names.items()}
-    shapes = {short: file.shapes[full] for short, full in names.items()}
-    return WeightFile(file.path, LazyTensors(file.path, readers), shapes, file.settings, file.metadata, file.notes)
 
 
 def canonical_names(names: Iterable[str], renames: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -5,7 +5,7 @@ import torch
 from tests.unit.model.weights.samples import PLAIN, plain_state, refusal, write_as
 
 from vitreous.errors import DamagedFileError
-from vitreous.model.weights.strict import check_plausible, check_shapes, check_values
+from vitreous.model.weights.reading.strict import check_plausible, check_shapes, check_values
 
 EXPECTED = {"a": (2, 3), "b": (4,), "c": ()}
 

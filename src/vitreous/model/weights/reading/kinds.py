@@ -14,29 +14,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.errors import DamagedFileError, VitreousError
-from vitreous.printable import printable, printable_error, printable_list
+from vitreous.errors import DamagedFileError
+from vitreous.model.weights.reading.torch_file import open_archive, open_legacy
+from vitreous.printable import printable, printable_error
 from vitreous.tensor_file import open_tensor_file, parsing
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
+SETTINGS = ("config.json", "open_clip_config.json")
+"""Files that describe the weights in the same folder, in order of preference."""
 _WAY_OUT = "if it is cut short or altered, download it again"
 _MAX_JSON_BYTES = 8 * 2**20
 _MAX_UNPACK_RATIO = 100
 """Largest accepted ratio of tensor bytes to file size: real weights hardly compress, so more is a zip bomb."""
-_MAX_NESTING = 4
+_HEAD_BYTES = 512
 _ZIP_MAGIC = b"PK\x03\x04"
-_STATE_DICT_KEYS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema",
-    "state_dict",
-    "model",
-    "model_state_dict",
-    "module",
-    "teacher",
-    "params",
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "is a pointer of git-lfs, not the file itself; run `git lfs pull`"),
+    (b"<", "is a web page (HTML or XML), not weights; download the file again with its direct link"),
+    (b"{", "is JSON text, not weights; give the file of weights that belongs to it"),
+    (b"\x89HDF", "is an HDF5 file, as Keras writes it, which is not supported; save the weights as .safetensors"),
+    (b"GGUF", "is a GGUF file, which is not supported; give the .safetensors or PyTorch file of the model"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it and give the file inside"),
+    (b"\x89PNG", "is a PNG image, not weights; give a file of weights"),
+    (b"\xff\xd8\xff", "is a JPEG image, not weights; give a file of weights"),
 )
-"""Where training scripts keep weights in a checkpoint. Averaged weights come first, as in timm."""
+"""First bytes of files that are often saved or passed in place of weights, and what to say."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class WeightFile:
         shapes: Shapes by name, known before any tensor is read.
         settings: The `config.json` in the same folder; empty if there is none.
         metadata: Strings in a safetensors header, by key.
-        notes: Remarks for the user on how the file was opened, one sentence each.
+        objects: Class names of objects in the file that were not built, by name.
     """
 
     path: Path
@@ -57,23 +59,37 @@ class WeightFile:
     shapes: dict[str, tuple[int, ...]]
     settings: dict[str, Any]
     metadata: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    objects: dict[str, str] = field(default_factory=dict)
 
 
 def open_one(path: Path, stack: ExitStack) -> WeightFile:
-    """Open one file, to be closed by `stack`. Raises DamagedFileError if it holds no tensors, or code."""
-    if path.suffix == ".safetensors":
+    """Open one file, to be closed by `stack`; its content decides its type. Raises DamagedFileError without tensors."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if not head:
+        raise DamagedFileError(f"{path}: is empty; download it again")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, fault in _FOREIGN:
+        if text.startswith(magic):
+            raise DamagedFileError(f"{path}: {fault}")
+    is_zip = head.startswith(_ZIP_MAGIC)
+    if head[8:9] == b"{" or (path.suffix == ".safetensors" and not is_zip):
         return _open_safetensors(path, stack)
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" or (is_zip and _holds_arrays(path)):
         with parsing(path, _WAY_OUT):
             return _open_npz(path, stack)
-    return _open_torch(path)
+    return _open_torch(path, stack, is_zip)
+
+
+def _holds_arrays(path: Path) -> bool:
+    with parsing(path, _WAY_OUT), zipfile.ZipFile(path) as archive:
+        return any(name.endswith(".npy") for name in archive.namelist())
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read the `config.json` in the folder of a file; empty if there is none."""
-    config = path.parent / "config.json"
-    return read_json(config) if config.is_file() else {}
+    """Read the `config.json` in the folder of a file, or what OpenCLIP has instead; empty if there is none."""
+    found = next((path.parent / name for name in SETTINGS if (path.parent / name).is_file()), None)
+    return {} if found is None else read_json(found)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -160,52 +176,13 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
-def _open_torch(path: Path) -> WeightFile:
-    try:
-        zipped = _check_torch_archive(path)
-        # weights_only rejects every pickled object except tensors and plain containers.
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except VitreousError:
-        raise
-    except Exception as error:  # on unknown bytes the unpickler may raise anything
-        raise DamagedFileError(
-            f"{path}: is cut short, or holds more than tensors, which could be code ({printable_error(error)}); "
-            "save only its state_dict(), preferably as .safetensors"
-        ) from error
-    found, notes = _find_state_dict(loaded)
-    if not found:
+def _open_torch(path: Path, stack: ExitStack, is_archive: bool) -> WeightFile:
+    with parsing(path, _WAY_OUT):
+        found = open_archive(path, stack) if is_archive else open_legacy(path, stack)
+    if not found.shapes:
         raise DamagedFileError(f"{path}: holds no tensors by name; give a file with a state_dict()")
-    for name, tensor in found.items():
-        if not _is_plain(tensor):
-            shape = tuple(tensor.shape)
-            raise DamagedFileError(
-                f"{path}: {printable(name)} has shape {shape}, but fewer values are stored; download it again"
-            )
-    _check_unpacked(path, (tensor.numel() * tensor.element_size() for tensor in found.values()))
-    readers = {name: tensor.detach().clone for name, tensor in found.items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    return WeightFile(path, LazyTensors(path, readers), shapes, read_settings(path), notes=notes)
-
-
-def _check_torch_archive(path: Path) -> bool:
-    """Return True for a zip archive of torch.save. Raises DamagedFileError if its members are compressed."""
-    with path.open("rb") as stream:
-        if stream.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
-            return False
-    with zipfile.ZipFile(path) as archive:
-        packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise DamagedFileError(
-            f"{path}: its members {printable_list(packed, 2)} are compressed, as torch.save never does; save it again"
-        )
-    return True
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Return True if every value is stored once: not sparse, quantized, nested, expanded or without storage."""
-    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
-        return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    _check_unpacked(path, (found.nbytes,))
+    return WeightFile(path, LazyTensors(path, found.readers), found.shapes, read_settings(path), objects=found.objects)
 
 
 def _check_unpacked(path: Path, sizes: Iterable[int]) -> None:
@@ -215,16 +192,3 @@ def _check_unpacked(path: Path, sizes: Iterable[int]) -> None:
         raise DamagedFileError(
             f"{path}: would unpack from {size:,} bytes to {declared:,}, which real weights never do; download it again"
         )
-
-
-def _find_state_dict(loaded: object, depth: int = 0) -> tuple[dict[str, Tensor], list[str]]:
-    """Find the innermost dictionary of tensors under the usual keys; also return notes on what was passed over."""
-    if not isinstance(loaded, Mapping) or depth > _MAX_NESTING:
-        return {}, []
-    for key in _STATE_DICT_KEYS:
-        found, notes = _find_state_dict(loaded.get(key), depth + 1)
-        if found:
-            return found, [f"read the weights under {key!r}; the file has {printable_list(map(str, loaded))}", *notes]
-    tensors = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    others = [str(name) for name in loaded if name not in tensors]
-    return tensors, [f"skipped {printable_list(others)}: not tensors"] if tensors and others else []
