@@ -13,7 +13,9 @@ _GRAY_WITH_ALPHA = "LA;16B"
 
 def is_deep_color(image: Image.Image) -> bool:
     """Return True for a file, not loaded yet, with 16 bits for each of red, green and blue, or gray and opacity."""
-    return image.mode in ("RGB", "RGBA") and any(name[-4:] in _SWAPPED for name in _raw_modes(image))
+    # Pillow divides "RGBa" by its opacity while it reads, which the second reading cannot do.
+    names = [name for name in _raw_modes(image) if not name.startswith("RGBa")]
+    return image.mode in ("RGB", "RGBA") and any(name[-4:] in _SWAPPED for name in names)
 
 
 def is_deep_gray(image: Image.Image) -> bool:

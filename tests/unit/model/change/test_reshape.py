@@ -126,7 +126,7 @@ def test_model_with_the_right_channels_is_returned_unchanged():
     assert change_channels(model, 3) is model
 
 
-@pytest.mark.parametrize(("old", "new", "stem"), [(3, 4, "linear"), (1, 3, "conv")])
+@pytest.mark.parametrize(("old", "new", "stem"), [(3, 4, "conv"), (1, 3, "conv")])
 def test_impossible_change_of_channels_is_an_error(old, new, stem):
     with pytest.raises(ConfigError) as caught:
         change_channels(make_model_for_channels(old, stem), new)
