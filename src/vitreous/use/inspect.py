@@ -1,7 +1,6 @@
 """Run, weights, data set or name of a model -> Inspection: what it is, as text and as JSON."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -197,11 +196,13 @@ def _inspect_weights(source: str, hints: Hints) -> Inspection:
 
 
 def _groups(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, str, str]]:
-    """Return rows (name, shape, count) for the tensors of a file; those that differ only in numbers share a row."""
-    counts = Counter((_NUMBER.sub("*", name), shape) for name, shape in shapes.items())
+    """Return rows (name, shape, count) for the tensors of a file; those that differ only in their block share a row."""
+    names: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, shape in shapes.items():
+        names.setdefault((_NUMBER.sub("*", name, count=1), shape), []).append(name)
     rows = [
-        (printable(name), "x".join(map(str, shape)) or "scalar", f"{count:,}")
-        for (name, shape), count in counts.items()
+        (printable(name if len(alike) > 1 else alike[0]), "x".join(map(str, shape)) or "scalar", f"{len(alike):,}")
+        for (name, shape), alike in names.items()
     ]
     return rows[:_MOST_ROWS] + ([(f"… and {len(rows) - _MOST_ROWS:,} more", "", "")] if len(rows) > _MOST_ROWS else [])
 

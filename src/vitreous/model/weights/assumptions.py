@@ -8,7 +8,6 @@ from vitreous.model.weights.table import Format, Hints
 
 _IMPLIES = {"head_dim": "num_heads"}
 """Field that the user gives -> field that follows from it and the shapes."""
-_BEYOND = "the order of class token, queries, keys and values, and mean and std of its images"
 
 
 def assumptions(format_: Format, config: ModelConfig, hints: Hints) -> dict[str, Any]:
@@ -30,4 +29,7 @@ def assumption_note(assumed: dict[str, Any], config: ModelConfig) -> str:
         others = " or ".join(shown(grid) for grid in dict.fromkeys(wide) if grid != (rows, columns))
         place = list(assumed).index("img_size")
         texts[place] += f" (a grid of {rows}x{columns} patches, not {others})" if others else ""
-    return f"assumes {', '.join(texts)}, {_BEYOND}, which no tensor shows; if wrong, pass architecture.KEY=VALUE"
+    return (
+        f"assumes {', '.join(texts)}, and the usual order of class token, queries, keys and values, because no tensor "
+        "shows them; set architecture={KEY: VALUE}, or --architecture.KEY VALUE, if that is wrong"
+    )

@@ -255,7 +255,8 @@ def test_image_size_must_be_given_if_positions_are_computed(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_model(path)
     assert str(caught.value) == (
-        "img_size=None: not known from the file, because its positions are computed; pass img_size in px"
+        "img_size=None: not known from the file, because its positions are computed; pass "
+        "architecture={'img_size': (224, 224)}, or --architecture.img_size 224x224 (height x width)"
     )
     assert load_model(path, img_size=(20, 12)).config.img_size == (20, 12)
 

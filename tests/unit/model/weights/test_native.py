@@ -81,7 +81,7 @@ def test_loaded_model_has_equal_logits(tmp_path, position):
 def test_own_file_needs_no_description(saved, given):
     with pytest.raises(ConfigError) as caught:
         load_model(saved, **given)
-    assert str(caught.value) == f"{saved}: already describes its model; remove the arguments name and architecture"
+    assert str(caught.value) == f"{saved}: already describes its model; leave out name, architecture and weights"
 
 
 def test_own_file_can_get_another_head_and_size(saved, model):

@@ -205,7 +205,13 @@ def test_hub_download_excludes_pickles(tmp_path, hub):
     calls = []
     hub.snapshot_download = lambda name, **options: calls.append((name, options)) or str(tmp_path)
     assert_same(load_model("hf://org/name", architecture=HEADS), noisy(PLAIN))
-    patterns = ["config.json", "open_clip_config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    patterns = [
+        "config.json",
+        "open_clip_config.json",
+        "preprocessor_config.json",
+        "*.safetensors",
+        "*.safetensors.index.json",
+    ]
     assert calls == [("org/name", {"allow_patterns": patterns})]
 
 

@@ -225,7 +225,7 @@ def test_kind_of_rotary_positions_must_be_given(tmp_path):
         load_model(path, architecture={"num_heads": 5, "img_size": (12, 20)})
     assert str(caught.value) == (
         "rotary=None: the kind of rotary positions is not known from the tensors; "
-        "pass the model's name, or architecture={'rotary': …}"
+        "pass the model's name, or architecture={'rotary': 'axial'}, or --architecture.rotary axial"
     )
 
 

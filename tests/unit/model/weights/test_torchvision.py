@@ -96,13 +96,13 @@ def test_number_of_heads_must_be_given_or_follow_from_the_name(tmp_path):
         load_model(path)
     assert str(caught.value) == (
         "num_heads=None: not known from the shapes, and no published model has width 20 and depth 2; "
-        "pass the model's name, or architecture={'num_heads': …}"
+        "pass the model's name, or architecture={'num_heads': 1}, or --architecture.num_heads 1"
     )
     with pytest.raises(ConfigError) as caught:
         load_model(path, name="vit_tiny_patch16_224")
     assert str(caught.value) == (
         "name=vit_tiny_patch16_224: has width 192 and depth 12, but the file has 20 and 2; "
-        "pass another name, or architecture={'num_heads': …}"
+        "pass another name, or architecture={'num_heads': 1}, or --architecture.num_heads 1"
     )
     with pytest.raises(UnknownNameError, match="no such model"):
         load_model(path, name="vit_tinny_patch16_224")
@@ -121,7 +121,7 @@ def test_grid_that_is_not_square_must_be_given(tmp_path):
         load_model(path, architecture=HEADS)
     assert str(caught.value) == (
         "img_size=None: the 15 positions of the file do not fill a square grid; "
-        "pass architecture={'img_size': (height, width)}"
+        "pass architecture={'img_size': (12, 20)}, or --architecture.img_size 12x20 (height x width)"
     )
     assert load_model(path, architecture={**HEADS, "img_size": (12, 20)}).config == config
 

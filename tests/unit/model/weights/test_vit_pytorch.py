@@ -193,7 +193,7 @@ def test_number_of_heads_must_be_given(tmp_path):
         load_model(saved(tmp_path, state_of("1.17", noisy(wide))))
     assert str(caught.value) == (
         "num_heads=None: not known from the shapes, all heads together have width 192; pass "
-        "architecture={'num_heads': …}; it is 3 if each has vit-pytorch's default width of 64"
+        "architecture={'num_heads': 3}, or --architecture.num_heads 3 (if each has vit-pytorch's default width of 64)"
     )
 
 

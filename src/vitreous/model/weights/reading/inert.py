@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-_MAX_INSTRUCTIONS = 5_000_000
+_MAX_INSTRUCTIONS = 3_000_000
 """A checkpoint of 1,000 tensors has about 50,000."""
 _MAX_NAME_CHARACTERS = 2**26
 _MAX_WRAPPERS = 8
@@ -306,7 +306,7 @@ def walk(value: Any) -> Iterator[tuple[str, Any]]:
         if not isinstance(children, dict) or id(item) in seen:
             continue
         seen.add(id(item))
-        for key, child in children.items():
+        for key, child in reversed(children.items()):
             # A pickled module keeps its parts in these three dictionaries; they are not part of a tensor's name.
             step = "" if isinstance(item, Stub) and key in ("_parameters", "_buffers", "_modules") else key
             if isinstance(step, str | int) and isinstance(child, StoredTensor | Stub | dict | list | tuple):

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import OrderedDict
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from tests.unit.model.weights.samples import (
 )
 
 from vitreous.errors import NotARunError
-from vitreous.model.weights.reading.files import open_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
@@ -102,57 +100,6 @@ def test_index_of_torch_files_is_read(tmp_path):
     weight_map = dict.fromkeys(state, "b.bin") | {"class_token": "a.bin"}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert_same(load_model(tmp_path, architecture=HEADS), noisy(PLAIN))
-
-
-@pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "model.model."]
-)
-def test_prefixes_of_wrappers_are_removed(tmp_path, prefix):
-    path = write_as("pt", tmp_path, {prefix + name: tensor for name, tensor in plain_state().items()})
-    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
-    with open_weights(path) as file:
-        assert file.notes[0] == f"removed the prefix {prefix[: prefix.index('.') + 1]!r} from every name"
-
-
-def test_counter_of_averaged_models_is_ignored(tmp_path):
-    averaged = {f"module.{name}": tensor for name, tensor in plain_state().items()}
-    path = write_as("pt", tmp_path, {"n_averaged": torch.tensor(3), **averaged})
-    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
-
-
-@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "module", "teacher", "params", "model_ema"])
-def test_weights_in_a_checkpoint_are_found(tmp_path, key):
-    path = write_as("pt", tmp_path, {"epoch": 3, key: OrderedDict(plain_state()), "best": torch.tensor(0.9)})
-    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
-    with open_weights(path) as file:
-        assert file.notes == [
-            f"read the weights under {key!r}; the file has {', '.join(sorted(('best', 'epoch', key)))}"
-        ]
-
-
-def test_averaged_weights_are_preferred_and_noted(tmp_path):
-    averaged = noisy(PLAIN, seed=1)
-    path = write_as("pt", tmp_path, {"state_dict": plain_state(), "state_dict_ema": plain_state(averaged)})
-    assert_same(load_model(path, architecture=HEADS), averaged)
-    with open_weights(path) as file:
-        assert file.notes == ["read the weights under 'state_dict_ema'; the file has state_dict, state_dict_ema"]
-
-
-def test_average_without_weights_is_passed_over(tmp_path):
-    path = write_as("pt", tmp_path, {"ema": {"decay": 0.99}, "model": {"state_dict": plain_state(), "lr": 0.1}})
-    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
-    with open_weights(path) as file:
-        assert file.notes == [
-            "read the weights under 'model'; the file has ema, model",
-            "read the weights under 'state_dict'; the file has lr, state_dict",
-        ]
-
-
-def test_values_that_are_not_tensors_are_skipped_with_a_note(tmp_path):
-    path = write_as("pt", tmp_path, {**plain_state(), "epoch": 3})
-    assert_same(load_model(path, architecture=HEADS), noisy(PLAIN))
-    with open_weights(path) as file:
-        assert file.notes == ["skipped epoch: not tensors"]
 
 
 def test_parameters_are_read_like_tensors(tmp_path):
