@@ -7,7 +7,7 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.model import ModelConfig, VisionTransformer, build_model, load_model, save_model
+from vitreous.model import ModelConfig, VisionTransformer, build_model, export_weights, load_model, save_model
 from vitreous.use.convert import convert
 
 
@@ -38,6 +38,7 @@ def test_converted_weights_give_the_same_outputs(
     assert (found.path, found.to, found.checked_by) == (tmp_path / f"out{ending}", to, "vitreous")
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert found.difference == 0
+    assert found.unsaid == ({} if to == "npz" else {"num_heads": 5})
     assert found.scale is not None
     assert found.scale > 0
 
@@ -95,3 +96,38 @@ def test_model_that_the_format_cannot_represent_is_an_error(tmp_path: Path, mode
         "use to=vitreous or another format"
     )
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "unsaid", "differs"),
+    [
+        ({"num_heads": 3}, {}, False),
+        ({"num_heads": 3, "img_size": (4, 36)}, {"img_size": (4, 36)}, None),
+        ({"num_heads": 6, "act": "gelu_tanh"}, {"num_heads": 6, "act": "gelu_tanh"}, True),
+        ({"num_heads": 3, "img_size": (8, 12), "act": "silu"}, {"img_size": (8, 12), "act": "silu"}, True),
+    ],
+)
+def test_check_opens_the_new_file_without_knowing_the_model(
+    tmp_path: Path, changes: dict[str, object], unsaid: dict[str, object], differs: bool | None
+) -> None:
+    config = ModelConfig.from_dict(
+        {"img_size": (12, 12), "patch_size": 4, "in_chans": 3, "num_classes": 7, "embed_dim": 192, "depth": 12}
+        | changes
+    )
+    torch.manual_seed(0)
+    model = build_model(config)
+    torch.nn.init.normal_(model.get_parameter("head.weight"))
+    save_model(tmp_path / "ours.safetensors", model, {})
+    found = convert(str(tmp_path / "ours.safetensors"), to="timm", out=tmp_path / "out.pth", check=True)
+    assert found.unsaid == unsaid
+    assert (None if found.difference is None else found.difference > 1e-4) == differs
+
+
+def test_averaged_or_raw_weights_of_a_checkpoint_are_converted(tmp_path: Path, model: VisionTransformer) -> None:
+    raw = export_weights(model, tmp_path / "raw.pth", to="timm")
+    states = torch.load(raw), {name: tensor + 1 for name, tensor in torch.load(raw).items()}
+    torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "checkpoint.pth")
+    for weights, state in zip(("raw", "ema"), states, strict=True):
+        options = {"to": "timm", "out": tmp_path / f"{weights}-timm.pth", "weights": weights}
+        written = convert(str(tmp_path / "checkpoint.pth"), architecture={"num_heads": 5}, **options).path  # type: ignore[arg-type]
+        assert torch.equal(torch.load(written)["norm.bias"], state["norm.bias"])

@@ -1,14 +1,18 @@
 """inspect: a run, weights, a data set or the name of a model."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunError, UnknownNameError
+from vitreous.model import ModelConfig, build_model, export_weights
 from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_parameters
+from vitreous.model.weights.table import Hints
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.run import Run
 from vitreous.wording import listed
@@ -197,3 +201,40 @@ def test_other_file_is_rejected(tmp_path: Path) -> None:
 def test_empty_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no image file; use a folder with one folder of images per class"):
         inspect(str(tmp_path))
+
+
+# Weights of other libraries.
+
+
+def test_weights_are_described_although_something_is_open(tmp_path: Path) -> None:
+    tiny = config_for("vit_tiny_patch16_224").as_dict()
+    config = ModelConfig.from_dict(tiny | {"depth": 2, "num_heads": 6})
+    path = export_weights(build_model(config), tmp_path / "weights.pth", to="timm")
+    found = inspect(str(path))
+    assert dict(found.facts) == {"format": "timm", "tensors": "32"}
+    assert found.table[:4] == (
+        ("tensors", "shape", "count"),
+        ("patch_embed.proj.weight", "192x3x16x16", "1"),
+        ("patch_embed.proj.bias", "192", "1"),
+        ("cls_token", "1x1x192", "1"),
+    )
+    assert ("blocks.*.attn.qkv.weight", "576x192", "2") in found.table
+    assert found.notes[0].startswith("open: num_heads=None: not known from the shapes, ")
+    assert found.notes[1].startswith("assumes act=gelu, ")
+    answered = inspect(str(path), weights=Hints(architecture={"num_heads": 6}))
+    assert dict(answered.facts)["parameters"] == f"{count_parameters(config):,}"
+    assert answered.details["open"] == []
+
+
+def test_weights_of_no_known_model_are_described(tmp_path: Path) -> None:
+    torch.save({"layer1.0.conv1.weight": torch.zeros(4, 3, 3, 3), "args": Namespace(lr=1)}, tmp_path / "resnet.pth")
+    found = inspect(str(tmp_path / "resnet.pth"))
+    assert dict(found.facts) == {"format": "unknown", "tensors": "1"}
+    assert found.table[1:] == (("layer1.0.conv1.weight", "4x3x3x3", "1"),)
+    assert found.notes[0].startswith("cannot be opened: has 1 tensor (layer1.0.conv1.weight) with names of no known ")
+    assert found.notes[1] == "objects that were not built: args (argparse.Namespace)"
+
+
+def test_answers_about_weights_are_rejected_for_anything_else(run: Run) -> None:
+    with pytest.raises(ConfigError, match="is not a file of weights of another library; leave out --architecture"):
+        inspect(str(run.path), weights=Hints(weights="raw"))

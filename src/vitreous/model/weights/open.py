@@ -149,6 +149,12 @@ def identify(file: WeightFile, hints: Hints) -> Identified:
     known = {_first_part(name) for name in expected} | format_.parts
     strangers = {name for name in needed if _is_in_module(name) and _first_part(name) not in known}
     needed = {name: stored for name, stored in needed.items() if name not in strangers}
+    unbuilt = part.names_in(file.objects)
+    odd = [f"{name} is {file.objects[unbuilt[name]]}" for name in expected.keys() & unbuilt.keys() - needed.keys()]
+    if odd:
+        raise DamagedFileError(
+            f"{file.path}: has something else in place of a tensor ({printable_list(odd)}); save dense tensors instead"
+        )
     check_shapes(file.path, expected=expected, found=_shapes_of(file, needed))
     unread = file.shapes.keys() - set(needed.values()) - {names[name] for name in left_out}
     assumed = assumptions(format_, config, hints)

@@ -158,7 +158,7 @@ def test_tensor_of_impossible_shape_gives_a_one_line_error(tmp_path, shape):
 def test_one_tensor_under_two_names_is_refused(tmp_path):
     state = plain_state()
     state["encoder.layers.encoder_layer_0.mlp.linear_1.bias"] = torch.zeros(30)
-    assert "mlp.linear_1.bias under two names; remove one of them" in refusal(write_as("pt", tmp_path, state))
+    assert "mlp.0.bias under two names; remove one of them" in refusal(write_as("pt", tmp_path, state))
 
 
 def test_unknown_format_lists_its_tensors_and_the_known_formats(tmp_path):

@@ -225,6 +225,8 @@ def test_tensors_are_read_as_torch_reads_them(tmp_path, zipped):
         "unsigned": torch.zeros(3, dtype=torch.uint16), "complex": torch.randn(2, 2, dtype=torch.complex64),
         "parameter": torch.nn.Parameter(whole), "buffer": torch.nn.Buffer(whole[0]),
     }  # fmt: skip
+    if not zipped:
+        del tensors["unsigned"]  # torch cannot read this type again
     torch.save(tensors, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
     theirs = torch.load(tmp_path / "model.pt", weights_only=True)
     with open_weights(tmp_path / "model.pt") as file:
