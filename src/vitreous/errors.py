@@ -18,8 +18,7 @@
 
 Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>`.
 
-    UserWarning
-    └── AssumptionWarning                       what `load_model` takes for granted, since no tensor shows it
+`AssumptionWarning`, the only warning, lists what `load_model` takes for granted.
 """
 
 from collections.abc import Iterable

@@ -61,7 +61,7 @@ def convert(
             values = ", ".join(f"{key}={show(value)}" for key, value in found.unsaid.items())
             answers = " ".join(f"--architecture.{key} {show(value)}" for key, value in found.unsaid.items())
             screen.say(
-                f"note: the new file does not say {values}; whoever opens it must give that, here as {answers}",
+                f"note: the new file does not say {values}; give that when you open it, e.g. with {answers}",
                 style="yellow",
             )
         if found.difference is not None and found.scale is not None:

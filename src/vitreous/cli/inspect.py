@@ -29,7 +29,6 @@ def inspect(
     run: Path | None = None,
     html: Path | None = None,
     device: str = "auto",
-    name: str | None = None,
     weights: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
     assignments: Annotated[
@@ -47,14 +46,12 @@ def inspect(
         run: A run that was not trained on this data; its features find mislabeled images better than thumbnails do.
         html: File for a page with the pictures of each finding and contact sheets of the classes.
         device: Device for the model of --run: auto, cpu, cuda, cuda:1 or mps.
-        name: For a file of weights: name of its model, such as vit_base_patch16_224. What neither file nor name says is
-            set with options such as --architecture.num_heads 4.
         weights: For the checkpoint of a training run: raw, ema (an average or a teacher), auto (ema if there is one),
-            or the name of a part.
+            or the name of a part. What no tensor shows is set with options such as --architecture.num_heads 4.
         as_json: Print one JSON document instead of tables.
         assignments: `--architecture.key value` options, as `main` rewrites them.
     """
-    hints = Hints(name, architecture=architecture_of(assignments), weights=weights)
+    hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen(stderr=as_json) as screen:
         found = inspect_thing(thing, screen.listen, DataOptions(root, run, html, resolve_device(device)), hints)
     if as_json:

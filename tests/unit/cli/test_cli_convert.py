@@ -78,7 +78,7 @@ def test_check_says_what_the_new_file_leaves_open(foreign: Path, tmp_path: Path,
     said = cli("convert", foreign, "--to", "timm", *answers, *words)
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[1] == (
-        "note: the new file does not say num_heads=5; whoever opens it must give that, here as --architecture.num_heads 5"
+        "note: the new file does not say num_heads=5; give that when you open it, e.g. with --architecture.num_heads 5"
     )
 
 

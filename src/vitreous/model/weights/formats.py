@@ -1,10 +1,10 @@
-"""All formats, in the order of reading, and by export target."""
+"""Export target, ModelConfig -> the format to write; all formats, in the order in which files are compared."""
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE
-from vitreous.model.weights.open_clip import OPEN_CLIP
+from vitreous.model.weights.huggingface.open_clip import OPEN_CLIP
 from vitreous.model.weights.table import Format, refusals
 from vitreous.model.weights.timm import TIMM
 from vitreous.model.weights.torchvision import TORCHVISION

@@ -170,7 +170,7 @@ def test_self_supervised_checkpoint_opens_as_its_teacher_and_lists_the_rest(tmp_
     assert found.other_parts == ["dino_loss (1 tensor)", f"student ({count} tensors)", "teacher.head (2 tensors)"]
 
 
-def test_modules_beside_the_known_parts_are_left_out_with_a_note(tmp_path):
+def test_modules_next_to_the_known_parts_are_left_out_with_a_note(tmp_path):
     content = {**plain_state(), "neck.weight": torch.zeros(3), "neck.bias": torch.zeros(3)}
     found = described(tmp_path, content)
     assert found.notes[0] == "left out neck (2 tensors)"

@@ -8,7 +8,6 @@ import io
 import itertools
 import mmap
 import pickletools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch
 
 _MAX_INSTRUCTIONS = 3_000_000
 """A checkpoint of 1,000 tensors has about 50,000."""
-_MAX_NAME_CHARACTERS = 2**26
 _MAX_WRAPPERS = 8
 _DTYPES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
@@ -286,31 +284,3 @@ def _storage(reference: Any) -> Any:
     if any(type(number) is not int or number < 0 for number in (start, count)):
         raise ValueError("a storage has an impossible size")
     return Storage(str(key), _DTYPES[kind], count, start)
-
-
-def walk(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and value of each tensor and stub in a tree of plain values; each container once.
-
-    Raises:
-        ValueError: The names together are so long that no real file has them.
-    """
-    seen: set[int] = set()
-    todo, num_characters = [("", value)], 0
-    while todo:
-        path, item = todo.pop()
-        if isinstance(item, StoredTensor | Stub):
-            yield path, item
-        children: Any = item.contents if isinstance(item, Stub) else item
-        if isinstance(children, list | tuple):
-            children = dict(enumerate(children))
-        if not isinstance(children, dict) or id(item) in seen:
-            continue
-        seen.add(id(item))
-        for key, child in reversed(children.items()):
-            # A pickled module keeps its parts in these three dictionaries; they are not part of a tensor's name.
-            step = "" if isinstance(item, Stub) and key in ("_parameters", "_buffers", "_modules") else key
-            if isinstance(step, str | int) and isinstance(child, StoredTensor | Stub | dict | list | tuple):
-                todo.append((".".join(filter(None, (path, str(step)))), child))
-                num_characters += len(todo[-1][0])
-                if num_characters > _MAX_NAME_CHARACTERS:
-                    raise ValueError(f"its names have more than {_MAX_NAME_CHARACTERS:,} characters")

@@ -5,23 +5,25 @@ import math
 import mmap
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitreous.errors import DamagedFileError
-from vitreous.model.weights.reading.inert import StoredTensor, Stub, read_pickle, walk
+from vitreous.model.weights.reading.inert import StoredTensor, Stub, read_pickle
 from vitreous.printable import printable, printable_list
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 """First pickle of a file that torch.save wrote before version 1.6."""
 _MAX_PICKLE_BYTES = 2**28
 _COUNT_BYTES = 8
+_MAX_NAME_CHARACTERS = 2**26
 
 
 @dataclass
@@ -131,3 +133,31 @@ def _read(path: Path, name: str, stored: StoredTensor, storage: Callable[[str], 
         )
     values = content[start : stop - (stop - start) % size].view(stored.dtype)
     return values.as_strided(stored.shape, stored.stride, stored.offset).clone(memory_format=torch.contiguous_format)
+
+
+def walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of each tensor and stub in a tree of plain values; each container once.
+
+    Raises:
+        ValueError: The names together are so long that no real file has them.
+    """
+    seen: set[int] = set()
+    todo, num_characters = [("", value)], 0
+    while todo:
+        path, item = todo.pop()
+        if isinstance(item, StoredTensor | Stub):
+            yield path, item
+        children: Any = item.contents if isinstance(item, Stub) else item
+        if isinstance(children, list | tuple):
+            children = dict(enumerate(children))
+        if not isinstance(children, dict) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        for key, child in reversed(children.items()):
+            # A pickled module keeps its parts in these three dictionaries; they are not part of a tensor's name.
+            step = "" if isinstance(item, Stub) and key in ("_parameters", "_buffers", "_modules") else key
+            if isinstance(step, str | int) and isinstance(child, StoredTensor | Stub | dict | list | tuple):
+                todo.append((".".join(filter(None, (path, str(step)))), child))
+                num_characters += len(todo[-1][0])
+                if num_characters > _MAX_NAME_CHARACTERS:
+                    raise ValueError(f"its names have more than {_MAX_NAME_CHARACTERS:,} characters")
