@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import nn
 
 from vitreous.data.sources import idx
+from vitreous.errors import AssumptionWarning
 from vitreous.model import load_model
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -148,7 +149,8 @@ def case(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(case):
-    return load_model(case.weights, architecture=case.architecture)
+    with pytest.warns(AssumptionWarning, match="assumes norm_eps=1e-05, patch_size=4, in_chans=1, img_size="):
+        return load_model(case.weights, architecture=case.architecture)
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitreous.errors import ConfigError, NotARunError
+from vitreous.errors import ConfigError, NotARunError, OpenQuestionError
 from vitreous.model.build import build_model
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.config.model_config import ModelConfig
@@ -20,9 +20,9 @@ from vitreous.recipe.files import read_config
 from vitreous.recipe.plan import Plan
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.request import TrainRequest
+from vitreous.training.request import TrainRequest, with_options
 from vitreous.training.start import dry_run, run_training
-from vitreous.training.weights.pretrained import fingerprint
+from vitreous.training.weights.pretrained import fingerprint, open_pretrained
 
 SHAPE: dict[str, Any] = {
     "img_size": (12, 16), "patch_size": 4, "in_chans": 3, "num_classes": 4, "embed_dim": 16, "depth": 2, "num_heads": 2,
@@ -99,6 +99,7 @@ def test_run_starts_from_the_weights_and_the_head_rows_of_known_classes(make_wei
     assert load_model(folder.model).config.act == "relu"
 
 
+@pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 def test_fingerprint_does_not_depend_on_the_file_format(make_weights: Any, tmp_path: Path) -> None:
     file, model = make_weights(pool="token", act="gelu", norm_eps=1e-6)
     (tmp_path / "timm").mkdir()
@@ -214,3 +215,51 @@ def test_mean_and_std_of_a_timm_folder_are_used(make_weights: Any, ask: Any, tmp
     torch.testing.assert_close(
         first_weights(run)["head.weight"], model.state_dict()["head.weight"][[1, 0, 2]], rtol=0, atol=0
     )
+
+
+WIDE = {"img_size": [8, 32], "patch_size": 4, "num_heads": 3, "embed_dim": 12, "depth": 2}
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A file of timm with a grid of 2x8 patches and 3 heads, which its tensors do not show."""
+    config = ModelConfig.from_dict({"in_chans": 3, "num_classes": 7} | WIDE)
+    return export_weights(build_model(config), tmp_path / "theirs.pth", to="timm")
+
+
+def test_what_no_tensor_shows_is_given_with_the_run_and_kept_in_its_configuration(foreign: Path, ask: Any) -> None:
+    request = with_options(
+        ask(foreign, **{"architecture.num_heads": 3, "architecture.img_size": "8x32", "architecture.act": "relu"}), {}
+    )
+    _, plan = dry_run(request)
+    assert plan.config.train.pretrained_as == "num_heads=3 img_size=8x32 act=relu"
+    assert (plan.config.model.num_heads, plan.config.model.act, plan.config.data.img_size) == (3, "relu", (8, 32))
+    notes = " ".join(plan.notes)
+    assert "assumes norm_eps=1e-06" in notes
+    assert "act=" not in notes
+    assert "the file does not give mean and std of its images; they are measured" in notes
+
+
+def test_missing_answer_is_asked_for(foreign: Path, ask: Any) -> None:
+    with pytest.raises(OpenQuestionError, match=r"^num_heads=None: .* or --architecture\.num_heads 1$"):
+        dry_run(ask(foreign))
+
+
+def test_rectangular_file_is_not_read_as_a_square_one_if_the_images_show_it(foreign: Path) -> None:
+    asked = {"train.pretrained_as": "num_heads=3"}
+    wide = open_pretrained(str(foreign), asked | {"data.img_size": (8, 32)})
+    assert wide.model.config.img_size == (8, 32)
+    assert "assumes that the file is for images of 8x32 px, as data.img_size" in wide.notes[1]
+    square = open_pretrained(str(foreign), asked | {"data.img_size": (16, 16)})
+    assert "img_size=16x16 (a grid of 4x4 patches, not 8x2 or 2x8)" in square.notes[0]
+
+
+def test_raw_or_averaged_weights_are_chosen_by_a_key(foreign: Path, ask: Any, tmp_path: Path) -> None:
+    raw = torch.load(foreign)
+    ema = {name: tensor + 1 for name, tensor in raw.items()}
+    torch.save({"model": raw, "model_ema": ema, "args": Path("x")}, tmp_path / "both.pth")
+    for weights, state in (("auto", ema), ("raw", raw), ("ema", ema)):
+        asked = {"train.pretrained_weights": weights, "train.pretrained_as": "num_heads=3"}
+        opened = open_pretrained(str(tmp_path / "both.pth"), asked)
+        assert torch.equal(opened.model.encoder.norm.bias, state["norm.bias"])
+        assert any("model_ema" in note for note in opened.notes) == (weights == "auto")
