@@ -9,9 +9,10 @@ import pytest
 import torch
 import transformers as t
 from safetensors.torch import load_file
+from tests.unit.model.weights.samples import load_model
 from torch.testing import assert_close
 
-from vitreous.model.weights import export_weights, load_model
+from vitreous.model.weights import export_weights
 from vitreous.model.weights.reading.files import canonical_names
 from vitreous.model.weights.subtree import recognize
 from vitreous.model.weights.table import read_tensors
