@@ -3,11 +3,12 @@
 import pytest
 import torch
 import transformers as t
+from tests.unit.model.weights.samples import load_model
 from torch.testing import assert_close
 
 from vitreous.model import ModelConfig, build_model
 from vitreous.model.parts.fixed_position import sincos2d
-from vitreous.model.weights import export_weights, load_model
+from vitreous.model.weights import export_weights
 from vitreous.model.weights.open import identify
 from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.table import Hints
