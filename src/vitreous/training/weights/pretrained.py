@@ -79,7 +79,7 @@ def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
     if size is not None:
         notes.append(
             f"assumes that the file is for images of {show(size)} px, as data.img_size; if wrong, pass "
-            "architecture.img_size=HEIGHTxWIDTH"
+            "--architecture.img_size HEIGHTxWIDTH"
         )
     if not (is_ours or provenance.mean or {"data.mean", "data.std"} & asked.keys()):
         notes.append("the file does not give mean and std of its images; they are measured on the training images")
