@@ -121,6 +121,13 @@ def test_gray_copy_gives_the_logits_of_the_color_model_for_gray_images():
     torch.testing.assert_close(gray(images), color(images.expand(-1, 3, -1, -1)), rtol=1e-5, atol=1e-6)
 
 
+def test_copy_for_other_channels_gives_the_logits_of_the_color_model_for_gray_images():
+    color, images = make_model_for_channels(3), torch.randn(2, 1, 8, 12)
+    other = change_channels(color, 13)
+    expected = color(images.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(other(images.expand(-1, 13, -1, -1)), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_model_with_the_right_channels_is_returned_unchanged():
     model = make_model_for_channels(3)
     assert change_channels(model, 3) is model
