@@ -82,7 +82,7 @@ def _on_folds(classes: Sequence[str], labels: NDArray[np.int64], folds: NDArray[
 
 def _on_each(classes: Sequence[str], found: NDArray[np.bool_], problem: str) -> Iterator[str]:
     """Yield one sentence per class with a problem, or a single sentence if they are many."""
-    names = [classes[int(label)] for label in np.flatnonzero(found)]
+    names = [classes[label] for label in np.flatnonzero(found).tolist()]
     if len(names) > _MOST_SENTENCES:
         names, problem = names[:1], f"and {len(names) - 1:,} others: each {problem}"
     yield from (f"class {name!r} {problem}" for name in names)
