@@ -71,12 +71,6 @@ def make_plan(
     name = recipe or recipe_for(facts, asked)
     recommended = recipe_named(name, recipes)(facts, asked)
     choices = {choice.key: choice for choice in [*given, *recommended]}
-<<<<<<< HEAD
-    adapted = implied({**_values(choices), **asked}, asked)
-    if adapted:  # what the recipe derives, such as the learning rate, must follow from the adapted values
-        recommended = recipe_named(name, recipes)(facts, {**{choice.key: choice.value for choice in adapted}, **asked})
-        choices |= {choice.key: choice for choice in [*recommended, *adapted]}
-=======
     fixed, reasons = dict(asked), dict[str, Choice]()
     while adapted := implied(_values(choices) | fixed, fixed):
         fixed |= {choice.key: choice.value for choice in adapted}
@@ -86,7 +80,6 @@ def make_plan(
         recommended = recipe_named(name, recipes)(facts, fixed)
         reasons = {choice.key: choice for choice in adapted} | reasons
         choices |= {choice.key: choice for choice in recommended} | reasons
->>>>>>> values
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
     epochs, pace = choices["train.epochs"].value, None

@@ -188,12 +188,8 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--img-size", "big"], "data.img_size=big: must be 2 whole numbers, each in [1, 2**31); "),
         (
             ["digits", "--model.patch_size", "15", "--img-size", "224"],
-<<<<<<< HEAD
             "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 or "
             "data.img_size=225",
-=======
-            "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 or ",
->>>>>>> values
         ),
         (
             ["digits", "--model.num_heads", "5", "--model.embed_dim", "64"],
