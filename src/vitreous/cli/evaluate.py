@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from vitreous.cli.screen import Screen, accuracy_line, print_json, print_table
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
+from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 from vitreous.wording import plural
 
@@ -37,6 +38,12 @@ def evaluate(
         found = evaluate_run(run, data, root=root, device=resolve_device(device), listener=screen.listen)
     if as_json:
         print_json(found.as_dict())
+        return
+    if isinstance(found, LabelEvaluation):
+        for sentence in found.sentences():
+            screen.say(sentence, style="bold green" if sentence.startswith("mAP") else None)
+        screen.say()
+        print_table(screen.console, found.table(), numbers_from=1)
         return
     screen.say(f"{found.data}: accuracy {accuracy_line(found.score.as_dict())}", style="bold green")
     screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")

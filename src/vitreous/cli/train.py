@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from vitreous import processes
+from vitreous.cli.predict import labels_line
 from vitreous.cli.screen import Screen, accuracy_line, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
@@ -39,6 +40,7 @@ class TrainOptions:
         model: Name such as vit_micro or vit_small_patch16_224; default: chosen from data and budget.
         pretrained: Weights to start from, with their architecture: a run, a file or folder of weights, or
             hf://organization/name.
+        task: single or multilabel, one label per image or any number; default: decided by the data.
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
@@ -65,6 +67,7 @@ class TrainOptions:
     epochs: float | None = None
     model: str | None = None
     pretrained: str | None = None
+    task: str | None = None
     img_size: str | None = None
     batch_size: int | None = None
     lr: float | None = None
@@ -196,7 +199,11 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
     else:
         name = "test accuracy" if split == "test" else "validation accuracy"
-        screen.say(f"{name}: {accuracy_line(run.metrics[split])}", style="bold green")
+        found = run.metrics[split]
+        if "mean_average_precision" in found:
+            name = f"{name.split()[0]} mAP: {found['mean_average_precision']:.3f}, F1 micro {found['micro_f1']:.3f}, macro "
+            name += f"{found['macro_f1']:.3f}; all labels right"
+        screen.say(f"{name}: {accuracy_line(found)}", style="bold green")
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
@@ -211,6 +218,9 @@ def _show_example(screen: Screen, run: Run, example: Path) -> None:
     found = run.predict(example)[0]
     truth = run.metadata["example_class"]
     verdict = "correct" if found.label == truth else f"wrong, the true class is {truth}"
+    if run.predictor.thresholds is not None:
+        screen.say(f"example: {example}: {labels_line(found, run.predictor)}; {verdict.replace('class is', 'labels are')}")
+        return
     screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
 
 

@@ -11,8 +11,9 @@ from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.examine import brief
+from vitreous.data.label_sets import present
 from vitreous.data.pixels.store import Store, load_store, measure_mean_std
-from vitreous.data.sources import PYTHON_PREFIX, Source, full_name, known_sets, open_source
+from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
 from vitreous.data.survey.facts import Survey, survey
 from vitreous.errors import ConfigError, DataError
 from vitreous.model.config.presets import Size, parse_name
@@ -111,7 +112,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
 
 def survey_again(config: DataConfig, listener: Listener, source: Source | None = None) -> Survey:
     """Repeat the survey of an existing run, with its splits; `source` is the data of a run that got it from Python."""
-    source = open_source(config.source, config.root) if source is None else source
+    source = open_source(config.source, config.root, config.task) if source is None else source
     return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
 
 
@@ -135,7 +136,7 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
     _check_readable(skipped, data.on_error)
     stores = {split: store.to(device) for split, store in loaded.items() if len(store)}
     cache = {split: asdict(store.cache_use) for split, store in loaded.items() if store.cache_use}
-    if "train" not in stores or len(torch.unique(stores["train"].labels)) < 2:
+    if "train" not in stores or len(present(stores["train"].labels.cpu().numpy())) < 2:
         way_out = "add images of another class"
         if skipped:
             way_out = f"fix the others, of which the first is {skipped[0][0]} ({skipped[0][1]})"
@@ -221,11 +222,14 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
     """Open the data, and set its name and the absolute path of its root in `asked`."""
     if (request.data is not None or request.source is not None) and "data.root" not in request.values:
         asked.pop("data.root", None)  # the root of a recipe file is for the recipe's own data
+    if asked.get("data.task") == "auto":
+        del asked["data.task"]  # the data decides it
     root = asked.get("data.root")
     if request.source is not None:
         if root is not None:
             raise ConfigError(f"data.root={root}: applies only to the paths of a table; leave it out")
         asked["data.source"] = PYTHON_PREFIX + request.source.name
+        check_task(request.source, asked.get("data.task", "auto"))
         return request.source
     if request.data is not None:
         asked["data.source"] = request.data
@@ -235,7 +239,7 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
-    return open_source(asked["data.source"], root)
+    return open_source(asked["data.source"], root, asked.get("data.task", "auto"))
 
 
 def _model_keys(name: str) -> dict[str, Any]:
@@ -269,6 +273,7 @@ def _given(surveyed: Survey, source: str, num_folds: int) -> list[Choice]:
         reason = "the usual split for this data set"
     choices = [
         Choice("data.source", full_name(source), "the data to train on"),
+        Choice("data.task", surveyed.facts.task, surveyed.facts.task_reason or "each image has one label"),
         Choice("data.test_ratio", surveyed.facts.test_ratio, reason),
     ]
     if surveyed.source.weights is not None:

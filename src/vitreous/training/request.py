@@ -70,6 +70,7 @@ def _budget_rule(text: object) -> str:
 
 
 OPTION_KEYS = {
+    "task": "data.task",
     "epochs": "train.epochs",
     "pretrained": "train.pretrained",
     "img_size": "data.img_size",

@@ -85,7 +85,8 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     """Return sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
     counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
-    sentences = [
+    sentences = [f"multi-label, any number of labels per image: {facts.task_reason}"] * (facts.task == "multilabel")
+    sentences += [
         f"{facts.name}: {facts.num_train:,} training, {facts.num_val:,} validation and "
         f"{plural(facts.num_test, 'test image')}; {len(facts.classes)} classes with {counts[0]:,} to "
         f"{plural(counts[-1], 'training image')}",
@@ -137,7 +138,7 @@ def _begin_together(
     folder, config, indices, facts, digests = group.broadcast(shared)
     if begun is not None:
         return begun
-    source = open_source(config.data.source, config.data.root) if request.source is None else request.source
+    source = open_source(config.data.source, config.data.root, config.data.task) if request.source is None else request.source
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 
 

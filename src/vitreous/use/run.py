@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
     from vitreous.model.vit import VisionTransformer
     from vitreous.use.evaluate.evaluation import Evaluation
+    from vitreous.use.evaluate.multilabel import LabelEvaluation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
 
@@ -93,7 +94,7 @@ class Run:
         paths = [Path(image) for image in given if isinstance(image, str | Path)]
         return self.predictor.predict(list_images(paths) if len(paths) == len(given) else given)
 
-    def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation":
+    def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.
 
         Args:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.label_sets import LabelArray, count_labels, label_texts, present, set_numbers
 from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.sources import SPLITS, Source, Texts
 from vitreous.data.survey.folds import split_by_fold
@@ -51,6 +52,8 @@ class DataFacts:
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
         brings_test: True if the source has a test split.
+        task: `multilabel` if an image may have several labels, else `single`.
+        task_reason: Why the source is read so, one clause; empty if there was no choice.
     """
 
     name: str
@@ -71,6 +74,8 @@ class DataFacts:
     test_ratio: float
     fingerprint: str
     brings_test: bool = False
+    task: str = "single"
+    task_reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +137,7 @@ def survey(
         num_train=len(indices["train"]),
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
-        class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
+        class_counts=tuple(count_labels(source.labels[indices["train"]], len(source.classes)).tolist()),
         **shapes,
         skipped=skipped,
         notes=(*source.notes, *survey_notes(source.classes, samples, splits, folds, test_ratio)),
@@ -141,6 +146,8 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
+        task="multilabel" if source.is_multilabel else "single",
+        task_reason=source.task_reason,
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -154,14 +161,14 @@ def _samples(source: Source, headers: Headers, readable: NDArray[np.int64]) -> S
     )
 
 
-def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
+def _check_classes(source: Source, labels: LabelArray, skipped: Sequence[tuple[str, str]]) -> None:
     """Raise DataError unless the readable images show at least two classes."""
     if len(labels) == 0:
         first = f" (the first, {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise DataError(
             f"data.source={source.name}: none of {plural(len(source), 'file')} is a readable image{first}; check them"
         )
-    left = [source.classes[label] for label in np.unique(labels)]
+    left = [source.classes[label] for label in present(labels)]
     if len(left) < 2:
         raise DataError(
             f"data.source={source.name}: has readable images of only one class, {left[0]!r} "
@@ -209,11 +216,11 @@ def _judge_mirror(source: Source, train: NDArray[np.int64], median_area_px: int)
     thumbnails = map_in_order(thumbnail, len(probed))
     readable = [i for i, image in enumerate(thumbnails) if image is not None]
     shrunk = np.array([thumbnails[i] for i in readable], dtype=np.uint8).reshape(-1, PROBE_SIDE_PX, PROBE_SIDE_PX)
-    return judge_by_images(shrunk, source.labels[probed[readable]])
+    return judge_by_images(shrunk, set_numbers(source.labels[probed[readable]]))
 
 
-def _fingerprint(digests: NDArray[np.uint8], labels: NDArray[np.int64], splits: Texts) -> str:
-    texts = np.array([f"{label} {split}\n".encode() for label, split in zip(labels, splits, strict=True)])
+def _fingerprint(digests: NDArray[np.uint8], labels: LabelArray, splits: Texts) -> str:
+    texts = np.array([f"{label} {split}\n".encode() for label, split in zip(label_texts(labels), splits, strict=True)])
     halves = digests.view(">u8")
     hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for row in np.lexsort((texts, halves[:, 1], halves[:, 0])):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.label_sets import LabelArray, having, is_multilabel, set_numbers
 from vitreous.data.sources import Texts
 from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED
 from vitreous.data.survey.splits import Samples, torn_groups
@@ -25,11 +26,11 @@ def survey_notes(
 
 
 def _on_classes(
-    classes: Sequence[str], content: NDArray[np.int64], labels: NDArray[np.int64], splits: Texts
+    classes: Sequence[str], content: NDArray[np.int64], labels: LabelArray, splits: Texts
 ) -> Iterator[str]:
     """Yield a warning for each class that cannot be learned or tested."""
     for label, name in enumerate(classes):
-        members = labels == label
+        members = having(labels, label)
         num_distinct = len(np.unique(content[members]))
         if num_distinct == 0:
             yield f"class {name!r} has no readable image, so it cannot be learned; add images or remove the class"
@@ -39,16 +40,18 @@ def _on_classes(
             yield f"class {name!r} has only one distinct image, used for training; add images to measure its accuracy"
 
 
-def _on_copies(content: NDArray[np.int64], labels: NDArray[np.int64], splits: Texts) -> Iterator[str]:
+def _on_copies(content: NDArray[np.int64], labels: LabelArray, splits: Texts) -> Iterator[str]:
     """Yield warnings about exact copies: training images in val or test, and one image in several classes."""
     for held_out in ("val", "test"):
         num_copies = int(np.isin(content[splits == held_out], content[splits == "train"]).sum())
         if num_copies:
             copies = plural(num_copies, f"{held_out} image")
             yield f"{copies} also in train, byte for byte: {held_out} accuracy is optimistic; remove the copies"
-    contents_of_classes = np.unique(np.stack([content, labels]), axis=1)[0]
+    contents_of_classes = np.unique(np.stack([content, set_numbers(labels)]), axis=1)[0]
     num_ambiguous = int((np.bincount(contents_of_classes) > 1).sum())
-    if num_ambiguous:
+    if num_ambiguous and is_multilabel(labels):
+        yield f"{plural(num_ambiguous, 'image')} with different labels, byte for byte; keep only the right labels"
+    elif num_ambiguous:
         yield f"{plural(num_ambiguous, 'image')} in several classes, byte for byte; keep only the right class"
 
 
@@ -63,13 +66,13 @@ def _on_groups(groups: Texts, splits: Texts, test_ratio: float) -> Iterator[str]
         yield f"no test images: {joined}, possibly joined by shared images, cannot be split up; add other groups"
 
 
-def _on_folds(classes: Sequence[str], labels: NDArray[np.int64], folds: NDArray[np.int64]) -> Iterator[str]:
+def _on_folds(classes: Sequence[str], labels: LabelArray, folds: NDArray[np.int64]) -> Iterator[str]:
     """Yield warnings about given test images, which no fold tests, and classes that some folds do not test."""
     num_folds, num_given = int(folds.max()) + 1, int((folds == UNTOUCHED).sum())
     if num_given:
         given = plural(num_given, "given test image")
         yield f"{given} not used by the folds; train without folds to test on the given split"
     for label, name in enumerate(classes):
-        num_testing = len(set(folds[labels == label].tolist()) - {ALWAYS_TRAIN, UNTOUCHED})
+        num_testing = len(set(folds[having(labels, label)].tolist()) - {ALWAYS_TRAIN, UNTOUCHED})
         if 0 < num_testing < num_folds:
             yield f"class {name!r} is tested by only {num_testing} of {num_folds} folds; add images or use fewer folds"

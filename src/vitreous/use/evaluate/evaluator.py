@@ -8,7 +8,7 @@ import torch
 
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
-from vitreous.data.sources import Source, open_source
+from vitreous.data.sources import Source, check_task, open_source
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError, NotARunError, nearest
 from vitreous.recipe.files import read_config
@@ -17,6 +17,7 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.prepare import survey_again
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
+from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 
@@ -24,7 +25,7 @@ BATCH_SIZE = 256
 
 
 def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = None,
-             device: torch.device | str = "cpu", listener: Listener = ignore) -> Evaluation:  # fmt: skip
+             device: torch.device | str = "cpu", listener: Listener = ignore) -> Evaluation | LabelEvaluation:  # fmt: skip
     """Score a trained model.
 
     Args:
@@ -47,11 +48,13 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         surveyed, split = own
         source, indices, name = surveyed.source, surveyed.indices[split], f"{surveyed.facts.name}, {split} split"
     else:
-        source = data if isinstance(data, Source) else open_source(str(data), root)
+        task = "single" if predictor.thresholds is None else "multilabel"
+        source = data if isinstance(data, Source) else open_source(str(data), root, task)
+        check_task(source, task)
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
         name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}{_trained_on(run, str(data))}"
-    labels = _label_map(source, predictor)
+    numbers = _label_map(source, predictor)
     store = load_store(source, indices, predictor.preprocess, progress=lambda done, total: listener(
         "reading", {"what": "decoding", "done": done, "total": total}))  # fmt: skip
     listener("skipped", {"skipped": store.skipped})
@@ -61,7 +64,12 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         )
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
-    true = labels[found]
+    if predictor.thresholds is not None:
+        true = torch.zeros(len(found), len(predictor.classes)).index_copy_(1, numbers, found)
+        probabilities = predictor.probabilities(logits).numpy()
+        loss = score(logits, true).loss
+        return score_each_label(name, probabilities, true.numpy() > 0.5, loss, predictor.classes, predictor.thresholds)
+    true = numbers[found]
     return count_classes(name, score(logits, true), true, logits.argmax(dim=1), predictor.classes)
 
 

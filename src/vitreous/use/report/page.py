@@ -12,8 +12,9 @@ from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
+from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.predict.table import read_held_out
-from vitreous.use.report import markup
+from vitreous.use.report import markup, multilabel
 from vitreous.use.report.figures import draw_confusion, draw_curves
 from vitreous.wording import plural
 
@@ -30,7 +31,7 @@ def write_report(folder: RunFolder) -> None:
     atomic.write_text(folder.report, _page(folder, records, _held_out(folder)))
 
 
-def _held_out(folder: RunFolder) -> Evaluation | None:
+def _held_out(folder: RunFolder) -> Evaluation | LabelEvaluation | None:
     """Return the scores on the held-out images, from what the run wrote; None if it has no held-out images."""
     metadata = read_metadata(folder.model)
     split = scored_split(metadata["metrics"])
@@ -39,8 +40,11 @@ def _held_out(folder: RunFolder) -> Evaluation | None:
     classes, metrics = tuple(metadata["classes"]), metadata["metrics"][split]
     index = {name: number for number, name in enumerate(classes)}
     rows = read_held_out(folder.predictions)
+    data = f"the {'validation' if split == 'val' else split} images of {metadata['data']}"
+    if metadata.get("task") == "multilabel":
+        return multilabel.read_evaluation(data, rows, metrics["loss"], classes, metadata["thresholds"])
     return count_classes(
-        data=f"the {'validation' if split == 'val' else split} images of {metadata['data']}",
+        data=data,
         score=Score(metrics["num_images"], metrics["num_correct"], metrics["loss"]),
         true=[index[row.true] for row in rows],
         predicted=[index[row.predicted] for row in rows],
@@ -48,7 +52,7 @@ def _held_out(folder: RunFolder) -> Evaluation | None:
     )
 
 
-def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | None) -> str:
+def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | LabelEvaluation | None) -> str:
     plan, end, data = _last(records, "plan"), _last(records, "end"), _last(records, "data")
     title, run = folder.path.resolve().name, quote(str(folder.path))
     return markup.page(
@@ -86,7 +90,9 @@ def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
     )
 
 
-def _headline(evaluation: Evaluation | None) -> Iterable[str]:
+def _headline(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
+    if isinstance(evaluation, LabelEvaluation):
+        return multilabel.headline(evaluation)
     if evaluation is None:
         return ["<p>The run has no test or validation images, so its accuracy is unknown.</p>"]
     low, high = evaluation.score.interval
@@ -97,7 +103,9 @@ def _headline(evaluation: Evaluation | None) -> Iterable[str]:
     ]
 
 
-def _classes(evaluation: Evaluation | None) -> Iterable[str]:
+def _classes(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
+    if isinstance(evaluation, LabelEvaluation):
+        return multilabel.label_scores(evaluation)
     if evaluation is None:
         return []
     rows = [

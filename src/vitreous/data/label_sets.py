@@ -1,0 +1,102 @@
+"""Labels of a data set, one per sample or several -> counts, members and pairs, by the same functions for both.
+
+Labels are class indices, int64 `[n]`, or for a multi-label set a truth value per sample and class, bool `[n, classes]`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy.typing import NDArray
+
+from vitreous.errors import DataError
+
+LabelArray = Shaped[np.ndarray, "samples *classes"]
+"""Class indices, int64 `[n]`; or truth values, bool `[n, classes]`."""
+
+SEPARATORS = ";|"
+"""Characters that separate the labels of an image in a cell of a table."""
+MAX_CELLS = 4_000_000_000
+"""Largest number of samples times classes of a multi-label set: it takes one byte each."""
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Return the labels in a cell, e.g. `("cat", "dog")` for `cat; dog;`; each only once."""
+    parts = (part.strip() for part in re.split(f"[{SEPARATORS}]", text))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def join_labels(names: Iterable[str]) -> str:
+    """Return labels as one text, which `split_labels` takes apart."""
+    return ";".join(names)
+
+
+def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.int64], row_of: NDArray[np.int64],
+                num_classes: int) -> NDArray[np.bool_]:  # fmt: skip
+    """Return which sample has which labels, `[samples, classes]`.
+
+    Args:
+        where: How a message begins, e.g. `data.source=labels.csv`.
+        sets: Distinct sets of class indices.
+        of_row: Number of the set in each row of a table, `[rows]`.
+        row_of: Number of the sample in each row, `[rows]`; a sample has the labels of all its rows.
+        num_classes: Number of classes.
+
+    Raises:
+        DataError: The table would not fit into memory.
+    """
+    from scipy.sparse import csr_array
+
+    num_samples = int(row_of.max(initial=-1)) + 1
+    if num_samples * num_classes > MAX_CELLS:
+        raise DataError(
+            f"{where}: {num_samples:,} images times {num_classes:,} labels are too many for several labels per image; "
+            "leave out rare labels"
+        )
+    counts = [len(numbers) for numbers in sets]
+    members = np.repeat(np.arange(len(sets)), counts), np.array([n for numbers in sets for n in numbers], dtype=np.int64)
+    in_set = csr_array((np.ones(sum(counts), np.int32), members), shape=(len(sets), num_classes))
+    in_rows = csr_array((np.ones(len(of_row), np.int32), (row_of, of_row)), shape=(num_samples, len(sets)))
+    return (in_rows @ in_set).astype(np.bool_).toarray()
+
+
+def is_multilabel(labels: LabelArray) -> bool:
+    """Return True for labels of samples that may have several."""
+    return labels.ndim == 2
+
+
+def present(labels: LabelArray) -> NDArray[np.int64]:
+    """Return the classes that at least one sample has, sorted."""
+    return np.flatnonzero(labels.any(axis=0)) if is_multilabel(labels) else np.unique(labels)
+
+
+def having(labels: LabelArray, number: int) -> NDArray[np.bool_]:
+    """Return which samples have a class, `[n]`."""
+    return labels[:, number] if is_multilabel(labels) else labels == number
+
+
+def count_labels(labels: LabelArray, num_classes: int) -> NDArray[np.int64]:
+    """Return the number of samples of each class, `[classes]`."""
+    return labels.sum(axis=0) if is_multilabel(labels) else np.bincount(labels, minlength=num_classes)
+
+
+def set_numbers(labels: LabelArray) -> NDArray[np.int64]:
+    """Return one number per sample, `[n]`, equal for samples with the same labels: its class, or its set of labels."""
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1) if is_multilabel(labels) else labels
+
+
+def label_pairs(labels: LabelArray, families: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the distinct pairs (class, family) of samples, sorted, `[2, pairs]`; no label counts as one more class."""
+    if not is_multilabel(labels):
+        return np.unique(np.stack([labels, families]), axis=1)
+    none = ~labels.any(axis=1, keepdims=True)
+    rows, classes = np.nonzero(np.concatenate([labels, none], axis=1))
+    return np.unique(np.stack([classes, families[rows]]), axis=1)
+
+
+def label_texts(labels: LabelArray) -> list[str]:
+    """Return the class indices of each sample as text, e.g. `3`, or `0,4` for several."""
+    if not is_multilabel(labels):
+        return [str(label) for label in labels]
+    return [",".join(map(str, np.flatnonzero(row))) for row in labels]
