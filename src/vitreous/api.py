@@ -51,10 +51,10 @@ def train(data: "str | Path | Dataset | None" = None, *, resume: str | Path) -> 
 def train(data: "str | Path | Dataset | None" = None, **options: Unpack[_Options]) -> Run: ...
 def train(
     data: "str | Path | Dataset | None" = None, *, budget: str | float | None = None, epochs: float | None = None,
-    model: str | None = None, pretrained: str | Path | None = None, task: str | None = None, img_size: int | tuple[int, int] | None = None,
-    batch_size: int | None = None, lr: float | None = None, device: str | None = None, seed: int | None = None,
-    folds: int = 0, seeds: int = 0, recipe: str | None = None, out: str | Path | None = None,
-    resume: str | Path | None = None, config: Mapping[str, Any] | None = None,
+    model: str | None = None, pretrained: str | Path | None = None, task: str | None = None,
+    img_size: int | tuple[int, int] | None = None, batch_size: int | None = None, lr: float | None = None,
+    device: str | None = None, seed: int | None = None, folds: int = 0, seeds: int = 0, recipe: str | None = None,
+    out: str | Path | None = None, resume: str | Path | None = None, config: Mapping[str, Any] | None = None,
 ) -> Run | Series:  # fmt: skip
     """Train a Vision Transformer on a folder of images or a named data set.
 
@@ -92,8 +92,8 @@ def train(
     """
     from vitreous.training.request import TrainRequest, with_options
 
-    options = {"epochs": epochs, "task": task, "pretrained": None if pretrained is None else str(pretrained), "img_size": img_size,
-               "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
+    options = {"epochs": epochs, "pretrained": None if pretrained is None else str(pretrained), "task": task,
+               "img_size": img_size, "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
     request = TrainRequest(recipe=recipe, model=model, values=config or {}, folds=folds, seeds=seeds,
                            out=None if out is None else Path(out),
                            resume=None if resume is None else Path(resume))  # fmt: skip

@@ -45,5 +45,8 @@ StoredLabels = Labels | Bool[Tensor, "batch classes"]
 PerImage = Float[Tensor, "batch"]
 """One number per image, `[batch]`."""
 
+Truths = Bool[Tensor, "batch"]
+"""One truth value per image, `[batch]`."""
+
 Loss = Float[Tensor, ""]
 """The scalar to minimize."""

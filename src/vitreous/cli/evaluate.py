@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from vitreous.cli.screen import Screen, accuracy_line, print_json, print_table
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
-from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
+from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.wording import plural
 
 _MOST_COLUMNS = 14

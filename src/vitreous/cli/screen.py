@@ -132,7 +132,7 @@ class Screen:
 
     def _show_evaluation(self, fields: Mapping[str, Any]) -> None:
         if fields["weights"] == "average":
-            text = f"validation accuracy {fields['accuracy']:.1%}, loss {fields['loss']:.3f}"
+            text = f"validation accuracy {fields['accuracy']:.1%}, loss {fields['loss']:.3f}{labels_text(fields)}"
             self.say(f"epoch {fields['epoch']:.1f}: {text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
@@ -202,6 +202,15 @@ class Screen:
         if progress - began_at < 0.01 or progress >= 1:
             return ""
         return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
+
+
+def labels_text(found: Mapping[str, Any]) -> str:
+    """Return the scores of a model that predicts several labels per image, after a comma; empty for any other model."""
+    if "mean_average_precision" not in found:
+        return ""
+    return (
+        f", mAP {found['mean_average_precision']:.3f}, F1 micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}"
+    )
 
 
 def duration(seconds: float) -> str:

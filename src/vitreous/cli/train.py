@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vitreous import processes
 from vitreous.cli.predict import labels_line
-from vitreous.cli.screen import Screen, accuracy_line, print_table
+from vitreous.cli.screen import Screen, accuracy_line, labels_text, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.key_reference import as_text
@@ -200,10 +200,7 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     else:
         name = "test accuracy" if split == "test" else "validation accuracy"
         found = run.metrics[split]
-        if "mean_average_precision" in found:
-            name = f"{name.split()[0]} mAP: {found['mean_average_precision']:.3f}, F1 micro {found['micro_f1']:.3f}, macro "
-            name += f"{found['macro_f1']:.3f}; all labels right"
-        screen.say(f"{name}: {accuracy_line(found)}", style="bold green")
+        screen.say(f"{name}: {accuracy_line(found)}{labels_text(found)}", style="bold green")
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
@@ -219,7 +216,9 @@ def _show_example(screen: Screen, run: Run, example: Path) -> None:
     truth = run.metadata["example_class"]
     verdict = "correct" if found.label == truth else f"wrong, the true class is {truth}"
     if run.predictor.thresholds is not None:
-        screen.say(f"example: {example}: {labels_line(found, run.predictor)}; {verdict.replace('class is', 'labels are')}")
+        screen.say(
+            f"example: {example}: {labels_line(found, run.predictor)}; {verdict.replace('class is', 'labels are')}"
+        )
         return
     screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
 

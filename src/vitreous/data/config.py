@@ -43,8 +43,8 @@ class DataConfig:
             file, or `hf://organization/name`. Data passed from Python is recorded as `python:NAME`.
         root: Folder that the paths in a table are relative to; paths that lead outside it are rejected. `none` uses the
             folder of the table.
-        task: Labels of an image: `single` is exactly one, `multilabel` any number. `auto` decides by the data: a table is
-            multi-label if it has one column of 0 and 1 per label, or if at least 5% of its rows hold several labels
+        task: Labels of an image: `single` is exactly one, `multilabel` any number. `auto` decides by the data: a table
+            is multi-label if it has one column of 0 and 1 per label, or if at least 5% of its rows hold several labels
             (`cat;dog`) or repeat an image with another label.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
             resized.

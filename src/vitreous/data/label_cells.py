@@ -127,9 +127,12 @@ def read_cells(
         return _multilabel(where, None, sets, of_row, image_of_row, reason)
     notes = [
         f"{where}: {reason}: {how}; --task multilabel reads several labels per image"
-        for reason, count, how in ((lists, num_lists, "read as one class each"), (repeats, num_repeats, "read as a conflict"))
+        for reason, count, how in (
+            (lists, num_lists, "read as one class each"),
+            (repeats, num_repeats, "read as a conflict"),
+        )
         if count and task == "auto"
-    ]  # fmt: skip
+    ]
     return _single(where, cells, of_row, "", tuple(notes))
 
 
@@ -177,5 +180,7 @@ def _sorted_classes(where: str, names: Sequence[str]) -> tuple[list[str], list[s
     else:
         classes = sorted(set(names))
     if len(classes) > MAX_CLASSES:
-        raise DataError(f"{where}: {len(classes):,} different labels, too many for classes; use at most {MAX_CLASSES:,}")
+        raise DataError(
+            f"{where}: {len(classes):,} different labels, too many for classes; use at most {MAX_CLASSES:,}"
+        )
     return names, classes

@@ -55,7 +55,10 @@ def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.in
             "leave out rare labels"
         )
     counts = [len(numbers) for numbers in sets]
-    members = np.repeat(np.arange(len(sets)), counts), np.array([n for numbers in sets for n in numbers], dtype=np.int64)
+    members = (
+        np.repeat(np.arange(len(sets)), counts),
+        np.array([n for numbers in sets for n in numbers], dtype=np.int64),
+    )
     in_set = csr_array((np.ones(sum(counts), np.int32), members), shape=(len(sets), num_classes))
     in_rows = csr_array((np.ones(len(of_row), np.int32), (row_of, of_row)), shape=(num_samples, len(sets)))
     return (in_rows @ in_set).astype(np.bool_).toarray()

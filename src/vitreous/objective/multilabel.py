@@ -25,9 +25,7 @@ class MultiLabelCrossEntropy(Criterion):
         `binary_cross_entropy_with_logits`.
     """
 
-    def __init__(
-        self, *, label_smoothing: float = 0.0, class_weights: Sequence[Sequence[float]] | None = None
-    ) -> None:
+    def __init__(self, *, label_smoothing: float = 0.0, class_weights: Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
         pairs = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -42,9 +40,7 @@ class MultiLabelCrossEntropy(Criterion):
         present = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
         return ((logits > 0) == (present > 0.5)).all(dim=1).sum()
 
-    def forward(
-        self, logits: Logits, targets: Targets, total: Tensor | None = None
-    ) -> Loss:
+    def forward(self, logits: Logits, targets: Targets, total: Tensor | None = None) -> Loss:
         """Compute the loss of a batch, in float32 or better. Arguments are those of `Criterion.forward`."""
         logits, total = at_least_float32(logits), self.total(targets) if total is None else total
         present = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])

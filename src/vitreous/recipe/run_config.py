@@ -180,7 +180,9 @@ class RunConfig:
         """Raise ConfigError unless the loss suits the number of labels per image."""
         task, loss = self.data.task, self.objective.loss
         if task == "multilabel" and loss != "multilabel":
-            raise ConfigError(f"objective.loss={loss}: learns one label per image, but data.task=multilabel; leave it out")
+            raise ConfigError(
+                f"objective.loss={loss}: learns one label per image, but data.task=multilabel; leave it out"
+            )
         if task == "single" and loss == "multilabel":
             raise ConfigError("objective.loss=multilabel: needs images with several labels (data.task); leave it out")
 

@@ -109,8 +109,8 @@ def _write_held_out(
     """Write `predictions.csv`, one row per held-out image, and the first of these images as `example.png`.
 
     Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
-    predicted class. `vitreous predict --out` gives columns of these names the same meaning. With several labels per image,
-    classes are joined by `;`, and `p_CLASS` is the probability of each class.
+    predicted class. `vitreous predict --out` gives columns of these names the same meaning. With several labels per
+    image, classes are joined by `;`, and `p_CLASS` is the probability of each class.
     """
     logits, labels = held_out
     store = prepared.test if prepared.test is not None else prepared.val
@@ -120,10 +120,11 @@ def _write_held_out(
     true = [_names(label, classes) for label in labels]
     if thresholds is None:
         probabilities, best = (logits / temperature).softmax(dim=1).max(dim=1)
-        header, predicted, each = [], [classes[i] for i in best.tolist()], [()] * len(true)
+        predicted, each = [classes[i] for i in best.tolist()], torch.empty(len(true), 0).tolist()
+        header = []
     else:
-        all_probabilities = (logits / temperature).sigmoid()
-        probabilities, each = all_probabilities.max(dim=1).values, all_probabilities.tolist()
+        calibrated = (logits / temperature).sigmoid()
+        probabilities, each = calibrated.max(dim=1).values, calibrated.tolist()
         predicted = [join_labels(classes[i] for i in sorted(predicted_labels(row, thresholds))) for row in each]
         header = [f"p_{name}" for name in classes]
     paths = [source.describe(int(index)) for index in store.source_indices]

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.decoding.preprocess import Preprocess

@@ -138,7 +138,11 @@ def _begin_together(
     folder, config, indices, facts, digests = group.broadcast(shared)
     if begun is not None:
         return begun
-    source = open_source(config.data.source, config.data.root, config.data.task) if request.source is None else request.source
+    source = (
+        open_source(config.data.source, config.data.root, config.data.task)
+        if request.source is None
+        else request.source
+    )
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 
 

@@ -124,8 +124,8 @@ def check_task(source: Source, task: Task) -> None:
 def one_label_only(name: str) -> str:
     """Return why data that is not a table is not read as multi-label."""
     return (
-        f"data.task=multilabel: {name} has one label per image; list the images in a table of paths and labels, such as "
-        "`photo.jpg,cat;dog`"
+        f"data.task=multilabel: {name} has one label per image; list the images in a table of paths and labels, with "
+        "rows such as `photo.jpg,cat;dog`"
     )
 
 

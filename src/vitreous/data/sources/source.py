@@ -11,8 +11,8 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitreous.data.label_sets import LabelArray, is_multilabel
 from vitreous.data.decoding.decode import Header, ImageLike, decode_image, read_header
+from vitreous.data.label_sets import LabelArray, is_multilabel
 from vitreous.errors import DecodeError
 
 SPLITS = ("train", "val", "test")
@@ -31,8 +31,8 @@ class Source(ABC):
     Attributes:
         name: The name of the set for messages and reports, e.g. `fashion-mnist` or the name of its folder.
         classes: The class names; a label is an index into them.
-        labels: Class indices, `[n]`, each in [0, len(classes)); or for a multi-label set, which classes each sample has,
-            bool `[n, classes]`.
+        labels: Class indices, `[n]`, each in [0, len(classes)); or for a multi-label set, which classes each sample
+            has, bool `[n, classes]`.
         splits: The split that the set gives each sample, `[n]`: `train`, `val`, `test`, or an empty string for none.
         groups: The name of each sample's group, `[n]`. Samples of one group (a person, a video) all go to the same
             split; an empty string means that the sample belongs to no group. None if the set has no groups.

@@ -153,8 +153,7 @@ class _Reader:
     def _read_labels(self, kept: NDArray[np.int64]) -> Reading:
         """Read the labels of the rows that are kept. Raises DataError if they do not suit the task."""
         of_row = np.array(self.labels, dtype=np.int64)[kept]
-        _, first, which = np.unique(np.array(self.image_hashes)[kept], return_index=True, return_inverse=True)
-        image_of_row = np.argsort(np.argsort(first))[which]
+        first, image_of_row = self._images(kept)
         if self.label_columns is not None:
             columns = {p: unicodedata.normalize("NFC", self.headings[p]) for p in self.label_columns.positions}
             reading = read_columns(self.where, columns, list(self.label_numbers), of_row, image_of_row, self.task)
@@ -165,7 +164,7 @@ class _Reader:
             raise DataError(f"{self.unlabeled}: the label is empty; fill it in or delete the row")
         for role, values in (("weight", self.weights), ("group", self.groups)):
             of_kept = np.array(values)[kept]
-            odd = np.flatnonzero(of_kept != of_kept[np.sort(first)][image_of_row])
+            odd = np.flatnonzero(of_kept != of_kept[first][image_of_row])
             if len(odd) and reading.labels.ndim == 2 and self._has(role):
                 raise DataError(
                     f"{self.where}: path={self.paths.text(int(kept[odd[0]]))}: its rows have different values of "
@@ -186,6 +185,16 @@ class _Reader:
         duplicates = [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))]
         notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if duplicates else []
         return np.delete(np.arange(len(originals)), duplicates), notes
+
+    def _images(self, kept: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first row of each image (path and split) among the rows that are kept, and each row's image."""
+        _, first, which = np.unique(np.array(self.image_hashes)[kept], return_index=True, return_inverse=True)
+        originals = first[which]
+        for number in np.flatnonzero(originals != np.arange(len(kept))).tolist():
+            row, original = int(kept[number]), int(kept[originals[number]])
+            if (self.paths.text(row), self.splits[row]) != (self.paths.text(original), self.splits[original]):
+                originals[number] = number  # another image with the same hash
+        return np.unique(originals, return_inverse=True)
 
     def _row(self, row: int) -> tuple[str, int, int]:
         return self.paths.text(row), self.labels[row], self.splits[row]

@@ -25,9 +25,7 @@ def survey_notes(
         yield from _on_folds(classes, samples.labels, folds)
 
 
-def _on_classes(
-    classes: Sequence[str], content: NDArray[np.int64], labels: LabelArray, splits: Texts
-) -> Iterator[str]:
+def _on_classes(classes: Sequence[str], content: NDArray[np.int64], labels: LabelArray, splits: Texts) -> Iterator[str]:
     """Yield a warning for each class that cannot be learned or tested."""
     for label, name in enumerate(classes):
         members = having(labels, label)

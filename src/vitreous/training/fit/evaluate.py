@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, EvalLoader
-from vitreous.tensors import Logits, Loss, Targets
+from vitreous.tensors import Logits, Loss, Targets, Truths
 from vitreous.training.machine.device import autocast
 from vitreous.training.machine.distributed import Group
 
@@ -83,7 +82,7 @@ def score(logits: Logits, labels: Targets) -> Score:
     return Score(num_images=len(labels), num_correct=num_correct, loss=float(mean_loss(logits.double(), labels)))
 
 
-def are_right(logits: Logits, labels: Targets) -> Bool[Tensor, "batch"]:
+def are_right(logits: Logits, labels: Targets) -> Truths:
     """Return which images get the right class; with several labels per image, which get all of them right."""
     if labels.is_floating_point():
         return ((logits > 0) == (labels > 0.5)).all(dim=1)
@@ -100,8 +99,9 @@ def mean_loss(logits: Logits, labels: Targets) -> Loss:
 def fit_temperature(logits: Logits, labels: Targets) -> float:
     """Return the temperature: softmax(logits / temperature) gives calibrated probabilities on these images.
 
-    With several labels per image, sigmoid replaces softmax. The temperature minimizes the cross-entropy over [1/20, 20]. Fit it on validation images. If all of them are
-    correct, there is no minimum: the loss keeps falling as the temperature falls. Then the temperature is 1.
+    With several labels per image, sigmoid replaces softmax. The temperature minimizes the cross-entropy over
+    [1/20, 20]. Fit it on validation images. If all of them are correct, there is no minimum: the loss keeps falling as
+    the temperature falls. Then the temperature is 1.
 
     Source:
         Guo et al. 2017, section 4.2 (1706.04599). They do not treat the case that all images are correct.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from vitreous.tensors import Logits, Targets
 from vitreous.training.fit.evaluate import Score, score
 
-LEAST_FOR_THRESHOLD = 5
+LEAST_FOR_THRESHOLD = 10
 """Number of images with a label below which the label gets the threshold that suits all labels together."""
 
 
@@ -108,4 +108,3 @@ def predicted_labels(row: Sequence[float], thresholds: Sequence[float]) -> list[
     """Return the classes whose probability reaches their threshold, the most probable first."""
     reached = [number for number, value in enumerate(row) if value >= thresholds[number]]
     return sorted(reached, key=lambda number: -row[number])
-

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vitreous import atomic
-from vitreous.data.label_sets import having
 from vitreous.data.doctor.findings import Finding, Sample
+from vitreous.data.label_sets import having
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation

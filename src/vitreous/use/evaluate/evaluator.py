@@ -6,6 +6,7 @@ from shlex import quote
 import numpy as np
 import torch
 
+from vitreous.data.label_cells import Task
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source, check_task, open_source
@@ -24,8 +25,14 @@ from vitreous.wording import plural
 BATCH_SIZE = 256
 
 
-def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = None,
-             device: torch.device | str = "cpu", listener: Listener = ignore) -> Evaluation | LabelEvaluation:  # fmt: skip
+def evaluate(
+    run: Path,
+    data: str | Source | None = None,
+    *,
+    root: str | None = None,
+    device: torch.device | str = "cpu",
+    listener: Listener = ignore,
+) -> Evaluation | LabelEvaluation:
     """Score a trained model.
 
     Args:
@@ -48,7 +55,7 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         surveyed, split = own
         source, indices, name = surveyed.source, surveyed.indices[split], f"{surveyed.facts.name}, {split} split"
     else:
-        task = "single" if predictor.thresholds is None else "multilabel"
+        task: Task = "single" if predictor.thresholds is None else "multilabel"
         source = data if isinstance(data, Source) else open_source(str(data), root, task)
         check_task(source, task)
         is_test = source.splits == "test"

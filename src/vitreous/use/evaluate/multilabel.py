@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.training.fit.multilabel import LabelScore, score_labels
-from vitreous.wording import listed
+from vitreous.wording import listed, plural
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class LabelEvaluation:
 
     def sentences(self) -> Iterator[str]:
         """Yield the scores in words, most important first."""
-        low, high = self.score.interval
-        yield f"mAP {self.score.mean_average_precision:.3f} on {self.data} (average precision, mean over the labels)"
-        yield f"F1: micro {self.score.micro_f1:.3f} (over all decisions), macro {self.score.macro_f1:.3f} (mean over labels)"
+        found, (low, high) = self.score, self.score.interval
+        yield f"mAP {found.mean_average_precision:.3f} on {self.data} (average precision, mean over the labels)"
+        yield f"F1: micro {found.micro_f1:.3f} (over all decisions), macro {found.macro_f1:.3f} (mean over the labels)"
         yield (
-            f"all labels right for {self.score.num_correct:,} of {self.score.num_images:,} images "
+            f"all labels right for {found.num_correct:,} of {plural(found.num_images, 'image')} "
             f"({self.accuracy:.1%}; 95% interval {low:.1%} to {high:.1%})"
         )
         never = [row.name for row in self.classes if row.num_images and not row.num_predicted]

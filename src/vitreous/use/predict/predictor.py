@@ -140,7 +140,7 @@ class Predictor:
         return self.model.pooled(images).float().cpu()
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """Return calibrated probabilities, `[n, classes]`; their rows sum to 1 unless images may have several labels."""
+        """Return calibrated probabilities, `[n, classes]`; their rows sum to 1 if each image has one label."""
         scaled = logits / self.temperature
         return scaled.softmax(dim=1) if self.thresholds is None else scaled.sigmoid()
 

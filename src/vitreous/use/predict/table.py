@@ -54,7 +54,7 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
     """Read a run's `predictions.csv`, also with the column names of older versions.
 
     Raises:
-        DamagedFileError: A column is missing.
+        DamagedFileError: A column is missing, or a probability is not a number.
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -62,7 +62,16 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
         if columns is None:
             raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; restore the file, or train again")
         each = [name for name in reader.fieldnames or () if name.startswith("p_")]
-        return [HeldOutPrediction(*(row[c] for c in columns), tuple(float(row[p]) for p in each)) for row in reader]
+        where, true, predicted = columns
+        try:
+            return [
+                HeldOutPrediction(row[where], row[true], row[predicted], tuple(float(row[name]) for name in each))
+                for row in reader
+            ]
+        except (TypeError, ValueError) as error:
+            raise DamagedFileError(
+                f"{path}: has a probability that is no number; restore it, or train again"
+            ) from error
 
 
 def check_table_path(path: Path) -> None:
