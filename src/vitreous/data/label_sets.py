@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy.typing import NDArray
 
-from vitreous.errors import DataError
+from vitreous.errors import DataError, nearest
+from vitreous.printable import printable
+from vitreous.wording import plural
 
 LabelArray = Shaped[np.ndarray, "samples *classes"]
 """Class indices, int64 `[n]`; or truth values, bool `[n, classes]`."""
@@ -62,6 +64,37 @@ def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.in
     in_set = csr_array((np.ones(sum(counts), np.int32), members), shape=(len(sets), num_classes))
     in_rows = csr_array((np.ones(len(of_row), np.int32), (row_of, of_row)), shape=(num_samples, len(sets)))
     return (in_rows @ in_set).astype(np.bool_).toarray()
+
+
+def number_sets(where: str, known: object, sets: Sequence[Sequence[object]]) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the class names, and which sample has which, `[n, classes]`.
+
+    Args:
+        where: How messages begin, e.g. `data=Photos`.
+        known: A list or tuple of the class names; anything else means that they are not known.
+        sets: For each sample the names of its labels; or for each sample 0 or 1 per class.
+
+    Raises:
+        DataError: Numbers other than 0 and 1, samples with different numbers of them, or an unknown name.
+    """
+    classes = [str(name) for name in known] if isinstance(known, list | tuple) and known else None
+    if all(isinstance(label, str) for labels in sets for label in labels):
+        classes = classes or sorted({str(label) for labels in sets for label in labels})
+        index = {name: number for number, name in enumerate(classes)}
+        for label in (label for labels in sets for label in labels if label not in index):
+            raise DataError(
+                f"{where}: label={label!r}: not one of the {len(index)} classes; {nearest(str(label), index)}"
+            )
+        numbers = [[index[str(label)] for label in labels] for labels in sets]
+        return classes, truth_table(where, numbers, np.arange(len(sets)), np.arange(len(sets)), len(index))
+    classes = classes or [str(number) for number in range(len(sets[0]))]
+    for number, labels in enumerate(sets):
+        if len(labels) != len(classes) or any(label not in (0, 1) for label in labels):
+            raise DataError(
+                f"{where}: sample {number}: label={printable(str(list(labels)), 60)}: is not 0 or 1 for each of "
+                f"{plural(len(classes), 'class', 'classes')}; return these numbers, or the names of the labels"
+            )
+    return classes, np.array(sets).astype(np.bool_).reshape(len(sets), len(classes))
 
 
 def is_multilabel(labels: LabelArray) -> bool:
