@@ -85,11 +85,13 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     """Return sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
     counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
-    sentences = [f"multi-label, any number of labels per image: {facts.task_reason}"] * (facts.task == "multilabel")
-    sentences += [
-        f"{facts.name}: {facts.num_train:,} training, {facts.num_val:,} validation and "
+    several = ("", "")
+    if facts.task == "multilabel":
+        several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
+    sentences = [
+        f"{facts.name}{several[0]}: {facts.num_train:,} training, {facts.num_val:,} validation and "
         f"{plural(facts.num_test, 'test image')}; {len(facts.classes)} classes with {counts[0]:,} to "
-        f"{plural(counts[-1], 'training image')}",
+        f"{plural(counts[-1], 'training image')}{several[1]}",
         f"model: {plural(count_parameters(model), 'parameter')}, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
         f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
