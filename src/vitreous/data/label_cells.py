@@ -158,7 +158,7 @@ def _multilabel(
     image_of_row: NDArray[np.int64],
     reason: str,
 ) -> Reading:
-    """Return the labels of each image; `known` are its classes, if they need not all occur."""
+    """Return the labels of each image; `known` are its classes if some may not occur."""
     names = [name for labels in sets for name in labels]
     renamed, classes = _sorted_classes(where, names)
     new_name, classes = dict(zip(names, renamed, strict=True)), known or classes

@@ -20,8 +20,7 @@ class ObjectiveConfig:
 
     Attributes:
         loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a separate yes/no
-            decision. `multilabel` is binary cross-entropy for images with several labels; `data.task=multilabel` sets
-            it.
+            decision. `multilabel` is the same for images with several labels; `data.task=multilabel` sets it.
         label_smoothing: Fraction of the target that is spread evenly over all classes; with
             `objective.loss=multilabel`, over present and absent.
         bce_threshold: Proportion above which a mixed image counts as fully showing a class; otherwise it counts as not

@@ -132,8 +132,7 @@ def survey(
     shapes = _shapes(headers)
     mirror = _judge_mirror(source, indices["train"], shapes["height_px"] * shapes["width_px"])
     facts = DataFacts(
-        name=source.name,
-        classes=source.classes,
+        **_about(source),
         num_train=len(indices["train"]),
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
@@ -146,8 +145,6 @@ def survey(
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
         brings_test=bool((samples.given == "test").any()),
-        task="multilabel" if source.is_multilabel else "single",
-        task_reason=source.task_reason,
     )
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
@@ -182,6 +179,12 @@ def _test_ratio(source: Source, requested: float | None, num_folds: int) -> floa
     if requested is not None:
         return requested
     return DEFAULT_TEST_RATIO if source.test_ratio is None else source.test_ratio
+
+
+def _about(source: Source) -> dict[str, Any]:
+    """Return the facts that the source gives without its images."""
+    task = "multilabel" if source.is_multilabel else "single"
+    return {"name": source.name, "classes": source.classes, "task": task, "task_reason": source.task_reason}
 
 
 def _shapes(headers: Headers) -> dict[str, Any]:

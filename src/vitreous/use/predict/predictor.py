@@ -199,12 +199,12 @@ def find_model(path: Path) -> Path:
 
 
 def _thresholds(metadata: dict[str, Any], num_classes: int) -> tuple[float, ...] | None:
-    """Return the thresholds of a multi-label model. Raises ValueError if there is not one in [0, 1] per class."""
+    """Return the thresholds of a multi-label model. Raises ConfigError if there is not one in [0, 1] per class."""
     if metadata.get("task", "single") == "single":
         return None
     thresholds = tuple(map(float, metadata["thresholds"]))
     if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise ValueError(f"{plural(len(thresholds), 'threshold')} for {num_classes} labels, each from 0 to 1")
+        raise ConfigError(f"{plural(len(thresholds), 'threshold')} for {num_classes} labels, each from 0 to 1")
     return thresholds
 
 

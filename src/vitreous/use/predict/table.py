@@ -70,7 +70,7 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
             ]
         except (TypeError, ValueError) as error:
             raise DamagedFileError(
-                f"{path}: has a probability that is no number; restore it, or train again"
+                f"{path}: has a probability that is not a number; restore it, or train again"
             ) from error
 
 
