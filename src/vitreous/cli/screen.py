@@ -132,8 +132,8 @@ class Screen:
 
     def _show_evaluation(self, fields: Mapping[str, Any]) -> None:
         if fields["weights"] == "average":
-            text = f"validation accuracy {fields['accuracy']:.1%}, loss {fields['loss']:.3f}{labels_text(fields)}"
-            self.say(f"epoch {fields['epoch']:.1f}: {text}")
+            text = f"validation accuracy {fields['accuracy']:.1%}, loss {fields['loss']:.3f}"
+            self.say(f"epoch {fields['epoch']:.1f}: {labels_text(fields, 'validation')}{text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
         best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"
@@ -204,13 +204,12 @@ class Screen:
         return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
 
 
-def labels_text(found: Mapping[str, Any]) -> str:
-    """Return the scores of a model that predicts several labels per image, after a comma; empty for any other model."""
+def labels_text(found: Mapping[str, Any], split: str) -> str:
+    """Return the scores that matter if images have several labels, before others; empty if each image has one."""
     if "mean_average_precision" not in found:
         return ""
-    return (
-        f", mAP {found['mean_average_precision']:.3f}, F1 micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}"
-    )
+    average, micro, macro = (found[name] for name in ("mean_average_precision", "micro_f1", "macro_f1"))
+    return f"{split} mAP {average:.3f}, F1 micro {micro:.3f}, macro {macro:.3f}; "
 
 
 def duration(seconds: float) -> str:

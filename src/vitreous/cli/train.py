@@ -200,7 +200,7 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     else:
         name = "test accuracy" if split == "test" else "validation accuracy"
         found = run.metrics[split]
-        screen.say(f"{name}: {accuracy_line(found)}{labels_text(found)}", style="bold green")
+        screen.say(f"{labels_text(found, name.split()[0])}{name}: {accuracy_line(found)}", style="bold green")
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)

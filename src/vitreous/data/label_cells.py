@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.label_sets import LabelArray, split_labels, truth_table
+from vitreous.data.label_sets import LabelArray, check_label_names, split_labels, truth_table
 from vitreous.errors import DataError
 from vitreous.printable import printable
 from vitreous.wording import listed, plural
@@ -85,9 +85,7 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
         DataError: The user asks for one label, but a row has another number of labels.
     """
     sets = [tuple(columns[p] for p in cell if p in columns) for cell in cells if isinstance(cell, tuple)]
-    for name in columns.values():
-        if split_labels(name) != (name,):
-            raise DataError(f"{where}: column {printable(name)!r}: a label contains no ; or |; rename the column")
+    check_label_names(where, columns.values())
     counts = np.array([len(labels) for labels in sets])[of_row]
     read = f"each of the columns {listed(sorted(columns.values()), 6)} is read as a label, since they hold only 0 and 1"
     if task == "multilabel" or (task == "auto" and (counts != 1).any()):

@@ -34,6 +34,15 @@ def join_labels(names: Iterable[str]) -> str:
     return ";".join(names)
 
 
+def check_label_names(where: str, names: Iterable[str]) -> None:
+    """Raise DataError for a name that would be another one, or several, after `join_labels`."""
+    for name in names:
+        if split_labels(name) != (name,):
+            raise DataError(
+                f"{where}: label {printable(name)!r}: contains ; or |, or begins or ends in a blank; rename it"
+            )
+
+
 def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.int64], row_of: NDArray[np.int64],
                 num_classes: int) -> NDArray[np.bool_]:  # fmt: skip
     """Return which sample has which labels, `[samples, classes]`.
@@ -78,8 +87,10 @@ def number_sets(where: str, known: object, sets: Sequence[Sequence[object]]) -> 
         DataError: Numbers other than 0 and 1, samples with different numbers of them, or an unknown name.
     """
     classes = [str(name) for name in known] if isinstance(known, list | tuple) and known else None
+    check_label_names(where, classes or ())
     if all(isinstance(label, str) for labels in sets for label in labels):
         classes = classes or sorted({str(label) for labels in sets for label in labels})
+        check_label_names(where, classes)
         index = {name: number for number, name in enumerate(classes)}
         for label in (label for labels in sets for label in labels if label not in index):
             raise DataError(

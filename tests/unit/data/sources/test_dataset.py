@@ -269,6 +269,10 @@ def test_arrays_of_zeros_and_ones_are_several_labels_per_image(convert: Any) -> 
     [
         ([[1, 0, 0], [0, 2, 1]], "data=Pairs: sample 1: label=[0, 2, 1]: is not 0 or 1 for each of 3 classes; return "),
         ([[1, 0, 0], [0, 1]], "data=Pairs: sample 1: label=[0, 1]: is not 0 or 1 for each of 3 classes; return these"),
+        (
+            [["cat;dog"], ["owl"]],
+            "data=Pairs: label 'cat;dog': contains ; or |, or begins or ends in a blank; rename it",
+        ),
         ([["cat"], "dog"], "data=Pairs: some samples have one label, others a list of labels; use lists for all"),
     ],
 )

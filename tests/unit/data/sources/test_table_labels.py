@@ -123,7 +123,7 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
         ("path,cat,age", of_images("1,7", "0,9"), "auto",
          "no column for the label among path, cat and age; write label above it in the first line"),
         ('path,"cat|kitten",dog', of_images("1,0", "1,1"), "auto",
-         "column 'cat|kitten': a label contains no ; or |; rename the column"),
+         "label 'cat|kitten': contains ; or |, or begins or ends in a blank; rename it"),
         ("path,label,weight", ["a/0.png,cat,1", "a/0.png,dog,2"], "multilabel",
          "path=a/0.png: its rows have different values of weight; give all rows of an image the same"),
         ("path,label,split", ["a/0.png,cat;dog,train", "a/1.png,dog;ow,val", "a/2.png,owl,train"], "multilabel",
