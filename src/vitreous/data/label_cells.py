@@ -6,7 +6,7 @@ rows hold several labels (`cat;dog`) or repeat an image with another label.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -122,7 +122,11 @@ def read_cells(
     ]
     if task == "multilabel" or (task == "auto" and found):
         reason = f"{found[0] if found else 'you asked for it'}; --task single reads one label per row"
-        return _multilabel(where, None, sets, of_row, image_of_row, reason)
+        reading = _multilabel(where, None, sets, of_row, image_of_row, reason)
+        if num_lists or num_repeats:
+            return reading
+        advice = "separate them by ; or |, or write one row per label"
+        return replace(reading, notes=(*reading.notes, f"{where}: no image has several labels; {advice}"))
     notes = [
         f"{where}: {reason}: {how}; --task multilabel reads several labels per image"
         for reason, count, how in (

@@ -9,7 +9,9 @@ from vitreous.data.label_sets import LabelArray, having, is_multilabel, set_numb
 from vitreous.data.sources import Texts
 from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED
 from vitreous.data.survey.splits import Samples, torn_groups
-from vitreous.wording import plural
+from vitreous.wording import listed, plural
+
+_MISSING = frozenset({"nan", "none", "null", "n/a", "na", "unlabeled", "unlabelled"})
 
 
 def survey_notes(
@@ -17,12 +19,25 @@ def survey_notes(
 ) -> Iterator[str]:
     """Yield the warnings about a data set; without folds, `folds` is None."""
     _, content = np.unique(samples.digests, return_inverse=True)
+    yield from _on_names(classes)
     yield from _on_classes(classes, content, samples.labels, splits)
     yield from _on_copies(content, samples.labels, splits)
     if samples.groups is not None:
         yield from _on_groups(samples.groups, splits, test_ratio)
     if folds is not None:
         yield from _on_folds(classes, samples.labels, folds)
+
+
+def _on_names(classes: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for names that differ only in case, and for those that stand for a missing label."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        spellings.setdefault(name.casefold(), []).append(name)
+    for folded, names in spellings.items():
+        if len(names) > 1 and len(folded) > 1:  # a letter in both cases may be two classes
+            yield f"classes {listed([repr(name) for name in names])} differ only in case; if they are one, merge them"
+        if folded in _MISSING:
+            yield f"class {names[0]!r} may be a missing label; if it is, remove its images or label them"
 
 
 def _on_classes(classes: Sequence[str], content: NDArray[np.int64], labels: LabelArray, splits: Texts) -> Iterator[str]:

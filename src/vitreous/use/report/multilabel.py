@@ -32,6 +32,7 @@ def label_scores(evaluation: LabelEvaluation) -> list[str]:
     headings, *rows = evaluation.table()
     return [
         "<h2>Scores per label</h2>",
-        "<p>A label is predicted if its probability reaches its threshold, which was chosen on validation images.</p>",
+        "<p>A label is predicted if its probability reaches its threshold. Validation images decide the thresholds; "
+        "without any, they are 0.5.</p>",
         markup.table(headings, [tuple(map(escape, row)) for row in rows], numbers_from=1),
     ]

@@ -185,3 +185,19 @@ def test_fingerprint_depends_on_the_labels_of_each_image(folder: Path) -> None:
             )
         marks.add(survey(open_table(path), test_ratio=0.0, val_ratio=0.0).facts.fingerprint)
     assert len(marks) == 3
+
+
+def test_request_for_several_labels_without_any_is_answered_by_a_note(folder: Path) -> None:
+    path = table(folder, "path,label", of_images("cat dog", "dog"))
+    assert open_table(path, task="multilabel").notes == (
+        f"data.source={path}: no image has several labels; separate them by ; or |, or write one row per label",
+    )
+
+
+def test_names_that_differ_only_in_case_or_mean_a_missing_label_get_a_note(folder: Path) -> None:
+    path = table(folder, "path,label", of_images(*["cat", "Cat", "NaN", "a", "A"] * 8))
+    notes = survey(open_table(path)).facts.notes
+    assert notes[:2] == (
+        "classes 'Cat' and 'cat' differ only in case; if they are one, merge them",
+        "class 'NaN' may be a missing label; if it is, remove its images or label them",
+    )
