@@ -82,10 +82,12 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
         task: What the user asks for. `auto` reads one label per image if each row has exactly one.
 
     Raises:
-        DataError: The user asks for one label, but a row has another number of labels.
+        DataError: The user asks for one label, but a row has another number of labels; or a heading cannot be a label.
     """
     sets = [tuple(columns[p] for p in cell if p in columns) for cell in cells if isinstance(cell, tuple)]
     check_label_names(where, columns.values())
+    if len(set(columns.values())) < len(columns):
+        raise DataError(f"{where}: several columns have the same heading; give each label a column of its own")
     counts = np.array([len(labels) for labels in sets])[of_row]
     read = f"each of the columns {listed(sorted(columns.values()), 6)} is read as a label, since they hold only 0 and 1"
     if task == "multilabel" or (task == "auto" and (counts != 1).any()):
@@ -93,7 +95,7 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
     if (counts != 1).any():
         odd = int(counts[counts != 1][0])
         raise DataError(
-            f"{where}: data.task=single, but {plural(int((counts != 1).sum()), 'row')} of {len(counts):,} do not have "
+            f"{where}: data.task=single, but {int((counts != 1).sum()):,} of {plural(len(counts), 'row')} without "
             f"exactly one label (the first has {odd}); leave data.task out for several labels per image"
         )
     return _single(where, [labels[0] for labels in sets], of_row, read, (f"{where}: {read}",))
@@ -113,8 +115,10 @@ def read_cells(
     num_repeats = int((np.bincount(image_of_row)[image_of_row] > 1).sum())
     # Labels that never occur in another combination may be one name: `Arts;Crafts`.
     combine = len({label for labels in sets for label in labels}) < sum(map(len, sets))
-    lists = f"{num_lists:,} of {plural(num_rows, 'row')} hold several labels, such as {_example(cells, is_list)}"
-    repeats = f"{num_repeats:,} of {plural(num_rows, 'row')} belong to an image with several labels"
+    lists = f"{num_lists:,} of {plural(num_rows, 'row')} hold{'s' * (num_lists == 1)} several labels, such as {_example(cells, is_list)}"
+    repeats = (
+        f"{num_repeats:,} of {plural(num_rows, 'row')} belong{'s' * (num_repeats == 1)} to an image with several labels"
+    )
     found = [
         reason
         for reason, count in ((lists, num_lists if combine else 0), (repeats, num_repeats))
@@ -131,7 +135,7 @@ def read_cells(
         f"{where}: {reason}: {how}; --task multilabel reads several labels per image"
         for reason, count, how in (
             (lists, num_lists, "read as one class each"),
-            (repeats, num_repeats, "read as a conflict"),
+            (repeats, num_repeats, "each row counts as an image"),
         )
         if count and task == "auto"
     ]

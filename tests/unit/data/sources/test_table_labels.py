@@ -93,8 +93,8 @@ def test_less_than_5_percent_of_the_rows_are_classes_and_a_note_says_so(
     if not is_multilabel:
         assert source.classes == ("cat", "cat;dog", "dog")
         assert source.notes == (
-            f"data.source={path}: 1 of 39 rows hold several labels, such as 'cat;dog': read as one class each; --task "
-            "multilabel reads several labels per image",
+            f"data.source={path}: 1 of 39 rows holds several labels, such as 'cat;dog': read as one class each; "
+            "--task multilabel reads several labels per image",
         )
     assert open_table(path, task="multilabel").classes == ("cat", "dog")
     assert open_table(path, task="single").classes == ("cat", "cat;dog", "dog")
@@ -118,8 +118,10 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
     ("headings", "rows", "task", "message"),
     [
         ("path,cat,dog", of_images("1,1", "0,1"), "single",
-         "data.task=single, but 1 row of 2 do not have exactly one label (the first has 2); leave data.task out for "
+         "data.task=single, but 1 of 2 rows without exactly one label (the first has 2); leave data.task out for "
          "several labels per image"),
+        ("path,cat,cat", of_images("1,0", "1,1"), "auto",
+         "several columns have the same heading; give each label a column of its own"),
         ("path,cat,age", of_images("1,7", "0,9"), "auto",
          "no column for the label among path, cat and age; write label above it in the first line"),
         ('path,"cat|kitten",dog', of_images("1,0", "1,1"), "auto",
