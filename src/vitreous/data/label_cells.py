@@ -115,10 +115,9 @@ def read_cells(
     num_repeats = int((np.bincount(image_of_row)[image_of_row] > 1).sum())
     # Labels that never occur in another combination may be one name: `Arts;Crafts`.
     combine = len({label for labels in sets for label in labels}) < sum(map(len, sets))
-    lists = f"{num_lists:,} of {plural(num_rows, 'row')} hold{'s' * (num_lists == 1)} several labels, such as {_example(cells, is_list)}"
-    repeats = (
-        f"{num_repeats:,} of {plural(num_rows, 'row')} belong{'s' * (num_repeats == 1)} to an image with several labels"
-    )
+    rows, example = plural(num_rows, "row"), _example(cells, is_list)
+    lists = f"{num_lists:,} of {rows} hold{'s' * (num_lists == 1)} several labels, such as {example}"
+    repeats = f"{num_repeats:,} of {rows} belong to an image with several labels"  # at least 2 rows
     found = [
         reason
         for reason, count in ((lists, num_lists if combine else 0), (repeats, num_repeats))

@@ -204,7 +204,9 @@ def _thresholds(metadata: dict[str, Any], num_classes: int) -> tuple[float, ...]
         return None
     thresholds = tuple(map(float, metadata["thresholds"]))
     if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise ConfigError(f"{plural(len(thresholds), 'threshold')} for {num_classes} labels, each from 0 to 1")
+        raise ConfigError(
+            f"{plural(len(thresholds), 'threshold')} for {num_classes} labels; each needs one from 0 to 1"
+        )
     return thresholds
 
 
