@@ -31,6 +31,7 @@ class _Options(TypedDict, total=False):
     epochs: float | None
     model: str | None
     pretrained: str | Path | None
+    task: str | None
     img_size: int | tuple[int, int] | None
     batch_size: int | None
     lr: float | None
@@ -53,10 +54,10 @@ def train(data: "str | Path | Dataset | None" = None, *, resume: str | Path) -> 
 def train(data: "str | Path | Dataset | None" = None, **options: Unpack[_Options]) -> Run: ...
 def train(
     data: "str | Path | Dataset | None" = None, *, budget: str | float | None = None, epochs: float | None = None,
-    model: str | None = None, pretrained: str | Path | None = None, img_size: int | tuple[int, int] | None = None,
-    batch_size: int | None = None, lr: float | None = None, device: str | None = None, seed: int | None = None,
-    folds: int = 0, seeds: int = 0, recipe: str | None = None, out: str | Path | None = None,
-    resume: str | Path | None = None, config: Mapping[str, Any] | None = None,
+    model: str | None = None, pretrained: str | Path | None = None, task: str | None = None,
+    img_size: int | tuple[int, int] | None = None, batch_size: int | None = None, lr: float | None = None,
+    device: str | None = None, seed: int | None = None, folds: int = 0, seeds: int = 0, recipe: str | None = None,
+    out: str | Path | None = None, resume: str | Path | None = None, config: Mapping[str, Any] | None = None,
 ) -> Run | Series:  # fmt: skip
     """Train a Vision Transformer on a folder of images or a named data set.
 
@@ -72,6 +73,8 @@ def train(
         model: Name such as `vit_micro` or `vit_small_patch16_224`. None: chosen from the data and the budget.
         pretrained: Weights to start from, with their architecture: a run, a file or folder that `load_model` opens, or
             `hf://organization/name`. None: random weights.
+        task: `single` for one label per image, `multilabel` for any number. None: decided by the data; only a table or
+            a Python data set can have several.
         img_size: Side or (height, width) in pixels. None: chosen from the images.
         batch_size: Images per step. None: the recipe's.
         lr: Peak learning rate. None: the recipe's.
@@ -94,7 +97,7 @@ def train(
 
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(f"config={printable_value(config)}: must be a dictionary of keys; use {{'optim.lr': 1e-3}}")
-    options = {"epochs": epochs, "pretrained": pretrained, "img_size": img_size,
+    options = {"epochs": epochs, "pretrained": pretrained, "task": task, "img_size": img_size,
                "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
     request = TrainRequest(recipe=recipe, model=model, values=config or {}, folds=folds, seeds=seeds,
                            out=None if out is None else as_path("out", out),

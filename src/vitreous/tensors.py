@@ -3,7 +3,7 @@
 The tests check shapes and dtypes at run time (jaxtyping with beartype); outside the tests the types cost nothing.
 """
 
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 Pixels = UInt8[Tensor, "batch channels height width"]
@@ -33,8 +33,20 @@ Probabilities = Float[Tensor, "batch classes"]
 Labels = Int64[Tensor, "batch"]
 """Class indices, `[batch]`, from 0 to the number of classes minus 1."""
 
+LabelSets = Float[Tensor, "batch classes"]
+"""Labels of images that may have several or none, `[batch, classes]`: 1 for each label of an image, else 0."""
+
+Targets = Labels | LabelSets
+"""The true labels of a batch: one class per image, or the labels of each image."""
+
+StoredLabels = Labels | Bool[Tensor, "batch classes"]
+"""The true labels of a data set: class indices; or a truth value per image and class, one byte each."""
+
 PerImage = Float[Tensor, "batch"]
 """One number per image, `[batch]`."""
+
+Truths = Bool[Tensor, "batch"]
+"""One truth value per image, `[batch]`."""
 
 Loss = Float[Tensor, ""]
 """The scalar to minimize."""

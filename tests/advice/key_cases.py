@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.convert import _architecture
+from vitreous.cli.answers import architecture_of
 from vitreous.cli.main import _check_command
 from vitreous.cli.train import TrainOptions, _request
 from vitreous.data.decoding.preprocess import Preprocess
@@ -126,8 +126,8 @@ def recipe_files(folder: Path) -> Refusals:
 def options_of_the_command_line(folder: Path) -> Refusals:
     yield lambda: _check_command(["trian"]), "did you mean train?"
     _check_command(["train"])
-    yield lambda: _architecture(("optim.lr=1",)), "use --model.key, e.g. --model.num_heads 4"
-    assert _architecture(("model.num_heads=4",)) == {"num_heads": 4}
+    yield lambda: architecture_of(("optim.lr=1",)), "use --model.key, e.g. --model.num_heads 4"
+    assert architecture_of(("model.num_heads=4",)) == {"num_heads": 4}
     yield lambda: _request("x", TrainOptions(set=("optim.lr",))), "write --optim.lr VALUE"
     assert _request("x", TrainOptions(set=("optim.lr=1",))).values == {"optim.lr": "1"}
     for text in ("10 parsecs", "0m", "soon"):

@@ -17,7 +17,7 @@ from tests.fuzz.mutation import mutated
 from tests.unit.model.weights.samples import HEADS, PLAIN, noisy, plain_state
 
 from vitreous.model import load_model, save_model
-from vitreous.model.weights.files import open_weights
+from vitreous.model.weights.reading.files import open_weights
 from vitreous.use.predict.predictor import Predictor
 
 TENSORS = plain_state(noisy(PLAIN))

@@ -9,6 +9,8 @@ from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
+from vitreous.use.evaluate.known import Known
+from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.wording import plural, shortened
 
 _MOST_COLUMNS = 14
@@ -40,9 +42,11 @@ def evaluate(
     if as_json:
         print_json(found.as_dict())
         return
+    if isinstance(found, LabelEvaluation):
+        _say_labels(screen, found)
+        return
     screen.say_accuracy(f"{found.data}: accuracy", found.score.as_dict())
-    if found.known is not None and found.known.sentence:
-        screen.say(f"note: {found.known.sentence}", style="yellow")
+    _say_known(screen, found.known)
     screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")
     heading, *rows = found.class_rows
     print_table(screen.console, [heading, *((shortened(name), *values) for name, *values in rows)], numbers_from=1)
@@ -60,3 +64,17 @@ def _confusion_rows(found: Evaluation) -> list[tuple[str, ...]]:
         names = [f"{number} {name}" for number, name in zip(columns, names, strict=True)]
     rows = zip(names, found.confusion.tolist(), strict=True)
     return [("", *columns), *((name, *(str(count or "·") for count in counts)) for name, counts in rows)]
+
+
+def _say_labels(screen: Screen, found: LabelEvaluation) -> None:
+    """Print the scores of a model that predicts several labels per image."""
+    for sentence in found.sentences():
+        screen.say(sentence, style="bold green" if sentence.startswith("mAP") else None)
+    _say_known(screen, found.known)
+    screen.say()
+    print_table(screen.console, found.table(), numbers_from=1)
+
+
+def _say_known(screen: Screen, known: Known | None) -> None:
+    if known is not None and known.sentence:
+        screen.say(f"note: {known.sentence}", style="yellow")

@@ -45,7 +45,7 @@ def predict(
             predictions.append(prediction)
             screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(files)})
             if out is None and not as_json and not prediction.error:
-                screen.say(f"{prediction.image}: {prediction.label} ({prediction.probability:.1%})")
+                screen.say(f"{prediction.image}: {labels_line(prediction, predictor)}")
     if out is not None:
         write_table(out, predictions, predictor.classes)
         screen.say(f"{plural(len(predictions), 'prediction')} in {out}")
@@ -54,6 +54,14 @@ def predict(
     unreadable = [prediction.error for prediction in predictions if prediction.error]
     if unreadable:
         raise DecodeError(_complaint(unreadable, len(predictions)))
+
+
+def labels_line(prediction: Prediction, predictor: Predictor) -> str:
+    """Return the predicted labels with their probabilities, e.g. `cat (93.1%)`."""
+    by_name = dict(zip(predictor.classes, prediction.probabilities, strict=True))
+    found = [f"{label} ({by_name[label]:.1%})" for label in prediction.labels]
+    best = max(by_name, key=by_name.__getitem__)
+    return ", ".join(found) or f"no label (the most probable is {best}, {by_name[best]:.1%})"
 
 
 def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, object]:

@@ -154,7 +154,7 @@ class Screen:
         if fields["weights"] == "average":
             balanced = f" (balanced {fields['balanced_accuracy']:.1%})" if "balanced_accuracy" in fields else ""
             text = f"validation accuracy {fields['accuracy']:.1%}{balanced}, loss {fields['loss']:.3f}"
-            self.say(f"epoch {fields['epoch']:.1f}: {text}")
+            self.say(f"epoch {fields['epoch']:.1f}: {labels_text(fields, 'validation')}{text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
         best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"
@@ -227,6 +227,14 @@ class Screen:
         if progress - began_at < 0.01 or progress >= 1:
             return ""
         return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
+
+
+def labels_text(found: Mapping[str, Any], split: str) -> str:
+    """Return the scores that matter if images have several labels, before others; empty if each image has one."""
+    if "mean_average_precision" not in found:
+        return ""
+    average, micro, macro = (found[name] for name in ("mean_average_precision", "micro_f1", "macro_f1"))
+    return f"{split} mAP {average:.3f}, F1 micro {micro:.3f}, macro {macro:.3f}; "
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from vitreous import processes
 from vitreous.cli.numbers import whole_number
-from vitreous.cli.screen import Screen, print_table
+from vitreous.cli.predict import labels_line
+from vitreous.cli.screen import Screen, labels_text, print_table
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.key_reference import as_text
@@ -42,6 +43,7 @@ class TrainOptions:
             hf://organization/name.
         weights: With --pretrained and the checkpoint of a training run: raw, ema (an average or a teacher), or the name
             of a part; default: ema if there is one.
+        task: single or multilabel, one label per image or any number; default: decided by the data.
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
@@ -70,6 +72,7 @@ class TrainOptions:
     model: str | None = None
     pretrained: str | None = None
     weights: str | None = None
+    task: str | None = None
     img_size: str | None = None
     batch_size: str | None = None
     lr: str | None = None
@@ -200,8 +203,8 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
     else:
-        name = "test accuracy:" if split == "test" else "validation accuracy:"
-        screen.say_accuracy(name, run.metrics[split])
+        name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
+        screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
@@ -216,6 +219,11 @@ def _show_example(screen: Screen, run: Run, example: Path) -> None:
     found = run.predict(example)[0]
     truth = run.metadata["example_class"]
     verdict = "correct" if found.label == truth else f"wrong, the true class is {truth}"
+    if run.predictor.thresholds is not None:
+        screen.say(
+            f"example: {example}: {labels_line(found, run.predictor)}; {verdict.replace('class is', 'labels are')}"
+        )
+        return
     screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
 
 

@@ -9,6 +9,7 @@ from vitreous.data.augmentation.augment import Augment
 from vitreous.data.augmentation.mix import Mix
 from vitreous.data.augmentation.policy import ColorJitter, Policy, RandAugment, ThreeAugment, TrivialAugment
 from vitreous.data.config import DataConfig
+from vitreous.data.label_sets import LabelArray, is_multilabel
 from vitreous.data.sampling import balanced_weights
 from vitreous.errors import ConfigError
 
@@ -56,21 +57,28 @@ def build_mix(config: DataConfig) -> Mix | None:
 
 
 def sampling_weights(
-    config: DataConfig, labels: NDArray[np.int64], given: NDArray[np.float64] | None = None
+    config: DataConfig, labels: LabelArray, given: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64] | None:
     """Return how often each training image is shown, relative to the others.
 
     Args:
         config: `data.sampler` decides how the weights are computed.
-        labels: Class indices of the training images, `[n]`.
+        labels: Labels of the training images, as in a `Source`.
         given: Weights that come with the data, `[n]`; None if it has none.
 
     Returns:
         Weights, `[n]`; None to show each image once per epoch.
 
     Raises:
-        ConfigError: `data.sampler=weighted` for data without weights.
+        ConfigError: `data.sampler=weighted` for data without weights, or `balanced` for images with several labels.
     """
     if config.sampler == "weighted" and given is None:
         raise ConfigError(f"data.sampler=weighted: {config.source} has no sample weights; use balanced or shuffle")
-    return {"shuffle": None, "balanced": balanced_weights(labels), "weighted": given}[config.sampler]
+    if config.sampler == "balanced" and is_multilabel(labels):
+        raise ConfigError(
+            "data.sampler=balanced: an image with several labels belongs to no single class; use "
+            "objective.class_weights=balanced"
+        )
+    if config.sampler == "balanced":
+        return balanced_weights(labels)
+    return given if config.sampler == "weighted" else None

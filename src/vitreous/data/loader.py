@@ -13,12 +13,13 @@ from torch import Tensor
 
 from vitreous.data.augmentation.augment import Augment
 from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.label_sets import set_numbers
 from vitreous.data.pixels.store import Store
 from vitreous.data.sampling import check_weights, draw_order, earlier_showings
 from vitreous.data.workers import compute_chunks
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
-from vitreous.tensors import Images, Labels, Pixels
+from vitreous.tensors import Images, Pixels, Targets
 from vitreous.transfer import to_device
 from vitreous.wording import plural
 
@@ -32,12 +33,12 @@ class Batch:
 
     Attributes:
         images: Normalized images, `[batch, channels, height, width]`; or precomputed features, `[batch, width]`.
-        labels: Class indices, `[batch]`.
+        labels: Class indices, `[batch]`; or 1 for each label of an image and 0 elsewhere, `[batch, classes]`.
         indices: Positions of the images in the store, `[batch]`.
     """
 
     images: Images | Float[Tensor, "batch width"]
-    labels: Labels
+    labels: Targets
     indices: NDArray[np.int64]
 
 
@@ -100,7 +101,7 @@ class TrainLoader:
         self._weights = weights
         self._repeats = repeats
         self._share = share
-        self._all_labels = store.labels.cpu().numpy()
+        self._strata = set_numbers(store.labels.cpu().numpy())
         self._steps_per_round = math.ceil(len(store) / (batch_size // repeats))
         smallest_batch = len(store) // self._steps_per_round
         self.least_images = smallest_batch // share[1] * repeats
@@ -171,7 +172,7 @@ class TrainLoader:
         # One tuple, replaced as a whole, because a prefetching thread may call this at the same time.
         known, order, earlier = self._order
         if known != round_number:
-            order = draw_order(derive(self._seed, "order", round_number), self._all_labels, self._weights)
+            order = draw_order(derive(self._seed, "order", round_number), self._strata, self._weights)
             earlier = np.zeros_like(order) if self._weights is None else earlier_showings(order)
             self._order = (round_number, order, earlier)
         return order, earlier
@@ -255,8 +256,9 @@ def _nth_part(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
     return start + length * index // count, start + length * (index + 1) // count
 
 
-def _labels(store: Store, indices: NDArray[np.int64]) -> Labels:
-    return store.labels[to_device(torch.from_numpy(indices), store.device)]
+def _labels(store: Store, indices: NDArray[np.int64]) -> Targets:
+    labels = store.labels[to_device(torch.from_numpy(indices), store.device)]
+    return labels.float() if labels.dtype == torch.bool else labels
 
 
 def _check_batch_size(batch_size: int) -> None:

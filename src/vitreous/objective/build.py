@@ -1,6 +1,7 @@
 """ObjectiveConfig -> the task whose loss training minimizes."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
@@ -9,11 +10,15 @@ from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.cross_entropy import CrossEntropy, balanced_class_weights
 from vitreous.objective.distill import FeatureDistillation, LogitDistillation
 from vitreous.objective.logit_adjustment import LogitAdjusted
+from vitreous.objective.multilabel import MultiLabelCrossEntropy
 from vitreous.objective.task import Criterion, Supervised, Task
+
+ClassCounts = Sequence[int] | Sequence[tuple[int, int]]
+"""Training images of each class; for `objective.loss=multilabel`, those (without, with) each label."""
 
 
 def build_task(
-    config: ObjectiveConfig, class_counts: Sequence[int] | None = None, teacher: nn.Module | None = None
+    config: ObjectiveConfig, class_counts: ClassCounts | None = None, teacher: nn.Module | None = None
 ) -> Task:
     """Build the task: the loss of labels, and of a teacher if there is one.
 
@@ -38,11 +43,15 @@ def build_task(
     )
 
 
-def build_criterion(config: ObjectiveConfig, class_counts: Sequence[int] | None = None) -> Criterion:
+def build_criterion(config: ObjectiveConfig, class_counts: ClassCounts | None = None) -> Criterion:
     """Build the loss of logits and labels or soft targets; the arguments are those of `build_task`."""
-    smoothing, weights = config.label_smoothing, None
-    if config.class_weights == "balanced" and class_counts is not None:
-        weights = balanced_class_weights(class_counts)
+    smoothing, is_balanced = config.label_smoothing, config.class_weights == "balanced"
+    if config.loss == "multilabel":
+        pairs = cast("Sequence[tuple[int, int]] | None", class_counts)
+        by_label = [balanced_class_weights(pair) for pair in pairs] if is_balanced and pairs is not None else None
+        return MultiLabelCrossEntropy(label_smoothing=smoothing, class_weights=by_label)
+    class_counts = cast("Sequence[int] | None", class_counts)
+    weights = balanced_class_weights(class_counts) if is_balanced and class_counts is not None else None
     if config.loss == "bce":
         return BinaryCrossEntropy(label_smoothing=smoothing, threshold=config.bce_threshold, class_weights=weights)
     criterion = CrossEntropy(label_smoothing=smoothing, class_weights=weights)

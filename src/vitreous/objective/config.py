@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from vitreous.errors import ConfigError
 from vitreous.ranges import Hint, Interval, check_fields
 
-LossKind = Literal["cross_entropy", "bce"]
-"""Softmax cross-entropy, or binary cross-entropy for each class."""
+LossKind = Literal["cross_entropy", "bce", "multilabel"]
+"""Softmax cross-entropy, or binary cross-entropy for each class, with one label per image or with several."""
 ClassWeights = Literal["none", "balanced"]
 """Weight all images equally, or all classes equally however many images each has."""
 Distill = Literal["soft", "hard", "token", "token_soft", "feature"]
@@ -20,13 +20,15 @@ class ObjectiveConfig:
 
     Attributes:
         loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a separate yes/no
-            decision.
-        label_smoothing: Fraction of the target that is spread evenly over all classes.
+            decision. `multilabel` is the same for images with several labels; `data.task=multilabel` sets it.
+        label_smoothing: Fraction of the target that is spread evenly over all classes; with
+            `objective.loss=multilabel`, over present and absent.
         bce_threshold: Proportion above which a mixed image counts as fully showing a class; otherwise it counts as not
             showing the class. `none` uses the proportions as targets. Needs `objective.loss=bce`. DeiT III uses 0,
             "ResNet strikes back" 0.2.
-        class_weights: `balanced` weights images by the inverse frequency of their class in training; `none` weights all
-            equally.
+        class_weights: `balanced` weights images by the inverse frequency of their class in training; with
+            `objective.loss=multilabel`, present and absent labels of each class get the same total weight. `none`
+            weights all equally.
         logit_adjustment: Factor `tau` of logit adjustment, which adds `tau` times the logarithm of each class's
             frequency to the logits in training, so that rare classes are predicted as readily as frequent ones. 1 is
             usual, 0 turns it off. Needs `objective.loss=cross_entropy`; does not apply to the teacher's part of the
@@ -62,10 +64,17 @@ class ObjectiveConfig:
                 f"objective.bce_threshold={self.bce_threshold}: cannot be combined with objective.logit_adjustment="
                 f"{self.logit_adjustment}; leave one of them out"
             )
-        if self.logit_adjustment and self.loss == "bce":
+        if self.logit_adjustment and self.loss != "cross_entropy":
+            way_out = ", or use objective.class_weights=balanced"
+            way_out = way_out if self.loss == "multilabel" else ", or use objective.loss=cross_entropy"
             raise ConfigError(
-                f"objective.logit_adjustment={self.logit_adjustment}: has no effect with objective.loss=bce; set it to "
-                "0, or use objective.loss=cross_entropy"
+                f"objective.logit_adjustment={self.logit_adjustment}: has no effect with objective.loss={self.loss}; "
+                f"set it to 0{way_out}"
+            )
+        if self.loss == "multilabel" and self.teacher is not None and self.distill != "feature":
+            raise ConfigError(
+                f"objective.distill={self.distill}: learns one class per image from the teacher, but the images have "
+                "several labels; use objective.distill=feature"
             )
         if self.bce_threshold is not None and self.loss != "bce":
             raise ConfigError(

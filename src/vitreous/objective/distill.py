@@ -27,8 +27,7 @@ class Distillation(Task, ABC):
     """
 
     def __init__(self, criterion: Criterion, teacher: nn.Module, *, weight: float) -> None:
-        super().__init__()
-        self.criterion = criterion
+        super().__init__(criterion)
         self.teacher = teacher.requires_grad_(False).eval()
         self.weight = weight
 
@@ -37,10 +36,6 @@ class Distillation(Task, ABC):
         super().train(mode)
         self.teacher.eval()
         return self
-
-    def total(self, targets: Labels | Probabilities) -> Tensor:
-        """Return the total of the criterion."""
-        return self.criterion.total(targets)
 
     @torch.no_grad()
     def teacher_output(self, images: Images) -> Tensor:

@@ -41,6 +41,11 @@ class Criterion(nn.Module, ABC):
             return torch.ones(len(targets), dtype=torch.float32, device=targets.device)
         return weighted_shares(targets, self.weights).sum(dim=1)
 
+    def num_correct(self, logits: Logits, targets: Labels | Probabilities) -> Tensor:
+        """Return the number of images whose largest logit is the right class, or the one with the largest share."""
+        true = targets.argmax(dim=1) if targets.is_floating_point() else targets
+        return (logits.argmax(dim=1) == true).sum()
+
     @abstractmethod
     def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
         """Compute the loss of these images, in float32 or better.
@@ -53,11 +58,23 @@ class Criterion(nn.Module, ABC):
 
 
 class Task(nn.Module, ABC):
-    """Loss that training minimizes, together with the forward pass that it needs."""
+    """Loss that training minimizes, together with the forward pass that it needs.
 
-    @abstractmethod
+    Args:
+        criterion: Loss of logits and targets.
+    """
+
+    def __init__(self, criterion: Criterion) -> None:
+        super().__init__()
+        self.criterion = criterion
+
     def total(self, targets: Labels | Probabilities) -> Tensor:
         """Return the total that `forward` divides by; see `Criterion.total`."""
+        return self.criterion.total(targets)
+
+    def num_correct(self, logits: Logits, targets: Labels | Probabilities) -> Tensor:
+        """Return the number of images that the logits get right; see `Criterion.num_correct`."""
+        return self.criterion.num_correct(logits, targets)
 
     @abstractmethod
     def forward(
@@ -77,19 +94,7 @@ class Task(nn.Module, ABC):
 
 
 class Supervised(Task):
-    """Supervised training: the loss of the model's logits and the targets.
-
-    Args:
-        criterion: Loss of logits and targets.
-    """
-
-    def __init__(self, criterion: Criterion) -> None:
-        super().__init__()
-        self.criterion = criterion
-
-    def total(self, targets: Labels | Probabilities) -> Tensor:
-        """Return the total of the criterion."""
-        return self.criterion.total(targets)
+    """Supervised training: the loss of the model's logits and the targets."""
 
     def forward(
         self, model: nn.Module, images: Images, targets: Labels | Probabilities, total: Tensor | None = None

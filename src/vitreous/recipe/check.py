@@ -36,6 +36,8 @@ def check_fits(config: RunConfig, facts: DataFacts) -> None:
 
 def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """Yield sentences on what to expect of a run, most important first."""
+    if facts.task == "multilabel":
+        yield "accuracy counts the images for which all labels are right; judge the model by mAP and F1"
     yield from facts.notes
     yield from _depth_and_channels(config, facts)
     if facts.skipped:

@@ -72,7 +72,7 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
 def read_config(path: Path) -> RunConfig:
     """Read a complete RunConfig. Raises the errors of `read_values`, and ConfigError if keys are missing."""
     name, values = read_values(path)
-    return keys.assemble(name or path.stem, values)
+    return keys.assemble(name or path.stem, {"data.task": "single", **values})  # older runs know no other task
 
 
 def write_config(path: Path, config: RunConfig) -> None:

@@ -80,6 +80,8 @@ def make_plan(
         recommended = recipe_named(name, recipes)(facts, fixed)
         reasons = {choice.key: choice for choice in adapted} | reasons
         choices |= {choice.key: choice for choice in recommended} | reasons
+    if facts.task == "multilabel":
+        choices |= {choice.key: choice for choice in _multilabel_choices(choices)}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
     epochs, pace = choices["train.epochs"].value, None
@@ -97,6 +99,15 @@ def make_plan(
     ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
     notes = (*consequences(config, facts), *_memory_notes(memory(config)))
     return Plan(config, tuple(ordered), notes, pace)
+
+
+def _multilabel_choices(choices: Mapping[str, Choice]) -> Iterator[Choice]:
+    """Yield what replaces the loss of any recipe if images have several labels."""
+    yield Choice("objective.loss", "multilabel", "a separate decision for each label")
+    yield Choice("objective.label_smoothing", 0.0, "would raise the probability of every label that is absent")
+    for key in ("objective.bce_threshold", "objective.logit_adjustment"):
+        if key in choices:
+            yield Choice(key, keys.defaults()[key], "applies to images with one label")
 
 
 def _update(choices: dict[str, Choice], new: Iterable[Choice]) -> None:

@@ -30,6 +30,8 @@ def rare_class_choices(facts: DataFacts, choices: Mapping[str, Choice], asked: M
         choices: All choices so far. With a key that balances the classes, no sampler is chosen.
         asked: Keys that the user sets.
     """
+    if facts.task == "multilabel":  # an image with several labels belongs to no single class
+        return
     counts = [count for count in facts.class_counts if count]
     ratio = max(counts) / min(counts)
     if ratio >= VERY_UNEVEN and not any(key in choices for key in _BALANCING):

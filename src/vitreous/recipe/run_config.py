@@ -171,6 +171,7 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
+        self._check_task()
         self._check_distillation()
         self._check_start_size()
         train = self.train
@@ -189,6 +190,16 @@ class RunConfig:
                 f"train.freeze_blocks={train.freeze_blocks}: the model has only {self.model.depth} blocks; use fewer, "
                 "or train.freeze=backbone"
             )
+
+    def _check_task(self) -> None:
+        """Raise ConfigError unless the loss suits the number of labels per image."""
+        task, loss = self.data.task, self.objective.loss
+        if task == "multilabel" and loss != "multilabel":
+            raise ConfigError(
+                f"objective.loss={loss}: learns one label per image, but data.task=multilabel; leave it out"
+            )
+        if task == "single" and loss == "multilabel":
+            raise ConfigError("objective.loss=multilabel: needs images with several labels (data.task); leave it out")
 
     def _check_start_size(self) -> None:
         """Raise ConfigError unless the model can take the images that the run starts with."""

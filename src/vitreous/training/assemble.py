@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from vitreous.data.build import build_augment, build_mix, sampling_weights
+from vitreous.data.label_sets import count_labels, is_multilabel
 from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
@@ -233,7 +234,10 @@ def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatc
 def _task(prepared: Prepared, instruments: Instruments) -> Task:
     """Return what the steps minimize, on the device of the run, with its teacher if there is one."""
     config = prepared.config
-    counts = torch.bincount(prepared.train.labels.cpu(), minlength=config.data.num_classes).tolist()
+    labels = prepared.train.labels.cpu().numpy()
+    counts = count_labels(labels, config.data.num_classes).tolist()
+    if is_multilabel(labels):
+        counts = [(len(labels) - count, count) for count in counts]
     task = instruments.build_task(config.objective, counts, build_teacher(prepared.teacher, config))
     return task.to(resolve_device(config.train.device))
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from vitreous import atomic
+from vitreous.data.label_sets import join_labels
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import save_model
-from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits, score
+from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
+from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
 from vitreous.training.fit.patience import best_model
 from vitreous.training.folder.images import write_images
 from vitreous.training.folder.records import Recorder
@@ -33,7 +35,7 @@ LEAST_FOR_TEMPERATURE = 20
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
     outputs = _val_logits(_models(state), prepared, precision, group)
-    return {name: score(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
+    return {name: score_task(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
 
 
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE) -> None:
@@ -51,7 +53,10 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
-    chosen, temperature, classes = "average", 1.0, prepared.survey.facts.classes
+    chosen, temperature, thresholds = "average", 1.0, None
+    facts = prepared.survey.facts
+    if facts.task == "multilabel":
+        thresholds = (0.5,) * len(facts.classes)
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     best = best_model(state, folder)
@@ -60,29 +65,30 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         models = {chosen: models[chosen]}
     if prepared.val is not None:
         outputs = _val_logits(models, prepared, "fp32", group)
-        scores = {name: score(*pair, classes) for name, pair in outputs.items()}
+        scores = {name: score_task(*pair, facts.classes) for name, pair in outputs.items()}
         chosen = min(scores, key=lambda name: scores[name].loss)
-        metrics["val"], held_out = scores[chosen].as_dict(), outputs[chosen]
+        held_out = outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
+            if thresholds is not None and prepared.config.train.choose_weights:
+                thresholds = fit_thresholds((held_out[0] / temperature).sigmoid(), held_out[1])
+        metrics["val"] = score_task(*held_out, facts.classes, thresholds, temperature).as_dict()
     model = merge_lora(models[chosen])
     if prepared.test is not None:
         held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
-        metrics["test"] = score(*held_out, classes).as_dict()
-    example_class = ""
-    if held_out is not None:
-        example_class = classes[int(held_out[1][0])]
+        metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature).as_dict()
     metadata = _metadata(state, prepared) | {
-        "weights": chosen, "temperature": temperature, "metrics": metrics, "example_class": example_class,
+        "weights": chosen, "temperature": temperature, "metrics": metrics,
+        "example_class": "" if held_out is None else _names(held_out[1][0], facts.classes),
         "chosen_on_val": len(models) > 1 and "val" in metrics,
-    }  # fmt: skip
+    } | ({} if thresholds is None else {"task": facts.task, "thresholds": thresholds})  # fmt: skip
     end = {"step": state.step, "elapsed_s": state.elapsed_s, "refused": state.refused}
     recorded = ("weights", "temperature", "metrics", "chosen_on_val")
     recorder.record("end", end | {key: metadata[key] for key in recorded})
 
     def write() -> None:
         if held_out is not None:
-            _write_held_out(prepared, folder, held_out, temperature)
+            _write_held_out(prepared, folder, held_out, temperature, thresholds)
         write_images(folder.images, prepared.survey)
         save_model(folder.model, model, metadata)
 
@@ -105,12 +111,17 @@ def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
 
 
 def _write_held_out(
-    prepared: Prepared, folder: RunFolder, held_out: tuple[torch.Tensor, torch.Tensor], temperature: float
+    prepared: Prepared,
+    folder: RunFolder,
+    held_out: tuple[torch.Tensor, torch.Tensor],
+    temperature: float,
+    thresholds: tuple[float, ...] | None,
 ) -> None:
     """Write `predictions.csv`, one row per held-out image, and the first of these images as `example.png`.
 
     Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
-    predicted class. `vitreous predict --out` gives columns of these names the same meaning.
+    predicted class. `vitreous predict --out` gives columns of these names the same meaning. With several labels per
+    image, classes are joined by `;`, and `p_CLASS` is the probability of each class.
     """
     logits, labels = held_out
     store = prepared.test if prepared.test is not None else prepared.val
@@ -120,13 +131,23 @@ def _write_held_out(
     temperatures = torch.tensor(temperature)
     if prepared.test is None and temperature != 1:  # then these images have fitted the temperature
         temperatures = cross_fitted_temperatures(logits, labels)
-    probabilities, predicted = (logits / temperatures).softmax(dim=1).max(dim=1)
+    true = [_names(label, classes) for label in labels]
+    if thresholds is None:
+        probabilities, best = (logits / temperatures).softmax(dim=1).max(dim=1)
+        predicted, each = [classes[i] for i in best.tolist()], torch.empty(len(true), 0).tolist()
+        header = []
+    else:
+        # The thresholds are for the one temperature that the model keeps.
+        calibrated = (logits / temperature).sigmoid()
+        probabilities, each = calibrated.max(dim=1).values, calibrated.tolist()
+        predicted = [join_labels(classes[i] for i in sorted(predicted_labels(row, thresholds))) for row in each]
+        header = [f"p_{name}" for name in classes]
     paths = [source.describe(int(index)) for index in store.source_indices]
-    columns = (paths, labels.tolist(), predicted.tolist(), probabilities.tolist())
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "true", "predicted", "probability"))
-    writer.writerows((path, classes[i], classes[j], f"{p:.6f}") for path, i, j, p in zip(*columns, strict=True))
+    writer.writerow(("path", "true", "predicted", "probability", *header))
+    rows = zip(paths, true, predicted, probabilities.tolist(), each, strict=True)
+    writer.writerows((path, t, label, f"{p:.6f}", *(f"{q:.9g}" for q in row)) for path, t, label, p, row in rows)
     atomic.write_text(folder.predictions, text.getvalue())
 
     pixels = store.take(np.zeros(1, dtype=np.int64))[0].cpu().permute(1, 2, 0).numpy()
@@ -137,6 +158,13 @@ def _write_held_out(
         return
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(example, format="png")
     atomic.write_bytes(folder.example, example.getvalue())
+
+
+def _names(label: torch.Tensor, classes: Sequence[str]) -> str:
+    """Return the class of an image, or all its labels."""
+    if label.ndim == 0:
+        return classes[int(label)]
+    return join_labels(classes[number] for number in label.nonzero().flatten().tolist())
 
 
 def _models(state: TrainState) -> dict[str, VisionTransformer]:

@@ -5,15 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.decoding.depth import FULL_RANGE
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.examine import brief
+from vitreous.data.label_sets import present
 from vitreous.data.pixels.store import Store, load_store, measure_mean_std
-from vitreous.data.sources import PYTHON_PREFIX, Source, full_name, known_sets, open_source
+from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError, DataError
 from vitreous.model.config.presets import Size, parse_name
@@ -123,7 +122,7 @@ def survey_again(
         source: The data of a run that got it from Python; None opens the data that the configuration names.
         classes: Classes of the run in its order, if known.
     """
-    source = open_source(config.source, config.root) if source is None else source
+    source = open_source(config.source, config.root, config.task) if source is None else source
     source.reorder_classes(classes)
     return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
 
@@ -150,7 +149,7 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
     _check_readable(skipped, data.on_error)
     stores = {split: store.to(device) for split, store in loaded.items() if len(store)}
     cache = {split: asdict(store.cache_use) for split, store in loaded.items() if store.cache_use}
-    if "train" not in stores or len(torch.unique(stores["train"].labels)) < 2:
+    if "train" not in stores or len(present(stores["train"].labels.cpu().numpy())) < 2:
         way_out = "add images of another class"
         if skipped:
             way_out = f"fix the others, of which the first is {skipped[0][0]} ({skipped[0][1]})"
@@ -237,11 +236,14 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
     """Open the data, and set its name and the absolute path of its root in `asked`."""
     if (request.data is not None or request.source is not None) and "data.root" not in request.values:
         asked.pop("data.root", None)  # the root of a recipe file is for the recipe's own data
+    if asked.get("data.task") == "auto":
+        del asked["data.task"]  # the data decides it
     root = asked.get("data.root")
     if request.source is not None:
         if root is not None:
             raise ConfigError(f"data.root={root}: applies only to the paths of a table; leave it out")
         asked["data.source"] = PYTHON_PREFIX + request.source.name
+        check_task(request.source, asked.get("data.task", "auto"))
         return request.source
     if request.data is not None:
         asked |= keys.checked({"data.source": request.data})
@@ -251,7 +253,7 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
-    return open_source(asked["data.source"], root)
+    return open_source(asked["data.source"], root, asked.get("data.task", "auto"))
 
 
 def _model_keys(name: str) -> dict[str, Any]:
@@ -288,6 +290,7 @@ def _given(surveyed: Survey, asked: Mapping[str, Any]) -> list[Choice]:
         reason = "the usual split for this data set"
     choices = [
         Choice("data.source", full_name(asked["data.source"]), "the data to train on"),
+        Choice("data.task", facts.task, facts.task_reason or "each image has one label"),
         Choice("data.test_ratio", facts.test_ratio, reason),
     ]
     if facts.reports_on_val and not asked.get("train.patience_ratio"):

@@ -74,6 +74,7 @@ def _budget_rule(text: object) -> str:
 
 
 OPTION_KEYS = {
+    "task": "data.task",
     "epochs": "train.epochs",
     "pretrained": "train.pretrained",
     "weights": "train.pretrained_weights",

@@ -97,9 +97,12 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     """Return sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
     counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
+    several = ("", "")
+    if facts.task == "multilabel":
+        several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
     sentences = [
-        f"{facts.name}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
-        f"{len(facts.classes)} classes with {counts[0]:,} to {plural(counts[-1], 'training image')}",
+        f"{facts.name}{several[0]}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
+        f"{len(facts.classes)} classes with {counts[0]:,} to {plural(counts[-1], 'training image')}{several[1]}",
         f"model: {plural(count_parameters(model), 'parameter')}, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
         f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
@@ -159,7 +162,9 @@ def _begin_together(
     folder, config, indices, facts, digests = group.broadcast(shared)
     if begun is not None:
         return begun
-    source = open_source(config.data.source, config.data.root) if request.source is None else request.source
+    data, source = config.data, request.source
+    if source is None:
+        source = open_source(data.source, data.root, data.task)
     source.reorder_classes(facts.classes)
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 

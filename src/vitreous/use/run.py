@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
     from vitreous.model.vit import VisionTransformer
     from vitreous.use.evaluate.evaluation import Evaluation
+    from vitreous.use.evaluate.multilabel import LabelEvaluation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
 
@@ -103,7 +104,7 @@ class Run:
         found = (list_images([Path(image)]) if isinstance(image, str | Path) else [image] for image in given)
         return predictor.predict(image for images_of_one in found for image in images_of_one)
 
-    def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation":
+    def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.
 
         Args:

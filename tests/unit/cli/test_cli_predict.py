@@ -28,7 +28,8 @@ def test_json_output_is_only_the_document_with_a_probability_per_class(run: Path
     found = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     assert found[0] == found[1]
-    assert list(found[0]) == ["image", "label", "probability", "probabilities", "error"]
+    assert list(found[0]) == ["image", "label", "probability", "probabilities", "error", "labels"]
+    assert found[0]["labels"] == [found[0]["label"]]
     assert list(found[0]["probabilities"]) == CLASSES
     assert found[0]["probabilities"][found[0]["label"]] == found[0]["probability"]
     assert sum(found[0]["probabilities"].values()) == pytest.approx(1, abs=1e-6)

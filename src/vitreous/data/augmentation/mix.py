@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitreous.tensors import Images, Labels, Probabilities
+from vitreous.tensors import Images, Probabilities, Targets
 from vitreous.transfer import to_device
 
 
@@ -52,21 +52,21 @@ class Mix:
         self.per_pair = per_pair
         self.until = until
 
-    def __call__(self, images: Images, labels: Labels, seed: int) -> tuple[Images, Probabilities]:
+    def __call__(self, images: Images, labels: Targets, seed: int) -> tuple[Images, Probabilities]:
         """Mix a batch.
 
         Args:
             images: Normalized or not, on any device; a batch of one image does not change.
-            labels: Class indices.
+            labels: Class indices, or the labels of each image.
             seed: From `derive`; use another one for each step and attempt.
 
         Returns:
-            Mixed images, and float32 targets `[batch, num_classes]` with rows that sum to one.
+            Mixed images, and float32 targets `[batch, num_classes]`. Their rows sum to one if each image has one label.
         """
         weights = self._draw_weights(len(images), (images.shape[-2], images.shape[-1]), seed)
         label_weights = to_device(weights.mean(dim=(2, 3)).float(), images.device)
         weights = to_device(weights.to(images.dtype), images.device)
-        onehot = F.one_hot(labels, self.num_classes).to(torch.float32)
+        onehot = labels if labels.is_floating_point() else F.one_hot(labels, self.num_classes).to(torch.float32)
         # `lerp` is exact for weights 0 and 1, so images that are not mixed come out bit for bit.
         return torch.lerp(_partner(images), images, weights), torch.lerp(_partner(onehot), onehot, label_weights)
 

@@ -1,5 +1,6 @@
 """Survey -> Examination: decode every image once, count what is there and find what is wrong."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from vitreous.data.doctor.findings import Finding, Namer, ranked
 from vitreous.data.doctor.misfits import file_findings
 from vitreous.data.doctor.mislabeled import LEAST_ACCURACY, LabelDoubts, find_doubtful_labels, thumbnail_features
 from vitreous.data.doctor.summaries import ImageSummaries, summarize_source, summarize_stores
+from vitreous.data.label_sets import having, join_labels
 from vitreous.data.pixels.store import LazyStore, Store
 from vitreous.data.sources import SPLITS, Source
 from vitreous.data.survey.facts import Survey
@@ -31,6 +33,8 @@ MOST_SENTENCES = 5
 """Maximum number of findings that are reported before training."""
 
 _AT_START = frozenset({"copies-across-splits", "copies-across-classes", "near-copies", "constant", "drift"})
+_OF_CLASSES = frozenset({"few-images", "uneven-classes", "doubtful-labels"})
+"""Findings that do not apply to sets of labels, most of which have few images."""
 _ASPECTS = (0.25, 1 / 3, 0.5, 2 / 3, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0)
 _SIDES_PX = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -93,7 +97,7 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
     Raises:
         DataError: No image can be decoded.
     """
-    source = surveyed.source
+    source = by_label_sets(surveyed.source)
     scale = Scale(surveyed.facts.value_range)
     summaries = summarize_source(source, surveyed.indices, partial(show, "decoding"), scale)
     if not len(summaries):
@@ -105,7 +109,8 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
     namer = Namer(source, summaries)
     if features is None:
         features = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
-    readable = np.isin(features.indices, summaries.indices)
+    several = surveyed.source.is_multilabel
+    readable = np.isin(features.indices, summaries.indices) & (not several)
     positions = np.searchsorted(summaries.indices, features.indices[readable])
     doubts = find_doubtful_labels(
         features.values[readable], summaries.labels[positions], partial(show, "judging labels")
@@ -118,8 +123,21 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
         *class_findings(summaries, namer),
         *label_findings(doubts, features.basis, namer),
     ]
-    numbers = {**_numbers(source, summaries), "labels": _labels(doubts, features.basis)}
+    if several:
+        findings = [finding for finding in findings if finding.kind not in _OF_CLASSES]
+    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, features.basis, several=several)}
     return Examination(source, summaries, ranked(findings), numbers)
+
+
+def by_label_sets(source: Source) -> Source:
+    """Return a source in which each distinct set of labels is a class, e.g. `cat;dog`; one label per image stays."""
+    if not source.is_multilabel:
+        return source
+    sets, numbers = np.unique(source.labels, axis=0, return_inverse=True)
+    view = copy.copy(source)
+    view.classes = tuple(join_labels(source.classes[n] for n in np.flatnonzero(row)) or "no label" for row in sets)
+    view.labels = numbers.reshape(-1)
+    return view
 
 
 def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
@@ -144,8 +162,9 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
     if count > MOST_AT_START or _num_bytes(stores) > MOST_BYTES_AT_START:
         return (f"{plural(count, 'image')} were not checked for copies, which would delay training; "
                 "use `vitreous inspect` for that",)  # fmt: skip
-    summaries = summarize_stores(stores)
-    namer = Namer(surveyed.source, summaries)
+    source, summaries = by_label_sets(surveyed.source), summarize_stores(stores)
+    summaries = replace(summaries, labels=source.labels[summaries.indices])
+    namer = Namer(source, summaries)
     findings = [
         *copy_findings(summaries, group_copies(summaries), namer),
         *file_findings(summaries, namer),
@@ -166,12 +185,12 @@ def _num_bytes(stores: Mapping[str, Store]) -> float:
 def _numbers(source: Source, summaries: ImageSummaries) -> dict[str, Any]:
     shorter_side = summaries.sizes.min(axis=1, initial=1 << 30)
     aspect = summaries.sizes[:, 1] / summaries.sizes[:, 0]
-    num_gray = int(summaries.without_color.sum())
+    num_gray, labels = int(summaries.without_color.sum()), source.labels[summaries.indices]
     return {
         "num_images": len(summaries),
         "num_unreadable": len(summaries.unreadable),
         "class_images": {
-            name: {split: int(((summaries.labels == label) & (summaries.splits == split)).sum()) for split in SPLITS}
+            name: {split: int((having(labels, label) & (summaries.splits == split)).sum()) for split in SPLITS}
             for label, name in enumerate(source.classes)
         },
         "shorter_side_px": _histogram(shorter_side, _SIDES_PX, "px"),
@@ -202,8 +221,10 @@ def _histogram(values: NDArray[Any], edges: tuple[float, ...], unit: str) -> dic
     return {f"{names[i]} {unit}".strip(): int(counts[i]) for i in bins}
 
 
-def _labels(doubts: LabelDoubts, basis: str) -> dict[str, Any]:
-    if np.isnan(doubts.accuracy):
+def _labels(doubts: LabelDoubts, basis: str, *, several: bool) -> dict[str, Any]:
+    if several:
+        verdict = "not judged: images have several labels"
+    elif np.isnan(doubts.accuracy):
         verdict = "not judged: too few images in each class"
     elif doubts.is_reliable and not doubts.num_judged:
         verdict = f"not judged: a regression on {basis} recognizes no class better than by its frequency"

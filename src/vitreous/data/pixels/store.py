@@ -18,7 +18,7 @@ from vitreous.data.pixels.pixel_file import PixelFile
 from vitreous.data.sources import ArraySource, Source
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError
-from vitreous.tensors import Labels, Pixels
+from vitreous.tensors import Pixels, StoredLabels
 from vitreous.transfer import to_device
 
 _SMALLEST_STD = 1.0 / 255.0
@@ -30,7 +30,7 @@ class Store(ABC):
     """Images of one size and their labels, by position from 0 to `len(store) − 1`.
 
     Attributes:
-        labels: Class indices, `[n]`, on the store's device.
+        labels: Class indices, `[n]`, or a truth value for each class, `[n, classes]`; on the store's device.
         source_indices: The sample of the source at each position, `[n]`.
         skipped: Samples that did not decode: (which, why).
         device: Device of the pixels that `take` returns.
@@ -41,7 +41,7 @@ class Store(ABC):
 
     def __init__(
         self,
-        labels: Labels,
+        labels: StoredLabels,
         source_indices: NDArray[np.int64],
         skipped: tuple[tuple[str, str], ...],
         device: torch.device,
@@ -71,7 +71,7 @@ class MemoryStore(Store):
     def __init__(
         self,
         pixels: Pixels,
-        labels: Labels,
+        labels: StoredLabels,
         source_indices: NDArray[np.int64] | None = None,
         skipped: tuple[tuple[str, str], ...] = (),
     ) -> None:

@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from pathlib import Path
 
+from vitreous.data.label_cells import Task
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
 from vitreous.data.sources.dataset import PYTHON_PREFIX, Dataset, DatasetSource, Samples, open_dataset
 from vitreous.data.sources.digits import open_digits
@@ -35,6 +36,7 @@ __all__ = [
     "ShardSource",
     "Source",
     "Texts",
+    "check_task",
     "full_name",
     "known_sets",
     "open_object",
@@ -55,7 +57,7 @@ def known_sets() -> tuple[str, ...]:
     return tuple(_OPENERS)
 
 
-def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Source:
+def open_source(name_or_path: str | Path, root: str | Path | None = None, task: Task = "auto") -> Source:
     """Open a data set by name or path.
 
     Args:
@@ -68,6 +70,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
             - tar files in the WebDataset layout: a folder of them, a tar file, or a pattern such as
               `train-{000..007}.tar`; also at an fsspec address such as `s3://`.
         root: For a table, the folder that its paths are relative to and must not leave; by default the table's folder.
+        task: Whether an image has one label or several; `auto` decides by the data. Only a table can have several.
 
     Returns:
         The samples; no image is decoded yet.
@@ -85,7 +88,9 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None) -> Sou
     is_name = isinstance(name_or_path, str) and (name in _OPENERS or name.startswith(PREFIX))
     are_shards = not is_name and is_shards(name_or_path)
     if not is_name and not are_shards and is_file:
-        return open_table(path, None if root is None else expanded(root))
+        return open_table(path, None if root is None else expanded(root), task)
+    if task == "multilabel":
+        raise DataError(one_label_only(name))
     if root is not None:
         raise DataError(f"data.root={root}: only applies to a table, and {name} is not one; leave it out")
     if is_name:
@@ -112,6 +117,22 @@ def open_object(dataset: Dataset) -> Source:
     if is_huggingface(dataset):
         return from_huggingface(dataset, type(dataset).__name__, f"{PYTHON_PREFIX}{type(dataset).__name__}")
     return open_dataset(dataset)
+
+
+def check_task(source: Source, task: Task) -> None:
+    """Raise DataError if a source that is open already does not suit the task that the user asks for."""
+    if task == "multilabel" and not source.is_multilabel:
+        raise DataError(one_label_only(source.name))
+    if task == "single" and source.is_multilabel:
+        raise DataError(f"data.task=single: {source.name} has several labels per image; leave it out")
+
+
+def one_label_only(name: str) -> str:
+    """Return why data that is not a table is not read as multi-label."""
+    return (
+        f"data.task=multilabel: {name} has one label per image; list the images in a table of paths and labels, with "
+        "rows such as `photo.jpg,cat;dog`"
+    )
 
 
 def full_name(name_or_path: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.label_sets import LabelArray, having, present
 from vitreous.data.sources.source import Texts
 from vitreous.data.sources.spelling import did_you_mean
 from vitreous.errors import DataError
@@ -16,11 +17,11 @@ def check_num_classes(where: str, classes: Sequence[str]) -> None:
         raise DataError(f"{where}: only one class, {classes[0]!r}; a classifier needs two, so add images of another")
 
 
-def check_train_classes(where: str, classes: Sequence[str], labels: NDArray[np.int64], splits: Texts) -> None:
+def check_train_classes(where: str, classes: Sequence[str], labels: LabelArray, splits: Texts) -> None:
     """Raise DataError if a class of `val` or `test` has no images in `train`, where images without a split count."""
-    trained = np.unique(labels[np.isin(splits, ("", "train"))])
-    for number in np.setdiff1d(labels, trained).tolist():
-        name, split = classes[number], splits[labels == number][0]
+    trained = present(labels[np.isin(splits, ("", "train"))])
+    for number in np.setdiff1d(present(labels), trained).tolist():
+        name, split = classes[number], splits[having(labels, number)][0]
         known = [classes[label] for label in trained.tolist()]
         way_out = did_you_mean(name, known, otherwise=f"add some to train, or leave the class out of {split}")
         raise DataError(f"{where}: class {name!r} has images in {split} but none in train; {way_out}")

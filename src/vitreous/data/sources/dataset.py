@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
+from vitreous.data.label_sets import LabelArray, number_sets
 from vitreous.data.sources.checks import check_num_classes
 from vitreous.data.sources.source import SPLITS, Source, locate, read_image_file
 from vitreous.data.sources.spelling import in_class_order, split_of
@@ -31,7 +32,8 @@ class Samples(Protocol):
     """An indexable set of (image, label) pairs.
 
     An image is a PIL image, an array or tensor (of any number type; `[height, width]`, 1 to 16 channels first or last),
-    the bytes of an image file, or the path of one. A label is a class index or a class name.
+    the bytes of an image file, or the path of one. A label is a class index or a class name; for several labels per
+    image, a list of class names, or an array of 0 and 1 per class.
     """
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class DatasetSource(Source):
         name: str,
         classes: Sequence[str],
         by_split: Mapping[str, Samples],
-        labels: NDArray[np.int64],
+        labels: LabelArray,
         notes: Sequence[str] = (),
     ) -> None:
         self._sets = list(by_split.values())
@@ -126,9 +128,20 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
     for split, samples in by_split.items():
         _check_samples(f"data={name}{f' {split}' if split else ''}", samples)
     given = [label for samples in by_split.values() for label in _labels(f"data={name}", samples)]
-    classes, labels = number_classes(f"data={name}", getattr(first, "classes", None), given)
+    known, sets = getattr(first, "classes", None), [label for label in given if isinstance(label, tuple)]
+    if sets and len(sets) < len(given):
+        raise DataError(f"data={name}: some samples have one label, others a list of labels; use lists for all")
+    labels: LabelArray
+    if sets:
+        classes, labels = number_sets(f"data={name}", known, sets)
+    else:
+        classes, labels = number_classes(
+            f"data={name}", known, [label for label in given if isinstance(label, int | str)]
+        )
     check_num_classes(f"data={name}", classes)
-    return DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
+    source = DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
+    source.task_reason = f"{name} returns a list of labels per image" if sets else ""
+    return source
 
 
 def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tuple[list[str], NDArray[np.int64]]:
@@ -261,7 +274,7 @@ def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
     return pair[0], pair[1]
 
 
-def _labels(where: str, samples: Samples) -> list[int | str]:
+def _labels(where: str, samples: Samples) -> list[int | str | tuple[Any, ...]]:
     """Return all labels, from `.targets` if they are what indexing would return."""
     targets = getattr(samples, "targets", None)
     is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
@@ -271,7 +284,8 @@ def _labels(where: str, samples: Samples) -> list[int | str]:
     return [_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
 
 
-def _label(where: str, target: object) -> int | str:
+def _label(where: str, target: object) -> int | str | tuple[Any, ...]:
+    """Return a label, or several as a tuple of names or of numbers."""
     if isinstance(target, torch.Tensor):
         target = target.detach().cpu().numpy()
     if isinstance(target, np.ndarray | np.generic) and target.size == 1:
@@ -280,8 +294,15 @@ def _label(where: str, target: object) -> int | str:
         return target
     if isinstance(target, int):
         return int(target)
+    if isinstance(target, list | tuple | set | frozenset) or (isinstance(target, np.ndarray) and target.ndim == 1):
+        labels = tuple(sorted(target, key=str)) if isinstance(target, set | frozenset) else tuple(target)
+        if all(isinstance(label, str) for label in labels) or all(
+            isinstance(x, int | float | np.number) for x in labels
+        ):
+            return labels
     raise DataError(
-        f"{where}: label={str(target)[:60]}: neither a class index nor a class name; return an int or a str"
+        f"{where}: label={str(target)[:60]}: neither a class index nor a class name; return an int or a str, or a list "
+        "of str for several labels"
     )
 
 

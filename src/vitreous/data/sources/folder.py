@@ -7,7 +7,7 @@ A file with an image suffix counts even if it turns out to be unreadable later.
 
 import itertools
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import SPLITS, FileSource, as_text
 from vitreous.data.sources.spelling import did_you_mean, in_class_order, split_of
 from vitreous.errors import DataError
+from vitreous.printable import printable
 from vitreous.wording import listed, plural
 
 IMAGE_SUFFIXES = frozenset(
@@ -93,7 +94,8 @@ def is_image_name(name: str) -> bool:
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders of train, val and test, in this order; none if `root` holds class folders.
 
-    Folders are splits only if all of them have names of splits: next to `bus` and `car`, `train` is a class.
+    Folders are splits only if all of them have names of splits: next to `bus` and `car`, `train` is a class, but `test`
+    is rejected, since it is rarely one.
     """
     splits: dict[str, Path] = {}
     others = []
@@ -108,9 +110,14 @@ def _split_folders(root: Path) -> dict[str, Path]:
             )
         else:
             splits[split] = folder
-    if not splits or (others and not {"train", "test"} <= splits.keys() and not {"train", "val"} <= splits.keys()):
-        return {}
     names = listed([f"{folder.name}/" for folder in splits.values()])
+    if others and splits and "train" not in splits:
+        raise DataError(
+            f"data.source={root}: {names} among the class folders ({_names(others)}); put the class folders into "
+            "train/ if these are held-out images, or use another name if it is a class"
+        )
+    if not splits or (others and len(splits) == 1):
+        return {}
     if others:
         raise DataError(
             f"data.source={root}: {others[0].name}/ is neither a split nor in one, but {names} are splits; "
@@ -133,9 +140,28 @@ def _add_classes(images: _Images, folder: Path, split: str) -> None:
         images.splits += [split] * len(paths)
         if not paths:
             images.notes.append(f"{class_folder}: ignored, because it holds no image file")
+    if split and split not in images.splits:
+        images.notes.append(f"{folder}: ignored, because it has no class folder with images")
+    images.notes += _on_hierarchy(folder)
     num_loose = _num_loose(folder)
     if num_loose and images.paths:
         images.notes.append(f"{folder}: ignored {plural(num_loose, 'image')} outside the class folders")
+
+
+def _on_hierarchy(folder: Path) -> Iterator[str]:
+    """Yield a note if class folders hold folders instead of images, which may be the classes that the user means."""
+    nested = [entry for entry in _folders(folder) if len(_folders(entry)) > 1 and not _num_loose(entry)]
+    if nested:
+        inside = sorted({entry.name for class_folder in nested for entry in _folders(class_folder)})
+        yield (
+            f"{folder}: read as the classes {_names(nested)}, although they hold only folders ({_names(inside)}); if "
+            "those are the classes, move them one level up"
+        )
+
+
+def _names(folders: Iterable[Path | str]) -> str:
+    """Return the names of folders, each with a slash."""
+    return listed([f"{printable(Path(folder).name)}/" for folder in folders])
 
 
 def _num_loose(folder: Path) -> int:
@@ -155,13 +181,17 @@ def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], ima
         raise DataError(f"data.source={train}: holds no image file; use a folder with one folder of images per class")
     if len(classes) == 1:
         class_folder = next(folder for folder in _folders(train) if next(images_below(folder), None))
-        is_wrapped = len(_folders(class_folder)) > 1
-        way_out = f"did you mean {train / classes[0]}?" if is_wrapped else "add a folder for each other class"
+        while len(inner := _folders(class_folder)) == 1 and not _num_loose(class_folder):
+            class_folder = inner[0]
+        way_out = f"did you mean {class_folder}?" if len(inner) > 1 else "add a folder for each other class"
         raise DataError(f"data.source={train}: only one class, {classes[0]!r}; a classifier needs two; {way_out}")
     for name, split in zip(images.class_names, images.splits, strict=True):
         if split in ("val", "test") and name not in classes:
             folder = folders[split] / name
-            way_out = did_you_mean(name, classes, otherwise=f"add it there or remove {folder}")
+            way_out = did_you_mean(name, classes, otherwise="add it there, or move the folder elsewhere")
+            if set(images.class_names[images.splits.index(split) :]).isdisjoint(classes):
+                way_out = f"if its images have no known class, move {folders[split].name}/ elsewhere and use "
+                way_out += "`vitreous predict`"
             raise DataError(f"data.source={folder}: {folders['train'].name}/ has no class of this name; {way_out}")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous.data.decoding.decode import Header, ImageLike, decode_image, read_header
+from vitreous.data.label_sets import LabelArray, is_multilabel
 from vitreous.errors import DecodeError
 
 SPLITS = ("train", "val", "test")
@@ -30,27 +31,31 @@ class Source(ABC):
     Attributes:
         name: The name of the set for messages and reports, e.g. `fashion-mnist` or the name of its folder.
         classes: The class names; a label is an index into them.
-        labels: Class indices, `[n]`, each in [0, len(classes)).
+        labels: Class indices, `[n]`, each in [0, len(classes)); or for a multi-label set, which classes each sample
+            has, bool `[n, classes]`.
         splits: The split that the set gives each sample, `[n]`: `train`, `val`, `test`, or an empty string for none.
         groups: The name of each sample's group, `[n]`. Samples of one group (a person, a video) all go to the same
             split; an empty string means that the sample belongs to no group. None if the set has no groups.
         weights: The weight of each sample in the training loss, `[n]`, at least 0. None if all weights are equal.
         test_ratio: The fraction of samples to use for testing if the set has no test split; None for the default.
         notes: Warnings for the user, one sentence each.
+        task_reason: Why the set is read as multi-label or not, one clause; empty if there was no choice.
     """
 
     name: str
     classes: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: LabelArray
     splits: Texts
     groups: Texts | None = None
     weights: NDArray[np.float64] | None = None
     test_ratio: float | None = None
     notes: tuple[str, ...] = ()
+    task_reason: str = ""
 
     def __post_init__(self) -> None:
         self.classes, self.notes = tuple(self.classes), tuple(self.notes)
-        self.labels, self.splits = np.asarray(self.labels, dtype=np.int64), np.asarray(self.splits, dtype="<U5")
+        self.labels, self.splits = np.asarray(self.labels), np.asarray(self.splits, dtype="<U5")
+        self.labels = self.labels.astype(np.bool_ if self.is_multilabel else np.int64, copy=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,10 +65,19 @@ class Source(ABC):
 
         Older versions ordered classes that are numbers by character.
         """
-        if tuple(classes) != self.classes and set(classes) == set(self.classes):
+        if tuple(classes) == self.classes or set(classes) != set(self.classes):
+            return
+        if self.is_multilabel:
+            self.labels = self.labels[:, [self.classes.index(name) for name in classes]]
+        else:
             numbers = {name: number for number, name in enumerate(classes)}
             self.labels = np.array([numbers[name] for name in self.classes], dtype=np.int64)[self.labels]
-            self.classes = tuple(classes)
+        self.classes = tuple(classes)
+
+    @property
+    def is_multilabel(self) -> bool:
+        """True if a sample may have several labels, or none."""
+        return is_multilabel(self.labels)
 
     @abstractmethod
     def describe(self, index: int) -> str:

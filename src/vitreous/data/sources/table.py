@@ -7,15 +7,16 @@ are followed.
 
 import math
 import os
-import re
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.label_cells import MAX_CLASSES, Cell, LabelColumns, Reading, Task, read_cells, read_columns
+from vitreous.data.label_sets import split_labels
 from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
 from vitreous.data.sources.paths import PackedPaths, explain_missing
 from vitreous.data.sources.rows import Rows, open_rows
@@ -24,21 +25,17 @@ from vitreous.data.sources.spelling import (
     COLUMN_SPELLINGS,
     columns_of,
     did_you_mean,
-    in_class_order,
     nearest_column,
     split_of,
+    squeeze,
 )
 from vitreous.errors import DataError
 from vitreous.wording import listed, plural
 
-MAX_CLASSES = 100_000
-"""A column with more distinct values is not accepted as the label."""
-
-_REQUIRED = ("path", "label")
 _NUM_PATHS_TRIED = 16
 
 
-def open_table(path: Path, root: Path | None = None) -> FileSource:
+def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource:
     """Read a table; no image is opened. A million rows take about 60 MB plus the length of their paths.
 
     Columns are recognized by the common spellings of their headings. Of identical rows only the first counts, and a
@@ -48,6 +45,7 @@ def open_table(path: Path, root: Path | None = None) -> FileSource:
         path: An existing CSV, TSV or Parquet file.
         root: The folder that paths are relative to and must not leave; by default the table's folder, which they may
             leave.
+        task: Whether an image has one label or several; see `label_cells`.
 
     Returns:
         The samples in the order of the table; classes sorted by name.
@@ -60,7 +58,7 @@ def open_table(path: Path, root: Path | None = None) -> FileSource:
     if root is not None and not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; use the folder that the table's paths are relative to")
     table = open_rows(path)
-    reader = _Reader(table, root or path.parent, is_confined=root is not None)
+    reader = _Reader(table, root or path.parent, task, is_confined=root is not None)
     for where, cells in table.rows:
         reader.add(where, cells)
     return reader.source(path.stem)
@@ -69,30 +67,32 @@ def open_table(path: Path, root: Path | None = None) -> FileSource:
 class _Reader:
     """Rows of a table, collected as columns of numbers and packed strings; `is_confined` keeps paths in the root."""
 
-    def __init__(self, table: Rows, root: Path, *, is_confined: bool) -> None:
+    def __init__(self, table: Rows, root: Path, task: Task, *, is_confined: bool) -> None:
         self.where = f"data.source={table.where}"
+        self.task = task
         self.columns = _find_columns(table)
-        self.num_columns = len(table.columns)
+        self.headings = table.columns
+        self.label_columns = None if "label" in self.columns else LabelColumns(_other_columns(self.columns, table))
         self.paths = PackedPaths(root)
         self.confines = os.path.normpath(root.absolute()) if is_confined else None
         self.labels, self.splits, self.groups = array("l"), array("b"), array("l")
-        self.weights, self.hashes = array("d"), array("q")
-        self.label_numbers: dict[str, int] = {}
+        self.weights, self.hashes, self.image_hashes = array("d"), array("q"), array("q")
+        self.label_numbers: dict[Cell, int] = {}
+        self.unlabeled = ""
         self.group_numbers: dict[str, int] = {"": 0}
 
     def add(self, where: str, cells: Sequence[str]) -> None:
         """Add a row. Raises DataError if a cell breaks a rule."""
         place = f"{self.where}: {where}"
-        if len(cells) > self.num_columns and any(cells[self.num_columns :]):
+        if len(cells) > len(self.headings) and any(cells[len(self.headings) :]):
             raise DataError(
-                f"{place}: {len(cells)} cells, but only {self.num_columns} columns have headings; "
+                f"{place}: {len(cells)} cells, but only {len(self.headings)} columns have headings; "
                 "put cells that contain the delimiter in quotes"
             )
-        path, label, split, group, weight = (self._cell(cells, role) for role in COLUMN_SPELLINGS)
-        label = unicodedata.normalize("NFC", label.strip())
-        for role, text in (("path", path), ("label", label)):
-            if not text:
-                raise DataError(f"{place}: the {role} is empty; fill it in or delete the row")
+        path, _, split, group, weight = (self._cell(cells, role) for role in COLUMN_SPELLINGS)
+        if not path:
+            raise DataError(f"{place}: the path is empty; fill it in or delete the row")
+        label = self._label(place, cells)
         if self.confines is not None:
             _check_inside(place, self.confines, path)
         self.paths.append(path)
@@ -100,8 +100,9 @@ class _Reader:
         self.splits.append(_split_number(place, split.strip()))
         self.groups.append(self.group_numbers.setdefault(group.strip(), len(self.group_numbers)))
         self.weights.append(_weight(place, weight.strip()))
+        self.image_hashes.append(hash((path, self.splits[-1])))
         self.hashes.append(hash((path, self.labels[-1], self.splits[-1])))
-        if len(self.label_numbers) > MAX_CLASSES:
+        if len(self.label_numbers) > MAX_CLASSES and isinstance(label, str) and len(split_labels(label)) < 2:
             raise DataError(
                 f"{place}: over {MAX_CLASSES:,} different labels, too many for classes; "
                 "name the column with the classes `label`"
@@ -112,7 +113,8 @@ class _Reader:
         if not len(self.paths):
             raise DataError(f"{self.where}: has headings but no rows; add one row per image")
         kept, notes = self._without_duplicates()
-        classes, labels = _classes(self.label_numbers, np.array(self.labels, dtype=np.int64)[kept])
+        reading = self._read_labels(kept)
+        kept, classes, labels = kept[reading.rows], reading.classes, reading.labels
         splits = np.array(("", *SPLITS), dtype="<U5")[np.array(self.splits, dtype=np.int64)[kept]]
         weights = np.array(self.weights, dtype=np.float64)[kept]
         check_num_classes(self.where, classes)
@@ -122,14 +124,53 @@ class _Reader:
         names = np.array(list(self.group_numbers), dtype=object)
         return FileSource(
             name=name,
-            classes=tuple(classes),
+            classes=classes,
             paths=self.paths if len(kept) == len(self.paths) else _selected(self.paths, kept),
             labels=labels,
             splits=splits,
-            groups=names[np.array(self.groups, dtype=np.int64)[kept]] if "group" in self.columns else None,
+            groups=names[np.array(self.groups, dtype=np.int64)[kept]] if self._has("group") else None,
             weights=weights if "weight" in self.columns else None,
-            notes=tuple(notes),
+            notes=(*notes, *reading.notes),
+            task_reason=reading.reason,
         )
+
+    def _label(self, place: str, cells: Sequence[str]) -> Cell:
+        """Return the labels of a row as they are written."""
+        if self.label_columns is None:
+            label = unicodedata.normalize("NFC", self._cell(cells, "label").strip())
+            self.unlabeled = self.unlabeled or ("" if label else place)
+            return label
+        found = self.label_columns.read(cells)
+        if len(self.label_columns.positions) < 2:
+            raise DataError(_missing(self.where, "label", self.headings))
+        return found
+
+    def _has(self, role: str) -> bool:
+        """Return True for a role whose column is not read as a label."""
+        labels = () if self.label_columns is None else self.label_columns.positions
+        return role in self.columns and self.columns[role] not in labels
+
+    def _read_labels(self, kept: NDArray[np.int64]) -> Reading:
+        """Read the labels of the rows that are kept. Raises DataError if they do not suit the task."""
+        of_row = np.array(self.labels, dtype=np.int64)[kept]
+        first, image_of_row = self._images(kept)
+        if self.label_columns is not None:
+            columns = {p: unicodedata.normalize("NFC", self.headings[p]) for p in self.label_columns.positions}
+            reading = read_columns(self.where, columns, list(self.label_numbers), of_row, image_of_row, self.task)
+        else:
+            cells = [cell for cell in self.label_numbers if isinstance(cell, str)]
+            reading = read_cells(self.where, cells, of_row, image_of_row, self.task)
+        if self.unlabeled and reading.labels.ndim == 1:
+            raise DataError(f"{self.unlabeled}: the label is empty; fill it in or delete the row")
+        for role, values in (("weight", self.weights), ("group", self.groups)):
+            of_kept = np.array(values)[kept]
+            odd = np.flatnonzero(of_kept != of_kept[first][image_of_row])
+            if len(odd) and reading.labels.ndim == 2 and self._has(role):
+                raise DataError(
+                    f"{self.where}: path={self.paths.text(int(kept[odd[0]]))}: its rows have different values of "
+                    f"{role}; give all rows of an image the same"
+                )
+        return reading
 
     def _cell(self, cells: Sequence[str], role: str) -> str:
         position = self.columns.get(role, len(cells))
@@ -144,6 +185,16 @@ class _Reader:
         duplicates = [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))]
         notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if duplicates else []
         return np.delete(np.arange(len(originals)), duplicates), notes
+
+    def _images(self, kept: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first row of each image (path and split) among the rows that are kept, and each row's image."""
+        _, first, which = np.unique(np.array(self.image_hashes)[kept], return_index=True, return_inverse=True)
+        originals = first[which]
+        for number in np.flatnonzero(originals != np.arange(len(kept))).tolist():
+            row, original = int(kept[number]), int(kept[originals[number]])
+            if (self.paths.text(row), self.splits[row]) != (self.paths.text(original), self.splits[original]):
+                originals[number] = number  # another image with the same hash
+        return np.unique(originals, return_inverse=True)
 
     def _row(self, row: int) -> tuple[str, int, int]:
         return self.paths.text(row), self.labels[row], self.splits[row]
@@ -170,7 +221,7 @@ def _check_inside(place: str, root: str, path: str) -> None:
 
 
 def _find_columns(table: Rows) -> dict[str, int]:
-    """Return the position of each role's column. Raises DataError if path or label is missing or a role ambiguous."""
+    """Return the position of each role's column. Raises DataError if the path is missing or a role ambiguous."""
     where = f"data.source={table.where}"
     positions: dict[str, int] = {}
     for role in COLUMN_SPELLINGS:
@@ -180,11 +231,21 @@ def _find_columns(table: Rows) -> dict[str, int]:
             raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
         if found:
             positions[role] = found[0]
-        elif role in _REQUIRED:
-            near = nearest_column(role, table.columns)
-            way_out = f"if it is {near}, rename that to {role}" if near else f"write {role} above it in the first line"
-            raise DataError(f"{where}: no column for the {role} among {listed(table.columns, 12)}; {way_out}")
+        elif role == "path":
+            raise DataError(_missing(where, role, table.columns))
     return positions
+
+
+def _missing(where: str, role: str, columns: Sequence[str]) -> str:
+    near = nearest_column(role, columns)
+    way_out = f"if it is {near}, rename that to {role}" if near else f"write {role} above it in the first line"
+    return f"{where}: no column for the {role} among {listed(columns, 12)}; {way_out}"
+
+
+def _other_columns(roles: Mapping[str, int], table: Rows) -> list[int]:
+    """Return the columns that may each hold a label; a group may be one that is called `person`."""
+    taken = {p for role, p in roles.items() if role != "group" or squeeze(table.columns[p]) == role}
+    return [position for position, name in enumerate(table.columns) if name and position not in taken]
 
 
 def _split_number(place: str, text: str) -> int:
@@ -209,16 +270,6 @@ def _weight(place: str, text: str) -> float:
     if not 0.0 <= weight < math.inf:
         raise DataError(f"{place}: weight={text}: must be a number of at least 0; leave the cell empty for 1")
     return weight
-
-
-def _classes(numbers: dict[str, int], labels: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the sorted classes, and each sample's class index; if all labels are whole numbers, `2.0` is `2`."""
-    names = list(numbers)
-    if all(re.fullmatch(r"-?[0-9]{1,18}(\.0*)?", name) for name in names):
-        names = [name.split(".")[0] for name in names]
-    classes = in_class_order(set(names))
-    indices = {name: index for index, name in enumerate(classes)}
-    return classes, np.array([indices[name] for name in names], dtype=np.int64)[labels]
 
 
 def _selected(paths: PackedPaths, rows: NDArray[np.int64]) -> PackedPaths:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.decoding.depth import ValueRange
 from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.label_sets import LabelArray, count_labels, label_texts, present, set_numbers
 from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.sources import SPLITS, Source, Texts
 from vitreous.data.survey.folds import split_by_fold
@@ -58,6 +59,8 @@ class DataFacts:
         brings_val: True if the source has a validation split.
         value_range: Values that become black and white in images of more than 8 bits; empty if there are none.
         value_range_reason: How the range was found.
+        task: `multilabel` if an image may have several labels, else `single`.
+        task_reason: Why the source is read so, one clause; empty if there was no choice.
     """
 
     name: str
@@ -81,6 +84,8 @@ class DataFacts:
     brings_val: bool = False
     value_range: ValueRange = ()
     value_range_reason: str = ""
+    task: str = "single"
+    task_reason: str = ""
 
     @property
     def reports_on_val(self) -> bool:
@@ -141,12 +146,11 @@ def survey(
     measured = _shapes(headers) | asdict(measure_value_range(source, headers))
     mirror = _judge_mirror(source, indices["train"], measured)
     facts = DataFacts(
-        name=source.name,
-        classes=source.classes,
+        **_about(source),
         num_train=len(indices["train"]),
         num_val=len(indices["val"]),
         num_test=len(indices["test"]),
-        class_counts=tuple(np.bincount(source.labels[indices["train"]], minlength=len(source.classes)).tolist()),
+        class_counts=tuple(count_labels(source.labels[indices["train"]], len(source.classes)).tolist()),
         **measured,
         skipped=skipped,
         notes=(*source.notes, *survey_notes(source.classes, samples, splits, folds, test_ratio)),
@@ -169,14 +173,14 @@ def _samples(source: Source, headers: Headers, readable: NDArray[np.int64]) -> S
     )
 
 
-def _check_classes(source: Source, labels: NDArray[np.int64], skipped: Sequence[tuple[str, str]]) -> None:
+def _check_classes(source: Source, labels: LabelArray, skipped: Sequence[tuple[str, str]]) -> None:
     """Raise DataError unless the readable images show at least two classes."""
     if len(labels) == 0:
         first = f" (the first, {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise DataError(
             f"data.source={source.name}: none of {plural(len(source), 'file')} is a readable image{first}; check them"
         )
-    left = [source.classes[label] for label in np.unique(labels)]
+    left = [source.classes[label] for label in present(labels)]
     if len(left) < 2:
         raise DataError(
             f"data.source={source.name}: has readable images of only one class, {left[0]!r} "
@@ -193,6 +197,12 @@ def _test_ratio(usual: float | None, given: Texts, requested: float | None, num_
         return usual
     is_small = len(given) < FEW_IMAGES and "val" in given and "test" not in given
     return 0.0 if is_small else DEFAULT_TEST_RATIO
+
+
+def _about(source: Source) -> dict[str, Any]:
+    """Return the facts that the source gives without its images."""
+    task = "multilabel" if source.is_multilabel else "single"
+    return {"name": source.name, "classes": source.classes, "task": task, "task_reason": source.task_reason}
 
 
 def _shapes(headers: Headers) -> dict[str, Any]:
@@ -231,11 +241,11 @@ def _judge_mirror(source: Source, train: NDArray[np.int64], measured: Mapping[st
     thumbnails = map_in_order(thumbnail, len(probed))
     readable = [i for i, image in enumerate(thumbnails) if image is not None]
     shrunk = np.array([thumbnails[i] for i in readable], dtype=np.uint8).reshape(-1, PROBE_SIDE_PX, PROBE_SIDE_PX)
-    return judge_by_images(shrunk, source.labels[probed[readable]])
+    return judge_by_images(shrunk, set_numbers(source.labels[probed[readable]]))
 
 
-def _fingerprint(digests: NDArray[np.uint8], labels: NDArray[np.int64], splits: Texts) -> str:
-    texts = np.array([f"{label} {split}\n".encode() for label, split in zip(labels, splits, strict=True)])
+def _fingerprint(digests: NDArray[np.uint8], labels: LabelArray, splits: Texts) -> str:
+    texts = np.array([f"{label} {split}\n".encode() for label, split in zip(label_texts(labels), splits, strict=True)])
     halves = digests.view(">u8")
     hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for row in np.lexsort((texts, halves[:, 1], halves[:, 0])):

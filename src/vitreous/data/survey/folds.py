@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.config import check_folds
+from vitreous.data.label_sets import label_pairs
 from vitreous.data.sources import Texts
 from vitreous.data.survey.splits import Samples, assign_splits, find_families, inherit_splits
 from vitreous.errors import DataError
@@ -40,7 +41,7 @@ def assign_folds(samples: Samples, *, num_folds: int, split_seed: int) -> NDArra
     keys, num_families = families.keys, len(families.keys)
     given = inherit_splits(samples.given, families)
     free = np.isin(given, ("", "train"))
-    label_of, member = np.unique(np.stack([samples.labels[free], families.of_sample[free]]), axis=1)
+    label_of, member = label_pairs(samples.labels[free], families.of_sample[free])
     counted = "images" if samples.groups is None else "groups and single images"
     num_classes = np.bincount(member, minlength=num_families)
     counts = np.bincount(label_of)

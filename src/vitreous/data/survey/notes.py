@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.label_sets import LabelArray, count_labels, is_multilabel, memberships, set_numbers
 from vitreous.data.sources import Texts
 from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED
 from vitreous.data.survey.splits import Samples, torn_groups
-from vitreous.wording import plural
+from vitreous.wording import listed, plural
+
+_MISSING = frozenset({"nan", "none", "null", "n/a", "na", "unlabeled", "unlabelled"})
 
 _MOST_SENTENCES = 3
 """Number of classes with the same problem above which they share one sentence."""
@@ -19,6 +22,7 @@ def survey_notes(
 ) -> Iterator[str]:
     """Yield the warnings about a data set; without folds, `folds` is None."""
     _, content = np.unique(samples.digests, return_inverse=True)
+    yield from _on_names(classes)
     yield from _on_classes(classes, content, samples.labels, splits)
     yield from _on_copies(content, samples.labels, splits)
     if samples.groups is not None:
@@ -27,12 +31,23 @@ def survey_notes(
         yield from _on_folds(classes, samples.labels, folds)
 
 
-def _on_classes(
-    classes: Sequence[str], content: NDArray[np.int64], labels: NDArray[np.int64], splits: Texts
-) -> Iterator[str]:
+def _on_names(classes: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for names that differ only in case, and for those that stand for a missing label."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        spellings.setdefault(name.casefold(), []).append(name)
+    for folded, names in spellings.items():
+        if len(names) > 1 and len(folded) > 1:  # a letter in both cases may be two classes
+            yield f"classes {listed([repr(name) for name in names])} differ only in case; if they are one, merge them"
+        if folded in _MISSING:
+            yield f"class {names[0]!r} may be a missing label; if it is, remove its images or label them"
+
+
+def _on_classes(classes: Sequence[str], content: NDArray[np.int64], labels: LabelArray, splits: Texts) -> Iterator[str]:
     """Yield warnings about classes that cannot be learned or tested."""
-    num_distinct = _count_pairs(labels, content, len(classes))
-    has_training = np.bincount(labels[splits == "train"], minlength=len(classes)) > 0
+    samples, members = memberships(labels)
+    num_distinct = _count_pairs(members, content[samples], len(classes))
+    has_training = count_labels(labels[splits == "train"], len(classes)) > 0
     for found, problem in (
         (num_distinct == 0, "has no readable image, so it cannot be learned; add images or remove the class"),
         ((num_distinct > 0) & ~has_training, "has no training image, so it cannot be learned; add some or remove the "
@@ -43,16 +58,18 @@ def _on_classes(
         yield from _on_each(classes, found, problem)
 
 
-def _on_copies(content: NDArray[np.int64], labels: NDArray[np.int64], splits: Texts) -> Iterator[str]:
+def _on_copies(content: NDArray[np.int64], labels: LabelArray, splits: Texts) -> Iterator[str]:
     """Yield warnings about exact copies: training images in val or test, and one image in several classes."""
     for held_out in ("val", "test"):
         num_copies = int(np.isin(content[splits == held_out], content[splits == "train"]).sum())
         if num_copies:
             copies = plural(num_copies, f"{held_out} image")
             yield f"{copies} also in train, byte for byte: {held_out} accuracy is optimistic; remove the copies"
-    contents_of_classes = np.unique(np.stack([content, labels]), axis=1)[0]
+    contents_of_classes = np.unique(np.stack([content, set_numbers(labels)]), axis=1)[0]
     num_ambiguous = int((np.bincount(contents_of_classes) > 1).sum())
-    if num_ambiguous:
+    if num_ambiguous and is_multilabel(labels):
+        yield f"{plural(num_ambiguous, 'image')} with different labels, byte for byte; keep only the right labels"
+    elif num_ambiguous:
         yield f"{plural(num_ambiguous, 'image')} in several classes, byte for byte; keep only the right class"
 
 
@@ -67,14 +84,15 @@ def _on_groups(groups: Texts, splits: Texts, test_ratio: float) -> Iterator[str]
         yield f"no test images: {joined}, possibly joined by shared images, cannot be split up; add other groups"
 
 
-def _on_folds(classes: Sequence[str], labels: NDArray[np.int64], folds: NDArray[np.int64]) -> Iterator[str]:
+def _on_folds(classes: Sequence[str], labels: LabelArray, folds: NDArray[np.int64]) -> Iterator[str]:
     """Yield warnings about given test images, which no fold tests, and classes that some folds do not test."""
     num_folds, num_given = int(folds.max()) + 1, int((folds == UNTOUCHED).sum())
     if num_given:
         given = plural(num_given, "given test image")
         yield f"{given} not used by the folds; train without folds to test on the given split"
     is_tested = ~np.isin(folds, [ALWAYS_TRAIN, UNTOUCHED])
-    num_testing = _count_pairs(labels[is_tested], folds[is_tested], len(classes))
+    samples, members = memberships(labels[is_tested])
+    num_testing = _count_pairs(members, folds[is_tested][samples], len(classes))
     for number in range(1, num_folds):
         problem = f"is tested by only {number} of {num_folds} folds; add images or use fewer folds"
         yield from _on_each(classes, num_testing == number, problem)

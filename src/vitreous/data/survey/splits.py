@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.label_sets import LabelArray, label_pairs
 from vitreous.data.sources import Texts
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
@@ -32,13 +33,13 @@ class Samples:
 
     Attributes:
         digests: A hash of each sample's content, `[n]`.
-        labels: Class indices, `[n]`.
+        labels: Class indices, `[n]`; or which classes each sample has, `[n, classes]`.
         given: The split that each sample came with: `train`, `val`, `test` or an empty string, `[n]`.
         groups: Each sample's group, an empty string for none, `[n]`; None if there are no groups.
     """
 
     digests: Digests
-    labels: NDArray[np.int64]
+    labels: LabelArray
     given: Texts
     groups: Texts | None = None
 
@@ -140,14 +141,14 @@ def inherit_splits(given: Texts, families: Families) -> Texts:
 def _fix_small_classes(
     split_of_family: Texts,
     family: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    labels: LabelArray,
     draws: NDArray[np.float32],
     carved: list[str],
 ) -> None:
     """Move single families between splits, in place; `family` and `labels` are those of the free samples."""
     if not carved:
         return
-    pairs = np.unique(np.stack([labels, family]), axis=1)
+    pairs = label_pairs(labels, family)
     classes = np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1)
     is_mixed = len(np.unique(pairs[1])) < pairs.shape[1]
     for split in ("train", *carved):

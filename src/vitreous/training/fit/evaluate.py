@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, EvalLoader
-from vitreous.tensors import Labels, Logits
+from vitreous.tensors import Labels, Logits, Loss, Targets, Truths
 from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.machine.device import autocast
 from vitreous.training.machine.distributed import Group
@@ -63,7 +63,7 @@ class Score:
 
 
 @torch.inference_mode()
-def compute_logits(model: nn.Module, batches: Iterable[Batch], precision: str) -> tuple[Logits, Labels]:
+def compute_logits(model: nn.Module, batches: Iterable[Batch], precision: str) -> tuple[Logits, Targets]:
     """Return logits (float32, on the CPU) and labels of all batches, in order."""
     model.eval()
     logits, labels = [], []
@@ -74,38 +74,54 @@ def compute_logits(model: nn.Module, batches: Iterable[Batch], precision: str) -
     return torch.cat(logits), torch.cat(labels)
 
 
-def gather_logits(model: nn.Module, loader: EvalLoader, precision: str, group: Group) -> tuple[Logits, Labels]:
+def gather_logits(model: nn.Module, loader: EvalLoader, precision: str, group: Group) -> tuple[Logits, Targets]:
     """Return logits and labels of all images in the order of the store; each process computes a share of them."""
     shares = group.gather((list(loader.positions()), *compute_logits(model, loader, precision)))
     order = torch.from_numpy(np.argsort(np.concatenate([part for positions, _, _ in shares for part in positions])))
     return torch.cat([logits for _, logits, _ in shares])[order], torch.cat([labels for _, _, labels in shares])[order]
 
 
-def score(logits: Logits, labels: Labels, classes: Sequence[str] | None = None) -> Score:
-    """Return accuracy and loss of logits; with the class names, also the images by class."""
-    predicted = logits.argmax(dim=1)
-    counts = None if classes is None else ClassCounts.of(classes, labels, predicted)
-    loss = float(F.cross_entropy(logits.double(), labels))
-    return Score(num_images=len(labels), num_correct=int((predicted == labels).sum()), loss=loss, counts=counts)
+def score(logits: Logits, labels: Targets, classes: Sequence[str] | None = None) -> Score:
+    """Return accuracy and loss of logits; with class names and one label per image, also the images by class."""
+    right, counts = are_right(logits, labels), None
+    if classes is not None and not labels.is_floating_point():
+        counts = ClassCounts.of(classes, labels, logits.argmax(dim=1))
+    loss = float(mean_loss(logits.double(), labels))
+    return Score(num_images=len(labels), num_correct=int(right.sum()), loss=loss, counts=counts)
 
 
-def fit_temperature(logits: Logits, labels: Labels) -> float:
+def are_right(logits: Logits, labels: Targets) -> Truths:
+    """Return which images get the right class; with several labels per image, which get all of them right."""
+    if labels.is_floating_point():
+        return ((logits > 0) == (labels > 0.5)).all(dim=1)
+    return logits.argmax(dim=1) == labels
+
+
+def mean_loss(logits: Logits, labels: Targets) -> Loss:
+    """Return the cross-entropy; with several labels per image, the binary cross-entropy, averaged over the classes."""
+    if labels.is_floating_point():
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def fit_temperature(logits: Logits, labels: Targets) -> float:
     """Return the temperature: softmax(logits / temperature) gives calibrated probabilities on these images.
 
-    The temperature minimizes the cross-entropy over [1/20, 20]. Fit it on validation images. If all of them are
-    correct, there is no minimum: the loss keeps falling as the temperature falls. Then the temperature is 1.
+    With several labels per image, sigmoid replaces softmax. The temperature minimizes the cross-entropy over
+    [1/20, 20]. Fit it on validation images. If all of them are correct, there is no minimum: the loss keeps falling as
+    the temperature falls. Then the temperature is 1.
 
     Source:
         Guo et al. 2017, section 4.2 (1706.04599). They do not treat the case that all images are correct.
     """
     from scipy.optimize import minimize_scalar
 
-    if bool((logits.argmax(dim=1) == labels).all()):
+    if bool(are_right(logits, labels).all()):
         return 1.0
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
-        return float(F.cross_entropy(logits / torch.tensor(log_temperature).double().exp(), labels))
+        return float(mean_loss(logits / torch.tensor(log_temperature).double().exp(), labels))
 
     bound = float(torch.tensor(20.0).log())
     minimum = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")

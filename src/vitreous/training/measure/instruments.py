@@ -1,12 +1,12 @@
 """Clock, speed and memory of this machine -> one object that a run measures with; tests replace parts of it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
-from vitreous.objective.build import build_task
+from vitreous.objective.build import ClassCounts, build_task
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.task import Task
 from vitreous.recipe.pace import Pace
@@ -35,7 +35,7 @@ class Instruments:
     training_pace: Callable[[RunConfig, Pretrained | None], Pace] = training_pace
     evaluation_images_per_s: Callable[[RunConfig], float] = evaluation_images_per_s
     memory_share: Callable[[RunConfig], float] = memory_share
-    build_task: Callable[[ObjectiveConfig, Sequence[int] | None, nn.Module | None], Task] = build_task
+    build_task: Callable[[ObjectiveConfig, ClassCounts | None, nn.Module | None], Task] = build_task
     can_run_ahead: Callable[[TrainState], bool] = can_run_ahead
 
 

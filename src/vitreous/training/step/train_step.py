@@ -16,7 +16,7 @@ from vitreous.optim.sam import uphill
 from vitreous.optim.schedule import learning_rate_share
 from vitreous.optim.schedule_free import ScheduleFree
 from vitreous.seeding import derive
-from vitreous.tensors import Features, Images, Labels, Probabilities
+from vitreous.tensors import Features, Images, Labels, Probabilities, Targets
 from vitreous.training.machine.device import autocast, float32_products
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import Parallel, full_tensor
@@ -34,7 +34,7 @@ class StepResult:
         grad_norm: Global norm of the gradient before clipping.
         lr: Learning rate of the step, before any layer-wise decay.
         correct: Number of images whose largest logit is the right class; for a mixed image, the class with the larger
-            share.
+            share. With several labels per image, number of images for which all of them are right.
         num_images: Number of images in the batch, over all processes.
         applied: False if the step was rejected; then weights, average and moments did not change.
     """
@@ -109,7 +109,7 @@ class Gradient:
         )
 
 
-def train_step(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> StepResult:
+def train_step(state: TrainState, images: Images | Features, labels: Targets, settings: StepSettings) -> StepResult:
     """Mix, forward, backward, clip, update and average; change nothing unless loss and gradient are finite.
 
     Random draws depend only on (seed, step, attempt, rank), so a resumed run draws the same numbers. All processes of a
@@ -124,7 +124,7 @@ def train_step(state: TrainState, images: Images | Features, labels: Labels, set
     return result
 
 
-def compute_gradient(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> Gradient:
+def compute_gradient(state: TrainState, images: Images | Features, labels: Targets, settings: StepSettings) -> Gradient:
     """Mix, forward, backward and clip. The host does not wait for the device, unless positions are recomputed."""
     optim, progress = settings.optim, state.horizon.progress(state.step)
     # The rate is that of the middle of the step: at its start, the first step of the warm-up would have a rate of zero.
@@ -196,12 +196,11 @@ def backward(
         with float32_products(settings.precision):
             micro_loss.backward()
         loss += micro_loss.detach()
-        true = some_targets.argmax(dim=1) if targets.is_floating_point() else some_targets
-        correct += (logits.detach().argmax(dim=1) == true).sum()
+        correct += settings.task.num_correct(logits.detach(), some_targets)
     return loss, correct
 
 
-def find_non_finite(state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings) -> str:
+def find_non_finite(state: TrainState, images: Images | Features, labels: Targets, settings: StepSettings) -> str:
     """Name what was not finite first in a rejected step: an image, a module's output, the loss, or a gradient."""
     if cause := _first_cause("" if images.isfinite().all() else "an image of the batch", settings):
         return cause
@@ -248,7 +247,7 @@ def _first_cause(cause: str, settings: StepSettings) -> str:
 
 
 def _mixed(
-    state: TrainState, images: Images | Features, labels: Labels, settings: StepSettings
+    state: TrainState, images: Images | Features, labels: Targets, settings: StepSettings
 ) -> tuple[Images | Features, Labels | Probabilities]:
     """Return the images as the model gets them at this step, resized and mixed, and their targets."""
     if settings.curriculum is not None and not settings.takes_features:

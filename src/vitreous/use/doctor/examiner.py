@@ -39,13 +39,14 @@ class DataReport:
         """(name, value) pairs, most important first."""
         facts, numbers = self.survey.facts, self.examination.numbers
         counts = list(numbers["class_images"].values())
-        train, val, test = (sum(count[split] for count in counts) for split in SPLITS)
+        train, val, test = (int((self.examination.summaries.splits == split).sum()) for split in SPLITS)
         fewest, most = (choose(count["train"] for count in counts) for choose in (min, max))
         low, high = facts.min_size_px, facts.max_size_px
         sizes = "all equal" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
         num_color, num_gray = numbers["color"].values()
         return (
             ("images", f"{train:,} for training, {val:,} for validation, {test:,} for testing"),
+            *((("task", f"multi-label: {facts.task_reason}"),) if facts.task == "multilabel" else ()),
             ("classes", f"{len(counts):,}, with {fewest:,} to {most:,} training images each"),
             ("size", f"median {facts.height_px}x{facts.width_px} px (height x width), {sizes}"),
             ("channels", "1 (all images are gray)" if facts.in_chans == 1 else str(facts.in_chans)),

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitreous import atomic
 from vitreous.data.doctor.findings import Finding, Sample
+from vitreous.data.label_sets import having
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
@@ -105,7 +106,7 @@ def _sheets(report: DataReport) -> Iterator[str]:
     if len(shown) < len(source.classes):
         yield f"<p>Contact sheets of the first {len(shown)} of {len(source.classes):,} classes.</p>"
     for label, name in enumerate(shown):
-        members = summaries.indices[summaries.labels == label]
+        members = summaries.indices[having(source.labels[summaries.indices], label)]
         if not len(members):
             continue
         drawn = np.sort(members[permutation(derive(0, "sheet", label), len(members))[:most]])

@@ -7,28 +7,37 @@ from shlex import quote
 import numpy as np
 import torch
 
+from vitreous.data.label_cells import Task
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
-from vitreous.data.sources import Source, open_source
+from vitreous.data.sources import Source, check_task, open_source
 from vitreous.data.survey.facts import Survey
 from vitreous.data.workers import Progress
 from vitreous.errors import DataError, NotARunError, nearest
 from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
+from vitreous.tensors import Logits, Targets
 from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.moved import survey_of_run
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
 from vitreous.use.evaluate.known import count_known, find_splits
+from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 
 BATCH_SIZE = 256
 
 
-def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = None,
-             device: torch.device | str = "cpu", listener: Listener = ignore) -> Evaluation:  # fmt: skip
+def evaluate(
+    run: Path,
+    data: str | Source | None = None,
+    *,
+    root: str | None = None,
+    device: torch.device | str = "cpu",
+    listener: Listener = ignore,
+) -> Evaluation | LabelEvaluation:
     """Score a trained model.
 
     Args:
@@ -54,13 +63,15 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         source, indices = surveyed.source, surveyed.indices[split]
         name = f"{surveyed.facts.name}, {'validation' if split == 'val' else split} split"
     else:
-        source = data if isinstance(data, Source) else open_source(str(data), root)
+        task: Task = "single" if predictor.thresholds is None else "multilabel"
+        source = data if isinstance(data, Source) else open_source(str(data), root, task)
+        check_task(source, task)
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
         name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
         splits = find_splits(run, source, indices, _progress(listener, "reading"))
         name += _by_path(run, str(data)) if splits is None else ""
-    labels = _label_map(source, predictor)
+    numbers = _label_map(source, predictor)
     store = load_store(source, indices, predictor.preprocess, progress=_progress(listener, "decoding"))
     listener("skipped", {"skipped": store.skipped})
     predictor.preprocess.scale.warn_of_clipped()
@@ -70,14 +81,23 @@ def evaluate(run: Path, data: str | Source | None = None, *, root: str | None = 
         )
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
-    true = labels[found]
-    evaluation = count_classes(
-        name, score(logits, true, predictor.classes), true, logits.argmax(dim=1), predictor.classes
-    )
+    if predictor.thresholds is None:
+        true = numbers[found]
+    else:
+        true = torch.zeros(len(found), len(predictor.classes)).index_copy_(1, numbers, found)
+    evaluation = _scores(name, predictor, logits, true)
     if splits is None:
         return evaluation
     decoded = splits[np.isin(indices, store.source_indices)]
     return replace(evaluation, known=count_known(decoded, predictor.metadata, logits, true))
+
+
+def _scores(name: str, predictor: Predictor, logits: Logits, true: Targets) -> Evaluation | LabelEvaluation:
+    total = score(logits, true, predictor.classes)
+    if predictor.thresholds is None:
+        return count_classes(name, total, true, logits.argmax(dim=1), predictor.classes)
+    probabilities, truth = predictor.probabilities(logits).numpy(), true.numpy() > 0.5
+    return score_each_label(name, probabilities, truth, total.loss, predictor.classes, predictor.thresholds)
 
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:

@@ -12,7 +12,7 @@ from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
 from vitreous.data.sources import Source, Texts
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
-from vitreous.tensors import Labels, Logits
+from vitreous.tensors import Logits, Targets
 from vitreous.training.fit.evaluate import Score, score
 from vitreous.training.folder.images import splits_in_run
 from vitreous.wording import plural
@@ -74,14 +74,14 @@ def find_splits(run: Path, source: Source, indices: NDArray[np.int64], progress:
     return splits_in_run(run, digests.reshape(-1, DIGEST_BYTES))
 
 
-def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Labels) -> Known:
+def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Targets) -> Known:
     """Count known images and score the others.
 
     Args:
         splits: The split that each image had in the run, as from `find_splits`, `[n]`.
         metadata: Metadata of the model file.
         logits: Logits of the images, `[n, classes]`.
-        labels: Their true classes, `[n]`.
+        labels: Their true classes, or all their labels.
     """
     is_trained, is_chosen = splits == "train", (splits == "val") & metadata.get("chosen_on_val", True)
     others = np.flatnonzero(~(is_trained | is_chosen))

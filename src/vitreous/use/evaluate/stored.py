@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import numpy as np
+
+from vitreous.data.label_sets import split_labels
 from vitreous.errors import DamagedFileError
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
+from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
 from vitreous.use.predict.table import read_held_out
 from vitreous.wording import plural
 
 
-def stored_evaluation(folder: RunFolder, metadata: dict[str, Any], split: str) -> Evaluation:
+def stored_evaluation(folder: RunFolder, metadata: dict[str, Any], split: str) -> Evaluation | LabelEvaluation:
     """Return the evaluation of the images in `predictions.csv`, which are those of `split`.
 
     Raises:
@@ -22,8 +26,14 @@ def stored_evaluation(folder: RunFolder, metadata: dict[str, Any], split: str) -
     if len(rows) != num_images:
         num_rows, tested = plural(len(rows), "row"), plural(num_images, "image")
         raise DamagedFileError(f"{folder.predictions}: has {num_rows}, but the run tested {tested}; train again")
+    data = f"the {'validation' if split == 'val' else split} images of {metadata['data']}"
+    if metadata.get("task") == "multilabel":
+        true = np.array([[name in split_labels(row.true) for name in classes] for row in rows])
+        probabilities = np.array([row.probabilities for row in rows], dtype=np.float32)
+        loss = metadata["metrics"][split]["loss"]
+        return score_each_label(data, probabilities, true, loss, classes, metadata["thresholds"])
     return count_classes(
-        data=f"the {'validation' if split == 'val' else split} images of {metadata['data']}",
+        data=data,
         score=stored_score(metadata["metrics"][split]),
         true=[index[row.true] for row in rows],
         predicted=[index[row.predicted] for row in rows],

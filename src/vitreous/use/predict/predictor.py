@@ -13,6 +13,7 @@ import torch
 
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
@@ -22,6 +23,7 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.paths import expanded
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
+from vitreous.training.fit.multilabel import predicted_labels
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.predict.inputs import each_image
 from vitreous.wording import plural
@@ -35,10 +37,12 @@ class Prediction:
 
     Attributes:
         image: Path of the image, or its position in the list.
-        label: The predicted class; empty if the image could not be read.
-        probability: Calibrated probability of that class, in [0, 1].
+        label: The predicted class; empty if the image could not be read. If images may have several labels, all
+            predicted ones, joined by `;`; empty if no label is probable enough.
+        probability: Calibrated probability of that class, in [0, 1]; of the most probable one if there may be several.
         probabilities: Probability of every class, in the model's order; empty if the image could not be read.
         error: Reason why the image could not be read; empty if it could.
+        labels: The predicted classes, most probable first: exactly one, or any number if images may have several.
     """
 
     image: str
@@ -46,6 +50,7 @@ class Prediction:
     probability: float
     probabilities: tuple[float, ...]
     error: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,8 @@ class Predictor:
         classes: Class names, in the order of the logits.
         temperature: Number by which logits are divided before the softmax, to calibrate it.
         metadata: The metadata of the model file.
+        thresholds: Probability from which each class is predicted, if images may have several labels; None if each has
+            one.
 
     Example:
         >>> predictor = Predictor.load("runs/digits-1")  # doctest: +SKIP
@@ -70,6 +77,7 @@ class Predictor:
     classes: tuple[str, ...]
     temperature: float
     metadata: dict[str, Any]
+    thresholds: tuple[float, ...] | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -93,6 +101,7 @@ class Predictor:
         try:
             preprocess = Preprocess.from_dict(metadata["preprocess"])
             classes, temperature = tuple(map(str, metadata["classes"])), float(metadata["temperature"])
+            thresholds = _thresholds(metadata, len(classes))
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise DamagedFileError(
                 f"{file}: lacks metadata for prediction ({error}); use the model file of a run"
@@ -110,7 +119,7 @@ class Predictor:
                 f"{file}: metadata has temperature {temperature:g}, which must be positive and finite; "
                 "use the model file of a run"
             )
-        return cls(trim_last_block(model), preprocess, classes, temperature, metadata)
+        return cls(trim_last_block(model), preprocess, classes, temperature, metadata, thresholds)
 
     def predict(self, images: Any) -> list[Prediction]:
         """Classify images: all that `each_image` takes; a file or bytes that cannot be decoded get an `error`.
@@ -142,8 +151,9 @@ class Predictor:
         return self.model.pooled(images).float().cpu()
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """Return calibrated probabilities, `[n, classes]`."""
-        return (logits / self.temperature).softmax(dim=1)
+        """Return calibrated probabilities, `[n, classes]`; their rows sum to 1 if each image has one label."""
+        scaled = logits / self.temperature
+        return scaled.softmax(dim=1) if self.thresholds is None else scaled.sigmoid()
 
     def _predict_batch(self, images: Sequence[ImageLike], names: Sequence[str]) -> Iterator[Prediction]:
         def read(position: int) -> torch.Tensor | str:
@@ -161,9 +171,13 @@ class Predictor:
             if isinstance(image, str):
                 yield Prediction(name, label="", probability=0.0, probabilities=(), error=image)
                 continue
-            row = next(rows)
-            best = max(range(len(row)), key=row.__getitem__)
-            yield Prediction(name, self.classes[best], row[best], tuple(row))
+            yield self._prediction(name, next(rows))
+
+    def _prediction(self, name: str, row: Sequence[float]) -> Prediction:
+        best = max(range(len(row)), key=row.__getitem__)
+        found = [best] if self.thresholds is None else predicted_labels(row, self.thresholds)
+        label = join_labels(self.classes[number] for number in sorted(found))
+        return Prediction(name, label, row[best], tuple(row), labels=tuple(self.classes[number] for number in found))
 
 
 def find_model(path: Path) -> Path:
@@ -195,6 +209,18 @@ def find_model(path: Path) -> Path:
     runs = [str(model.parent) for model in path.parent.glob("*/model.safetensors")]
     way_out = nearest(str(path), runs) if runs else "train a model with `vitreous train DATA`"
     raise NotARunError(f"run={path}: does not exist; {way_out}")
+
+
+def _thresholds(metadata: dict[str, Any], num_classes: int) -> tuple[float, ...] | None:
+    """Return the thresholds of a multi-label model. Raises ConfigError if there is not one in [0, 1] per class."""
+    if metadata.get("task", "single") == "single":
+        return None
+    thresholds = tuple(map(float, metadata["thresholds"]))
+    if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ConfigError(
+            f"{plural(len(thresholds), 'threshold')} for {num_classes} labels; each needs one from 0 to 1"
+        )
+    return thresholds
 
 
 def _name(image: ImageLike, number: int) -> str:

@@ -5,11 +5,13 @@ Both kinds of table have the same columns, one row per image:
     column         meaning                                           predictions.csv of a run   `predict --out`
     path           path or name of the image                         yes                        yes
     true           the image's class; only where it is known         yes                        no
-    predicted      the most probable class                           yes                        yes
+    predicted      the most probable class, or all predicted labels  yes                        yes
     probability    calibrated probability of the predicted class     yes                        yes
     error          why the image could not be read, else empty       no                         yes
-    p_CLASS        calibrated probability of each class              no                         yes
+    p_CLASS        calibrated probability of each class              several labels             yes
 
+If images may have several labels, `true` and `predicted` join them by `;`, and `probability` is that of the most
+probable label, predicted or not.
 In `predict --out`, `predicted` and the probabilities are empty for an image that could not be read.
 """
 
@@ -41,25 +43,32 @@ class HeldOutPrediction:
         path: Path or name of the image.
         true: Its class.
         predicted: The class that the model predicts.
+        probabilities: Probability of each class; empty if the table does not have it.
     """
 
     path: str
     true: str
     predicted: str
+    probabilities: tuple[float, ...] = ()
 
 
 def read_held_out(path: Path) -> list[HeldOutPrediction]:
     """Read a run's `predictions.csv`, also with the column names of older versions.
 
     Raises:
-        DamagedFileError: A column is missing, or the file is missing or damaged.
+        DamagedFileError: A column is missing, a probability is not a number, or the file is missing or damaged.
     """
     with parsing(path, _WAY_OUT), path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, restval="")
         columns = next((c for c in (_COLUMNS, _OLD_COLUMNS) if set(c) <= set(reader.fieldnames or ())), None)
         if columns is None:
             raise DamagedFileError(f"{path}: has no columns {', '.join(_COLUMNS)}; {_WAY_OUT}")
-        return [HeldOutPrediction(*(row[name] for name in columns)) for row in reader]
+        each = [name for name in reader.fieldnames or () if name.startswith("p_")]
+        where, true, predicted = columns
+        return [
+            HeldOutPrediction(row[where], row[true], row[predicted], tuple(float(row[name]) for name in each))
+            for row in reader
+        ]
 
 
 def check_table_path(path: Path) -> None:

@@ -13,8 +13,9 @@ from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation, scored_split
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
+from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.stored import stored_evaluation
-from vitreous.use.report import markup
+from vitreous.use.report import markup, multilabel
 from vitreous.use.report.figures import draw_confusion, draw_curves
 from vitreous.wording import plural
 
@@ -32,14 +33,14 @@ def write_report(folder: RunFolder) -> None:
     atomic.write_text(folder.report, page)
 
 
-def _held_out(folder: RunFolder) -> Evaluation | None:
+def _held_out(folder: RunFolder) -> Evaluation | LabelEvaluation | None:
     """Return the scores on the held-out images; None if the run has none."""
     metadata = read_metadata(folder.model)
     split = scored_split(metadata["metrics"])
     return None if split is None else stored_evaluation(folder, metadata, split)
 
 
-def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | None) -> str:
+def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | LabelEvaluation | None) -> str:
     plan, end, data = _last(records, "plan"), _last(records, "end"), _last(records, "data")
     title, run = folder.path.resolve().name, quote(str(folder.path))
     return markup.page(
@@ -78,7 +79,9 @@ def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
     )
 
 
-def _headline(evaluation: Evaluation | None) -> Iterable[str]:
+def _headline(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
+    if isinstance(evaluation, LabelEvaluation):
+        return multilabel.headline(evaluation)
     if evaluation is None:
         return ["<p>The run has no test or validation images, so its accuracy is unknown.</p>"]
     found = evaluation.score.as_dict()
@@ -89,7 +92,9 @@ def _headline(evaluation: Evaluation | None) -> Iterable[str]:
     ]
 
 
-def _classes(evaluation: Evaluation | None) -> Iterable[str]:
+def _classes(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
+    if isinstance(evaluation, LabelEvaluation):
+        return multilabel.label_scores(evaluation)
     if evaluation is None:
         return []
     heading, *rows = evaluation.class_rows

@@ -202,7 +202,7 @@ class Augmented(Pairs):
         (7, "data=int: has no len() or cannot be indexed; use a set of (image, label) pairs that has both, not a st"),
         (Pairs([], []), "data=Pairs: is empty; use a set with (image, label) pairs"),
         (Pairs(PIXELS, [0.5, 1.5]), "data=Pairs: sample 0: label=0.5: neither a class index nor a class name; return "),
-        (Pairs(PIXELS, [[0, 1], [1, 0]]), "data=Pairs: sample 0: label=[0, 1]: neither a class index nor a class name"),
+        (Pairs(PIXELS, [{"a": 1}] * 2), "data=Pairs: sample 0: label={'a': 1}: neither a class index nor a class name"),
         (Pairs(PIXELS, [0, "a"]), "data=Pairs: labels 0 and 'a' mix numbers and names; use either class indices or "),
         (Pairs(PIXELS, [4, 4]), "data=Pairs: only one class, '4'; a classifier needs two, so add images of another"),
         (Pairs(PIXELS[:1], [0, 1]), "data=Pairs: sample 1 cannot be read (IndexError: "),
@@ -238,3 +238,42 @@ def test_name_of_an_object_from_python_cannot_be_opened() -> None:
 
 def test_opened_object_is_a_source() -> None:
     assert isinstance(open_object(Pairs(PIXELS, [0, 1] * 6)), Source)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [["cat", "dog"], ["dog"], [], ["owl"]] * 3,
+        [{"dog", "cat"}, ("dog",), set(), frozenset({"owl"})] * 3,
+    ],
+    ids=["lists", "sets"],
+)
+def test_lists_of_names_are_several_labels_per_image(labels: Any) -> None:
+    source = open_object(Pairs(PIXELS, labels))
+    assert source.classes == ("cat", "dog", "owl")
+    np.testing.assert_array_equal(source.labels, [[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]] * 3)
+    assert source.task_reason == "Pairs returns a list of labels per image"
+
+
+@pytest.mark.parametrize("convert", [list, np.array, torch.tensor], ids=["lists", "arrays", "tensors"])
+def test_arrays_of_zeros_and_ones_are_several_labels_per_image(convert: Any) -> None:
+    rows = [[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]] * 3
+    source = open_object(Pairs(PIXELS, [convert(row) for row in rows]))
+    assert source.classes == ("0", "1", "2")
+    np.testing.assert_array_equal(source.labels, rows)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 0, 0], [0, 2, 1]], "data=Pairs: sample 1: label=[0, 2, 1]: is not 0 or 1 for each of 3 classes; return "),
+        ([[1, 0, 0], [0, 1]], "data=Pairs: sample 1: label=[0, 1]: is not 0 or 1 for each of 3 classes; return these"),
+        (
+            [["cat;dog"], ["owl"]],
+            "data=Pairs: label 'cat;dog': contains ; or |, or begins or ends in a blank; rename it",
+        ),
+        ([["cat"], "dog"], "data=Pairs: some samples have one label, others a list of labels; use lists for all"),
+    ],
+)
+def test_lists_that_are_no_sets_of_labels_are_refused(labels: Any, message: str) -> None:
+    assert refusal(Pairs(PIXELS, labels)).startswith(message)

@@ -200,9 +200,58 @@ def test_class_that_train_does_not_have_is_refused(make_folder: MakeFolder, spli
 
 
 def test_class_unlike_those_of_train_is_to_be_added_or_removed(make_folder: MakeFolder) -> None:
-    root = make_folder({"train/cat": 1, "train/dog": 1, "val/heron": 1})
-    folder = root / "val" / "heron"
-    assert refusal(root) == (f"data.source={folder}: train/ has no class of this name; add it there or remove {folder}")
+    root = make_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, "val/heron": 1})
+    assert refusal(root) == (
+        f"data.source={root / 'val' / 'heron'}: train/ has no class of this name; add it there, or move the folder "
+        "elsewhere"
+    )
+
+
+@pytest.mark.parametrize("unlabeled", ["unknown", "images"])
+def test_unlabeled_test_images_are_for_predict(make_folder: MakeFolder, unlabeled: str) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1, f"test/{unlabeled}": 2})
+    assert refusal(root) == (
+        f"data.source={root / 'test' / unlabeled}: train/ has no class of this name; if its images have no known "
+        "class, move test/ elsewhere and use `vitreous predict`"
+    )
+
+
+@pytest.mark.parametrize("held_out", ["test", "Validation"])
+def test_held_out_folder_among_class_folders_is_refused_instead_of_becoming_a_class(
+    make_folder: MakeFolder, held_out: str
+) -> None:
+    root = make_folder({"cat": 1, "dog": 1, held_out: 1})
+    assert refusal(root) == (
+        f"data.source={root}: {held_out}/ among the class folders (cat/ and dog/); put the class folders into train/ "
+        "if these are held-out images, or use another name if it is a class"
+    )
+
+
+def test_way_out_of_a_held_out_folder_among_class_folders_works(make_folder: MakeFolder) -> None:
+    source = open_source(make_folder({"train/cat": 1, "train/dog": 1, "test/cat": 1}))
+    assert (source.classes, list(source.splits)) == (("cat", "dog"), ["train", "train", "test"])
+
+
+def test_class_folders_of_folders_are_classes_and_a_note_says_so(make_folder: MakeFolder) -> None:
+    root = make_folder({"animals/cat": 2, "animals/dog": 1, "vehicles/car": 1, "vehicles/bus": 1, "plants": 1})
+    source = open_source(root)
+    assert source.classes == ("animals", "plants", "vehicles")
+    assert source.notes == (
+        f"{root}: read as the classes animals/ and vehicles/, although they hold only folders (bus/, car/, cat/ and "
+        "dog/); if those are the classes, move them one level up",
+    )
+
+
+def test_split_without_class_folders_is_ignored_and_a_note_says_so(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1})
+    (root / "val").mkdir()
+    assert open_source(root).notes == (f"{root / 'val'}: ignored, because it has no class folder with images",)
+
+
+def test_refusal_of_one_class_names_the_folder_that_holds_several(make_folder: MakeFolder) -> None:
+    root = make_folder({"archive/dataset/cat": 1, "archive/dataset/dog": 1})
+    assert refusal(root).endswith(f"did you mean {root / 'archive' / 'dataset'}?")
+    assert open_source(root / "archive" / "dataset").classes == ("cat", "dog")
 
 
 def test_two_folders_of_one_split_are_refused(make_folder: MakeFolder) -> None:

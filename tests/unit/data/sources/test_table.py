@@ -225,7 +225,9 @@ def test_duplicate_rows_are_ignored_with_a_note(folder: Path) -> None:
 
 
 def test_path_with_two_labels_is_kept_twice_and_the_survey_reports_it(folder: Path) -> None:
-    surveyed = survey(open_table(write(folder, "path,label\n" + ROWS + "a/1.png,owl\n")), test_ratio=0.0, val_ratio=0.0)
+    surveyed = survey(
+        open_table(write(folder, "path,label\n" + ROWS + "a/1.png,owl\n"), task="single"), test_ratio=0.0, val_ratio=0.0
+    )
     assert surveyed.facts.num_train == 6
     assert "1 image in several classes, byte for byte; keep only the right class" in surveyed.facts.notes
 

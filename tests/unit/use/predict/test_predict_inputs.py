@@ -99,7 +99,7 @@ def test_paths_folders_and_arrays_may_be_mixed(run: Run, tmp_path: Path) -> None
         (torch.zeros(3, 5, 6, device="meta"), "image=tensor of torch.float32, torch.strided: holds no pixels"),
         (torch.zeros(3, 5, 6).to_sparse(), "image=tensor of torch.float32, torch.sparse_coo: holds no pixels"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_anything_else_is_refused_by_its_type_or_shape(run: Run, given: Any, start: str) -> None:
     with pytest.raises(DataError) as caught:

@@ -83,7 +83,7 @@ def write_shards(
 
     Raises:
         ConfigError: `max_samples` or `max_bytes` is below 1, or `out` is not empty.
-        DataError: No image can be read.
+        DataError: No image can be read, or images have several labels.
         SaveError: The folder cannot be written.
     """
     for key, got in (("max_samples", max_samples), ("max_bytes", max_bytes)):
@@ -91,6 +91,8 @@ def write_shards(
             raise ConfigError(f"{key}={got}: must be at least 1; leave it out to use the default")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"out={out}: exists and is not an empty folder; use a new folder, or remove it first")
+    if source.is_multilabel:
+        raise DataError(f"data.source={source.name}: shards hold one label per image, not several; train on the table")
     writer = _Writer(source, max_samples, max_bytes, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_folder(out, writer.write)

@@ -1,0 +1,111 @@
+"""Logits, sets of labels -> LabelScore: mean average precision, F1; and the threshold of each label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitreous.tensors import Logits, Targets
+from vitreous.training.fit.evaluate import Score, score
+
+LEAST_FOR_THRESHOLD = 10
+"""Number of images with a label below which the label gets the threshold that suits all labels together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore(Score):
+    """Scores of a model that predicts any number of labels per image; `num_correct` images have all of them right.
+
+    Attributes:
+        mean_average_precision: Average precision, averaged over the labels that occur; no threshold influences it.
+        micro_f1: F1 over all decisions; frequent labels count more.
+        macro_f1: F1 of each label, averaged over the labels that occur.
+    """
+
+    mean_average_precision: float
+    micro_f1: float
+    macro_f1: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the score as plain values, for records and model files."""
+        names = ("mean_average_precision", "micro_f1", "macro_f1")
+        return super().as_dict() | {name: getattr(self, name) for name in names}
+
+
+def score_task(logits: Logits, labels: Targets, classes: Sequence[str], thresholds: Sequence[float] | None = None,
+               temperature: float = 1.0) -> Score:  # fmt: skip
+    """Score logits, with a `LabelScore` if images may have several labels.
+
+    Args:
+        logits: Logits, `[n, classes]`.
+        labels: The true labels.
+        classes: Names of the classes.
+        thresholds: Probability from which each label is predicted; None for 1/2.
+        temperature: Number by which logits are divided before they become probabilities.
+    """
+    found = score(logits, labels, classes)
+    if not labels.is_floating_point():
+        return found
+    probabilities = (logits / temperature).sigmoid().numpy()
+    return score_labels(probabilities, labels.numpy() > 0.5, found.loss, thresholds)
+
+
+def score_labels(
+    probabilities: NDArray[np.float32], true: NDArray[np.bool_], loss: float, thresholds: Sequence[float] | None
+) -> LabelScore:
+    """Score probabilities, `[n, classes]`; `loss` is the binary cross-entropy. See `score_task`."""
+    from sklearn.metrics import average_precision_score, f1_score
+
+    predicted = probabilities.astype(np.float64) >= (0.5 if thresholds is None else np.array(thresholds))
+    occurs = np.flatnonzero(true.any(axis=0))
+    ours, theirs = true[:, occurs], predicted[:, occurs]
+    return LabelScore(
+        num_images=len(true),
+        num_correct=int((predicted == true).all(axis=1).sum()),
+        loss=loss,
+        mean_average_precision=float(average_precision_score(ours, probabilities[:, occurs])) if len(occurs) else 0.0,
+        micro_f1=float(f1_score(true, predicted, average="micro", zero_division=0.0)),
+        macro_f1=float(f1_score(ours, theirs, average="macro", zero_division=0.0)) if len(occurs) else 0.0,
+    )
+
+
+def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> tuple[float, ...]:
+    """Return the probability from which each label is predicted: the one with the highest F1 on these images.
+
+    Fit it on validation images. A label that fewer than `LEAST_FOR_THRESHOLD` images have gets the threshold that is
+    best for all labels together, because its own would be fitted to noise.
+
+    Args:
+        probabilities: `[n, classes]`.
+        labels: 1 for each label of an image, else 0, `[n, classes]`.
+
+    Source:
+        Lipton et al. 2014 (1402.1892), who show that F1 is maximal for one threshold per label. Yang 2001, "A study of
+        thresholding strategies for text categorization", on labels with few images.
+    """
+    likely, true = np.asarray(probabilities, dtype=np.float64), np.asarray(labels) > 0.5
+    common = best_threshold(likely.ravel(), true.ravel())
+    columns = zip(likely.T, true.T, strict=True)
+    return tuple(best_threshold(p, t) if t.sum() >= LEAST_FOR_THRESHOLD else common for p, t in columns)
+
+
+def best_threshold(probabilities: NDArray[np.float64], true: NDArray[np.bool_]) -> float:
+    """Return the threshold with the highest F1, halfway between two probabilities; of several, the one nearest 1/2."""
+    from sklearn.metrics import precision_recall_curve
+
+    if not true.any():
+        return 0.5
+    precision, recall, values = precision_recall_curve(true, probabilities)
+    f1 = 2 * precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12)
+    # A threshold between two values decides these images as the upper value would, and tolerates rounding errors.
+    middles = (values + np.r_[0.0, values[:-1]]) / 2
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    return float(middles[best[np.abs(middles[best] - 0.5).argmin()]])
+
+
+def predicted_labels(row: Sequence[float], thresholds: Sequence[float]) -> list[int]:
+    """Return the classes whose probability reaches their threshold, the most probable first."""
+    reached = [number for number, value in enumerate(row) if value >= thresholds[number]]
+    return sorted(reached, key=lambda number: -row[number])

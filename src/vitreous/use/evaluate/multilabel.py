@@ -1,0 +1,144 @@
+"""True labels and probabilities of images with several labels -> LabelEvaluation: mAP, F1, and scores per label."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.training.fit.multilabel import LabelScore, score_labels
+from vitreous.use.evaluate.known import Known
+from vitreous.wording import listed, plural
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """Scores of one label. A score is None if the images do not determine it.
+
+    Attributes:
+        name: The label.
+        average_precision: Area under the precision-recall curve; None if no image has the label.
+        roc_auc: Area under the ROC curve: the probability that an image with the label gets a higher probability than
+            one without it; None if all or none of the images have the label.
+        precision: Share of the images with this predicted label that have it; None if it is never predicted.
+        recall: Share of the images with this label for which it is predicted; None if no image has the label.
+        f1: Harmonic mean of precision and recall; None if no image has the label and it is never predicted.
+        threshold: Probability from which the label is predicted.
+        num_images: Number of images with the label.
+        num_predicted: Number of images for which it is predicted.
+    """
+
+    name: str
+    average_precision: float | None
+    roc_auc: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    threshold: float
+    num_images: int
+    num_predicted: int
+
+
+@dataclass(frozen=True)
+class LabelEvaluation:
+    """Scores of a model on images with several labels.
+
+    Attributes:
+        data: Name of the images.
+        score: Scores over all labels, and the share of images for which all labels are right.
+        classes: One row per label, in the model's order.
+        known: Images that the model was trained with; None if that is not known, or none can be among these.
+    """
+
+    data: str
+    score: LabelScore
+    classes: tuple[LabelRow, ...]
+    known: Known | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images for which all labels are right, in [0, 1]."""
+        return self.score.accuracy
+
+    @property
+    def macro_f1(self) -> float:
+        """F1 of each label, averaged over the labels that occur."""
+        return self.score.macro_f1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all scores as plain values for JSON."""
+        return {
+            "data": self.data,
+            **self.score.as_dict(),
+            "classes": [vars(row) for row in self.classes],
+            "known": self.known and self.known.as_dict(),
+        }
+
+    def table(self) -> tuple[tuple[str, ...], ...]:
+        """Return the scores per label as text, below a row of headings."""
+        headings = ("label", "AP", "ROC AUC", "precision", "recall", "F1", "threshold", "images", "predicted")
+        return headings, *(
+            (row.name,
+             *("–" if score is None else f"{score:.3f}"
+               for score in (row.average_precision, row.roc_auc, row.precision, row.recall, row.f1, row.threshold)),
+             f"{row.num_images:,}", f"{row.num_predicted:,}")
+            for row in self.classes
+        )  # fmt: skip
+
+    def sentences(self) -> Iterator[str]:
+        """Yield the scores in words, most important first."""
+        found, (low, high) = self.score, self.score.interval
+        yield f"mAP {found.mean_average_precision:.3f} on {self.data} (average precision, mean over the labels)"
+        yield f"F1: micro {found.micro_f1:.3f} (over all decisions), macro {found.macro_f1:.3f} (mean over the labels)"
+        yield (
+            f"all labels right for {found.num_correct:,} of {plural(found.num_images, 'image')} "
+            f"({self.accuracy:.1%}; 95% interval {low:.1%} to {high:.1%})"
+        )
+        never = [row.name for row in self.classes if row.num_images and not row.num_predicted]
+        if never:
+            yield f"never predicted, although some images have it: {listed(never, 8)}"
+
+
+def score_each_label(
+    data: str,
+    probabilities: NDArray[np.float32],
+    true: NDArray[np.bool_],
+    loss: float,
+    classes: Sequence[str],
+    thresholds: Sequence[float],
+) -> LabelEvaluation:
+    """Compute the scores over all labels and per label.
+
+    Args:
+        data: Name of the images.
+        probabilities: Probability of each label, `[n, classes]`.
+        true: Which image has which label, `[n, classes]`.
+        loss: Binary cross-entropy.
+        classes: Names of the labels.
+        thresholds: Probability from which each label is predicted.
+    """
+    rows = zip(classes, probabilities.T, true.T, thresholds, strict=True)
+    return LabelEvaluation(
+        data=data,
+        score=score_labels(probabilities, true, loss, thresholds),
+        classes=tuple(_row(*row) for row in rows),
+    )
+
+
+def _row(name: str, probabilities: NDArray[np.float32], true: NDArray[np.bool_], threshold: float) -> LabelRow:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    predicted = probabilities.astype(np.float64) >= threshold
+    num_true, num_predicted, num_both = int(true.sum()), int(predicted.sum()), int((true & predicted).sum())
+    return LabelRow(
+        name=name,
+        average_precision=float(average_precision_score(true, probabilities)) if num_true else None,
+        roc_auc=float(roc_auc_score(true, probabilities)) if 0 < num_true < len(true) else None,
+        precision=num_both / num_predicted if num_predicted else None,
+        recall=num_both / num_true if num_true else None,
+        f1=2 * num_both / (num_true + num_predicted) if num_true + num_predicted else None,
+        threshold=threshold,
+        num_images=num_true,
+        num_predicted=num_predicted,
+    )
