@@ -126,8 +126,8 @@ def recipe_files(folder: Path) -> Refusals:
 def options_of_the_command_line(folder: Path) -> Refusals:
     yield lambda: _check_command(["trian"]), "did you mean train?"
     _check_command(["train"])
-    yield lambda: architecture_of(("optim.lr=1",)), "use --model.key, e.g. --model.num_heads 4"
-    assert architecture_of(("model.num_heads=4",)) == {"num_heads": 4}
+    yield lambda: architecture_of(("optim.lr=1",)), "use --architecture.key, e.g. --architecture.num_heads 4"
+    assert architecture_of(("architecture.num_heads=4",)) == {"num_heads": 4}
     yield lambda: _request("x", TrainOptions(set=("optim.lr",))), "write --optim.lr VALUE"
     assert _request("x", TrainOptions(set=("optim.lr=1",))).values == {"optim.lr": "1"}
     for text in ("10 parsecs", "0m", "soon"):

@@ -30,7 +30,6 @@ def test_home_folder_is_filled_in_and_an_unknown_user_is_kept(monkeypatch: pytes
         (object(), "<object>"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isprintable() else type(value).__name__,
-    ids=repr,
 )
 def test_what_cannot_be_a_path_is_refused(got: Any, shown: str) -> None:
     with pytest.raises(ConfigError) as caught:
