@@ -143,7 +143,7 @@ def read_header(content: bytes, where: str) -> Header:
                 return header_of(shape, dtype, f"TIFF {dtype}")
             with _open(content) as opened:
                 width, height = opened.size
-                if _orientation(opened) >= 5:
+                if _orientation(opened) >= 5 and opened.format != "TIFF":  # Pillow gives the upright size of TIFF files
                     width, height = height, width
                 kind = f"{opened.format} {opened.mode}{SEVERAL if _is_several(opened) else ''}"
                 is_deep = opened.mode[0] in "IF" or is_deep_color(opened)
@@ -206,8 +206,7 @@ def _decode(
 def _load(
     opened: Image.Image, image: bytes | str | Path, at_least: tuple[int, int] | None, scale: Scale
 ) -> Image.Image:
-    """Load the pixels of an opened file."""
-    orientation = _orientation(opened)
+    """Load the pixels of an opened file, and turn them upright. Pillow itself turns TIFF files when it loads them."""
     if is_deep_color(opened):
         with _open(image) as again:
             values = read_deep_color(opened, again)
@@ -215,15 +214,15 @@ def _load(
         transparent = opened.info.get("transparency")
         if isinstance(transparent, tuple) and deep.mode == "RGB":
             deep.putalpha(Image.fromarray(np.where((values == transparent).all(axis=2), 0, 255).astype(np.uint8)))
-        return _turned(deep, orientation)
+        return _turned(deep, _orientation(opened))
     if at_least is not None:
         # EXIF data may still swap height and width, so request a square of the longer side.
         opened.draft(None, (2 * max(at_least), 2 * max(at_least)))
     opened.load()
     if at_least is not None and opened.width * opened.height > 2 * HUGE_PIXELS and opened.mode in _REDUCIBLE:
         # Every later step would copy the whole image once more.
-        return _turned(opened.reduce(min(opened.size) // (2 * max(at_least)) or 1), orientation)
-    return to_eight_bits(_turned(opened, orientation), scale)
+        return _turned(opened.reduce(min(opened.size) // (2 * max(at_least)) or 1), _orientation(opened))
+    return to_eight_bits(_turned(opened, _orientation(opened)), scale)
 
 
 def _open(image: bytes | str | Path) -> Image.Image:

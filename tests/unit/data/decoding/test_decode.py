@@ -67,7 +67,7 @@ UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", pytest.param("WEBP", marks=needs_webp)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", pytest.param("WEBP", marks=needs_webp)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_image_and_header_upright(orientation: int, kind: str) -> None:
     exif = Image.Exif()
@@ -79,6 +79,21 @@ def test_exif_orientation_turns_image_and_header_upright(orientation: int, kind:
     if kind != "JPEG":
         np.testing.assert_array_equal(expected, UPRIGHT[orientation](PHOTO))
     assert read_header(content, "x") == Header(height=expected.shape[0], width=expected.shape[1], is_gray=False)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_of_deep_images_is_that_of_pillow(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    deep = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 100
+    content = encoded(Image.fromarray(deep), kind, exif=exif.tobytes())
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).astype(float)
+    found = np.asarray(decode_image(content)).astype(float)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected / 65535 * 255).max() <= 1
+    header = read_header(content, "x")
+    assert (header.height, header.width) == expected.shape
 
 
 def test_transparent_pixels_become_white() -> None:
