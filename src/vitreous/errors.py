@@ -64,8 +64,8 @@ class OpenQuestionError(ConfigError):
         guess: A value that is possible, to see what else is open; None if there is none.
     """
 
-    def __init__(self, message: str, key: str = "", guess: object = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", key: str = "", guess: object = None) -> None:
+        super().__init__(*filter(None, [message]))
         self.key, self.guess = key, guess
 
 

@@ -160,7 +160,7 @@ def folders(folder: Path) -> Refusals:
         "lone": (("train/cat/0.png",), "a classifier needs two", ("train/dog/0.png",)),
         "no train": (("val/cat/0.png", "val/dog/0.png"), "add train/", ("train/cat/0.png", "train/dog/0.png")),
         "strange": (
-            ("train/cat/0.png", "train/dog/0.png", "val/cow/0.png"), "add", ("train/cow/0.png",),
+            ("train/cat/0.png", "train/dog/0.png", "val/cow/0.png"), "move val/ elsewhere", ("train/cow/0.png",),
         ),
     }  # fmt: skip
     for name, (present, advice, added) in broken.items():

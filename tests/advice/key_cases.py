@@ -29,7 +29,7 @@ CONTRADICTIONS: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
     ({"data.num_folds": 1}, "use 5, or 0 for a single split", {"data.num_folds": 5}),
     ({"data.num_folds": 1}, "use 5, or 0 for a single split", {"data.num_folds": 0}),
     ({"data.num_folds": 3, "data.fold": 3}, "use 0 to 2", {"data.fold": 2}),
-    ({"data.fold": 1}, "set that too, or leave it out", {"data.num_folds": 2}),
+    ({"data.fold": 1}, "set data.num_folds as well, or leave it out", {"data.num_folds": 2}),
     ({"data.mean": (0.5,) * 3}, "give both or neither", {"data.std": (0.5,) * 3}),
     ({"data.mean": (0.5,) * 3}, "give both or neither", {"data.mean": None}),
     ({"data.mean": (0.5,), "data.std": (0.5,)}, "add or remove numbers",

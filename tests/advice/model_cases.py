@@ -18,8 +18,8 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 CONTRADICTIONS: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
-    ({"patch_size": 5}, "use 4 or 6", {"patch_size": 4}),
-    ({"patch_size": 5}, "use 4 or 6", {"patch_size": 6}),
+    ({"patch_size": 5}, "use 4, 6 or data.img_size=10", {"patch_size": 4}),
+    ({"patch_size": 5}, "use 4, 6 or data.img_size=10", {"patch_size": 6}),
     ({"num_heads": 3}, "use 1, 2 or 4", {"num_heads": 4}),
     ({"num_heads": 3}, "or set model.head_dim", {"head_dim": 5}),
     ({"embed_dim": 18, "position": "sincos2d"}, "use 20", {"embed_dim": 20}),
@@ -82,7 +82,7 @@ def files_of_weights(folder: Path) -> Refusals:
     yield lambda: save_model(path, model, {"x": {1}}), "use plain values"
     save_model(path, model, {"x": [1]})
     assert read_metadata(path)["x"] == [1]
-    yield lambda: load_model(path, name="vit_tiny_patch16_224"), "remove the arguments name and architecture"
+    yield lambda: load_model(path, name="vit_tiny_patch16_224"), "leave out name, architecture and weights"
     assert load_model(path)
     (folder / "weights.txt").write_bytes(path.read_bytes())
     yield lambda: load_model(folder / "weights.txt"), "use one of .safetensors"

@@ -91,7 +91,10 @@ def requests_for_runs(folder: Path) -> Refusals:
     yield lambda: run_training(TrainRequest()), "give a folder of class folders, or one of digits"
     yield lambda: run_training(TrainRequest(data="digits", recipe="digit")), "did you mean digits?"
     yield lambda: dry_run(TrainRequest(recipe="digits")), "give a folder or the name of a data set"
-    yield lambda: run_training(TrainRequest(resume=folder, model="vit_tiny")), "leave them out"
+    yield (
+        lambda: run_training(TrainRequest(resume=folder, model="vit_tiny")),
+        "leave out all options except --data and --data.root",
+    )
     yield lambda: members(TrainRequest(folds=1)), "use 5, or leave it out for a single run"
     yield lambda: members(TrainRequest(seeds=10**9)), "use 5, or leave it out for a single run"
     yield lambda: members(TrainRequest(folds=5, values={"data.fold": 1})), "leave it out"

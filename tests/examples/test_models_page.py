@@ -14,6 +14,11 @@ def test_block_runs(number: int) -> None:
     exec(compile(BLOCKS[number], f"docs/models.md, block {number}", "exec"), {})
 
 
-def test_only_the_block_that_needs_timm_is_skipped() -> None:
-    assert [text for text in BLOCKS if text.startswith("# doctest: skip")] == [BLOCKS[-1]]
-    compile(BLOCKS[-1], "docs/models.md", "exec")
+def test_blocks_that_need_other_files_or_packages_are_at_least_valid() -> None:
+    skipped = [text for text in BLOCKS if text.startswith("# doctest: skip")]
+    assert [text.splitlines()[0] for text in skipped] == [
+        "# doctest: skip (needs checkpoints)",
+        "# doctest: skip (needs timm)",
+    ]
+    for text in skipped:
+        compile(text, "docs/models.md", "exec")

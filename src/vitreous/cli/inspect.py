@@ -61,7 +61,7 @@ def inspect(
     screen.say(f"{found.kind} {found.title}", style="bold")
     print_facts(screen, found.facts)
     screen.say()
-    rows = [(shortened(first), *rest) for first, *rest in found.table]
+    rows = [(shortened(first), *rest) for first, *rest in found.table] if found.kind == "data" else found.table
     print_table(screen.console, rows, numbers_from=1 if found.kind == "data" else 2)
     for title, counts in found.histograms.items():
         _print_histogram(screen, title, counts)

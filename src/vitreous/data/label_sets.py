@@ -5,8 +5,10 @@ Labels are class indices, int64 `[n]`, or for a multi-label set a truth value pe
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Shaped
 from numpy.typing import NDArray
 
@@ -73,6 +75,32 @@ def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.in
     in_set = csr_array((np.ones(sum(counts), np.int32), members), shape=(len(sets), num_classes))
     in_rows = csr_array((np.ones(len(of_row), np.int32), (row_of, of_row)), shape=(num_samples, len(sets)))
     return (in_rows @ in_set).astype(np.bool_).toarray()
+
+
+def checked_label(where: str, target: object) -> int | str | tuple[Any, ...]:
+    """Return the label of a sample from Python, or several as a tuple of names or of numbers.
+
+    Raises:
+        DataError: It is neither a class index nor a class name, nor a list of them.
+    """
+    if isinstance(target, torch.Tensor):
+        target = target.detach().cpu().numpy()
+    if isinstance(target, np.ndarray | np.generic) and target.size == 1:
+        target = target.item()
+    if isinstance(target, str):
+        return target
+    if isinstance(target, int):
+        return int(target)
+    if isinstance(target, list | tuple | set | frozenset) or (isinstance(target, np.ndarray) and target.ndim == 1):
+        labels = tuple(sorted(target, key=str)) if isinstance(target, set | frozenset) else tuple(target)
+        if all(isinstance(label, str) for label in labels) or all(
+            isinstance(x, int | float | np.number) for x in labels
+        ):
+            return labels
+    raise DataError(
+        f"{where}: label={str(target)[:60]}: neither a class index nor a class name; return an int or a str, or a list "
+        "of str for several labels"
+    )
 
 
 def number_sets(where: str, known: object, sets: Sequence[Sequence[object]]) -> tuple[list[str], NDArray[np.bool_]]:

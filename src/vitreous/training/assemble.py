@@ -26,11 +26,11 @@ from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch
 from vitreous.training.fit.loop import Loop
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.load import Prepared
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import Group
 from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
-from vitreous.training.prepare import Prepared
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
 from vitreous.training.step.features import feature_batches

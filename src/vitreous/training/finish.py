@@ -22,8 +22,8 @@ from vitreous.training.fit.patience import best_model
 from vitreous.training.folder.images import write_images
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.load import Prepared
 from vitreous.training.machine.distributed import SINGLE, Group
-from vitreous.training.prepare import Prepared
 from vitreous.training.step.state import TrainState
 from vitreous.version import __version__
 

@@ -1,20 +1,15 @@
-"""TrainRequest -> surveyed data and a plan for it; plan -> decoded images, ready for training."""
+"""TrainRequest -> surveyed data and a plan for it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
-from vitreous.data.decoding.depth import FULL_RANGE
-from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.data.doctor.examine import brief
-from vitreous.data.label_sets import present
-from vitreous.data.pixels.store import Store, load_store, measure_mean_std
 from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
-from vitreous.errors import ConfigError, DataError
+from vitreous.errors import ConfigError
 from vitreous.model.config.presets import Size, parse_name
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
@@ -23,7 +18,8 @@ from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import MOST_MEMORY, make_plan
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.recipe.shipped import SHIPPED
-from vitreous.training.folder.records import Listener, Recorder
+from vitreous.training.folder.records import Listener
+from vitreous.training.load import check_readable, progress_to
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
@@ -34,7 +30,6 @@ from vitreous.training.weights.pretrained import (
     Pretrained,
     annotated,
     decided_keys,
-    fingerprint,
     full_source,
     open_pretrained,
 )
@@ -43,29 +38,6 @@ from vitreous.wording import plural
 
 _SPLIT_KEYS = ("test_ratio", "val_ratio", "split_seed", "num_folds", "fold")
 """Keys of `data` that assign images to splits."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The data of a run.
-
-    Attributes:
-        config: Configuration, with the measured mean and std.
-        survey: Source, facts and splits.
-        preprocess: Turns any image into the model's input.
-        train: Training images.
-        val: Validation images; None if there are none.
-        test: Test images; None if there are none.
-        teacher: Trained model to distill from; None if there is none.
-    """
-
-    config: RunConfig
-    survey: Survey
-    preprocess: Preprocess
-    train: Store
-    val: Store | None
-    test: Store | None
-    teacher: Pretrained | None = None
 
 
 def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments = REAL) -> tuple[Survey, Plan]:
@@ -86,7 +58,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     checkpoint = None if pretrained is None else open_pretrained(pretrained, asked)
     teacher = open_teacher(asked.get("objective.teacher"))
     surveyed = _survey(source, asked, listener)
-    _check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
+    check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
     given = _given(surveyed, asked)
 
     def measure(config: RunConfig) -> Pace:
@@ -125,74 +97,6 @@ def survey_again(
     source = open_source(config.source, config.root, config.task) if source is None else source
     source.reorder_classes(classes)
     return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
-
-
-def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepared:
-    """Decode the images, and measure their mean and std unless the configuration sets them.
-
-    Raises:
-        DataError: The training images that can be decoded show fewer than two classes; or, with `data.on_error=error`,
-            an image cannot be decoded.
-    """
-    data = config.data
-    teacher = open_teacher(config.objective.teacher)
-    check_teacher(teacher, config, surveyed.facts.classes)
-    if teacher is not None:
-        recorder.record("teacher", {"source": teacher.source, "fingerprint": fingerprint(teacher.model),
-                                    "distill": config.objective.distill})  # fmt: skip
-    # Runs of earlier versions have no range for deep images; each was scaled by its own maximum.
-    value_range = None if data.value_range is None and surveyed.facts.value_range else data.value_range or FULL_RANGE
-    unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std, value_range)
-    device = resolve_device(config.train.device)
-    loaded = _load_stores(data, surveyed, unnormalized, recorder.show)
-    skipped = [*surveyed.facts.skipped, *(entry for store in loaded.values() for entry in store.skipped)]
-    _check_readable(skipped, data.on_error)
-    stores = {split: store.to(device) for split, store in loaded.items() if len(store)}
-    cache = {split: asdict(store.cache_use) for split, store in loaded.items() if store.cache_use}
-    if "train" not in stores or len(present(stores["train"].labels.cpu().numpy())) < 2:
-        way_out = "add images of another class"
-        if skipped:
-            way_out = f"fix the others, of which the first is {skipped[0][0]} ({skipped[0][1]})"
-        raise DataError(
-            f"data.source={data.source}: {plural(len(stores.get('train', ())), 'training image')} can be decoded, of "
-            f"fewer than two classes; {way_out}"
-        )
-    recorder.record("data", asdict(surveyed.facts) | {"skipped": skipped, "num_skipped": len(skipped),
-                                                      "num_undecodable": len(skipped) - len(surveyed.facts.skipped),
-                                                      "findings": brief(surveyed, stores),
-                                                      "cache": cache})  # fmt: skip
-    if data.mean is None:
-        mean, std = measure_mean_std(stores["train"])
-        config = replace(config, data=replace(data, mean=mean, std=std))
-    preprocess = replace(unnormalized, mean=config.data.mean, std=config.data.std)
-    return Prepared(config, surveyed, preprocess, stores["train"], stores.get("val"), stores.get("test"), teacher)
-
-
-def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, listener: Listener) -> dict[str, Store]:
-    """Decode the images of each split that has any."""
-    stores: dict[str, Store] = {}
-    for split, indices in surveyed.indices.items():
-        if len(indices):
-            stores[split] = load_store(
-                surveyed.source,
-                indices,
-                preprocess,
-                memory_limit_bytes=data.memory_limit_bytes,
-                digests=surveyed.digests[indices],
-                cache=data.cache,
-                progress=_progress(listener, f"decoding {split}"),
-            )
-    return stores
-
-
-def _check_readable(skipped: Sequence[tuple[str, str]], on_error: str) -> None:
-    if skipped and on_error == "error":
-        (which, why), is_one = skipped[0], len(skipped) == 1
-        first, them = ("", "it") if is_one else ("the first is ", "them")
-        raise DataError(
-            f"data.on_error=error: {plural(len(skipped), 'unreadable file')}, {first}{which} ({why}); fix or remove "
-            f"{them}, or set data.on_error=skip"
-        )
 
 
 def _settings(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
@@ -304,11 +208,4 @@ def _given(surveyed: Survey, asked: Mapping[str, Any]) -> list[Choice]:
 def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:
     defaults = keys.defaults() | {"data.test_ratio": None}
     splits = {key: values.get(f"data.{key}", defaults[f"data.{key}"]) for key in _SPLIT_KEYS}
-    return survey(source, **splits, progress=_progress(listener, "reading"))
-
-
-def _progress(listener: Listener, what: str) -> Callable[[int, int], None]:
-    def show(done: int, total: int) -> None:
-        listener("reading", {"what": what, "done": done, "total": total})
-
-    return show
+    return survey(source, **splits, progress=progress_to(listener, "reading"))

@@ -26,6 +26,7 @@ from vitreous.training.folder.run_folder import (
     open_run_folder,
     sweep,
 )
+from vitreous.training.load import Prepared, load_data
 from vitreous.training.machine.device import (
     describe_hardware,
     describe_software,
@@ -38,7 +39,7 @@ from vitreous.training.machine.launch import after_restart, note_run
 from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.overfit import overfit_one_batch
 from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
-from vitreous.training.prepare import Prepared, load_data, plan_run
+from vitreous.training.prepare import plan_run
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import compile_ahead
 from vitreous.wording import plural

@@ -58,6 +58,7 @@ SAMPLES: dict[str, list[Any]] = {
 """Values of keys that are not a choice among names, besides the limits of their range."""
 TOGETHER = {"data.mean": {"data.std": (0.2,)}, "objective.distill": {"objective.teacher": "/runs/big"}}
 """Keys that are refused without another one."""
+DECIDED_BY_DATA = ("data.num_classes", "data.num_folds", "data.fold", "data.sampler", "data.task", "objective.loss")
 DEPENDENT = (
     ("data.img_size", "model.patch_size", "model.stem", "train.start_img_size"),
     ("model.embed_dim", "model.num_heads", "model.head_dim", "model.rotary", "model.position", "model.pool"),
@@ -131,7 +132,7 @@ def test_every_value_of_every_key_gets_a_plan_on_every_kind_of_data(
     facts = make_facts(**KINDS[kind])
     refused = {}
     for key in keys.rules():
-        if key not in ("data.num_classes", "data.num_folds", "data.fold", "data.sampler"):  # the data decides these
+        if key not in DECIDED_BY_DATA:
             for value in values_of(key):
                 if message := check(facts, {key: value}, recipe):
                     refused[f"{key}={value}"] = message

@@ -14,8 +14,9 @@ from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import ASKED, Choice
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Recorder, ignore, read_records
+from vitreous.training.load import load_data
 from vitreous.training.measure.instruments import Instruments
-from vitreous.training.prepare import load_data, plan_run, survey_again
+from vitreous.training.prepare import plan_run, survey_again
 from vitreous.training.request import TrainRequest
 
 Tiny = Callable[..., TrainRequest]

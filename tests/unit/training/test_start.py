@@ -31,11 +31,12 @@ from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.records import Listener, Recorder, ignore, read_records
 from vitreous.training.folder.run_folder import RunFolder, create_run_folder
+from vitreous.training.load import load_data
 from vitreous.training.machine.distributed import SINGLE
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import Instruments
 from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
-from vitreous.training.prepare import load_data, plan_run
+from vitreous.training.prepare import plan_run
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import dry_run, run_training
 from vitreous.training.weights.pretrained import Pretrained
@@ -96,7 +97,7 @@ def test_model_file_contains_everything_needed_to_use_it(tiny: Tiny) -> None:
     assert metadata["classes"] == ["apple", "kiwi", "plum"]
     assert metadata["preprocess"] == {
         "img_size": [8, 12], "in_chans": 3, "fit": config.data.fit, "mean": list(config.data.mean or ()),
-        "std": list(config.data.std or ()),
+        "std": list(config.data.std or ()), "value_range": [],
     }  # fmt: skip
     assert (metadata["steps"], metadata["seed"], metadata["data"]) == (12, 3, "fruit")
     assert metadata["weights"] in ("trained", "average")

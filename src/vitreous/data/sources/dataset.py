@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
-from vitreous.data.label_sets import LabelArray, number_sets
+from vitreous.data.label_sets import LabelArray, checked_label, number_sets
 from vitreous.data.sources.checks import check_num_classes
 from vitreous.data.sources.source import SPLITS, Source, locate, read_image_file
 from vitreous.data.sources.spelling import in_class_order, split_of
@@ -281,29 +281,7 @@ def _labels(where: str, samples: Samples) -> list[int | str | tuple[Any, ...]]:
     is_changed = getattr(samples, "target_transform", None) is not None
     if targets is None or not is_complete or is_changed:
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
-    return [_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
-
-
-def _label(where: str, target: object) -> int | str | tuple[Any, ...]:
-    """Return a label, or several as a tuple of names or of numbers."""
-    if isinstance(target, torch.Tensor):
-        target = target.detach().cpu().numpy()
-    if isinstance(target, np.ndarray | np.generic) and target.size == 1:
-        target = target.item()
-    if isinstance(target, str):
-        return target
-    if isinstance(target, int):
-        return int(target)
-    if isinstance(target, list | tuple | set | frozenset) or (isinstance(target, np.ndarray) and target.ndim == 1):
-        labels = tuple(sorted(target, key=str)) if isinstance(target, set | frozenset) else tuple(target)
-        if all(isinstance(label, str) for label in labels) or all(
-            isinstance(x, int | float | np.number) for x in labels
-        ):
-            return labels
-    raise DataError(
-        f"{where}: label={str(target)[:60]}: neither a class index nor a class name; return an int or a str, or a list "
-        "of str for several labels"
-    )
+    return [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
 
 
 def _reason(error: Exception) -> str:

@@ -141,7 +141,7 @@ class Attention(nn.Module):
     def project(self, tokens: Tokens, relation: Relation = NO_RELATION) -> tuple[Heads, Heads, Heads]:
         """Return queries, keys and values, each `[batch, heads, tokens, head_dim]`, normalized and rotated."""
         qkv = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
-        if self._is_explicit(qkv):
+        if is_explicit(self.kernel, qkv.device.type, qkv.shape[3], dtype=qkv.dtype, training=torch.is_grad_enabled()):
             qkv = qkv.contiguous()  # one copy here instead of one in each product
         queries, keys, values = qkv.unbind(0)
         if self.q_norm is not None and self.k_norm is not None:
@@ -161,15 +161,12 @@ class Attention(nn.Module):
         """
         rate = self.attn_drop_rate if self.training else 0.0
         bias = None if bias is None else bias.to(queries.dtype)
-        if not self._is_explicit(keys):
+        if not is_explicit(
+            self.kernel, keys.device.type, keys.shape[2], dtype=keys.dtype, training=torch.is_grad_enabled()
+        ):
             return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate)
         maps = attention_maps(queries, keys, bias)
         return (F.dropout(maps, rate) if rate else maps) @ values
-
-    def _is_explicit(self, keys: Tensor) -> bool:
-        # A trace is for inference, and torch checks it without gradients: both have to use the same kernel.
-        training = torch.is_grad_enabled() and not torch.jit.is_tracing()  # type: ignore[attr-defined]
-        return is_explicit(self.kernel, keys.device.type, keys.shape[-2], dtype=keys.dtype, training=training)
 
     def output(self, tokens: Tokens, attended: Queries) -> Tokens:
         """Join the heads, gate them if there is a gate, and project to tokens.
@@ -265,6 +262,8 @@ def is_explicit(
         training: True if a backward pass follows.
     """
     if kernel == "auto":
+        # A trace is for inference, and torch checks it without gradients: both have to use the same kernel.
+        training = training and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         case = "bf16" if dtype == torch.bfloat16 else "training" if training else "inference"
         return device_type == "cpu" and num_tokens <= _LONGEST_EXPLICIT[case]
     return kernel == "explicit"

@@ -89,7 +89,7 @@ def evaluate(
     if splits is None:
         return evaluation
     decoded = splits[np.isin(indices, store.source_indices)]
-    return replace(evaluation, known=count_known(decoded, predictor.metadata, logits, true))
+    return replace(evaluation, known=count_known(decoded, predictor.metadata, logits, true, predictor.classes))
 
 
 def _scores(name: str, predictor: Predictor, logits: Logits, true: Targets) -> Evaluation | LabelEvaluation:

@@ -1,6 +1,6 @@
 """Images to evaluate on -> which of them the model was trained with, and its score on all others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ def find_splits(run: Path, source: Source, indices: NDArray[np.int64], progress:
     return splits_in_run(run, digests.reshape(-1, DIGEST_BYTES))
 
 
-def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Targets) -> Known:
+def count_known(
+    splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Targets, classes: Sequence[str]
+) -> Known:
     """Count known images and score the others.
 
     Args:
@@ -82,8 +84,9 @@ def count_known(splits: Texts, metadata: Mapping[str, Any], logits: Logits, labe
         metadata: Metadata of the model file.
         logits: Logits of the images, `[n, classes]`.
         labels: Their true classes, or all their labels.
+        classes: Names of the classes.
     """
     is_trained, is_chosen = splits == "train", (splits == "val") & metadata.get("chosen_on_val", True)
     others = np.flatnonzero(~(is_trained | is_chosen))
-    found = score(logits[others], labels[others]) if len(others) else None
+    found = score(logits[others], labels[others], classes) if len(others) else None
     return Known(int(is_trained.sum()), int(is_chosen.sum()), found)

@@ -327,7 +327,7 @@ def test_image_that_pillow_would_refuse_is_read_and_reduced_if_it_is_not_a_jpeg(
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "many", "1e9"])
-def test_pixel_limit_that_is_no_number_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_pixel_limit_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITREOUS_MAX_PIXELS", text)
     with pytest.raises(ConfigError, match=rf"^VITREOUS_MAX_PIXELS={text}: must be a number of pixels above 0; "):
         decode_image(encoded(Image.fromarray(PHOTO), "PNG"))

@@ -176,7 +176,7 @@ def test_flexible_model_is_saved_with_its_base_patch_size(tmp_path):
     model = make_flexible(make_model(), (2, 4)).train()
     model(IMAGES)
     save_model(tmp_path / "model.safetensors", model, {})
-    loaded = load_model(tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors", dtype=None)
     assert (loaded.config.patch_size, loaded.config.dynamic_img_size) == (4, True)
     torch.testing.assert_close(loaded(IMAGES), model.eval()(IMAGES), rtol=0, atol=1e-12)
 

@@ -115,7 +115,7 @@ HOSTILE = [
     ("vit", "hidden_size", 0, "config.json.hidden_size=0: must be in [1, 2**31); correct it in the file"),
     ("vit", "hidden_size", 2**31 - 1, "model.num_heads=5: does not divide"),
     ("vit", "hidden_size", 2**31 - 3, "its architecture has"),
-    ("vit", "num_hidden_layers", 2**31 - 1, "its architecture has"),
+    ("vit", "num_hidden_layers", 2**31 - 1, "model.depth=2147483647: must be in [1, 1000]"),
     ("vit", "num_hidden_layers", True, "config.json.num_hidden_layers=True: must be a whole number"),
     ("vit", "num_attention_heads", 7, "model.num_heads=7: does not divide model.embed_dim=20"),
     ("vit", "num_attention_heads", [5], "model.num_heads=[5]: must be a whole number"),

@@ -232,7 +232,9 @@ def test_invalid_architecture_is_damaged(saved, architecture, reason):
 @pytest.mark.parametrize("architecture", [{"depth": 10**9}, {"num_classes": 10**9}, {"embed_dim": 5 * 10**8}])
 def test_forged_architecture_costs_neither_time_nor_memory(saved, architecture):
     rewrite(saved, architecture=architecture)
-    assert "its architecture has" in damage(saved)
+    assert damage(saved).startswith(
+        ("its architecture has ", "its architecture is not valid (model.depth=1000000000: ")
+    )
 
 
 def test_all_missing_extra_and_misshapen_tensors_are_listed_at_once(tmp_path, model):

@@ -9,6 +9,8 @@ from torch import Tensor
 from vitreous.training.fit.evaluate import fit_temperature, score
 from vitreous.training.fit.multilabel import LabelScore, best_threshold, fit_thresholds, predicted_labels, score_task
 
+CLASSES = ("sea", "people", "dog", "sky")
+
 
 def draw(num: int = 60) -> tuple[Tensor, Tensor]:
     """Logits that know something about 4 labels; no image has the third label."""
@@ -20,7 +22,7 @@ def draw(num: int = 60) -> tuple[Tensor, Tensor]:
 def test_scores_are_those_of_scikit_learn() -> None:
     logits, labels = draw()
     thresholds = (0.6, 0.2, 0.5, 0.4)
-    found = score_task(logits, labels, thresholds, temperature=2.0)
+    found = score_task(logits, labels, CLASSES, thresholds, temperature=2.0)
     probabilities, true = (logits / 2).sigmoid().numpy(), labels.numpy()
     predicted, occurs = probabilities >= np.array(thresholds), [0, 1, 3]
     assert isinstance(found, LabelScore)
@@ -40,7 +42,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
 def test_one_label_per_image_is_scored_as_before() -> None:
     logits, labels = draw()
     classes = labels.argmax(dim=1)
-    assert score_task(logits, classes) == score(logits, classes)
+    assert score_task(logits, classes, CLASSES) == score(logits, classes, CLASSES)
 
 
 def test_threshold_has_the_highest_f1_of_all_thresholds() -> None:

@@ -16,7 +16,7 @@ from tests.unit.model.weights.samples import (
     write_as,
 )
 
-from vitreous.errors import NotARunError
+from vitreous.errors import ConfigError, NotARunError
 
 pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
@@ -58,7 +58,8 @@ def test_path_that_is_not_a_file_is_refused(tmp_path):
             "no such file; give a file of weights, a folder with one, or hf://organization/name"
         )
     assert refusal(tmp_path / "folder.pt", NotARunError).startswith("the folder has none of model.safetensors, model.")
-    assert refusal(tmp_path / ("x" * 300 + ".pt"), NotARunError)
+    with pytest.raises(ConfigError, match="is not a path; give the path of a file or folder"):
+        load_model(tmp_path / ("x" * 300 + ".pt"))
 
 
 def test_unknown_file_type_is_refused(tmp_path):
