@@ -23,7 +23,7 @@ CONTRADICTIONS: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
     ({"num_heads": 3}, "use 1, 2 or 4", {"num_heads": 4}),
     ({"num_heads": 3}, "or set model.head_dim", {"head_dim": 5}),
     ({"embed_dim": 18, "position": "sincos2d"}, "use 20", {"embed_dim": 20}),
-    ({"mlp_ratio": 0.01}, "use 0.062 or more", {"mlp_ratio": 0.0625}),
+    ({"mlp_ratio": 0.01}, "use 0.063 or more", {"mlp_ratio": 0.063}),
     ({"distill_token": True, "pool": "mean"}, "use model.pool=token", {"pool": "token"}),
     ({"class_token": False, "pool": "token"}, "leave model.class_token out, or set it to true", {"class_token": None}),
     ({"class_token": False, "pool": "token"}, "leave model.class_token out, or set it to true", {"class_token": True}),

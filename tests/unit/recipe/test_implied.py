@@ -37,6 +37,7 @@ CASES = [
 SIZES = [(8, 8), (28, 28), (32, 32), (96, 96), (222, 222), (224, 224), (100, 60), (48, 64), (7, 7), (13, 17)]
 SAMPLES: dict[str, list[Any]] = {
     "data.img_size": SIZES,
+    "data.in_chans": [1, 3],
     "model.patch_size": [1, 2, 3, 4, 5, 7, 8, 14, 16, 32],
     "model.embed_dim": [8, 30, 96, 97, 100, 384],
     "model.depth": [1, 5, 13],

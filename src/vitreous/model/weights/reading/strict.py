@@ -15,7 +15,6 @@ from vitreous.printable import printable_list
 Shapes = Mapping[str, tuple[int, ...]]
 
 COPY_AGAIN = "copy the file again, or retrain the model"
-_MAX_DEPTH = 1000
 _MAX_CLAIM = 10
 """An architecture may have this many times more parameters than its file has values; more is a forged description."""
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -39,11 +38,6 @@ def check_plausible(path: Path, config: ModelConfig, found: Shapes) -> None:
     if claimed > _MAX_CLAIM * stored:
         raise DamagedFileError(
             f"{path}: its architecture has {claimed:,} parameters, but its tensors have {stored:,} values; {COPY_AGAIN}"
-        )
-    if config.depth > max(_MAX_DEPTH, len(found)):
-        raise DamagedFileError(
-            f"{path}: its architecture has {config.depth:,} blocks, but the file has {len(found):,} tensors; "
-            f"{COPY_AGAIN}"
         )
 
 

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 from tests.unit.model.weights.samples import PLAIN, plain_state, refusal, write_as
@@ -98,12 +96,4 @@ def test_number_in_a_tensor_name_cannot_demand_a_million_blocks(tmp_path):
     huge = {**plain_state(), "encoder.layers.encoder_layer_999.ln_1.weight": torch.zeros(20)}
     assert refusal(write_as("pt", tmp_path, huge)).startswith(
         "its architecture has 3,011,387 parameters, but its tensors have 7,427 values;"
-    )
-
-
-def test_unreasonable_number_of_blocks_is_refused():
-    with pytest.raises(DamagedFileError) as caught:
-        check_plausible("file", dataclasses.replace(PLAIN, depth=900), {"a": (10**7,), "b": (5,)})
-    assert str(caught.value) == (
-        "file: its architecture has 900 blocks, but the file has 2 tensors; copy the file again, or retrain the model"
     )
