@@ -125,6 +125,8 @@ def nearest(got: str, known: Iterable[str], *, hint: str = "") -> str:
         `did you mean x?` if a name is near; otherwise all names, or for more than 12 names the hint.
     """
     names = sorted(known)
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
     matches = get_close_matches(got, names, n=1, cutoff=0.6)
     if matches:
         return f"did you mean {matches[0]}?"

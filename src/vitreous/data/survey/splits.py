@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from vitreous.data.label_sets import LabelArray, label_pairs
 from vitreous.data.sources import Texts
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
+
+_FamilyTexts = Shaped[np.ndarray, "families"]
+"""Texts of families of samples; `Texts` are those of samples."""
 
 Digests = NDArray[Any]
 """A hash of each sample's content as fixed-width bytes, at least 8, `[n]`."""
@@ -139,7 +143,7 @@ def inherit_splits(given: Texts, families: Families) -> Texts:
 
 
 def _fix_small_classes(
-    split_of_family: Texts,
+    split_of_family: _FamilyTexts,
     family: NDArray[np.int64],
     labels: LabelArray,
     draws: NDArray[np.float32],

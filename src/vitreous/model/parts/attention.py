@@ -263,7 +263,9 @@ def is_explicit(
     """
     if kernel == "auto":
         # A trace is for inference, and torch checks it without gradients: both have to use the same kernel.
-        training = training and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        # Compiled code cannot ask, and is never traced.
+        is_traced = not torch.compiler.is_compiling() and torch.jit.is_tracing()  # type: ignore[attr-defined]
+        training = training and not is_traced
         case = "bf16" if dtype == torch.bfloat16 else "training" if training else "inference"
         return device_type == "cpu" and num_tokens <= _LONGEST_EXPLICIT[case]
     return kernel == "explicit"
