@@ -110,7 +110,8 @@ class Rule:
 
     def way_out(self, value: object) -> str:
         """Return what to do about a rejected value: the nearest choice, the hint or the default."""
-        near = get_close_matches(as_word(value), self.choices, n=1) if self.kind is str else []
+        got = value if isinstance(value, str) else printable_value(value)
+        near = get_close_matches(got, self.choices, n=1) if self.kind is str else []
         if near:
             return f"did you mean {near[0]}?"
         return self.hint or f"the default is {as_word(self.default)}"
