@@ -242,9 +242,13 @@ def _check_samples(where: str, samples: object) -> None:
         raise DataError(
             f"{where}: has no len() or cannot be indexed; use a set of (image, label) pairs that has both, not a stream"
         )
-    if len(samples) == 0:
+    try:
+        num_samples = len(samples)
+    except TypeError as error:  # an array without axes has a len() that raises
+        raise DataError(f"{where}: has no length ({_reason(error)}); use a set of (image, label) pairs") from error
+    if num_samples == 0:
         raise DataError(f"{where}: is empty; use a set with (image, label) pairs")
-    for index in range(min(_NUM_READ_TWICE, len(samples))):
+    for index in range(min(_NUM_READ_TWICE, num_samples)):
         first, second = _pair(where, samples, index)[0], _pair(where, samples, index)[0]
         try:
             is_same = _is_same(as_encoded(first, where), as_encoded(second, where))

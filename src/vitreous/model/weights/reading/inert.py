@@ -7,6 +7,7 @@ or function of the file is only a `Name`, and what it would have returned is a `
 import io
 import itertools
 import mmap
+import pickle
 import pickletools
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +130,10 @@ class _Machine:
             self._memo[len(self._memo) if name == "MEMOIZE" else int(value)] = stack[-1]
         elif name == "MARK":
             self._marks.append(len(stack))
-        elif name in ("PROTO", "FRAME"):
+        elif name == "PROTO":
+            if value > pickle.HIGHEST_PROTOCOL:
+                raise ValueError(f"has the pickle protocol {value}, which does not exist")
+        elif name == "FRAME":
             pass
         elif name == "DUP":
             stack.append(stack[-1])
