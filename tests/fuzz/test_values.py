@@ -31,8 +31,13 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
 NUM_EXAMPLES = int(os.environ.get("VITREOUS_FUZZ_EXAMPLES", "60"))
 fuzzed = settings(
-    max_examples=NUM_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=NUM_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+    derandomize=True,
 )
+"""Every run draws the same inputs, as in the other domains."""
 
 PIXELS = np.random.default_rng(5)
 IMAGES = [(PIXELS.integers(0, 256, (8, 8, 3), dtype=np.uint8), number % 2) for number in range(24)]
