@@ -22,7 +22,7 @@ def printable(text: str, max_chars: int = 120) -> str:
 def printable_value(value: object) -> str:
     """Return how a message shows a value that a user gave: as Python writes it if it is short and of a built-in type.
 
-    Long values are shortened, and of other objects, whose own text may have many lines, only the type is named.
+    Long values are shortened. Other objects may print many lines, so only their type is named.
     """
     return printable(_Brief().repr(value))
 

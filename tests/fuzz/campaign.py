@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from vitreous.errors import VitreousError
 
@@ -29,6 +30,17 @@ _STATUS = Path("/proc/self/status")
 def num_examples(share: float = 1.0) -> int:
     """Return the number of inputs: a share of the environment variable VITREOUS_FUZZ_EXAMPLES, which is per domain."""
     return max(1, round(share * int(os.environ.get("VITREOUS_FUZZ_EXAMPLES", "400"))))
+
+
+def drawing(share: float) -> settings:
+    """Return settings by which hypothesis draws the same inputs each time: a share of those of a domain."""
+    return settings(
+        max_examples=num_examples(share),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 
 class Campaign:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.campaign import Campaign, num_examples
+from tests.fuzz.campaign import Campaign, drawing
 from tests.fuzz.mutation import mutated
 
 from vitreous.data.sources.rows import open_rows
@@ -88,13 +88,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
 
 
 def test_tables_that_hypothesis_draws(campaign: Campaign, written: Callable[[str, str], Path]) -> None:
-    @settings(
-        max_examples=num_examples(0.2),
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @drawing(0.2)
     @given(
         rows=st.lists(
             st.tuples(CELLS, LABELS, SPLITS, st.floats(0, 1e6)), min_size=1, max_size=8, unique_by=lambda row: row[0]

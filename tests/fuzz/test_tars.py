@@ -5,9 +5,9 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.campaign import Campaign, num_examples
+from tests.fuzz.campaign import Campaign, drawing
 from tests.fuzz.mutation import mutated
 from tests.unit.data.sources.builders import png, tar
 
@@ -78,13 +78,7 @@ TEXTS = st.one_of(st.just(b"1"), st.just(b" cat\n"), st.binary(max_size=20), st.
 
 
 def test_tars_that_hypothesis_draws(campaign: Campaign) -> None:
-    @settings(
-        max_examples=num_examples(0.2),
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @drawing(0.2)
     @given(
         entries=st.lists(st.tuples(NAMES, st.sampled_from(["png", "JPG", "cls", "json", "txt", "pkl"]), TEXTS)),
         kind=st.sampled_from(FORMATS[1:]),

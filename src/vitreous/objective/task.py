@@ -42,7 +42,7 @@ class Criterion(nn.Module, ABC):
         return weighted_shares(targets, self.weights).sum(dim=1)
 
     def num_correct(self, logits: Logits, targets: Labels | Probabilities) -> Tensor:
-        """Return the number of images whose largest logit is the right class, or the one with the largest share."""
+        """Count the images with the largest logit at the right class; of a mixed image, at its main class."""
         true = targets.argmax(dim=1) if targets.is_floating_point() else targets
         return (logits.argmax(dim=1) == true).sum()
 

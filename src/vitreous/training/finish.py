@@ -128,11 +128,11 @@ def _write_held_out(
     if store is None:
         return
     classes, source = prepared.survey.facts.classes, prepared.survey.source
-    temperatures = torch.tensor(temperature)
-    if prepared.test is None and temperature != 1:  # then these images have fitted the temperature
-        temperatures = cross_fitted_temperatures(logits, labels)
     true = [_names(label, classes) for label in labels]
     if thresholds is None:
+        temperatures = torch.tensor(temperature)
+        if prepared.test is None and temperature != 1:  # then these images have fitted the temperature
+            temperatures = cross_fitted_temperatures(logits, labels)
         probabilities, best = (logits / temperatures).softmax(dim=1).max(dim=1)
         predicted, each = [classes[i] for i in best.tolist()], torch.empty(len(true), 0).tolist()
         header = []

@@ -1,5 +1,6 @@
 """Run folder, perhaps a new place of its data -> configuration and survey, once the data is known to be the same."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -55,12 +56,15 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
             f"resume={folder.path}: reads its data from {kept}, not from Python; give no data with resume, or its "
             "path if it has moved"
         )
+    record = _data_record(folder)
+    classes = [] if record is None else [str(name) for name in record["classes"]]
     if is_moved(request):
-        surveyed = survey_again(data, listener, request.source, _classes(folder))
+        surveyed = survey_again(data, listener, request.source, classes)
     else:
-        surveyed = survey_of_run(folder, data, listener, request.source)
-    way_out = "give the data that it started with" if data != config.data else f"restore {kept}"
-    _check_content(folder, surveyed, way_out)
+        surveyed = survey_of_run(folder, data, listener, request.source, classes)
+    if record is not None:
+        way_out = "give the data that it started with" if data != config.data else f"restore {kept}"
+        _check_content(folder, surveyed, classes, record.get("fingerprint"), way_out)
     if data != config.data:
         config = replace(config, data=data)
         write_config(folder.config, config)
@@ -68,10 +72,12 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
     return config, surveyed
 
 
-def survey_of_run(folder: RunFolder, data: DataConfig, listener: Listener, source: Source | None) -> Survey:
+def survey_of_run(
+    folder: RunFolder, data: DataConfig, listener: Listener, source: Source | None, classes: Sequence[str]
+) -> Survey:
     """Repeat the survey of a run as `survey_again` does. Raise DataNotFoundError if its data is no longer there."""
     try:
-        return survey_again(data, listener, source, _classes(folder))
+        return survey_again(data, listener, source, classes)
     except DataNotFoundError as error:
         if not Path(data.source).is_absolute():  # the name of a set
             raise
@@ -87,12 +93,6 @@ def _data_record(folder: RunFolder) -> dict[str, Any] | None:
     return next((record for record in records if isinstance(record.get("classes"), list)), None)
 
 
-def _classes(folder: RunFolder) -> list[str]:
-    """Return the classes of a run in its order, which may differ from the order of a new run."""
-    record = _data_record(folder)
-    return [] if record is None else [str(name) for name in record["classes"]]
-
-
 def _at_new_place(data: DataConfig, request: TrainRequest) -> DataConfig:
     root = request.values.get("data.root")
     if request.data is not None:
@@ -100,13 +100,10 @@ def _at_new_place(data: DataConfig, request: TrainRequest) -> DataConfig:
     return data if root is None else replace(data, root=full_name(str(root)))
 
 
-def _check_content(folder: RunFolder, surveyed: Survey, way_out: str) -> None:
-    """Raise RunError unless images, labels, splits and class names are those of the records of the run."""
-    known = _data_record(folder)
-    if known is None:
-        return
-    facts, was = surveyed.facts, known.get("fingerprint")
-    now, before = set(facts.classes), set(map(str, known["classes"]))
+def _check_content(folder: RunFolder, surveyed: Survey, classes: Sequence[str], was: object, way_out: str) -> None:
+    """Raise RunError unless class names and fingerprint are those that the run has recorded."""
+    facts = surveyed.facts
+    now, before = set(facts.classes), set(classes)
     if now != before:
         names = printable_list(now - before) or "none", printable_list(before - now) or "none"
         changed = f"new classes: {names[0]}; missing classes: {names[1]}"

@@ -64,7 +64,7 @@ def read_headers(source: Source, progress: Progress | None = None) -> Headers:
 
 
 def _leave_out_other_channels(numbers: NDArray[np.int32], distinct: list[Header], reasons: dict[int, str]) -> None:
-    """Mark images as unreadable whose number of channels is not that of most images; gray and color go together."""
+    """Mark images as unreadable if they have other channels than most images; gray and color go together."""
     bands = np.array([header.bands for header in distinct], dtype=np.int64)
     readable = numbers >= 0
     if not bands.any():

@@ -12,7 +12,6 @@ from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source, check_task, open_source
 from vitreous.data.survey.facts import Survey
-from vitreous.data.workers import Progress
 from vitreous.errors import DataError, NotARunError, nearest
 from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
@@ -20,6 +19,7 @@ from vitreous.tensors import Logits, Targets
 from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.load import progress_to
 from vitreous.training.moved import survey_of_run
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
 from vitreous.use.evaluate.known import count_known, find_splits
@@ -55,7 +55,7 @@ def evaluate(
         DataError: The data has changed since the run, has classes that the model does not know, or has no readable
             image.
     """
-    run, splits = run.expanduser(), None
+    run, splits = expanded(run), None
     predictor = Predictor.load(run, device)
     own = _held_out(run, predictor, listener, data) if data is None or isinstance(data, Source) else None
     if own is not None:
@@ -69,10 +69,10 @@ def evaluate(
         is_test = source.splits == "test"
         indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
         name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
-        splits = find_splits(run, source, indices, _progress(listener, "reading"))
+        splits = find_splits(run, source, indices, progress_to(listener, "reading"))
         name += _by_path(run, str(data)) if splits is None else ""
     numbers = _label_map(source, predictor)
-    store = load_store(source, indices, predictor.preprocess, progress=_progress(listener, "decoding"))
+    store = load_store(source, indices, predictor.preprocess, progress=progress_to(listener, "decoding"))
     listener("skipped", {"skipped": store.skipped})
     predictor.preprocess.scale.warn_of_clipped()
     if not len(store):
@@ -102,12 +102,12 @@ def _scores(name: str, predictor: Predictor, logits: Logits, true: Targets) -> E
 
 def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
     """Return the run's own data and the split to score; None if `source` is not the data of the run."""
-    folder, way_out = RunFolder(expanded(run)), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
+    folder, way_out = RunFolder(run), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
     if not folder.config.is_file():
         if source is not None:
             return None
         raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
-    surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source)
+    surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source, predictor.classes)
     before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if before != now:
         if source is not None:
@@ -130,10 +130,6 @@ def _by_path(run: Path, data: str) -> str:
         if data == trained_on or expanded(data).resolve() == Path(trained_on):
             return " (the model was trained on most of these images)"
     return " (the model comes without a record of its training images, so those among these are not recognized)"
-
-
-def _progress(listener: Listener, what: str) -> Progress:
-    return lambda done, total: listener("reading", {"what": what, "done": done, "total": total})
 
 
 def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:

@@ -218,7 +218,7 @@ _MARKED = frozenset(("TUPLE", "LIST", "DICT", "FROZENSET", "APPENDS", "SETITEMS"
 
 
 def _extend(target: Any, items: list[Any], *, by_key: bool) -> None:
-    """Add items to a container, or to the contents of a stub, whose class may be one."""
+    """Add items to a container, or to the contents of a stub, which may be a container of an unknown class."""
     if by_key:
         pairs = zip(items[::2], items[1::2], strict=True)
         plain = {key: value for key, value in pairs if isinstance(key, _PLAIN_KEYS)}
