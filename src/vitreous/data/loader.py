@@ -142,9 +142,14 @@ class TrainLoader:
         rows = features[to_device(torch.from_numpy(indices), features.device)]
         return Batch(rows, _labels(self._store, indices), indices)
 
-    def each_once(self, batch_size: int) -> "EvalLoader":
-        """Return a loader of all images in the order of the store, without augmentation."""
-        return EvalLoader(self._store, self._preprocess, batch_size)
+    def each_once(self, batch_size: int, most: int | None = None) -> "EvalLoader":
+        """Return a loader of all images in the order of the store, without augmentation.
+
+        With `most`, it has at most this many images, at regular distances in the store.
+        """
+        num = len(self._store)
+        chosen = None if most is None or num <= most else np.linspace(0, num - 1, most).astype(np.int64)
+        return EvalLoader(self._store, self._preprocess, batch_size, chosen=chosen)
 
     def _augmented(self, pixels: Pixels, numbers: NDArray[np.int64], seed: int) -> Images:
         """Augment and normalize; on a CPU in small chunks, whose intermediate results fit into its cache."""
@@ -179,27 +184,40 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """All images in order, without augmentation; `len` is the number of batches, 0 for an empty store.
+    """All images in order, or the chosen ones, without augmentation; `len` is the number of batches, perhaps 0.
 
     The last batch may have fewer than `batch_size` images. With `share` = (rank, world size), each batch has only the
     part of this process, which may be empty. Raises ConfigError if `batch_size` is below 1.
     """
 
-    def __init__(self, store: Store, preprocess: Preprocess, batch_size: int, share: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        store: Store,
+        preprocess: Preprocess,
+        batch_size: int,
+        share: tuple[int, int] = (0, 1),
+        chosen: NDArray[np.int64] | None = None,
+    ) -> None:
         _check_batch_size(batch_size)
+        self._chosen = np.arange(len(store)) if chosen is None else chosen
         self._share = share
         self._store = store
         self._preprocess = preprocess
         self._batch_size = batch_size
 
     def __len__(self) -> int:
-        return math.ceil(len(self._store) / self._batch_size)
+        return math.ceil(len(self._chosen) / self._batch_size)
+
+    @property
+    def labels(self) -> Labels:
+        """Labels of all images, of every process."""
+        return _labels(self._store, self._chosen)
 
     def positions(self) -> Iterator[NDArray[np.int64]]:
         """Yield, for each batch, the positions of its images in the store."""
-        for start in range(0, len(self._store), self._batch_size):
-            stop = min(start + self._batch_size, len(self._store))
-            yield np.arange(*_nth_part(start, stop, *self._share), dtype=np.int64)
+        for start in range(0, len(self._chosen), self._batch_size):
+            stop = min(start + self._batch_size, len(self._chosen))
+            yield self._chosen[slice(*_nth_part(start, stop, *self._share))]
 
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.positions():

@@ -134,7 +134,7 @@ def _fit_budget(
     if any(key in asked for key in _SIZE_KEYS):
         config = _config(name, choices)
         pace = measure(config)
-        return found, min(most_epochs, _epochs_within_budget(config, facts, pace)), pace
+        return found, min(most_epochs, epochs_within_budget(config, facts, pace)), pace
     least_epochs = by_num_images(facts.num_train).least_epochs
     for row in _affordable_rows(choices, asked):
         candidate = dict(choices)
@@ -143,7 +143,7 @@ def _fit_budget(
         _update(candidate, implied(_values(candidate), {**asked, "data.img_size": candidate["data.img_size"].value}))
         config = _config(name, candidate)
         pace = measure(config)
-        epochs = min(most_epochs, _epochs_within_budget(config, facts, pace))
+        epochs = min(most_epochs, epochs_within_budget(config, facts, pace))
         if epochs >= least_epochs:
             break
     if all(candidate[key] == choices[key] for key in _SIZE_KEYS):
@@ -159,7 +159,8 @@ def _fit_budget(
     return found, epochs, pace
 
 
-def _epochs_within_budget(config: RunConfig, facts: DataFacts, pace: Pace) -> float:
+def epochs_within_budget(config: RunConfig, facts: DataFacts, pace: Pace) -> float:
+    """Return the number of epochs for which the training time of the budget suffices."""
     images_per_s = config.data.batch_size / pace.mean_s()
     limit = time_limit(config.train.budget_s, facts, EVALUATION_SPEEDUP * images_per_s)
     return limit.training_s() / STEP_OVERHEAD * images_per_s / facts.num_train

@@ -20,6 +20,9 @@ Parallel = Literal["ddp", "fsdp"]
 Freeze = Literal["none", "backbone"]
 """Train everything, or only the head, which is a linear probe."""
 
+HeadInit = Literal["zero", "fitted"]
+"""Begin a new head on pretrained weights with zeros, or fit it to the features of the training images."""
+
 Compile = Literal["none", "default", "reduce-overhead"]
 """Mode of `torch.compile`, or none."""
 
@@ -66,6 +69,9 @@ class TrainConfig:
             teacher), `auto` (`ema` if there are any), or the name of a part of the file.
         pretrained_as: What no tensor of the file shows, as fields of its model: `num_heads=4 img_size=16x64`. The
             options `--architecture.num_heads 4 --architecture.img_size 16x64` set it too.
+        head_init: Initial weights of a new head on pretrained weights. `zero` gives every class the same probability,
+            `fitted` is a logistic regression on the features of the training images. Weights of known classes are
+            kept. Without pretrained weights this has no effect.
         freeze: Weights that are not trained. `backbone` freezes everything except the head, which is a linear probe;
             `none` trains everything.
         freeze_blocks: Number of blocks to freeze, counted from the first, together with the patch and position
@@ -109,6 +115,7 @@ class TrainConfig:
     pretrained: Annotated[str, Hint("give a file or folder of weights, or leave it out")] | None = None
     pretrained_weights: Annotated[str, Hint("use auto, raw, ema, or a name that `vitreous inspect` shows")] = "auto"
     pretrained_as: Annotated[str, Hint("use e.g. num_heads=4")] | None = None
+    head_init: HeadInit = "zero"
     freeze: Freeze = "none"
     freeze_blocks: _Count = 0
     freeze_until: Annotated[float, Interval("(0, 1]")] = 1.0
@@ -184,6 +191,11 @@ class RunConfig:
             raise ConfigError(
                 f"train.compile={train.compile}: does not support the sharded weights of train.parallel=fsdp; use "
                 "train.compile=none or train.parallel=ddp"
+            )
+        if train.head_init == "fitted" and self.model.distill_token:
+            raise ConfigError(
+                "train.head_init=fitted: does not support the two heads of model.distill_token=true; use "
+                "train.head_init=zero"
             )
         if train.freeze_blocks > self.model.depth:
             raise ConfigError(

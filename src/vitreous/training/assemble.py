@@ -13,6 +13,7 @@ from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.model.build import build_model
 from vitreous.model.change.trim import trim_last_block
+from vitreous.model.vit import VisionTransformer
 from vitreous.objective.task import Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -33,11 +34,12 @@ from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
-from vitreous.training.step.features import feature_batches
+from vitreous.training.step.features import FEATURE_BATCH, compute_features, feature_batches
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
+from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_head
 from vitreous.training.weights.pretrained import begin_from
 from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
 
@@ -79,7 +81,7 @@ def assemble(
     """
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-    state, keeps_head = new_state(prepared, context)
+    state, keeps_head = new_state(prepared, loader, context)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock)
@@ -148,7 +150,7 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
     return nullcontext(loader) if isinstance(prepared.train, MemoryStore) else Prefetcher(loader)
 
 
-def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool]:
+def new_state(prepared: Prepared, loader: TrainLoader, context: RunContext) -> tuple[TrainState, bool]:
     """Return the state of a run before its first step, and True if its head starts from pretrained weights."""
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
@@ -158,6 +160,8 @@ def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
+        if config.train.head_init == "fitted" and not keeps_head:
+            _begin_with_fitted_head(model, config, loader, context)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
@@ -175,6 +179,26 @@ def new_state(prepared: Prepared, context: RunContext) -> tuple[TrainState, bool
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
     return state, keeps_head
+
+
+def _begin_with_fitted_head(
+    model: VisionTransformer, config: RunConfig, loader: TrainLoader, context: RunContext
+) -> None:
+    """Fit the head to the features of the pretrained weights, in place; rank 0 does it for all processes.
+
+    Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
+    """
+    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+
+    def fit_it() -> FittedHead:
+        began_s, images = context.instruments.clock(), loader.each_once(FEATURE_BATCH, MOST_IMAGES)
+        features = compute_features(model, images, precision)
+        head = fit_head(features, images.labels, config.data.num_classes)
+        context.recorder.record("head", {"images": len(features), "accuracy": head.accuracy, "strength": head.strength,
+                                         "seconds": round(context.instruments.clock() - began_s, 1)})  # fmt: skip
+        return head
+
+    context.group.from_first(fit_it).copy_into(model.head)
 
 
 def is_sharded(config: RunConfig, group: Group) -> bool:

@@ -28,12 +28,11 @@ from vitreous.training.step.compiled import check_compiler
 from vitreous.training.weights.leaks import leak_notes
 from vitreous.training.weights.pretrained import (
     Pretrained,
-    annotated,
-    decided_keys,
     full_source,
     open_pretrained,
 )
 from vitreous.training.weights.teacher import check_teacher, open_teacher
+from vitreous.training.weights.transfer import plan_transfer
 from vitreous.wording import plural
 
 _SPLIT_KEYS = ("test_ratio", "val_ratio", "split_seed", "num_folds", "fold")
@@ -65,13 +64,12 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
         check_teacher(teacher, config, surveyed.facts.classes)
         return instruments.training_pace(config, teacher)
 
-    decided = {} if checkpoint is None else decided_keys(checkpoint, surveyed.facts, asked)
-    requested = asked | {key: choice.value for key, choice in decided.items()}
-    plan = make_plan(
-        surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=instruments.memory_share
-    )
-    if checkpoint is not None:
-        plan = annotated(plan, checkpoint, decided, surveyed.facts.classes)
+    def plan_for(requested: Mapping[str, Any]) -> Plan:
+        return make_plan(
+            surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=instruments.memory_share
+        )
+
+    plan = plan_for(asked) if checkpoint is None else plan_transfer(checkpoint, surveyed.facts, asked, plan_for)
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":

@@ -42,6 +42,11 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
             0.75,
             "early layers detect edges and colors, and need less change than late layers, which detect classes",
         ),
+        Choice(
+            "train.head_init",
+            "zero" if asked.get("model.distill_token") else "fitted",
+            "a head that already suits the features changes them less (2202.10054)",
+        ),
         Choice("train.epochs", epochs, "pretrained weights need a quarter of the epochs of training from scratch"),
     ]
 

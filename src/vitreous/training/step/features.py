@@ -1,6 +1,6 @@
 """Frozen backbone, training images -> batches of features, computed once because a linear probe never changes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast
 from vitreous.training.step.curriculum import probes_fixed_features
 
-_BATCH_SIZE = 256
+FEATURE_BATCH = 256
+"""Number of images per batch when features are computed."""
 
 
 def feature_batches(
@@ -24,16 +25,16 @@ def feature_batches(
     """
     if not probes_fixed_features(config) or type(task) is not Supervised:
         return None
-    features = compute_features(model, loader, precision)
+    features = compute_features(model, loader.each_once(FEATURE_BATCH), precision)
     return lambda step, attempt: loader.features_batch(features, step)
 
 
 @torch.no_grad()
-def compute_features(model: VisionTransformer, loader: TrainLoader, precision: str) -> Tensor:
-    """Return the input of the head for each image of the store, in order: `[images, num_features]`, float32."""
+def compute_features(model: VisionTransformer, batches: Iterable[Batch], precision: str) -> Tensor:
+    """Return the input of the head for each image of the batches, in order: `[images, num_features]`, float32."""
     model.eval()
     features = []
-    for batch in loader.each_once(_BATCH_SIZE):
+    for batch in batches:
         with autocast(batch.images.device, precision):
             features.append(model.pooled(batch.images).float())
     return torch.cat(features)

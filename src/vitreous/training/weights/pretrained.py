@@ -119,7 +119,6 @@ def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, A
     if asked.get("model.pool", config.pool) != config.pool:
         values["class_token"] = config.has_class_token
     choices = [Choice(f"model.{key}", value, reason) for key, value in values.items()]
-    choices.append(Choice("data.img_size", config.img_size, reason))
     adapts = config.stem == "linear" and (config.in_chans == 1 or facts.in_chans not in (1, 3))
     in_chans = asked.get("data.in_chans") or (facts.in_chans if adapts else config.in_chans)
     has = "color images" if facts.in_chans == 3 else f"images of {facts.in_chans} channels"

@@ -1,0 +1,116 @@
+"""Pretrained weights, data facts -> Plan: image size and trainable layers that the budget allows."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from vitreous.data.survey.facts import DataFacts
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.cost.count import count_flops
+from vitreous.recipe.plan import Choice, Plan
+from vitreous.recipe.planner import epochs_within_budget
+from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
+
+MOST_TOKENS = 256
+"""Images are not cut into more patches than this, whatever the size of the position table: 224 px for 14 px patches."""
+LEAST_TOKENS = 49
+"""A budget does not choose fewer patches than this."""
+LEAST_EPOCHS = 3.0
+"""A larger image size is worth its time only if all weights are trained for at least this many epochs."""
+LEAST_FULL_EPOCHS = 1.0
+"""In a shorter run, only the last third of the blocks is trained, which halves the time of a step."""
+
+PlanFor = Callable[[Mapping[str, Any]], Plan]
+"""Requested keys -> Plan, with the speed of its steps measured on this machine if there is a budget."""
+
+
+def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, Any], plan_for: PlanFor) -> Plan:
+    """Plan a run that starts from pretrained weights.
+
+    Without a budget, images get the size of the weights' own, up to `MOST_TOKENS`. With one, they get the largest size
+    at which the budget allows `LEAST_EPOCHS`, judged by measured steps. A user's own size is kept.
+    """
+    decided = decided_keys(checkpoint, facts, asked)
+
+    def plan_with(*choices: Choice) -> Plan:
+        made = decided | {choice.key: choice for choice in choices}
+        plan = plan_for({**asked, **{key: choice.value for key, choice in made.items()}})
+        return annotated(plan, checkpoint, made, facts.classes)
+
+    if "data.img_size" in asked:
+        return plan_with()
+    config = checkpoint.model.config
+    sizes = list(image_sizes(config, asked.get("model.patch_size", config.patch_size)))
+    if asked.get("train.budget_s"):
+        return _within_budget(sizes, facts, asked, plan_with)
+    reason = f"as in {checkpoint.source}"
+    if sizes[0] != config.img_size:
+        reason = f"{MOST_TOKENS} patches are enough for most photos; {checkpoint.source} has {config.num_patches:,}"
+    return plan_with(Choice("data.img_size", sizes[0], reason))
+
+
+def _within_budget(
+    sizes: Sequence[tuple[int, int]], facts: DataFacts, asked: Mapping[str, Any], plan_with: Callable[..., Plan]
+) -> Plan:
+    """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, or else with fewer trainable blocks.
+
+    The smallest size is measured first. Its speed and the operations per image tell which larger sizes may fit.
+    """
+    smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"))
+    model, most_epochs = smallest.config.model, _epochs(smallest, facts)
+    for size in sizes[:-1]:
+        expected = most_epochs * count_flops(model) / count_flops(replace(model, img_size=size))
+        if expected >= LEAST_EPOCHS:
+            plan = plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"))
+            if _epochs(plan, facts) >= LEAST_EPOCHS:
+                return _with_speed(plan, facts)
+    freezes = {"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys()
+    if most_epochs >= LEAST_FULL_EPOCHS or freezes:
+        return _with_speed(smallest, facts)
+    num_frozen = model.depth - math.ceil(model.depth / 3)
+    reason = f"training all blocks would get only {most_epochs:.1g} epochs in the budget"
+    return _with_speed(
+        plan_with(
+            Choice("data.img_size", sizes[-1], "the smallest size, as the budget is short"),
+            Choice("train.freeze_blocks", num_frozen, reason),
+        ),
+        facts,
+    )
+
+
+def _epochs(plan: Plan, facts: DataFacts) -> float:
+    """Return the epochs within the budget; 0 if nothing was measured."""
+    return 0.0 if plan.pace is None else epochs_within_budget(plan.config, facts, plan.pace)
+
+
+def _with_speed(plan: Plan, facts: DataFacts) -> Plan:
+    """Return the plan with the measured speed in the reason of the image size."""
+    if plan.pace is None:
+        return plan
+    speed = plan.config.data.batch_size / plan.pace.mean_s()
+    measured = f"; {speed:,.3g} images/s on this machine give {_epochs(plan, facts):.2g} epochs"
+    choices = tuple(
+        replace(choice, reason=choice.reason + measured) if choice.key == "data.img_size" else choice
+        for choice in plan.choices
+    )
+    return replace(plan, choices=choices)
+
+
+def image_sizes(config: ModelConfig, patch_size: int) -> Iterator[tuple[int, int]]:
+    """Yield the image sizes for weights, from their own size or `MOST_TOKENS` patches down to `LEAST_TOKENS`.
+
+    All have the aspect ratio of the weights' own size, as far as whole patches allow. A table of relative positions
+    cannot be resized, so models with one keep their size.
+    """
+    if config.relative_bias:
+        yield config.img_size
+        return
+    rows, columns = config.grid_size
+    scale = min(1.0, (MOST_TOKENS / (rows * columns)) ** 0.5)
+    longest = round(max(rows, columns) * scale)
+    for side in range(longest, 0, -1):
+        grid = tuple(max(1, round(length * side / max(rows, columns))) for length in (rows, columns))
+        if side < longest and grid[0] * grid[1] < LEAST_TOKENS:
+            return
+        yield grid[0] * patch_size, grid[1] * patch_size

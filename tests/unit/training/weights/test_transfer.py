@@ -1,0 +1,116 @@
+"""Plans for pretrained weights: image sizes and trainable blocks that follow from measured speed and budget."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from vitreous.errors import ConfigError
+from vitreous.model.build import build_model
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.config.presets import config_for
+from vitreous.model.cost.count import count_flops
+from vitreous.model.weights import save_model
+from vitreous.recipe.pace import Pace
+from vitreous.recipe.run_config import RunConfig
+from vitreous.training.folder.records import ignore, read_records
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.measure.instruments import Instruments
+from vitreous.training.request import TrainRequest
+from vitreous.training.start import dry_run, run_training
+from vitreous.training.weights.transfer import image_sizes
+
+NATIVE = ModelConfig(img_size=(80, 80), patch_size=4, in_chans=3, num_classes=4, embed_dim=16, depth=3, num_heads=2)
+"""20×20 patches, more than a plan uses."""
+
+
+def test_dinov2_starts_at_224_px_and_goes_down_to_98() -> None:
+    sizes = list(image_sizes(replace(config_for("vit_small_patch14_dinov2"), img_size=(518, 518)), 14))
+    assert (sizes[0], sizes[-1]) == ((224, 224), (98, 98))
+    assert all(height == width and height % 14 == 0 for height, width in sizes)
+
+
+def test_small_weights_keep_their_size_and_wide_ones_their_aspect_ratio() -> None:
+    assert list(image_sizes(replace(NATIVE, img_size=(20, 20)), 4)) == [(20, 20)]
+    sizes = list(image_sizes(replace(NATIVE, img_size=(40, 80)), 4))
+    assert sizes[0] == (40, 80)
+    assert all(width == pytest.approx(2 * height, abs=4) for height, width in sizes)
+
+
+def test_relative_positions_are_not_resized() -> None:
+    assert list(image_sizes(replace(NATIVE, relative_bias=True), 4)) == [(80, 80)]
+
+
+@pytest.fixture
+def ask(images_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
+    """Return a function that makes a request to train from the weights of `NATIVE`."""
+    model = build_model(NATIVE, generator=torch.Generator().manual_seed(4))
+    save_model(tmp_path / "w.safetensors", model, {"classes": [], "preprocess": {}})
+
+    def make(**keys: Any) -> TrainRequest:
+        values = {"train.pretrained": str(tmp_path / "w.safetensors"), "data.batch_size": 8, "train.device": "cpu",
+                  "train.precision": "fp32"}  # fmt: skip
+        values |= {key.replace("__", "."): value for key, value in keys.items()}
+        return TrainRequest(data=str(images_folder), values=values, out=tmp_path / "run")
+
+    return make
+
+
+def machine(flop_per_s: float) -> Instruments:
+    """Instruments of a machine whose steps take time in proportion to their operations."""
+
+    def pace(config: RunConfig, teacher: object = None) -> Pace:
+        share_trained = 1 - config.train.freeze_blocks / config.model.depth
+        step_s = config.data.batch_size * count_flops(config.model) * (1 + 2 * share_trained) / flop_per_s
+        return Pace(((0.0, 1.0, step_s),))
+
+    return Instruments(training_pace=pace)
+
+
+def seconds_for(epochs: float, size: int) -> float:
+    """Return the budget in which a machine of 1 GFLOP/s trains for this many epochs, without any fixed cost."""
+    return epochs * 40 * 3 * count_flops(replace(NATIVE, img_size=(size, size), num_classes=3)) / 1e9
+
+
+def test_budget_decides_the_image_size(ask: Any) -> None:
+    chosen = []
+    for speed in (1e12, 4e7, 1e7):
+        _, plan = dry_run(ask(train__budget_s=60.0), ignore, instruments=machine(speed))
+        chosen.append(plan.config.data.img_size[0])
+        reason = next(choice.reason for choice in plan.choices if choice.key == "data.img_size")
+        assert "images/s on this machine" in reason
+    assert chosen[0] == 64  # 256 patches
+    assert chosen == sorted(chosen, reverse=True)
+    assert len(set(chosen)) == 3
+
+
+def test_short_budget_trains_only_the_last_blocks(ask: Any) -> None:
+    _, plan = dry_run(ask(train__budget_s=60.0), ignore, instruments=machine(1e6))
+    assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 2)
+    _, plan = dry_run(ask(train__budget_s=60.0, train__lora_rank=2), ignore, instruments=machine(1e6))
+    assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 0)
+
+
+def test_size_of_the_user_is_kept(ask: Any) -> None:
+    _, plan = dry_run(ask(train__budget_s=60.0, data__img_size=(80, 80)), ignore, instruments=machine(1e6))
+    assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((80, 80), 0)
+
+
+def test_new_head_is_fitted_before_the_first_step(ask: Any) -> None:
+    folder: RunFolder = run_training(ask(train__epochs=1.0, data__img_size=(28, 28)))
+    records = list(read_records(folder.records))
+    (head,) = [record for record in records if record["kind"] == "head"]
+    first = next(record for record in records if record["kind"] == "step")
+    assert head["images"] == 42
+    assert head["accuracy"] > 0.9  # the classes differ in color, which random weights preserve
+    assert first["loss"] < 0.5
+
+
+def test_distillation_token_has_no_fitted_head() -> None:
+    with pytest.raises(ConfigError, match=r"train\.head_init=fitted: .*; use train\.head_init=zero"):
+        dry_run(TrainRequest(data="digits", values={"model.distill_token": True, "model.pool": "token", "train.head_init": "fitted"}))
+    assert isinstance(build_model(replace(NATIVE, distill_token=False)).head, nn.Linear)
