@@ -1,0 +1,92 @@
+"""Pretrained weights, photo folders -> accuracy and time of `vitreous train PHOTOS --pretrained WEIGHTS --budget TIME`.
+
+    python benchmarks/transfer.py WEIGHTS --data ../shared/data                       all data sets, budgets and seeds
+    python benchmarks/transfer.py WEIGHTS --data ../shared/data --cases clothing-96px/4m
+    python benchmarks/transfer.py WEIGHTS --data ../shared/data --cases clothing-96px/4m --set optim.lr=1e-4
+
+Each run is a process of its own, without any option but the two and those of --set, which are stored with the result.
+Accuracy is that of validation and test images together where the data has both splits; nothing was fitted to either,
+except the choice between the weights and their average, and the temperature. Results go to
+benchmarks/results/HARDWARE/transfer.json as they are measured; a run that is already there is skipped.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import vitreous as vt
+from results import results_file
+
+CASES = [
+    *(f"clothing-96px/{budget}" for budget in ("1m", "4m", "10m")),
+    "sign-digits/4m",
+    *(f"clothing-256px/{budget}" for budget in ("1m", "4m", "10m")),
+]
+
+
+def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[str]) -> dict[str, object]:
+    """Train in a process of its own and return time, scores and the decisions of the plan."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        options = ["--pretrained", str(weights), "--budget", budget, "--seed", str(seed), "--out", str(out)]
+        for change in changes:
+            key, value = change.split("=", 1)
+            options += [f"--{key}", value]
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "vitreous", "train", str(photos), *options], check=True, stdout=subprocess.DEVNULL
+        )
+        wall_s = time.perf_counter() - began
+        run = vt.load_run(out)
+        records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    last = [record for record in records if record["kind"] == "step"][-1]
+    splits = [run.metrics[split] for split in ("val", "test") if split in run.metrics]
+    head = next((record for record in records if record["kind"] == "head"), {})
+    plan = next(record for record in records if record["kind"] == "plan")
+    return {
+        "wall_s": round(wall_s, 1),
+        "num_images": sum(split["num_images"] for split in splits),
+        "num_correct": sum(split["num_correct"] for split in splits),
+        "test_accuracy": run.metrics["test"]["accuracy"],
+        "head_accuracy": head.get("accuracy"),
+        "head_s": head.get("seconds"),
+        "epochs": last["epoch"],
+        "plan": {choice["key"]: choice["value"] for choice in plan["choices"] if choice["key"] != "train.pretrained"
+                 and choice["key"] != "data.source"},
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run the cases that are not stored yet, then print a row for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the photo folders")
+    parser.add_argument("--cases", nargs="*", default=CASES, help="folder/budget")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys to set, to compare with")
+    options = parser.parse_args()
+    path, stored = results_file("transfer")
+    runs = stored.setdefault("runs", {})
+    names = [" ".join([case, *options.set]) for case in options.cases]
+    for seed in range(options.seeds):
+        for case, name in zip(options.cases, names, strict=True):
+            key = f"{name}, seed {seed}"
+            if key not in runs:
+                photos, budget = case.rsplit("/", 1)
+                runs[key] = run_case(options.weights, options.data / photos, budget, seed, options.set)
+                path.write_text(json.dumps(stored, indent=1) + "\n")
+            found = runs[key]
+            print(f"{key}: {found['num_correct'] / found['num_images']:.1%} in {found['wall_s']} s", flush=True)
+    for name in names:
+        found = [run for key, run in runs.items() if key.startswith(f"{name}, seed")]
+        accuracies = [run["num_correct"] / run["num_images"] for run in found]
+        print(f"{name}: {statistics.mean(accuracies):.1%} ({min(accuracies):.1%} to {max(accuracies):.1%})")
+
+
+if __name__ == "__main__":
+    main()
