@@ -76,14 +76,15 @@ def _choose_strength(inputs: NDArray[np.float64], targets: NDArray[np.int64]) ->
     if num_folds < 2:
         return 1e-2, None
     folds = StratifiedKFold(num_folds, shuffle=True, random_state=0)
-    losses, accuracies = [], []
+    best, least_loss, accuracy = STRENGTHS[0], float("inf"), 0.0
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         for strength in STRENGTHS:
             found = cross_val_predict(_classifier(strength), inputs, targets, cv=folds, method="predict_proba")
-            losses.append(log_loss(targets, found))
-            accuracies.append(float((found.argmax(axis=1) == targets).mean()))
-    best = int(np.argmin(losses))
-    return STRENGTHS[best], accuracies[best]
+            loss = log_loss(targets, found)
+            if loss >= least_loss:
+                break  # weaker penalties take longer and only overfit more
+            best, least_loss, accuracy = strength, loss, float((found.argmax(axis=1) == targets).mean())
+    return best, accuracy
 
 
 def _classifier(strength: float) -> LogisticRegression:
