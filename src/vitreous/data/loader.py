@@ -209,7 +209,7 @@ class EvalLoader:
         return math.ceil(len(self._chosen) / self._batch_size)
 
     @property
-    def labels(self) -> Labels:
+    def labels(self) -> Targets:
         """Labels of all images, of every process."""
         return _labels(self._store, self._chosen)
 

@@ -197,6 +197,11 @@ class RunConfig:
                 "train.head_init=fitted: does not support the two heads of model.distill_token=true; use "
                 "train.head_init=zero"
             )
+        if train.head_init == "fitted" and self.objective.loss == "multilabel":
+            raise ConfigError(
+                "train.head_init=fitted: fits one class per image, but the images have several labels; use "
+                "train.head_init=zero"
+            )
         if train.freeze_blocks > self.model.depth:
             raise ConfigError(
                 f"train.freeze_blocks={train.freeze_blocks}: the model has only {self.model.depth} blocks; use fewer, "

@@ -26,7 +26,7 @@ from vitreous.recipe.files import read_config, write_config
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training import start
-from vitreous.training.assemble import RunContext, new_state
+from vitreous.training.assemble import RunContext, make_loader, new_state
 from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.records import Listener, Recorder, ignore, read_records
@@ -144,7 +144,9 @@ def test_weights_with_the_lower_validation_loss_are_saved(tiny: Tiny, tmp_path: 
     folder = create_run_folder(tmp_path / "run", "fruit")
     recorder = Recorder(folder.records)
     prepared = load_data(plan.config, survey, recorder)
-    state, _ = new_state(prepared, make_loader(prepared, SINGLE), RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0))
+    state, _ = new_state(
+        prepared, make_loader(prepared, SINGLE), RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0)
+    )
     models = {"trained": state.model, "average": state.ema.model}
     with torch.no_grad():
         for name, model in models.items():

@@ -44,7 +44,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         ),
         Choice(
             "train.head_init",
-            "zero" if asked.get("model.distill_token") else "fitted",
+            "zero" if asked.get("model.distill_token") or facts.task == "multilabel" else "fitted",
             "a head that already suits the features changes them less (2202.10054)",
         ),
         Choice("train.epochs", epochs, "pretrained weights need a quarter of the epochs of training from scratch"),

@@ -41,7 +41,9 @@ def test_head_gives_the_probabilities_of_scikit_learn(digits: tuple[np.ndarray, 
 def test_two_classes_have_a_row_each(digits: tuple[np.ndarray, ...]) -> None:
     train, test, labels, _ = digits
     head = fit(train, (labels > 4).astype(np.int64), 2)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=200)).fit(train, labels > 4)
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=200)).fit(
+        train, labels > 4
+    )
     np.testing.assert_allclose(logits(head, test).softmax(dim=1), reference.predict_proba(test), atol=1e-4)
 
 

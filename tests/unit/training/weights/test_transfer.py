@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
@@ -112,5 +111,9 @@ def test_new_head_is_fitted_before_the_first_step(ask: Any) -> None:
 
 def test_distillation_token_has_no_fitted_head() -> None:
     with pytest.raises(ConfigError, match=r"train\.head_init=fitted: .*; use train\.head_init=zero"):
-        dry_run(TrainRequest(data="digits", values={"model.distill_token": True, "model.pool": "token", "train.head_init": "fitted"}))
+        dry_run(
+            TrainRequest(
+                data="digits", values={"model.distill_token": True, "model.pool": "token", "train.head_init": "fitted"}
+            )
+        )
     assert isinstance(build_model(replace(NATIVE, distill_token=False)).head, nn.Linear)
