@@ -116,4 +116,3 @@ def test_distillation_token_has_no_fitted_head() -> None:
                 data="digits", values={"model.distill_token": True, "model.pool": "token", "train.head_init": "fitted"}
             )
         )
-    assert isinstance(build_model(replace(NATIVE, distill_token=False)).head, nn.Linear)
