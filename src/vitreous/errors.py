@@ -73,6 +73,10 @@ class AssumptionWarning(UserWarning):
     """What is taken for granted about a file of weights; the outputs are wrong if it is not true."""
 
 
+class PreliminaryWarning(UserWarning):
+    """A run that is not finished; the best model that it has so far is used."""
+
+
 class ShapeError(VitreousError, ValueError):
     """A tensor whose shape a module cannot process."""
 

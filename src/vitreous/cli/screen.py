@@ -68,6 +68,7 @@ class Screen:
             "rollback": self._show_rollback,
             "skipped": self._show_data,
             "step": self._show_progress,
+            "first_model": self._show_first_model,
             "stopped_early": self._show_stopped_early,
         }
 
@@ -155,6 +156,18 @@ class Screen:
             balanced = f" (balanced {fields['balanced_accuracy']:.1%})" if "balanced_accuracy" in fields else ""
             text = f"validation accuracy {fields['accuracy']:.1%}{balanced}, loss {fields['loss']:.3f}"
             self.say(f"epoch {fields['epoch']:.1f}: {labels_text(fields, 'validation')}{text}")
+
+    def _show_first_model(self, fields: Mapping[str, Any]) -> None:
+        found, others = fields["val"], []
+        if fields["cross_validated"] is not None:
+            others.append(f"{fields['cross_validated']['accuracy']:.1%} cross-validated on the training images")
+            others.append(f"20 nearest neighbors {fields['neighbors_accuracy']:.1%}")
+        scored = f"validation accuracy {found['accuracy']:.1%}" if found else "not validated"
+        more = f" ({'; '.join(others)})" if others else ""
+        self.say(
+            f"first model after {duration(fields['seconds'])}: {scored}{more}; the pretrained weights are unchanged, "
+            f"the head is fitted by {fields['method']}"
+        )
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
         best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"

@@ -20,6 +20,7 @@ from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace, time_limit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
+from vitreous.training.best import keep_best, save_preliminary
 from vitreous.training.finish import evaluate_state
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
@@ -81,9 +82,11 @@ def assemble(
     """
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-    state, keeps_head = new_state(prepared, loader, context)
+    state, keeps_head, head = new_state(prepared, loader, context)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
+    if head is not None:
+        _keep_first_model(state, head, prepared, context, precision)
     stopwatch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock)
     budget = watch = None
     if group.is_first and config.train.budget_s:
@@ -118,6 +121,7 @@ def assemble(
         batch=batches.batch if features is None else features,
         steps_per_epoch=loader.steps_per_epoch,
         evaluate=partial(evaluate_state, state, prepared, precision, group) if prepared.val else None,
+        keep_best=partial(keep_best, prepared=prepared, folder=context.folder, group=group),
         checkpoint_every_s=config.train.checkpoint_every_s,
         max_retries=config.train.max_retries,
         patience=config.train.patience_ratio,
@@ -150,18 +154,21 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
     return nullcontext(loader) if isinstance(prepared.train, MemoryStore) else Prefetcher(loader)
 
 
-def new_state(prepared: Prepared, loader: TrainLoader, context: RunContext) -> tuple[TrainState, bool]:
-    """Return the state of a run before its first step, and True if its head starts from pretrained weights."""
+def new_state(
+    prepared: Prepared, loader: TrainLoader, context: RunContext
+) -> tuple[TrainState, bool, FittedHead | None]:
+    """Return the state of a run before its first step, True if its head is from a file, and the head fitted to it."""
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
-    keeps_head = False
+    keeps_head, head = False, None
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
-            _begin_with_fitted_head(model, config, loader, context)
+            head = _fitted_head(model, config, loader, context)
+            head.copy_into(model.head)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
@@ -178,27 +185,43 @@ def new_state(prepared: Prepared, loader: TrainLoader, context: RunContext) -> t
         data_fingerprint=prepared.survey.facts.fingerprint,
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
-    return state, keeps_head
+    return state, keeps_head, head
 
 
-def _begin_with_fitted_head(
-    model: VisionTransformer, config: RunConfig, loader: TrainLoader, context: RunContext
-) -> None:
-    """Fit the head to the features of the pretrained weights, in place; rank 0 does it for all processes.
+def _fitted_head(model: VisionTransformer, config: RunConfig, loader: TrainLoader, context: RunContext) -> FittedHead:
+    """Return a head fitted to the features of the pretrained weights; rank 0 fits it for all processes.
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
 
     def fit_it() -> FittedHead:
-        began_s, images = context.instruments.clock(), loader.each_once(FEATURE_BATCH, MOST_IMAGES)
-        features = compute_features(model, images, precision)
-        head = fit_head(features, images.labels, config.data.num_classes)
-        context.recorder.record("head", {"images": len(features), "accuracy": head.accuracy, "strength": head.strength,
-                                         "seconds": round(context.instruments.clock() - began_s, 1)})  # fmt: skip
-        return head
+        images = loader.each_once(FEATURE_BATCH, MOST_IMAGES)
+        return fit_head(compute_features(model, images, precision), images.labels, config.data.num_classes)
 
-    context.group.from_first(fit_it).copy_into(model.head)
+    return context.group.from_first(fit_it)
+
+
+def _keep_first_model(
+    state: TrainState, head: FittedHead, prepared: Prepared, context: RunContext, precision: str
+) -> None:
+    """Save the pretrained weights with the fitted head as the first model of the run, and record its scores."""
+    scores = {}
+    if prepared.val is not None:
+        scores = {"trained": evaluate_state(state, prepared, precision, context.group)["trained"]}
+        state.best_loss = scores["trained"].loss
+    save_preliminary(context.folder.first, state, "trained", scores.get("trained"), prepared, context.group)
+    cross_validated = head.cross_validated
+    context.recorder.record(
+        "first_model",
+        {
+            "method": head.method,
+            "seconds": round(context.instruments.clock() - context.started_s, 1),
+            "val": scores["trained"].as_dict() if scores else None,
+            "cross_validated": None if cross_validated is None else cross_validated.as_dict(),
+            "neighbors_accuracy": head.neighbors_accuracy,
+        },
+    )
 
 
 def is_sharded(config: RunConfig, group: Group) -> bool:
@@ -250,7 +273,7 @@ def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatc
     # The planner measured steps before it weakened augmentation. Without any, a linear probe trains on fixed features.
     if pace is None or probes_fixed_features(config):
         pace = instruments.training_pace(config, prepared.teacher)
-    budget = Budget(limit, max_steps, pace)
+    budget = Budget(limit, max_steps, pace, least_steps=1 if context.folder.preliminary is None else 0)
     budget.begin(state, stopwatch.elapsed_s())
     return budget
 

@@ -16,16 +16,15 @@ from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import save_model
+from vitreous.training.best import candidates, describe_model
 from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
-from vitreous.training.fit.patience import best_model
 from vitreous.training.folder.images import write_images
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.step.state import TrainState
-from vitreous.version import __version__
 
 EVALUATION_BATCH = 256
 LEAST_FOR_TEMPERATURE = 20
@@ -41,9 +40,9 @@ def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group:
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE) -> None:
     """Choose the weights, calibrate, test and save them, all in float32 like `evaluate` and `predict`.
 
-    The candidates are the last weights, their average, and the weights of the best evaluation if the run may stop
-    early. The ones with the lowest loss on the validation images are chosen; the test images do not influence the
-    choice. Without validation images, the average is chosen.
+    The candidates are the last weights, their average, the pretrained weights with a fitted head if the run began with
+    them, and the best model so far if the run may stop early. The ones with the lowest loss on the validation images
+    are chosen; the test images do not influence the choice. Without validation images, the average is chosen.
 
     With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
     loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
@@ -59,9 +58,9 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         thresholds = (0.5,) * len(facts.classes)
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
-    best = best_model(state, folder)
-    models = _models(state) | ({} if best is None else {"best": best})
-    if not prepared.config.train.choose_weights:
+    models, train = _models(state), prepared.config.train
+    models |= candidates(state, folder, stops_early=train.patience_ratio > 0)
+    if not train.choose_weights:
         models = {chosen: models[chosen]}
     if prepared.val is not None:
         outputs = _val_logits(models, prepared, "fp32", group)
@@ -70,14 +69,14 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         held_out = outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
-            if thresholds is not None and prepared.config.train.choose_weights:
+            if thresholds is not None and train.choose_weights:
                 thresholds = fit_thresholds((held_out[0] / temperature).sigmoid(), held_out[1])
         metrics["val"] = score_task(*held_out, facts.classes, thresholds, temperature).as_dict()
     model = merge_lora(models[chosen])
     if prepared.test is not None:
         held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
         metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature).as_dict()
-    metadata = _metadata(state, prepared) | {
+    metadata = describe_model(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics,
         "example_class": "" if held_out is None else _names(held_out[1][0], facts.classes),
         "chosen_on_val": len(models) > 1 and "val" in metrics,
@@ -91,23 +90,9 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
             _write_held_out(prepared, folder, held_out, temperature, thresholds)
         write_images(folder.images, prepared.survey)
         save_model(folder.model, model, metadata)
+        folder.remove_preliminary()
 
     group.from_first(write)
-
-
-def _metadata(state: TrainState, prepared: Prepared) -> dict[str, Any]:
-    """Return what is needed to use the weights, and where they come from."""
-    facts = prepared.survey.facts
-    return {
-        "vitreous": __version__,
-        "classes": list(facts.classes),
-        "preprocess": prepared.preprocess.as_dict(),
-        "steps": state.step,
-        "recipe": prepared.config.recipe,
-        "seed": prepared.config.train.seed,
-        "data": facts.name,
-        "data_fingerprint": facts.fingerprint,
-    }
 
 
 def _write_held_out(

@@ -127,7 +127,9 @@ def _train_members(
             try:
                 train(_start_or_resume(request, member, run, RunFolder(folder.path / todo[0].name)), listener)
             except Interrupted as stopped:
-                raise Interrupted(stopped.signal_number, folder.path, stopped.step, member.name) from stopped
+                raise Interrupted(
+                    stopped.signal_number, folder.path, stopped.step, member.name, stopped.model
+                ) from stopped
             except BaseException:
                 if is_new and number == 1 and not run.path.exists():
                     folder.withdraw()  # wrong data or keys leave no folder behind

@@ -1,5 +1,6 @@
 """TrainRequest -> a run folder with a trained model: begin, prepare, assemble, fit, finish."""
 
+import signal
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
@@ -14,7 +15,9 @@ from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.assemble import RunContext, assemble, is_sharded, make_loader, prefetched, unsharded
+from vitreous.training.best import describe_best
 from vitreous.training.finish import finish
+from vitreous.training.fit.checkpoint import list_checkpoints, step_of
 from vitreous.training.fit.loop import fit
 from vitreous.training.folder.loggers import tracked
 from vitreous.training.folder.records import Listener, Recorder, ignore
@@ -36,6 +39,7 @@ from vitreous.training.machine.device import (
 )
 from vitreous.training.machine.distributed import Group, join
 from vitreous.training.machine.launch import after_restart, note_run
+from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.overfit import overfit_one_batch
 from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
@@ -76,11 +80,22 @@ def run_training(request: TrainRequest, listener: Listener = ignore, *, instrume
             config = _on_this_machine(config, recorder)
         if processes.restarts():
             recorder.record("restart", {"number": processes.restarts(), "num_processes": group.size})
-        prepared = group.first_then_others(lambda: load_data(config, begun.survey, recorder))
-        if prepared.config != config:  # mean and std were measured
-            group.from_first(lambda: write_config(folder.config, prepared.config))
-        _train(prepared, RunContext(folder, recorder, group, instruments, started_s, begun.pace))
+        try:
+            prepared = group.first_then_others(lambda: load_data(config, begun.survey, recorder))
+            if prepared.config != config:  # mean and std were measured
+                group.from_first(lambda: write_config(folder.config, prepared.config))
+            _train(prepared, RunContext(folder, recorder, group, instruments, started_s, begun.pace))
+        except KeyboardInterrupt as error:
+            raise _interrupted(error, folder) from error
     return folder
+
+
+def _interrupted(error: KeyboardInterrupt, folder: RunFolder) -> Interrupted:
+    """Return the interruption with what there is of the run: its last saved step and its best model."""
+    saved = list_checkpoints(folder.checkpoints)
+    step = step_of(saved[-1]) if saved else None
+    number = error.signal_number if isinstance(error, Interrupted) else int(signal.SIGINT)
+    return Interrupted(number, folder.path, step, model=describe_best(folder))
 
 
 def dry_run(

@@ -214,11 +214,13 @@ def _groups(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, str, str]]
 
 
 def _inspect_run(path: Path) -> Inspection:
-    metadata = read_metadata(find_model(path))
+    metadata = read_metadata(find_model(path, or_best=True))
     config = ModelConfig.from_dict(metadata["architecture"])
     shape = _inspect_model(str(path), config)
     classes, metrics = metadata.get("classes", ()), metadata.get("metrics", {})
+    state = [("state", "not finished: this is its best model so far")] if metadata.get("is_preliminary") else []
     facts = [
+        *state,
         ("data", str(metadata.get("data", "unknown"))),
         ("classes", f"{len(classes)}: {listed(classes, 8)}"),
         *(fact for split, found in metrics.items() for fact in _accuracy(split, found)),

@@ -40,7 +40,7 @@ class Run:
         from vitreous.use.predict.predictor import find_model
 
         self.path = as_path("run", path)
-        self._model_file = find_model(self.path)
+        self._model_file = find_model(self.path, or_best=True)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

@@ -265,7 +265,8 @@ def test_process_stopped_in_its_second_run_continues_bit_for_bit(
     assert not (out / "fold-1-seed-4" / "model.safetensors").exists()
     if number == signal.SIGTERM:
         assert said.startswith(f"{out}: stopped at step ")
-        assert said.endswith(f" of fold-1-seed-4 and saved; continue with `vitreous train --resume {out}`\n")
+        assert " of fold-1-seed-4 and saved; " in said
+        assert said.endswith(f"; continue with `vitreous train --resume {out}`\n")
     subprocess.run([*command, "--resume", str(out)], check=True, timeout=240, env=environment, capture_output=True)
     assert_same_weights(whole, SeriesFolder(out))
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["num_finished"] == 4

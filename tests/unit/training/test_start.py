@@ -144,7 +144,7 @@ def test_weights_with_the_lower_validation_loss_are_saved(tiny: Tiny, tmp_path: 
     folder = create_run_folder(tmp_path / "run", "fruit")
     recorder = Recorder(folder.records)
     prepared = load_data(plan.config, survey, recorder)
-    state, _ = new_state(
+    state, *_ = new_state(
         prepared, make_loader(prepared, SINGLE), RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0)
     )
     models = {"trained": state.model, "average": state.ema.model}
@@ -354,7 +354,9 @@ def test_high_first_loss_is_blamed_on_the_pretrained_head_only_if_there_is_one(t
 
 
 def test_new_head_on_pretrained_weights_starts_with_the_loss_of_guessing(tiny: Tiny) -> None:
-    options: dict[str, Any] = {"objective__label_smoothing": 0.0, "train__epochs": 0.2}
+    options: dict[str, Any] = {
+        "objective__label_smoothing": 0.0, "train__epochs": 0.2, "train__head_init": "zero"
+    }  # fmt: skip
     other = run_training(tiny("other", **options))
     weights = load_model(other.path)
     weights.reset_classifier(7)

@@ -45,11 +45,13 @@ class Budget:
         limit: Seconds for the whole run and for what follows the last step.
         max_steps: Upper limit on the number of steps, however much time there is.
         pace: How the cost of a step changes over the run; what a step really costs is measured during the run.
+        least_steps: Steps that are taken even if they do not fit; 0 if there is a model without any step.
     """
 
     limit: TimeLimit
     max_steps: int
     pace: Pace = field(default_factory=Pace)
+    least_steps: int = 1
     _marks: deque[tuple[float, int, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED), init=False)
     _revised_at: float = field(default=0.0, init=False)
 
@@ -59,14 +61,15 @@ class Budget:
         state.horizon = state.horizon.revised(state.step, steps_left=self.steps_left(state.step, step_s, elapsed_s))
 
     def steps_left(self, step: int, step_s: float, elapsed_s: float) -> int:
-        """Return how many steps of `step_s` seconds fit after `step` steps and `elapsed_s` seconds; at least 1."""
-        return max(1, min(self.max_steps - step, int(self.limit.training_s(elapsed_s) / step_s)))
+        """Return how many steps of `step_s` seconds fit after `step` steps and `elapsed_s` seconds."""
+        fitting = min(self.max_steps - step, int(self.limit.training_s(elapsed_s) / step_s))
+        return max(fitting, self.least_steps - step, 0)
 
     def revise(self, state: TrainState) -> bool:
         """Move the horizon of `state` to where the time is up, if a revision is due. Return True if it moved.
 
         The time per step is averaged over the last few revisions. It includes evaluations and checkpoints, which will
-        keep taking their share. Once the time is up, the next step is the last.
+        keep taking their share. A step that does not fit into the rest of the time is not begun.
         """
         elapsed_s = state.elapsed_s
         if not self._marks:

@@ -99,6 +99,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*.safetensors") if _NAME.fullmatch(path.name))
 
 
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint, from its name."""
+    return int(path.stem.rpartition("-")[2])
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     with open_tensor_file(path, way_out=_FALLBACK) as file:
         return file.read_all(), file.metadata

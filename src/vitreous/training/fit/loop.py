@@ -39,6 +39,7 @@ class Loop:
         batch: (step, attempt) -> batch.
         steps_per_epoch: Converts steps to epochs in the records.
         evaluate: Returns validation scores of the weights and their average; None without validation images.
+        keep_best: Saves the model that was evaluated if its scores are the best so far.
         checkpoint_every_s: Seconds between checkpoints.
         max_retries: Upper limit on consecutive rejections of a step, and on rollbacks to a checkpoint.
         patience: Fraction of the run without a better validation loss after which it stops; 0 never stops early.
@@ -53,6 +54,7 @@ class Loop:
     batch: Callable[[int, int], Batch]
     steps_per_epoch: float
     evaluate: Callable[[], dict[str, Score]] | None
+    keep_best: Callable[[TrainState, dict[str, Score]], None]
     checkpoint_every_s: float
     max_retries: int
     patience: float = 0.0
@@ -102,15 +104,16 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
                 window.add(taken)
                 if loop.watch is not None:
                     loop.watch.after_step(state, taken.result)
-                window = _record_step(state, taken.result, window, loop)
             else:
                 _refuse(state, taken, settings, loop)
             signal_number, is_save_due = _synchronize(state, settings.group, loop, stop, saved_s)
+            if taken.result.applied:
+                window = _record_step(state, taken.result, window, loop)
             if loop.evaluate and loop.patience and patience.is_due(began_at, state.progress, loop.patience):
-                _evaluate(state, settings.group, loop)
+                _evaluate(state, loop)
                 _stop_early(state, loop)
             elif _is_evaluation_due(state, loop, evaluated_at + evaluation_every):
-                cost_s = _evaluate(state, settings.group, loop)
+                cost_s = _evaluate(state, loop)
                 evaluated_at = state.progress
                 affordable = settings.group.from_first(partial(_affordable_interval, state, cost_s))
                 evaluation_every = max(1 / EVALUATIONS_PER_RUN, affordable)
@@ -191,7 +194,7 @@ def _is_evaluation_due(state: TrainState, loop: Loop, due_at: float) -> bool:
     return loop.evaluate is not None and not loop.patience and due_at <= state.progress < 1
 
 
-def _evaluate(state: TrainState, group: Group, loop: Loop) -> float:
+def _evaluate(state: TrainState, loop: Loop) -> float:
     """Record the scores on validation images. Return the seconds that this took."""
     began_s = loop.stopwatch.elapsed_s()
     scores = loop.evaluate() if loop.evaluate else {}
@@ -200,8 +203,7 @@ def _evaluate(state: TrainState, group: Group, loop: Loop) -> float:
         loop.recorder.record("evaluation", {"step": state.step, "epoch": epoch, "weights": weights, **found.as_dict()})
     if loop.watch is not None:
         loop.watch.after_evaluation(state, scores)
-    if loop.patience:
-        patience.keep_best(state, scores, loop.folder, group)
+    loop.keep_best(state, scores)
     return loop.stopwatch.elapsed_s() - began_s
 
 

@@ -44,8 +44,13 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def first(self) -> Path:
+        """The pretrained weights with a fitted head, before the first step; it may become the model."""
+        return self.checkpoints / "first.safetensors"
+
+    @property
     def best(self) -> Path:
-        """Weights of the best evaluation; written only with early stopping."""
+        """The model with the lowest validation loss so far, if it is not the first one."""
         return self.checkpoints / "best.safetensors"
 
     @property
@@ -73,6 +78,16 @@ class RunFolder:
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"
+
+    @property
+    def preliminary(self) -> Path | None:
+        """The best model of a run that is not finished; None if there is none yet."""
+        return next((file for file in (self.best, self.first) if file.is_file()), None)
+
+    def remove_preliminary(self) -> None:
+        """Remove the models that the final one replaces."""
+        self.best.unlink(missing_ok=True)
+        self.first.unlink(missing_ok=True)
 
     def clear_unstarted(self) -> None:
         """Remove the files of a process that ended before it wrote the configuration; keep all other files."""

@@ -9,26 +9,31 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was stopped by a signal after it saved its state; it can be resumed.
+    """A run that was stopped by a signal; it can be resumed.
 
     Attributes:
         signal_number: SIGINT (Ctrl-C), SIGTERM or SIGHUP.
         run: Folder to resume.
-        step: The last step that is saved.
+        step: The last step that is saved; None if the run was stopped before its first one.
         member: Name of the run within a series of runs; empty for a single run.
+        model: A clause that says whether there is a model already; empty if that is not known.
     """
 
-    def __init__(self, signal_number: int, run: Path, step: int, member: str = "") -> None:
-        where = f"step {step} of {member}" if member else f"step {step}"
-        super().__init__(f"{run}: stopped at {where} and saved; continue with `vitreous train --resume {run}`")
+    def __init__(self, signal_number: int, run: Path, step: int | None, member: str = "", model: str = "") -> None:
         self.signal_number = signal_number
         self.run = run
         self.step = step
         self.member = member
+        self.model = model
+        of_member = f" of {member}" if member else ""
+        stopped = f"{run}: stopped at step {step}{of_member} and saved"
+        if step is None:
+            stopped = f"{run}: stopped before the first step{of_member}"
+        super().__init__("; ".join(filter(None, [stopped, model, f"continue with `vitreous train --resume {run}`"])))
 
-    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, Path, int, str]]:
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, Path, int | None, str, str]]:
         """Return the constructor and its arguments, so that the error can be sent to another process."""
-        return type(self), (self.signal_number, self.run, self.step, self.member)
+        return type(self), (self.signal_number, self.run, self.step, self.member, self.model)
 
 
 class StopRequest:

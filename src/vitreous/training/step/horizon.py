@@ -29,5 +29,5 @@ class Horizon:
         return self.start_progress + (1 - self.start_progress) * (step - self.start_step) / num_steps
 
     def revised(self, step: int, *, steps_left: int) -> "Horizon":
-        """Return a horizon with the same progress at `step` that ends `steps_left` steps later (at least one)."""
-        return replace(self, end_step=step + max(1, steps_left), start_step=step, start_progress=self.progress(step))
+        """Return a horizon with the same progress at `step` that ends `steps_left` steps later (at least 0)."""
+        return replace(self, end_step=step + max(0, steps_left), start_step=step, start_progress=self.progress(step))

@@ -1,23 +1,46 @@
-"""Features of frozen weights, labels -> a linear head: logistic regression with a cross-validated penalty."""
+"""Features of frozen weights, labels -> a linear head: the best of several classifiers by cross-validation."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.base import ClassifierMixin, clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Inverse penalties to choose from, for features with mean 0 and standard deviation 1."""
+from vitreous.training.fit.evaluate import Score, fit_temperature, score
+
 MOST_IMAGES = 50_000
 """A head is fitted to at most this many images; more change it little and take minutes."""
-_NUM_FOLDS = 3
-_MAX_ITERATIONS = 200
+_MOST_FOR_LOGISTIC = 1_000
+"""With more images, the iterations of logistic regression take longer than the features, and gain nothing."""
+_MOST_FOR_NEIGHBORS = 10_000
+_NUM_NEIGHBORS = 20
+_BLOCK = 1_024
+_NUM_FOLDS = 5
+
+RIDGE = "ridge regression"
+_CLOSED_FORM: Mapping[str, ClassifierMixin] = {
+    "nearest class mean": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1.0),
+    "linear discriminant analysis": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+    RIDGE: RidgeClassifier(alpha=100.0),
+}
+_ITERATIVE: Mapping[str, ClassifierMixin] = {
+    f"logistic regression, C={strength:g}": LogisticRegression(C=strength, max_iter=200) for strength in (0.01, 0.1)
+}
+"""Classifiers of features with mean 0 and standard deviation 1.
+
+The covariance of discriminant analysis is shrunk as Ledoit & Wolf 2004 derive; all of it, which leaves distances to the
+class means, if `shrinkage` is 1. On 3,068 photos of clothes, features of a ViT-S/14 at 126 px: discriminant analysis
+81.5% in 0.2 s, logistic regression 80.8% in 15 s with the search for C, ridge regression 79.1%, nearest class mean
+39.1%. With 5 images per class, ridge regression is the best.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,14 +50,18 @@ class FittedHead:
     Attributes:
         weight: `[classes, features]`.
         bias: `[classes]`.
-        strength: Inverse of the chosen penalty.
-        accuracy: Cross-validated share of correctly classified training images; None if a class has a single image.
+        method: Name of the classifier.
+        cross_validated: Scores on the training images, each of which was left out of the fit that predicts it; None if
+            no class has two images. Images of classes with one image are not scored.
+        neighbors_accuracy: Share of the training images whose class is that of most of their nearest neighbors, in
+            [0, 1]: a comparison that needs no fit. None for the same reason.
     """
 
     weight: Tensor
     bias: Tensor
-    strength: float
-    accuracy: float | None
+    method: str
+    cross_validated: Score | None = None
+    neighbors_accuracy: float | None = None
 
     def copy_into(self, head: nn.Module) -> None:
         """Overwrite the weights of a linear layer, in place."""
@@ -44,7 +71,8 @@ class FittedHead:
 def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     """Fit a head to features.
 
-    The penalty has the best cross-validated log loss. A class without images gets the smallest bias and no weights.
+    The classifier with the lowest cross-validated loss is taken, after its logits were divided by a temperature that
+    is fitted to the same predictions. A class without images gets the smallest bias and no weights.
 
     Args:
         features: `[images, features]`, finite.
@@ -55,37 +83,75 @@ def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     mean, std = inputs.mean(axis=0), inputs.std(axis=0)
     std[std <= 1e-6 * np.abs(mean)] = 1.0  # a constant feature carries no information
     inputs = (inputs - mean) / std
-    strength, accuracy = _choose_strength(inputs, targets)
-    model = _classifier(strength)
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        model.fit(inputs, targets)
-    weight, bias = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn stores one row, the difference between the classes
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    method, temperature, found = _choose(inputs, targets)
+    present, weight, bias = _linear(_classifiers(len(targets))[method], inputs, targets)
     weight = weight / std
     bias = bias - weight @ mean
     full_weight, full_bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, bias.min())
-    full_weight[model.classes_], full_bias[model.classes_] = weight, bias
-    return FittedHead(torch.from_numpy(full_weight).float(), torch.from_numpy(full_bias).float(), strength, accuracy)
+    full_weight[present], full_bias[present] = weight, bias
+    final_weight, final_bias = (torch.from_numpy(values / temperature).float() for values in (full_weight, full_bias))
+    neighbors = None
+    if found is not None:
+        neighbors = _neighbors_accuracy(features.cpu()[:_MOST_FOR_NEIGHBORS], labels.cpu()[:_MOST_FOR_NEIGHBORS])
+    return FittedHead(final_weight, final_bias, method, found, neighbors)
 
 
-def _choose_strength(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[float, float | None]:
-    """Return the strength with the best cross-validated log loss, and its accuracy."""
-    _, targets, counts = np.unique(targets, return_inverse=True, return_counts=True)
-    num_folds = min(_NUM_FOLDS, int(counts.min()))
-    if num_folds < 2:
-        return 1e-2, None
-    folds = StratifiedKFold(num_folds, shuffle=True, random_state=0)
-    best, least_loss, accuracy = STRENGTHS[0], float("inf"), 0.0
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        for strength in STRENGTHS:
-            found = cross_val_predict(_classifier(strength), inputs, targets, cv=folds, method="predict_proba")
-            loss = log_loss(targets, found)
-            if loss >= least_loss:
-                break  # weaker penalties take longer and only overfit more
-            best, least_loss, accuracy = strength, loss, float((found.argmax(axis=1) == targets).mean())
-    return best, accuracy
+def _classifiers(num_images: int) -> dict[str, ClassifierMixin]:
+    return {**_CLOSED_FORM, **(_ITERATIVE if num_images <= _MOST_FOR_LOGISTIC else {})}
 
 
-def _classifier(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[str, float, Score | None]:
+    """Return the name of the best classifier, its temperature and its cross-validated score."""
+    _, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    kept = counts[numbers] > 1
+    repeated, numbers, counts = np.unique(targets[kept], return_inverse=True, return_counts=True)
+    if len(repeated) < 2:
+        return RIDGE, 1.0, None
+    splitter = StratifiedKFold(min(_NUM_FOLDS, int(counts.max())), shuffle=True, random_state=0)
+    with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than there are folds
+        folds = list(splitter.split(numbers, numbers))
+    smallest = min(len(train) for train, _ in folds)
+    best, labels = (RIDGE, 1.0, Score(1, 0, float("inf"))), torch.from_numpy(numbers)
+    for name, classifier in _classifiers(len(targets)).items():
+        if isinstance(classifier, LinearDiscriminantAnalysis) and smallest <= len(repeated):
+            continue  # images of the same class show how much features vary, and there are none
+        logits = torch.empty(len(numbers), len(repeated), dtype=torch.float64)
+        for train, held_out in folds:
+            _, weight, bias = _linear(classifier, inputs[kept][train], numbers[train])
+            logits[held_out] = torch.from_numpy(inputs[kept][held_out] @ weight.T + bias)
+        temperature = fit_temperature(logits, labels)
+        found = score(logits / temperature, labels)
+        if found.loss < best[2].loss:
+            best = name, temperature, found
+    return best
+
+
+def _linear(
+    classifier: ClassifierMixin, inputs: NDArray[np.float64], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the classes, and weights and bias with a row for each of them, of a classifier fitted to features."""
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # of iterations and of ill-conditioned matrices: cross-validation judges
+        model = clone(classifier).fit(inputs, targets)
+    weight, bias = model.coef_.reshape(-1, inputs.shape[1]), model.intercept_.reshape(-1)
+    if len(model.classes_) == 2:  # scikit-learn stores one row, the difference between the classes
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return model.classes_, weight, bias
+
+
+def _neighbors_accuracy(features: Tensor, labels: Tensor) -> float:
+    """Return the share of images with the class of their nearest neighbors, each image without itself.
+
+    Source:
+        The protocol of DINO: 20 neighbors by cosine, weighted by exp(cosine / 0.07) (Caron et al. 2021, 2104.14294).
+    """
+    units, votes = F.normalize(features.float(), dim=1), F.one_hot(labels).float()
+    num_correct = 0
+    for start in range(0, len(units), _BLOCK):
+        cosines = units[start : start + _BLOCK] @ units.T
+        cosines.diagonal(start).fill_(-torch.inf)
+        nearest, indices = cosines.topk(min(_NUM_NEIGHBORS, len(units) - 1))
+        shares = torch.einsum("ik,ikc->ic", (nearest / 0.07).exp(), votes[indices])
+        num_correct += int((shares.argmax(dim=1) == labels[start : start + _BLOCK]).sum())
+    return num_correct / len(units)

@@ -1,5 +1,6 @@
 """Model file -> Predictor (weights, preprocessing and classes in one object); images -> Predictions."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,10 +18,10 @@ from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
-from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError, nearest
+from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError, PreliminaryWarning, nearest
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights import load_model, read_metadata
+from vitreous.model.weights import is_native, load_model, read_metadata
 from vitreous.paths import expanded
 from vitreous.tensors import Features, Logits, Pixels, Probabilities
 from vitreous.training.fit.multilabel import predicted_labels
@@ -87,8 +88,15 @@ class Predictor:
             NotARunError: There is no model at that path.
             DamagedFileError: The file is damaged, or has no classes and preprocessing in its metadata.
         """
-        file = find_model(Path(path))
+        file = find_model(Path(path), or_best=True)
         metadata = read_metadata(file)
+        if metadata.get("is_preliminary"):
+            warnings.warn(
+                f"run={path}: is not finished; this is its best model so far, after "
+                f"{plural(int(metadata['steps']), 'step')}",
+                PreliminaryWarning,
+                stacklevel=2,
+            )
         return cls.from_model(load_model(file).to(device), metadata, file)
 
     @classmethod
@@ -180,8 +188,12 @@ class Predictor:
         return Prediction(name, label, row[best], tuple(row), labels=tuple(self.classes[number] for number in found))
 
 
-def find_model(path: Path) -> Path:
+def find_model(path: Path, *, or_best: bool = False) -> Path:
     """Return the model file of a run folder, or the path itself if it is a file.
+
+    Args:
+        path: A run folder or a model file.
+        or_best: Take the best model so far if the run is not finished.
 
     Raises:
         NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.
@@ -196,6 +208,8 @@ def find_model(path: Path) -> Path:
     folder = RunFolder(path)
     if folder.model.is_file():
         return folder.model
+    if or_best and folder.preliminary is not None and is_native(folder.preliminary):
+        return folder.preliminary
     if folder.config.is_file():
         raise NotARunError(
             f"run={path}: is not finished; continue it with `vitreous train --resume {quote(str(path))}`"

@@ -52,7 +52,7 @@ def test_run_is_never_longer_than_its_step_limit() -> None:
 
 
 def test_at_least_one_step_is_taken() -> None:
-    assert budget(reserve_s=20.0, max_steps=40).steps_left(step=7, step_s=0.5, elapsed_s=500.0) == 1
+    assert budget(reserve_s=20.0, max_steps=40).steps_left(step=0, step_s=0.5, elapsed_s=500.0) == 1
 
 
 def test_begin_sets_the_end_from_the_pace_of_the_remaining_run(make_state: MakeState) -> None:
@@ -98,17 +98,26 @@ def test_end_that_does_not_move_keeps_the_same_horizon_object(make_state: MakeSt
         assert state.horizon is before
 
 
-def test_step_that_takes_all_the_time_is_followed_by_one_last_step(make_state: MakeState) -> None:
+def test_step_that_takes_all_the_time_is_the_last_one(make_state: MakeState) -> None:
     state = make_state()
     run(state, budget(reserve_s=5.0), lambda spent_s: 500.0 if 3.0 < spent_s < 10.0 else 0.5)
     assert state.progress == 1.0
-    assert state.elapsed_s == pytest.approx(3.5 + 500.0 + 0.5)
+    assert state.elapsed_s == pytest.approx(3.5 + 500.0)
 
 
-def test_first_step_that_takes_all_the_time_is_followed_by_one_last_step(make_state: MakeState) -> None:
+def test_first_step_that_takes_all_the_time_is_the_last_one(make_state: MakeState) -> None:
     state = make_state(end_step=500)
     assert take_step(state, 300.0, budget(reserve_s=5.0, max_steps=1_000))
-    assert state.horizon.end_step == 2
+    assert state.horizon.end_step == 1
+
+
+@pytest.mark.parametrize("least_steps", [0, 1])
+def test_run_takes_the_first_step_only_if_it_fits_or_there_is_no_model_yet(
+    make_state: MakeState, least_steps: int
+) -> None:
+    state, pace = make_state(), Pace(((0.0, 1.0, 60.0),))
+    Budget(TimeLimit(60.0, 5.0), 1_000, pace, least_steps).begin(state, elapsed_s=10.0)
+    assert (state.horizon.end_step, state.progress) == (least_steps, 1.0 - least_steps)
 
 
 def test_stopped_clock_ends_the_run_at_its_step_limit(make_state: MakeState) -> None:

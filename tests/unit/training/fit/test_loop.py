@@ -76,6 +76,7 @@ def make_loop(folder: RunFolder, batch: Pair) -> Callable[..., Loop]:
             "batch": batch_of,
             "steps_per_epoch": 4,
             "evaluate": None,
+            "keep_best": lambda state, scores: None,
             "checkpoint_every_s": 1e9,
             "max_retries": 2,
             "can_run_ahead": lambda state: runs_ahead,

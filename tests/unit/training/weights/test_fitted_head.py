@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import LeaveOneOut, cross_val_predict, train_test_split
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from vitreous.training.weights.fitted_head import STRENGTHS, FittedHead, fit_head
+from vitreous.training.fit.evaluate import fit_temperature
+from vitreous.training.weights.fitted_head import _CLOSED_FORM, _ITERATIVE, FittedHead, fit_head
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +30,45 @@ def logits(head: FittedHead, inputs: np.ndarray) -> Tensor:
     return torch.from_numpy(inputs).float() @ head.weight.T + head.bias
 
 
-def test_head_gives_the_probabilities_of_scikit_learn(digits: tuple[np.ndarray, ...]) -> None:
+@pytest.mark.parametrize("num_classes", [2, 10])
+def test_head_gives_the_decisions_of_scikit_learn(digits: tuple[np.ndarray, ...], num_classes: int) -> None:
+    train, test, labels, truth = digits
+    labels, truth = labels % num_classes, truth % num_classes
+    head = fit(train, labels, num_classes)
+    classifier = {**_CLOSED_FORM, **_ITERATIVE}[head.method]
+    reference = make_pipeline(StandardScaler(), clone(classifier)).fit(train, labels)
+    found = logits(head, test)
+    assert found.shape == (len(test), num_classes)
+    expected = torch.from_numpy(reference.decision_function(test)).float()
+    margins = found - found.mean(dim=1, keepdim=True) if num_classes > 2 else found[:, 1] - found[:, 0]
+    wanted = expected - expected.mean(dim=1, keepdim=True) if num_classes > 2 else expected
+    temperature = float((wanted * margins).sum() / (margins * margins).sum())
+    torch.testing.assert_close(temperature * margins, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
+    assert head.cross_validated is not None
+    assert head.cross_validated.accuracy == pytest.approx((found.argmax(dim=1).numpy() == truth).mean(), abs=0.05)
+
+
+def test_probabilities_are_calibrated(digits: tuple[np.ndarray, ...]) -> None:
     train, test, labels, truth = digits
     head = fit(train, labels, 10)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=200)).fit(train, labels)
-    found = logits(head, test).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, reference.predict_proba(test), atol=1e-4)
-    assert head.accuracy == pytest.approx((found.argmax(axis=1) == truth).mean(), abs=0.04)
-    assert head.strength in STRENGTHS[1:-1]
+    assert fit_temperature(logits(head, test), torch.from_numpy(truth)) == pytest.approx(1.0, abs=0.3)
 
 
-def test_two_classes_have_a_row_each(digits: tuple[np.ndarray, ...]) -> None:
-    train, test, labels, _ = digits
-    head = fit(train, (labels > 4).astype(np.int64), 2)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=200)).fit(
-        train, labels > 4
-    )
-    np.testing.assert_allclose(logits(head, test).softmax(dim=1), reference.predict_proba(test), atol=1e-4)
+def test_the_classifier_with_the_lowest_cross_validated_loss_is_taken() -> None:
+    """Classes that only differ in their mean, with the same spread in every direction, are those of nearest means."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    inputs = generator.normal(size=(3, 60))[labels] + 2.0 * generator.normal(size=(120, 60))
+    assert fit(inputs, labels, 3).method == "nearest class mean"
+    skewed = inputs @ np.diag(np.geomspace(1, 100, 60)) @ generator.normal(size=(60, 60))
+    assert fit(skewed, labels, 3).method != "nearest class mean"
+
+
+def test_nearest_neighbors_agree_with_scikit_learn(digits: tuple[np.ndarray, ...]) -> None:
+    train, _, labels, _ = digits
+    reference = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+    found = cross_val_predict(reference, train, labels, cv=LeaveOneOut())
+    assert fit(train, labels, 10).neighbors_accuracy == pytest.approx((found == labels).mean(), abs=0.003)
 
 
 def test_class_without_images_is_never_predicted(digits: tuple[np.ndarray, ...]) -> None:
@@ -55,12 +79,23 @@ def test_class_without_images_is_never_predicted(digits: tuple[np.ndarray, ...])
     assert predicted == set(range(10)) - {3}
 
 
-def test_class_with_one_image_leaves_the_accuracy_open(digits: tuple[np.ndarray, ...]) -> None:
+def test_class_with_one_image_is_learned_but_not_scored(digits: tuple[np.ndarray, ...]) -> None:
     train, _, labels, _ = digits
     kept = (labels != 3) | (np.arange(len(labels)) == np.flatnonzero(labels == 3)[0])
     head = fit(train[kept], labels[kept], 10)
-    assert head.accuracy is None
+    assert head.cross_validated is not None
+    assert head.cross_validated.num_images == kept.sum() - 1
     assert (logits(head, train[kept]).argmax(dim=1).numpy() == labels[kept]).mean() > 0.9
+
+
+@pytest.mark.parametrize("num_each", [1, 2, 3, 5])
+def test_few_images_of_each_class_are_enough(digits: tuple[np.ndarray, ...], num_each: int) -> None:
+    train, test, labels, truth = digits
+    chosen = np.concatenate([np.flatnonzero(labels == digit)[:num_each] for digit in range(10)])
+    head = fit(train[chosen], labels[chosen], 10)
+    assert (head.cross_validated is None) == (num_each == 1)
+    least = {1: 0.4, 2: 0.5, 3: 0.6, 5: 0.7}[num_each]
+    assert (logits(head, test).argmax(dim=1).numpy() == truth).mean() > least
 
 
 def test_scale_of_a_feature_does_not_matter(digits: tuple[np.ndarray, ...]) -> None:

@@ -1,0 +1,120 @@
+"""Scores on validation images -> files of the first and the best model, which can be used before the run ends."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitreous.model.build import build_model
+from vitreous.model.change.lora import merge_lora
+from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights import is_native, load_model, read_metadata, save_model
+from vitreous.tensor_file import open_tensor_file
+from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.load import Prepared
+from vitreous.training.machine.distributed import SINGLE, Group
+from vitreous.training.machine.parallel import full_tensor
+from vitreous.training.step.freeze import make_trainable
+from vitreous.training.step.state import TrainState
+from vitreous.version import __version__
+
+
+def keep_best(
+    state: TrainState, scores: Mapping[str, Score], prepared: Prepared, folder: RunFolder, group: Group = SINGLE
+) -> None:
+    """Save the model if its validation loss is the lowest so far, and note loss and progress in the state.
+
+    Args:
+        state: The state that was evaluated.
+        scores: Scores by `trained` (the weights) and `average` (their moving average).
+        prepared: Data and configuration of the run.
+        folder: The run folder. Raises SaveError if it cannot be written.
+        group: The processes that train.
+    """
+    better = min(scores, key=lambda name: scores[name].loss)
+    if scores[better].loss < state.best_loss:
+        state.best_loss, state.best_progress = scores[better].loss, state.progress
+        save_preliminary(folder.best, state, better, scores[better], prepared, group)
+
+
+def save_preliminary(
+    file: Path, state: TrainState, weights: str, found: Score | None, prepared: Prepared, group: Group = SINGLE
+) -> None:
+    """Save a model that can be used before the run ends; its probabilities are not calibrated yet.
+
+    Args:
+        file: File to write.
+        state: State of the run.
+        weights: `trained` or `average`.
+        found: Score on the validation images; None without such images.
+        prepared: Data and configuration of the run.
+        group: The processes that train.
+    """
+    source = state.ema.model if weights == "average" else state.model
+    tensors = {name: full_tensor(tensor.detach()).cpu() for name, tensor in source.state_dict().items()}
+    metadata = describe_model(state, prepared) | {
+        "weights": weights, "temperature": 1.0, "metrics": {} if found is None else {"val": found.as_dict()},
+        "is_preliminary": True,
+    }  # fmt: skip
+    if prepared.survey.facts.task == "multilabel":
+        metadata |= {"task": "multilabel", "thresholds": [0.5] * len(metadata["classes"])}
+
+    def write() -> None:
+        model = build_model(prepared.config.model)
+        make_trainable(model, prepared.config.train)
+        model.load_state_dict(tensors)
+        save_model(file, merge_lora(model), metadata)
+
+    group.from_first(write)
+
+
+def describe_model(state: TrainState, prepared: Prepared) -> dict[str, Any]:
+    """Return what is needed to use the weights, and where they come from."""
+    facts = prepared.survey.facts
+    return {
+        "vitreous": __version__,
+        "classes": list(facts.classes),
+        "preprocess": prepared.preprocess.as_dict(),
+        "steps": state.step,
+        "recipe": prepared.config.recipe,
+        "seed": prepared.config.train.seed,
+        "data": facts.name,
+        "data_fingerprint": facts.fingerprint,
+    }
+
+
+def describe_best(folder: RunFolder) -> str:
+    """Return a clause on the best model so far, for the message of an interrupted run."""
+    file = folder.preliminary
+    if file is None or not is_native(file):
+        return "there is no model yet"
+    val = read_metadata(file)["metrics"].get("val")
+    scored = "not validated" if val is None else f"validation accuracy {val['accuracy']:.1%}"
+    return f"the best model so far ({scored}) can be used"
+
+
+def candidates(state: TrainState, folder: RunFolder, *, stops_early: bool) -> dict[str, VisionTransformer]:
+    """Return models that were saved before the end and may be better: `first`, and `best` if the run may stop early.
+
+    Without early stopping, the speed of the machine decides at which steps a run is evaluated. Then the best model is
+    no candidate, because the same seed must give the same weights.
+    """
+    device = next(state.ema.model.parameters()).device
+    found = {}
+    if folder.first.is_file():
+        found["first"] = load_model(folder.first).to(device)
+    if not (stops_early and folder.best.is_file()):
+        return found
+    if is_native(folder.best):
+        found["best"] = load_model(folder.best).to(device)
+    else:  # the first versions saved nothing but the weights
+        found["best"] = copy.deepcopy(state.ema.model)
+        with (
+            open_tensor_file(folder.best, way_out="delete it to use the last weights instead") as file,
+            torch.no_grad(),
+        ):
+            found["best"].load_state_dict(file.read_all())
+    return found
