@@ -84,7 +84,9 @@ def test_run_from_pretrained_weights_has_a_model_before_its_first_step(tiny: Tin
     with pytest.raises(Interrupted, match=r"the best model so far \(validation accuracy \d+\.\d%\) can be used"):
         run_training(request, stop_at("fit"))
     found = record(request.out, "first_model")
-    with pytest.warns(PreliminaryWarning, match="is not finished; this is its best model so far, after 0 steps"):
+    with pytest.warns(
+        PreliminaryWarning, match="its run is not finished; this is the best model so far, after 0 steps"
+    ):
         predictions = vt.load_run(request.out).predict(str(request.data))
     assert len(predictions) == 61
     assert vt.load_run(request.out).metrics["val"] == found["val"]

@@ -90,13 +90,6 @@ class Predictor:
         """
         file = find_model(Path(path), or_best=True)
         metadata = read_metadata(file)
-        if metadata.get("is_preliminary"):
-            warnings.warn(
-                f"run={path}: is not finished; this is its best model so far, after "
-                f"{plural(int(metadata['steps']), 'step')}",
-                PreliminaryWarning,
-                stacklevel=2,
-            )
         return cls.from_model(load_model(file).to(device), metadata, file)
 
     @classmethod
@@ -121,6 +114,13 @@ class Predictor:
                 f"{'x'.join(map(str, shape))}, but the model has "
                 f"{plural(model.config.num_classes, 'class', 'classes')} and images of {'x'.join(map(str, wanted))}; "
                 "use the model file of a run"
+            )
+        if metadata.get("is_preliminary"):
+            warnings.warn(
+                f"{file}: its run is not finished; this is the best model so far, after "
+                f"{plural(int(metadata['steps']), 'step')}",
+                PreliminaryWarning,
+                stacklevel=2,
             )
         if not 0 < temperature < inf:
             raise DamagedFileError(
