@@ -26,6 +26,11 @@ def compare(
         print_json(found.as_dict())
         return
     screen = Screen()
+    show_comparison(screen, found)
+
+
+def show_comparison(screen: Screen, found: Comparison) -> None:
+    """Print both accuracies on the common images, their difference, and the classes in which answers differ."""
     rows = [
         ("", "accuracy", "tested on"),
         (f"A: {found.a}", f"{found.accuracy_a:.1%}", plural(found.num_images_a, "image")),
@@ -45,6 +50,15 @@ def compare(
         )
     if found.interval_seeds_95 is not None:
         screen.say(f"over {len(found.seeds)} pairs of seeds: 95% interval {_interval(found.interval_seeds_95)}")
+    changed = [change for change in found.classes if change.only_a or change.only_b]
+    if changed:
+        screen.say("\nclasses in which the answers differ:")
+        by_class = [
+            (shortened(change.name), f"{change.num_images:,}", f"{change.only_a:g}", f"{change.only_b:g}")
+            for change in sorted(changed, key=lambda change: change.only_b - change.only_a)
+        ]
+        header = ("class", "images", "only A correct", "only B correct")
+        print_table(screen.console, [header, *by_class], numbers_from=1)
     screen.say(_verdict(found), style="bold green" if found.better else "yellow")
 
 

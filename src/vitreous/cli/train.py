@@ -10,11 +10,12 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from vitreous import processes
+from vitreous.cli.compare import show_comparison
 from vitreous.cli.numbers import whole_number
 from vitreous.cli.predict import labels_line
 from vitreous.cli.screen import Screen, labels_text, print_table
-from vitreous.errors import ConfigError
-from vitreous.recipe.files import as_yaml
+from vitreous.errors import ConfigError, VitreousError
+from vitreous.recipe.files import as_yaml, read_config
 from vitreous.recipe.key_reference import as_text
 from vitreous.recipe.plan import show
 from vitreous.training.folder.records import Listener
@@ -27,6 +28,7 @@ from vitreous.training.start import run_training, summarize
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
+from vitreous.use.series.compare import compare
 from vitreous.use.series.page import complete, sentences, table, write_summary
 
 
@@ -205,6 +207,7 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     else:
         name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
         screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
+    _show_change(screen, folder)
     screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
@@ -213,6 +216,20 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     width = max(len(command) for command, _ in commands)
     for command, purpose in commands:
         screen.say(f"  {command:<{width}}  {purpose}")
+
+
+def _show_change(screen: Screen, folder: RunFolder) -> None:
+    """Compare the run with the earlier one whose weights it began with, on the test images of both."""
+    weights = read_config(folder.config).train.pretrained
+    earlier = RunFolder(Path(weights or ""))
+    if weights is None or not earlier.config.is_file():
+        return
+    screen.say(f"\ncompared with {weights}:")
+    try:
+        show_comparison(screen, compare(earlier.path, folder.path))
+    except VitreousError as error:
+        screen.say(f"not compared: {error}", style="dim")
+    screen.say()
 
 
 def _show_example(screen: Screen, run: Run, example: Path) -> None:

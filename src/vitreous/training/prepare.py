@@ -25,7 +25,7 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
-from vitreous.training.weights.leaks import leak_notes
+from vitreous.training.weights.leaks import inherited_splits, leak_notes
 from vitreous.training.weights.pretrained import (
     Pretrained,
     full_source,
@@ -56,9 +56,10 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     pretrained = asked.get("train.pretrained")
     checkpoint = None if pretrained is None else open_pretrained(pretrained, asked)
     teacher = open_teacher(asked.get("objective.teacher"))
-    surveyed = _survey(source, asked, listener)
+    inherited = inherited_splits(asked)
+    surveyed = _survey(source, {choice.key: choice.value for choice in inherited} | asked, listener)
     check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
-    given = _given(surveyed, asked)
+    given = _given(surveyed, asked, inherited)
 
     def measure(config: RunConfig) -> Pace:
         check_teacher(teacher, config, surveyed.facts.classes)
@@ -177,8 +178,8 @@ def _model_keys(name: str) -> dict[str, Any]:
     return found
 
 
-def _given(surveyed: Survey, asked: Mapping[str, Any]) -> list[Choice]:
-    """Return the choices that were made while the data was read."""
+def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choice]) -> list[Choice]:
+    """Return the choices that were made while the data was read; `inherited` are the splits of an earlier run."""
     facts, num_folds = surveyed.facts, asked.get("data.num_folds", 0)
     if num_folds:
         reason = f"one of {num_folds} folds"
@@ -194,6 +195,7 @@ def _given(surveyed: Survey, asked: Mapping[str, Any]) -> list[Choice]:
         Choice("data.source", full_name(asked["data.source"]), "the data to train on"),
         Choice("data.task", facts.task, facts.task_reason or "each image has one label"),
         Choice("data.test_ratio", facts.test_ratio, reason),
+        *(choice for choice in inherited if choice.value == facts.test_ratio or choice.key != "data.test_ratio"),
     ]
     if facts.reports_on_val and not asked.get("train.patience_ratio"):
         reason = f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights"

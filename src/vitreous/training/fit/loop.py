@@ -104,10 +104,11 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
                 window.add(taken)
                 if loop.watch is not None:
                     loop.watch.after_step(state, taken.result)
+                window = _record_step(state, taken.result, window, loop)
             else:
                 _refuse(state, taken, settings, loop)
             signal_number, is_save_due = _synchronize(state, settings.group, loop, stop, saved_s)
-            if taken.result.applied:
+            if window.steps and state.step >= state.horizon.end_step:  # the time is up, and this step was the last
                 window = _record_step(state, taken.result, window, loop)
             if loop.evaluate and loop.patience and patience.is_due(began_at, state.progress, loop.patience):
                 _evaluate(state, loop)

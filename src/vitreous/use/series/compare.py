@@ -28,6 +28,23 @@ Answers = dict[tuple[str, str], bool]
 
 
 @dataclass(frozen=True)
+class ClassChange:
+    """Images of one class in a comparison.
+
+    Attributes:
+        name: The class.
+        num_images: Number of its images that both were tested on.
+        only_a: Number of them that A classifies correctly and B does not; averaged over the seeds.
+        only_b: Number of them that B classifies correctly and A does not; averaged over the seeds.
+    """
+
+    name: str
+    num_images: int
+    only_a: float
+    only_b: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Comparison of B with A on the images that both were tested on. Differences are accuracies, B − A.
 
@@ -48,6 +65,7 @@ class Comparison:
         p_value: P-value of the exact McNemar test; None if a side has several seeds.
         seeds: Seeds that both sides have; empty if they share fewer than two.
         interval_seeds_95: 95% interval of the mean difference over `seeds`, paired by seed; None without seeds.
+        classes: What changes in each class, in alphabetical order.
     """
 
     a: str
@@ -66,6 +84,7 @@ class Comparison:
     p_value: float | None
     seeds: tuple[int, ...]
     interval_seeds_95: tuple[float, float] | None
+    classes: tuple[ClassChange, ...]
 
     @property
     def better(self) -> str | None:
@@ -126,7 +145,17 @@ def compare(a: Path, b: Path) -> Comparison:
         p_value=mcnemar(only_a, only_b) if is_single else None,
         seeds=seeds,
         interval_seeds_95=t_interval(over_seeds) if seeds else None,
+        classes=_by_class(common, mean_b - mean_a),
     )
+
+
+def _by_class(images: Sequence[tuple[str, str]], differences: NDArray[np.float64]) -> tuple[ClassChange, ...]:
+    true = np.array([name for _, name in images])
+    found = []
+    for name in dict.fromkeys(sorted(true.tolist())):
+        own = differences[true == name]
+        found.append(ClassChange(name, len(own), float(np.maximum(-own, 0).sum()), float(np.maximum(own, 0).sum())))
+    return tuple(found)
 
 
 def paired_interval(differences: ArrayLike) -> tuple[float, float]:

@@ -128,3 +128,9 @@ def test_old_run_can_be_compared_with_a_new_one(fake: Fake) -> None:
     found = compare(new, old)
     assert (found.num_images, found.accuracy_a, found.accuracy_b) == (5, 3 / 5, 3 / 5)
     assert (found.only_a, found.only_b) == (1, 1)
+
+
+def test_each_class_shows_what_changed(fake: Fake) -> None:
+    found = compare(fake("a", [1, 1, 0, 1]), fake("b", [1, 0, 1, 0]))
+    (change,) = found.classes
+    assert (change.name, change.num_images, change.only_a, change.only_b) == ("cat", 4, 2.0, 1.0)
