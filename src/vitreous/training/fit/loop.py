@@ -152,7 +152,8 @@ def _record_step(state: TrainState, result: StepResult, window: _Window, loop: L
         "grad_norm": result.grad_norm,
         "lr": result.lr,
         "images_per_s": round(window.images / seconds, 1),
-        "data_wait_share": round(window.wait_s / seconds, 4),
+        # A batch that was fetched ahead may have been waited for before this window.
+        "data_wait_share": round(min(1.0, window.wait_s / seconds), 4),
         "elapsed_s": round(state.elapsed_s, 2),
     }
     if window.steps < max(1, state.horizon.end_step // RECORDS_PER_RUN) and state.step < state.horizon.end_step:
