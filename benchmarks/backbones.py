@@ -99,7 +99,7 @@ def opened(model: Any, folder: Path, *, as_meta: bool = False) -> VisionTransfor
     model.save_pretrained(folder)
     ours = vitreous.load_model(folder)
     if as_meta:
-        export_weights(ours, folder / "meta.pth", to="dinov2")
+        export_weights(ours, folder / "meta.pth", to="meta")
         ours = vitreous.load_model(folder / "meta.pth")
     return ours
 

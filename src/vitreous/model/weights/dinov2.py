@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -22,12 +23,12 @@ _MARKS = frozenset(("mask_token", "register_tokens"))
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     """Read the configuration from the shapes, as for a file of timm, from which it differs in names and positions."""
     width, registers = shapes["patch_embed.proj.weight"][0], shapes.get("register_tokens", (1, 0))[1]
-    named = {_translated(name, _GATED): shape for name, shape in shapes.items()}
+    named = {translated(name, _GATED): shape for name, shape in shapes.items()}
     if registers:
         # timm's table has a row for each register, or one for no prefix token; theirs has one for the class token only.
         batch, rows, _ = shapes["pos_embed"]
         named |= {"reg_token": shapes["register_tokens"], "pos_embed": (batch, rows + registers, width)}
-    known = {
+    known: dict[str, Any] = {
         "prefix_position": "class",
         # Models with registers give `interpolate` the new size, the others a scale factor.
         "position_resize": "timm" if registers else "dinov2",
@@ -46,17 +47,18 @@ def rows(config: ModelConfig) -> list[Row]:
     swaps = [(timm, meta) for meta, timm in _GATED] if config.mlp == "gated" else []
     for item in timm_rows(config):
         if not {"pos_embed", "reg_token"} & set(item.theirs):
-            table.append(replace(item, theirs=tuple(_translated(name, swaps) for name in item.theirs)))
+            table.append(replace(item, theirs=tuple(translated(name, swaps) for name in item.theirs)))
     return table
 
 
-def _translated(name: str, swaps: Iterable[tuple[str, str]]) -> str:
+def translated(name: str, swaps: Iterable[tuple[str, str]]) -> str:
+    """Replace the parts of a name: (old, new)."""
     for old, new in swaps:
         name = name.replace(old, new)
     return name
 
 
-def _refuses(config: ModelConfig) -> list[str]:
+def refuses(config: ModelConfig) -> list[str]:
     """List the choices that their code does not allow together."""
     act = "silu" if config.mlp == "gated" else "gelu"
     combined = {
@@ -83,7 +85,7 @@ META_DINOV2 = Format(
         "mlp_bias": (True, False),
         "act": None,
     },
-    refuses=_refuses,
+    refuses=refuses,
     renames=(CHUNKS,),
     skipped={r"^mask_token$": "replaces hidden patches in pre-training"},
     parts=PARTS | {"register_tokens"},

@@ -125,7 +125,7 @@ def test_weights_are_resized_for_the_requested_image_and_patch_size(make_weights
         torch.testing.assert_close(first[name], expected[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("layout", "rule"), [("dinov2", "dinov2"), ("hf", "huggingface"), ("timm", "timm")])
+@pytest.mark.parametrize(("layout", "rule"), [("meta", "dinov2"), ("hf", "huggingface"), ("timm", "timm")])
 def test_square_weights_train_on_wide_images_and_keep_the_resizing_rule_of_their_family(
     layout: str, rule: str, ask: Any, tmp_path: Path
 ) -> None:
