@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/aspect.py dinov2-small ../shared/data/clothing-256px
 
 Photos of a folder of class folders (with or without `train/` and others above them) that are three quarters as wide as
-high are cropped to a square, squashed to a square, or kept whole at a size with about as many patches. A logistic
-regression of the frozen features is cross-validated (5 folds, 3 shuffles). Photos of a group cost the same.
+high are cropped to a square, squashed to a square, or kept whole at a size with about the same number of patches. A
+logistic regression of the frozen features is cross-validated (5 folds, 3 shuffles). Photos of a group cost the same.
 """
 
 import argparse

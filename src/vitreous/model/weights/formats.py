@@ -2,26 +2,15 @@
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.dinov2 import META_DINOV2
-from vitreous.model.weights.dinov3 import META_DINOV3
 from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE
 from vitreous.model.weights.huggingface.open_clip import OPEN_CLIP
 from vitreous.model.weights.table import Format, refusals
-from vitreous.model.weights.timm import TIMM
+from vitreous.model.weights.timm import META, TIMM
 from vitreous.model.weights.torchvision import TORCHVISION
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
 
-FORMATS: tuple[Format, ...] = (
-    *HUGGINGFACE,
-    *GOOGLE,
-    TORCHVISION,
-    OPEN_CLIP,
-    *VIT_PYTORCH,
-    META_DINOV2,
-    META_DINOV3,
-    *TIMM,
-)
+FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, OPEN_CLIP, *VIT_PYTORCH, *META, *TIMM)
 """All formats, in the order in which they are tried."""
 
 TARGETS = {
@@ -31,7 +20,7 @@ TARGETS = {
     "npz": GOOGLE,
     "open-clip": (OPEN_CLIP,),
     "vit-pytorch": VIT_PYTORCH,
-    "meta": (META_DINOV2, META_DINOV3),
+    "meta": META,
     "vitreous": (),
 }
 """Export targets by name, each with its formats; the first one that can hold the model is written."""

@@ -22,7 +22,7 @@ from vitreous.model.weights.table import (
     row,
     stack,
 )
-from vitreous.model.weights.timm_config import is_eva, read_config
+from vitreous.model.weights.timm.config import is_eva, read_config
 
 _THETA_ROWS_FIRST = 10_000.0
 """timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""

@@ -9,9 +9,9 @@ import torch
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import write_only
 from vitreous.model.weights.table import BATCHED, Format, Hints, Row, Shapes, position_grid, prefix_positions, row
-from vitreous.model.weights.timm import CHUNKS, PARTS
-from vitreous.model.weights.timm import rows as timm_rows
-from vitreous.model.weights.timm_config import read_config as read_timm_config
+from vitreous.model.weights.timm.config import read_config as read_timm_config
+from vitreous.model.weights.timm.names import CHUNKS, PARTS
+from vitreous.model.weights.timm.names import rows as timm_rows
 
 _HEAD_WIDTH = 64
 _GATED = ((".mlp.w12.", ".mlp.fc1."), (".mlp.w3.", ".mlp.fc2."))

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.dinov2 import refuses, translated
 from vitreous.model.weights.huggingface.blocks import write_only
 from vitreous.model.weights.huggingface.dinov3 import USUAL_PX
 from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, Tensors, row
-from vitreous.model.weights.timm import PARTS, eva_rows
-from vitreous.model.weights.timm_config import read_config as read_timm_config
+from vitreous.model.weights.timm.config import read_config as read_timm_config
+from vitreous.model.weights.timm.meta_dinov2 import refuses, translated
+from vitreous.model.weights.timm.names import PARTS, eva_rows
 
 _PERIODS = "rope_embed.periods"
 _NAMES = (("storage_tokens", "reg_token"), (".ls1.gamma", ".gamma_1"), (".ls2.gamma", ".gamma_2"))
