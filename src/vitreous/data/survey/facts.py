@@ -61,7 +61,6 @@ class DataFacts:
         value_range_reason: How the range was found.
         task: `multilabel` if an image may have several labels, else `single`.
         task_reason: Why the source is read so, one clause; empty if there was no choice.
-        aspect: Median of width / height, if nearly all images are within 5% of it; None if they differ.
     """
 
     name: str
@@ -87,7 +86,6 @@ class DataFacts:
     value_range_reason: str = ""
     task: str = "single"
     task_reason: str = ""
-    aspect: float | None = None
 
     @property
     def reports_on_val(self) -> bool:
@@ -213,14 +211,12 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     sizes = sizes[headers.numbers[headers.numbers >= 0]]
     used = [headers.distinct[number] for number in np.unique(headers.numbers[headers.numbers >= 0])]
     height_px, width_px = np.median(sizes, axis=0).round().astype(int).tolist()
-    low, aspect, high = np.quantile(sizes[:, 1] / sizes[:, 0], (0.05, 0.5, 0.95)).tolist()
     return {
         "in_chans": max(header.bands or (1 if header.is_gray else 3) for header in used),
         "height_px": height_px,
         "width_px": width_px,
         "min_size_px": tuple(sizes.min(axis=0).tolist()),
         "max_size_px": tuple(sizes.max(axis=0).tolist()),
-        "aspect": aspect if 0.95 * aspect <= low and high <= 1.05 * aspect else None,
     }
 
 

@@ -44,25 +44,6 @@ def test_sizes_are_medians_and_extremes_and_one_color_image_makes_three_channels
     assert survey(open_source(root)).facts.in_chans == 3
 
 
-@pytest.mark.parametrize(
-    ("widths", "aspect"),
-    [
-        ([30] * 20, 1.5),
-        ([30] * 19 + [20], 1.5),
-        ([30, 30, 31, 29, 30], 1.5),
-        ([30] * 17 + [20] * 3, None),
-        ([20, 30], None),
-    ],
-)
-def test_aspect_ratio_is_known_if_nearly_all_images_share_it(
-    widths: list[int], aspect: float | None, make_folder: MakeFolder
-) -> None:
-    root = make_folder({"cat": 0, "dog": 0})
-    for number, width in enumerate(widths):
-        Image.new("L", (width, 20), number).save(root / ("cat" if number % 2 else "dog") / f"{number}.png")
-    assert survey(open_source(root), test_ratio=0.0, val_ratio=0.0).facts.aspect == aspect
-
-
 def test_unreadable_files_are_skipped_and_listed(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 4, "dog": 3})
     (root / "cat" / "2.png").write_text("text")

@@ -1,13 +1,12 @@
 """Plans for pretrained weights: image sizes and trainable blocks that follow from measured speed and budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
@@ -43,15 +42,6 @@ def test_small_weights_keep_their_size_and_wide_ones_their_aspect_ratio() -> Non
 
 def test_relative_positions_are_not_resized() -> None:
     assert list(image_sizes(replace(NATIVE, relative_bias=True), 4)) == [(80, 80)]
-
-
-def photos(folder: Path, sizes: Sequence[tuple[int, int]]) -> Path:
-    """Write gray images of these heights and widths, in two classes."""
-    for number, (height, width) in enumerate(sizes):
-        path = folder / f"class-{number % 2}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (width, height), (10 * number, 40, 200)).save(path)
-    return folder
 
 
 @pytest.fixture
@@ -126,30 +116,3 @@ def test_distillation_token_has_no_fitted_head() -> None:
                 data="digits", values={"model.distill_token": True, "model.pool": "token", "train.head_init": "fitted"}
             )
         )
-
-
-@pytest.mark.parametrize(("size", "whole"), [((30, 45), "52x80"), ((48, 36), "72x56"), ((10, 90), "20x192")])
-def test_plan_says_which_size_keeps_images_of_one_aspect_ratio_whole(
-    size: tuple[int, int], whole: str, ask: Any, tmp_path: Path
-) -> None:
-    request = replace(ask(), data=str(photos(tmp_path / "photos", [size] * 39 + [(40, 40)])))
-    _, plan = dry_run(request, ignore)
-    assert plan.config.data.img_size == (64, 64)
-    assert [note for note in plan.notes if note.startswith("images lose")] == [
-        f"images lose {1 - min(size) / max(size):.0%} of their {'width' if size[1] > size[0] else 'height'}, because "
-        f"most are {size[1] / size[0]:.2f} times as wide as high; --data.img_size {whole} keeps them whole at the same "
-        "cost"
-    ]
-    rows, columns = map(int, whole.split("x"))
-    followed = replace(request, values=request.values | {"data.img_size": (rows, columns)})
-    _, plan = dry_run(followed, ignore)
-    assert plan.config.model.num_patches == pytest.approx(256, abs=16)
-    assert not [note for note in plan.notes if note.startswith("images lose")]
-
-
-@pytest.mark.parametrize("sizes", [[(40, 41)] * 40, [(30, 45)] * 20 + [(45, 30)] * 20])
-def test_plan_says_nothing_of_images_that_are_nearly_square_or_of_many_shapes(
-    sizes: Sequence[tuple[int, int]], ask: Any, tmp_path: Path
-) -> None:
-    _, plan = dry_run(replace(ask(), data=str(photos(tmp_path / "photos", sizes))), ignore)
-    assert not [note for note in plan.notes if note.startswith("images lose")]

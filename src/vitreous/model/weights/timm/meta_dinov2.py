@@ -16,6 +16,12 @@ from vitreous.model.weights.timm.names import rows as timm_rows
 _HEAD_WIDTH = 64
 _GATED = ((".mlp.w12.", ".mlp.fc1."), (".mlp.w3.", ".mlp.fc2."))
 """Layers of a gated MLP: their name, timm's name."""
+ALLOWED: dict[str, tuple[Any, ...] | None] = {
+    **dict.fromkeys(("patch_bias", "qkv_bias", "proj_bias", "mlp_bias"), (True, False)),
+    **dict.fromkeys(("num_registers", "act")),
+    "layer_scale": (0.0, 1e-5),
+    "mlp": ("plain", "gated"),
+}
 _MARKS = frozenset(("mask_token", "register_tokens"))
 """Tensors that distinguish these files from those of timm."""
 
@@ -61,11 +67,7 @@ def translated(name: str, swaps: Iterable[tuple[str, str]]) -> str:
 def refuses(config: ModelConfig) -> list[str]:
     """List the choices that their code does not allow together."""
     act = "silu" if config.mlp == "gated" else "gelu"
-    combined = {
-        f"model.act={config.act} with model.mlp={config.mlp}": config.act != act,
-        f"model.head_dim={config.head_dim}": config.attn_dim != config.embed_dim,
-    }
-    return [choice for choice, applies in combined.items() if applies]
+    return [] if config.act == act else [f"model.act={config.act} with model.mlp={config.mlp}"]
 
 
 META_DINOV2 = Format(
@@ -75,16 +77,7 @@ META_DINOV2 = Format(
     fits=lambda shapes: len(shapes.get("mask_token", (1, 1))) == 2,
     read_config=read_config,
     rows=rows,
-    allowed={
-        "layer_scale": (0.0, 1e-5),
-        "num_registers": None,
-        "patch_bias": (True, False),
-        "qkv_bias": (True, False),
-        "proj_bias": (True, False),
-        "mlp": ("plain", "gated"),
-        "mlp_bias": (True, False),
-        "act": None,
-    },
+    allowed=ALLOWED,
     refuses=refuses,
     renames=(CHUNKS,),
     skipped={r"^mask_token$": "replaces hidden patches in pre-training"},

@@ -11,7 +11,7 @@ from vitreous.model.weights.huggingface.blocks import write_only
 from vitreous.model.weights.huggingface.dinov3 import USUAL_PX
 from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, Tensors, row
 from vitreous.model.weights.timm.config import read_config as read_timm_config
-from vitreous.model.weights.timm.meta_dinov2 import refuses, translated
+from vitreous.model.weights.timm.meta_dinov2 import ALLOWED, refuses, translated
 from vitreous.model.weights.timm.names import PARTS, eva_rows
 
 _PERIODS = "rope_embed.periods"
@@ -40,11 +40,10 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 def rows(config: ModelConfig) -> list[Row]:
     """Build the table of tensor names."""
     width = config.embed_dim
+    powers = torch.linspace(0, 1, width // config.num_heads // 4 + 1)[:-1]
     table = [
         write_only("mask_token", lambda: torch.zeros(1, width)),
-        write_only(
-            _PERIODS, lambda: config.rotary_theta ** torch.linspace(0, 1, width // config.num_heads // 4 + 1)[:-1]
-        ),
+        write_only(_PERIODS, lambda: config.rotary_theta**powers),
     ]
     swaps = [(timm, meta) for meta, timm in (*_NAMES, *(_GATED if config.mlp == "gated" else ()))]
     for item in eva_rows(config):
@@ -52,16 +51,11 @@ def rows(config: ModelConfig) -> list[Row]:
         if len(theirs) == 2 and theirs[0].endswith("q_bias"):
             # The bias of the keys is in the file, but a mask sets it to zero.
             biases = theirs[0].replace("q_bias", "qkv.bias")
-            table.append(row(item.ours, biases, Codec(_without_keys, _with_keys)))
+            table.append(row(item.ours, biases, _MASKED))
             table.append(write_only(f"{biases}_mask", lambda: _with_keys(torch.ones(2 * width))[0]))
         else:
             table.append(replace(item, theirs=theirs))
     return table
-
-
-def _without_keys(theirs: Tensor) -> Tensors:
-    query, _, value = theirs.chunk(3)
-    return (torch.cat([query, value]),)
 
 
 def _with_keys(ours: Tensor) -> Tensors:
@@ -69,24 +63,15 @@ def _with_keys(ours: Tensor) -> Tensors:
     return (torch.cat([query, torch.zeros_like(query), value]),)
 
 
+_MASKED = Codec(read=lambda theirs: (torch.cat(theirs.chunk(3)[::2]),), write=_with_keys)
+
 META_DINOV3 = Format(
     name="dinov3",
     recognizes=lambda names: {"patch_embed.proj.weight", _PERIODS} <= names,
     read_config=read_config,
     rows=rows,
-    allowed={
-        "position": ("none",),
-        "rotary": ("dinov3",),
-        "layer_scale": (0.0, 1e-5),
-        "num_registers": None,
-        "qkv_bias": (True, False),
-        "key_bias": (True, False),
-        "proj_bias": (True, False),
-        "mlp": ("plain", "gated"),
-        "mlp_bias": (True, False),
-        "act": None,
-        "norm_eps": (1e-5, 1e-6),
-    },
+    allowed=ALLOWED
+    | {"position": ("none",), "rotary": ("dinov3",), "key_bias": (True, False), "norm_eps": (1e-5, 1e-6)},
     refuses=refuses,
     skipped={
         r"^mask_token$": "replaces hidden patches in pre-training",
