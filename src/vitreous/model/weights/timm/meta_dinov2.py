@@ -31,7 +31,7 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     width, registers = shapes["patch_embed.proj.weight"][0], shapes.get("register_tokens", (1, 0))[1]
     named = {translated(name, _GATED): shape for name, shape in shapes.items()}
     if registers:
-        # timm's table has a row for each register, or one for no prefix token; theirs has one for the class token only.
+        # timm's table has a row for each register or for no prefix token; theirs has one for the class token only.
         batch, rows, _ = shapes["pos_embed"]
         named |= {"reg_token": shapes["register_tokens"], "pos_embed": (batch, rows + registers, width)}
     known: dict[str, Any] = {
@@ -39,9 +39,7 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
         # Models with registers give `interpolate` the new size, the others a scale factor.
         "position_resize": "timm" if registers else "dinov2",
         "dynamic_img_size": True,
-    }
-    if hints.name is None and width % _HEAD_WIDTH == 0:
-        known["num_heads"] = width // _HEAD_WIDTH
+    } | ({} if hints.name or width % _HEAD_WIDTH else {"num_heads": width // _HEAD_WIDTH})
     return read_timm_config(named, replace(hints, architecture=known | dict(hints.architecture)))
 
 
