@@ -155,6 +155,29 @@ def test_meta_file_with_registers_converts_to_transformers_and_timm(family, tmp_
             assert_close(again(images), ours(images), rtol=0, atol=1e-12)
 
 
+def test_timm_file_with_registers_gives_the_tokens_of_transformers(tmp_path):
+    theirs = random_model("registers")
+    state = torch.load(meta_file(theirs, tmp_path))
+    # timm adds the position of the class token to the token, and has none for registers.
+    positions = state.pop("pos_embed")
+    state |= {"cls_token": state["cls_token"] + positions[:, :1], "pos_embed": positions[:, 1:]}
+    state |= {"reg_token": state.pop("register_tokens")}
+    torch.save({name: tensor for name, tensor in state.items() if name != "mask_token"}, tmp_path / "timm.pth")
+    ours = load_model(tmp_path / "timm.pth", architecture=HEADS)
+    assert (ours.config.prefix_position, ours.config.num_registers) == ("none", 3)
+    with torch.no_grad():
+        expected = theirs(images_of((16, 16))).last_hidden_state
+        assert_close(ours.forward_features(images_of((16, 16))), expected, rtol=0, atol=1e-12)
+
+
+def test_masked_autoencoder_with_names_of_timm_is_not_taken_for_dinov2(tmp_path):
+    config = ModelConfig(img_size=(16, 16), patch_size=4, in_chans=2, num_classes=0, embed_dim=20, depth=1, num_heads=5)
+    export_weights(build_model(config), tmp_path / "m.pth", to="timm")
+    torch.save({**torch.load(tmp_path / "m.pth"), "mask_token": torch.zeros(1, 1, 20)}, tmp_path / "m.pth")
+    loaded = load_model(tmp_path / "m.pth", architecture=HEADS)
+    assert (loaded.config.position_resize, loaded.config.dynamic_img_size) == ("timm", False)
+
+
 @pytest.mark.parametrize(("width", "depth", "heads"), [(64, 1, 1), (384, 12, 6), (1536, 1, 24)])
 def test_number_of_heads_follows_from_the_width(width, depth, heads, tmp_path):
     config = ModelConfig(img_size=(4, 4), patch_size=2, in_chans=1, num_classes=0, embed_dim=width, depth=depth,
