@@ -137,13 +137,12 @@ def resize_grid(
         return grid
     # Interpolate at least in float32: half precision would round the interpolation weights.
     precise = grid.to(torch.promote_types(grid.dtype, torch.float32))
+    scale = [(new + 0.1) / old for new, old in zip(grid_size, grid.shape, strict=False)]
     is_scaled = interpolation == "dinov2"
     resized = F.interpolate(
         rearrange(precise, "h w d -> 1 d h w"),
         size=None if is_scaled else grid_size,
-        scale_factor=[(new + 0.1) / old for new, old in zip(grid_size, grid.shape, strict=False)]
-        if is_scaled
-        else None,
+        scale_factor=scale if is_scaled else None,
         mode="bilinear" if interpolation == "google" else "bicubic",
         antialias=interpolation == "timm",
         align_corners=interpolation in ("torchvision", "google"),
