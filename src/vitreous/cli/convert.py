@@ -31,7 +31,7 @@ def convert(
 
     Args:
         source: A file or folder of weights, a run's model.safetensors, or hf://organization/name.
-        to: hf, timm, torchvision, npz, open-clip, vit-pytorch or vitreous.
+        to: hf, timm, torchvision, npz, open-clip, vit-pytorch, meta (DINOv2 and DINOv3 as in Meta's code) or vitreous.
         out: File or, for hf, folder to write; default: named after source and format, in the current folder.
         name: Name of the model, such as vit_base_patch16_224, if the file does not contain it. What neither file nor
             name says is set with options such as --architecture.num_heads 4.

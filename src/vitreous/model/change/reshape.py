@@ -66,6 +66,11 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
 
     Raises:
         ConfigError: The stem is not `linear`.
+
+    Source:
+        timm's `adapt_input_conv`, which sums in the same way. For other numbers it repeats red, green and blue in turn,
+        times 3 / channels; here every channel gets the sum of all weights / channels. Both keep the tokens of gray
+        images.
     """
     config = model.config
     if in_chans == config.in_chans:

@@ -12,7 +12,7 @@ from vitreous.ranges import Interval, check_fields, rules_of
 
 Stem = Literal["linear", "conv", "cct", "shifted", "normed"]
 PositionKind = Literal["learned", "sinusoidal", "sincos2d", "sincos2d_big_vision", "none"]
-Interpolation = Literal["timm", "torchvision", "huggingface", "google"]
+Interpolation = Literal["timm", "torchvision", "huggingface", "google", "dinov2"]
 Rotary = Literal["none", "axial", "mixed", "dinov3"]
 PrefixPosition = Literal["all", "class", "none"]
 MlpKind = Literal["plain", "gated"]
@@ -55,7 +55,8 @@ class ModelConfig:
         position: Position embedding that is added to patch tokens: a `learned` grid, fixed `sinusoidal` waves of the
             token's index, fixed waves of its row and column as in MAE (`sincos2d`) or big_vision
             (`sincos2d_big_vision`), or `none`.
-        position_resize: Library whose interpolation is used to resize a learned grid of position embeddings.
+        position_resize: Library whose interpolation is used to resize a learned grid of position embeddings; `dinov2`
+            is Meta's own code.
         rotary: Rotary position embedding, which rotates queries and keys by their position in the grid. `axial` has
             fixed angles for each axis, `mixed` learns the angles, `dinov3` has fixed angles of coordinates that run
             from -1 to 1 over every image.

@@ -121,23 +121,28 @@ def resize_grid(
         grid: `[height, width, embed_dim]`.
         grid_size: New rows and columns.
         interpolation: `timm` is bicubic with antialiasing; `torchvision` is bicubic with aligned corners;
-            `huggingface` (also DeiT, DINOv2 and MAE) is plain bicubic; `google` is bilinear with aligned corners.
+            `huggingface` (also DeiT and MAE) is plain bicubic; `google` is bilinear with aligned corners; `dinov2` is
+            bicubic with the scale factor of Meta's DINO and DINOv2, (new + 0.1) / old.
 
     Returns:
         `[*grid_size, embed_dim]` in the dtype of the grid; the same tensor if it has this size already.
 
     Source:
         timm's `resample_abs_pos_embed`, torchvision's `interpolate_embeddings`, transformers'
-        `interpolate_pos_encoding`, and scipy's `zoom(order=1)` in Google's code. These functions assume that the old
-        grid is square; here it may have any shape.
+        `interpolate_pos_encoding`, scipy's `zoom(order=1)` in Google's code, and `interpolate_pos_encoding` in Meta's
+        DINOv2, whose models with registers resize as timm does. These functions assume that the old grid is square;
+        here it may have any shape.
     """
     if tuple(grid.shape[:2]) == tuple(grid_size):
         return grid
     # Interpolate at least in float32: half precision would round the interpolation weights.
     precise = grid.to(torch.promote_types(grid.dtype, torch.float32))
+    scale = [(new + 0.1) / old for new, old in zip(grid_size, grid.shape, strict=False)]
+    is_scaled = interpolation == "dinov2"
     resized = F.interpolate(
         rearrange(precise, "h w d -> 1 d h w"),
-        size=grid_size,
+        size=None if is_scaled else grid_size,
+        scale_factor=scale if is_scaled else None,
         mode="bilinear" if interpolation == "google" else "bicubic",
         antialias=interpolation == "timm",
         align_corners=interpolation in ("torchvision", "google"),

@@ -24,7 +24,7 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
         model: In any dtype, on any device, compiled or not.
         path: For `hf` a folder, created if needed, which also gets a `config.json`. For `npz` a file that ends in
             `.npz`. For all others a file that ends in `.safetensors`, `.pth` or `.pt`.
-        to: `timm`, `hf`, `torchvision`, `npz`, `open-clip`, `vit-pytorch` or `vitreous`.
+        to: `timm`, `hf`, `torchvision`, `npz`, `open-clip`, `vit-pytorch`, `meta` or `vitreous`.
 
     Returns:
         Path of the weights file.

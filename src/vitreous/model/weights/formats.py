@@ -6,11 +6,11 @@ from vitreous.model.weights.google import GOOGLE
 from vitreous.model.weights.huggingface import HUGGINGFACE
 from vitreous.model.weights.huggingface.open_clip import OPEN_CLIP
 from vitreous.model.weights.table import Format, refusals
-from vitreous.model.weights.timm import TIMM
+from vitreous.model.weights.timm import META, TIMM
 from vitreous.model.weights.torchvision import TORCHVISION
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
 
-FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, OPEN_CLIP, *VIT_PYTORCH, *TIMM)
+FORMATS: tuple[Format, ...] = (*HUGGINGFACE, *GOOGLE, TORCHVISION, OPEN_CLIP, *VIT_PYTORCH, *META, *TIMM)
 """All formats, in the order in which they are tried."""
 
 TARGETS = {
@@ -20,6 +20,7 @@ TARGETS = {
     "npz": GOOGLE,
     "open-clip": (OPEN_CLIP,),
     "vit-pytorch": VIT_PYTORCH,
+    "meta": META,
     "vitreous": (),
 }
 """Export targets by name, each with its formats; the first one that can hold the model is written."""

@@ -211,7 +211,7 @@ def _with_representation(read_config: Callable[[Shapes, Hints], ModelConfig]) ->
                 "num_classes=None: the head of the file comes after a tanh layer, pre_logits, that is not supported; "
                 "pass num_classes for a fresh head, or 0 for none"
             )
-        return read_config(shapes, hints)
+        return read_config({name: shape for name, shape in shapes.items() if not name.startswith("head/")}, hints)
 
     return read
 

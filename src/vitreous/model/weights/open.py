@@ -145,7 +145,8 @@ def identify(file: WeightFile, hints: Hints) -> Identified:
         if reason is not None:
             left_out[name] = reason
     needed = {name: stored for name, stored in names.items() if name not in left_out}
-    config = _read_config(file.path, format_, _shapes_of(file, needed), hints)
+    present = {name: stored for name, stored in names.items() if 0 not in file.shapes[stored]}
+    config = _read_config(file.path, format_, _shapes_of(file, present), hints)
     check_plausible(file.path, config, _shapes_of(file, needed))
     expected = expected_shapes(format_, config)
     known = {_first_part(name) for name in expected} | format_.parts

@@ -76,7 +76,8 @@ class Format:
     Attributes:
         name: Name of the format, as shown to users.
         recognizes: Takes the names in a file and returns True if they are of this format.
-        read_config: Takes shapes by name, and hints, and returns the configuration of the model in the file.
+        read_config: Takes shapes by name, also of skipped tensors, and hints, and returns the configuration of the
+            model in the file.
         rows: Takes a configuration and returns the table of tensor names.
         fits: Takes shapes by name and returns True if they are of this format; separates formats with equal names. Must
             not fail on any shape.

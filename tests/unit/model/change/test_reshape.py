@@ -67,7 +67,7 @@ def test_smaller_patches_resize_projection_and_positions():
     assert smaller(IMAGES).shape == (2, 7)
 
 
-@pytest.mark.parametrize("interpolation", ["timm", "torchvision", "huggingface", "google"])
+@pytest.mark.parametrize("interpolation", ["timm", "torchvision", "huggingface", "google", "dinov2"])
 def test_positions_are_resized_by_the_given_interpolation_or_the_models_own(interpolation):
     for model, given in ((make_model(), interpolation), (make_model(position_resize=interpolation), None)):
         resized = resize_model(model, (24, 8), interpolation=given)
@@ -126,6 +126,16 @@ def test_copy_for_other_channels_gives_the_logits_of_the_color_model_for_gray_im
     other = change_channels(color, 13)
     expected = color(images.expand(-1, 3, -1, -1))
     torch.testing.assert_close(other(images.expand(-1, 13, -1, -1)), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 1), (1, 3), (3, 13), (13, 3), (4, 1), (2, 5)])
+def test_weights_of_changed_channels_follow_the_formula(old, new):
+    model = make_model_for_channels(old).double()
+    before = model.tokenizer.proj.weight.detach().reshape(16, old, 4, 4)
+    after = change_channels(model, new).tokenizer.proj.weight.detach().reshape(16, new, 4, 4)
+    expected = torch.stack([before.sum(dim=1) / new] * new, dim=1)
+    assert after.dtype == torch.float64
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-15)
 
 
 def test_model_with_the_right_channels_is_returned_unchanged():

@@ -228,7 +228,8 @@ def test_config_is_frozen():
         ({"rotary": "axail"}, "model.rotary=axail: must be one of none, axial, mixed, dinov3; did you mean axial?"),
         (
             {"position_resize": "tim"},
-            "model.position_resize=tim: must be one of timm, torchvision, huggingface, google; did you mean timm?",
+            "model.position_resize=tim: must be one of timm, torchvision, huggingface, google, dinov2; "
+            "did you mean timm?",
         ),
         (
             {"prefix_position": "clas"},

@@ -46,7 +46,7 @@ def test_learned_position_prints_its_sizes():
     assert repr(make_position()) == "LearnedPosition(3x5, embed_dim=10)"
 
 
-@pytest.mark.parametrize("interpolation", ["timm", "torchvision", "huggingface", "google"])
+@pytest.mark.parametrize("interpolation", ["timm", "torchvision", "huggingface", "google", "dinov2"])
 def test_resize_to_the_same_size_returns_the_same_grid(interpolation):
     grid = torch.randn(3, 5, 4)
     assert resize_grid(grid, (3, 5), interpolation) is grid
@@ -72,11 +72,11 @@ def test_resize_equals_pillows_antialiased_bicubic(grid_size):
     )
 
 
-def cubic_weights(old, new, align_corners):
+def cubic_weights(old, new, align_corners, offset):
     """Return `[new, old]`: Keys' cubic kernel with a = -0.75 over four neighbors, border repeated, no antialiasing."""
     matrix, a = np.zeros((new, old)), -0.75
     for i in range(new):
-        place = i * (old - 1) / (new - 1) if align_corners else (i + 0.5) * old / new - 0.5
+        place = i * (old - 1) / (new - 1) if align_corners else (i + 0.5) * old / (new + offset) - 0.5
         for neighbor in range(math.floor(place) - 1, math.floor(place) + 3):
             x = abs(place - neighbor)
             near = (a + 2) * x**3 - (a + 3) * x**2 + 1
@@ -89,12 +89,22 @@ SIZES = [(3, 4), (12, 9), (5, 18), (8, 11)]
 
 
 @pytest.mark.parametrize("grid_size", SIZES)
-@pytest.mark.parametrize(("interpolation", "align_corners"), [("huggingface", False), ("torchvision", True)])
-def test_resize_equals_the_bicubic_formula(interpolation, align_corners, grid_size):
+@pytest.mark.parametrize(
+    ("interpolation", "align_corners", "offset"),
+    [("huggingface", False, 0), ("torchvision", True, 0), ("dinov2", False, 0.1)],
+)
+def test_resize_equals_the_bicubic_formula(interpolation, align_corners, offset, grid_size):
     grid = torch.randn(8, 18, 3, dtype=torch.float64)
-    rows, columns = (cubic_weights(*sizes, align_corners) for sizes in zip((8, 18), grid_size, strict=True))
+    rows, columns = (cubic_weights(*sizes, align_corners, offset) for sizes in zip((8, 18), grid_size, strict=True))
     expected = torch.from_numpy(np.einsum("ar,bc,rcd->abd", rows, columns, grid.numpy()))
     torch.testing.assert_close(resize_grid(grid, grid_size, interpolation), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("old", [1, 7, 16, 32, 37])
+def test_metas_scale_factor_gives_every_requested_size(old):
+    grid = torch.zeros(old, 2, 1)
+    sizes = [tuple(resize_grid(grid, (new, 3), "dinov2").shape[:2]) for new in range(1, 130)]
+    assert sizes == [(new, 3) for new in range(1, 130)]
 
 
 @pytest.mark.parametrize("grid_size", [*SIZES, (16, 1)])

@@ -14,6 +14,7 @@ from vitreous.errors import ConfigError, NotARunError, OpenQuestionError
 from vitreous.model.build import build_model
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import export_weights, load_model, read_metadata, save_model
 from vitreous.recipe.files import read_config
@@ -122,6 +123,24 @@ def test_weights_are_resized_for_the_requested_image_and_patch_size(make_weights
     expected = resize_model(model, (24, 16), patch_size=8).state_dict()
     for name in ("position.grid", "tokenizer.proj.weight", "encoder.blocks.1.mlp.fc2.weight"):
         torch.testing.assert_close(first[name], expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("layout", "rule"), [("meta", "dinov2"), ("hf", "huggingface"), ("timm", "timm")])
+def test_square_weights_train_on_wide_images_and_keep_the_resizing_rule_of_their_family(
+    layout: str, rule: str, ask: Any, tmp_path: Path
+) -> None:
+    config = {"img_size": (16, 16), "pool": "token", "act": "gelu", "norm_eps": 1e-6, "layer_scale": 1.0}
+    model = build_model(ModelConfig(**{**SHAPE, **config, "num_classes": 0}))
+    out = tmp_path / ("folder" if layout == "hf" else "w.pth")
+    export_weights(model, out, to=layout)
+    keys = {"data__img_size": (12, 20), "train__freeze": "backbone", "train__pretrained_as": "num_heads=2"}
+    folder = run_training(ask(out, **keys))
+    saved = load_model(folder.model)
+    assert (saved.config.img_size, saved.config.position_resize) == ((12, 20), rule)
+    expected = resize_model(model, (12, 20), interpolation=rule).position.grid
+    torch.testing.assert_close(saved.position.grid, expected, rtol=0, atol=1e-6)
+    again = resize_model(saved, (8, 24)).position.grid
+    torch.testing.assert_close(again, resize_grid(expected, (2, 6), rule), rtol=0, atol=1e-6)
 
 
 def test_gray_weights_are_converted_for_color_images(make_weights: Any, ask: Any) -> None:

@@ -13,7 +13,7 @@ from vitreous.model.weights.shapes import count_blocks, resolve
 from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stack
 
 _REGISTERS = "embeddings.register_tokens"
-_USUAL_PX = 224  # the image size of all published models; rotary positions leave it open
+USUAL_PX = 224  # the image size of all published models; rotary positions leave it open
 
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
@@ -30,7 +30,7 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
         eps=1e-5,
     )
     bias = _biases(shapes, settings)
-    usual = max(_USUAL_PX // values["patch_size"], 1) * values["patch_size"]
+    usual = max(USUAL_PX // values["patch_size"], 1) * values["patch_size"]
     values |= {
         "img_size": values["img_size"] or hints.img_size or (usual, usual),
         "num_classes": 0,

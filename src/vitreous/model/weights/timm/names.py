@@ -22,7 +22,7 @@ from vitreous.model.weights.table import (
     row,
     stack,
 )
-from vitreous.model.weights.timm_config import is_eva, read_config
+from vitreous.model.weights.timm.config import is_eva, read_config
 
 _THETA_ROWS_FIRST = 10_000.0
 """timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
@@ -203,15 +203,18 @@ def _refuses(config: ModelConfig) -> list[str]:
 
 
 _PRETRAINING = {r"^mask_token$|^decoder_": "used only in pre-training"}
+CHUNKS = (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")
+"""Rename for DINOv2's training code, which divides the blocks into chunks."""
 _RENAMES = (
-    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2's training code divides the blocks into chunks
+    CHUNKS,
     (r"\.mlp\.w12\.", ".mlp.fc1."),
     (r"\.mlp\.w3\.", ".mlp.fc2."),
 )
-_PARTS = frozenset(
+PARTS = frozenset(
     ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "norm", "fc_norm", "attn_pool",
      "blocks", "rope", "head_dist")
 )  # fmt: skip
+"""First parts of names that belong to a model."""
 _ASSUMED = ("num_heads", "act", "norm_eps", "norm_order", "pool", "prefix_position", "img_size")
 
 TIMM: tuple[Format, ...] = (
@@ -224,7 +227,7 @@ TIMM: tuple[Format, ...] = (
         refuses=_refuses,
         renames=_RENAMES,
         skipped=_PRETRAINING,
-        parts=_PARTS,
+        parts=PARTS,
         assumed=_ASSUMED,
     ),
     Format(
@@ -237,7 +240,7 @@ TIMM: tuple[Format, ...] = (
         refuses=_refuses,
         renames=_RENAMES,
         skipped=_PRETRAINING,
-        parts=_PARTS,
+        parts=PARTS,
         assumed=_ASSUMED,
     ),
 )
