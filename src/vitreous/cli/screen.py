@@ -158,16 +158,12 @@ class Screen:
             self.say(f"epoch {fields['epoch']:.1f}: {labels_text(fields, 'validation')}{text}")
 
     def _show_first_model(self, fields: Mapping[str, Any]) -> None:
-        found, others = fields["val"], []
-        if fields["cross_validated"] is not None:
-            others.append(f"{fields['cross_validated']['accuracy']:.1%} cross-validated on the training images")
-            others.append(f"20 nearest neighbors {fields['neighbors_accuracy']:.1%}")
-        scored = f"validation accuracy {found['accuracy']:.1%}" if found else "not validated"
-        more = f" ({'; '.join(others)})" if others else ""
-        self.say(
-            f"first model after {duration(fields['seconds'])}: {scored}{more}; the pretrained weights are unchanged, "
-            f"the head is fitted by {fields['method']}"
-        )
+        scores = {"validation accuracy": fields["val"], "cross-validated on training images": fields["cross_validated"]}
+        texts = [f"{name} {found['accuracy']:.1%}" for name, found in scores.items() if found is not None]
+        if fields["neighbors_accuracy"] is not None:
+            texts.append(f"nearest neighbors {fields['neighbors_accuracy']:.1%}")
+        seconds, text = duration(fields["seconds"]), ", ".join(texts) or "not validated"
+        self.say(f"first model after {seconds}, a head by {fields['method']} on the pretrained weights: {text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
         best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"

@@ -13,15 +13,15 @@ from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.model.build import build_model
 from vitreous.model.change.trim import trim_last_block
-from vitreous.model.vit import VisionTransformer
 from vitreous.objective.task import Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace, time_limit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
-from vitreous.training.best import keep_best, save_preliminary
+from vitreous.training.best import keep_best
 from vitreous.training.finish import evaluate_state
+from vitreous.training.first_model import fitted_head, keep_first_model
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch
@@ -35,12 +35,12 @@ from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
-from vitreous.training.step.features import FEATURE_BATCH, compute_features, feature_batches
+from vitreous.training.step.features import feature_batches
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
-from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_head
+from vitreous.training.weights.fitted_head import FittedHead
 from vitreous.training.weights.pretrained import begin_from
 from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
 
@@ -86,7 +86,8 @@ def assemble(
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     if head is not None:
-        _keep_first_model(state, head, prepared, context, precision)
+        seconds = context.instruments.clock() - context.started_s
+        keep_first_model(state, head, prepared, context.folder, recorder, group=group, seconds=seconds)
     stopwatch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock)
     budget = watch = None
     if group.is_first and config.train.budget_s:
@@ -167,7 +168,7 @@ def new_state(
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
-            head = _fitted_head(model, config, loader, context)
+            head = fitted_head(model, config, loader, group)
             head.copy_into(model.head)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
@@ -186,42 +187,6 @@ def new_state(
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
     return state, keeps_head, head
-
-
-def _fitted_head(model: VisionTransformer, config: RunConfig, loader: TrainLoader, context: RunContext) -> FittedHead:
-    """Return a head fitted to the features of the pretrained weights; rank 0 fits it for all processes.
-
-    Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
-    """
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-
-    def fit_it() -> FittedHead:
-        images = loader.each_once(FEATURE_BATCH, MOST_IMAGES)
-        return fit_head(compute_features(model, images, precision), images.labels, config.data.num_classes)
-
-    return context.group.from_first(fit_it)
-
-
-def _keep_first_model(
-    state: TrainState, head: FittedHead, prepared: Prepared, context: RunContext, precision: str
-) -> None:
-    """Save the pretrained weights with the fitted head as the first model of the run, and record its scores."""
-    scores = {}
-    if prepared.val is not None:
-        scores = {"trained": evaluate_state(state, prepared, precision, context.group)["trained"]}
-        state.best_loss = scores["trained"].loss
-    save_preliminary(context.folder.first, state, "trained", scores.get("trained"), prepared, context.group)
-    cross_validated = head.cross_validated
-    context.recorder.record(
-        "first_model",
-        {
-            "method": head.method,
-            "seconds": round(context.instruments.clock() - context.started_s, 1),
-            "val": scores["trained"].as_dict() if scores else None,
-            "cross_validated": None if cross_validated is None else cross_validated.as_dict(),
-            "neighbors_accuracy": head.neighbors_accuracy,
-        },
-    )
 
 
 def is_sharded(config: RunConfig, group: Group) -> bool:

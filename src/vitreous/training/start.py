@@ -86,16 +86,11 @@ def run_training(request: TrainRequest, listener: Listener = ignore, *, instrume
                 group.from_first(lambda: write_config(folder.config, prepared.config))
             _train(prepared, RunContext(folder, recorder, group, instruments, started_s, begun.pace))
         except KeyboardInterrupt as error:
-            raise _interrupted(error, folder) from error
+            saved = list_checkpoints(folder.checkpoints)
+            step = step_of(saved[-1]) if saved else None
+            number = error.signal_number if isinstance(error, Interrupted) else int(signal.SIGINT)
+            raise Interrupted(number, folder.path, step, model=describe_best(folder)) from error
     return folder
-
-
-def _interrupted(error: KeyboardInterrupt, folder: RunFolder) -> Interrupted:
-    """Return the interruption with what there is of the run: its last saved step and its best model."""
-    saved = list_checkpoints(folder.checkpoints)
-    step = step_of(saved[-1]) if saved else None
-    number = error.signal_number if isinstance(error, Interrupted) else int(signal.SIGINT)
-    return Interrupted(number, folder.path, step, model=describe_best(folder))
 
 
 def dry_run(

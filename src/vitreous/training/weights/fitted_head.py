@@ -1,16 +1,12 @@
 """Features of frozen weights, labels -> a linear head: the best of several classifiers by cross-validation."""
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, clone
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,21 +22,6 @@ _BLOCK = 1_024
 _NUM_FOLDS = 5
 
 RIDGE = "ridge regression"
-_CLOSED_FORM: Mapping[str, ClassifierMixin] = {
-    "nearest class mean": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1.0),
-    "linear discriminant analysis": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
-    RIDGE: RidgeClassifier(alpha=100.0),
-}
-_ITERATIVE: Mapping[str, ClassifierMixin] = {
-    f"logistic regression, C={strength:g}": LogisticRegression(C=strength, max_iter=200) for strength in (0.01, 0.1)
-}
-"""Classifiers of features with mean 0 and standard deviation 1.
-
-The covariance of discriminant analysis is shrunk as Ledoit & Wolf 2004 derive; all of it, which leaves distances to the
-class means, if `shrinkage` is 1. On 3,068 photos of clothes, features of a ViT-S/14 at 126 px: discriminant analysis
-81.5% in 0.2 s, logistic regression 80.8% in 15 s with the search for C, ridge regression 79.1%, nearest class mean
-39.1%. With 5 images per class, ridge regression is the best.
-"""
 
 
 @dataclass(frozen=True)
@@ -96,12 +77,30 @@ def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     return FittedHead(final_weight, final_bias, method, found, neighbors)
 
 
-def _classifiers(num_images: int) -> dict[str, ClassifierMixin]:
-    return {**_CLOSED_FORM, **(_ITERATIVE if num_images <= _MOST_FOR_LOGISTIC else {})}
+def _classifiers(num_images: int) -> dict[str, Any]:
+    """Return scikit-learn's classifiers by name, for features with mean 0 and standard deviation 1.
+
+    The covariance of discriminant analysis is shrunk as Ledoit & Wolf 2004 derive; all of it, which leaves distances to
+    the class means, if `shrinkage` is 1. On 3,068 photos of clothes, features of a ViT-S/14 at 126 px: discriminant
+    analysis 81.5% in 0.2 s, logistic regression 80.8% in 15 s with the search for C, ridge regression 79.1%, nearest
+    class mean 39.1%. With 2 images per class, ridge regression is the best.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
+
+    found = {
+        "nearest class mean": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1.0),
+        "linear discriminant analysis": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        RIDGE: RidgeClassifier(alpha=100.0),
+    }
+    strengths = (0.01, 0.1) if num_images <= _MOST_FOR_LOGISTIC else ()
+    return found | {f"logistic regression, C={c:g}": LogisticRegression(C=c, max_iter=200) for c in strengths}
 
 
 def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[str, float, Score | None]:
     """Return the name of the best classifier, its temperature and its cross-validated score."""
+    from sklearn.model_selection import StratifiedKFold
+
     _, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
     kept = counts[numbers] > 1
     repeated, numbers, counts = np.unique(targets[kept], return_inverse=True, return_counts=True)
@@ -113,7 +112,7 @@ def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[st
     smallest = min(len(train) for train, _ in folds)
     best, labels = (RIDGE, 1.0, Score(1, 0, float("inf"))), torch.from_numpy(numbers)
     for name, classifier in _classifiers(len(targets)).items():
-        if isinstance(classifier, LinearDiscriminantAnalysis) and smallest <= len(repeated):
+        if hasattr(classifier, "shrinkage") and smallest <= len(repeated):
             continue  # images of the same class show how much features vary, and there are none
         logits = torch.empty(len(numbers), len(repeated), dtype=torch.float64)
         for train, held_out in folds:
@@ -127,12 +126,12 @@ def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[st
 
 
 def _linear(
-    classifier: ClassifierMixin, inputs: NDArray[np.float64], targets: NDArray[np.int64]
+    classifier: Any, inputs: NDArray[np.float64], targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the classes, and weights and bias with a row for each of them, of a classifier fitted to features."""
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # of iterations and of ill-conditioned matrices: cross-validation judges
+    from sklearn.base import clone
+
+    with warnings.catch_warnings(action="ignore"):  # of iterations and singular matrices: cross-validation judges them
         model = clone(classifier).fit(inputs, targets)
     weight, bias = model.coef_.reshape(-1, inputs.shape[1]), model.intercept_.reshape(-1)
     if len(model.classes_) == 2:  # scikit-learn stores one row, the difference between the classes

@@ -55,7 +55,7 @@ def _within_budget(
 ) -> Plan:
     """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, or else with fewer trainable blocks.
 
-    The smallest size is measured first. Its speed and the operations per image tell which larger sizes may fit.
+    The smallest size is measured first. Its speed and the operations per image show which larger sizes may fit.
     """
     smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"))
     model, most_epochs = smallest.config.model, _epochs(smallest, facts)

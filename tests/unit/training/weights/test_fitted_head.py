@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from vitreous.training.fit.evaluate import fit_temperature
-from vitreous.training.weights.fitted_head import _CLOSED_FORM, _ITERATIVE, FittedHead, fit_head
+from vitreous.training.weights.fitted_head import FittedHead, _classifiers, fit_head
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_head_gives_the_decisions_of_scikit_learn(digits: tuple[np.ndarray, ...]
     train, test, labels, truth = digits
     labels, truth = labels % num_classes, truth % num_classes
     head = fit(train, labels, num_classes)
-    classifier = {**_CLOSED_FORM, **_ITERATIVE}[head.method]
+    classifier = _classifiers(len(train))[head.method]
     reference = make_pipeline(StandardScaler(), clone(classifier)).fit(train, labels)
     found = logits(head, test)
     assert found.shape == (len(test), num_classes)
