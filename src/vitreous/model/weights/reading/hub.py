@@ -188,16 +188,13 @@ def _ask(repo: str, revision: str | None, answer_s: float) -> Any:
 
 def _bar(report: Report) -> type:
     """Return a progress bar that reports instead of printing."""
-    from tqdm import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            report(self.n, self.total or self.n)
+    def update(bar: Any, num_bytes: float = 1) -> None:
+        bar.n += num_bytes
+        report(bar.n, bar.total or bar.n)
 
-        def display(self, msg: str | None = None, pos: int | None = None) -> None: ...
-
-    return Bar
+    return type("Bar", (tqdm,), {"update": update, "display": lambda *_: None})
 
 
 def _is_wanted(file: str) -> bool:
