@@ -143,7 +143,7 @@ def _pretrained(source: str, asked: dict[str, Any]) -> Pretrained:
     """Open weights, and set the name in `asked` that will always open the same files."""
     checkpoint = open_pretrained(source, asked)
     asked["train.pretrained"] = with_revision(source)
-    return replace(checkpoint, source=asked["train.pretrained"])
+    return checkpoint
 
 
 def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:

@@ -1,7 +1,7 @@
 """Data facts, budget, memory, what is in the cache -> the backbone that a run starts from, and why."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from shlex import quote
 from typing import Any
@@ -75,19 +75,15 @@ def choose_start(
             f"{KEY}=auto: trains from scratch, because {other}; use --pretrained NAME to start from a backbone anyway"
         )
         return Start(notes=(note,) if is_auto else ())
-    fitting = [one for one in BACKBONES.values() if _fits(one, asked, memory)]
+    fitting = [one for one in BACKBONES.values() if _fits(one, facts, asked, memory)]
     ideal, why = _ideal(facts, asked)
     best = next((one for one in (BACKBONES[ideal], *fitting) if one in fitting and not one.terms), None)
     cached = sorted((one for one in fitting if one.stored()), key=lambda one: one is not best)
     if is_auto and best is not None and best not in cached:
-        listener("backbone", {"text": f"downloading {best.label} from {best.repo}: {why}"})
-        try:
-            hub.fetch(best.repo, answer_s=ANSWER_S, report=download_to(listener, best.name))
-            cached = [best]
-        except NotARunError as error:
-            return _without(best, str(error).partition("; ")[0], cached, listener)
+        return _downloaded(best, why, cached, listener)
     if cached:
-        return _from(cached[0], why if cached[0] is best else "", listener, is_asked=is_auto)
+        ways_out = "" if is_auto else "; --pretrained none trains from scratch"
+        return _from_cache(cached[0], ways_out, listener)
     if is_auto or best is None:
         return Start(notes=(f"{KEY}=auto: trains from scratch, because no backbone fits",) if is_auto else ())
     return Start(notes=(_recommendation(best, request),))
@@ -102,25 +98,24 @@ def download_to(listener: Listener, name: str) -> hub.Report:
     return report
 
 
-def _from(backbone: Backbone, why: str, listener: Listener, *, is_asked: bool) -> Start:
-    found = backbone.stored()
-    if found is None:
-        return Start()
-    ways_out = "" if is_asked else "; --pretrained none trains from scratch"
+def _downloaded(best: Backbone, why: str, cached: list[Backbone], listener: Listener) -> Start:
+    """Download a backbone; if that fails, start from another one, or from scratch."""
+    listener("backbone", {"text": f"downloading {best.label} to start from it: {why}"})
+    try:
+        hub.fetch(best.repo, answer_s=ANSWER_S, report=download_to(listener, best.name))
+    except NotARunError as error:
+        cause = str(error).partition("; ")[0]
+        later = f"run `vitreous models get {best.name}` once there is a connection"
+        if cached:
+            return replace(_from_cache(cached[0], "", listener), notes=(f"{cause}; {later}",))
+        lost = "so this run trains from scratch; on photos that usually costs much accuracy"
+        return Start(notes=(f"{cause}, {lost}; {later}",))
+    return Start(hub.PREFIX + best.repo, why)
+
+
+def _from_cache(backbone: Backbone, ways_out: str, listener: Listener) -> Start:
     listener("backbone", {"text": f"starting from {backbone.label}, which is in the cache{ways_out}"})
-    reason = f"{backbone.name} is in the cache" + (f"; {why}" if why else "")
-    return Start(found.source, reason)
-
-
-def _without(best: Backbone, cause: str, cached: list[Backbone], listener: Listener) -> Start:
-    """Return the start of a run that could not download its backbone."""
-    later = f"run `vitreous models get {best.name}` once there is a connection"
-    if cached:
-        start = _from(cached[0], "", listener, is_asked=True)
-        return Start(start.source, start.reason, (f"{cause}; {later}",))
-    return Start(
-        notes=(f"{cause}, so this run trains from scratch; on photos that usually costs a lot of accuracy; {later}",)
-    )
+    return Start(hub.PREFIX + backbone.repo, f"{backbone.name} is in the cache")
 
 
 def _is_open(request: TrainRequest, asked: Mapping[str, Any]) -> bool:
@@ -149,14 +144,19 @@ def _ideal(facts: DataFacts, asked: Mapping[str, Any]) -> tuple[str, str]:
     return "dinov2-small", "its features suit most photos, and it is small enough for a CPU and for few images"
 
 
-def _fits(backbone: Backbone, asked: Mapping[str, Any], memory: Callable[[RunConfig], float]) -> bool:
+def _fits(backbone: Backbone, facts: DataFacts, asked: Mapping[str, Any], memory: Callable[[RunConfig], float]) -> bool:
     """Return True if a training step with one image fits into memory, and the user's image size into its patches."""
     config = backbone.config
     img_size = asked.get("data.img_size", config.img_size)
     if asked.get("data.in_chans", 3) != 3 or any(side % config.patch_size for side in img_size):
         return False
     values = {f"model.{key}": value for key, value in vars(config).items() if key not in MODEL_INPUT_KEYS}
-    values |= {"data.source": "", "data.img_size": img_size, "data.in_chans": 3, "data.num_classes": 1}
+    values |= {
+        "data.source": asked["data.source"],
+        "data.img_size": img_size,
+        "data.in_chans": 3,
+        "data.num_classes": len(facts.classes),
+    }
     values |= {"data.batch_size": 1, "train.device": asked.get("train.device", "auto")}
     return memory(keys.assemble("fine-tune", {k: v for k, v in values.items() if k in keys.rules()})) <= MOST_MEMORY
 
@@ -167,6 +167,6 @@ def _recommendation(best: Backbone, request: TrainRequest) -> str:
     if request.data is not None:
         command = f"vitreous train {quote(request.data)} --pretrained auto"
     return (
-        f"pretrained weights usually make a model for photos like these much more accurate in less time: {install}"
-        f"`{command}` starts from {best.label}, which it downloads once"
+        f"on photos, pretrained weights usually reach a much higher accuracy in less time: {install}`{command}` starts "
+        f"from {best.label}, which is downloaded once"
     )

@@ -15,6 +15,7 @@ from vitreous.data.sources import ArraySource, idx, known_sets, open_source
 from vitreous.data.sources.mnist import IdxSet, open_idx_set
 from vitreous.data.sources.official import places
 from vitreous.errors import DataError, DataNotFoundError
+from vitreous.paths import cache_folder
 
 
 def as_idx(array: NDArray[np.uint8]) -> bytes:

@@ -138,7 +138,9 @@ def _download(name: str, revision: str | None, answer_s: float, report: Report |
         info = _ask(repo, asked or revision, answer_s)
         files = [sibling.rfilename for sibling in info.siblings or () if _is_wanted(sibling.rfilename)]
         bar = None if report is None else _bar(report)
-        paths = [hf_hub_download(repo, file, revision=info.sha, tqdm_class=bar) for file in files]
+        paths = [
+            hf_hub_download(repo, file, revision=info.sha, etag_timeout=answer_s, tqdm_class=bar) for file in files
+        ]
     except Exception as error:  # those of its HTTP client too, which is another one in each version
         if local := _downloaded_by_others(repo, asked or revision):
             return local
