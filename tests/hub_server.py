@@ -23,6 +23,7 @@ class Hub:
         drops: Number of downloads to break off in the middle.
         lies: Names of files that are served with other bytes of the same length.
         stalls: Accept requests and never answer them.
+        stalls_heads: Answer everything except requests for the size of a file.
         stalls_within: Stop in the middle of a file and keep the connection open.
         requests: Method, path and `Range` header of all requests.
     """
@@ -32,6 +33,7 @@ class Hub:
     drops: int = 0
     lies: set[str] = field(default_factory=set)
     stalls: bool = False
+    stalls_heads: bool = False
     stalls_within: bool = False
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -70,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.hub.requests.append((self.command, self.path, self.headers.get("Range")))
-        if self.hub.stalls:
+        if self.hub.stalls or (self.hub.stalls_heads and self.command == "HEAD"):
             self.hub.closing.wait(60)
             return
         path = self.path.partition("?")[0]

@@ -27,8 +27,8 @@ FEW_IMAGES = 1_000
 """With fewer, a larger backbone brings little."""
 SECONDS_PER_IMAGE = 0.02
 """Time that two cores take to train a ViT-S with an image of 126 px."""
-ANSWER_S = 2.5
-"""Time within which the hub must answer before a run continues without it."""
+ANSWER_S, PATIENCE_S = 2.0, 20.0
+"""Times within which the hub must answer, and a download must get ahead, or a run continues without it."""
 
 _OTHER_STARTS = ("objective.teacher", "train.start_img_size", "train.pretrained_weights", "train.pretrained_as")
 """Keys that a backbone which nobody asked for might contradict."""
@@ -102,7 +102,7 @@ def _downloaded(best: Backbone, why: str, cached: list[Backbone], listener: List
     """Download a backbone; if that fails, start from another one, or from scratch."""
     listener("backbone", {"text": f"downloading {best.label} to start from it: {why}"})
     try:
-        hub.fetch(best.repo, answer_s=ANSWER_S, report=download_to(listener, best.name))
+        hub.fetch(best.repo, answer_s=ANSWER_S, patience_s=PATIENCE_S, report=download_to(listener, best.name))
     except NotARunError as error:
         cause = str(error).partition("; ")[0]
         later = f"run `vitreous models get {best.name}` once there is a connection"

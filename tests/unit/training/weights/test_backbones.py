@@ -202,7 +202,7 @@ def test_auto_without_a_hub_trains_from_scratch_and_says_what_is_lost(photos: Pa
     plan = planned(photos, train__pretrained="auto")
     assert plan.config == planned(photos, train__pretrained="none").config
     assert note_of(plan, "cannot be downloaded") == (
-        f"hf://{SMALL}: cannot be downloaded (no answer within 2.5 s), so this run trains from scratch; on photos that "
+        f"hf://{SMALL}: cannot be downloaded (no answer within 2 s), so this run trains from scratch; on photos that "
         "usually costs much accuracy; run `vitreous models get dinov2-small` once there is a connection"
     )
 

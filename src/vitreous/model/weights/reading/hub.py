@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import atomic
-from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError
+from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError, VitreousError
 from vitreous.model.weights.reading.kinds import SETTINGS
 from vitreous.paths import cache_folder, expanded
 from vitreous.printable import printable_error
@@ -29,7 +29,7 @@ WANTED = (*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors
 """Files that are downloaded: descriptions and safetensors, never pickles."""
 
 _NAME = re.compile(r"((?:[\w.-]{1,96}/)?[\w.-]{1,96})(?:@([\w.-]{1,96}))?", re.ASCII)
-_ANSWER_S = 10.0
+_ANSWER_S, _PATIENCE_S = 10.0, 120.0
 
 Report = Callable[[float, float], None]
 """(bytes of a file so far, bytes of the file) -> None."""
@@ -69,13 +69,21 @@ def stored(name: str) -> Stored | None:
     return found[-1] if found else None
 
 
-def fetch(name: str, *, answer_s: float = _ANSWER_S, report: Report | None = None, renew: bool = False) -> Path:
+def fetch(
+    name: str,
+    *,
+    answer_s: float = _ANSWER_S,
+    patience_s: float = _PATIENCE_S,
+    report: Report | None = None,
+    renew: bool = False,
+) -> Path:
     """Return the folder with the files of a repository; what is not in the cache is downloaded.
 
     Args:
         name: `organization/name`, optionally with `@revision`.
         answer_s: Time within which the hub must answer, in seconds.
-        report: Called during a download; None shows the progress bar of huggingface_hub.
+        patience_s: Time within which a download must get ahead, in seconds; huggingface_hub reports each 10 MB.
+        report: Called during a download; None shows the progress bar of huggingface_hub, and waits as long as it does.
         renew: Download files again whose content has changed.
 
     Raises:
@@ -95,8 +103,15 @@ def fetch(name: str, *, answer_s: float = _ANSWER_S, report: Report | None = Non
             _remove(known.folder / file)
         if known.is_complete:
             return known.folder
-    folder = _download(name, None if known is None else known.revision, answer_s, report)
-    repo, _ = _split(name)
+    repo, revision = _split(name)
+    revision = known.revision if known is not None else revision
+    try:
+        folder = _download(repo, revision, (answer_s, patience_s), report)
+    except Exception as error:  # those of its HTTP client too, which is another one in each version
+        local = None if isinstance(error, VitreousError) else _downloaded_by_others(repo, revision)
+        if local is None:
+            raise _explained(name, error) from error
+        folder = local
     files = [path for path in sorted(folder.iterdir()) if _is_wanted(path.name)]
     fresh = Stored(repo, folder.name, folder, {path.name: str(_sha256(path)) for path in files})
     _compare(fresh, known)
@@ -125,67 +140,82 @@ def _compare(fresh: Stored, known: Stored | None) -> None:
             )
 
 
-def _download(name: str, revision: str | None, answer_s: float, report: Report | None) -> Path:
-    """Download the wanted files; without an answer of the hub, use what other programs have downloaded."""
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{PREFIX}{name}: needs huggingface_hub, which is not installed; run pip install 'vitreous[hub]'"
-        ) from error
-    repo, asked = _split(name)
-    try:
-        info = _ask(repo, asked or revision, answer_s)
-        files = [sibling.rfilename for sibling in info.siblings or () if _is_wanted(sibling.rfilename)]
-        bar = None if report is None else _bar(report)
-        paths = [
-            hf_hub_download(repo, file, revision=info.sha, etag_timeout=answer_s, tqdm_class=bar) for file in files
-        ]
-    except Exception as error:  # those of its HTTP client too, which is another one in each version
-        if local := _downloaded_by_others(repo, asked or revision):
-            return local
-        raise NotARunError(
-            f"{PREFIX}{name}: cannot be downloaded ({printable_error(error)}); check the name and the network, "
-            "or log in"
-        ) from error
+def _download(repo: str, revision: str | None, limits_s: tuple[float, float], report: Report | None) -> Path:
+    """Download the wanted files, in the time that `fetch` allows."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    answer_s, patience_s = limits_s
+    info = _in_time(lambda _: HfApi().model_info(repo, revision=revision, timeout=answer_s), answer_s)
+    files = [sibling.rfilename for sibling in info.siblings or () if _is_wanted(sibling.rfilename)]
     if not any(file.endswith(".safetensors") for file in files):
-        raise NotARunError(f"{PREFIX}{name}: the repository has no .safetensors file; give one that has")
-    return Path(paths[0]).parent
+        raise NotARunError(f"{PREFIX}{repo}: the repository has no .safetensors file; give one that has")
+
+    def download(tell: Report | None) -> list[str]:
+        bar = None if tell is None else _bar(tell)
+        return [hf_hub_download(repo, file, revision=info.sha, tqdm_class=bar) for file in files]
+
+    return Path((download(None) if report is None else _in_time(download, patience_s, report))[0]).parent
+
+
+def _explained(name: str, error: Exception) -> VitreousError:
+    """Return the error in one line."""
+    if isinstance(error, VitreousError):
+        return error
+    if isinstance(error, ImportError):
+        return MissingDependencyError(
+            f"{PREFIX}{name}: needs huggingface_hub, which is not installed; run pip install 'vitreous[hub]'"
+        )
+    return NotARunError(
+        f"{PREFIX}{name}: cannot be downloaded ({printable_error(error)}); check the name and the network, or log in"
+    )
 
 
 def _downloaded_by_others(repo: str, revision: str | None) -> Path | None:
     """Return the folder of what other programs have downloaded; None if there are no weights."""
-    from huggingface_hub import snapshot_download
-
     with suppress(Exception):  # invalid names, and caches that do not have it
+        from huggingface_hub import snapshot_download
+
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
         return folder if any(folder.glob("*.safetensors")) else None
     return None
 
 
-def _ask(repo: str, revision: str | None, answer_s: float) -> Any:
-    """Ask the hub which files a repository has.
+def _in_time(work: Callable[[Report], Any], limit_s: float, report: Report = lambda done, total: None) -> Any:
+    """Return what a function returns; raise TimeoutError if it neither returns nor reports within the limit.
 
-    A thread asks, because looking up the address of a host can take longer than any timeout of a connection.
+    It runs in a thread: looking up the address of a host can take longer than any timeout of a connection, and
+    huggingface_hub tries again for minutes.
     """
-    from huggingface_hub import HfApi
+    events: queue.Queue[Any] = queue.Queue()
+    is_stopped = threading.Event()
 
-    answers: queue.Queue[Any] = queue.Queue()
+    def tell(done: float, total: float) -> None:
+        if is_stopped.is_set():
+            raise InterruptedError("nobody waits for this download any more")
+        events.put((done, total))
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            answers.put(HfApi().model_info(repo, revision=revision, timeout=answer_s))
+            events.put([work(tell)])
         except Exception as error:
-            answers.put(error)
+            events.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     try:
-        answer = answers.get(timeout=answer_s)
+        while isinstance(event := events.get(timeout=limit_s), tuple):
+            report(*event)
     except queue.Empty:
-        raise TimeoutError(f"no answer within {answer_s:g} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        raise TimeoutError(f"no answer within {limit_s:g} s") from None
+    except KeyboardInterrupt:
+        is_stopped.set()
+        thread.join(1.0)  # time to remove its temporary file
+        raise
+    finally:
+        is_stopped.set()
+    if isinstance(event, Exception):
+        raise event
+    return event[0]
 
 
 def _bar(report: Report) -> type:

@@ -126,6 +126,16 @@ def test_hub_that_does_not_answer_is_given_up_in_time(hub: Hub) -> None:
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize("stall", ["stalls_within", "stalls_heads"])
+def test_download_that_gets_stuck_is_given_up_in_time(hub: Hub, stall: str) -> None:
+    setattr(hub, stall, True)
+    began = time.monotonic()
+    with pytest.raises(NotARunError, match=r"^hf://org/tiny: cannot be downloaded \(no answer within 0.4 s\); "):
+        fetch(NAME, patience_s=0.4, report=lambda done, total: None)
+    assert time.monotonic() - began < 3
+    assert stored(NAME) is None
+
+
 def test_files_of_other_programs_are_used_without_a_network(hub: Hub) -> None:
     paths = [hf_hub_download(NAME, name) for name in ("config.json", "model.safetensors")]
     hub.stalls = True
