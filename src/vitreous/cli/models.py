@@ -34,7 +34,7 @@ def models(
         raise ConfigError(f"name=none: nothing to download; give one of {', '.join(BACKBONES)}")
     with Screen(stderr=as_json) as screen:
         repo = _announce(screen, name)
-        folder = hub.fetch(repo, report=download_to(screen.listen, name), renew=True)
+        folder = hub.fetch(repo, report=download_to(screen.listen), renew=True)
     found = hub.stored(repo)
     if as_json:
         print_json({"source": found and found.source, "path": str(folder), "sha256": found and found.sha256})

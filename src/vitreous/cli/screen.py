@@ -56,7 +56,7 @@ class Screen:
             "unlocked": self._show_unlocked,
             "data": self._show_data,
             "device": self._show_device,
-            "download": self._show_download,
+            "download": lambda fields: self._advance("downloading", fields["share"], fields["text"]),
             "evaluation": self._show_evaluation,
             "health": self._show_health,
             "member": self._show_member,
@@ -105,10 +105,6 @@ class Screen:
     def _show_reading(self, fields: Mapping[str, Any]) -> None:
         text = f"{fields['done']:,} of {plural(fields['total'], 'image')}"
         self._advance(fields["what"], fields["done"] / max(fields["total"], 1), text)
-
-    def _show_download(self, fields: Mapping[str, Any]) -> None:
-        done, total = fields["done_bytes"] / 1e6, fields["total_bytes"] / 1e6
-        self._advance("downloading", done / max(total, 1e-6), f"{done:,.1f} of {total:,.1f} MB")
 
     def _show_member(self, fields: Mapping[str, Any]) -> None:
         """Show that a run of a series begins; data and plan are only shown for the first one."""

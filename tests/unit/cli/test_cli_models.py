@@ -33,7 +33,7 @@ def rows(out: str) -> dict[str, list[str]]:
     }
 
 
-def test_list_has_every_backbone_and_asks_nobody(cli: Cli, hub: Hub) -> None:
+def test_list_has_every_backbone_without_a_request(cli: Cli, hub: Hub) -> None:
     said = cli("models")
     assert (said.code, said.err) == (0, "")
     table = rows(said.out)

@@ -31,7 +31,7 @@ ANSWER_S, PATIENCE_S = 2.0, 20.0
 """Times within which the hub must answer, and a download must get ahead, or a run continues without it."""
 
 _OTHER_STARTS = ("objective.teacher", "train.start_img_size", "train.pretrained_weights", "train.pretrained_as")
-"""Keys that a backbone which nobody asked for might contradict."""
+"""Keys that a backbone might contradict if the user did not ask for one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def choose_start(
         asked: All keys that are set.
         facts: The data.
         memory: Configuration -> share of the memory that a training step needs.
-        listener: Told what the run starts from, before anything is downloaded.
+        listener: Receives what the run starts from, before anything is downloaded.
     """
     is_auto = asked.get(KEY) == AUTO
     if not is_auto and not _is_open(request, asked):
@@ -89,11 +89,12 @@ def choose_start(
     return Start(notes=(_recommendation(best, request),))
 
 
-def download_to(listener: Listener, name: str) -> hub.Report:
-    """Return a function that tells the listener how far a download is."""
+def download_to(listener: Listener) -> hub.Report:
+    """Return a function that passes the progress of a download to the listener."""
 
     def report(done: float, total: float) -> None:
-        listener("download", {"what": name, "done_bytes": done, "total_bytes": total})
+        text = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+        listener("download", {"share": done / max(total, 1), "text": text})
 
     return report
 
@@ -102,7 +103,7 @@ def _downloaded(best: Backbone, why: str, cached: list[Backbone], listener: List
     """Download a backbone; if that fails, start from another one, or from scratch."""
     listener("backbone", {"text": f"downloading {best.label} to start from it: {why}"})
     try:
-        hub.fetch(best.repo, answer_s=ANSWER_S, patience_s=PATIENCE_S, report=download_to(listener, best.name))
+        hub.fetch(best.repo, answer_s=ANSWER_S, patience_s=PATIENCE_S, report=download_to(listener))
     except NotARunError as error:
         cause = str(error).partition("; ")[0]
         later = f"run `vitreous models get {best.name}` once there is a connection"

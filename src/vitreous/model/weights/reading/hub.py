@@ -191,7 +191,7 @@ def _in_time(work: Callable[[Report], Any], limit_s: float, report: Report = lam
 
     def tell(done: float, total: float) -> None:
         if is_stopped.is_set():
-            raise InterruptedError("nobody waits for this download any more")
+            raise InterruptedError("this download was given up")
         events.put((done, total))
 
     def run() -> None:

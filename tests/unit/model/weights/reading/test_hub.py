@@ -47,7 +47,7 @@ def test_descriptions_and_safetensors_are_downloaded_and_no_pickle(hub: Hub) -> 
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}@{REVISION}"])
-def test_second_time_asks_nobody(hub: Hub, name: str) -> None:
+def test_second_time_sends_no_request(hub: Hub, name: str) -> None:
     folder = fetch(NAME)
     hub.requests.clear()
     assert fetch(name) == folder
@@ -170,7 +170,7 @@ def test_file_names_of_a_hub_stay_in_the_folder(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("text", ["[", "[{}]", '{"revision": 3}', '[{"revision": "r", "folder": 3, "sha256": {}}]'])
-def test_altered_record_is_one_line_with_a_way_out(hub: Hub, tmp_path: Path, text: str) -> None:
+def test_altered_record_is_one_line_with_what_to_do(hub: Hub, tmp_path: Path, text: str) -> None:
     fetch(NAME)
     record = tmp_path / "v" / "hub" / "org--tiny.json"
     assert [entry["revision"] for entry in json.loads(record.read_text())] == [REVISION]
