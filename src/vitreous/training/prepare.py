@@ -53,7 +53,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     named = asked.get("train.pretrained")
     checkpoint = None if named in (None, AUTO) else _pretrained(named, asked)
     teacher = open_teacher(asked.get("objective.teacher"))
-    inherited = inherited_splits(asked)
+    inherited = [] if named == AUTO else inherited_splits(asked)
     surveyed = _survey(source, {choice.key: choice.value for choice in inherited} | asked, listener)
     check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
     start = choose_start(request, asked, surveyed.facts, instruments.memory_share, listener)
