@@ -145,7 +145,7 @@ def _download(repo: str, revision: str | None, limits_s: tuple[float, float], re
     from huggingface_hub import HfApi, hf_hub_download
 
     answer_s, patience_s = limits_s
-    info = _in_time(lambda _: HfApi().model_info(repo, revision=revision, timeout=answer_s), answer_s)
+    info = _in_time(lambda _: HfApi().model_info(repo, revision=revision, timeout=2 * answer_s), answer_s)
     files = [sibling.rfilename for sibling in info.siblings or () if _is_wanted(sibling.rfilename)]
     if not any(file.endswith(".safetensors") for file in files):
         raise NotARunError(f"{PREFIX}{repo}: the repository has no .safetensors file; give one that has")
