@@ -1,6 +1,7 @@
-"""Before anything is imported -> one thread per test process, and a separate image cache.
+"""Before anything is imported -> one thread per test process, and separate caches of images and of weights.
 
-pytest-xdist starts one process per core. Images that tests decode must not fill the cache of the user.
+pytest-xdist starts one process per core. Images that tests decode must not fill the cache of the user, weights that the
+user has downloaded must not change what tests train, and no test reaches the hub.
 """
 
 import atexit
@@ -10,5 +11,9 @@ import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ["VITREOUS_CACHE"] = tempfile.mkdtemp(prefix="vitreous-cache-")
-atexit.register(shutil.rmtree, os.environ["VITREOUS_CACHE"], ignore_errors=True)
+for name in ("VITREOUS_CACHE", "HF_HOME"):
+    os.environ[name] = tempfile.mkdtemp(prefix="vitreous-cache-")
+    atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
+for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+    os.environ.pop(name, None)
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nothing listens there

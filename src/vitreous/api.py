@@ -72,7 +72,8 @@ def train(
         epochs: Passes over the training images; an upper limit if there is also a time budget.
         model: Name such as `vit_micro` or `vit_small_patch16_224`. None: chosen from the data and the budget.
         pretrained: Weights to start from, with their architecture: a run, a file or folder that `load_model` opens, or
-            `hf://organization/name`. None: random weights.
+            `hf://organization/name`; or a name in `vitreous models`. `"auto"` chooses one of these and downloads it,
+            `"none"` is for random weights. None: a backbone in the cache if the images are photos, else random weights.
         task: `single` for one label per image, `multilabel` for any number. None: decided by the data; only a table or
             a Python data set can have several.
         img_size: Side or (height, width) in pixels. None: chosen from the images.

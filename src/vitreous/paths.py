@@ -1,6 +1,7 @@
 """What a user gives as a path -> Path, with `~` replaced by the home folder."""
 
 import os
+import sys
 from pathlib import Path, PurePath
 
 from vitreous.errors import ConfigError
@@ -37,3 +38,14 @@ def is_possible(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return b"\0" not in name and len(name) < _LONGEST_PATH and max(map(len, name.split(b"/"))) <= _LONGEST_NAME
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder: `$XDG_CACHE_HOME/vitreous` if that is set, else the platform's usual place."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "vitreous"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "vitreous"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "vitreous" / "Cache"
+    return Path.home() / ".cache" / "vitreous"

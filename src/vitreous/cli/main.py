@@ -36,6 +36,7 @@ COMMANDS = {
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
     "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),
+    "models": ("List backbones to start from, or download one.", "[get NAME]"),
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
 """Help and arguments of each command; its function is in `<name>.py`."""

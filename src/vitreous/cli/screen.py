@@ -48,6 +48,7 @@ class Screen:
         self._is_repeated = False
         self._is_lost = False
         self.shown: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "backbone": lambda fields: self.say(fields["text"], style="bold"),
             "check": self._show_overfitting,
             "compiled": self._show_compiled,
             "complete": self._show_complete,
@@ -55,6 +56,7 @@ class Screen:
             "unlocked": self._show_unlocked,
             "data": self._show_data,
             "device": self._show_device,
+            "download": lambda fields: self._advance("downloading", fields["share"], fields["text"]),
             "evaluation": self._show_evaluation,
             "health": self._show_health,
             "member": self._show_member,

@@ -41,8 +41,9 @@ class TrainOptions:
         budget: Total time, for all runs of a series together, e.g. 90s, 10m, 1h30m; or epochs, e.g. 30ep.
         epochs: Passes over the training images; an upper limit if there is also a time budget.
         model: Name such as vit_micro or vit_small_patch16_224; default: chosen from data and budget.
-        pretrained: Weights to start from, with their architecture: a run, a file or folder of weights, or
-            hf://organization/name.
+        pretrained: Weights to start from, with their architecture: a run, a file or folder of weights,
+            hf://organization/name, or a name in `vitreous models`; auto chooses one of those and downloads it; none
+            trains from scratch; default: one in the cache if the images are photos.
         weights: With --pretrained and the checkpoint of a training run: raw, ema (an average or a teacher), or the name
             of a part; default: ema if there is one.
         task: single or multilabel, one label per image or any number; default: decided by the data.

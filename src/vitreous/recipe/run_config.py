@@ -64,7 +64,9 @@ class TrainConfig:
         checkpoint_every_s: Time between checkpoints, in seconds. A crash loses at most this much work.
         max_retries: How often a step with a non-finite loss or gradient is repeated before the run returns to its last
             checkpoint with half the learning rate, and how many such returns are allowed before the run fails.
-        pretrained: Initial weights: a file, a run folder or `hf://organization/name`. `none` draws random weights.
+        pretrained: Initial weights: a file, a run folder, `hf://organization/name`, or a name in `vitreous models`.
+            `auto` chooses one of these. `none` draws random weights. If it is not set, photos start from a backbone in
+            the cache.
         pretrained_weights: Weights to take from the checkpoint of a training run: `raw`, `ema` (their average, or a
             teacher), `auto` (`ema` if there are any), or the name of a part of the file.
         pretrained_as: What no tensor of the file shows, as fields of its model: `num_heads=4 img_size=16x64`. The

@@ -25,12 +25,9 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
+from vitreous.training.weights.choice import Start, choose_start
 from vitreous.training.weights.leaks import inherited_splits, leak_notes
-from vitreous.training.weights.pretrained import (
-    Pretrained,
-    full_source,
-    open_pretrained,
-)
+from vitreous.training.weights.pretrained import AUTO, Pretrained, full_source, open_pretrained, with_revision
 from vitreous.training.weights.teacher import check_teacher, open_teacher
 from vitreous.training.weights.transfer import plan_transfer
 from vitreous.wording import plural
@@ -53,12 +50,17 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     device = resolve_device(asked.get("train.device", "auto"))
     resolve_precision(asked.get("train.precision", "auto"), device)
     source = _open(request, asked)
-    pretrained = asked.get("train.pretrained")
-    checkpoint = None if pretrained is None else open_pretrained(pretrained, asked)
+    named = asked.get("train.pretrained")
+    checkpoint = None if named in (None, AUTO) else _pretrained(named, asked)
     teacher = open_teacher(asked.get("objective.teacher"))
-    inherited = inherited_splits(asked)
+    inherited = [] if named == AUTO else inherited_splits(asked)
     surveyed = _survey(source, {choice.key: choice.value for choice in inherited} | asked, listener)
     check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
+    start = choose_start(request, asked, surveyed.facts, instruments.memory_share, listener)
+    if named == AUTO:
+        del asked["train.pretrained"]
+    if start.source is not None:
+        checkpoint = _pretrained(start.source, asked)
     given = _given(surveyed, asked, inherited)
 
     def measure(config: RunConfig) -> Pace:
@@ -75,8 +77,8 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
         plan = _with_measured_attention(plan, teacher, instruments)
-    choices = tuple(_with_series_reason(choice, request) for choice in plan.choices)
-    plan = replace(plan, choices=choices, notes=(*leak_notes(asked, surveyed), *plan.notes))
+    choices = tuple(_with_reason(choice, request, start) for choice in plan.choices)
+    plan = replace(plan, choices=choices, notes=(*start.notes, *leak_notes(asked, surveyed), *plan.notes))
     # Fail now, before decoding, if the sampler needs weights that the data does not have.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
@@ -129,10 +131,19 @@ def _with_measured_attention(plan: Plan, teacher: Pretrained | None, instruments
     return replace(plan, config=replace(config, train=train), choices=(*others, choice), pace=pace)
 
 
-def _with_series_reason(choice: Choice, request: TrainRequest) -> Choice:
-    """Give keys taken over from the first run of a series a reason that says so; the user did not set them."""
+def _with_reason(choice: Choice, request: TrainRequest, start: Start) -> Choice:
+    """Return the choice with the reason for a chosen backbone, and for keys taken over from a series' first run."""
+    if choice.key == "train.pretrained" and start.source is not None:
+        return replace(choice, reason=start.reason)
     is_settled = choice.key in request.settled and choice.key not in request.values
     return replace(choice, reason="taken over from the first run of the series") if is_settled else choice
+
+
+def _pretrained(source: str, asked: dict[str, Any]) -> Pretrained:
+    """Open weights, and set the name in `asked` that will always open the same files."""
+    checkpoint = open_pretrained(source, asked)
+    asked["train.pretrained"] = with_revision(source)
+    return checkpoint
 
 
 def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:

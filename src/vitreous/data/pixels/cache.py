@@ -24,11 +24,10 @@ from vitreous.data.pixels.decode_samples import decode_samples
 from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.pixels.pixel_file import PixelFile, PixelWriter, file_bytes
 from vitreous.data.sources import Source
-from vitreous.data.sources.official import cache_folder
 from vitreous.data.workers import Progress
 from vitreous.errors import DamagedFileError, SaveError
 from vitreous.file_locks import LockedFile, try_lock
-from vitreous.paths import expanded
+from vitreous.paths import cache_folder, expanded
 
 SHARE_OF_FREE = 0.5
 """Largest share of the free disk space that all cache files together may use, counting their own space as free."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
@@ -12,6 +11,7 @@ from typing import TypeVar
 from vitreous import atomic
 from vitreous.data.sources.source import first_line
 from vitreous.errors import DataError, DataNotFoundError
+from vitreous.paths import cache_folder
 from vitreous.wording import listed
 
 MAX_BYTES = 1 << 30
@@ -80,17 +80,6 @@ def places(name: str) -> list[Path]:
     own = os.environ.get("VITREOUS_DATA")
     folders = [Path(own) / name, Path(own)] if own else []
     return [*folders, cache_folder() / name, Path("/usr/share/datasets") / name]
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder: `$XDG_CACHE_HOME/vitreous` if that is set, else the platform's usual place."""
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "vitreous"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vitreous"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "vitreous" / "Cache"
-    return Path.home() / ".cache" / "vitreous"
 
 
 def _download(address: str) -> bytes:

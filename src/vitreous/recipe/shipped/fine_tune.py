@@ -55,5 +55,5 @@ def check_pretrained(recipe: str, asked: Mapping[str, Any]) -> None:
     """Raise ConfigError if no pretrained weights are given."""
     if asked.get("train.pretrained") is None:
         raise ConfigError(
-            f"train.pretrained=none: recipe {recipe} starts from pretrained weights; give --pretrained FILE"
+            f"train.pretrained=none: recipe {recipe} starts from pretrained weights; give --pretrained auto or FILE"
         )

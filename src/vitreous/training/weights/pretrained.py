@@ -14,6 +14,7 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.native import METADATA_KEY
 from vitreous.model.weights.open import identify, open_model
+from vitreous.model.weights.reading import hub
 from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.reading.kinds import WeightFile
 from vitreous.model.weights.table import TRAINING_ONLY, Hints
@@ -22,9 +23,12 @@ from vitreous.recipe import keys
 from vitreous.recipe.plan import Choice, Plan, show
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.fit.checkpoint import checksum
+from vitreous.training.weights.backbones import BACKBONES
 from vitreous.training.weights.provenance import Provenance, read_provenance, statistics_for
 from vitreous.wording import plural
 
+AUTO = "auto"
+"""The source that lets the plan choose a backbone."""
 _MAY_DIFFER = TRAINING_ONLY | {"patch_size", "pool", "init", "position_resize"}
 """Fields of ModelConfig that may differ from the file: they are resized, or no weight depends on them."""
 _ALWAYS_LISTED = ("model.patch_size", "model.embed_dim", "model.depth", "model.num_heads")
@@ -234,8 +238,19 @@ def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[st
 
 
 def full_source(source: str) -> str:
-    """Return an absolute path, which stays valid if the run is resumed elsewhere; names of the hub are unchanged."""
-    return source if source.startswith("hf://") else str(expanded(source).resolve())
+    """Return an absolute path, which stays valid if the run is resumed elsewhere, or a name of the hub.
+
+    A backbone gets its name on the hub; `auto` and names of the hub are unchanged.
+    """
+    if source in BACKBONES and not expanded(source).exists():
+        return hub.PREFIX + BACKBONES[source].repo
+    return source if source == AUTO or source.startswith(hub.PREFIX) else str(expanded(source).resolve())
+
+
+def with_revision(source: str) -> str:
+    """Return the name that always opens the same files, for weights from the hub; a path is unchanged."""
+    found = hub.stored(source.removeprefix(hub.PREFIX)) if source.startswith(hub.PREFIX) else None
+    return source if found is None else found.source
 
 
 def _same_classes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str]) -> dict[int, int]:

@@ -11,8 +11,8 @@ from tests.unit.data.sources.builders import error_of, tar, write_files
 
 from vitreous.data.sources import ArraySource, cifar, open_source
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, CifarSet, open_cifar
-from vitreous.data.sources.official import cache_folder
 from vitreous.errors import DataNotFoundError
+from vitreous.paths import cache_folder
 
 PLANES = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
 COARSE = np.array([9, 8, 7, 6, 5, 4, 3], np.uint8)

@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from tests.unit.data.sources.builders import error_of, write_files
 
-from vitreous.data.sources import ArraySource, idx, known_sets, official, open_source
+from vitreous import paths
+from vitreous.data.sources import ArraySource, idx, known_sets, open_source
 from vitreous.data.sources.mnist import IdxSet, open_idx_set
-from vitreous.data.sources.official import cache_folder, places
+from vitreous.data.sources.official import places
 from vitreous.errors import DataError, DataNotFoundError
+from vitreous.paths import cache_folder
 
 
 def as_idx(array: NDArray[np.uint8]) -> bytes:
@@ -155,7 +157,7 @@ def test_cache_that_cannot_be_written_is_a_note_and_not_an_error(
 def test_cache_is_where_the_platform_keeps_caches(monkeypatch: pytest.MonkeyPatch, platform: str, tail: str) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("VITREOUS_DATA")
-    monkeypatch.setattr(official.sys, "platform", platform)
+    monkeypatch.setattr(paths.sys, "platform", platform)
     assert cache_folder() == Path.home() / tail
     assert places("mnist") == [Path.home() / tail / "mnist", Path("/usr/share/datasets/mnist")]
 
@@ -163,7 +165,7 @@ def test_cache_is_where_the_platform_keeps_caches(monkeypatch: pytest.MonkeyPatc
 def test_cache_is_in_local_app_data_on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    monkeypatch.setattr(official.sys, "platform", "win32")
+    monkeypatch.setattr(paths.sys, "platform", "win32")
     assert cache_folder() == tmp_path / "vitreous" / "Cache"
 
 

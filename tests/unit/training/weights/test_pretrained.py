@@ -218,7 +218,7 @@ def test_fine_tuning_recipe_without_weights_is_refused(images_folder: Path, reci
     with pytest.raises(ConfigError) as caught:
         dry_run(TrainRequest(data=str(images_folder), recipe=recipe))
     assert str(caught.value) == (
-        f"train.pretrained=none: recipe {recipe} starts from pretrained weights; give --pretrained FILE"
+        f"train.pretrained=none: recipe {recipe} starts from pretrained weights; give --pretrained auto or FILE"
     )
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 from vitreous import atomic
 from vitreous.data.sources.folder import ARRAY_SUFFIXES, IMAGE_SUFFIXES
-from vitreous.data.sources.official import cache_folder
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.shards.files import LocalShard, ShardFile
 from vitreous.data.sources.shards.tar_members import Member, TarMembers
 from vitreous.data.sources.source import as_text, first_line
 from vitreous.data.sources.spelling import columns_of
 from vitreous.errors import DataError, DecodeError, SaveError
+from vitreous.paths import cache_folder
 
 MAX_TEXT_BYTES = 256
 """A longer `.cls` or `.txt` is not read as a class."""

@@ -6,9 +6,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError
+from vitreous.errors import DamagedFileError, NotARunError
+from vitreous.model.weights.reading import hub
 from vitreous.model.weights.reading.kinds import (
-    SETTINGS,
     SUFFIXES,
     LazyTensors,
     WeightFile,
@@ -50,8 +50,8 @@ def open_weights(source: str | Path) -> Iterator[WeightFile]:
 
 
 def _locate(source: str | Path) -> Path:
-    if isinstance(source, str) and source.startswith("hf://"):
-        return _locate(_download(source.removeprefix("hf://")))
+    if isinstance(source, str) and source.startswith(hub.PREFIX):
+        return _locate(hub.fetch(source.removeprefix(hub.PREFIX)))
     path = Path(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -77,23 +77,6 @@ def _find_in_folder(folder: Path) -> Path:
     if names[0] not in IN_FOLDER and len(names) > 1:
         raise NotARunError(f"{folder}: the folder has several files of weights ({printable_list(names)}); give one")
     return folder / names[0]
-
-
-def _download(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"hf://{name}: needs huggingface_hub, which is not installed; run pip install huggingface_hub"
-        ) from error
-    wanted = [*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise NotARunError(
-            f"hf://{name}: cannot be downloaded ({printable_error(error)}); check the name and the network, or log in"
-        ) from error
 
 
 def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
