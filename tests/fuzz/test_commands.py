@@ -75,11 +75,11 @@ ARCHITECTURE = tuple(f"--architecture.{key.removeprefix('model.')}" for key in k
 def word(draw: np.random.Generator, suitable: tuple[str, ...]) -> str:
     """Draw a word that is suitable, hostile, a number, or of random characters."""
     kind = draw.random()
-    if kind < 0.55 and suitable:
+    if kind < 0.8 and suitable:
         return str(draw.choice(suitable))
-    if kind < 0.85:
+    if kind < 0.93:
         return HOSTILE[draw.integers(len(HOSTILE))]
-    if kind < 0.95:
+    if kind < 0.97:
         size = 10.0 ** int(draw.integers(-9, 300))
         return str([draw.integers(-3, 20), draw.integers(-(2**62), 2**62), draw.normal() * size][draw.integers(3)])
     return "".join(map(chr, draw.integers(1, 0x2000, draw.integers(1, 9))))
@@ -90,7 +90,7 @@ def command_line(draw: np.random.Generator) -> bytes:
     command = list(COMMANDS)[draw.integers(len(COMMANDS))]
     words = [word(draw, suitable) for suitable in ARGUMENTS[command]]
     words = words[: len(words) - int(draw.random() < 0.1)] + [word(draw, ())] * int(draw.random() < 0.1)
-    chosen = [(name, has_value) for name, has_value in OPTIONS[command].items() if draw.random() < 0.25]
+    chosen = [(name, has_value) for name, has_value in OPTIONS[command].items() if draw.random() < 0.15]
     if command == "convert" and draw.random() < 0.9:
         chosen.append(("--to", True))
     if "--set" in OPTIONS[command] and draw.random() < 0.4:

@@ -78,14 +78,10 @@ def check(path: Path) -> None:
             raise AssertionError(f"{error}, but what is not damaged is never refused") from error
         raise
     if expected is None:  # tifffile reads some TIFF files that Pillow does not identify
-        assert found.size == tifffile.imread(io.BytesIO(content)).shape[1::-1]
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            assert found.size == (file.pages[0].imagewidth, file.pages[0].imagelength)
         return
     assert found.mode in ("L", "RGB")
-    if (
-        found.size != expected.size == found.size[::-1]
-    ):  # Pillow turns some damaged TIFF files only if it opens them by name
-        assert largest_difference(np.sort(np.ravel(found)), np.sort(np.ravel(expected.convert(found.mode)))) <= 2
-        return
     assert found.size == expected.size
     assert found.width * found.height <= MOST_PIXELS
     if expected.mode[0] in "IF":  # deep images: the order of the values is kept, and one of them may be transparent

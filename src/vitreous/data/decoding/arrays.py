@@ -23,6 +23,8 @@ _ZIP = b"PK\x03\x04"
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _MOST_BYTES_PER_VALUE = 8
 _RGB = 2
+_NEEDS_CONVERSION = ("MINISWHITE", "PALETTE", "YCBCR", "CIELAB", "ICCLAB", "ITULAB")
+"""What the values of a TIFF file can mean so that they are neither gray levels nor channels as they are stored."""
 
 
 def is_array_file(content: bytes) -> bool:
@@ -139,6 +141,13 @@ def _page(content: bytes) -> Iterator[Any]:
             raise ValueError(f"a TIFF page with axes {page.axes}; must be height, width and channels")
         _check_dtype(page.dtype)
         check_values(tuple(page.shape))
+        meaning = getattr(page.photometric, "name", "")
+        if meaning in _NEEDS_CONVERSION:
+            raise ValueError(f"a TIFF page of the kind {meaning} that Pillow cannot read; save it as gray or RGB")
+        # tifffile reads zeros where nothing is stored. That is right for single empty tiles, which have no place either.
+        missing = [start for start, size in zip(page.dataoffsets, page.databytecounts, strict=True) if not size]
+        if any(missing) or len(missing) == len(page.dataoffsets):
+            raise ValueError("truncated: a TIFF page without its pixels")
         yield page
 
 
