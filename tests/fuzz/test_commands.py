@@ -187,7 +187,9 @@ def test_command_lines(campaign: Campaign, place: Path, monkeypatch: pytest.Monk
             raise VitreousError(line)
 
     def copy_to(folder: Path) -> None:
-        shutil.copytree(place, folder, symlinks=True, ignore=lambda _, names: [n for n in names if n.startswith("pipe")])
+        shutil.copytree(
+            place, folder, symlinks=True, ignore=lambda _, names: [n for n in names if n.startswith("pipe")]
+        )
         for name in ("pipe", "pipe.png"):
             os.mkfifo(folder / name)
         before.clear()

@@ -195,11 +195,23 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
             ["digits", "--model.num_heads", "5", "--model.embed_dim", "64"],
             "model.num_heads=5: does not divide model.embed_dim=64",
         ),
-        (["digits", "--img-size", "0"], "data.img_size=0: must be 2 whole numbers, each from 1 to 2,147,483,647; give a height"),
-        (["digits", "--img-size", "8x0"], "data.img_size=8x0: must be 2 whole numbers, each from 1 to 2,147,483,647; give a"),
-        (["digits", "--img-size", "nan"], "data.img_size=nan: must be 2 whole numbers, each from 1 to 2,147,483,647; give a"),
+        (
+            ["digits", "--img-size", "0"],
+            "data.img_size=0: must be 2 whole numbers, each from 1 to 2,147,483,647; give a height",
+        ),
+        (
+            ["digits", "--img-size", "8x0"],
+            "data.img_size=8x0: must be 2 whole numbers, each from 1 to 2,147,483,647; give a",
+        ),
+        (
+            ["digits", "--img-size", "nan"],
+            "data.img_size=nan: must be 2 whole numbers, each from 1 to 2,147,483,647; give a",
+        ),
         (["digits", "--img-size", "223"], "data.img_size=223x223: is tiled only by patches of 1 or 223 px, which are "),
-        (["digits", "--batch-size", "1.5"], "data.batch_size=1.5: must be a whole number from 1 to 2,147,483,647; use 64, or "),
+        (
+            ["digits", "--batch-size", "1.5"],
+            "data.batch_size=1.5: must be a whole number from 1 to 2,147,483,647; use 64, or ",
+        ),
         (["digits", "--folds", "1.5"], "--folds=1.5: must be a whole number; see `vitreous train --help`"),
         ([""], "data.source='': must be text that is not blank; name a data set"),
         (["digits", "--dry-run", "--resume", "runs/a"], "resume=runs/a: keeps its plan, in plan.md; leave the dry run"),

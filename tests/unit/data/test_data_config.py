@@ -46,7 +46,11 @@ def test_limits_of_every_range_are_accepted() -> None:
         ("batch_size", 2.5, "must be a whole number from 1 to 2,147,483,647; use 64, or fewer if memory is short"),
         ("split_seed", -3, "must be from 0 to 18,446,744,073,709,551,615; the default is 0"),
         ("num_folds", -2, "must be from 0 to 2,147,483,647; use 5, or 0 for a single split"),
-        ("memory_limit_bytes", -1, "must be from 0 to 9,223,372,036,854,775,807, or none; leave it out for a quarter of the memory"),
+        (
+            "memory_limit_bytes",
+            -1,
+            "must be from 0 to 9,223,372,036,854,775,807, or none; leave it out for a quarter of the memory",
+        ),
         ("flip", 1, "must be true or false; the default is false"),
         ("test_ratio", 1.0, "must be in [0, 1); the default is 0.2"),
         ("val_ratio", -0.25, "must be in [0, 1); the default is 0.1"),

@@ -112,7 +112,9 @@ def test_value_of_the_wrong_type_or_out_of_range_is_refused(key: str, got: objec
 
 
 def test_blank_text_is_shown_in_quotes() -> None:
-    with pytest.raises(ConfigError, match=r"^data\.batch_size='': must be a whole number from 1 to 2,147,483,647; use 64"):
+    with pytest.raises(
+        ConfigError, match=r"^data\.batch_size='': must be a whole number from 1 to 2,147,483,647; use 64"
+    ):
         keys.checked({"data.batch_size": ""})
 
 

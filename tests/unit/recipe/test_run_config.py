@@ -36,7 +36,11 @@ def test_epochs_must_be_positive(epochs: float) -> None:
         ("patience_ratio", -0.1, "in [0, 1]; 0 turns early stopping off"),
         ("freeze_until", 0.0, "in (0, 1]; the default is 1"),
         ("resolution_until", 1.01, "in (0, 1]; the default is 0.6"),
-        ("start_img_size", (0, 8), "2 whole numbers, each from 1 to 2,147,483,647, or none; half of data.img_size is usual"),
+        (
+            "start_img_size",
+            (0, 8),
+            "2 whole numbers, each from 1 to 2,147,483,647, or none; half of data.img_size is usual",
+        ),
         ("deterministic", 1, "true or false; the default is false"),
     ],
 )

@@ -97,7 +97,10 @@ def test_config_is_frozen():
         ),
         ({"patch_size": "4"}, f"model.patch_size='4': must be a whole number from 1 to 2,147,483,647; {PATCH}"),
         ({"patch_size": 0}, f"model.patch_size=0: must be from 1 to 2,147,483,647; {PATCH}"),
-        ({"in_chans": True}, "model.in_chans=True: must be a whole number from 1 to 2,147,483,647; 3 is usual, for RGB"),
+        (
+            {"in_chans": True},
+            "model.in_chans=True: must be a whole number from 1 to 2,147,483,647; 3 is usual, for RGB",
+        ),
         ({"depth": -3}, "model.depth=-3: must be in [1, 1000]; 6 to 24 is usual"),
         ({"num_classes": -1}, "model.num_classes=-1: must be from 0 to 2,147,483,647; 0 builds a model without a head"),
         ({"embed_dim": 2**31}, "model.embed_dim=2147483648: must be from 1 to 2,147,483,647; 192 to 1024 is usual"),

@@ -111,7 +111,12 @@ def test_description_that_the_tensors_contradict_is_refused(name, key, value, me
 
 HOSTILE = [
     ("vit", "hidden_size", "20", "config.json.hidden_size='20': must be a whole number"),
-    ("vit", "hidden_size", 10**30, "config.json.hidden_size=1000000000000000000000000000000: must be from 1 to 2,147,483,647"),
+    (
+        "vit",
+        "hidden_size",
+        10**30,
+        "config.json.hidden_size=1000000000000000000000000000000: must be from 1 to 2,147,483,647",
+    ),
     ("vit", "hidden_size", 0, "config.json.hidden_size=0: must be from 1 to 2,147,483,647; correct it in the file"),
     ("vit", "hidden_size", 2**31 - 1, "model.num_heads=5: does not divide"),
     ("vit", "hidden_size", 2**31 - 3, "its architecture has"),
