@@ -52,11 +52,12 @@ SUITABLE = {
 HOSTILE = (
     "", " ", ".", "..", "/", "-", "--", "-1", "0", "1.5", "1e999", "nan", "inf", "1_000", "٣", "9" * 400, "9" * 5000,
     "true", "None", "null", "[]", "{}", "a=b", "=", "a\nb", "\x1b[31mred", "a\udcffb", "\u202egnp", "[bold]x[/bold]",
-    "[/red]", "%s%n", "x" * 300, "x/" * 3000, "/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem", "~", "~ghost/x", "*",
-    "missing", "missing/new.csv", "text.txt", "text.txt/x.csv", "empty", "loop", "pipe", "pipe.png", "loop/x.csv", "damaged.safetensors",
-    "damaged.csv", "damaged.tar", "damaged.png", "many\nlines.png", "cuda", "cuda:-1", "cuda:99", "meta", "cpu:3", "mps",
-    "https://127.0.0.1:9/x.tar", "s3://", "hf://", "hf://a", "file:///etc/passwd", "digits", "vit_nothing",
-    "photos.csv::photos", "http://", "table.csv", "model.safetensors", "run", "run/plan.md", "run/config.yaml",
+    "[/red]", "%s%n", "x" * 300, "x/" * 3000, "/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem", "~",
+    "~ghost/x", "*", "missing", "missing/new.csv", "text.txt", "text.txt/x.csv", "empty", "loop", "pipe", "pipe.png",
+    "loop/x.csv", "damaged.safetensors", "damaged.csv", "damaged.tar", "damaged.png", "many\nlines.png", "cuda",
+    "cuda:-1", "cuda:99", "meta", "cpu:3", "mps", "https://127.0.0.1:9/x.tar", "s3://", "hf://", "hf://a",
+    "file:///etc/passwd", "digits", "vit_nothing", "photos.csv::photos", "http://", "table.csv", "model.safetensors",
+    "run", "run/plan.md", "run/config.yaml",
 )  # fmt: skip
 """Words that fit nowhere, or only in some other place."""
 
@@ -136,8 +137,8 @@ def place(run: Run, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
     """Return size and time of each file."""
-    found = {str(path): path.lstat() for path in folder.rglob("*")}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items() if not os.path.isdir(name)}
+    found = {str(path): path.lstat() for path in folder.rglob("*") if not path.is_dir()}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def _page(content: bytes) -> Iterator[Any]:
         meaning = getattr(page.photometric, "name", "")
         if meaning in _NEEDS_CONVERSION:
             raise ValueError(f"a TIFF page of the kind {meaning} that Pillow cannot read; save it as gray or RGB")
-        # tifffile reads zeros where nothing is stored. That is right for single empty tiles, which have no place either.
+        # tifffile reads zeros where nothing is stored. That is right for some empty tiles, which have no place.
         missing = [start for start, size in zip(page.dataoffsets, page.databytecounts, strict=True) if not size]
         if any(missing) or len(missing) == len(page.dataoffsets):
             raise ValueError("truncated: a TIFF page without its pixels")

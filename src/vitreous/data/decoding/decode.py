@@ -223,7 +223,7 @@ def _load(
         raise ValueError("truncated: its strips or tiles do not cover the image")
     opened.load()
     if opened.im.mode != opened.mode:  # a GIF whose first frame has a palette of its own; a copy has the right mode
-        opened = opened.copy()  # type: ignore[assignment]
+        opened = opened.copy()
     if at_least is not None and opened.width * opened.height > 2 * HUGE_PIXELS and opened.mode in _REDUCIBLE:
         # Every later step would copy the whole image once more.
         return _turned(opened.reduce(min(opened.size) // (2 * max(at_least)) or 1), _orientation(opened))

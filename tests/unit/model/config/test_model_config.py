@@ -82,18 +82,18 @@ def test_config_is_frozen():
         ),
         (
             {"img_size": 224},
-            "model.img_size=224: must be 2 whole numbers, each from 1 to 2,147,483,647; give (height, width) in px, e.g. "
-            "(224, 224)",
+            "model.img_size=224: must be 2 whole numbers, each from 1 to 2,147,483,647; give "
+            "(height, width) in px, e.g. (224, 224)",
         ),
         (
             {"img_size": (24, 0)},
-            "model.img_size=(24, 0): must be 2 whole numbers, each from 1 to 2,147,483,647; give (height, width) in px, e.g. "
-            "(224, 224)",
+            "model.img_size=(24, 0): must be 2 whole numbers, each from 1 to 2,147,483,647; give "
+            "(height, width) in px, e.g. (224, 224)",
         ),
         (
             {"img_size": (24, 40.5)},
-            "model.img_size=(24, 40.5): must be 2 whole numbers, each from 1 to 2,147,483,647; give (height, width) in px, e.g. "
-            "(224, 224)",
+            "model.img_size=(24, 40.5): must be 2 whole numbers, each from 1 to 2,147,483,647; give "
+            "(height, width) in px, e.g. (224, 224)",
         ),
         ({"patch_size": "4"}, f"model.patch_size='4': must be a whole number from 1 to 2,147,483,647; {PATCH}"),
         ({"patch_size": 0}, f"model.patch_size=0: must be from 1 to 2,147,483,647; {PATCH}"),
