@@ -146,7 +146,7 @@ def _page(content: bytes) -> Iterator[Any]:
             raise ValueError(f"a TIFF page of the kind {meaning} that Pillow cannot read; save it as gray or RGB")
         # tifffile reads zeros where nothing is stored. That is right for some empty tiles, which have no place.
         missing = [start for start, size in zip(page.dataoffsets, page.databytecounts, strict=True) if not size]
-        if any(missing) or len(missing) == len(page.dataoffsets):
+        if not page.is_contiguous and (any(missing) or len(missing) == len(page.dataoffsets)):
             raise ValueError("truncated: a TIFF page without its pixels")
         yield page
 
