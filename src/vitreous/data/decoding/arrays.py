@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -145,7 +146,8 @@ def _page(content: bytes) -> Iterator[Any]:
         if meaning in _NEEDS_CONVERSION:
             raise ValueError(f"a TIFF page of the kind {meaning} that Pillow cannot read; save it as gray or RGB")
         # tifffile reads zeros where nothing is stored. That is right for some empty tiles, which have no place.
-        missing = [start for start, size in zip(page.dataoffsets, page.databytecounts, strict=True) if not size]
+        pairs = zip_longest(page.dataoffsets, page.databytecounts, fillvalue=0)
+        missing = [start for start, size in pairs if not size]
         if not page.is_contiguous and (any(missing) or len(missing) == len(page.dataoffsets)):
             raise ValueError("truncated: a TIFF page without its pixels")
         yield page

@@ -42,13 +42,10 @@ def test_tiff_that_is_higher_than_its_strips_is_refused() -> None:
 
 @pytest.mark.parametrize("channels", [5, 7])
 def test_tiff_without_its_pixels_is_refused(channels: int) -> None:
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file, np.repeat(GRAY[:, :, None], channels, axis=2), photometric="minisblack", planarconfig="contig"
-    )
+    file, values = io.BytesIO(), np.repeat(GRAY[:, :, None], channels, axis=2)
+    options = {"planarconfig": "contig", "compression": "zlib", "rowsperstrip": 6}
+    tifffile.imwrite(file, values, photometric="minisblack", **options)
     damaged = tiff_with(file.getvalue(), 279, 0)
-    with tifffile.TiffFile(io.BytesIO(damaged)) as opened:
-        assert opened.pages[0].asarray().max() == 0
     assert reason(damaged) == "x: truncated: a TIFF page without its pixels"
 
 
