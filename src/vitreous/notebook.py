@@ -7,6 +7,8 @@ drawn by the `xavier` scheme of `model.init`, class token and positions with the
 """
 
 import math
+from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 from einops import rearrange
@@ -21,6 +23,7 @@ from vitreous.model.config.model_config import InitScheme, ModelConfig
 from vitreous.model.init import initialize
 from vitreous.model.parts import attention, encoder, tokenizer
 from vitreous.model.parts.embedding import LearnedPosition, Prefix
+from vitreous.ranges import Interval, check_value, rule_of
 
 __all__ = ["Tokenizer", "TransformerEncoder", "VisionTransformer", "create_mlp"]
 
@@ -30,6 +33,8 @@ _TOKEN_STD = 0.2  # of positions and class token
 _INIT: InitScheme = (
     "xavier"  # as in nn.MultiheadAttention; timm's std of 0.02 is far too small for models of this width
 )
+_SIZE = rule_of(Annotated[int, Interval("[1, 2**31)", "use a size of 1 or more")])
+_RATE = rule_of(Annotated[float, Interval("[0, 1)", "0.1 is usual")])
 
 
 class Tokenizer(tokenizer.Tokenizer):
@@ -44,7 +49,8 @@ class Tokenizer(tokenizer.Tokenizer):
         embedding_dim: Width of a token.
 
     Raises:
-        ConfigError: The grid does not divide the image, or its patches are not square.
+        ConfigError: A size is not a whole number above 0, the grid does not divide the image, or its patches are not
+            square.
     """
 
     def __init__(
@@ -56,6 +62,10 @@ class Tokenizer(tokenizer.Tokenizer):
         n_input_channels: int,
         embedding_dim: int,
     ) -> None:
+        _check_sizes({
+            "input_height": input_height, "input_width": input_width, "output_height": output_height,
+            "output_width": output_width, "n_input_channels": n_input_channels, "embedding_dim": embedding_dim,
+        })  # fmt: skip
         for key, got, divisor in (
             ("input_height", input_height, output_height),
             ("input_width", input_width, output_width),
@@ -91,8 +101,11 @@ class Tokenizer(tokenizer.Tokenizer):
             `patches @ kernel.ravel()` is the convolution whose stride is its kernel.
 
         Raises:
-            ShapeError: The kernel does not tile the image.
+            ShapeError: Image or kernel is not a matrix, or the kernel does not tile the image.
         """
+        for name, array in (("img", img), ("kernel", kernel)):
+            if array.ndim != 2 or not array.size:
+                raise ShapeError(f"{name} {list(array.shape)}: must be [height, width], not empty; give one channel")
         (height, width), (kernel_height, kernel_width) = img.shape, kernel.shape
         if height % kernel_height or width % kernel_width:
             raise ShapeError(
@@ -108,7 +121,12 @@ def create_mlp(embedding_dim: int, mlp_size: int, dropout_rate: float) -> encode
         embedding_dim: Width of a token.
         mlp_size: Hidden width.
         dropout_rate: Dropout rate after each linear layer.
+
+    Raises:
+        ConfigError: A size or rate is out of range.
     """
+    _check_sizes({"embedding_dim": embedding_dim, "mlp_size": mlp_size})
+    check_value("dropout_rate", dropout_rate, _RATE)
     layers = encoder.Mlp(embed_dim=embedding_dim, hidden_dim=mlp_size, act=nn.ReLU(), proj_drop_rate=dropout_rate)
     initialize(layers, scheme=_INIT)
     return layers
@@ -126,7 +144,7 @@ class TransformerEncoder(encoder.Block):
         drop_path_rate: Probability that an image skips a branch in training.
 
     Raises:
-        ConfigError: `num_heads` does not divide `embedding_dim`.
+        ConfigError: A size or rate is out of range, or `num_heads` does not divide `embedding_dim`.
     """
 
     def __init__(
@@ -138,6 +156,10 @@ class TransformerEncoder(encoder.Block):
         attention_dropout: float = 0.1,
         drop_path_rate: float = 0.1,
     ) -> None:
+        _check_sizes({"embedding_dim": embedding_dim, "num_heads": num_heads, "mlp_size": mlp_size})
+        rates = {"dropout": dropout, "attention_dropout": attention_dropout, "drop_path_rate": drop_path_rate}
+        for name, rate in rates.items():
+            check_value(name, rate, _RATE)
         super().__init__(
             norm1=nn.LayerNorm(embedding_dim, eps=_NORM_EPS),
             attn=attention.Attention.plain(
@@ -191,6 +213,7 @@ class VisionTransformer(vit.VisionTransformer):
         attention_dropout: float = 0.1,
         stochastic_depth: float = 0.1,
     ) -> None:
+        _check_sizes({"input_height": input_height, "input_width": input_width})
         config = ModelConfig(
             img_size=(input_height, input_width),
             patch_size=_patch_size(input_height, input_width),
@@ -222,5 +245,11 @@ class VisionTransformer(vit.VisionTransformer):
 def _patch_size(height: int, width: int) -> int:
     """Return the patch size with the count nearest to 256 by ratio; of two equally near, the larger and cheaper one."""
     common = math.gcd(height, width)
-    patches = [side for side in range(1, common + 1) if common % side == 0]
+    divisors = [side for side in range(1, math.isqrt(common) + 1) if common % side == 0]
+    patches = {*divisors, *(common // side for side in divisors)}
     return min(patches, key=lambda side: (round(abs(math.log(height * width / side**2 / _TOKENS)), 9), -side))
+
+
+def _check_sizes(sizes: Mapping[str, object]) -> None:
+    for name, size in sizes.items():
+        check_value(name, size, _SIZE)

@@ -34,6 +34,15 @@ class Interval:
         powers = [bound.split("**") for bound in self.text[1:-1].split(",")]
         return [float(base) ** float(*exponent or (1,)) for base, *exponent in powers]
 
+    def words(self, kind: type) -> str:
+        """Describe the range for a message: `in (0, 1]`, or in words if a limit is a power, e.g. `from 1 to 255`."""
+        if "**" not in self.text:
+            return f"in {self.text}"
+        low, high = map(round, self._limits)
+        if kind is int:  # all are half-open, as `[1, 2**31)`
+            return f"from {low:,} to {high - 1:,}"
+        return f"above {low:,} and below {high:,}" if self.text[0] == "(" else f"from {low:,} to below {high:,}"
+
     def __contains__(self, number: int | float) -> bool:
         low, high = self._limits
         if not abs(number) <= sys.float_info.max:  # a NaN, or a whole number that no float can hold
@@ -85,13 +94,13 @@ class Rule:
             names = [str(choice) for choice in self.choices]
             text = f"one of {', '.join(names)}" if self.kind is str else " or ".join(names)
         elif self.interval and not self.length and self._has_type(value):
-            text = f"in {self.interval.text}"
+            text = self.interval.words(self.kind)
         else:
             text = self.type_name()
             if self.kind in (int, float) and self.length <= 0:
                 text = f"a {text}"
             if self.interval:
-                text += f", each in {self.interval.text}" if self.length else f" in {self.interval.text}"
+                text += f"{', each' if self.length else ''} {self.interval.words(self.kind)}"
             elif self.kind is str:
                 is_blank = not isinstance(value, str) or not value.strip(" ")
                 text += (

@@ -1,20 +1,23 @@
 """Hostile inputs, one after the other -> a count of those that were read and refused; any third outcome fails.
 
 An input is read correctly, as judged by another library, or refused with a VitreousError of one line. Any other
-exception fails, and so does an input that takes too much time or memory. Input number n of a domain is always the same.
+exception fails, and so does an input that takes too much time or memory. Input number n of a domain is always the same;
+VITREOUS_FUZZ_FIRST is the number of the first one.
 """
 
 import faulthandler
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 
 from vitreous.errors import VitreousError
 
@@ -24,6 +27,11 @@ LIMIT_S = 60
 LIMIT_BYTES = 1 << 30
 """Memory that an input may take."""
 
+MOST_FAULTS = 20
+"""A domain ends after this number of faults; each is reported with its input."""
+
+FIRST = int(os.environ.get("VITREOUS_FUZZ_FIRST", "0"))
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -32,15 +40,15 @@ def num_examples(share: float = 1.0) -> int:
     return max(1, round(share * int(os.environ.get("VITREOUS_FUZZ_EXAMPLES", "400"))))
 
 
-def drawing(share: float) -> settings:
-    """Return settings by which hypothesis draws the same inputs each time: a share of those of a domain."""
-    return settings(
+def drawing(share: float) -> Callable[[Any], Any]:
+    """Return a decorator by which hypothesis draws the same inputs each time: a share of those of a domain."""
+    limits = settings(
         max_examples=num_examples(share),
         deadline=None,
         database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
+    return lambda test: seed(FIRST)(limits(test))
 
 
 class Campaign:
@@ -98,15 +106,20 @@ class Campaign:
             suffix: Suffix of the file.
             share: As for `num_examples`.
         """
-        path = self.folder / f"input{suffix}"
-        for number in range(num_examples(share)):
+        path, faults = self.folder / f"input{suffix}", list[Exception]()
+        for number in range(FIRST, FIRST + num_examples(share)):
             path.write_bytes(make(np.random.default_rng([zlib.crc32(self.domain.encode()), number])))
             try:
                 with self.input():
                     check(path)
             except Exception as error:
-                error.add_note(f"input {number} of {self.domain}, kept as {path}")
-                raise
+                kept = shutil.copy(path, self.folder / f"fault-{number}{suffix}")
+                error.add_note(f"input {number} of {self.domain}, kept as {kept}")
+                faults.append(error)
+                if len(faults) == MOST_FAULTS:
+                    break
+        if faults:
+            raise ExceptionGroup(f"{len(faults)} faults of {self.domain}", faults)
 
     def summary(self) -> str:
         """Return the counts in one line."""

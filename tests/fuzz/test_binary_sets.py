@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.campaign import Campaign, num_examples
+from tests.fuzz.campaign import Campaign, drawing
 from tests.fuzz.mutation import mutated
 from tests.unit.data.sources.builders import tar
 
@@ -54,7 +54,7 @@ def test_idx_files(campaign: Campaign) -> None:
 
 
 def test_idx_files_that_hypothesis_draws(campaign: Campaign) -> None:
-    @settings(max_examples=num_examples(0.2), deadline=None, database=None, derandomize=True)
+    @drawing(0.2)
     @given(st.lists(st.integers(0, 2**32 - 1), max_size=5), st.integers(0, 5), st.binary(max_size=64))
     def draw(sizes: list[int], declared: int, rest: bytes) -> None:
         path = campaign.folder / "drawn"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.campaign import Campaign, num_examples
+from tests.fuzz.campaign import Campaign, drawing
 from tests.fuzz.mutation import mutated
 from tests.unit.use.conftest import photos, run, run_on  # noqa: F401
 
@@ -69,7 +69,7 @@ VALUES = st.recursive(
 
 
 def test_records(campaign: Campaign) -> None:
-    @settings(max_examples=num_examples(0.2), deadline=None, database=None, derandomize=True)
+    @drawing(0.2)
     @given(st.lists(st.dictionaries(st.text(), VALUES, max_size=3), max_size=4), st.integers(0, 400))
     def draw(records: list[dict[str, object]], cut: int) -> None:
         path = campaign.folder / "records.jsonl"

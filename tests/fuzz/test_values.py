@@ -6,7 +6,6 @@ training step of a model of width 8 on images of 8x8 px.
 
 import logging
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.fuzz.campaign import drawing
 
 import vitreous as vt
 from vitreous.data.decoding.preprocess import Preprocess
@@ -29,15 +29,16 @@ from vitreous.use.predict.inputs import each_image
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
-NUM_EXAMPLES = int(os.environ.get("VITREOUS_FUZZ_EXAMPLES", "60"))
-fuzzed = settings(
-    max_examples=NUM_EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    database=None,
-    derandomize=True,
-)
-"""Every run draws the same inputs, as in the other domains."""
+fuzzed = drawing(0.15)
+"""Values are slow: each one opens data and builds a model."""
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in a folder of the test, because a relative path is a value of some keys."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
 
 PIXELS = np.random.default_rng(5)
 IMAGES = [(PIXELS.integers(0, 256, (8, 8, 3), dtype=np.uint8), number % 2) for number in range(24)]

@@ -88,6 +88,52 @@ def test_signatures_and_defaults_are_those_of_the_notebook(function, signature):
     assert [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters] == signature
 
 
+SIZES = {
+    notebook.Tokenizer: (8, 8, 4, 4, 3, 8),
+    notebook.create_mlp: (8, 4, 0.5),
+    notebook.TransformerEncoder: (8, 2, 4, 0.5, 0.25, 0.125),
+    notebook.VisionTransformer: (8, 8, 3, 8, 1, 2, 5, 2.0, 0.5, 0.25, 0.125),
+}
+
+
+@pytest.mark.parametrize("got", [-1, 1.5, "4", None, float("nan"), 10**400, 2**31])
+@pytest.mark.parametrize(
+    ("function", "place"), [(function, place) for function, values in SIZES.items() for place in range(len(values))]
+)
+def test_every_argument_out_of_range_is_refused(function, place, got):
+    values = list(SIZES[function])
+    function(*values)
+    if list(inspect.signature(function).parameters)[place] == "mlp_ratio" and got == 1.5:
+        return
+    values[place] = got
+    with pytest.raises(ConfigError, match=r"=.*: must be .*; "):
+        function(*values)
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_tokenizer_refuses_a_size_of_0(place):
+    values, names = list(SIZES[notebook.Tokenizer]), list(inspect.signature(notebook.Tokenizer).parameters)
+    values[place] = 0
+    with pytest.raises(ConfigError) as caught:
+        notebook.Tokenizer(*values)
+    assert str(caught.value) == f"{names[place]}=0: must be from 1 to 2,147,483,647; use a size of 1 or more"
+
+
+@pytest.mark.parametrize("side", [2**30, 2**31 - 1])
+def test_a_very_large_image_is_refused_at_once(side):
+    with pytest.raises(ConfigError):
+        notebook.VisionTransformer(side, side - 1, 3, 8, 1, 2)
+
+
+@pytest.mark.parametrize(("shape", "text"), [((0, 2), "[0, 2]"), ((2,), "[2]"), ((2, 2, 3), "[2, 2, 3]")])
+def test_patchify_refuses_what_is_not_a_matrix(shape, text):
+    tokenizer, matrix, other = notebook.Tokenizer(12, 20, 6, 10, 1, 4), np.zeros((2, 2)), np.zeros(shape)
+    for name, arguments in (("img", (other, matrix)), ("kernel", (matrix, other))):
+        with pytest.raises(ShapeError) as caught:
+            tokenizer.patchify(*arguments)
+        assert str(caught.value) == f"{name} {text}: must be [height, width], not empty; give one channel"
+
+
 def test_patches_times_kernel_equal_the_strided_convolution():
     tokenizer = notebook.Tokenizer(12, 20, 6, 10, 1, 4)
     rng = np.random.default_rng(0)

@@ -40,11 +40,11 @@ def test_values_within_their_ranges_are_accepted(changes: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("field", "got", "message"),
     [
-        ("count", 0, "room.count=0: must be in [1, 2**31); use 3"),
-        ("count", 2**31, "room.count=2147483648: must be in [1, 2**31); use 3"),
-        ("count", 2.0, "room.count=2.0: must be a whole number in [1, 2**31); use 3"),
-        ("count", True, "room.count=True: must be a whole number in [1, 2**31); use 3"),
-        ("count", None, "room.count=None: must be a whole number in [1, 2**31); use 3"),
+        ("count", 0, "room.count=0: must be from 1 to 2,147,483,647; use 3"),
+        ("count", 2**31, "room.count=2147483648: must be from 1 to 2,147,483,647; use 3"),
+        ("count", 2.0, "room.count=2.0: must be a whole number from 1 to 2,147,483,647; use 3"),
+        ("count", True, "room.count=True: must be a whole number from 1 to 2,147,483,647; use 3"),
+        ("count", None, "room.count=None: must be a whole number from 1 to 2,147,483,647; use 3"),
         ("rate", 1, "room.rate=1: must be in [0, 1); the default is 0.25"),
         ("rate", math.nan, "room.rate=nan: must be in [0, 1); the default is 0.25"),
         ("rate", "0.1", "room.rate='0.1': must be a number in [0, 1); the default is 0.25"),

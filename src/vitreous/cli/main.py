@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    RepeatArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 from rich.console import Console
 
 from vitreous import __version__, processes
@@ -49,6 +58,7 @@ app = App(
     help_format="markdown",
     help_epilogue="With any command, `--debug` shows the traceback of an error.",
     version=__version__,
+    default_parameter=Parameter(json_list=False, json_dict=False),  # the name of a file may look like JSON
     suppress_keyboard_interrupt=False,
 )
 # Commands are imported on their first call, so that `vitreous --help` does not wait for torch.
@@ -140,6 +150,8 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         missing = "needs a value" if error.keyword else f"missing argument of `{command}`"
         return f"{error.keyword or error.argument.name}: {missing}; see `{command} --help`"
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword}: given more than once; give it once"
     if isinstance(error, UnknownOptionError) and command == "vitreous train":
         from vitreous.recipe.keys import keys_named
 

@@ -17,6 +17,8 @@ from vitreous.wording import plural
 
 _PLAIN_LINES = 20
 """Approximate number of progress lines of a run when the output is not a terminal."""
+_MOST_ROWS = 1_000
+"""Largest number of rows of a table."""
 _PLAIN_WIDTH = 10_000
 """Width of output that is not a terminal, so that each row of a table stays on one line."""
 
@@ -259,7 +261,7 @@ def duration(seconds: float) -> str:
 
 
 def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:
-    """Print a table.
+    """Print a table; of a very long one, which takes half a minute, only the first rows and the number of others.
 
     Args:
         console: Where to print it.
@@ -271,9 +273,11 @@ def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(rows[0]):
         table.add_column(_one_line(name), justify="right" if index >= numbers_from else "left", overflow="fold")
-    for row in rows[1:]:
+    for row in rows[1 : 1 + _MOST_ROWS]:
         table.add_row(*map(_one_line, row))
     console.print(table, soft_wrap=False)
+    if len(rows) > 1 + _MOST_ROWS:
+        console.print(f"and {plural(len(rows) - 1 - _MOST_ROWS, 'more row')}; --json has all of them")
 
 
 def print_json(content: object) -> None:

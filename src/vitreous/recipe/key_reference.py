@@ -42,6 +42,10 @@ class Row:
     meaning: str
 
 
+def _range(rule: Rule) -> str:
+    return rule.interval.words(rule.kind).removeprefix("in ") if rule.interval else ""
+
+
 def rows(room: str) -> list[Row]:
     """Return one row for each key of a room that a user may set."""
     meanings = attributes(ROOMS[room])
@@ -49,7 +53,7 @@ def rows(room: str) -> list[Row]:
         Row(
             key=key,
             kind=_type(rule),
-            values=", ".join(map(str, rule.choices)) or (rule.interval.text if rule.interval else ""),
+            values=", ".join(map(str, rule.choices)) or _range(rule),
             default="" if rule.is_required else as_word(rule.default),
             meaning=meanings.get(key.partition(".")[2], ""),
         )

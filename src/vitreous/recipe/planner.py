@@ -230,7 +230,8 @@ def _softened(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, 
     if strength == 1:
         return
     how = f"reduced to {strength:.0%}" if strength else "switched off"
-    reason = f"{how}: in only {epochs:.2g} epochs, augmentation and regularization cost more accuracy than they gain"
+    length = f"{epochs:.2g} epoch{'' if epochs == 1 else 's'}"
+    reason = f"{how}: in only {length}, augmentation and regularization cost more accuracy than they gain"
     # Only what the recipe enables happens less often; what the user enables is kept.
     rates = {
         rate: 1.0 for rate, enabling in ENABLED_BY.items() if any(k in choices and k not in asked for k in enabling)

@@ -184,8 +184,8 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--budget", "0s"], "budget=0s: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "5 parsecs"], "budget=5 parsecs: must be a time or a number of epochs above 0; "),
         (["digits", "--epochs", "-1"], "train.epochs=-1: must be in (0, inf); 20 is a start"),
-        (["digits", "--seed", "-1"], "train.seed=-1: must be in [0, 2**64); "),
-        (["digits", "--img-size", "big"], "data.img_size=big: must be 2 whole numbers, each in [1, 2**31); "),
+        (["digits", "--seed", "-1"], "train.seed=-1: must be from 0 to 18,446,744,073,709,551,615; "),
+        (["digits", "--img-size", "big"], "data.img_size=big: must be 2 whole numbers, each from 1 to 2,147,483,647; "),
         (
             ["digits", "--model.patch_size", "15", "--img-size", "224"],
             "model.patch_size=15: does not divide data.img_size=224 (remainder 14); use 14, 16, 28, 32 or "
@@ -195,11 +195,23 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
             ["digits", "--model.num_heads", "5", "--model.embed_dim", "64"],
             "model.num_heads=5: does not divide model.embed_dim=64",
         ),
-        (["digits", "--img-size", "0"], "data.img_size=0: must be 2 whole numbers, each in [1, 2**31); give a height"),
-        (["digits", "--img-size", "8x0"], "data.img_size=8x0: must be 2 whole numbers, each in [1, 2**31); give a"),
-        (["digits", "--img-size", "nan"], "data.img_size=nan: must be 2 whole numbers, each in [1, 2**31); give a"),
+        (
+            ["digits", "--img-size", "0"],
+            "data.img_size=0: must be 2 whole numbers, each from 1 to 2,147,483,647; give a height",
+        ),
+        (
+            ["digits", "--img-size", "8x0"],
+            "data.img_size=8x0: must be 2 whole numbers, each from 1 to 2,147,483,647; give a",
+        ),
+        (
+            ["digits", "--img-size", "nan"],
+            "data.img_size=nan: must be 2 whole numbers, each from 1 to 2,147,483,647; give a",
+        ),
         (["digits", "--img-size", "223"], "data.img_size=223x223: is tiled only by patches of 1 or 223 px, which are "),
-        (["digits", "--batch-size", "1.5"], "data.batch_size=1.5: must be a whole number in [1, 2**31); use 64, or "),
+        (
+            ["digits", "--batch-size", "1.5"],
+            "data.batch_size=1.5: must be a whole number from 1 to 2,147,483,647; use 64, or ",
+        ),
         (["digits", "--folds", "1.5"], "--folds=1.5: must be a whole number; see `vitreous train --help`"),
         ([""], "data.source='': must be text that is not blank; name a data set"),
         (["digits", "--dry-run", "--resume", "runs/a"], "resume=runs/a: keeps its plan, in plan.md; leave the dry run"),
@@ -209,7 +221,7 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
             "optim.lr=0.3: lr=0.1 sets the same key to another value; give only one",
         ),
         (["digits", "--epochs", "3", "--budget", "5ep"], "train.epochs=3: budget=5ep sets the same key to another "),
-        (["digits", "--batch-size", "0"], "data.batch_size=0: must be in [1, 2**31); use 64"),
+        (["digits", "--batch-size", "0"], "data.batch_size=0: must be from 1 to 2,147,483,647; use 64"),
         (["digits", "--set", "abc"], "set=abc: has no value; write --abc VALUE"),
         (["--resume", "no/run"], "run=no/run: does not exist; create one with `vitreous train DATA`"),
         (["--resume", "no/run", "--epochs", "3"], "resume=no/run: a run or series keeps its settings; leave out all "),

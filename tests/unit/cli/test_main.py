@@ -252,3 +252,15 @@ def test_command_sets_thread_waits_and_allocator(cli: Cli, monkeypatch: pytest.M
         monkeypatch.setattr(f"vitreous.cli.main.{name}", lambda name=name: called.append(name))
     assert cli("--version").code == 0
     assert called == ["let_threads_sleep", "keep_freed_memory"]
+
+
+def test_option_given_twice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "x", "--to", "timm", "--to=npz"]) == 2
+    assert capsys.readouterr().err == "--to: given more than once; give it once\n"
+
+
+def test_file_whose_name_looks_like_json_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model.safetensors"
+    for name in ("[]", '["photos"]'):
+        assert main(["predict", str(model), name]) == 2
+        assert "bug" not in capsys.readouterr().err

@@ -238,3 +238,13 @@ def test_another_device_after_a_resume_is_a_note() -> None:
     screen.listen("device", {"wanted": "train.device=cuda, train.precision=tf32", "device": "cpu"})
     text = "train.device=cuda, train.precision=tf32: not available on this machine; continuing on cpu"
     assert file.getvalue() == f"note: {text}, so the weights will differ slightly\n"
+
+
+def test_a_very_long_table_is_cut_and_says_so() -> None:
+    screen, file = _plain()
+    rows = [("name", "count"), *((f"class {number}", "3") for number in range(2500))]
+    print_table(screen.console, rows, numbers_from=1)
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 1002
+    assert lines[1000].split() == ["class", "999", "3"]
+    assert lines[-1] == "and 1,500 more rows; --json has all of them"

@@ -3,7 +3,7 @@ import pytest
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError
 
-SIZE = "must be 2 whole numbers, each in [1, 2**31); give a height and a width in px, e.g. 64x48"
+SIZE = "must be 2 whole numbers, each from 1 to 2,147,483,647; give a height and a width in px, e.g. 64x48"
 GOOD = {"source": "digits", "img_size": (24, 32), "in_chans": 3, "num_classes": 5}
 
 
@@ -41,12 +41,16 @@ def test_limits_of_every_range_are_accepted() -> None:
             True,
             "must be a whole number in [1, 16]; use 1 for gray, 3 for RGB, or the number that the images have",
         ),
-        ("num_classes", 1, "must be in [2, 2**31); a classifier needs two classes or more"),
-        ("batch_size", 0, "must be in [1, 2**31); use 64, or fewer if memory is short"),
-        ("batch_size", 2.5, "must be a whole number in [1, 2**31); use 64, or fewer if memory is short"),
-        ("split_seed", -3, "must be in [0, 2**64); the default is 0"),
-        ("num_folds", -2, "must be in [0, 2**31); use 5, or 0 for a single split"),
-        ("memory_limit_bytes", -1, "must be in [0, 2**63), or none; leave it out for a quarter of the memory"),
+        ("num_classes", 1, "must be from 2 to 2,147,483,647; a classifier needs two classes or more"),
+        ("batch_size", 0, "must be from 1 to 2,147,483,647; use 64, or fewer if memory is short"),
+        ("batch_size", 2.5, "must be a whole number from 1 to 2,147,483,647; use 64, or fewer if memory is short"),
+        ("split_seed", -3, "must be from 0 to 18,446,744,073,709,551,615; the default is 0"),
+        ("num_folds", -2, "must be from 0 to 2,147,483,647; use 5, or 0 for a single split"),
+        (
+            "memory_limit_bytes",
+            -1,
+            "must be from 0 to 9,223,372,036,854,775,807, or none; leave it out for a quarter of the memory",
+        ),
         ("flip", 1, "must be true or false; the default is false"),
         ("test_ratio", 1.0, "must be in [0, 1); the default is 0.2"),
         ("val_ratio", -0.25, "must be in [0, 1); the default is 0.1"),
@@ -63,7 +67,7 @@ def test_limits_of_every_range_are_accepted() -> None:
         ("cutmix_rate", 2, "must be in [0, 1]; the default is 0.5"),
         ("mix_rate", True, "must be a number in [0, 1]; the default is 1"),
         ("mix_until", 1.2, "must be in [0, 1]; the default is 1"),
-        ("repeats", 0, "must be in [1, 2**31); use 1 for no repeated augmentation"),
+        ("repeats", 0, "must be from 1 to 2,147,483,647; use 1 for no repeated augmentation"),
         ("max_shift", 0.75, "must be in [0, 0.5]; the default is 0"),
         ("max_rotate_deg", 270.0, "must be in [0, 180]; the default is 0"),
         ("max_rotate_deg", float("nan"), "must be in [0, 180]; the default is 0"),

@@ -76,15 +76,15 @@ def test_value_is_converted_to_the_type_of_its_key(key: str, text: object, value
 @pytest.mark.parametrize(
     ("key", "got", "rule"),
     [
-        ("data.batch_size", "many", "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", "2.5", "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", True, "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", [64], "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", {"a": 1}, "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", None, "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", "none", "must be a whole number in [1, 2**31)"),
-        ("data.batch_size", "0", "must be in [1, 2**31)"),
-        ("train.seed", "1e999", "must be a whole number in [0, 2**64)"),
+        ("data.batch_size", "many", "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", "2.5", "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", True, "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", [64], "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", {"a": 1}, "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", None, "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", "none", "must be a whole number from 1 to 2,147,483,647"),
+        ("data.batch_size", "0", "must be from 1 to 2,147,483,647"),
+        ("train.seed", "1e999", "must be a whole number from 0 to 18,446,744,073,709,551,615"),
         ("optim.lr", "fast", "must be a number in (0, inf)"),
         ("optim.lr", "nan", "must be a number in (0, inf)"),
         ("optim.lr", "-inf", "must be a number in (0, inf)"),
@@ -94,12 +94,12 @@ def test_value_is_converted_to_the_type_of_its_key(key: str, text: object, value
         ("data.flip", 1, "must be true or false"),
         ("train.device", 3, "must be text"),
         ("train.device", None, "must be text"),
-        ("data.img_size", "64x48x3", "must be 2 whole numbers, each in [1, 2**31)"),
-        ("data.img_size", "64x", "must be 2 whole numbers, each in [1, 2**31)"),
-        ("data.img_size", "6.5", "must be 2 whole numbers, each in [1, 2**31)"),
-        ("data.img_size", "0", "must be 2 whole numbers, each in [1, 2**31)"),
-        ("data.img_size", [], "must be 2 whole numbers, each in [1, 2**31)"),
-        ("data.img_size", None, "must be 2 whole numbers, each in [1, 2**31)"),
+        ("data.img_size", "64x48x3", "must be 2 whole numbers, each from 1 to 2,147,483,647"),
+        ("data.img_size", "64x", "must be 2 whole numbers, each from 1 to 2,147,483,647"),
+        ("data.img_size", "6.5", "must be 2 whole numbers, each from 1 to 2,147,483,647"),
+        ("data.img_size", "0", "must be 2 whole numbers, each from 1 to 2,147,483,647"),
+        ("data.img_size", [], "must be 2 whole numbers, each from 1 to 2,147,483,647"),
+        ("data.img_size", None, "must be 2 whole numbers, each from 1 to 2,147,483,647"),
         ("data.mean", "dark", "must be a list of numbers, each in [0, 1], or none"),
         ("data.std", [0.5, None], "must be a list of numbers, each in (0, inf), or none"),
     ],
@@ -112,7 +112,9 @@ def test_value_of_the_wrong_type_or_out_of_range_is_refused(key: str, got: objec
 
 
 def test_blank_text_is_shown_in_quotes() -> None:
-    with pytest.raises(ConfigError, match=r"^data\.batch_size='': must be a whole number in \[1, 2\*\*31\); use 64"):
+    with pytest.raises(
+        ConfigError, match=r"^data\.batch_size='': must be a whole number from 1 to 2,147,483,647; use 64"
+    ):
         keys.checked({"data.batch_size": ""})
 
 

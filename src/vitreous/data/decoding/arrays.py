@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ _ZIP = b"PK\x03\x04"
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _MOST_BYTES_PER_VALUE = 8
 _RGB = 2
+_NEEDS_CONVERSION = ("MINISWHITE", "PALETTE", "YCBCR", "CIELAB", "ICCLAB", "ITULAB")
+"""What the values of a TIFF file can mean so that they are neither gray levels nor channels as they are stored."""
 
 
 def is_array_file(content: bytes) -> bool:
@@ -139,6 +142,14 @@ def _page(content: bytes) -> Iterator[Any]:
             raise ValueError(f"a TIFF page with axes {page.axes}; must be height, width and channels")
         _check_dtype(page.dtype)
         check_values(tuple(page.shape))
+        meaning = getattr(page.photometric, "name", "")
+        if meaning in _NEEDS_CONVERSION:
+            raise ValueError(f"a TIFF page of the kind {meaning} that Pillow cannot read; save it as gray or RGB")
+        # tifffile reads zeros where nothing is stored. That is right for some empty tiles, which have no place.
+        pairs = zip_longest(page.dataoffsets, page.databytecounts, fillvalue=0)
+        missing = [start for start, size in pairs if not size]
+        if not page.is_contiguous and (any(missing) or len(missing) == len(page.dataoffsets)):
+            raise ValueError("truncated: a TIFF page without its pixels")
         yield page
 
 

@@ -218,7 +218,12 @@ def _load(
     if at_least is not None:
         # EXIF data may still swap height and width, so request a square of the longer side.
         opened.draft(None, (2 * max(at_least), 2 * max(at_least)))
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in getattr(opened, "tile", ()))
+    if opened.format == "TIFF" and covered < opened.width * opened.height:  # Pillow would leave the rest black
+        raise ValueError("truncated: its strips or tiles do not cover the image")
     opened.load()
+    if opened.im.mode != opened.mode:  # a GIF whose first frame has a palette of its own; a copy has the right mode
+        opened = opened.copy()
     if at_least is not None and opened.width * opened.height > 2 * HUGE_PIXELS and opened.mode in _REDUCIBLE:
         # Every later step would copy the whole image once more.
         return _turned(opened.reduce(min(opened.size) // (2 * max(at_least)) or 1), _orientation(opened))

@@ -11,6 +11,7 @@ Reading a file executes nothing from it. Sizes, key and checksums are verified b
 """
 
 import json
+import mmap
 import threading
 import zlib
 from collections.abc import Mapping
@@ -89,11 +90,15 @@ class PixelFile:
                 raise DamagedFileError(f"{path}: holds {footer.get('shape')}, not {list(shape)}; delete it")
             self.damaged = _damaged_rows(footer.get("damaged"), path, shape[0])
             self.num_bytes = file.seek(0, 2)
-            self._rows = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._rows = np.frombuffer(self._map, dtype=np.uint8, count=int(np.prod(shape))).reshape(shape)
         self._is_checked = np.zeros(shape[0], dtype=np.bool_)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
         """Copy rows; the checksum of a row is verified when it is first read.
+
+        Reading a page that another program has cut off would end the process, so the size of the file is checked each
+        time. Only a cut between this check and the copy, microseconds later, is not noticed.
 
         Args:
             rows: Row numbers, `[n]`.
@@ -101,7 +106,13 @@ class PixelFile:
         Returns:
             Pixels, `[n, channels, height, width]`, and the positions in `rows` of those whose checksum is wrong.
         """
-        pixels = self._rows[rows]
+        num_whole = self._map.size() // self._rows[0].size
+        if num_whole >= len(self._rows):
+            pixels = self._rows[rows]
+        else:
+            self._is_checked[:] = False
+            pixels = np.zeros((len(rows), *self._rows.shape[1:]), dtype=np.uint8)
+            pixels[rows < num_whole] = self._rows[rows[rows < num_whole]]
         wrong = []
         for position in np.flatnonzero(~self._is_checked[rows]).tolist():
             row = int(rows[position])

@@ -15,6 +15,9 @@ from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.machine.device import autocast
 from vitreous.training.machine.distributed import Group
 
+_MOST_DOUBLES = 1 << 25
+"""Logits that the loss converts at once; other sets than very large ones have fewer."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -86,7 +89,9 @@ def score(logits: Logits, labels: Targets, classes: Sequence[str] | None = None)
     right, counts = are_right(logits, labels), None
     if classes is not None and not labels.is_floating_point():
         counts = ClassCounts.of(classes, labels, logits.argmax(dim=1))
-    loss = float(mean_loss(logits.double(), labels))
+    size = max(1, _MOST_DOUBLES // logits.shape[1])  # with 20,000 classes, all logits as doubles would fill the memory
+    parts = zip(logits.split(size), labels.split(size), strict=True)
+    loss = sum(float(mean_loss(some.double(), true)) * (len(true) / len(labels)) for some, true in parts)
     return Score(num_images=len(labels), num_correct=int(right.sum()), loss=loss, counts=counts)
 
 

@@ -134,7 +134,8 @@ def _by_path(run: Path, data: str) -> str:
 
 def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:
     """Return the model's class index for each class index of the source."""
+    numbers = {name: number for number, name in enumerate(predictor.classes)}
     for name in source.classes:
-        if name not in predictor.classes:
+        if name not in numbers:
             raise DataError(f"{source.name}: class {name} is unknown to the model; {nearest(name, predictor.classes)}")
-    return torch.tensor([predictor.classes.index(name) for name in source.classes])
+    return torch.tensor([numbers[name] for name in source.classes])

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,25 @@ def test_deleted_file_stays_readable_while_it_is_open(path: Path) -> None:
     found.discard()
     assert not path.exists()
     np.testing.assert_array_equal(found.take(np.arange(5))[0], ROWS)
+
+
+@pytest.mark.parametrize("kept", [0, ROW_BYTES - 1, 3 * ROW_BYTES, 3 * ROW_BYTES + 5])
+def test_rows_that_were_cut_off_while_the_file_is_open_are_reported(tmp_path: Path, kept: int) -> None:
+    """The system would end the process if a page was read that is no longer in the file."""
+    pages = np.random.default_rng(1).integers(0, 256, (5, 1, 128, 64), dtype=np.uint8)
+    path, kept = tmp_path / "some.pixels", kept * pages[0].size // ROW_BYTES
+    with path.open("wb") as file:
+        writer = PixelWriter(file, pages.shape)
+        for row, pixels in enumerate(pages):
+            writer.put(row, pixels)
+        writer.finish("a key", {})
+    found = PixelFile(path, "a key", pages.shape)
+    assert found.take(np.arange(5))[1] == []
+    os.truncate(path, kept)
+    whole = kept // pages[0].size
+    for _ in range(2):
+        pixels, wrong = found.take(np.array([4, 3, 2, 1, 0]))
+        assert wrong == list(range(5 - whole))
+        np.testing.assert_array_equal(pixels[5 - whole :], pages[:whole][::-1])
+    os.truncate(path, found.num_bytes)
+    assert found.take(np.arange(5))[1] == list(range(whole, 5))

@@ -82,28 +82,31 @@ def test_config_is_frozen():
         ),
         (
             {"img_size": 224},
-            "model.img_size=224: must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
-            "(224, 224)",
+            "model.img_size=224: must be 2 whole numbers, each from 1 to 2,147,483,647; give "
+            "(height, width) in px, e.g. (224, 224)",
         ),
         (
             {"img_size": (24, 0)},
-            "model.img_size=(24, 0): must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
-            "(224, 224)",
+            "model.img_size=(24, 0): must be 2 whole numbers, each from 1 to 2,147,483,647; give "
+            "(height, width) in px, e.g. (224, 224)",
         ),
         (
             {"img_size": (24, 40.5)},
-            "model.img_size=(24, 40.5): must be 2 whole numbers, each in [1, 2**31); give (height, width) in px, e.g. "
-            "(224, 224)",
+            "model.img_size=(24, 40.5): must be 2 whole numbers, each from 1 to 2,147,483,647; give "
+            "(height, width) in px, e.g. (224, 224)",
         ),
-        ({"patch_size": "4"}, f"model.patch_size='4': must be a whole number in [1, 2**31); {PATCH}"),
-        ({"patch_size": 0}, f"model.patch_size=0: must be in [1, 2**31); {PATCH}"),
-        ({"in_chans": True}, "model.in_chans=True: must be a whole number in [1, 2**31); 3 is usual, for RGB"),
+        ({"patch_size": "4"}, f"model.patch_size='4': must be a whole number from 1 to 2,147,483,647; {PATCH}"),
+        ({"patch_size": 0}, f"model.patch_size=0: must be from 1 to 2,147,483,647; {PATCH}"),
+        (
+            {"in_chans": True},
+            "model.in_chans=True: must be a whole number from 1 to 2,147,483,647; 3 is usual, for RGB",
+        ),
         ({"depth": -3}, "model.depth=-3: must be in [1, 1000]; 6 to 24 is usual"),
-        ({"num_classes": -1}, "model.num_classes=-1: must be in [0, 2**31); 0 builds a model without a head"),
-        ({"embed_dim": 2**31}, "model.embed_dim=2147483648: must be in [1, 2**31); 192 to 1024 is usual"),
+        ({"num_classes": -1}, "model.num_classes=-1: must be from 0 to 2,147,483,647; 0 builds a model without a head"),
+        ({"embed_dim": 2**31}, "model.embed_dim=2147483648: must be from 1 to 2,147,483,647; 192 to 1024 is usual"),
         (
             {"mlp_ratio": -2.0},
-            "model.mlp_ratio=-2.0: must be in (0, 2**31); the default is 4",
+            "model.mlp_ratio=-2.0: must be above 0 and below 2,147,483,648; the default is 4",
         ),
         (
             {"mlp_ratio": 0.04},
@@ -111,11 +114,11 @@ def test_config_is_frozen():
         ),
         (
             {"norm_eps": "1e-6"},
-            "model.norm_eps='1e-6': must be a number in (0, 2**31); the default is 1e-06",
+            "model.norm_eps='1e-6': must be a number above 0 and below 2,147,483,648; the default is 1e-06",
         ),
         (
             {"norm_eps": float("nan")},
-            "model.norm_eps=nan: must be in (0, 2**31); the default is 1e-06",
+            "model.norm_eps=nan: must be above 0 and below 2,147,483,648; the default is 1e-06",
         ),
         ({"pos_drop_rate": 1.0}, f"model.pos_drop_rate=1.0: {RATE}"),
         ({"proj_drop_rate": -0.1}, f"model.proj_drop_rate=-0.1: {RATE}"),
@@ -200,26 +203,26 @@ def test_config_is_frozen():
             {"relative_bias": True, "rotary": "mixed"},
             "model.relative_bias=True: cannot be combined with model.rotary=mixed; use one of the two",
         ),
-        ({"head_dim": 0}, "model.head_dim=0: must be in [1, 2**31), or none; 64 is usual"),
-        ({"head_dim": 4.0}, "model.head_dim=4.0: must be a whole number in [1, 2**31), or none; 64 is usual"),
+        ({"head_dim": 0}, "model.head_dim=0: must be from 1 to 2,147,483,647, or none; 64 is usual"),
+        ({"head_dim": 4.0}, "model.head_dim=4.0: must be a whole number from 1 to 2,147,483,647, or none; 64 is usual"),
         (
             {"head_dim": 8, "embed_dim": 22, "pool": "map"},
             "model.pool=map: needs model.num_heads=5 to divide model.embed_dim=22 (remainder 2); change one of the "
             "three",
         ),
-        ({"num_registers": -2}, "model.num_registers=-2: must be in [0, 2**31); the default is 0"),
+        ({"num_registers": -2}, "model.num_registers=-2: must be from 0 to 2,147,483,647; the default is 0"),
         (
             {"rotary_theta": 0},
-            "model.rotary_theta=0: must be in (0, 2**31); the default is 100",
+            "model.rotary_theta=0: must be above 0 and below 2,147,483,648; the default is 100",
         ),
         ({"patch_drop_rate": 1}, f"model.patch_drop_rate=1: {RATE}"),
         (
             {"layer_scale": -0.1},
-            "model.layer_scale=-0.1: must be in [0, 2**31); 1e-4 is usual, 0 leaves it out",
+            "model.layer_scale=-0.1: must be from 0 to below 2,147,483,648; 1e-4 is usual, 0 leaves it out",
         ),
         (
             {"layer_scale": "1e-5"},
-            "model.layer_scale='1e-5': must be a number in [0, 2**31); 1e-4 is usual, 0 leaves it out",
+            "model.layer_scale='1e-5': must be a number from 0 to below 2,147,483,648; 1e-4 is usual, 0 leaves it out",
         ),
         (
             {"stem": "shift"},

@@ -30,7 +30,7 @@ def test_arguments_override_the_name():
 def test_argument_of_zero_does_not_fall_back_to_the_name():
     with pytest.raises(ConfigError) as caught:
         config_for("vit_tiny_patch16_224", patch_size=0)
-    assert str(caught.value) == "model.patch_size=0: must be in [1, 2**31); 16 is usual, 4 for small images"
+    assert str(caught.value) == "model.patch_size=0: must be from 1 to 2,147,483,647; 16 is usual, 4 for small images"
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_missing_architecture_is_damaged(saved):
     [
         ({"num_heads": 3}, "model.num_heads=3: does not divide model.embed_dim=20 (remainder 2)"),
         ({"heads": 3}, "model.heads=3: no such key"),
-        ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be in [1, 2**31)"),
+        ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be from 1 to 2,147,483,647"),
         ({"img_size": [10**9, 10**9]}, "into 62500000000000000 patches"),
     ],
 )

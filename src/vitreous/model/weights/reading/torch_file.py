@@ -17,10 +17,14 @@ from torch import Tensor
 
 from vitreous.errors import DamagedFileError
 from vitreous.model.weights.reading.inert import StoredTensor, Stub, read_pickle
-from vitreous.printable import printable, printable_list
+from vitreous.printable import printable, printable_list, printable_value
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 """First pickle of a file that torch.save wrote before version 1.6."""
+_LEGACY_VERSION = 1001
+"""Second pickle of such a file; torch has never written another number."""
+_ARCHIVE_VERSIONS = range(1, 11)
+"""Versions of torch's archives; source: `caffe2/serialize/versions.h` of torch."""
 _MAX_PICKLE_BYTES = 2**28
 _COUNT_BYTES = 8
 _MAX_NAME_CHARACTERS = 2**26
@@ -65,6 +69,9 @@ def open_archive(path: Path, stack: ExitStack) -> Contents:
     if f"{folder}byteorder" in members and archive.read(f"{folder}byteorder").decode() != sys.byteorder:
         raise DamagedFileError(f"{path}: was written in another byte order; save it again as .safetensors")
 
+    if f"{folder}version" in members:
+        _check_version(path, int(archive.read(f"{folder}version")), _ARCHIVE_VERSIONS)
+
     def read(key: str) -> bytes:
         return archive.read(members[f"{folder}data/{key}"])
 
@@ -78,7 +85,7 @@ def open_legacy(path: Path, stack: ExitStack) -> Contents:
     first = read_pickle(data)
     if first != _MAGIC_NUMBER:
         return _contents(path, first, lambda key: b"")  # a bare pickle, which has no storages
-    read_pickle(data)  # version of the protocol
+    _check_version(path, read_pickle(data), range(_LEGACY_VERSION, _LEGACY_VERSION + 1))
     system = read_pickle(data)
     if isinstance(system, dict) and system.get("little_endian", True) != (sys.byteorder == "little"):
         raise DamagedFileError(f"{path}: was written in another byte order; save it again as .safetensors")
@@ -92,6 +99,13 @@ def open_legacy(path: Path, stack: ExitStack) -> Contents:
     if start > len(data):
         raise DamagedFileError(f"{path}: is cut short by {start - len(data):,} bytes; download it again")
     return _contents(path, tree, lambda key: data[places[key]])
+
+
+def _check_version(path: Path, version: object, known: range) -> None:
+    if version not in known:
+        raise DamagedFileError(
+            f"{path}: has version {printable_value(version)} of torch's format, which does not exist; download it again"
+        )
 
 
 def _contents(path: Path, tree: object, read: Callable[[str], bytes]) -> Contents:

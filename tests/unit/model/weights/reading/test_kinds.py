@@ -1,5 +1,6 @@
 """Files that are cut short, altered or hostile give a one-line error, and no large allocation."""
 
+import io
 import json
 import os
 import pickle
@@ -289,6 +290,28 @@ def test_legacy_torch_file_that_claims_more_than_it_stores_is_damaged(tmp_path, 
     assert content != originals["legacy pt"]
     path.write_bytes(content)
     refusal(path)
+
+
+@pytest.mark.parametrize("version", [929, 0, 1002, -1])
+def test_legacy_torch_file_of_an_unknown_version_is_damaged(tmp_path, originals, version):
+    content = originals["legacy pt"].replace(b"M\xe9\x03", b"J" + struct.pack("<i", version), 1)
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError, match=f"Invalid protocol version: {version}"):
+        torch.load(path)
+    assert refusal(path) == f"has version {version} of torch's format, which does not exist; download it again"
+
+
+@pytest.mark.parametrize("version", ["0", "11", "-3", "x"])
+def test_torch_archive_of_an_unknown_version_is_damaged(tmp_path, originals, version):
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(io.BytesIO(originals["pt"])) as archive, zipfile.ZipFile(path, "w") as changed:
+        for member in archive.infolist():
+            is_version = member.filename.endswith("/version")
+            changed.writestr(member.filename, f"{version}\n" if is_version else archive.read(member))
+    with pytest.raises(Exception, match=r"version|stoull|stoi"):
+        torch.load(path)
+    assert "has version" in refusal(path) or version == "x"
 
 
 def test_dictionary_that_contains_itself_is_refused(tmp_path):
