@@ -31,6 +31,7 @@ from vitreous.training.weights.pretrained import (
     full_source,
     open_pretrained,
 )
+from vitreous.training.weights.raw_or_averaged import with_better_weights
 from vitreous.training.weights.teacher import check_teacher, open_teacher
 from vitreous.training.weights.transfer import plan_transfer
 from vitreous.wording import plural
@@ -70,7 +71,11 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
             surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=instruments.memory_share
         )
 
-    plan = plan_for(asked) if checkpoint is None else plan_transfer(checkpoint, surveyed.facts, asked, plan_for)
+    if checkpoint is None:
+        plan = plan_for(asked)
+    else:
+        plan = plan_transfer(checkpoint, surveyed.facts, asked, plan_for)
+        plan = with_better_weights(plan, checkpoint, surveyed, asked, progress_to(listener, "comparing weights"))
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
