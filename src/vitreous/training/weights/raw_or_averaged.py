@@ -80,12 +80,12 @@ def with_better_weights(
     averaged = checkpoint.parts[0]
     better = [name for name in right if _is_better(right[name], right[averaged])]
     best = max(better or [averaged], key=lambda name: float(right[name].mean()))
-    shares = [f"{right[name].mean():.1%} with {printable(name)}" for name in sorted(right)]
-    what = plural(len(images.labels), "training image")
-    reason = f"a linear classifier of features is right for {listed(shares)} ({what}, cross-validated)"
+    shares = [f"{right[name].mean():.1%} right with {printable(name)}" for name in sorted(right)]
+    images_text = plural(len(images.labels), "training image")
+    reason = f"a linear classifier on the features gets {listed(shares)} ({images_text}, cross-validated)"
     if not better and not any(_is_better(right[averaged], right[name]) for name in right):
         reason += "; the difference may be chance, so the averaged weights are kept"
-    note = f"training starts from {printable(best)}: {reason}; weights=NAME chooses"
+    note = f"reads {printable(best)}: {reason}; weights=NAME chooses"
     outdated = {*checkpoint.notes} - {*notes[best]}
     others = (choice for choice in plan.choices if choice.key != KEY)
     return replace(
