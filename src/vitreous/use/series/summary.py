@@ -10,6 +10,7 @@ import numpy as np
 
 from vitreous.model.weights import read_metadata
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.fit.multilabel import LabelScore
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import Member, members, read_series
 from vitreous.use.evaluate.evaluation import scored_split
@@ -84,19 +85,37 @@ class Summary:
 
     def by_seed(self) -> dict[int, Score]:
         """Return the score over all folds for each seed whose folds are all finished; each image counts once."""
-        scores_of: dict[int, list[Score]] = {}
-        for row in self.rows:
-            scores_of.setdefault(row.seed, []).append(row.score)
-        return {seed: pool(scores) for seed, scores in scores_of.items() if len(scores) == max(1, self.num_folds)}
+        return {seed: pool(scores) for seed, scores in self._complete().items()}
 
     def over_seeds(self) -> tuple[Spread, tuple[float, float]] | None:
         """Return the spread over seeds and the 95% interval of their mean; None for fewer than two seeds."""
-        accuracies = [score.accuracy for score in self.by_seed().values()]
-        return (spread(accuracies), t_interval(accuracies)) if len(accuracies) > 1 else None
+        return _over_seeds([score.accuracy for score in self.by_seed().values()])
+
+    def precisions(self) -> list[float]:
+        """Return the mean average precision of each run; empty if each image has one label."""
+        return _precisions(row.score for row in self.rows)
+
+    def precision_over_seeds(self) -> tuple[Spread, tuple[float, float]] | None:
+        """Do what `over_seeds` does for the mean average precision, of which each seed has the mean of its folds."""
+        found = [_precisions(scores) for scores in self._complete().values()]
+        return _over_seeds([float(np.mean(values)) for values in found if values])
+
+    def _complete(self) -> dict[int, list[Score]]:
+        """Return the scores of each seed whose folds are all finished."""
+        scores_of: dict[int, list[Score]] = {}
+        for row in self.rows:
+            scores_of.setdefault(row.seed, []).append(row.score)
+        return {seed: scores for seed, scores in scores_of.items() if len(scores) == max(1, self.num_folds)}
 
     def as_dict(self) -> dict[str, Any]:
         """Return all results as plain values for JSON."""
-        over_seeds = self.over_seeds()
+        over_seeds, precision_over_seeds = self.over_seeds(), self.precision_over_seeds()
+        precisions: dict[str, Any] = {}
+        if self.precisions():
+            precisions["mean_average_precision"] = {
+                "over_runs": _plain(spread(self.precisions())),
+                "over_seeds": precision_over_seeds and _with_interval(*precision_over_seeds),
+            }
         return {
             "series": self.name,
             "data": self.data,
@@ -110,7 +129,8 @@ class Summary:
             ],
             "over_runs": _plain(self.over_runs()) if self.rows else None,
             "by_seed": {str(seed): score.as_dict() for seed, score in self.by_seed().items()},
-            "over_seeds": over_seeds and _plain(over_seeds[0]) | {"interval_95": list(over_seeds[1])},
+            "over_seeds": over_seeds and _with_interval(*over_seeds),
+            **precisions,
         }
 
 
@@ -167,6 +187,18 @@ def _rows(member: Member, run: RunFolder, metadata: dict[str, Any]) -> list[Row]
         score = stored_evaluation(run, metadata, split).score
     chosen_on_it = split == "val" and metadata.get("chosen_on_val", True)  # older runs always chose
     return [Row(member.name, member.fold, member.seed, split, score, chosen_on_it)]
+
+
+def _precisions(scores: Iterable[Score]) -> list[float]:
+    return [score.mean_average_precision for score in scores if isinstance(score, LabelScore)]
+
+
+def _over_seeds(values: Sequence[float]) -> tuple[Spread, tuple[float, float]] | None:
+    return (spread(values), t_interval(values)) if len(values) > 1 else None
+
+
+def _with_interval(spread: Spread, interval: tuple[float, float]) -> dict[str, Any]:
+    return _plain(spread) | {"interval_95": list(interval)}
 
 
 def _plain(spread: Spread) -> dict[str, float | None]:
