@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from vitreous.tensors import Logits, Targets
 from vitreous.training.fit.evaluate import Score, score
 
-_MOST_RESAMPLED = 5e8
+_MOST_RESAMPLED = 2e8
 """Number of labels of images in all bootstrap samples, which takes some seconds."""
 LEAST_FOR_THRESHOLD = 10
 """Number of images with a label below which the label gets the threshold that suits all labels together."""
@@ -100,6 +100,7 @@ def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) ->
         rows = indices.reshape(-1, num)
         places = rows + num * np.arange(len(rows))[:, None]
         times = np.bincount(places.ravel(), minlength=rows.size).reshape(rows.shape)
+        times = np.ascontiguousarray(times.T, dtype=np.int32)  # an image per row, so that rows are sorted quickly
         return _weighted_map(probabilities, true, times).reshape(indices.shape[:-1])
 
     found = bootstrap((np.arange(num),), statistic, n_resamples=num_resamples, batch=batch, vectorized=True,
@@ -108,22 +109,24 @@ def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) ->
 
 
 def _weighted_map(
-    probabilities: NDArray[np.float32], true: NDArray[np.bool_], times: NDArray[np.int64]
+    probabilities: NDArray[np.float32], true: NDArray[np.bool_], times: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """Return the mean average precision of several samples; `times[i, j]` is how often image j is in sample i.
+    """Return the mean average precision of several samples; `times[i, j]` is how often image i is in sample j.
 
     scikit-learn computes the same for one sample and label at a time, which takes a hundred times longer.
     """
-    total, num_labels = np.zeros(len(times)), np.zeros(len(times))
+    total, num_labels = np.zeros(times.shape[1]), np.zeros(times.shape[1])
     for likely, has in zip(probabilities.T, true.T, strict=True):
         order = np.argsort(-likely, kind="stable")
         # Images of equal probability are predicted together, so each has the precision at the last of them.
         last = np.searchsorted(-likely[order], -likely[order], side="right") - 1
-        ordered = times[:, order]
-        right = ordered * has[order]
-        precision = right.cumsum(axis=1)[:, last] / np.maximum(ordered.cumsum(axis=1)[:, last], 1)
-        num_right = right.sum(axis=1)
-        total += (right * precision).sum(axis=1) / np.maximum(num_right, 1)
+        ends, hits = last[has[order]], np.flatnonzero(has[order])
+        right = times[order[hits]]
+        num_right = right.sum(axis=0)
+        # How many images are predicted, and how many of them rightly, down to each image that has the label.
+        predicted = times[order].cumsum(axis=0, dtype=np.int32)[ends]
+        found = right.cumsum(axis=0, dtype=np.int32)[np.searchsorted(hits, ends, side="right") - 1]
+        total += (right * (found / np.maximum(predicted, 1))).sum(axis=0) / np.maximum(num_right, 1)
         num_labels += num_right > 0
     return total / np.maximum(num_labels, 1)
 

@@ -52,7 +52,7 @@ def test_average_precision_of_resampled_images_is_that_of_scikit_learn() -> None
     probabilities = draws.integers(0, 8, (40, 3)).astype(np.float32) / 8  # with many ties
     true = draws.random((40, 3)) < np.array([0.5, 0.1, 0.0])
     times = draws.multinomial(40, np.full(40, 1 / 40), size=5)
-    found = _weighted_map(probabilities, true, times)
+    found = _weighted_map(probabilities, true, times.T.astype(np.int32))
     for row, counts in zip(found, times, strict=True):
         each = [
             metrics.average_precision_score(true[:, n], probabilities[:, n], sample_weight=counts)
