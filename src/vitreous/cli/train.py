@@ -44,7 +44,7 @@ class TrainOptions:
         pretrained: Weights to start from, with their architecture: a run, a file or folder of weights, or
             hf://organization/name.
         weights: With --pretrained and the checkpoint of a training run: raw, ema (an average or a teacher), or the name
-            of a part; default: ema if there is one.
+            of a part; default: the better ones, judged by their features of training images.
         task: single or multilabel, one label per image or any number; default: decided by the data.
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.
