@@ -99,9 +99,9 @@ def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) ->
     def statistic(indices: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
         rows = indices.reshape(-1, num)
         places = rows + num * np.arange(len(rows))[:, None]
-        times = np.bincount(places.ravel(), minlength=rows.size).reshape(rows.shape)
-        times = np.ascontiguousarray(times.T, dtype=np.int32)  # an image per row, so that rows are sorted quickly
-        return _weighted_map(probabilities, true, times).reshape(indices.shape[:-1])
+        times = np.bincount(places.ravel(), minlength=rows.size).astype(np.int32).reshape(rows.shape)
+        # With one image per row, sorting the images copies whole rows.
+        return _weighted_map(probabilities, true, np.ascontiguousarray(times.T)).reshape(indices.shape[:-1])
 
     found = bootstrap((np.arange(num),), statistic, n_resamples=num_resamples, batch=batch, vectorized=True,
                       method="percentile", rng=np.random.default_rng(0))  # fmt: skip
