@@ -3,11 +3,10 @@
 An average over a short run can be worthless: with a decay of 0.9999, most of it is still the random start.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import warnings
 
 import numpy as np
 import torch
