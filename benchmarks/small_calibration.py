@@ -1,6 +1,6 @@
 """Small folder with train/ and val/ -> how good the probabilities are by the images that fit the temperature.
 
-    python benchmarks/small_calibration.py                     digits; about 5 minutes on two cores
+    python benchmarks/small_calibration.py                     digits; a few minutes on two cores
     python benchmarks/small_calibration.py --photos FOLDER     a folder of class folders instead, at 32 px
 
 A run trains on 300 images and reports its accuracy on 100 validation images. All other images (at most 1,000) are test
@@ -9,8 +9,6 @@ images, which only score. The temperature is fitted to
 - val: the validation images, as vitreous does; they are not trained on;
 - train: the training images;
 - augmented: the training images as the run augments them;
-- refitted head: the training images, by a linear classifier of the features that was fitted to the other folds; it then
-  replaces the head;
 - held out: 10% of the training images, which a second run does not train on;
 - none: it is 1.
 
@@ -29,7 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import train_test_split
 
 import vitreous as vt
 from results import command_line, results_file
@@ -39,7 +37,6 @@ from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import open_source
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.evaluate import compute_logits, cross_fitted_temperatures, fit_temperature, mean_loss
-from vitreous.training.weights.fitted_head import fit_head
 from vitreous.use.predict.predictor import Predictor
 
 NUM_TRAIN, NUM_VAL, MOST_TEST = 300, 100, 1000
@@ -76,16 +73,6 @@ def split(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {"train": train, "val": val, "test": test[:MOST_TEST], "most": most, "held_out": held_out}
 
 
-def refitted(features: torch.Tensor, labels: torch.Tensor, others: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Return the temperature of a cross-fitted head, and the logits of other images."""
-    found = torch.empty(len(labels), int(labels.max()) + 1)
-    for seen, unseen in StratifiedKFold(5, shuffle=True, random_state=0).split(features, labels):
-        head = fit_head(features[seen], labels[seen], found.shape[1])
-        found[unseen] = features[unseen] @ head.weight.T + head.bias
-    head = fit_head(features, labels, found.shape[1])
-    return fit_temperature(found, labels), others @ head.weight.T + head.bias
-
-
 def run_case(photos: Path | None, seed: int, epochs: float) -> dict[str, dict[str, float]]:
     """Train with and without the held-out images; return the loss on the test images for each way to calibrate."""
     images, labels = read_images(photos)
@@ -111,10 +98,6 @@ def run_case(photos: Path | None, seed: int, epochs: float) -> dict[str, dict[st
         def score(model: torch.nn.Module, path: Path) -> Scored:
             return compute_logits(model, loader(path), "fp32")
 
-        def features(path: Path) -> torch.Tensor:
-            with torch.no_grad():
-                return torch.cat([predictor.model.pooled(batch.images) for batch in loader(path)])
-
         train_folder, test_folder = folder / "all" / "train", folder / "test"
         test, val = score(predictor.model, test_folder), score(predictor.model, folder / "all" / "val")
         source, data = open_source(str(train_folder)), read_config(runs["all"].path / "config.yaml").data
@@ -129,8 +112,6 @@ def run_case(photos: Path | None, seed: int, epochs: float) -> dict[str, dict[st
         fitted_to = {"val": val, "train": train, "augmented": augmented, "best": test}
         temperatures = {"none": 1.0} | {name: fit_temperature(*scored) for name, scored in fitted_to.items()}
         losses = {name: mean_loss(test[0] / temperature, test[1]) for name, temperature in temperatures.items()}
-        temperatures["refitted head"], logits = refitted(features(train_folder), train[1], features(test_folder))
-        losses["refitted head"] = mean_loss(logits / temperatures["refitted head"], test[1])
         fewer = Predictor.load(runs["fewer"].path)
         test_of_fewer = score(fewer.model, test_folder)
         temperatures["held out"] = fit_temperature(*score(fewer.model, folder / "fewer" / "val"))
@@ -148,8 +129,8 @@ def main() -> None:
     """Run all cases that have no result yet, and print the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=float, default=60.0)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--epochs", type=float, default=40.0)
     options = parser.parse_args()
     path, stored = results_file("small_calibration")
     stored.setdefault("cases", {})

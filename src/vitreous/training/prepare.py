@@ -203,7 +203,10 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
         *(choice for choice in inherited if choice.value == facts.test_ratio or choice.key != "data.test_ratio"),
     ]
     if facts.reports_on_val and not asked.get("train.patience_ratio"):
-        reason = f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights"
+        reason = (
+            f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights; at "
+            "most, they fit the temperature of the probabilities, which changes no predicted class"
+        )
         choices.append(Choice("train.choose_weights", False, reason))
     if surveyed.source.weights is not None:
         choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))
