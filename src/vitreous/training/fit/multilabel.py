@@ -24,7 +24,7 @@ class LabelScore(Score):
         mean_average_precision: Average precision, averaged over the labels that occur; no threshold influences it.
         micro_f1: F1 over all decisions; frequent labels count more.
         macro_f1: F1 of each label, averaged over the labels that occur.
-        map_interval: 95% interval of the mean average precision; None if it was not computed.
+        map_interval: 95% interval of the mean average precision; None if there is none.
     """
 
     mean_average_precision: float
@@ -79,7 +79,10 @@ def score_labels(
 
 
 def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Return the 95% interval of the mean average precision: percentile bootstrap over images; None for one image.
+    """Return the 95% interval of the mean average precision: percentile bootstrap over images.
+
+    It is None if all samples have the same precision, as those of a perfect model do: that would be an interval of
+    width 0, although other images may well be ranked wrongly.
 
     Args:
         probabilities: `[n, classes]`.
@@ -105,7 +108,8 @@ def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) ->
 
     found = bootstrap((np.arange(num),), statistic, n_resamples=num_resamples, batch=batch, vectorized=True,
                       method="percentile", rng=np.random.default_rng(0))  # fmt: skip
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    low, high = map(float, found.confidence_interval)
+    return (low, high) if low < high else None
 
 
 def _weighted_map(

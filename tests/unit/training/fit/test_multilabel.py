@@ -83,6 +83,11 @@ def test_interval_is_the_same_every_time_and_only_in_final_scores() -> None:
     assert 0 <= low < found["mean_average_precision"] < high <= 1
     assert score_task(logits, labels, CLASSES, with_interval=True).as_dict() == found
     assert "mean_average_precision_interval_95" not in score_task(logits, labels, CLASSES).as_dict()
+
+
+def test_perfect_model_and_single_image_have_no_interval() -> None:
+    true = draw()[1].numpy() > 0.5
+    assert map_interval(true.astype(np.float32), true) is None
     assert map_interval(np.zeros((1, 2), dtype=np.float32), np.ones((1, 2), dtype=bool)) is None
 
 
