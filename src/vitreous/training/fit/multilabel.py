@@ -91,34 +91,20 @@ def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) ->
     Source:
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. The seed is fixed.
     """
-    from scipy.stats import bootstrap
-
-    num = len(true)
-    if num < 2:
-        return None
-    num_resamples = int(np.clip(_MOST_RESAMPLED / true.size, 100, 1000))
-    batch = max(1, 2**20 // num)
-
-    def statistic(indices: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
-        rows = indices.reshape(-1, num)
-        places = rows + num * np.arange(len(rows))[:, None]
-        times = np.bincount(places.ravel(), minlength=rows.size).astype(np.int32).reshape(rows.shape)
-        # With one image per row, sorting the images copies whole rows.
-        return _weighted_map(probabilities, true, np.ascontiguousarray(times.T)).reshape(indices.shape[:-1])
-
-    found = bootstrap((np.arange(num),), statistic, n_resamples=num_resamples, batch=batch, vectorized=True,
-                      method="percentile", rng=np.random.default_rng(0))  # fmt: skip
-    low, high = map(float, found.confidence_interval)
+    draws, num = np.random.default_rng(0), len(true)
+    num_samples, batch = int(np.clip(_MOST_RESAMPLED / true.size, 100, 1000)), max(1, min(100, 2**20 // num))
+    found: list[float] = []
+    for _ in range(0, num_samples, batch):
+        times = np.stack([np.bincount(row, minlength=num) for row in draws.integers(num, size=(batch, num))], axis=1)
+        found += _weighted_map(probabilities, true, times.astype(np.int32)).tolist()
+    low, high = np.quantile(found, (0.025, 0.975)).tolist()
     return (low, high) if low < high else None
 
 
 def _weighted_map(
     probabilities: NDArray[np.float32], true: NDArray[np.bool_], times: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """Return the mean average precision of several samples; `times[i, j]` is how often image i is in sample j.
-
-    scikit-learn computes the same for one sample and label at a time, which takes a hundred times longer.
-    """
+    """Return the mean average precision of several samples; `times[i, j]` is how often image i is in sample j."""
     total, num_labels = np.zeros(times.shape[1]), np.zeros(times.shape[1])
     for likely, has in zip(probabilities.T, true.T, strict=True):
         order = np.argsort(-likely, kind="stable")

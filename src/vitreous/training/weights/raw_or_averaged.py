@@ -3,7 +3,6 @@
 An average over a short run can be worthless: with a decay of 0.9999, most of it is still the random start.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -34,10 +33,8 @@ MOST_IMAGES, LEAST_IMAGES = 1000, 100
 """At most this many training images are scored; for large models fewer, down to the smaller number."""
 MOST_FLOP = 5e12
 """Floating-point operations for each set of weights, about 20 s on two CPU cores."""
-MOST_CLASSES, MOST_LABELS = 50, 10
-"""Number of classes whose images are scored; of labels, if images may have several."""
-LEAST_OF_CLASS = 3
-"""A class with fewer training images is not scored."""
+MOST_CLASSES, LEAST_OF_CLASS = 50, 3
+"""Images of at most this many classes are scored, of those with at least this many training images."""
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 """Penalties of ridge regression to choose from, for features with mean 0 and standard deviation 1."""
 SIGNIFICANCE = 0.05
@@ -57,8 +54,8 @@ def with_better_weights(
         plan: A plan to start from the checkpoint.
         checkpoint: The file, read as `train.pretrained_weights=auto` does.
         surveyed: The data and its splits.
-        asked: Keys that the user set, with which the file is read again.
-        progress: Called with (done, total) while images are decoded.
+        asked: Keys that the user set.
+        progress: Called with (done, total) images.
     """
     if not checkpoint.parts:
         return plan
@@ -80,8 +77,8 @@ def with_better_weights(
     better = [name for name in right if _is_better(right[name], right[averaged])]
     best = max(better or [averaged], key=lambda name: float(right[name].mean()))
     shares = [f"{right[name].mean():.1%} right with {printable(name)}" for name in sorted(right)]
-    images_text = plural(len(images.labels), "training image")
-    reason = f"a linear classifier on the features gets {listed(shares)} ({images_text}, cross-validated)"
+    of_what = plural(len(images.labels), "training image")
+    reason = f"a linear classifier on the features gets {listed(shares)} ({of_what}, cross-validated)"
     if not better and not any(_is_better(right[averaged], right[name]) for name in right):
         reason += "; the difference may be chance, so the averaged weights are kept"
     note = f"reads {printable(best)}: {reason}; weights=NAME chooses"
@@ -102,8 +99,7 @@ def _load_images(config: RunConfig, surveyed: Survey, progress: Progress) -> Eva
     chosen = train[_draw(surveyed.source.labels[train], num)]
     unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, value_range=data.value_range or FULL_RANGE)
     store = load_store(surveyed.source, chosen, unnormalized, cache=None, progress=progress)
-    counts = np.unique(store.labels.cpu().numpy(), return_counts=True, axis=0)[1]
-    if not len(store) or (store.labels.ndim == 1 and (len(counts) < 2 or counts.min() < 2)):
+    if len(store) < 2 * LEAST_OF_CLASS or len(store.labels.unique(dim=0)) < 2:
         return None
     mean, std = (data.mean, data.std) if data.mean else measure_mean_std(store)
     preprocess = replace(unnormalized, mean=mean, std=std)
@@ -127,31 +123,21 @@ def _share_right(
     config: RunConfig, checkpoint: Pretrained, images: EvalLoader, classes: tuple[str, ...]
 ) -> NDArray[np.float64]:
     """Return for each image the share of its labels that are right; a single label gives 0 or 1."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     device = resolve_device(config.train.device)
     model = build_model(config.model, device=device, generator=torch.Generator().manual_seed(0))
     load_into(model, checkpoint, classes)
     features = compute_features(model, images, resolve_precision(config.train.precision, device))
-    labels = images.labels.cpu().numpy().astype(np.int64)
-    columns = [labels]
-    if labels.ndim == 2:
-        frequent = np.argsort(-labels.sum(axis=0), kind="stable")[:MOST_LABELS]
-        columns = [column for column in labels.T[frequent] if 1 < column.sum() < len(column) - 1]
-    if not columns or not features.isfinite().all():
-        return np.zeros(len(labels))
-    return np.mean([_is_right(features.cpu().numpy(), column) for column in columns], axis=0)
-
-
-def _is_right(inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which images a linear classifier gets right that was fitted to others; at least two classes."""
-    from sklearn.linear_model import RidgeClassifierCV
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
+    if not features.isfinite().all():
+        return np.zeros(len(features))
+    labels = images.labels.cpu().numpy()
     classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES))
-    folds = StratifiedKFold(min(5, int(np.bincount(labels).max())), shuffle=True, random_state=0)
-    with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than there are folds
-        return cross_val_predict(classifier, inputs, labels, cv=folds) == labels
+    found = cross_val_predict(classifier, features.cpu().numpy(), labels, cv=KFold(5, shuffle=True, random_state=0))
+    return (found == labels).reshape(len(labels), -1).mean(axis=1)
 
 
 def _is_better(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
@@ -159,6 +145,5 @@ def _is_better(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
     from scipy.stats import binomtest
 
     num_wins, num_losses = int((ours > theirs).sum()), int((ours < theirs).sum())
-    if num_wins <= num_losses:
-        return False
-    return bool(binomtest(num_wins, num_wins + num_losses, alternative="greater").pvalue < SIGNIFICANCE)
+    test = binomtest(num_wins, max(1, num_wins + num_losses), alternative="greater")
+    return bool(test.pvalue < SIGNIFICANCE)

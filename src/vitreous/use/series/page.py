@@ -10,7 +10,7 @@ from vitreous.training.fit.multilabel import LabelScore
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.evaluate.headline import baseline_text, never_predicted_text
 from vitreous.use.report.page import write_report
-from vitreous.use.series.summary import Spread, Summary, pool, spread, summarize_series
+from vitreous.use.series.summary import Spread, Summary, pool, summarize_series
 from vitreous.wording import plural
 
 
@@ -42,7 +42,7 @@ def table(summary: Summary) -> list[tuple[str, ...]]:
          *_accuracy(row.score))
         for row in summary.rows
     ]  # fmt: skip
-    precision = ("mAP", "95% interval") if summary.precisions() else ()
+    precision = ("mAP", "95% interval") if summary.is_multilabel else ()
     return [("run", "images", *precision, "correct", "accuracy", "95% interval"), *rows]
 
 
@@ -56,7 +56,8 @@ def sentences(summary: Summary) -> list[str]:
         result.append(
             f"{missing} of {plural(summary.num_planned, 'run')} {'has' if missing == 1 else 'have'} no accuracy"
         )
-    result += _precision_sentences(summary)
+    if summary.is_multilabel:
+        result += _precision_sentences(summary)
     for seed, score in summary.by_seed().items() if summary.num_folds else ():
         accuracy, interval = _accuracy(score)
         result.append(
@@ -104,15 +105,14 @@ def _page(summary: Summary) -> str:
 
 def _precision_sentences(summary: Summary) -> Iterator[str]:
     """Yield the mean average precision, which matters most if images may have several labels."""
-    precisions, over_seeds = summary.precisions(), summary.precision_over_seeds()
-    if len(precisions) > 1 and not _has_seeds(summary):
-        yield f"mAP of single folds: {_spread(spread(precisions), '.3f')}"
+    metric = "mean_average_precision"
+    over_seeds = summary.over_seeds(metric)
     if over_seeds is not None:
         found, (low, high) = over_seeds
-        yield (
-            f"mAP over {len(summary.by_seed())} seeds: {_spread(found, '.3f')}; 95% interval of the mean over seeds: "
-            f"{low:.3f} to {high:.3f}"
-        )
+        interval = f"95% interval of the mean over seeds: {low:.3f} to {high:.3f}"
+        yield f"mAP over {len(summary.by_seed())} seeds: {_spread(found, '.3f')}; {interval}"
+    elif len(summary.rows) > 1:
+        yield f"mAP of single folds: {_spread(summary.over_runs(metric), '.3f')}"
 
 
 def _has_seeds(summary: Summary) -> bool:

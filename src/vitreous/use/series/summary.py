@@ -79,43 +79,30 @@ class Summary:
         pooled = self.by_seed()
         return spread([score.accuracy for score in pooled.values()]).mean if pooled else float("nan")
 
-    def over_runs(self) -> Spread:
-        """Return the spread of the accuracies of all runs."""
-        return spread([row.score.accuracy for row in self.rows])
+    def over_runs(self, metric: str = "accuracy") -> Spread:
+        """Return the spread of the accuracies of all runs, or of another number of their scores."""
+        return spread([getattr(row.score, metric) for row in self.rows])
 
     def by_seed(self) -> dict[int, Score]:
         """Return the score over all folds for each seed whose folds are all finished; each image counts once."""
-        return {seed: pool(scores) for seed, scores in self._complete().items()}
-
-    def over_seeds(self) -> tuple[Spread, tuple[float, float]] | None:
-        """Return the spread over seeds and the 95% interval of their mean; None for fewer than two seeds."""
-        return _over_seeds([score.accuracy for score in self.by_seed().values()])
-
-    def precisions(self) -> list[float]:
-        """Return the mean average precision of each run; empty if each image has one label."""
-        return _precisions(row.score for row in self.rows)
-
-    def precision_over_seeds(self) -> tuple[Spread, tuple[float, float]] | None:
-        """Do what `over_seeds` does for the mean average precision, of which each seed has the mean of its folds."""
-        found = [_precisions(scores) for scores in self._complete().values()]
-        return _over_seeds([float(np.mean(values)) for values in found if values])
-
-    def _complete(self) -> dict[int, list[Score]]:
-        """Return the scores of each seed whose folds are all finished."""
         scores_of: dict[int, list[Score]] = {}
         for row in self.rows:
             scores_of.setdefault(row.seed, []).append(row.score)
-        return {seed: scores for seed, scores in scores_of.items() if len(scores) == max(1, self.num_folds)}
+        return {seed: pool(scores) for seed, scores in scores_of.items() if len(scores) == max(1, self.num_folds)}
+
+    def over_seeds(self, metric: str = "accuracy") -> tuple[Spread, tuple[float, float]] | None:
+        """Return the spread over seeds and the 95% interval of their mean; None for fewer than two seeds."""
+        values = [getattr(score, metric) for score in self.by_seed().values()]
+        return (spread(values), t_interval(values)) if len(values) > 1 else None
+
+    @property
+    def is_multilabel(self) -> bool:
+        """True if the runs are for images that may have several labels."""
+        return any(isinstance(row.score, LabelScore) for row in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all results as plain values for JSON."""
-        over_seeds, precision_over_seeds = self.over_seeds(), self.precision_over_seeds()
-        precisions: dict[str, Any] = {}
-        if self.precisions():
-            precisions["mean_average_precision"] = {
-                "over_runs": _plain(spread(self.precisions())),
-                "over_seeds": precision_over_seeds and _with_interval(*precision_over_seeds),
-            }
+        over_seeds = self.over_seeds()
         return {
             "series": self.name,
             "data": self.data,
@@ -129,8 +116,7 @@ class Summary:
             ],
             "over_runs": _plain(self.over_runs()) if self.rows else None,
             "by_seed": {str(seed): score.as_dict() for seed, score in self.by_seed().items()},
-            "over_seeds": over_seeds and _with_interval(*over_seeds),
-            **precisions,
+            "over_seeds": over_seeds and _plain(over_seeds[0]) | {"interval_95": list(over_seeds[1])},
         }
 
 
@@ -154,14 +140,24 @@ def summarize_series(folder: SeriesFolder) -> Summary:
 
 
 def pool(scores: Iterable[Score]) -> Score:
-    """Combine scores on different images into the score over all of them."""
+    """Combine scores on different images into the score over all of them.
+
+    Mean average precision and F1 are averaged, because probabilities of different models cannot be ranked together.
+    """
     scores = list(scores)
     num_images = sum(score.num_images for score in scores)
     loss = sum(score.loss * score.num_images for score in scores) / num_images
     counts = [score.counts for score in scores if score.counts is not None]
     are_alike = len(counts) == len(scores) and len({count.classes for count in counts}) == 1
     pooled = reduce(add, counts) if are_alike else None
-    return Score(num_images, sum(score.num_correct for score in scores), loss, pooled)
+    num_correct = sum(score.num_correct for score in scores)
+    labels = [score for score in scores if isinstance(score, LabelScore)]
+    if len(labels) == len(scores):
+        all_three = [(score.mean_average_precision, score.micro_f1, score.macro_f1) for score in labels]
+        precision, micro, macro = np.mean(all_three, axis=0).tolist()
+        return LabelScore(num_images=num_images, num_correct=num_correct, loss=loss,
+                          mean_average_precision=precision, micro_f1=micro, macro_f1=macro)  # fmt: skip
+    return Score(num_images, num_correct, loss, pooled)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -187,18 +183,6 @@ def _rows(member: Member, run: RunFolder, metadata: dict[str, Any]) -> list[Row]
         score = stored_evaluation(run, metadata, split).score
     chosen_on_it = split == "val" and metadata.get("chosen_on_val", True)  # older runs always chose
     return [Row(member.name, member.fold, member.seed, split, score, chosen_on_it)]
-
-
-def _precisions(scores: Iterable[Score]) -> list[float]:
-    return [score.mean_average_precision for score in scores if isinstance(score, LabelScore)]
-
-
-def _over_seeds(values: Sequence[float]) -> tuple[Spread, tuple[float, float]] | None:
-    return (spread(values), t_interval(values)) if len(values) > 1 else None
-
-
-def _with_interval(spread: Spread, interval: tuple[float, float]) -> dict[str, Any]:
-    return _plain(spread) | {"interval_95": list(interval)}
 
 
 def _plain(spread: Spread) -> dict[str, float | None]:

@@ -106,7 +106,7 @@ def test_mean_average_precision_has_its_columns_and_comes_first() -> None:
     assert heading == ("run", "images", "mAP", "95% interval", "correct", "accuracy", "95% interval")
     assert first[:4] == ("fold-0-seed-0", "40", "0.700", "0.600 to 0.750")
     assert sentences(found)[0] == "mAP of single folds: 0.750 ± 0.071 (mean ± standard deviation; 0.700 to 0.800)"
-    assert found.as_dict()["mean_average_precision"]["over_seeds"] is None
+    assert found.as_dict()["by_seed"]["0"]["mean_average_precision"] == pytest.approx(0.75)
 
 
 def test_mean_average_precision_over_seeds_is_that_of_the_means_of_their_folds() -> None:
@@ -115,12 +115,15 @@ def test_mean_average_precision_over_seeds_is_that_of_the_means_of_their_folds()
     low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=values.std(ddof=1) / 3**0.5)
     said = f"mAP over 3 seeds: 0.750 ± {values.std(ddof=1):.3f} (mean ± standard deviation; 0.700 to 0.800)"
     assert sentences(found)[0] == f"{said}; 95% interval of the mean over seeds: {low:.3f} to {high:.3f}"
-    over_seeds = found.as_dict()["mean_average_precision"]["over_seeds"]
-    assert over_seeds["interval_95"] == pytest.approx([low, high])
+    by_seed = found.as_dict()["by_seed"].values()
+    assert [score["mean_average_precision"] for score in by_seed] == pytest.approx(values)
 
 
 def test_series_without_several_labels_has_no_mean_average_precision() -> None:
-    assert "mean_average_precision" not in made_up([[30, 45]], [40, 50]).as_dict()
+    found = made_up([[30, 45]], [40, 50])
+    assert "mAP" not in table(found)[0]
+    assert not any("mAP" in sentence for sentence in sentences(found))
+    assert "mean_average_precision" not in found.as_dict()["by_seed"]["0"]
 
 
 def test_baseline_and_balanced_accuracy_are_those_over_all_folds() -> None:
