@@ -47,7 +47,8 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
     loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
     are trained on. Only the temperature is fitted on the validation images, which changes no predicted class; the
-    probabilities in `predictions.csv` are cross-fitted.
+    probabilities in `predictions.csv` are cross-fitted. Training images are predicted with too much confidence to fit a
+    temperature (`benchmarks/small_calibration.py`).
 
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
