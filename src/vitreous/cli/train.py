@@ -13,7 +13,7 @@ from vitreous import processes
 from vitreous.cli.compare import show_comparison
 from vitreous.cli.numbers import whole_number
 from vitreous.cli.predict import labels_line
-from vitreous.cli.screen import Screen, labels_text, print_table
+from vitreous.cli.screen import Screen, print_table
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.recipe.files import as_yaml, read_config
 from vitreous.recipe.key_reference import as_text
@@ -26,6 +26,7 @@ from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
 from vitreous.training.start import run_training, summarize
 from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 from vitreous.use.series.compare import compare

@@ -107,6 +107,13 @@ def map_text(found: Mapping[str, Any]) -> str:
     return f"mAP {found['mean_average_precision']:.3f}{interval}"
 
 
+def labels_text(found: Mapping[str, Any], split: str) -> str:
+    """Return the scores that matter if images have several labels, before others; empty if each image has one."""
+    if "mean_average_precision" not in found:
+        return ""
+    return f"{split} {map_text(found)}, F1 micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}; "
+
+
 def score_each_label(
     data: str,
     probabilities: NDArray[np.float32],
