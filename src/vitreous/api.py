@@ -61,7 +61,9 @@ def train(
 ) -> Run | Series:  # fmt: skip
     """Train a Vision Transformer on a folder of images or a named data set.
 
-    Progress is logged to the logger `vitreous`; `logging.basicConfig(level="INFO")` shows it.
+    Progress is logged to the logger `vitreous`; `logging.basicConfig(level="INFO")` shows it. On a CPU that other
+    programs use too, call `vitreous.threads.let_threads_sleep()` before torch is imported, or training may be 10 times
+    slower.
 
     Args:
         data: A folder of class folders, or one with `train/` and `val/` or `test/`; tar shards; a `.csv`, `.tsv` or

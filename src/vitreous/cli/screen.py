@@ -13,6 +13,7 @@ from rich.text import Text
 
 from vitreous.recipe.plan import show
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
+from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.wording import plural
 
 _PLAIN_LINES = 20
@@ -240,14 +241,6 @@ class Screen:
         if progress - began_at < 0.01 or progress >= 1:
             return ""
         return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
-
-
-def labels_text(found: Mapping[str, Any], split: str) -> str:
-    """Return the scores that matter if images have several labels, before others; empty if each image has one."""
-    if "mean_average_precision" not in found:
-        return ""
-    average, micro, macro = (found[name] for name in ("mean_average_precision", "micro_f1", "macro_f1"))
-    return f"{split} mAP {average:.3f}, F1 micro {micro:.3f}, macro {macro:.3f}; "
 
 
 def duration(seconds: float) -> str:

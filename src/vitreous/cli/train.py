@@ -13,7 +13,7 @@ from vitreous import processes
 from vitreous.cli.compare import show_comparison
 from vitreous.cli.numbers import whole_number
 from vitreous.cli.predict import labels_line
-from vitreous.cli.screen import Screen, labels_text, print_table
+from vitreous.cli.screen import Screen, print_table
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.recipe.files import as_yaml, read_config
 from vitreous.recipe.key_reference import as_text
@@ -26,6 +26,7 @@ from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
 from vitreous.training.start import run_training, summarize
 from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 from vitreous.use.series.compare import compare
@@ -45,7 +46,7 @@ class TrainOptions:
             hf://organization/name, or a name in `vitreous models`; auto chooses one of those and downloads it; none
             trains from scratch; default: one in the cache if the images are photos.
         weights: With --pretrained and the checkpoint of a training run: raw, ema (an average or a teacher), or the name
-            of a part; default: ema if there is one.
+            of a part; default: the better ones, judged by their features of training images.
         task: single or multilabel, one label per image or any number; default: decided by the data.
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.

@@ -68,7 +68,8 @@ class TrainConfig:
             `auto` chooses one of these. `none` draws random weights. If it is not set, photos start from a backbone in
             the cache.
         pretrained_weights: Weights to take from the checkpoint of a training run: `raw`, `ema` (their average, or a
-            teacher), `auto` (`ema` if there are any), or the name of a part of the file.
+            teacher), or the name of a part of the file. `auto` scores all of them by a linear classifier on their
+            features of training images; the plan then has the name of the best, or of the average in case of doubt.
         pretrained_as: What no tensor of the file shows, as fields of its model: `num_heads=4 img_size=16x64`. The
             options `--architecture.num_heads 4 --architecture.img_size 16x64` set it too.
         head_init: Initial weights of a new head on pretrained weights. `zero` gives every class the same probability,

@@ -47,7 +47,8 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
     loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
     are trained on. Only the temperature is fitted on the validation images, which changes no predicted class; the
-    probabilities in `predictions.csv` are cross-fitted.
+    probabilities in `predictions.csv` are cross-fitted. Training images are predicted with too much confidence to fit a
+    temperature (`benchmarks/small_calibration.py`).
 
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
@@ -71,11 +72,11 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
             temperature = fit_temperature(*held_out)
             if thresholds is not None and train.choose_weights:
                 thresholds = fit_thresholds((held_out[0] / temperature).sigmoid(), held_out[1])
-        metrics["val"] = score_task(*held_out, facts.classes, thresholds, temperature).as_dict()
+        metrics["val"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
     model = merge_lora(models[chosen])
     if prepared.test is not None:
         held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
-        metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature).as_dict()
+        metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
     metadata = describe_model(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics,
         "example_class": "" if held_out is None else _names(held_out[1][0], facts.classes),

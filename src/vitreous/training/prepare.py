@@ -28,6 +28,7 @@ from vitreous.training.step.compiled import check_compiler
 from vitreous.training.weights.choice import Start, choose_start
 from vitreous.training.weights.leaks import inherited_splits, leak_notes
 from vitreous.training.weights.pretrained import AUTO, Pretrained, full_source, open_pretrained, with_revision
+from vitreous.training.weights.raw_or_averaged import with_better_weights
 from vitreous.training.weights.teacher import check_teacher, open_teacher
 from vitreous.training.weights.transfer import plan_transfer
 from vitreous.wording import plural
@@ -72,7 +73,11 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
             surveyed.facts, given, recipe=recipe, asked=requested, measure=measure, memory=instruments.memory_share
         )
 
-    plan = plan_for(asked) if checkpoint is None else plan_transfer(checkpoint, surveyed.facts, asked, plan_for)
+    if checkpoint is None:
+        plan = plan_for(asked)
+    else:
+        plan = plan_transfer(checkpoint, surveyed.facts, asked, plan_for)
+        plan = with_better_weights(plan, checkpoint, surveyed, asked, progress_to(listener, "comparing weights"))
     check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
@@ -209,7 +214,10 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
         *(choice for choice in inherited if choice.value == facts.test_ratio or choice.key != "data.test_ratio"),
     ]
     if facts.reports_on_val and not asked.get("train.patience_ratio"):
-        reason = f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights"
+        reason = (
+            f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights; at "
+            "most, they fit the temperature of the probabilities, which changes no predicted class"
+        )
         choices.append(Choice("train.choose_weights", False, reason))
     if surveyed.source.weights is not None:
         choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))

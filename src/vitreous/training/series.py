@@ -1,8 +1,9 @@
 """TrainRequest with folds or seeds -> a folder of runs that differ only in their fold or seed.
 
 The planner decides for the first run, from the number and size of the images and the speed of the machine; the other
-runs reuse its choices. Mirroring is the exception: it depends on labels, so each fold decides it from its own training
-images. Thus no test image influences the run that it tests.
+runs reuse its choices. Mirroring, and the choice between raw and averaged pretrained weights, are the exceptions: they
+depend on labels, so each fold decides them from its own training images. Thus no test image influences the run that it
+tests.
 """
 
 import json
@@ -32,7 +33,7 @@ from vitreous.training.weights.pretrained import full_source
 
 _OWN_KEYS = ("data.source", "data.root", "data.fold", "data.mean", "data.std", "train.seed")
 """Keys that each run has for itself; mean and std are those of its training images."""
-_DECIDED_BY_LABELS = "data.flip"
+_DECIDED_BY_LABELS = ("data.flip", "train.pretrained_weights")
 _WRITTEN = ("data", "recipe", "model", "values", "folds", "seeds")
 
 MOST_RUNS = 1000
@@ -218,7 +219,7 @@ def _start_or_resume(request: TrainRequest, member: Member, run: RunFolder, firs
         return own
     config = read_config(first.config)
     is_same_data = config.data.fold == (member.fold or 0)
-    left_open = {*_OWN_KEYS, *(() if is_same_data else (_DECIDED_BY_LABELS,))}
+    left_open = {*_OWN_KEYS, *(() if is_same_data else _DECIDED_BY_LABELS)}
     settled = {key: value for key, value in keys.take_apart(config).items() if key not in left_open}
     return replace(own, settled=settled)
 

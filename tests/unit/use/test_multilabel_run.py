@@ -107,7 +107,9 @@ def test_held_out_scores_agree_in_metadata_evaluation_and_predictions_csv(tagged
 def test_report_shows_map_and_each_label(tagged: Run) -> None:
     page = (tagged.path / "report.html").read_text(encoding="utf-8")
     average = tagged.metrics["test"]["mean_average_precision"]
-    assert f'<span class="headline">{average:.3f}</span> mAP on the test images of tags' in page
+    low, high = tagged.metrics["test"]["mean_average_precision_interval_95"]
+    interval = f"(95% interval {low:.3f} to {high:.3f})"
+    assert f'<span class="headline">{average:.3f}</span> mAP {interval} on the test images of tags' in page
     assert "Scores per label" in page
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;" in page

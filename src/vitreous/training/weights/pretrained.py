@@ -17,6 +17,7 @@ from vitreous.model.weights.open import identify, open_model
 from vitreous.model.weights.reading import hub
 from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.reading.kinds import WeightFile
+from vitreous.model.weights.subtree import choose_part
 from vitreous.model.weights.table import TRAINING_ONLY, Hints
 from vitreous.paths import expanded
 from vitreous.recipe import keys
@@ -44,12 +45,15 @@ class Pretrained:
         model: The model with its weights, on the CPU.
         provenance: The classes, mean and std that it was trained with, as far as known.
         notes: What was taken for granted about the file, one sentence each.
+        parts: Names of all sets of weights in the file, the averaged ones first; empty if it has only one set, or if
+            the user has chosen.
     """
 
     source: str
     model: VisionTransformer
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
@@ -71,6 +75,7 @@ def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
     with open_weights(source) as file:
         provenance, is_ours = read_provenance(file), METADATA_KEY in file.metadata
         hints = Hints(architecture=given if is_ours else wanted | given, weights=weights)
+        parts = _parts(file) if weights == "auto" and not is_ours else ()
         size = None if is_ours else _missing_size(file, hints, asked.get("data.img_size"))
     if size is not None:
         hints = replace(hints, architecture={**hints.architecture, "img_size": size})
@@ -87,7 +92,13 @@ def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
         )
     if not (is_ours or provenance.mean or {"data.mean", "data.std"} & asked.keys()):
         notes.append("the file does not give mean and std of its images; they are measured on the training images")
-    return Pretrained(source, opened.model.float(), provenance, tuple(notes))
+    return Pretrained(source, opened.model.float(), provenance, tuple(notes), parts)
+
+
+def _parts(file: WeightFile) -> tuple[str, ...]:
+    """Name the sets of weights in a file, those that `auto` takes first; empty if there is only one."""
+    part, rivals = choose_part(file, "auto")
+    return (part.shown, *rivals) if rivals else ()
 
 
 def _missing_size(file: WeightFile, hints: Hints, requested: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -1,13 +1,13 @@
 """True labels and probabilities of images with several labels -> LabelEvaluation: mAP, F1, and scores per label."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.training.fit.multilabel import LabelScore, score_labels
+from vitreous.training.fit.multilabel import LabelScore, map_interval, score_labels
 from vitreous.use.evaluate.known import Known
 from vitreous.wording import listed, plural
 
@@ -89,7 +89,7 @@ class LabelEvaluation:
     def sentences(self) -> Iterator[str]:
         """Yield the scores in words, most important first."""
         found, (low, high) = self.score, self.score.interval
-        yield f"mAP {found.mean_average_precision:.3f} on {self.data} (average precision, mean over the labels)"
+        yield f"{map_text(found.as_dict())} on {self.data} (average precision, mean over the labels)"
         yield f"F1: micro {found.micro_f1:.3f} (over all decisions), macro {found.macro_f1:.3f} (mean over the labels)"
         yield (
             f"all labels right for {found.num_correct:,} of {plural(found.num_images, 'image')} "
@@ -98,6 +98,20 @@ class LabelEvaluation:
         never = [row.name for row in self.classes if row.num_images and not row.num_predicted]
         if never:
             yield f"never predicted, although some images have it: {listed(never, 8)}"
+
+
+def map_text(found: Mapping[str, Any]) -> str:
+    """Return the mean average precision in stored scores, with its interval unless an older version stored them."""
+    low, high = found.get("mean_average_precision_interval_95", (None, None))
+    interval = "" if low is None else f" (95% interval {low:.3f} to {high:.3f})"
+    return f"mAP {found['mean_average_precision']:.3f}{interval}"
+
+
+def labels_text(found: Mapping[str, Any], split: str) -> str:
+    """Return the scores that matter if images have several labels, before others; empty if each image has one."""
+    if "mean_average_precision" not in found:
+        return ""
+    return f"{split} {map_text(found)}, F1 micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}; "
 
 
 def score_each_label(
@@ -121,7 +135,9 @@ def score_each_label(
     rows = zip(classes, probabilities.T, true.T, thresholds, strict=True)
     return LabelEvaluation(
         data=data,
-        score=score_labels(probabilities, true, loss, thresholds),
+        score=replace(
+            score_labels(probabilities, true, loss, thresholds), map_interval=map_interval(probabilities, true)
+        ),
         classes=tuple(_row(*row) for row in rows),
     )
 

@@ -1,10 +1,12 @@
 """Summary -> sentences and a table, and the files `summary.json` and `summary.md` of a series."""
 
 import json
+from collections.abc import Iterator
 
 from vitreous import atomic
 from vitreous.data.sources.source import as_text
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.fit.multilabel import LabelScore
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.evaluate.headline import baseline_text, never_predicted_text
 from vitreous.use.report.page import write_report
@@ -36,10 +38,12 @@ def write_summary(folder: SeriesFolder) -> Summary:
 def table(summary: Summary) -> list[tuple[str, ...]]:
     """Return one row per finished run, below a row of headings."""
     rows = [
-        (row.name, f"{row.score.num_images:,}", f"{row.score.num_correct:,}", *_accuracy(row.score))
+        (row.name, f"{row.score.num_images:,}", *_precision(row.score), f"{row.score.num_correct:,}",
+         *_accuracy(row.score))
         for row in summary.rows
-    ]
-    return [("run", "images", "correct", "accuracy", "95% interval"), *rows]
+    ]  # fmt: skip
+    precision = ("mAP", "95% interval") if summary.is_multilabel else ()
+    return [("run", "images", *precision, "correct", "accuracy", "95% interval"), *rows]
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -52,6 +56,8 @@ def sentences(summary: Summary) -> list[str]:
         result.append(
             f"{missing} of {plural(summary.num_planned, 'run')} {'has' if missing == 1 else 'have'} no accuracy"
         )
+    if summary.is_multilabel:
+        result += _precision_sentences(summary)
     for seed, score in summary.by_seed().items() if summary.num_folds else ():
         accuracy, interval = _accuracy(score)
         result.append(
@@ -63,8 +69,8 @@ def sentences(summary: Summary) -> list[str]:
         result.append(f"accuracy of single folds: {_spread(summary.over_runs())}")
     over_seeds = summary.over_seeds()
     if over_seeds is not None:
-        spread, (low, high) = over_seeds
-        result.append(f"accuracy over {len(summary.by_seed())} seeds: {_spread(spread)}")
+        found, (low, high) = over_seeds
+        result.append(f"accuracy over {len(summary.by_seed())} seeds: {_spread(found)}")
         result.append(
             f"95% interval of the mean over seeds: {100 * low:.1f}% to {100 * high:.1f}%; it reflects other seeds on "
             "the same images, not other images"
@@ -87,7 +93,7 @@ def _page(summary: Summary) -> str:
         *(f"- {sentence}" for sentence in sentences(summary)),
         "",
         f"| {' | '.join(heading)} |",
-        "|---|---:|---:|---:|---:|",
+        "|---" + "|---:" * (len(heading) - 1) + "|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
         "Each run has its own folder with `report.html`, `plan.md` and `predictions.csv`. The interval of a run shows "
@@ -95,6 +101,18 @@ def _page(summary: Summary) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _precision_sentences(summary: Summary) -> Iterator[str]:
+    """Yield the mean average precision, which matters most if images may have several labels."""
+    metric = "mean_average_precision"
+    over_seeds = summary.over_seeds(metric)
+    if over_seeds is not None:
+        found, (low, high) = over_seeds
+        interval = f"95% interval of the mean over seeds: {low:.3f} to {high:.3f}"
+        yield f"mAP over {len(summary.by_seed())} seeds: {_spread(found, '.3f')}; {interval}"
+    elif len(summary.rows) > 1:
+        yield f"mAP of single folds: {_spread(summary.over_runs(metric), '.3f')}"
 
 
 def _has_seeds(summary: Summary) -> bool:
@@ -106,8 +124,13 @@ def _accuracy(score: Score) -> tuple[str, str]:
     return f"{100 * score.accuracy:.1f}%", f"{100 * low:.1f}% to {100 * high:.1f}%"
 
 
-def _spread(spread: Spread) -> str:
-    return (
-        f"{100 * spread.mean:.1f}% ± {100 * spread.std:.1f}% (mean ± standard deviation; "
-        f"{100 * spread.low:.1f}% to {100 * spread.high:.1f}%)"
-    )
+def _precision(score: Score) -> tuple[str, ...]:
+    if not isinstance(score, LabelScore):
+        return ()
+    interval = "–" if score.map_interval is None else "{:.3f} to {:.3f}".format(*score.map_interval)
+    return f"{score.mean_average_precision:.3f}", interval
+
+
+def _spread(spread: Spread, form: str = ".1%") -> str:
+    mean, std, low, high = (format(value, form) for value in (spread.mean, spread.std, spread.low, spread.high))
+    return f"{mean} ± {std} (mean ± standard deviation; {low} to {high})"

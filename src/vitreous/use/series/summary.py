@@ -10,6 +10,7 @@ import numpy as np
 
 from vitreous.model.weights import read_metadata
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.fit.multilabel import LabelScore
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import Member, members, read_series
 from vitreous.use.evaluate.evaluation import scored_split
@@ -78,9 +79,9 @@ class Summary:
         pooled = self.by_seed()
         return spread([score.accuracy for score in pooled.values()]).mean if pooled else float("nan")
 
-    def over_runs(self) -> Spread:
-        """Return the spread of the accuracies of all runs."""
-        return spread([row.score.accuracy for row in self.rows])
+    def over_runs(self, metric: str = "accuracy") -> Spread:
+        """Return the spread of the accuracies of all runs, or of another number of their scores."""
+        return spread([getattr(row.score, metric) for row in self.rows])
 
     def by_seed(self) -> dict[int, Score]:
         """Return the score over all folds for each seed whose folds are all finished; each image counts once."""
@@ -89,10 +90,15 @@ class Summary:
             scores_of.setdefault(row.seed, []).append(row.score)
         return {seed: pool(scores) for seed, scores in scores_of.items() if len(scores) == max(1, self.num_folds)}
 
-    def over_seeds(self) -> tuple[Spread, tuple[float, float]] | None:
+    def over_seeds(self, metric: str = "accuracy") -> tuple[Spread, tuple[float, float]] | None:
         """Return the spread over seeds and the 95% interval of their mean; None for fewer than two seeds."""
-        accuracies = [score.accuracy for score in self.by_seed().values()]
-        return (spread(accuracies), t_interval(accuracies)) if len(accuracies) > 1 else None
+        values = [getattr(score, metric) for score in self.by_seed().values()]
+        return (spread(values), t_interval(values)) if len(values) > 1 else None
+
+    @property
+    def is_multilabel(self) -> bool:
+        """True if the runs are for images that may have several labels."""
+        return any(isinstance(row.score, LabelScore) for row in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all results as plain values for JSON."""
@@ -134,14 +140,24 @@ def summarize_series(folder: SeriesFolder) -> Summary:
 
 
 def pool(scores: Iterable[Score]) -> Score:
-    """Combine scores on different images into the score over all of them."""
+    """Combine scores on different images into the score over all of them.
+
+    Mean average precision and F1 are averaged, because probabilities of different models cannot be ranked together.
+    """
     scores = list(scores)
     num_images = sum(score.num_images for score in scores)
     loss = sum(score.loss * score.num_images for score in scores) / num_images
     counts = [score.counts for score in scores if score.counts is not None]
     are_alike = len(counts) == len(scores) and len({count.classes for count in counts}) == 1
     pooled = reduce(add, counts) if are_alike else None
-    return Score(num_images, sum(score.num_correct for score in scores), loss, pooled)
+    num_correct = sum(score.num_correct for score in scores)
+    labels = [score for score in scores if isinstance(score, LabelScore)]
+    if len(labels) == len(scores):
+        all_three = [(score.mean_average_precision, score.micro_f1, score.macro_f1) for score in labels]
+        precision, micro, macro = np.mean(all_three, axis=0).tolist()
+        return LabelScore(num_images=num_images, num_correct=num_correct, loss=loss,
+                          mean_average_precision=precision, micro_f1=micro, macro_f1=macro)  # fmt: skip
+    return Score(num_images, num_correct, loss, pooled)
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -7,7 +7,15 @@ from sklearn import metrics
 from torch import Tensor
 
 from vitreous.training.fit.evaluate import fit_temperature, score
-from vitreous.training.fit.multilabel import LabelScore, best_threshold, fit_thresholds, predicted_labels, score_task
+from vitreous.training.fit.multilabel import (
+    LabelScore,
+    _weighted_map,
+    best_threshold,
+    fit_thresholds,
+    map_interval,
+    predicted_labels,
+    score_task,
+)
 
 CLASSES = ("sea", "people", "dog", "sky")
 
@@ -37,6 +45,50 @@ def test_scores_are_those_of_scikit_learn() -> None:
         np.mean([metrics.log_loss(true[:, n], logits[:, n].sigmoid().numpy(), labels=[0, 1]) for n in range(4)]),
         rel=1e-5,
     )
+
+
+def test_average_precision_of_resampled_images_is_that_of_scikit_learn() -> None:
+    draws = np.random.default_rng(3)
+    probabilities = draws.integers(0, 8, (40, 3)).astype(np.float32) / 8  # with many ties
+    true = draws.random((40, 3)) < np.array([0.5, 0.1, 0.0])
+    times = draws.multinomial(40, np.full(40, 1 / 40), size=5)
+    found = _weighted_map(probabilities, true, times.T.astype(np.int32))
+    for row, counts in zip(found, times, strict=True):
+        each = [
+            metrics.average_precision_score(true[:, n], probabilities[:, n], sample_weight=counts)
+            for n in range(3)
+            if (true[:, n] * counts).any()
+        ]
+        assert row == pytest.approx(np.mean(each))
+
+
+def test_interval_of_the_mean_average_precision_covers_that_of_other_images() -> None:
+    logits, labels = draw(20_000)
+    truth = score_task(logits, labels, CLASSES)
+    assert isinstance(truth, LabelScore)
+    hits, widths = 0, []
+    for start in range(0, 4000, 200):
+        part = slice(start, start + 200)
+        low, high = map_interval(logits[part].sigmoid().numpy(), labels[part].numpy() > 0.5) or (0.0, 0.0)
+        hits += low <= truth.mean_average_precision <= high
+        widths.append(high - low)
+    assert hits >= 17  # of 20; 95% are expected
+    assert max(widths) < 0.15
+
+
+def test_interval_is_the_same_every_time_and_only_in_final_scores() -> None:
+    logits, labels = draw()
+    found = score_task(logits, labels, CLASSES, with_interval=True).as_dict()
+    low, high = found["mean_average_precision_interval_95"]
+    assert 0 <= low < found["mean_average_precision"] < high <= 1
+    assert score_task(logits, labels, CLASSES, with_interval=True).as_dict() == found
+    assert "mean_average_precision_interval_95" not in score_task(logits, labels, CLASSES).as_dict()
+
+
+def test_perfect_model_and_single_image_have_no_interval() -> None:
+    true = draw()[1].numpy() > 0.5
+    assert map_interval(true.astype(np.float32), true) is None
+    assert map_interval(np.zeros((1, 2), dtype=np.float32), np.ones((1, 2), dtype=bool)) is None
 
 
 def test_one_label_per_image_is_scored_as_before() -> None:

@@ -13,6 +13,7 @@ import vitreous as vt
 from vitreous.errors import NotARunError
 from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.fit.multilabel import LabelScore
 from vitreous.training.folder.run_folder import SeriesFolder
 from vitreous.use.series.page import sentences, table, write_summary
 from vitreous.use.series.summary import Row, Summary, t_interval
@@ -85,6 +86,44 @@ def test_sentences_give_accuracy_spread_and_interval() -> None:
     assert "accuracy over 2 seeds: 82.5% ± 3.5% (mean ± standard deviation; 80.0% to 85.0%)" in sentences(
         made_up([[32], [34]], [40])
     )
+
+
+def labeled(precisions: list[list[float]]) -> Summary:
+    """Make a summary of runs with several labels per image, from the mAP of each fold, for each seed."""
+    folds = len(precisions[0]) if len(precisions[0]) > 1 else 0
+    rows = [
+        Row(f"fold-{fold}-seed-{seed}", fold if folds else None, seed, "test",
+            LabelScore(num_images=40, num_correct=20, loss=0.5, mean_average_precision=value, micro_f1=0.5,
+                       macro_f1=0.5, map_interval=(value - 0.1, value + 0.05)))
+        for seed, of_seed in enumerate(precisions) for fold, value in enumerate(of_seed)
+    ]  # fmt: skip
+    return Summary("made-up", "tags", len(rows), folds, tuple(rows))
+
+
+def test_mean_average_precision_has_its_columns_and_comes_first() -> None:
+    found = labeled([[0.7, 0.8]])
+    heading, first, _ = table(found)
+    assert heading == ("run", "images", "mAP", "95% interval", "correct", "accuracy", "95% interval")
+    assert first[:4] == ("fold-0-seed-0", "40", "0.700", "0.600 to 0.750")
+    assert sentences(found)[0] == "mAP of single folds: 0.750 ± 0.071 (mean ± standard deviation; 0.700 to 0.800)"
+    assert found.as_dict()["by_seed"]["0"]["mean_average_precision"] == pytest.approx(0.75)
+
+
+def test_mean_average_precision_over_seeds_is_that_of_the_means_of_their_folds() -> None:
+    found = labeled([[0.7, 0.8], [0.6, 0.8], [0.9, 0.7]])
+    values = np.array([0.75, 0.7, 0.8])
+    low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=values.std(ddof=1) / 3**0.5)
+    said = f"mAP over 3 seeds: 0.750 ± {values.std(ddof=1):.3f} (mean ± standard deviation; 0.700 to 0.800)"
+    assert sentences(found)[0] == f"{said}; 95% interval of the mean over seeds: {low:.3f} to {high:.3f}"
+    by_seed = found.as_dict()["by_seed"].values()
+    assert [score["mean_average_precision"] for score in by_seed] == pytest.approx(values)
+
+
+def test_series_without_several_labels_has_no_mean_average_precision() -> None:
+    found = made_up([[30, 45]], [40, 50])
+    assert "mAP" not in table(found)[0]
+    assert not any("mAP" in sentence for sentence in sentences(found))
+    assert "mean_average_precision" not in found.as_dict()["by_seed"]["0"]
 
 
 def test_baseline_and_balanced_accuracy_are_those_over_all_folds() -> None:
