@@ -2,7 +2,8 @@
 
 A case is a generator. It yields a call that must be refused and the advice that the message must give; what it does
 next follows that advice, and must not be refused. The place in the source that raised the error is looked up, so that
-errors without a case can be listed in `not_walked.txt`; `python -m tests.advice.test_advice` writes that list again.
+errors without a case can be listed in `not_walked.txt`, each with the reason why no test can provoke it.
+`python -m tests.advice.test_advice` writes that list again and keeps the reasons.
 """
 
 import ast
@@ -80,7 +81,9 @@ def places() -> dict[tuple[str, int, int], str]:
                 call = node.exc if isinstance(node, ast.Raise) else None
                 if isinstance(call, ast.Call) and ast.unparse(call.func) in classes | makers:
                     place = file, node.lineno, node.end_lineno or node.lineno
-                    found[place] = f"{file} {function.name}: {_literals(call)}"
+                    text = _text(call.args[0]) if ast.unparse(call.func) in classes else "…"
+                    shown = text if set(text) - {"…"} else ast.unparse(call)
+                    found[place] = f"{file} {function.name}: {shown}"[:160]
     return found
 
 
@@ -98,6 +101,21 @@ def not_walked() -> list[str]:
     return sorted(set(places().values()) - walked())
 
 
-def _literals(call: ast.Call) -> str:
-    texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return " ".join(" … ".join(texts).split())[:100]
+def reasons() -> dict[str, str]:
+    """Return the listed places and why a test cannot raise their errors."""
+    lines = NOT_WALKED.read_text(encoding="utf-8").splitlines()
+    return {place: reason for place, _, reason in (line.partition("  # ") for line in lines)}
+
+
+def _text(node: ast.AST) -> str:
+    """Return the text of a message, with … for its values."""
+    match node:
+        case ast.Constant(str(text)):
+            return text
+        case ast.JoinedStr(parts):
+            return "".join(map(_text, parts))
+        case ast.BinOp(left, ast.Add(), right):
+            return _text(left) + _text(right)
+        case ast.Call(ast.Attribute(text, "format")):
+            return _text(text)
+    return "…"

@@ -153,17 +153,6 @@ def test_downloaded_archive_with_another_checksum_is_refused_and_not_kept(monkey
     assert not cache_folder().exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"no gzip", "x: cannot be unpacked (not a gzip file); download it again"),
-     (packed({"data_batch_1.bin": b""}, "y"), "x: does not contain data_batch_2.bin; download it again"),
-     (ARCHIVE[:4000], "x: cannot be unpacked (")],
-)  # fmt: skip
-def test_archive_that_cannot_be_unpacked_is_refused(content: bytes, message: str) -> None:
-    wanted = replace(TINY, sha256=hashlib.sha256(content).hexdigest())
-    assert error_of(lambda: cifar._unpack(wanted, content, "x")).startswith(message)
-
-
 def test_cifar10_and_cifar100_are_opened_by_name() -> None:
     assert (len(CIFAR10.classes), CIFAR10.classes[3], len(CIFAR10.files)) == (10, "cat", 6)
     assert (len(CIFAR100.classes), CIFAR100.classes[99], len(CIFAR100.files)) == (100, "worm", 2)
