@@ -151,7 +151,7 @@ def test_config_is_frozen():
         ),
         (
             {"class_token": False, "distill_token": True},
-            "model.class_token=False: model.distill_token=True needs the class token as well; leave one of them out",
+            "model.class_token=False: model.distill_token=True needs the class token as well; leave it out",
         ),
         (
             {"distill_token": True, "pool": "mean"},
