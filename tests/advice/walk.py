@@ -81,8 +81,10 @@ def places() -> dict[tuple[str, int, int], str]:
                 call = node.exc if isinstance(node, ast.Raise) else None
                 if isinstance(call, ast.Call) and ast.unparse(call.func) in classes | makers:
                     place = file, node.lineno, node.end_lineno or node.lineno
-                    text = _text(call.args[0]) if ast.unparse(call.func) in classes else "…"
-                    shown = text if set(text) - {"…"} else ast.unparse(call)
+                    text = _text(call.args[0]) if ast.unparse(call.func) in classes else ""
+                    if text == "…: …" and isinstance(node, ast.Raise) and node.cause:
+                        continue  # the advice is that of its cause
+                    shown = text if text.strip("…: ") else ast.unparse(call)
                     found[place] = f"{file} {function.name}: {shown}"[:160]
     return found
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 
@@ -20,7 +21,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signal_number: int, run: Path, step: int, member: str = "") -> None:
         where = f"step {step} of {member}" if member else f"step {step}"
-        super().__init__(f"{run}: stopped at {where} and saved; continue with `vitreous train --resume {run}`")
+        super().__init__(f"{run}: stopped at {where} and saved; continue with `vitreous train --resume {quote(str(run))}`")
         self.signal_number = signal_number
         self.run = run
         self.step = step

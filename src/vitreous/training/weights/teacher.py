@@ -1,6 +1,7 @@
 """Trained model, RunConfig -> teacher that takes the images of a run and converts them to its own preprocessing."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +81,8 @@ def open_teacher(source: str | None) -> Pretrained | None:
         return None if source is None else open_pretrained(source, {})
     except OpenQuestionError as error:
         raise ConfigError(
-            f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {source} --to "
-            f"vitreous --architecture.{error.key} VALUE`, and use the result as the teacher"
+            f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {quote(source)} "
+            f"--to vitreous --architecture.{error.key} VALUE`, and use the result as the teacher"
         ) from error
 
 
