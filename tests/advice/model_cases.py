@@ -68,7 +68,10 @@ def names_of_models(folder: Path) -> Refusals:
     yield lambda: vt.create_model("vit_tiny_patch16_32", dept=1), "did you mean depth?"
     assert vt.create_model("vit_tiny_patch16_32", depth=1, num_classes=2)
     assert vt.create_model("vit_tiny", img_size=32, patch_size=16, depth=1)
-    yield lambda: vt.create_model("vit_tiny_patch16_32", pretrained=True), "open a file, folder or hub name with vitreous.load_model"
+    yield (
+        lambda: vt.create_model("vit_tiny_patch16_32", pretrained=True),
+        "open a file, folder or hub name with vitreous.load_model",
+    )
     yield lambda: vt.create_model("vit_tiny_patch16_32", drop_rate=0.1), "use drop_path_rate or proj_drop_rate"
     for change in ({"drop_path_rate": 0.1}, {"proj_drop_rate": 0.1}):
         assert vt.create_model("vit_tiny_patch16_32", depth=1, **change)  # type: ignore[arg-type]
@@ -114,7 +117,10 @@ def the_notebook(folder: Path) -> Refusals:
     yield lambda: notebook.Tokenizer(12, 20, 3, 4, 3, 16), "choose another grid"
     tokenizer = notebook.Tokenizer(12, 20, 3, 5, 3, 16)
     yield lambda: tokenizer.patchify(np.zeros((5, 4)), np.zeros((2, 2))), "pad or crop the image"
-    assert tokenizer.patchify(np.zeros((6, 4)), np.zeros((2, 2))).size == tokenizer.patchify(np.zeros((4, 6)), np.zeros((2, 2))).size
+    assert (
+        tokenizer.patchify(np.zeros((6, 4)), np.zeros((2, 2))).size
+        == tokenizer.patchify(np.zeros((4, 6)), np.zeros((2, 2))).size
+    )
 
 
 @case
@@ -138,7 +144,9 @@ def changes_to_a_model(folder: Path) -> Refusals:
         assert build_model(ModelConfig(**{**TINY, "fc_norm": True, "pool": pool}))
     model.reset_classifier(3, "token")
     yield lambda: token_groups(model, torch.zeros(1, 3, 12, 12)), "use merge_tokens(model, 8)"
-    assert token_groups(merge_tokens(build_model(ModelConfig(**{**TINY, "img_size": (24, 24)})), 8), torch.zeros(1, 3, 24, 24)).any()
+    assert token_groups(
+        merge_tokens(build_model(ModelConfig(**{**TINY, "img_size": (24, 24)})), 8), torch.zeros(1, 3, 24, 24)
+    ).any()
     stem = build_model(ModelConfig(**TINY, stem="conv"))
     yield lambda: change_channels(stem, 1), "use data.in_chans=3"
     assert change_channels(stem, 3) is stem

@@ -64,7 +64,10 @@ def sizes_that_do_not_fit(folder: Path) -> Refusals:
 @case
 def machines_that_are_too_small(folder: Path) -> Refusals:
     images(folder, *PHOTOS)
-    yield lambda: plan(folder, memory=11.0), "use a smaller model, smaller images, larger patches or more train.micro_batches"
+    yield (
+        lambda: plan(folder, memory=11.0),
+        "use a smaller model, smaller images, larger patches or more train.micro_batches",
+    )
     assert plan(folder, memory=9.0)
     with patch.object(compiled.shutil, "which", return_value=None):
         yield lambda: plan(folder, train__compile="default"), "or use train.compile=none"
@@ -87,10 +90,9 @@ def several_processes(folder: Path) -> Refusals:
         assert devices.resolve_device("cpu").type == "cpu"
         yield lambda: train("digits", options=TrainOptions(seeds=2)), "start it once, as `vitreous train … --nproc N`"
         yield lambda: launch(lambda: None, 2), "leave out --nproc"
-    launch(lambda: None, 1)
-    with patch.dict(os.environ, {**launched, "LOCAL_WORLD_SIZE": "1"}):
-        with patch.object(devices.torch.cuda, "device_count", return_value=1):
-            assert devices.resolve_device("cuda").type == "cuda"
+    launched["LOCAL_WORLD_SIZE"] = "1"
+    with patch.dict(os.environ, launched), patch.object(devices.torch.cuda, "device_count", return_value=1):
+        assert devices.resolve_device("cuda").type == "cuda"
 
 
 @case

@@ -157,7 +157,10 @@ def labels_in_a_table(folder: Path) -> Refusals:
 @case
 def tasks_of_data(folder: Path) -> Refusals:
     images(folder)
-    for wrong in (lambda: open_source(folder, task="multilabel"), lambda: check_task(open_source(folder), "multilabel")):
+    for wrong in (
+        lambda: open_source(folder, task="multilabel"),
+        lambda: check_task(open_source(folder), "multilabel"),
+    ):
         yield wrong, "list the images in a table of paths and labels, with rows such as `photo.jpg,cat;dog`"
     several = open_source(table(folder, "path,label\ncat/0.png,cat;dog\ndog/0.png,dog\n"), task="multilabel")
     check_task(several, "multilabel")
@@ -198,7 +201,9 @@ def samples_from_python(folder: Path) -> Refusals:
 
     pairs = [(image, number) for number, image in enumerate(ARRAYS)]
     random = np.random.default_rng(0)
-    moving = type("Moving", (list,), {"__getitem__": lambda self, i: (random.integers(0, 9, (4, 5, 3), np.uint8), i % 2)})
+    moving = type(
+        "Moving", (list,), {"__getitem__": lambda self, i: (random.integers(0, 9, (4, 5, 3), np.uint8), i % 2)}
+    )
     yield lambda: open_object(np.array(1)), "use a set of (image, label) pairs"
     yield lambda: open_object(Failing(pairs)), "fix or remove it"
     yield lambda: open_object(moving(pairs)), "remove the random transforms"

@@ -161,8 +161,13 @@ def teachers(folder: Path) -> Refusals:
         feature = request(folder, f"f{number}", objective__teacher=str(other), objective__distill="feature")
         assert run_training(feature).model.is_file()
     open_file = write_as("pt", folder, plain_state())
-    yield lambda: run_training(request(folder, objective__teacher=str(open_file))), f"`vitreous convert {open_file} --to vitreous --architecture.num_heads VALUE`"
-    answered = convert(str(open_file), to="vitreous", out=folder / "teacher.safetensors", architecture=HEADS, check=False)
+    yield (
+        lambda: run_training(request(folder, objective__teacher=str(open_file))),
+        f"`vitreous convert {open_file} --to vitreous --architecture.num_heads VALUE`",
+    )
+    answered = convert(
+        str(open_file), to="vitreous", out=folder / "teacher.safetensors", architecture=HEADS, check=False
+    )
     feature = request(folder, "answered", objective__teacher=str(answered.path), objective__distill="feature")
     assert run_training(feature).model.is_file()
     run = stopped(request(folder, "same", objective__teacher=str(teacher)))
@@ -190,7 +195,10 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
     for error, advice in ((full, "choose another folder with --out"), (FileExistsError(), "choose another folder")):
         with patch.object(Path, "mkdir", mkdir):
             yield lambda: create_run_folder(folder / "b", "x"), advice
-            yield lambda: run_folder._next_free(folder, "x") if error is full else create_run_folder(folder / "b", "x"), advice
+            yield (
+                lambda: run_folder._next_free(folder, "x") if error is full else create_run_folder(folder / "b", "x"),
+                advice,
+            )
     assert create_run_folder(folder / "c", "x").checkpoints.is_dir()
     with patch.object(Path, "open", side_effect=full):
         yield lambda: Recorder(folder / "records.jsonl").record("x", {}), "free some space"

@@ -2,8 +2,7 @@
 
 A case is a generator. It yields a call that must be refused and the advice that the message must give; what it does
 next follows that advice, and must not be refused. The place in the source that raised the error is looked up, so that
-errors without a case can be listed in `not_walked.txt`, each with the reason why no test can provoke it.
-`python -m tests.advice.test_advice` writes that list again and keeps the reasons.
+an error without a case is noticed.
 """
 
 import ast
@@ -20,7 +19,6 @@ from vitreous.errors import VitreousError
 Refusals = Iterator[tuple[Callable[[], object], str]]
 Case = Callable[[Path], Refusals]
 
-NOT_WALKED = Path(__file__).with_name("not_walked.txt")
 WITHOUT_ADVICE = {"DecodeError"}
 """Names the file and the reason; its caller says what to do."""
 
@@ -33,20 +31,22 @@ def case(function: Case) -> Case:
     return function
 
 
-def walk(case: Case, folder: Path) -> set[str]:
+@cache
+def walk(name: str) -> frozenset[str]:
     """Provoke the errors of a case in an empty folder and follow their advice; return the places that raised them."""
-    places = set()
-    for call, advice in case(folder):
-        try:
-            call()
-        except VitreousError as error:
-            text = str(error)
-            assert advice in text.partition(": ")[2], f"{text!r} does not give the advice {advice!r}"
-            assert text.isprintable()
-            places.add(place_of(error))
-        else:
-            raise AssertionError(f"not refused: {case.__name__}, {advice!r}")
-    return places
+    found = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for call, advice in CASES[name](Path(folder)):
+            try:
+                call()
+            except VitreousError as error:
+                text = str(error)
+                assert advice in text.partition(": ")[2], f"{text!r} does not give the advice {advice!r}"
+                assert text.isprintable()
+                found.add(place_of(error))
+            else:
+                raise AssertionError(f"not refused: {name}, {advice!r}")
+    return frozenset(found)
 
 
 def place_of(error: VitreousError) -> str:
@@ -89,24 +89,9 @@ def places() -> dict[tuple[str, int, int], str]:
     return found
 
 
-def walked() -> set[str]:
-    """Return the places of all cases."""
-    found = set()
-    for case in CASES.values():
-        with tempfile.TemporaryDirectory() as folder:
-            found |= walk(case, Path(folder))
-    return found
-
-
 def not_walked() -> list[str]:
     """Return the places without a case."""
-    return sorted(set(places().values()) - walked())
-
-
-def reasons() -> dict[str, str]:
-    """Return the listed places and why a test cannot raise their errors."""
-    lines = NOT_WALKED.read_text(encoding="utf-8").splitlines()
-    return {place: reason for place, _, reason in (line.partition("  # ") for line in lines)}
+    return sorted(set(places().values()).difference(*map(walk, CASES)))
 
 
 def _text(node: ast.AST) -> str:

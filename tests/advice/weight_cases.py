@@ -20,12 +20,13 @@ from tests.advice.model_cases import TINY
 from tests.advice.walk import Refusals, case
 from tests.unit.model.weights import test_google as google
 from tests.unit.model.weights import test_huggingface as huggingface
+from tests.unit.model.weights import test_timm as timm
 from tests.unit.model.weights import test_vit_pytorch as vit_pytorch
 from tests.unit.model.weights.samples import HEADS, PLAIN, noisy, plain_state, write_as
 
 from vitreous.errors import AssumptionWarning
 from vitreous.model import ModelConfig, VisionTransformer, build_model, load_model, save_model
-from vitreous.model.weights import export_weights
+from vitreous.model.weights import export_weights, read_metadata
 from vitreous.model.weights.native import METADATA_KEY
 from vitreous.model.weights.reading import kinds, torch_file
 
@@ -47,6 +48,8 @@ def question(path: Path, advice: str, *architectures: Mapping[str, Any], **optio
 @case
 def files_that_vitreous_wrote(folder: Path) -> Refusals:
     path, model = folder / "model.safetensors", build_model(ModelConfig(**TINY))
+    export_weights(model, path, to="timm")
+    yield lambda: read_metadata(path), "give a file written by vitreous"
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     valid = {"format": 1, "architecture": model.config.as_dict()}
     wider = {**model.config.as_dict(), "embed_dim": 4096}
@@ -65,7 +68,7 @@ def files_that_vitreous_wrote(folder: Path) -> Refusals:
     save_file({name: state[name] for name in sorted(state)[1:]}, path, {METADATA_KEY: json.dumps(valid)})
     yield lambda: load_model(path), "copy the file again, or retrain the model"
     save_model(path, model, {})
-    assert load_model(path)
+    assert load_model(path) and read_metadata(path)
 
 
 @case
@@ -198,7 +201,10 @@ def tensors_that_do_not_match(folder: Path) -> Refusals:
     state, path = plain_state(), folder / "x.pt"
     key = next(name for name in state if name.endswith("layer_0.mlp.0.weight"))
     for wrong, advice in (
-        ({**state, "encoder.layers.encoder_layer_0.mlp.9.weight": torch.zeros(2)}, "pass its name, or architecture={…}"),
+        (
+            {**state, "encoder.layers.encoder_layer_0.mlp.9.weight": torch.zeros(2)},
+            "pass its name, or architecture={…}",
+        ),
         ({**state, key: torch.zeros(31, 20)}, "pass its name, or architecture={…}"),
         ({name: state[name] for name in state if name != "encoder.ln.weight"}, "copy the file again"),
         ({name: state[name] for name in state if name != "conv_proj.weight"}, "use a file in one of these formats"),
@@ -220,9 +226,16 @@ def open_questions(folder: Path) -> Refusals:
     yield lambda: opened(path, architecture={"head": 1}), "did you mean head_dim?"
     for key, value in (("qk_norm", True), ("qkv_bias", False)):
         architecture = {**HEADS, key: value}
-        yield lambda architecture=architecture: opened(path, architecture=architecture), "use another format or architecture"
+        yield (
+            lambda architecture=architecture: opened(path, architecture=architecture),
+            "use another format or architecture",
+        )
     assert opened(path, architecture=HEADS)
     oblong = write_as("pt", folder, plain_state(noisy(dataclasses.replace(PLAIN, img_size=(12, 20)))))
+    rotary = export_weights(timm.small("vit_small_patch16_rope_224"), folder / "rotary.safetensors", to="timm")
+    given = {**HEADS, "img_size": (12, 20)}
+    yield lambda: opened(rotary, architecture=given), "or --architecture.rotary axial"
+    assert opened(rotary, architecture={**given, "rotary": "axial"})
     yield lambda: opened(oblong), "architecture={'img_size': (12, 20)}, or --architecture.img_size 12x20"
     assert opened(oblong, architecture={**HEADS, "img_size": (12, 20)})
 
@@ -243,7 +256,9 @@ def open_questions_of_google(folder: Path) -> Refusals:
 @case
 def open_questions_of_vit_pytorch(folder: Path) -> Refusals:
     def saved(version: str = "1.17", **changes: Any) -> Path:
-        return vit_pytorch.saved(folder, vit_pytorch.state_of(version, noisy(dataclasses.replace(vit_pytorch.NEW, **changes))))
+        return vit_pytorch.saved(
+            folder, vit_pytorch.state_of(version, noisy(dataclasses.replace(vit_pytorch.NEW, **changes)))
+        )
 
     yield from question(saved(num_heads=3, head_dim=64), "or --architecture.num_heads 3", {"num_heads": 3})
     yield from question(saved(in_chans=5), "--architecture.patch_size 1", {**HEADS, "patch_size": 1})
