@@ -20,8 +20,8 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.examine import examine
 from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels import pixel_file
-from vitreous.data.pixels.digest import digest_of
 from vitreous.data.pixels.decode_samples import decode_samples
+from vitreous.data.pixels.digest import digest_of
 from vitreous.data.pixels.store import MemoryStore, measure_mean_std
 from vitreous.data.sources import open_object, open_source
 from vitreous.data.survey.facts import survey
@@ -41,10 +41,12 @@ def loader(num_images: int, batch_size: int, **options: Any) -> TrainLoader:
 def batches(folder: Path) -> Refusals:
     yield lambda: loader(0, 2), "add at least one"
     yield lambda: measure_mean_std(store(0)), "add at least one to measure mean and std"
-    assert loader(1, 2) and measure_mean_std(store(1))
+    assert loader(1, 2)
+    assert measure_mean_std(store(1))
     yield lambda: loader(4, 0), "use 64, or what memory allows"
     yield lambda: EvalLoader(store(4), PREPROCESS, 0), "use 64, or what memory allows"
-    assert loader(4, 64) and EvalLoader(store(4), PREPROCESS, 64)
+    assert loader(4, 64)
+    assert EvalLoader(store(4), PREPROCESS, 64)
     yield lambda: loader(4, 2, repeats=3), "use 1"
     assert loader(4, 2, repeats=1)
     yield lambda: loader(4, 2, share=(0, 3)), "use at most 2 processes"
@@ -62,7 +64,8 @@ def samplers(folder: Path) -> Refusals:
         return sampling_weights(config, np.zeros(shape, np.bool_ if len(shape) > 1 else np.int64))
 
     yield lambda: weights("weighted", 2), "use balanced or shuffle"
-    assert weights("balanced", 2) is not None and weights("shuffle", 2) is None
+    assert weights("balanced", 2) is not None
+    assert weights("shuffle", 2) is None
     yield lambda: weights("weighted", 2, 2), "use shuffle"
     yield lambda: weights("balanced", 2, 2), "use objective.class_weights=balanced"
     assert weights("shuffle", 2, 2) is None
@@ -109,7 +112,8 @@ def images_that_change(folder: Path) -> Refusals:
     (folder / "cat/0.png").unlink()
     yield decode, "run again when it can be read"
     (folder / "cat/0.png").write_bytes(content)
-    assert decode() == {} and {0, 1} <= set(kept)
+    assert decode() == {}
+    assert {0, 1} <= set(kept)
 
 
 @case

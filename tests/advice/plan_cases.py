@@ -46,14 +46,16 @@ def keys_that_do_not_fit_the_data(folder: Path) -> Refusals:
     yield lambda: plan(folder, data__in_chans=5), "use 3"
     assert plan(folder, data__in_chans=3)
     yield lambda: plan(folder, data__sampler="weighted"), "use balanced or shuffle"
-    assert plan(folder, data__sampler="balanced") and plan(folder, data__sampler="shuffle")
+    assert plan(folder, data__sampler="balanced")
+    assert plan(folder, data__sampler="shuffle")
 
 
 @case
 def sizes_that_do_not_fit(folder: Path) -> Refusals:
     images(folder, *PHOTOS)
     yield lambda: plan(folder, data__img_size="97x97"), "use 96x96, or set model.patch_size"
-    assert plan(folder, data__img_size="96x96") and plan(folder, data__img_size="97x97", model__patch_size=97)
+    assert plan(folder, data__img_size="96x96")
+    assert plan(folder, data__img_size="97x97", model__patch_size=97)
     yield lambda: plan(folder, data__img_size="25x25", model__stem="conv"), "use 24x24"
     assert plan(folder, data__img_size="24x24", model__stem="conv")
     advice = "use sizes of which one is half of the other"
@@ -76,7 +78,8 @@ def machines_that_are_too_small(folder: Path) -> Refusals:
         assert plan(folder, train__compile="default")
     with patch.object(devices, "_has_tf32", return_value=False):
         yield lambda: plan(folder, train__precision="tf32"), "use auto or fp32"
-    assert plan(folder, train__precision="auto") and plan(folder, train__precision="fp32")
+    assert plan(folder, train__precision="auto")
+    assert plan(folder, train__precision="fp32")
 
 
 @case

@@ -109,19 +109,12 @@ def parquet_tables(folder: Path) -> Refusals:
 
 @case
 def tables_that_cannot_be_opened(folder: Path) -> Refusals:
-    path, opened = table(folder, PLAIN), Path.open
-
-    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
-        if self == path and len(calls) == fails_at:
-            raise PermissionError(13, "Permission denied")
-        calls.append(self)
-        return opened(self, *arguments, **options)
-
-    for fails_at in (0, 5):
-        calls: list[Path] = []
-        with patch.object(Path, "open", refuse):
-            yield lambda: open_source(path), "check the file"
-        assert len(open_source(path)) == 2
+    path, denied = table(folder, PLAIN), PermissionError(13, "Permission denied")
+    with patch.object(Path, "open", side_effect=denied):
+        yield lambda: open_source(path), "check the file"
+    with patch.object(rows_of_tables.csv, "reader", side_effect=denied):
+        yield lambda: open_source(path), "check the file"
+    assert len(open_source(path)) == 2
 
 
 @case

@@ -10,12 +10,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from tests.advice.run_cases import model_file
 from tests.advice.walk import Refusals, case
 from tests.pictures import write_pictures
 from tests.unit.model.weights.samples import HEADS, plain_state, write_as
 from tests.unit.training.conftest import TINY_KEYS
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from vitreous.data.sources import open_object
 from vitreous.model import build_model
@@ -185,20 +185,18 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
     with patch.object(Path, "mkdir", side_effect=full):
         yield lambda: create_run_folder(folder / "a", "x"), "choose another folder with --out"
         yield lambda: run_folder._next_free(folder, "x"), "choose another folder with --out"
-    make = Path.mkdir
-
-    def mkdir(self: Path, **options: Any) -> None:
-        if not options:
-            raise error
-        make(self, **options)
-
+    out, make = folder / "b", Path.mkdir
     for error, advice in ((full, "choose another folder with --out"), (FileExistsError(), "choose another folder")):
+
+        def mkdir(self: Path, error: OSError = error, **options: Any) -> None:
+            if not options:
+                raise error
+            make(self, **options)
+
         with patch.object(Path, "mkdir", mkdir):
-            yield lambda: create_run_folder(folder / "b", "x"), advice
-            yield (
-                lambda: run_folder._next_free(folder, "x") if error is full else create_run_folder(folder / "b", "x"),
-                advice,
-            )
+            yield lambda: create_run_folder(out, "x"), advice
+    with patch.object(Path, "mkdir", lambda self, **options: make(self, **options) if options else mkdir(self, full)):
+        yield lambda: run_folder._next_free(folder, "x"), "choose another folder with --out"
     assert create_run_folder(folder / "c", "x").checkpoints.is_dir()
     with patch.object(Path, "open", side_effect=full):
         yield lambda: Recorder(folder / "records.jsonl").record("x", {}), "free some space"
@@ -211,15 +209,17 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
 
 @case
 def processes_that_fail(folder: Path) -> Refusals:
-    failure = ProcessFailure(local_rank=0, pid=1, exitcode=3, error_file="")
+    failed = ChildFailedError("x", {0: ProcessFailure(local_rank=0, pid=1, exitcode=3, error_file="")})
 
     def fail(*arguments: object) -> None:
-        if notes_run:
-            launching.note_run(folder / "my run")
-        raise ChildFailedError("x", {0: failure})
+        raise failed
 
-    for notes_run, advice in ((False, "add --debug"), (True, f"`vitreous train --resume '{folder}/my run'`")):
-        with patch.object(launching, "elastic_launch", lambda *_: fail):
+    def begin_and_fail(*arguments: object) -> None:
+        launching.note_run(folder / "my run")
+        raise failed
+
+    for work, advice in ((fail, "add --debug"), (begin_and_fail, f"`vitreous train --resume '{folder}/my run'`")):
+        with patch.object(launching, "elastic_launch", lambda *_, work=work: work):
             yield lambda: launching.launch(print, 1), advice
     with patch.object(launching, "elastic_launch", lambda *_: lambda *_: {0: None}):
         launching.launch(print, 1)
@@ -236,7 +236,8 @@ def series_of_runs(folder: Path) -> Refusals:
         return run_series(asked, lambda _: None, ignore, train)
 
     yield lambda: run(TrainRequest(data=str(data), out=folder / "none")), "use 5, or train a single run"
-    assert run(replace(request(folder, "series"), folds=5)) and len(trained) == 5
+    assert run(replace(request(folder, "series"), folds=5))
+    assert len(trained) == 5
     source = open_object([(torch.zeros(3, 8, 8), number % 2) for number in range(9)])
     yield lambda: run(TrainRequest(resume=folder / "series", source=source)), "give no data with resume"
     advice = "start a new series with the data at its new place"

@@ -7,8 +7,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from tests.advice.training_cases import fruit, request
 from tests.advice.run_cases import model_file
+from tests.advice.training_cases import fruit, request
 from tests.advice.walk import Refusals, case
 
 from vitreous.model.weights import export_weights, load_model
@@ -43,7 +43,9 @@ def evaluations(folder: Path) -> Refusals:
     (folder / "0.png").rename(data / "kiwi" / "0.png")
     blind = finished(folder, "blind", data__test_ratio=0.0, data__val_ratio=0.0)
     yield lambda: evaluate(blind), f"`vitreous evaluate {blind} DATA`"
-    assert evaluate(blind, str(other)) and evaluate(run, str(other)) and evaluate(run)
+    assert evaluate(blind, str(other))
+    assert evaluate(run, str(other))
+    assert evaluate(run)
     (other / "kiwi").rename(other / "kiwis")
     yield lambda: evaluate(run, str(other)), "did you mean kiwi?"
     (other / "kiwis").rename(other / "kiwi")
@@ -74,7 +76,8 @@ def predictions_of_runs(folder: Path) -> Refusals:
     path.write_text(header + "".join(row.replace(".png", "x.png") for row in rows))
     yield lambda: compare(one, two), "compare runs that were tested on the same images"
     path.write_text(text)
-    assert compare(one, two).num_images and read_held_out(path)
+    assert compare(one, two).num_images
+    assert read_held_out(path)
     assert stored_evaluation(RunFolder(two), metadata, "test")
 
 

@@ -34,6 +34,7 @@ def case(function: Case) -> Case:
 @cache
 def walk(name: str) -> frozenset[str]:
     """Provoke the errors of a case in an empty folder and follow their advice; return the places that raised them."""
+    places()  # now, since a case may replace functions that read files
     found = set()
     with tempfile.TemporaryDirectory() as folder:
         for call, advice in CASES[name](Path(folder)):

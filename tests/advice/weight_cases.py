@@ -68,7 +68,8 @@ def files_that_vitreous_wrote(folder: Path) -> Refusals:
     save_file({name: state[name] for name in sorted(state)[1:]}, path, {METADATA_KEY: json.dumps(valid)})
     yield lambda: load_model(path), "copy the file again, or retrain the model"
     save_model(path, model, {})
-    assert load_model(path) and read_metadata(path)
+    assert load_model(path)
+    assert read_metadata(path)
 
 
 @case
@@ -140,7 +141,8 @@ def files_of_early_torch(folder: Path) -> Refusals:
     yield lambda: opened(path), "save it again as .safetensors"
     save_file(plain_state(), path.with_suffix(".safetensors"))
     path.write_bytes(content)
-    assert opened(path) and opened(path.with_suffix(".safetensors"))
+    assert opened(path)
+    assert opened(path.with_suffix(".safetensors"))
 
 
 @case
@@ -189,7 +191,8 @@ def parts_of_a_file(folder: Path) -> Refusals:
     yield lambda: opened(path), "choose one, e.g. weights=left"
     yield lambda: opened(path, weights="ema"), "use auto, or one of these names"
     yield lambda: opened(path, weights="lift"), "did you mean left?"
-    assert opened(path, weights="left") and opened(path, weights="right")
+    assert opened(path, weights="left")
+    assert opened(path, weights="right")
     torch.save({**state, **{name.replace("mlp.0.", "mlp.linear_1."): tensor for name, tensor in state.items()}}, path)
     yield lambda: opened(path), "remove one of them"
     torch.save(state, path)
@@ -250,7 +253,8 @@ def open_questions_of_google(folder: Path) -> Refusals:
     export_weights(noisy(google.CONFIG), path, to="npz")
     google.rewritten(path, str, {"pre_logits/kernel": np.zeros((20, 20)), "pre_logits/bias": np.zeros(20)})
     yield lambda: opened(path), "pass num_classes for a fresh head, or 0 for none"
-    assert opened(path, num_classes=0) and opened(path, num_classes=3)
+    assert opened(path, num_classes=0)
+    assert opened(path, num_classes=3)
 
 
 @case

@@ -95,8 +95,8 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
     if (counts != 1).any():
         odd = counts[counts != 1]
         raise DataError(
-            f"{where}: data.task=single, but {len(odd):,} of {plural(len(counts), 'row')} {'has' if len(odd) == 1 else 'have'} "
-            f"no label or several (the first has {odd[0]}); leave data.task out for several labels per image"
+            f"{where}: data.task=single, but not exactly one label in {len(odd):,} of {plural(len(counts), 'row')} "
+            f"(the first has {odd[0]}); leave data.task out for several labels per image"
         )
     return _single(where, [labels[0] for labels in sets], of_row, read, (f"{where}: {read}",))
 

@@ -20,10 +20,8 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, signal_number: int, run: Path, step: int, member: str = "") -> None:
-        where = f"step {step} of {member}" if member else f"step {step}"
-        super().__init__(
-            f"{run}: stopped at {where} and saved; continue with `vitreous train --resume {quote(str(run))}`"
-        )
+        at = f"step {step} of {member}" if member else f"step {step}"
+        super().__init__(f"{run}: stopped at {at} and saved; continue with `vitreous train --resume {quote(str(run))}`")
         self.signal_number = signal_number
         self.run = run
         self.step = step

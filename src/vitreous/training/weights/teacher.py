@@ -77,8 +77,10 @@ def open_teacher(source: str | None) -> Pretrained | None:
         DamagedFileError: The file cannot be used.
         ConfigError: The file leaves something of the architecture open.
     """
+    if source is None:
+        return None
     try:
-        return None if source is None else open_pretrained(source, {})
+        return open_pretrained(source, {})
     except OpenQuestionError as error:
         raise ConfigError(
             f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {quote(source)} "

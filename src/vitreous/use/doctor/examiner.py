@@ -144,6 +144,4 @@ def _features(predictor: Predictor, source: Source, basis: str, listener: Listen
         if readable:
             values.append(predictor.features(torch.stack(readable)).numpy())
         listener("reading", {"what": "computing features", "done": stop, "total": len(source)})
-    if not values:
-        return None
-    return Features(np.concatenate(values), np.array(indices, dtype=np.int64), basis)
+    return Features(np.concatenate(values), np.array(indices, dtype=np.int64), basis) if values else None

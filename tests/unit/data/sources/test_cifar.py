@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.unit.data.sources.builders import error_of, tar, write_files
 
-from vitreous.data.sources import ArraySource, cifar, open_source
+from vitreous.data.sources import ArraySource, open_source
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, CifarSet, open_cifar
 from vitreous.data.sources.official import cache_folder
 from vitreous.errors import DataNotFoundError
