@@ -204,6 +204,14 @@ def samples_from_python(folder: Path) -> Refusals:
 
 
 @case
+def folders_without_permission(folder: Path) -> Refusals:
+    images(folder / "photos")
+    with patch.object(Path, "iterdir", side_effect=PermissionError(13, "Permission denied", str(folder / "photos"))):
+        yield lambda: open_source(folder / "photos"), "check the path and its permissions"
+    assert len(open_source(folder / "photos")) == 2
+
+
+@case
 def folders_of_splits_and_classes(folder: Path) -> Refusals:
     root = images(folder / "a", "cat/0.png", "dog/1.png", "test/2.png")
     yield lambda: open_source(root), "put the class folders into train/ if these are held-out images"

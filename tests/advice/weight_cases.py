@@ -204,10 +204,7 @@ def tensors_that_do_not_match(folder: Path) -> Refusals:
     state, path = plain_state(), folder / "x.pt"
     key = next(name for name in state if name.endswith("layer_0.mlp.0.weight"))
     for wrong, advice in (
-        (
-            {**state, "encoder.layers.encoder_layer_0.mlp.9.weight": torch.zeros(2)},
-            "pass its name, or architecture={…}",
-        ),
+        ({**state, key.replace("mlp.0", "mlp.9"): torch.zeros(2)}, "pass its name, or architecture={…}"),
         ({**state, key: torch.zeros(31, 20)}, "pass its name, or architecture={…}"),
         ({name: state[name] for name in state if name != "encoder.ln.weight"}, "copy the file again"),
         ({name: state[name] for name in state if name != "conv_proj.weight"}, "use a file in one of these formats"),
