@@ -59,6 +59,11 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective")
+        if self.logit_adjustment and self.bce_threshold is not None:
+            raise ConfigError(
+                f"objective.bce_threshold={self.bce_threshold}: cannot be combined with objective.logit_adjustment="
+                f"{self.logit_adjustment}; leave one of them out"
+            )
         if self.logit_adjustment and self.loss != "cross_entropy":
             way_out = ", or use objective.class_weights=balanced"
             way_out = way_out if self.loss == "multilabel" else ", or use objective.loss=cross_entropy"
