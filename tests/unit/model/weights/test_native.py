@@ -220,7 +220,7 @@ def test_missing_architecture_is_damaged(saved):
         ({"num_heads": 3}, "model.num_heads=3: does not divide model.embed_dim=20 (remainder 2)"),
         ({"heads": 3}, "model.heads=3: no such key"),
         ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be in [1, 2**31)"),
-        ({"img_size": [10**9, 10**9]}, "into 62500000000000000 patches"),
+        ({"img_size": [10**9, 10**9]}, "into 62,500,000,000,000,000 patches"),
     ],
 )
 def test_invalid_architecture_is_damaged(saved, architecture, reason):
