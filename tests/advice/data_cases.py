@@ -294,11 +294,3 @@ def idx_files(folder: Path) -> Refusals:
     with patch.object(idx, "MAX_BYTES", 4):
         yield lambda: idx.unpack(packed, "x"), "check that it is an idx file"
     assert idx.parse(idx.unpack(packed, "x"), "x").tolist() == [97, 98]
-
-
-@case
-def folders_without_permission(folder: Path) -> Refusals:
-    images(folder / "photos")
-    with patch.object(Path, "iterdir", side_effect=PermissionError(13, "Permission denied", str(folder / "photos"))):
-        yield lambda: open_source(folder / "photos"), "check the path and its permissions"
-    assert len(open_source(folder / "photos")) == 2

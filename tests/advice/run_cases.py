@@ -29,12 +29,12 @@ from vitreous.use.run import Run
 from vitreous.use.series.series import Series
 
 
-def model_file(path: Path, **changes: object) -> Path:
+def model_file(path: Path, *, num_classes: int = 3, **changes: object) -> Path:
     """Write a model with what prediction needs."""
     preprocess = Preprocess(img_size=(12, 12), in_chans=3, mean=(0.5,) * 3, std=(0.5,) * 3)
     metadata = {"classes": ["a", "b", "c"], "preprocess": preprocess.as_dict(), "temperature": 1.0, "metrics": {}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(path, build_model(ModelConfig(**TINY)), {**metadata, **changes})
+    save_model(path, build_model(ModelConfig(**{**TINY, "num_classes": num_classes})), {**metadata, **changes})
     return path
 
 

@@ -2,7 +2,7 @@
 
 A case is a generator. It yields a call that must be refused and the advice that the message must give; what it does
 next follows that advice, and must not be refused. The place in the source that raised the error is looked up, so that
-errors without a case can be listed in `not_walked.txt`; `python -m tests.advice.test_advice` writes that list again.
+an error without a case is noticed.
 """
 
 import ast
@@ -19,7 +19,6 @@ from vitreous.errors import VitreousError
 Refusals = Iterator[tuple[Callable[[], object], str]]
 Case = Callable[[Path], Refusals]
 
-NOT_WALKED = Path(__file__).with_name("not_walked.txt")
 WITHOUT_ADVICE = {"DecodeError"}
 """Names the file and the reason; its caller says what to do."""
 
@@ -32,20 +31,23 @@ def case(function: Case) -> Case:
     return function
 
 
-def walk(case: Case, folder: Path) -> set[str]:
+@cache
+def walk(name: str) -> frozenset[str]:
     """Provoke the errors of a case in an empty folder and follow their advice; return the places that raised them."""
-    places = set()
-    for call, advice in case(folder):
-        try:
-            call()
-        except VitreousError as error:
-            text = str(error)
-            assert advice in text.partition(": ")[2], f"{text!r} does not give the advice {advice!r}"
-            assert text.isprintable()
-            places.add(place_of(error))
-        else:
-            raise AssertionError(f"not refused: {case.__name__}, {advice!r}")
-    return places
+    places()  # now, since a case may replace functions that read files
+    found = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for call, advice in CASES[name](Path(folder)):
+            try:
+                call()
+            except VitreousError as error:
+                text = str(error)
+                assert advice in text.partition(": ")[2], f"{text!r} does not give the advice {advice!r}"
+                assert text.isprintable()
+                found.add(place_of(error))
+            else:
+                raise AssertionError(f"not refused: {name}, {advice!r}")
+    return frozenset(found)
 
 
 def place_of(error: VitreousError) -> str:
@@ -80,24 +82,28 @@ def places() -> dict[tuple[str, int, int], str]:
                 call = node.exc if isinstance(node, ast.Raise) else None
                 if isinstance(call, ast.Call) and ast.unparse(call.func) in classes | makers:
                     place = file, node.lineno, node.end_lineno or node.lineno
-                    found[place] = f"{file} {function.name}: {_literals(call)}"
-    return found
-
-
-def walked() -> set[str]:
-    """Return the places of all cases."""
-    found = set()
-    for case in CASES.values():
-        with tempfile.TemporaryDirectory() as folder:
-            found |= walk(case, Path(folder))
+                    text = _text(call.args[0]) if ast.unparse(call.func) in classes else ""
+                    if text == "…: …" and isinstance(node, ast.Raise) and node.cause:
+                        continue  # the advice is that of its cause
+                    shown = text if text.strip("…: ") else ast.unparse(call)
+                    found[place] = f"{file} {function.name}: {shown}"[:160]
     return found
 
 
 def not_walked() -> list[str]:
     """Return the places without a case."""
-    return sorted(set(places().values()) - walked())
+    return sorted(set(places().values()).difference(*map(walk, CASES)))
 
 
-def _literals(call: ast.Call) -> str:
-    texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return " ".join(" … ".join(texts).split())[:100]
+def _text(node: ast.AST) -> str:
+    """Return the text of a message, with … for its values."""
+    match node:
+        case ast.Constant(str(text)):
+            return text
+        case ast.JoinedStr(parts):
+            return "".join(map(_text, parts))
+        case ast.BinOp(left, ast.Add(), right):
+            return _text(left) + _text(right)
+        case ast.Call(ast.Attribute(text, "format")):
+            return _text(text)
+    return "…"

@@ -38,6 +38,7 @@ FOREIGN_RAISES = {
     "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to resume",
     "training/series.py Interrupted": "the same for a series",
     "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
+    "use/predict/predictor.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
 }
 
 WITHOUT_ADVICE = {"DecodeError": "names the file and the reason; its caller says what to do"}

@@ -73,7 +73,8 @@ def sampling_weights(
         ConfigError: `data.sampler=weighted` for data without weights, or `balanced` for images with several labels.
     """
     if config.sampler == "weighted" and given is None:
-        raise ConfigError(f"data.sampler=weighted: {config.source} has no sample weights; use balanced or shuffle")
+        others = "shuffle" if is_multilabel(labels) else "balanced or shuffle"
+        raise ConfigError(f"data.sampler=weighted: {config.source} has no sample weights; use {others}")
     if config.sampler == "balanced" and is_multilabel(labels):
         raise ConfigError(
             "data.sampler=balanced: an image with several labels belongs to no single class; use "

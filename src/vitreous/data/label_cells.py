@@ -93,10 +93,10 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
     if task == "multilabel" or (task == "auto" and (counts != 1).any()):
         return _multilabel(where, sorted(columns.values()), sets, of_row, image_of_row, read)
     if (counts != 1).any():
-        odd = int(counts[counts != 1][0])
+        odd = counts[counts != 1]
         raise DataError(
-            f"{where}: data.task=single, but {int((counts != 1).sum()):,} of {plural(len(counts), 'row')} without "
-            f"exactly one label (the first has {odd}); leave data.task out for several labels per image"
+            f"{where}: data.task=single, but not exactly one label in {len(odd):,} of {plural(len(counts), 'row')} "
+            f"(the first has {odd[0]}); leave data.task out for several labels per image"
         )
     return _single(where, [labels[0] for labels in sets], of_row, read, (f"{where}: {read}",))
 

@@ -53,7 +53,7 @@ def read_values(path: Path) -> tuple[str | None, dict[str, Any]]:
         raise ConfigError(f"recipe={path}: cannot be read as YAML ({reason}); compare it with a config.yaml") from error
     if size > _MAX_BYTES:
         raise ConfigError(
-            f"recipe={path}: has {size} bytes, more than the {_MAX_BYTES} allowed; check that it is a recipe"
+            f"recipe={path}: has {size:,} bytes, more than the {_MAX_BYTES:,} allowed; check that it is a recipe"
         )
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"

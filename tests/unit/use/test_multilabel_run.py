@@ -143,7 +143,7 @@ def test_data_with_one_label_per_image_is_not_scored_as_if_it_had_several(tagged
 
 def test_thresholds_that_do_not_fit_the_classes_are_refused(tagged: Run) -> None:
     for thresholds in ([0.5], [0.5, 0.5, float("nan")], [0.5, 0.5, 2.0]):
-        with pytest.raises(DamagedFileError, match="for 3 labels; each needs one from 0 to 1"):
+        with pytest.raises(DamagedFileError, match=r"for 3 labels, or not all in \[0, 1\]"):
             Predictor.from_model(tagged.model, tagged.metadata | {"thresholds": thresholds}, Path("x"))
 
 

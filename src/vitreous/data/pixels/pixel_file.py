@@ -87,7 +87,7 @@ class PixelFile:
             try_lock(file, shared=True)
             self._checksums, footer = _read_footer(file, path, shape)
             if footer.get("key") != key or footer.get("shape") != list(shape):
-                raise DamagedFileError(f"{path}: holds {footer.get('shape')}, not {list(shape)}; delete it")
+                raise DamagedFileError(f"{path}: holds other images; delete it")
             self.damaged = _damaged_rows(footer.get("damaged"), path, shape[0])
             self.num_bytes = file.seek(0, 2)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

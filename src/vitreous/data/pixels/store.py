@@ -17,7 +17,6 @@ from vitreous.data.pixels.decode_samples import decode_sample, decode_samples
 from vitreous.data.pixels.pixel_file import PixelFile
 from vitreous.data.sources import ArraySource, Source
 from vitreous.data.workers import Progress, map_in_order
-from vitreous.errors import DataError
 from vitreous.tensors import Pixels, StoredLabels
 from vitreous.transfer import to_device
 
@@ -224,12 +223,7 @@ def measure_mean_std(store: Store) -> tuple[tuple[float, ...], tuple[float, ...]
 
     Returns:
         Mean in [0, 1] and std, at least 1/255 (one level), of pixels / 255.
-
-    Raises:
-        DataError: The store is empty.
     """
-    if len(store) == 0:
-        raise DataError("data: 0 training images; add at least one to measure mean and std")
     first = store.take(np.zeros(1, dtype=np.int64))
     counts = np.zeros((first.shape[1], 256), dtype=np.int64)
     for positions in _chunks(len(store), first.numel()):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.errors import DataError
+from vitreous.wording import plural
 
 MAX_BYTES = 1 << 28
 """A gzip file that unpacks to more is rejected; no official idx file is that large."""
@@ -46,7 +47,7 @@ def unpack(content: bytes, where: str) -> bytes:
     if not unzip.eof:
         raise DataError(f"{where}: gzip data ends early, after {len(unpacked):,} unpacked bytes; download it again")
     if unzip.unused_data.strip(b"\0"):
-        raise DataError(f"{where}: {len(unzip.unused_data):,} bytes follow the gzip data; download it again")
+        raise DataError(f"{where}: has {plural(len(unzip.unused_data), 'byte')} after the gzip data; download it again")
     return unpacked
 
 

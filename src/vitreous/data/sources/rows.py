@@ -152,8 +152,8 @@ def _open_parquet(path: Path) -> Rows:
     for field in schema:
         if arrow.types.is_struct(field.type) and "bytes" in [inner.name for inner in field.type]:
             raise DataError(
-                f"data.source={path}: column {field.name} holds images instead of paths; to read the file as a "
-                f"Hugging Face data set, use its folder {path.parent}"
+                f"data.source={path}: column {field.name} holds images instead of paths; to read it as a Hugging Face "
+                "data set, put it into a folder that has only Parquet files, and give that folder"
             )
     return Rows(str(path), tuple(columns), _parquet_records(path, file, columns, plain, arrow))
 

@@ -63,7 +63,8 @@ def assign_folds(samples: Samples, *, num_folds: int, split_seed: int) -> NDArra
         fold[ranked] = np.floor(num_folds * (np.arange(len(ranked)) + offset) / max(1, len(ranked)))
     empty = sorted(set(range(num_folds)) - set(fold.tolist()))
     if empty:
-        raise DataError(f"data.num_folds={num_folds}: too few {counted} to fill fold {empty[0]}; use fewer folds")
+        way_out = "use fewer folds" if num_folds > 2 else "add more"
+        raise DataError(f"data.num_folds={num_folds}: too few {counted} to fill fold {empty[0]}; {way_out}")
     return np.where(free, fold[families.of_sample], np.where(given == "test", UNTOUCHED, ALWAYS_TRAIN))
 
 

@@ -17,6 +17,7 @@ from vitreous.data.label_sets import LabelArray, label_pairs
 from vitreous.data.sources import Texts
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
+from vitreous.wording import plural
 
 _FamilyTexts = Shaped[np.ndarray, "families"]
 """Texts of families of samples; `Texts` are those of samples."""
@@ -92,7 +93,7 @@ def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, spli
     _fix_small_classes(split_of_family, families.of_sample[free], samples.labels[free], draws, carved)
     splits = np.where(free, split_of_family[families.of_sample], given)
     if "train" not in splits:
-        raise DataError(f"data: none of {len(splits)} images is left for training; add some to train/")
+        raise DataError(f"data: none of {plural(len(splits), 'image')} is left for training; add some")
     return splits
 
 

@@ -16,6 +16,7 @@ from vitreous.model.parts.encoder import Block, Encoder, PostNormBlock
 from vitreous.model.parts.relation import NO_RELATION, Relation, rotate
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images, Tokens
+from vitreous.wording import plural
 
 MergedTokens = Float[Tensor, "batch merged embed_dim"]
 """Prefix tokens, then tokens that represent one patch or several."""
@@ -266,7 +267,9 @@ def _planned(model: VisionTransformer, num_merged: int | Sequence[int]) -> list[
     depth, left = len(model.encoder.blocks), model.config.num_patches
     plan: list[Any] = [num_merged] * depth if isinstance(num_merged, int) else list(num_merged)
     if len(plan) != depth:
-        raise ConfigError(f"num_merged={plan}: gives {len(plan)} numbers for {depth} blocks; give one per block")
+        raise ConfigError(
+            f"num_merged={plan}: gives {plural(len(plan), 'number')} for {plural(depth, 'block')}; give one per block"
+        )
     for block, number in enumerate(plan):
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= left // 2:
             raise ConfigError(

@@ -30,8 +30,8 @@ def check_patches(patch_size: int, img_size: tuple[int, int], stem: str) -> None
     num_patches = (height // patch_size) * (width // patch_size)
     if num_patches > _MAX_PATCHES:
         raise ConfigError(
-            f"model.patch_size={patch_size}: cuts an image of {height}x{width} px into {num_patches} patches, "
-            f"at most {_MAX_PATCHES} are allowed; use larger patches"
+            f"model.patch_size={patch_size}: cuts an image of {height}x{width} px into {num_patches:,} patches, "
+            f"at most {_MAX_PATCHES:,} are allowed; use larger patches"
         )
 
 

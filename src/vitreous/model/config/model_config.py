@@ -246,7 +246,7 @@ class ModelConfig:
     def _check_combinations(self) -> None:
         if self.distill_token and self.class_token is False:
             raise ConfigError(
-                "model.class_token=False: model.distill_token=True needs the class token as well; leave one of them out"
+                "model.class_token=False: model.distill_token=True needs the class token as well; leave it out"
             )
         if self.distill_token and self.pool != "token":
             raise ConfigError(

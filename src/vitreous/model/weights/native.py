@@ -8,6 +8,7 @@ from typing import Any
 
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.model.build import build_model, model_from_state
+from vitreous.model.change.lora import merge_lora
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.reading.strict import COPY_AGAIN, check_plausible, check_shapes, check_values
@@ -47,8 +48,8 @@ def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str
 
 
 def uncompiled(model: VisionTransformer) -> VisionTransformer:
-    """Return the model inside a compiled one, whose wrapper would prefix every name with `_orig_mod.`."""
-    return getattr(model, "_orig_mod", model)
+    """Return the model inside a compiled one, which prefixes every name with `_orig_mod.`, with merged LoRA updates."""
+    return merge_lora(getattr(model, "_orig_mod", model))
 
 
 def load_native(path: str | Path) -> VisionTransformer:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError, OpenQuestionError, UnknownNameError, nearest
+from vitreous.model.config.divisibility import divisors
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import SIZES, config_for
 from vitreous.model.weights.table import Hints, Shapes
-
-_USUAL_SIZE = (224, 224)
 
 
 def count_blocks(shapes: Shapes, pattern: str) -> int:
@@ -107,11 +106,12 @@ def resolve(values: Mapping[str, Any], hints: Hints) -> ModelConfig:
     if merged.get("img_size") is None:
         merged["img_size"] = hints.img_size
     if merged["img_size"] is None:
+        usual = 224 if merged["patch_size"] in divisors(224) else 14 * merged["patch_size"]
         raise OpenQuestionError(
             "img_size=None: not known from the file, because its positions are computed; "
-            + f"pass {way_out('img_size', _USUAL_SIZE, 'height x width')}",
+            + f"pass {way_out('img_size', (usual, usual), 'height x width')}",
             "img_size",
-            (14 * merged["patch_size"], 14 * merged["patch_size"]),
+            (usual, usual),
         )
     if merged.get("num_heads") is None:
         merged["num_heads"] = (

@@ -100,7 +100,7 @@ def find_parts(file: WeightFile) -> list[Part]:
             has_counter = f"{root.removesuffix('module.')}n_averaged" in file.shapes  # of torch.optim.swa_utils
             found.append(Part(root, format_, has_counter or _AVERAGED.search(root) is not None))
     if not found:
-        known = ", ".join(dict.fromkeys(format_.name for format_ in FORMATS))
+        known = ", ".join(dict.fromkeys(format_.name.split()[0] for format_ in FORMATS))
         raise DamagedFileError(
             f"{file.path}: has {plural(len(file.shapes), 'tensor')} ({printable_list(file.shapes, 4)}) with names of "
             f"no known Vision Transformer; use a file in one of these formats: vitreous, {known}"

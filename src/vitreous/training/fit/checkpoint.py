@@ -89,8 +89,8 @@ def load_newest(folder: Path, state: TrainState, group: Group = SINGLE) -> tuple
         else:
             return path, damaged
     if damaged:
-        reason = damaged[0].rpartition(";")[0]
-        raise RunError(f"run={folder.parent}: none of its checkpoints can be used ({reason}); train again with --out")
+        reason, _, way_out = damaged[0].replace(_FALLBACK, "train again with --out").rpartition("; ")
+        raise RunError(f"run={folder.parent}: none of its checkpoints can be used ({reason}); {way_out}")
     return None, []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from vitreous.data.sources.source import as_text
 from vitreous.errors import NotARunError, RunError, SaveError
@@ -146,8 +147,8 @@ def check_free(out: Path | None) -> None:
         raise RunError(f"out={as_text(out)}: is not valid UTF-8; choose another folder")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         can_resume = RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
-        advice = f"continue it with --resume {out}, or choose another folder" if can_resume else "choose another folder"
-        raise RunError(f"out={out}: exists and is not empty; {advice}")
+        advice = f"continue it with --resume {quote(str(out))}, or " if can_resume else ""
+        raise RunError(f"out={out}: exists and is not empty; {advice}choose another folder")
 
 
 @contextmanager
@@ -213,7 +214,7 @@ def open_run_folder(path: Path) -> RunFolder:
     if SeriesFolder(path).series.is_file():
         raise NotARunError(
             f"run={path}: is a series of runs; use one of the runs inside it, or continue with "
-            f"`vitreous train --resume {path}`"
+            f"`vitreous train --resume {quote(str(path))}`"
         )
     if not folder.config.is_file():
         problem = "does not exist"

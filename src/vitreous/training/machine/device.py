@@ -59,10 +59,10 @@ def _device_of_process(requested: str) -> torch.device:
             f"device={requested}: {num_processes} processes cannot share one device; use auto, cuda or cpu"
         )
     if num_processes > num_gpus:
+        fewer = f"start {plural(num_gpus, 'process', 'processes')}, or " if num_gpus else ""
         raise ConfigError(
             f"device={requested}: {num_processes} processes need a GPU each, and PyTorch finds "
-            f"{plural(num_gpus, 'GPU')}; start {plural(num_gpus, 'process', 'processes') if num_gpus else 'fewer'}, "
-            "or use cpu"
+            f"{plural(num_gpus, 'GPU')}; {fewer}use cpu"
         )
     return torch.device("cuda", processes.local_rank())
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
@@ -136,7 +137,7 @@ def _launch_failed(num_processes: int, failure: ProcessFailure, notes: Path) -> 
     lines = [line for line in str(failure.message).splitlines() if line.strip()] or ["no message"]
     advice = "add --debug to see its traceback"
     if (notes / _RUN).exists():
-        advice = f"continue with `vitreous train --resume {(notes / _RUN).read_text(encoding='utf-8')}`"
+        advice = f"continue with `vitreous train --resume {quote((notes / _RUN).read_text(encoding='utf-8'))}`"
     return RunError(
         f"nproc={num_processes}: a process failed {MAX_RESTARTS + 1} times, the last time with exit code "
         f"{failure.exitcode} ({lines[-1].strip()}); {advice}"

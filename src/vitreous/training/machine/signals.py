@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 
@@ -29,7 +30,9 @@ class Interrupted(KeyboardInterrupt):
         stopped = f"{run}: stopped at step {step}{of_member} and saved"
         if step is None:
             stopped = f"{run}: stopped before the first step{of_member}"
-        super().__init__("; ".join(filter(None, [stopped, model, f"continue with `vitreous train --resume {run}`"])))
+        super().__init__(
+            "; ".join(filter(None, [stopped, model, f"continue with `vitreous train --resume {quote(str(run))}`"]))
+        )
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, Path, int | None, str, str]]:
         """Return the constructor and its arguments, so that the error can be sent to another process."""

@@ -82,6 +82,8 @@ def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
     opened = open_model(source, hints)
     for key, got in wanted.items():
         theirs = getattr(opened.model.config, key)
+        if key == "class_token" and got is not None:  # None leaves it to the pool, which the user may change
+            theirs = opened.model.config.has_class_token
         if got != theirs:
             raise ConfigError(f"model.{key}={show(got)}: {source} has {show(theirs)}; remove this key")
     notes = list(opened.notes)

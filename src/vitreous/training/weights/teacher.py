@@ -1,6 +1,7 @@
 """Trained model, RunConfig -> teacher that takes the images of a run and converts them to its own preprocessing."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 import torch
 from torch import Tensor, nn
@@ -76,12 +77,14 @@ def open_teacher(source: str | None) -> Pretrained | None:
         DamagedFileError: The file cannot be used.
         ConfigError: The file leaves something of the architecture open.
     """
+    if source is None:
+        return None
     try:
-        return None if source is None else open_pretrained(source, {})
+        return open_pretrained(source, {})
     except OpenQuestionError as error:
         raise ConfigError(
-            f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {source} --to "
-            f"vitreous --architecture.{error.key} VALUE`, and use the result as the teacher"
+            f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {quote(source)} "
+            f"--to vitreous --architecture.{error.key} VALUE`, and use the result as the teacher"
         ) from error
 
 

@@ -13,7 +13,7 @@ from vitreous.data.doctor.examine import Examination, Features, examine
 from vitreous.data.sources import SPLITS, Source, open_source
 from vitreous.data.survey.facts import Survey, survey
 from vitreous.data.workers import map_in_order
-from vitreous.errors import DataError, DecodeError
+from vitreous.errors import DecodeError
 from vitreous.training.folder.records import Listener
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
@@ -125,8 +125,8 @@ def examine_data(
     return DataReport(surveyed, examine(surveyed, features=features, show=show))
 
 
-def _features(predictor: Predictor, source: Source, basis: str, listener: Listener) -> Features:
-    """Compute the input of the model's head for each image that can be decoded."""
+def _features(predictor: Predictor, source: Source, basis: str, listener: Listener) -> Features | None:
+    """Compute the input of the model's head for each image that can be decoded; None if there is none."""
 
     def read(start: int, offset: int) -> torch.Tensor | None:
         index = start + offset
@@ -144,8 +144,4 @@ def _features(predictor: Predictor, source: Source, basis: str, listener: Listen
         if readable:
             values.append(predictor.features(torch.stack(readable)).numpy())
         listener("reading", {"what": "computing features", "done": stop, "total": len(source)})
-    if not values:
-        raise DataError(
-            f"data.source={source.name}: none of its {plural(len(source), 'image')} can be decoded; replace them"
-        )
-    return Features(np.concatenate(values), np.array(indices, dtype=np.int64), basis)
+    return Features(np.concatenate(values), np.array(indices, dtype=np.int64), basis) if values else None

@@ -94,7 +94,7 @@ def _each_array(given: torch.Tensor | NDArray[Any], in_chans: int) -> Iterator[N
     if len(shape) not in (2, 3, 4) or is_ambiguous or (len(shape) > 2 and not first and not last):
         raise DataError(
             f"image={type(given).__name__} of shape {list(shape)}: must be [height, width], or have "
-            f"{' or '.join(map(str, sorted(channels)))} channels, either first or last; permute its axes"
+            f"{' or '.join(map(str, sorted(channels)))} channels, either first or last; bring it into such a shape"
         )
     for image in given if len(shape) == 4 else [given]:
         array = _as_array(image) if isinstance(image, torch.Tensor) else image

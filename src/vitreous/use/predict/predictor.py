@@ -18,7 +18,7 @@ from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
-from vitreous.errors import ConfigError, DamagedFileError, DecodeError, NotARunError, PreliminaryWarning, nearest
+from vitreous.errors import DamagedFileError, DecodeError, NotARunError, PreliminaryWarning, nearest
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata
@@ -103,7 +103,7 @@ class Predictor:
             preprocess = Preprocess.from_dict(metadata["preprocess"])
             classes, temperature = tuple(map(str, metadata["classes"])), float(metadata["temperature"])
             thresholds = _thresholds(metadata, len(classes))
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(
                 f"{file}: lacks metadata for prediction ({error}); use the model file of a run"
             ) from error
@@ -226,14 +226,12 @@ def find_model(path: Path, *, or_best: bool = False) -> Path:
 
 
 def _thresholds(metadata: dict[str, Any], num_classes: int) -> tuple[float, ...] | None:
-    """Return the thresholds of a multi-label model. Raises ConfigError if there is not one in [0, 1] per class."""
+    """Return the thresholds of a multi-label model. Raises ValueError if there is not one in [0, 1] per class."""
     if metadata.get("task", "single") == "single":
         return None
     thresholds = tuple(map(float, metadata["thresholds"]))
     if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise ConfigError(
-            f"{plural(len(thresholds), 'threshold')} for {num_classes} labels; each needs one from 0 to 1"
-        )
+        raise ValueError(f"{plural(len(thresholds), 'threshold')} for {num_classes} labels, or not all in [0, 1]")
     return thresholds
 
 

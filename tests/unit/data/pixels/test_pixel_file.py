@@ -83,7 +83,7 @@ def test_truncated_file_is_an_error_with_its_size(path: Path, kept: int) -> None
 
 def test_file_of_another_shape_or_key_is_an_error(path: Path) -> None:
     for key, shape in (("a key", (5, 3, 7, 4)), ("another", SHAPE)):
-        with pytest.raises(DamagedFileError, match=r": holds \[5, 3, 4, 7\], not \[5, 3, "):
+        with pytest.raises(DamagedFileError, match=r": holds other images; delete it$"):
             PixelFile(path, key, shape)
 
 

@@ -11,7 +11,7 @@ from vitreous.data.pixels import store as store_module
 from vitreous.data.pixels.store import LazyStore, MemoryStore, Store, load_store, machine_memory_bytes, measure_mean_std
 from vitreous.data.sources import ArraySource, open_source
 from vitreous.data.survey.facts import Survey, survey
-from vitreous.errors import DataError, DecodeError
+from vitreous.errors import DecodeError
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 MakeArrays = Callable[..., ArraySource]
@@ -122,13 +122,6 @@ def test_mean_and_std_are_those_of_all_pixels(
 def test_std_of_constant_images_is_one_gray_level() -> None:
     mean, std = measure_mean_std(MemoryStore(torch.full((4, 1, 5, 7), 51, dtype=torch.uint8), torch.zeros(4).long()))
     np.testing.assert_allclose((*mean, *std), (0.2, 1 / 255))
-
-
-def test_mean_of_an_empty_store_is_an_error() -> None:
-    empty = MemoryStore(torch.empty((0, 1, 5, 7), dtype=torch.uint8), torch.zeros(0).long())
-    with pytest.raises(DataError) as caught:
-        measure_mean_std(empty)
-    assert str(caught.value) == "data: 0 training images; add at least one to measure mean and std"
 
 
 def test_memory_limit_defaults_to_a_quarter_of_the_machine(

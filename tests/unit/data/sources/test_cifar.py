@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.unit.data.sources.builders import error_of, tar, write_files
 
-from vitreous.data.sources import ArraySource, cifar, open_source
+from vitreous.data.sources import ArraySource, open_source
 from vitreous.data.sources.cifar import CIFAR10, CIFAR100, CifarSet, open_cifar
 from vitreous.errors import DataNotFoundError
 from vitreous.paths import cache_folder
@@ -151,17 +151,6 @@ def test_downloaded_archive_with_another_checksum_is_refused_and_not_kept(monkey
         "(its SHA-256 differs); set VITREOUS_DATA to a folder with the official files"
     )
     assert not cache_folder().exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"no gzip", "x: cannot be unpacked (not a gzip file); download it again"),
-     (packed({"data_batch_1.bin": b""}, "y"), "x: does not contain data_batch_2.bin; download it again"),
-     (ARCHIVE[:4000], "x: cannot be unpacked (")],
-)  # fmt: skip
-def test_archive_that_cannot_be_unpacked_is_refused(content: bytes, message: str) -> None:
-    wanted = replace(TINY, sha256=hashlib.sha256(content).hexdigest())
-    assert error_of(lambda: cifar._unpack(wanted, content, "x")).startswith(message)
 
 
 def test_cifar10_and_cifar100_are_opened_by_name() -> None:

@@ -397,12 +397,12 @@ def test_parquet_keeps_numbers_missing_values_and_categories(folder: Path) -> No
     np.testing.assert_array_equal(source.weights, [0.5, 1.0, 2.0])
 
 
-def test_parquet_of_images_is_refused_with_the_name_of_its_folder(folder: Path) -> None:
+def test_parquet_of_images_is_refused_as_a_table(folder: Path) -> None:
     images = [{"bytes": b"x", "path": "p"}] * 2
     table = write_parquet(folder / "train.parquet", {"image": images, "label": [0, 1]})
     assert refusal(table) == (
-        "column image holds images instead of paths; to read the file as a Hugging Face data set, "
-        f"use its folder {folder}"
+        "column image holds images instead of paths; to read it as a Hugging Face data set, put it into a folder that "
+        "has only Parquet files, and give that folder"
     )
 
 

@@ -118,7 +118,7 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
     ("headings", "rows", "task", "message"),
     [
         ("path,cat,dog", of_images("1,1", "0,1"), "single",
-         "data.task=single, but 1 of 2 rows without exactly one label (the first has 2); leave data.task out for "
+         "data.task=single, but not exactly one label in 1 of 2 rows (the first has 2); leave data.task out for "
          "several labels per image"),
         ("path,cat,cat", of_images("1,0", "1,1"), "auto",
          "several columns have the same heading; give each label a column of its own"),

@@ -137,7 +137,7 @@ def test_family_with_the_lowest_hash_moves_into_an_empty_split() -> None:
 def test_set_without_a_training_image_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         assign(MANY[:7], [0, 1, 0, 1, 0, 1, 0], ["test"] * 4 + ["val"] * 3)
-    assert str(caught.value) == "data: none of 7 images is left for training; add some to train/"
+    assert str(caught.value) == "data: none of 7 images is left for training; add some"
 
 
 # Groups.

@@ -77,7 +77,7 @@ def test_config_is_frozen():
         ),
         (
             {"img_size": (2000, 1002), "patch_size": 1},
-            "model.patch_size=1: cuts an image of 2000x1002 px into 2004000 patches, at most 1000000 are allowed; "
+            "model.patch_size=1: cuts an image of 2000x1002 px into 2,004,000 patches, at most 1,000,000 are allowed; "
             "use larger patches",
         ),
         (
@@ -154,7 +154,7 @@ def test_config_is_frozen():
         ),
         (
             {"class_token": False, "distill_token": True},
-            "model.class_token=False: model.distill_token=True needs the class token as well; leave one of them out",
+            "model.class_token=False: model.distill_token=True needs the class token as well; leave it out",
         ),
         (
             {"distill_token": True, "pool": "mean"},

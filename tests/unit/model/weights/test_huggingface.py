@@ -132,7 +132,7 @@ HOSTILE = [
     ("vit", "image_size", [12], "config.json.image_size=[12]: must be one side or [height, width]"),
     ("vit", "image_size", [12, "16"], "config.json.image_size='16': must be a whole number"),
     ("vit", "image_size", 3, "config.json.image_size=3: must be from 4 to 2,147,483,647"),
-    ("vit", "image_size", 2**31 - 1, "patches, at most 1000000 are allowed"),
+    ("vit", "image_size", 2**31 - 1, "patches, at most 1,000,000 are allowed"),
     ("vit", "patch_size", [4, 2], "config.json.patch_size=[4, 2]: must be a whole number"),
     ("vit", "patch_size", 2**20, "config.json.image_size=12: must be from 1,048,576 to 2,147,483,647"),
     ("vit", "qkv_bias", "yes", "model.qkv_bias='yes': must be true or false"),

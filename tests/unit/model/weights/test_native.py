@@ -12,7 +12,8 @@ from tests.unit.model.weights.samples import load_model
 from vitreous import tensor_file
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, SaveError
 from vitreous.model import ModelConfig, build_model, read_metadata, save_model
-from vitreous.model.weights import is_native
+from vitreous.model.change.lora import add_lora
+from vitreous.model.weights import export_weights, is_native
 from vitreous.model.weights.native import load_native
 
 pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
@@ -219,7 +220,7 @@ def test_missing_architecture_is_damaged(saved):
         ({"num_heads": 3}, "model.num_heads=3: does not divide model.embed_dim=20 (remainder 2)"),
         ({"heads": 3}, "model.heads=3: no such key"),
         ({"embed_dim": 10**30}, "model.embed_dim=1000000000000000000000000000000: must be from 1 to 2,147,483,647"),
-        ({"img_size": [10**9, 10**9]}, "into 62500000000000000 patches"),
+        ({"img_size": [10**9, 10**9]}, "into 62,500,000,000,000,000 patches"),
     ],
 )
 def test_invalid_architecture_is_damaged(saved, architecture, reason):
@@ -272,3 +273,16 @@ def test_integers_are_not_weights(tmp_path, model):
     path = tmp_path / "m.safetensors"
     save_file(state, path, metadata={"vitreous": json.dumps({"format": 1, "architecture": CONFIG.as_dict()})})
     assert damage(path).startswith("these weights are not finite floating-point numbers: head.bias;")
+
+
+@pytest.mark.parametrize("to", ["vitreous", "timm"])
+def test_low_rank_updates_are_merged_into_the_written_weights(tmp_path, model, to):
+    images = torch.randn(2, model.config.in_chans, *model.config.img_size)
+    add_lora(model, rank=2, alpha=3.0)
+    for name, parameter in model.named_parameters():
+        if name.endswith("up.weight"):
+            torch.nn.init.normal_(parameter)
+    path = export_weights(model, tmp_path / "x.safetensors", to=to)
+    hints = {} if to == "vitreous" else {"architecture": {"num_heads": 5, "img_size": (12, 20)}}
+    loaded = load_model(path, **hints)
+    torch.testing.assert_close(loaded(images), model.eval()(images))

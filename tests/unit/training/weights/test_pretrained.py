@@ -113,6 +113,14 @@ def test_fingerprint_does_not_depend_on_the_file_format(make_weights: Any, tmp_p
     assert fingerprint(model) != fingerprint(found)
 
 
+@pytest.mark.parametrize("pool", ["mean", "max", "token_mean"])
+def test_weights_with_an_implied_class_token_may_get_another_pool(make_weights: Any, ask: Any, pool: str) -> None:
+    file, model = make_weights(pool="token")
+    first = first_weights(run_training(ask(file, model__pool=pool)))
+    for name in ("prefix.class_token", "encoder.blocks.1.mlp.fc2.weight"):
+        torch.testing.assert_close(first[name], model.state_dict()[name], rtol=0, atol=0)
+
+
 def test_weights_are_resized_for_the_requested_image_and_patch_size(make_weights: Any, ask: Any) -> None:
     file, model = make_weights()
     request = ask(file, data__img_size=(24, 16), model__patch_size=8)

@@ -241,7 +241,8 @@ def _find_remote(name: str) -> list[ShardFile]:
             paths = [str(files._strip_protocol(address)) for address in addresses]
         shards: list[ShardFile] = [RemoteShard(files, files.unstrip_protocol(path), path) for path in paths]
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"data.source={name}: {first_line(error)} does not exist; check the address") from error
+        missing = error.filename or first_line(error)
+        raise DataNotFoundError(f"data.source={name}: {missing} does not exist; check the address") from error
     except ImportError as error:
         raise MissingDependencyError(
             f"data.source={name}: {first_line(error)}; for https:// and s3:// run `pip install 'vitreous[remote]'`"

@@ -16,7 +16,7 @@ from vitreous.model.weights.reading.kinds import (
     read_json,
     read_settings,
 )
-from vitreous.printable import printable, printable_error, printable_list
+from vitreous.printable import printable, printable_list
 
 __all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "open_weights"]
 
@@ -56,7 +56,7 @@ def _locate(source: str | Path) -> Path:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:  # the name is too long, or a folder may not be entered
-        raise NotARunError(f"{path}: cannot be opened ({printable_error(error)}); give a file of weights") from error
+        raise NotARunError(f"{path}: cannot be opened ({error.strerror}); give a file of weights") from error
     if is_folder:
         return _find_in_folder(path)
     if not is_file:

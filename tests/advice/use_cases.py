@@ -1,0 +1,111 @@
+"""Cases of `use/`: evaluating, comparing and inspecting runs, and the images and tables that they read and write."""
+
+import shutil
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from tests.advice.run_cases import model_file
+from tests.advice.training_cases import fruit, request
+from tests.advice.walk import Refusals, case
+
+from vitreous.model.weights import export_weights, load_model
+from vitreous.model.weights.table import Hints
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.start import run_training
+from vitreous.use.evaluate.evaluator import evaluate
+from vitreous.use.evaluate.stored import stored_evaluation
+from vitreous.use.inspect import DataOptions, inspect
+from vitreous.use.predict.predictor import Predictor
+from vitreous.use.predict.table import check_table_path, read_held_out
+from vitreous.use.series.compare import compare
+
+
+def finished(folder: Path, name: str = "run", **options: object) -> Path:
+    """Train a run on the fruit in a folder, which is written first if it is not there."""
+    if not (folder / "fruit").exists():
+        fruit(folder)
+    return run_training(request(folder, name, train__epochs=0.5, **options)).path
+
+
+@case
+def evaluations(folder: Path) -> Refusals:
+    run = finished(folder, "my run")
+    data, other = folder / "fruit", fruit(folder, "other")
+    advice = f"give other data: `vitreous evaluate '{run}' DATA`"
+    moved = Path(shutil.copy(run / "model.safetensors", folder / "moved.safetensors"))
+    yield lambda: evaluate(moved), f"`vitreous evaluate {moved} DATA`"
+    assert evaluate(moved, str(other))
+    (data / "kiwi" / "0.png").rename(folder / "0.png")
+    yield lambda: evaluate(run), advice
+    (folder / "0.png").rename(data / "kiwi" / "0.png")
+    blind = finished(folder, "blind", data__test_ratio=0.0, data__val_ratio=0.0)
+    yield lambda: evaluate(blind), f"`vitreous evaluate {blind} DATA`"
+    assert evaluate(blind, str(other))
+    assert evaluate(run, str(other))
+    assert evaluate(run)
+    (other / "kiwi").rename(other / "kiwis")
+    yield lambda: evaluate(run, str(other)), "did you mean kiwi?"
+    (other / "kiwis").rename(other / "kiwi")
+    contents = {path: path.read_bytes() for path in other.glob("*/*.png")}
+    for path in contents:
+        path.write_bytes(contents[path][:-60])
+    yield lambda: evaluate(run, str(other)), "check them with `vitreous inspect`"
+    yield lambda: inspect(str(other), options=DataOptions(run=run)), "replace them"
+    for path in contents:
+        path.write_bytes(contents[path])
+    assert inspect(str(other), options=DataOptions(run=run))
+
+
+@case
+def predictions_of_runs(folder: Path) -> Refusals:
+    one, two = finished(folder, "one"), finished(folder, "two")
+    path = two / "predictions.csv"
+    text = path.read_text()
+    header, *rows = text.splitlines(keepends=True)
+    path.write_text(header + rows[0] * 2 + "".join(rows))
+    yield lambda: compare(one, two), "rename them and train again"
+    metadata = Predictor.load(two).metadata
+    yield lambda: stored_evaluation(RunFolder(two), metadata, "test"), "train again"
+    path.write_text("x\n")
+    yield lambda: read_held_out(path), "train"
+    path.unlink()
+    yield lambda: compare(one, two), "compare runs that have some"
+    path.write_text(header + "".join(row.replace(".png", "x.png") for row in rows))
+    yield lambda: compare(one, two), "compare runs that were tested on the same images"
+    path.write_text(text)
+    assert compare(one, two).num_images
+    assert read_held_out(path)
+    assert stored_evaluation(RunFolder(two), metadata, "test")
+
+
+@case
+def images_from_python(folder: Path) -> Refusals:
+    predictor = Predictor.load(model_file(folder / "model.safetensors"))
+    yield lambda: list(predictor.predict({"x": 1})), "give paths, encoded bytes, PIL images"  # type: ignore[arg-type]
+    for shape, right in (((5, 8, 9), (8, 9, 3)), ((7,), (7, 7)), ((1, 1, 1, 3, 8, 9), (1, 3, 8, 9))):
+        yield lambda shape=shape: list(predictor.predict(np.zeros(shape, np.uint8))), "bring it into such a shape"
+        assert list(predictor.predict(np.zeros(right, np.uint8)))
+    yield lambda: list(predictor.predict(torch.zeros(3, 9, 3))), "bring it into such a shape"
+    assert list(predictor.predict(torch.zeros(9, 3, 3)))
+    yield lambda: list(predictor.predict(torch.zeros(3, 8, 9, dtype=torch.complex64))), "convert it to uint8 or float"
+    assert list(predictor.predict(torch.zeros(3, 8, 9)))
+    model_file(folder / "model.safetensors", task="multilabel", thresholds=[0.5, 2.0])
+    yield lambda: Predictor.load(folder / "model.safetensors"), "use the model file of a run"
+    assert Predictor.load(model_file(folder / "model.safetensors", task="multilabel", thresholds=[0.5] * 3))
+
+
+@case
+def files_to_inspect_and_write(folder: Path) -> Refusals:
+    path = model_file(folder / "model.safetensors")
+    hints = Hints(architecture={"num_heads": 2})
+    yield lambda: inspect(str(path), weights=hints), "leave out --architecture and --weights"
+    assert inspect(str(path))
+    foreign = export_weights(load_model(path), folder / "timm.safetensors", to="timm")
+    assert inspect(str(foreign), weights=hints)
+    with patch.dict(sys.modules, {"pyarrow": None}):
+        yield lambda: check_table_path(folder / "x.parquet"), "or use .csv"
+        check_table_path(folder / "x.csv")
+    check_table_path(folder / "x.parquet")
