@@ -17,6 +17,7 @@ from vitreous.data.doctor.diagnose import class_findings, label_findings, source
 from vitreous.data.doctor.findings import Finding, Namer, ranked
 from vitreous.data.doctor.misfits import file_findings
 from vitreous.data.doctor.mislabeled import LEAST_ACCURACY, LabelDoubts, find_doubtful_labels, thumbnail_features
+from vitreous.data.doctor.outliers import outlier_findings
 from vitreous.data.doctor.summaries import ImageSummaries, summarize_source, summarize_stores
 from vitreous.data.label_sets import having, join_labels
 from vitreous.data.pixels.store import LazyStore, Store
@@ -49,7 +50,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of the images, by which their labels are judged.
+    """Features of the images, by which their labels are judged and outliers found.
 
     Attributes:
         values: `[images, any]`.
@@ -88,7 +89,8 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
 
     Args:
         surveyed: The source with its splits.
-        features: Features by which labels are judged; None uses edges and colors of thumbnails.
+        features: Features of a model, by which labels are judged and outliers found; None judges labels by edges and
+            colors of thumbnails, which do not tell outliers.
         show: Shows which stage is running and how far it is.
 
     Returns:
@@ -107,21 +109,23 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
             f"(first: {source.describe(first)}: {reason}); replace them"
         )
     namer = Namer(source, summaries)
+    is_model = features is not None
     if features is None:
         features = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
     several = surveyed.source.is_multilabel
-    readable = np.isin(features.indices, summaries.indices) & (not several)
-    positions = np.searchsorted(summaries.indices, features.indices[readable])
-    doubts = find_doubtful_labels(
-        features.values[readable], summaries.labels[positions], partial(show, "judging labels")
-    )
+    readable = np.isin(features.indices, summaries.indices)
+    values, positions = features.values[readable], np.searchsorted(summaries.indices, features.indices[readable])
+    outliers = outlier_findings(values, positions, features.basis, namer) if is_model else []
+    judged = slice(0 if several else None)
+    doubts = find_doubtful_labels(values[judged], summaries.labels[positions[judged]], partial(show, "judging labels"))
     doubts = replace(doubts, positions=positions[doubts.positions])
     findings = [
         *source_findings(surveyed),
-        *copy_findings(summaries, group_copies(summaries, partial(show, "comparing")), namer),
+        *copy_findings(summaries, group_copies(summaries, partial(show, "comparing"), crops=True), namer),
         *file_findings(summaries, namer),
         *class_findings(summaries, namer),
         *label_findings(doubts, features.basis, namer),
+        *outliers,
     ]
     if several:
         findings = [finding for finding in findings if finding.kind not in _OF_CLASSES]
