@@ -12,10 +12,10 @@ from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
-from vitreous.recipe.keys import architecture
+from vitreous.recipe.keys import checked
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.embed.embedder import Embedder
-from vitreous.use.embed.embeddings import Embeddings
+from vitreous.use.embed.embeddings import Embeddings, check_clusters, check_top
 from vitreous.use.embed.files import check_embeddings_path, table_path, write_embeddings
 from vitreous.use.predict.inputs import list_images, unreadable_text
 from vitreous.use.predict.table import write_csv
@@ -63,13 +63,17 @@ def embed(
         device: auto, cpu, cuda, cuda:1 or mps.
         weights: For the checkpoint of a training run: raw, ema (an average or a teacher), auto (ema if there is one),
             or the name of a part. What no tensor shows is set with options such as --architecture.num_heads 4.
+        assignments: `--architecture.key value` options, as `main` rewrites them.
     """
     if out is None and not nearest and not duplicates and clusters is None:
         raise ConfigError("out=None: nothing to do; use --out FILE, --nearest IMAGE, --duplicates or --clusters NUMBER")
     if out is not None:
         check_embeddings_path(out)
     files, queries = list_images(images), list_images(nearest)
-    size = None if img_size is None else architecture({"img_size": img_size})["img_size"]
+    check_top(top)
+    if clusters is not None:
+        check_clusters(clusters, len(files))
+    size = None if img_size is None else checked({"data.img_size": img_size})["data.img_size"]
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen() as screen:
         embedder = Embedder.load(model, img_size=size, hints=hints, device=resolve_device(device))
@@ -115,6 +119,8 @@ def _tables(
         numbers, typical = found.clusters(clusters)
         rows: Rows = [(f"{number}", found.names[row]) for row, number in enumerate(numbers)]
         sizes = np.bincount(numbers, minlength=clusters)
-        shown: Rows = [(f"{n}", f"{size:,}", found.names[row]) for n, (size, row) in enumerate(zip(sizes, typical))]
+        shown: Rows = [
+            (f"{n}", f"{size:,}", found.names[row]) for n, (size, row) in enumerate(zip(sizes, typical, strict=True))
+        ]
         title = plural(clusters, "cluster") + ", the largest first"
         yield "clusters", title, [("cluster", "path"), *rows], [("cluster", "images", "most typical image"), *shown]

@@ -16,7 +16,8 @@ from vitreous.wording import plural
 NUM_NEIGHBORS = 20
 LEAST_IMAGES = 100
 """Smaller sets have no typical distance."""
-_LIMIT = 3.0
+LIMIT = 3.0
+"""Score from which an image is reported."""
 _MOST_COMPARED = 10_000
 """Each image is compared with at most this many, drawn at random."""
 _TO_STANDARD_DEVIATION = 1.4826
@@ -55,7 +56,7 @@ def outlier_findings(
         namer: Turns positions into samples.
     """
     scores = outlier_scores(features)
-    found = np.argsort(-scores, kind="stable")[: int((scores > _LIMIT).sum())]
+    found = np.argsort(-scores, kind="stable")[: int((scores > LIMIT).sum())]
     if not len(found):
         return []
     return [

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.summaries import thumbnails_of_batch
+from vitreous.errors import ConfigError
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
@@ -92,7 +93,9 @@ class Embedder:
                 mean=statistics_for(mean, config.in_chans),
                 std=statistics_for(std, config.in_chans),
             )
-        preprocess = replace(preprocess, img_size=img_size or preprocess.img_size)
+        if img_size is not None:
+            _check_size(img_size, model.config.patch_size)
+            preprocess = replace(preprocess, img_size=img_size)
         if preprocess.img_size != model.config.img_size:
             model = resize_model(model, preprocess.img_size)
         return cls(trim_last_block(model).to(device), preprocess, tuple(notes))
@@ -153,12 +156,20 @@ class Embedder:
         return np.zeros((0, self.model.num_features), dtype=np.float32)
 
 
+def _check_size(img_size: tuple[int, int], patch_size: int) -> None:
+    if any(side % patch_size or side < patch_size for side in img_size):
+        near = "x".join(f"{max(1, round(side / patch_size)) * patch_size}" for side in img_size)
+        raise ConfigError(
+            f"img_size={'x'.join(map(str, img_size))}: not divisible by the model's patches of {patch_size} px; use {near}"
+        )
+
+
 def _located(source: str | Path) -> str | Path:
     """Return what `open_model` takes; explain what a path is that holds no model."""
     if str(source).startswith("hf://"):
         return str(source)
     path = expanded(source)
-    if path.is_dir() and not RunFolder(path).config.is_file():
-        if any(file.name.endswith((*SUFFIXES, *IN_FOLDER)) for file in path.iterdir()):
-            return path
+    is_foreign = path.is_dir() and not RunFolder(path).config.is_file()
+    if is_foreign and any(file.name.endswith((*SUFFIXES, *IN_FOLDER)) for file in path.iterdir()):
+        return path
     return find_model(path)

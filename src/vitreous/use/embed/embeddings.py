@@ -53,8 +53,7 @@ class Embeddings:
         """
         from sklearn.neighbors import NearestNeighbors
 
-        if top < 1:
-            raise ConfigError(f"top={top}: must be at least 1; use e.g. 10")
+        check_top(top)
         if not len(self.names):
             raise ConfigError("images=0: none could be read; give at least one readable image")
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
@@ -74,10 +73,13 @@ class Embeddings:
         Returns:
             Rows of each group of two or more images, in the order of their first rows. They are a guess: check them.
         """
-        return members(find_cropped_duplicates(*self.thumbnails))
+        return list(members(find_cropped_duplicates(*self.thumbnails)))
 
     def clusters(self, count: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Divide the images into clusters by k-means on unit vectors.
+
+        Every image gets a cluster, and memory grows with the number of images, not with its square. Methods that find
+        the number of clusters by density, such as HDBSCAN, leave many images without one.
 
         Args:
             count: Number of clusters, from 1 to the number of images.
@@ -92,15 +94,26 @@ class Embeddings:
         """
         from sklearn.cluster import KMeans
 
-        if not 1 <= count <= len(self.names):
-            raise ConfigError(
-                f"clusters={count}: {plural(len(self.names), 'image')} can be divided into 1 to {len(self.names):,} "
-                "clusters; use a number in this range"
-            )
+        check_clusters(count, len(self.names))
         fitted = KMeans(count, n_init=3, random_state=seed).fit(self.unit_vectors)
         by_size = np.argsort(-np.bincount(fitted.labels_, minlength=count), kind="stable")
         typical = fitted.transform(self.unit_vectors).argmin(axis=0)
         return np.argsort(by_size)[fitted.labels_].astype(np.int64), typical[by_size].astype(np.int64)
+
+
+def check_top(top: int) -> None:
+    """Raise ConfigError unless it is a number of images to find."""
+    if top < 1:
+        raise ConfigError(f"top={top}: must be at least 1; use e.g. 10")
+
+
+def check_clusters(count: int, num_images: int) -> None:
+    """Raise ConfigError unless this number of images can be divided into `count` clusters."""
+    if not 1 <= count <= num_images:
+        raise ConfigError(
+            f"clusters={count}: {plural(num_images, 'image')} can be divided into 1 to {num_images:,} clusters; use a "
+            "number in this range"
+        )
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
