@@ -133,7 +133,7 @@ def paths_to_read(folder: Path) -> Refusals:
     (folder / "photos").mkdir()
     yield lambda: inspect(str(folder / "photo")), f"did you mean {folder}/photos?"
     yield lambda: inspect("digits", options=DataOptions(root=folder)), "leave it out"
-    yield lambda: inspect("vit_tiny_patch16_224", options=DataOptions(run=folder)), "leave it out"
+    yield lambda: inspect("vit_tiny_patch16_224", options=DataOptions(pretrained=str(folder))), "leave it out"
     assert inspect("vit_tiny_patch16_224")
 
 

@@ -5,9 +5,8 @@ that resemble it most at low frequencies, which hardly depend on the exact crop,
 `_FINE` are compared with these, by all frequencies. Two images are near-duplicates if their similarity is at least
 `LEAST` and, for both of them, the next image is three times further away, as in `near_duplicates.py`.
 
-The features of a model do not help: they say what an image shows, not which image it is. Of 60 sign-digits cropped by
-10%, the original was among the 10 nearest images by features of DINOv2-S for 17%, and by low frequencies for 100%.
-`benchmarks/doctor.py` measures how many copies are found.
+The features of a model do not help: they say what an image shows, not which image it is.
+`benchmarks/doctor_pretrained.py` measures both; README.md has the results.
 """
 
 from collections.abc import Iterator, Sequence

@@ -160,7 +160,8 @@ def _check_size(img_size: tuple[int, int], patch_size: int) -> None:
     if any(side % patch_size or side < patch_size for side in img_size):
         near = "x".join(f"{max(1, round(side / patch_size)) * patch_size}" for side in img_size)
         raise ConfigError(
-            f"img_size={'x'.join(map(str, img_size))}: not divisible by the model's patches of {patch_size} px; use {near}"
+            f"img_size={'x'.join(map(str, img_size))}: not divisible by the model's patches of {patch_size} px; "
+            f"use {near}"
         )
 
 
