@@ -145,14 +145,18 @@ def compare(a: str | Path | Run | Series, b: str | Path | Run | Series) -> "Comp
 
 
 def embed(
-    model: str | Path, images: Any, *, img_size: int | tuple[int, int] | None = None, device: str = "auto"
-) -> "Embeddings":
+    model: str | Path, images: Any, *, name: str | None = None, img_size: int | tuple[int, int] | None = None,
+    architecture: Mapping[str, Any] | None = None, weights: str = "auto", device: str = "auto",
+) -> "Embeddings":  # fmt: skip
     """Compute the features of images, the input of the model's head, to find similar images.
 
     Args:
         model: A run, weights in any format that `load_model` opens, or `hf://organization/name`.
         images: All that `Run.predict` takes. A file that cannot be decoded gets no row, which a warning says.
+        name: As for `load_model`, and so are `architecture` and `weights`; none of them applies to a run.
         img_size: Side or (height, width) in pixels. None: that of the run, and of other weights up to 256 patches.
+        architecture: Keys of ModelConfig that file and name leave open, e.g. `{"num_heads": 4}`.
+        weights: Which weights of a checkpoint to read: `raw`, `ema`, `auto`, or the name of a part.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
 
     Returns:
@@ -166,12 +170,14 @@ def embed(
         >>> found = vt.embed("hf://facebook/dinov2-small", "photos")  # doctest: +SKIP
         >>> rows, similarities = found.nearest(found.vectors[:1], top=5)  # doctest: +SKIP
     """
+    from vitreous.model.weights.table import Hints
     from vitreous.training.machine.device import resolve_device
     from vitreous.use.embed.embedder import Embedder
 
     size = (img_size, img_size) if isinstance(img_size, int) else img_size
     as_path("model", model)
-    embedder = Embedder.load(model, img_size=size, device=resolve_device(device))
+    hints = Hints(name, architecture=architecture or {}, weights=weights)
+    embedder = Embedder.load(model, img_size=size, hints=hints, device=resolve_device(device))
     if embedder.notes:
         warnings.warn(f"{model}: {'; '.join(embedder.notes)}", AssumptionWarning, stacklevel=2)
     return embedder.embed_given(images)

@@ -99,7 +99,8 @@ def test_labels_are_judged_by_the_features_of_a_model_if_they_are_the_more_accur
     options = DataOptions(pretrained=str(run.path))
     named = np.array([name.parent.name for name in sorted(photos.rglob("*.png"))])
     telling = np.stack([named == name for name in np.unique(named)], axis=1).astype(np.float32)
-    for features, basis in ((telling, f"the features of {run.path}"), (np.zeros_like(telling), "thumbnails")):
+    noise = np.random.default_rng(0).normal(size=telling.shape).astype(np.float32)
+    for features, basis in ((telling, f"the features of {run.path}"), (noise, "thumbnails")):
         rows = iter(features)
         monkeypatch.setattr(
             Embedder, "features", lambda _, pixels, rows=rows: torch.from_numpy(np.stack([next(rows) for _ in pixels]))

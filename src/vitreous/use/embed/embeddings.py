@@ -68,7 +68,8 @@ class Embeddings:
     def near_duplicates(self) -> list[NDArray[np.int64]]:
         """Group images that are probably versions of one picture: re-encoded, resized, brightened or cropped.
 
-        Pixels are compared, not features: features do not tell two versions of a picture from two similar pictures.
+        Pixels are compared, not features: for features, two versions of a picture and two
+        similar pictures are alike.
 
         Returns:
             Rows of each group of two or more images, in the order of their first rows. They are a guess: check them.

@@ -88,7 +88,7 @@ def test_preprocessor_config_next_to_foreign_weights_decides_mean_and_std(foreig
 
 def test_python_function_warns_of_what_is_taken_for_granted(foreign: Path) -> None:
     with pytest.warns(AssumptionWarning, match="assumes mean and std of ImageNet"):
-        found = vt.embed(foreign, PIXELS, img_size=(48, 32), device="cpu")
+        found = vt.embed(foreign, PIXELS, img_size=(48, 32), architecture={"num_heads": 3}, device="cpu")
     assert found.vectors.shape == (1, 192)
 
 
