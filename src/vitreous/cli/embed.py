@@ -45,9 +45,7 @@ def embed(
         tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
     ] = (),
 ) -> None:
-    """Describe images by the features of a model, and find images that are similar.
-
-    Features are the input of the model's head. Images are compared by the cosine similarity of their features.
+    """Describe images by the features of a model, the input of its head, and find images that are similar.
 
     Args:
         model: A run folder, weights in any supported format, or hf://organization/name.
@@ -83,27 +81,36 @@ def embed(
         if asked.errors:
             raise DecodeError(unreadable_text(asked.errors, len(queries), "looked for"))
         found = embedder.embed(files, len(files), screen.listen)
-        if out is not None and len(found.names):
-            written = " and ".join(map(str, write_embeddings(out, found)))
-            screen.say(f"{plural(len(found.names), 'image')}, {found.vectors.shape[1]:,} features each, in {written}")
-        for what, title, rows, shown in _tables(found, asked, top, duplicates, clusters):
-            screen.say(f"\n{title}", style="bold")
-            print_table(screen.console, shown[: 1 + _MOST_ROWS], numbers_from=len(shown[0]))
-            if len(shown) > 1 + _MOST_ROWS:
-                screen.say(f"and {len(shown) - 1 - _MOST_ROWS:,} more{'' if out else '; --out FILE writes all'}")
-            if out is not None:
-                write_csv(table_path(out, what), rows)
-                screen.say(f"{plural(len(rows) - 1, 'row')} in {table_path(out, what)}")
+        if found.names:
+            _show_vectors(screen, found, out)
+            for table in _tables(found, asked, top, duplicates, clusters):
+                _show_table(screen, *table, out)
     if found.errors:
         raise DecodeError(unreadable_text(found.errors, len(files), "embedded"))
+
+
+def _show_vectors(screen: Screen, found: Embeddings, out: Path | None) -> None:
+    """Write the vectors if there is a place for them, and say where they are."""
+    if out is not None:
+        written = " and ".join(map(str, write_embeddings(out, found)))
+        screen.say(f"{plural(len(found.names), 'image')}, {found.vectors.shape[1]:,} features each, in {written}")
+
+
+def _show_table(screen: Screen, what: str, title: str, rows: Rows, shown: Rows, out: Path | None) -> None:
+    """Print the beginning of `shown`, and write `rows` if there is a place for them."""
+    screen.say(f"\n{title}", style="bold")
+    print_table(screen.console, shown[: 1 + _MOST_ROWS], numbers_from=len(shown[0]))
+    if len(shown) > 1 + _MOST_ROWS:
+        screen.say(f"and {len(shown) - 1 - _MOST_ROWS:,} more{'' if out else '; --out FILE writes all'}")
+    if out is not None:
+        write_csv(table_path(out, what), rows)
+        screen.say(f"{plural(len(rows) - 1, 'row')} in {table_path(out, what)}")
 
 
 def _tables(
     found: Embeddings, asked: Embeddings, top: int, duplicates: bool, clusters: int | None
 ) -> Iterator[tuple[str, str, Rows, Rows]]:
     """Yield name, title, rows for the file and rows for the screen of each table; their first row has the headings."""
-    if not found.names:
-        return
     if asked.names:
         nearest: Rows = [("query", "similarity", "path")]
         for query, *pairs in zip(asked.names, *found.nearest(asked.vectors, top), strict=True):
