@@ -122,6 +122,6 @@ def import_pyarrow():  # type: ignore[no-untyped-def]  # pyarrow is optional and
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependencyError(
-            "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or use another format"
+            "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or another suffix"
         ) from error
     return pyarrow, pyarrow.parquet
