@@ -1,12 +1,13 @@
 """Python arguments -> a trained Run or a Series of runs; two of them -> which one is better."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from vitreous.errors import ConfigError
+from vitreous.errors import AssumptionWarning, ConfigError
 from vitreous.paths import as_path
 from vitreous.printable import printable_value
 from vitreous.use.run import Run
@@ -15,6 +16,7 @@ from vitreous.use.series.series import Series
 if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
     from vitreous.training.request import TrainRequest
+    from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.series.compare import Comparison
 
 # The functions here change nothing that belongs to the whole process. `vitreous.heap` sets the allocator and
@@ -143,6 +145,45 @@ def compare(a: str | Path | Run | Series, b: str | Path | Run | Series) -> "Comp
     given = {"a": a, "b": b}
     folders = [x.path if isinstance(x, Run | Series) else as_path(name, x) for name, x in given.items()]
     return compare_folders(*folders)
+
+
+def embed(
+    model: str | Path, images: Any, *, name: str | None = None, img_size: int | tuple[int, int] | None = None,
+    architecture: Mapping[str, Any] | None = None, weights: str = "auto", device: str = "auto",
+) -> "Embeddings":  # fmt: skip
+    """Compute the features of images, the input of the model's head, to find similar images.
+
+    Args:
+        model: A run, weights in any format that `load_model` opens, or `hf://organization/name`.
+        images: All that `Run.predict` takes. A file that cannot be decoded gets no row, which a warning says.
+        name: As for `load_model`, and so are `architecture` and `weights`; none of them applies to a run.
+        img_size: Side or (height, width) in pixels. None: that of the run, and of other weights up to 256 patches.
+        architecture: Keys of ModelConfig that file and name leave open, e.g. `{"num_heads": 4}`.
+        weights: Which weights of a checkpoint to read: `raw`, `ema`, `auto`, or the name of a part.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
+
+    Returns:
+        The features of each image, with methods that find nearest images, near-duplicates and clusters.
+
+    Raises:
+        VitreousError: The model or an image cannot be used; `vitreous.errors` lists the errors.
+
+    Example:
+        >>> import vitreous as vt
+        >>> found = vt.embed("hf://facebook/dinov2-small", "photos")  # doctest: +SKIP
+        >>> rows, similarities = found.nearest(found.vectors[:1], top=5)  # doctest: +SKIP
+    """
+    from vitreous.model.weights.table import Hints
+    from vitreous.training.machine.device import resolve_device
+    from vitreous.use.embed.embedder import Embedder
+
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    as_path("model", model)
+    hints = Hints(name, architecture=architecture or {}, weights=weights)
+    embedder = Embedder.load(model, img_size=size, hints=hints, device=resolve_device(device))
+    if embedder.notes:
+        warnings.warn(f"{model}: {'; '.join(embedder.notes)}", AssumptionWarning, stacklevel=2)
+    return embedder.embed_given(images)
 
 
 def load_run(path: str | Path) -> Run:

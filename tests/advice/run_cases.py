@@ -10,6 +10,7 @@ from tests.advice.model_cases import TINY
 from tests.advice.walk import Refusals, case
 
 from vitreous.atomic import write_text
+from vitreous.cli.embed import embed
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.model import ModelConfig, build_model, save_model
 from vitreous.training.folder.records import ignore
@@ -21,6 +22,8 @@ from vitreous.training.series import members
 from vitreous.training.start import dry_run, run_training
 from vitreous.use.convert import convert
 from vitreous.use.doctor.page import check_page_path
+from vitreous.use.embed.embedder import Embedder
+from vitreous.use.embed.embeddings import check_clusters, check_top
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Predictor, find_model
@@ -123,6 +126,24 @@ def devices(folder: Path) -> Refusals:
 
 
 @case
+def embeddings(folder: Path) -> Refusals:
+    model, image, lone = model_file(folder / "run" / "model.safetensors"), folder / "a.png", folder / "b.png"
+    Image.new("RGB", (12, 12)).save(image)
+    lone.write_bytes(b"no image")
+    yield lambda: embed(str(model), [image]), "use --out FILE, --nearest IMAGE, --duplicates or --clusters NUMBER"
+    yield lambda: check_top(0), "use e.g. 10"
+    yield lambda: check_clusters(2, 1), "use a number in this range"
+    yield lambda: Embedder.load(model, img_size=(13, 12)), "use 12x12"
+    found = Embedder.load(model, img_size=(12, 12)).embed(image)
+    yield lambda: found.nearest(found.vectors[0]), "use vectors of this model"
+    none = Embedder.load(model).embed(lone)
+    yield lambda: none.nearest(found.vectors), "give at least one readable image"
+    check_top(10)
+    check_clusters(1, 1)
+    assert found.nearest(found.vectors)
+
+
+@case
 def paths_to_read(folder: Path) -> Refusals:
     yield lambda: list_images([folder]), "give images or a folder of them"
     yield lambda: list_images([folder / "gone.png"]), "give images or folders of them"
@@ -133,7 +154,7 @@ def paths_to_read(folder: Path) -> Refusals:
     (folder / "photos").mkdir()
     yield lambda: inspect(str(folder / "photo")), f"did you mean {folder}/photos?"
     yield lambda: inspect("digits", options=DataOptions(root=folder)), "leave it out"
-    yield lambda: inspect("vit_tiny_patch16_224", options=DataOptions(run=folder)), "leave it out"
+    yield lambda: inspect("vit_tiny_patch16_224", options=DataOptions(pretrained=str(folder))), "leave it out"
     assert inspect("vit_tiny_patch16_224")
 
 

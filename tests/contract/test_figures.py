@@ -61,6 +61,35 @@ def spread(values: list[float], form: str) -> str:
 # README.
 
 
+def planted_faults() -> tuple[list[str], str]:
+    """Return the rows about wrong labels and foreign images, and the sentence about copies."""
+    path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / "doctor_pretrained.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    rows = []
+    for kind, planted in (("labels", "wrong labels"), ("outliers", "foreign images")):
+        for data in ("clothing-96px", "sign-digits"):
+            cells = []
+            for basis in ("thumbnails", "model"):
+                found = [run[kind][basis] for name, run in runs.items() if name.startswith(data)]
+                recall, precision = (statistics.mean(each[key] for each in found) for key in ("recall", "precision"))
+                cells.append(f"{recall:.0%} / {precision:.0%}" if recall else "none")
+            rows.append(f"| {planted} | {data} | {cells[0]} | {cells[1]} |")
+    recalls = [100 * run["copies"]["with crops"]["recall"] for run in runs.values()]
+    wrong = sum(run["copies"]["with crops"]["groups"] - run["copies"]["with crops"]["groups with a copy"]
+                for run in runs.values())  # fmt: skip
+    ranks = [100 * run["copies"]["features"]["original among the 10 nearest"] for run in runs.values()]
+    return rows, (
+        f"{min(recalls):.0f}% to {max(recalls):.0f}%, with {wrong} wrong groups. By features, the original is among "
+        f"the 10 nearest images for {min(ranks):.0f}% to {max(ranks):.0f}%"
+    )
+
+
+def test_planted_faults_of_the_readme_are_the_stored_ones() -> None:
+    rows, copies = planted_faults()
+    assert table("README.md", "| planted | data |") == rows
+    assert copies in text("README.md")
+
+
 def front_door_rows() -> list[str]:
     """Return the table as benchmarks/front_door.py prints it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -27,7 +27,7 @@ def inspect(
     /,
     *,
     root: str | None = None,
-    run: Path | None = None,
+    pretrained: str | None = None,
     html: Path | None = None,
     device: str = "auto",
     weights: str = "auto",
@@ -44,9 +44,10 @@ def inspect(
         thing: A run folder, a weights file in any supported format, a folder of images, a named data set, or a model
             like vit_tiny_patch16_224.
         root: The folder that a table's paths are relative to; default: the table's own.
-        run: A run that was not trained on this data; its features find mislabeled images better than thumbnails do.
+        pretrained: A run that was not trained on this data, weights in any supported format, or
+            hf://organization/name; features find mislabeled images better than thumbnails do, and outliers.
         html: File for a page with the pictures of each finding and contact sheets of the classes.
-        device: Device for the model of --run: auto, cpu, cuda, cuda:1 or mps.
+        device: Device for the model of --pretrained: auto, cpu, cuda, cuda:1 or mps.
         weights: For the checkpoint of a training run: raw, ema (an average or a teacher), auto (ema if there is one),
             or the name of a part. What no tensor shows is set with options such as --architecture.num_heads 4.
         as_json: Print one JSON document instead of tables.
@@ -54,7 +55,7 @@ def inspect(
     """
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen(stderr=as_json) as screen:
-        found = inspect_thing(thing, screen.listen, DataOptions(root, run, html, resolve_device(device)), hints)
+        found = inspect_thing(thing, screen.listen, DataOptions(root, pretrained, html, resolve_device(device)), hints)
     if as_json:
         print_json({"kind": found.kind, "title": found.title, **found.details})
         return

@@ -8,13 +8,10 @@ from cyclopts import Parameter
 from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import DecodeError
 from vitreous.training.machine.device import resolve_device
-from vitreous.use.predict.inputs import list_images
+from vitreous.use.predict.inputs import list_images, unreadable_text
 from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.use.predict.table import check_table_path, write_table
-from vitreous.wording import listed, plural
-
-_MOST_LISTED = 5
-"""Maximum number of unreadable images that the error lists; a table or `--json` lists all."""
+from vitreous.wording import plural
 
 
 def predict(
@@ -53,7 +50,7 @@ def predict(
         print_json([_described(prediction, predictor.classes) for prediction in predictions])
     unreadable = [prediction.error for prediction in predictions if prediction.error]
     if unreadable:
-        raise DecodeError(_complaint(unreadable, len(predictions)))
+        raise DecodeError(unreadable_text(unreadable, len(predictions), "classified"))
 
 
 def labels_line(prediction: Prediction, predictor: Predictor) -> str:
@@ -68,10 +65,3 @@ def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, ob
     """Return a prediction with its probabilities by class name; an unreadable image has none."""
     named = dict(zip(classes, prediction.probabilities, strict=False))
     return {**vars(prediction), "probabilities": named}
-
-
-def _complaint(unreadable: list[str], total: int) -> str:
-    left = total - len(unreadable)
-    rest = {0: "none is classified", 1: "the other one is classified"}.get(left, f"the other {left:,} are classified")
-    names = listed(unreadable, _MOST_LISTED)
-    return f"{len(unreadable):,} of {plural(total, 'image')} could not be read ({names}); {rest}"

@@ -30,6 +30,7 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.examiner import examine_data
 from vitreous.use.doctor.page import check_page_path, write_page
+from vitreous.use.embed.embedder import Embedder
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.predict.predictor import find_model
 from vitreous.wording import listed, plural
@@ -70,13 +71,14 @@ class DataOptions:
 
     Attributes:
         root: The folder that a table's paths are relative to.
-        run: A run or model file whose features judge the labels; None judges them by thumbnails.
+        pretrained: A run, or weights in any format, whose features judge the labels and find outliers; None judges the
+            labels by thumbnails.
         html: Path of a page with pictures to write; None writes no page.
-        device: Where the model of `run` computes.
+        device: Where that model computes.
     """
 
     root: str | None = None
-    run: Path | None = None
+    pretrained: str | None = None
     html: Path | None = None
     device: torch.device | str = "cpu"
 
@@ -103,18 +105,18 @@ def inspect(
     if options.root is not None and not is_table:
         raise ConfigError(f"root={options.root}: applies only to a table, and {thing} is not one; leave it out")
     if thing in known_sets() or thing.startswith(DATA_PREFIX) or is_table or is_shards(thing):
-        return _inspect_data(thing, listener, options)
+        return _inspect_data(thing, listener, options, hints)
     if path.is_file() and is_image_name(path.name):
         raise ConfigError(f"inspect={thing}: is a single image; give a folder of class folders, a run or a model")
     is_foreign = thing.startswith("hf://") or _is_foreign(path, folder)
-    if hints != Hints() and not is_foreign:
+    if hints != Hints() and not is_foreign and options.pretrained is None:
         raise ConfigError(
             f"inspect={thing}: is not a file of weights of another library; leave out --architecture and --weights"
         )
     is_run = path.is_file() or folder.config.is_file() or folder.model.is_file()
     if path.is_dir() and not is_foreign and not is_run:
-        return _inspect_data(thing, listener, options)
-    for name, value in (("html", options.html), ("run", options.run)):
+        return _inspect_data(thing, listener, options, hints)
+    for name, value in (("html", options.html), ("pretrained", options.pretrained)):
         if value is not None:
             raise ConfigError(f"{name}={value}: applies only to data, and {thing} is not a data set; leave it out")
     if is_foreign:
@@ -233,10 +235,13 @@ def _inspect_run(path: Path) -> Inspection:
     return Inspection("run", str(path), tuple(facts), shape.table, notes, metadata)
 
 
-def _inspect_data(name: str, listener: Listener, options: DataOptions) -> Inspection:
+def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hints) -> Inspection:
     if options.html is not None:
         check_page_path(options.html)
-    report = examine_data(name, listener, root=options.root, run=options.run, device=options.device)
+    embedder, basis = None, f"the features of {options.pretrained}"
+    if options.pretrained is not None:
+        embedder = Embedder.load(options.pretrained, hints=hints, device=options.device)
+    report = examine_data(name, listener, root=options.root, embedder=embedder, basis=basis)
     if options.html is not None:
         write_page(options.html, report)
     return Inspection(
@@ -244,7 +249,7 @@ def _inspect_data(name: str, listener: Listener, options: DataOptions) -> Inspec
         title=report.survey.facts.name,
         facts=report.facts,
         table=report.class_rows,
-        notes=(),
+        notes=() if embedder is None else tuple(f"{options.pretrained} {note}" for note in embedder.notes),
         details=report.details,
         findings=report.examination.findings,
         histograms=report.histograms,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vitreous.data.decoding.decode import ImageLike
     from vitreous.data.sources import Dataset
     from vitreous.model.vit import VisionTransformer
+    from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.evaluate.multilabel import LabelEvaluation
     from vitreous.use.predict.predictor import Prediction, Predictor
@@ -97,12 +98,23 @@ class Run:
             DataNotFoundError: A path does not exist, or a folder contains no images.
             DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
         """
-        from vitreous.use.predict.inputs import each_image, list_images
+        from vitreous.use.predict.inputs import images_of
 
-        predictor = self.predictor
-        given = each_image(images, predictor.preprocess.in_chans)
-        found = (list_images([Path(image)]) if isinstance(image, str | Path) else [image] for image in given)
-        return predictor.predict(image for images_of_one in found for image in images_of_one)
+        return self.predictor.predict(images_of(images, self.predictor.preprocess.in_chans))
+
+    def embed(self, images: "ImageLike | Tensor | Iterable[Any]") -> "Embeddings":
+        """Compute the features of one image or many, the input of the head, to find similar images.
+
+        Args:
+            images: All that `predict` takes. A file that cannot be decoded gets no row, which a warning says.
+
+        Raises:
+            DataNotFoundError: A path does not exist, or a folder contains no images.
+            DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
+        """
+        from vitreous.use.embed.embedder import Embedder
+
+        return Embedder(self.predictor.model, self.predictor.preprocess).embed_given(images)
 
     def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.

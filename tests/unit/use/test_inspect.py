@@ -3,6 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_parameters
 from vitreous.model.weights.table import Hints
+from vitreous.use.embed.embedder import Embedder
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.run import Run
 from vitreous.wording import listed
@@ -91,10 +93,22 @@ def test_details_contain_all_findings(photos: Path) -> None:
     assert sum(found.histograms["shorter side"].values()) == 72
 
 
-def test_features_of_a_run_judge_the_labels(photos: Path, run: Run) -> None:
-    found = inspect(str(photos), options=DataOptions(run=run.path))
-    assert found.details["labels"]["basis"] == f"the features of {run.path}"
-    assert found.details["labels"]["num_judged"] == 72
+def test_labels_are_judged_by_the_features_of_a_model_if_they_are_the_more_accurate_basis(
+    photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = DataOptions(pretrained=str(run.path))
+    named = np.array([name.parent.name for name in sorted(photos.rglob("*.png"))])
+    telling = np.stack([named == name for name in np.unique(named)], axis=1).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=telling.shape).astype(np.float32)
+    for features, basis in ((telling, f"the features of {run.path}"), (noise, "thumbnails")):
+        rows = iter(features)
+        monkeypatch.setattr(
+            Embedder, "features", lambda _, pixels, rows=rows: torch.from_numpy(np.stack([next(rows) for _ in pixels]))
+        )
+        monkeypatch.setattr(Embedder, "_no_features", np.zeros((0, 3), np.float32))
+        labels = inspect(str(photos), options=options).details["labels"]
+        assert labels["basis"] == basis
+        assert labels["num_judged"] == 72
     assert inspect(str(photos)).details["labels"]["basis"] == "thumbnails"
 
 
@@ -106,8 +120,8 @@ def test_features_of_a_run_judge_the_labels(photos: Path, run: Run) -> None:
             "html=x.html: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
         ),
         (
-            DataOptions(run=Path("runs/a")),
-            "run=runs/a: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
+            DataOptions(pretrained="runs/a"),
+            "pretrained=runs/a: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
         ),
         (DataOptions(root="b"), "root=b: applies only to a table, and vit_tiny_patch16_224 is not one; leave it out"),
     ],

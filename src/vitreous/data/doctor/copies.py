@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.doctor.cropped import find_cropped_duplicates
 from vitreous.data.doctor.findings import Finding, Namer
 from vitreous.data.doctor.near_duplicates import find_near_duplicates
 from vitreous.data.doctor.summaries import ImageSummaries
@@ -14,7 +15,7 @@ from vitreous.wording import listed, plural
 Group = NDArray[np.int64]
 """Positions in the summaries, sorted."""
 
-_CHANGES = "re-encoded, resized or brightened"
+_CHANGES = "re-encoded, resized, brightened or cropped"
 _SPLIT_WORDS = {"val": "validation", "test": "test"}
 
 
@@ -31,11 +32,18 @@ class Copies:
     exact: tuple[Group, ...]
 
 
-def group_copies(summaries: ImageSummaries, progress: Progress | None = None) -> Copies:
-    """Group exact copies by content and near-duplicates by thumbnail; `progress` counts compared images."""
+def group_copies(summaries: ImageSummaries, progress: Progress | None = None, *, crops: bool = False) -> Copies:
+    """Group exact copies by content and near-duplicates by thumbnail.
+
+    Args:
+        summaries: All images.
+        progress: Called with (images compared, total).
+        crops: Find cropped near-duplicates too, which takes much longer.
+    """
     _, first, content = np.unique(summaries.contents, return_index=True, return_inverse=True)
-    family = find_near_duplicates(summaries.gray[first], summaries.color[first], progress)[content]
-    return Copies(groups=_members(family), exact=_members(content))
+    find = find_cropped_duplicates if crops else find_near_duplicates
+    family = find(summaries.gray[first], summaries.color[first], progress)[content]
+    return Copies(groups=members(family), exact=members(content))
 
 
 def copy_findings(summaries: ImageSummaries, copies: Copies, namer: Namer) -> list[Finding]:
@@ -145,7 +153,7 @@ def _near(groups: list[Group], namer: Namer) -> Finding:
     )
 
 
-def _members(numbers: NDArray[np.int64]) -> tuple[Group, ...]:
+def members(numbers: NDArray[np.int64]) -> tuple[Group, ...]:
     """Return the positions of each number that occurs more than once, ordered by first position."""
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)

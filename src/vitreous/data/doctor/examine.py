@@ -17,6 +17,7 @@ from vitreous.data.doctor.diagnose import class_findings, label_findings, source
 from vitreous.data.doctor.findings import Finding, Namer, ranked
 from vitreous.data.doctor.misfits import file_findings
 from vitreous.data.doctor.mislabeled import LEAST_ACCURACY, LabelDoubts, find_doubtful_labels, thumbnail_features
+from vitreous.data.doctor.outliers import outlier_findings
 from vitreous.data.doctor.summaries import ImageSummaries, summarize_source, summarize_stores
 from vitreous.data.label_sets import having, join_labels
 from vitreous.data.pixels.store import LazyStore, Store
@@ -49,7 +50,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of the images, by which their labels are judged.
+    """Features of the images, by which their labels are judged and outliers found.
 
     Attributes:
         values: `[images, any]`.
@@ -88,7 +89,8 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
 
     Args:
         surveyed: The source with its splits.
-        features: Features by which labels are judged; None uses edges and colors of thumbnails.
+        features: Features of a model that find outliers. They judge labels too, unless edges and colors of thumbnails
+            classify the images more accurately.
         show: Shows which stage is running and how far it is.
 
     Returns:
@@ -107,26 +109,37 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
             f"(first: {source.describe(first)}: {reason}); replace them"
         )
     namer = Namer(source, summaries)
-    if features is None:
-        features = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
     several = surveyed.source.is_multilabel
-    readable = np.isin(features.indices, summaries.indices) & (not several)
-    positions = np.searchsorted(summaries.indices, features.indices[readable])
-    doubts = find_doubtful_labels(
-        features.values[readable], summaries.labels[positions], partial(show, "judging labels")
-    )
-    doubts = replace(doubts, positions=positions[doubts.positions])
+    thumbnails = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
+    judged = [_judged(basis, summaries, show, several=several) for basis in (thumbnails, features) if basis is not None]
+    # Features of a model suit some data and not others: on sign-digits, thumbnails find more wrong labels.
+    doubts, basis = max(judged, key=lambda found: np.nan_to_num(found[0].accuracy))
     findings = [
         *source_findings(surveyed),
-        *copy_findings(summaries, group_copies(summaries, partial(show, "comparing")), namer),
+        *copy_findings(summaries, group_copies(summaries, partial(show, "comparing"), crops=True), namer),
         *file_findings(summaries, namer),
         *class_findings(summaries, namer),
-        *label_findings(doubts, features.basis, namer),
+        *label_findings(doubts, basis, namer),
+        *([] if features is None else outlier_findings(*_rows(features, summaries), features.basis, namer)),
     ]
     if several:
         findings = [finding for finding in findings if finding.kind not in _OF_CLASSES]
-    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, features.basis, several=several)}
+    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, basis, several=several)}
     return Examination(source, summaries, ranked(findings), numbers)
+
+
+def _rows(features: Features, summaries: ImageSummaries) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the features of the images that have a summary, and the position of each row in the summaries."""
+    readable = np.isin(features.indices, summaries.indices)
+    return features.values[readable], np.searchsorted(summaries.indices, features.indices[readable])
+
+
+def _judged(features: Features, summaries: ImageSummaries, show: Show, *, several: bool) -> tuple[LabelDoubts, str]:
+    """Return the doubtful labels, with positions in the summaries, and the basis of the judgment."""
+    values, positions = _rows(features, summaries)
+    rows = slice(0 if several else None)  # sets of labels are not judged
+    doubts = find_doubtful_labels(values[rows], summaries.labels[positions[rows]], partial(show, "judging labels"))
+    return replace(doubts, positions=positions[doubts.positions]), features.basis
 
 
 def by_label_sets(source: Source) -> Source:

@@ -22,8 +22,8 @@ the number of images reported as near-duplicates in the unmodified set:
     sign-digits       100%     100%       100%  100%            96%        0%    0 of 2,062
     clothing-96px     100%     100%       100%  100%            98%        2%    2 of 3,781 (a true pair)
 
-Images cropped by 5% are not found. A mirrored image is found only if the image is symmetric. Product photos on a
-uniform background can be reported by mistake: 49 of the first 12,000 images of Fashion-MNIST.
+Images cropped by 5% are not found here, but by `cropped.py`. A mirrored image is found only if the image is symmetric.
+Product photos on a uniform background can be reported by mistake: 49 of the first 12,000 images of Fashion-MNIST.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ LEAST = 0.90
 """Similarity below which two images are never near-duplicates."""
 _GAP = 3.0
 _NUM_NEIGHBORS = 16
-_NUM_FREQUENCIES = 16
+NUM_FREQUENCIES = 16
 
 _CELL = 2_048
 """Up to twice this many images are compared pairwise; larger sets are first divided into cells of about this size."""
@@ -64,27 +64,30 @@ ColorThumbnails = NDArray[np.uint8]
 """`[n, SIDE_PX // 4, SIDE_PX // 4, 3]`."""
 
 
-def describe(gray: GrayThumbnails) -> Tensor:
+def describe(gray: GrayThumbnails, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
     """Compute the vectors that `find_near_duplicates` compares.
 
     Args:
         gray: Thumbnails, `[n, SIDE_PX, SIDE_PX]`.
+        rows: Matrix by which each column is resampled first, `[SIDE_PX, SIDE_PX]`, to crop the image.
+        columns: The same for each row.
 
     Returns:
         Unit vectors, float32, `[n, 255]`, independent of brightness and contrast; zeros for a constant image.
     """
     position = torch.arange(SIDE_PX, dtype=torch.float32) + 0.5
-    frequency = torch.arange(_NUM_FREQUENCIES, dtype=torch.float32)
+    frequency = torch.arange(NUM_FREQUENCIES, dtype=torch.float32)
     waves = torch.cos(torch.pi / SIDE_PX * frequency[:, None] * position)
+    down, right = waves if rows is None else waves @ rows, waves if columns is None else waves @ columns
     weight = torch.hypot(frequency[:, None], frequency)
     chunks = []
     for start in range(0, len(gray), _CHUNK):
         pixels = torch.from_numpy(gray[start : start + _CHUNK]).float()
-        spectrum = (waves @ (pixels - pixels.mean(dim=(1, 2), keepdim=True)) @ waves.T) * weight
+        spectrum = (down @ (pixels - pixels.mean(dim=(1, 2), keepdim=True)) @ right.T) * weight
         vectors = spectrum.flatten(1)[:, 1:]
         length = vectors.norm(dim=1, keepdim=True)
         chunks.append(torch.where(length > 1e-2 * SIDE_PX, vectors / length.clamp(min=1e-6), 0.0))
-    return torch.cat(chunks) if chunks else torch.empty(0, _NUM_FREQUENCIES**2 - 1)
+    return torch.cat(chunks) if chunks else torch.empty(0, NUM_FREQUENCIES**2 - 1)
 
 
 def find_near_duplicates(
@@ -109,11 +112,11 @@ def find_near_duplicates(
         return np.zeros(count, dtype=np.int64)
     vectors = describe(gray)
     not_constant = torch.nonzero(vectors.any(dim=1)).flatten()
-    similarity, neighbor = _nearest(vectors, _cells(_coarse(gray), not_constant), progress)
-    accepted = similarity >= _limits(similarity)[:, None]
+    similarity, neighbor = nearest_images(vectors, cells_of(_coarse(gray), not_constant), progress)
+    accepted = similarity >= gap_limits(similarity).clamp(max=CERTAIN)[:, None]
     first = torch.arange(count)[:, None].expand_as(neighbor)[accepted].numpy()
     second, certain = neighbor[accepted].numpy(), (similarity[accepted] >= CERTAIN).numpy()
-    agree = _colors_agree(color, first, second)
+    agree = colors_agree(color, first, second)
     first, second, certain = first[agree], second[agree], certain[agree]
     links = coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count)).tocsr()
     certain_links = coo_matrix((certain.astype(np.int8), (first, second)), shape=(count, count)).tocsr()
@@ -121,8 +124,8 @@ def find_near_duplicates(
     return connected_components(links.minimum(links.T) + certain_links, directed=False)[1].astype(np.int64)
 
 
-def _limits(similarity: Tensor) -> Tensor:
-    """Return the lowest similarity at which a neighbor is a near-duplicate, for each image.
+def gap_limits(similarity: Tensor) -> Tensor:
+    """Return the lowest similarity at which a neighbor is a near-duplicate, for each image; infinity without a gap.
 
     Args:
         similarity: Similarities of the nearest neighbors, largest first, `[n, neighbors]`.
@@ -131,10 +134,10 @@ def _limits(similarity: Tensor) -> Tensor:
     has_gap = (distance[:, 1:] >= _GAP * distance[:, :-1]) & (similarity[:, :-1] >= LEAST)
     last = torch.where(has_gap, torch.arange(has_gap.shape[1]), -1).amax(dim=1)
     at_gap = similarity.gather(1, last.clamp(min=0)[:, None])[:, 0]
-    return torch.where(last >= 0, at_gap, torch.inf).clamp(max=CERTAIN)
+    return torch.where(last >= 0, at_gap, torch.inf)
 
 
-def _nearest(vectors: Tensor, cells: Iterator[Tensor], progress: Progress | None) -> tuple[Tensor, Tensor]:
+def nearest_images(vectors: Tensor, cells: Iterator[Tensor], progress: Progress | None) -> tuple[Tensor, Tensor]:
     """Return similarity and index of each image's nearest neighbors among the images in its cells, nearest first."""
     similarity = torch.full((len(vectors), _NUM_NEIGHBORS), -1.0)
     neighbor = torch.zeros((len(vectors), _NUM_NEIGHBORS), dtype=torch.int64)
@@ -172,7 +175,7 @@ def _coarse(gray: GrayThumbnails) -> Tensor:
     return torch.from_numpy(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-6))
 
 
-def _cells(coarse: Tensor, members: Tensor) -> Iterator[Tensor]:
+def cells_of(coarse: Tensor, members: Tensor) -> Iterator[Tensor]:
     """Yield sets of image indices; each image is in the cells of the three centers that are most similar to it."""
     if len(members) <= 2 * _CELL:
         yield members
@@ -187,10 +190,10 @@ def _cells(coarse: Tensor, members: Tensor) -> Iterator[Tensor]:
         if 10 * len(cell) > 7 * len(members):  # dividing hardly helped: compare these images pairwise
             yield members[cell]
         else:
-            yield from _cells(coarse, members[cell])
+            yield from cells_of(coarse, members[cell])
 
 
-def _colors_agree(color: ColorThumbnails, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+def colors_agree(color: ColorThumbnails, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return a mask of the pairs in which one image has no color or both have the same colors."""
     agree = np.ones(len(first), dtype=bool)
     for start in range(0, len(first), _CHUNK):

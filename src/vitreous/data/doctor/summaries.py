@@ -138,7 +138,7 @@ def summarize_stores(stores: Mapping[str, Store]) -> ImageSummaries:
             pixels = pixels[:, : 3 if pixels.shape[1] > 2 else 1]
             digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels.numpy()]
             mean_stds.append(_mean_std_of_batch(pixels))
-            gray, color = _thumbnails_of_batch(pixels)
+            gray, color = thumbnails_of_batch(pixels)
             grays.append(gray)
             colors.append(color)
     count = sum(map(len, stores.values()))
@@ -198,8 +198,9 @@ def _mean_std_of_batch(images: Pixels) -> NDArray[np.float32]:
     return torch.stack([mean[:, :, 0], std]).expand(-1, -1, 3).numpy()
 
 
-def _thumbnails_of_batch(images: Pixels) -> tuple[GrayThumbnails, ColorThumbnails]:
+def thumbnails_of_batch(images: Pixels) -> tuple[GrayThumbnails, ColorThumbnails]:
     """Return the gray and color thumbnails of a batch; they may differ from `_thumbnails` by two gray levels."""
+    images = images[:, : 3 if images.shape[1] > 2 else 1]
     size = (SIDE_PX, SIDE_PX)
     small = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True).expand(-1, 3, -1, -1).float()
     gray = (small * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1)

@@ -1,24 +1,19 @@
-"""Data set, optionally a run -> DataReport: what is in the data and what is wrong with it, in words and numbers."""
+"""Data set, optionally a model -> DataReport: what is in the data and what is wrong with it, in words and numbers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.doctor.examine import Examination, Features, examine
 from vitreous.data.sources import SPLITS, Source, open_source
 from vitreous.data.survey.facts import Survey, survey
-from vitreous.data.workers import map_in_order
 from vitreous.errors import DecodeError
 from vitreous.training.folder.records import Listener
-from vitreous.use.predict.predictor import Predictor
+from vitreous.use.embed.embedder import Embedder
 from vitreous.wording import plural
 
-BATCH_SIZE = 64
 _MOST_FILE_TYPES = 12
 
 
@@ -93,12 +88,7 @@ class DataReport:
 
 
 def examine_data(
-    name: str,
-    listener: Listener,
-    *,
-    root: str | None = None,
-    run: Path | None = None,
-    device: torch.device | str = "cpu",
+    name: str, listener: Listener, *, root: str | None = None, embedder: Embedder | None = None, basis: str = ""
 ) -> DataReport:
     """Read and decode every image once and find what is wrong with the data set.
 
@@ -106,42 +96,31 @@ def examine_data(
         name: A folder, table or named set.
         listener: Receives the progress.
         root: The folder that a table's paths are relative to.
-        run: A run or model file whose features judge the labels, which is more precise than judging by thumbnails. Each
-            image is then decoded a second time, at the model's size. A model that was trained on these images finds
-            fewer wrong labels, because it may have memorized them.
-        device: Where that model computes.
+        embedder: A model whose features judge the labels, which is more precise than judging by thumbnails, and find
+            outliers. Each image is then decoded a second time, at the model's size. A model that was trained on these
+            images finds fewer wrong labels, because it may have memorized them.
+        basis: What its features are, e.g. `the features of dino.safetensors`.
 
     Raises:
         DataError: No file is a readable image, or there are fewer than two classes.
-        NotARunError: There is no model at `run`.
     """
 
     def show(stage: str, done: int, total: int) -> None:
         listener("reading", {"what": stage, "done": done, "total": total})
 
-    predictor = None if run is None else Predictor.load(run, device)
     surveyed = survey(open_source(name, root), progress=partial(show, "reading"))
-    features = None if predictor is None else _features(predictor, surveyed.source, f"the features of {run}", listener)
+    features = None if embedder is None else _features(embedder, surveyed.source, basis, listener)
     return DataReport(surveyed, examine(surveyed, features=features, show=show))
 
 
-def _features(predictor: Predictor, source: Source, basis: str, listener: Listener) -> Features | None:
+def _features(embedder: Embedder, source: Source, basis: str, listener: Listener) -> Features | None:
     """Compute the input of the model's head for each image that can be decoded; None if there is none."""
 
-    def read(start: int, offset: int) -> torch.Tensor | None:
-        index = start + offset
+    def encoded(index: int) -> ImageLike:
         try:
-            return predictor.preprocess.pixels(source.encoded(index), where=source.describe(index))
+            return source.encoded(index)
         except DecodeError:  # `examine` reports it
-            return None
+            return b""
 
-    values, indices = [], list[int]()
-    for start in range(0, len(source), BATCH_SIZE):
-        stop = min(start + BATCH_SIZE, len(source))
-        images = map_in_order(partial(read, start), stop - start)
-        readable = [image for image in images if image is not None]
-        indices += [start + offset for offset, image in enumerate(images) if image is not None]
-        if readable:
-            values.append(predictor.features(torch.stack(readable)).numpy())
-        listener("reading", {"what": "computing features", "done": stop, "total": len(source)})
-    return Features(np.concatenate(values), np.array(indices, dtype=np.int64), basis) if values else None
+    found = embedder.embed((encoded(index) for index in range(len(source))), len(source), listener)
+    return Features(found.vectors, found.positions, basis) if found.names else None

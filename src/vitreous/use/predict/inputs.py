@@ -1,7 +1,7 @@
-"""Files, folders, arrays, tensors and batches of them, in any container -> images one by one, in a stable order."""
+"""Files, folders, arrays, tensors and batches of them, in any container -> images one by one, and their pixels."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous.data.decoding.decode import ImageLike
+from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources.folder import images_below
-from vitreous.errors import DataError, DataNotFoundError
+from vitreous.data.sources.source import as_text
+from vitreous.data.workers import map_in_order
+from vitreous.errors import DataError, DataNotFoundError, DecodeError
 from vitreous.paths import expanded
 from vitreous.printable import printable_value
+from vitreous.wording import listed, plural
 
 _DEEPEST = 3
 """Levels of containers, such as the batches of a loader."""
 _OVERSHOOT = 0.1
 """How far values of float images may lie outside 0..1, as bicubic resizing makes them."""
+_MOST_LISTED = 5
+"""Maximum number of unreadable images that a message lists."""
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:
@@ -75,6 +81,45 @@ def each_image(given: Any, in_chans: int, depth: int = 0) -> Iterator[ImageLike]
             f"image={printable_value(given)}: is not an image; give paths, encoded bytes, PIL images, arrays, tensors, "
             "or a list of them"
         )
+
+
+def images_of(given: Any, in_chans: int) -> Iterator[ImageLike]:
+    """Yield images like `each_image`, and those of a folder in place of its path. Raises like `list_images` too."""
+    for image in each_image(given, in_chans):
+        if isinstance(image, str | Path):
+            yield from list_images([Path(image)])
+        else:
+            yield image
+
+
+def read_batch(preprocess: Preprocess, images: Sequence[ImageLike], names: Sequence[str]) -> list[torch.Tensor | str]:
+    """Return the pixels of each image, or the reason why its file cannot be decoded, which begins with its name.
+
+    Raises:
+        DecodeError: An array has values without a clear meaning: not a damaged file but a mistake of the caller.
+    """
+
+    def read(position: int) -> torch.Tensor | str:
+        try:
+            return preprocess.pixels(images[position], where=names[position])
+        except DecodeError as error:
+            if isinstance(images[position], np.ndarray):
+                raise
+            return str(error)
+
+    return map_in_order(read, len(images))
+
+
+def name_of(image: ImageLike, number: int) -> str:
+    """Return the path of an image, or its number in the list."""
+    return as_text(image) if isinstance(image, str | Path) else f"image {number}"
+
+
+def unreadable_text(errors: Sequence[str], total: int, done: str) -> str:
+    """Say which images could not be read, and that the others are `done`, such as `classified`."""
+    left = total - len(errors)
+    rest = {0: f"none is {done}", 1: f"the other one is {done}"}.get(left, f"the other {left:,} are {done}")
+    return f"{len(errors):,} of {plural(total, 'image')} could not be read ({listed(errors, _MOST_LISTED)}); {rest}"
 
 
 def _is_labeled_batch(given: Any) -> bool:

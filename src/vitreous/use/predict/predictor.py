@@ -9,24 +9,21 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Self
 
-import numpy as np
 import torch
 
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
-from vitreous.data.sources.source import as_text
-from vitreous.data.workers import map_in_order
-from vitreous.errors import DamagedFileError, DecodeError, NotARunError, PreliminaryWarning, nearest
+from vitreous.errors import DamagedFileError, NotARunError, PreliminaryWarning, nearest
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata
 from vitreous.paths import expanded
-from vitreous.tensors import Features, Logits, Pixels, Probabilities
+from vitreous.tensors import Logits, Pixels, Probabilities
 from vitreous.training.fit.multilabel import predicted_labels
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
-from vitreous.use.predict.inputs import each_image
+from vitreous.use.predict.inputs import each_image, name_of, read_batch
 from vitreous.wording import plural
 
 BATCH_SIZE = 64
@@ -141,7 +138,7 @@ class Predictor:
         """Classify images like `predict`, but yield the predictions one by one, with bounded memory."""
         rest, start = each_image(images, self.preprocess.in_chans), 0
         while batch := list(islice(rest, BATCH_SIZE)):
-            names = [_name(image, start + offset) for offset, image in enumerate(batch)]
+            names = [name_of(image, start + offset) for offset, image in enumerate(batch)]
             yield from self._predict_batch(batch, names)
             start += len(batch)
         self.preprocess.scale.warn_of_clipped()
@@ -152,27 +149,13 @@ class Predictor:
         device = next(self.model.parameters()).device
         return self.model(self.preprocess.normalize(pixels.to(device))).float().cpu()
 
-    @torch.inference_mode()
-    def features(self, pixels: Pixels) -> Features:
-        """Return the input of the head, float32 on the CPU, for the output of `preprocess.pixels`, `[n, width]`."""
-        images = self.preprocess.normalize(pixels.to(next(self.model.parameters()).device))
-        return self.model.pooled(images).float().cpu()
-
     def probabilities(self, logits: Logits) -> Probabilities:
         """Return calibrated probabilities, `[n, classes]`; their rows sum to 1 if each image has one label."""
         scaled = logits / self.temperature
         return scaled.softmax(dim=1) if self.thresholds is None else scaled.sigmoid()
 
     def _predict_batch(self, images: Sequence[ImageLike], names: Sequence[str]) -> Iterator[Prediction]:
-        def read(position: int) -> torch.Tensor | str:
-            try:
-                return self.preprocess.pixels(images[position], where=names[position])
-            except DecodeError as error:
-                if isinstance(images[position], np.ndarray):  # not a damaged file but a mistake of the caller
-                    raise
-                return str(error)
-
-        read_images = map_in_order(read, len(images))
+        read_images = read_batch(self.preprocess, images, names)
         pixels = [image for image in read_images if not isinstance(image, str)]
         rows = iter(self.probabilities(self.logits(torch.stack(pixels))).tolist() if pixels else [])
         for name, image in zip(names, read_images, strict=True):
@@ -233,7 +216,3 @@ def _thresholds(metadata: dict[str, Any], num_classes: int) -> tuple[float, ...]
     if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"{plural(len(thresholds), 'threshold')} for {num_classes} labels, or not all in [0, 1]")
     return thresholds
-
-
-def _name(image: ImageLike, number: int) -> str:
-    return as_text(image) if isinstance(image, str | Path) else f"image {number}"

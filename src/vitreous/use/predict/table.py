@@ -18,7 +18,7 @@ In `predict --out`, `predicted` and the probabilities are empty for an image tha
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,16 +71,16 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
         ]
 
 
-def check_table_path(path: Path) -> None:
-    """Raise ConfigError or MissingDependencyError if the table cannot be written, before images are classified."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"out={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
+def check_table_path(path: Path, suffixes: Sequence[str] = SUFFIXES, example: str = "classes.csv") -> None:
+    """Raise ConfigError or MissingDependencyError if the table cannot be written, before images are read."""
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"out={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise ConfigError(f"out={path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
-        raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / 'classes.csv'}")
+        raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / example}")
     if path.suffix.lower() == ".parquet":
-        _pyarrow()
+        import_pyarrow()
 
 
 def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
@@ -97,25 +97,31 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
     rows = [(p.image, p.label, None if p.error else p.probability, p.error, *(p.probabilities or empty))
             for p in predictions]  # fmt: skip
     if path.suffix.lower() == ".csv":
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-        atomic.write_text(path, text.getvalue())
+        write_csv(path, [columns, *rows])
     elif path.suffix.lower() == ".jsonl":
         lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
         atomic.write_text(path, "".join(f"{line}\n" for line in lines))
     else:
-        pyarrow, parquet = _pyarrow()
+        pyarrow, parquet = import_pyarrow()
         series = zip(*rows, strict=True) if rows else [()] * len(columns)
         table = pyarrow.table({name: list(values) for name, values in zip(columns, series, strict=True)})
         atomic.write(path, lambda temporary: parquet.write_table(table, temporary))
 
 
-def _pyarrow():  # type: ignore[no-untyped-def]  # pyarrow is optional and has no type annotations
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV in UTF-8, complete or not at all. Raises SaveError if the file could not be written."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    atomic.write_text(path, text.getvalue())
+
+
+def import_pyarrow():  # type: ignore[no-untyped-def]  # pyarrow is optional and has no type annotations
+    """Return the modules pyarrow and pyarrow.parquet. Raises MissingDependencyError if they are not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependencyError(
-            "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or use .csv"
+            "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or another suffix"
         ) from error
     return pyarrow, pyarrow.parquet

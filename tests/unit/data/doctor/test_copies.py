@@ -59,7 +59,7 @@ def test_copies_of_training_images_are_counted_per_split(findings: Callable[...,
     assert (leak.severity, leak.share) == ("fault", 0.3)
     assert leak.title == "1 validation image and 2 test images are copies of training images"
     assert leak.detail == (
-        "1 is an exact copy and 2 are near-duplicates (re-encoded, resized or brightened), "
+        "1 is an exact copy and 2 are near-duplicates (re-encoded, resized, brightened or cropped), "
         "so validation and test accuracy is optimistic."
     )
     assert _members(leak) == [[0, 5], [1, 6, 7]]
@@ -112,4 +112,4 @@ def test_singular_findings_read_well(findings: Callable[..., dict[str, Finding]]
     assert found["exact-copies"].title == "1 file is an exact copy of another file"
     assert found["exact-copies"].detail.startswith("1 group of identical files, ")
     assert found["near-copies"].title == "1 image is a near-duplicate of another image"
-    assert found["near-copies"].detail.startswith("1 group of images that were re-encoded, resized or brightened, ")
+    assert found["near-copies"].detail.startswith("1 group of images that were re-encoded, resized, brightened or ")

@@ -96,7 +96,10 @@ def test_copy_of_a_training_image_in_the_test_split_is_found(examined: Examinati
     leak = _finding(examined, "copies-across-splits")
     assert _names(leak, faulty) == [["test/hat/leaked.webp", "train/hat/00.jpg"]]
     assert leak.title == "1 test image is a copy of a training image"
-    assert leak.detail == "It is a near-duplicate (re-encoded, resized or brightened), so test accuracy is optimistic."
+    assert (
+        leak.detail
+        == "It is a near-duplicate (re-encoded, resized, brightened or cropped), so test accuracy is optimistic."
+    )
 
 
 def test_copy_in_another_class_is_found(examined: Examination, faulty: Path) -> None:

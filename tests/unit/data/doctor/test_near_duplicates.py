@@ -173,14 +173,14 @@ def test_size_of_a_comparison_is_bounded_by_the_cell(monkeypatch: pytest.MonkeyP
     gray, color = (np.stack(part) for part in zip(*(_thumbnails(photo(seed, 32)) for seed in range(200)), strict=True))
     monkeypatch.setattr(near_duplicates, "_CELL", 16)
     sizes: list[int] = []
-    original = near_duplicates._cells
+    original = near_duplicates.cells_of
 
     def counted(*arguments):  # type: ignore[no-untyped-def]
         for cell in original(*arguments):
             sizes.append(len(cell))
             yield cell
 
-    monkeypatch.setattr(near_duplicates, "_cells", counted)
+    monkeypatch.setattr(near_duplicates, "cells_of", counted)
     find_near_duplicates(gray, color)
     assert max(sizes) < 100
     assert sum(sizes) > 200

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from vitreous.data.sources import open_source
-from vitreous.errors import DataError, NotARunError
+from vitreous.errors import DataError
 from vitreous.training.folder.records import ignore
 from vitreous.use.doctor.examiner import _features, examine_data
+from vitreous.use.embed.embedder import Embedder
 from vitreous.use.run import Run
 
 
@@ -39,7 +40,8 @@ def test_facts_count_readable_images(own_photos: Path) -> None:
 
 def test_progress_of_all_stages_is_shown_in_order(photos: Path, run: Run) -> None:
     stages: list[str] = []
-    examine_data(str(photos), lambda kind, fields: stages.append(f"{kind} {fields['what']}"), run=run.path)
+    embedder = Embedder.load(run.path)
+    examine_data(str(photos), lambda kind, fields: stages.append(f"{kind} {fields['what']}"), embedder=embedder)
     assert list(dict.fromkeys(stages)) == [
         "reading reading", "reading computing features", "reading decoding", "reading judging labels",
         "reading comparing",
@@ -49,7 +51,7 @@ def test_progress_of_all_stages_is_shown_in_order(photos: Path, run: Run) -> Non
 def test_features_are_the_input_of_the_head(own_photos: Path, run: Run) -> None:
     (own_photos / "two words" / "bild 4 ü.png").write_bytes(b"no image")
     source = open_source(own_photos)
-    found = _features(run.predictor, source, "x", ignore)
+    found = _features(Embedder.load(run.path), source, "x", ignore)
     missing = [index for index in range(72) if source.describe(index).endswith("two words/bild 4 ü.png")]
     assert found.indices.tolist() == [index for index in range(72) if index not in missing]
     model = run.predictor.model
@@ -59,16 +61,9 @@ def test_features_are_the_input_of_the_head(own_photos: Path, run: Run) -> None:
     torch.testing.assert_close(logits, run.predictor.logits(pixels), rtol=1e-4, atol=1e-4)
 
 
-def test_missing_run_is_an_error_before_images_are_read(photos: Path, tmp_path: Path) -> None:
-    events: list[str] = []
-    with pytest.raises(NotARunError, match="nope: does not exist; "):
-        examine_data(str(photos), lambda kind, _: events.append(kind), run=tmp_path / "nope")
-    assert events == []
-
-
 def test_set_without_readable_images_is_an_error_with_and_without_a_run(own_photos: Path, run: Run) -> None:
     for path in own_photos.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:-40])
-    for chosen in (None, run.path):
+    for embedder in (None, Embedder.load(run.path)):
         with pytest.raises(DataError, match=r"none of its 72 images can be decoded.*; replace them$"):
-            examine_data(str(own_photos), ignore, run=chosen)
+            examine_data(str(own_photos), ignore, embedder=embedder)

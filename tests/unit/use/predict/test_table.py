@@ -84,7 +84,9 @@ def test_parquet_without_pyarrow_names_the_package_to_install(tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependencyError) as caught:
         check_table_path(tmp_path / "x.parquet")
-    wanted = "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or use .csv"
+    wanted = (
+        "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or another suffix"
+    )
     assert str(caught.value) == wanted
     check_table_path(tmp_path / "x.csv")
 

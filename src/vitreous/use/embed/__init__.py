@@ -1,0 +1,1 @@
+"""Run or weights, images -> embeddings; embeddings -> nearest images, near-duplicates and clusters."""
