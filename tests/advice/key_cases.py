@@ -132,7 +132,7 @@ def recipe_files(folder: Path) -> Refusals:
         assert read_config(path).optim.lr == 1.0
     yield lambda: recipe_named("digit"), "did you mean digits?"
     assert recipe_named("digits")
-    yield lambda: check_pretrained("fine-tune", {}), "give --pretrained FILE"
+    yield lambda: check_pretrained("fine-tune", {}), "give --pretrained auto or FILE"
     check_pretrained("fine-tune", {"train.pretrained": "FILE"})
 
 

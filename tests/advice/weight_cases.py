@@ -176,7 +176,7 @@ def shards(folder: Path) -> Refusals:
 @case
 def names_on_the_hub(folder: Path) -> Refusals:
     with patch.dict(sys.modules, {"huggingface_hub": None}):
-        yield lambda: opened("hf://ann/cats"), "run pip install huggingface_hub"
+        yield lambda: opened("hf://ann/cats"), "run pip install 'vitreous[hub]'"
     with patch.object(huggingface_hub, "snapshot_download", side_effect=OSError("no route")):
         yield lambda: opened("hf://ann/cats"), "check the name and the network, or log in"
     write_as("safetensors", folder, plain_state())

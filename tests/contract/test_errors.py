@@ -36,6 +36,7 @@ FOREIGN_RAISES = {
     "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
     "training/machine/launch.py outcome": "the error of the first process",
     "training/fit/loop.py Interrupted": "a KeyboardInterrupt that says how to resume",
+    "training/start.py Interrupted": "the same, with what there is of the run",
     "training/series.py Interrupted": "the same for a series",
     "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
     "use/predict/predictor.py ValueError": "caught in the same file, where it becomes a DamagedFileError",

@@ -19,9 +19,7 @@ from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace, time_limit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
-from vitreous.training.best import keep_best
 from vitreous.training.finish import evaluate_state
-from vitreous.training.first_model import fitted_head, keep_first_model
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch
@@ -33,6 +31,7 @@ from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import Group
 from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
+from vitreous.training.preliminary import fitted_head, keep_best, keep_first_model
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
 from vitreous.training.step.features import feature_batches
@@ -85,18 +84,16 @@ def assemble(
     state, keeps_head, head = new_state(prepared, loader, context)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
+    stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
     if head is not None:
-        seconds = context.instruments.clock() - context.started_s
-        keep_first_model(state, head, prepared, context.folder, recorder, group=group, seconds=seconds)
-    stopwatch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock)
-    budget = watch = None
+        found = evaluate_state(state, prepared, precision, group).get("trained")
+        keep_first_model(state, head, found, prepared, context.folder, recorder, group, stopwatch.elapsed_s())
     if group.is_first and config.train.budget_s:
         budget = _budget(prepared, state, context, stopwatch, max_steps)
     state.horizon = group.broadcast(state.horizon)
     if group.is_first and not is_sharded(config, group):
         watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
-    task = _task(prepared, context.instruments)
-    features = None
+    task, features = _task(prepared, context.instruments), None
     if not is_sharded(config, group):
         features = feature_batches(config, task, state.model, loader, precision)
     num_micro_batches = config.train.micro_batches

@@ -16,7 +16,6 @@ from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import save_model
-from vitreous.training.best import candidates, describe_model
 from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
 from vitreous.training.folder.images import write_images
@@ -24,6 +23,7 @@ from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
 from vitreous.training.machine.distributed import SINGLE, Group
+from vitreous.training.preliminary import candidates, describe_model
 from vitreous.training.step.state import TrainState
 
 EVALUATION_BATCH = 256
@@ -33,7 +33,8 @@ LEAST_FOR_TEMPERATURE = 20
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
-    outputs = _val_logits(_models(state), prepared, precision, group)
+    models = _models(state) if state.step else {"trained": state.model}  # before the first step, they are equal
+    outputs = _val_logits(models, prepared, precision, group)
     return {name: score_task(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
 
 

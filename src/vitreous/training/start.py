@@ -15,7 +15,6 @@ from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.assemble import RunContext, assemble, is_sharded, make_loader, prefetched, unsharded
-from vitreous.training.best import describe_best
 from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints, step_of
 from vitreous.training.fit.loop import fit
@@ -43,6 +42,7 @@ from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.overfit import overfit_one_batch
 from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
+from vitreous.training.preliminary import describe_best
 from vitreous.training.prepare import plan_run
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import compile_ahead

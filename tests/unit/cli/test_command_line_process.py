@@ -65,7 +65,7 @@ def test_ctrl_c_saves_a_checkpoint_and_shows_how_to_resume(photos: Path, tmp_pat
         _, complained = running.communicate(timeout=60)
     assert running.returncode == 130
     found = re.fullmatch(
-        rf"{re.escape(str(out))}: stopped at step (\d+) and saved; continue with `vitreous train --resume (.+)`\n",
+        rf"{re.escape(str(out))}: stopped at step (\d+) and saved; .+; continue with `vitreous train --resume (.+)`\n",
         complained,
     )
     assert found, complained

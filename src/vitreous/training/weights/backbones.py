@@ -68,11 +68,11 @@ _DEIT3 = "supervised: ImageNet-22k, then ImageNet-1k"
 _DINOV2 = "self-supervised: LVD-142M; for most photos, {} on ImageNet-1k with a linear head"
 
 _ROWS = (
-    # facebookresearch/dinov2 MODEL_CARD.md; huggingface.co/facebook/dinov2-small/tree/main (88.2 MB)
+    # facebookresearch/dinov2 MODEL_CARD.md; page of facebook/dinov2-small (88.2 MB)
     Backbone("dinov2-small", "facebook/dinov2-small", "vit_small_patch14_dinov2", _APACHE, _DINOV2.format("81.1%")),
-    # huggingface.co/facebook/dinov2-base/tree/main (346 MB)
+    # page of facebook/dinov2-base (346 MB)
     Backbone("dinov2-base", "facebook/dinov2-base", "vit_base_patch14_dinov2", _APACHE, _DINOV2.format("84.5%")),
-    # huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k/tree/main (22.9 MB)
+    # page of timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k (22.9 MB)
     Backbone(
         "augreg-tiny",
         "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
@@ -80,7 +80,7 @@ _ROWS = (
         _APACHE,
         f"{_AUGREG}; the smallest and fastest",
     ),
-    # huggingface.co/timm/vit_small_patch16_224.augreg_in21k_ft_in1k
+    # page of timm/vit_small_patch16_224.augreg_in21k_ft_in1k
     Backbone(
         "augreg-small",
         "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
@@ -88,15 +88,15 @@ _ROWS = (
         _APACHE,
         _AUGREG,
     ),
-    # huggingface.co/timm/vit_base_patch16_224.augreg_in21k_ft_in1k/tree/main (346 MB)
+    # page of timm/vit_base_patch16_224.augreg_in21k_ft_in1k (346 MB)
     Backbone("augreg-base", "timm/vit_base_patch16_224.augreg_in21k_ft_in1k", "vit_base_patch16_224", _APACHE, _AUGREG),
-    # huggingface.co/timm/deit3_small_patch16_224.fb_in22k_ft_in1k/tree/0c14598 (88.3 MB)
+    # page of timm/deit3_small_patch16_224.fb_in22k_ft_in1k (88.3 MB)
     Backbone(
         "deit3-small", "timm/deit3_small_patch16_224.fb_in22k_ft_in1k", "deit3_small_patch16_224", _APACHE, _DEIT3
     ),
-    # huggingface.co/timm/deit3_base_patch16_224.fb_in22k_ft_in1k/tree/main (346 MB)
+    # page of timm/deit3_base_patch16_224.fb_in22k_ft_in1k (346 MB)
     Backbone("deit3-base", "timm/deit3_base_patch16_224.fb_in22k_ft_in1k", "deit3_base_patch16_224", _APACHE, _DEIT3),
-    # huggingface.co/timm/vit_small_patch16_dinov3.lvd1689m/tree/main (86.4 MB, dinov3-license, with LICENSE.md)
+    # page of timm/vit_small_patch16_dinov3.lvd1689m (86.4 MB, dinov3-license, with LICENSE.md)
     Backbone(
         "dinov3-small",
         "timm/vit_small_patch16_dinov3.lvd1689m",

@@ -168,7 +168,7 @@ def test_unknown_format_lists_its_tensors_and_the_known_formats(tmp_path):
         "use a file in one of these formats: vitreous, "
     )
     libraries = ("transformers", "timm", "torchvision", "open_clip", "vit-pytorch", "vision_transformer", "big_vision")
-    assert set(message.rpartition(": ")[2].split(", ")) == {"vitreous", *libraries}
+    assert set(message.rpartition(": ")[2].split(", ")) == {"vitreous", "dinov2", "dinov3", *libraries}
 
 
 def test_every_format_that_can_be_read_can_be_written():

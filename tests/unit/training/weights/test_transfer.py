@@ -102,10 +102,10 @@ def test_size_of_the_user_is_kept(ask: Any) -> None:
 def test_new_head_is_fitted_before_the_first_step(ask: Any) -> None:
     folder: RunFolder = run_training(ask(train__epochs=1.0, data__img_size=(28, 28)))
     records = list(read_records(folder.records))
-    (head,) = [record for record in records if record["kind"] == "head"]
+    (head,) = [record for record in records if record["kind"] == "first_model"]
     first = next(record for record in records if record["kind"] == "step")
-    assert head["images"] == 42
-    assert head["accuracy"] > 0.9  # the classes differ in color, which random weights preserve
+    assert head["cross_validated"]["num_images"] == 42
+    assert head["cross_validated"]["accuracy"] > 0.9  # the classes differ in color, which random weights preserve
     assert first["loss"] < 0.5
 
 

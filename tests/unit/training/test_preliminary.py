@@ -13,13 +13,13 @@ import torch
 import vitreous as vt
 from vitreous.errors import NotARunError, PreliminaryWarning
 from vitreous.model.weights import load_model, read_metadata, save_model
-from vitreous.training.best import candidates, keep_best
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.records import Recorder, ignore, read_records
 from vitreous.training.folder.run_folder import RunFolder, create_run_folder
 from vitreous.training.load import Prepared, load_data
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import Instruments
+from vitreous.training.preliminary import candidates, keep_best
 from vitreous.training.prepare import plan_run
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
