@@ -12,6 +12,8 @@ STEP_OVERHEAD = 1.1
 """Time per step in the training loop, relative to a measured step; evaluations and checkpoints make the difference."""
 EVALUATION_SPEEDUP = 3.0
 """Images per second in evaluation relative to training, until measured: a backward pass costs two forward passes."""
+FEATURE_SHARE = 0.1
+"""Share of a budget that the features for the first head on pretrained weights may take."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def assemble(
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
     if head is not None:
-        found = evaluate_state(state, prepared, precision, group).get("trained")
+        found = evaluate_state(state, prepared, precision, group).get("average")
         keep_first_model(state, head, found, prepared, context.folder, recorder, group, stopwatch.elapsed_s())
     if group.is_first and config.train.budget_s:
         budget = _budget(prepared, state, context, stopwatch, max_steps)
@@ -165,7 +165,7 @@ def new_state(
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
-            head = fitted_head(model, config, loader, group)
+            head = fitted_head(model, config, loader, group, context.pace)
             head.copy_into(model.head)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)

@@ -33,8 +33,7 @@ LEAST_FOR_TEMPERATURE = 20
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
-    models = _models(state) if state.step else {"trained": state.model}  # before the first step, they are equal
-    outputs = _val_logits(models, prepared, precision, group)
+    outputs = _val_logits(_models(state), prepared, precision, group)
     return {name: score_task(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
 
 
@@ -61,13 +60,17 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     models, train = _models(state), prepared.config.train
-    models |= candidates(state, folder, stops_early=train.patience_ratio > 0)
     if not train.choose_weights:
         models = {chosen: models[chosen]}
     if prepared.val is not None:
         outputs = _val_logits(models, prepared, "fp32", group)
-        scores = {name: score_task(*pair, facts.classes) for name, pair in outputs.items()}
-        chosen = min(scores, key=lambda name: scores[name].loss)
+        losses = {name: score_task(*pair, facts.classes).loss for name, pair in outputs.items()}
+        if train.choose_weights:
+            others = candidates(state, folder, min(losses.values()), stops_early=train.patience_ratio > 0)
+            models, found = models | others, _val_logits(others, prepared, "fp32", group)
+            outputs |= found
+            losses |= {name: score_task(*pair, facts.classes).loss for name, pair in found.items()}
+        chosen = min(losses, key=losses.__getitem__)
         held_out = outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
@@ -155,7 +158,8 @@ def _names(label: torch.Tensor, classes: Sequence[str]) -> str:
 
 
 def _models(state: TrainState) -> dict[str, VisionTransformer]:
-    return {"trained": state.model, "average": state.ema.model}
+    """Return the weights and their average, which are equal before the first step."""
+    return {"trained": state.model, "average": state.ema.model} if state.step else {"average": state.model}
 
 
 def _val_logits(

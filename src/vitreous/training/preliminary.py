@@ -1,6 +1,7 @@
 """Trained state, scores -> the first and the best model of a run, which can be used before it ends."""
 
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vitreous.model.build import build_model
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata, save_model
+from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
@@ -27,16 +29,30 @@ from vitreous.training.step.state import TrainState
 from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_head
 from vitreous.version import __version__
 
+LEAST_PER_CLASS = 20
+"""The first head is fitted to at least this many images per class, if there are so many."""
+CLEARLY = 1.1
+"""Ratio of two validation losses that another precision does not explain."""
 
-def fitted_head(model: VisionTransformer, config: RunConfig, loader: TrainLoader, group: Group) -> FittedHead:
+
+def fitted_head(
+    model: VisionTransformer, config: RunConfig, loader: TrainLoader, group: Group, pace: Pace | None
+) -> FittedHead:
     """Return a head fitted to the features of pretrained weights; the first process fits it for all.
+
+    With a budget, the features may take `FEATURE_SHARE` of it: then the head is fitted to fewer images.
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    most = MOST_IMAGES
+    if config.train.budget_s and pace is not None:
+        images_per_s = EVALUATION_SPEEDUP * config.data.batch_size / pace.mean_s()
+        affordable = int(FEATURE_SHARE * config.train.budget_s * images_per_s)
+        most = min(most, max(affordable, LEAST_PER_CLASS * config.data.num_classes))
 
     def fit_it() -> FittedHead:
-        images = loader.each_once(FEATURE_BATCH, MOST_IMAGES)
+        images = loader.each_once(FEATURE_BATCH, most)
         return fit_head(compute_features(model, images, precision), images.labels, config.data.num_classes)
 
     return group.from_first(fit_it)
@@ -58,7 +74,7 @@ def keep_first_model(
     """
     if found is not None:
         state.best_loss = found.loss
-    save_preliminary(folder.first, state, "trained", found, prepared, group)
+    save_preliminary(folder.first, state, "average", found, prepared, group)
     fields = {
         "method": head.method,
         "seconds": round(seconds, 1),
@@ -143,15 +159,19 @@ def describe_best(folder: RunFolder) -> str:
     return f"the best model so far ({scored}) can be used"
 
 
-def candidates(state: TrainState, folder: RunFolder, *, stops_early: bool) -> dict[str, VisionTransformer]:
+def candidates(
+    state: TrainState, folder: RunFolder, least_loss: float, *, stops_early: bool
+) -> dict[str, VisionTransformer]:
     """Return models that were saved before the end and may be better: `first`, and `best` if the run may stop early.
+
+    `first` is left out if its validation loss was clearly larger than `least_loss`, that of the trained weights.
 
     Without early stopping, the speed of the machine decides at which steps a run is evaluated. Then the best model is
     no candidate, because the same seed must give the same weights.
     """
     device = next(state.ema.model.parameters()).device
     found = {}
-    if folder.first.is_file():
+    if folder.first.is_file() and _val_loss(folder.first) < CLEARLY * least_loss:
         found["first"] = load_model(folder.first).to(device)
     if not (stops_early and folder.best.is_file()):
         return found
@@ -165,3 +185,8 @@ def candidates(state: TrainState, folder: RunFolder, *, stops_early: bool) -> di
         ):
             found["best"].load_state_dict(file.read_all())
     return found
+
+
+def _val_loss(file: Path) -> float:
+    val = read_metadata(file)["metrics"].get("val")
+    return math.inf if val is None else float(val["loss"])

@@ -64,7 +64,7 @@ def test_the_model_with_the_lowest_loss_is_kept(prepared: Prepared, tiny: Tiny, 
     context = RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0)
     state, *_ = new_state(prepared, make_loader(prepared, SINGLE), context)
     state.horizon = replace(state.horizon, end_step=10)
-    assert (state.best_loss, candidates(state, folder, stops_early=True)) == (math.inf, {})
+    assert (state.best_loss, candidates(state, folder, 1.0, stops_early=True)) == (math.inf, {})
     for step, (trained, average) in enumerate([(0.9, 0.8), (0.5, 0.7), (0.6, 0.65)], start=1):
         state.step = step
         with torch.no_grad():
@@ -74,9 +74,9 @@ def test_the_model_with_the_lowest_loss_is_kept(prepared: Prepared, tiny: Tiny, 
         keep_best(state, scores, prepared, folder)
     assert (state.best_loss, state.best_progress) == (0.5, 0.2)
     assert read_metadata(folder.best)["weights"] == "trained"
-    best = candidates(state, folder, stops_early=True)["best"]
+    best = candidates(state, folder, 1.0, stops_early=True)["best"]
     assert best.head.bias.tolist() == [2.0] * 3
-    assert candidates(state, folder, stops_early=False) == {}
+    assert candidates(state, folder, 1.0, stops_early=False) == {}
 
 
 def test_run_from_pretrained_weights_has_a_model_before_its_first_step(tiny: Tiny, pretrained: Path) -> None:

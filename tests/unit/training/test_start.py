@@ -147,6 +147,7 @@ def test_weights_with_the_lower_validation_loss_are_saved(tiny: Tiny, tmp_path: 
     state, *_ = new_state(
         prepared, make_loader(prepared, SINGLE), RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0)
     )
+    state.step = 1
     models = {"trained": state.model, "average": state.ema.model}
     with torch.no_grad():
         for name, model in models.items():

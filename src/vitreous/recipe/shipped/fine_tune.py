@@ -26,7 +26,11 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     img_size = asked["data.img_size"]
     epochs = by_num_images(facts.num_train).epochs / 4
     batch_size = asked.get("data.batch_size", by_num_images(facts.num_train).batch_size)
+    fits_head = not asked.get("model.distill_token") and facts.task != "multilabel"
     rate = learning_rate(batch_size, asked["model.embed_dim"])
+    why = "the rate for training from scratch, which suits the head; optim.layer_decay lowers it for earlier layers"
+    if asked.get("train.head_init", "fitted" if fits_head else "zero") == "fitted":
+        rate, why = float(f"{rate / 4:.2g}"), "a quarter of the rate for training from scratch, as the head is fitted"
     return [
         *data_choices(facts, asked, img_size),
         Choice("data.max_shift", 0.06, "objects are a little off-center"),
@@ -35,7 +39,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         Choice(
             "optim.lr",
             rate,
-            "the rate for training from scratch, which suits the head; optim.layer_decay lowers it for earlier layers",
+            why,
         ),
         Choice(
             "optim.layer_decay",
@@ -44,7 +48,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         ),
         Choice(
             "train.head_init",
-            "zero" if asked.get("model.distill_token") or facts.task == "multilabel" else "fitted",
+            "fitted" if fits_head else "zero",
             "a head that already suits the features changes them less (2202.10054)",
         ),
         Choice("train.epochs", epochs, "pretrained weights need a quarter of the epochs of training from scratch"),

@@ -8,6 +8,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
+from vitreous.recipe.pace import FEATURE_SHARE
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import epochs_within_budget
 from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
@@ -80,8 +81,11 @@ def _within_budget(
 
 
 def _epochs(plan: Plan, facts: DataFacts) -> float:
-    """Return the epochs within the budget; 0 if nothing was measured."""
-    return 0.0 if plan.pace is None else epochs_within_budget(plan.config, facts, plan.pace)
+    """Return the epochs within the budget, without the time for the first head; 0 if nothing was measured."""
+    if plan.pace is None:
+        return 0.0
+    epochs = epochs_within_budget(plan.config, facts, plan.pace)
+    return (1 - FEATURE_SHARE) * epochs if plan.config.train.head_init == "fitted" else epochs
 
 
 def _with_speed(plan: Plan, facts: DataFacts) -> Plan:
