@@ -19,6 +19,7 @@ from vitreous.recipe.rules import (
     ENABLED_BY,
     LADDER,
     MAX_STRETCH,
+    are_photos,
     augmentation_strength,
     by_num_images,
     learning_rate,
@@ -92,7 +93,7 @@ def make_plan(
         choices |= {choice.key: choice for choice in found}
     _update(choices, _memory_choices(_config(name, choices), asked, memory))
     _update(choices, rare_class_choices(facts, choices, asked))
-    _update(choices, _softened(choices, epochs, asked))
+    _update(choices, _softened(choices, epochs, asked, facts))
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)
     check_fits(config, facts)
@@ -224,8 +225,13 @@ def _memory_notes(share: float) -> Iterator[str]:
         )
 
 
-def _softened(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any]) -> Iterator[Choice]:
-    """Yield weaker augmentation and regularization for a short run, which sees each image too rarely to overfit."""
+def _softened(
+    choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any], facts: DataFacts
+) -> Iterator[Choice]:
+    """Yield weaker augmentation and regularization for a short run, which sees each image too rarely to overfit.
+
+    Pretrained weights overfit to photos within two epochs. For them, only drop path is weakened.
+    """
     strength = augmentation_strength(epochs)
     if strength == 1:
         return
@@ -245,6 +251,8 @@ def _softened(choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, 
         values["data.min_crop_area"] = 1 - strength * (1 - choices["data.min_crop_area"].value)
     if strength == 0:
         values["data.flip"] = False
+    if asked.get("train.pretrained") is not None and are_photos(facts):
+        values = {key: value for key, value in values.items() if key == "model.drop_path_rate"}
     yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.divisibility import divisors
 
 
@@ -93,6 +94,15 @@ STRENGTH_BY_EPOCHS = ((40.0, 1.0), (20.0, 0.5), (0.0, 0.0))
 """(least epochs, strength of augmentation and regularization relative to the recipe's). On Fashion-MNIST, a run of one
 epoch is 5 points more accurate with hardly any augmentation; on the digits, a run of 60 epochs is 2 points more
 accurate with all of it."""
+
+
+FEWEST_PX = 64
+"""Images with a shorter side are not treated as photos: recipes for small images learn them well from scratch."""
+
+
+def are_photos(facts: DataFacts) -> bool:
+    """Return True for color images of 8 bits whose sides have at least `FEWEST_PX` px."""
+    return facts.in_chans == 3 and not facts.value_range and min(facts.height_px, facts.width_px) >= FEWEST_PX
 
 
 def augmentation_strength(epochs: float) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, learning_rate
+from vitreous.recipe.rules import are_photos, by_num_images, learning_rate
 from vitreous.recipe.shipped.choices import data_choices
 
 
@@ -33,8 +33,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         rate, why = float(f"{rate / 4:.2g}"), "a quarter of the rate for training from scratch, as the head is fitted"
     return [
         *data_choices(facts, asked, img_size),
-        Choice("data.max_shift", 0.06, "objects are a little off-center"),
-        Choice("data.max_scale", 0.1, "objects vary a little in size"),
+        *_augmentation(facts),
         Choice("model.drop_path_rate", 0.1, "regularizes by skipping whole residual branches"),
         Choice(
             "optim.lr",
@@ -52,6 +51,16 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
             "a head that already suits the features changes them less (2202.10054)",
         ),
         Choice("train.epochs", epochs, "pretrained weights need a quarter of the epochs of training from scratch"),
+    ]
+
+
+def _augmentation(facts: DataFacts) -> list[Choice]:
+    if are_photos(facts):
+        reason = "part of a photo usually shows the same class; without crops, pretrained weights soon overfit"
+        return [Choice("data.min_crop_area", 0.5, reason)]
+    return [
+        Choice("data.max_shift", 0.06, "objects are a little off-center"),
+        Choice("data.max_scale", 0.1, "objects vary a little in size"),
     ]
 
 

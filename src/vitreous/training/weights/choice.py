@@ -11,6 +11,7 @@ from vitreous.errors import NotARunError
 from vitreous.model.weights.reading import hub
 from vitreous.recipe import keys
 from vitreous.recipe.planner import MOST_MEMORY
+from vitreous.recipe.rules import FEWEST_PX
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.folder.records import Listener
 from vitreous.training.machine.device import resolve_device
@@ -19,8 +20,6 @@ from vitreous.training.weights.backbones import BACKBONES, Backbone
 from vitreous.training.weights.pretrained import AUTO
 
 KEY = "train.pretrained"
-FEWEST_PX = 64
-"""Images with a shorter side are not treated as photos: recipes for small images learn them well from scratch."""
 MOST_IMAGES = 100_000
 """With more images, training from scratch is a fair choice too, so only the user decides."""
 FEW_IMAGES = 1_000
