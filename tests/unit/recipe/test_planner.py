@@ -464,3 +464,23 @@ def test_batch_never_has_more_micro_batches_than_images(make_facts: Facts) -> No
     plan = plan_for(make_facts(1_300), {"data.batch_size": 6}, memory=lambda config: 9.0)
     assert plan.config.train.micro_batches == 6
     assert plan.notes[-1].startswith("a training step takes about 900% of the memory")
+
+
+def test_short_fine_tuning_crops_and_mirrors_photos_but_not_small_images(make_facts: Callable[..., DataFacts]) -> None:
+    photos, small = make_facts(height_px=96, width_px=128, mirror=True), make_facts(mirror=True)
+    short = {**PRETRAINED, "train.epochs": 2.0}
+    data = plan_for(photos, short).config.data
+    assert (data.min_crop_area, data.flip, data.max_shift) == (0.5, True, 0.0)
+    assert plan_for(photos, short).config.objective.label_smoothing == 0.1
+    assert plan_for(photos, short).config.model.drop_path_rate == 0.0
+    data = plan_for(small, short).config.data
+    assert (data.min_crop_area, data.flip) == (1.0, False)
+
+
+def test_fitted_head_takes_a_quarter_of_the_learning_rate(make_facts: Callable[..., DataFacts]) -> None:
+    rates = {
+        init: plan_for(make_facts(), {**PRETRAINED, "train.head_init": init}).config.optim.lr
+        for init in ("zero", "fitted")
+    }
+    assert rates["fitted"] == pytest.approx(rates["zero"] / 4, rel=0.05)
+    assert plan_for(make_facts(), PRETRAINED).config.optim.lr == rates["fitted"]

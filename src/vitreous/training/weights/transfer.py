@@ -1,6 +1,5 @@
 """Pretrained weights, data facts -> Plan: image size and trainable layers that the budget allows."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,10 +17,7 @@ MOST_TOKENS = 256
 LEAST_TOKENS = 49
 """A budget does not choose fewer patches than this."""
 LEAST_EPOCHS = 3.0
-"""A larger image size is worth its time only if all weights are trained for at least this many epochs."""
-LEAST_FULL_EPOCHS = 1.0
-"""In a shorter run, only the last third of the blocks is trained, which halves the time of a step."""
-
+"""More patches are worth their time only from this many epochs on; below it, the first half of the blocks is frozen."""
 PlanFor = Callable[[Mapping[str, Any]], Plan]
 """Requested keys -> Plan, with the speed of its steps measured on this machine if there is a budget."""
 
@@ -54,30 +50,27 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
 def _within_budget(
     sizes: Sequence[tuple[int, int]], facts: DataFacts, asked: Mapping[str, Any], plan_with: Callable[..., Plan]
 ) -> Plan:
-    """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, or else with fewer trainable blocks.
+    """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, or else with half of the blocks frozen.
 
     The smallest size is measured first. Its speed and the operations per image show which larger sizes may fit.
     """
     smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"))
+    frozen: list[Choice] = []
+    is_fixed = bool({"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys())
+    if _epochs(smallest, facts) < LEAST_EPOCHS and not is_fixed:
+        few = f"{_epochs(smallest, facts):.2g} epochs"
+        reason = f"all blocks would be trained for only {few}; the first blocks need the least change"
+        frozen.append(Choice("train.freeze_blocks", smallest.config.model.depth // 2, reason))
+        smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"), *frozen)
     model, most_epochs = smallest.config.model, _epochs(smallest, facts)
     for size in sizes[:-1]:
         expected = most_epochs * count_flops(model) / count_flops(replace(model, img_size=size))
         if expected >= LEAST_EPOCHS:
-            plan = plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"))
+            largest = Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs")
+            plan = plan_with(largest, *frozen)
             if _epochs(plan, facts) >= LEAST_EPOCHS:
                 return _with_speed(plan, facts)
-    freezes = {"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys()
-    if most_epochs >= LEAST_FULL_EPOCHS or freezes:
-        return _with_speed(smallest, facts)
-    num_frozen = model.depth - math.ceil(model.depth / 3)
-    reason = f"training all blocks would get only {most_epochs:.1g} epochs in the budget"
-    return _with_speed(
-        plan_with(
-            Choice("data.img_size", sizes[-1], "the smallest size, as the budget is short"),
-            Choice("train.freeze_blocks", num_frozen, reason),
-        ),
-        facts,
-    )
+    return _with_speed(smallest, facts)
 
 
 def _epochs(plan: Plan, facts: DataFacts) -> float:

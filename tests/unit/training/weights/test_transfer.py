@@ -87,9 +87,9 @@ def test_budget_decides_the_image_size(ask: Any) -> None:
     assert len(set(chosen)) == 3
 
 
-def test_short_budget_trains_only_the_last_blocks(ask: Any) -> None:
+def test_short_budget_trains_only_the_last_half_of_the_blocks(ask: Any) -> None:
     _, plan = dry_run(ask(train__budget_s=60.0), ignore, instruments=machine(1e6))
-    assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 2)
+    assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 1)
     _, plan = dry_run(ask(train__budget_s=60.0, train__lora_rank=2), ignore, instruments=machine(1e6))
     assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 0)
 
