@@ -43,19 +43,20 @@ def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[
         )
         wall_s = time.perf_counter() - began
         run = vt.load_run(out)
+        metadata, metrics = run.metadata, run.metrics
         records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     steps = [record for record in records if record["kind"] == "step"]
-    splits = [run.metrics[split] for split in ("val", "test") if split in run.metrics]
+    splits = [metrics[split] for split in ("val", "test") if split in metrics]
     first = next((record for record in records if record["kind"] == "first_model"), None)
     plan = next(record for record in records if record["kind"] == "plan")
     return {
         "wall_s": round(wall_s, 1),
         "num_images": sum(split["num_images"] for split in splits),
         "num_correct": sum(split["num_correct"] for split in splits),
-        "test_accuracy": run.metrics["test"]["accuracy"],
+        "test_accuracy": metrics["test"]["accuracy"],
         "first_model_s": None if first is None else first["seconds"],
         "first_model_accuracy": None if first is None or first["val"] is None else first["val"]["accuracy"],
-        "weights": run.metadata["weights"],
+        "weights": metadata["weights"],
         "epochs": steps[-1]["epoch"] if steps else 0.0,
         "plan": {choice["key"]: choice["value"] for choice in plan["choices"] if choice["key"] != "train.pretrained"
                  and choice["key"] != "data.source"},

@@ -235,7 +235,7 @@ def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatc
     # The planner measured steps before it weakened augmentation. Without any, a linear probe trains on fixed features.
     if pace is None or probes_fixed_features(config):
         pace = instruments.training_pace(config, prepared.teacher)
-    budget = Budget(limit, max_steps, pace, least_steps=1 if context.folder.preliminary is None else 0)
+    budget = Budget(limit, max_steps, pace, least_steps=1 if context.folder.find_preliminary() is None else 0)
     budget.begin(state, stopwatch.elapsed_s())
     return budget
 

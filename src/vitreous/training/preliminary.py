@@ -151,7 +151,7 @@ def describe_model(state: TrainState, prepared: Prepared) -> dict[str, Any]:
 
 def describe_best(folder: RunFolder) -> str:
     """Return a clause on the best model so far, for the message of an interrupted run."""
-    file = folder.preliminary
+    file = folder.find_preliminary()
     if file is None or not is_native(file):
         return "there is no model yet"
     val = read_metadata(file)["metrics"].get("val")

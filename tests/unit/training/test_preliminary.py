@@ -93,7 +93,7 @@ def test_run_from_pretrained_weights_has_a_model_before_its_first_step(tiny: Tin
     assert found["cross_validated"]["accuracy"] > 0.5
     assert 0 <= found["neighbors_accuracy"] <= 1
     finished = run_training(TrainRequest(resume=request.out))
-    assert finished.preliminary is None
+    assert finished.find_preliminary() is None
     assert not read_metadata(finished.model).get("is_preliminary")
 
 

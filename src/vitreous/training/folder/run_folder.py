@@ -80,9 +80,8 @@ class RunFolder:
         """The HTML report."""
         return self.path / "report.html"
 
-    @property
-    def preliminary(self) -> Path | None:
-        """The best model of a run that is not finished; None if there is none yet."""
+    def find_preliminary(self) -> Path | None:
+        """Return the best model of a run that is not finished; None if there is none yet."""
         return next((file for file in (self.best, self.first) if file.is_file()), None)
 
     def remove_preliminary(self) -> None:

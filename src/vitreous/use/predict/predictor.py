@@ -191,8 +191,9 @@ def find_model(path: Path, *, or_best: bool = False) -> Path:
     folder = RunFolder(path)
     if folder.model.is_file():
         return folder.model
-    if or_best and folder.preliminary is not None and is_native(folder.preliminary):
-        return folder.preliminary
+    best = folder.find_preliminary() if or_best else None
+    if best is not None and is_native(best):
+        return best
     if folder.config.is_file():
         raise NotARunError(
             f"run={path}: is not finished; continue it with `vitreous train --resume {quote(str(path))}`"

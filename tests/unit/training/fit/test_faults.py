@@ -142,5 +142,9 @@ def test_run_that_is_stopped_by_a_signal_saves_and_says_how_to_resume(
         f"{run}: stopped at step {step} and saved; (.+); continue with `vitreous train --resume {run}`\n", errors
     )
     assert match is not None
-    assert match[1].startswith("the best model so far") if folder.preliminary else match[1] == "there is no model yet"
+    assert (
+        match[1].startswith("the best model so far")
+        if folder.find_preliminary()
+        else match[1] == "there is no model yet"
+    )
     assert [record["step"] for record in kinds(folder, "interrupted")] == [step]
