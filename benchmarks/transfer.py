@@ -63,6 +63,29 @@ def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[
     }  # fmt: skip
 
 
+def table_rows(runs: dict[str, dict]) -> list[str]:
+    """Return a row of docs/transfer.md for each case without --set: accuracies, image size and first model."""
+    rows = []
+    for case in CASES:
+        found = [run for key, run in runs.items() if key.startswith(f"{case}, seed")]
+        if not found:
+            continue
+        photos, budget = case.rsplit("/", 1)
+        accuracies = [run["num_correct"] / run["num_images"] for run in found]
+        first, first_s = (
+            statistics.mean(run[key] for run in found) for key in ("first_model_accuracy", "first_model_s")
+        )
+        plan, epochs = found[0]["plan"], statistics.mean(run["epochs"] for run in found)
+        num_frozen = plan.get("train.freeze_blocks", 0)
+        frozen = f", {num_frozen} of {plan['model.depth']} blocks frozen" if num_frozen else ""
+        spread = f" ({min(accuracies):.1%} to {max(accuracies):.1%})" if len(found) > 1 else ""
+        rows.append(
+            f"| {photos} | {budget} | {statistics.mean(accuracies):.1%}{spread} | {len(found)} | {first:.1%} after "
+            f"{first_s:.0f} s | {plan['data.img_size'][0]} px, {epochs:.1f} epochs{frozen} |"
+        )
+    return rows
+
+
 def main() -> None:
     """Run the cases that are not stored yet, then print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,10 +107,7 @@ def main() -> None:
                 path.write_text(json.dumps(stored, indent=1) + "\n")
             found = runs[key]
             print(f"{key}: {found['num_correct'] / found['num_images']:.1%} in {found['wall_s']} s", flush=True)
-    for name in names:
-        found = [run for key, run in runs.items() if key.startswith(f"{name}, seed")]
-        accuracies = [run["num_correct"] / run["num_images"] for run in found]
-        print(f"{name}: {statistics.mean(accuracies):.1%} ({min(accuracies):.1%} to {max(accuracies):.1%})")
+    print("\n".join(table_rows(runs)))
 
 
 if __name__ == "__main__":

@@ -112,6 +112,20 @@ def test_readme_introduction_agrees_with_its_table() -> None:
     assert f"classifies {accuracy[1]} of the held-out images correctly" in text("README.md")
 
 
+# docs/transfer.md.
+
+
+def test_transfer_table_is_the_stored_one() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from transfer import table_rows
+    finally:
+        sys.path.pop(0)
+    path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / "transfer.json"
+    rows = table_rows(json.loads(path.read_text(encoding="utf-8"))["runs"])
+    assert table("docs/transfer.md", "| photos | budget |") == rows
+
+
 # docs/speed.md.
 
 
