@@ -117,6 +117,7 @@ def the_notebook(folder: Path) -> Refusals:
     yield lambda: notebook.Tokenizer(12, 20, 3, 4, 3, 16), "choose another grid"
     tokenizer = notebook.Tokenizer(12, 20, 3, 5, 3, 16)
     yield lambda: tokenizer.patchify(np.zeros((5, 4)), np.zeros((2, 2))), "pad or crop the image"
+    yield lambda: tokenizer.patchify(np.zeros((4, 4, 3)), np.zeros((2, 2))), "give one channel"
     assert (
         tokenizer.patchify(np.zeros((6, 4)), np.zeros((2, 2))).size
         == tokenizer.patchify(np.zeros((4, 6)), np.zeros((2, 2))).size

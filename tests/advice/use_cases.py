@@ -53,10 +53,10 @@ def evaluations(folder: Path) -> Refusals:
     for path in contents:
         path.write_bytes(contents[path][:-60])
     yield lambda: evaluate(run, str(other)), "check them with `vitreous inspect`"
-    yield lambda: inspect(str(other), options=DataOptions(run=run)), "replace them"
+    yield lambda: inspect(str(other), options=DataOptions(pretrained=str(run))), "replace them"
     for path in contents:
         path.write_bytes(contents[path])
-    assert inspect(str(other), options=DataOptions(run=run))
+    assert inspect(str(other), options=DataOptions(pretrained=str(run)))
 
 
 @case
@@ -106,6 +106,6 @@ def files_to_inspect_and_write(folder: Path) -> Refusals:
     foreign = export_weights(load_model(path), folder / "timm.safetensors", to="timm")
     assert inspect(str(foreign), weights=hints)
     with patch.dict(sys.modules, {"pyarrow": None}):
-        yield lambda: check_table_path(folder / "x.parquet"), "or use .csv"
+        yield lambda: check_table_path(folder / "x.parquet"), "or another suffix"
         check_table_path(folder / "x.csv")
     check_table_path(folder / "x.parquet")

@@ -91,11 +91,6 @@ def test_cifar_archives(campaign: Campaign) -> None:
         assert found == files
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             assert len(archive.getmembers()) == len(found)
-        # An archive that is damaged and passes for the official one does not unpack to something else.
-        damaged = mutated(np.random.default_rng(campaign.accepted), [valid])
-        (campaign.folder / CIFAR10.archive).write_bytes(damaged)
-        found, _ = _read_folder(replace(CIFAR10, sha256=hashlib.sha256(damaged).hexdigest()), campaign.folder)
-        assert found is None or found.keys() == files.keys()
 
     campaign.run(lambda draw: mutated(draw, [valid]), read, share=0.2)
     assert campaign.accepted > 0

@@ -34,6 +34,8 @@ ARGUMENTS = {
     "inspect": ((*RUNS, *DATA, "weights.pt", "vit_tiny_patch16_224"),),
     "convert": (("run/model.safetensors", "weights.pt", "run", "model.safetensors"),),
     "shard": (DATA, ("new", "empty", "a/b/new")),
+    "embed": (("run", "run/model.safetensors", "weights.pt"), ("photos", "empty", "damaged.png")),
+    "models": (("get",), ("dinov2-small", "timm/nothing", "nothing")),
 }
 """Suitable words for the arguments of each command; those of train never start a training."""
 FORMATS = ("hf", "timm", "torchvision", "npz", "open-clip", "vit-pytorch", "vitreous")
@@ -43,7 +45,11 @@ SUITABLE = {
     "--out": ("new", "new.csv", "new.jsonl", "new.parquet", "new.safetensors", "new.pt", "new.npz", "a/b/new.csv"),
     "--html": ("new.html", "a/b.html"),
     "--root": (".", "photos", ".."),
-    "--run": ("run", "other", "model.safetensors"),
+    "--pretrained": ("run", "other", "model.safetensors", "weights.pt"),
+    "--nearest": ("photos", "damaged.png", "empty"),
+    "--clusters": ("2", "5"),
+    "--img-size": ("8", "12x8"),
+    "--top": ("1", "3"),
     "--weights": ("raw", "ema", "auto", "encoder"),
     "--name": ("vit_tiny_patch16_224", "vit_pico"),
     "--max-samples": ("1", "7", "1000"),

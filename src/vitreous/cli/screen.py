@@ -164,7 +164,7 @@ class Screen:
 
     def _show_first_model(self, fields: Mapping[str, Any]) -> None:
         scores = {"validation accuracy": fields["val"], "cross-validated on training images": fields["cross_validated"]}
-        texts = [f"{name} {found['accuracy']:.1%}" for name, found in scores.items() if found is not None]
+        texts = [f"{name} {accuracy_text(found)}" for name, found in scores.items() if found is not None]
         if fields["neighbors_accuracy"] is not None:
             texts.append(f"nearest neighbors {fields['neighbors_accuracy']:.1%}")
         seconds, text = duration(fields["seconds"]), ", ".join(texts) or "not validated"

@@ -86,26 +86,24 @@ def assemble(
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
     if head is not None:
-        found = evaluate_state(state, prepared, precision, group).get("average")
-        keep_first_model(state, head, found, prepared, context.folder, recorder, group, stopwatch.elapsed_s())
+        val = evaluate_state(state, prepared, precision, group).get("average")
+        keep_first_model(state, head, val, prepared, context.folder, recorder, group, stopwatch.elapsed_s())
     if group.is_first and config.train.budget_s:
         budget = _budget(prepared, state, context, stopwatch, max_steps)
     state.horizon = group.broadcast(state.horizon)
     if group.is_first and not is_sharded(config, group):
         watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
-    task, features = _task(prepared, context.instruments), None
-    if not is_sharded(config, group):
-        features = feature_batches(config, task, state.model, loader, precision)
-    num_micro_batches = config.train.micro_batches
-    if group.size > 1:  # a process may have fewer images of a batch than there are micro-batches
-        num_micro_batches = min(num_micro_batches, loader.least_images)
+    task = _task(prepared, context.instruments)
+    features = None if is_sharded(config, group) else feature_batches(config, task, state.model, loader, precision)
+    # One of several processes may have fewer images of a batch than there are micro-batches.
+    most_micro_batches = loader.least_images if group.size > 1 else config.train.micro_batches
     settings = StepSettings(
         task=task,
         optim=config.optim,
         precision=precision,
         seed=config.train.seed,
         mix=build_mix(config.data),
-        num_micro_batches=num_micro_batches,
+        num_micro_batches=min(config.train.micro_batches, most_micro_batches),
         curriculum=Curriculum(config),
         takes_features=features is not None,
         parallel=Parallel(group) if group.size > 1 else None,

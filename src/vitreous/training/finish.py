@@ -63,13 +63,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     if not train.choose_weights:
         models = {chosen: models[chosen]}
     if prepared.val is not None:
-        outputs = _val_logits(models, prepared, "fp32", group)
-        losses = {name: score_task(*pair, facts.classes).loss for name, pair in outputs.items()}
-        if train.choose_weights:
-            others = candidates(state, folder, min(losses.values()), stops_early=train.patience_ratio > 0)
-            models, found = models | others, _val_logits(others, prepared, "fp32", group)
-            outputs |= found
-            losses |= {name: score_task(*pair, facts.classes).loss for name, pair in found.items()}
+        models, losses, outputs = _score_all(models, state, prepared, folder, group)
         chosen = min(losses, key=losses.__getitem__)
         held_out = outputs[chosen]
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
@@ -98,6 +92,21 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         folder.remove_preliminary()
 
     group.from_first(write)
+
+
+def _score_all(
+    models: dict[str, VisionTransformer], state: TrainState, prepared: Prepared, folder: RunFolder, group: Group
+) -> tuple[dict[str, VisionTransformer], dict[str, float], dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Return the models with the other candidates, and their losses, logits and labels on the validation images."""
+    train, classes = prepared.config.train, prepared.survey.facts.classes
+    outputs = _val_logits(models, prepared, "fp32", group)
+    losses = {name: score_task(*pair, classes).loss for name, pair in outputs.items()}
+    if train.choose_weights:
+        others = candidates(state, folder, min(losses.values()), stops_early=train.patience_ratio > 0)
+        found = _val_logits(others, prepared, "fp32", group)
+        models, outputs = models | others, outputs | found
+        losses |= {name: score_task(*pair, classes).loss for name, pair in found.items()}
+    return models, losses, outputs
 
 
 def _write_held_out(

@@ -30,7 +30,7 @@ from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_h
 from vitreous.version import __version__
 
 LEAST_PER_CLASS = 20
-"""The first head is fitted to at least this many images per class, if there are so many."""
+"""The features are those of at least this many images per class on average, even if they take longer."""
 CLEARLY = 1.1
 """Ratio of two validation losses that another precision does not explain."""
 

@@ -46,6 +46,8 @@ def pretrained(tiny: Tiny) -> Path:
 def stop_at(kind: str, **wanted: Any) -> Callable[[str, Any], None]:
     def listen(event: str, fields: Any) -> None:
         if event == kind and all(fields[name] == value for name, value in wanted.items()):
+            if kind != "step":  # outside the loop, a process in the background may ignore the signal
+                raise KeyboardInterrupt
             signal.raise_signal(signal.SIGINT)
 
     return listen
