@@ -18,7 +18,9 @@ from vitreous.recipe.rules import (
     BY_OPTIMIZER,
     ENABLED_BY,
     LADDER,
+    LONGEST_WARMUP,
     MAX_STRETCH,
+    WARMUP_STEPS,
     are_photos,
     augmentation_strength,
     by_num_images,
@@ -94,6 +96,7 @@ def make_plan(
     _update(choices, _memory_choices(_config(name, choices), asked, memory))
     _update(choices, rare_class_choices(facts, choices, asked))
     _update(choices, _softened(choices, epochs, asked, facts))
+    _update(choices, _longer_warmup(choices, epochs, asked, facts))
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)
     check_fits(config, facts)
@@ -254,6 +257,18 @@ def _softened(
     if asked.get("train.pretrained") is not None and are_photos(facts):
         values = {key: value for key, value in values.items() if key == "model.drop_path_rate"}
     yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
+
+
+def _longer_warmup(
+    choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any], facts: DataFacts
+) -> Iterator[Choice]:
+    """Yield a longer warm-up for short runs from pretrained weights: Adam's first steps are long and know one batch."""
+    usual = keys.defaults()["optim.warmup_ratio"]
+    steps = epochs * facts.num_train / choices["data.batch_size"].value
+    ratio = float(f"{min(LONGEST_WARMUP, WARMUP_STEPS / max(steps, 1)):.2g}")
+    if asked.get("train.pretrained") and {"optim.warmup_ratio", "optim.schedule"}.isdisjoint(asked) and ratio > usual:
+        reason = f"{WARMUP_STEPS} steps, or {LONGEST_WARMUP:.0%} of a short run, so that the first ones change little"
+        yield Choice("optim.warmup_ratio", ratio, reason)
 
 
 def _suiting_optimizer(

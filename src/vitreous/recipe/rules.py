@@ -110,6 +110,10 @@ def augmentation_strength(epochs: float) -> float:
     return next(strength for least, strength in STRENGTH_BY_EPOCHS if epochs >= least)
 
 
+WARMUP_STEPS, LONGEST_WARMUP = 30, 0.4
+"""Warm-up of runs from pretrained weights: the number of steps, and the largest share of a short run."""
+
+
 def learning_rate(batch_size: int, embed_dim: int) -> float:
     """Return the peak learning rate for AdamW: 2e-3 at batch size 64 and width 128.
 

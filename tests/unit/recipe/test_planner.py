@@ -466,7 +466,7 @@ def test_batch_never_has_more_micro_batches_than_images(make_facts: Facts) -> No
     assert plan.notes[-1].startswith("a training step takes about 900% of the memory")
 
 
-def test_short_fine_tuning_crops_and_mirrors_photos_but_not_small_images(make_facts: Callable[..., DataFacts]) -> None:
+def test_short_fine_tuning_crops_and_mirrors_photos_but_not_small_images(make_facts: Facts) -> None:
     photos, small = make_facts(height_px=96, width_px=128, mirror=True), make_facts(mirror=True)
     short = {**PRETRAINED, "train.epochs": 2.0}
     data = plan_for(photos, short).config.data
@@ -477,10 +477,19 @@ def test_short_fine_tuning_crops_and_mirrors_photos_but_not_small_images(make_fa
     assert (data.min_crop_area, data.flip) == (1.0, False)
 
 
-def test_fitted_head_takes_a_quarter_of_the_learning_rate(make_facts: Callable[..., DataFacts]) -> None:
+def test_fitted_head_takes_a_quarter_of_the_learning_rate(make_facts: Facts) -> None:
     rates = {
         init: plan_for(make_facts(), {**PRETRAINED, "train.head_init": init}).config.optim.lr
         for init in ("zero", "fitted")
     }
     assert rates["fitted"] == pytest.approx(rates["zero"] / 4, rel=0.05)
     assert plan_for(make_facts(), PRETRAINED).config.optim.lr == rates["fitted"]
+
+
+@pytest.mark.parametrize(("epochs", "ratio"), [(1.0, 0.4), (3.0, 0.25), (50.0, 0.1)])
+def test_short_fine_tuning_warms_up_for_longer(make_facts: Facts, epochs: float, ratio: float) -> None:
+    asked = {**PRETRAINED, "train.epochs": epochs, "data.batch_size": 32}
+    plan = plan_for(make_facts(1_280), asked)
+    assert plan.config.optim.warmup_ratio == ratio
+    assert plan_for(make_facts(1_280), {**asked, "optim.warmup_ratio": 0.05}).config.optim.warmup_ratio == 0.05
+    assert plan_for(make_facts(1_280), {"train.epochs": epochs}).config.optim.warmup_ratio == 0.1
