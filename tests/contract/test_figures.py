@@ -3,6 +3,7 @@
 Tables are compared row by row; sentences must contain the fragment that is built here from the stored results.
 """
 
+import importlib
 import json
 import re
 import statistics
@@ -90,14 +91,17 @@ def test_planted_faults_of_the_readme_are_the_stored_ones() -> None:
     assert copies in text("README.md")
 
 
-def front_door_rows() -> list[str]:
-    """Return the table as benchmarks/front_door.py prints it."""
+def printed_rows(script: str, runs: dict[str, Any]) -> list[str]:
+    """Return the table as a script in benchmarks/ prints it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        from front_door import table_rows
+        return importlib.import_module(script).table_rows(runs)
     finally:
         sys.path.pop(0)
-    return table_rows(results("front_door")["runs"])
+
+
+def front_door_rows() -> list[str]:
+    return printed_rows("front_door", results("front_door")["runs"])
 
 
 def test_readme_table_is_the_stored_one() -> None:
@@ -116,13 +120,8 @@ def test_readme_introduction_agrees_with_its_table() -> None:
 
 
 def test_transfer_table_is_the_stored_one() -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from transfer import table_rows
-    finally:
-        sys.path.pop(0)
     path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / "transfer.json"
-    rows = table_rows(json.loads(path.read_text(encoding="utf-8"))["runs"])
+    rows = printed_rows("transfer", json.loads(path.read_text(encoding="utf-8"))["runs"])
     assert table("docs/transfer.md", "| photos | budget |") == rows
 
 

@@ -21,11 +21,11 @@ from vitreous.recipe.rules import (
     LONGEST_WARMUP,
     MAX_STRETCH,
     WARMUP_STEPS,
-    are_photos,
     augmentation_strength,
     by_num_images,
     learning_rate,
     patch_size_for,
+    why_not_photos,
 )
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import SHIPPED, Recipe, recipe_for, recipe_named
@@ -254,7 +254,7 @@ def _softened(
         values["data.min_crop_area"] = 1 - strength * (1 - choices["data.min_crop_area"].value)
     if strength == 0:
         values["data.flip"] = False
-    if asked.get("train.pretrained") is not None and are_photos(facts):
+    if asked.get("train.pretrained") is not None and not why_not_photos(facts):
         values = {key: value for key, value in values.items() if key == "model.drop_path_rate"}
     yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
 

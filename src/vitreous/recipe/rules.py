@@ -100,9 +100,14 @@ FEWEST_PX = 64
 """Images with a shorter side are not treated as photos: recipes for small images learn them well from scratch."""
 
 
-def are_photos(facts: DataFacts) -> bool:
-    """Return True for color images of 8 bits whose sides have at least `FEWEST_PX` px."""
-    return facts.in_chans == 3 and not facts.value_range and min(facts.height_px, facts.width_px) >= FEWEST_PX
+def why_not_photos(facts: DataFacts) -> str:
+    """Return why the images are not treated as photos, a clause; empty if they are."""
+    shortest = min(facts.height_px, facts.width_px)
+    if facts.in_chans != 3 or facts.value_range:
+        return "the images are not color images of 8 bits"
+    if shortest < FEWEST_PX:
+        return f"the shorter side of most images has {shortest} px, fewer than {FEWEST_PX}"
+    return ""
 
 
 def augmentation_strength(epochs: float) -> float:

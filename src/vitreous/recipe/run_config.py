@@ -73,8 +73,8 @@ class TrainConfig:
         pretrained_as: What no tensor of the file shows, as fields of its model: `num_heads=4 img_size=16x64`. The
             options `--architecture.num_heads 4 --architecture.img_size 16x64` set it too.
         head_init: Initial weights of a new head on pretrained weights. `zero` gives every class the same probability,
-            `fitted` is a logistic regression on the features of the training images. Weights of known classes are
-            kept. Without pretrained weights this has no effect.
+            `fitted` is the best of several linear classifiers of the features of the training images, by
+            cross-validation. Weights of known classes are kept. Without pretrained weights this has no effect.
         freeze: Weights that are not trained. `backbone` freezes everything except the head, which is a linear probe;
             `none` trains everything.
         freeze_blocks: Number of blocks to freeze, counted from the first, together with the patch and position

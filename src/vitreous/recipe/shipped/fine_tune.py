@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import are_photos, by_num_images, learning_rate
+from vitreous.recipe.rules import by_num_images, learning_rate, why_not_photos
 from vitreous.recipe.shipped.choices import data_choices
 
 
@@ -55,7 +55,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
 
 
 def _augmentation(facts: DataFacts) -> list[Choice]:
-    if are_photos(facts):
+    if not why_not_photos(facts):
         reason = "part of a photo usually shows the same class; without crops, pretrained weights soon overfit"
         return [Choice("data.min_crop_area", 0.5, reason)]
     return [

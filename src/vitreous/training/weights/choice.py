@@ -11,7 +11,7 @@ from vitreous.errors import NotARunError
 from vitreous.model.weights.reading import hub
 from vitreous.recipe import keys
 from vitreous.recipe.planner import MOST_MEMORY
-from vitreous.recipe.rules import FEWEST_PX
+from vitreous.recipe.rules import why_not_photos
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.folder.records import Listener
 from vitreous.training.machine.device import resolve_device
@@ -69,7 +69,10 @@ def choose_start(
     is_auto = asked.get(KEY) == AUTO
     if not is_auto and not _is_open(request, asked):
         return Start()
-    if other := _not_photos(facts):
+    other = why_not_photos(facts)
+    if not other and facts.num_train > MOST_IMAGES:
+        other = f"the data has more than {MOST_IMAGES:,} images"
+    if other:
         note = (
             f"{KEY}=auto: trains from scratch, because {other}; use --pretrained NAME to start from a backbone anyway"
         )
@@ -122,16 +125,6 @@ def _is_open(request: TrainRequest, asked: Mapping[str, Any]) -> bool:
     """Return True if the user decided nothing that a backbone decides."""
     is_set = KEY in asked or any(key.startswith("model.") or key in _OTHER_STARTS for key in asked)
     return request.recipe is None and request.model is None and not is_set
-
-
-def _not_photos(facts: DataFacts) -> str:
-    """Return why the images are not treated as photos; empty if they are."""
-    shortest = min(facts.height_px, facts.width_px)
-    if facts.in_chans != 3 or facts.value_range:
-        return "the images are not color images of 8 bits"
-    if shortest < FEWEST_PX:
-        return f"the shorter side of most images has {shortest} px, fewer than {FEWEST_PX}"
-    return f"the data has more than {MOST_IMAGES:,} images" if facts.num_train > MOST_IMAGES else ""
 
 
 def _ideal(facts: DataFacts, asked: Mapping[str, Any]) -> tuple[str, str]:

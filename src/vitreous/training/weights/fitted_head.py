@@ -145,12 +145,11 @@ def _neighbors_accuracy(features: Tensor, labels: Tensor) -> float:
     Source:
         The protocol of DINO: 20 neighbors by cosine, weighted by exp(cosine / 0.07) (Caron et al. 2021, 2104.14294).
     """
-    units, votes = F.normalize(features.float(), dim=1), F.one_hot(labels).float()
-    num_correct = 0
+    units, num_classes, num_correct = F.normalize(features.float(), dim=1), int(labels.max()) + 1, 0
     for start in range(0, len(units), _BLOCK):
         cosines = units[start : start + _BLOCK] @ units.T
         cosines.diagonal(start).fill_(-torch.inf)
         nearest, indices = cosines.topk(min(_NUM_NEIGHBORS, len(units) - 1))
-        shares = torch.einsum("ik,ikc->ic", (nearest / 0.07).exp(), votes[indices])
-        num_correct += int((shares.argmax(dim=1) == labels[start : start + _BLOCK]).sum())
+        votes = torch.zeros(len(cosines), num_classes).scatter_add_(1, labels[indices], (nearest / 0.07).exp())
+        num_correct += int((votes.argmax(dim=1) == labels[start : start + _BLOCK]).sum())
     return num_correct / len(units)
