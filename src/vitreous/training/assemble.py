@@ -85,8 +85,12 @@ def assemble(
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
+    evaluation_s = 0.0
     if head is not None:
+        began_s = stopwatch.elapsed_s()
         val = evaluate_state(state, prepared, precision, group).get("average")
+        if config.train.budget_s:  # later evaluations score the weights and their average
+            evaluation_s = 2 * (stopwatch.elapsed_s() - began_s)
         keep_first_model(state, head, val, prepared, context.folder, recorder, group, stopwatch.elapsed_s())
     if group.is_first and config.train.budget_s:
         budget = _budget(prepared, state, context, stopwatch, max_steps)
@@ -122,6 +126,7 @@ def assemble(
         max_retries=config.train.max_retries,
         patience=config.train.patience_ratio,
         watch=watch,
+        evaluation_s=evaluation_s,
         can_run_ahead=context.instruments.can_run_ahead,
     )
     return state, settings, loop

@@ -22,6 +22,7 @@ from vitreous.training.folder.images import write_images
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
+from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.preliminary import candidates, describe_model
 from vitreous.training.step.state import TrainState
@@ -38,11 +39,12 @@ def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group:
 
 
 def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE) -> None:
-    """Choose the weights, calibrate, test and save them, all in float32 like `evaluate` and `predict`.
+    """Choose the weights; then calibrate, test and save them in float32, like `evaluate` and `predict`.
 
     The candidates are the last weights, their average, the pretrained weights with a fitted head if the run began with
     them, and the best model so far if the run may stop early. The ones with the lowest loss on the validation images
-    are chosen; the test images do not influence the choice. Without validation images, the average is chosen.
+    are chosen, computed in the precision of the run; the test images do not influence the choice. Without validation
+    images, the average is chosen.
 
     With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
     loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
@@ -63,9 +65,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     if not train.choose_weights:
         models = {chosen: models[chosen]}
     if prepared.val is not None:
-        models, losses, outputs = _score_all(models, state, prepared, folder, group)
-        chosen = min(losses, key=losses.__getitem__)
-        held_out = outputs[chosen]
+        models, chosen, held_out = _choose(models, state, prepared, folder, group)
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
             if thresholds is not None and train.choose_weights:
@@ -94,19 +94,23 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     group.from_first(write)
 
 
-def _score_all(
+def _choose(
     models: dict[str, VisionTransformer], state: TrainState, prepared: Prepared, folder: RunFolder, group: Group
-) -> tuple[dict[str, VisionTransformer], dict[str, float], dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """Return the models with the other candidates, and their losses, logits and labels on the validation images."""
+) -> tuple[dict[str, VisionTransformer], str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the candidates, the name of the chosen one, and its logits (float32) and labels on validation images."""
     train, classes = prepared.config.train, prepared.survey.facts.classes
-    outputs = _val_logits(models, prepared, "fp32", group)
+    precision = resolve_precision(train.precision, resolve_device(train.device))
+    outputs = _val_logits(models, prepared, precision, group)
     losses = {name: score_task(*pair, classes).loss for name, pair in outputs.items()}
     if train.choose_weights:
         others = candidates(state, folder, min(losses.values()), stops_early=train.patience_ratio > 0)
-        found = _val_logits(others, prepared, "fp32", group)
+        found = _val_logits(others, prepared, precision, group)
         models, outputs = models | others, outputs | found
         losses |= {name: score_task(*pair, classes).loss for name, pair in found.items()}
-    return models, losses, outputs
+    chosen = min(losses, key=losses.__getitem__)
+    if precision != "fp32":
+        outputs = _val_logits({chosen: models[chosen]}, prepared, "fp32", group)
+    return models, chosen, outputs[chosen]
 
 
 def _write_held_out(

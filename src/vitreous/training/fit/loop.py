@@ -25,6 +25,8 @@ RECORDS_PER_RUN = 200
 EVALUATIONS_PER_RUN = 12
 EVALUATION_SHARE = 0.025
 """Evaluations during the run become rarer if they would take more than this fraction of its time."""
+DEAREST_EVALUATION = 0.05
+"""With a time limit, there is none before the end if it would take more than this fraction of the time."""
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Loop:
         max_retries: Upper limit on consecutive rejections of a step, and on rollbacks to a checkpoint.
         patience: Fraction of the run without a better validation loss after which it stops; 0 never stops early.
         watch: Checks the health of the run; None on other processes.
+        evaluation_s: Seconds that an evaluation is expected to take, in a run with a time limit; 0 if not known.
         can_run_ahead: Returns True if the device can compute a gradient while the host reads the last step's result.
     """
 
@@ -59,6 +62,7 @@ class Loop:
     max_retries: int
     patience: float = 0.0
     watch: Watch | None = None
+    evaluation_s: float = 0.0
     can_run_ahead: Callable[[TrainState], bool] = can_run_ahead
 
 
@@ -94,7 +98,8 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
     saved_s = loop.stopwatch.elapsed_s()
     window = _Window(saved_s)
     steps = Steps(settings, loop.batch, runs_ahead=loop.can_run_ahead(state))
-    evaluated_at, evaluation_every = state.progress, 1 / EVALUATIONS_PER_RUN
+    evaluated_at = state.progress
+    evaluation_every = settings.group.from_first(partial(_affordable_interval, state, loop, loop.evaluation_s))
     with listen_for_stop() as stop:
         while state.step < state.horizon.end_step:
             began_at, taken = state.progress, steps.take(state)
@@ -116,8 +121,7 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
             elif _is_evaluation_due(state, loop, evaluated_at + evaluation_every):
                 cost_s = _evaluate(state, loop)
                 evaluated_at = state.progress
-                affordable = settings.group.from_first(partial(_affordable_interval, state, cost_s))
-                evaluation_every = max(1 / EVALUATIONS_PER_RUN, affordable)
+                evaluation_every = settings.group.from_first(partial(_affordable_interval, state, loop, cost_s))
             if is_save_due:
                 _save(state, settings.group, loop, signal_number)
                 saved_s = loop.stopwatch.elapsed_s()
@@ -217,10 +221,14 @@ def _stop_early(state: TrainState, loop: Loop) -> None:
         state.horizon = Horizon(end_step=state.step)
 
 
-def _affordable_interval(state: TrainState, cost_s: float) -> float:
-    """Return the progress between evaluations that keeps them within `EVALUATION_SHARE` of the time; at most 0.5."""
+def _affordable_interval(state: TrainState, loop: Loop, cost_s: float) -> float:
+    """Return the progress between evaluations that keeps them within `EVALUATION_SHARE` of the time of the run."""
     run_s = state.elapsed_s / max(state.progress, 1e-6)
-    return min(0.5, cost_s / (EVALUATION_SHARE * max(run_s, 1e-6)))
+    if loop.budget is not None:
+        run_s = loop.budget.limit.training_s()
+        if cost_s > DEAREST_EVALUATION * run_s:
+            return 1.0
+    return max(1 / EVALUATIONS_PER_RUN, min(0.5, cost_s / (EVALUATION_SHARE * max(run_s, 1e-6))))
 
 
 def _save(state: TrainState, group: Group, loop: Loop, signal_number: int) -> None:

@@ -2,17 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 import torch
 
-from vitreous.data.label_cells import Task
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
-from vitreous.data.sources import Source, check_task, open_source
-from vitreous.data.survey.facts import Survey
-from vitreous.errors import DataError, NotARunError, nearest
+from vitreous.data.sources import Source
+from vitreous.errors import DataError
 from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.tensors import Logits, Targets
@@ -20,9 +17,9 @@ from vitreous.training.fit.evaluate import compute_logits, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import progress_to
-from vitreous.training.moved import survey_of_run
-from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
+from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.evaluate.known import count_known, find_splits
+from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
@@ -55,23 +52,13 @@ def evaluate(
         DataError: The data has changed since the run, has classes that the model does not know, or has no readable
             image.
     """
-    run, splits = expanded(run), None
+    run = expanded(run)
     predictor = Predictor.load(run, device)
-    own = _held_out(run, predictor, listener, data) if data is None or isinstance(data, Source) else None
-    if own is not None:
-        surveyed, split = own
-        source, indices = surveyed.source, surveyed.indices[split]
-        name = f"{surveyed.facts.name}, {'validation' if split == 'val' else split} split"
-    else:
-        task: Task = "single" if predictor.thresholds is None else "multilabel"
-        source = data if isinstance(data, Source) else open_source(str(data), root, task)
-        check_task(source, task)
-        is_test = source.splits == "test"
-        indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
-        name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
+    images = labeled_images(run, predictor, data, root=root, listener=listener)
+    name, source, indices, splits = images.name, images.source, images.indices, None
+    if not images.are_own:
         splits = find_splits(run, source, indices, progress_to(listener, "reading"))
         name += _by_path(run, str(data)) if splits is None else ""
-    numbers = _label_map(source, predictor)
     store = load_store(source, indices, predictor.preprocess, progress=progress_to(listener, "decoding"))
     listener("skipped", {"skipped": store.skipped})
     predictor.preprocess.scale.warn_of_clipped()
@@ -82,9 +69,9 @@ def evaluate(
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, found = compute_logits(predictor.model, loader, "fp32")
     if predictor.thresholds is None:
-        true = numbers[found]
+        true = images.numbers[found]
     else:
-        true = torch.zeros(len(found), len(predictor.classes)).index_copy_(1, numbers, found)
+        true = torch.zeros(len(found), len(predictor.classes)).index_copy_(1, images.numbers, found)
     evaluation = _scores(name, predictor, logits, true)
     if splits is None:
         return evaluation
@@ -100,28 +87,6 @@ def _scores(name: str, predictor: Predictor, logits: Logits, true: Targets) -> E
     return score_each_label(name, probabilities, truth, total.loss, predictor.classes, predictor.thresholds)
 
 
-def _held_out(run: Path, predictor: Predictor, listener: Listener, source: Source | None) -> tuple[Survey, str] | None:
-    """Return the run's own data and the split to score; None if `source` is not the data of the run."""
-    folder, way_out = RunFolder(run), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
-    if not folder.config.is_file():
-        if source is not None:
-            return None
-        raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
-    surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source, predictor.classes)
-    before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
-    if before != now:
-        if source is not None:
-            return None
-        raise DataError(
-            f"{surveyed.facts.name}: has changed since the run (fingerprint {now}, was {before}), so the test split "
-            f"may contain images that the model was trained on; {way_out}"
-        )
-    split = scored_split(name for name, members in surveyed.indices.items() if len(members))
-    if split is None:
-        raise DataError(f"{surveyed.facts.name}: the run has no test or validation images; {way_out}")
-    return surveyed, split
-
-
 def _by_path(run: Path, data: str) -> str:
     """Return a warning about `data` for a run of an older version, which has no record of its images."""
     config = RunFolder(run).config
@@ -130,12 +95,3 @@ def _by_path(run: Path, data: str) -> str:
         if data == trained_on or expanded(data).resolve() == Path(trained_on):
             return " (the model was trained on most of these images)"
     return " (the model comes without a record of its training images, so those among these are not recognized)"
-
-
-def _label_map(source: Source, predictor: Predictor) -> torch.Tensor:
-    """Return the model's class index for each class index of the source."""
-    numbers = {name: number for number, name in enumerate(predictor.classes)}
-    for name in source.classes:
-        if name not in numbers:
-            raise DataError(f"{source.name}: class {name} is unknown to the model; {nearest(name, predictor.classes)}")
-    return torch.tensor([numbers[name] for name in source.classes])

@@ -1,0 +1,113 @@
+"""Run, optionally other data -> labeled images: those that the run held out, or those of the data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitreous.data.label_cells import Task
+from vitreous.data.sources import Source, check_task, open_source
+from vitreous.data.survey.facts import Survey
+from vitreous.errors import DataError, NotARunError, nearest
+from vitreous.recipe.files import read_config
+from vitreous.tensors import Labels
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.moved import survey_of_run
+from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.predict.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """Images whose classes the model knows.
+
+    Attributes:
+        name: Name of the data and of the split.
+        source: The data.
+        indices: Numbers of the images in the source.
+        numbers: For each class of the source, its number in the model.
+        are_own: The images belong to the data of the run.
+    """
+
+    name: str
+    source: Source
+    indices: NDArray[np.int64]
+    numbers: Labels
+    are_own: bool
+
+
+def labeled_images(
+    run: Path,
+    predictor: Predictor,
+    data: str | Source | None = None,
+    *,
+    root: str | None = None,
+    split: str | None = None,
+    listener: Listener = ignore,
+) -> LabeledImages:
+    """Find the images that a run held out, or those of other data.
+
+    Args:
+        run: Run folder; a model file is enough if `data` is given.
+        predictor: The model of the run.
+        data: A folder, table or named set: its test split if it has one, else all its images. None, or the data set
+            that the run was given from Python, selects the images of the run.
+        root: The folder that a table's paths are relative to.
+        split: `train`, `val` or `test`, of the data of the run. None: test, or validation if there are no test images.
+        listener: Receives the progress.
+
+    Raises:
+        NotARunError: There is no run folder although `data` is None.
+        DataNotFoundError: The data of the run is not where it was.
+        DataError: The data has changed since the run, has classes that the model does not know, or has no such images.
+    """
+    own = _of_run(run, predictor, listener, data, split) if data is None or isinstance(data, Source) else None
+    if own is not None:
+        surveyed, found = own
+        name = f"{surveyed.facts.name}, {'validation' if found == 'val' else found} split"
+        source, indices = surveyed.source, surveyed.indices[found]
+        return LabeledImages(name, source, indices, _numbers(source, predictor), are_own=True)
+    task: Task = "single" if predictor.thresholds is None else "multilabel"
+    source = data if isinstance(data, Source) else open_source(str(data), root, task)
+    check_task(source, task)
+    is_test = source.splits == "test"
+    indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
+    name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
+    return LabeledImages(name, source, indices, _numbers(source, predictor), are_own=False)
+
+
+def _of_run(
+    run: Path, predictor: Predictor, listener: Listener, source: Source | None, split: str | None
+) -> tuple[Survey, str] | None:
+    """Return the run's own data and the split; None if `source` is not the data of the run."""
+    folder, way_out = RunFolder(run), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
+    if not folder.config.is_file():
+        if source is not None:
+            return None
+        raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
+    surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source, predictor.classes)
+    before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
+    if before != now:
+        if source is not None:
+            return None
+        raise DataError(
+            f"{surveyed.facts.name}: has changed since the run (fingerprint {now}, was {before}), so the test split "
+            f"may contain images that the model was trained on; {way_out}"
+        )
+    found = split or scored_split(name for name, members in surveyed.indices.items() if len(members))
+    if found is None or not len(surveyed.indices.get(found, ())):
+        raise DataError(f"{surveyed.facts.name}: the run has no {split or 'test or validation'} images; {way_out}")
+    return surveyed, found
+
+
+def _numbers(source: Source, predictor: Predictor) -> Labels:
+    """Return the model's class number for each class of the source."""
+    numbers = {name: number for number, name in enumerate(predictor.classes)}
+    for name in source.classes:
+        if name not in numbers:
+            raise DataError(f"{source.name}: class {name} is unknown to the model; {nearest(name, predictor.classes)}")
+    return torch.tensor([numbers[name] for name in source.classes])

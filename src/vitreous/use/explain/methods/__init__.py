@@ -1,0 +1,58 @@
+"""Name -> a method that explains a score: a function of (model, images, target), with what it costs and means."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vitreous.errors import UnknownNameError, nearest
+from vitreous.tensors import Images
+from vitreous.use.explain.methods.gradient_attention import gradient_attention
+from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.target import Target
+
+Explain = Callable[[nn.Module, Images, Target], Relevance]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that explains a score.
+
+    Attributes:
+        explain: Computes the relevance of each patch from (model, images, target). It may take further arguments by
+            name, all with defaults.
+        label: Name for figures and tables.
+        summary: One sentence on what the values mean, and on what the method ignores.
+        is_class_specific: The values depend on the target.
+        is_signed: Values below 0 mean that a patch lowers the score.
+    """
+
+    explain: Explain
+    label: str
+    summary: str
+    is_class_specific: bool = True
+    is_signed: bool = False
+
+    def __call__(self, model: nn.Module, images: Images, target: Target | None = None, **options: Any) -> Relevance:
+        """Explain a batch of normalized images; None explains the predicted class of each image."""
+        return self.explain(model, images, target or Target(), **options)
+
+
+METHODS: Mapping[str, Method] = {
+    "gradient-attention": Method(
+        gradient_attention,
+        "gradient × attention",
+        "attention weighted by the gradient of the score, passed on from block to block",
+    ),
+}
+"""The methods by name, the default first."""
+
+DEFAULT = next(iter(METHODS))
+
+
+def method_named(name: str) -> Method:
+    """Return a method. Raises UnknownNameError if there is no such method."""
+    if name not in METHODS:
+        raise UnknownNameError(f"method={name}: no such method; {nearest(name, METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,57 @@
+"""Model, images, target -> relevance of patches: attention weighted by gradients. Chefer et al. 2021 (2103.15679)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.tensors import Images
+from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.target import Target
+from vitreous.use.explain.trace import evaluating, trace
+
+
+def gradient_attention(model: nn.Module, images: Images, target: Target) -> Relevance:
+    """Weight the attention of each block by the gradient of the score, and pass relevance on from block to block.
+
+    Args:
+        model: A Vision Transformer with a head.
+        images: `[batch, channels, height, width]`, normalized.
+        target: The score.
+
+    Returns:
+        Values of at least 0.
+
+    Source:
+        Chefer et al. 2021, Generic Attention-model Explainability, eq. 5 and 6 (2103.15679): R = R + A R in each block,
+        where A is the mean over heads of the positive part of map times gradient. They read the row of the class token.
+        Here, the rows of all tokens that the pool reads are averaged, with weights from `pool_weights`. Tokens that
+        have merged share their relevance.
+    """
+    with evaluating(model) as vit:
+        found = trace(vit, images)
+        score = target.scores(found.logits).sum()
+        token_gradients, *gradients = torch.autograd.grad(score, [found.tokens, *found.maps])
+    rows = pool_weights(found.tokens.detach(), token_gradients)[:, None]  # [batch, 1, tokens]
+    # Multiplying from the last block to the first keeps a row for each image instead of a matrix.
+    for block in reversed(range(len(gradients))):
+        weighted = (found.maps[block].detach() * gradients[block]).clamp(min=0).mean(dim=1)
+        rows = rows + rows @ found.between_all(block, weighted.float())
+    return Relevance(found.patches(rows[:, 0]))
+
+
+def pool_weights(
+    tokens: Float[Tensor, "batch tokens embed_dim"], gradients: Float[Tensor, "batch tokens embed_dim"]
+) -> Float[Tensor, "batch tokens"]:
+    """Return how much of the score the pool takes from each token; the weights of an image sum to 1.
+
+    It is the positive part of token times gradient. With a pool that reads the class token, that is 1 for this token;
+    with a mean, the share of each patch in the logit. If no token has a positive part, its size counts.
+
+    Args:
+        tokens: Tokens that the pool reads.
+        gradients: Gradient of the score with respect to them.
+    """
+    shares = (tokens * gradients).sum(dim=2).float()
+    positive = shares.clamp(min=0)
+    chosen = torch.where(positive.sum(dim=1, keepdim=True) > 0, positive, shares.abs())
+    return chosen / chosen.sum(dim=1, keepdim=True).clamp(min=torch.finfo(chosen.dtype).tiny)

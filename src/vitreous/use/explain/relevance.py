@@ -1,0 +1,27 @@
+"""What a method returns: a value for each patch of each image."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vitreous.tensors import PerImage
+
+PatchValues = Float[Tensor, "batch rows columns"]
+"""One value for each patch of each image; the patches are laid out as in the image."""
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """How much each patch contributes to the score.
+
+    Attributes:
+        values: `[batch, rows, columns]`, float32. Only values of one image by one method can be compared.
+        errors: Standard errors of the values, of the same shape; None for methods without sampling.
+        gaps: For methods whose values should sum to a difference of scores: by how much they miss it, as a share of
+            that difference, `[batch]`. None for other methods.
+    """
+
+    values: PatchValues
+    errors: PatchValues | None = None
+    gaps: PerImage | None = None
