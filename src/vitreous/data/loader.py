@@ -19,7 +19,7 @@ from vitreous.data.sampling import check_weights, draw_order, earlier_showings
 from vitreous.data.workers import compute_chunks
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
-from vitreous.tensors import Images, Pixels, Targets
+from vitreous.tensors import Images, Pixels, Targets, Tokens
 from vitreous.transfer import to_device
 from vitreous.wording import plural
 
@@ -32,12 +32,13 @@ class Batch:
     """The images, labels and positions of one batch.
 
     Attributes:
-        images: Normalized images, `[batch, channels, height, width]`; or precomputed features, `[batch, width]`.
+        images: Normalized images, `[batch, channels, height, width]`; or what the first layers of the model compute
+            from them: features, `[batch, width]`, or tokens, `[batch, tokens, width]`.
         labels: Class indices, `[batch]`; or 1 for each label of an image and 0 elsewhere, `[batch, classes]`.
         indices: Positions of the images in the store, `[batch]`.
     """
 
-    images: Images | Float[Tensor, "batch width"]
+    images: Images | Tokens | Float[Tensor, "batch width"]
     labels: Targets
     indices: NDArray[np.int64]
 
@@ -135,7 +136,7 @@ class TrainLoader:
             pixels = pixels.repeat_interleave(self._repeats, dim=0)
         return Batch(self._augmented(pixels, numbers, seed), _labels(self._store, indices), indices)
 
-    def features_batch(self, features: Float[Tensor, "images width"], step: int) -> Batch:
+    def features_batch(self, features: Float[Tensor, "images ..."], step: int) -> Batch:
         """Return the batch of a step with the images' rows of `features` instead of the images."""
         round_number, positions = self._locate(step)
         indices = self._order_of(round_number)[0][positions].repeat(self._repeats)

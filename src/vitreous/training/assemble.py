@@ -13,7 +13,7 @@ from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.model.build import build_model
 from vitreous.model.change.trim import trim_last_block
-from vitreous.objective.task import Task
+from vitreous.objective.task import Supervised, Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace, time_limit
@@ -33,8 +33,8 @@ from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
 from vitreous.training.preliminary import fitted_head, keep_best, keep_first_model
 from vitreous.training.step.compiled import compile_model
-from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
-from vitreous.training.step.features import feature_batches
+from vitreous.training.step.curriculum import Curriculum, is_linear_probe
+from vitreous.training.step.features import FixedOutputs, fixed_outputs
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
@@ -81,7 +81,7 @@ def assemble(
     """
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-    state, keeps_head, head = new_state(prepared, loader, context)
+    state, fixed, keeps_head, head = new_state(prepared, loader, context)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
@@ -98,7 +98,8 @@ def assemble(
     if group.is_first and not is_sharded(config, group):
         watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
     task = _task(prepared, context.instruments)
-    features = None if is_sharded(config, group) else feature_batches(config, task, state.model, loader, precision)
+    if type(task) is not Supervised:  # it may use more of the model than its logits
+        fixed = None
     # One of several processes may have fewer images of a batch than there are micro-batches.
     most_micro_batches = loader.least_images if group.size > 1 else config.train.micro_batches
     settings = StepSettings(
@@ -109,16 +110,16 @@ def assemble(
         mix=build_mix(config.data),
         num_micro_batches=min(config.train.micro_batches, most_micro_batches),
         curriculum=Curriculum(config),
-        takes_features=features is not None,
+        trained=None if fixed is None else fixed.trained,
         parallel=Parallel(group) if group.size > 1 else None,
-        compiled=compile_model(state.model, config.train.compile) if features is None else None,
+        compiled=compile_model(state.model, config.train.compile) if fixed is None else None,
     )
     loop = Loop(
         folder=context.folder,
         recorder=recorder,
         stopwatch=stopwatch,
         budget=budget,
-        batch=batches.batch if features is None else features,
+        batch=batches.batch if fixed is None else fixed.batch,
         steps_per_epoch=loader.steps_per_epoch,
         evaluate=partial(evaluate_state, state, prepared, precision, group) if prepared.val else None,
         keep_best=partial(keep_best, prepared=prepared, folder=context.folder, group=group),
@@ -157,18 +158,24 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
 
 def new_state(
     prepared: Prepared, loader: TrainLoader, context: RunContext
-) -> tuple[TrainState, bool, FittedHead | None]:
-    """Return the state of a run before its first step, True if its head is from a file, and the head fitted to it."""
+) -> tuple[TrainState, FixedOutputs | None, bool, FittedHead | None]:
+    """Return the state of a run before its first step, and how it begins.
+
+    Returns:
+        The state, the outputs of the layers that never change, whether the head is from a file, and the fitted head.
+    """
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
+    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    fixed = None if is_sharded(config, group) else fixed_outputs(config, model, loader, precision)
     keeps_head, head = False, None
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
-            head = fitted_head(model, config, loader, group, context.pace)
+            head = fitted_head(model, config, loader, group, context.pace, fixed)
             head.copy_into(model.head)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
@@ -186,7 +193,7 @@ def new_state(
         data_fingerprint=prepared.survey.facts.fingerprint,
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
-    return state, keeps_head, head
+    return state, fixed, keeps_head, head
 
 
 def is_sharded(config: RunConfig, group: Group) -> bool:
@@ -236,7 +243,7 @@ def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatc
         return Budget(limit, max_steps)
     pace = context.pace
     # The planner measured steps before it weakened augmentation. Without any, a linear probe trains on fixed features.
-    if pace is None or probes_fixed_features(config):
+    if pace is None or is_linear_probe(config):
         pace = instruments.training_pace(config, prepared.teacher)
     budget = Budget(limit, max_steps, pace, least_steps=1 if context.folder.find_preliminary() is None else 0)
     budget.begin(state, stopwatch.elapsed_s())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vitreous.data.loader import TrainLoader
@@ -23,7 +24,7 @@ from vitreous.training.load import Prepared
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import full_tensor
-from vitreous.training.step.features import FEATURE_BATCH, compute_features
+from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs, compute_features
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
 from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_head
@@ -36,9 +37,16 @@ CLEARLY = 1.1
 
 
 def fitted_head(
-    model: VisionTransformer, config: RunConfig, loader: TrainLoader, group: Group, pace: Pace | None
+    model: VisionTransformer,
+    config: RunConfig,
+    loader: TrainLoader,
+    group: Group,
+    pace: Pace | None,
+    fixed: FixedOutputs | None = None,
 ) -> FittedHead:
     """Return a head fitted to the features of pretrained weights; the first process fits it for all.
+
+    `fixed` has the outputs of the layers that the run does not change, if they are needed anyway.
 
     With a budget, the features may take `FEATURE_SHARE` of it: then the head is fitted to fewer images.
 
@@ -53,7 +61,11 @@ def fitted_head(
 
     def fit_it() -> FittedHead:
         images = loader.each_once(FEATURE_BATCH, most)
-        return fit_head(compute_features(model, images, precision), images.labels, config.data.num_classes)
+        if fixed is None:
+            features = compute_features(model, images, precision)
+        else:
+            features = fixed.features(np.concatenate(list(images.positions())))
+        return fit_head(features, images.labels, config.data.num_classes)
 
     return group.from_first(fit_it)
 

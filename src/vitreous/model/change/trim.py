@@ -4,6 +4,7 @@ The pool reads one token of the last block, so only this token needs a query and
 and gradients differ only by rounding. `benchmarks/trim.py` measures how much time this saves.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 from torch import nn
@@ -28,23 +29,10 @@ class TrimmedVisionTransformer(VisionTransformer):
 
     def pooled(self, images: Images) -> Features:
         """Return the pooled features; see `Backbone.pooled`."""
-        *others, last = cast("list[Block]", list(self.encoder.blocks))
-        if not isinstance(self.pool, ClassTokenPool) or not self._can_trim(last):
+        if not can_trim(self):
             return super().pooled(images)
         tokens, relations = self.embed(images)
-        relations = relations or [NO_RELATION] * len(self.encoder.blocks)
-        tokens = self.encoder.norm_pre(self.encoder.drop(tokens))
-        for block, relation in zip(others, relations, strict=False):
-            tokens = block(tokens, relation)
-        first = forward_trimmed(last, tokens, relations[-1], self.pool.num_read)
-        return self.fc_norm(self.pool(self.encoder.norm(first)))
-
-    def _can_trim(self, block: Block) -> bool:
-        """Return True if results differ only by rounding: no hook expects all tokens, no random numbers are drawn."""
-        readers = (self.encoder, self.encoder.norm, self.pool, *block.modules())
-        if type(block) is not Block or any(map(_has_hooks, readers)):
-            return False
-        return not (self.training and (self.encoder.grad_checkpointing or any(map(_draws, block.modules()))))
+        return pool_trimmed(self, self.encoder.norm_pre(self.encoder.drop(tokens)), relations, 0)
 
 
 def trim_last_block(model: VisionTransformer) -> VisionTransformer:
@@ -58,6 +46,31 @@ def trim_last_block(model: VisionTransformer) -> VisionTransformer:
     if not is_plain or not isinstance(model.pool, ClassTokenPool):
         return model
     return TrimmedVisionTransformer(model.config, **model.parts()).train(model.training)
+
+
+def can_trim(model: VisionTransformer) -> bool:
+    """Return True if `pool_trimmed` differs from the whole model only by rounding.
+
+    The pool must read nothing but the first tokens, no hook may expect all tokens, and nothing may draw random numbers.
+    """
+    encoder, block = model.encoder, cast("Block", model.encoder.blocks[-1])
+    if not isinstance(model.pool, ClassTokenPool) or type(encoder) is not Encoder or type(block) is not Block:
+        return False
+    if any(map(_has_hooks, (encoder, encoder.norm, model.pool, *block.modules()))):
+        return False
+    return not (model.training and (encoder.grad_checkpointing or any(map(_draws, block.modules()))))
+
+
+def pool_trimmed(
+    model: VisionTransformer, tokens: Tokens, relations: Sequence[Relation] | None, first: int
+) -> Features:
+    """Return the pooled features for the tokens that enter block `first`, if `can_trim` allows it."""
+    *others, last = cast("list[Block]", list(model.encoder.blocks)[first:])
+    left = relations[first:] if relations else [NO_RELATION] * (len(others) + 1)
+    for block, relation in zip(others, left, strict=False):
+        tokens = block(tokens, relation)
+    read = forward_trimmed(last, tokens, left[-1], cast("ClassTokenPool", model.pool).num_read)
+    return model.fc_norm(model.pool(model.encoder.norm(read)))
 
 
 def forward_trimmed(block: Block, tokens: Tokens, relation: Relation, num_read: int) -> FirstTokens:

@@ -21,7 +21,8 @@ from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast, resolve_device, resolve_precision
 from vitreous.training.step.compiled import compile_model
-from vitreous.training.step.curriculum import Curriculum, probes_fixed_features
+from vitreous.training.step.curriculum import Curriculum
+from vitreous.training.step.features import output_shape, trained_part
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.run_ahead import Steps, can_run_ahead
@@ -45,7 +46,7 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, secon
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
-    curriculum, takes_features = Curriculum(config), probes_fixed_features(config) and teacher is None
+    curriculum, trained = Curriculum(config), trained_part(config, model) if teacher is None else None
     settings = StepSettings(
         task=build_task(config.objective, teacher=build_teacher(teacher, config)).to(device),
         optim=config.optim,
@@ -54,12 +55,12 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, secon
         mix=build_mix(config.data),
         num_micro_batches=config.train.micro_batches,
         curriculum=curriculum,
-        takes_features=takes_features,
-        compiled=None if takes_features else compile_model(model, config.train.compile),
+        trained=trained,
+        compiled=compile_model(model, config.train.compile) if trained is None else None,
     )
     images, labels = random_batch(config, device)
-    if takes_features:
-        images = torch.zeros(len(images), config.model.num_features, device=device)
+    if trained is not None:
+        images = torch.zeros(len(images), *output_shape(config), device=device)
     batch = Batch(images, labels, np.arange(len(images)))
     steps = Steps(settings, lambda step, attempt: batch, runs_ahead=can_run_ahead(state))
 

@@ -1,32 +1,112 @@
-"""Frozen backbone, training images -> batches of features, computed once because a linear probe never changes them."""
+"""Layers that never change, training images -> their outputs, computed once, and the part that is trained."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from vitreous.data.loader import Batch, TrainLoader
+from vitreous.model.change.last_blocks import LastBlocks
 from vitreous.model.vit import VisionTransformer
-from vitreous.objective.task import Supervised, Task
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast
-from vitreous.training.step.curriculum import probes_fixed_features
+from vitreous.training.step.curriculum import has_fixed_inputs, is_linear_probe, num_fixed_blocks
 
 FEATURE_BATCH = 256
 """Number of images per batch when features are computed."""
+MOST_OUTPUT_BYTES = 2 * 2**30
+"""Outputs that take more memory are computed again in each step."""
 
 
-def feature_batches(
-    config: RunConfig, task: Task, model: VisionTransformer, loader: TrainLoader, precision: str
-) -> Callable[[int, int], Batch] | None:
-    """Return a function (step, attempt) -> batch of features for the head; None if each step needs the whole model.
+@dataclass(eq=False)
+class FixedOutputs:
+    """Outputs of the first layers for each training image.
 
-    That is the case if the features would change, or if the task may use more of the model than its logits.
+    They are computed at the first use, when the weights of these layers are complete. Those of blocks are stored in
+    the precision of the run.
+
+    Attributes:
+        model: The model. Its first layers are frozen.
+        trained: The part of the model that takes the outputs: its head, or its last blocks.
+        loader: The training images, which are not augmented.
+        precision: Precision of the computation.
     """
-    if not probes_fixed_features(config) or type(task) is not Supervised:
+
+    model: VisionTransformer
+    trained: nn.Module
+    loader: TrainLoader
+    precision: str
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        """Features, `[images, num_features]`, or the tokens that enter the first trained block."""
+        batches = self.loader.each_once(FEATURE_BATCH)
+        if not isinstance(self.trained, LastBlocks):
+            return compute_features(self.model, batches, self.precision)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        outputs = []
+        with torch.no_grad():
+            self.model.eval()
+            for batch in batches:
+                with autocast(batch.images.device, self.precision):
+                    outputs.append(self.trained.entering(batch.images).to(dtype))
+        return torch.cat(outputs)
+
+    def batch(self, step: int, attempt: int = 0) -> Batch:
+        """Return the batch of a step, with outputs instead of images."""
+        return self.loader.features_batch(self.outputs, step)
+
+    @torch.no_grad()
+    def features(self, positions: NDArray[np.int64]) -> Tensor:
+        """Return the input of the head for some training images, `[images, num_features]`, float32."""
+        chosen = self.outputs[torch.from_numpy(positions).to(self.outputs.device)]
+        if not isinstance(self.trained, LastBlocks):
+            return chosen
+        self.model.eval()
+        features = []
+        for tokens in chosen.split(FEATURE_BATCH):
+            with autocast(tokens.device, self.precision):
+                features.append(self.trained.pooled(tokens).float())
+        return torch.cat(features)
+
+
+def fixed_outputs(
+    config: RunConfig, model: VisionTransformer, loader: TrainLoader, precision: str
+) -> FixedOutputs | None:
+    """Return the outputs of the layers that the run never changes; None if there are none, or if they take too much."""
+    trained = trained_part(config, model)
+    if trained is None or config.objective.teacher is not None:
         return None
-    features = compute_features(model, loader.each_once(FEATURE_BATCH), precision)
-    return lambda step, attempt: loader.features_batch(features, step)
+    num_images = len(loader.each_once(FEATURE_BATCH).labels)
+    if output_bytes(config, num_images, precision) > MOST_OUTPUT_BYTES:
+        return None
+    return FixedOutputs(model, trained, loader, precision)
+
+
+def trained_part(config: RunConfig, model: VisionTransformer) -> nn.Module | None:
+    """Return the part of the model that follows the layers that never change; None if there are no such layers."""
+    if is_linear_probe(config) and has_fixed_inputs(config):
+        return model.head
+    first = num_fixed_blocks(config)
+    return LastBlocks(model, first) if first else None
+
+
+def output_shape(config: RunConfig) -> tuple[int, ...]:
+    """Return the shape of the output of the layers that never change, for one image."""
+    if is_linear_probe(config):
+        return (config.model.num_features,)
+    return config.model.num_patches + config.model.num_prefix_tokens, config.model.embed_dim
+
+
+def output_bytes(config: RunConfig, num_images: int, precision: str) -> int:
+    """Return the bytes that these outputs take for all images."""
+    is_bf16 = precision == "bf16" and not is_linear_probe(config)
+    return num_images * math.prod(output_shape(config)) * (2 if is_bf16 else 4)
 
 
 @torch.no_grad()

@@ -60,7 +60,8 @@ class StepSettings:
         num_micro_batches: Number of micro-batches that a batch is split into. Their gradients add up to the gradient of
             the batch, in less memory.
         curriculum: Changes of image size, patch dropping and frozen layers during the run; None changes nothing.
-        takes_features: True if batches hold precomputed features, so that only the head runs.
+        trained: The part of the model to run, if batches hold the precomputed outputs of the part before it; None runs
+            the whole model.
         parallel: Gradient exchange between processes, each of which has a share of the batch; None for one process.
         compiled: Compiled module to call instead of the model, whose weights it shares; None calls the model.
     """
@@ -72,7 +73,7 @@ class StepSettings:
     mix: Mix | None = None
     num_micro_batches: int = 1
     curriculum: Curriculum | None = None
-    takes_features: bool = False
+    trained: nn.Module | None = None
     parallel: Parallel | None = None
     compiled: nn.Module | None = None
 
@@ -179,7 +180,7 @@ def backward(
     if settings.curriculum is not None:
         settings.curriculum.enter(state.model, state.progress)
     whole_model = state.model if settings.compiled is None else settings.compiled
-    model = state.model.head if settings.takes_features else whole_model
+    model = settings.trained or whole_model
     total = settings.group.sum(settings.task.total(targets))
     loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
     num_micro_batches = min(settings.num_micro_batches, len(images))
@@ -207,7 +208,7 @@ def find_non_finite(state: TrainState, images: Images | Features, labels: Target
     images, targets = _mixed(state, images, labels, settings)
     torch.manual_seed(_seed_of("dropout", state, settings))
     with _non_finite_modules(state.model) as modules, autocast(images.device, settings.precision):
-        loss, _ = settings.task(state.model.head if settings.takes_features else state.model, images, targets)
+        loss, _ = settings.task(settings.trained or state.model, images, targets)
     own_cause = f"the output of {modules[0]}" if modules else "" if loss.isfinite() else "the loss"
     if cause := _first_cause(own_cause, settings):
         return cause
@@ -250,7 +251,7 @@ def _mixed(
     state: TrainState, images: Images | Features, labels: Targets, settings: StepSettings
 ) -> tuple[Images | Features, Labels | Probabilities]:
     """Return the images as the model gets them at this step, resized and mixed, and their targets."""
-    if settings.curriculum is not None and not settings.takes_features:
+    if settings.curriculum is not None and settings.trained is None:
         images = settings.curriculum.resized(images, state.progress)
     if settings.mix is None or state.progress >= settings.mix.until:
         return images, labels

@@ -1,5 +1,6 @@
 """Pretrained weights, data facts -> Plan: image size and trainable layers that the budget allows."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
-from vitreous.recipe.pace import FEATURE_SHARE
+from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import epochs_within_budget
+from vitreous.training.step.curriculum import num_fixed_blocks
+from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
 from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
 
 MOST_TOKENS = 256
@@ -18,6 +21,12 @@ LEAST_TOKENS = 49
 """A budget does not choose fewer patches than this."""
 LEAST_EPOCHS = 3.0
 """More patches are worth their time only from this many epochs on; below it, the first half of the blocks is frozen."""
+LEAST_HALF_FROZEN_EPOCHS = 1.5
+"""With fewer epochs even then, three quarters of the blocks are frozen, and compute their outputs once per image."""
+_UNAUGMENTED: Mapping[str, Any] = {
+    "data.min_crop_area": 1.0, "data.flip": False, "data.max_shift": 0.0, "data.max_scale": 0.0,
+    "model.drop_path_rate": 0.0,
+}  # fmt: skip
 PlanFor = Callable[[Mapping[str, Any]], Plan]
 """Requested keys -> Plan, with the speed of its steps measured on this machine if there is a budget."""
 
@@ -50,18 +59,27 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
 def _within_budget(
     sizes: Sequence[tuple[int, int]], facts: DataFacts, asked: Mapping[str, Any], plan_with: Callable[..., Plan]
 ) -> Plan:
-    """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, or else with half of the blocks frozen.
+    """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, if need be with frozen blocks.
+
+    Half of them are frozen first. If that is not enough, three quarters are frozen, and compute their outputs once for
+    each image. On 3,068 photos of clothes at 98 px, half of the blocks frozen: 83% after half an epoch; three quarters:
+    87% after 1.6 epochs, which take less time.
 
     The smallest size is measured first. Its speed and the operations per image show which larger sizes may fit.
     """
-    smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"))
+    at_smallest = Choice("data.img_size", sizes[-1], "the smallest size")
+    smallest = plan_with(at_smallest)
     frozen: list[Choice] = []
     is_fixed = bool({"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys())
     if _epochs(smallest, facts) < LEAST_EPOCHS and not is_fixed:
-        few = f"{_epochs(smallest, facts):.2g} epochs"
+        few, depth = f"{_epochs(smallest, facts):.2g} epochs", smallest.config.model.depth
         reason = f"all blocks would be trained for only {few}; the first blocks need the least change"
-        frozen.append(Choice("train.freeze_blocks", smallest.config.model.depth // 2, reason))
-        smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"), *frozen)
+        frozen.append(Choice("train.freeze_blocks", depth // 2, reason))
+        whole, smallest = smallest, plan_with(at_smallest, *frozen)
+        is_short = _epochs(smallest, facts) < LEAST_HALF_FROZEN_EPOCHS and not _UNAUGMENTED.keys() & asked.keys()
+        if is_short and output_bytes(whole.config, facts.num_train, "fp32") <= MOST_OUTPUT_BYTES:
+            frozen = list(_mostly_frozen(depth, few))
+            smallest = plan_with(at_smallest, *frozen)
     model, most_epochs = smallest.config.model, _epochs(smallest, facts)
     for size in sizes[:-1]:
         expected = most_epochs * count_flops(model) / count_flops(replace(model, img_size=size))
@@ -73,11 +91,22 @@ def _within_budget(
     return _with_speed(smallest, facts)
 
 
+def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
+    """Yield the choices with which three quarters of the blocks compute their outputs once for each image."""
+    reason = f"all blocks would be trained for only {few}; these blocks run once per image, which leaves time to train"
+    yield Choice("train.freeze_blocks", min(depth - 1, math.ceil(0.75 * depth)), f"{reason} the others")
+    for key, value in _UNAUGMENTED.items():
+        yield Choice(key, value, "the outputs of the frozen blocks are computed once, so images do not vary")
+
+
 def _epochs(plan: Plan, facts: DataFacts) -> float:
     """Return the epochs within the budget, without the time for the first head; 0 if nothing was measured."""
     if plan.pace is None:
         return 0.0
     epochs = epochs_within_budget(plan.config, facts, plan.pace)
+    if num_fixed_blocks(plan.config):  # one pass over the images; a step takes three times as long as a forward pass
+        blocks = plan.config.model.depth
+        return max(0.0, epochs - blocks / (EVALUATION_SPEEDUP * (blocks - plan.config.train.freeze_blocks)))
     return (1 - FEATURE_SHARE) * epochs if plan.config.train.head_init == "fitted" else epochs
 
 
