@@ -11,6 +11,7 @@ from typing import Any
 from vitreous.errors import ConfigError
 from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two
 from vitreous.recipe.plan import Choice
+from vitreous.recipe.rules import AUGMENTATION_KEYS
 
 _Values = Mapping[str, Any]
 _FEWEST_PATCHES = 4
@@ -78,6 +79,11 @@ def _frozen(values: _Values, asked: _Values) -> _Changes:
         if asked.get(key):
             yield "train.freeze", "none", key
     yield "model.depth", max(values["model.depth"], values["train.freeze_blocks"]), "train.freeze_blocks"
+    if asked.get("train.reuse_frozen"):
+        for key in (*AUGMENTATION_KEYS, "model.patch_drop_rate", "model.pos_drop_rate"):
+            yield key, type(values[key])(0), "train.reuse_frozen"
+        yield "data.flip", False, "train.reuse_frozen"
+        yield "data.min_crop_area", 1.0, "train.reuse_frozen"
 
 
 def _pool(values: _Values, asked: _Values) -> _Changes:

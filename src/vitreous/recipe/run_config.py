@@ -79,6 +79,8 @@ class TrainConfig:
             `none` trains everything.
         freeze_blocks: Number of blocks to freeze, counted from the first, together with the patch and position
             embeddings before them.
+        reuse_frozen: Compute the outputs of the blocks that `train.freeze_blocks` freezes once for each image, not
+            in every step. Images must not be augmented or mixed then. A linear probe always does this.
         freeze_until: Point in the run after which frozen weights are trained too. 1 keeps them frozen to the end.
         lora_rank: Rank of LoRA updates. Above 0, the backbone is frozen, and a low-rank update of each weight matrix in
             the blocks is trained and merged into the matrix at the end. 0 turns LoRA off.
@@ -121,6 +123,7 @@ class TrainConfig:
     head_init: HeadInit = "zero"
     freeze: Freeze = "none"
     freeze_blocks: _Count = 0
+    reuse_frozen: bool = False
     freeze_until: Annotated[float, Interval("(0, 1]")] = 1.0
     lora_rank: Annotated[int, Interval("[0, 2**31)", "8 is usual, 0 turns LoRA off")] = 0
     lora_alpha: Annotated[float, Interval("(0, inf)", "16 is usual")] = 16.0
@@ -210,6 +213,27 @@ class RunConfig:
                 f"train.freeze_blocks={train.freeze_blocks}: the model has only {self.model.depth} blocks; use fewer, "
                 "or train.freeze=backbone"
             )
+        if train.reuse_frozen and train.freeze_blocks and (changing := self.why_inputs_change()):
+            raise ConfigError(
+                f"train.reuse_frozen=True: the outputs of frozen blocks change during the run, because {changing}; "
+                "leave that out, or train.reuse_frozen"
+            )
+
+    def why_inputs_change(self) -> str:
+        """Return the first key that lets frozen blocks see different inputs in each epoch; empty if none does."""
+        data, train, model = self.data, self.train, self.model
+        uses_policy = data.policy != "none" and data.policy_rate > 0
+        mixes = data.mix_rate > 0 and data.mix_until > 0
+        changing = {
+            "data.flip": data.flip, "data.max_shift": data.max_shift, "data.max_rotate_deg": data.max_rotate_deg,
+            "data.max_scale": data.max_scale, "data.erase_rate": data.erase_rate,
+            "data.color_jitter": data.color_jitter, "data.min_crop_area": data.min_crop_area < 1 and data.min_crop_area,
+            "data.policy": uses_policy and data.policy, "data.mixup_alpha": mixes and data.mixup_alpha,
+            "data.cutmix_alpha": mixes and data.cutmix_alpha, "train.start_img_size": train.start_img_size,
+            "train.freeze_until": train.freeze_until < 1 and train.freeze_until,
+            "model.patch_drop_rate": model.patch_drop_rate, "model.pos_drop_rate": model.pos_drop_rate,
+        }  # fmt: skip
+        return next((f"{key}={value}" for key, value in changing.items() if value), "")
 
     def _check_task(self) -> None:
         """Raise ConfigError unless the loss suits the number of labels per image."""

@@ -390,6 +390,15 @@ def test_crash_in_the_middle_of_an_epoch_shows_no_image_twice(tiny: Tiny, memory
     torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
 
 
+def test_run_that_reuses_the_outputs_of_frozen_blocks_continues_bit_for_bit(tiny: Tiny) -> None:
+    keys = {"model__depth": 2, "train__freeze_blocks": 1, "train__reuse_frozen": True, "train__epochs": 3}
+    whole = run_training(tiny("whole", **keys))
+    resumed = run_training(TrainRequest(resume=crash(tiny("crashed", **keys), step=8).path))
+    torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
+    same = run_training(tiny("same", **keys | {"train__reuse_frozen": False, "data__flip": False}))
+    torch.testing.assert_close(weights_of(same), weights_of(whole), rtol=1e-4, atol=1e-5)
+
+
 AUGMENTED = {
     "data__policy": "randaugment", "data__color_jitter": 0.3, "data__fill": "reflect", "data__mixup_alpha": 0.8,
     "data__cutmix_alpha": 1.0, "data__mix_per": "pair", "data__mix_until": 0.7, "data__sampler": "balanced",

@@ -116,20 +116,6 @@ def is_linear_probe(config: RunConfig) -> bool:
     return config.train.freeze == "backbone" and config.train.freeze_until == 1
 
 
-def has_fixed_inputs(config: RunConfig) -> bool:
-    """Return True if every epoch shows the same images: they are neither augmented nor mixed nor resized."""
-    data = config.data
-    augments = data.flip or data.max_shift or data.max_rotate_deg or data.max_scale or data.erase_rate or (
-        data.color_jitter or data.min_crop_area < 1 or (data.policy != "none" and data.policy_rate))  # fmt: skip
-    mixes = (data.mixup_alpha or data.cutmix_alpha) and data.mix_rate and data.mix_until
-    return not augments and not mixes and config.train.start_img_size is None
-
-
-def num_fixed_blocks(config: RunConfig) -> int:
-    """Return the number of first blocks whose outputs are the same in every epoch, for each image.
-
-    That is the case if they and everything before them are frozen during the whole run, and no tokens are dropped.
-    """
-    train, model = config.train, config.model
-    changes = train.freeze_until < 1 or model.patch_drop_rate or model.pos_drop_rate or not has_fixed_inputs(config)
-    return 0 if changes else train.freeze_blocks
+def probes_fixed_features(config: RunConfig) -> bool:
+    """Return True for a linear probe whose features never change, because images are neither augmented nor mixed."""
+    return is_linear_probe(config) and not config.why_inputs_change()

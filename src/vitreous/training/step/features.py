@@ -15,7 +15,7 @@ from vitreous.model.change.last_blocks import LastBlocks
 from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast
-from vitreous.training.step.curriculum import has_fixed_inputs, is_linear_probe, num_fixed_blocks
+from vitreous.training.step.curriculum import is_linear_probe, probes_fixed_features
 
 FEATURE_BATCH = 256
 """Number of images per batch when features are computed."""
@@ -90,9 +90,9 @@ def fixed_outputs(
 
 def trained_part(config: RunConfig, model: VisionTransformer) -> nn.Module | None:
     """Return the part of the model that follows the layers that never change; None if there are no such layers."""
-    if is_linear_probe(config) and has_fixed_inputs(config):
+    if probes_fixed_features(config):
         return model.head
-    first = num_fixed_blocks(config)
+    first = config.train.freeze_blocks if config.train.reuse_frozen else 0
     return LastBlocks(model, first) if first else None
 
 

@@ -61,7 +61,7 @@ def labeled_images(
         listener: Receives the progress.
 
     Raises:
-        NotARunError: There is no run folder although `data` is None.
+        NotARunError: `data` is None, and the model file is not in a run folder.
         DataNotFoundError: The data of the run is not where it was.
         DataError: The data has changed since the run, has classes that the model does not know, or has no such images.
     """

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vitreous.data.loader import Batch
 from vitreous.errors import NonFiniteError, RunError, SaveError
 from vitreous.objective.task import Criterion, Supervised
-from vitreous.recipe.pace import TimeLimit
+from vitreous.recipe.pace import Pace, TimeLimit
 from vitreous.tensors import Images, Labels
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
@@ -161,6 +161,27 @@ def test_slow_evaluations_become_rarer(
 
     fit(make_state(end_step=240), settings, make_loop(evaluate=evaluate))
     assert 1 <= len(kinds(folder, "evaluation")) <= 3
+
+
+@pytest.mark.parametrize(("evaluation_s", "first"), [(0.0, 20), (0.9, 86), (4.0, 120), (6.0, None)])
+def test_budget_decides_when_the_first_evaluation_is_affordable(
+    make_state: MakeState,
+    settings: StepSettings,
+    make_loop: Callable[..., Loop],
+    folder: RunFolder,
+    evaluation_s: float,
+    first: int | None,
+) -> None:
+    state, clock = make_state(end_step=240), iter(float(i) for i in range(10**6))
+    stopwatch, scores = Stopwatch(0.0, 0.0, lambda: next(clock) / 1e4), {"average": Score(10, 5, 1.25)}
+    budget = Budget(TimeLimit(105.0, 5.0), max_steps=240, pace=Pace(((0.0, 1.0, 0.01),)))
+    fit(
+        state,
+        settings,
+        make_loop(evaluate=lambda: scores, stopwatch=stopwatch, budget=budget, evaluation_s=evaluation_s),
+    )
+    steps = [record["step"] for record in kinds(folder, "evaluation")]
+    assert (steps == []) if first is None else steps[0] == pytest.approx(first, abs=3)
 
 
 def test_evaluation_does_not_change_the_training(

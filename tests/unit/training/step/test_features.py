@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from vitreous.data.augmentation.augment import Augment
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.loader import TrainLoader
 from vitreous.data.pixels.store import MemoryStore
+from vitreous.errors import ConfigError
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.recipe import keys
@@ -70,7 +72,7 @@ def test_outputs_that_would_change_are_not_precomputed(
     assert fixed_outputs(config(**changes), model, loader, "fp32") is None
 
 
-BLOCKS = {"train__freeze": "none", "train__freeze_blocks": 1}
+BLOCKS = {"train__freeze": "none", "train__freeze_blocks": 1, "train__reuse_frozen": True}
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
@@ -111,12 +113,17 @@ def test_last_blocks_get_the_gradients_of_the_whole_model(
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"train__freeze_until": 0.5}, {"model__pos_drop_rate": 0.1}])
-def test_blocks_that_change_are_not_precomputed(
-    loader: TrainLoader, model: VisionTransformer, changes: dict[str, Any]
-) -> None:
-    assert fixed_outputs(config(**BLOCKS), model, loader, "fp32") is not None
-    assert fixed_outputs(config(**BLOCKS, **changes), model, loader, "fp32") is None
+@pytest.mark.parametrize(
+    ("changes", "given"),
+    [
+        ({"train__freeze_until": 0.5}, "train.freeze_until=0.5"),
+        ({"model__pos_drop_rate": 0.1}, "model.pos_drop_rate=0.1"),
+        ({"data__mixup_alpha": 0.3}, "data.mixup_alpha=0.3"),
+    ],
+)
+def test_outputs_that_would_change_cannot_be_reused(changes: dict[str, Any], given: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"because {given}; leave that out, or train.reuse_frozen")):
+        config(**BLOCKS, **changes)
 
 
 def test_outputs_that_take_too_much_memory_are_not_precomputed(

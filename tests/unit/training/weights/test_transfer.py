@@ -64,7 +64,8 @@ def machine(flop_per_s: float) -> Instruments:
 
     def pace(config: RunConfig, teacher: object = None) -> Pace:
         share_trained = 1 - config.train.freeze_blocks / config.model.depth
-        step_s = config.data.batch_size * count_flops(config.model) * (1 + 2 * share_trained) / flop_per_s
+        forward = share_trained if config.train.reuse_frozen else 1
+        step_s = config.data.batch_size * count_flops(config.model) * (forward + 2 * share_trained) / flop_per_s
         return Pace(((0.0, 1.0, step_s),))
 
     return Instruments(training_pace=pace)
@@ -87,9 +88,11 @@ def test_budget_decides_the_image_size(ask: Any) -> None:
     assert len(set(chosen)) == 3
 
 
-def test_short_budget_trains_only_the_last_half_of_the_blocks(ask: Any) -> None:
-    _, plan = dry_run(ask(train__budget_s=60.0), ignore, instruments=machine(1e6))
-    assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 1)
+def test_short_budgets_freeze_more_blocks_and_then_reuse_their_outputs(ask: Any) -> None:
+    for speed, blocks, reuses in ((2e7, 0, False), (9e6, 1, False), (4e6, 2, True), (5e5, 1, False)):
+        _, plan = dry_run(ask(train__budget_s=60.0), ignore, instruments=machine(speed))
+        assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), blocks)
+        assert plan.config.train.reuse_frozen is reuses
     _, plan = dry_run(ask(train__budget_s=60.0, train__lora_rank=2), ignore, instruments=machine(1e6))
     assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 0)
 
