@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+import vitreous as vt
 from vitreous.errors import ConfigError, NonFiniteError, NotARunError, RunError, SaveError
 from vitreous.model.parts.attention import Attention
 from vitreous.model.weights import load_model, read_metadata, save_model
@@ -366,6 +367,14 @@ def test_new_head_on_pretrained_weights_starts_with_the_loss_of_guessing(tiny: T
     folder = run_training(tiny("run", train__pretrained=str(file), **options))
     (first,) = [record["first_loss"] for record in kinds(folder, "health") if "first_loss" in record]
     assert first == pytest.approx(math.log(3), rel=1e-6)
+
+
+def test_accuracy_and_loss_of_a_run_in_bf16_are_those_of_float32(tiny: Tiny) -> None:
+    run = vt.load_run(run_training(tiny("run", train__precision="bf16")).path)
+    found, written = run.evaluate().score, run.metrics["test"]
+    assert (found.num_correct, found.num_images) == (written["num_correct"], written["num_images"])
+    assert run.metadata["temperature"] == 1.0  # few validation images
+    assert written["loss"] == pytest.approx(found.loss, rel=1e-5)
 
 
 # Resuming.
