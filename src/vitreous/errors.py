@@ -70,7 +70,7 @@ class OpenQuestionError(ConfigError):
 
 
 class AssumptionWarning(UserWarning):
-    """What is taken for granted about a file of weights; the outputs are wrong if it is not true."""
+    """What is assumed about a file of weights; the outputs are wrong if it is not true."""
 
 
 class PreliminaryWarning(UserWarning):

@@ -221,7 +221,7 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
 
 
 def _show_change(screen: Screen, folder: RunFolder) -> None:
-    """Compare the run with the earlier one whose weights it began with, on the test images of both."""
+    """Compare the run with the run whose weights it started from, on the test images of both."""
     weights = read_config(folder.config).train.pretrained
     earlier = RunFolder(Path(weights or ""))
     if weights is None or not earlier.config.is_file():

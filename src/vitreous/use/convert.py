@@ -35,7 +35,7 @@ class Conversion:
             None if it was not checked, or if the new file opens as a model for images of another size.
         scale: Largest absolute output, for comparison with `difference`; None if it was not checked.
         checked_by: Library that loaded the new file for the check; None if it was not checked.
-        notes: What was taken for granted about the source, one sentence each.
+        notes: What was assumed about the source, one sentence each.
         unsaid: Field of ModelConfig -> its value, for each one that the new file does not say and readers would ask for
             or assume differently; empty if it was not checked.
     """

@@ -55,8 +55,8 @@ class ModelConfig:
         position: Position embedding that is added to patch tokens: a `learned` grid, fixed `sinusoidal` waves of the
             token's index, fixed waves of its row and column as in MAE (`sincos2d`) or big_vision
             (`sincos2d_big_vision`), or `none`.
-        position_resize: Library whose interpolation is used to resize a learned grid of position embeddings; `dinov2`
-            is Meta's own code.
+        position_resize: Library whose interpolation resizes a learned grid of position embeddings. `dinov2` is Meta's
+            own code.
         rotary: Rotary position embedding, which rotates queries and keys by their position in the grid. `axial` has
             fixed angles for each axis, `mixed` learns the angles, `dinov3` has fixed angles of coordinates that run
             from -1 to 1 over every image.

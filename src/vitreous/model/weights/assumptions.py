@@ -1,4 +1,4 @@
-"""Format, ModelConfig, hints -> what was taken for granted, because no tensor shows it."""
+"""Format, ModelConfig, hints -> what was assumed, because no tensor shows it."""
 
 from typing import Any
 

@@ -74,7 +74,7 @@ class Opened:
 
     Attributes:
         model: The model, in evaluation mode.
-        notes: What was taken for granted or left out, one sentence each.
+        notes: What was assumed or left out, one sentence each.
         assumed: Field of ModelConfig -> its value, for each field that neither the file nor the user gave.
     """
 
@@ -113,7 +113,7 @@ class Identified:
         left_out: For each other tensor of the model, its current name -> why the model does not need it.
         other_parts: Summary of all other tensors in the file, such as heads, students or the state of an optimizer.
         assumed: Field of ModelConfig -> its value, for each field that neither the file nor the user gives.
-        notes: What is taken for granted, one sentence each, for a warning.
+        notes: What is assumed, one sentence each, for a warning.
     """
 
     format_: Format

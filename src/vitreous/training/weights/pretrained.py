@@ -44,7 +44,7 @@ class Pretrained:
         source: A path or `hf://organization/name`, as the user gave it.
         model: The model with its weights, on the CPU.
         provenance: The classes, mean and std that it was trained with, as far as known.
-        notes: What was taken for granted about the file, one sentence each.
+        notes: What was assumed about the file, one sentence each.
         parts: Names of all sets of weights in the file, the averaged ones first; empty if it has only one set, or if
             the user has chosen.
     """

@@ -1,4 +1,4 @@
-"""Plan, file with raw and averaged weights, training images -> the plan with the weights whose features are better.
+"""Plan, file with raw and averaged weights, training images -> the plan with those that give the better features.
 
 An average over a short run can be worthless: with a decay of 0.9999, most of it is still the random start.
 """

@@ -41,7 +41,7 @@ class Embedder:
     Attributes:
         model: The model, in evaluation mode.
         preprocess: The preprocessing that training used, as far as known.
-        notes: What was taken for granted about the weights, one sentence each.
+        notes: What was assumed about the weights, one sentence each.
     """
 
     model: VisionTransformer

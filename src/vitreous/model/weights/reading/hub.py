@@ -84,7 +84,7 @@ def fetch(
         answer_s: Time within which the hub must answer, in seconds.
         patience_s: Time within which a download must get ahead, in seconds; huggingface_hub reports each 10 MB.
         report: Called during a download; None shows the progress bar of huggingface_hub, and waits as long as it does.
-        renew: Download files again whose content has changed.
+        renew: Replace files whose content has changed on the hub.
 
     Raises:
         NotARunError: There is no such repository, or the hub cannot be reached.
