@@ -17,6 +17,8 @@ MOST_IMAGES = 50_000
 _MOST_FOR_LOGISTIC = 1_000
 """With more images, the iterations of logistic regression take longer than the features, and gain nothing."""
 _MOST_FOR_NEIGHBORS = 10_000
+_MOST_LOGITS = 1 << 26
+"""Logits that cross-validation and ridge regression may hold, in float64: 512 MB."""
 _NUM_NEIGHBORS = 20
 _BLOCK = 1_024
 _NUM_FOLDS = 5
@@ -65,7 +67,7 @@ def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     std[std <= 1e-6 * np.abs(mean)] = 1.0  # a constant feature carries no information
     inputs = (inputs - mean) / std
     method, temperature, found = _choose(inputs, targets)
-    present, weight, bias = _linear(_classifiers(len(targets))[method], inputs, targets)
+    present, weight, bias = _linear(_classifiers(targets)[method], inputs, targets)
     weight = weight / std
     bias = bias - weight @ mean
     full_weight, full_bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, bias.min())
@@ -77,7 +79,7 @@ def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     return FittedHead(final_weight, final_bias, method, found, neighbors)
 
 
-def _classifiers(num_images: int) -> dict[str, Any]:
+def _classifiers(targets: NDArray[np.int64]) -> dict[str, Any]:
     """Return scikit-learn's classifiers by name, for features with mean 0 and standard deviation 1.
 
     The covariance of discriminant analysis is shrunk as Ledoit & Wolf 2004 derive; all of it, which leaves distances to
@@ -88,11 +90,14 @@ def _classifiers(num_images: int) -> dict[str, Any]:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
+    num_images, num_classes = len(targets), len(np.unique(targets))
     found = {
         "nearest class mean": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1.0),
         "linear discriminant analysis": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
         RIDGE: RidgeClassifier(alpha=100.0),
     }
+    if num_images * num_classes > _MOST_LOGITS and num_images > num_classes:
+        del found[RIDGE]
     strengths = (0.01, 0.1) if num_images <= _MOST_FOR_LOGISTIC else ()
     return found | {f"logistic regression, C={c:g}": LogisticRegression(C=c, max_iter=200) for c in strengths}
 
@@ -101,8 +106,9 @@ def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[st
     """Return the name of the best classifier, its temperature and its cross-validated score."""
     from sklearn.model_selection import StratifiedKFold
 
-    _, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    classes, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
     kept = counts[numbers] > 1
+    kept[np.flatnonzero(kept)[max(1, _MOST_LOGITS // len(classes)) :]] = False
     repeated, numbers, counts = np.unique(targets[kept], return_inverse=True, return_counts=True)
     if len(repeated) < 2:
         return RIDGE, 1.0, None
@@ -110,8 +116,10 @@ def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[st
     with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than there are folds
         folds = list(splitter.split(numbers, numbers))
     smallest = min(len(train) for train, _ in folds)
-    best, labels = (RIDGE, 1.0, Score(1, 0, float("inf"))), torch.from_numpy(numbers)
-    for name, classifier in _classifiers(len(targets)).items():
+    candidates = _classifiers(targets)
+    usual = RIDGE if RIDGE in candidates else next(iter(candidates))
+    best, labels = (usual, 1.0, Score(1, 0, float("inf"))), torch.from_numpy(numbers)
+    for name, classifier in candidates.items():
         if hasattr(classifier, "shrinkage") and smallest <= len(repeated):
             continue  # images of the same class show how much features vary, and there are none
         logits = torch.empty(len(numbers), len(repeated), dtype=torch.float64)

@@ -35,7 +35,7 @@ def test_head_gives_the_decisions_of_scikit_learn(digits: tuple[np.ndarray, ...]
     train, test, labels, truth = digits
     labels, truth = labels % num_classes, truth % num_classes
     head = fit(train, labels, num_classes)
-    classifier = _classifiers(len(train))[head.method]
+    classifier = _classifiers(labels)[head.method]
     reference = make_pipeline(StandardScaler(), clone(classifier)).fit(train, labels)
     found = logits(head, test)
     assert found.shape == (len(test), num_classes)
@@ -46,6 +46,16 @@ def test_head_gives_the_decisions_of_scikit_learn(digits: tuple[np.ndarray, ...]
     torch.testing.assert_close(temperature * margins, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
     assert head.cross_validated is not None
     assert head.cross_validated.accuracy == pytest.approx((found.argmax(dim=1).numpy() == truth).mean(), abs=0.05)
+
+
+def test_memory_for_logits_is_bounded(digits: tuple[np.ndarray, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test, labels, truth = digits
+    monkeypatch.setattr("vitreous.training.weights.fitted_head._MOST_LOGITS", 10 * 150)
+    head = fit(train, labels, 10)
+    assert head.cross_validated is not None
+    assert head.cross_validated.num_images == 150
+    assert "ridge" not in head.method
+    assert (logits(head, test).argmax(dim=1).numpy() == truth).mean() > 0.9
 
 
 def test_probabilities_are_calibrated(digits: tuple[np.ndarray, ...]) -> None:
