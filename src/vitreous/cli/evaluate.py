@@ -47,7 +47,13 @@ def evaluate(
         return
     screen.say_accuracy(f"{found.data}: accuracy", found.score.as_dict())
     _say_known(screen, found.known)
-    screen.say(f"loss {found.score.loss:.4f}, macro F1 {found.macro_f1:.4f}\n")
+    top = "".join(f", top-{k} accuracy {share:.1%}" for k, share in found.top_k.items())
+    agreement = f"Cohen's kappa {found.kappa:.3f}, MCC {found.mcc:.3f}"
+    calibrated = f" ({found.calibration.nll:.4f} after calibration)" if found.calibration is not None else ""
+    screen.say(f"loss {found.score.loss:.4f}{calibrated}, macro F1 {found.macro_f1:.4f}, {agreement}{top}")
+    if found.calibration is not None:
+        screen.say(found.calibration.sentence)
+    screen.say()
     heading, *rows = found.class_rows
     print_table(screen.console, [heading, *((shortened(name), *values) for name, *values in rows)], numbers_from=1)
     if len(found.classes) <= _MOST_COLUMNS:

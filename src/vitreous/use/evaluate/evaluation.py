@@ -1,8 +1,8 @@
 """True and predicted classes -> Evaluation: accuracy with its interval, scores per class, confusion matrix."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitreous.training.fit.class_counts import ClassCounts
 from vitreous.training.fit.evaluate import Score
+from vitreous.use.evaluate.calibration import Calibration
 from vitreous.use.evaluate.known import Known
 
 MOST_IN_MATRIX = 1_000
@@ -53,6 +54,8 @@ class Evaluation:
         true: True class indices, `[n]`.
         predicted: Predicted class indices, `[n]`.
         known: Images that the model was trained with; None if that is not known, or none can be among these.
+        calibration: How far the probabilities can be trusted; None if only the predicted classes are known.
+        top_k: k -> share of the images whose class is among the k most probable ones; empty for the same reason.
     """
 
     data: str
@@ -61,6 +64,8 @@ class Evaluation:
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
     known: Known | None = None
+    calibration: Calibration | None = None
+    top_k: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -72,6 +77,24 @@ class Evaluation:
         """Mean F1 over the classes that occur in the set; rare and frequent classes count equally."""
         present = [row.f1 for row in self.classes if row.num_images]
         return sum(present) / len(present)
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa: agreement beyond chance, from -1 to 1; NaN if there is one class and it is predicted."""
+        from sklearn.metrics import cohen_kappa_score
+
+        return float(cohen_kappa_score(self.true, self.predicted)) if self._varies else float("nan")
+
+    @property
+    def mcc(self) -> float:
+        """Matthews correlation coefficient, from -1 to 1; 0 if only one class is predicted."""
+        from sklearn.metrics import matthews_corrcoef
+
+        return float(matthews_corrcoef(self.true, self.predicted)) if self._varies else float("nan")
+
+    @property
+    def _varies(self) -> bool:
+        return len(np.union1d(self.true, self.predicted)) > 1
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -102,6 +125,10 @@ class Evaluation:
             "data": self.data,
             **self.score.as_dict(),
             "macro_f1": self.macro_f1,
+            "kappa": self.kappa if self._varies else None,
+            "mcc": self.mcc if self._varies else None,
+            "top_k": {str(k): share for k, share in self.top_k.items()},
+            "calibration": self.calibration and self.calibration.as_dict(),
             "classes": [row.as_dict() for row in self.classes],
             "confusion": self.confusion.tolist() if self.has_matrix else None,
             "known": self.known and self.known.as_dict(),

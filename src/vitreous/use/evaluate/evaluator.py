@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
@@ -13,10 +14,11 @@ from vitreous.errors import DataError
 from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.tensors import Logits, Targets
-from vitreous.training.fit.evaluate import compute_logits, score
+from vitreous.training.fit.evaluate import compute_logits, cross_fitted_temperatures, score
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import progress_to
+from vitreous.use.evaluate.calibration import measure_calibration, top_k_accuracy
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.evaluate.known import count_known, find_splits
 from vitreous.use.evaluate.labeled_images import labeled_images
@@ -25,6 +27,8 @@ from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 
 BATCH_SIZE = 256
+_TOP = (2, 3, 5)
+"""Numbers k for which the accuracy of the k most probable classes is computed."""
 
 
 def evaluate(
@@ -72,19 +76,27 @@ def evaluate(
         true = images.numbers[found]
     else:
         true = torch.zeros(len(found), len(predictor.classes)).index_copy_(1, images.numbers, found)
-    evaluation = _scores(name, predictor, logits, true)
+    temperatures = torch.tensor(predictor.temperature)
+    if images.fitted_temperature and predictor.temperature != 1 and predictor.thresholds is None:
+        temperatures = cross_fitted_temperatures(logits, true)
+    evaluation = _scores(name, predictor, logits, true, temperatures)
     if splits is None:
         return evaluation
     decoded = splits[np.isin(indices, store.source_indices)]
     return replace(evaluation, known=count_known(decoded, predictor.metadata, logits, true, predictor.classes))
 
 
-def _scores(name: str, predictor: Predictor, logits: Logits, true: Targets) -> Evaluation | LabelEvaluation:
+def _scores(
+    name: str, predictor: Predictor, logits: Logits, true: Targets, temperatures: Tensor
+) -> Evaluation | LabelEvaluation:
     total = score(logits, true, predictor.classes)
     if predictor.thresholds is None:
-        return count_classes(name, total, true, logits.argmax(dim=1), predictor.classes)
-    probabilities, truth = predictor.probabilities(logits).numpy(), true.numpy() > 0.5
-    return score_each_label(name, probabilities, truth, total.loss, predictor.classes, predictor.thresholds)
+        found = count_classes(name, total, true, logits.argmax(dim=1), predictor.classes)
+        probabilities, numbers = (logits.double() / temperatures).softmax(dim=1).numpy(), true.numpy()
+        top_k = {k: top_k_accuracy(probabilities, numbers, k) for k in _TOP if k < len(predictor.classes)}
+        return replace(found, calibration=measure_calibration(probabilities, numbers), top_k=top_k)
+    of_labels, truth = predictor.probabilities(logits).numpy(), true.numpy() > 0.5
+    return score_each_label(name, of_labels, truth, total.loss, predictor.classes, predictor.thresholds)
 
 
 def _by_path(run: Path, data: str) -> str:

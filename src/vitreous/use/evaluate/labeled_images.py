@@ -31,6 +31,7 @@ class LabeledImages:
         indices: Numbers of the images in the source.
         numbers: For each class of the source, its number in the model.
         are_own: The images belong to the data of the run.
+        fitted_temperature: They are the validation images of the run, to which its temperature was fitted.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LabeledImages:
     indices: NDArray[np.int64]
     numbers: Labels
     are_own: bool
+    fitted_temperature: bool = False
 
 
 def labeled_images(
@@ -70,7 +72,8 @@ def labeled_images(
         surveyed, found = own
         name = f"{surveyed.facts.name}, {'validation' if found == 'val' else found} split"
         source, indices = surveyed.source, surveyed.indices[found]
-        return LabeledImages(name, source, indices, _numbers(source, predictor), are_own=True)
+        numbers = _numbers(source, predictor)
+        return LabeledImages(name, source, indices, numbers, are_own=True, fitted_temperature=found == "val")
     task: Task = "single" if predictor.thresholds is None else "multilabel"
     source = data if isinstance(data, Source) else open_source(str(data), root, task)
     check_task(source, task)

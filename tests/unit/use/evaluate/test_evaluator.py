@@ -2,10 +2,12 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.pictures import write_pictures
 
@@ -16,6 +18,7 @@ from vitreous.training.prepare import survey_again
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 from vitreous.use.evaluate.evaluator import evaluate
+from vitreous.use.predict.predictor import Predictor
 from vitreous.use.run import Run
 
 RunOn = Callable[..., Run]
@@ -46,6 +49,20 @@ def test_evaluation_of_a_run_reproduces_its_stored_test_score(run: Run) -> None:
     assert found.score.num_correct == stored["num_correct"] == np.trace(found.confusion)
     assert found.score.loss == pytest.approx(stored["loss"], abs=1e-6)
     assert list(found.score.interval) == stored["interval_95"]
+
+
+def test_calibration_is_judged_with_temperatures_of_other_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the run had only validation images: then its temperature was fitted to the images that are scored."""
+    plain = evaluate(run.path).calibration
+    fitted = run.predictor
+    monkeypatch.setattr(Predictor, "load", lambda path, device: replace(fitted, temperature=3.0))
+    monkeypatch.setattr("vitreous.use.evaluate.labeled_images.scored_split", lambda splits: "val")
+    found = evaluate(run.path)
+    assert found.data == "my photos, validation split"
+    assert plain is not None
+    assert found.calibration is not None
+    monkeypatch.setattr("vitreous.use.evaluate.evaluator.cross_fitted_temperatures", lambda *_: torch.tensor(3.0))
+    assert evaluate(run.path).calibration != found.calibration
 
 
 def test_classes_are_in_the_order_of_the_model(run: Run) -> None:
