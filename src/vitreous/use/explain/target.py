@@ -79,8 +79,11 @@ def _numbers(name: str, given: ClassNumbers, logits: Logits) -> Tensor:
             f"{name}: has {plural(numbers.numel(), 'class number')} for {plural(len(logits), 'image')}; give one "
             "number for all images, or one for each"
         )
+    if numbers.is_floating_point() or numbers.dtype == torch.bool:
+        raise ConfigError(f"{name}={numbers.flatten()[0].item()}: is not a class number; give whole numbers")
     wrong = numbers[(numbers < 0) | (numbers >= logits.shape[1])]
     if wrong.numel():
         got = int(wrong.flatten()[0])
         raise ConfigError(f"{name}={got}: no such class; the model has classes 0 to {logits.shape[1] - 1}")
-    return numbers.expand(len(logits))
+    # A copy, because a tensor made in inference mode cannot be kept for the backward pass.
+    return numbers.long().clone().expand(len(logits))

@@ -16,7 +16,6 @@ from vitreous.model.parts.relation import Relation
 from vitreous.model.taps import taps
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images, Logits, Tokens
-from vitreous.use.explain.relevance import PatchValues
 
 Maps = Float[Tensor, "batch heads tokens tokens"]
 
@@ -28,50 +27,41 @@ class Trace:
     Attributes:
         grid_size: Rows and columns of patches.
         num_prefix_tokens: Number of tokens before the patches.
-        outputs: Tokens after each block, before the final norm. If the model merges tokens, these are fewer than those
-            that entered the encoder.
-        merged: What the input tokens of each block represent, then what the output tokens of the last one represent;
-            None where no tokens have merged.
-        maps: Attention maps of each block, between its input tokens.
+        states: Tokens that enter each block, then those that leave the last one, before the final norm. If the model
+            merges tokens, later states have fewer of them.
+        merged: What the tokens of each state represent; None where no tokens have merged.
+        maps: Attention maps of each block, between the tokens that enter it.
         tokens: Tokens after the final norm, which the pool reads; all tokens, also if the model merges them.
-        logits: `[batch, classes]`, float32.
+        logits: `[batch, classes]`, float32; the pooled features if the model has no head.
     """
 
     grid_size: tuple[int, int]
     num_prefix_tokens: int
-    outputs: Sequence[Tensor]
+    states: Sequence[Tensor]
     merged: Sequence[Merged | None]
     maps: Sequence[Maps]
     tokens: Tokens
     logits: Logits
 
-    def patches(self, values: Float[Tensor, "batch tokens"]) -> PatchValues:
+    def patches(self, values: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch rows columns"]:
         """Return the values of the patches, laid out as in the image and without those of the prefix tokens."""
         rows, columns = self.grid_size
-        return rearrange(values[:, self.num_prefix_tokens :].float(), "b (h w) -> b h w", h=rows, w=columns)
-
-    def between_all(
-        self, block: int, weights: Float[Tensor, "batch fewer fewer"]
-    ) -> Float[Tensor, "batch tokens tokens"]:
-        """Return weights between the input tokens of a block as weights between all tokens.
-
-        Tokens that were merged share the weight of their key equally, and each has the weights of their query.
-        """
-        merged = self.merged[block]
-        if merged is None:
-            return weights
-        source = merged.source
-        queries = weights.gather(1, rearrange(source, "b n -> b n 1").expand(-1, -1, weights.shape[2]))
-        shared = queries / rearrange(merged.sizes, "b m -> b 1 m")
-        return shared.gather(2, rearrange(source, "b n -> b 1 n").expand(-1, source.shape[1], -1))
+        return rearrange(values[..., self.num_prefix_tokens :].float(), "... (h w) -> ... h w", h=rows, w=columns)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[VisionTransformer]:
-    """Yield the model in evaluation mode, without its compiled wrapper; its mode is restored afterwards.
+def evaluating(model: nn.Module, *, needs_head: bool = True) -> Iterator[VisionTransformer]:
+    """Yield the model in evaluation mode, without its compiled wrapper, where gradients of images can be computed.
+
+    Its weights require no gradient meanwhile, so that a forward pass does not keep what only their gradients need.
+    Modes and weights are restored afterwards. Callers may be inside `torch.no_grad` or `torch.inference_mode`.
+
+    Args:
+        model: A Vision Transformer.
+        needs_head: Refuse models that return features.
 
     Raises:
-        ConfigError: The model is not a VisionTransformer, or has no head.
+        ConfigError: The model is not a VisionTransformer, has no head, or was made inside `torch.inference_mode`.
     """
     inner = getattr(model, "_orig_mod", model)
     if not isinstance(inner, VisionTransformer):
@@ -79,42 +69,51 @@ def evaluating(model: nn.Module) -> Iterator[VisionTransformer]:
             f"model={type(inner).__name__}: is not a VisionTransformer; use one that `load_model` or `create_model` "
             "returns"
         )
-    if inner.num_classes == 0:
+    if needs_head and inner.num_classes == 0:
         raise ConfigError("model.num_classes=0: has no head, so there is no score to explain; use a model with classes")
+    if any(weight.is_inference() for weight in inner.parameters()):
+        raise ConfigError(
+            "model: was made inside torch.inference_mode(), so no gradient can be computed; make or load it outside"
+        )
     modes = {module: module.training for module in inner.modules()}
+    trainable = [weight for weight in inner.parameters() if weight.requires_grad]
     inner.eval()
     try:
-        yield inner
+        for weight in trainable:
+            weight.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield inner
     finally:
+        for weight in trainable:
+            weight.requires_grad_()
         for module, was_training in modes.items():
             module.training = was_training
 
 
 def trace(model: VisionTransformer, images: Images) -> Trace:
-    """Run the model once and keep what methods differentiate: the score with respect to maps, outputs and tokens.
+    """Run the model once and keep what methods differentiate: the score with respect to maps, states and tokens.
 
-    The graph begins at the tokens that enter the encoder, so no gradient of the weights is computed.
+    The graph begins at the tokens that enter the encoder. Under `torch.no_grad` there is none.
 
     Args:
-        model: In evaluation mode; see `evaluating`.
+        model: As yielded by `evaluating`.
         images: `[batch, channels, height, width]`, normalized.
     """
     with torch.no_grad():
         embedded, relations = model.embed(images)
     encoder = model.encoder
-    with torch.enable_grad(), taps(encoder, "blocks.*.attn.maps", detach=False) as seen:
-        stages = list(_stages(encoder, embedded.detach().clone().requires_grad_(), relations))
-        last, represented = stages[-1]
-        tokens = unmerge(encoder.norm(last), represented)
-        logits = model.forward_head(tokens).float()
+    with taps(encoder, "norm_pre", "blocks.*.attn.maps", detach=False) as seen:
+        stages = list(_stages(encoder, embedded.requires_grad_(), relations))
+    last, represented = stages[-1]
+    tokens = unmerge(encoder.norm(last), represented)
     return Trace(
         grid_size=model.tokenizer.grid_size(images),
         num_prefix_tokens=model.num_prefix_tokens,
-        outputs=[output for output, _ in stages],
+        states=[seen["norm_pre"], *(tokens for tokens, _ in stages)],
         merged=[None, *(merged for _, merged in stages)],
         maps=[seen[f"blocks.{number}.attn.maps"] for number in range(len(encoder.blocks))],
         tokens=tokens,
-        logits=logits,
+        logits=model.forward_head(tokens).float(),
     )
 
 

@@ -8,7 +8,12 @@ from torch import nn
 
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.tensors import Images
+from vitreous.use.explain.methods.attention import attention
+from vitreous.use.explain.methods.grad_cam import grad_cam
 from vitreous.use.explain.methods.gradient_attention import gradient_attention
+from vitreous.use.explain.methods.integrated_gradients import integrated_gradients
+from vitreous.use.explain.methods.legrad import legrad
+from vitreous.use.explain.methods.rollout import rollout
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 
@@ -44,6 +49,35 @@ METHODS: Mapping[str, Method] = {
         gradient_attention,
         "gradient × attention",
         "attention weighted by the gradient of the score, passed on from block to block",
+    ),
+    "legrad": Method(
+        legrad,
+        "LeGrad",
+        "how much more attention to a patch would raise the score, in the last two layers",
+    ),
+    "grad-cam": Method(
+        grad_cam,
+        "Grad-CAM",
+        "channels of the tokens near the end of the encoder, weighted by the mean gradient of the score",
+    ),
+    "integrated-gradients": Method(
+        integrated_gradients,
+        "integrated gradients",
+        "share of each patch in the change of the score from an image of the mean color to this one; patches of that "
+        "color get 0",
+        is_signed=True,
+    ),
+    "rollout": Method(
+        rollout,
+        "attention rollout",
+        "attention multiplied over all blocks: a baseline that ignores the class and LayerScale",
+        is_class_specific=False,
+    ),
+    "attention": Method(
+        attention,
+        "attention of the last layer",
+        "what the last layer looks at: ignores the class and all that follows the attention",
+        is_class_specific=False,
     ),
 }
 """The methods by name, the default first."""

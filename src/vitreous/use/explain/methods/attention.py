@@ -1,0 +1,57 @@
+"""Model, images -> how much the tokens that the pool reads attend to each patch."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.errors import ConfigError
+from vitreous.tensors import Images
+from vitreous.use.explain.flow import pulled, read_rows
+from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.target import Target
+from vitreous.use.explain.trace import evaluating, trace
+
+
+def attention(
+    model: nn.Module, images: Images, target: Target, *, layer: int = -1, head: int | None = None
+) -> Relevance:
+    """Return the attention of one layer: the row of the class token, or the mean row of the tokens that the pool reads.
+
+    It shows what the layer looks at, whatever the class, and not what it makes of it.
+
+    Args:
+        model: A Vision Transformer, with or without a head.
+        images: `[batch, channels, height, width]`, normalized.
+        target: Not used.
+        layer: Number of the block, from 0; negative numbers count from the last one.
+        head: Number of the head, from 0, or negative from the last one; None for the mean over heads.
+
+    Returns:
+        Values of at least 0. With those of the prefix tokens, which are left out, they sum to 1.
+
+    Raises:
+        ConfigError: There is no such layer or head.
+    """
+    values = attention_by_head(model, images)
+    in_layer = values[:, _checked("layer", layer, values.shape[1])]
+    return Relevance(in_layer.mean(dim=1) if head is None else in_layer[:, _checked("head", head, values.shape[2])])
+
+
+def attention_by_head(model: nn.Module, images: Images) -> Float[Tensor, "batch layers heads rows columns"]:
+    """Return the attention of every layer and head; `attention` describes the values.
+
+    Args:
+        model: A Vision Transformer, with or without a head.
+        images: `[batch, channels, height, width]`, normalized.
+    """
+    with evaluating(model, needs_head=False) as vit, torch.no_grad():
+        found = trace(vit, images)
+    rows = read_rows(vit, found)
+    by_layer = [pulled(rows, maps, merged) for maps, merged in zip(found.maps, found.merged, strict=False)]
+    return found.patches(torch.stack(by_layer, dim=1))
+
+
+def _checked(name: str, number: int, count: int) -> int:
+    if not -count <= number < count:
+        raise ConfigError(f"{name}={number}: does not exist; use 0 to {count - 1}, or {-count} to -1 from the last")
+    return number

@@ -1,0 +1,56 @@
+"""Model, images, target -> sensitivity of the score to attention. LeGrad, Bousselham et al. 2025 (2404.03214)."""
+
+import torch
+from torch import nn
+
+from vitreous.errors import ConfigError
+from vitreous.model.change.merge import unmerge
+from vitreous.tensors import Images
+from vitreous.use.explain.flow import copied, precise
+from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.target import Target
+from vitreous.use.explain.trace import evaluating, trace
+
+NUM_LAYERS = 2
+"""Layers whose sensitivities are summed, counted from the last."""
+
+
+def legrad(model: nn.Module, images: Images, target: Target, *, num_layers: int | None = None) -> Relevance:
+    """Return how much the score of a layer's tokens would rise with more attention to a patch, summed over layers.
+
+    The score of a layer is what final norm, pool and head make of the tokens that leave it.
+
+    Args:
+        model: A Vision Transformer with a head.
+        images: `[batch, channels, height, width]`, normalized.
+        target: The score.
+        num_layers: Number of layers, counted from the last; None for 2, or 1 if the model has only one.
+
+    Returns:
+        Values of at least 0.
+
+    Raises:
+        ConfigError: The model has fewer layers, or the number is below 1.
+
+    Source:
+        Bousselham et al. 2025, section 3 (2404.03214): the gradient of each layer's score with respect to its own map;
+        positive part, mean over heads and queries, sum over layers. The default of two layers is that of their code:
+        the head was trained for the tokens of the last one. They score the mean over all tokens, or the pool's own map;
+        here the pool of the model reads the tokens of every layer. Their values are scaled to [0, 1]; these are not.
+    """
+    with evaluating(model) as vit:
+        found = trace(vit, images)
+        target, depth = target.fixed(found.logits), len(found.maps)
+        count = min(NUM_LAYERS, depth) if num_layers is None else num_layers
+        if not 1 <= count <= depth:
+            raise ConfigError(f"num_layers={count}: the model has {depth}; use 1 to {depth}")
+        total = torch.zeros((), device=images.device)
+        for block in range(depth - count, depth):
+            after, merged = found.states[block + 1], found.merged[block + 1]
+            score = target.scores(vit.forward_head(unmerge(vit.encoder.norm(after), merged)).float()).sum()
+            # The maps are inside this block, so the gradient goes no further back.
+            (gradient,) = torch.autograd.grad(score, found.maps[block], retain_graph=True)
+            # A merged query has the summed gradient of its tokens, and each token of a merged key has its gradient.
+            by_key = precise(gradient).clamp(min=0).mean(dim=1).sum(dim=1) / found.tokens.shape[1]
+            total = total + copied(by_key, found.merged[block])
+    return Relevance(found.patches(total))
