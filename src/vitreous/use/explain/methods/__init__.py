@@ -9,6 +9,8 @@ from torch import nn
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.tensors import Images
 from vitreous.use.explain.methods.gradient_attention import gradient_attention
+from vitreous.use.explain.methods.occlusion import occlusion
+from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 
@@ -44,6 +46,19 @@ METHODS: Mapping[str, Method] = {
         gradient_attention,
         "gradient × attention",
         "attention weighted by the gradient of the score, passed on from block to block",
+    ),
+    "occlusion": Method(
+        occlusion,
+        "occlusion",
+        "how much the score falls when a patch is removed; misses evidence that other patches show too",
+        is_signed=True,
+    ),
+    "shapley": Method(
+        shapley,
+        "Shapley values",
+        "how much a patch raises the score when it is added to a random set of other patches, on average; estimated "
+        "from random orders, with standard errors",
+        is_signed=True,
     ),
 }
 """The methods by name, the default first."""
