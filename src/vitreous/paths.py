@@ -49,3 +49,9 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "vitreous" / "Cache"
     return Path.home() / ".cache" / "vitreous"
+
+
+def cache_folder_of(name: str) -> Path:
+    """Return the folder for one kind of cached files, in `$VITREOUS_CACHE` if that is set, else in `cache_folder`."""
+    given = os.environ.get("VITREOUS_CACHE")
+    return (expanded(given).absolute() if given else cache_folder()) / name

@@ -1,17 +1,19 @@
 """Model, images, sets of patches -> logits of the images with only these patches: the others are removed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
-from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int64
+from einops import repeat
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
-from vitreous.model.parts.pool import ClassTokenPool, TokenMeanPool
-from vitreous.model.parts.relation import Relation, select
+from vitreous.model.change.trim import can_trim, pool_trimmed
+from vitreous.model.parts.relation import select
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Images, Logits, Tokens
-from vitreous.training.machine.device import autocast
+from vitreous.tensors import Images, Logits
+from vitreous.training.machine.device import autocast, resolve_precision
+from vitreous.use.explain.target import Target
 
 BATCH_TOKENS = 16_384
 """Tokens that are computed at once; larger batches take more memory and are no faster on a CPU."""
@@ -27,22 +29,22 @@ class PatchRemoval:
     Stems whose tokens also see neighboring patches would leak a removed patch into its neighbors. For them, the pixels
     of removed patches are set to the mean color of the training images first (`masks_pixels`).
 
-    Without any patch, pools that read the class token read it after it has attended to the other prefix tokens. Pools
-    that read patches give features of zero.
+    Without any patch, the class token and the other prefix tokens attend only to each other, and pools that read
+    patches read one token of zeros.
 
     Args:
         model: In evaluation mode.
         images: `[batch, channels, height, width]`, normalized.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `tf32`, `bf16`, or `auto` for the fastest one that the hardware has.
     """
 
     def __init__(self, model: VisionTransformer, images: Images, precision: str = "fp32") -> None:
         self.model = model
         self.images = images
-        self.precision = precision
+        self.precision = resolve_precision(precision, images.device)
         self.grid_size = model.tokenizer.grid_size(images)
         self.masks_pixels = model.config.stem in ("conv", "cct", "shifted")
-        with torch.inference_mode(), autocast(images.device, precision):
+        with torch.inference_mode(), autocast(images.device, self.precision):
             self._tokens, self._relations = model.embed(images)
 
     @property
@@ -51,57 +53,78 @@ class PatchRemoval:
         rows, columns = self.grid_size
         return rows * columns
 
-    @torch.inference_mode()
+    def fixed(self, target: Target) -> Target:
+        """Return the target with a class number for each image. Raises ConfigError as `Target.fixed` does."""
+        images = torch.arange(len(self.images))
+        return target.fixed(self.logits(images, torch.ones(len(images), self.num_patches, dtype=torch.bool)))
+
+    def scores(self, target: Target, kept: Bool[Tensor, "sets patches"]) -> Float64[Tensor, "batch sets"]:
+        """Return the score of each image with each of the sets of patches, on the CPU.
+
+        Args:
+            target: The score, as returned by `fixed`.
+            kept: For each set, which patches are kept.
+        """
+        count = len(kept)
+        found = torch.empty(len(self.images) * count, dtype=torch.float64)
+        numbers = torch.arange(len(self.images)).repeat_interleave(count)
+        for some, logits in self._batches(numbers, torch.arange(count).repeat(len(self.images)), kept):
+            found[some] = target.of(numbers[some]).scores(logits).double()
+        return found.view(len(self.images), count)
+
     def logits(
         self, numbers: Int64[Tensor, " sets"], kept: Bool[Tensor, "sets patches"]
     ) -> Float[Tensor, "sets classes"]:
-        """Return the logits of images with some of their patches.
+        """Return the logits of images with some of their patches, float32 on the CPU.
 
         Args:
             numbers: For each set, the number of the image in the batch.
             kept: For each set, which patches are kept.
         """
-        sizes = kept.sum(dim=1)
         found = torch.empty(len(kept), self.model.num_classes)
-        for size in sizes.unique().tolist():
-            chosen = (sizes == size).nonzero()[:, 0]
-            for some in chosen.split(max(1, BATCH_TOKENS // (size + self.model.num_prefix_tokens + 1))):
-                present = kept[some].nonzero()[:, 1].view(len(some), size)
-                found[some] = self._of_one_size(numbers[some], present, kept[some]).float().cpu()
+        for some, logits in self._batches(numbers, torch.arange(len(kept)), kept):
+            found[some] = logits
         return found
 
+    def _batches(
+        self, numbers: Int64[Tensor, " pairs"], sets: Int64[Tensor, " pairs"], kept: Bool[Tensor, "sets patches"]
+    ) -> Iterator[tuple[Int64[Tensor, " some"], Logits]]:
+        """Yield logits, float32 on the CPU, of some pairs of an image and a set, and which pairs these are.
+
+        All sets of a batch have the same number of patches.
+        """
+        numbers, kept = numbers.cpu(), kept.cpu()
+        sizes = kept.sum(dim=1)[sets]
+        for size in sizes.unique().tolist():
+            # A masked image enters the stem as a whole.
+            length = self.model.num_prefix_tokens + (self.num_patches if self.masks_pixels else size)
+            for some in (sizes == size).nonzero()[:, 0].split(max(1, BATCH_TOKENS // max(1, length))):
+                chosen = kept[sets[some]]
+                present = chosen.nonzero()[:, 1].view(len(some), size)
+                with torch.inference_mode(), autocast(self.images.device, self.precision):
+                    logits = self._of_one_size(*(x.to(self.images.device) for x in (numbers[some], chosen, present)))
+                yield some, logits.float().cpu()
+
     def _of_one_size(
-        self, numbers: Int64[Tensor, " sets"], present: Int64[Tensor, "sets size"], kept: Bool[Tensor, "sets patches"]
+        self, numbers: Int64[Tensor, " sets"], kept: Bool[Tensor, "sets patches"], present: Int64[Tensor, "sets size"]
     ) -> Logits:
         """Return the logits of sets with the same number of patches; `present` lists them in ascending order."""
-        model, count = self.model, self.model.num_prefix_tokens
-        with autocast(self.images.device, self.precision):
-            if self.masks_pixels:
-                tokens, relations = model.embed(self._masked(numbers, kept))
-            else:
-                tokens, relations = self._tokens[numbers], self._relations
-            prefix = torch.arange(count, device=tokens.device).expand(len(numbers), -1)
-            places = torch.cat([prefix, present + count], dim=1)
-            tokens = tokens.gather(1, rearrange(places, "s n -> s n 1").expand(-1, -1, tokens.shape[2]))
-            if relations is not None:
-                relations = [select(relation, places) for relation in relations]
-            if present.shape[1] == 0:
-                return self._without_patches(tokens, relations)
-            return model.forward_head(model.encoder(tokens, relations))
-
-    def _without_patches(self, prefix: Tokens, relations: Sequence[Relation] | None) -> Logits:
-        """Return the logits of prefix tokens only; see the class."""
-        model, pool = self.model, self.model.pool
-        features = prefix.new_zeros(len(prefix), model.num_features)
-        if isinstance(pool, ClassTokenPool | TokenMeanPool):
-            read = pool.num_read if isinstance(pool, ClassTokenPool) else 1
-            first = model.encoder(prefix, relations)[:, :read].flatten(1)
-            features = torch.cat([first, features[:, first.shape[1] :]], dim=1)
-        return model.head(model.fc_norm(features))
+        model, tokens, count = self.model, self._tokens, self.model.num_prefix_tokens
+        if self.masks_pixels:
+            tokens, _ = model.embed(self._masked(numbers, kept))
+            numbers = torch.arange(len(numbers), device=tokens.device)
+        prefix = torch.arange(count, device=tokens.device).expand(len(numbers), -1)
+        places = torch.cat([prefix, present + count], dim=1)
+        tokens = tokens[numbers[:, None], places]
+        relations = self._relations and [select(relation, places) for relation in self._relations]
+        if can_trim(model):
+            return model.head(pool_trimmed(model, model.encoder.norm_pre(tokens), relations, 0))
+        encoded = model.encoder(tokens, relations) if places.shape[1] else tokens
+        return model.forward_head(encoded if present.shape[1] else F.pad(encoded, (0, 0, 0, 1)))
 
     def _masked(self, numbers: Int64[Tensor, " sets"], kept: Bool[Tensor, "sets patches"]) -> Images:
         """Return the images with the pixels of removed patches set to 0, which is the mean color once normalized."""
         rows, columns = self.grid_size
-        side = self.model.config.patch_size
+        side = self.model.tokenizer.patch_size
         shown = repeat(kept.to(self.images.dtype), "s (h w) -> s 1 (h p) (w q)", h=rows, w=columns, p=side, q=side)
         return self.images[numbers] * shown

@@ -6,7 +6,6 @@ each file. From then on, this commit is used and its files are compared, so that
 
 import hashlib
 import json
-import os
 import queue
 import re
 import threading
@@ -21,7 +20,7 @@ from typing import Any
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError, VitreousError
 from vitreous.model.weights.reading.kinds import SETTINGS
-from vitreous.paths import cache_folder, expanded
+from vitreous.paths import cache_folder_of
 from vitreous.printable import printable_error
 
 PREFIX = "hf://"
@@ -262,9 +261,7 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def _record(repo: str) -> Path:
-    given = os.environ.get("VITREOUS_CACHE")
-    folder = expanded(given).absolute() if given else cache_folder()
-    return folder / "hub" / f"{repo.replace('/', '--')}.json"
+    return cache_folder_of("hub") / f"{repo.replace('/', '--')}.json"
 
 
 def _read(repo: str) -> list[Stored]:

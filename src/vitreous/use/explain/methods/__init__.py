@@ -13,7 +13,9 @@ from vitreous.use.explain.methods.grad_cam import grad_cam
 from vitreous.use.explain.methods.gradient_attention import gradient_attention
 from vitreous.use.explain.methods.integrated_gradients import integrated_gradients
 from vitreous.use.explain.methods.legrad import legrad
+from vitreous.use.explain.methods.occlusion import occlusion
 from vitreous.use.explain.methods.rollout import rollout
+from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 
@@ -78,6 +80,19 @@ METHODS: Mapping[str, Method] = {
         "attention of the last layer",
         "what the last layer looks at: ignores the class and all that follows the attention",
         is_class_specific=False,
+    ),
+    "occlusion": Method(
+        occlusion,
+        "occlusion",
+        "how much the score falls when a patch is removed; misses evidence that other patches show too",
+        is_signed=True,
+    ),
+    "shapley": Method(
+        shapley,
+        "Shapley values",
+        "how much a patch raises the score when it is added to a random set of other patches, on average; estimated "
+        "from random orders, with standard errors",
+        is_signed=True,
     ),
 }
 """The methods by name, the default first."""

@@ -1,0 +1,79 @@
+"""Model, images, target -> relevance of patches: their Shapley values, estimated from random orders of the patches."""
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from vitreous.errors import ConfigError
+from vitreous.seeding import derive, permutation
+from vitreous.tensors import Images
+from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.removal import PatchRemoval
+from vitreous.use.explain.super_tokens import super_tokens
+from vitreous.use.explain.target import Target
+from vitreous.use.explain.trace import evaluating
+
+
+def shapley(
+    model: nn.Module,
+    images: Images,
+    target: Target,
+    *,
+    num_permutations: int = 16,
+    cells: tuple[int, int] | None = None,
+    seed: int = 0,
+    precision: str = "fp32",
+) -> Relevance:
+    """Add the patches in random orders, and average by how much each raises the score when it is added.
+
+    The values of an image sum to its score minus the score without any patch; see `PatchRemoval`. The cost grows with
+    the number of patches n: about `num_permutations * n / 2` forward passes of a whole image. By default, that is 1,600
+    for 14x14 patches and 400 for 7x7.
+
+    Args:
+        model: A Vision Transformer with a head.
+        images: `[batch, channels, height, width]`, normalized.
+        target: The score.
+        num_permutations: Number of random orders, an even number from 4. Four times as many halve the errors.
+        cells: Rows and columns of super-tokens, such as (4, 4), whose patches are added together; the values are then
+            those of super-tokens. None adds each patch separately.
+        seed: Chooses the orders. They are the same for all images, so the values of an image do not depend on the
+            others.
+        precision: Precision of matrix products, as in `PatchRemoval`.
+
+    Returns:
+        Values with their standard errors.
+
+    Raises:
+        ConfigError: `num_permutations` is odd or less than 4, or `cells` do not fit into the grid of patches.
+
+    Source:
+        Castro et al. 2009, Polynomial calculation of the Shapley value based on sampling. Every second order is the
+        previous one reversed (antithetic sampling, Mitchell et al. 2022, 2104.12199), which makes the errors
+        smaller; the standard errors are those of independent pairs.
+    """
+    if num_permutations < 4 or num_permutations % 2:
+        raise ConfigError(
+            f"num_permutations={num_permutations}: orders come in pairs, at least two; use an even number from 4"
+        )
+    with evaluating(model) as vit:
+        removal = PatchRemoval(vit, images, precision)
+        cells = cells or removal.grid_size
+        player_of = super_tokens(removal.grid_size, cells)
+        ranks = _antithetic_ranks(cells[0] * cells[1], num_permutations, seed)
+        fixed, count = removal.fixed(target), ranks.shape[1]
+        scores = torch.empty(len(images), num_permutations, count + 1, dtype=torch.float64)
+        for size in range(count + 1):  # the sets of one size are computed together
+            different = ranks if 0 < size < count else ranks[:1]
+            scores[:, :, size] = removal.scores(fixed, (different < size)[:, player_of])
+    values = scores.diff(dim=2).gather(2, ranks.expand(len(images), -1, -1))
+    pairs = values.unflatten(1, (-1, 2)).mean(dim=2)
+    errors = pairs.std(dim=1) / pairs.shape[1] ** 0.5
+    return Relevance(*(x.float().view(-1, *cells).to(images.device) for x in (pairs.mean(dim=1), errors)))
+
+
+def _antithetic_ranks(count: int, num_permutations: int, seed: int) -> Int64[Tensor, "permutations players"]:
+    """Return the place of each player in random orders; every second order is the previous one reversed."""
+    seeds = (derive(seed, "shapley", number) for number in range(num_permutations // 2))
+    ranks = torch.stack([torch.from_numpy(permutation(one, count)) for one in seeds])
+    return torch.stack([ranks, count - 1 - ranks], dim=1).flatten(0, 1)
