@@ -66,7 +66,8 @@ def agreement(values: PatchValues, reference: PatchValues, errors: PatchValues |
     pairs = list(zip(sums.numpy(), exact.numpy(), is_constant, strict=True))
     noise = torch.zeros_like(exact) if errors is None else errors.cpu().double().flatten(1) ** 2
     # Errors of an image sum to 0, so their mean square is what they add to the variance of the reference.
-    share = noise.mean(dim=1) / exact.var(dim=1, correction=0).clamp(min=torch.finfo(torch.float64).tiny)
+    variance = (exact - exact.mean(dim=1, keepdim=True)).square().mean(dim=1)
+    share = noise.mean(dim=1) / variance.clamp(min=torch.finfo(torch.float64).tiny)
     return Agreement(
         np.array([0.0 if flat else pearsonr(x, y).statistic for x, y, flat in pairs]),
         np.array([0.0 if flat else spearmanr(x, y).statistic for x, y, flat in pairs]),

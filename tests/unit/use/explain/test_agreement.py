@@ -1,4 +1,4 @@
-"""Correlations with Shapley values against numpy and scikit-learn's ranks; constant values; noisy references."""
+"""Correlations with Shapley values against numpy and ranks; constant values; noisy references."""
 
 import numpy as np
 import pytest
@@ -26,19 +26,22 @@ def test_values_are_summed_in_each_super_token_and_correlated() -> None:
         assert found.pearson[number] == pytest.approx(np.corrcoef(sums, exact)[0, 1], abs=1e-6)
         ranks = np.corrcoef(rankdata(sums), rankdata(exact))[0, 1]
         assert found.spearman[number] == pytest.approx(ranks, abs=1e-12)
-    assert found.note == "" and found.limit.tolist() == [1, 1, 1]
+    assert found.note == ""
+    assert found.limit.tolist() == [1, 1, 1]
 
 
 def test_agreement_ignores_scale_and_offset_and_notices_the_sign() -> None:
     reference = draw(2, 4, 4)
     found = agreement(torch.stack([3 * reference[0] + 7, -reference[1]]), reference)
-    assert found.pearson == pytest.approx([1, -1]) and found.spearman == pytest.approx([1, -1])
+    assert found.pearson == pytest.approx([1, -1])
+    assert found.spearman == pytest.approx([1, -1])
 
 
 def test_a_power_of_the_values_has_the_same_order() -> None:
     reference = draw(1, 4, 4).abs()
     found = agreement(reference**3, reference)
-    assert found.spearman[0] == pytest.approx(1) and found.pearson[0] < 0.99
+    assert found.spearman[0] == pytest.approx(1)
+    assert found.pearson[0] < 0.99
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1e30, 1e-30])
@@ -48,13 +51,15 @@ def test_equal_values_agree_with_nothing(value: float, size: tuple[int, int]) ->
     values = torch.stack([torch.full(size, value), draw(*size)])
     found = agreement(values, draw(2, 4, 4, seed=1))
     assert found.is_constant.tolist() == [True, False]
-    assert found.pearson[0] == 0 == found.spearman[0] and found.pearson[1] != 0
+    assert found.pearson[0] == 0 == found.spearman[0]
+    assert found.pearson[1] != 0
     assert found.note == "all values are equal for 1 image of 2, which counts as 0"
 
 
 def test_a_constant_reference_agrees_with_nothing() -> None:
     found = agreement(draw(1, 4, 4), torch.zeros(1, 4, 4))
-    assert found.pearson.tolist() == [0] == found.spearman.tolist() and found.is_constant.tolist() == [True]
+    assert found.pearson.tolist() == [0] == found.spearman.tolist()
+    assert found.is_constant.tolist() == [True]
 
 
 def test_one_super_token_has_nothing_to_compare() -> None:
@@ -63,13 +68,13 @@ def test_one_super_token_has_nothing_to_compare() -> None:
 
 def test_limit_is_the_correlation_of_exact_values_with_a_reference_that_has_errors() -> None:
     """Errors of sampled Shapley values sum to 0 in each image, because the values sum to a difference of scores."""
-    exact = draw(4000, 4, 4)
-    noise = 0.8 * draw(4000, 4, 4, seed=1)
+    exact = draw(500, 4, 4)
+    noise = 0.4 * draw(500, 4, 4, seed=1)
     noise -= noise.mean(dim=(1, 2), keepdim=True)
-    errors = torch.full_like(noise, 0.8 * (15 / 16) ** 0.5)
+    errors = torch.full_like(noise, 0.4 * (15 / 16) ** 0.5)
     found = agreement(exact, exact + noise, errors)
-    assert found.limit.mean() == pytest.approx(found.pearson.mean(), abs=0.02)
-    assert found.limit.mean() == pytest.approx((1 / 1.64) ** 0.5, abs=0.03)
+    assert found.limit.mean() == pytest.approx(found.pearson.mean(), abs=0.01)
+    assert found.limit.mean() == pytest.approx((1 / 1.16) ** 0.5, abs=0.01)
 
 
 def test_a_reference_of_errors_alone_has_the_limit_0() -> None:

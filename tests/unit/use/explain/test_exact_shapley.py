@@ -16,6 +16,7 @@ from vitreous.errors import ConfigError
 from vitreous.model.change.merge import merge_tokens
 from vitreous.use.explain import stored_scores as storage
 from vitreous.use.explain.exact_shapley import exact_shapley, members, shapley_values
+from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.removal import PatchRemoval
 from vitreous.use.explain.target import Target
 
@@ -116,12 +117,11 @@ def test_a_grid_with_fewer_patches_has_a_super_token_for_each_row_or_column() ->
 
 @pytest.mark.slow
 def test_sixteen_super_tokens_agree_with_sampled_values() -> None:
-    from vitreous.use.explain.methods.shapley import shapley
-
     size = (20, 24)
     model, image = make_model(img_size=size, embed_dim=12, depth=1, pool="mean"), draw_images(1, size)
     exact = exact_shapley(model.float(), image.float(), Target(1), is_stored=False)
-    assert exact.values.shape == (1, 4, 4) and exact.scores.shape == (1, 65_536)
+    assert exact.values.shape == (1, 4, 4)
+    assert exact.scores.shape == (1, 65_536)
     found = shapley(model, image.float(), Target(1), cells=(4, 4), num_permutations=200)
     assert found.errors is not None
     assert ((found.values - exact.values).abs() <= 4 * found.errors).all()
@@ -130,8 +130,10 @@ def test_sixteen_super_tokens_agree_with_sampled_values() -> None:
 def test_progress_counts_the_coalitions_of_all_images() -> None:
     seen: list[tuple[int, int]] = []
     exact_shapley(make_model(), draw_images(), is_stored=False, progress=lambda done, total: seen.append((done, total)))
-    assert seen[0][0] <= 64 and seen[-1] == (128, 128)
-    assert seen == sorted(seen) and {total for _, total in seen} == {128}
+    assert seen[0][0] <= 64
+    assert seen[-1] == (128, 128)
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {128}
 
 
 def test_too_many_super_tokens_are_refused_with_their_cost() -> None:
@@ -164,10 +166,12 @@ def count_coalitions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_scores_are_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images, counted = make_model(), draw_images(3), count_coalitions(monkeypatch)
     first = exact_shapley(model, images[:2])
-    assert sum(counted) == 128 and len(list(folder.iterdir())) == 2
+    assert sum(counted) == 128
+    assert len(list(folder.iterdir())) == 2
     second = exact_shapley(model, images)
     assert sum(counted) == 192
-    assert torch.equal(second.scores[:2], first.scores) and torch.equal(second.values[:2], first.values)
+    assert torch.equal(second.scores[:2], first.scores)
+    assert torch.equal(second.values[:2], first.values)
 
 
 def other_weight(model: Any) -> Any:
@@ -215,7 +219,7 @@ def hostile(kind: str, path: Path) -> None:
         case "other name":
             save_file({"values": scores}, path)
         case "one more":
-            save_file({"scores": scores, "more": scores}, path)
+            save_file({"scores": scores, "more": -scores}, path)
         case "integers":
             save_file({"scores": scores.int()}, path)
         case "not a number":

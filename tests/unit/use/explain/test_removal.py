@@ -52,7 +52,8 @@ def test_removal_is_what_patch_dropout_does_in_training(variant: str) -> None:
     torch.manual_seed(0)
     expected = model.train()(images).detach()
     kept = torch.zeros(3, 6, dtype=torch.bool).scatter(1, seen[0], True)
-    assert kept.sum(dim=1).tolist() == [3, 3, 3] and len(kept.unique(dim=0)) > 1
+    assert kept.sum(dim=1).tolist() == [3, 3, 3]
+    assert len(kept.unique(dim=0)) > 1
     assert_same(PatchRemoval(model.eval(), images).logits(torch.arange(3), kept), expected)
 
 
@@ -156,7 +157,8 @@ def test_bf16_rounds_and_fp32_does_not() -> None:
 def test_weights_in_bf16_work() -> None:
     model, images = make_model(**VARIANTS["dinov3"]).bfloat16(), draw_images().bfloat16()
     got = PatchRemoval(model, images).logits(torch.tensor([0, 1]), as_kept([[1, 2], []]))
-    assert got.dtype == torch.float32 and got.isfinite().all()
+    assert got.dtype == torch.float32
+    assert got.isfinite().all()
 
 
 @pytest.mark.parametrize("kernel", ["explicit", "sdpa"])
@@ -182,7 +184,8 @@ def test_no_gradient_is_kept_and_the_results_can_be_used_in_one() -> None:
     logits = PatchRemoval(model, images).logits(torch.tensor([0]), as_kept([[1, 2]]))
     weight = torch.ones(5, requires_grad=True)
     (logits * weight).sum().backward()
-    assert not logits.requires_grad and weight.grad is not None
+    assert not logits.requires_grad
+    assert weight.grad is not None
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

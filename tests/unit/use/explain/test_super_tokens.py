@@ -18,7 +18,9 @@ def test_super_tokens_are_rectangles_of_nearly_equal_sides(rows: int, columns: i
     for side, count in ((down, cells[0]), (across, cells[1])):
         assert torch.equal(side, side.sort().values)
         sizes = side.bincount(minlength=count)
-        assert len(sizes) == count and int(sizes.min()) >= 1 and int(sizes.max() - sizes.min()) <= 1
+        assert len(sizes) == count
+        assert int(sizes.min()) >= 1
+        assert int(sizes.max() - sizes.min()) <= 1
 
 
 def test_seven_by_five_patches_in_four_by_two() -> None:

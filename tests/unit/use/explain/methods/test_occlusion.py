@@ -27,7 +27,8 @@ def test_value_is_the_fall_of_the_score_without_the_patch(variant: str) -> None:
     for image, label, values in zip(images, [3, 1], found.values, strict=True):
         expected = torch.tensor([falls(model, image[None], label, [number]) for number in range(6)]).view(2, 3)
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
-    assert found.errors is None and found.values.dtype == torch.float32
+    assert found.errors is None
+    assert found.values.dtype == torch.float32
 
 
 def test_with_a_window_the_value_is_the_mean_over_the_squares_that_contain_the_patch() -> None:
@@ -55,4 +56,4 @@ def test_window_larger_than_the_grid_is_an_error(window: int) -> None:
 def test_the_only_patch_is_worth_the_difference_to_no_patch() -> None:
     model, image = make_model(img_size=(4, 4), pool="mean"), draw_images(1, (4, 4))
     expected = model(image)[0, 1] - model.head.bias[1]
-    assert float(METHOD(model, image, Target(1)).values) == pytest.approx(float(expected), rel=1e-5)
+    assert float(METHOD(model, image, Target(1)).values) == pytest.approx(expected.item(), rel=1e-5)

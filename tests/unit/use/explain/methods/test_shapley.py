@@ -55,7 +55,8 @@ def test_pairs_of_opposite_orders_have_smaller_errors_than_independent_ones() ->
     found = METHOD(model, image, Target(2), num_permutations=4)
     exact = exact_shapley(model, image, Target(2), is_stored=False).values
     torch.testing.assert_close(found.values.double(), exact, rtol=1e-5, atol=1e-6)
-    assert found.errors is not None and found.errors.abs().max() < 1e-6
+    assert found.errors is not None
+    assert found.errors.abs().max() < 1e-6
 
 
 def test_values_of_an_image_depend_on_neither_the_others_nor_the_call() -> None:
@@ -69,7 +70,8 @@ def test_super_tokens_are_players_too() -> None:
     model, images = make_model(img_size=(12, 20), pool="mean"), draw_images(2, (12, 20))
     exact = exact_shapley(model, images, Target(4), cells=(2, 3), is_stored=False).values
     found = METHOD(model, images, Target(4), cells=(2, 3), num_permutations=100)
-    assert found.errors is not None and found.values.shape == (2, 2, 3)
+    assert found.errors is not None
+    assert found.values.shape == (2, 2, 3)
     assert ((found.values - exact).abs() <= 4 * found.errors + 1e-6).all()
 
 
