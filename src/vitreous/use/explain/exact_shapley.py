@@ -92,7 +92,7 @@ def exact_shapley(
                 progress(number * count + done, len(images) * count)
 
         for number in range(len(images)):
-            image, of_image = images[number : number + 1], fixed.part(number, number + 1)
+            image, of_image = images[number : number + 1], fixed.of(torch.tensor([number]))
             removal = PatchRemoval(vit, image, precision)
             compute = partial(_coalition_scores, removal, of_image, player_of, partial(report, number))
             if is_stored:

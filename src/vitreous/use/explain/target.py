@@ -57,23 +57,9 @@ class Target:
             return found
         return found - logits.gather(1, torch.as_tensor(fixed.versus)[:, None])[:, 0]
 
-    def repeated(self, times: int) -> "Target":
-        """Return the target of a batch in which each image appears `times` times in a row."""
-        return Target(*(_repeated(numbers, times) for numbers in (self.classes, self.versus)))
-
     def of(self, numbers: Tensor) -> "Target":
         """Return the target of some images of the batch, by their numbers. For a target that `fixed` returned."""
         return Target(*(n[numbers.to(n.device)] if isinstance(n, Tensor) else n for n in (self.classes, self.versus)))
-
-    def part(self, start: int, stop: int) -> "Target":
-        """Return the target of the images from `start` to `stop` of the batch."""
-        return Target(*(n[start:stop] if isinstance(n, Tensor) else n for n in (self.classes, self.versus)))
-
-
-def _repeated(numbers: ClassNumbers | None, times: int) -> ClassNumbers | None:
-    if numbers is None or isinstance(numbers, int):
-        return numbers
-    return torch.as_tensor(numbers).repeat_interleave(times)
 
 
 def _numbers(name: str, given: ClassNumbers, logits: Logits) -> Tensor:

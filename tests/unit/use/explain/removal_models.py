@@ -1,67 +1,25 @@
-"""Small models of every architecture with random weights, and their logits without some patches, computed by hand."""
+"""The models of `models.py` in float64, and their logits without some patches by plain indexing."""
 
-import dataclasses
 from typing import Any
 
 import torch
+from tests.unit.use.explain import models
 from torch import Tensor
 
-from vitreous.model import ModelConfig, build_model
-from vitreous.model.change.lora import add_lora
-from vitreous.model.change.merge import merge_tokens
 from vitreous.model.vit import VisionTransformer
 
-PLAIN = ModelConfig(
-    img_size=(8, 12), patch_size=4, in_chans=2, num_classes=5, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2.0
-)
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "registers": {"num_registers": 2, "prefix_position": "all"},
-    "distilled": {"distill_token": True},
-    "mean": {"pool": "mean"},
-    "mean with class token": {"pool": "mean", "class_token": True},
-    "max": {"pool": "max", "num_registers": 1},
-    "token_mean": {"pool": "token_mean"},
-    "map": {"pool": "map", "fc_norm": True},
-    "sequence": {"pool": "sequence"},
-    "axial": {"rotary": "axial", "position": "none"},
-    "mixed": {"rotary": "mixed", "pool": "mean"},
-    "dinov3": {"rotary": "dinov3", "key_bias": False, "num_registers": 1},
-    "relative bias": {"relative_bias": True},
-    "relative bias, mean": {"relative_bias": True, "pool": "mean", "position": "sincos2d"},
-    "locality": {"locality": True},
-    "locality, mean": {"locality": True, "pool": "mean", "relative_bias": True},
-    "gates and norms": {"attn_gate": True, "mlp": "gated", "norm": "rms", "qk_norm": True, "patch_norm": True},
-    "post norm": {"norm_order": "post", "layer_scale": 0.3, "embed_norm": True, "final_norm": False},
-    "one block": {"depth": 1, "head_dim": 4},
-    "normed stem": {"stem": "normed"},
-    "merging": {"merged": 1},
-    "merging, mean": {"merged": 2, "pool": "mean", "relative_bias": True, "locality": True},
-    "lora": {"lora": 2},
-}
-SEEING_NEIGHBORS: dict[str, dict[str, Any]] = {
-    "conv": {"stem": "conv"},
-    "cct": {"stem": "cct", "pool": "sequence"},
-    "shifted": {"stem": "shifted", "locality": True},
-}
+KINDS = [kind for kind in models.KINDS if kind not in ("dynamic", "bf16", "autocast")]  # 2x3 patches, float64
+LINEAR = [kind for kind in KINDS if kind not in ("conv", "cct", "shifted")]
 
 
-def make_model(merged: int = 0, lora: int = 0, **changes: Any) -> VisionTransformer:
+def make_model(kind: str = "token", **changes: Any) -> VisionTransformer:
     """Build a float64 model in evaluation mode in which every weight is random."""
-    model = build_model(dataclasses.replace(PLAIN, **changes), generator=torch.Generator().manual_seed(0)).double()
-    if lora:
-        add_lora(model, rank=lora, alpha=4.0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    model.eval()
-    return merge_tokens(model, merged) if merged else model
+    return models.make_model(kind, torch.float64, **changes)
 
 
-def draw_images(batch: int = 2, size: tuple[int, int] = PLAIN.img_size, seed: int = 2) -> Tensor:
-    """Return random float64 images."""
-    return torch.randn(batch, 2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def draw_images(count: int = 2, size: tuple[int, int] = (8, 12)) -> Tensor:
+    """Draw normalized float64 images."""
+    return models.draw_images(count, torch.float64, size)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.use.explain.removal_models import SEEING_NEIGHBORS, VARIANTS, draw_images, logits_of, make_model
+from tests.unit.use.explain.removal_models import KINDS, draw_images, logits_of, make_model
 from torch import Tensor
 
 from vitreous.errors import ConfigError
@@ -54,7 +54,7 @@ def test_values_are_the_sum_over_all_coalitions_with_factorial_weights(
     scores = {frozenset[int](): score_of_nothing(model, image, 3)}
     for size in range(1, len(rectangles) + 1):
         for chosen in itertools.combinations(range(len(rectangles)), size):
-            kept = sorted(sum((rectangles[cell] for cell in chosen), []))
+            kept = sorted(patch for cell in chosen for patch in rectangles[cell])
             scores[frozenset(chosen)] = float(logits_of(model, image, kept)[3])
     found = exact_shapley(model, image, Target(3), cells=cells, precision="fp32", is_stored=False)
     expected = torch.tensor(by_factorials(scores, len(rectangles)), dtype=torch.float64).view(1, *cells)
@@ -75,9 +75,9 @@ def test_any_game_is_the_sum_over_all_coalitions_with_factorial_weights(num_play
         torch.testing.assert_close(values, torch.tensor(by_factorials(table, num_players), dtype=torch.float64))
 
 
-@pytest.mark.parametrize("variant", VARIANTS | SEEING_NEIGHBORS)
-def test_values_sum_to_the_last_score_minus_the_first(variant: str) -> None:
-    model, images = make_model(**(VARIANTS | SEEING_NEIGHBORS)[variant]), draw_images()
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_sum_to_the_last_score_minus_the_first(kind: str) -> None:
+    model, images = make_model(kind), draw_images()
     found = exact_shapley(model, images, is_stored=False)
     torch.testing.assert_close(
         found.values.sum(dim=(1, 2)), found.scores[:, -1] - found.scores[:, 0], rtol=0, atol=1e-12

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.use.explain.removal_models import PLAIN, SEEING_NEIGHBORS, VARIANTS, draw_images, logits_of, make_model
+from tests.unit.use.explain.removal_models import KINDS, LINEAR, draw_images, logits_of, make_model
 from torch import Tensor
 
 from vitreous.errors import ConfigError
@@ -27,25 +27,25 @@ def assert_same(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got.double(), expected.double(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS | SEEING_NEIGHBORS)
-def test_removed_patches_do_not_exist_for_the_model(variant: str) -> None:
-    model, images = make_model(**(VARIANTS | SEEING_NEIGHBORS)[variant]), draw_images()
+@pytest.mark.parametrize("kind", KINDS)
+def test_removed_patches_do_not_exist_for_the_model(kind: str) -> None:
+    model, images = make_model(kind), draw_images()
     numbers = torch.tensor([0, 1, 0, 1, 1, 0])
     got = PatchRemoval(model, images).logits(numbers, as_kept(SETS))
     expected = [logits_of(model, images[n : n + 1], kept) for n, kept in zip(numbers.tolist(), SETS, strict=True)]
     assert_same(got, torch.stack(expected))
 
 
-@pytest.mark.parametrize("variant", VARIANTS | SEEING_NEIGHBORS)
-def test_with_all_patches_the_logits_are_those_of_the_model(variant: str) -> None:
-    model, images = make_model(**(VARIANTS | SEEING_NEIGHBORS)[variant]), draw_images()
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_all_patches_the_logits_are_those_of_the_model(kind: str) -> None:
+    model, images = make_model(kind), draw_images()
     got = PatchRemoval(model, images).logits(torch.tensor([1, 0]), torch.ones(2, 6, dtype=torch.bool))
     assert_same(got, model(images).detach().flip(0))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_removal_is_what_patch_dropout_does_in_training(variant: str) -> None:
-    model, images = make_model(**VARIANTS[variant], patch_drop_rate=0.5), draw_images(3)
+@pytest.mark.parametrize("kind", LINEAR)
+def test_removal_is_what_patch_dropout_does_in_training(kind: str) -> None:
+    model, images = make_model(kind, patch_drop_rate=0.5), draw_images(3)
     seen: list[Tensor] = []
     model.patch_drop.register_forward_hook(lambda part, given, result: seen.append(result[1]))
     assert isinstance(model.patch_drop, PatchDrop)
@@ -77,7 +77,7 @@ def _by_class_token(model: Any, features: int) -> Tensor:
 @pytest.mark.parametrize(
     "changes",
     [{}, {"num_registers": 2}, {"distill_token": True}, {"locality": True}, {"relative_bias": True},
-     {"pool": "token_mean", "fc_norm": True}, {"stem": "conv"}, {"merged": 1}],
+     {"pool": "token_mean", "fc_norm": True}, {"stem": "conv"}, {"kind": "merged"}],
 )  # fmt: skip
 def test_without_patches_the_class_token_sees_only_prefix_tokens(changes: dict[str, Any]) -> None:
     model = make_model(**changes)
@@ -87,7 +87,9 @@ def test_without_patches_the_class_token_sees_only_prefix_tokens(changes: dict[s
 
 
 @pytest.mark.parametrize("pool", ["mean", "max", "sequence"])
-@pytest.mark.parametrize("changes", [{}, {"class_token": True, "fc_norm": True}, {"merged": 2}, {"rotary": "axial"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"class_token": True, "fc_norm": True}, {"kind": "merged"}, {"rotary": "axial"}]
+)
 def test_without_patches_pools_of_patches_give_zeros(pool: str, changes: dict[str, Any]) -> None:
     model = make_model(pool=pool, **changes)
     expected = model.head(model.fc_norm(torch.zeros(1, 24, dtype=torch.float64))).detach()
@@ -100,9 +102,9 @@ def test_without_patches_an_attention_pool_reads_one_token_of_zeros() -> None:
     assert_same(PatchRemoval(model, draw_images()).logits(torch.tensor([1]), as_kept([[]])), expected)
 
 
-@pytest.mark.parametrize("variant", ["plain", "mixed", "relative bias, mean", "conv"])
-def test_results_do_not_depend_on_the_size_of_batches(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = make_model(**(VARIANTS | SEEING_NEIGHBORS)[variant]), draw_images()
+@pytest.mark.parametrize("kind", ["token", "mixed", "merged with relative_bias", "conv"])
+def test_results_do_not_depend_on_the_size_of_batches(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = make_model(kind), draw_images()
     every = torch.cartesian_prod(*[torch.tensor([False, True])] * 6)
     whole = PatchRemoval(model, images).scores(Target(3), every)
     monkeypatch.setattr(module, "BATCH_TOKENS", 10)
@@ -135,7 +137,7 @@ def test_scores_are_those_of_each_images_own_target() -> None:
 
 
 def test_the_predicted_class_is_that_of_the_whole_image() -> None:
-    model, images = make_model(), draw_images(20)
+    model, images = make_model("mean"), draw_images(20)
     removal = PatchRemoval(model, images)
     kept = as_kept([[2]])
     scores = removal.scores(removal.fixed(Target()), kept)[:, 0]
@@ -155,7 +157,7 @@ def test_bf16_rounds_and_fp32_does_not() -> None:
 
 
 def test_weights_in_bf16_work() -> None:
-    model, images = make_model(**VARIANTS["dinov3"]).bfloat16(), draw_images().bfloat16()
+    model, images = make_model("dinov3").bfloat16(), draw_images().bfloat16()
     got = PatchRemoval(model, images).logits(torch.tensor([0, 1]), as_kept([[1, 2], []]))
     assert got.dtype == torch.float32
     assert got.isfinite().all()
@@ -196,4 +198,4 @@ def test_an_impossible_target_is_refused_before_patches_are_removed() -> None:
 
 def test_no_sets_give_no_scores() -> None:
     removal = PatchRemoval(make_model(), draw_images())
-    assert removal.scores(Target(0), torch.zeros(0, PLAIN.num_patches, dtype=torch.bool)).shape == (2, 0)
+    assert removal.scores(Target(0), torch.zeros(0, 6, dtype=torch.bool)).shape == (2, 0)

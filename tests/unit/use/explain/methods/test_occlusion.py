@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.use.explain.removal_models import VARIANTS, draw_images, logits_of, make_model
+from tests.unit.use.explain.removal_models import draw_images, logits_of, make_model
 from torch import Tensor
 
 from vitreous.errors import ConfigError
@@ -20,9 +20,9 @@ def falls(model: Any, image: Tensor, label: int, removed: list[int]) -> float:
     return float(logits_of(model, image, list(range(6)))[label] - logits_of(model, image, rest)[label])
 
 
-@pytest.mark.parametrize("variant", ["plain", "mean", "relative bias", "dinov3", "merging"])
-def test_value_is_the_fall_of_the_score_without_the_patch(variant: str) -> None:
-    model, images = make_model(**VARIANTS[variant]), draw_images()
+@pytest.mark.parametrize("kind", ["token", "mean", "relative_bias", "dinov3", "merged"])
+def test_value_is_the_fall_of_the_score_without_the_patch(kind: str) -> None:
+    model, images = make_model(kind), draw_images()
     found = METHOD(model, images, Target([3, 1]))
     for image, label, values in zip(images, [3, 1], found.values, strict=True):
         expected = torch.tensor([falls(model, image[None], label, [number]) for number in range(6)]).view(2, 3)
