@@ -85,7 +85,7 @@ def exact_shapley(
         precision = resolve_precision(precision, images.device)
         fixed = PatchRemoval(vit, images, precision).fixed(target or Target())
         scores = torch.empty(len(images), count, dtype=torch.float64)
-        settings = [fingerprint(vit), cells, precision] if is_stored else []
+        settings = [fingerprint(vit) if is_stored else "", cells, precision]
 
         def report(number: int, done: int) -> None:
             if progress is not None:
@@ -95,12 +95,9 @@ def exact_shapley(
             image, of_image = images[number : number + 1], fixed.of(torch.tensor([number]))
             removal = PatchRemoval(vit, image, precision)
             compute = partial(_coalition_scores, removal, of_image, player_of, partial(report, number))
-            if is_stored:
-                classes = [n if n is None else torch.as_tensor(n).tolist() for n in (of_image.classes, of_image.versus)]
-                key = hash_of([*settings, classes], {"image": image})
-                scores[number] = stored_scores(key, count, compute)
-            else:
-                scores[number] = compute()
+            classes = [n if n is None else torch.as_tensor(n).tolist() for n in (of_image.classes, of_image.versus)]
+            key = hash_of([*settings, classes], {"image": image})
+            scores[number] = stored_scores(key, count, compute) if is_stored else compute()
             report(number + 1, 0)
     return ExactShapley(shapley_values(scores).view(-1, rows, columns), scores)
 

@@ -1,4 +1,4 @@
-"""What a method returns: a value for each patch of each image."""
+"""Model, images, target -> what a method returns: a value for each patch of each image."""
 
 from dataclasses import dataclass
 

@@ -17,7 +17,7 @@ from vitreous.use.explain.target import Target
 
 BATCH_TOKENS = 8_192
 """Tokens that a CPU computes at once: larger batches take more memory and up to 20% more time, because they leave its
-caches. Other devices compute eight times as many, so that they do not wait for the host."""
+caches. Other devices compute eight times this number, so that they do not wait for the host."""
 
 
 class PatchRemoval:

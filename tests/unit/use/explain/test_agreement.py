@@ -77,7 +77,7 @@ def test_limit_is_the_correlation_of_exact_values_with_a_reference_that_has_erro
     assert found.limit.mean() == pytest.approx((1 / 1.16) ** 0.5, abs=0.01)
 
 
-def test_a_reference_of_errors_alone_has_the_limit_0() -> None:
+def test_a_reference_of_nothing_but_errors_has_the_limit_0() -> None:
     reference = draw(1, 2, 2)
     assert agreement(draw(1, 2, 2, seed=1), reference, 9 * torch.ones(1, 2, 2)).limit.tolist() == [0]
 

@@ -137,7 +137,7 @@ def test_scores_are_those_of_each_images_own_target() -> None:
 
 
 def test_the_predicted_class_is_that_of_the_whole_image() -> None:
-    model, images = make_model("mean"), draw_images(20)
+    model, images = make_model("distill"), draw_images(20)
     removal = PatchRemoval(model, images)
     kept = as_kept([[2]])
     scores = removal.scores(removal.fixed(Target()), kept)[:, 0]

@@ -16,8 +16,8 @@ def occlusion(
 ) -> Relevance:
     """Compare the score of all patches with the score without a square of patches, for each place of the square.
 
-    It takes as many forward passes as the square has places. If several patches show the same evidence, the score
-    hardly falls when only one of them is removed; `shapley` does not have this problem.
+    It takes one forward pass for each place of the square. If several patches show the same evidence, the score hardly
+    falls when only one of them is removed; `shapley` does not have this problem.
 
     Args:
         model: A Vision Transformer with a head.

@@ -34,7 +34,7 @@ def shapley(
         model: A Vision Transformer with a head.
         images: `[batch, channels, height, width]`, normalized.
         target: The score.
-        num_permutations: Number of random orders, an even number from 4. Four times as many halve the errors.
+        num_permutations: Number of random orders, an even number from 4. Four times this number halves the errors.
         cells: Rows and columns of super-tokens, such as (4, 4), whose patches are added together; the values are then
             those of super-tokens. None adds each patch separately.
         seed: Chooses the orders. They are the same for all images, so the values of an image do not depend on the
