@@ -63,8 +63,9 @@ def exact_shapley(
             super-token for each.
         precision: Precision of matrix products, as in `PatchRemoval`. Rounding errors of `bf16` average out over the
             coalitions: for a model of MNIST, they changed values of up to 2.7 by 0.01.
-        is_stored: Read scores from the user's cache folder, and write them there after each image. Scores are stored by
-            model, image and target. If the folder cannot be written, they are computed again the next time.
+        is_stored: Read scores from the user's cache folder, and write them there after each image. Scores are found by
+            weights and architecture, image and target; not by hooks of the model. If the folder cannot be written, they
+            are computed again the next time.
         progress: Called with (done, total) coalitions of all images.
 
     Raises:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.unit.use.explain.removal_models import KINDS, draw_images, logits_of, make_model
 from torch import Tensor
 
+from vitreous import paths
 from vitreous.errors import ConfigError
 from vitreous.model.change.merge import merge_tokens
 from vitreous.use.explain import stored_scores as storage
@@ -172,6 +173,13 @@ def test_scores_are_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert sum(counted) == 192
     assert torch.equal(second.scores[:2], first.scores)
     assert torch.equal(second.values[:2], first.values)
+
+
+def test_scores_are_stored_in_the_cache_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VITREOUS_CACHE")
+    monkeypatch.setattr(paths, "cache_folder", lambda: tmp_path / "vitreous")
+    exact_shapley(make_model(), draw_images(1))
+    assert [path.suffix for path in (tmp_path / "vitreous" / "shapley").iterdir()] == [".safetensors"]
 
 
 def other_weight(model: Any) -> Any:
