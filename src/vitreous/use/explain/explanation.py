@@ -125,9 +125,10 @@ class Explanation:
 
     def plot(self) -> "Figure":
         """Draw photo and overlay with title, color scale and a sentence on what they show, as a matplotlib figure."""
+        pictures = self.pictures(PANEL_PX)
         # Shares of patches are small numbers, so they are shown in percent.
         unit = 1.0 if self._method.is_signed else 100.0 / (float(self.values.sum()) or 1.0)
-        return draw_figure(self.pictures(PANEL_PX), self._texts(), self._scale, unit)
+        return draw_figure(pictures, self._texts(), self._scale, unit)
 
     def save(self, path: str | Path) -> None:
         """Save the figure that `plot` draws; the suffix chooses the format, such as .png, .pdf or .svg.
@@ -185,10 +186,10 @@ class Explanation:
             what += f" above that of {_short(self.versus)}"
         channels = self.preprocess.in_chans
         shown = {1: "photo, in gray as the model sees it", 2: "first of 2 channels", 3: "photo"}
-        notes = [f"{self._method.label}: {self.finding}."]
+        notes = [f"{self._method.label}. {self.finding[0].upper()}{self.finding[1:]}."]
         if max(self.box[:2]) > 0:
             notes.append("The model does not see the dark margins.")
-        scale = "change of the score by a patch" if self._method.is_signed else "share of all relevance in a patch, %"
+        scale = "effect of a patch on the score" if self._method.is_signed else "relevance, % per patch"
         default = f"channels 1 to 3 of {channels} as red, green and blue"
         return Texts(title, (shown.get(channels, default), what), " ".join(notes), scale)
 

@@ -15,7 +15,6 @@ from vitreous.printable import printable
 from vitreous.use.explain.explanation import Explanation
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
-from vitreous.wording import plural
 
 _LONGEST = 80
 """Characters of the name of a picture, without its suffix."""
@@ -29,9 +28,10 @@ def folder_for(out: Path | None) -> Path:
     """
     if out is None:
         return next(path for number in count(1) if not (path := Path(f"explanations-{number}")).exists())
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        what = f"contains {plural(sum(1 for _ in out.iterdir()), 'file')}" if out.is_dir() else "is a file"
-        raise ConfigError(f"out={out}: {what}; choose a new folder, or remove it first")
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"out={out}: is not empty; choose a new folder")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out={out}: is a file; choose a new folder")
     return out
 
 

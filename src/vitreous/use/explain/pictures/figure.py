@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # takes half a second to import
 DPI = 150
 PANEL_PX = 630
 """Longer side of a picture in the figure."""
-_LEAST_IN, _LEAST_BAR_IN, _GAP_IN, _TITLE_IN, _LINE_IN, _SCALE_IN = 2.6, 1.2, 0.2, 0.5, 0.2, 1.1
+_LEAST_IN, _LEAST_BAR_IN, _GAP_IN, _TITLE_IN, _LINE_IN, _SCALE_IN = 2.6, 1.2, 0.2, 0.4, 0.2, 1.1
 _CHARACTERS_PER_IN = 13
 _INK, _FAINT = "#222222", "#666666"
 
@@ -73,7 +73,7 @@ def draw_figure(pictures: tuple[Image.Image, Image.Image], texts: Texts, scale: 
         left_in = _GAP_IN + (0 if is_wide else number * (column_in + _GAP_IN))
         bottom_in = foot_in + body_in - height_in + (row_in if is_wide and number == 0 else 0)
         axes = figure.add_axes((left_in * place[0], bottom_in * place[1], width_in * place[0], height_in * place[1]))
-        axes.imshow(picture, interpolation="none", aspect="auto")
+        axes.imshow(picture.convert("RGB"), interpolation="none", aspect="auto")
         axes.set_axis_off()
         at = (left_in * place[0], (bottom_in + height_in + head_in - _GAP_IN / 2) * place[1])
         figure.text(*at, titles[number], fontsize=10, **text)
@@ -81,7 +81,7 @@ def draw_figure(pictures: tuple[Image.Image, Image.Image], texts: Texts, scale: 
     bar = figure.add_axes((left_in * place[0], foot_in * place[1], 0.15 * place[0], body_in * place[1]))
     low = -scale.limit * unit if scale.is_signed else 0.0
     colors = ScalarMappable(Normalize(low, scale.limit * unit), scale.colors)
-    figure.colorbar(colors, cax=bar).set_label(texts.scale, fontsize=9, color=_INK)
+    figure.colorbar(colors, cax=bar).set_label(_wrapped(texts.scale, body_in), fontsize=9, color=_INK)
     bar.tick_params(labelsize=8)
     return figure
 

@@ -9,9 +9,12 @@ AREA = 0.1
 """Share of the area that counts as most relevant."""
 
 _PLACES = (("upper left", "top", "upper right"), ("left", "center", "right"), ("lower left", "bottom", "lower right"))
-_ROWS, _COLUMNS = ("upper third", "middle, from left to right", "lower third"), ("left third", "middle", "right third")
+_ROWS, _COLUMNS = (
+    ("upper third", "band across the middle", "lower third"),
+    ("left third", "band down the middle", "right third"),
+)
 _MOST, _EVEN = 0.5, 1.5 * AREA
-"""Share of the most relevant area that must lie in one place to name it; share of the relevance without a focus."""
+"""Share of the relevance that must lie in one place to name it; share of the relevance without a focus."""
 _PADDING = 0.1
 """Share of the relevance in the padding from which it is mentioned."""
 
@@ -36,7 +39,7 @@ def describe(values: Values, view: View, *, is_signed: bool) -> str:
         return "no part of the photo raises the score" if is_signed else "no part of the photo is relevant"
     top = most_relevant(relevance, in_photo)
     share = (relevance * top).sum() / visible
-    where = "evenly spread" if share < _EVEN else f"most relevant: {_place(top, view)}"
+    where = "evenly spread" if share < _EVEN else f"most relevant: {_place(relevance * top, view)}"
     outside = 1 - visible / total
     padding = f"; {outside:.0%} of all lies in the padding" if outside >= _PADDING else ""
     return f"{where}, {share:.0%} of {what} in {AREA:.0%} of the area{padding}"
@@ -56,15 +59,15 @@ def most_relevant(relevance: Values, areas: Values) -> Values:
     return chosen
 
 
-def _place(area: Values, view: View) -> str:
-    """Name the third of the photo's rows and columns in which most of an area lies."""
-    rows, columns = area.shape
+def _place(relevance: Values, view: View) -> str:
+    """Name the third of the photo's rows and columns in which most of the relevance lies."""
+    rows, columns = relevance.shape
     x, y = view.to_photo(
         (np.arange(columns) + 0.5) / columns * view.img_size[1], (np.arange(rows) + 0.5) / rows * view.img_size[0]
     )
     thirds = np.zeros((3, 3))
     row, column = (_third(y, view.size[0]), _third(x, view.size[1]))
-    np.add.at(thirds, (row[:, None], column[None]), area / area.sum())
+    np.add.at(thirds, (row[:, None], column[None]), relevance / relevance.sum())
     if thirds.max() >= _MOST:
         best = np.unravel_index(thirds.argmax(), thirds.shape)
         return _PLACES[best[0]][best[1]]

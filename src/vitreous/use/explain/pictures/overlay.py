@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BRIGHTNESS, _UNSEEN_BRIGHTNESS = 0.65, 0.3
 """How bright the photo is under the colors, and where the model does not see it."""
-_OPACITY = 0.85
+_OPACITY = 0.8
 """Opacity of the strongest color; the photo remains recognizable under it."""
 
 
@@ -64,8 +64,10 @@ def lay_over(photo: Image.Image, heatmap: Float[np.ndarray, "height width"], sca
     places = (shares + 1) / 2 if scale.is_signed else shares.clip(min=0)
     table = (scale.colors(np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
     colors = Image.fromarray(table[(places * 255).round().astype(np.uint8)])
-    # With the square root, colors of weak relevance can be seen too.
-    opacity = Image.fromarray((np.sqrt(np.abs(shares)) * (_OPACITY * 255)).round().astype(np.uint8))
+    # With the square root, weak relevance can be seen too. Signed values are weak around 0, where the map is light gray:
+    # with the root, it would draw a halo around each sign.
+    strength = np.abs(shares) if scale.is_signed else np.sqrt(shares.clip(min=0))
+    opacity = Image.fromarray((strength * (_OPACITY * 255)).round().astype(np.uint8))
     unseen = gray.point(lambda value: round(value * _UNSEEN_BRIGHTNESS))
     dimmed = gray.point(lambda value: round(value * _BRIGHTNESS))
     base = Image.composite(dimmed, unseen, Image.fromarray(seen)).convert("RGB")
