@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
     from vitreous.training.request import TrainRequest
     from vitreous.use.embed.embeddings import Embeddings
-    from vitreous.use.explain.explanation import Explanation
+    from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.series.compare import Comparison
 
 # The functions here change nothing that belongs to the whole process. `vitreous.heap` sets the allocator and

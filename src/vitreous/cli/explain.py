@@ -12,9 +12,9 @@ from vitreous.errors import DecodeError
 from vitreous.model.weights.table import Hints
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.explain.explainer import Explainer, methods_named
-from vitreous.use.explain.explanation import Explanation
-from vitreous.use.explain.files import folder_for, write_explanations
 from vitreous.use.explain.methods import DEFAULT, METHODS
+from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.explain.pictures.files import folder_for, write_explanations
 from vitreous.use.predict.inputs import list_images, unreadable_text
 from vitreous.wording import plural
 

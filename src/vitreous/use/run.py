@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.evaluate.multilabel import LabelEvaluation
-    from vitreous.use.explain.explanation import Explanation
+    from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
 

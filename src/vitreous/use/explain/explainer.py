@@ -18,8 +18,8 @@ from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.printable import printable
 from vitreous.use.embed.embedder import Embedder, located
-from vitreous.use.explain.explanation import Explanation
 from vitreous.use.explain.methods import DEFAULT, METHODS, method_named
+from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.inputs import images_of, name_of, read_batch

@@ -12,9 +12,9 @@ import numpy as np
 from vitreous import atomic
 from vitreous.errors import ConfigError, SaveError
 from vitreous.printable import printable
-from vitreous.use.explain.explanation import Explanation
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
+from vitreous.use.explain.pictures.explanation import Explanation
 
 _LONGEST = 80
 """Characters of the name of a picture, without its suffix."""

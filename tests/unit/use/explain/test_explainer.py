@@ -43,7 +43,7 @@ def three_methods(monkeypatch: pytest.MonkeyPatch) -> dict[str, Method]:
         "signed": Method(signed, "signed", "For tests.", is_signed=True),
         "plain": Method(plain, "plain", "For tests.", is_class_specific=False),
     }
-    for module in ("explainer", "explanation", "methods", "files"):
+    for module in ("explainer", "methods", "pictures.explanation", "pictures.files"):
         monkeypatch.setattr(f"vitreous.use.explain.{module}.METHODS", methods)
     monkeypatch.setattr("vitreous.cli.explain.METHODS", methods)
     return methods

@@ -9,9 +9,9 @@ from PIL import Image
 
 from vitreous.errors import ConfigError, SaveError
 from vitreous.use.explain.explainer import Explainer
-from vitreous.use.explain.explanation import Explanation
-from vitreous.use.explain.files import folder_for, write_explanations
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
+from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.explain.pictures.files import folder_for, write_explanations
 from vitreous.use.run import Run
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (11, 17, 3), dtype=np.uint8)
