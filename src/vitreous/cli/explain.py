@@ -27,7 +27,7 @@ def explain(
     images: Annotated[list[Path], Parameter(negative="")],
     /,
     *,
-    method: str = DEFAULT,
+    method: Annotated[str, Parameter(help=f"{', '.join(METHODS)}, or all.")] = DEFAULT,
     target: str | None = None,
     versus: str | None = None,
     out: Path | None = None,
@@ -43,7 +43,7 @@ def explain(
     Args:
         run: A run folder, weights in any supported format, or hf://organization/name.
         images: Image files, or folders of them.
-        method: Name of a method, or all. An unknown name lists them.
+        method: Name of a method, or all.
         target: Class to explain; default: the predicted class of each image.
         versus: Class to compare it with: what speaks for the target rather than for this class?
         out: Folder to create; default: the next unused one of explanations-1, explanations-2 and so on.

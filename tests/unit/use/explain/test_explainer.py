@@ -40,8 +40,8 @@ def three_methods(monkeypatch: pytest.MonkeyPatch) -> dict[str, Method]:
     """The default method, a signed one, and one that ignores the class."""
     methods = {
         "gradient-attention": METHODS["gradient-attention"],
-        "signed": Method(signed, "signed", "For tests.", is_signed=True),
-        "plain": Method(plain, "plain", "For tests.", is_class_specific=False),
+        "signed": Method(signed, "signed", "for tests", is_signed=True),
+        "plain": Method(plain, "plain", "for tests", is_class_specific=False),
     }
     for module in ("explainer", "methods", "pictures.explanation", "pictures.files"):
         monkeypatch.setattr(f"vitreous.use.explain.{module}.METHODS", methods)
@@ -269,7 +269,8 @@ def test_figure_says_prediction_class_and_method(three_methods: object) -> None:
     assert f"image 0: predicted {found.prediction} ({found.probability:.1%})" in said
     assert "what raises the score of bee" in said
     assert "above that of cat" in said
-    assert "signed. Most relevant: " in said
+    assert "signed: for tests." in said
+    assert "Most relevant: " in said
     plain_found = next(explainer().explain(PIXELS, "plain"))
     assert "the same for every class" in texts(plain_found.plot())
 

@@ -31,6 +31,8 @@ Values = Float[np.ndarray, "rows columns"]
 
 _LONGEST = 40
 """Characters of a name in a figure."""
+_VISIBLE = 0.01
+"""Share of the photo from which a margin that the model does not see is mentioned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +188,8 @@ class Explanation:
             what += f" above that of {_short(self.versus)}"
         channels = self.preprocess.in_chans
         shown = {1: "photo, in gray as the model sees it", 2: "first of 2 channels", 3: "photo"}
-        notes = [f"{self._method.label}. {self.finding[0].upper()}{self.finding[1:]}."]
-        if max(self.box[:2]) > 0:
+        notes = [f"{self.finding[0].upper()}{self.finding[1:]}.", f"{self._method.label}: {self._method.summary}."]
+        if max(self.box[:2]) > _VISIBLE:
             notes.append("The model does not see the dark margins.")
         scale = "effect of a patch on the score" if self._method.is_signed else "relevance, % per patch"
         default = f"channels 1 to 3 of {channels} as red, green and blue"

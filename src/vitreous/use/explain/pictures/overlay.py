@@ -64,8 +64,8 @@ def lay_over(photo: Image.Image, heatmap: Float[np.ndarray, "height width"], sca
     places = (shares + 1) / 2 if scale.is_signed else shares.clip(min=0)
     table = (scale.colors(np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
     colors = Image.fromarray(table[(places * 255).round().astype(np.uint8)])
-    # With the square root, weak relevance can be seen too. For signed values it would draw halos, because their color map
-    # is light gray around 0.
+    # With the square root, weak relevance can be seen too. For signed values it would draw halos, because their color
+    # map is light gray around 0.
     strength = np.abs(shares) if scale.is_signed else np.sqrt(shares.clip(min=0))
     opacity = Image.fromarray((strength * (_OPACITY * 255)).round().astype(np.uint8))
     unseen = gray.point(lambda value: round(value * _UNSEEN_BRIGHTNESS))
