@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitreous.use.explain.methods import METHODS
+
 Cli = Callable[..., Any]
 
 
@@ -27,7 +29,10 @@ def test_first_command_writes_a_picture_and_says_what_it_shows(run: Path, image:
 
 
 def test_json_is_that_of_the_file_and_the_table_of_predict(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
-    folder = shutil.copytree(photos / "two words", tmp_path / "copied")
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    for number in range(3):
+        shutil.copy(photos / "two words" / f"bild {number} ü.png", folder)
     said = cli("explain", run, folder, "--target", "[red]:cat:", "--versus", "two words", "--json", "--out", "new")
     assert (said.code, said.err) == (0, "")
     printed = json.loads(said.out)
@@ -46,9 +51,10 @@ def test_json_is_that_of_the_file_and_the_table_of_predict(run: Path, photos: Pa
 
 
 def test_folder_of_photos_ends_with_a_sheet(run: Path, image: Path, cli: Cli) -> None:
-    said = cli("explain", run, image.parent, "--out", "new", "--method", "all")
+    said = cli("explain", run, image, image.with_name("bild 4 ü.png"), "--out", "new", "--method", "all")
     assert said.code == 0
-    assert said.out.splitlines()[-1].endswith(" pictures in new; start with sheet-1.png")
+    assert said.out.splitlines()[-1] == f"{2 * len(METHODS)} pictures in new; start with sheet-1.png"
+    assert all(method.label in said.out for method in METHODS.values())
     assert Path("new/sheet-1.png").is_file()
 
 

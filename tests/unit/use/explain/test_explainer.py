@@ -36,17 +36,15 @@ def plain(model: nn.Module, images: Images, target: Target) -> Relevance:
 
 
 @pytest.fixture
-def three_methods(monkeypatch: pytest.MonkeyPatch) -> dict[str, Method]:
-    """The default method, a signed one, and one that ignores the class."""
-    methods = {
-        "gradient-attention": METHODS["gradient-attention"],
-        "signed": Method(signed, "signed", "for tests", is_signed=True),
-        "plain": Method(plain, "plain", "for tests", is_class_specific=False),
-    }
-    for module in ("explainer", "methods", "pictures.explanation", "pictures.files"):
-        monkeypatch.setattr(f"vitreous.use.explain.{module}.METHODS", methods)
-    monkeypatch.setattr("vitreous.cli.explain.METHODS", methods)
-    return methods
+def three_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register only the default method, a signed one, and one that ignores the class."""
+    for name in [name for name in METHODS if name != "gradient-attention"]:
+        monkeypatch.delitem(METHODS, name)  # type: ignore[arg-type]
+    for method in (
+        Method(signed, "signed", "for tests", is_signed=True),
+        Method(plain, "plain", "for tests", is_class_specific=False),
+    ):
+        monkeypatch.setitem(METHODS, method.label, method)  # type: ignore[arg-type]
 
 
 def explainer(in_chans: int = 3, fit: str = "crop", img_size: tuple[int, int] = (8, 12)) -> Explainer:
@@ -116,14 +114,14 @@ def test_wrong_choice_is_refused_before_any_image_is_read(run: Run, arguments: d
     assert str(caught.value).startswith(message)
 
 
-def test_target_of_a_method_that_ignores_the_class_is_refused(three_methods: object, run: Run) -> None:
+def test_target_of_a_method_that_ignores_the_class_is_refused(three_methods: None, run: Run) -> None:
     with pytest.raises(ConfigError, match=r"^target=two words: plain does not depend on the class; use another method"):
         run.explain(PIXELS, "plain", target="two words")
     with pytest.raises(ConfigError, match=r"^versus=0: plain does not depend"):
         run.explain(PIXELS, "plain", versus=0)
 
 
-def test_all_methods_are_those_of_the_registry_and_each_image_gets_all(three_methods: object, run: Run) -> None:
+def test_all_methods_are_those_of_the_registry_and_each_image_gets_all(three_methods: None, run: Run) -> None:
     found = run.explain([PIXELS, PIXELS[:, ::-1]], "all", target="two words")
     names = ["gradient-attention", "signed", "plain"]
     assert [(e.image, e.method) for e in found] == [(f"image {number}", name) for number in range(2) for name in names]
@@ -220,7 +218,7 @@ def test_heatmap_and_overlay_have_the_size_of_the_upright_photo(fit: str, tmp_pa
     assert np.isnan(found.heatmap).any() == (fit == "crop")
 
 
-def test_value_of_a_patch_lies_where_its_pixels_are(three_methods: object) -> None:
+def test_value_of_a_patch_lies_where_its_pixels_are(three_methods: None) -> None:
     found = next(explainer(img_size=(8, 12)).explain(np.zeros((80, 200, 3), np.uint8), "signed"))
     heatmap = found.heatmap  # the model sees columns 40 to 160
     assert np.isnan(heatmap[:, :40]).all()
@@ -236,7 +234,7 @@ def test_value_of_a_patch_lies_where_its_pixels_are(three_methods: object) -> No
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (300, 2, 3), (8, 8, 3), (90, 40, 3)])
 @pytest.mark.parametrize("method", ["gradient-attention", "signed", "plain"])
 def test_figure_can_be_drawn_for_a_photo_of_any_shape(
-    shape: tuple[int, int, int], method: str, three_methods: object
+    shape: tuple[int, int, int], method: str, three_methods: None
 ) -> None:
     photo = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     found = next(explainer().explain(photo, method))
@@ -263,7 +261,7 @@ def texts(figure: Figure) -> str:
     return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
-def test_figure_says_prediction_class_and_method(three_methods: object) -> None:
+def test_figure_says_prediction_class_and_method(three_methods: None) -> None:
     found = next(explainer().explain(PIXELS, "signed", target="bee", versus="cat"))
     said = texts(found.plot())
     assert f"image 0: predicted {found.prediction} ({found.probability:.1%})" in said
@@ -287,7 +285,7 @@ def test_names_cannot_break_the_figure(tmp_path: Path) -> None:
         assert "\x1b" not in texts(found.plot())
 
 
-def test_color_scale_of_positive_values_is_in_percent_of_their_sum(three_methods: object) -> None:
+def test_color_scale_of_positive_values_is_in_percent_of_their_sum(three_methods: None) -> None:
     axes = next(explainer().explain(PIXELS, "plain")).plot().axes[-1]
     assert axes.get_ylabel() == "relevance, % per patch"
     assert axes.get_ylim() == pytest.approx((0, 100 / 6))

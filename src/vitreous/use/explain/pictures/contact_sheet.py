@@ -67,7 +67,7 @@ def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _font() -> ImageFont.FreeTypeFont:
-    """Return matplotlib's own font, which has more characters than the one of Pillow."""
+    """Return matplotlib's own font, which has more characters than that of Pillow."""
     from matplotlib.font_manager import findfont
 
     return ImageFont.truetype(findfont("DejaVu Sans"), _TEXT_PX)
