@@ -196,13 +196,12 @@ def explain(
 
     Args:
         model: A run, weights in any format that `load_model` opens, or `hf://organization/name`.
-        images: All that `Run.predict` takes. A file that cannot be decoded gets an explanation that is `unreadable`.
-        method: As for `Run.explain`, and so are `target` and `versus`. A file without class names has the classes 0, 1
-            and so on.
-        target: Name or number of the class to explain. None: the predicted class of each image.
-        versus: Name or number of a class to compare it with.
+        images: As for `Run.explain`, and so are `method`, `target` and `versus`.
+        method: Name of a method, several names, or `all`.
+        target: Class to explain. Weights without class names have the classes 0, 1 and so on.
+        versus: Class to compare it with.
         architecture: As for `load_model`, and so is `weights`; neither applies to a run.
-        weights: Which weights of a checkpoint to read: `raw`, `ema`, `auto`, or the name of a part.
+        weights: Which weights of a checkpoint to read.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a method returns: a value for each patch of each image."""
+"""Method -> what it returns: a value for each patch of each image."""
 
 from dataclasses import dataclass
 

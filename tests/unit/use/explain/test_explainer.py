@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,25 @@ def test_all_that_predict_takes_is_explained(run: Run, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.asarray(explanation.overlay()), np.asarray(found[0].overlay()), atol=1)
     with pytest.raises(DataError, match=r"^image=7: is not an image; "):
         run.explain([PIXELS, 7])
+
+
+def test_most_probable_label_is_explained_if_images_may_have_several() -> None:
+    single = explainer().predictor
+    several = Explainer(replace(single, thresholds=(0.0, 1.0, 0.0)))
+    found, predicted = next(several.explain(PIXELS)), replace(single, thresholds=(0.0, 1.0, 0.0)).predict(PIXELS)[0]
+    assert found.prediction == predicted.label == "ape;cat"
+    best = int(np.argmax(predicted.probabilities))
+    assert (found.target, found.target_probability) == (single.classes[best], pytest.approx(predicted.probability))
+    chosen = next(several.explain(PIXELS, target="bee"))
+    assert (chosen.target, chosen.target_probability) == ("bee", pytest.approx(predicted.probabilities[1]))
+
+
+def test_values_that_are_not_finite_are_reported_and_can_be_drawn(three_methods: None) -> None:
+    for value in (np.nan, np.inf):
+        values = np.full((2, 3), value, np.float32)
+        found = replace(next(explainer().explain(PIXELS, "plain")), values=values)
+        assert found.finding == "the values are not finite"
+        assert found._repr_png_()
 
 
 def test_unreadable_image_is_reported_in_its_place(run: Run, broken_png: Path) -> None:

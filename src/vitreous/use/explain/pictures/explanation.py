@@ -53,7 +53,9 @@ class Explanation:
         values: Value of each patch, float32; only those of one image by one method can be compared.
         errors: Standard errors of the values; None for methods without sampling.
         gap: For methods whose values should sum to a difference of scores: by how much they miss it, as a share.
-        unreadable: Reason why the image could not be read; empty if it could. Then there are no values and pictures.
+        unreadable: Reason why the image could not be read, in which case there are no values and pictures; else empty.
+        source: What was given as the image.
+        preprocess: How it became the input of the model.
     """
 
     image: str
@@ -129,7 +131,8 @@ class Explanation:
         """Draw photo and overlay with title, color scale and a sentence on what they show, as a matplotlib figure."""
         pictures = self.pictures(PANEL_PX)
         # Shares of patches are small numbers, so they are shown in percent.
-        unit = 1.0 if self._method.is_signed else 100.0 / (float(self.values.sum()) or 1.0)
+        total = float(self.values[np.isfinite(self.values)].sum())
+        unit = 1.0 if self._method.is_signed else 100.0 / (total or 1.0)
         return draw_figure(pictures, self._texts(), self._scale, unit)
 
     def save(self, path: str | Path) -> None:
