@@ -83,7 +83,8 @@ class View:
         left, top, right, bottom = self.box
         vertical = _interpolation(values.shape[0], (top, bottom), self.size[0])
         horizontal = _interpolation(values.shape[1], (left, right), self.size[1])
-        return vertical @ values.astype(np.float32) @ horizontal.T
+        with np.errstate(invalid="ignore"):  # values that are not finite
+            return vertical @ values.astype(np.float32) @ horizontal.T
 
 
 def _inside(edges: Float[np.ndarray, " edges"], length: int) -> Float[np.ndarray, " patches"]:
