@@ -11,6 +11,7 @@ import numpy as np
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, SaveError
+from vitreous.paths import as_path
 from vitreous.printable import printable
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
@@ -28,6 +29,7 @@ def folder_for(out: Path | None) -> Path:
     """
     if out is None:
         return next(path for number in count(1) if not (path := Path(f"explanations-{number}")).exists())
+    out = as_path("out", out)
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"out={out}: is not empty; choose a new folder")
     if out.exists() and not out.is_dir():
