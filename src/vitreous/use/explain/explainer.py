@@ -229,6 +229,6 @@ def methods_named(method: str | Sequence[str]) -> tuple[str, ...]:
     names = [method] if isinstance(method, str) else list(method)
     if names == [ALL]:
         return tuple(METHODS)
-    for name in names:
+    for name in names or [""]:
         method_named(name)
     return tuple(dict.fromkeys(names))

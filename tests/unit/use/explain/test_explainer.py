@@ -106,6 +106,7 @@ def test_versus_compares_the_prediction_or_the_next_best_class(run: Run, photos:
         ({"target": "two words", "versus": "two words"},
          "versus=two words: is the target itself; choose another class"),
         ({"method": "gradient-atention"}, "method=gradient-atention: no such method; did you mean gradient-attention?"),
+        ({"method": []}, "method=: no such method; "),
         ({"method": "all, or none"}, "method=all, or none: no such method; "),
     ],
 )  # fmt: skip
