@@ -224,7 +224,7 @@ def explain(
     explainer = Explainer.load(model, hints=hints, device=resolve_device(device))
     if explainer.notes:
         warnings.warn(f"{model}: {'; '.join(explainer.notes)}", AssumptionWarning, stacklevel=2)
-    return list(explainer.explain(images, method or DEFAULT, target, versus))
+    return list(explainer.explain(images, DEFAULT if method is None else method, target, versus))
 
 
 def load_run(path: str | Path) -> Run:

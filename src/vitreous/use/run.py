@@ -150,7 +150,7 @@ class Run:
         from vitreous.use.explain.explainer import Explainer
         from vitreous.use.explain.methods import DEFAULT
 
-        return list(Explainer(self.predictor).explain(images, method or DEFAULT, target, versus))
+        return list(Explainer(self.predictor).explain(images, DEFAULT if method is None else method, target, versus))
 
     def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.
