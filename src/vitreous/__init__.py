@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vitreous.api import compare, embed, load_run, train
+from vitreous.api import compare, embed, explain, load_run, train
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
 from vitreous.version import __version__ as __version__
@@ -10,7 +10,7 @@ from vitreous.version import __version__ as __version__
 if TYPE_CHECKING:
     from vitreous.model import create_model, load_model
 
-__all__ = ["Run", "Series", "compare", "create_model", "embed", "load_model", "load_run", "train"]
+__all__ = ["Run", "Series", "compare", "create_model", "embed", "explain", "load_model", "load_run", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
     from vitreous.training.request import TrainRequest
     from vitreous.use.embed.embeddings import Embeddings
+    from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.series.compare import Comparison
 
 # The functions here change nothing that belongs to the whole process. `vitreous.heap` sets the allocator and
@@ -184,6 +185,46 @@ def embed(
     if embedder.notes:
         warnings.warn(f"{model}: {'; '.join(embedder.notes)}", AssumptionWarning, stacklevel=2)
     return embedder.embed_given(images)
+
+
+def explain(
+    model: str | Path, images: Any, *, method: str | Sequence[str] | None = None, target: str | int | None = None,
+    versus: str | int | None = None, architecture: Mapping[str, Any] | None = None, weights: str = "auto",
+    device: str = "auto",
+) -> "list[Explanation]":  # fmt: skip
+    """Explain predictions: which parts of an image raise the score of a class.
+
+    Args:
+        model: A run, weights in any format that `load_model` opens, or `hf://organization/name`.
+        images: As for `Run.explain`, and so are `method`, `target` and `versus`.
+        method: Name of a method, several names, or `all`.
+        target: Class to explain. Weights without class names have the classes 0, 1 and so on.
+        versus: Class to compare it with.
+        architecture: As for `load_model`, and so is `weights`; neither applies to a run.
+        weights: Which weights of a checkpoint to read.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
+
+    Returns:
+        An explanation for each image and method, image by image.
+
+    Raises:
+        VitreousError: The model or an image cannot be used; `vitreous.errors` lists the errors.
+
+    Example:
+        >>> import vitreous as vt
+        >>> vt.explain("runs/photos-1", "cat.jpg")[0].save("why.png")  # doctest: +SKIP
+    """
+    from vitreous.model.weights.table import Hints
+    from vitreous.training.machine.device import resolve_device
+    from vitreous.use.explain.explainer import Explainer
+    from vitreous.use.explain.methods import DEFAULT
+
+    as_path("model", model)
+    hints = Hints(architecture=architecture or {}, weights=weights)
+    explainer = Explainer.load(model, hints=hints, device=resolve_device(device))
+    if explainer.notes:
+        warnings.warn(f"{model}: {'; '.join(explainer.notes)}", AssumptionWarning, stacklevel=2)
+    return list(explainer.explain(images, DEFAULT if method is None else method, target, versus))
 
 
 def load_run(path: str | Path) -> Run:

@@ -34,6 +34,10 @@ ARGUMENTS = {
     "inspect": ((*RUNS, *DATA, "weights.pt", "vit_tiny_patch16_224"),),
     "convert": (("run/model.safetensors", "weights.pt", "run", "model.safetensors"),),
     "shard": (DATA, ("new", "empty", "a/b/new")),
+    "explain": (
+        ("run", "run/model.safetensors", "weights.pt"),
+        ("photos/two words/bild 1 ü.png", "empty", "damaged.png"),
+    ),
     "embed": (("run", "run/model.safetensors", "weights.pt"), ("photos", "empty", "damaged.png")),
     "models": (("get",), ("dinov2-small", "timm/nothing", "nothing")),
 }
@@ -46,6 +50,9 @@ SUITABLE = {
     "--html": ("new.html", "a/b.html"),
     "--root": (".", "photos", ".."),
     "--pretrained": ("run", "other", "model.safetensors", "weights.pt"),
+    "--method": ("gradient-attention", "all"),
+    "--target": ("two words", "Äpfel", "0"),
+    "--versus": ("two words", "Äpfel", "0"),
     "--nearest": ("photos", "damaged.png", "empty"),
     "--clusters": ("2", "5"),
     "--img-size": ("8", "12x8"),

@@ -43,6 +43,7 @@ COMMANDS = {
     "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
+    "explain": ("Show which parts of images raise the score of a class.", "RUN IMAGE|FOLDER…"),
     "embed": ("Describe images by the features of a model, and find similar images.", "MODEL IMAGE|FOLDER…"),
     "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),
@@ -82,7 +83,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if words[:1] in (["train"], ["convert"], ["inspect"], ["embed"]):
+    if words[:1] in (["train"], ["convert"], ["inspect"], ["embed"], ["explain"]):
         words = spell_out_keys(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show become escapes

@@ -251,6 +251,7 @@ def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
     image = quote(str(folder.example)) if folder.example.is_file() else "IMAGE"
     return [
         (f"vitreous predict {run} {image}", "classify images or folders of them"),
+        (f"vitreous explain {run} {image}", "which parts of images raise the score of a class"),
         (f"vitreous evaluate {run}", "precision and recall of each class, confusion matrix"),
         (f"vitreous inspect {run}", "data, classes and layers of the model"),
     ]

@@ -1,6 +1,6 @@
 """Run folder -> Run: the trained model, its scores, and everything that can be done with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.evaluate.multilabel import LabelEvaluation
+    from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
 
@@ -115,6 +116,41 @@ class Run:
         from vitreous.use.embed.embedder import Embedder
 
         return Embedder(self.predictor.model, self.predictor.preprocess).embed_given(images)
+
+    def explain(
+        self,
+        images: "ImageLike | Tensor | Iterable[Any]",
+        method: str | Sequence[str] | None = None,
+        target: str | int | None = None,
+        versus: str | int | None = None,
+    ) -> "list[Explanation]":
+        """Explain predictions: which parts of an image raise the score of a class.
+
+        In a notebook, an explanation shows itself. `Explainer.explain` does the same with bounded memory.
+
+        Args:
+            images: All that `predict` takes. A file that cannot be decoded gets an explanation that is `unreadable`.
+            method: Name of a method, several names, or `all`. None: the default, `gradient-attention`.
+            target: Name or number of the class to explain. None: the predicted class of each image.
+            versus: Name or number of a class to compare it with.
+
+        Returns:
+            An explanation for each image and method, image by image.
+
+        Raises:
+            UnknownNameError: There is no such method or class.
+            DataNotFoundError: A path does not exist, or a folder contains no images.
+            DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
+
+        Example:
+            >>> import vitreous as vt
+            >>> run = vt.load_run("runs/photos-1")  # doctest: +SKIP
+            >>> run.explain("cat.jpg", versus="dog")[0].save("why.png")  # doctest: +SKIP
+        """
+        from vitreous.use.explain.explainer import Explainer
+        from vitreous.use.explain.methods import DEFAULT
+
+        return list(Explainer(self.predictor).explain(images, DEFAULT if method is None else method, target, versus))
 
     def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.

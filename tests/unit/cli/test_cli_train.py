@@ -50,7 +50,7 @@ def test_piped_progress_is_plain_lines(trained: Trained) -> None:
 
 def test_next_commands_run_as_printed(trained: Trained, cli: Cli) -> None:
     lines = trained[1].out.partition("\nnext:\n")[2].splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         words = shlex.split(line.rpartition("  ")[0])
         assert words[0] == "vitreous"

@@ -149,10 +149,8 @@ class Preprocess:
 
     def _resize_and_pad(self, image: Image.Image) -> Image.Image:
         height, width = self.img_size
-        zoom = min(width / image.width, height / image.height)
-        inner = max(1, min(width, round(image.width * zoom))), max(1, min(height, round(image.height * zoom)))
-        array = np.asarray(image.resize(inner, Image.Resampling.BICUBIC))
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        left, top, *inner = padded_place((image.height, image.width), self.img_size)
+        array = np.asarray(image.resize((inner[0], inner[1]), Image.Resampling.BICUBIC))
         margins = [(top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0)]
         return Image.fromarray(np.pad(array, margins[: array.ndim], mode="edge"))
 
@@ -172,3 +170,19 @@ def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, f
     # Rounding may put the corner 1e-14 px outside the image, which Pillow refuses.
     left, top = max(0.0, (width - zoom * to_width) / 2), max(0.0, (height - zoom * to_height) / 2)
     return left, top, width - left, height - top
+
+
+def padded_place(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return where the whole image lies once it is resized and padded.
+
+    Args:
+        size: Height and width of the image in px.
+        img_size: Height and width to pad to, in px.
+
+    Returns:
+        Left, top, width and height in px of the result.
+    """
+    (height, width), (to_height, to_width) = size, img_size
+    zoom = min(to_width / width, to_height / height)
+    inner_width, inner_height = max(1, min(to_width, round(width * zoom))), max(1, min(to_height, round(height * zoom)))
+    return (to_width - inner_width) // 2, (to_height - inner_height) // 2, inner_width, inner_height

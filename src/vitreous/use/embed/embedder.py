@@ -71,7 +71,7 @@ class Embedder:
             DamagedFileError: The file is damaged.
             ConfigError: The file leaves something open, or patches do not tile images of this size.
         """
-        where = _located(source)
+        where = located(source)
         opened = open_model(where, hints or Hints())
         model, notes = opened.model.float(), list(opened.notes)
         with open_weights(where) as file:
@@ -165,12 +165,20 @@ def _check_size(img_size: tuple[int, int], patch_size: int) -> None:
         )
 
 
-def _located(source: str | Path) -> str | Path:
-    """Return what `open_model` takes; explain what a path is that holds no model."""
+def located(source: str | Path, *, or_best: bool = False) -> str | Path:
+    """Return what `open_model` takes; explain what a path is that holds no model.
+
+    Args:
+        source: A run folder, a file or folder of weights, or `hf://organization/name`.
+        or_best: Take the best model so far of a run that is not finished.
+
+    Raises:
+        NotARunError: There is no model at that path.
+    """
     if str(source).startswith("hf://"):
         return str(source)
     path = expanded(source)
     is_foreign = path.is_dir() and not RunFolder(path).config.is_file()
     if is_foreign and any(file.name.endswith((*SUFFIXES, *IN_FOLDER)) for file in path.iterdir()):
         return path
-    return find_model(path)
+    return find_model(path, or_best=or_best)

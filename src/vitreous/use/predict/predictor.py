@@ -162,9 +162,10 @@ class Predictor:
             if isinstance(image, str):
                 yield Prediction(name, label="", probability=0.0, probabilities=(), error=image)
                 continue
-            yield self._prediction(name, next(rows))
+            yield self.prediction(name, next(rows))
 
-    def _prediction(self, name: str, row: Sequence[float]) -> Prediction:
+    def prediction(self, name: str, row: Sequence[float]) -> Prediction:
+        """Return the prediction for an image with this name and these probabilities of the classes."""
         best = max(range(len(row)), key=row.__getitem__)
         found = [best] if self.thresholds is None else predicted_labels(row, self.thresholds)
         label = join_labels(self.classes[number] for number in sorted(found))

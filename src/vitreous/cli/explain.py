@@ -1,0 +1,97 @@
+"""`vitreous explain` -> pictures of which parts of images raise the score of a class, and a table."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from vitreous.cli.answers import architecture_of
+from vitreous.cli.screen import Screen, print_json, print_table
+from vitreous.errors import DecodeError
+from vitreous.model.weights.table import Hints
+from vitreous.training.machine.device import resolve_device
+from vitreous.use.explain.explainer import Explainer, methods_named
+from vitreous.use.explain.methods import DEFAULT, METHODS
+from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.explain.pictures.files import folder_for, write_explanations
+from vitreous.use.predict.inputs import list_images, unreadable_text
+from vitreous.wording import plural
+
+_MOST_ROWS = 40
+"""Rows of the table on the screen; explanations.json has all."""
+
+
+def explain(
+    run: str,
+    images: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    method: Annotated[str, Parameter(help=f"{', '.join(METHODS)}, or all.")] = DEFAULT,
+    target: str | None = None,
+    versus: str | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    weights: str = "auto",
+    assignments: Annotated[
+        tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
+    ] = (),
+) -> None:
+    """Show which parts of images raise the score of a class.
+
+    Args:
+        run: A run folder, weights in any supported format, or hf://organization/name.
+        images: Image files, or folders of them.
+        method: Name of a method, or all.
+        target: Class to explain; default: the predicted class of each image.
+        versus: Class to compare it with: what speaks for the target rather than for this class?
+        out: Folder to create; default: the next unused one of explanations-1, explanations-2 and so on.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        as_json: Print explanations.json instead of a table.
+        weights: For the checkpoint of a training run: raw, ema, auto, or the name of a part. What no tensor shows is
+            set with options such as --architecture.num_heads 4.
+        assignments: `--architecture.key value` options, as `main` rewrites them.
+    """
+    names = methods_named(method)
+    folder, files = folder_for(out), list_images(images)
+    hints = Hints(architecture=architecture_of(assignments), weights=weights)
+    with Screen(stderr=as_json) as screen:
+        explainer = Explainer.load(run, hints=hints, device=resolve_device(device))
+        for note in explainer.notes:
+            screen.say(f"note: {run} {note}", style="yellow")
+        explained = _shown(screen, explainer.explain(files, names, target, versus), len(files), len(names))
+        content = write_explanations(folder, explained, {"model": run})
+    found = content["explanations"]
+    if as_json:
+        print_json({"folder": str(folder), **content})
+    else:
+        _show(screen, found, folder)
+    unreadable = [entry["unreadable"] for entry in found if entry["unreadable"]]
+    if unreadable:
+        raise DecodeError(unreadable_text(unreadable, len(files), "explained"))
+
+
+def _shown(screen: Screen, explained: Iterable[Explanation], total: int, num_methods: int) -> Iterator[Explanation]:
+    """Pass explanations on and show the progress."""
+    done = 0.0
+    for explanation in explained:
+        done += 1 if explanation.unreadable else 1 / num_methods
+        screen.listen("reading", {"what": "explaining", "done": round(done), "total": total})
+        yield explanation
+
+
+def _show(screen: Screen, found: list[dict[str, Any]], folder: Path) -> None:
+    """Print a table of the explanations, and where their pictures are."""
+    readable = [entry for entry in found if not entry["unreadable"]]
+    several = len({entry["method"] for entry in readable}) > 1
+    rows = [("image", "predicted", "probability", *(("method",) if several else ()), "explanation")]
+    for entry in readable[:_MOST_ROWS]:
+        label = (METHODS[entry["method"]].label,) if several else ()
+        rows.append((entry["image"], entry["prediction"], f"{entry['probability']:.1%}", *label, entry["finding"]))
+    if readable:
+        print_table(screen.console, rows, numbers_from=len(rows[0]))
+    if len(readable) > _MOST_ROWS:
+        screen.say(f"and {plural(len(readable) - _MOST_ROWS, 'more row')}; explanations.json has all of them")
+    pictures = plural(len(readable), "picture")
+    screen.say(f"{pictures} in {folder}; start with sheet-1.png" if len(readable) > 1 else f"{pictures} in {folder}")

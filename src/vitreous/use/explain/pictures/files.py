@@ -1,0 +1,137 @@
+"""Explanations -> a folder: pictures, contact sheets, values.npz and explanations.json; complete or absent."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous import atomic
+from vitreous.errors import ConfigError, SaveError
+from vitreous.paths import as_path
+from vitreous.printable import printable
+from vitreous.use.explain.methods import METHODS
+from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
+from vitreous.use.explain.pictures.explanation import Explanation
+
+_LONGEST = 80
+"""Characters of the name of a picture, without its suffix."""
+
+
+def folder_for(out: Path | None) -> Path:
+    """Return the folder to create: `out`, or the next unused one of `explanations-1`, `explanations-2` and so on.
+
+    Raises:
+        ConfigError: `out` is a file, or a folder that is not empty.
+    """
+    if out is None:
+        return next(path for number in count(1) if not (path := Path(f"explanations-{number}")).exists())
+    out = as_path("out", out)
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"out={out}: is not empty; choose a new folder")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out={out}: is a file; choose a new folder")
+    return out
+
+
+def write_explanations(folder: Path, explanations: Iterable[Explanation], header: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a folder, while the explanations are computed.
+
+    Args:
+        folder: As `folder_for` returns it.
+        explanations: Image by image; all with the same methods.
+        header: What `explanations.json` says before the images, such as the model.
+
+    Returns:
+        The content of `explanations.json`.
+
+    Raises:
+        SaveError: The folder could not be written; then it does not exist.
+    """
+    content: dict[str, Any] = {}
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"out={folder}: could not be created ({error.strerror}); choose another folder") from error
+    atomic.write_folder(folder, lambda temporary: content.update(_fill(temporary, explanations, header)))
+    return content
+
+
+def _fill(folder: Path, explanations: Iterable[Explanation], header: Mapping[str, Any]) -> dict[str, Any]:
+    entries, arrays, strips = list[dict[str, Any]](), dict[str, list[Any]](), list[Strip]()
+    taken, sheets = set[str](), count(1)
+    for group in _by_image(explanations):
+        for explanation in group:
+            picture = "" if explanation.unreadable else _save_picture(folder, explanation, len(group) > 1, taken)
+            entries.append({**explanation.as_dict(), "picture": picture})
+            if picture:
+                _append(arrays, explanation)
+        strips.append(_strip(group))
+        if len(strips) == strips_on_sheet(max(len(strip.pictures) for strip in strips)):
+            draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
+            strips.clear()
+    if strips:
+        draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
+    np.savez_compressed(folder / "values.npz", allow_pickle=False, **{k: np.array(v) for k, v in arrays.items()})
+    used = dict.fromkeys(entry["method"] for entry in entries if entry["method"])
+    methods = {name: {"label": METHODS[name].label, "summary": METHODS[name].summary} for name in used}
+    content = {**header, "methods": methods, "explanations": entries}
+    (folder / "explanations.json").write_text(json.dumps(content, indent=2, allow_nan=False), encoding="utf-8")
+    return content
+
+
+def _by_image(explanations: Iterable[Explanation]) -> Iterator[list[Explanation]]:
+    """Group the explanations of an image, which follow each other."""
+    group: list[Explanation] = []
+    for explanation in explanations:
+        if group and (explanation.image != group[0].image or explanation.method in {e.method for e in group}):
+            yield group
+            group = []
+        group.append(explanation)
+    if group:
+        yield group
+
+
+def _save_picture(folder: Path, explanation: Explanation, names_method: bool, taken: set[str]) -> str:
+    """Save the figure of an explanation under a name that no other picture has; return the name."""
+    stem = re.sub(r"[^\w ().-]", "_", Path(explanation.image).stem).strip(" .")[:_LONGEST] or "image"
+    stem += f".{explanation.method}" if names_method else ""
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    # Some file systems do not distinguish upper and lower case. Names of sheets are kept for sheets.
+    name = next(n for n in names if n.lower() not in taken and not re.fullmatch(r"sheet-\d+", n.lower()))
+    taken.add(name.lower())
+    explanation.save(folder / f"{name}.png")
+    return f"{name}.png"
+
+
+def _append(arrays: dict[str, list[Any]], explanation: Explanation) -> None:
+    """Append a row to each array of values.npz."""
+    values, errors = explanation.values, explanation.errors
+    row = {
+        **{name: getattr(explanation, name) for name in ("image", "method", "target", "versus")},
+        "values": values,
+        "errors": np.full_like(values, np.nan) if errors is None else errors,
+        "box": explanation.box,
+    }
+    for name, value in row.items():
+        arrays.setdefault(name, []).append(value)
+
+
+def _strip(group: Sequence[Explanation]) -> Strip:
+    """Return small pictures of an image: the photo, and an overlay for each method."""
+    first, name = group[0], printable(Path(group[0].image).name)
+    if first.unreadable:
+        return Strip(f"{name}: could not be read", (), ())
+    pictures = [explanation.pictures(SIDE_PX) for explanation in group]
+    title = f"{name}: {printable(first.prediction) or 'no label'} ({first.probability:.1%})"
+    captions = ["photo", *(_caption(explanation) for explanation in group)]
+    return Strip(title, [pictures[0][0], *(overlay for _, overlay in pictures)], captions)
+
+
+def _caption(explanation: Explanation) -> str:
+    label = METHODS[explanation.method].label
+    against = f" against {printable(explanation.versus)}" if explanation.versus else ""
+    return f"{label}, {printable(explanation.target)}{against}" if explanation.target else label

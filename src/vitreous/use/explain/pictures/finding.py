@@ -1,0 +1,81 @@
+"""Patch values -> one clause in plain words: where the relevance lies, and how concentrated it is."""
+
+import numpy as np
+from jaxtyping import Float
+
+from vitreous.use.explain.pictures.geometry import View
+
+AREA = 0.1
+"""Share of the area that counts as most relevant."""
+
+_PLACES = (("upper left", "top", "upper right"), ("left", "center", "right"), ("lower left", "bottom", "lower right"))
+_ROWS, _COLUMNS = (
+    ("upper third", "band across the middle", "lower third"),
+    ("left third", "band down the middle", "right third"),
+)
+_MOST, _EVEN = 0.5, 1.5 * AREA
+"""Share of the relevance that must lie in one place to name it; share of the relevance without a focus."""
+_PADDING = 0.1
+"""Share of the relevance in the padding from which it is mentioned."""
+
+Values = Float[np.ndarray, "rows columns"]
+
+
+def describe(values: Values, view: View, *, is_signed: bool) -> str:
+    """Say where the most relevant 10% of the visible photo lie, and which share of the relevance they have.
+
+    Args:
+        values: A value for each patch. Only those above 0 count.
+        view: Where the patches lie in the photo.
+        is_signed: Whether the values of the method can be negative.
+    """
+    if not np.isfinite(values).all():
+        return "the values are not finite"
+    what = "what raises the score" if is_signed else "the relevance"
+    in_photo = view.shares_in_photo(values.shape)
+    relevance = values.clip(min=0).astype(np.float64)
+    total, visible = relevance.sum(), (relevance * in_photo).sum()
+    if visible == 0:
+        return "no part of the photo raises the score" if is_signed else "no part of the photo is relevant"
+    top = most_relevant(relevance, in_photo)
+    share = (relevance * top).sum() / visible
+    where = "evenly spread" if share < _EVEN else f"most relevant: {_place(relevance * top, view)}"
+    outside = 1 - visible / total
+    padding = f"; {outside:.0%} of all lies in the padding" if outside >= _PADDING else ""
+    return f"{where}, {share:.0%} of {what} in {AREA:.0%} of the area{padding}"
+
+
+def most_relevant(relevance: Values, areas: Values) -> Values:
+    """Return the area of each patch that belongs to the most relevant 10%; of the last patch only a part does.
+
+    Args:
+        relevance: At least 0.
+        areas: Area of each patch that shows the photo, as a share of a patch.
+    """
+    order = np.argsort(-relevance, axis=None, kind="stable")
+    before = np.cumsum(areas.flat[order]) - areas.flat[order]
+    chosen = np.zeros_like(areas)
+    chosen.flat[order] = np.minimum(areas.flat[order], (AREA * areas.sum() - before).clip(min=0))
+    return chosen
+
+
+def _place(relevance: Values, view: View) -> str:
+    """Name the third of the photo's rows and columns in which most of the relevance lies."""
+    rows, columns = relevance.shape
+    x, y = view.to_photo(
+        (np.arange(columns) + 0.5) / columns * view.img_size[1], (np.arange(rows) + 0.5) / rows * view.img_size[0]
+    )
+    thirds = np.zeros((3, 3))
+    row, column = (_third(y, view.size[0]), _third(x, view.size[1]))
+    np.add.at(thirds, (row[:, None], column[None]), relevance / relevance.sum())
+    if thirds.max() >= _MOST:
+        best = np.unravel_index(thirds.argmax(), thirds.shape)
+        return _PLACES[best[0]][best[1]]
+    for names, shares in ((_ROWS, thirds.sum(axis=1)), (_COLUMNS, thirds.sum(axis=0))):
+        if shares.max() >= _MOST:
+            return names[shares.argmax()]
+    return "several places"
+
+
+def _third(places: Float[np.ndarray, " patches"], length: int) -> np.ndarray:
+    return (3 * places / length).astype(np.int64).clip(0, 2)

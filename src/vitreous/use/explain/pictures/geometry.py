@@ -1,0 +1,111 @@
+"""Photo size, preprocessing -> where the model's input lies in the photo; patch values -> a map in photo pixels."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from vitreous.data.config import Fit
+from vitreous.data.decoding.preprocess import crop_box, padded_place
+
+Place = TypeVar("Place", float, NDArray[np.float64])
+"""One place along an axis in px, or several."""
+
+_TOUCH_PX = 1e-6
+"""Overlap up to which a photo pixel counts as not seen; it is rounding."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the model's input lies in the photo.
+
+    Both have the origin at their upper left corner, and the first pixel reaches from 0 to 1. A large JPEG photo may be
+    decoded at a reduced size, whose rounding can move the true place by less than a pixel of the input.
+
+    Attributes:
+        size: Height and width of the photo in px.
+        img_size: Height and width of the model's input in px.
+        box: Left, top, right and bottom of the input, in px of the photo. With `pad`, it reaches beyond the photo.
+    """
+
+    size: tuple[int, int]
+    img_size: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+    @classmethod
+    def of(cls, size: tuple[int, int], img_size: tuple[int, int], fit: Fit) -> "View":
+        """Return the view of a photo of this size through a preprocessing with this `fit`."""
+        height, width = size
+        box = (0.0, 0.0, float(width), float(height))
+        if fit == "crop":
+            box = crop_box(size, img_size)
+        elif fit == "pad":
+            left, top, inner_width, inner_height = padded_place(size, img_size)
+            x, y = width / inner_width, height / inner_height
+            box = (-left * x, -top * y, (img_size[1] - left) * x, (img_size[0] - top) * y)
+        return cls(size, img_size, box)
+
+    def to_photo(self, x: Place, y: Place) -> tuple[Place, Place]:
+        """Return the place in the photo of a place in the model's input."""
+        left, top, right, bottom = self.box
+        return left + x * (right - left) / self.img_size[1], top + y * (bottom - top) / self.img_size[0]
+
+    def to_model(self, x: Place, y: Place) -> tuple[Place, Place]:
+        """Return the place in the model's input of a place in the photo."""
+        left, top, right, bottom = self.box
+        return (x - left) / (right - left) * self.img_size[1], (y - top) / (bottom - top) * self.img_size[0]
+
+    def resized(self, size: tuple[int, int]) -> "View":
+        """Return the view of the same photo, resized."""
+        y, x = size[0] / self.size[0], size[1] / self.size[1]
+        left, top, right, bottom = self.box
+        return View(size, self.img_size, (left * x, top * y, right * x, bottom * y))
+
+    def shares_in_photo(self, grid_size: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
+        """Return the share of each patch that shows the photo; the rest of it is padding."""
+        left, top, right, bottom = self.box
+        rows = _inside(np.linspace(top, bottom, grid_size[0] + 1), self.size[0])
+        columns = _inside(np.linspace(left, right, grid_size[1] + 1), self.size[1])
+        return np.outer(rows, columns)
+
+    def map_of(self, values: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "height width"]:
+        """Interpolate patch values to the pixels of the photo.
+
+        A pixel at the center of a patch has its value, and pixels between centers are interpolated bilinearly. Where
+        patches are smaller than pixels, a pixel has the mean over its area.
+
+        Returns:
+            Float32; NaN where the model does not see the photo.
+        """
+        left, top, right, bottom = self.box
+        vertical = _interpolation(values.shape[0], (top, bottom), self.size[0])
+        horizontal = _interpolation(values.shape[1], (left, right), self.size[1])
+        with np.errstate(invalid="ignore"):  # values that are not finite
+            return vertical @ values.astype(np.float32) @ horizontal.T
+
+
+def _inside(edges: Float[np.ndarray, " edges"], length: int) -> Float[np.ndarray, " patches"]:
+    return np.diff(edges.clip(0, length)) / np.diff(edges)
+
+
+def _interpolation(count: int, ends: tuple[float, float], length: int) -> Float[np.ndarray, "pixels patches"]:
+    """Return the weight of each patch in each pixel along one axis; NaN for pixels outside.
+
+    Args:
+        count: Number of patches.
+        ends: Begin and end of the patches, in pixels.
+        length: Number of pixels.
+    """
+    begin, end = ends
+    per_pixel = count / (end - begin)
+    samples = ceil(max(1.0, per_pixel))  # within a pixel
+    points = (np.arange(length * samples) + 0.5) / samples
+    places = ((points - begin) * per_pixel - 0.5).clip(0, count - 1)
+    weights = (1 - np.abs(places[:, None] - np.arange(count))).clip(min=0)
+    weights = weights.reshape(length, samples, count).mean(axis=1).astype(np.float32)
+    first = np.arange(length)
+    weights[(first + 1 <= begin + _TOUCH_PX) | (first >= end - _TOUCH_PX)] = np.nan
+    return weights

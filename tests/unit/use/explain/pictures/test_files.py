@@ -1,0 +1,138 @@
+"""write_explanations: pictures, sheets, arrays and JSON that belong together; nothing else, and nothing overwritten."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.errors import ConfigError, SaveError
+from vitreous.use.explain.explainer import Explainer
+from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
+from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.explain.pictures.files import folder_for, write_explanations
+from vitreous.use.run import Run
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (11, 17, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> list[Path]:
+    """Images whose names are the same, differ only in case, or are awkward in other ways."""
+    root = tmp_path / "given"
+    names = ["a/x.png", "b/x.png", "c/X.png", "a/sheet-1.png", "a/values.png", "a/line\nbreak \x1b[31m.png",
+             "a/....png", "a/..hidden.png", f"a/{'n' * 240}.png", "a/ü 漢字.png", "a/con<>:|?*.png"]  # fmt: skip
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS).save(root / name, "PNG")
+    return [root / name for name in names]
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_every_image_has_a_picture_of_its_own_inside_the_folder(run: Run, hostile: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    content = write_explanations(folder, Explainer(run.predictor).explain(hostile), {"model": "m"})
+    pictures = [entry["picture"] for entry in content["explanations"]]
+    assert len({name.lower() for name in pictures}) == len(hostile)
+    expected = {*pictures, "sheet-1.png", "values.npz", "explanations.json"}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert all(name.isprintable() and not name.startswith(".") and len(name) < 100 for name in pictures)
+    for name in pictures:
+        assert min(size_of(folder / name)) > 300
+    assert pictures[:4] == ["x.png", "x-2.png", "X-3.png", "sheet-1-2.png"]
+    assert [entry["image"] for entry in content["explanations"]] == list(map(str, hostile))
+
+
+def test_arrays_and_json_say_the_same_and_need_no_pickle(run: Run, photos: Path, tmp_path: Path) -> None:
+    paths = sorted(photos.rglob("*.png"))[20:25]
+    content = write_explanations(tmp_path / "out", Explainer(run.predictor).explain(paths, target=1), {"model": "m"})
+    stored = json.loads((tmp_path / "out" / "explanations.json").read_text(encoding="utf-8"))
+    assert stored == content
+    found = run.explain(paths, target=1)
+    with np.load(tmp_path / "out" / "values.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["values"], [e.values for e in found])
+        assert np.isnan(arrays["errors"]).all()
+        assert arrays["image"].tolist() == [e.image for e in found] == [e["image"] for e in content["explanations"]]
+        assert set(arrays["target"]) == {run.classes[1]}
+        np.testing.assert_allclose(arrays["box"], [e.box for e in found])
+    entry = content["explanations"][0]
+    assert (entry["prediction"], entry["finding"]) == (found[0].prediction, found[0].finding)
+    assert content["methods"]["gradient-attention"]["label"] == "gradient × attention"
+
+
+def test_unreadable_image_is_in_the_json_but_has_no_picture(run: Run, broken_png: Path, tmp_path: Path) -> None:
+    explained = Explainer(run.predictor).explain([broken_png, PIXELS])
+    entries = write_explanations(tmp_path / "out", explained, {})["explanations"]
+    assert [entry["picture"] for entry in entries] == ["", "image 1.png"]
+    assert entries[0]["unreadable"].endswith("not an image that Pillow can read")
+    assert len(np.load(tmp_path / "out" / "values.npz")["values"]) == 1
+
+
+def test_folder_of_unreadable_images_only_can_be_written(run: Run, broken_png: Path, tmp_path: Path) -> None:
+    write_explanations(tmp_path / "out", Explainer(run.predictor).explain([broken_png] * 3), {})
+    assert size_of(tmp_path / "out" / "sheet-1.png")[0] > 100
+
+
+def test_nothing_is_left_if_an_image_in_the_middle_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not an image"):
+        write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS, 7]), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    def interrupted():  # type: ignore[no-untyped-def]
+        yield from run.explain(PIXELS)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_explanations(tmp_path / "out", interrupted(), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_files_are_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert folder_for(None) == Path("explanations-1")
+    Path("explanations-1").mkdir()
+    Path("explanations-3").mkdir()
+    assert folder_for(None) == Path("explanations-2")
+    assert folder_for(Path("explanations-1")) == Path("explanations-1")  # it is empty
+    (Path("explanations-1") / "x").touch()
+    with pytest.raises(ConfigError, match=r"^out=explanations-1: is not empty; choose a new folder$"):
+        folder_for(Path("explanations-1"))
+    with pytest.raises(ConfigError, match=r"^out=explanations-1/x: is a file; choose a new folder$"):
+        folder_for(Path("explanations-1/x"))
+
+
+def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SaveError, match=r"could not be created \(.*\); choose another folder$"):
+        write_explanations(tmp_path / "file" / "out", [], {})
+
+
+def test_sheets_are_bounded_and_show_every_image(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Explanation, "save", lambda self, path: path.touch())  # a figure takes a tenth of a second
+    write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS] * 34), {})
+    sheets = sorted((tmp_path / "out").glob("sheet-*.png"))
+    assert strips_on_sheet(2) == 32
+    assert [path.name for path in sheets] == ["sheet-1.png", "sheet-2.png"]
+    assert all(max(size_of(path)) < 2_500 for path in sheets)
+
+
+@pytest.mark.parametrize("num_pictures", [0, 1, 2, 3, 5, 9, 12])
+def test_full_sheet_is_never_larger_than_a_screenful(num_pictures: int) -> None:
+    strips = [Strip("name", [Image.new("RGB", (SIDE_PX, SIDE_PX))] * num_pictures, [""] * num_pictures)]
+    sheet = draw_sheet(strips * strips_on_sheet(num_pictures))
+    assert sheet.width <= max(8, num_pictures) * (SIDE_PX + 20)
+    assert sheet.height <= 8 * (SIDE_PX + 60)
+
+
+def test_long_names_do_not_run_into_the_next_strip() -> None:
+    strips = [Strip(text, [Image.new("RGB", (SIDE_PX, 5))] * 2, ["m" * 300] * 2) for text in ("W" * 400, "")]
+    sheet = np.asarray(draw_sheet(strips).convert("L"))
+    second = sheet[:, sheet.shape[1] // 2 + 8 :][:18]
+    assert (second == 255).all()
