@@ -43,7 +43,7 @@ def legrad(model: nn.Module, images: Images, target: Target, *, num_layers: int 
         target, depth = target.fixed(found.logits), len(found.maps)
         count = min(NUM_LAYERS, depth) if num_layers is None else num_layers
         if not 1 <= count <= depth:
-            raise ConfigError(f"num_layers={count}: the model has {depth}; use 1 to {depth}")
+            raise ConfigError(f"num_layers={count}: must be from 1 to {depth}, the depth of the model")
         total = torch.zeros((), device=images.device)
         for block in range(depth - count, depth):
             after, merged = found.states[block + 1], found.merged[block + 1]
