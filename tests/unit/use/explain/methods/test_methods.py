@@ -158,9 +158,7 @@ def test_comparing_two_classes_explains_the_difference_of_their_logits(name):
 def test_a_model_made_in_inference_mode_is_refused(name):
     with torch.inference_mode():
         model = make_model()
-    with pytest.raises(
-        ConfigError, match=r"^model: was made inside torch.inference_mode\(\)"
-    ):
+    with pytest.raises(ConfigError, match=r"^model: was made inside torch.inference_mode\(\)"):
         explain(name, model, draw_images())
 
 

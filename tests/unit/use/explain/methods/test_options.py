@@ -60,15 +60,11 @@ def test_legrad_names_the_range_of_layers(number):
         explain("legrad", make_model(), draw_images(), num_layers=number)
 
 
-def test_legrad_explains_two_layers_unless_there_is_only_one():
+def test_legrad_explains_all_layers_by_default():
     model, images = make_model(depth=3), draw_images()
-    torch.testing.assert_close(
-        explain("legrad", model, images).values, explain("legrad", model, images, num_layers=2).values
-    )
-    shallow = make_model(depth=1)
-    torch.testing.assert_close(
-        explain("legrad", shallow, images).values, explain("legrad", shallow, images, num_layers=1).values
-    )
+    every = explain("legrad", model, images, num_layers=3).values
+    torch.testing.assert_close(explain("legrad", model, images).values, every)
+    assert (every >= explain("legrad", model, images, num_layers=2).values).all()
 
 
 @pytest.mark.parametrize("steps", [0, -3])
