@@ -10,6 +10,7 @@ from vitreous.use.explain.flow import copied, precise
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating, trace
+from vitreous.wording import plural
 
 
 def legrad(model: nn.Module, images: Images, target: Target, *, num_layers: int | None = None) -> Relevance:
@@ -41,7 +42,7 @@ def legrad(model: nn.Module, images: Images, target: Target, *, num_layers: int 
         target, depth = target.fixed(found.logits), len(found.maps)
         count = depth if num_layers is None else num_layers
         if not 1 <= count <= depth:
-            raise ConfigError(f"num_layers={count}: must be from 1 to {depth}, the depth of the model")
+            raise ConfigError(f"num_layers={count}: the model has {plural(depth, 'layer')}; use 1 to {depth}, or None")
         total = torch.zeros((), device=images.device)
         for block in range(depth - count, depth):
             after, merged = found.states[block + 1], found.merged[block + 1]

@@ -56,7 +56,7 @@ def test_attention_of_a_distilled_model_is_the_mean_of_both_tokens():
 
 @pytest.mark.parametrize("number", [0, 3, -1])
 def test_legrad_names_the_range_of_layers(number):
-    with pytest.raises(ConfigError, match=rf"^num_layers={number}: must be from 1 to 2, the depth of the model$"):
+    with pytest.raises(ConfigError, match=rf"^num_layers={number}: the model has 2 layers; use 1 to 2, or None$"):
         explain("legrad", make_model(), draw_images(), num_layers=number)
 
 
