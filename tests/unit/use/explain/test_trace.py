@@ -5,7 +5,7 @@ import torch
 from tests.unit.use.explain.models import KINDS, draw_images, make_model
 
 from vitreous.model.change.merge import Merged, merge_tokens, unmerge
-from vitreous.use.explain.flow import pulled
+from vitreous.use.explain.flow import through_block
 from vitreous.use.explain.trace import evaluating, trace
 
 
@@ -67,7 +67,7 @@ def test_tokens_that_have_merged_share_a_key_and_have_the_row_of_their_query(hea
                     merged_key = source[image, key]
                     between = weights[image, head, source[image, query], merged_key] / sizes[image, merged_key]
                     expected[image, head, key] += rows[image, 0, query] * between
-    torch.testing.assert_close(pulled(rows, weights, Merged(source, sizes)), expected)
+    torch.testing.assert_close(through_block(rows, weights, Merged(source, sizes)), expected)
 
 
 def test_a_model_that_is_being_trained_goes_on_training():
