@@ -57,14 +57,14 @@ def through_block(rows: Rows, weights: Weights, merged: Merged | None) -> Rows:
         return taken.gather(2, source.expand(-1, taken.shape[1], -1))
 
 
-def through_all(rows: Rows, weights: Sequence[Weights], found: Trace) -> PatchValues:
+def through_all(rows: Rows, weights: Sequence[Tensor], found: Trace) -> PatchValues:
     """Return how much of the tokens that leave the encoder comes from each patch: rows times all (1 + weights).
 
     Multiplying from the last block to the first keeps a row for each image instead of a matrix.
 
     Args:
         rows: How much each token that leaves the encoder counts.
-        weights: Of each block; the 1 stands for its residual connections.
+        weights: `Weights` of each block; the 1 stands for its residual connections.
         found: The forward pass that they belong to.
     """
     for block in reversed(range(len(weights))):
