@@ -37,11 +37,11 @@ def read_rows(model: VisionTransformer, found: Trace) -> Rows:
     return rows[:, None]
 
 
-def pulled(rows: Rows, weights: Weights, merged: Merged | None) -> Rows:
-    """Return rows @ weights: how much the tokens of these rows take from each token through the weights.
+def through_block(rows: Rows, weights: Weights, merged: Merged | None) -> Rows:
+    """Return rows @ weights: how much of the tokens that leave a block comes from each token that enters it.
 
     Args:
-        rows: For all tokens.
+        rows: How much each token that leaves the block counts; for all tokens, also if some have merged.
         weights: Between the tokens that enter the block, which may have merged.
         merged: What these represent. Tokens that have merged share the weight of their key equally, and each has the
             weights of their query.
@@ -57,18 +57,18 @@ def pulled(rows: Rows, weights: Weights, merged: Merged | None) -> Rows:
         return taken.gather(2, source.expand(-1, taken.shape[1], -1))
 
 
-def pulled_through(rows: Rows, weights: Sequence[Weights], found: Trace) -> PatchValues:
-    """Return how much rows of the last state take from each patch through all blocks: rows times all (1 + weights).
+def through_all(rows: Rows, weights: Sequence[Tensor], found: Trace) -> PatchValues:
+    """Return how much of the tokens that leave the encoder comes from each patch: rows times all (1 + weights).
 
     Multiplying from the last block to the first keeps a row for each image instead of a matrix.
 
     Args:
-        rows: For all tokens.
-        weights: Of each block.
+        rows: How much each token that leaves the encoder counts.
+        weights: `Weights` of each block; the 1 stands for its residual connections.
         found: The forward pass that they belong to.
     """
     for block in reversed(range(len(weights))):
-        rows = rows + pulled(rows, weights[block], found.merged[block])
+        rows = rows + through_block(rows, weights[block], found.merged[block])
     return found.patches(rows[:, 0])
 
 

@@ -17,8 +17,6 @@ from vitreous.model.taps import taps
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images, Logits, Tokens
 
-Maps = Float[Tensor, "batch heads tokens tokens"]
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -30,7 +28,7 @@ class Trace:
         states: Tokens that enter each block, then those that leave the last one, before the final norm. If the model
             merges tokens, later states have fewer of them.
         merged: What the tokens of each state represent; None where no tokens have merged.
-        maps: Attention maps of each block, between the tokens that enter it.
+        maps: Attention maps of each block, between the tokens that enter it, `[batch, heads, tokens, tokens]`.
         tokens: Tokens after the final norm, which the pool reads; all tokens, also if the model merges them.
         logits: `[batch, classes]`, float32; the pooled features if the model has no head.
     """
@@ -39,7 +37,7 @@ class Trace:
     num_prefix_tokens: int
     states: Sequence[Tensor]
     merged: Sequence[Merged | None]
-    maps: Sequence[Maps]
+    maps: Sequence[Tensor]
     tokens: Tokens
     logits: Logits
 

@@ -5,6 +5,7 @@ import torch
 from vitreous.model import ModelConfig, build_model
 from vitreous.model.change.lora import LowRank, add_lora
 from vitreous.model.change.merge import merge_tokens
+from vitreous.model.change.trim import trim_last_block
 
 SHAPE = {"img_size": (8, 12), "patch_size": 4, "in_chans": 3, "num_classes": 5, "embed_dim": 24, "depth": 2}
 GRID = (2, 3)
@@ -43,6 +44,7 @@ KINDS = {
     "merged, rotary, mean": {"rotary": "mixed", "pool": "mean", "num_registers": 1},
     "lora": {"layer_scale": 0.5},
     "frozen": {"pool": "mean"},
+    "trimmed": {},
     "explicit": {},
     "sdpa": {"locality": True, "relative_bias": True},
     "bf16": {"rotary": "axial"},
@@ -62,6 +64,8 @@ def make_model(kind="token", dtype=torch.float32, **changes):
             parameter.normal_(std=0.3)
     if kind.startswith("merged"):
         model = merge_tokens(model, [2, 1])
+    if kind == "trimmed":
+        model = trim_last_block(model)
     if kind == "frozen":
         model.requires_grad_(False)
     if kind in ("explicit", "sdpa"):

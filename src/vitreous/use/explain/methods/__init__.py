@@ -55,7 +55,7 @@ METHODS: Mapping[str, Method] = {
     "legrad": Method(
         legrad,
         "LeGrad",
-        "how much more attention to a patch would raise the score, in the last two layers",
+        "how much more attention to a patch would raise the score that the tokens of each layer get",
     ),
     "grad-cam": Method(
         grad_cam,

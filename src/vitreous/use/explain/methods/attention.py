@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.tensors import Images
-from vitreous.use.explain.flow import pulled, read_rows
+from vitreous.use.explain.flow import read_rows, through_block
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating, trace
@@ -47,7 +47,7 @@ def attention_by_head(model: nn.Module, images: Images) -> Float[Tensor, "batch 
     with evaluating(model, needs_head=False) as vit, torch.no_grad():
         found = trace(vit, images)
     rows = read_rows(vit, found)
-    by_layer = [pulled(rows, maps, merged) for maps, merged in zip(found.maps, found.merged, strict=False)]
+    by_layer = [through_block(rows, maps, merged) for maps, merged in zip(found.maps, found.merged, strict=False)]
     return found.patches(torch.stack(by_layer, dim=1))
 
 

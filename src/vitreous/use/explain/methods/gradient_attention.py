@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.tensors import Images
-from vitreous.use.explain.flow import precise, pulled_through
+from vitreous.use.explain.flow import precise, through_all
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating, trace
@@ -39,7 +39,7 @@ def gradient_attention(model: nn.Module, images: Images, target: Target) -> Rele
         # The gradient of a merged query is the sum over the tokens that it represents.
         weights.append(weighted if merged is None else weighted / rearrange(merged.sizes, "b m -> b 1 m 1"))
     rows = pool_weights(found.tokens.detach(), token_gradients)[:, None]
-    return Relevance(pulled_through(rows, weights, found))
+    return Relevance(through_all(rows, weights, found))
 
 
 def pool_weights(

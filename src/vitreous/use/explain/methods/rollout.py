@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vitreous.tensors import Images
-from vitreous.use.explain.flow import precise, pulled_through, read_rows
+from vitreous.use.explain.flow import precise, read_rows, through_all
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating, trace
@@ -33,5 +33,5 @@ def rollout(model: nn.Module, images: Images, target: Target) -> Relevance:
         found = trace(vit, images)
     means = [precise(maps).mean(dim=1, keepdim=True) for maps in found.maps]
     weights = [mean / mean.sum(dim=-1, keepdim=True) for mean in means]  # rows of bf16 maps do not quite sum to 1
-    values = pulled_through(read_rows(vit, found), weights, found)
+    values = through_all(read_rows(vit, found), weights, found)
     return Relevance(values / 2 ** len(weights))  # a product of (I + W) / 2

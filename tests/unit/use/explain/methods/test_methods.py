@@ -158,9 +158,7 @@ def test_comparing_two_classes_explains_the_difference_of_their_logits(name):
 def test_a_model_made_in_inference_mode_is_refused(name):
     with torch.inference_mode():
         model = make_model()
-    with pytest.raises(
-        ConfigError, match=r"^model: was made inside torch.inference_mode\(\).*make or load it outside$"
-    ):
+    with pytest.raises(ConfigError, match=r"^model: was made inside torch.inference_mode\(\)"):
         explain(name, model, draw_images())
 
 
@@ -170,12 +168,12 @@ def test_only_methods_that_explain_a_class_need_a_head(name):
     if name not in BY_CLASS:
         assert explain(name, model, draw_images()).values.shape == (3, *GRID)
         return
-    with pytest.raises(ConfigError, match="^model.num_classes=0: has no head"):
+    with pytest.raises(ConfigError, match=r"^model.num_classes=0: has no head"):
         explain(name, model, draw_images())
 
 
 def test_other_modules_are_refused():
-    with pytest.raises(ConfigError, match="^model=Linear: is not a VisionTransformer; use one that"):
+    with pytest.raises(ConfigError, match=r"^model=Linear: is not a VisionTransformer; use one that"):
         explain("rollout", torch.nn.Linear(2, 3), draw_images())
 
 
