@@ -6,7 +6,8 @@
 
 Each run is a process of its own, without any option but the two and those of --set, which are stored with the result.
 Accuracy is that of validation and test images together where the data has both splits; nothing was fitted to either,
-except the choice between the weights and their average, and the temperature. Results go to
+except the choice between the weights and their average, and the temperature. `correct` has the answer for each of these
+images (held_out.py), so that transfer_peers.py can compare other tools on them. Results go to
 benchmarks/results/HARDWARE/transfer.json as they are measured; a run that is already there is skipped.
 """
 
@@ -20,7 +21,9 @@ import time
 from pathlib import Path
 
 import vitreous as vt
+from held_out import answers, split_photos
 from results import results_file
+from vitreous.use.predict.table import read_held_out
 
 CASES = [
     *(f"clothing-96px/{budget}" for budget in ("1m", "4m", "10m")),
@@ -44,6 +47,7 @@ def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[
         wall_s = time.perf_counter() - began
         run = vt.load_run(out)
         metadata, metrics = run.metadata, run.metrics
+        correct = correct_answers(run, photos)
         records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     steps = [record for record in records if record["kind"] == "step"]
     splits = [metrics[split] for split in ("val", "test") if split in metrics]
@@ -54,6 +58,7 @@ def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[
         "num_images": sum(split["num_images"] for split in splits),
         "num_correct": sum(split["num_correct"] for split in splits),
         "test_accuracy": metrics["test"]["accuracy"],
+        "correct": correct,
         "first_model_s": None if first is None else first["seconds"],
         "first_model_accuracy": None if first is None or first["val"] is None else first["val"]["accuracy"],
         "weights": metadata["weights"],
@@ -61,6 +66,16 @@ def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[
         "plan": {choice["key"]: choice["value"] for choice in plan["choices"] if choice["key"] != "train.pretrained"
                  and choice["key"] != "data.source"},
     }  # fmt: skip
+
+
+def correct_answers(run: vt.Run, photos: Path) -> str:
+    """Return the answers for the validation and test images; the run has stored its predictions for one of them."""
+    split = split_photos(photos)
+    held_out = [*split["val"], *split["test"]]
+    predicted = {Path(row.path): row.predicted for row in read_held_out(run.path / "predictions.csv")}
+    others = [path for path, _ in held_out if path not in predicted]
+    predicted |= {path: found.label for path, found in zip(others, run.predict(others), strict=True)}
+    return answers(held_out, predicted)
 
 
 def table_rows(runs: dict[str, dict]) -> list[str]:
