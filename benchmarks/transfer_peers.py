@@ -209,7 +209,7 @@ def _answers(name: str, photos: list[Photo], predicted: Mapping[str, str]) -> st
     return answers(photos, {path: by_number[number] for number, (path, _) in enumerate(photos)})
 
 
-def table_rows(peers: Mapping[str, Any], ours: Mapping[str, Any], minutes: float) -> list[str]:
+def table_rows(peers: Mapping[str, Any], ours: Mapping[str, Any], minutes: float = 4.0) -> list[str]:
     """Return a row of docs/transfer.md for vitreous and for each tool that has results.
 
     Args:

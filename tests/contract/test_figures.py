@@ -91,11 +91,11 @@ def test_planted_faults_of_the_readme_are_the_stored_ones() -> None:
     assert copies in text("README.md")
 
 
-def printed_rows(script: str, runs: dict[str, Any]) -> list[str]:
+def printed_rows(script: str, *runs: dict[str, Any]) -> list[str]:
     """Return the table as a script in benchmarks/ prints it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        return importlib.import_module(script).table_rows(runs)
+        return importlib.import_module(script).table_rows(*runs)
     finally:
         sys.path.pop(0)
 
@@ -119,10 +119,18 @@ def test_readme_introduction_agrees_with_its_table() -> None:
 # docs/transfer.md.
 
 
+def transfer_runs(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else {}
+
+
 def test_transfer_table_is_the_stored_one() -> None:
-    path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / "transfer.json"
-    rows = printed_rows("transfer", json.loads(path.read_text(encoding="utf-8"))["runs"])
-    assert table("docs/transfer.md", "| photos | budget |") == rows
+    assert table("docs/transfer.md", "| photos | budget |") == printed_rows("transfer", transfer_runs("transfer"))
+
+
+def test_table_of_other_tools_is_the_stored_one() -> None:
+    rows = printed_rows("transfer_peers", transfer_runs("transfer_peers"), transfer_runs("transfer"))
+    assert table("docs/transfer.md", "| tool | clothing-96px |") == rows
 
 
 # docs/speed.md.
