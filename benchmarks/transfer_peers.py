@@ -18,14 +18,11 @@ benchmarks/results/HARDWARE/transfer_peers.json as they are measured; a run that
 import argparse
 import json
 import math
-import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,19 +31,11 @@ import numpy as np
 
 import vitreous as vt
 from held_out import Photo, answers, share_correct, split_photos
+from peer_process import PEERS, Bench
 from results import command_line, results_file
 from vitreous.model.weights import export_weights
 from vitreous.use.series.compare import paired_interval
 
-PROGRAMS = Path(__file__).parent / "transfer_peers"
-PEERS = {
-    "timm": "run_timm.py",
-    "hf": "run_transformers.py",
-    "fastai": "run_fastai.py",
-    "autogluon": "run_autogluon.py",
-    "lightly": "run_lightly_train.py",
-    "scikit-learn": "run_scikit_learn.py",
-}
 SHOWN = {
     "timm": "timm, `train.py`",
     "hf": "transformers, `Trainer`",
@@ -99,52 +88,6 @@ def lay_out(split: Mapping[str, list[Photo]], folder: Path, share: float = 1.0) 
             target.mkdir(parents=True)
             for number, path in own[: max(1, math.ceil(share * len(own)))]:
                 shutil.copyfile(path, target / f"{number:05d}{path.suffix.lower()}")
-
-
-class Bench:
-    """One tool on one data set, with a folder of its own for each process."""
-
-    def __init__(self, peer: str, python: str, source: str, weights: Path, folder: Path) -> None:
-        self.peer, self.python, self.source, self.weights, self.folder = peer, python, source, weights, folder
-
-    def run(self, photos: Path, *, epochs: float, seconds: float, limit_s: float, seed: int) -> dict[str, Any]:
-        """Run the tool in a process of its own and return its result and wall-clock time.
-
-        Raises:
-            subprocess.TimeoutExpired: It took longer than `limit_s`, and was ended.
-            subprocess.CalledProcessError: It failed; `output` has the end of what it printed.
-        """
-        with tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as folder:
-            out, log = Path(folder) / "out", Path(folder) / "log.txt"
-            out.mkdir()
-            job = {"photos": str(photos), "weights": str(self.weights), "out": str(out), "epochs": epochs,
-                   "seconds": seconds, "seed": seed, "source": self.source}  # fmt: skip
-            (Path(folder) / "job.json").write_text(json.dumps(job))
-            command = [self.python, str(PROGRAMS / PEERS[self.peer]), str(Path(folder) / "job.json")]
-            environment = os.environ | {"HF_HUB_OFFLINE": "1", "LIGHTLY_TRAIN_EVENTS_DISABLED": "1", "HOME": folder}
-            for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
-                environment.pop(name, None)
-            began = time.perf_counter()
-            with log.open("w") as written:
-                process = subprocess.Popen(
-                    command, stdout=written, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-                )
-                try:
-                    status = process.wait(limit_s)
-                finally:  # workers of a data loader outlive an ended process, so its whole group is ended
-                    _end_group(process)
-            wall_s = time.perf_counter() - began
-            if status or not (out / "result.json").is_file():
-                raise subprocess.CalledProcessError(status, command, output=log.read_text(errors="replace")[-3000:])
-            return json.loads((out / "result.json").read_text()) | {"wall_s": round(wall_s, 1)}
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
 
 
 def measure_pace(bench: Bench, split: Mapping[str, list[Photo]]) -> dict[str, float]:

@@ -32,13 +32,13 @@ for name in WRONG:
 def peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield importlib.import_module("transfer_peers")
-    for name in ("transfer_peers", "held_out", "results"):
+    for name in ("transfer_peers", "peer_process", "held_out", "results"):
         sys.modules.pop(name, None)
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two classes with 5 training, 3 validation and 2 test images each, named so that no order is that of the numbers."""
+    """Two classes with 5 training, 3 validation and 2 test images each, with names in a random order."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 5), ("val", 3), ("test", 2)):
         for label in ("b", "a"):
@@ -51,7 +51,7 @@ def photos(tmp_path: Path) -> Path:
 
 def bench(peers: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Any:
     (folder / "tool.py").write_text(program)
-    monkeypatch.setattr(peers, "PROGRAMS", folder)
+    monkeypatch.setattr("peer_process.PROGRAMS", folder)
     monkeypatch.setitem(peers.PEERS, "autogluon", "tool.py")
     return peers.Bench("autogluon", sys.executable, "", folder, folder)
 
@@ -117,7 +117,7 @@ def test_pace_is_the_start_and_the_time_of_an_image_in_the_first_and_in_a_furthe
         num_train = len(list((copies / "train").rglob("*.png")))
         return {"wall_s": 14 + num_train * (0.5 + 0.2 * (epochs - 1))}
 
-    monkeypatch.setattr(tool, "run", run)
+    monkeypatch.setattr(peers.Bench, "run", lambda _, *given, **others: run(*given, **others))
     monkeypatch.setattr(peers, "PROBES", ((4, 1), (8, 1), (8, 2)))
     pace = peers.measure_pace(tool, peers.split_photos(photos))
     assert pace == pytest.approx({"start_s": 14.0, "first_s": 0.5, "further_s": 0.2})
