@@ -85,13 +85,7 @@ def assemble(
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
-    evaluation_s = 0.0
-    if head is not None:
-        began_s = stopwatch.elapsed_s()
-        val = evaluate_state(state, prepared, precision, group).get("average")
-        if config.train.budget_s:  # later evaluations score the weights and their average
-            evaluation_s = 2 * (stopwatch.elapsed_s() - began_s)
-        keep_first_model(state, head, val, prepared, context.folder, recorder, group, stopwatch.elapsed_s())
+    evaluation_s = 0.0 if head is None else _begin_with(head, state, prepared, context, stopwatch)
     if group.is_first and config.train.budget_s:
         budget = _budget(prepared, state, context, stopwatch, max_steps)
     state.horizon = group.broadcast(state.horizon)
@@ -131,6 +125,18 @@ def assemble(
         can_run_ahead=context.instruments.can_run_ahead,
     )
     return state, settings, loop
+
+
+def _begin_with(
+    head: FittedHead, state: TrainState, prepared: Prepared, context: RunContext, stopwatch: Stopwatch
+) -> float:
+    """Evaluate and save the first model. Return the seconds that later evaluations take; 0 without a time limit."""
+    train, began_s = prepared.config.train, stopwatch.elapsed_s()
+    precision = resolve_precision(train.precision, resolve_device(train.device))
+    val = evaluate_state(state, prepared, precision, context.group).get("average")
+    now_s = stopwatch.elapsed_s()
+    keep_first_model(state, head, val, prepared, context.folder, context.recorder, context.group, now_s)
+    return 2 * (now_s - began_s) if train.budget_s else 0.0  # of the weights and of their average
 
 
 def make_loader(prepared: Prepared, group: Group) -> TrainLoader:

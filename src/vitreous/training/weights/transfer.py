@@ -96,7 +96,7 @@ def _within_budget(
 
 def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
     """Yield the choices with which three quarters of the blocks compute their outputs once for each image."""
-    reason = f"all blocks would be trained for only {few}, and half of them for hardly more"
+    reason = f"all blocks would be trained for only {few}, and the second half for hardly more"
     yield Choice("train.freeze_blocks", min(depth - 1, math.ceil(0.75 * depth)), reason)
     yield Choice("train.reuse_frozen", True, "computes their outputs once for each image, which leaves time to train")
     for key, value in _UNAUGMENTED.items():
