@@ -35,7 +35,8 @@ def legrad(model: nn.Module, images: Images, target: Target, *, num_layers: int 
         positive part, mean over heads and queries, sum over layers. Their code scores the mean over all tokens; here
         the pool of the model reads the tokens of each layer. It takes the last two layers by default. All layers agree
         far better with the removal of patches on a model for MNIST (3.6 logits instead of 0.7), and no better on a
-        fine-tuned ViT-S (2.7 and 3.5, each ± 0.5; `benchmarks/legrad_layers.py`). Their values are scaled to [0, 1]; these are not.
+        fine-tuned ViT-S (2.7 and 3.5, each ± 0.5; `benchmarks/legrad_layers.py`). Their values are scaled to [0, 1];
+        these are not.
     """
     with evaluating(model) as vit:
         found = trace(vit, images)
