@@ -41,14 +41,14 @@ class Calibration:
         nll: Mean negative log-likelihood of the true class.
         brier: Brier score of all classes, from 0 to 2.
         miscalibration: Part of the Brier score of the confidence that calibration would remove.
-        discrimination: Part that comes from telling correct from wrong predictions.
+        discrimination: Part that the differences in confidence between correct and wrong predictions remove.
         uncertainty: Brier score of the overall accuracy as a confidence for every image. The Brier score of the
             confidence is miscalibration - discrimination + uncertainty.
         confidence: Mean probability of the predicted class.
         ece: Expected calibration error: mean difference between confidence and accuracy over `NUM_BINS` bins of equal
             width.
         ece_of_calibrated: What a perfectly calibrated model with the same confidences would get on this number of
-            images, because chance alone moves the accuracy of a bin.
+            images, because chance moves the accuracy of a bin.
         ece_limit: What it would exceed in 5% of the cases.
 
     Source:
