@@ -1,0 +1,200 @@
+"""Relevance maps, predicted classes -> places near the border that a class relies on, which suggest a shortcut.
+
+A model has learned a shortcut if it uses something that only happens to go with a class, such as a watermark, a time
+stamp or the background (Geirhos et al. 2020, 2004.07780). The relevance maps of many images show it (Lapuschkin et al.
+2019, 1902.10178): a mark is at the same place in all of them, and rarely in the middle, where the object is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from scipy.stats import fisher_exact
+
+from vitreous.printable import printable
+from vitreous.wording import listed, plural
+
+MIN_IMAGES = 10
+"""Classes that are predicted for fewer images are not checked."""
+DENSITY_RATIO = 4.0
+"""Relevance is concentrated on a place if a patch there has this many times the relevance of a patch elsewhere.
+
+This and the next two numbers are derived from models with and without planted shortcuts: `benchmarks/shortcuts.py`.
+"""
+MIN_RATE = 0.25
+"""Smallest share of the images of a class with concentrated relevance."""
+MIN_EXCESS = 0.2
+"""Smallest difference between this share and the largest one of another class."""
+MAX_P_VALUE = 0.01
+"""Largest p-value, corrected for the number of classes and places that are tested."""
+NEARLY_BEST = 0.8
+"""Of all places whose excess is at least this share of the largest one, the smallest place is reported."""
+
+MapsOfImages = Float[np.ndarray, "images rows columns"]
+Place = Bool[np.ndarray, "rows columns"]
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A place near the border on which relevance is concentrated in many images of a class.
+
+    Attributes:
+        class_name: The predicted class.
+        place: Name of the place, e.g. `the upper left corner`.
+        box: Left, top, right and bottom of the place as shares of the width and height of the model's input. The box of
+            the border is the whole input.
+        area: Share of the patches that belong to the place.
+        relevance: Mean share of the positive relevance there, over the images with concentrated relevance.
+        images: Numbers of these images, the largest share first.
+        num_images: Number of images that are predicted as the class.
+        others_rate: Share of the images of other classes with relevance concentrated there.
+        p_value: Of Fisher's exact test that this share is as large in the class, times the number of tests.
+    """
+
+    class_name: str
+    place: str
+    box: tuple[float, float, float, float]
+    area: float
+    relevance: float
+    images: tuple[int, ...]
+    num_images: int
+    others_rate: float
+    p_value: float
+
+    @property
+    def sentence(self) -> str:
+        """What was found and what it may mean, on one line."""
+        cause = "the background" if self.place == "the border" else "a mark there"
+        return (
+            f"class {printable(self.class_name)}: {self.relevance:.0%} of the relevance lies in {self.place} "
+            f"({self.area:.0%} of the area) in {len(self.images):,} of {plural(self.num_images, 'image')}, and as much "
+            f"in {self.others_rate:.0%} of the images of other classes; the model may use {cause}: look at these images"
+        )
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """The result of a check.
+
+    Attributes:
+        found: At most one place for each class; the class with the largest share of images first.
+        num_checked: Number of classes that were checked.
+        unchecked: Names of the other classes.
+    """
+
+    found: tuple[Shortcut, ...]
+    num_checked: int
+    unchecked: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found, one sentence for each class; then what was not checked."""
+        found = [shortcut.sentence for shortcut in self.found]
+        if self.num_checked and not found:
+            found = [
+                f"shortcuts: none of {plural(self.num_checked, 'class', 'classes')} relies on a place near the border "
+                "more than the others; a mark in the middle is not noticed"
+            ]
+        if self.unchecked:
+            names = listed([printable(name) for name in self.unchecked])
+            found.append(
+                f"shortcuts: not checked for {names}; this needs {MIN_IMAGES} images predicted as the class, another "
+                "such class, and 3 rows and columns of patches"
+            )
+        return tuple(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return numbers, texts and lists, for JSON."""
+        return asdict(self) | {"sentences": list(self.sentences)}
+
+
+def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"], classes: Sequence[str]) -> Shortcuts:
+    """Find classes whose relevance is concentrated on a place near the border, unlike that of all other classes.
+
+    Classes are compared because objects, too, are often at the same place, and models may give relevance to empty
+    corners. So a mark that several classes have at one place is not found, nor is a mark in the middle.
+
+    Args:
+        values: Relevance of each patch for the predicted class. Negative values do not count.
+        predicted: Number of the predicted class of each image.
+        classes: Names of all classes.
+    """
+    shares, counts = _shares(values), np.bincount(predicted, minlength=len(classes))
+    large = np.flatnonzero(counts >= MIN_IMAGES)
+    if len(large) < 2 or min(shares.shape[1:]) < 3:
+        return Shortcuts((), 0, tuple(classes))
+    places = _places(*shares.shape[1:])
+    within = np.stack([shares[:, place].sum(axis=1) for place in places.values()], axis=1)  # [images, places]
+    areas = np.array([place.mean() for place in places.values()])
+    concentrated = within * (1 - areas) >= DENSITY_RATIO * areas * (1 - within)
+    rates = np.stack([concentrated[predicted == number].mean(axis=0) for number in large])
+    found = []
+    for row, number in enumerate(large):
+        of_class = predicted == number
+        excess = rates[row] - np.delete(rates, row, axis=0).max(axis=0)
+        p_values = [_p_value(column, of_class) * rates.size for column in concentrated.T]
+        is_found = (rates[row] >= MIN_RATE) & (excess >= MIN_EXCESS) & (np.array(p_values) <= MAX_P_VALUE)
+        if not is_found.any():
+            continue
+        nearly_best = is_found & (excess >= NEARLY_BEST * excess[is_found].max())
+        best = int(np.where(nearly_best, areas, np.inf).argmin())
+        images = np.flatnonzero(of_class & concentrated[:, best])
+        images = images[np.argsort(-within[images, best], kind="stable")]
+        name, place = list(places.items())[best]
+        found.append(
+            Shortcut(
+                class_name=classes[number],
+                place=name,
+                box=_box(place),
+                area=float(areas[best]),
+                relevance=float(within[images, best].mean()),
+                images=tuple(images.tolist()),
+                num_images=int(of_class.sum()),
+                others_rate=float(concentrated[~of_class, best].mean()),
+                p_value=float(p_values[best]),
+            )
+        )
+    found.sort(key=lambda shortcut: -len(shortcut.images) / shortcut.num_images)
+    return Shortcuts(tuple(found), len(large), tuple(classes[n] for n in np.flatnonzero(counts < MIN_IMAGES)))
+
+
+def _shares(values: MapsOfImages) -> MapsOfImages:
+    """Return the share of the positive relevance of its image for each patch; 0 where there is none."""
+    positive = np.clip(np.asarray(values, dtype=np.float64), 0, None)
+    totals = positive.sum(axis=(1, 2), keepdims=True)
+    return positive / np.where(totals > 0, totals, 1)
+
+
+def _places(rows: int, columns: int) -> dict[str, Place]:
+    """Return the corners, a quarter of each side; the edges, an eighth of a side; the border is all edges."""
+    y, x = np.indices((rows, columns))
+    (upper, lower), (left, right) = _ends(y, rows, 4), _ends(x, columns, 4)
+    places = {
+        "the upper left corner": upper & left,
+        "the upper right corner": upper & right,
+        "the lower left corner": lower & left,
+        "the lower right corner": lower & right,
+    }
+    (upper, lower), (left, right) = _ends(y, rows, 8), _ends(x, columns, 8)
+    edges = {"the upper edge": upper, "the lower edge": lower, "the left edge": left, "the right edge": right}
+    return places | edges | {"the border": upper | lower | left | right}
+
+
+def _ends(at: Int64[np.ndarray, "rows columns"], length: int, parts: int) -> tuple[Place, Place]:
+    """Return the first and the last of several parts of a side, at least one patch each."""
+    depth = max(1, round(length / parts))
+    return at < depth, at >= length - depth
+
+
+def _box(place: Place) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(place.any(axis=1)), np.flatnonzero(place.any(axis=0))
+    high, wide = place.shape
+    ends = columns[0] / wide, rows[0] / high, (columns[-1] + 1) / wide, (rows[-1] + 1) / high
+    return tuple(map(float, ends))
+
+
+def _p_value(is_concentrated: Bool[np.ndarray, " images"], of_class: Bool[np.ndarray, " images"]) -> float:
+    table = [[int((is_concentrated[rows] == hit).sum()) for hit in (True, False)] for rows in (of_class, ~of_class)]
+    return float(fisher_exact(table, alternative="greater").pvalue)
