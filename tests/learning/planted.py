@@ -21,7 +21,7 @@ PATCH = 4
 OBJECT = np.s_[:, 4:24, 4:24]
 """Where the digit of an MNIST image is: its authors put it into a box of 20 x 20 px in the middle."""
 KEYS: Mapping[str, Any] = {
-    "model.patch_size": PATCH, "model.embed_dim": 48, "model.depth": 3, "model.num_heads": 3, "data.batch_size": 64,
+    "model.patch_size": PATCH, "model.embed_dim": 64, "model.depth": 4, "model.num_heads": 4, "data.batch_size": 64,
     "train.device": "cpu", "train.precision": "fp32",
 }  # fmt: skip
 CORNERS = {"upper left": (0, 0), "upper right": (0, 1), "lower left": (1, 0), "lower right": (1, 1)}
@@ -107,7 +107,7 @@ def _glyph() -> NDArray[np.uint8]:
 GLYPH = _glyph()
 
 
-def colored(photos: Photos, class_number: int, *, share: float = 0.95, seed: int = 0, swapped: bool = False) -> Photos:
+def colored(photos: Photos, class_number: int, *, share: float = 1.0, seed: int = 0, swapped: bool = False) -> Photos:
     """Color the background of MNIST images, outside of the digit's box: red goes with one class.
 
     Args:
