@@ -128,6 +128,13 @@ def colored(photos: Photos, class_number: int, *, share: float = 1.0, seed: int 
     return replace(photos, images=images, has_cue=is_red)
 
 
+def outside(grid: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which patches of an MNIST image are outside of the digit's box."""
+    is_outside = np.ones((1, *(PATCH * side for side in grid)), dtype=bool)
+    is_outside[OBJECT] = False
+    return is_outside[0, ::PATCH, ::PATCH]
+
+
 def trained(photos: Photos, folder: Path, *, seed: int, epochs: float, **keys: Any) -> tuple[vt.Run, Photos]:
     """Train on two thirds of the images; return the run and the others, which it has not seen."""
     parts = [photos.part(slice(*ends)) for ends in _thirds(len(photos))]

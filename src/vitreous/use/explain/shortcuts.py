@@ -5,7 +5,7 @@ stamp or the background (Geirhos et al. 2020, 2004.07780). The relevance maps of
 2019, 1902.10178): a mark is at the same place in all of them, and rarely in the middle, where the object is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from vitreous.wording import listed, plural
 
 MIN_IMAGES = 10
 """Classes that are predicted for fewer images are not checked."""
-DENSITY_RATIO = 4.0
+DENSITY_RATIO = 3.0
 """Relevance is concentrated on a place if a patch there has this many times the relevance of a patch elsewhere.
 
 This and the next two numbers are derived from models with and without planted shortcuts: `benchmarks/shortcuts.py`.
@@ -121,14 +121,13 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
         predicted: Number of the predicted class of each image.
         classes: Names of all classes.
     """
-    shares, counts = _shares(values), np.bincount(predicted, minlength=len(classes))
+    counts = np.bincount(predicted, minlength=len(classes))
     large = np.flatnonzero(counts >= MIN_IMAGES)
-    if len(large) < 2 or min(shares.shape[1:]) < 3:
+    if len(large) < 2 or min(values.shape[1:]) < 3:
         return Shortcuts((), 0, tuple(classes))
-    places = _places(*shares.shape[1:])
-    within = np.stack([shares[:, place].sum(axis=1) for place in places.values()], axis=1)  # [images, places]
-    areas = np.array([place.mean() for place in places.values()])
-    concentrated = within * (1 - areas) >= DENSITY_RATIO * areas * (1 - within)
+    places = places_near_border(*values.shape[1:])
+    within, areas = relevance_within(values, places.values()), np.array([place.mean() for place in places.values()])
+    concentrated = is_concentrated(within, areas)
     rates = np.stack([concentrated[predicted == number].mean(axis=0) for number in large])
     found = []
     for row, number in enumerate(large):
@@ -160,14 +159,21 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     return Shortcuts(tuple(found), len(large), tuple(classes[n] for n in np.flatnonzero(counts < MIN_IMAGES)))
 
 
-def _shares(values: MapsOfImages) -> MapsOfImages:
-    """Return the share of the positive relevance of its image for each patch; 0 where there is none."""
+def relevance_within(values: MapsOfImages, places: Iterable[Place]) -> Float[np.ndarray, "images places"]:
+    """Return the share of the positive relevance of each image that lies in each place; 0 if there is none."""
     positive = np.clip(np.asarray(values, dtype=np.float64), 0, None)
-    totals = positive.sum(axis=(1, 2), keepdims=True)
-    return positive / np.where(totals > 0, totals, 1)
+    totals = positive.sum(axis=(1, 2))[:, None]
+    return np.stack([positive[:, place].sum(axis=1) for place in places], axis=1) / np.where(totals > 0, totals, 1)
 
 
-def _places(rows: int, columns: int) -> dict[str, Place]:
+def is_concentrated(
+    within: Float[np.ndarray, "images places"], areas: Float[np.ndarray, " places"], ratio: float = DENSITY_RATIO
+) -> Bool[np.ndarray, "images places"]:
+    """Return where a patch in the place has at least `ratio` times the relevance of a patch elsewhere."""
+    return within * (1 - areas) >= ratio * areas * (1 - within)
+
+
+def places_near_border(rows: int, columns: int) -> dict[str, Place]:
     """Return the corners, a quarter of each side; the edges, an eighth of a side; the border is all edges."""
     y, x = np.indices((rows, columns))
     (upper, lower), (left, right) = _ends(y, rows, 4), _ends(x, columns, 4)
