@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def with_mark(folder: Callable[[str], Path]) -> Trained:
     """Trained on hand signs; 60% of the photos of one sign have a glyph in the upper right corner."""
-    return trained(marked(sign_digits(), SIGN, CORNER), folder("mark"), seed=0, epochs=16)
+    return trained(marked(sign_digits(), SIGN, CORNER), folder("mark"), seed=0, epochs=12)
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def test_a_mark_is_reported_with_its_class_and_place(with_mark: Trained) -> None
     run, held_out = with_mark
     found = check(run, held_out)
     (shortcut,) = found.shortcuts.found
-    assert (shortcut.class_name, shortcut.place) == ("sign 4", "the upper right corner")
+    assert (shortcut.class_name, shortcut.place) == ("sign 4", "upper right corner")
     assert held_out.has_cue[list(shortcut.images)].mean() > 0.9
     assert "the model may use a mark there" in found.sentences[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_models_of_the_same_photos_without_marks_are_not_suspected(folder: Callable[[str], Path], seed: int) -> None:
-    run, held_out = trained(sign_digits(), folder(f"clean {seed}"), seed=seed, epochs=16)
+    run, held_out = trained(sign_digits(), folder(f"clean {seed}"), seed=seed, epochs=12)
     assert np.mean(predicted(run, held_out) == np.array(held_out.classes)[held_out.labels]) > 0.7
     assert check(run, held_out).shortcuts.found == ()
 
@@ -111,7 +111,7 @@ def test_relevance_lies_on_a_background_that_gives_the_class_away(with_backgroun
 
 def test_a_background_that_gives_the_class_away_is_reported(with_background: Trained) -> None:
     (shortcut,) = check(*with_background).shortcuts.found
-    assert (shortcut.class_name, shortcut.place) == ("3", "the border")
+    assert (shortcut.class_name, shortcut.place) == ("3", "border")
 
 
 def test_exchanging_the_background_moves_the_prediction(with_background: Trained) -> None:

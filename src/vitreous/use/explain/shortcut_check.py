@@ -80,8 +80,9 @@ def check_shortcuts(
         UnknownNameError: There is no such method.
         VitreousError: As in `labeled_images`.
     """
-    explain, predictor = method_named(method), Predictor.load(expanded(run), device)
-    found = labeled_images(expanded(run), predictor, data, listener=listener)
+    run, explain = expanded(run), method_named(method)
+    predictor = Predictor.load(run, device)
+    found = labeled_images(run, predictor, data, listener=listener)
     indices = found.indices
     if len(indices) > max_images:
         indices = np.sort(np.random.default_rng(0).choice(indices, max_images, replace=False))

@@ -21,16 +21,16 @@ MIN_IMAGES = 10
 DENSITY_RATIO = 3.0
 """Relevance is concentrated on a place if a patch there has this many times the relevance of a patch elsewhere.
 
-This and the next two numbers are derived from models with and without planted shortcuts: `benchmarks/shortcuts.py`.
+This and the next number are derived from models with and without planted shortcuts: `benchmarks/shortcuts.py`.
 """
-MIN_RATE = 0.25
-"""Smallest share of the images of a class with concentrated relevance."""
-MIN_EXCESS = 0.2
-"""Smallest difference between this share and the largest one of another class."""
+MIN_EXCESS = 0.25
+"""Smallest difference between the share of images with concentrated relevance in a class and in any other class."""
 MAX_P_VALUE = 0.01
 """Largest p-value, corrected for the number of classes and places that are tested."""
 NEARLY_BEST = 0.8
 """Of all places whose excess is at least this share of the largest one, the smallest place is reported."""
+
+_PREPOSITIONS = {"corner": "in", "edge": "at", "border": "along"}
 
 MapsOfImages = Float[np.ndarray, "images rows columns"]
 Place = Bool[np.ndarray, "rows columns"]
@@ -42,7 +42,7 @@ class Shortcut:
 
     Attributes:
         class_name: The predicted class.
-        place: Name of the place, e.g. `the upper left corner`.
+        place: Name of the place, e.g. `upper left corner`.
         box: Left, top, right and bottom of the place as shares of the width and height of the model's input. The box of
             the border is the whole input.
         area: Share of the patches that belong to the place.
@@ -66,9 +66,13 @@ class Shortcut:
     @property
     def sentence(self) -> str:
         """What was found and what it may mean, on one line."""
-        cause = "the background" if self.place == "the border" else "a mark there"
+        kind = self.place.split()[-1]
+        where, cause = (
+            f"{_PREPOSITIONS[kind]} the {self.place}",
+            "the background" if kind == "border" else "a mark there",
+        )
         return (
-            f"class {printable(self.class_name)}: {self.relevance:.0%} of the relevance lies in {self.place} "
+            f"class {printable(self.class_name)}: {self.relevance:.0%} of the relevance lies {where} "
             f"({self.area:.0%} of the area) in {len(self.images):,} of {plural(self.num_images, 'image')}, and as much "
             f"in {self.others_rate:.0%} of the images of other classes; the model may use {cause}: look at these images"
         )
@@ -122,7 +126,7 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
         classes: Names of all classes.
     """
     counts = np.bincount(predicted, minlength=len(classes))
-    large = np.flatnonzero(counts >= MIN_IMAGES)
+    large = np.flatnonzero(counts >= MIN_IMAGES).tolist()
     if len(large) < 2 or min(values.shape[1:]) < 3:
         return Shortcuts((), 0, tuple(classes))
     places = places_near_border(*values.shape[1:])
@@ -133,12 +137,15 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     for row, number in enumerate(large):
         of_class = predicted == number
         excess = rates[row] - np.delete(rates, row, axis=0).max(axis=0)
-        p_values = [_p_value(column, of_class) * rates.size for column in concentrated.T]
-        is_found = (rates[row] >= MIN_RATE) & (excess >= MIN_EXCESS) & (np.array(p_values) <= MAX_P_VALUE)
-        if not is_found.any():
+        p_values = {
+            column: _p_value(concentrated[:, column], of_class) * rates.size
+            for column in np.flatnonzero(excess >= MIN_EXCESS)
+        }
+        columns = [column for column, p_value in p_values.items() if p_value <= MAX_P_VALUE]
+        if not columns:
             continue
-        nearly_best = is_found & (excess >= NEARLY_BEST * excess[is_found].max())
-        best = int(np.where(nearly_best, areas, np.inf).argmin())
+        least = NEARLY_BEST * excess[columns].max()
+        best = min((column for column in columns if excess[column] >= least), key=lambda column: areas[column])
         images = np.flatnonzero(of_class & concentrated[:, best])
         images = images[np.argsort(-within[images, best], kind="stable")]
         name, place = list(places.items())[best]
@@ -156,7 +163,9 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
             )
         )
     found.sort(key=lambda shortcut: -len(shortcut.images) / shortcut.num_images)
-    return Shortcuts(tuple(found), len(large), tuple(classes[n] for n in np.flatnonzero(counts < MIN_IMAGES)))
+    return Shortcuts(
+        tuple(found), len(large), tuple(name for name, count in zip(classes, counts, strict=True) if count < MIN_IMAGES)
+    )
 
 
 def relevance_within(values: MapsOfImages, places: Iterable[Place]) -> Float[np.ndarray, "images places"]:
@@ -178,14 +187,14 @@ def places_near_border(rows: int, columns: int) -> dict[str, Place]:
     y, x = np.indices((rows, columns))
     (upper, lower), (left, right) = _ends(y, rows, 4), _ends(x, columns, 4)
     places = {
-        "the upper left corner": upper & left,
-        "the upper right corner": upper & right,
-        "the lower left corner": lower & left,
-        "the lower right corner": lower & right,
+        "upper left corner": upper & left,
+        "upper right corner": upper & right,
+        "lower left corner": lower & left,
+        "lower right corner": lower & right,
     }
     (upper, lower), (left, right) = _ends(y, rows, 8), _ends(x, columns, 8)
-    edges = {"the upper edge": upper, "the lower edge": lower, "the left edge": left, "the right edge": right}
-    return places | edges | {"the border": upper | lower | left | right}
+    edges = {"upper edge": upper, "lower edge": lower, "left edge": left, "right edge": right}
+    return places | edges | {"border": upper | lower | left | right}
 
 
 def _ends(at: Int64[np.ndarray, "rows columns"], length: int, parts: int) -> tuple[Place, Place]:
@@ -197,8 +206,8 @@ def _ends(at: Int64[np.ndarray, "rows columns"], length: int, parts: int) -> tup
 def _box(place: Place) -> tuple[float, float, float, float]:
     rows, columns = np.flatnonzero(place.any(axis=1)), np.flatnonzero(place.any(axis=0))
     high, wide = place.shape
-    ends = columns[0] / wide, rows[0] / high, (columns[-1] + 1) / wide, (rows[-1] + 1) / high
-    return tuple(map(float, ends))
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    return left / wide, top / high, (right + 1) / wide, (bottom + 1) / high
 
 
 def _p_value(is_concentrated: Bool[np.ndarray, " images"], of_class: Bool[np.ndarray, " images"]) -> float:

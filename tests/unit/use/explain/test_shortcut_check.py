@@ -15,7 +15,7 @@ from vitreous.use.explain.shortcuts import Shortcut, Shortcuts, find_shortcuts
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 
-SHORTCUT = Shortcut("<i>&", "the upper edge", (0, 0, 1, 0.1), 0.1, 0.5, (2, 0), 3, 0.01, 0.001)
+SHORTCUT = Shortcut("<i>&", "upper edge", (0, 0, 1, 0.1), 0.1, 0.5, (2, 0), 3, 0.01, 0.001)
 
 
 def test_held_out_images_are_explained_for_the_class_that_is_predicted(run: Run) -> None:
@@ -62,7 +62,7 @@ def test_the_report_shows_what_was_found_and_which_images(own_run: Run) -> None:
     write_report(folder)
     page = folder.report.read_text("utf-8")
     assert "Does the model look at the object?" in page
-    assert "class &lt;i&gt;&amp;: 50% of the relevance lies in the upper edge" in page
+    assert "class &lt;i&gt;&amp;: 50% of the relevance lies at the upper edge" in page
     stored = json.loads(folder.shortcuts.read_text("utf-8"))
     assert stored["found"][0]["images"] == [check.images[2], check.images[0]]
     assert stored["sentences"] == list(found.sentences)
