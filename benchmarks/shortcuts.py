@@ -1,7 +1,7 @@
 """Does the check for shortcuts find a planted mark, stay silent without one, and which method shows the mark best?
 
 Trains tiny models on hand signs and on digits, with a glyph in a corner of 60% of one class, and without. For
-each model it stores, for several density ratios, the largest excess of a class over all others: the limits in
+each model it stores, for several density ratios, the largest excess of a class: the limits in
 `use/explain/shortcuts.py` are between those of the two kinds. It also stores the share of relevance on the glyph by
 method. Finished models are skipped: `python benchmarks/shortcuts.py --seeds 3`.
 """
@@ -35,16 +35,16 @@ METHODS_ON_MARKS = tuple(name for name in METHODS if name not in ("attention", "
 RATIOS = (2.0, 3.0, 4.0, 6.0)
 
 
-def largest_excess(values: np.ndarray, predicted: np.ndarray, ratio: float) -> tuple[float, str, int]:
-    """Return the largest difference between the rates of a class and of all others, with place and class number."""
+def largest_excess(values: np.ndarray, predicted: np.ndarray, ratio: float) -> tuple[float, str]:
+    """Return the largest excess of a class over the median of the others, with its place."""
     places = places_near_border(*values.shape[1:])
     areas = np.array([place.mean() for place in places.values()])
     there = is_concentrated(relevance_within(values, places.values()), areas, ratio)
     large = [number for number in np.unique(predicted) if (predicted == number).sum() >= MIN_IMAGES]
     rates = np.stack([there[predicted == number].mean(axis=0) for number in large])
-    excess = np.stack([rates[row] - np.delete(rates, row, axis=0).max(axis=0) for row in range(len(large))])
+    excess = np.stack([rates[row] - np.median(np.delete(rates, row, axis=0), axis=0) for row in range(len(large))])
     row, column = np.unravel_index(excess.argmax(), excess.shape)
-    return float(excess[row, column]), list(places)[column], int(large[row])
+    return float(excess[row, column]), list(places)[column]
 
 
 def measure(name: str, planted: bool, seed: int) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def measure(name: str, planted: bool, seed: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "accuracy": float(np.mean(predicted == true)),
         "sentences": [found.sentence for found in find_shortcuts(values, predicted, classes).found],
-        "largest_excess": {str(ratio): largest_excess(values, predicted, ratio)[:2] for ratio in RATIOS},
+        "largest_excess": {str(ratio): largest_excess(values, predicted, ratio) for ratio in RATIOS},
     }
     if planted:
         result |= {"planted": [held_out.classes[number], corner], "on_mark": _on_mark(model, images, held_out, corner)}
