@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from scipy.stats import fisher_exact
+from scipy.stats import hypergeom
 
 from vitreous.printable import printable
 from vitreous.wording import listed, plural
@@ -27,6 +27,10 @@ MIN_EXCESS = 0.25
 """Smallest excess: share of images with concentrated relevance in a class, minus the median of the other classes."""
 MAX_P_VALUE = 0.01
 """Largest p-value, corrected for the number of classes and places that are tested."""
+MIN_BACKGROUND_RATE = 0.5
+"""Share of the images of a class from which the border is reported even if it is the same for other classes."""
+MAX_BORDER_AREA = 0.6
+"""Grids whose border would be a larger share of the image have none; 6 x 6 patches have one."""
 NEARLY_BEST = 0.8
 """Of all places whose excess is at least this share of the largest one, the smallest place is reported."""
 
@@ -50,7 +54,8 @@ class Shortcut:
         images: Numbers of these images, the largest share first.
         num_images: Number of images that are predicted as the class.
         others_rate: Share of the images of other classes with relevance concentrated there.
-        p_value: Of Fisher's exact test that this share is as large in the class, times the number of tests.
+        p_value: Of Fisher's exact test that this share is as large in the class, times the number of tests;
+            1 for a border that all classes rely on.
     """
 
     class_name: str
@@ -118,7 +123,8 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     """Find classes whose relevance is concentrated on a place near the border, unlike that of most other classes.
 
     Classes are compared because objects, too, are often at the same place, and models may give relevance to empty
-    corners. So a mark that most classes have at one place is not found, nor is a mark in the middle.
+    corners. So a mark that most classes have at one place is not found, nor is a mark in the middle. Only the border is
+    found without a difference: every class may have a background of its own, but objects are not all along the border.
 
     Args:
         values: Relevance of each patch for the predicted class. Negative values do not count.
@@ -132,20 +138,22 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     places = places_near_border(*values.shape[1:])
     within, areas = relevance_within(values, places.values()), np.array([place.mean() for place in places.values()])
     concentrated = is_concentrated(within, areas)
+    is_border = np.array([name == "border" for name in places])
     rates = np.stack([concentrated[predicted == number].mean(axis=0) for number in large])
     found = []
     for row, number in enumerate(large):
         of_class = predicted == number
         excess = rates[row] - np.median(np.delete(rates, row, axis=0), axis=0)
-        p_values = {
-            column: _p_value(concentrated[:, column], of_class) * rates.size
-            for column in np.flatnonzero(excess >= MIN_EXCESS)
-        }
-        columns = [column for column, p_value in p_values.items() if p_value <= MAX_P_VALUE]
-        if not columns:
+        hits, totals = concentrated[of_class].sum(axis=0), concentrated.sum(axis=0)
+        p_values = np.minimum(1, hypergeom.sf(hits - 1, len(values), totals, of_class.sum()) * rates.size)
+        is_found = (excess >= MIN_EXCESS) & (p_values <= MAX_P_VALUE)
+        if is_found.any():
+            is_found &= excess >= NEARLY_BEST * excess[is_found].max()
+            best = int(np.where(is_found, areas, np.inf).argmin())
+        elif (rates[row] * is_border).max() >= MIN_BACKGROUND_RATE:
+            best = int(is_border.argmax())
+        else:
             continue
-        least = NEARLY_BEST * excess[columns].max()
-        best = min((column for column in columns if excess[column] >= least), key=lambda column: areas[column])
         images = np.flatnonzero(of_class & concentrated[:, best])
         images = images[np.argsort(-within[images, best], kind="stable")]
         name, place = list(places.items())[best]
@@ -183,7 +191,10 @@ def is_concentrated(
 
 
 def places_near_border(rows: int, columns: int) -> dict[str, Place]:
-    """Return the corners, a quarter of each side; the edges, an eighth of a side; the border is all edges."""
+    """Return the corners, a quarter of each side; the edges, an eighth of a side; and the border, which is all edges.
+
+    Small grids have no border: it would be most of the image.
+    """
     y, x = np.indices((rows, columns))
     (upper, lower), (left, right) = _ends(y, rows, 4), _ends(x, columns, 4)
     places = {
@@ -194,7 +205,8 @@ def places_near_border(rows: int, columns: int) -> dict[str, Place]:
     }
     (upper, lower), (left, right) = _ends(y, rows, 8), _ends(x, columns, 8)
     edges = {"upper edge": upper, "lower edge": lower, "left edge": left, "right edge": right}
-    return places | edges | {"border": upper | lower | left | right}
+    border = upper | lower | left | right
+    return places | edges | ({"border": border} if border.mean() <= MAX_BORDER_AREA else {})
 
 
 def _ends(at: Int64[np.ndarray, "rows columns"], length: int, parts: int) -> tuple[Place, Place]:
@@ -208,8 +220,3 @@ def _box(place: Place) -> tuple[float, float, float, float]:
     high, wide = place.shape
     left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
     return left / wide, top / high, (right + 1) / wide, (bottom + 1) / high
-
-
-def _p_value(is_concentrated: Bool[np.ndarray, " images"], of_class: Bool[np.ndarray, " images"]) -> float:
-    table = [[int((is_concentrated[rows] == hit).sum()) for hit in (True, False)] for rows in (of_class, ~of_class)]
-    return float(fisher_exact(table, alternative="greater").pvalue)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
+from scipy.stats import fisher_exact
 
 from vitreous.use.explain.shortcuts import MAX_P_VALUE, MIN_IMAGES, Shortcuts, find_shortcuts
 
@@ -81,6 +81,15 @@ def test_relevance_all_along_the_border_suggests_the_background() -> None:
     assert "the model may use the background" in found.sentence
 
 
+def test_backgrounds_of_all_classes_are_reported_although_classes_are_alike() -> None:
+    maps, predicted = objects()
+    border = np.ones((ROWS, COLUMNS), dtype=bool)
+    border[1:-1, 2:-2] = False
+    maps += 2 * border
+    found = find_shortcuts(maps, predicted, CLASSES).found
+    assert [(one.class_name, one.place, one.others_rate) for one in found] == [(name, "border", 1) for name in CLASSES]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_objects_of_different_shapes_in_the_middle_are_not_found(seed: int) -> None:
     found = find_shortcuts(*objects(seed), CLASSES)
@@ -115,12 +124,13 @@ def test_classes_that_mean_nothing_are_rarely_found() -> None:
     assert false_alarms <= 3 * MAX_P_VALUE * tries
 
 
-def test_p_value_is_that_of_the_hypergeometric_distribution_times_the_number_of_tests() -> None:
+def test_p_value_is_that_of_fishers_exact_test_times_the_number_of_tests() -> None:
     maps, predicted = marked(PLACES["lower right corner"], count=13)
     maps[[0, 100], 6:, 9:] += 10
     (found,) = find_shortcuts(maps, predicted, CLASSES).found
     assert (len(found.images), found.others_rate) == (13, 2 / 80)
-    assert found.p_value == pytest.approx(hypergeom(120, 15, 40).sf(12) * 3 * 9)
+    expected = fisher_exact([[13, 27], [2, 78]], alternative="greater").pvalue
+    assert found.p_value == pytest.approx(expected * 3 * 9)
 
 
 def test_values_below_zero_and_the_scale_of_an_image_do_not_count() -> None:
@@ -152,6 +162,13 @@ def test_rare_classes_are_not_checked_and_named() -> None:
 def test_a_grid_without_a_middle_is_not_checked(side: int) -> None:
     found = find_shortcuts(np.ones((60, side, 9)), np.repeat([0, 1, 2], 20), CLASSES)
     assert (found.found, found.num_checked, found.unchecked) == ((), 0, CLASSES)
+
+
+def test_small_grids_have_no_border_since_it_would_be_most_of_the_image() -> None:
+    for side, num_found in ((5, 0), (6, 3)):
+        maps = np.ones((60, side, side))
+        maps[:, 1:-1, 1:-1] = -1
+        assert len(find_shortcuts(maps, np.repeat([0, 1, 2], 20), CLASSES).found) == num_found
 
 
 def test_no_images_and_one_class_are_not_checked() -> None:
