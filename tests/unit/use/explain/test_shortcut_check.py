@@ -32,7 +32,7 @@ def test_held_out_images_are_explained_for_the_class_that_is_predicted(run: Run)
     assert "progress" in seen or seen
 
 
-def test_at_most_so_many_images_are_explained_always_the_same(run: Run) -> None:
+def test_the_number_of_images_is_limited_and_always_the_same_ones_are_chosen(run: Run) -> None:
     first, second = (check_shortcuts(run.path, max_images=7).images for _ in range(2))
     assert len(set(first)) == 7
     assert first == second
@@ -69,7 +69,7 @@ def test_the_report_shows_what_was_found_and_which_images(own_run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"found": []}', '{"sentences": 5}', "\udcff"])
-def test_a_damaged_file_is_named_with_a_way_out(own_run: Run, content: str) -> None:
+def test_a_damaged_file_is_named_with_what_to_do(own_run: Run, content: str) -> None:
     folder = RunFolder(own_run.path)
     folder.shortcuts.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DamagedFileError, match=r"shortcuts\.json.*remove the file, or check for shortcuts again"):
