@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vitreous.cli.explain_shortcuts import explain_shortcuts
 from vitreous.errors import DamagedFileError, NotARunError, UnknownNameError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.explain.methods import METHODS
@@ -74,3 +75,15 @@ def test_a_damaged_file_is_named_with_what_to_do(own_run: Run, content: str) -> 
     folder.shortcuts.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DamagedFileError, match=r"shortcuts\.json.*remove the file, or check for shortcuts again"):
         write_report(folder)
+
+
+def test_the_screen_says_what_was_found_and_the_report_is_updated(
+    own_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain_shortcuts(own_run.path, device="cpu", as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(RunFolder(own_run.path).shortcuts.read_text("utf-8"))
+    assert "Does the model look at the object?" in RunFolder(own_run.path).report.read_text("utf-8")
+    explain_shortcuts(own_run.path, device="cpu")
+    lines = " ".join(capsys.readouterr().out.split())
+    assert all(" ".join(sentence.split()) in lines for sentence in printed["sentences"])
