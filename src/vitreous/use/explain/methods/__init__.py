@@ -102,7 +102,11 @@ METHODS: Mapping[str, Method] = {
         is_signed=True,
     ),
 }
-"""The methods by name, the default first."""
+"""The methods by name, the default first.
+
+On planted marks (`benchmarks/shortcuts.py`), the default has three to seven times the share of the area, the other
+methods with one backward pass one to two times.
+"""
 
 DEFAULT = next(iter(METHODS))
 

@@ -25,7 +25,7 @@ def attention_attribution(model: nn.Module, images: Images, target: Target) -> R
         Signed values.
 
     Source:
-        Hao et al. 2021, Self-Attention Attribution, eq. 3 (2004.11207): attention times its gradient, integrated from
+        Hao et al. 2021, Self-Attention Attribution (2004.11207): attention times its gradient, integrated from
         no attention to the real one. Here, the gradient is taken at the real attention only, so that one backward pass
         suffices, and the values of all queries are added up. The term for the pool is ours: with a mean over the
         patches, the score depends on them without any attention.
