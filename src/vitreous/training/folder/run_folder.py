@@ -76,6 +76,11 @@ class RunFolder:
         return array if array.is_file() else self.path / "example.png"
 
     @property
+    def shortcuts(self) -> Path:
+        """Places that the model may use instead of the object; only if they were looked for."""
+        return self.path / "shortcuts.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"

@@ -1,5 +1,6 @@
 """Run folder -> `report.html`: accuracy, training curves, scores per class, the plan and its reasons."""
 
+import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from shlex import quote
@@ -51,6 +52,7 @@ def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Eval
             "<h2>Training curves</h2>",
             draw_curves(records),
             *_classes(evaluation),
+            *_shortcuts(folder),
             "<h2>Settings that were chosen, and why</h2>",
             markup.table(
                 ("key", "value", "reason"),
@@ -104,6 +106,15 @@ def _classes(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
         markup.table(heading, [(markup.class_name(name), *values) for name, *values in rows], numbers_from=1),
         *(["<h2>Confusion matrix</h2>", draw_confusion(evaluation.confusion, names)] if evaluation.has_matrix else ()),
     ]
+
+
+def _shortcuts(folder: RunFolder) -> Iterable[str]:
+    """Say what the check for shortcuts has found, if there was one."""
+    if not folder.shortcuts.is_file():
+        return []
+    with parsing(folder.shortcuts, "remove the file, or check for shortcuts again"):
+        found = [str(sentence) for sentence in json.loads(folder.shortcuts.read_text("utf-8"))["sentences"]]
+    return ["<h2>Does the model look at the object?</h2>", markup.sentences(found)]
 
 
 def _problems(records: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -11,7 +11,9 @@ from vitreous.model.change.merge import merge_tokens
 from vitreous.use.explain.methods import METHODS, method_named
 from vitreous.use.explain.target import Target
 
-NAMES = ("gradient-attention", "legrad", "grad-cam", "integrated-gradients", "rollout", "attention")
+NAMES = (
+    "attention-attribution", "gradient-attention", "legrad", "grad-cam", "integrated-gradients", "rollout", "attention",
+)  # fmt: skip
 BY_CLASS = tuple(name for name in NAMES if METHODS[name].is_class_specific)
 
 
@@ -186,7 +188,7 @@ def test_an_error_leaves_the_model_as_it_was():
 
 
 def test_methods_are_found_by_name():
-    assert next(iter(METHODS)) == "gradient-attention"
+    assert next(iter(METHODS)) == "attention-attribution"
     assert all(method_named(name).summary for name in NAMES)
     with pytest.raises(UnknownNameError, match=r"^method=grad_cam: no such method; did you mean grad-cam\?$"):
         method_named("grad_cam")
