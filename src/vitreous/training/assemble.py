@@ -42,6 +42,7 @@ from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.fitted_head import FittedHead
 from vitreous.training.weights.pretrained import begin_from
 from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
+from vitreous.training.weights.teaching import teach
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ def assemble(
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
     state, fixed, keeps_head, head = new_state(prepared, loader, context)
+    targets = teach(
+        prepared.teacher, config, prepared.survey, prepared.train, context.folder.teacher, recorder, group,
+        context.instruments.clock,
+    )  # fmt: skip
+    if targets is not None:
+        loader.replace_labels(targets)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None

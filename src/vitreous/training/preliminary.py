@@ -27,11 +27,9 @@ from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs, compute_features
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
-from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_head
+from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, FittedHead, fit_head
 from vitreous.version import __version__
 
-LEAST_PER_CLASS = 20
-"""The features are those of at least this many images per class on average, even if they take longer."""
 CLEARLY = 1.1
 """Ratio of two validation losses that another precision does not explain."""
 
