@@ -213,8 +213,10 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
         name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
         screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
     _show_change(screen, folder)
-    size = f"{folder.model.stat().st_size / 1e6:,.3g} MB"
-    screen.say(f"run folder: {folder.path} (model.safetensors with {size}, report.html, plan.md, records.jsonl, config.yaml)")
+    size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"
+    screen.say(
+        f"run folder: {folder.path} (model.safetensors of {size}, report.html, plan.md, records.jsonl, config.yaml)"
+    )
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
     screen.say("\nnext:")

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def fitted_head(
             features = compute_features(model, images, precision)
         else:
             features = fixed.features(np.concatenate(list(images.positions())))
-        return fit_head(features, images.labels, config.data.num_classes)
+        return replace(fit_head(features, images.labels, config.data.num_classes), left_out=None)
 
     return group.from_first(fit_it)
 

@@ -33,6 +33,8 @@ from vitreous.wording import plural
 
 MOST_SHARE = 0.3
 """Share of a time budget after which the teacher sees no more images; the others keep their labels."""
+_TIMED_BATCH = 32
+"""Number of images per batch in a run with a time budget, which is looked at after each of them."""
 
 
 def teach(
@@ -154,7 +156,8 @@ def _features(
     order = np.random.default_rng(derive(config.train.seed, "teacher")).permutation(len(store))[:most]
     labels, features, num_seen = store.labels.cpu()[order], list[Tensor](), 0
     model = model.to(device)
-    for batch in EvalLoader(store, preprocess, FEATURE_BATCH, chosen=order):
+    batch_size = _TIMED_BATCH if config.train.budget_s else FEATURE_BATCH
+    for batch in EvalLoader(store, preprocess, batch_size, chosen=order):
         images = batch.images if convert is None else convert.convert(batch.images)
         views = [images, images.flip(-1)] if mirrors else [images]
         outputs = [compute_features(model, [replace(batch, images=view)], precision) for view in views]
