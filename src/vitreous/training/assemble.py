@@ -83,12 +83,6 @@ def assemble(
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
     state, fixed, keeps_head, head = new_state(prepared, loader, context)
-    targets = teach(
-        prepared.teacher, config, prepared.survey, prepared.train, context.folder.teacher, recorder, group,
-        context.instruments.clock,
-    )  # fmt: skip
-    if targets is not None:
-        loader.replace_labels(targets)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
@@ -200,7 +194,18 @@ def new_state(
         data_fingerprint=prepared.survey.facts.fingerprint,
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
+    _teach(prepared, loader, context)
     return state, fixed, keeps_head, head
+
+
+def _teach(prepared: Prepared, loader: TrainLoader, context: RunContext) -> None:
+    """Let a teacher see the training images before the first step, if it needs to."""
+    clock, file = context.instruments.clock, context.folder.teacher
+    given = teach(
+        prepared.teacher, prepared.config, prepared.survey, prepared.train, file, context.recorder, context.group, clock
+    )
+    if given is not None:
+        loader.replace_labels(given)
 
 
 def is_sharded(config: RunConfig, group: Group) -> bool:

@@ -54,7 +54,6 @@ class FittedHead:
         """Overwrite the weights of a linear layer, in place."""
         head.load_state_dict({"weight": self.weight, "bias": self.bias})
 
-
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits of images. The first ones are those of the fit, each predicted by a fit without it.
 
