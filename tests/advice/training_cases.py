@@ -156,6 +156,9 @@ def teachers(folder: Path) -> Refusals:
     for number, classes in enumerate((["a", "kiwi", "plum"], ["apple", "kiwi"])):
         other = model_file(folder / f"{number}" / "model.safetensors", num_classes=len(classes), classes=classes)
         assert run_training(request(folder, f"f{number}", objective__teacher=str(other))).model.is_file()
+    untiled = {"objective__teacher": str(teacher), "objective__teacher_img_size": (9, 13)}
+    yield lambda: run_training(request(folder, **untiled)), "which have 4 px; use 8x12"
+    assert run_training(request(folder, "tiled", **untiled | {"objective__teacher_img_size": (8, 12)})).model.is_file()
     open_file = write_as("pt", folder, plain_state())
     yield (
         lambda: run_training(request(folder, objective__teacher=str(open_file))),

@@ -16,7 +16,7 @@ def distill(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
 
     With a time budget, the teacher sees each whole training image once, and its probabilities become part of the label.
     That leaves nearly all of the time to the student. Without a budget, the teacher sees the same augmented and mixed
-    images as the student in each step. Over long runs that is better: fixed targets overfit (2106.05237, section 3.1).
+    images as the student in each step. Over long runs that is better: to fixed targets, students overfit (2106.05237).
 
     Source: Hinton et al. 2015 (1503.02531), Beyer et al. 2022 (2106.05237). A head that is fitted to the teacher's
     features predicts each image without having seen it, as in Dao et al. 2021 (2104.09732).

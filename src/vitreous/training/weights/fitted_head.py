@@ -40,7 +40,8 @@ class FittedHead:
             no class has two images. Images of classes with one image are not scored.
         neighbors_accuracy: Share of the training images whose class is that of most of their nearest neighbors, in
             [0, 1]: a comparison that needs no fit. None for the same reason.
-        left_out: Positions of the scored images, their classes, and the logits `[images, classes]` that gave the scores.
+        left_out: Positions of the scored images, their classes, and their logits `[images, classes]` by fits without
+            them; None for the same reason.
     """
 
     weight: Tensor
