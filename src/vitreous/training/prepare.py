@@ -25,7 +25,7 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
-from vitreous.training.weights.choice import Start, choose_start, choose_teacher
+from vitreous.training.weights.choice import KEY, choose_start, choose_teacher
 from vitreous.training.weights.leaks import inherited_splits, leak_notes
 from vitreous.training.weights.pretrained import AUTO, Pretrained, full_source, open_pretrained, with_revision
 from vitreous.training.weights.raw_or_averaged import with_better_weights
@@ -63,10 +63,11 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
         del asked["train.pretrained"]
     if start.source is not None:
         checkpoint = _pretrained(start.source, asked)
-    notes = start.notes
+    notes, reasons = start.notes, {KEY: start.reason}
     if asked.get("objective.teacher") == AUTO:
         learned = choose_teacher(asked, surveyed.facts, instruments.memory_share, listener)
         asked["objective.teacher"] = learned.source
+        reasons["objective.teacher"] = learned.reason or "auto found no teacher"
         teacher, notes = _named_teacher(asked), (*notes, *learned.notes)
     planned = plan_teacher(teacher, surveyed.facts, asked, instruments.features_per_s)
     given = [*_given(surveyed, asked, inherited), *planned.choices]
@@ -88,7 +89,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
         plan = _with_measured_attention(plan, planned.model, instruments)
-    choices = tuple(_with_reason(choice, request, start) for choice in plan.choices)
+    choices = tuple(_with_reason(choice, request, reasons) for choice in plan.choices)
     plan = replace(plan, choices=choices, notes=(*notes, *planned.notes, *leak_notes(asked, surveyed), *plan.notes))
     # Fail now, before decoding, if the sampler needs weights that the data does not have.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
@@ -142,10 +143,10 @@ def _with_measured_attention(plan: Plan, teacher: Pretrained | None, instruments
     return replace(plan, config=replace(config, train=train), choices=(*others, choice), pace=pace)
 
 
-def _with_reason(choice: Choice, request: TrainRequest, start: Start) -> Choice:
+def _with_reason(choice: Choice, request: TrainRequest, reasons: Mapping[str, str]) -> Choice:
     """Return the choice with the reason for a chosen backbone, and for keys taken over from a series' first run."""
-    if choice.key == "train.pretrained" and start.source is not None:
-        return replace(choice, reason=start.reason)
+    if reasons.get(choice.key):
+        return replace(choice, reason=reasons[choice.key])
     is_settled = choice.key in request.settled and choice.key not in request.values
     return replace(choice, reason="taken over from the first run of the series") if is_settled else choice
 

@@ -288,6 +288,8 @@ def test_teacher_auto_is_announced_downloaded_and_recorded_like_a_backbone(photo
     (text,) = [fields["text"] for kind, fields in events if kind == "backbone"]
     assert text.startswith("downloading dinov2-small (88 MB, Apache-2.0) to learn from it: ")
     assert (plan.config.objective.teacher, plan.config.train.pretrained) == (SOURCE, None)
+    (choice,) = [choice for choice in plan.choices if choice.key == "objective.teacher"]
+    assert text.endswith(choice.reason)
     assert plan.config.model.embed_dim != 32
     hub.requests.clear()
     events.clear()
@@ -306,6 +308,8 @@ def test_teacher_auto_without_a_hub_trains_on_the_labels_and_says_what_is_lost(
     request = TrainRequest(data=str(photos), recipe=recipe, values=QUICK | {"objective.teacher": "auto"})
     plan = plan_run(request, ignore)[1]
     assert plan.config.objective.teacher is None
+    (choice,) = [choice for choice in plan.choices if choice.key == "objective.teacher"]
+    assert choice.reason == "auto found no teacher"
     assert note_of(plan, "cannot be downloaded") == (
         f"hf://{SMALL}: cannot be downloaded (no answer within 2 s), so this run trains on the labels only; a small "
         "model is usually less accurate then; run `vitreous models get dinov2-small` once there is a connection"
