@@ -34,6 +34,7 @@ class _Options(TypedDict, total=False):
     epochs: float | None
     model: str | None
     pretrained: str | Path | None
+    teacher: str | Path | None
     task: str | None
     img_size: int | tuple[int, int] | None
     batch_size: int | None
@@ -57,8 +58,9 @@ def train(data: "str | Path | Dataset | None" = None, *, resume: str | Path) -> 
 def train(data: "str | Path | Dataset | None" = None, **options: Unpack[_Options]) -> Run: ...
 def train(
     data: "str | Path | Dataset | None" = None, *, budget: str | float | None = None, epochs: float | None = None,
-    model: str | None = None, pretrained: str | Path | None = None, task: str | None = None,
-    img_size: int | tuple[int, int] | None = None, batch_size: int | None = None, lr: float | None = None,
+    model: str | None = None, pretrained: str | Path | None = None, teacher: str | Path | None = None,
+    task: str | None = None, img_size: int | tuple[int, int] | None = None, batch_size: int | None = None,
+    lr: float | None = None,
     device: str | None = None, seed: int | None = None, folds: int = 0, seeds: int = 0, recipe: str | None = None,
     out: str | Path | None = None, resume: str | Path | None = None, config: Mapping[str, Any] | None = None,
 ) -> Run | Series:  # fmt: skip
@@ -79,6 +81,8 @@ def train(
         pretrained: Weights to start from, with their architecture: a run, a file or folder that `load_model` opens, or
             `hf://organization/name`; or a name in `vitreous models`. `"auto"` chooses one of these and downloads it,
             `"none"` is for random weights. None: a backbone in the cache if the images are photos, else random weights.
+        teacher: A model that the trained one learns from, in addition to the labels; the same choices as for
+            `pretrained`. Recipe `distill` trains a small model with it. None: only the labels.
         task: `single` for one label per image, `multilabel` for any number. None: decided by the data; only a table or
             a Python data set can have several.
         img_size: Side or (height, width) in pixels. None: chosen from the images.
@@ -103,8 +107,8 @@ def train(
 
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(f"config={printable_value(config)}: must be a dictionary of keys; use {{'optim.lr': 1e-3}}")
-    options = {"epochs": epochs, "pretrained": pretrained, "task": task, "img_size": img_size,
-               "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
+    options = {"epochs": epochs, "pretrained": pretrained, "teacher": teacher, "task": task,
+               "img_size": img_size, "batch_size": batch_size, "lr": lr, "device": device, "seed": seed}  # fmt: skip
     request = TrainRequest(recipe=recipe, model=model, values=config or {}, folds=folds, seeds=seeds,
                            out=None if out is None else as_path("out", out),
                            resume=None if resume is None else as_path("resume", resume))  # fmt: skip

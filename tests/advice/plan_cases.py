@@ -111,7 +111,7 @@ def requests_from_python(folder: Path) -> Refusals:
     yield lambda: dry_run(TrainRequest(resume=folder)), "leave the dry run out"
     yield lambda: keys.architecture({"num_head": 4}), "did you mean num_heads?"
     assert keys.architecture({"num_heads": 4})
-    yield lambda: plan(folder, recipe="distill"), "give --objective.teacher RUN"
+    yield lambda: plan(folder, recipe="distill"), "give --teacher auto, RUN or FILE"
 
 
 @case

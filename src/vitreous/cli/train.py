@@ -45,6 +45,8 @@ class TrainOptions:
         pretrained: Weights to start from, with their architecture: a run, a file or folder of weights,
             hf://organization/name, or a name in `vitreous models`; auto chooses one of those and downloads it; none
             trains from scratch; default: one in the cache if the images are photos.
+        teacher: A model that the trained one learns from, in addition to the labels; the same choices as for
+            --pretrained. The recipe distill trains a small model with it.
         weights: With --pretrained and the checkpoint of a training run: raw, ema (an average or a teacher), or the name
             of a part; default: the better ones, judged by their features of training images.
         task: single or multilabel, one label per image or any number; default: decided by the data.
@@ -75,6 +77,7 @@ class TrainOptions:
     epochs: str | None = None
     model: str | None = None
     pretrained: str | None = None
+    teacher: str | None = None
     weights: str | None = None
     task: str | None = None
     img_size: str | None = None
@@ -210,7 +213,10 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
         name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
         screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
     _show_change(screen, folder)
-    screen.say(f"run folder: {folder.path} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)")
+    size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"
+    screen.say(
+        f"run folder: {folder.path} (model.safetensors of {size}, report.html, plan.md, records.jsonl, config.yaml)"
+    )
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
     screen.say("\nnext:")

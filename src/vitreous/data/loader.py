@@ -19,7 +19,7 @@ from vitreous.data.sampling import check_weights, draw_order, earlier_showings
 from vitreous.data.workers import compute_chunks
 from vitreous.errors import ConfigError, DataError
 from vitreous.seeding import derive
-from vitreous.tensors import Images, Pixels, Targets, Tokens
+from vitreous.tensors import Images, Pixels, Probabilities, Targets, Tokens
 from vitreous.transfer import to_device
 from vitreous.wording import plural
 
@@ -34,7 +34,8 @@ class Batch:
     Attributes:
         images: Normalized images, `[batch, channels, height, width]`; or what the first layers of the model compute
             from them: features, `[batch, width]`, or tokens, `[batch, tokens, width]`.
-        labels: Class indices, `[batch]`; or 1 for each label of an image and 0 elsewhere, `[batch, classes]`.
+        labels: Class indices, `[batch]`; or 1 for each label of an image and 0 elsewhere, `[batch, classes]`; or
+            probabilities, `[batch, classes]`.
         indices: Positions of the images in the store, `[batch]`.
     """
 
@@ -103,6 +104,7 @@ class TrainLoader:
         self._repeats = repeats
         self._share = share
         self._strata = set_numbers(store.labels.cpu().numpy())
+        self._targets: Tensor | None = None
         self._steps_per_round = math.ceil(len(store) / (batch_size // repeats))
         smallest_batch = len(store) // self._steps_per_round
         self.least_images = smallest_batch // share[1] * repeats
@@ -113,6 +115,10 @@ class TrainLoader:
             )
         self.steps_per_epoch: float = self._steps_per_round if repeats == 1 else self._steps_per_round / repeats
         self._order = (-1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+    def replace_labels(self, targets: Probabilities) -> None:
+        """Give each image the row of `targets` at its position in the store, instead of its label."""
+        self._targets = targets.to(self._store.device)
 
     def batch(self, step: int, attempt: int = 0) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs.
@@ -134,14 +140,14 @@ class TrainLoader:
         seed = derive(self._seed, "augment", round_number, *([attempt] if attempt else []))
         if self._repeats > 1:
             pixels = pixels.repeat_interleave(self._repeats, dim=0)
-        return Batch(self._augmented(pixels, numbers, seed), _labels(self._store, indices), indices)
+        return Batch(self._augmented(pixels, numbers, seed), self._labels(indices), indices)
 
     def features_batch(self, features: Float[Tensor, "images ..."], step: int) -> Batch:
         """Return the batch of a step with the images' rows of `features` instead of the images."""
         round_number, positions = self._locate(step)
         indices = self._order_of(round_number)[0][positions].repeat(self._repeats)
         rows = features[to_device(torch.from_numpy(indices), features.device)]
-        return Batch(rows, _labels(self._store, indices), indices)
+        return Batch(rows, self._labels(indices), indices)
 
     def each_once(self, batch_size: int, most: int | None = None) -> "EvalLoader":
         """Return a loader of all images in the order of the store, without augmentation.
@@ -151,6 +157,11 @@ class TrainLoader:
         num = len(self._store)
         chosen = None if most is None or num <= most else np.linspace(0, num - 1, most).astype(np.int64)
         return EvalLoader(self._store, self._preprocess, batch_size, chosen=chosen)
+
+    def _labels(self, indices: NDArray[np.int64]) -> Targets:
+        if self._targets is None:
+            return _labels(self._store, indices)
+        return self._targets[to_device(torch.from_numpy(indices), self._targets.device)]
 
     def _augmented(self, pixels: Pixels, numbers: NDArray[np.int64], seed: int) -> Images:
         """Augment and normalize; on a CPU in small chunks, whose intermediate results fit into its cache."""

@@ -12,6 +12,8 @@ ClassWeights = Literal["none", "balanced"]
 """Weight all images equally, or all classes equally however many images each has."""
 Distill = Literal["soft", "hard", "token", "token_soft", "feature"]
 """Signals that a student can learn from a teacher; see `ObjectiveConfig.distill`."""
+TeacherViews = Literal["consistent", "fixed"]
+"""The teacher sees what the student sees in each step, or each training image once, before the first step."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,21 @@ class ObjectiveConfig:
             frequency to the logits in training, so that rare classes are predicted as readily as frequent ones. 1 is
             usual, 0 turns it off. Needs `objective.loss=cross_entropy`; does not apply to the teacher's part of the
             loss.
-        teacher: Trained model to distill from, in addition to the labels: a run folder, a weights file or
-            `hf://organization/name`. `none` trains on the labels only.
+        teacher: Trained model to distill from, in addition to the labels: a run folder, weights of any supported
+            library, `hf://organization/name`, or a name in `vitreous models`. `auto` chooses one of these and downloads
+            it. If it has no head for the classes of the data, one is fitted to its features of the training images.
+            `none` trains on the labels only.
+        teacher_views: Images that the teacher sees. `consistent` runs it in each step, on the same augmented and mixed
+            images as the student. `fixed` runs it on each whole training image once, before the first step; its
+            probabilities become part of the label of this image, so a step costs nothing more. A time budget sets
+            `fixed`. It needs `objective.distill=soft`.
+        teacher_img_size: Height and width of the images that the teacher sees, in px. `none` uses its own size.
         distill: Signal that the student learns from the teacher. `soft` learns its probabilities, `hard` its predicted
             class. `token` and `token_soft` are `hard` and `soft` for the distillation token (`model.distill_token`).
             `feature` learns how similar the patches of an image are to one another, and needs no classes.
         distill_temperature: Temperature by which the logits of student and teacher are divided if probabilities are
-            distilled. Higher values give more weight to the classes that the teacher does not predict.
+            distilled; with `objective.teacher_views=fixed`, only those of the teacher. Higher values give more weight
+            to the classes that the teacher does not predict.
         distill_weight: Weight of the teacher's part of the loss; the weight of the labels is 1 minus this.
 
     Raises:
@@ -53,12 +63,29 @@ class ObjectiveConfig:
     class_weights: ClassWeights = "none"
     logit_adjustment: Annotated[float, Interval("[0, inf)", "1 is usual, 0 turns it off")] = 0.0
     teacher: Annotated[str, Hint("give a run folder or a weights file, or leave it out")] | None = None
+    teacher_views: TeacherViews = "consistent"
+    teacher_img_size: Annotated[tuple[int, int], Interval("[1, 2**31)", "98 to 224 is usual")] | None = None
     distill: Distill = "soft"
     distill_temperature: Annotated[float, Interval("(0, inf)", "1 to 4 is usual")] = 2.0
     distill_weight: Annotated[float, Interval("(0, 1]", "0.5 is usual, objective.teacher=none turns it off")] = 0.5
 
+    @property
+    def runs_teacher(self) -> bool:
+        """True if each training step runs the teacher."""
+        return self.teacher is not None and self.teacher_views == "consistent"
+
     def __post_init__(self) -> None:
         check_fields(self, "objective")
+        if self.teacher_views == "fixed" and self.distill != "soft":
+            raise ConfigError(
+                f"objective.teacher_views=fixed: gives probabilities, but objective.distill={self.distill} learns "
+                "something else; use objective.teacher_views=consistent"
+            )
+        if self.teacher_views == "fixed" and self.bce_threshold is not None:
+            raise ConfigError(
+                f"objective.bce_threshold={self.bce_threshold}: makes targets of small probabilities, which every "
+                "class gets from objective.teacher_views=fixed; use objective.teacher_views=consistent"
+            )
         if self.logit_adjustment and self.bce_threshold is not None:
             raise ConfigError(
                 f"objective.bce_threshold={self.bce_threshold}: cannot be combined with objective.logit_adjustment="

@@ -49,6 +49,18 @@ def _loss(values: _Values, asked: _Values) -> _Changes:
         yield "objective.loss", "cross_entropy", "objective.logit_adjustment"
 
 
+def _teacher(values: _Values, asked: _Values) -> _Changes:
+    """With a time budget, run the teacher once per image, unless more than its probabilities are learned."""
+    is_soft = values["objective.distill"] == "soft" and values["objective.loss"] != "multilabel"
+    if (
+        values["objective.teacher"]
+        and values["train.budget_s"]
+        and is_soft
+        and values["objective.bce_threshold"] is None
+    ):
+        yield "objective.teacher_views", "fixed", "train.budget_s"
+
+
 def _batch(values: _Values, asked: _Values) -> _Changes:
     repeats, batch_size = values["data.repeats"], values["data.batch_size"]
     yield "data.repeats", min(repeats, batch_size), "data.batch_size"
@@ -171,4 +183,4 @@ def _distance_from(number: int) -> Callable[[int], float]:
     return lambda other: abs(math.log(other / number))
 
 
-_RULES = (_loss, _batch, _channels, _schedule, _optimizer, _frozen, _pool, _width, _tiling)
+_RULES = (_loss, _teacher, _batch, _channels, _schedule, _optimizer, _frozen, _pool, _width, _tiling)

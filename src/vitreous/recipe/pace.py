@@ -22,9 +22,11 @@ class Pace:
 
     Attributes:
         stretches: (start, end, seconds per step). Start and end are progress; the stretches cover 0 to 1 without gaps.
+        before_s: Seconds that the teacher takes before the first step.
     """
 
     stretches: tuple[tuple[float, float, float], ...] = ((0.0, 1.0, 1.0),)
+    before_s: float = 0.0
 
     def mean_s(self, start: float = 0.0, end: float = 1.0) -> float:
         """Return the mean seconds per step between two values of progress; if they are equal, those at that point."""

@@ -167,7 +167,7 @@ def epochs_within_budget(config: RunConfig, facts: DataFacts, pace: Pace) -> flo
     """Return the number of epochs for which the training time of the budget suffices."""
     images_per_s = config.data.batch_size / pace.mean_s()
     limit = time_limit(config.train.budget_s, facts, EVALUATION_SPEEDUP * images_per_s)
-    return limit.training_s() / STEP_OVERHEAD * images_per_s / facts.num_train
+    return limit.training_s(pace.before_s) / STEP_OVERHEAD * images_per_s / facts.num_train
 
 
 def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) -> Iterator[list[Choice]]:

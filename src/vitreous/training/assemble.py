@@ -42,6 +42,7 @@ from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.fitted_head import FittedHead
 from vitreous.training.weights.pretrained import begin_from
 from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
+from vitreous.training.weights.teaching import teach
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,18 @@ def new_state(
         data_fingerprint=prepared.survey.facts.fingerprint,
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
+    _teach(prepared, loader, context)
     return state, fixed, keeps_head, head
+
+
+def _teach(prepared: Prepared, loader: TrainLoader, context: RunContext) -> None:
+    """Let a teacher see the training images before the first step, if it needs to."""
+    clock, file = context.instruments.clock, context.folder.teacher
+    given = teach(
+        prepared.teacher, prepared.config, prepared.survey, prepared.train, file, context.recorder, context.group, clock
+    )
+    if given is not None:
+        loader.replace_labels(given)
 
 
 def is_sharded(config: RunConfig, group: Group) -> bool:

@@ -15,7 +15,7 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener, Recorder
 from vitreous.training.machine.device import resolve_device
 from vitreous.training.weights.pretrained import Pretrained, fingerprint
-from vitreous.training.weights.teacher import check_teacher, open_teacher
+from vitreous.training.weights.teacher import open_teacher, with_head
 from vitreous.wording import plural
 
 
@@ -50,11 +50,11 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
             an image cannot be decoded.
     """
     data = config.data
-    teacher = open_teacher(config.objective.teacher)
-    check_teacher(teacher, config, surveyed.facts.classes)
+    teacher = open_teacher(config.objective.teacher, config.objective.teacher_img_size)
     if teacher is not None:
         recorder.record("teacher", {"source": teacher.source, "fingerprint": fingerprint(teacher.model),
                                     "distill": config.objective.distill})  # fmt: skip
+    teacher = with_head(teacher, config, surveyed.facts.classes)
     # Runs of earlier versions have no range for deep images; each was scaled by its own maximum.
     value_range = None if data.value_range is None and surveyed.facts.value_range else data.value_range or FULL_RANGE
     unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std, value_range)

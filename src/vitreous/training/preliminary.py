@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,9 @@ from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs, compute_features
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
-from vitreous.training.weights.fitted_head import MOST_IMAGES, FittedHead, fit_head
+from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, FittedHead, fit_head
 from vitreous.version import __version__
 
-LEAST_PER_CLASS = 20
-"""The features are those of at least this many images per class on average, even if they take longer."""
 CLEARLY = 1.1
 """Ratio of two validation losses that another precision does not explain."""
 
@@ -65,7 +64,7 @@ def fitted_head(
             features = compute_features(model, images, precision)
         else:
             features = fixed.features(np.concatenate(list(images.positions())))
-        return fit_head(features, images.labels, config.data.num_classes)
+        return replace(fit_head(features, images.labels, config.data.num_classes), left_out=None)
 
     return group.from_first(fit_it)
 

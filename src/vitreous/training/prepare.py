@@ -25,11 +25,12 @@ from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.speed import attention_paces
 from vitreous.training.request import TrainRequest
 from vitreous.training.step.compiled import check_compiler
-from vitreous.training.weights.choice import Start, choose_start
+from vitreous.training.weights.choice import KEY, choose_start, choose_teacher
 from vitreous.training.weights.leaks import inherited_splits, leak_notes
 from vitreous.training.weights.pretrained import AUTO, Pretrained, full_source, open_pretrained, with_revision
 from vitreous.training.weights.raw_or_averaged import with_better_weights
-from vitreous.training.weights.teacher import check_teacher, open_teacher
+from vitreous.training.weights.teacher import open_teacher, with_head
+from vitreous.training.weights.teacher_size import plan_teacher
 from vitreous.training.weights.transfer import plan_transfer
 from vitreous.wording import plural
 
@@ -53,7 +54,7 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     source = _open(request, asked)
     named = asked.get("train.pretrained")
     checkpoint = None if named in (None, AUTO) else _pretrained(named, asked)
-    teacher = open_teacher(asked.get("objective.teacher"))
+    teacher = _named_teacher(asked)
     inherited = [] if named == AUTO else inherited_splits(asked)
     surveyed = _survey(source, {choice.key: choice.value for choice in inherited} | asked, listener)
     check_readable(surveyed.facts.skipped, asked.get("data.on_error", "skip"))
@@ -62,11 +63,18 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
         del asked["train.pretrained"]
     if start.source is not None:
         checkpoint = _pretrained(start.source, asked)
-    given = _given(surveyed, asked, inherited)
+    notes, reasons = start.notes, {KEY: start.reason}
+    if asked.get("objective.teacher") == AUTO:
+        learned = choose_teacher(asked, surveyed.facts, instruments.memory_share, listener)
+        asked["objective.teacher"] = learned.source
+        reasons["objective.teacher"] = learned.reason or "auto found no teacher"
+        teacher, notes = _named_teacher(asked), (*notes, *learned.notes)
+    planned = plan_teacher(teacher, surveyed.facts, asked, instruments.features_per_s)
+    given = [*_given(surveyed, asked, inherited), *planned.choices]
 
     def measure(config: RunConfig) -> Pace:
-        check_teacher(teacher, config, surveyed.facts.classes)
-        return instruments.training_pace(config, teacher)
+        pace = instruments.training_pace(config, with_head(planned.model, config, surveyed.facts.classes))
+        return pace if config.objective.runs_teacher else replace(pace, before_s=planned.pass_s)
 
     def plan_for(requested: Mapping[str, Any]) -> Plan:
         return make_plan(
@@ -78,12 +86,11 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     else:
         plan = plan_transfer(checkpoint, surveyed.facts, asked, plan_for)
         plan = with_better_weights(plan, checkpoint, surveyed, asked, progress_to(listener, "comparing weights"))
-    check_teacher(teacher, plan.config, surveyed.facts.classes)
     check_compiler(plan.config.train.compile, device)
     if plan.config.train.attention_kernel == "measured":
-        plan = _with_measured_attention(plan, teacher, instruments)
-    choices = tuple(_with_reason(choice, request, start) for choice in plan.choices)
-    plan = replace(plan, choices=choices, notes=(*start.notes, *leak_notes(asked, surveyed), *plan.notes))
+        plan = _with_measured_attention(plan, planned.model, instruments)
+    choices = tuple(_with_reason(choice, request, reasons) for choice in plan.choices)
+    plan = replace(plan, choices=choices, notes=(*notes, *planned.notes, *leak_notes(asked, surveyed), *plan.notes))
     # Fail now, before decoding, if the sampler needs weights that the data does not have.
     sampling_weights(plan.config.data, surveyed.source.labels, surveyed.source.weights)
     return surveyed, plan
@@ -136,10 +143,10 @@ def _with_measured_attention(plan: Plan, teacher: Pretrained | None, instruments
     return replace(plan, config=replace(config, train=train), choices=(*others, choice), pace=pace)
 
 
-def _with_reason(choice: Choice, request: TrainRequest, start: Start) -> Choice:
+def _with_reason(choice: Choice, request: TrainRequest, reasons: Mapping[str, str]) -> Choice:
     """Return the choice with the reason for a chosen backbone, and for keys taken over from a series' first run."""
-    if choice.key == "train.pretrained" and start.source is not None:
-        return replace(choice, reason=start.reason)
+    if reasons.get(choice.key):
+        return replace(choice, reason=reasons[choice.key])
     is_settled = choice.key in request.settled and choice.key not in request.values
     return replace(choice, reason="taken over from the first run of the series") if is_settled else choice
 
@@ -149,6 +156,16 @@ def _pretrained(source: str, asked: dict[str, Any]) -> Pretrained:
     checkpoint = open_pretrained(source, asked)
     asked["train.pretrained"] = with_revision(source)
     return checkpoint
+
+
+def _named_teacher(asked: dict[str, Any]) -> Pretrained | None:
+    """Open the teacher, and set the name in `asked` that will always open the same files; None if it is not named."""
+    source = asked.get("objective.teacher")
+    if source in (None, AUTO):
+        return None
+    teacher = open_teacher(source)
+    asked["objective.teacher"] = with_revision(source)
+    return teacher
 
 
 def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:

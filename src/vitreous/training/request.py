@@ -77,6 +77,7 @@ OPTION_KEYS = {
     "task": "data.task",
     "epochs": "train.epochs",
     "pretrained": "train.pretrained",
+    "teacher": "objective.teacher",
     "weights": "train.pretrained_weights",
     "img_size": "data.img_size",
     "batch_size": "data.batch_size",

@@ -107,14 +107,15 @@ def dry_run(
 def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     """Return sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
-    counts, mflop = sorted(facts.class_counts), count_flops(model) / 1e6
+    counts, num, mflop = sorted(facts.class_counts), count_parameters(model), count_flops(model) / 1e6
+    flops = f"{mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image"
     several = ("", "")
     if facts.task == "multilabel":
         several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
     sentences = [
         f"{facts.name}{several[0]}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
         f"{len(facts.classes):,} classes with {_range(counts[0], counts[-1])}{several[1]}",
-        f"model: {plural(count_parameters(model), 'parameter')}, {mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image; "
+        f"model: {plural(num, 'parameter')} ({4 * num / 1e6:,.1f} MB), {flops}; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
         f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
     ]

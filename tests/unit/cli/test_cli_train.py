@@ -25,7 +25,10 @@ def test_training_ends_with_accuracy_folder_example_and_next_commands(trained: T
     assert (said.code, said.err) == (0, "")
     end = said.out[said.out.index("\ntest accuracy: ") :]
     assert " images correct; 95% interval " in end
-    assert f"\nrun folder: {run} (model.safetensors, report.html, plan.md, records.jsonl, config.yaml)\n" in end
+    size = f"{(run / 'model.safetensors').stat().st_size / 1e6:.1f} MB"
+    assert (
+        f"\nrun folder: {run} (model.safetensors of {size}, report.html, plan.md, records.jsonl, config.yaml)\n" in end
+    )
     assert f"\nexample: {run / 'example.png'} is predicted as " in end
     for command in ("predict", "evaluate", "inspect"):
         assert f"\n  vitreous {command} '{run}'" in end

@@ -58,6 +58,19 @@ def test_batch_holds_augmented_normalized_images_and_their_labels() -> None:
     assert (batch.images.dtype, batch.labels.dtype, batch.indices.dtype) == (torch.float32, torch.int64, np.int64)
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_targets_replace_the_labels_of_their_images(repeats: int) -> None:
+    loader, targets = loader_of(10, 4, repeats=repeats), torch.rand(10, 3)
+    before = loader.batch(5)
+    loader.replace_labels(targets)
+    batch, features = loader.batch(5), loader.features_batch(torch.rand(10, 2), 5)
+    torch.testing.assert_close(batch.images, before.images, rtol=0, atol=0)
+    for found in batch, features:
+        assert found.indices.tolist() == before.indices.tolist()
+        assert torch.equal(found.labels, targets[before.indices])
+    assert torch.equal(loader.each_once(4).labels, torch.arange(10) % 4)
+
+
 def test_batch_does_not_depend_on_how_many_images_are_augmented_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     augment = Augment(flip=True, min_crop_area=0.3, max_rotate_deg=20, policies=[RandAugment()])
     loader = TrainLoader(store_of(23), PREPROCESS, augment, batch_size=23, seed=3)

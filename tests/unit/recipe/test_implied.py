@@ -67,6 +67,7 @@ DEPENDENT = (
     ("data.batch_size", "data.repeats"),
     ("optim.schedule", "optim.warmup_ratio", "optim.cooldown_ratio"),
     ("objective.loss", "objective.bce_threshold", "objective.logit_adjustment"),
+    ("objective.distill", "objective.teacher_views", "objective.bce_threshold", "train.budget_s"),
     ("train.freeze", "train.freeze_blocks", "train.lora_rank", "model.depth"),
     ("optim.name", "train.parallel", "train.compile"),
 )

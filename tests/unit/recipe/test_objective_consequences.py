@@ -93,6 +93,23 @@ def test_token_distillation_without_a_distillation_token_is_refused(values: dict
     config_with(values, **teacher, model__distill_token=True, model__fc_norm=False)
 
 
+def test_fixed_teacher_gives_only_probabilities(values: dict[str, Any]) -> None:
+    fixed = {"objective__teacher": "runs/a", "objective__teacher_views": "fixed"}
+    with pytest.raises(ConfigError) as caught:
+        config_with(values, **fixed, objective__distill="hard")
+    assert str(caught.value) == (
+        "objective.teacher_views=fixed: gives probabilities, but objective.distill=hard learns something else; use "
+        "objective.teacher_views=consistent"
+    )
+    with pytest.raises(ConfigError) as caught:
+        config_with(values, **fixed, objective__loss="bce", objective__bce_threshold=0.2)
+    assert str(caught.value) == (
+        "objective.bce_threshold=0.2: makes targets of small probabilities, which every class gets from "
+        "objective.teacher_views=fixed; use objective.teacher_views=consistent"
+    )
+    config_with(values, **fixed)
+
+
 def test_feature_distillation_with_dropped_patches_is_refused(values: dict[str, Any]) -> None:
     teacher = {"objective__teacher": "runs/a", "objective__distill": "feature"}
     with pytest.raises(ConfigError) as caught:

@@ -89,8 +89,25 @@ def test_distilling_without_a_teacher_is_refused(make_facts: Facts) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_for(make_facts(), recipe="distill")
     assert str(caught.value) == (
-        "objective.teacher=none: recipe distill learns from a trained model; give --objective.teacher RUN"
+        "objective.teacher=none: recipe distill learns from a trained model; give --teacher auto, RUN or FILE"
     )
+
+
+def test_student_of_photos_is_the_one_that_learns_without_a_teacher(make_facts: Facts) -> None:
+    photos = make_facts(3_000, height_px=320, width_px=240)
+    budget = {"train.budget_s": 300.0}
+    taught, untaught = (
+        keys.take_apart(plan_for(photos, budget | {"objective.teacher": teacher}, recipe="distill",
+                                 measure=at_speed(900.0)).config)
+        for teacher in ("/runs/big", None)
+    )  # fmt: skip
+    plain = keys.take_apart(plan_for(photos, budget, recipe="small-photos", measure=at_speed(900.0)).config)
+    assert untaught == plain | {"objective.teacher": None}
+    different = {key for key, value in taught.items() if value != untaught[key]}
+    assert different == {
+        "objective.teacher", "objective.teacher_views", "objective.distill_temperature", "objective.label_smoothing",
+    }  # fmt: skip
+    assert taught["data.img_size"] == (64, 64)
 
 
 def test_pretrained_weights_choose_the_recipe(make_facts: Facts) -> None:
@@ -328,7 +345,9 @@ def test_reasons_explain_the_values(make_facts: Facts, recipe: str, asked: dict[
     for num_train, mirror in product(SET_SIZES, (True, False)):
         facts = make_facts(num_train, mirror=mirror, mirror_reason=f"mirrored images keep their class: {mirror}")
         plan = plan_for(facts, asked, recipe=recipe, measure=machine(1e9))
-        found, recommended = ({c.key: c for c in choices} for choices in (plan.choices, SHIPPED[recipe](facts, asked)))
+        found = {choice.key: choice for choice in plan.choices}
+        views = {key: found[key].value for key in ("objective.teacher_views",) if key in found}  # the recipe reads it
+        recommended = {choice.key: choice for choice in SHIPPED[recipe](facts, asked | views)}
         changed = {key for key in recommended if key not in asked and found[key].value != recommended[key].value}
         if changed & set(size_keys):
             changed |= set(size_keys)  # the three describe one model

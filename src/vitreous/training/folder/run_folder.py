@@ -55,6 +55,11 @@ class RunFolder:
         return self.checkpoints / "best.safetensors"
 
     @property
+    def teacher(self) -> Path:
+        """What a teacher gave before the first step: probabilities for the training images, or its fitted head."""
+        return self.checkpoints / "teacher.safetensors"
+
+    @property
     def model(self) -> Path:
         """The trained model with everything needed to use it; written when the run ends."""
         return self.path / "model.safetensors"
@@ -90,9 +95,9 @@ class RunFolder:
         return next((file for file in (self.best, self.first) if file.is_file()), None)
 
     def remove_preliminary(self) -> None:
-        """Remove the models that the final one replaces."""
-        self.best.unlink(missing_ok=True)
-        self.first.unlink(missing_ok=True)
+        """Remove what only an unfinished run needs: the models that the final one replaces, and its teacher's part."""
+        for file in (self.best, self.first, self.teacher):
+            file.unlink(missing_ok=True)
 
     def clear_unstarted(self) -> None:
         """Remove the files of a process that ended before it wrote the configuration; keep all other files."""

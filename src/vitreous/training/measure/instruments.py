@@ -4,15 +4,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+from vitreous.model.vit import VisionTransformer
 from vitreous.objective.build import ClassCounts, build_task
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.task import Task
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.measure.memory import memory_share
-from vitreous.training.measure.speed import evaluation_images_per_s, training_pace
+from vitreous.training.measure.speed import evaluation_images_per_s, features_per_s, training_pace
 from vitreous.training.step.run_ahead import can_run_ahead
 from vitreous.training.step.state import TrainState
 from vitreous.training.weights.pretrained import Pretrained
@@ -26,6 +28,7 @@ class Instruments:
         clock: Returns seconds since any fixed moment.
         training_pace: (config, teacher) -> measured time of training steps.
         evaluation_images_per_s: Configuration -> measured speed of evaluation.
+        features_per_s: (model, device, precision) -> measured speed of its forward pass.
         memory_share: Configuration -> share of the memory that a training step needs.
         build_task: (objective config, training images per class, teacher) -> what a training step minimizes.
         can_run_ahead: Returns True if the device can compute a gradient while the host reads the last step's result.
@@ -34,6 +37,7 @@ class Instruments:
     clock: Callable[[], float] = time.monotonic
     training_pace: Callable[[RunConfig, Pretrained | None], Pace] = training_pace
     evaluation_images_per_s: Callable[[RunConfig], float] = evaluation_images_per_s
+    features_per_s: Callable[[VisionTransformer, torch.device, str], float] = features_per_s
     memory_share: Callable[[RunConfig], float] = memory_share
     build_task: Callable[[ObjectiveConfig, ClassCounts | None, nn.Module | None], Task] = build_task
     can_run_ahead: Callable[[TrainState], bool] = can_run_ahead

@@ -14,6 +14,7 @@ from vitreous.data.loader import Batch
 from vitreous.model.build import build_model
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.parts.attention import AttentionKernel
+from vitreous.model.vit import VisionTransformer
 from vitreous.objective.build import build_task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -22,7 +23,7 @@ from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast, resolve_device, resolve_precision
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum
-from vitreous.training.step.features import output_shape, trained_part
+from vitreous.training.step.features import compute_features, output_shape, trained_part
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.run_ahead import Steps, can_run_ahead
@@ -36,6 +37,8 @@ MEASURED_S = 1.0
 SLOW_S = 5.0
 """Work that takes this many seconds is not repeated, as measuring must not use up the budget."""
 _END_STEP = 1_000_000
+_NUM_IMAGES = 32
+"""Number of images per batch when the speed of features is measured."""
 
 
 def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, seconds: float = MEASURED_S) -> Pace:
@@ -46,7 +49,7 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, secon
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
-    curriculum, trained = Curriculum(config), trained_part(config, model) if teacher is None else None
+    curriculum, trained = Curriculum(config), None if config.objective.runs_teacher else trained_part(config, model)
     settings = StepSettings(
         task=build_task(config.objective, teacher=build_teacher(teacher, config)).to(device),
         optim=config.optim,
@@ -105,6 +108,16 @@ def evaluation_images_per_s(config: RunConfig, *, seconds: float = MEASURED_S) -
             model(images).float().cpu()
 
     return len(images) * processes.count() / median_s(forward, seconds)
+
+
+def features_per_s(
+    model: VisionTransformer, device: torch.device, precision: str, *, seconds: float = MEASURED_S
+) -> float:
+    """Measure images per second of a model that computes features, on random images."""
+    config, model = model.config, model.to(device)
+    images = torch.randn(_NUM_IMAGES, config.in_chans, *config.img_size, device=device)
+    batch = Batch(images, torch.zeros(_NUM_IMAGES, dtype=torch.int64), np.arange(_NUM_IMAGES))
+    return _NUM_IMAGES / median_s(lambda: compute_features(model, [batch], precision).cpu(), seconds)
 
 
 def random_batch(config: RunConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -80,7 +80,7 @@ def fixed_outputs(
 ) -> FixedOutputs | None:
     """Return the outputs of the layers that the run never changes; None if there are none, or if they take too much."""
     trained = trained_part(config, model)
-    if trained is None or config.objective.teacher is not None:
+    if trained is None or config.objective.runs_teacher:
         return None
     num_images = len(loader.each_once(FEATURE_BATCH).labels)
     if output_bytes(config, num_images, precision) > MOST_OUTPUT_BYTES:

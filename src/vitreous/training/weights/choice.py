@@ -19,7 +19,7 @@ from vitreous.training.request import TrainRequest
 from vitreous.training.weights.backbones import BACKBONES, Backbone
 from vitreous.training.weights.pretrained import AUTO
 
-KEY = "train.pretrained"
+KEY, TEACHER_KEY = "train.pretrained", "objective.teacher"
 MOST_IMAGES = 100_000
 """With more images, training from scratch is a fair choice too, so only the user decides."""
 FEW_IMAGES = 1_000
@@ -29,16 +29,33 @@ SECONDS_PER_IMAGE = 0.02
 ANSWER_S, PATIENCE_S = 2.0, 20.0
 """Times within which the hub must answer, and a download must get ahead, or a run continues without it."""
 
-_OTHER_STARTS = ("objective.teacher", "train.start_img_size", "train.pretrained_weights", "train.pretrained_as")
+_OTHER_STARTS = (TEACHER_KEY, "train.start_img_size", "train.pretrained_weights", "train.pretrained_as")
 """Keys that a backbone might contradict if the user did not ask for one."""
 
 
 @dataclass(frozen=True)
+class _Purpose:
+    """What a backbone is chosen for, and the words for it."""
+
+    key: str
+    to_use: str
+    using: str
+    otherwise: str
+    loss: str
+
+
+_START = _Purpose(KEY, "start", "starting", "trains from scratch", "on photos that usually costs much accuracy")
+_TEACHER = _Purpose(
+    TEACHER_KEY, "learn", "learning", "trains on the labels only", "a small model is usually less accurate then"
+)
+
+
+@dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """What a run starts from, or learns from.
 
     Attributes:
-        source: Full name of the weights; None for random weights.
+        source: Full name of the weights; None for random weights, or for no teacher.
         reason: Why, for the plan.
         notes: What the user should know, one sentence each.
     """
@@ -69,26 +86,61 @@ def choose_start(
     is_auto = asked.get(KEY) == AUTO
     if not is_auto and not _is_open(request, asked):
         return Start()
-    other = why_not_photos(facts)
-    if not other and facts.num_train > MOST_IMAGES:
-        other = f"the data has more than {MOST_IMAGES:,} images"
-    if other:
+    if other := _why_from_scratch(facts):
         note = (
             f"{KEY}=auto: trains from scratch, because {other}; use --pretrained NAME to start from a backbone anyway"
         )
         return Start(notes=(note,) if is_auto else ())
     fitting = [one for one in BACKBONES.values() if _fits(one, facts, asked, memory)]
+    best, why, cached = _ranked(fitting, facts, asked)
+    if is_auto:
+        return _chosen(_START, best, why, cached, listener)
+    if cached:
+        return _from_cache(_START, cached[0], "; --pretrained none trains from scratch", listener)
+    return Start(notes=() if best is None else (_recommendation(best, request),))
+
+
+def choose_teacher(
+    asked: Mapping[str, Any], facts: DataFacts, memory: Callable[[RunConfig], float], listener: Listener
+) -> Start:
+    """Choose the backbone for `objective.teacher=auto`; without one, the run has no teacher.
+
+    The arguments are those of `choose_start`. The size of the images that are asked for is that of the student.
+    """
+    if other := _why_from_scratch(facts):
+        return Start(
+            notes=(
+                f"{TEACHER_KEY}=auto: trains on the labels only, because {other}; use --teacher RUN to learn anyway",
+            )
+        )
+    asked = {key: value for key, value in asked.items() if key not in ("data.img_size", "data.in_chans")}
+    fitting = [one for one in BACKBONES.values() if _fits(one, facts, asked, memory)]
+    return _chosen(_TEACHER, *_ranked(fitting, facts, asked), listener)
+
+
+def _why_from_scratch(facts: DataFacts) -> str:
+    """Return why backbones of photos are not for these data, a clause; empty if they are."""
+    if facts.num_train > MOST_IMAGES:
+        return why_not_photos(facts) or f"the data has more than {MOST_IMAGES:,} images"
+    return why_not_photos(facts)
+
+
+def _ranked(
+    fitting: list[Backbone], facts: DataFacts, asked: Mapping[str, Any]
+) -> tuple[Backbone | None, str, list[Backbone]]:
+    """Return the best backbone without terms, why it is the best, and those in the cache, the best one first."""
     ideal, why = _ideal(facts, asked)
     best = next((one for one in (BACKBONES[ideal], *fitting) if one in fitting and not one.terms), None)
-    cached = sorted((one for one in fitting if one.stored()), key=lambda one: one is not best)
-    if is_auto and best is not None and best not in cached:
-        return _downloaded(best, why, cached, listener)
+    return best, why, sorted((one for one in fitting if one.stored()), key=lambda one: one is not best)
+
+
+def _chosen(purpose: _Purpose, best: Backbone | None, why: str, cached: list[Backbone], listener: Listener) -> Start:
+    """Return the best backbone, or one in the cache; download it unless it is there."""
+    if best is not None and best not in cached:
+        return _downloaded(purpose, best, why, cached, listener)
     if cached:
-        ways_out = "" if is_auto else "; --pretrained none trains from scratch"
-        return _from_cache(cached[0], ways_out, listener)
-    if is_auto or best is None:
-        return Start(notes=(f"{KEY}=auto: trains from scratch, because no backbone fits",) if is_auto else ())
-    return Start(notes=(_recommendation(best, request),))
+        return _from_cache(purpose, cached[0], "", listener)
+    return Start(notes=(f"{purpose.key}=auto: {purpose.otherwise}, because no backbone fits",))
 
 
 def download_to(listener: Listener) -> hub.Report:
@@ -101,23 +153,23 @@ def download_to(listener: Listener) -> hub.Report:
     return report
 
 
-def _downloaded(best: Backbone, why: str, cached: list[Backbone], listener: Listener) -> Start:
-    """Download a backbone; if that fails, start from another one, or from scratch."""
-    listener("backbone", {"text": f"downloading {best.label} to start from it: {why}"})
+def _downloaded(purpose: _Purpose, best: Backbone, why: str, cached: list[Backbone], listener: Listener) -> Start:
+    """Download a backbone; if that fails, use another one, or none."""
+    listener("backbone", {"text": f"downloading {best.label} to {purpose.to_use} from it: {why}"})
     try:
         hub.fetch(best.repo, answer_s=ANSWER_S, patience_s=PATIENCE_S, report=download_to(listener))
     except NotARunError as error:
         cause = str(error).partition("; ")[0]
         later = f"run `vitreous models get {best.name}` once there is a connection"
         if cached:
-            return replace(_from_cache(cached[0], "", listener), notes=(f"{cause}; {later}",))
-        lost = "so this run trains from scratch; on photos that usually costs much accuracy"
-        return Start(notes=(f"{cause}, {lost}; {later}",))
+            return replace(_from_cache(purpose, cached[0], "", listener), notes=(f"{cause}; {later}",))
+        return Start(notes=(f"{cause}, so this run {purpose.otherwise}; {purpose.loss}; {later}",))
     return Start(hub.PREFIX + best.repo, why)
 
 
-def _from_cache(backbone: Backbone, ways_out: str, listener: Listener) -> Start:
-    listener("backbone", {"text": f"starting from {backbone.label}, which is in the cache{ways_out}"})
+def _from_cache(purpose: _Purpose, backbone: Backbone, ways_out: str, listener: Listener) -> Start:
+    text = f"{purpose.using} from {backbone.label}, which is in the cache{ways_out}"
+    listener("backbone", {"text": text})
     return Start(hub.PREFIX + backbone.repo, f"{backbone.name} is in the cache")
 
 

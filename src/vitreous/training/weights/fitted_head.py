@@ -14,6 +14,8 @@ from vitreous.training.fit.evaluate import Score, fit_temperature, score
 
 MOST_IMAGES = 50_000
 """A head is fitted to at most this many images; more change it little and take minutes."""
+LEAST_PER_CLASS = 20
+"""With a budget, the features are those of at least this many images per class on average, even if they take longer."""
 _MOST_FOR_LOGISTIC = 1_000
 """With more images, the iterations of logistic regression take longer than the features, and gain nothing."""
 _MOST_FOR_NEIGHBORS = 10_000
@@ -38,6 +40,8 @@ class FittedHead:
             no class has two images. Images of classes with one image are not scored.
         neighbors_accuracy: Share of the training images whose class is that of most of their nearest neighbors, in
             [0, 1]: a comparison that needs no fit. None for the same reason.
+        left_out: Positions of the scored images, their classes, and their logits `[images, classes]` by fits without
+            them; None for the same reason.
     """
 
     weight: Tensor
@@ -45,10 +49,22 @@ class FittedHead:
     method: str
     cross_validated: Score | None = None
     neighbors_accuracy: float | None = None
+    left_out: tuple[Tensor, Tensor, Tensor] | None = None
 
     def copy_into(self, head: nn.Module) -> None:
         """Overwrite the weights of a linear layer, in place."""
         head.load_state_dict({"weight": self.weight, "bias": self.bias})
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits of images. The first ones are those of the fit, each predicted by a fit without it.
+
+        Images that were not scored are predicted by the head itself, `[images, classes]`.
+        """
+        found = F.linear(features, self.weight, self.bias)
+        if self.left_out is not None:
+            images, classes, logits = self.left_out
+            found[images[:, None], classes] = logits
+        return found
 
 
 def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
@@ -66,7 +82,7 @@ def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     mean, std = inputs.mean(axis=0), inputs.std(axis=0)
     std[std <= 1e-6 * np.abs(mean)] = 1.0  # a constant feature carries no information
     inputs = (inputs - mean) / std
-    method, temperature, found = _choose(inputs, targets)
+    method, temperature, found, left_out = _choose(inputs, targets)
     present, weight, bias = _linear(_classifiers(targets)[method], inputs, targets)
     weight = weight / std
     bias = bias - weight @ mean
@@ -76,7 +92,7 @@ def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     neighbors = None
     if found is not None:
         neighbors = _neighbors_accuracy(features.cpu()[:_MOST_FOR_NEIGHBORS], labels.cpu()[:_MOST_FOR_NEIGHBORS])
-    return FittedHead(final_weight, final_bias, method, found, neighbors)
+    return FittedHead(final_weight, final_bias, method, found, neighbors, left_out)
 
 
 def _classifiers(targets: NDArray[np.int64]) -> dict[str, Any]:
@@ -102,8 +118,10 @@ def _classifiers(targets: NDArray[np.int64]) -> dict[str, Any]:
     return found | {f"logistic regression, C={c:g}": LogisticRegression(C=c, max_iter=200) for c in strengths}
 
 
-def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[str, float, Score | None]:
-    """Return the name of the best classifier, its temperature and its cross-validated score."""
+def _choose(
+    inputs: NDArray[np.float64], targets: NDArray[np.int64]
+) -> tuple[str, float, Score | None, tuple[Tensor, Tensor, Tensor] | None]:
+    """Return the name of the best classifier, its temperature, its cross-validated score, and `left_out`."""
     from sklearn.model_selection import StratifiedKFold
 
     classes, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
@@ -111,14 +129,14 @@ def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[st
     kept[np.flatnonzero(kept)[max(1, _MOST_LOGITS // len(classes)) :]] = False
     repeated, numbers, counts = np.unique(targets[kept], return_inverse=True, return_counts=True)
     if len(repeated) < 2:
-        return RIDGE, 1.0, None
+        return RIDGE, 1.0, None, None
     splitter = StratifiedKFold(min(_NUM_FOLDS, int(counts.max())), shuffle=True, random_state=0)
     with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than there are folds
         folds = list(splitter.split(numbers, numbers))
     smallest = min(len(train) for train, _ in folds)
-    candidates = _classifiers(targets)
+    candidates, labels = _classifiers(targets), torch.from_numpy(numbers)
     usual = RIDGE if RIDGE in candidates else next(iter(candidates))
-    best, labels = (usual, 1.0, Score(1, 0, float("inf"))), torch.from_numpy(numbers)
+    best = usual, 1.0, Score(1, 0, float("inf")), torch.zeros(len(numbers), len(repeated))
     for name, classifier in candidates.items():
         if hasattr(classifier, "shrinkage") and smallest <= len(repeated):
             continue  # images of the same class show how much features vary, and there are none
@@ -129,8 +147,9 @@ def _choose(inputs: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[st
         temperature = fit_temperature(logits, labels)
         found = score(logits / temperature, labels)
         if found.loss < best[2].loss:
-            best = name, temperature, found
-    return best
+            best = name, temperature, found, logits
+    left_out = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(repeated), (best[3] / best[1]).float()
+    return (*best[:3], left_out)
 
 
 def _linear(

@@ -1,6 +1,7 @@
 """Trained model, RunConfig -> teacher that takes the images of a run and converts them to its own preprocessing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from shlex import quote
 
 import torch
@@ -9,12 +10,13 @@ from torch.nn import functional as F
 
 from vitreous.data.augmentation.operations import grayscale
 from vitreous.errors import ConfigError, OpenQuestionError
+from vitreous.model.change.reshape import resize_model
 from vitreous.model.vit import VisionTransformer
+from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
 from vitreous.training.weights.pretrained import Pretrained, fingerprint, open_pretrained
 from vitreous.training.weights.provenance import statistics_for
-from vitreous.wording import plural
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and std of each channel, for pixels in [0, 1]."""
@@ -69,18 +71,22 @@ class Teacher(nn.Module):
         return (pixels - self.get_buffer("own_mean")) / self.get_buffer("own_std")
 
 
-def open_teacher(source: str | None) -> Pretrained | None:
+def open_teacher(source: str | None, img_size: tuple[int, int] | None = None) -> Pretrained | None:
     """Read the model that `objective.teacher` names; None if there is no teacher.
+
+    Args:
+        source: Name of the model; None if there is no teacher.
+        img_size: Height and width of its images, px; None keeps its own.
 
     Raises:
         NotARunError: The source does not exist.
         DamagedFileError: The file cannot be used.
-        ConfigError: The file leaves something of the architecture open.
+        ConfigError: The file leaves something of the architecture open, or its patches do not tile this size.
     """
     if source is None:
         return None
     try:
-        return open_pretrained(source, {})
+        return resized(open_pretrained(source, {}), img_size)
     except OpenQuestionError as error:
         raise ConfigError(
             f"objective.teacher={source}: its {error.key} is not known; give it to `vitreous convert {quote(source)} "
@@ -88,50 +94,67 @@ def open_teacher(source: str | None) -> Pretrained | None:
         ) from error
 
 
-def check_teacher(teacher: Pretrained | None, config: RunConfig, classes: Sequence[str]) -> None:
-    """Raise ConfigError if the teacher has other classes than the run, unless only its features are used.
+def resized(teacher: Pretrained, img_size: tuple[int, int] | None) -> Pretrained:
+    """Return the teacher for images of another size in px; None keeps it. Raises ConfigError if it is not tiled."""
+    config = teacher.model.config
+    if img_size is None or img_size == config.img_size:
+        return teacher
+    side = config.patch_size
+    if any(px % side for px in img_size):
+        tiled = tuple(max(1, round(px / side)) * side for px in img_size)
+        raise ConfigError(
+            f"objective.teacher_img_size={show(img_size)}: is not tiled by the patches of {teacher.source}, which have "
+            f"{side} px; use {show(tiled)}"
+        )
+    return replace(teacher, model=resize_model(teacher.model, img_size))
 
-    Args:
-        teacher: The teacher; None passes.
-        config: The configuration of the run; `objective.distill` says what is learned from the teacher.
-        classes: Class names of the run, in the order of its logits.
+
+def has_head(teacher: Pretrained, classes: Sequence[str]) -> bool:
+    """Return True if the teacher was trained with a head for these classes, in this order.
+
+    A file without class names is believed if it has the same number of classes.
     """
-    if teacher is None or config.objective.distill == "feature":
-        return
-    known, num_known = teacher.provenance.classes, teacher.model.num_classes
-    way_out = "use a teacher with the same classes, or set objective.distill=feature, which does not compare classes"
-    if num_known != len(classes):
-        raise ConfigError(
-            f"objective.teacher={teacher.source}: has {plural(num_known, 'class', 'classes')}, but the data has "
-            f"{len(classes)}; {way_out}"
-        )
-    pairs = enumerate(zip(known, classes, strict=False))
-    different = next(((number, theirs, ours) for number, (theirs, ours) in pairs if theirs != ours), None)
-    if different is not None:
-        number, theirs, ours = different
-        raise ConfigError(
-            f"objective.teacher={teacher.source}: its class {number} is {theirs!r}, but in the data it is {ours!r}; "
-            f"{way_out}"
-        )
+    is_same = all(theirs == ours for theirs, ours in zip(teacher.provenance.classes, classes, strict=False))
+    return is_same and teacher.model.num_classes == len(classes)
+
+
+def with_head(teacher: Pretrained | None, config: RunConfig, classes: Sequence[str]) -> Pretrained | None:
+    """Return the teacher with a head of zeros if it has none for these classes; `teach` fits it before the first step.
+
+    If only its patches are used, no head is needed.
+    """
+    if teacher is not None and config.objective.distill != "feature" and not has_head(teacher, classes):
+        head = nn.Linear(teacher.model.config.num_features, len(classes))
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
+        teacher.model.head = head
+    return teacher
+
+
+def own_statistics(teacher: Pretrained, config: RunConfig) -> Statistics:
+    """Return mean and std for the images of the teacher: its own, or if they are unknown those of the run.
+
+    If mean and std of the run are not measured yet, they count as 0 and 1.
+    """
+    data, provenance, in_chans = config.data, teacher.provenance, teacher.model.config.in_chans
+    mean, std = data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans
+    return statistics_for(provenance.mean or mean, in_chans), statistics_for(provenance.std or std, in_chans)
 
 
 def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | None:
-    """Build the teacher for `build_task`; None if there is no teacher.
+    """Build the teacher for `build_task`; None if there is no teacher, or if no step runs it.
 
     Args:
-        teacher: The opened and checked teacher.
+        teacher: The opened teacher.
         config: The configuration of the run. If mean and std are not measured yet, they count as 0 and 1.
     """
-    if teacher is None:
+    if teacher is None or not config.objective.runs_teacher:
         return None
-    data, provenance, in_chans = config.data, teacher.provenance, teacher.model.config.in_chans
-    mean, std = data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans
-    own_mean = statistics_for(provenance.mean or mean, in_chans)
-    own_std = statistics_for(provenance.std or std, in_chans)
+    data = config.data
     return Teacher(
         teacher.model,
-        run_statistics=(mean, std),
-        own_statistics=(own_mean, own_std),
+        run_statistics=(data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans),
+        own_statistics=own_statistics(teacher, config),
         gives_patches=config.objective.distill == "feature",
     )
 

@@ -19,7 +19,9 @@ import pytest
 import torch
 from tests.unit.training.runs_of_a_group import train
 
-from vitreous.model.weights import load_model
+from vitreous.model.build import build_model
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.weights import load_model, save_model
 from vitreous.recipe.plan import show
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.records import read_records
@@ -40,6 +42,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "unfrozen-fsdp": {"train.freeze_blocks": 1, "train.freeze_until": 0.5, "train.parallel": "fsdp"},
     "lora": {"train.lora_rank": 2},
     "lora-fsdp": {"train.lora_rank": 2, "train.parallel": "fsdp"},
+    "taught": {"objective.teacher_views": "fixed"},
+    "taught-fsdp": {"objective.teacher_views": "fixed", "train.parallel": "fsdp"},
     "ddp-ahead": {},
     "micro-batches-ahead": {"train.micro_batches": 2, "objective.class_weights": "balanced"},
     "unfrozen-ahead": {"train.freeze_blocks": 1, "train.freeze_until": 0.5},
@@ -83,14 +87,25 @@ def values(tiny_keys: dict[str, Any]) -> dict[str, Any]:
     return {**tiny_keys, **without_draws, "data.batch_size": 7, "train.checkpoint_every_s": 0.0}
 
 
+def values_of(name: str, values: dict[str, Any], place: Path) -> dict[str, Any]:
+    """Return the keys of a run; a teacher without a head is saved for those that have one."""
+    teacher = place.parent / "teacher.safetensors"
+    if not teacher.is_file():
+        config = ModelConfig(
+            img_size=(16, 24), patch_size=4, in_chans=3, num_classes=0, embed_dim=24, depth=1, num_heads=2
+        )
+        save_model(teacher, build_model(config, generator=torch.Generator().manual_seed(4)), {})
+    return values | RUNS[name] | ({"objective.teacher": str(teacher)} if name.startswith("taught") else {})
+
+
 @pytest.fixture(scope="module")
 def single(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with each run, trained by one process."""
     place = tmp_path_factory.mktemp("single")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    for name in ("ddp", "micro-batches", "unfrozen", "lora"):
-        train({"data": str(images_folder), "values": values | RUNS[name], "out": str(place / name)})
+    for name in ("ddp", "micro-batches", "unfrozen", "lora", "taught"):
+        train({"data": str(images_folder), "values": values_of(name, values, place), "out": str(place / name)})
     torch.set_num_threads(before)
     return place
 
@@ -99,7 +114,10 @@ def single(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest
 def together(images_folder: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with each run, trained by two processes of torchrun; the last run is stopped at step 5."""
     place = tmp_path_factory.mktemp("together")
-    runs = [{"data": str(images_folder), "values": values | RUNS[name], "out": str(place / name)} for name in RUNS]
+    runs = [
+        {"data": str(images_folder), "values": values_of(name, values, place), "out": str(place / name)}
+        for name in RUNS
+    ]
     for name, run in zip(RUNS, runs, strict=True):
         run["runs_ahead"] = name.endswith("-ahead")
     runs[-1]["stop_at"] = 5

@@ -25,7 +25,7 @@ from vitreous.training.request import TrainRequest
 from vitreous.training.series import run_series
 from vitreous.training.start import run_training
 from vitreous.training.weights.backbones import BACKBONES, backbone_named
-from vitreous.training.weights.choice import Start, choose_start
+from vitreous.training.weights.choice import Start, choose_start, choose_teacher
 
 SMALL = BACKBONES["dinov2-small"].repo
 SOURCE = f"hf://{SMALL}@{REVISION}"
@@ -277,3 +277,87 @@ def test_every_key_of_the_plan_is_reproduced_by_its_configuration(photos: Path) 
     fetch(SMALL)
     config = planned(photos).config
     assert keys.assemble(config.recipe, keys.take_apart(config)) == config
+
+
+# Teachers.
+
+
+def test_teacher_auto_is_announced_downloaded_and_recorded_like_a_backbone(photos: Path, hub: Hub) -> None:
+    events: list[tuple[str, Mapping[str, Any]]] = []
+    plan = planned(photos, lambda kind, fields: events.append((kind, fields)), objective__teacher="auto")
+    (text,) = [fields["text"] for kind, fields in events if kind == "backbone"]
+    assert text.startswith("downloading dinov2-small (88 MB, Apache-2.0) to learn from it: ")
+    assert (plan.config.objective.teacher, plan.config.train.pretrained) == (SOURCE, None)
+    (choice,) = [choice for choice in plan.choices if choice.key == "objective.teacher"]
+    assert text.endswith(choice.reason)
+    assert plan.config.model.embed_dim != 32
+    hub.requests.clear()
+    events.clear()
+    planned(photos, lambda kind, fields: events.append((kind, fields)), objective__teacher="auto")
+    assert [fields["text"] for kind, fields in events if kind == "backbone"] == [
+        "learning from dinov2-small (88 MB, Apache-2.0), which is in the cache"
+    ]
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("recipe", [None, "distill"])
+def test_teacher_auto_without_a_hub_trains_on_the_labels_and_says_what_is_lost(
+    photos: Path, hub: Hub, recipe: str | None
+) -> None:
+    hub.stalls = True
+    request = TrainRequest(data=str(photos), recipe=recipe, values=QUICK | {"objective.teacher": "auto"})
+    plan = plan_run(request, ignore)[1]
+    assert plan.config.objective.teacher is None
+    (choice,) = [choice for choice in plan.choices if choice.key == "objective.teacher"]
+    assert choice.reason == "auto found no teacher"
+    assert note_of(plan, "cannot be downloaded") == (
+        f"hf://{SMALL}: cannot be downloaded (no answer within 2 s), so this run trains on the labels only; a small "
+        "model is usually less accurate then; run `vitreous models get dinov2-small` once there is a connection"
+    )
+
+
+def test_teacher_of_what_is_no_photo_must_be_named(photos: Path, hub: Hub) -> None:
+    facts = facts_of(photos, in_chans=1)
+    start = choose_teacher({"objective.teacher": "auto", "data.source": "x"}, facts, lambda config: 0.1, ignore)
+    assert start.notes == (
+        "objective.teacher=auto: trains on the labels only, because the images are not color images of 8 bits; use "
+        "--teacher RUN to learn anyway",
+    )
+    assert hub.requests == []
+
+
+def test_size_of_the_student_does_not_rule_out_a_teacher(photos: Path, hub: Hub) -> None:
+    asked = {"objective.teacher": "auto", "data.source": "x", "data.img_size": (32, 32), "train.device": "cpu"}
+    assert choose_teacher(asked, facts_of(photos), lambda config: 0.1, ignore).source == f"hf://{SMALL}"
+
+
+@pytest.mark.parametrize("name", ["dinov2-small", f"hf://{SMALL}"])
+def test_named_teacher_is_stored_with_its_revision(photos: Path, name: str) -> None:
+    assert planned(photos, objective__teacher=name).config.objective.teacher == SOURCE
+
+
+def test_runs_of_a_series_learn_from_what_the_first_one_chose(photos: Path, tmp_path: Path, hub: Hub) -> None:
+    folders: list[RunFolder] = []
+
+    def after(folder: RunFolder) -> None:
+        folders.append(folder)
+        hub.stalls = True
+
+    values = QUICK | {"objective.teacher": "auto", "objective.teacher_img_size": (28, 28)}
+    request = TrainRequest(data=str(photos), recipe="distill", values=values, seeds=2, out=tmp_path / "runs")
+    run_series(request, after)
+    assert [read_config(folder.config).objective.teacher for folder in folders] == [SOURCE, SOURCE]
+
+
+def test_series_without_a_teacher_ignores_one_that_arrives_later(photos: Path, tmp_path: Path, hub: Hub) -> None:
+    folders: list[RunFolder] = []
+    hub.stalls = True
+
+    def after(folder: RunFolder) -> None:
+        folders.append(folder)
+        hub.stalls = False
+
+    values = QUICK | {"objective.teacher": "auto"}
+    request = TrainRequest(data=str(photos), recipe="distill", values=values, seeds=2, out=tmp_path / "runs")
+    run_series(request, after)
+    assert [read_config(folder.config).objective.teacher for folder in folders] == [None, None]

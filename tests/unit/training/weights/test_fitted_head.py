@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.model_selection import LeaveOneOut, cross_val_predict, train_test_split
+from sklearn.model_selection import LeaveOneOut, StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,6 +56,25 @@ def test_memory_for_logits_is_bounded(digits: tuple[np.ndarray, ...], monkeypatc
     assert head.cross_validated.num_images == 150
     assert "ridge" not in head.method
     assert (logits(head, test).argmax(dim=1).numpy() == truth).mean() > 0.9
+
+
+@pytest.mark.parametrize("num_alone", [0, 1])
+def test_each_image_is_predicted_by_a_fit_without_it(digits: tuple[np.ndarray, ...], num_alone: int) -> None:
+    train, test, labels, _ = digits
+    labels = labels + 1  # class 0 has no image, and perhaps class 11 has one
+    labels[:num_alone] = 11
+    head = fit(train, labels, 12)
+    classifier, folds = clone(_classifiers(labels)[head.method]), StratifiedKFold(5, shuffle=True, random_state=0)
+    kept, features = slice(num_alone, None), StandardScaler().fit_transform(train)
+    expected = torch.from_numpy(
+        cross_val_predict(classifier, features[kept], labels[kept], cv=folds, method="decision_function")
+    )
+    expected = (expected / fit_temperature(expected, torch.from_numpy(labels[kept] - 1))).float()
+    found = head.logits(torch.from_numpy(np.concatenate([train, test])).float())
+    torch.testing.assert_close(found[kept][: len(expected), 1:11], expected, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(found[kept][: len(expected), 1:11], logits(head, train[kept])[:, 1:11], atol=0.1)
+    for own, images in ((found[:num_alone], train[:num_alone]), (found[len(train) :], test)):
+        torch.testing.assert_close(own, logits(head, images), rtol=1e-4, atol=1e-4)
 
 
 def test_probabilities_are_calibrated(digits: tuple[np.ndarray, ...]) -> None:
