@@ -3,17 +3,18 @@
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Labels
+from vitreous.tensors import Images, Labels
 from vitreous.training.fit.checkpoint import checksum
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.machine.device import describe_software, resolve_precision
-from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, compare_methods
+from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, compare_scores
 from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
 from vitreous.use.explain.check.randomized import rank_correlations, with_shuffled_weights
@@ -26,12 +27,16 @@ from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.predictor import Predictor
 
 _BATCH_SIZE = 64
-_NUM_SHUFFLED = 16
-"""Number of images for the maps of shuffled weights."""
+_NUM_SHUFFLED, _NUM_JUDGED = 16, 12
+"""Number of images for the maps of shuffled weights, and for Shapley values."""
 _REFERENCES = {RANDOM: "random order", "center": "center first"}
 
-Maps = Callable[[Subject, NDArray[np.int64]], PatchValues]
-"""Values of the patches of a batch, and the numbers of its images."""
+Numbers = NDArray[np.int64]
+Maps = Callable[[Subject, Numbers], PatchValues]
+"""Computes the values of the patches of a batch; given are also the numbers of its images."""
+
+Judge = Callable[[VisionTransformer, Images, Target], Callable[[PatchValues], NDArray[np.float64]]]
+"""From (model, images, target), what scores the values of any method, one score per image."""
 
 
 def compare(
@@ -42,6 +47,7 @@ def compare(
     passes: Mapping[str, float],
     seed: int = 0,
     notes: Sequence[str] = (),
+    judge: Judge | None = None,
     listener: Listener = ignore,
 ) -> Faithfulness:
     """Compare methods on the predicted class of each image.
@@ -53,25 +59,34 @@ def compare(
         passes: Cost of each method in forward passes.
         seed: Decides random orders and intervals.
         notes: What was left out, and why.
+        judge: Scores values by their agreement with Shapley values, on 12 of the images; None leaves that out.
         listener: Receives the progress.
     """
     with evaluating(predictor.model) as model:
-        images = _Images.of(model, predictor, sample, seed)
-        shuffled = with_shuffled_weights(model, seed)
-        scores: dict[str, dict[str, NDArray[np.float64]]] = {}
-        curves: dict[str, dict[str, object]] = {}
-        similarity: dict[str, float] = {}
-        maps: dict[str, Maps] = {name: _maps_of(method) for name, method in methods.items()} | {
-            RANDOM: lambda subject, part: random_maps(part, model.config.grid_size, seed),
-            "center": lambda subject, part: center_maps(len(part), model.config.grid_size),
-        }
+        grid_size = model.config.grid_size
+        maps: dict[str, Maps] = {name: _maps_of(method) for name, method in methods.items()}
+        maps[RANDOM] = lambda _, numbers: random_maps(numbers, grid_size, seed)
+        maps["center"] = lambda _, numbers: center_maps(len(numbers), grid_size)
         labels = {name: method.label for name, method in methods.items()} | _REFERENCES
-        for name, function in maps.items():
-            images.run(name, labels[name], function, scores, curves, listener)
-            if name in methods:
-                similarity[name] = images.similarity(function, shuffled)
-        weights = checksum({key: value.cpu() for key, value in model.state_dict().items()})
-    measured = compare_methods(scores, list(methods), seed)
+        images = _Images(model, predictor, sample, seed)
+        curves = {name: images.curves(labels[name], maps[name], listener) for name in maps}
+        shuffled = with_shuffled_weights(model, seed)
+        similarity = {name: images.similarity(maps[name], shuffled) for name in methods}
+        weights, scores = weights_fingerprint(model), dict[str, dict[str, NDArray[np.float64]]]()
+        if judge is not None:
+            scores["shapley"] = images.judged(judge, maps)
+    means: dict[str, dict[str, object]] = {}
+    for name, found in curves.items():
+        for protocol, of_images in found.items():
+            for measure, values in PROTOCOLS[protocol].scores(of_images).items():
+                scores.setdefault(measure, {})[name] = values.numpy()
+            both = [curve.mean(dim=0).tolist() for curve in (of_images.first, of_images.second)]
+            means.setdefault(protocol, {"x": of_images.x.tolist()})[name] = both
+    measured = compare_scores(scores, list(methods), seed)
+    rows = [
+        Row(name, label, name in _REFERENCES, passes.get(name, 0.0), similarity.get(name), measured[name])
+        for name, label in labels.items()
+    ]
     facts = {
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "data": sample.name,
@@ -83,94 +98,84 @@ def compare(
         "weights": weights,
         "software": describe_software(),
     }
-    rows = [
-        Row(name, label, name in _REFERENCES, passes.get(name, 0.0), similarity.get(name), measured[name])
-        for name, label in labels.items()
-    ]
-    return Faithfulness(facts, rows, curves, notes)
+    return Faithfulness(facts, rows, means, notes)
+
+
+def weights_fingerprint(model: VisionTransformer) -> str:
+    """Return a hash of the weights, wherever they are."""
+    return checksum({name: tensor.cpu() for name, tensor in model.state_dict().items()})
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of a check in batches.
-
-    Attributes:
-        model: The model, in evaluation mode.
-        predictor: Its preprocessing.
-        sample: The images.
-        classes: The predicted class of each image.
-        precision: Precision of the forward passes.
-        seed: Decides random orders.
-    """
+    """The images of a check in batches."""
 
     model: VisionTransformer
     predictor: Predictor
     sample: Sample
-    classes: Labels
-    precision: str
     seed: int
 
-    @classmethod
-    def of(cls, model: VisionTransformer, predictor: Predictor, sample: Sample, seed: int) -> "_Images":
-        """Classify the images."""
-        precision = resolve_precision("auto", next(model.parameters()).device)
-        unclassified = cls(model, predictor, sample, torch.zeros(0, dtype=torch.int64), precision, seed)
-        logits = [predictor.logits(sample.store.take(part)) for part in unclassified.parts()]
-        return cls(model, predictor, sample, torch.cat(logits).argmax(dim=1), precision, seed)
+    @cached_property
+    def classes(self) -> Labels:
+        """The predicted class of each image."""
+        logits = [self.predictor.logits(self.sample.store.take(numbers)) for numbers in self.numbers()]
+        return torch.cat(logits).argmax(dim=1)
 
-    def parts(self) -> Iterator[NDArray[np.int64]]:
+    @property
+    def precision(self) -> str:
+        """Precision of the forward passes."""
+        return resolve_precision("auto", next(self.model.parameters()).device)
+
+    def numbers(self) -> Iterator[Numbers]:
         """Yield the numbers of the images of each batch."""
         size = max(1, min(_BATCH_SIZE, BATCH_TOKENS // self.model.config.num_tokens))
         for start in range(0, len(self.sample), size):
             yield np.arange(start, min(start + size, len(self.sample)))
 
-    def subject(self, part: NDArray[np.int64], model: VisionTransformer) -> Subject:
-        """Return a batch."""
+    def subject(self, numbers: Numbers, model: VisionTransformer) -> Subject:
+        """Return a batch for the model, or for another one with the same preprocessing."""
         device = next(model.parameters()).device
         return Subject(
             model=model,
             preprocess=self.predictor.preprocess,
-            pixels=self.sample.store.take(part).to(device),
-            classes=self.classes[part].to(device),
-            truth=self.sample.truth[part].to(device),
+            pixels=self.sample.store.take(numbers).to(device),
+            classes=self.classes[numbers].to(device),
+            truth=self.sample.truth[numbers].to(device),
             precision=self.precision,
             is_multilabel=self.predictor.thresholds is not None,
             seed=self.seed,
         )
 
-    def run(
-        self,
-        name: str,
-        label: str,
-        maps: Maps,
-        scores: dict[str, dict[str, NDArray[np.float64]]],
-        curves: dict[str, dict[str, object]],
-        listener: Listener,
-    ) -> None:
-        """Add the scores and curves of a method."""
+    def curves(self, label: str, maps: Maps, listener: Listener) -> dict[str, Curves]:
+        """Return the curves of all images by each protocol."""
         found: dict[str, list[Curves]] = {protocol: [] for protocol in PROTOCOLS}
-        for part in self.parts():
-            progress = {"what": f"checking {label}", "done": int(part[0]), "total": len(self.sample)}
-            listener("reading", progress)
-            subject = self.subject(part, self.model)
-            values = maps(subject, part).to(subject.pixels.device)
+        for numbers in self.numbers():
+            listener("reading", {"what": f"checking {label}", "done": int(numbers[0]), "total": len(self.sample)})
+            subject = self.subject(numbers, self.model)
+            values = maps(subject, numbers).to(subject.pixels.device)
             for protocol, item in PROTOCOLS.items():
                 found[protocol].append(item.run(subject, values))
-        for protocol, item in PROTOCOLS.items():
-            x, first, second = (
-                found[protocol][0].x,
-                *(torch.cat([getattr(each, which) for each in found[protocol]]) for which in ("first", "second")),
-            )
-            for measure, values in item.scores(Curves(x, first, second)).items():
-                scores.setdefault(measure, {})[name] = values.numpy()
-            means = [curve.mean(dim=0).tolist() for curve in (first, second)]
-            curves.setdefault(protocol, {"x": x.tolist()})[name] = means
+        return {
+            protocol: Curves(parts[0].x, *(torch.cat(curves) for curves in list(zip(*parts, strict=True))[1:]))
+            for protocol, parts in found.items()
+        }
 
     def similarity(self, maps: Maps, shuffled: VisionTransformer) -> float:
         """Return the mean rank correlation of maps with those of the model with shuffled weights."""
-        part = next(self.parts())[:_NUM_SHUFFLED]
-        values = [maps(self.subject(part, model), part).flatten(1) for model in (self.model, shuffled)]
+        numbers = self.some(_NUM_SHUFFLED)
+        values = [maps(self.subject(numbers, model), numbers).flatten(1) for model in (self.model, shuffled)]
         return float(rank_correlations(*values).mean())
+
+    def judged(self, judge: Judge, maps: Mapping[str, Maps]) -> dict[str, NDArray[np.float64]]:
+        """Return the scores of each method by a judge, for some of the images."""
+        numbers = self.some(_NUM_JUDGED)
+        subject = self.subject(numbers, self.model)
+        score = judge(self.model, subject.images, Target(subject.classes))
+        return {name: score(function(subject, numbers)) for name, function in maps.items()}
+
+    def some(self, count: int) -> Numbers:
+        """Return the numbers of some images, spread over all of them because those of a class are neighbors."""
+        return np.unique(np.linspace(0, len(self.sample) - 1, count).round().astype(np.int64))
 
 
 def _maps_of(method: Method) -> Maps:

@@ -101,17 +101,15 @@ class Faithfulness:
 
     @property
     def sentences(self) -> tuple[str, str]:
-        """Which method to trust, and the smallest difference that so few images show."""
-        best, methods = self.best.measured[DECISIVE], [row for row in self.rows if not row.is_reference]
+        """Which method to trust, and the smallest difference that this number of images can show."""
+        best, num_methods = self.best.measured[DECISIVE], sum(not row.is_reference for row in self.rows)
         chance = next(row for row in self.rows if row.name == RANDOM).measured[DECISIVE].score.mean
-        rank = f"the most faithful of {len(methods)} methods" if len(methods) > 1 else "the only method checked"
-        area = (
-            f"(area {best.score.mean:.2f}, 95% interval {best.score.low:.2f} to {best.score.high:.2f}; random order "
-            f"{chance:.2f})"
-        )
-        verdict = f"{self.best.label} is {rank} for this model by token removal {area}; {self._verdict()}."
+        score = f"{best.score.mean:.2f}, 95% interval {best.score.low:.2f} to {best.score.high:.2f}"
+        rank = f"is the most faithful of {num_methods} methods for" if num_methods > 1 else "was checked on"
+        verdict = f"by token removal (area {score}; random order {chance:.2f}); {self._verdict()}"
         count = plural(self.facts["num_images"], "image")
-        return verdict, f"With {count}, a difference of less than {self.smallest_difference:.2f} cannot be detected."
+        limit = f"With {count}, a difference of less than {self.smallest_difference:.2f} cannot be detected."
+        return f"{self.best.label} {rank} this model {verdict}.", limit
 
     def _verdict(self) -> str:
         """Return what the difference to random, to other methods and to fixed orders means."""
@@ -177,7 +175,7 @@ class Faithfulness:
         return paths
 
 
-def compare_methods(
+def compare_scores(
     scores: Mapping[str, Mapping[str, NDArray[np.float64]]], methods: Sequence[str], seed: int
 ) -> dict[str, dict[str, Measured]]:
     """Compare methods and references by each measure.
