@@ -1,11 +1,13 @@
 """Run or model file, optionally other data -> Faithfulness of each method for this model."""
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import torch
 
 from vitreous.data.sources import Source
+from vitreous.errors import ConfigError
 from vitreous.model.cost import count
 from vitreous.model.vit import VisionTransformer
 from vitreous.paths import expanded
@@ -18,7 +20,7 @@ from vitreous.use.explain.methods import METHODS, Method, method_named
 from vitreous.use.predict.predictor import Predictor
 
 MOST_IMAGES, FEWEST_CHOSEN = 200, 20
-MOST_PASSES = 120
+MOST_PASSES = 120.0
 """Methods that take more forward passes per image are left out unless they are asked for."""
 TEST_PASSES = 130
 """Approximate cost of the protocols for one map, in forward passes."""
@@ -52,22 +54,25 @@ def check_explanations(
 
     Raises:
         UnknownNameError: There is no such method.
-        ConfigError: `num_images` is too small.
+        ConfigError: `num_images` is too small, or `methods` is empty.
         NotARunError: There is no model at `run`, or no run folder although `data` is None.
         DataError: There are too few images, or as `labeled_images`.
     """
     check_count(num_images)
-    run, chosen = expanded(run), {name: method_named(name) for name in methods or METHODS}
+    if methods is not None and not methods:
+        raise ConfigError("methods=[]: names no method; leave it out to compare all")
+    chosen = dict(METHODS) if methods is None else {name: method_named(name) for name in methods}
+    run = expanded(run)
     predictor = Predictor.load(run, device)
     found = held_out(run, predictor, data, root, listener)
-    passes = {name: passes_of(predictor.model, method) for name, method in chosen.items()}
+    limit = inf if methods else MOST_PASSES
+    passes = {name: passes_of(predictor.model, method, limit) for name, method in chosen.items()}
     notes = []
-    if methods is None:
-        for name in [name for name, cost in passes.items() if cost > MOST_PASSES]:
-            notes.append(
-                f"{chosen.pop(name).label} is left out, because it takes more than {MOST_PASSES} forward passes per "
-                f"image; `--method {name}` or `--method all` includes it"
-            )
+    for name in [name for name, cost in passes.items() if cost > limit]:
+        notes.append(
+            f"{chosen.pop(name).label} is left out, because it takes more than {MOST_PASSES:.0f} forward passes per "
+            f"image; `--method {name}` or `--method all` includes it"
+        )
     flops = count.count_flops(predictor.model.config)
     per_image = flops * sum(passes[name] + TEST_PASSES for name in chosen) + 2 * flops * TEST_PASSES
     affordable = int(min(MOST_IMAGES, max(FEWEST_CHOSEN, _BUDGET_FLOPS // per_image)))
@@ -80,10 +85,10 @@ def check_explanations(
     return compare(predictor, sample, chosen, passes=passes, seed=seed, notes=notes, listener=listener)
 
 
-def passes_of(model: VisionTransformer, method: Method) -> float:
-    """Return the cost of a map in forward passes; infinity if it is much more than `MOST_PASSES`."""
+def passes_of(model: VisionTransformer, method: Method, limit: float = inf) -> float:
+    """Return the cost of the map of an image in forward passes; infinity if it is more than `limit`."""
     config = model.config
     image = torch.rand(1, config.in_chans, *config.img_size, generator=torch.Generator().manual_seed(0))
     image = image.to(next(model.parameters()).device)
     flops = count.count_flops(config)
-    return count_flops(lambda: method(model, image), limit=2 * MOST_PASSES * flops) / flops
+    return count_flops(lambda: method(model, image), limit * flops) / flops
