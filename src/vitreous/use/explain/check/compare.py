@@ -10,33 +10,32 @@ import torch
 from numpy.typing import NDArray
 
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Images, Labels
-from vitreous.training.fit.checkpoint import checksum
+from vitreous.tensors import Labels
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.machine.device import describe_software, resolve_precision
+from vitreous.use.explain.agreement import Agreement, agreement
 from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, compare_scores
 from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
-from vitreous.use.explain.check.randomized import rank_correlations, with_shuffled_weights
+from vitreous.use.explain.check.randomized import with_shuffled_weights
 from vitreous.use.explain.check.sample import Sample
+from vitreous.use.explain.check.shapley_values import reference_values
 from vitreous.use.explain.methods import Method
 from vitreous.use.explain.relevance import PatchValues
 from vitreous.use.explain.removal import BATCH_TOKENS
+from vitreous.use.explain.stored_scores import fingerprint
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.predictor import Predictor
 
 _BATCH_SIZE = 64
-_NUM_SHUFFLED, _NUM_JUDGED = 16, 12
+_NUM_SHUFFLED, _NUM_SHAPLEY = 16, 12
 """Number of images for the maps of shuffled weights, and for Shapley values."""
 _REFERENCES = {RANDOM: "random order", "center": "center first"}
 
 Numbers = NDArray[np.int64]
 Maps = Callable[[Subject, Numbers], PatchValues]
 """Computes the values of the patches of a batch; given are also the numbers of its images."""
-
-Judge = Callable[[VisionTransformer, Images, Target], Callable[[PatchValues], NDArray[np.float64]]]
-"""From (model, images, target), what scores the values of any method, one score per image."""
 
 
 def compare(
@@ -47,7 +46,6 @@ def compare(
     passes: Mapping[str, float],
     seed: int = 0,
     notes: Sequence[str] = (),
-    judge: Judge | None = None,
     listener: Listener = ignore,
 ) -> Faithfulness:
     """Compare methods on the predicted class of each image.
@@ -59,7 +57,6 @@ def compare(
         passes: Cost of each method in forward passes.
         seed: Decides random orders and intervals.
         notes: What was left out, and why.
-        judge: Scores values by their agreement with Shapley values, on 12 of the images; None leaves that out.
         listener: Receives the progress.
     """
     with evaluating(predictor.model) as model:
@@ -72,9 +69,9 @@ def compare(
         curves = {name: images.curves(labels[name], maps[name], listener) for name in maps}
         shuffled = with_shuffled_weights(model, seed)
         similarity = {name: images.similarity(maps[name], shuffled) for name in methods}
-        weights, scores = weights_fingerprint(model), dict[str, dict[str, NDArray[np.float64]]]()
-        if judge is not None:
-            scores["shapley"] = images.judged(judge, maps)
+        agreements = images.agreements(maps, listener)
+        weights = fingerprint(model)
+    scores: dict[str, dict[str, NDArray[np.float64]]] = {}
     means: dict[str, dict[str, object]] = {}
     for name, found in curves.items():
         for protocol, of_images in found.items():
@@ -82,28 +79,32 @@ def compare(
                 scores.setdefault(measure, {})[name] = values.numpy()
             both = [curve.mean(dim=0).tolist() for curve in (of_images.first, of_images.second)]
             means.setdefault(protocol, {"x": of_images.x.tolist()})[name] = both
+    scores["shapley"] = {name: found.pearson for name, found in agreements.items()}
     measured = compare_scores(scores, list(methods), seed)
     rows = [
         Row(name, label, name in _REFERENCES, passes.get(name, 0.0), similarity.get(name), measured[name])
         for name, label in labels.items()
     ]
+    limit = float(agreements[RANDOM].limit.mean())
     facts = {
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "data": sample.name,
         "num_images": len(sample),
         "num_available": sample.num_available,
+        "num_images_shapley": len(agreements[RANDOM].pearson),
+        "largest_agreement": limit,
         "explained": "predicted class",
         "seed": seed,
         "precision": images.precision,
         "weights": weights,
         "software": describe_software(),
     }
+    if limit < 1:
+        notes = [
+            *notes,
+            f"Shapley values are sampled; the exact ones would have a correlation of {limit:.2f} with them",
+        ]
     return Faithfulness(facts, rows, means, notes)
-
-
-def weights_fingerprint(model: VisionTransformer) -> str:
-    """Return a hash of the weights, wherever they are."""
-    return checksum({name: tensor.cpu() for name, tensor in model.state_dict().items()})
 
 
 @dataclass(frozen=True)
@@ -163,15 +164,22 @@ class _Images:
     def similarity(self, maps: Maps, shuffled: VisionTransformer) -> float:
         """Return the mean rank correlation of maps with those of the model with shuffled weights."""
         numbers = self.some(_NUM_SHUFFLED)
-        values = [maps(self.subject(numbers, model), numbers).flatten(1) for model in (self.model, shuffled)]
-        return float(rank_correlations(*values).mean())
+        values, changed = (maps(self.subject(numbers, model), numbers) for model in (self.model, shuffled))
+        return float(agreement(values, changed).spearman.mean())
 
-    def judged(self, judge: Judge, maps: Mapping[str, Maps]) -> dict[str, NDArray[np.float64]]:
-        """Return the scores of each method by a judge, for some of the images."""
-        numbers = self.some(_NUM_JUDGED)
+    def agreements(self, maps: Mapping[str, Maps], listener: Listener) -> dict[str, Agreement]:
+        """Compare the maps of some images with Shapley values."""
+        numbers = self.some(_NUM_SHAPLEY)
         subject = self.subject(numbers, self.model)
-        score = judge(self.model, subject.images, Target(subject.classes))
-        return {name: score(function(subject, numbers)) for name, function in maps.items()}
+
+        def progress(done: int, total: int) -> None:
+            part = {"done": done * len(numbers) // total, "total": len(numbers)}
+            listener("reading", {"what": "computing Shapley values", **part})
+
+        target = Target(subject.classes)
+        reference = reference_values(self.model, subject.images, target, self.precision, progress)
+        values = {name: function(subject, numbers) for name, function in maps.items()}
+        return {name: agreement(found, reference.values, reference.errors) for name, found in values.items()}
 
     def some(self, count: int) -> Numbers:
         """Return the numbers of some images, spread over all of them because those of a class are neighbors."""

@@ -10,9 +10,9 @@ from typing import Any
 from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensor_file import parsing
-from vitreous.use.explain.check.compare import weights_fingerprint
 from vitreous.use.explain.check.faithfulness import FILE
 from vitreous.use.explain.methods import METHODS
+from vitreous.use.explain.stored_scores import fingerprint
 from vitreous.wording import plural
 
 _MOST_BYTES = 16 << 20
@@ -64,4 +64,4 @@ def read_last_check(run: Path, model: VisionTransformer) -> LastCheck | None:
         above = float(found["methods"][found["best"]]["measured"]["removal"]["above_random"]["low"])
         last = LastCheck(str(found["best"]), above > 0 and isfinite(above), int(found["num_images"]))
         weights = found["weights"]
-    return last if weights == weights_fingerprint(model) and last.best in METHODS else None
+    return last if weights == fingerprint(model) and last.best in METHODS else None

@@ -1,14 +1,11 @@
-"""Model -> a copy with shuffled weights; maps of both -> how similar they are. Adebayo et al. 2018 (1810.03292)."""
+"""Model -> a copy with shuffled weights, whose maps should be different. Adebayo et al. 2018 (1810.03292)."""
 
 import copy
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive
-from vitreous.tensors import PerImage
 
 
 def with_shuffled_weights(model: VisionTransformer, seed: int = 0) -> VisionTransformer:
@@ -26,13 +23,3 @@ def with_shuffled_weights(model: VisionTransformer, seed: int = 0) -> VisionTran
             order = torch.randperm(weights.numel(), generator=draw).to(weights.device)
             weights.copy_(weights.flatten()[order].view_as(weights))
     return changed
-
-
-def rank_correlations(a: Float[Tensor, "batch units"], b: Float[Tensor, "batch units"]) -> PerImage:
-    """Return Spearman's rank correlation of the values of each image; 0 if one of them is constant."""
-    from scipy.stats import rankdata
-
-    ranks = [torch.from_numpy(rankdata(values.cpu().double().numpy(), axis=1)) for values in (a, b)]
-    x, y = (values - values.mean(dim=1, keepdim=True) for values in ranks)
-    scale = (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()
-    return torch.where(scale > 0, (x * y).sum(dim=1) / scale.clamp(min=1e-12), 0.0)

@@ -11,15 +11,18 @@ from torch import nn
 
 from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunError, UnknownNameError
 from vitreous.tensors import Images
-from vitreous.use.explain.check import checker
+from vitreous.use.explain.agreement import agreement
+from vitreous.use.explain.check import checker, shapley_values
 from vitreous.use.explain.check.checker import check_explanations
-from vitreous.use.explain.check.compare import compare, weights_fingerprint
+from vitreous.use.explain.check.compare import compare
 from vitreous.use.explain.check.faithfulness import FILE, Faithfulness
 from vitreous.use.explain.check.last_check import read_last_check
 from vitreous.use.explain.check.sample import held_out, load_sample, stratified
+from vitreous.use.explain.exact_shapley import exact_shapley
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.removal import PatchRemoval
+from vitreous.use.explain.stored_scores import fingerprint
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.run import Run
@@ -37,7 +40,7 @@ def test_check_takes_the_held_out_images_of_the_run(found: Faithfulness, run: Ru
     assert found.facts["data"] == "my photos, test split"
     assert found.facts["num_images"] == run.metrics["test"]["num_images"] == found.facts["num_available"]
     assert [row.name for row in found.rows] == [*ONE, "random", "center"]
-    assert found.facts["weights"] == weights_fingerprint(run.model)
+    assert found.facts["weights"] == fingerprint(run.model)
 
 
 def test_curves_begin_at_the_accuracy_of_the_run(found: Faithfulness, run: Run) -> None:
@@ -84,19 +87,26 @@ def test_method_that_is_faithful_by_construction_wins_and_noise_does_not(run: Ru
     assert [warning.split(" hardly")[0] for warning in result.warnings] == ["noise"]
 
 
-def test_judge_scores_maps_on_some_images(run: Run) -> None:
+def test_agreement_is_that_with_exact_shapley_values(found: Faithfulness, run: Run) -> None:
     sample = load_sample(held_out(run.path, run.predictor, None, None, _ignore), run.predictor, 50, 0, _ignore)
-    asked = []
+    some = np.unique(np.linspace(0, len(sample) - 1, 12).round().astype(int))
+    images = run.predictor.preprocess.normalize(sample.store.take(some))
+    exact = exact_shapley(run.model, images, precision=found.facts["precision"], is_stored=False)
+    wanted = agreement(METHODS[ONE[0]](run.model, images).values, exact.values).pearson
+    assert found.rows[0].measured["shapley"].score.mean == pytest.approx(wanted.mean(), abs=1e-4)
+    assert (found.facts["num_images_shapley"], found.facts["largest_agreement"]) == (len(some), 1.0)
 
-    def judge(model, images, target):  # type: ignore[no-untyped-def]
-        asked.append(len(images))
-        return lambda values: values.flatten(1).mean(dim=1).double().numpy()
 
-    methods = {name: METHODS[name] for name in ONE}
-    result = compare(run.predictor, sample, methods, passes={}, judge=judge)
-    assert asked == [12]
-    assert result.best.measured["shapley"].score.mean > 0
-    assert "Shapley values ↑" in result.tables()[1][0]
+def test_shapley_values_of_large_models_are_sampled_and_the_notes_say_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapley_values, "_MOST_FLOPS", 1.0)
+    result = check_explanations(run.path, methods=ONE)
+    limit = result.facts["largest_agreement"]
+    assert 0 < limit < 1
+    assert result.notes[-1] == (
+        f"Shapley values are sampled; the exact ones would have a correlation of {limit:.2f} with them"
+    )
 
 
 def _ignore(kind: str, fields: object) -> None:

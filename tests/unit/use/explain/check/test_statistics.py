@@ -1,16 +1,16 @@
-"""Intervals, rank correlations, shuffled weights and counted operations agree with other implementations."""
+"""Intervals, shuffled weights and counted operations agree with other implementations."""
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import bootstrap
 
 from vitreous.model import create_model
 from vitreous.model.cost.count import count_flops as flops_of_config
 from vitreous.model.vit import VisionTransformer
 from vitreous.use.explain.check.cost import count_flops
 from vitreous.use.explain.check.intervals import estimate, resampled_means
-from vitreous.use.explain.check.randomized import rank_correlations, with_shuffled_weights
+from vitreous.use.explain.check.randomized import with_shuffled_weights
 from vitreous.use.explain.methods import METHODS
 
 
@@ -59,17 +59,6 @@ def test_intervals_cover_the_mean_in_95_of_100_samples() -> None:
 
 
 # Shuffled weights.
-
-
-def test_rank_correlations_are_those_of_scipy() -> None:
-    a, b = torch.randint(0, 5, (2, 4, 12), generator=torch.Generator().manual_seed(6)).float()
-    wanted = [spearmanr(x, y).statistic for x, y in zip(a.numpy(), b.numpy(), strict=True)]
-    np.testing.assert_allclose(rank_correlations(a, b).numpy(), wanted, atol=1e-12)
-
-
-def test_constant_map_has_no_correlation() -> None:
-    values = torch.arange(6.0)[None]
-    assert rank_correlations(values, torch.full((1, 6), 0.1)).tolist() == [0.0]
 
 
 def test_shuffling_keeps_the_values_of_each_tensor_but_not_their_places(model: VisionTransformer) -> None:
