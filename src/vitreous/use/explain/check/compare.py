@@ -19,7 +19,7 @@ from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
 from vitreous.use.explain.check.randomized import with_shuffled_weights
 from vitreous.use.explain.check.sample import Sample
-from vitreous.use.explain.check.shapley_values import reference_values
+from vitreous.use.explain.check.shapley_values import NUM_IMAGES, affordable_exact, reference_values
 from vitreous.use.explain.methods import Method
 from vitreous.use.explain.relevance import PatchValues
 from vitreous.use.explain.removal import BATCH_TOKENS
@@ -29,8 +29,8 @@ from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.predictor import Predictor
 
 _BATCH_SIZE = 64
-_NUM_SHUFFLED, _NUM_SHAPLEY = 16, 12
-"""Number of images for the maps of shuffled weights, and for Shapley values."""
+_NUM_SHUFFLED = 16
+"""Number of images for the maps of shuffled weights."""
 _REFERENCES = {RANDOM: "random order", "center": "center first"}
 
 Numbers = NDArray[np.int64]
@@ -169,7 +169,7 @@ class _Images:
 
     def agreements(self, maps: Mapping[str, Maps], listener: Listener) -> dict[str, Agreement]:
         """Compare the maps of some images with Shapley values."""
-        numbers = self.some(_NUM_SHAPLEY)
+        numbers = self.some(affordable_exact(self.model) or NUM_IMAGES)
         subject = self.subject(numbers, self.model)
 
         def progress(done: int, total: int) -> None:

@@ -9,9 +9,18 @@ from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 
-_MOST_FLOPS = 5e13
-"""More expensive values are sampled instead of computed exactly; this takes minutes on two cores."""
+NUM_IMAGES, _FEWEST_EXACT = 12, 4
+_BUDGET_FLOPS = 1e13
+"""Values are computed exactly if this is enough for four images; otherwise they are sampled."""
 _NUM_PERMUTATIONS = 64
+
+
+def affordable_exact(model: VisionTransformer) -> int:
+    """Return for how many images exact values are computed, up to 12; 0 if they are sampled."""
+    rows, columns = _cells(model)
+    # A coalition has half of the patches on average.
+    count = int(_BUDGET_FLOPS / (2 ** (rows * columns - 1) * count_flops(model.config)))
+    return min(count, NUM_IMAGES) if count >= _FEWEST_EXACT else 0
 
 
 def reference_values(
@@ -26,11 +35,12 @@ def reference_values(
         precision: Precision of the forward passes.
         progress: Called with (done, total) for exact values.
     """
-    rows, columns = (min(4, side) for side in model.tokenizer.grid_size(images))
-    # A coalition has half of the patches on average.
-    if 2 ** (rows * columns - 1) * count_flops(model.config) * len(images) > _MOST_FLOPS:
-        return shapley(
-            model, images, target, num_permutations=_NUM_PERMUTATIONS, cells=(rows, columns), precision=precision
-        )
-    exact = exact_shapley(model, images, target, cells=(rows, columns), precision=precision, progress=progress)
-    return Relevance(exact.values)
+    cells = _cells(model)
+    if not affordable_exact(model):
+        return shapley(model, images, target, num_permutations=_NUM_PERMUTATIONS, cells=cells, precision=precision)
+    return Relevance(exact_shapley(model, images, target, cells=cells, precision=precision, progress=progress).values)
+
+
+def _cells(model: VisionTransformer) -> tuple[int, int]:
+    rows, columns = model.config.grid_size
+    return min(4, rows), min(4, columns)

@@ -100,7 +100,7 @@ def test_agreement_is_that_with_exact_shapley_values(found: Faithfulness, run: R
 def test_shapley_values_of_large_models_are_sampled_and_the_notes_say_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shapley_values, "_MOST_FLOPS", 1.0)
+    monkeypatch.setattr(shapley_values, "_BUDGET_FLOPS", 1.0)
     result = check_explanations(run.path, methods=ONE)
     limit = result.facts["largest_agreement"]
     assert 0 < limit < 1
