@@ -6,7 +6,7 @@
 
 Three models are checked as `vitreous explain RUN --check` does it, all methods on the same held-out images:
 
-* mnist: a Vision Transformer that somebody else trained and published, on the MNIST test images;
+* mnist: a published Vision Transformer that other code has trained, on the MNIST test images;
 * clothing: a run of `vitreous train clothing-96px`, given by --clothing, on its held-out images;
 * backbone: weights given by --backbone, at 98 px with a head that is fitted to the training photos of clothing-96px, on
   its test photos.

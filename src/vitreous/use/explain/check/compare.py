@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,14 +72,7 @@ def compare(
         similarity = {name: images.similarity(maps[name], shuffled) for name in methods}
         agreements = images.agreements(maps, listener)
         weights = fingerprint(model)
-    scores: dict[str, dict[str, NDArray[np.float64]]] = {}
-    means: dict[str, dict[str, object]] = {}
-    for name, found in curves.items():
-        for protocol, of_images in found.items():
-            for measure, values in PROTOCOLS[protocol].scores(of_images).items():
-                scores.setdefault(measure, {})[name] = values.numpy()
-            both = [curve.mean(dim=0).tolist() for curve in (of_images.first, of_images.second)]
-            means.setdefault(protocol, {"x": of_images.x.tolist()})[name] = both
+    scores, means = _summed_up(curves)
     scores["shapley"] = {name: found.pearson for name, found in agreements.items()}
     measured = compare_scores(scores, list(methods), seed)
     rows = [
@@ -105,6 +99,21 @@ def compare(
             f"Shapley values are sampled; the exact ones would have a correlation of {limit:.2f} with them",
         ]
     return Faithfulness(facts, rows, means, notes)
+
+
+def _summed_up(
+    curves: Mapping[str, Mapping[str, Curves]],
+) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, dict[str, Any]]]:
+    """Return the scores of all images by measure and method, and the mean curves by protocol and method."""
+    scores: dict[str, dict[str, NDArray[np.float64]]] = {}
+    means: dict[str, dict[str, Any]] = {}
+    for name, found in curves.items():
+        for protocol, (x, first, second) in found.items():
+            for measure, values in PROTOCOLS[protocol].scores(found[protocol]).items():
+                scores.setdefault(measure, {})[name] = values.numpy()
+            of_method = [curve.mean(dim=0).tolist() for curve in (first, second)]
+            means.setdefault(protocol, {"x": x.tolist()})[name] = of_method
+    return scores, means
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ def test_result_of_other_weights_or_methods_is_not_used(found: Faithfulness, run
 @pytest.mark.parametrize(
     "text", ["", "[]", "[" * 100_000, '{"best": "random"}', "9" * 5000, '{"methods": 1, "best": 2}']
 )
-def test_damaged_result_is_an_error_with_a_way_out(text: str, run: Run, tmp_path: Path) -> None:
+def test_damaged_result_is_an_error_that_says_what_to_do(text: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(DamagedFileError, match=rf"{FILE}: cannot be read as .json .*; delete it, or repeat"):
         read_last_check(tmp_path, run.model)
