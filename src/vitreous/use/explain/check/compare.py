@@ -20,7 +20,7 @@ from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
 from vitreous.use.explain.check.randomized import with_shuffled_weights
 from vitreous.use.explain.check.sample import Sample
-from vitreous.use.explain.check.shapley_values import NUM_IMAGES, affordable_exact, reference_values
+from vitreous.use.explain.check.shapley_values import NUM_SAMPLED, affordable_exact, reference_values
 from vitreous.use.explain.methods import Method
 from vitreous.use.explain.relevance import PatchValues
 from vitreous.use.explain.removal import BATCH_TOKENS
@@ -178,7 +178,7 @@ class _Images:
 
     def agreements(self, maps: Mapping[str, Maps], listener: Listener) -> dict[str, Agreement]:
         """Compare the maps of some images with Shapley values."""
-        numbers = self.some(affordable_exact(self.model) or NUM_IMAGES)
+        numbers = self.some(affordable_exact(self.model) or NUM_SAMPLED)
         subject = self.subject(numbers, self.model)
 
         def progress(done: int, total: int) -> None:

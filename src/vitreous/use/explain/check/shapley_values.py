@@ -9,18 +9,19 @@ from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 
-NUM_IMAGES, _FEWEST_EXACT = 12, 4
+NUM_SAMPLED, _MOST_EXACT, _FEWEST_EXACT = 12, 6, 4
+"""Number of images with sampled values, and with exact ones, which take seconds to a minute for each image."""
 _BUDGET_FLOPS = 1e13
-"""Values are computed exactly if this is enough for four images; otherwise they are sampled."""
+"""Values are sampled unless this is enough for four images."""
 _NUM_PERMUTATIONS = 64
 
 
 def affordable_exact(model: VisionTransformer) -> int:
-    """Return for how many images exact values are computed, up to 12; 0 if they are sampled."""
+    """Return for how many images exact values are computed, up to 6; 0 if they are sampled."""
     rows, columns = _cells(model)
     # A coalition has half of the patches on average.
     count = int(_BUDGET_FLOPS / (2 ** (rows * columns - 1) * count_flops(model.config)))
-    return min(count, NUM_IMAGES) if count >= _FEWEST_EXACT else 0
+    return min(count, _MOST_EXACT) if count >= _FEWEST_EXACT else 0
 
 
 def reference_values(

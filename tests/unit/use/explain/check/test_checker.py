@@ -89,7 +89,7 @@ def test_method_that_is_faithful_by_construction_wins_and_noise_does_not(run: Ru
 
 def test_agreement_is_that_with_exact_shapley_values(found: Faithfulness, run: Run) -> None:
     sample = load_sample(held_out(run.path, run.predictor, None, None, _ignore), run.predictor, 50, 0, _ignore)
-    some = np.unique(np.linspace(0, len(sample) - 1, 12).round().astype(int))
+    some = np.unique(np.linspace(0, len(sample) - 1, 6).round().astype(int))
     images = run.predictor.preprocess.normalize(sample.store.take(some))
     exact = exact_shapley(run.model, images, precision=found.facts["precision"], is_stored=False)
     wanted = agreement(METHODS[ONE[0]](run.model, images).values, exact.values).pearson
