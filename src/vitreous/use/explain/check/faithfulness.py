@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous import atomic
+from vitreous.use.explain.check.figure import draw_curves
 from vitreous.use.explain.check.intervals import Estimate, estimate, resampled_means
 from vitreous.use.explain.check.protocols import LOWER_IS_BETTER, PROTOCOLS
 from vitreous.wording import listed, plural
@@ -165,10 +166,10 @@ class Faithfulness:
         Raises:
             SaveError: A file could not be written; an earlier version of it is then still there.
         """
-        from vitreous.use.explain.check.figure import draw_curves
-
         paths = [folder / FILE, folder / "curves.png"]
-        text, picture = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n", draw_curves(self)
+        labels = {row.name: row.label for row in self.rows}
+        picture = draw_curves(self.curves, labels, [row.name for row in self.rows if row.is_reference])
+        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(paths[1], picture)
         atomic.write_text(paths[0], text)

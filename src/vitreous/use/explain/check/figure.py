@@ -1,26 +1,34 @@
-"""Faithfulness -> a figure of the curves of each protocol, as PNG."""
+"""Mean curves of each protocol -> a figure, as PNG."""
 
 import io
+from collections.abc import Collection, Mapping
 from itertools import cycle
+from typing import Any
 
-from vitreous.use.explain.check.faithfulness import Faithfulness
 from vitreous.use.explain.check.protocols import PROTOCOLS
 
 
-def draw_curves(found: Faithfulness) -> bytes:
-    """Plot the mean curves of each protocol, a row for each, one line per method and dotted lines for references."""
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], references: Collection[str]
+) -> bytes:
+    """Plot a row for each protocol, with one line for each method, and broken lines for references.
+
+    Args:
+        curves: See `Faithfulness.curves`.
+        labels: Label of each method and reference.
+        references: Names of the references.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.1 * len(PROTOCOLS) + 0.8), layout="constrained", dpi=110)
-    grid = figure.subplots(len(PROTOCOLS), 2, squeeze=False)
-    colors = dict(zip((row.name for row in found.rows), cycle(f"C{number}" for number in range(10)), strict=False))
+    grid = figure.subplots(len(PROTOCOLS), 2, squeeze=False, sharey="row")
+    colors = dict(zip(labels, cycle(f"C{number}" for number in range(10)), strict=False))
     for (name, protocol), pair in zip(PROTOCOLS.items(), grid, strict=True):
-        curves = found.curves[name]
         for which, (axes, title) in enumerate(zip(pair, protocol.curves, strict=True)):
-            for row in found.rows:
-                style = {"color": "#777777", "linestyle": ":" if row.name == "random" else "--"}
-                style = style if row.is_reference else {"color": colors[row.name]}
-                axes.plot(curves["x"], curves[row.name][which], label=row.label, linewidth=1.4, **style)
+            for method, label in labels.items():
+                style = {"color": "#777777", "linestyle": ":" if method == "random" else "--"}
+                style = style if method in references else {"color": colors[method]}
+                axes.plot(curves[name]["x"], curves[name][method][which], label=label, linewidth=1.4, **style)
             axes.set_title(f"{protocol.title}: {title}", fontsize=9)
             axes.set_xlabel(f"share of the {protocol.units}", fontsize=9)
             axes.set_ylabel(protocol.follows, fontsize=9)
