@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
 from vitreous.cli.explain_check import check as check_methods
+from vitreous.cli.explain_check import say_last_check
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
@@ -78,6 +79,7 @@ def explain(
         print_json({"folder": str(folder), **content})
     else:
         _show(screen, found, folder)
+        say_last_check(screen, run, explainer.predictor.model)
     unreadable = [entry["unreadable"] for entry in found if entry["unreadable"]]
     if unreadable:
         raise DecodeError(unreadable_text(unreadable, len(files), "explained"))

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from vitreous.cli.screen import Screen, print_json, print_table
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, DamagedFileError
+from vitreous.model.vit import VisionTransformer
 from vitreous.paths import expanded
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.explain.check.checker import check_explanations
+from vitreous.use.explain.check.last_check import read_last_check
 from vitreous.use.explain.methods import METHODS
 
 _CAPTIONS = (
@@ -67,3 +69,14 @@ def check(
     screen.say(verdict, style="bold green")
     screen.say(certainty)
     screen.say(f"written: {', '.join(map(str, files))}")
+
+
+def say_last_check(screen: Screen, run: str, model: VisionTransformer) -> None:
+    """Show which method was the most faithful in the last check of this run, if there was one."""
+    try:
+        last = read_last_check(expanded(run), model)
+    except DamagedFileError as error:
+        screen.say(f"note: {error}", style="yellow")
+        return
+    if last is not None:
+        screen.say(f"note: {last.sentence}", style="yellow")
