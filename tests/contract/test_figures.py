@@ -133,6 +133,16 @@ def test_table_of_other_tools_is_the_stored_one() -> None:
     assert table("docs/transfer.md", "| tool | clothing-96px |") == rows
 
 
+# docs/explanations.md.
+
+
+def test_table_of_explanations_is_the_stored_one() -> None:
+    path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / "explain.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+    assert table("docs/explanations.md", "| model | method |") == printed_rows("explain", runs)
+    assert ("No model has been measured yet." in text("docs/explanations.md")) is not bool(runs)
+
+
 # docs/speed.md.
 
 

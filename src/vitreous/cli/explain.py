@@ -7,9 +7,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
+from vitreous.cli.explain_check import check as check_methods
+from vitreous.cli.explain_check import say_last_check
 from vitreous.cli.screen import Screen, print_json, print_table
-from vitreous.errors import DecodeError
+from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
+from vitreous.printable import printable
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.explain.explainer import Explainer, methods_named
 from vitreous.use.explain.methods import DEFAULT, METHODS
@@ -24,14 +27,16 @@ _MOST_ROWS = 40
 
 def explain(
     run: str,
-    images: Annotated[list[Path], Parameter(negative="")],
+    images: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     /,
     *,
-    method: Annotated[str, Parameter(help=f"{', '.join(METHODS)}, or all.")] = DEFAULT,
+    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    method: Annotated[str | None, Parameter(help=f"{', '.join(METHODS)}, or all.")] = None,
     target: str | None = None,
     versus: str | None = None,
     out: Path | None = None,
     device: str = "auto",
+    num_images: Annotated[int | None, Parameter(name="--images")] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
     weights: str = "auto",
     assignments: Annotated[
@@ -42,18 +47,25 @@ def explain(
 
     Args:
         run: A run folder, weights in any supported format, or hf://organization/name.
-        images: Image files, or folders of them.
+        images: Image files, or folders of them. With --check, labeled images: a folder, table or named data set.
+        check: Compare how faithful methods are, on held-out images unless others are given.
         method: Name of a method, or all.
         target: Class to explain; default: the predicted class of each image.
         versus: Class to compare it with: what speaks for the target rather than for this class?
         out: Folder to create; default: the next unused one of explanations-1, explanations-2 and so on.
         device: auto, cpu, cuda, cuda:1 or mps.
+        num_images: Number of images for --check; default: 20 to 200, fewer for larger models.
         as_json: Print explanations.json instead of a table.
         weights: For the checkpoint of a training run: raw, ema, auto, or the name of a part. What no tensor shows is
             set with options such as --architecture.num_heads 4.
         assignments: `--architecture.key value` options, as `main` rewrites them.
     """
-    names = methods_named(method)
+    if check:
+        _check(run, images, method, num_images, out, device, as_json)
+        return
+    if not images:
+        raise ConfigError("images: none given; give image files or folders, or --check to compare methods")
+    names = methods_named(method or DEFAULT)
     folder, files = folder_for(out), list_images(images)
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen(stderr=as_json) as screen:
@@ -67,9 +79,28 @@ def explain(
         print_json({"folder": str(folder), **content})
     else:
         _show(screen, found, folder)
+        say_last_check(screen, run, explainer.predictor.model)
     unreadable = [entry["unreadable"] for entry in found if entry["unreadable"]]
     if unreadable:
         raise DecodeError(unreadable_text(unreadable, len(files), "explained"))
+
+
+def _check(
+    run: str,
+    images: tuple[Path, ...],
+    method: str | None,
+    num_images: int | None,
+    out: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Compare methods on one set of labeled images."""
+    if len(images) > 1:
+        raise ConfigError(
+            f"data={printable(str(images[1]))}: --check takes one set of images; give one folder or table"
+        )
+    data = str(images[0]) if images else None
+    check_methods(Path(run), data, method=method, num_images=num_images, out=out, device=device, as_json=as_json)
 
 
 def _shown(screen: Screen, explained: Iterable[Explanation], total: int, num_methods: int) -> Iterator[Explanation]:

@@ -43,7 +43,7 @@ COMMANDS = {
     "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
-    "explain": ("Show which parts of images raise the score of a class.", "RUN IMAGE|FOLDER…"),
+    "explain": ("Show which parts of images raise the score of a class.", "RUN IMAGE|FOLDER… | RUN --check [DATA]"),
     "embed": ("Describe images by the features of a model, and find similar images.", "MODEL IMAGE|FOLDER…"),
     "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.evaluate.multilabel import LabelEvaluation
+    from vitreous.use.explain.check.faithfulness import Faithfulness
     from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.predict.predictor import Prediction, Predictor
 
@@ -169,3 +170,31 @@ class Run:
         if data is None or isinstance(data, str | Path):
             return evaluate(self.path, None if data is None else str(data))
         return evaluate(self.path, open_object(data))
+
+    def check_explanations(
+        self,
+        data: "str | Path | Dataset | None" = None,
+        *,
+        methods: Sequence[str] | None = None,
+        num_images: int | None = None,
+        seed: int = 0,
+    ) -> "Faithfulness":
+        """Compare how faithful explanation methods are for this model, on held-out images; `save` writes the result.
+
+        Args:
+            data: As in `evaluate`.
+            methods: Names of methods; None for all that are quick enough.
+            num_images: Number of images; None for 20 to 200, fewer for larger models.
+            seed: Chooses the images, and decides random orders and intervals.
+
+        Raises:
+            UnknownNameError: There is no such method.
+            NotARunError: `data` is None and the model file is not in a run folder.
+            DataError: There are fewer than 10 images, or as in `evaluate`.
+        """
+        from vitreous.data.sources import open_object
+        from vitreous.use.explain.check.checker import check_explanations
+
+        given = data if data is None or isinstance(data, str | Path) else open_object(data)
+        given = str(given) if isinstance(given, Path) else given
+        return check_explanations(self.path, given, methods=methods, num_images=num_images, seed=seed)

@@ -1,0 +1,215 @@
+"""Scores of methods -> Faithfulness: which method to trust for a model, with intervals, as tables and as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous import atomic
+from vitreous.use.explain.check.figure import draw_curves
+from vitreous.use.explain.check.intervals import Estimate, estimate, resampled_means
+from vitreous.use.explain.check.protocols import LOWER_IS_BETTER, PROTOCOLS
+from vitreous.wording import listed, plural
+
+FILE = "faithfulness.json"
+VERSION = 1
+DECISIVE = "removal"
+"""The measure that chooses the method: the only one that shows the model nothing but parts of the image."""
+RANDOM = "random"
+MOST_SIMILAR = 0.5
+"""Rank correlation with maps of shuffled weights above which a method hardly depends on the weights."""
+_COLUMNS = {
+    "positive": "black, most relevant first ↓",
+    "negative": "black, least relevant first ↑",
+    "deletion": "deletion ↓",
+    "insertion": "insertion ↑",
+    "flipping": "embeddings to zero ↑",
+    "removal": "tokens removed ↑",
+    "shapley": "Shapley values ↑",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The score of a method by one measure.
+
+    Attributes:
+        score: Mean over the images, with its 95% interval.
+        above_random: How much better it is than a random order, positive if better; the intervals of all methods
+            together cover with a probability of 95%.
+        below_best: How much worse it is than the best method, positive if worse; in the same way. None for the best.
+    """
+
+    score: Estimate
+    above_random: Estimate
+    below_best: Estimate | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, or an order to compare with.
+
+    Attributes:
+        name: Name of the method.
+        label: Name for tables.
+        is_reference: The order does not depend on the model.
+        passes: Cost of a map in forward passes.
+        similarity: Mean rank correlation of its maps with those of the model with shuffled weights; None for
+            references.
+        measured: What was measured, by measure.
+    """
+
+    name: str
+    label: str
+    is_reference: bool
+    passes: float
+    similarity: float | None
+    measured: Mapping[str, Measured]
+
+
+@dataclass(frozen=True, eq=False)
+class Faithfulness:
+    """How faithful explanations of a model are.
+
+    Attributes:
+        facts: What was checked: data, number of images, seed, precision, fingerprint of the weights, versions, …
+        rows: The methods, then the references.
+        curves: For each protocol the shares of changed pixels or patches `x`, and for each method the mean of both
+            curves.
+        notes: What was left out, and why; one sentence each.
+    """
+
+    facts: Mapping[str, Any]
+    rows: Sequence[Row]
+    curves: Mapping[str, Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+    @cached_property
+    def best(self) -> Row:
+        """The most faithful method by removal of tokens."""
+        return next(row for row in self.rows if not row.is_reference and row.measured[DECISIVE].below_best is None)
+
+    @property
+    def smallest_difference(self) -> float:
+        """Smallest difference between two methods that can be distinguished by removal of tokens."""
+        found = [row.measured[DECISIVE].below_best for row in self.rows]
+        return float(np.median([each.half_width for each in found if each is not None]))
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Which method to trust, and the smallest difference that this number of images can show."""
+        best, num_methods = self.best.measured[DECISIVE], sum(not row.is_reference for row in self.rows)
+        chance = next(row for row in self.rows if row.name == RANDOM).measured[DECISIVE].score.mean
+        score = f"{best.score.mean:.2f}, 95% interval {best.score.low:.2f} to {best.score.high:.2f}"
+        rank = f"is the most faithful of {num_methods} methods for" if num_methods > 1 else "was checked on"
+        verdict = f"by token removal (area {score}; random order {chance:.2f}); {self._verdict()}"
+        count = plural(self.facts["num_images"], "image")
+        limit = f"With {count}, a difference of less than {self.smallest_difference:.2f} cannot be detected."
+        return f"{self.best.label} {rank} this model {verdict}.", limit
+
+    def _verdict(self) -> str:
+        """Return what the difference to random, to other methods and to fixed orders means."""
+        if self.best.measured[DECISIVE].above_random.low <= 0:
+            return "it is not distinguishable from a random order, so do not trust any of them"
+        others = [row for row in self.rows if row is not self.best and row.name != RANDOM]
+        behind = {row.label: row.measured[DECISIVE].below_best for row in others}
+        better = [label for label, found in behind.items() if found is not None and found.high < 0]
+        ties = [label for label, found in behind.items() if found is not None and found.low <= 0 <= found.high]
+        text = "it is better than a random order"
+        if better:
+            return f"{text}, but {better[0]}, which ignores the model, is better still"
+        if ties:
+            return f"{text}, but not distinguishable from {listed(ties, most=8)}"
+        return f"{text}, and distinguishable from {'every other method' if len(others) > 1 else listed(list(behind))}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence on each method whose maps do not depend on what the model has learned."""
+        return [
+            f"{row.label} hardly changes when the weights are shuffled (rank correlation {row.similarity:.2f}), so it "
+            "shows little of what the model has learned"
+            for row in self.rows
+            if row.similarity is not None and row.similarity > MOST_SIMILAR
+        ]
+
+    def tables(self) -> list[list[tuple[str, ...]]]:
+        """Return tables of text with a row of headings: tests that change pixels, then those that change patches."""
+        measures = [name for name in _COLUMNS if name in self.best.measured]
+        pixels = [name for protocol in ("perturbation", "rise") for name in PROTOCOLS[protocol].measures]
+        patches = [name for name in measures if name not in pixels]
+        tables = []
+        for chosen, more in ((pixels, ()), (patches, ("shuffled weights", "forward passes"))):
+            rows = [("method", *(_COLUMNS[name] for name in chosen), *more)]
+            for row in self.rows:
+                cells = [_cell(row, name) for name in chosen]
+                if more:
+                    similarity = "" if row.similarity is None else f"{row.similarity:.2f}"
+                    cells += [similarity, "" if row.is_reference else f"{row.passes:.1f}"]
+                rows.append((row.label, *cells))
+            tables.append(rows)
+        return tables
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        methods = {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows}
+        words = {"best": self.best.name, "sentences": list(self.sentences), "notes": [*self.notes, *self.warnings]}
+        return {"version": VERSION, **self.facts, **words, "methods": methods, "curves": self.curves}
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `faithfulness.json` and `curves.png` into a folder, and return their paths.
+
+        Raises:
+            SaveError: A file could not be written; an earlier version of it is then still there.
+        """
+        paths = [folder / FILE, folder / "curves.png"]
+        labels = {row.name: row.label for row in self.rows}
+        picture = draw_curves(self.curves, labels, [row.name for row in self.rows if row.is_reference])
+        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(paths[1], picture)
+        atomic.write_text(paths[0], text)
+        return paths
+
+
+def compare_scores(
+    scores: Mapping[str, Mapping[str, NDArray[np.float64]]], methods: Sequence[str], seed: int
+) -> dict[str, dict[str, Measured]]:
+    """Compare methods and references by each measure.
+
+    Args:
+        scores: For each measure and each method or reference, one score per image, `[images]`.
+        methods: Those that are not references.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        What was measured, by method and measure.
+    """
+    found: dict[str, dict[str, Measured]] = {}
+    for measure, columns in scores.items():
+        names, sign = list(columns), -1.0 if measure in LOWER_IS_BETTER else 1.0
+        values = np.stack([columns[name] for name in names], axis=1)
+        means = resampled_means(values, seed)
+        at_best = max((names.index(name) for name in methods), key=lambda column: sign * values[:, column].mean())
+        at_random = names.index(RANDOM)
+        for column, name in enumerate(names):
+            above, below = (
+                estimate(sign * (values[:, a] - values[:, b]), sign * (means[:, a] - means[:, b]), max(1, count))
+                for a, b, count in ((column, at_random, len(methods)), (at_best, column, len(methods) - 1))
+            )
+            score = estimate(values[:, column], means[:, column])
+            found.setdefault(name, {})[measure] = Measured(score, above, None if column == at_best else below)
+    return found
+
+
+def _cell(row: Row, measure: str) -> str:
+    """Return a mean and half of the width of its interval; `*` marks the best method."""
+    found = row.measured.get(measure)
+    if found is None:
+        return ""
+    mark = " *" if found.below_best is None else ""
+    return f"{found.score.mean:.2f} ± {found.score.half_width:.2f}{mark}"

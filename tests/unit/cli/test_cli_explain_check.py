@@ -1,0 +1,48 @@
+"""`vitreous explain RUN --check`: tables, the sentence, files, JSON."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitreous.cli.explain_check import check
+from vitreous.errors import ConfigError
+from vitreous.use.explain.check.faithfulness import FILE
+
+
+def test_screen_shows_tables_verdict_and_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(run, method="gradient-attention", num_images=10, out=tmp_path / "found", device="cpu")
+    said = capsys.readouterr()
+    content = json.loads((tmp_path / "found" / FILE).read_text(encoding="utf-8"))
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert sum(line.startswith("gradient × attention  ") for line in lines) == 2
+    assert sum(line.startswith("random order  ") for line in lines) == 2
+    assert set(content["sentences"]) <= set(lines)
+    assert lines[-1] == f"written: {tmp_path / 'found' / FILE}, {tmp_path / 'found' / 'curves.png'}"
+    assert content["num_images"] == 10
+
+
+def test_json_is_the_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(run, method="gradient-attention", num_images=10, out=tmp_path, device="cpu", as_json=True)
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
+
+
+def test_command_passes_its_options_on(run: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    out = tmp_path / "found"
+    said = cli(
+        "explain", run, "--check", "--method", "grad-cam", "--images", 10, "--out", out, "--device", "cpu", "--json"
+    )
+    assert (said.code, said.err) == (0, "")
+    assert list(json.loads(said.out)["methods"]) == ["grad-cam", "random", "center"]
+    assert json.loads(said.out) == json.loads((out / FILE).read_text(encoding="utf-8"))
+    said = cli("explain", run, "--check", "--method", "gradcam", "--device", "cpu")
+    assert (said.code, said.err) == (2, "method=gradcam: no such method; did you mean grad-cam?\n")
+
+
+def test_model_file_needs_a_folder_for_the_results(run: Path) -> None:
+    file = run / "model.safetensors"
+    with pytest.raises(ConfigError, match=rf"^run={file}: is a file, so .* for the results; add --out FOLDER$"):
+        check(file, "digits")
