@@ -17,7 +17,7 @@ from vitreous.model.parts.relation import NO_RELATION, Relation
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images, Logits, Targets, Tokens
 from vitreous.training.fit.evaluate import are_right
-from vitreous.use.series.compare import paired_interval
+from vitreous.use.evaluate.paired import paired_interval
 
 Rights = Bool[Tensor, "batch removals"]
 """Which images are classified correctly without each removed part."""

@@ -14,10 +14,11 @@ import torch
 
 from vitreous import atomic
 from vitreous.data.sources import Source
-from vitreous.errors import DataError, NotARunError
+from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.model.vit import VisionTransformer
 from vitreous.paths import expanded
 from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder, check_free
 from vitreous.use.explain.anatomy.captions import CAPTIONS
 from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
 from vitreous.use.explain.anatomy.parts import Part, observe_all, of_removal, of_tokens, of_weights
@@ -25,9 +26,10 @@ from vitreous.use.explain.anatomy.sample import Sample, draw_sample
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.report import markup
+from vitreous.use.report.page import write_report
 
 MOST_IMAGES, MOST_TRAINING = 500, 2_000
-PAGE, NUMBERS = "anatomy.html", "model.json"
+PAGE, NUMBERS = RunFolder(Path()).anatomy.name, "model.json"
 _STYLE = "figure { margin: .6rem 0 1rem; } figure img { max-width: 100%; } .finding { font-weight: 600; }"
 
 
@@ -53,16 +55,26 @@ class ModelAnatomy:
         parts = {part.name: {"finding": part.finding, **_plain(part.numbers)} for part in self.parts}
         return {"version": 1, "run": self.run, "data": self.data, "parts": parts}
 
-    def save(self, folder: Path) -> None:
+    def save(self, out: str | Path | None = None) -> Path:
         """Write `anatomy.html`, a PNG file for each figure, and `model.json`; all of them or nothing.
 
         Args:
-            folder: A new or empty folder, whose parent exists.
+            out: A new or empty folder. None: `anatomy` in the run folder; the report of the run then has a link to it.
+
+        Returns:
+            The page.
 
         Raises:
+            ConfigError: `out` is None, but the run is a model file.
+            RunError: The folder exists and is not empty.
             SaveError: It could not be written.
         """
+        run, folder = RunFolder(Path(self.run)), place_of(Path(self.run), out)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_folder(folder, self._fill)
+        if run.anatomy.parent == folder and run.report.is_file():
+            write_report(run)
+        return folder / PAGE
 
     def _fill(self, folder: Path) -> None:
         for part in self.parts:
@@ -72,6 +84,16 @@ class ModelAnatomy:
         title = f"What {Path(self.run).resolve().name} has learned"
         (folder / PAGE).write_text(markup.page(title, [f"<p>{escape(self.data)}</p>", *sections], _STYLE), "utf-8")
         (folder / NUMBERS).write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1), "utf-8")
+
+
+def place_of(run: Path, out: str | Path | None) -> Path:
+    """Return the folder to write to; raise an error as `ModelAnatomy.save` does, before anything is computed."""
+    run = expanded(run)
+    if out is None and not run.is_dir():
+        raise ConfigError(f"out=None: {run} is a model file and not a run folder; give a folder for the page")
+    folder = RunFolder(run).anatomy.parent if out is None else expanded(out)
+    check_free(folder)
+    return folder
 
 
 def explain_model(
@@ -101,7 +123,7 @@ def explain_model(
         parts = list(of_weights(model))
         if isinstance(sample, str):
             known = {part.name for part in parts}
-            parts += [Part(name, f"needs images: {sample}", {}, None) for name in CAPTIONS if name not in known]
+            parts += [Part(name, f"needs images: {sample}") for name in CAPTIONS if name not in known]
             return ModelAnatomy(str(run), sample, tuple(parts))
         parts += _of_images(model, run, predictor, sample, listener)
     total = "" if len(sample) == sample.total else f" of {sample.total:,}"
@@ -137,13 +159,14 @@ def _sample(
 def _section(part: Part, picture: Path) -> Sequence[str]:
     caption = CAPTIONS[part.name]
     heading = f"<h2>{escape(caption.title)}</h2>"
-    if part.figure is None:
+    if not part.numbers:
         return [heading, f"<p>Not shown: {escape(part.finding)}.</p>"]
-    encoded = base64.b64encode(picture.read_bytes()).decode()
+    encoded = "" if part.figure is None else base64.b64encode(picture.read_bytes()).decode()
+    image = f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption.title)}"></figure>'
     return [
         heading,
         f'<p class="finding">{escape(part.finding[:1].upper() + part.finding[1:])}.</p>',
-        f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption.title)}"></figure>',
+        image if encoded else "",
         f"<p>{escape(caption.shown)}</p>",
         f"<p><b>Normal:</b> {escape(caption.normal)} <b>Warning sign:</b> {escape(caption.warning)}</p>",
         f"<p><small>Source: {escape(caption.source)}.</small></p>",

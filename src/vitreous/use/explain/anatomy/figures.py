@@ -32,7 +32,8 @@ def draw_filters(found: Filters) -> "Figure":
     figure = new_figure(1.15 * columns, 1.15 * rows)
     for axes, image in zip(_panels(figure, rows, columns), found.images, strict=False):
         largest = np.abs(image).max() or 1.0
-        axes.imshow(as_colors(np.uint8(np.round(127.5 + 127.5 * image[None] / largest)))[0])
+        levels = np.round(127.5 + 127.5 * image[None] / largest).astype(np.uint8)
+        axes.imshow(as_colors(levels)[0])
     return figure
 
 
@@ -54,17 +55,16 @@ def draw_positions(similarity: NDArray[np.float64]) -> "Figure":
     return figure
 
 
-def draw_distances(distances: NDArray[np.float32], uniform: float) -> "Figure":
+def draw_distances(mean: NDArray[np.float32], uniform: float) -> "Figure":
     """Plot the mean distance of each head, by block; a line shows attention that is equal everywhere."""
     figure = new_figure(7.5, 3.6)
     axes = figure.subplots()
-    mean = distances.mean(axis=0)
     blocks = np.arange(1, len(mean) + 1)
     axes.axhline(uniform, color=_FAINT, linestyle=":", label="equal attention to all patches")
     axes.plot(np.repeat(blocks, mean.shape[1]), mean.ravel(), "o", color="#1f77b4", alpha=0.7, label="one head")
     axes.plot(blocks, mean.mean(axis=1), color=_INK, linewidth=1, label="mean of the heads")
     _finish(axes, "block", "attention distance (px)", blocks)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(uniform, float(mean.max())))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
@@ -93,7 +93,7 @@ def draw_outliers(outliers: NDArray[np.bool_]) -> "Figure":
     left.set_ylim(0, max(1.0, 110 * float(shares.max())))
     where = outliers[:, shares.argmax()].mean(axis=0)
     shown = right.imshow(100 * where, cmap="magma", vmin=0, vmax=max(1.0, 100 * float(where.max())))
-    right.set_title(f"where, at {shares.argmax()} (% of the images)", fontsize=9)
+    right.set_title(f"where, after block {shares.argmax()} (% of the images)", fontsize=9)
     right.set_xticks(())
     right.set_yticks(())
     figure.colorbar(shown, ax=right, shrink=0.8)
@@ -107,9 +107,9 @@ def draw_path(
     figure = new_figure(7.5, 5.0)
     axes = figure.subplots()
     for number, color in _colors(labels, len(classes)).items():
-        line = points[having(labels, number)].mean(axis=0)
-        axes.plot(*line.T, color=color, linewidth=1, label=shortened(classes[number], 24))
-        axes.scatter(*line.T, color=color, s=np.linspace(6, 60, len(line)), linewidths=0)
+        across, up = points[having(labels, number)].mean(axis=0).T
+        axes.plot(across, up, color=color, linewidth=1, label=shortened(classes[number], 24))
+        axes.scatter(across, up, color=color, s=np.linspace(6, 60, len(up)), linewidths=0)
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")
     axes.spines[["top", "right"]].set_visible(False)
@@ -129,10 +129,10 @@ def draw_map(
     figure = new_figure(9.0, 8.0 * len(maps))
     colors = _colors(labels, len(classes))
     for axes, (title, points) in zip(np.ravel(figure.subplots(len(maps), 1)), maps, strict=True):
-        axes.scatter(*points.T, s=14, color=_FAINT, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=14, color=_FAINT, linewidths=0)
         for number, color in colors.items():
             own = points[having(labels, number)]
-            axes.scatter(*own.T, s=14, color=color, linewidths=0, label=shortened(classes[number], 24))
+            axes.scatter(own[:, 0], own[:, 1], s=14, color=color, linewidths=0, label=shortened(classes[number], 24))
         for position in _apart(points):
             edge = next(
                 (color for number, color in colors.items() if having(labels[position : position + 1], number)[0]),

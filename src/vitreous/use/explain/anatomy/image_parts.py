@@ -43,7 +43,7 @@ def of_nearest(
 ) -> Part:
     """Show the training images that are most similar to some images, first those with the most confident mistakes."""
     if isinstance(train, str):
-        return Part("nearest", train, {}, None)
+        return Part("nearest", train)
     queries = _queries(seen, sample)
     rows, cosines = _features(model, train).nearest(seen.features[queries, -1], _NUM_NEAREST)
     shown, numbers = [], []
@@ -51,7 +51,7 @@ def of_nearest(
         true, predicted = (_name(labels, query, classes) for labels in (sample.labels, _predicted(seen, sample)))
         pictures = [(sample.pictures(np.array([query]))[0], "held out")]
         names = [_name(train.labels, int(row), classes) for row in near]
-        titles = [f"{cosine:.2f} {shortened(name, 14)}" for cosine, name in zip(similar, names, strict=True)]
+        titles = [f"{shortened(name, 14)} · {cosine:.2f}" for cosine, name in zip(similar, names, strict=True)]
         pictures += list(zip(train.pictures(near), titles, strict=True))
         wrong = "" if predicted == true else f"\npredicted {shortened(predicted, 18)}"
         shown.append((f"{shortened(true, 18)}{wrong}", pictures))
@@ -69,7 +69,7 @@ def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...
     found = patches_by_class(model, sample, most=_MOST_PATCHES, most_images=2 * len(sample), listener=listener)
     side, num_patches = model.config.patch_size, model.config.num_patches
     if not found:
-        return Part("classes", "no image of the sample has a label", {}, None)
+        return Part("classes", "no image of the sample has a label")
     counts = count_labels(sample.labels, len(classes))
     largest = sorted(sorted(found, key=lambda number: -counts[number])[:_MOST_CLASSES])
     rows, numbers = [], {}

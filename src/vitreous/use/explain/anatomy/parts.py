@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MOST_FLOPS = 3e13
 """Operations for removing parts of the model: about 5 minutes of two CPU cores. It decides the number of images."""
 FEWEST_IMAGES = 64
+_OF_PATCHES = ("attention", "similarity", "outliers")
 BATCH_TOKENS = 16_384
 """Tokens that are computed at once without attention maps."""
 
@@ -37,13 +39,13 @@ class Part:
         name: Name in `model.json` and of the picture.
         finding: What was found, in a sentence; or why this part does not apply to the model.
         numbers: Plain values for JSON; empty if the part does not apply.
-        figure: Shows them; None if the part does not apply.
+        figure: Shows them; None if there is nothing to show.
     """
 
     name: str
     finding: str
-    numbers: Mapping[str, Any]
-    figure: "Figure | None"
+    numbers: Mapping[str, Any] = MappingProxyType({})
+    figure: "Figure | None" = None
 
 
 def of_weights(model: VisionTransformer) -> Iterator[Part]:
@@ -56,13 +58,16 @@ def of_weights(model: VisionTransformer) -> Iterator[Part]:
     yield Part("filters", finding, {"shares": filters.shares}, figures.draw_filters(filters))
     similarity = position_similarity(model)
     if isinstance(similarity, str):
-        yield Part("positions", similarity, {}, None)
+        yield Part("positions", similarity)
         return
     rows, columns = similarity.shape[:2]
-    flat, distances = similarity.reshape(rows * columns, -1), cell_distances((rows, columns), 1).round().numpy()
-    by_distance = [flat[distances == distance].mean() for distance in range(int(distances.max()) + 1)]
-    finding = f"mean cosine of position embeddings: {by_distance[min(1, len(by_distance) - 1)]:.2f} between neighbors, "
-    finding += f"{by_distance[-1]:.2f} between the patches that are farthest apart"
+    distances = cell_distances((rows, columns), 1).round().numpy()
+    flat = similarity.reshape(distances.shape)
+    by_distance = [flat[distances == distance].mean() for distance in np.unique(distances)]
+    finding = (
+        f"mean cosine of position embeddings: {by_distance[1]:.2f} between neighbors, {by_distance[-1]:.2f} between "
+        "the patches that are farthest apart"
+    )
     yield Part("positions", finding, {"by_distance": by_distance}, figures.draw_positions(similarity))
 
 
@@ -78,44 +83,41 @@ def observe_all(model: VisionTransformer, sample: Sample, listener: Listener) ->
 
 def of_tokens(model: VisionTransformer, seen: Observed, sample: Sample, classes: tuple[str, ...]) -> Iterator[Part]:
     """Yield the parts that show how tokens change from block to block."""
-    mean = seen.distances.mean(axis=0)
-    num_patches = seen.norms[0, 0].size
-    if num_patches > 1:
-        uniform = float(cell_distances(seen.norms.shape[2:], model.config.patch_size).mean())
-        finding = (
-            f"heads of the first block look {mean[0].min():.1f} to {mean[0].max():.1f} px far, those of the last "
-            f"{mean[-1].min():.1f} to {mean[-1].max():.1f} px; equal attention to all patches would be {uniform:.1f} px"
-        )
-        yield Part(
-            "attention", finding, {"px": mean, "uniform_px": uniform}, figures.draw_distances(seen.distances, uniform)
-        )
-        similar = seen.similarity.mean(axis=0)
-        finding = (
-            f"mean cosine between the patches of an image: {similar[0]:.2f} before the first block, {similar[-1]:.2f} "
-            "after the last"
-        )
-        yield Part("similarity", finding, {"cosine": similar}, figures.draw_similarity(seen.similarity))
-        outliers = norm_outliers(seen.norms)
-        shares = outliers.mean(axis=(0, 2, 3))
-        worst = int(shares.argmax())
-        finding = "no patch has a norm of more than 3 times the median of its depth"
-        if shares[worst]:
-            finding = (
-                f"{shares[worst]:.2%} of the patches have a norm of more than 3 times the median after block {worst}"
-            )
-            finding += f", {shares[-1]:.2%} after the last block"
-        numbers = {
-            "share": shares,
-            "median_norm": np.median(seen.norms, axis=(0, 2, 3)),
-            "where": outliers[:, worst].mean(axis=0),
-        }
-        yield Part("outliers", finding, numbers, figures.draw_outliers(outliers))
+    if seen.norms[0, 0].size == 1:
+        yield from (Part(name, "an image is one patch, so there is nothing to compare") for name in _OF_PATCHES)
     else:
-        for name in ("attention", "similarity", "outliers"):
-            yield Part(name, "an image is one patch, so there is nothing to compare", {}, None)
+        yield from _of_patches(seen, model.config.patch_size)
     points, shares = path_through_depths(seen.features)
     finding = f"two components explain {shares.sum():.0%} of the variance of the features over all depths"
     yield Part("path", finding, {"shares": shares}, figures.draw_path(points, shares, sample.labels, classes))
+
+
+def _of_patches(seen: Observed, patch_size: int) -> Iterator[Part]:
+    mean, uniform = seen.distances.mean(axis=0), float(cell_distances(seen.norms.shape[2:], patch_size).mean())
+    finding = (
+        f"heads of the first block look {mean[0].min():.1f} to {mean[0].max():.1f} px far, those of the last "
+        f"{mean[-1].min():.1f} to {mean[-1].max():.1f} px; equal attention to all patches would be {uniform:.1f} px"
+    )
+    yield Part("attention", finding, {"px": mean, "uniform_px": uniform}, figures.draw_distances(mean, uniform))
+    cosines = seen.similarity.mean(axis=0)
+    finding = (
+        f"mean cosine between the patches of an image: {cosines[0]:.2f} before the first block, {cosines[-1]:.2f} "
+        "after the last"
+    )
+    yield Part("similarity", finding, {"cosine": cosines}, figures.draw_similarity(seen.similarity))
+    outliers = norm_outliers(seen.norms)
+    shares = outliers.mean(axis=(0, 2, 3))
+    worst = int(shares.argmax())
+    numbers = {"share": shares, "median_norm": np.median(seen.norms, axis=(0, 2, 3)),
+               "depth": worst, "where": outliers[:, worst].mean(axis=0)}  # fmt: skip
+    if not shares.any():
+        yield Part("outliers", "no patch has a norm of more than 3 times the median of its depth", numbers)
+        return
+    finding = (
+        f"after block {worst}, {shares[worst]:.2%} of the patches have a norm of more than 3 times the median; after "
+        f"the last block {shares[-1]:.2%}"
+    )
+    yield Part("outliers", finding, numbers, figures.draw_outliers(outliers))
 
 
 def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> Part:
@@ -140,8 +142,8 @@ def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> 
     finding = (
         f"on {plural(count, 'image')}, {right.mean():.1%} of which are right: removing block {worst + 1} costs most, "
         f"{100 * of_blocks.lost[worst]:.1f} points (95% interval {100 * low:.1f} to {100 * high:.1f}); "
-        f"{int((~of_heads.is_clear).sum())} of {plural(of_heads.lost.size, 'head')} can be removed without a measurable "
-        "change"
+        f"{int((~of_heads.is_clear).sum())} of {plural(of_heads.lost.size, 'head')} can be removed without "
+        "a measurable change"
     )
     numbers = {"num_images": count, "accuracy": right.mean(),
                "heads": {"lost": of_heads.lost, "interval_95": of_heads.intervals},

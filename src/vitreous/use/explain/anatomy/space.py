@@ -10,18 +10,30 @@ from vitreous.use.embed.embeddings import unit
 Points = Float[np.ndarray, "images 2"]
 
 
-def principal_map(features: Float[np.ndarray, "rows features"]) -> tuple[Points, NDArray[np.float64]]:
-    """Return the first two principal components of features, and the share of the variance that each explains.
+def principal_components(
+    rows: Float[np.ndarray, "rows width"], most: int
+) -> tuple[Float[np.ndarray, "components width"], NDArray[np.float64]]:
+    """Return the first principal components of rows, and the share of the variance that each explains.
 
-    The second is 0 if there are fewer than two components.
+    There are at most `most`, and fewer if there are fewer rows or columns. Rows that are equal have no variance to
+    explain; then the shares are 0.
     """
     from sklearn.decomposition import PCA
 
-    rows = features.astype(np.float64)
-    fitted = PCA(min(2, *rows.shape), svd_solver="full").fit(rows)
-    missing = 2 - fitted.n_components_
-    shares = np.nan_to_num(fitted.explained_variance_ratio_)  # equal rows have no variance
-    return np.pad(fitted.transform(rows), ((0, 0), (0, missing))), np.pad(shares, (0, missing))
+    count = min(most, *rows.shape)
+    if not np.ptp(rows, axis=0).any():
+        return np.eye(count, rows.shape[1]), np.zeros(count)
+    is_tall = rows.shape[0] > rows.shape[1]
+    fitted = PCA(count, svd_solver="covariance_eigh" if is_tall else "full").fit(rows.astype(np.float64))
+    return fitted.components_, fitted.explained_variance_ratio_
+
+
+def principal_map(features: Float[np.ndarray, "images width"]) -> tuple[Points, NDArray[np.float64]]:
+    """Return features in their first two principal components, and the shares of variance; 0 for missing components."""
+    components, shares = principal_components(features, 2)
+    points = (features - features.mean(axis=0, dtype=np.float64)) @ components.T
+    missing = 2 - len(components)
+    return np.pad(points, ((0, 0), (0, missing))), np.pad(shares, (0, missing))
 
 
 def path_through_depths(
@@ -42,10 +54,11 @@ def tsne_map(features: Float[np.ndarray, "images features"], seed: int = 0) -> P
     """
     from sklearn.manifold import TSNE
 
-    if len(features) < 4 or not features.std(axis=0).any():
-        return f"t-SNE needs at least 4 different images; there are {len(np.unique(features, axis=0))}"
+    vectors = unit(features)
+    if len(np.unique(vectors, axis=0)) < 4 or features.shape[1] < 2:
+        return "t-SNE needs at least 4 images with different features, of 2 or more numbers each"
     perplexity = min(30.0, (len(features) - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(unit(features))
+    points = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(vectors)
     return points.astype(np.float64)
 
 

@@ -52,21 +52,16 @@ def observe(model: VisionTransformer, images: Images) -> Observed:
     found = trace(model, images)
     with torch.no_grad():
         entering = model.encoder.norm_pre(model.embed(images)[0])
-        merged = [None, *found.merged[1:]]
-        depths = [entering, *(unmerge(out.detach(), m) for out, m in zip(found.outputs, merged[1:], strict=True))]
-        patches = [tokens[:, found.num_prefix_tokens :] for tokens in depths]
+        depths = [unmerge(t.detach(), m) for t, m in zip((entering, *found.outputs), found.merged, strict=True)]
         features = [model.forward_head(model.encoder.norm(tokens), pre_logits=True) for tokens in depths]
-        distances = [
-            attention_distance(
-                _between_all(found, block), found.grid_size, found.num_prefix_tokens, model.config.patch_size
-            )
-            for block in range(len(found.maps))
-        ]
+        count, side = found.num_prefix_tokens, model.config.patch_size
+        maps = [_between_all(found, block) for block in range(len(found.maps))]
+        distances = [attention_distance(between, found.grid_size, count, side) for between in maps]
+        similarity = [token_similarity(tokens[:, count:]) for tokens in depths]
         norms = [found.patches(tokens.float().norm(dim=2)) for tokens in depths]
-        stacks = (distances, list(map(token_similarity, patches)), norms, features)
-        return Observed(
-            *(torch.stack(stack, 1).float().cpu().numpy() for stack in stacks), found.logits.detach().cpu().numpy()
-        )
+        stacks = (distances, similarity, norms, features)
+        arrays = (torch.stack(stack, dim=1).float().cpu().numpy() for stack in stacks)
+        return Observed(*arrays, *(found.logits.detach().cpu().numpy(),))
 
 
 def attention_distance(

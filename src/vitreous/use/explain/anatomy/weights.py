@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vitreous.model.parts.embedding import LearnedPosition
 from vitreous.model.parts.tokenizer import NormedTokenizer, ShiftedTokenizer, Tokenizer
 from vitreous.model.vit import VisionTransformer
+from vitreous.use.explain.anatomy.space import principal_components
 
 MOST_FILTERS = 28
 """Number of components that figure 7 of the ViT paper shows."""
@@ -44,14 +45,10 @@ def patch_filters(model: VisionTransformer, most: int = MOST_FILTERS) -> Filters
     Source:
         Dosovitskiy et al. 2021, figure 7 left (2010.11929).
     """
-    from sklearn.decomposition import PCA
-
     filters, what = _first_layer(model)
     rows = filters.detach().flatten(1).double().cpu().numpy()
-    fitted = PCA(min(most, *rows.shape), svd_solver="full").fit(rows)
-    # Filters that are all equal have no variance, and scikit-learn divides by it.
-    shares = np.nan_to_num(fitted.explained_variance_ratio_)
-    return Filters(fitted.components_.reshape(-1, *filters.shape[1:]), shares, what)
+    components, shares = principal_components(rows, most)
+    return Filters(components.reshape(-1, *filters.shape[1:]), shares, what)
 
 
 def position_similarity(model: VisionTransformer) -> NDArray[np.float64] | str:
@@ -65,6 +62,8 @@ def position_similarity(model: VisionTransformer) -> NDArray[np.float64] | str:
     """
     if not isinstance(model.position, LearnedPosition):
         return _other_position(model)
+    if model.position.grid.shape[:2].numel() == 1:
+        return "an image is one patch, so there is nothing to compare"
     grid = model.position.grid.detach().double().cpu()
     unit = nn.functional.normalize(grid, dim=2)
     return torch.einsum("hwd,xyd->hwxy", unit, unit).numpy()
