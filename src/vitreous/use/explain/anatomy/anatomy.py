@@ -52,7 +52,7 @@ class ModelAnatomy:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all findings and numbers as plain values for JSON; NaN becomes None."""
-        parts = {part.name: {"finding": part.finding, **_plain(part.numbers)} for part in self.parts}
+        parts = {part.name: {"finding": part.finding, **_plain(part.numbers or {})} for part in self.parts}
         return {"version": 1, "run": self.run, "data": self.data, "parts": parts}
 
     def save(self, out: str | Path | None = None) -> Path:
@@ -159,7 +159,7 @@ def _sample(
 def _section(part: Part, picture: Path) -> Sequence[str]:
     caption = CAPTIONS[part.name]
     heading = f"<h2>{escape(caption.title)}</h2>"
-    if not part.numbers:
+    if part.numbers is None:
         return [heading, f"<p>Not shown: {escape(part.finding)}.</p>"]
     encoded = "" if part.figure is None else base64.b64encode(picture.read_bytes()).decode()
     image = f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption.title)}"></figure>'

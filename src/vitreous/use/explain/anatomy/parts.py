@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,13 +37,13 @@ class Part:
     Attributes:
         name: Name in `model.json` and of the picture.
         finding: What was found, in a sentence; or why this part does not apply to the model.
-        numbers: Plain values for JSON; empty if the part does not apply.
+        numbers: Values for JSON; None if the part does not apply.
         figure: Shows them; None if there is nothing to show.
     """
 
     name: str
     finding: str
-    numbers: Mapping[str, Any] = MappingProxyType({})
+    numbers: Mapping[str, Any] | None = None
     figure: "Figure | None" = None
 
 
