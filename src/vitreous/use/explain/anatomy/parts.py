@@ -52,7 +52,7 @@ def of_weights(model: VisionTransformer) -> Iterator[Part]:
     filters = patch_filters(model)
     finding = (
         f"{plural(len(filters.images), 'component')} of {filters.what} explain {filters.shares.sum():.0%} of the "
-        f"variance of its {model.embed_dim:,} filters, the first 3 explain {filters.shares[:3].sum():.0%}"
+        f"variance of its {filters.count:,} filters, the first 3 explain {filters.shares[:3].sum():.0%}"
     )
     yield Part("filters", finding, {"shares": filters.shares}, figures.draw_filters(filters))
     similarity = position_similarity(model)

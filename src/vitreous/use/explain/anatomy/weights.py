@@ -24,11 +24,13 @@ class Filters:
     Attributes:
         images: The components as images, the most important first, `[components, channels, height, width]`.
         shares: Share of the variance of the filters that each component explains, `[components]`.
+        count: Number of filters.
         what: The layer that they belong to.
     """
 
     images: NDArray[np.float64]
     shares: NDArray[np.float64]
+    count: int
     what: str
 
 
@@ -48,7 +50,7 @@ def patch_filters(model: VisionTransformer, most: int = MOST_FILTERS) -> Filters
     filters, what = _first_layer(model)
     rows = filters.detach().flatten(1).double().cpu().numpy()
     components, shares = principal_components(rows, most)
-    return Filters(components.reshape(-1, *filters.shape[1:]), shares, what)
+    return Filters(components.reshape(-1, *filters.shape[1:]), shares, len(rows), what)
 
 
 def position_similarity(model: VisionTransformer) -> NDArray[np.float64] | str:
