@@ -49,7 +49,7 @@ def important_patches(
     total = positive.sum(axis=1, keepdims=True)
     shares = np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)
     best = shares.argmax(axis=1)
-    order = np.argsort(-shares.max(axis=1, initial=0), kind="stable")[:most]
+    order = np.argsort(-shares.max(axis=1), kind="stable")[:most]
     rows, columns = np.unravel_index(best, values.shape[1:])
     return [
         ImportantPatch(int(images[i]), int(rows[i]), int(columns[i]), float(shares[i, best[i]])) for i in order.tolist()
