@@ -88,7 +88,7 @@ def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...
     mean = np.mean([patch.share for patches in found.values() for patch in patches])
     finding = f"the patches shown have {mean:.0%} of the relevance of their image on average; an equal share would be "
     finding += f"{1 / num_patches:.1%}"
-    return Part("classes", finding, numbers, figures.draw_rows(rows, (side - 0.5, side - 0.5, side)))
+    return Part("classes", finding, numbers, figures.draw_rows(rows, side))
 
 
 def _queries(seen: Observed, sample: Sample) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from tests.unit.use.explain.anatomy.models import VARIANTS, draw_images, make_model
+from torch import nn
 
 from vitreous.model.change.lora import add_lora
 from vitreous.use.evaluate.paired import paired_interval
