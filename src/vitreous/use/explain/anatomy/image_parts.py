@@ -92,7 +92,7 @@ def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...
 
 
 def _queries(seen: Observed, sample: Sample) -> NDArray[np.int64]:
-    """Return the positions of some images: up to half of them mistakes, the most confident ones first."""
+    """Return the positions of some images: mistakes first, up to half, beginning with the most confident."""
     logits = torch.from_numpy(seen.logits)
     right = are_right(logits, sample.targets(np.arange(len(sample))).cpu()).numpy()
     confidence = (logits.sigmoid() if is_multilabel(sample.labels) else logits.softmax(dim=1)).amax(dim=1).numpy()

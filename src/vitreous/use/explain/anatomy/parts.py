@@ -120,7 +120,7 @@ def _of_patches(seen: Observed, patch_size: int) -> Iterator[Part]:
 
 
 def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> Part:
-    """Remove each head and each block, on so many images that it takes about `MOST_FLOPS`."""
+    """Remove each head and each block; `MOST_FLOPS` decides on how many images."""
     depth, heads = len(model.encoder.blocks), model.config.num_heads
     per_image = count_flops(model.config) * (heads + 1) * (depth + 1) / 2
     count = min(len(sample), max(FEWEST_IMAGES, int(MOST_FLOPS / per_image)))

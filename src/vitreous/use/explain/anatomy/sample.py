@@ -86,7 +86,7 @@ def draw_sample(
         listener: Receives the progress.
 
     Raises:
-        NotARunError: `data` is None and there is no run folder.
+        NotARunError: `data` is None and `run` is a model file.
         DataNotFoundError: The data of the run is not where it was.
         DataError: The data has changed, has other classes, or has no readable image.
     """

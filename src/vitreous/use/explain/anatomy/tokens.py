@@ -4,14 +4,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitreous.model.change.merge import unmerge
+from vitreous.model.change.merge import Merged, unmerge
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images, PerImage
-from vitreous.use.explain.trace import Maps, Trace, trace
+from vitreous.use.explain.trace import Maps, trace
 
 OUTLIER_FACTOR = 3.0
 """A norm is an outlier if it is this number of times the median of its layer. The outliers of Darcet et al. 2023 have
@@ -49,19 +50,18 @@ def observe(model: VisionTransformer, images: Images) -> Observed:
         model: In evaluation mode. If it merges tokens, each patch counts with the token that it was merged into.
         images: `[batch, channels, height, width]`, normalized.
     """
-    found = trace(model, images)
     with torch.no_grad():
-        entering = model.encoder.norm_pre(model.embed(images)[0])
-        depths = [unmerge(t.detach(), m) for t, m in zip((entering, *found.outputs), found.merged, strict=True)]
+        found = trace(model, images)
+        depths = list(map(unmerge, found.states, found.merged))
         features = [model.forward_head(model.encoder.norm(tokens), pre_logits=True) for tokens in depths]
         count, side = found.num_prefix_tokens, model.config.patch_size
-        maps = [_between_all(found, block) for block in range(len(found.maps))]
+        maps = map(_between_all, found.maps, found.merged)
         distances = [attention_distance(between, found.grid_size, count, side) for between in maps]
         similarity = [token_similarity(tokens[:, count:]) for tokens in depths]
         norms = [found.patches(tokens.float().norm(dim=2)) for tokens in depths]
         stacks = (distances, similarity, norms, features)
         arrays = (torch.stack(stack, dim=1).float().cpu().numpy() for stack in stacks)
-        return Observed(*arrays, *(found.logits.detach().cpu().numpy(),))
+        return Observed(*arrays, *(found.logits.cpu().numpy(),))
 
 
 def attention_distance(
@@ -118,8 +118,11 @@ def norm_outliers(norms: NDArray[np.float32], factor: float = OUTLIER_FACTOR) ->
     return norms > factor * np.median(norms, axis=(0, 2, 3), keepdims=True)
 
 
-def _between_all(found: Trace, block: int) -> Maps:
-    maps = found.maps[block].detach()
-    if found.merged[block] is None:
+def _between_all(maps: Maps, merged: Merged | None) -> Maps:
+    """Return attention between all tokens; those that have merged share that of their key and have their query's."""
+    if merged is None:
         return maps
-    return torch.stack([found.between_all(block, head) for head in maps.unbind(1)], dim=1)
+    num_heads, num_tokens, num_left = maps.shape[1], merged.source.shape[1], maps.shape[3]
+    queries = rearrange(merged.source, "b n -> b 1 n 1").expand(-1, num_heads, -1, num_left)
+    keys = rearrange(merged.source, "b n -> b 1 1 n").expand(-1, num_heads, num_tokens, -1)
+    return (maps.gather(2, queries) / rearrange(merged.sizes, "b m -> b 1 1 m")).gather(3, keys)

@@ -6,10 +6,12 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 from tests.unit.use.explain.anatomy.models import VARIANTS, draw_images, make_model
 
+from vitreous.model.change.merge import Merged
 from vitreous.model.taps import taps
 from vitreous.use.explain.anatomy.tokens import (
     OUTLIER_FACTOR,
     Observed,
+    _between_all,
     attention_distance,
     norm_outliers,
     observe,
@@ -112,6 +114,20 @@ def test_depths_are_the_tokens_before_the_first_block_and_after_each():
         maps = seen[f"encoder.blocks.{block}.attn.maps"].double()
         expected = [[naive_distance(head, 2, 3, 3, 4) for head in image] for image in maps]
         np.testing.assert_allclose(found.distances[:, block], expected, rtol=1e-4)
+
+
+def test_attention_of_merged_tokens_is_shared_by_their_patches():
+    source = torch.tensor([[0, 1, 2, 1, 2, 2, 1]])
+    merged = Merged(source, torch.tensor([[1.0, 3.0, 3.0]]))
+    maps = torch.rand(1, 2, 3, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=3)
+    found = _between_all(maps, merged)
+    torch.testing.assert_close(found.sum(dim=3), torch.ones(1, 2, 7))
+    for head in range(2):
+        for query in range(7):
+            for key in range(7):
+                left, right = source[0, query], source[0, key]
+                expected = maps[0, head, left, right] / (source[0] == right).sum()
+                torch.testing.assert_close(found[0, head, query, key], expected)
 
 
 def test_merged_patches_count_with_the_token_that_they_were_merged_into():
