@@ -72,7 +72,7 @@ class ModelAnatomy:
         run, folder = RunFolder(Path(self.run)), place_of(Path(self.run), out)
         folder.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_folder(folder, self._fill)
-        if run.anatomy.parent == folder and run.report.is_file():
+        if run.anatomy.parent.resolve() == folder.resolve() and run.report.is_file():
             write_report(run)
         return folder / PAGE
 
@@ -139,7 +139,7 @@ def _of_images(
     yield of_removal(model, sample, listener)
     yield of_map(seen, sample, predictor.classes)
     train = _sample(run, predictor, None, "train", MOST_TRAINING, listener)
-    yield of_nearest(predictor.model, seen, sample, train, predictor.classes)
+    yield of_nearest(model, seen, sample, train, predictor.classes)
     yield of_classes(model, sample, predictor.classes, listener)
 
 

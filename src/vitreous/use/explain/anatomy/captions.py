@@ -54,7 +54,7 @@ CAPTIONS = {
         "which share of the images each place of the grid has one.",
         "None, or well below 1%.",
         "More, often in uniform background, means that the model stores global information in these patches. They "
-        "spoil attention maps; train with registers (model.num_registers 4) to avoid them.",
+        "spoil attention maps; train with registers (--model.num_registers 4) to avoid them.",
         "Darcet et al. 2023, arXiv 2309.16588",
     ),
     "path": Caption(
@@ -71,9 +71,8 @@ CAPTIONS = {
         "How much accuracy is lost if the output of one head is set to 0 (left), or if one block adds nothing to its "
         "input (right). Intervals are paired over images; a dot marks heads whose interval excludes 0. With many "
         "heads, one in 20 gets a dot by chance.",
-        "Most heads can be removed one at a time without a measurable loss; the first block matters most.",
-        "A block whose removal costs nothing, or improves the accuracy, is not needed: train a smaller model. One "
-        "head with a large loss makes the model fragile.",
+        "Most heads can be removed one at a time without a measurable loss; the first blocks matter most.",
+        "A block whose removal costs nothing, or improves the accuracy, is not needed: train a smaller model.",
         "Michel et al. 2019, arXiv 1905.10650; Veit et al. 2016, arXiv 1605.06431; interval: Bonett and Price 2012",
     ),
     "map": Caption(

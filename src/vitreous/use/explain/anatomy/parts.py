@@ -143,8 +143,8 @@ def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> 
     finding = (
         f"on {plural(count, 'image')}, {right.mean():.1%} of which are right: removing block {worst + 1} costs most, "
         f"{100 * of_blocks.lost[worst]:.1f} points (95% interval {100 * low:.1f} to {100 * high:.1f}); "
-        f"{int((~of_heads.is_clear).sum())} of {plural(of_heads.lost.size, 'head')} can be removed without "
-        "a measurable change"
+        f"{int((~of_heads.is_clear).sum())} of {plural(of_heads.lost.size, 'head')} can be removed, "
+        "one at a time, without a measurable change"
     )
     numbers = {"num_images": count, "accuracy": right.mean(),
                "heads": {"lost": of_heads.lost, "interval_95": of_heads.intervals},

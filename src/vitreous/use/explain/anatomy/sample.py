@@ -22,8 +22,8 @@ from vitreous.training.load import progress_to
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.predict.predictor import Predictor
 
-_TOKENS_AT_ONCE = 8_192
-"""Tokens of a batch whose attention maps are kept; of 12 blocks with 6 heads they take about 1 GB for 257 tokens."""
+_TOKENS_AT_ONCE = 2_048
+"""Tokens of a batch that is explained: for ViT-S/16 at 224 px, its intermediate tensors take about 1 GB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Sample:
         return as_colors(self._store.take(positions).cpu().numpy())
 
     def batches(self, model: VisionTransformer) -> Iterator[NDArray[np.int64]]:
-        """Yield the positions of all images in batches whose attention maps fit into memory."""
+        """Yield the positions of all images in batches whose intermediate tensors fit into memory."""
         size = max(1, _TOKENS_AT_ONCE // model.config.num_tokens)
         for start in range(0, len(self), size):
             yield np.arange(start, min(start + size, len(self)))

@@ -15,8 +15,8 @@ from vitreous.tensors import Images, PerImage
 from vitreous.use.explain.trace import Maps, trace
 
 OUTLIER_FACTOR = 3.0
-"""A norm is an outlier if it is this number of times the median of its layer. The outliers of Darcet et al. 2023 have
-about 10 times the norm of other patches; there, any factor from 2 to 5 separates them."""
+"""A norm is an outlier if it is more than this number of times the median of its depth. The outliers of Darcet et al.
+2023 have about 10 times the norm of other patches."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def token_similarity(patches: Float[Tensor, "batch patches embed_dim"]) -> PerIm
     """Return the mean cosine similarity between the patches of each image, over all pairs; NaN for one patch.
 
     Source:
-        Gong et al. 2021, eq. 4 (2104.12753), with cosines instead of their absolute values.
+        Gong et al. 2021 (2104.12753), who average the absolute values of the cosines.
     """
     unit = torch.nn.functional.normalize(patches.float(), dim=2)
     count = unit.shape[1]

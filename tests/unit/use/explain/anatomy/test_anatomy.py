@@ -121,6 +121,17 @@ def test_a_model_file_takes_the_labeled_images_that_are_given(lone_model: Path, 
     assert found.save(tmp_path / "out").is_file()
 
 
+def test_classes_of_other_data_are_those_of_the_model_by_name(run: Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("two words", "Äpfel"):  # the model has a third class, which comes first
+        shutil.copytree(photos / name, tmp_path / "some" / name)
+    found = run.explain_model(tmp_path / "some")
+    classes = found["classes"].numbers or {}
+    assert set(classes) == {"two words", "Äpfel"}
+    assert all(Path(patch["image"]).parent.name == name for name, patches in classes.items() for patch in patches)
+    assert found["removal"].numbers is not None
+    assert found["removal"].numbers["accuracy"] == pytest.approx(run.evaluate(tmp_path / "some").score.accuracy)
+
+
 def test_other_classes_are_refused(run: Run, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "two words", tmp_path / "others" / "three words")
     shutil.copytree(photos / "two words", tmp_path / "others" / "two words")
