@@ -28,7 +28,7 @@ from vitreous.use.predict.predictor import Predictor
 from vitreous.use.report import markup
 from vitreous.use.report.page import write_report
 
-MOST_IMAGES, MOST_TRAINING = 500, 2_000
+MOST_IMAGES, MOST_TRAINING = 500, 1_000
 PAGE, NUMBERS = RunFolder(Path()).anatomy.name, "model.json"
 _STYLE = "figure { margin: .6rem 0 1rem; } figure img { max-width: 100%; } .finding { font-weight: 600; }"
 
@@ -139,7 +139,7 @@ def _of_images(
     yield of_removal(model, sample, listener)
     yield of_map(seen, sample, predictor.classes)
     train = _sample(run, predictor, None, "train", MOST_TRAINING, listener)
-    yield of_nearest(model, seen, sample, train, predictor.classes)
+    yield of_nearest(model, seen, sample, train, predictor.classes, listener)
     yield of_classes(model, sample, predictor.classes, listener)
 
 

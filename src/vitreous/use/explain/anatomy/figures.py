@@ -226,7 +226,7 @@ def _frameless(figure: "Figure") -> "Axes":
 
 
 def _mosaic(pictures: NDArray[Any], columns: int, background: float, gap: int | None = None) -> NDArray[Any]:
-    """Arrange pictures of one size in rows, because one large picture is drawn ten times as fast as many axes."""
+    """Arrange pictures of one size in rows, because one large picture is drawn much faster than many axes."""
     height, width = pictures.shape[1:3]
     rows, columns, gap = -(-len(pictures) // columns), min(columns, len(pictures)), gap or -(-height // 8)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *pictures.shape[3:])

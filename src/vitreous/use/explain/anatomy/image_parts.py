@@ -39,13 +39,18 @@ def of_map(seen: Observed, sample: Sample, classes: tuple[str, ...]) -> Part:
 
 
 def of_nearest(
-    model: VisionTransformer, seen: Observed, sample: Sample, train: Sample | str, classes: tuple[str, ...]
+    model: VisionTransformer,
+    seen: Observed,
+    sample: Sample,
+    train: Sample | str,
+    classes: tuple[str, ...],
+    listener: Listener,
 ) -> Part:
     """Show the training images that are most similar to some images, first those with the most confident mistakes."""
     if isinstance(train, str):
         return Part("nearest", train)
     queries = _queries(seen, sample)
-    rows, cosines = _features(model, train).nearest(seen.features[queries, -1], _NUM_NEAREST)
+    rows, cosines = _features(model, train, listener).nearest(seen.features[queries, -1], _NUM_NEAREST)
     shown, numbers = [], []
     for query, near, similar in zip(queries.tolist(), rows, cosines, strict=True):
         true, predicted = (_name(labels, query, classes) for labels in (sample.labels, _predicted(seen, sample)))
@@ -114,10 +119,12 @@ def _name(labels: LabelArray, position: int, classes: tuple[str, ...]) -> str:
 
 
 @torch.inference_mode()
-def _features(model: VisionTransformer, sample: Sample) -> Embeddings:
+def _features(model: VisionTransformer, sample: Sample, listener: Listener) -> Embeddings:
     vectors, thumbnails = [], []
     for positions in sample.batches(model):
         vectors.append(model.pooled(sample.images(positions)).float().cpu().numpy())
         thumbnails.append(thumbnails_of_batch(torch.from_numpy(np.moveaxis(sample.pictures(positions), 3, 1))))
+        done = int(positions[-1]) + 1
+        listener("reading", {"what": "computing features", "done": done, "total": len(sample)})
     gray, color = map(np.concatenate, zip(*thumbnails, strict=True))
     return Embeddings(sample.paths, np.concatenate(vectors), np.arange(len(sample)), (gray, color))

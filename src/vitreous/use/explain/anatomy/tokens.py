@@ -59,9 +59,8 @@ def observe(model: VisionTransformer, images: Images) -> Observed:
         distances = [attention_distance(between, found.grid_size, count, side) for between in maps]
         similarity = [token_similarity(tokens[:, count:]) for tokens in depths]
         norms = [found.patches(tokens.float().norm(dim=2)) for tokens in depths]
-        stacks = (distances, similarity, norms, features)
-        arrays = (torch.stack(stack, dim=1).float().cpu().numpy() for stack in stacks)
-        return Observed(*arrays, *(found.logits.cpu().numpy(),))
+        stacked = [torch.stack(stack, dim=1) for stack in (distances, similarity, norms, features)]
+        return Observed(*(values.float().cpu().numpy() for values in (*stacked, found.logits)))
 
 
 def attention_distance(

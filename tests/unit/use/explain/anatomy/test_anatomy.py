@@ -170,7 +170,7 @@ def test_every_architecture_has_each_part_or_says_why_not(variant: str) -> None:
         *of_tokens(model, seen, sample, classes),
         of_removal(model, sample, ignore),
         of_map(seen, sample, classes),
-        of_nearest(model, seen, sample, train, classes),
+        of_nearest(model, seen, sample, train, classes, ignore),
         of_classes(model, sample, classes, ignore),
     ]
     assert [part.name for part in parts] == list(CAPTIONS)
@@ -190,7 +190,7 @@ def test_images_with_several_labels_have_each_part() -> None:
     sample, classes = sample_of(model, labels), ("a", "b", "c", "d", "e")
     seen = observe_all(model, sample, ignore)
     parts = [
-        of_nearest(model, seen, sample, sample, classes),
+        of_nearest(model, seen, sample, sample, classes, ignore),
         of_removal(model, sample, ignore),
         of_map(seen, sample, classes),
         of_classes(model, sample, classes, ignore),
