@@ -62,9 +62,10 @@ def of_nearest(
         shown.append((f"{shortened(true, 18)}{wrong}", pictures))
         numbers.append({"image": sample.paths[query], "true": true, "predicted": predicted, "cosine": similar,
                         "nearest": [train.paths[row] for row in near], "labels": names})  # fmt: skip
+    drawn = "" if len(train) == train.total else f"{len(train):,} of "
     finding = (
-        f"the {plural(rows.shape[1], 'most similar image')} among {plural(len(train), 'training image')} for each of "
-        f"{plural(len(queries), 'held-out image')}, the most confident mistakes first"
+        f"the {plural(rows.shape[1], 'most similar image')} among {drawn}{plural(train.total, 'training image')} for each "
+        f"of {plural(len(queries), 'held-out image')}, the most confident mistakes first"
     )
     return Part("nearest", finding, {"queries": numbers}, figures.draw_rows(shown))
 
