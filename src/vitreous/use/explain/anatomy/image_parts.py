@@ -62,10 +62,11 @@ def of_nearest(
         shown.append((f"{shortened(true, 18)}{wrong}", pictures))
         numbers.append({"image": sample.paths[query], "true": true, "predicted": predicted, "cosine": similar,
                         "nearest": [train.paths[row] for row in near], "labels": names})  # fmt: skip
-    drawn = "" if len(train) == train.total else f"{len(train):,} of "
+    pool = plural(train.total, "training image")
+    pool = pool if len(train) == train.total else f"{len(train):,} of {pool}"
     finding = (
-        f"the {plural(rows.shape[1], 'most similar image')} among {drawn}{plural(train.total, 'training image')} for each "
-        f"of {plural(len(queries), 'held-out image')}, the most confident mistakes first"
+        f"the {plural(rows.shape[1], 'most similar image')} among {pool} for each of "
+        f"{plural(len(queries), 'held-out image')}, the most confident mistakes first"
     )
     return Part("nearest", finding, {"queries": numbers}, figures.draw_rows(shown))
 
