@@ -17,6 +17,7 @@ from vitreous.use.explain.anatomy.sample import Sample
 from vitreous.use.explain.anatomy.space import path_through_depths
 from vitreous.use.explain.anatomy.tokens import Observed, cell_distances, norm_outliers, observe
 from vitreous.use.explain.anatomy.weights import patch_filters, position_similarity
+from vitreous.use.explain.removal import BATCH_TOKENS
 from vitreous.wording import plural
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ MOST_FLOPS = 2e13
 """Operations for removing parts of the model: about 2 minutes of two CPU cores. It decides the number of images."""
 FEWEST_IMAGES = 64
 _OF_PATCHES = ("attention", "similarity", "outliers")
-BATCH_TOKENS = 16_384
-"""Tokens that are computed at once without attention maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +112,8 @@ def _of_patches(seen: Observed, patch_size: int) -> Iterator[Part]:
         yield Part("outliers", "no patch has a norm of more than 3 times the median of its depth", numbers)
         return
     finding = (
-        f"after block {worst}, {shares[worst]:.2%} of the patches have a norm of more than 3 times the median; after "
-        f"the last block {shares[-1]:.2%}"
+        f"{f'after block {worst}' if worst else 'before the first block'}, {shares[worst]:.2%} of the patches have a "
+        f"norm of more than 3 times the median; after the last block {shares[-1]:.2%}"
     )
     yield Part("outliers", finding, numbers, figures.draw_outliers(outliers))
 
@@ -127,9 +126,8 @@ def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> 
     chosen = np.linspace(0, len(sample) - 1, count).round().astype(np.int64)
     device = next(model.parameters()).device
     whole, without_head, without_block = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
-    for positions in np.array_split(
-        chosen, max(-(-count // max(1, BATCH_TOKENS // model.config.num_tokens)), min(20, count))
-    ):
+    num_batches = max(20, count * model.config.num_tokens // BATCH_TOKENS)  # at least 20, for the progress
+    for positions in np.array_split(chosen, min(count, num_batches)):
         with autocast(device, resolve_precision("auto", device)):
             found = right_without_parts(model, sample.images(positions), sample.targets(positions))
         for rows, row in zip((whole, without_head, without_block), found, strict=True):
