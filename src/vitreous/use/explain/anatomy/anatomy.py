@@ -79,7 +79,7 @@ class ModelAnatomy:
     def _fill(self, folder: Path) -> None:
         for part in self.parts:
             if part.figure is not None:
-                part.figure.savefig(folder / f"{part.name}.png")
+                part.figure.savefig(folder / f"{part.name}.png", bbox_inches="tight")
         sections = (section for part in self.parts for section in _section(part, folder / f"{part.name}.png"))
         title = f"What {Path(self.run).resolve().name} has learned"
         (folder / PAGE).write_text(markup.page(title, [f"<p>{escape(self.data)}</p>", *sections], _STYLE), "utf-8")
