@@ -60,7 +60,7 @@ CAPTIONS = {
     "path": Caption(
         "The path of the features through the blocks",
         "What the head would read after each block, from small points (before the first block) to large ones (after "
-        "the last). Each line is the mean of the held-out images of a class.",
+        "the last). Each line is the mean of the held-out images of a class, relative to that of all images.",
         "All classes begin at nearly one place and separate toward the end.",
         "Lines that never separate mean that the model cannot distinguish these classes; last blocks that do not move "
         "are not needed.",

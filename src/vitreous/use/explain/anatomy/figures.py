@@ -85,7 +85,8 @@ def draw_outliers(outliers: NDArray[np.bool_]) -> "Figure":
     left.set_ylim(0, max(1.0, 110 * float(shares.max())))
     where = outliers[:, shares.argmax()].mean(axis=0)
     shown = right.imshow(100 * where, cmap="magma", vmin=0, vmax=max(1.0, 100 * float(where.max())))
-    right.set_title(f"where, after block {shares.argmax()} (% of the images)", fontsize=9)
+    depth = f"after block {shares.argmax()}" if shares.argmax() else "before the first block"
+    right.set_title(f"where, {depth} (% of the images)", fontsize=9)
     right.set_xticks(())
     right.set_yticks(())
     figure.colorbar(shown, ax=right, shrink=0.8)

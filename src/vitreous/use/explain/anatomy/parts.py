@@ -86,7 +86,7 @@ def of_tokens(model: VisionTransformer, seen: Observed, sample: Sample, classes:
     else:
         yield from _of_patches(seen, model.config.patch_size)
     points, shares = path_through_depths(seen.features)
-    finding = f"two components explain {shares.sum():.0%} of the variance of the features over all depths"
+    finding = f"two components explain {shares.sum():.0%} of the variance between images over all depths"
     yield Part("path", finding, {"shares": shares}, figures.draw_path(points, shares, sample.labels, classes))
 
 

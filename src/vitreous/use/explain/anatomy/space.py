@@ -39,8 +39,12 @@ def principal_map(features: Float[np.ndarray, "images width"]) -> tuple[Points, 
 def path_through_depths(
     features: Float[np.ndarray, "images depths features"],
 ) -> tuple[Float[np.ndarray, "images depths 2"], NDArray[np.float64]]:
-    """Return the features of all depths in their common first two principal components, and the shares of variance."""
-    points, shares = principal_map(features.reshape(-1, features.shape[2]))
+    """Return the features of all depths in their common first two principal components, and the shares of variance.
+
+    The mean of each depth is subtracted: what all images share moves much more than what distinguishes them.
+    """
+    centered = features - features.mean(axis=0, dtype=np.float64)
+    points, shares = principal_map(centered.reshape(-1, features.shape[2]))
     return points.reshape(*features.shape[:2], 2), shares
 
 
