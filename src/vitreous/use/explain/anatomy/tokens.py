@@ -12,7 +12,9 @@ from torch import Tensor
 from vitreous.model.change.merge import Merged, unmerge
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images, PerImage
-from vitreous.use.explain.trace import Maps, trace
+from vitreous.use.explain.trace import trace
+
+Maps = Float[Tensor, "batch heads tokens tokens"]
 
 OUTLIER_FACTOR = 3.0
 """A norm is an outlier if it is more than this number of times the median of its depth. The outliers of Darcet et al.
