@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitreous.data.decoding.decode import ImageLike
-    from vitreous.data.sources import Dataset
+    from vitreous.data.sources import Dataset, Source
     from vitreous.model.vit import VisionTransformer
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.evaluate.multilabel import LabelEvaluation
+    from vitreous.use.explain.anatomy.anatomy import ModelAnatomy
     from vitreous.use.explain.check.faithfulness import Faithfulness
     from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.predict.predictor import Prediction, Predictor
@@ -164,12 +165,9 @@ class Run:
             NotARunError: `data` is None and the model file is not in a run folder.
             DataError: The data has changed since the run, or has classes that the model does not know.
         """
-        from vitreous.data.sources import open_object
         from vitreous.use.evaluate.evaluator import evaluate
 
-        if data is None or isinstance(data, str | Path):
-            return evaluate(self.path, None if data is None else str(data))
-        return evaluate(self.path, open_object(data))
+        return evaluate(self.path, _opened(data))
 
     def check_explanations(
         self,
@@ -192,9 +190,29 @@ class Run:
             NotARunError: `data` is None and the model file is not in a run folder.
             DataError: There are fewer than 10 images, or as in `evaluate`.
         """
-        from vitreous.data.sources import open_object
         from vitreous.use.explain.check.checker import check_explanations
 
-        given = data if data is None or isinstance(data, str | Path) else open_object(data)
-        given = str(given) if isinstance(given, Path) else given
-        return check_explanations(self.path, given, methods=methods, num_images=num_images, seed=seed)
+        return check_explanations(self.path, _opened(data), methods=methods, num_images=num_images, seed=seed)
+
+    def explain_model(self, data: "str | Path | Dataset | None" = None) -> "ModelAnatomy":
+        """Look into the model: its filters, attention, tokens, features, and the accuracy without each of its parts.
+
+        Args:
+            data: Labeled images to look at, as in `evaluate`; None selects the held-out images of the run. At most 500
+                are drawn.
+
+        Returns:
+            Findings, numbers and matplotlib figures by part; `save` writes them as a page.
+
+        Raises:
+            DataError: `data` has classes that the model does not know, or no readable image.
+        """
+        from vitreous.use.explain.anatomy.anatomy import explain_model
+
+        return explain_model(self.path, _opened(data))
+
+
+def _opened(data: "str | Path | Dataset | None") -> "str | Source | None":
+    from vitreous.data.sources import open_object
+
+    return open_object(data) if not isinstance(data, str | Path | None) else None if data is None else str(data)

@@ -45,6 +45,18 @@ def tagged(run_on: Callable[..., Run], table: Path) -> Run:
     return run_on(table, name="tagged", **{"train.epochs": 6.0})
 
 
+def test_the_anatomy_explains_each_label_on_images_that_have_it(tagged: Run, table: Path) -> None:
+    with table.open(encoding="utf-8", newline="") as file:
+        labels = {"/".join(Path(row["path"]).parts[-2:]): row["labels"].split(";") for row in csv.DictReader(file)}
+    found = tagged.explain_model()
+    assert all(part.numbers is not None for part in found.parts)
+    classes = found["classes"].numbers or {}
+    assert classes
+    for name, patches in classes.items():
+        for patch in patches:
+            assert name in labels["/".join(Path(patch["image"]).parts[-2:])]
+
+
 def test_plan_says_first_that_the_table_is_multilabel(tagged: Run) -> None:
     plan = (tagged.path / "plan.md").read_text(encoding="utf-8")
     assert re.search(

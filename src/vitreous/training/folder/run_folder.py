@@ -90,6 +90,11 @@ class RunFolder:
         """The HTML report."""
         return self.path / "report.html"
 
+    @property
+    def anatomy(self) -> Path:
+        """What the model has learned, written by `vitreous explain --model`; its pictures are next to it."""
+        return self.path / "anatomy" / "anatomy.html"
+
     def find_preliminary(self) -> Path | None:
         """Return the best model of a run that is not finished; None if there is none yet."""
         return next((file for file in (self.best, self.first) if file.is_file()), None)

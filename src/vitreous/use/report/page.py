@@ -51,6 +51,7 @@ def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Eval
             markup.sentences([*plan.get("summary", ()), _training(plan, end)]),
             "<h2>Training curves</h2>",
             draw_curves(records),
+            *_anatomy(folder),
             *_classes(evaluation),
             *_shortcuts(folder),
             "<h2>Settings that were chosen, and why</h2>",
@@ -64,7 +65,8 @@ def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Eval
             or "<p>None.</p>",
             _skipped(data.get("skipped", ())),
             f"<h2>Next steps</h2><pre>vitreous predict {escape(run)} IMAGE\n"
-            f"vitreous evaluate {escape(run)} DATA</pre>",
+            f"vitreous evaluate {escape(run)} DATA\n"
+            f"vitreous explain {escape(run)} --model</pre>",
         ],
     )  # fmt: skip
 
@@ -92,6 +94,12 @@ def _headline(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
         f'<p><span class="headline">{accuracy}</span> accuracy on {escape(evaluation.data)}: {details[:-1]}.</p>',
         markup.sentences(text for text in (baseline_text(found), never_predicted_text(found, most=10_000)) if text),
     ]
+
+
+def _anatomy(folder: RunFolder) -> Iterable[str]:
+    if folder.anatomy.is_file():
+        yield f'<p><a href="{folder.anatomy.relative_to(folder.path).as_posix()}">What the model has learned</a>: its '
+        yield "filters, attention, features, and the accuracy without each of its parts.</p>"
 
 
 def _classes(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vitreous.errors import DamagedFileError, DataError
 from vitreous.model.weights import read_metadata
@@ -19,6 +19,7 @@ from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.series import members, read_series
+from vitreous.use.evaluate.paired import paired_interval
 from vitreous.use.predict.predictor import find_model
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.series.summary import t_interval
@@ -156,21 +157,6 @@ def _by_class(images: Sequence[tuple[str, str]], differences: NDArray[np.float64
         own = differences[true == name]
         found.append(ClassChange(name, len(own), float(np.maximum(-own, 0).sum()), float(np.maximum(own, 0).sum())))
     return tuple(found)
-
-
-def paired_interval(differences: ArrayLike) -> tuple[float, float]:
-    """Return the 95% interval of the mean of paired differences, one per image, each in [−1, 1].
-
-    Source: Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on
-    paired data", eq. 4. One image that only the first model classifies correctly and one that only the second does are
-    added, so the interval does not collapse if the models differ on few images. Their formula covers the differences
-    −1, 0 and 1; we also apply it to averages over seeds.
-    """
-    from scipy.stats import norm
-
-    added = np.append(np.asarray(differences, dtype=np.float64), (1.0, -1.0))
-    mean, half_width = float(added.mean()), float(norm.ppf(0.975)) * float(added.std()) / len(added) ** 0.5
-    return max(-1.0, mean - half_width), min(1.0, mean + half_width)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -13,8 +13,9 @@ import pytest
 import vitreous as vt
 from vitreous.errors import DamagedFileError, DataError, NotARunError
 from vitreous.recipe.files import read_config, write_config
+from vitreous.use.evaluate.paired import paired_interval
 from vitreous.use.run import Run
-from vitreous.use.series.compare import compare, mcnemar, paired_interval
+from vitreous.use.series.compare import compare, mcnemar
 
 Fake = Callable[..., Path]
 NEW = ("path", "true", "predicted", "probability")

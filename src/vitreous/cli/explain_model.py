@@ -1,0 +1,33 @@
+"""`vitreous explain RUN --model` -> what the model has learned: a page with pictures, the findings on the screen."""
+
+from pathlib import Path
+
+from vitreous.cli.screen import Screen, print_facts, print_json
+from vitreous.training.machine.device import resolve_device
+from vitreous.use.explain.anatomy.anatomy import explain_model as explain
+from vitreous.use.explain.anatomy.anatomy import place_of
+from vitreous.use.explain.anatomy.captions import CAPTIONS
+
+
+def explain_model(
+    run: Path, data: str | None = None, *, out: Path | None = None, device: str = "auto", as_json: bool = False
+) -> None:
+    """Look into a model, print what was found, and write a page.
+
+    Args:
+        run: Run folder or model file.
+        data: Labeled images to look at; None for the held-out images of the run.
+        out: A new folder for the page, its pictures and `model.json`; None for `anatomy` in the run folder.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        as_json: Print one JSON document instead of sentences.
+    """
+    place_of(run, out)
+    with Screen(stderr=as_json) as screen:
+        found = explain(run, data, device=resolve_device(device), listener=screen.listen)
+        page = found.save(out)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    screen.say(found.data)
+    print_facts(screen, ((CAPTIONS[part.name].title, part.finding) for part in found.parts))
+    screen.say(f"\n{page}", style="bold")

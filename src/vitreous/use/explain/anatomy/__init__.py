@@ -1,0 +1,1 @@
+"""Trained model, held-out images -> what the model has learned: its filters, attention, tokens, features, parts."""

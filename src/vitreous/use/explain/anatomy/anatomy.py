@@ -1,0 +1,184 @@
+"""Run, perhaps other data -> ModelAnatomy: what the trained model has learned, part by part; a page, pictures, JSON."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitreous import atomic
+from vitreous.data.sources import Source
+from vitreous.errors import ConfigError, DataError, NotARunError
+from vitreous.model.vit import VisionTransformer
+from vitreous.paths import expanded
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder, check_free
+from vitreous.use.explain.anatomy.captions import CAPTIONS
+from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
+from vitreous.use.explain.anatomy.parts import Part, observe_all, of_removal, of_tokens, of_weights
+from vitreous.use.explain.anatomy.sample import Sample, draw_sample
+from vitreous.use.explain.trace import evaluating
+from vitreous.use.predict.predictor import Predictor
+from vitreous.use.report import markup
+from vitreous.use.report.page import write_report
+
+MOST_IMAGES, MOST_TRAINING = 500, 1_000
+PAGE, NUMBERS = RunFolder(Path()).anatomy.name, "model.json"
+_STYLE = "figure { margin: .6rem 0 1rem; } figure img { max-width: 100%; } .finding { font-weight: 600; }"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelAnatomy:
+    """What a trained model has learned.
+
+    Attributes:
+        run: The run.
+        data: The images that were looked at, and how many.
+        parts: What was found, in the order of the page.
+    """
+
+    run: str
+    data: str
+    parts: tuple[Part, ...]
+
+    def __getitem__(self, name: str) -> Part:
+        return next(part for part in self.parts if part.name == name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all findings and numbers as plain values for JSON; NaN becomes None."""
+        parts = {part.name: {"finding": part.finding, **_plain(part.numbers or {})} for part in self.parts}
+        return {"version": 1, "run": self.run, "data": self.data, "parts": parts}
+
+    def save(self, out: str | Path | None = None) -> Path:
+        """Write `anatomy.html`, a PNG file for each figure, and `model.json`; all of them or nothing.
+
+        Args:
+            out: A new or empty folder. None: `anatomy` in the run folder; the report of the run then has a link to it.
+
+        Returns:
+            The page.
+
+        Raises:
+            ConfigError: `out` is None, but the run is a model file.
+            RunError: The folder exists and is not empty.
+            SaveError: It could not be written.
+        """
+        run, folder = RunFolder(Path(self.run)), place_of(Path(self.run), out)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_folder(folder, self._fill)
+        if run.anatomy.parent.resolve() == folder.resolve() and run.report.is_file():
+            write_report(run)
+        return folder / PAGE
+
+    def _fill(self, folder: Path) -> None:
+        for part in self.parts:
+            if part.figure is not None:
+                part.figure.savefig(folder / f"{part.name}.png", bbox_inches="tight")
+        sections = (section for part in self.parts for section in _section(part, folder / f"{part.name}.png"))
+        title = f"What {Path(self.run).resolve().name} has learned"
+        (folder / PAGE).write_text(markup.page(title, [f"<p>{escape(self.data)}</p>", *sections], _STYLE), "utf-8")
+        (folder / NUMBERS).write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1), "utf-8")
+
+
+def place_of(run: Path, out: str | Path | None) -> Path:
+    """Return the folder to write to; raise an error as `ModelAnatomy.save` does, before anything is computed."""
+    run = expanded(run)
+    if out is None and not run.is_dir():
+        raise ConfigError(f"out=None: {run} is a model file and not a run folder; give a folder for the page")
+    folder = RunFolder(run).anatomy.parent if out is None else expanded(out)
+    check_free(folder)
+    return folder
+
+
+def explain_model(
+    run: Path,
+    data: str | Source | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    listener: Listener = ignore,
+) -> ModelAnatomy:
+    """Look into a trained model.
+
+    Args:
+        run: Run folder or model file.
+        data: Labeled images to look at; None for the held-out images of the run. At most `MOST_IMAGES` are drawn.
+        device: Where to compute.
+        listener: Receives the progress.
+
+    Raises:
+        NotARunError: There is no model at `run`.
+        DataNotFoundError: `data` does not exist.
+        DataError: `data` has other classes than the model, or no readable image.
+    """
+    run = expanded(run)
+    predictor = Predictor.load(run, device)
+    with evaluating(predictor.model) as model:
+        sample = _sample(run, predictor, data, None, MOST_IMAGES, listener)
+        parts = list(of_weights(model))
+        if isinstance(sample, str):
+            known = {part.name for part in parts}
+            parts += [Part(name, f"needs images: {sample}") for name in CAPTIONS if name not in known]
+            return ModelAnatomy(str(run), sample, tuple(parts))
+        parts += _of_images(model, run, predictor, sample, listener)
+    total = "" if len(sample) == sample.total else f" of {sample.total:,}"
+    return ModelAnatomy(str(run), f"{sample.name}: {len(sample):,}{total} images", tuple(parts))
+
+
+def _of_images(
+    model: VisionTransformer, run: Path, predictor: Predictor, sample: Sample, listener: Listener
+) -> Iterator[Part]:
+    """Yield the parts that need images, in the order of the page."""
+    seen = observe_all(model, sample, listener)
+    yield from of_tokens(model, seen, sample, predictor.classes)
+    yield of_removal(model, sample, listener)
+    yield of_map(seen, sample, predictor.classes)
+    train = _sample(run, predictor, None, "train", MOST_TRAINING, listener)
+    yield of_nearest(model, seen, sample, train, predictor.classes, listener)
+    yield of_classes(model, sample, predictor.classes, listener)
+
+
+def _sample(
+    run: Path, predictor: Predictor, data: str | Source | None, split: str | None, most: int, listener: Listener
+) -> Sample | str:
+    """Draw images of the run or of `data`; if the run has none, return why."""
+    try:
+        return draw_sample(run, predictor, data, split, most, listener)
+    except (NotARunError, DataError) as error:
+        if data is not None:
+            raise
+        reason = str(error).partition(";")[0]
+        return f"{reason}; give labeled images: `vitreous explain {quote(str(run))} DATA --model`"
+
+
+def _section(part: Part, picture: Path) -> Sequence[str]:
+    caption = CAPTIONS[part.name]
+    heading = f"<h2>{escape(caption.title)}</h2>"
+    if part.numbers is None:
+        return [heading, f"<p>Not shown: {escape(part.finding)}.</p>"]
+    encoded = "" if part.figure is None else base64.b64encode(picture.read_bytes()).decode()
+    image = f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption.title)}"></figure>'
+    return [
+        heading,
+        f'<p class="finding">{escape(part.finding[:1].upper() + part.finding[1:])}.</p>',
+        image if encoded else "",
+        f"<p>{escape(caption.shown)}</p>",
+        f"<p><b>Normal:</b> {escape(caption.normal)} <b>Warning sign:</b> {escape(caption.warning)}</p>",
+        f"<p><small>Source: {escape(caption.source)}.</small></p>",
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays and numbers of numpy as plain values that JSON can store."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return round(float(value), 6) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
