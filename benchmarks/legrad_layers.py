@@ -21,7 +21,7 @@ from torch import Tensor
 from results import command_line, results_file
 from vitreous.model import VisionTransformer, load_model
 from vitreous.use.explain.methods import METHODS
-from vitreous.use.explain.removal import PatchRemoval
+from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Predictor

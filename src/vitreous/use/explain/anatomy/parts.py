@@ -17,7 +17,7 @@ from vitreous.use.explain.anatomy.sample import Sample
 from vitreous.use.explain.anatomy.space import path_through_depths
 from vitreous.use.explain.anatomy.tokens import Observed, cell_distances, norm_outliers, observe
 from vitreous.use.explain.anatomy.weights import patch_filters, position_similarity
-from vitreous.use.explain.removal import BATCH_TOKENS
+from vitreous.use.explain.removal.patch_removal import BATCH_TOKENS
 from vitreous.wording import plural
 
 if TYPE_CHECKING:

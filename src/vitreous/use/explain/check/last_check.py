@@ -12,7 +12,7 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.tensor_file import parsing
 from vitreous.use.explain.check.faithfulness import FILE
 from vitreous.use.explain.methods import METHODS
-from vitreous.use.explain.stored_scores import fingerprint
+from vitreous.use.explain.removal.stored_scores import fingerprint
 from vitreous.wording import plural
 
 _MOST_BYTES = 16 << 20

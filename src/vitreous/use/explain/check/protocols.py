@@ -21,7 +21,7 @@ from vitreous.tensors import Images, Labels, Logits, PerImage, Pixels, Probabili
 from vitreous.training.machine.device import autocast
 from vitreous.use.explain.check.orders import Order, in_order, upsampled
 from vitreous.use.explain.relevance import PatchValues
-from vitreous.use.explain.removal import PatchRemoval
+from vitreous.use.explain.removal.patch_removal import PatchRemoval
 
 NUM_RISE_STEPS = 28
 NUM_PATCH_STEPS = 16

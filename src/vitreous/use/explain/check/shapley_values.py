@@ -4,7 +4,7 @@ from vitreous.data.workers import Progress
 from vitreous.model.cost.count import count_flops
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images
-from vitreous.use.explain.exact_shapley import exact_shapley
+from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target

@@ -6,7 +6,7 @@ from torch import nn
 from vitreous.errors import ConfigError
 from vitreous.tensors import Images
 from vitreous.use.explain.relevance import Relevance
-from vitreous.use.explain.removal import PatchRemoval
+from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 

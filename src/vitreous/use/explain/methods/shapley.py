@@ -8,8 +8,8 @@ from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
 from vitreous.tensors import Images
 from vitreous.use.explain.relevance import Relevance
-from vitreous.use.explain.removal import PatchRemoval
-from vitreous.use.explain.super_tokens import super_tokens
+from vitreous.use.explain.removal.patch_removal import PatchRemoval
+from vitreous.use.explain.removal.super_tokens import super_tokens
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 

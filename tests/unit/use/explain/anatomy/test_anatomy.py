@@ -10,7 +10,7 @@ from PIL import Image
 from tests.unit.use.explain.anatomy.models import VARIANTS, make_model, sample_of
 from tests.unit.use.report.test_page import Page
 
-from vitreous.cli.explain_model import explain_model as show
+from vitreous.cli.explain.model import explain_model as show
 from vitreous.errors import ConfigError, DataError, RunError
 from vitreous.training.folder.records import ignore
 from vitreous.use.explain.anatomy.anatomy import ModelAnatomy, explain_model

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import rankdata
 
 from vitreous.errors import ConfigError
-from vitreous.use.explain.agreement import agreement
+from vitreous.use.explain.removal.agreement import agreement
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

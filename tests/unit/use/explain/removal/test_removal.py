@@ -11,7 +11,7 @@ from vitreous.errors import ConfigError
 from vitreous.model.change.reshape import make_flexible
 from vitreous.model.parts.patch_drop import PatchDrop
 from vitreous.use.explain import removal as module
-from vitreous.use.explain.removal import PatchRemoval
+from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target
 
 SETS = [[0], [5], [1, 4], [0, 2, 3], [1, 2, 4, 5], [0, 1, 2, 3, 4, 5]]

@@ -10,7 +10,7 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 from vitreous.use.explain.relevance import PatchValues
-from vitreous.use.explain.super_tokens import super_tokens
+from vitreous.use.explain.removal.super_tokens import super_tokens
 from vitreous.wording import plural
 
 PerImage = Float64[ndarray, " images"]

@@ -1,14 +1,16 @@
 """`vitreous explain` -> pictures of which parts of images raise the score of a class, and a table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
-from vitreous.cli.explain_check import check as check_methods
-from vitreous.cli.explain_check import say_last_check
+from vitreous.cli.explain.check import check as check_methods
+from vitreous.cli.explain.check import say_last_check
+from vitreous.cli.explain.model import explain_model
+from vitreous.cli.explain.shortcuts import explain_shortcuts
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
@@ -31,6 +33,7 @@ def explain(
     /,
     *,
     check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    shows_model: Annotated[bool, Parameter(name="--model", negative="", show_default=False)] = False,
     method: Annotated[str | None, Parameter(help=f"{', '.join(METHODS)}, or all.")] = None,
     target: str | None = None,
     versus: str | None = None,
@@ -45,10 +48,15 @@ def explain(
 ) -> None:
     """Show which parts of images raise the score of a class.
 
+    Without images, the held-out images of the run are searched for shortcuts: marks or backgrounds by which the model
+    recognizes a class.
+
     Args:
         run: A run folder, weights in any supported format, or hf://organization/name.
-        images: Image files, or folders of them. With --check, labeled images: a folder, table or named data set.
-        check: Compare how faithful methods are, on held-out images unless others are given.
+        images: Image files, or folders of them. With --check and --model, labeled images: a folder, table or named data
+            set; default: those that the run held out.
+        check: Compare how faithful methods are.
+        shows_model: Show what the model has learned: filters, attention, tokens, features, what each part is worth.
         method: Name of a method, or all.
         target: Class to explain; default: the predicted class of each image.
         versus: Class to compare it with: what speaks for the target rather than for this class?
@@ -60,11 +68,20 @@ def explain(
             set with options such as --architecture.num_heads 4.
         assignments: `--architecture.key value` options, as `main` rewrites them.
     """
-    if check:
-        _check(run, images, method, num_images, out, device, as_json)
+    if check or shows_model or not images:
+        pictured = {"--target": target, "--versus": versus, "--weights": None if weights == "auto" else weights}
+        options = {"check": check, "model": shows_model, "method": method, "images": num_images, "out": out}
+        _refuse_unused(images, pictured | {f"--{name}": value for name, value in options.items() if value})
+        data, path = str(images[0]) if images else None, Path(run)
+        if check:
+            check_methods(path, data, method=method, num_images=num_images, out=out, device=device, as_json=as_json)
+        elif shows_model:
+            explain_model(path, data, out=out, device=device, as_json=as_json)
+        else:
+            explain_shortcuts(path, method=method or DEFAULT, device=device, as_json=as_json)
         return
-    if not images:
-        raise ConfigError("images: none given; give image files or folders, or --check to compare methods")
+    if num_images is not None:
+        raise ConfigError(f"--images={num_images}: is the number of images for --check; leave it out, or add --check")
     names = methods_named(method or DEFAULT)
     folder, files = folder_for(out), list_images(images)
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
@@ -85,22 +102,18 @@ def explain(
         raise DecodeError(unreadable_text(unreadable, len(files), "explained"))
 
 
-def _check(
-    run: str,
-    images: tuple[Path, ...],
-    method: str | None,
-    num_images: int | None,
-    out: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Compare methods on one set of labeled images."""
+def _refuse_unused(images: Sequence[Path], given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for options and images that a command about the whole model does not use."""
+    command = next((name for name in ("--check", "--model") if name in given), "vitreous explain RUN")
+    used = {"--check": {"--method", "--images", "--out"}, "--model": {"--out"}}.get(command, {"--method"})
+    unused = [name for name, value in given.items() if value is not None and name not in {command, *used}]
+    if unused:
+        way_out = "leave it out" if command.startswith("--") else "leave it out, or give images"
+        raise ConfigError(f"{unused[0]}={printable(str(given[unused[0]]))}: has no use for {command}; {way_out}")
     if len(images) > 1:
         raise ConfigError(
-            f"data={printable(str(images[1]))}: --check takes one set of images; give one folder or table"
+            f"data={printable(str(images[1]))}: {command} takes one set of images; give one folder or table"
         )
-    data = str(images[0]) if images else None
-    check_methods(Path(run), data, method=method, num_images=num_images, out=out, device=device, as_json=as_json)
 
 
 def _shown(screen: Screen, explained: Iterable[Explanation], total: int, num_methods: int) -> Iterator[Explanation]:

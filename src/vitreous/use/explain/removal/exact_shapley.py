@@ -14,9 +14,9 @@ from vitreous.errors import ConfigError
 from vitreous.tensors import Images
 from vitreous.training.machine.device import resolve_precision
 from vitreous.use.explain.relevance import PatchValues
-from vitreous.use.explain.removal import PatchRemoval
-from vitreous.use.explain.stored_scores import fingerprint, hash_of, stored_scores
-from vitreous.use.explain.super_tokens import super_tokens
+from vitreous.use.explain.removal.patch_removal import PatchRemoval
+from vitreous.use.explain.removal.stored_scores import fingerprint, hash_of, stored_scores
+from vitreous.use.explain.removal.super_tokens import super_tokens
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 

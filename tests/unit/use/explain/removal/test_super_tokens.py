@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError
-from vitreous.use.explain.super_tokens import super_tokens
+from vitreous.use.explain.removal.super_tokens import super_tokens
 
 
 @given(rows=st.integers(1, 20), columns=st.integers(1, 20), data=st.data())
