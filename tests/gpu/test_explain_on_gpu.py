@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.unit.use.explain.removal_models import KINDS, draw_images, make_model
 
-from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.methods import METHODS
+from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.target import Target
 
 HAS_CUDA = torch.cuda.is_available()

@@ -98,7 +98,7 @@ CAPTIONS = {
         "Parts of the object.",
         "The same border, watermark or background in many crops of a class: the model may use it instead of the "
         "object.",
-        "gradient × attention, Chefer et al. 2021, arXiv 2103.15679",
+        "relevance by the default method of `vitreous explain`",
     ),
 }  # fmt: skip
 """In the order of the page."""

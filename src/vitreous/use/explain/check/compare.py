@@ -14,7 +14,6 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Labels
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.machine.device import describe_software, resolve_precision
-from vitreous.use.explain.removal.agreement import Agreement, agreement
 from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, compare_scores
 from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
@@ -23,6 +22,7 @@ from vitreous.use.explain.check.sample import Sample
 from vitreous.use.explain.check.shapley_values import NUM_SAMPLED, affordable_exact, reference_values
 from vitreous.use.explain.methods import Method
 from vitreous.use.explain.relevance import PatchValues
+from vitreous.use.explain.removal.agreement import Agreement, agreement
 from vitreous.use.explain.removal.patch_removal import BATCH_TOKENS
 from vitreous.use.explain.removal.stored_scores import fingerprint
 from vitreous.use.explain.target import Target

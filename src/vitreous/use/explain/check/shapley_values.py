@@ -4,9 +4,9 @@ from vitreous.data.workers import Progress
 from vitreous.model.cost.count import count_flops
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Images
-from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.methods.shapley import shapley
 from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.target import Target
 
 NUM_SAMPLED, _MOST_EXACT, _FEWEST_EXACT = 12, 6, 4

@@ -11,16 +11,16 @@ from torch import nn
 
 from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunError, UnknownNameError
 from vitreous.tensors import Images
-from vitreous.use.explain.removal.agreement import agreement
 from vitreous.use.explain.check import checker, shapley_values
 from vitreous.use.explain.check.checker import check_explanations
 from vitreous.use.explain.check.compare import compare
 from vitreous.use.explain.check.faithfulness import FILE, Faithfulness
 from vitreous.use.explain.check.last_check import read_last_check
 from vitreous.use.explain.check.sample import held_out, load_sample, stratified
-from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.removal.agreement import agreement
+from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.removal.stored_scores import fingerprint
 from vitreous.use.explain.target import Target

@@ -8,8 +8,8 @@ from scipy.stats import t
 from tests.unit.use.explain.removal_models import draw_images, make_model
 
 from vitreous.errors import ConfigError
-from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.methods import METHODS
+from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target
 
