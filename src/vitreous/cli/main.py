@@ -43,14 +43,14 @@ COMMANDS = {
     "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
-    "explain": ("Show which parts of images raise the score of a class.", "RUN IMAGE|FOLDER… | RUN --check [DATA]"),
+    "explain": ("Show which parts of images raise the score of a class.", "RUN [IMAGE|FOLDER…]"),
     "embed": ("Describe images by the features of a model, and find similar images.", "MODEL IMAGE|FOLDER…"),
     "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),
     "models": ("List backbones to start from, or download one.", "[get NAME]"),
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
-"""Help and arguments of each command; its function is in `<name>.py`."""
+"""Help and arguments of each command; its function is in `<name>.py`, or in the folder of that name."""
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

@@ -68,28 +68,36 @@ def explain(
             set with options such as --architecture.num_heads 4.
         assignments: `--architecture.key value` options, as `main` rewrites them.
     """
+    options = {"--check": check, "--model": shows_model, "--method": method, "--target": target, "--versus": versus,
+               "--out": out, "--images": num_images, "--weights": None if weights == "auto" else weights}  # fmt: skip
+    given = {name: value for name, value in options.items() if value not in (None, False)}
     if check or shows_model or not images:
-        pictured = {"--target": target, "--versus": versus, "--weights": None if weights == "auto" else weights}
-        options = {"check": check, "model": shows_model, "method": method, "images": num_images, "out": out}
-        _refuse_unused(images, pictured | {f"--{name}": value for name, value in options.items() if value})
-        data, path = str(images[0]) if images else None, Path(run)
-        if check:
-            check_methods(path, data, method=method, num_images=num_images, out=out, device=device, as_json=as_json)
-        elif shows_model:
-            explain_model(path, data, out=out, device=device, as_json=as_json)
-        else:
-            explain_shortcuts(path, method=method or DEFAULT, device=device, as_json=as_json)
+        _explain_model(Path(run), images, given, device, as_json)
         return
     if num_images is not None:
         raise ConfigError(f"--images={num_images}: is the number of images for --check; leave it out, or add --check")
     names = methods_named(method or DEFAULT)
-    folder, files = folder_for(out), list_images(images)
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
+    _explain_images(run, images, names, (target, versus), folder_for(out), hints, device, as_json)
+
+
+def _explain_images(
+    run: str,
+    images: Iterable[Path],
+    methods: Sequence[str],
+    classes: tuple[str | None, str | None],
+    folder: Path,
+    hints: Hints,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Write pictures, and print a table; `classes` are the target and the class to compare it with."""
+    files = list_images(images)
     with Screen(stderr=as_json) as screen:
         explainer = Explainer.load(run, hints=hints, device=resolve_device(device))
         for note in explainer.notes:
             screen.say(f"note: {run} {note}", style="yellow")
-        explained = _shown(screen, explainer.explain(files, names, target, versus), len(files), len(names))
+        explained = _shown(screen, explainer.explain(files, methods, *classes), len(files), len(methods))
         content = write_explanations(folder, explained, {"model": run})
     found = content["explanations"]
     if as_json:
@@ -102,11 +110,24 @@ def explain(
         raise DecodeError(unreadable_text(unreadable, len(files), "explained"))
 
 
+def _explain_model(run: Path, images: Sequence[Path], given: Mapping[str, Any], device: str, as_json: bool) -> None:
+    """Run the part of the command that looks at one set of labeled images as a whole."""
+    _refuse_unused(images, given)
+    data, method, out = str(images[0]) if images else None, given.get("--method"), given.get("--out")
+    if "--check" in given:
+        num_images = given.get("--images")
+        check_methods(run, data, method=method, num_images=num_images, out=out, device=device, as_json=as_json)
+    elif "--model" in given:
+        explain_model(run, data, out=out, device=device, as_json=as_json)
+    else:
+        explain_shortcuts(run, method=method or DEFAULT, device=device, as_json=as_json)
+
+
 def _refuse_unused(images: Sequence[Path], given: Mapping[str, Any]) -> None:
     """Raise ConfigError for options and images that a command about the whole model does not use."""
     command = next((name for name in ("--check", "--model") if name in given), "vitreous explain RUN")
     used = {"--check": {"--method", "--images", "--out"}, "--model": {"--out"}}.get(command, {"--method"})
-    unused = [name for name, value in given.items() if value is not None and name not in {command, *used}]
+    unused = [name for name in given if name not in {command, *used}]
     if unused:
         way_out = "leave it out" if command.startswith("--") else "leave it out, or give images"
         raise ConfigError(f"{unused[0]}={printable(str(given[unused[0]]))}: has no use for {command}; {way_out}")

@@ -58,7 +58,7 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
     assert calibration_error(confidence, is_correct) == pytest.approx(expected)
 
 
-def test_chance_alone_gives_a_calibrated_model_an_error_that_falls_with_the_number_of_images() -> None:
+def test_chance_gives_a_calibrated_model_an_error_that_falls_with_the_number_of_images() -> None:
     few, many = (measure_calibration(*draw(num, 4)).ece_of_calibrated for num in (100, 10_000))
     assert 0.05 < few < 0.12  # about .087 with 15 bins and 100 images
     assert many < 0.02
