@@ -18,7 +18,7 @@ from vitreous.errors import AssumptionWarning, ConfigError, DataError, DecodeErr
 from vitreous.model.weights import export_weights, save_model
 from vitreous.tensors import Images
 from vitreous.use.explain.explainer import Explainer
-from vitreous.use.explain.methods import METHODS, Method
+from vitreous.use.explain.methods import DEFAULT, METHODS, Method
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 from vitreous.use.run import Run
@@ -62,9 +62,7 @@ def test_predicted_class_is_explained_as_predict_gives_it(run: Run, photos: Path
     assert [(e.image, e.prediction, e.target) for e in found] == [(p.image, p.label, p.label) for p in expected]
     np.testing.assert_allclose([e.probability for e in found], [p.probability for p in expected], rtol=1e-5)
     assert [e.target_probability for e in found] == [e.probability for e in found]
-    assert {(e.method, e.versus, e.gap, e.errors, e.unreadable) for e in found} == {
-        ("gradient-attention", "", None, None, "")
-    }
+    assert {(e.method, e.versus, e.gap, e.errors, e.unreadable) for e in found} == {(DEFAULT, "", None, None, "")}
 
 
 def test_values_are_those_of_the_method_for_the_same_pixels_whatever_the_batch(run: Run, photos: Path) -> None:
@@ -72,7 +70,7 @@ def test_values_are_those_of_the_method_for_the_same_pixels_whatever_the_batch(r
     predictor = run.predictor
     images = predictor.preprocess.normalize(torch.stack([predictor.preprocess.pixels(path) for path in paths]))
     for number, name in enumerate(run.classes):
-        expected = METHODS["gradient-attention"](run.model, images, Target(number)).values.numpy()
+        expected = METHODS[DEFAULT](run.model, images, Target(number)).values.numpy()
         found = run.explain(photos, target=name)
         by_name = {e.image: e.values for e in found}
         np.testing.assert_allclose([by_name[str(path)] for path in paths], expected, rtol=1e-4, atol=1e-7)

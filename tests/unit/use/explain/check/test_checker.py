@@ -67,7 +67,7 @@ def occlusion(model: nn.Module, images: Images, target: Target) -> Relevance:
         kept = torch.cat([~torch.eye(count, dtype=torch.bool), torch.ones(1, count, dtype=torch.bool)])
         numbers = torch.arange(len(images)).repeat_interleave(count + 1)
         logits = remover.logits(numbers, kept.repeat(len(images), 1))
-        scores = target.repeated(count + 1).scores(logits).view(len(images), count + 1)
+        scores = target.of(numbers).scores(logits).view(len(images), count + 1)
     return Relevance((scores[:, -1:] - scores[:, :-1]).view(-1, *remover.grid_size))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vitreous.errors import ConfigError, SaveError
 from vitreous.use.explain.explainer import Explainer
+from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
@@ -62,7 +63,7 @@ def test_arrays_and_json_say_the_same_and_need_no_pickle(run: Run, photos: Path,
         np.testing.assert_allclose(arrays["box"], [e.box for e in found])
     entry = content["explanations"][0]
     assert (entry["prediction"], entry["finding"]) == (found[0].prediction, found[0].finding)
-    assert content["methods"]["gradient-attention"]["label"] == "gradient × attention"
+    assert content["methods"][DEFAULT]["label"] == METHODS[DEFAULT].label
 
 
 def test_unreadable_image_is_in_the_json_but_has_no_picture(run: Run, broken_png: Path, tmp_path: Path) -> None:

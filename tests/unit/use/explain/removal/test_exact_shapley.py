@@ -15,8 +15,8 @@ from torch import Tensor
 from vitreous import paths
 from vitreous.errors import ConfigError
 from vitreous.model.change.merge import merge_tokens
-from vitreous.use.explain import stored_scores as storage
 from vitreous.use.explain.methods.shapley import shapley
+from vitreous.use.explain.removal import stored_scores as storage
 from vitreous.use.explain.removal.exact_shapley import exact_shapley, members, shapley_values
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target

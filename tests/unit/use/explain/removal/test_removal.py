@@ -10,7 +10,7 @@ from torch import Tensor
 from vitreous.errors import ConfigError
 from vitreous.model.change.reshape import make_flexible
 from vitreous.model.parts.patch_drop import PatchDrop
-from vitreous.use.explain import removal as module
+from vitreous.use.explain.removal import patch_removal as module
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target
 
