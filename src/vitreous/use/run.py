@@ -132,7 +132,7 @@ class Run:
 
         Args:
             images: All that `predict` takes. A file that cannot be decoded gets an explanation that is `unreadable`.
-            method: Name of a method, several names, or `all`. None: the default, `gradient-attention`.
+            method: Name of a method, several names, or `all`. None: the default, `attention-attribution`.
             target: Name or number of the class to explain. None: the predicted class of each image.
             versus: Name or number of a class to compare it with.
 

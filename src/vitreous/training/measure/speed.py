@@ -35,7 +35,9 @@ from vitreous.training.weights.teacher import build_teacher
 MEASURED_S = 1.0
 """Seconds for which a measurement is repeated; the median of at least three repetitions counts unless they are slow."""
 SLOW_S = 5.0
-"""Work that takes this many seconds is not repeated, as measuring must not use up the budget."""
+"""Work that takes this many seconds is not repeated."""
+MEASURED_SHARE = 0.01
+"""Share of a time budget after which one measurement ends, even after a single repetition."""
 _END_STEP = 1_000_000
 _NUM_IMAGES = 32
 """Number of images per batch when the speed of features is measured."""
@@ -72,9 +74,10 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, secon
         state.step += 1
 
     stretches, measured = curriculum.stretches(), []
+    seconds, slow_s = _patience(config, seconds)
     for start, end, _ in stretches:
         state.step = round((start + end) / 2 * _END_STEP)
-        measured.append((start, end, median_s(step, seconds / len(stretches), SLOW_S / len(stretches))))
+        measured.append((start, end, median_s(step, seconds / len(stretches), slow_s / len(stretches))))
     if settings.compiled is not None:
         torch.compiler.reset()  # frees what was compiled for the temporary model
     return Pace(tuple(measured))
@@ -107,7 +110,7 @@ def evaluation_images_per_s(config: RunConfig, *, seconds: float = MEASURED_S) -
         with torch.inference_mode(), autocast(device, "fp32"):
             model(images).float().cpu()
 
-    return len(images) * processes.count() / median_s(forward, seconds)
+    return len(images) * processes.count() / median_s(forward, *_patience(config, seconds))
 
 
 def features_per_s(
@@ -118,6 +121,12 @@ def features_per_s(
     images = torch.randn(_NUM_IMAGES, config.in_chans, *config.img_size, device=device)
     batch = Batch(images, torch.zeros(_NUM_IMAGES, dtype=torch.int64), np.arange(_NUM_IMAGES))
     return _NUM_IMAGES / median_s(lambda: compute_features(model, [batch], precision).cpu(), seconds)
+
+
+def _patience(config: RunConfig, seconds: float) -> tuple[float, float]:
+    """Return how long to repeat a measurement, and after how many seconds few repetitions are enough."""
+    most_s = MEASURED_SHARE * config.train.budget_s or SLOW_S
+    return min(seconds, most_s), min(SLOW_S, most_s)
 
 
 def random_batch(config: RunConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
-from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE
+from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, STEP_OVERHEAD, time_limit
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import epochs_within_budget
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
@@ -22,8 +22,12 @@ LEAST_EPOCHS = 3.0
 """More patches are worth their time only from this many epochs on; below it, the first half of the blocks is frozen."""
 LEAST_HALF_FROZEN_EPOCHS = 1.5
 """With fewer epochs even then, three quarters of the blocks are frozen, and compute their outputs once per image."""
-LEAST_MOSTLY_FROZEN_EPOCHS = 0.5
-"""With fewer epochs after the pass over the images, that pass is not worth its time."""
+LEAST_MOSTLY_FROZEN_EPOCHS = 1.0
+"""With fewer epochs after the pass over the images, the last blocks do not get better than the fitted head."""
+START_S = 10.0
+"""Seconds that a run needs to read, plan, fit and evaluate its first model."""
+_FLOAT32_SPEEDUP = 2.0
+"""Images per second in the final evaluation, which is in float32, relative to training in bf16; 3 without bf16."""
 _UNAUGMENTED: Mapping[str, Any] = {
     "data.min_crop_area": 1.0, "data.flip": False, "data.max_shift": 0.0, "data.max_scale": 0.0,
     "model.drop_path_rate": 0.0,
@@ -81,8 +85,9 @@ def _within_budget(
         if is_short and output_bytes(whole.config, facts.num_train, "fp32") <= MOST_OUTPUT_BYTES:
             mostly = list(_mostly_frozen(depth, few))
             plan = plan_with(at_smallest, *mostly)
-            if _epochs(plan, facts) >= LEAST_MOSTLY_FROZEN_EPOCHS:
-                smallest, frozen = plan, mostly
+            epochs = _epochs_of_last_blocks(plan, whole, facts)
+            if epochs >= LEAST_MOSTLY_FROZEN_EPOCHS:
+                return _with_speed(plan, epochs)
     model, most_epochs = smallest.config.model, _epochs(smallest, facts)
     for size in sizes[:-1]:
         expected = most_epochs * count_flops(model) / count_flops(replace(model, img_size=size))
@@ -90,8 +95,8 @@ def _within_budget(
             largest = Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs")
             plan = plan_with(largest, *frozen)
             if _epochs(plan, facts) >= LEAST_EPOCHS:
-                return _with_speed(plan, facts)
-    return _with_speed(smallest, facts)
+                return _with_speed(plan, _epochs(plan, facts))
+    return _with_speed(smallest, most_epochs)
 
 
 def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
@@ -108,18 +113,29 @@ def _epochs(plan: Plan, facts: DataFacts) -> float:
     if plan.pace is None:
         return 0.0
     epochs = epochs_within_budget(plan.config, facts, plan.pace)
-    if plan.config.train.reuse_frozen:  # one pass over the images; a step takes three times as long as a forward pass
-        blocks = plan.config.model.depth
-        return max(0.0, epochs - blocks / (EVALUATION_SPEEDUP * (blocks - plan.config.train.freeze_blocks)))
     return (1 - FEATURE_SHARE) * epochs if plan.config.train.head_init == "fitted" else epochs
 
 
-def _with_speed(plan: Plan, facts: DataFacts) -> Plan:
+def _epochs_of_last_blocks(plan: Plan, whole: Plan, facts: DataFacts) -> float:
+    """Return the epochs within the budget after a pass over the images, if only the last blocks run in each step.
+
+    The steps of the whole model tell how fast a pass is, in the precision of the run and in float32.
+    """
+    if plan.pace is None or whole.pace is None:
+        return 0.0
+    batch_size = plan.config.data.batch_size
+    images_per_s = batch_size / whole.pace.mean_s()
+    pass_s = facts.num_train / (EVALUATION_SPEEDUP * images_per_s)
+    limit = time_limit(plan.config.train.budget_s, facts, _FLOAT32_SPEEDUP * images_per_s)
+    return limit.training_s(START_S + pass_s) / STEP_OVERHEAD / plan.pace.mean_s() * batch_size / facts.num_train
+
+
+def _with_speed(plan: Plan, epochs: float) -> Plan:
     """Return the plan with the measured speed in the reason of the image size."""
     if plan.pace is None:
         return plan
     speed = plan.config.data.batch_size / plan.pace.mean_s()
-    measured = f"; {speed:,.3g} images/s on this machine give {_epochs(plan, facts):.2g} epochs"
+    measured = f"; {speed:,.3g} images/s on this machine give {epochs:.2g} epochs"
     choices = tuple(
         replace(choice, reason=choice.reason + measured) if choice.key == "data.img_size" else choice
         for choice in plan.choices
