@@ -18,6 +18,11 @@ from vitreous.wording import listed, plural
 
 MIN_IMAGES = 10
 """Classes that are predicted for fewer images are not checked."""
+MIN_SIDE = 5
+"""Grids with fewer rows or columns of patches are not checked, because the object reaches into their corners.
+
+With 4 x 4 patches, a model of 8 px digits relies on the corner that a stroke of one digit reaches.
+"""
 DENSITY_RATIO = 3.0
 """Relevance is concentrated on a place if a patch there has this many times the relevance of a patch elsewhere.
 
@@ -109,7 +114,7 @@ class Shortcuts:
             names = listed([printable(name) for name in self.unchecked])
             found.append(
                 f"shortcuts: not checked for {names}; this needs {MIN_IMAGES} images predicted as the class, another "
-                "such class, and 3 rows and columns of patches"
+                f"such class, and {MIN_SIDE} rows and columns of patches"
             )
         return tuple(found)
 
@@ -132,7 +137,7 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     """
     counts = np.bincount(predicted, minlength=len(classes))
     large = np.flatnonzero(counts >= MIN_IMAGES).tolist()
-    if len(large) < 2 or min(values.shape[1:]) < 3:
+    if len(large) < 2 or min(values.shape[1:]) < MIN_SIDE:
         return Shortcuts((), 0, tuple(classes))
     places = places_near_border(*values.shape[1:])
     within, areas = relevance_within(values, places.values()), np.array([place.mean() for place in places.values()])
