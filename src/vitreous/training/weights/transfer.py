@@ -119,7 +119,7 @@ def _epochs(plan: Plan, facts: DataFacts) -> float:
 def _epochs_of_last_blocks(plan: Plan, whole: Plan, facts: DataFacts) -> float:
     """Return the epochs within the budget after a pass over the images, if only the last blocks run in each step.
 
-    The steps of the whole model tell how fast a pass is, in the precision of the run and in float32.
+    The steps of the whole model show how fast a pass is, in the precision of the run and in float32.
     """
     if plan.pace is None or whole.pace is None:
         return 0.0
