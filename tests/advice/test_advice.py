@@ -3,6 +3,7 @@
 import pytest
 from tests.advice import (  # noqa: F401
     data_cases,
+    explain_cases,
     hub_cases,
     key_cases,
     model_cases,

@@ -8,12 +8,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from tests.advice.run_cases import model_file
-from tests.advice.training_cases import fruit, request
+from tests.advice.training_cases import fruit, request, stopped
 from tests.advice.walk import Refusals, case
 
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.table import Hints
+from vitreous.tensor_file import write_tensor_file
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 from vitreous.use.evaluate.evaluator import evaluate
 from vitreous.use.evaluate.stored import stored_evaluation
@@ -57,6 +59,17 @@ def evaluations(folder: Path) -> Refusals:
     for path in contents:
         path.write_bytes(contents[path])
     assert inspect(str(other), options=DataOptions(pretrained=str(run)))
+
+
+@case
+def targets_of_a_teacher(folder: Path) -> Refusals:
+    options = {"objective__teacher": str(finished(folder, "teacher")), "objective__teacher_views": "fixed"}
+    begun = stopped(request(folder, "student", **options))
+    write_tensor_file(begun.teacher, {"targets": torch.ones(2, 3)}, {})
+    resumed = TrainRequest(resume=begun.path)
+    yield lambda: run_training(resumed), "delete it to let the teacher see the images again"
+    begun.teacher.unlink()
+    assert run_training(resumed).model.is_file()
 
 
 @case
