@@ -100,7 +100,7 @@ def output_shape(config: RunConfig) -> tuple[int, ...]:
     """Return the shape of the output of the layers that never change, for one image."""
     if is_linear_probe(config):
         return (config.model.num_features,)
-    return config.model.num_patches + config.model.num_prefix_tokens, config.model.embed_dim
+    return config.model.num_tokens, config.model.embed_dim
 
 
 def output_bytes(config: RunConfig, num_images: int, precision: str) -> int:

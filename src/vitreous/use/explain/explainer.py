@@ -21,7 +21,7 @@ from vitreous.use.embed.embedder import Embedder, located
 from vitreous.use.explain.methods import DEFAULT, METHODS, method_named
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.target import Target
-from vitreous.use.explain.trace import evaluating
+from vitreous.use.explain.trace import check_explainable
 from vitreous.use.predict.inputs import images_of, name_of, read_batch
 from vitreous.use.predict.predictor import BATCH_SIZE, Prediction, Predictor
 from vitreous.wording import plural
@@ -39,7 +39,7 @@ class Explainer:
 
     Attributes:
         predictor: Model, preprocessing and classes.
-        notes: What was taken for granted about the weights, one sentence each.
+        notes: What was assumed about the weights, one sentence each.
 
     Raises:
         ConfigError: The model has no head.
@@ -54,8 +54,7 @@ class Explainer:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        with evaluating(self.predictor.model):
-            pass  # only to check the model before images are read
+        check_explainable(self.predictor.model)
 
     @classmethod
     def load(cls, source: str | Path, *, hints: Hints | None = None, device: torch.device | str = "cpu") -> Self:
@@ -96,7 +95,7 @@ class Explainer:
             model: The model; it stays on its device.
             preprocess: How images become its input, with `mean` and `std`.
             classes: Names of the classes, in the order of the logits; None for 0, 1 and so on.
-            notes: What was taken for granted.
+            notes: What was assumed about the weights, one sentence each.
 
         Raises:
             ConfigError: The number of names is not that of the model's classes, or the model has no head.

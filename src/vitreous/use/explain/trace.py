@@ -47,6 +47,23 @@ class Trace:
         return rearrange(values[..., self.num_prefix_tokens :].float(), "... (h w) -> ... h w", h=rows, w=columns)
 
 
+def check_explainable(model: nn.Module, *, needs_head: bool = True) -> VisionTransformer:
+    """Return the model without its compiled wrapper; arguments and errors are those of `evaluating`."""
+    inner = getattr(model, "_orig_mod", model)
+    if not isinstance(inner, VisionTransformer):
+        raise ConfigError(
+            f"model={type(inner).__name__}: is not a VisionTransformer; use one that `load_model` or `create_model` "
+            "returns"
+        )
+    if needs_head and inner.num_classes == 0:
+        raise ConfigError("model.num_classes=0: has no head, so there is no score to explain; use a model with classes")
+    if any(weight.is_inference() for weight in inner.parameters()):
+        raise ConfigError(
+            "model: was made inside torch.inference_mode(), so no gradient can be computed; make or load it outside"
+        )
+    return inner
+
+
 @contextmanager
 def evaluating(model: nn.Module, *, needs_head: bool = True) -> Iterator[VisionTransformer]:
     """Yield the model in evaluation mode, without its compiled wrapper, where gradients of images can be computed.
@@ -61,18 +78,7 @@ def evaluating(model: nn.Module, *, needs_head: bool = True) -> Iterator[VisionT
     Raises:
         ConfigError: The model is not a VisionTransformer, has no head, or was made inside `torch.inference_mode`.
     """
-    inner = getattr(model, "_orig_mod", model)
-    if not isinstance(inner, VisionTransformer):
-        raise ConfigError(
-            f"model={type(inner).__name__}: is not a VisionTransformer; use one that `load_model` or `create_model` "
-            "returns"
-        )
-    if needs_head and inner.num_classes == 0:
-        raise ConfigError("model.num_classes=0: has no head, so there is no score to explain; use a model with classes")
-    if any(weight.is_inference() for weight in inner.parameters()):
-        raise ConfigError(
-            "model: was made inside torch.inference_mode(), so no gradient can be computed; make or load it outside"
-        )
+    inner = check_explainable(model, needs_head=needs_head)
     modes = {module: module.training for module in inner.modules()}
     trainable = [weight for weight in inner.parameters() if weight.requires_grad]
     inner.eval()
