@@ -1,11 +1,9 @@
 """Complete runs on real images learn, and report the accuracy that they reached."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from vitreous.model.weights import read_metadata
@@ -15,14 +13,6 @@ from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """The name of an optimizer is enough: with the learning rate of the plan it learns real images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
@@ -12,14 +10,6 @@ from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_lion_reaches_90_percent_on_digits_in_five_epochs_with_planned_settings(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Models that are trained on planted shortcuts use them, explanations show it, and the check says so."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +33,6 @@ pytestmark = [
 ]
 SIGN, CORNER, DIGIT = 4, "upper right", 3
 Trained = tuple[vt.Run, Photos]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
