@@ -19,6 +19,7 @@ from vitreous.model.weights import save_model
 from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
 from vitreous.training.folder.images import write_images
+from vitreous.training.folder.outputs import SplitOutputs, write_outputs
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
@@ -61,11 +62,13 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         thresholds = (0.5,) * len(facts.classes)
     metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
+    outputs: dict[str, SplitOutputs] = {}
     models, train = _models(state), prepared.config.train
     if not train.choose_weights:
         models = {chosen: models[chosen]}
     if prepared.val is not None:
         models, chosen, held_out = _choose(models, state, prepared, folder, group)
+        outputs["val"] = SplitOutputs(*held_out, prepared.val.source_indices)
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
             if thresholds is not None and train.choose_weights:
@@ -74,6 +77,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
     model = merge_lora(models[chosen])
     if prepared.test is not None:
         held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
+        outputs["test"] = SplitOutputs(*held_out, prepared.test.source_indices)
         metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
     metadata = describe_model(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics,
@@ -88,6 +92,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         if held_out is not None:
             _write_held_out(prepared, folder, held_out, temperature, thresholds)
         write_images(folder.images, prepared.survey)
+        write_outputs(folder.outputs, outputs)
         save_model(folder.model, model, metadata)
         folder.remove_preliminary()
 

@@ -65,7 +65,7 @@ def test_run_folder_is_complete(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv",
-        "example.png", "images.safetensors", "report.html",
+        "example.png", "images.safetensors", "outputs.safetensors", "report.html",
     }  # fmt: skip
 
 

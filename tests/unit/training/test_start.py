@@ -78,6 +78,7 @@ def test_run_folder_is_complete(tiny: Tiny, tmp_path: Path) -> None:
     assert {path.name for path in folder.path.iterdir()} == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv", "example.png",
         "images.safetensors",
+        "outputs.safetensors",
     }  # fmt: skip
     assert [path.name for path in list_checkpoints(folder.checkpoints)] == [
         "step-000000000.safetensors", "step-000000012.safetensors",

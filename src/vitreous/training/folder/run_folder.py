@@ -75,6 +75,11 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def outputs(self) -> Path:
+        """Logits and labels of the validation and test images; see `training/folder/outputs.py`."""
+        return self.path / "outputs.safetensors"
+
+    @property
     def example(self) -> Path:
         """One held-out image after preprocessing, as the model gets it; an array if it is neither gray nor color."""
         array = self.path / "example.npy"

@@ -1,0 +1,83 @@
+"""What a section of the report gets, and what it gives: HTML, the same numbers for `report.json`, and advice."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+
+from vitreous.recipe.run_config import RunConfig
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.evaluate.evaluation import Evaluation
+from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.use.evaluate.outputs import Outputs, reported
+
+Photos = Callable[[Sequence[int], int], list[Image.Image | None]]
+"""Numbers of images in the source, longer side in px -> thumbnails; None for an image that cannot be shown."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something useful to do next.
+
+    Attributes:
+        text: One sentence: what was found and what to do. Plain text.
+        command: The command that does it, which can be copied; empty if it is not a command.
+        gain: How much it may help, as a share of the images; decides the order. A guess is called one in `text`.
+    """
+
+    text: str
+    command: str
+    gain: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        name: Key in `report.json`, and the anchor in the page.
+        title: Heading; plain text.
+        parts: HTML. Whoever makes a part has escaped the texts in it.
+        numbers: The same results as plain values.
+        advice: What to do next, judged by this section.
+    """
+
+    name: str
+    title: str
+    parts: tuple[str, ...]
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    advice: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ReportInput:
+    """A finished run, as the sections of its report read it.
+
+    Attributes:
+        folder: The run folder.
+        config: Its configuration.
+        metadata: Metadata of its model.
+        records: Its events.
+        evaluation: Scores on the held-out images; None if there are none.
+        outputs: Outputs on the held-out images by split, `val` and `test`; empty for a run of an older version.
+        photos: Makes thumbnails of images of the source; None if the photos are left out or no longer there.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    metadata: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+    evaluation: Evaluation | LabelEvaluation | None
+    outputs: Mapping[str, Outputs]
+    photos: Photos | None = None
+
+    @cached_property
+    def held_out(self) -> Outputs | None:
+        """The outputs on which the accuracy is reported; None if they are not stored."""
+        return reported(self.outputs)
+
+
+SectionOf = Callable[[ReportInput], Section | None]
+"""Makes a section; None if there is nothing to show."""

@@ -1,0 +1,1 @@
+"""A finished run -> the sections of its report, one file each."""
