@@ -32,19 +32,21 @@ class SplitOutputs:
 
 
 def write_outputs(path: Path, outputs: Mapping[str, SplitOutputs]) -> None:
-    """Write the outputs of each split, except those with more than `MOST_VALUES` logits.
+    """Write the outputs of each split, except those with more than `MOST_VALUES` logits; no file if none are left.
 
     Raises:
         SaveError: The file could not be written.
     """
     kept = {split: found for split, found in outputs.items() if found.logits.numel() <= MOST_VALUES}
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for split, found in kept.items():
         labels = found.labels.to(torch.uint8) if found.labels.is_floating_point() else found.labels
         tensors[f"{split}.logits"] = found.logits.float().contiguous()
         tensors[f"{split}.labels"] = labels.contiguous()
         tensors[f"{split}.indices"] = torch.from_numpy(np.ascontiguousarray(found.indices, dtype=np.int64))
-    write_tensor_file(path, tensors, {})
+    path.unlink(missing_ok=True)
+    if tensors:
+        write_tensor_file(path, tensors, {})
 
 
 def read_outputs(path: Path) -> dict[str, SplitOutputs]:
