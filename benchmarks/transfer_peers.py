@@ -4,7 +4,7 @@
     python benchmarks/transfer_peers.py WEIGHTS --data ../shared/data --minutes 4 --peers hf fastai --envs hf=...
 
 Each tool is a program in transfer_peers/, whose docstring cites the documentation that it follows. All tools get the
-same files at 224 px: the training, validation and test images of vitreous' split. Like vitreous, they may choose a
+same files at 126 px: the training, validation and test images of vitreous' split. Like vitreous, they may choose a
 checkpoint on the validation images. They train in bf16 if they can on a CPU. Only the number of epochs is ours: the
 whole process, from its start to its predictions, must end within the minutes. Three short runs per tool and data set
 measure start-up, first epoch and further epoch; they do not count. AutoGluon is given the time itself, and scikit-learn
@@ -53,7 +53,7 @@ PROBES = ((128, 1), (384, 1), (384, 2))
 """Training images and epochs of the runs that measure the speed of a tool."""
 PLANNED, LIMIT = 0.95, 1.15
 """Shares of the time: for which epochs are planned, and after which a process is ended."""
-PREPROCESSING = {"size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+PREPROCESSING = {"size": 126, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 def write_weights(weights: Path, folder: Path) -> None:
@@ -67,7 +67,7 @@ def write_weights(weights: Path, folder: Path) -> None:
     (folder / "timm").mkdir()
     export_weights(model, folder / "timm" / "model.safetensors", to="timm")
     config = {"input_size": [3, side, side], "mean": mean, "std": std, "interpolation": "bicubic", "crop_pct": 1.0,
-              "num_classes": 0, "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
+              "num_classes": 0, "fixed_input_size": True, "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
     described = {"architecture": "vit_small_patch14_dinov2", "num_classes": 0, "pretrained_cfg": config}
     (folder / "timm" / "config.json").write_text(json.dumps(described))
     export_weights(model, folder / "meta.pth", to="meta")

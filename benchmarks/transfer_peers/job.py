@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-IMG_SIZE = 224
-"""Side of the images in pixels, for every tool: what their examples use, and what their documented weights expect."""
+IMG_SIZE = 126
+"""Side of the images in pixels, for every tool. Their examples use 224 px, at which timm does not finish one epoch of
+3,068 photos in four minutes on two cores; at 126 px, which a plan of vitreous might choose, it trains for three."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The normalization that the weights were trained with."""
 

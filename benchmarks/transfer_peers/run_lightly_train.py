@@ -2,8 +2,9 @@
 
 The call is that of its page about image classification
 (https://docs.lightly.ai/train/stable/image_classification.html). Batch size, learning rate and transforms stay as they
-are; `steps` and `backbone_weights` are arguments of the page "Train Settings". Its ViT-S/14 has registers, which the
-weights do not have, so it is built without them. The checkpoint with the best validation accuracy is kept.
+are, except the image size; `steps` and `backbone_weights` are arguments of the page "Train Settings". Its ViT-S/14 has
+registers, which the weights do not have, so it is built without them. The checkpoint with the best validation accuracy
+is kept.
 
 LightlyTrain has the AGPL license. This program runs as a process of its own, in an environment that only it uses; no
 part of vitreous imports it.
@@ -30,6 +31,7 @@ def main() -> None:
         steps=max(1, round(job.epochs * len(job.files("train")) / BATCH_SIZE)),
         seed=job.seed,
         accelerator="cpu",
+        transform_args={"image_size": (IMG_SIZE, IMG_SIZE)},
         model_args={"backbone_weights": str(job.weights / "meta.pth"), "backbone_args": {"num_register_tokens": 0}},
     )
     model = lightly_train.load_model("run/exported_models/exported_best.pt")
