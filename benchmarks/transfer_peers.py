@@ -67,7 +67,8 @@ def write_weights(weights: Path, folder: Path) -> None:
     (folder / "timm").mkdir()
     export_weights(model, folder / "timm" / "model.safetensors", to="timm")
     config = {"input_size": [3, side, side], "mean": mean, "std": std, "interpolation": "bicubic", "crop_pct": 1.0,
-              "num_classes": 0, "fixed_input_size": True, "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
+              "num_classes": 0, "fixed_input_size": True,
+              "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
     described = {"architecture": "vit_small_patch14_dinov2", "num_classes": 0, "pretrained_cfg": config}
     (folder / "timm" / "config.json").write_text(json.dumps(described))
     export_weights(model, folder / "meta.pth", to="meta")
