@@ -122,6 +122,7 @@ def _train(data: "str | Path | Dataset | None", request: "TrainRequest") -> Run 
     from vitreous.training.series import run_series
     from vitreous.training.start import run_training
     from vitreous.use.report.page import write_report
+    from vitreous.use.series.automatic import add_folds
     from vitreous.use.series.page import complete
 
     if isinstance(data, str | Path):
@@ -132,6 +133,8 @@ def _train(data: "str | Path | Dataset | None", request: "TrainRequest") -> Run 
         return Series(run_series(request, complete, _log).path)
     folder = run_training(request, _log)
     write_report(folder)
+    if add_folds(folder, _log, request.source) is not None:
+        write_report(folder)
     return Run(folder.path)
 
 

@@ -148,7 +148,7 @@ def _with_reason(choice: Choice, request: TrainRequest, reasons: Mapping[str, st
     if reasons.get(choice.key):
         return replace(choice, reason=reasons[choice.key])
     is_settled = choice.key in request.settled and choice.key not in request.values
-    return replace(choice, reason="taken over from the first run of the series") if is_settled else choice
+    return replace(choice, reason="taken over from the first run") if is_settled else choice
 
 
 def _pretrained(source: str, asked: dict[str, Any]) -> Pretrained:

@@ -31,7 +31,7 @@ class TrainRequest:
         source: Opened data from Python, instead of `data`.
         folds: Number of cross-validation folds, each tested by its own run; 0 for a single split. See `series`.
         seeds: Number of runs that differ only by their seed; 0 for a single run.
-        settled: Keys that later runs of a series take over from its first run.
+        settled: Keys that the runs of a series take over from an earlier run.
     """
 
     data: str | None = None

@@ -17,6 +17,7 @@ from vitreous.data.sources import full_name
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, RunError
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, read_values
+from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import (
     RunFolder,
@@ -34,7 +35,7 @@ from vitreous.training.weights.pretrained import full_source
 _OWN_KEYS = ("data.source", "data.root", "data.fold", "data.mean", "data.std", "train.seed")
 """Keys that each run has for itself; mean and std are those of its training images."""
 _DECIDED_BY_LABELS = ("data.flip", "train.pretrained_weights")
-_WRITTEN = ("data", "recipe", "model", "values", "folds", "seeds")
+_WRITTEN = ("data", "recipe", "model", "values", "folds", "seeds", "settled")
 
 MOST_RUNS = 1000
 """Maximum number of folds, and of seeds."""
@@ -218,10 +219,18 @@ def _start_or_resume(request: TrainRequest, member: Member, run: RunFolder, firs
     if not first.model.is_file():
         return own
     config = read_config(first.config)
-    is_same_data = config.data.fold == (member.fold or 0)
+    return replace(own, settled=settled_by(config, is_same_data=config.data.fold == (member.fold or 0)))
+
+
+def settled_by(config: RunConfig, *, is_same_data: bool) -> dict[str, Any]:
+    """Return the keys that another run takes over from a run with this configuration.
+
+    Args:
+        config: Configuration of the first run.
+        is_same_data: Both train on the same images, so what was decided by labels is the same too.
+    """
     left_open = {*_OWN_KEYS, *(() if is_same_data else _DECIDED_BY_LABELS)}
-    settled = {key: value for key, value in keys.take_apart(config).items() if key not in left_open}
-    return replace(own, settled=settled)
+    return {key: value for key, value in keys.take_apart(config).items() if key not in left_open}
 
 
 def _member_request(request: TrainRequest, member: Member) -> TrainRequest:

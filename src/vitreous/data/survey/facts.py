@@ -88,6 +88,11 @@ class DataFacts:
     task_reason: str = ""
 
     @property
+    def num_tested(self) -> int:
+        """Number of images that report the accuracy: those for testing, or for validation if there are none."""
+        return self.num_test or self.num_val
+
+    @property
     def reports_on_val(self) -> bool:
         """True if the accuracy is reported on the validation split of a small source, because nothing is tested."""
         return self.brings_val and not self.num_test and self.num_train + self.num_val < FEW_IMAGES

@@ -75,6 +75,11 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def folds(self) -> "SeriesFolder":
+        """The folds that show how certain the accuracy is, if few images tested the run; see `use/series/automatic`."""
+        return SeriesFolder(self.path / "folds")
+
+    @property
     def outputs(self) -> Path:
         """Logits and labels of the validation and test images; see `training/folder/outputs.py`."""
         return self.path / "outputs.safetensors"

@@ -13,6 +13,7 @@ from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import epochs_within_budget
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
 from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
+from vitreous.wording import plural
 
 MOST_TOKENS = 256
 """Images are not cut into more patches than this, whatever the size of the position table: 224 px for 14 px patches."""
@@ -24,6 +25,11 @@ LEAST_HALF_FROZEN_EPOCHS = 1.5
 """With fewer epochs even then, three quarters of the blocks are frozen, and compute their outputs once per image."""
 LEAST_MOSTLY_FROZEN_EPOCHS = 1.0
 """With fewer epochs after the pass over the images, the last blocks do not get better than the fitted head."""
+FEW_TESTED = 200
+"""With fewer images to test on, the accuracy is uncertain, and folds show how much."""
+NUM_FOLDS = 5
+FEW_EPOCHS = 20.0
+"""Epochs for which a few images are trained; the rest of the budget is for the folds."""
 START_S = 10.0
 """Seconds that a run needs to read, plan, fit and evaluate its first model."""
 _FLOAT32_SPEEDUP = 2.0
@@ -54,11 +60,36 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
     config = checkpoint.model.config
     sizes = list(image_sizes(config, asked.get("model.patch_size", config.patch_size)))
     if asked.get("train.budget_s"):
-        return _within_budget(sizes, facts, asked, plan_with)
+        return _with_folds(sizes, facts, asked, plan_with) or _within_budget(sizes, facts, asked, plan_with)
     reason = f"as in {checkpoint.source}"
     if sizes[0] != config.img_size:
         reason = f"{MOST_TOKENS} patches are enough for most photos; {checkpoint.source} has {config.num_patches:,}"
     return plan_with(Choice("data.img_size", sizes[0], reason))
+
+
+def _with_folds(
+    sizes: Sequence[tuple[int, int]], facts: DataFacts, asked: Mapping[str, Any], plan_with: Callable[..., Plan]
+) -> Plan | None:
+    """Return a plan for few images that leaves time for folds; None if there are enough to test on, or no time.
+
+    The run and each fold get an equal share of the budget. The largest image size is taken at which a share suffices
+    for `FEW_EPOCHS`; more epochs gain nothing.
+    """
+    is_fixed = bool({"train.epochs", "data.num_folds", "train.freeze"} & asked.keys())
+    if is_fixed or facts.num_tested >= FEW_TESTED or facts.brings_test:
+        return None
+    reason = f"{FEW_EPOCHS:g} epochs suffice for {plural(facts.num_train, 'image')}"
+    others = f"the rest of the budget is for {NUM_FOLDS} folds, which test each image once"
+    epochs = Choice("train.epochs", FEW_EPOCHS, f"{reason}; {others}")
+    smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"), epochs)
+    share = 1 / (NUM_FOLDS + 1)
+    if _epochs(smallest, facts, share) < FEW_EPOCHS:
+        return None
+
+    def plan_at(size: tuple[int, int]) -> Plan:
+        return plan_with(Choice("data.img_size", size, "the largest size that leaves time for folds"), epochs)
+
+    return _largest(sizes[:-1], smallest, facts, plan_at, FEW_EPOCHS, share)
 
 
 def _within_budget(
@@ -69,8 +100,6 @@ def _within_budget(
     At first, half of the blocks. If that is not enough, three quarters are frozen, and compute their outputs once for
     each image. On 3,068 photos of clothes at 98 px, half of the blocks frozen: 83% after half an epoch; three quarters:
     87% after 1.6 epochs, which take less time.
-
-    The smallest size is measured first. Its speed and the operations per image show which larger sizes may fit.
     """
     at_smallest = Choice("data.img_size", sizes[-1], "the smallest size")
     smallest = plan_with(at_smallest)
@@ -88,15 +117,33 @@ def _within_budget(
             epochs = _epochs_of_last_blocks(plan, whole, facts)
             if epochs >= LEAST_MOSTLY_FROZEN_EPOCHS:
                 return _with_speed(plan, epochs)
-    model, most_epochs = smallest.config.model, _epochs(smallest, facts)
-    for size in sizes[:-1]:
-        expected = most_epochs * count_flops(model) / count_flops(replace(model, img_size=size))
-        if expected >= LEAST_EPOCHS:
-            largest = Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs")
-            plan = plan_with(largest, *frozen)
-            if _epochs(plan, facts) >= LEAST_EPOCHS:
-                return _with_speed(plan, _epochs(plan, facts))
-    return _with_speed(smallest, most_epochs)
+
+    def plan_at(size: tuple[int, int]) -> Plan:
+        return plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"), *frozen)
+
+    found = _largest(sizes[:-1], smallest, facts, plan_at, LEAST_EPOCHS)
+    return _with_speed(found, _epochs(found, facts))
+
+
+def _largest(
+    sizes: Sequence[tuple[int, int]],
+    smallest: Plan,
+    facts: DataFacts,
+    plan_at: Callable[[tuple[int, int]], Plan],
+    least_epochs: float,
+    share: float = 1.0,
+) -> Plan:
+    """Return the plan with the largest image size that gets the epochs in a share of the budget, or the smallest plan.
+
+    The speed at the smallest size and the operations per image show which sizes may fit; these are measured.
+    """
+    model, most_epochs = smallest.config.model, _epochs(smallest, facts, share)
+    for size in sizes:
+        if most_epochs * count_flops(model) >= least_epochs * count_flops(replace(model, img_size=size)):
+            plan = plan_at(size)
+            if _epochs(plan, facts, share) >= least_epochs:
+                return plan
+    return smallest
 
 
 def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
@@ -108,11 +155,15 @@ def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
         yield Choice(key, value, "the outputs of the frozen blocks are computed once, so images do not vary")
 
 
-def _epochs(plan: Plan, facts: DataFacts) -> float:
-    """Return the epochs within the budget, without the time for the first head; 0 if nothing was measured."""
+def _epochs(plan: Plan, facts: DataFacts, share: float = 1.0) -> float:
+    """Return the epochs within the budget, without the time for the first head; 0 if nothing was measured.
+
+    `share` is the share of the budget that the run may take.
+    """
     if plan.pace is None:
         return 0.0
-    epochs = epochs_within_budget(plan.config, facts, plan.pace)
+    train = replace(plan.config.train, budget_s=share * plan.config.train.budget_s)
+    epochs = epochs_within_budget(replace(plan.config, train=train), facts, plan.pace)
     return (1 - FEATURE_SHARE) * epochs if plan.config.train.head_init == "fitted" else epochs
 
 

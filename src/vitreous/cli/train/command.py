@@ -1,4 +1,4 @@
-"""`vitreous train` -> a run folder, or the folder of a series of runs."""
+"""Options of `vitreous train` -> a run folder, or the folder of a series of runs."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,26 +10,23 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from vitreous import processes
-from vitreous.cli.compare import show_comparison
 from vitreous.cli.numbers import whole_number
-from vitreous.cli.predict import labels_line
 from vitreous.cli.screen import Screen, print_table
-from vitreous.errors import ConfigError, VitreousError
-from vitreous.recipe.files import as_yaml, read_config
+from vitreous.cli.train.end import show_end
+from vitreous.errors import ConfigError
+from vitreous.recipe.files import as_yaml
 from vitreous.recipe.key_reference import as_text
 from vitreous.recipe.plan import show
 from vitreous.training.folder.records import Listener
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.launch import launch
+from vitreous.training.machine.signals import Interrupted
 from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, with_options
 from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
 from vitreous.training.start import run_training, summarize
-from vitreous.use.evaluate.evaluation import scored_split
-from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.use.report.page import write_report
-from vitreous.use.run import Run
-from vitreous.use.series.compare import compare
+from vitreous.use.series.automatic import add_folds
 from vitreous.use.series.page import complete, sentences, table, write_summary
 
 
@@ -131,7 +128,9 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
         if processes.rank():
             return
         write_report(folder)
-    _show_end(screen, folder)
+        if processes.count() == 1:
+            _add_folds(screen, folder)
+    show_end(screen, folder)
 
 
 def _request(data: str | None, options: TrainOptions) -> TrainRequest:
@@ -187,6 +186,16 @@ def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> 
     screen.say(f"  vitreous compare {quote(str(folder.path))} OTHER  which of two series or runs is better")
 
 
+def _add_folds(screen: Screen, folder: RunFolder) -> None:
+    """Train folds if few images tested the run. An interrupt leaves the complete run, which is then shown."""
+    try:
+        if add_folds(folder, screen.listen) is not None:
+            write_report(folder)
+    except Interrupted:
+        show_end(screen, folder)
+        raise
+
+
 def _show_plan(screen: Screen, request: TrainRequest) -> None:
     todo = members(request)
     if len(todo) > 1:
@@ -201,63 +210,3 @@ def _show_plan(screen: Screen, request: TrainRequest) -> None:
         screen.say(f"note: {note}", style="yellow")
     screen.say("\nevery key, as in config.yaml:")
     screen.say(as_yaml(plan.config))
-
-
-def _show_end(screen: Screen, folder: RunFolder) -> None:
-    run = Run(folder.path)
-    screen.say()
-    split = scored_split(run.metrics)
-    if split is None:
-        screen.say("accuracy unknown: no images were held out", style="yellow")
-    else:
-        name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
-        screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
-    _show_change(screen, folder)
-    size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"
-    screen.say(
-        f"run folder: {folder.path} (model.safetensors of {size}, report.html, plan.md, records.jsonl, config.yaml)"
-    )
-    if folder.example.is_file():
-        _show_example(screen, run, folder.example)
-    screen.say("\nnext:")
-    commands = _next_commands(folder)
-    width = max(len(command) for command, _ in commands)
-    for command, purpose in commands:
-        screen.say(f"  {command:<{width}}  {purpose}")
-
-
-def _show_change(screen: Screen, folder: RunFolder) -> None:
-    """Compare the run with the run whose weights it started from, on the test images of both."""
-    weights = read_config(folder.config).train.pretrained
-    earlier = RunFolder(Path(weights or ""))
-    if weights is None or not earlier.config.is_file():
-        return
-    screen.say(f"\ncompared with {weights}:")
-    try:
-        show_comparison(screen, compare(earlier.path, folder.path))
-    except VitreousError as error:
-        screen.say(f"not compared: {error}", style="dim")
-    screen.say()
-
-
-def _show_example(screen: Screen, run: Run, example: Path) -> None:
-    found = run.predict(example)[0]
-    truth = run.metadata["example_class"]
-    verdict = "correct" if found.label == truth else f"wrong, the true class is {truth}"
-    if run.predictor.thresholds is not None:
-        screen.say(
-            f"example: {example}: {labels_line(found, run.predictor)}; {verdict.replace('class is', 'labels are')}"
-        )
-        return
-    screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
-
-
-def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
-    run = quote(str(folder.path))
-    image = quote(str(folder.example)) if folder.example.is_file() else "IMAGE"
-    return [
-        (f"vitreous predict {run} {image}", "classify images or folders of them"),
-        (f"vitreous explain {run} {image}", "which parts of images raise the score of a class"),
-        (f"vitreous evaluate {run}", "precision and recall of each class, confusion matrix"),
-        (f"vitreous inspect {run}", "data, classes and layers of the model"),
-    ]
