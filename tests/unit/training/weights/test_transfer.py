@@ -21,6 +21,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.measure.instruments import Instruments
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import dry_run, run_training
+from vitreous.training.weights import transfer
 from vitreous.training.weights.transfer import image_sizes
 
 NATIVE = ModelConfig(img_size=(80, 80), patch_size=4, in_chans=3, num_classes=4, embed_dim=16, depth=3, num_heads=2)
@@ -76,6 +77,13 @@ def seconds_for(epochs: float, size: int) -> float:
     return epochs * 40 * 3 * count_flops(replace(NATIVE, img_size=(size, size), num_classes=3)) / 1e9
 
 
+@pytest.fixture
+def _enough_are_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 13 test images suffice, so that no time is left for folds."""
+    monkeypatch.setattr(transfer, "FEW_TESTED", 0)
+
+
+@pytest.mark.usefixtures("_enough_are_tested")
 def test_budget_decides_the_image_size(ask: Any) -> None:
     chosen = []
     for speed in (1e12, 4e7, 1e7):
@@ -88,13 +96,30 @@ def test_budget_decides_the_image_size(ask: Any) -> None:
     assert len(set(chosen)) == 3
 
 
+@pytest.mark.usefixtures("_enough_are_tested")
 def test_short_budgets_freeze_more_blocks_and_then_reuse_their_outputs(ask: Any) -> None:
-    for speed, blocks, reuses in ((1.7e5, 0, False), (9e4, 1, False), (4e4, 2, True), (5e3, 1, False)):
+    for speed, blocks, reuses, freeze in (
+        (1.7e5, 0, False, "none"), (9e4, 1, False, "none"), (4e4, 2, True, "none"), (5e3, 0, False, "backbone"),
+    ):  # fmt: skip
         _, plan = dry_run(ask(train__budget_s=6000.0), ignore, instruments=machine(speed))
-        assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), blocks)
-        assert plan.config.train.reuse_frozen is reuses
+        train = plan.config.train
+        assert (plan.config.data.img_size, train.freeze_blocks, train.freeze) == ((28, 28), blocks, freeze)
+        assert train.reuse_frozen is reuses
     _, plan = dry_run(ask(train__budget_s=60.0, train__lora_rank=2), ignore, instruments=machine(1e6))
     assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 0)
+
+
+def test_few_images_are_trained_for_a_share_of_the_budget(ask: Any) -> None:
+    chosen = {}
+    for speed in (1e12, 1e8, 1e5):
+        _, plan = dry_run(ask(train__budget_s=240.0), ignore, instruments=machine(speed))
+        chosen[speed] = plan.config.data.img_size[0], plan.config.train.epochs
+    assert chosen[1e12] == (64, transfer.FEW_EPOCHS)
+    assert chosen[1e8][0] < 64
+    assert chosen[1e8][1] == transfer.FEW_EPOCHS
+    assert chosen[1e5][1] > transfer.FEW_EPOCHS  # no time for folds: all of it is for the run
+    _, plan = dry_run(ask(train__budget_s=240.0, train__epochs=3.0), ignore, instruments=machine(1e12))
+    assert plan.config.train.epochs == 3
 
 
 def test_size_of_the_user_is_kept(ask: Any) -> None:
