@@ -7,15 +7,21 @@
 Each run is a process of its own, without any option but the two and those of --set, which are stored with the result.
 Accuracy is that of validation and test images together where the data has both splits; nothing was fitted to either,
 except the choice between the weights and their average, and the temperature. `correct` has the answer for each of these
-images (held_out.py), so that transfer_peers.py can compare other tools on them. Results go to
+images (held_out.py), so that transfer_peers.py can compare other tools on them.
+
+`clothing-96px@6` are 6 photos of each class in one folder, which vitreous splits; accuracy is then that of up to 100
+other images per class, which the run has never seen, and `folds` is what the folds of the run say. Results go to
 benchmarks/results/HARDWARE/transfer.json as they are measured; a run that is already there is skipped.
 """
 
 import argparse
+import functools
 import json
+import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -29,13 +35,56 @@ CASES = [
     *(f"clothing-96px/{budget}" for budget in ("1m", "4m", "10m")),
     "sign-digits/4m",
     *(f"clothing-256px/{budget}" for budget in ("1m", "4m", "10m")),
+    "clothing-96px@6/4m",
+    *(f"cifar10@{num}/4m" for num in (10, 100, 1000)),
 ]
+MOST_JUDGED = 100
+"""Images of each class that judge a run on few photos."""
 
 
-def run_case(weights: Path, photos: Path, budget: str, seed: int, changes: list[str]) -> dict[str, object]:
+@functools.cache
+def opened(data: Path, name: str) -> Path:
+    """Return the folder of a data set with its splits; CIFAR-10 is unpacked first."""
+    if name != "cifar10":
+        return data / name
+    folder = Path(tempfile.mkdtemp(prefix="cifar10-"))
+    with tarfile.open(data / "cifar10-jpeg" / "cifar10_jpg_q75.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder if (folder / "train").is_dir() else next(path.parent for path in folder.rglob("train"))
+
+
+def draw_few(photos: Path, num: int, folder: Path) -> tuple[Path, Path]:
+    """Copy `num` training photos of each class, and up to `MOST_JUDGED` other ones. Return the two folders."""
+    for kept, splits, most in (("few", ["train"], num), ("judge", ["test", "validation"], MOST_JUDGED)):
+        for label in sorted(path.name for path in (photos / "train").iterdir()):
+            files = [file for split in splits for file in sorted((photos / split / label).glob("*"))]
+            (folder / kept / label).mkdir(parents=True)
+            for file in files[:most]:
+                shutil.copyfile(file, folder / kept / label / f"{file.parent.parent.name}-{file.name}")
+    return folder / "few", folder / "judge"
+
+
+def run_few(weights: Path, photos: Path, num: int, budget: str, seed: int) -> dict[str, object]:
+    """Train on a few photos of each class as `run_case` does, and judge the model on others."""
+    with tempfile.TemporaryDirectory() as folder:
+        few, judge = draw_few(photos, num, Path(folder))
+        out = Path(folder) / "run"
+        found = run_case(weights, few, budget, seed, [], out)
+        judged = vt.load_run(out).evaluate(judge)
+        summary = out / "folds" / "summary.json"
+        by_seed = json.loads(summary.read_text())["by_seed"] if summary.is_file() else {}
+    del found["correct"]
+    score = judged.score
+    folds = [{key: fold[key] for key in ("accuracy", "interval_95", "num_images")} for fold in by_seed.values()]
+    return found | {"num_images": score.num_images, "num_correct": score.num_correct, "folds": folds}
+
+
+def run_case(
+    weights: Path, photos: Path, budget: str, seed: int, changes: list[str], out: Path | None = None
+) -> dict[str, object]:
     """Train in a process of its own and return time, scores and the decisions of the plan."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
+        out = out or Path(folder) / "run"
         options = ["--pretrained", str(weights), "--budget", budget, "--seed", str(seed), "--out", str(out)]
         for change in changes:
             key, value = change.split("=", 1)
@@ -118,7 +167,12 @@ def main() -> None:
             key = f"{name}, seed {seed}"
             if key not in runs:
                 photos, budget = case.rsplit("/", 1)
-                runs[key] = run_case(options.weights, options.data / photos, budget, seed, options.set)
+                name_of, _, num = photos.partition("@")
+                folder = opened(options.data, name_of)
+                if num:
+                    runs[key] = run_few(options.weights, folder, int(num), budget, seed)
+                else:
+                    runs[key] = run_case(options.weights, folder, budget, seed, options.set)
                 path.write_text(json.dumps(stored, indent=1) + "\n")
             found = runs[key]
             print(f"{key}: {found['num_correct'] / found['num_images']:.1%} in {found['wall_s']} s", flush=True)
