@@ -1,0 +1,91 @@
+"""Finished run -> what `vitreous train` shows at its end."""
+
+from pathlib import Path
+from shlex import quote
+
+from vitreous.cli.compare import show_comparison
+from vitreous.cli.predict import labels_line
+from vitreous.cli.screen import Screen
+from vitreous.errors import VitreousError
+from vitreous.recipe.files import read_config
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.weights.transfer import FEW_TESTED
+from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.multilabel import labels_text
+from vitreous.use.run import Run
+from vitreous.use.series.compare import compare
+from vitreous.use.series.page import sentences
+from vitreous.use.series.summary import summarize_series
+from vitreous.wording import plural
+
+
+def show_end(screen: Screen, folder: RunFolder) -> None:
+    """Show how good a finished run is, where it is, and what can be done with it."""
+    run = Run(folder.path)
+    screen.say()
+    split = scored_split(run.metrics)
+    if split is None:
+        screen.say("accuracy unknown: no images were held out", style="yellow")
+    else:
+        name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
+        screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
+        _show_certainty(screen, folder, found["num_images"])
+    _show_change(screen, folder)
+    size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"
+    screen.say(
+        f"run folder: {folder.path} (model.safetensors of {size}, report.html, plan.md, records.jsonl, config.yaml)"
+    )
+    if folder.example.is_file():
+        _show_example(screen, run, folder.example)
+    screen.say("\nnext:")
+    commands = _next_commands(folder)
+    width = max(len(command) for command, _ in commands)
+    for command, purpose in commands:
+        screen.say(f"  {command:<{width}}  {purpose}")
+
+
+def _show_certainty(screen: Screen, folder: RunFolder, num_images: int) -> None:
+    """Say what the folds found, or how to be certain if few images tested the run."""
+    if folder.folds.series.is_file():
+        for sentence in sentences(summarize_series(folder.folds)):
+            screen.say(sentence, style="bold green" if sentence.startswith("accuracy over ") else None)
+    elif num_images < FEW_TESTED:
+        few = f"{plural(num_images, 'image')} cannot tell it more precisely"
+        screen.say(f"{few}; `vitreous train DATA --folds 5` tests each image once", style="dim")
+
+
+def _show_change(screen: Screen, folder: RunFolder) -> None:
+    """Compare the run with the run whose weights it started from, on the test images of both."""
+    weights = read_config(folder.config).train.pretrained
+    earlier = RunFolder(Path(weights or ""))
+    if weights is None or not earlier.config.is_file():
+        return
+    screen.say(f"\ncompared with {weights}:")
+    try:
+        show_comparison(screen, compare(earlier.path, folder.path))
+    except VitreousError as error:
+        screen.say(f"not compared: {error}", style="dim")
+    screen.say()
+
+
+def _show_example(screen: Screen, run: Run, example: Path) -> None:
+    found = run.predict(example)[0]
+    truth = run.metadata["example_class"]
+    verdict = "correct" if found.label == truth else f"wrong, the true class is {truth}"
+    if run.predictor.thresholds is not None:
+        screen.say(
+            f"example: {example}: {labels_line(found, run.predictor)}; {verdict.replace('class is', 'labels are')}"
+        )
+        return
+    screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
+
+
+def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
+    run = quote(str(folder.path))
+    image = quote(str(folder.example)) if folder.example.is_file() else "IMAGE"
+    return [
+        (f"vitreous predict {run} {image}", "classify images or folders of them"),
+        (f"vitreous explain {run} {image}", "which parts of images raise the score of a class"),
+        (f"vitreous evaluate {run}", "precision and recall of each class, confusion matrix"),
+        (f"vitreous inspect {run}", "data, classes and layers of the model"),
+    ]
