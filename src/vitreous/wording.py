@@ -31,3 +31,13 @@ def shortened(name: str, most: int = 40) -> str:
     """Return a name on one line, without its middle if it has more than `most` characters: `first words…last words`."""
     line = " ".join(name.split())
     return line if len(line) <= most else f"{line[: most - most // 3 - 1]}…{line[len(line) - most // 3 :]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as text: `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

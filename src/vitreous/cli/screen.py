@@ -14,7 +14,7 @@ from rich.text import Text
 from vitreous.recipe.plan import show
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.evaluate.multilabel import labels_text
-from vitreous.wording import plural
+from vitreous.wording import duration, plural
 
 _PLAIN_LINES = 20
 """Approximate number of progress lines of a run when the output is not a terminal."""
@@ -242,16 +242,6 @@ class Screen:
         if progress - began_at < 0.01 or progress >= 1:
             return ""
         return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as text: `48 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:

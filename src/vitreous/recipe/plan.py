@@ -35,12 +35,14 @@ class Plan:
         choices: The keys that were chosen for this data set, machine and budget; all other keys have their defaults.
         notes: What the user should know before the run starts, one sentence each.
         pace: Measured time of the training steps; None if nothing was measured.
+        advice: What the plan means and what would change it, one sentence each.
     """
 
     config: RunConfig
     choices: tuple[Choice, ...]
     notes: tuple[str, ...]
     pace: Pace | None = None
+    advice: tuple[str, ...] = ()
 
     def as_markdown(self, summary: Iterable[str]) -> str:
         """Return the page `plan.md`: summary, choices with their reasons, notes.

@@ -125,7 +125,7 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
             f"{num} processes, {plan.config.train.parallel}: the batch size is the total; each process takes "
             f"{batch_size / num:,.4g} of the {plural(batch_size, 'image')} per step"
         )
-    return sentences
+    return [*sentences, *plan.advice]
 
 
 def _held_out(facts: DataFacts, config: RunConfig) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vitreous.cli.screen import SILENT, Screen, duration, print_json, print_table
+from vitreous.cli.screen import SILENT, Screen, print_json, print_table
 
 PROGRESS = {"epoch": 1.25, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.25}
 
@@ -126,21 +126,6 @@ def test_only_the_evaluation_of_the_average_is_shown() -> None:
     screen, file = _plain()
     screen.listen("evaluation", {"weights": "trained", "epoch": 2.0, "accuracy": 0.5, "loss": 1.0})
     assert file.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (200, "3 min 20 s"),
-        (3599.7, "1 h 0 min"),
-        (7500, "2 h 5 min"),
-    ],
-)
-def test_duration_is_written_in_the_largest_two_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_accuracy_is_shown_with_its_interval_and_its_baseline() -> None:

@@ -12,6 +12,7 @@ from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, STEP_OVERHEA
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.planner import epochs_within_budget
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
+from vitreous.training.weights.advice import advice
 from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
 from vitreous.wording import plural
 
@@ -61,7 +62,11 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
     config = checkpoint.model.config
     sizes = list(image_sizes(config, asked.get("model.patch_size", config.patch_size)))
     if asked.get("train.budget_s"):
-        return _with_folds(sizes, facts, asked, plan_with) or _within_budget(sizes, facts, asked, plan_with)
+        whole = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"))
+        plan = _with_folds(whole, sizes, facts, asked, plan_with) or _within_budget(
+            whole, sizes, facts, asked, plan_with
+        )
+        return replace(plan, advice=tuple(advice(plan, whole, sizes, facts, LEAST_EPOCHS)))
     reason = f"as in {checkpoint.source}"
     if sizes[0] != config.img_size:
         reason = f"{MOST_TOKENS} patches are enough for most photos; {checkpoint.source} has {config.num_patches:,}"
@@ -69,48 +74,55 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
 
 
 def _with_folds(
-    sizes: Sequence[tuple[int, int]], facts: DataFacts, asked: Mapping[str, Any], plan_with: Callable[..., Plan]
+    whole: Plan,
+    sizes: Sequence[tuple[int, int]],
+    facts: DataFacts,
+    asked: Mapping[str, Any],
+    plan_with: Callable[..., Plan],
 ) -> Plan | None:
     """Return a plan for few images that leaves time for folds; None if there are enough to test on, or no time.
 
     The run and each fold get an equal share of the budget. The largest image size is taken at which a share suffices
-    for `FEW_EPOCHS`; more epochs gain nothing.
+    for `FEW_EPOCHS`; more epochs gain nothing. `whole` is the plan with the smallest size.
     """
     is_fixed = bool({"train.epochs", "data.num_folds", "train.freeze"} & asked.keys())
-    if is_fixed or facts.num_tested >= FEW_TESTED or facts.brings_test:
+    share = 1 / (NUM_FOLDS + 1)
+    is_few = facts.num_tested < FEW_TESTED and not facts.brings_test
+    if is_fixed or not is_few or _epochs(whole, facts, share) < FEW_EPOCHS:
         return None
     reason = f"{FEW_EPOCHS:g} epochs suffice for {plural(facts.num_train, 'image')}"
     others = f"the rest of the budget is for {NUM_FOLDS} folds, which test each image once"
     epochs = Choice("train.epochs", FEW_EPOCHS, f"{reason}; {others}")
-    smallest = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"), epochs)
-    share = 1 / (NUM_FOLDS + 1)
-    if _epochs(smallest, facts, share) < FEW_EPOCHS:
-        return None
 
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, "the largest size that leaves time for folds"), epochs)
 
-    return _largest(sizes[:-1], smallest, facts, plan_at, FEW_EPOCHS, share)
+    return _largest(sizes[:-1], whole, facts, plan_at, FEW_EPOCHS, share) or plan_at(sizes[-1])
 
 
 def _within_budget(
-    sizes: Sequence[tuple[int, int]], facts: DataFacts, asked: Mapping[str, Any], plan_with: Callable[..., Plan]
+    whole: Plan,
+    sizes: Sequence[tuple[int, int]],
+    facts: DataFacts,
+    asked: Mapping[str, Any],
+    plan_with: Callable[..., Plan],
 ) -> Plan:
     """Return the plan with the largest image size that reaches `LEAST_EPOCHS`, if need be with frozen blocks.
+
+    `whole` is the plan with the smallest size and no frozen block.
 
     At first, half of the blocks. If that is not enough, three quarters are frozen, and compute their outputs once for
     each image; in the end, all of them. On 3,068 photos of clothes at 98 px, half of the blocks frozen: 83% after half
     an epoch; three quarters: 87% after 1.6 epochs, which take less time.
     """
     at_smallest = Choice("data.img_size", sizes[-1], "the smallest size")
-    smallest = plan_with(at_smallest)
-    frozen: list[Choice] = []
+    smallest, frozen = whole, list[Choice]()
     is_fixed = bool({"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys())
     if _epochs(smallest, facts) < LEAST_EPOCHS and not is_fixed:
         few, depth = f"{_epochs(smallest, facts):.2g} epochs", smallest.config.model.depth
         reason = f"all blocks would be trained for only {few}; the first blocks need the least change"
         frozen.append(Choice("train.freeze_blocks", depth // 2, reason))
-        whole, smallest = smallest, plan_with(at_smallest, *frozen)
+        smallest = plan_with(at_smallest, *frozen)
         is_short = _epochs(smallest, facts) < LEAST_HALF_FROZEN_EPOCHS and not _UNAUGMENTED.keys() & asked.keys()
         if is_short and output_bytes(whole.config, facts.num_train, "fp32") <= MOST_OUTPUT_BYTES:
             mostly = list(_mostly_frozen(depth, few))
@@ -123,7 +135,7 @@ def _within_budget(
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"), *frozen)
 
-    found = _largest(sizes[:-1], smallest, facts, plan_at, LEAST_EPOCHS)
+    found = _largest(sizes[:-1], smallest, facts, plan_at, LEAST_EPOCHS) or smallest
     return _with_speed(found, _epochs(found, facts))
 
 
@@ -134,8 +146,8 @@ def _largest(
     plan_at: Callable[[tuple[int, int]], Plan],
     least_epochs: float,
     share: float = 1.0,
-) -> Plan:
-    """Return the plan with the largest image size that gets the epochs in a share of the budget, or the smallest plan.
+) -> Plan | None:
+    """Return the plan with the largest image size that gets the epochs in a share of the budget; None for no size.
 
     The speed at the smallest size and the operations per image show which sizes may fit; these are measured.
     """
@@ -145,7 +157,7 @@ def _largest(
             plan = plan_at(size)
             if _epochs(plan, facts, share) >= least_epochs:
                 return plan
-    return smallest
+    return None
 
 
 def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
