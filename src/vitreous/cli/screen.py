@@ -169,7 +169,9 @@ class Screen:
         if fields["neighbors_accuracy"] is not None:
             texts.append(f"nearest neighbors {fields['neighbors_accuracy']:.1%}")
         seconds, text = duration(fields["seconds"]), ", ".join(texts) or "not validated"
-        self.say(f"first model after {seconds}, a head by {fields['method']} on the pretrained weights: {text}")
+        pools = {"mean": "the mean of the patches", "token_mean": "class token and mean of the patches"}
+        where = f"{pools.get(fields['pool'], 'the features')} after block {fields['depth']} of the pretrained weights"
+        self.say(f"first model after {seconds}, {fields['method']} on {where}: {text}")
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
         best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"

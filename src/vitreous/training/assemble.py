@@ -19,7 +19,7 @@ from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace, time_limit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
-from vitreous.training.finish import evaluate_state
+from vitreous.training.finish import evaluate_models, evaluate_state
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch
@@ -31,7 +31,7 @@ from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import Group
 from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
-from vitreous.training.preliminary import fitted_head, keep_best, keep_first_model
+from vitreous.training.preliminary import FittedHeads, first_model, fit_heads, keep_best, keep_first_model
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, is_linear_probe
 from vitreous.training.step.features import FixedOutputs, fixed_outputs
@@ -39,7 +39,6 @@ from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
-from vitreous.training.weights.fitted_head import FittedHead
 from vitreous.training.weights.pretrained import begin_from
 from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
 from vitreous.training.weights.teaching import teach
@@ -82,11 +81,11 @@ def assemble(
     """
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-    state, fixed, keeps_head, head = new_state(prepared, loader, context)
+    state, fixed, keeps_head, heads = new_state(prepared, loader, context)
     max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
     stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
-    evaluation_s = 0.0 if head is None else _begin_with(head, state, prepared, context, stopwatch)
+    evaluation_s = 0.0 if heads is None else _begin_with(heads, state, prepared, context, stopwatch)
     if group.is_first and config.train.budget_s:
         budget = _budget(prepared, state, context, stopwatch, max_steps)
     state.horizon = group.broadcast(state.horizon)
@@ -129,14 +128,15 @@ def assemble(
 
 
 def _begin_with(
-    head: FittedHead, state: TrainState, prepared: Prepared, context: RunContext, stopwatch: Stopwatch
+    heads: FittedHeads, state: TrainState, prepared: Prepared, context: RunContext, stopwatch: Stopwatch
 ) -> float:
     """Evaluate and save the first model. Return the seconds that later evaluations take; 0 without a time limit."""
     train, began_s = prepared.config.train, stopwatch.elapsed_s()
     precision = resolve_precision(train.precision, resolve_device(train.device))
-    val = evaluate_state(state, prepared, precision, context.group).get("average")
+    model = first_model(state, heads)
+    val = evaluate_models({"first": model}, prepared, precision, context.group).get("first")
     now_s = stopwatch.elapsed_s()
-    keep_first_model(state, head, val, prepared, context.folder, context.recorder, context.group, now_s)
+    keep_first_model(state, heads, model, val, prepared, context.folder, context.recorder, context.group, now_s)
     return 2 * (now_s - began_s) if train.budget_s else 0.0  # of the weights and of their average
 
 
@@ -165,25 +165,25 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
 
 def new_state(
     prepared: Prepared, loader: TrainLoader, context: RunContext
-) -> tuple[TrainState, FixedOutputs | None, bool, FittedHead | None]:
+) -> tuple[TrainState, FixedOutputs | None, bool, FittedHeads | None]:
     """Return the state of a run before its first step, and how it begins.
 
     Returns:
-        The state, the outputs of the layers that never change, whether the head is from a file, and the fitted head.
+        The state, the outputs of the layers that never change, whether the head is from a file, and the fitted heads.
     """
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
     fixed = None if is_sharded(config, group) else fixed_outputs(config, model, loader, precision)
-    keeps_head, head = False, None
+    keeps_head, heads = False, None
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
-            head = fitted_head(model, config, loader, group, context.pace, fixed)
-            head.copy_into(model.head)
+            heads = fit_heads(model, config, loader, group, context.pace, fixed)
+            heads.own.copy_into(model.head)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
@@ -201,7 +201,7 @@ def new_state(
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
     _teach(prepared, loader, context)
-    return state, fixed, keeps_head, head
+    return state, fixed, keeps_head, heads
 
 
 def _teach(prepared: Prepared, loader: TrainLoader, context: RunContext) -> None:

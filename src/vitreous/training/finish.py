@@ -35,7 +35,14 @@ LEAST_FOR_TEMPERATURE = 20
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
-    outputs = _val_logits(_models(state), prepared, precision, group)
+    return evaluate_models(_models(state), prepared, precision, group)
+
+
+def evaluate_models(
+    models: Mapping[str, VisionTransformer], prepared: Prepared, precision: str, group: Group = SINGLE
+) -> dict[str, Score]:
+    """Score models on the validation images, by name; each process scores its share of them."""
+    outputs = _val_logits(models, prepared, precision, group)
     return {name: score_task(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
 
 

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,45 @@ from vitreous.training.load import Prepared
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import full_tensor
-from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs, compute_features
+from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, FittedHead, fit_head
+from vitreous.training.weights.views import View, choose_view, compute_views, ending_at, own_view, views_of
 from vitreous.version import __version__
 
 CLEARLY = 1.1
 """Ratio of two validation losses that another precision does not explain."""
 
 
-def fitted_head(
+@dataclass(frozen=True)
+class FittedHeads:
+    """Heads that were fitted to features of pretrained weights.
+
+    Attributes:
+        own: The head of the whole model, from which training starts.
+        view: Where the best features are.
+        first: The head for these, the same as `own` if they are those of the whole model.
+    """
+
+    own: FittedHead
+    view: View
+    first: FittedHead
+
+
+def fit_heads(
     model: VisionTransformer,
     config: RunConfig,
     loader: TrainLoader,
     group: Group,
     pace: Pace | None,
     fixed: FixedOutputs | None = None,
-) -> FittedHead:
-    """Return a head fitted to the features of pretrained weights; the first process fits it for all.
+) -> FittedHeads:
+    """Fit heads to the features of pretrained weights, from one pass; the first process does it for all.
 
     `fixed` has the outputs of the layers that the run does not change, if they are needed anyway.
 
-    With a budget, the features may take `FEATURE_SHARE` of it: then the head is fitted to fewer images.
+    With a budget, the features may take `FEATURE_SHARE` of it: then the heads are fitted to fewer images.
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
@@ -58,20 +74,40 @@ def fitted_head(
         affordable = int(FEATURE_SHARE * config.train.budget_s * images_per_s)
         most = min(most, max(affordable, LEAST_PER_CLASS * config.data.num_classes))
 
-    def fit_it() -> FittedHead:
+    def fit_them() -> FittedHeads:
         images = loader.each_once(FEATURE_BATCH, most)
         if fixed is None:
-            features = compute_features(model, images, precision)
+            is_sharded = group.size > 1 and config.train.parallel == "fsdp"
+            views = [own_view(model)] if is_sharded else views_of(model)
+            features = compute_views(model, images, precision, views)
         else:
-            features = fixed.features(np.concatenate(list(images.positions())))
-        return replace(fit_head(features, images.labels, config.data.num_classes), left_out=None)
+            features = fixed.views(np.concatenate(list(images.positions())))
+        fitted = {
+            view: replace(fit_head(features[view], images.labels, config.data.num_classes), left_out=None)
+            for view in {own_view(model), choose_view(features, images.labels)}
+        }
+        own = fitted[own_view(model)]
+        best = min(fitted, key=lambda view: (_loss_of(fitted[view]), view != own_view(model)))
+        return FittedHeads(own, best, fitted[best])
 
-    return group.from_first(fit_it)
+    return group.from_first(fit_them)
+
+
+def _loss_of(head: FittedHead) -> float:
+    return math.inf if head.cross_validated is None else head.cross_validated.loss
+
+
+def first_model(state: TrainState, heads: FittedHeads) -> VisionTransformer:
+    """Return the model that a run has before its first step."""
+    if heads.view == own_view(state.ema.model):
+        return state.ema.model
+    return ending_at(merge_lora(state.ema.model), heads.view, heads.first)
 
 
 def keep_first_model(
     state: TrainState,
-    head: FittedHead,
+    heads: FittedHeads,
+    model: VisionTransformer,
     found: Score | None,
     prepared: Prepared,
     folder: RunFolder,
@@ -79,15 +115,21 @@ def keep_first_model(
     group: Group,
     seconds: float,
 ) -> None:
-    """Save the pretrained weights with the fitted head, `seconds` after the start of the run, and record its scores.
+    """Save the first model, `seconds` after the start of the run, and record its scores.
 
     `found` is its score on the validation images; None without such images.
     """
     if found is not None:
         state.best_loss = found.loss
-    save_preliminary(folder.first, state, "average", found, prepared, group)
+    head = heads.first
+    if heads.view == own_view(state.ema.model):
+        save_preliminary(folder.first, state, "average", found, prepared, group)
+    else:
+        group.from_first(lambda: save_model(folder.first, model, _preliminary(state, "average", found, prepared)))
     fields = {
         "method": head.method,
+        "depth": heads.view.depth,
+        "pool": heads.view.pool,
         "seconds": round(seconds, 1),
         "val": None if found is None else found.as_dict(),
         "cross_validated": None if head.cross_validated is None else head.cross_validated.as_dict(),
@@ -129,20 +171,25 @@ def save_preliminary(
     """
     source = state.ema.model if weights == "average" else state.model
     tensors = {name: full_tensor(tensor.detach()).cpu() for name, tensor in source.state_dict().items()}
+
+    def write() -> None:
+        model = build_model(prepared.config.model)
+        make_trainable(model, prepared.config.train)
+        model.load_state_dict(tensors)
+        save_model(file, merge_lora(model), _preliminary(state, weights, found, prepared))
+
+    group.from_first(write)
+
+
+def _preliminary(state: TrainState, weights: str, found: Score | None, prepared: Prepared) -> dict[str, Any]:
+    """Return the metadata of a model of a run that has not ended."""
     metadata = describe_model(state, prepared) | {
         "weights": weights, "temperature": 1.0, "metrics": {} if found is None else {"val": found.as_dict()},
         "is_preliminary": True,
     }  # fmt: skip
     if prepared.survey.facts.task == "multilabel":
         metadata |= {"task": "multilabel", "thresholds": [0.5] * len(metadata["classes"])}
-
-    def write() -> None:
-        model = build_model(prepared.config.model)
-        make_trainable(model, prepared.config.train)
-        model.load_state_dict(tensors)
-        save_model(file, merge_lora(model), metadata)
-
-    group.from_first(write)
+    return metadata
 
 
 def describe_model(state: TrainState, prepared: Prepared) -> dict[str, Any]:

@@ -144,21 +144,25 @@ def median_s(
     slow_s: float = SLOW_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return the median seconds of repetitions of `work`, without the first one.
+    """Return the median seconds of repetitions of `work`, without the first one; the lower one of two.
 
     Args:
         work: Must wait for its own result, as a device may compute asynchronously.
         seconds: How long to repeat it.
-        slow_s: After this many seconds, fewer than three repetitions are enough.
+        slow_s: After this many seconds, two repetitions are enough; one, if it takes twice as long.
         clock: Returns seconds since any fixed moment.
     """
     work()
     durations: list[float] = []
-    while sum(durations) < seconds or (len(durations) < 3 and sum(durations) < slow_s):
+    while (
+        sum(durations) < seconds
+        or (len(durations) < 3 and sum(durations) < slow_s)
+        or (len(durations) == 1 and durations[0] < 2 * slow_s)  # the first one may have been slow by chance
+    ):
         began_s = clock()
         work()
         durations.append(clock() - began_s)
-    return sorted(durations)[len(durations) // 2]
+    return sorted(durations)[(len(durations) - 1) // 2]
 
 
 def _resolve(config: RunConfig) -> tuple[torch.device, str]:

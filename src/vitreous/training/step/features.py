@@ -16,6 +16,7 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast
 from vitreous.training.step.curriculum import is_linear_probe, probes_fixed_features
+from vitreous.training.weights.views import View, own_view, pooled, views_of
 
 FEATURE_BATCH = 256
 """Number of images per batch when features are computed."""
@@ -62,17 +63,23 @@ class FixedOutputs:
         return self.loader.features_batch(self.outputs, step)
 
     @torch.no_grad()
-    def features(self, positions: NDArray[np.int64]) -> Tensor:
-        """Return the input of the head for some training images, `[images, num_features]`, float32."""
+    def views(self, positions: NDArray[np.int64]) -> dict[View, Tensor]:
+        """Return the input of the head for some training images, and the features after the last frozen block.
+
+        Each is float32, `[images, features]`; that of the head comes first.
+        """
         chosen = self.outputs[torch.from_numpy(positions).to(self.outputs.device)]
         if not isinstance(self.trained, LastBlocks):
-            return chosen
+            return {own_view(self.model): chosen}
         self.model.eval()
-        features = []
+        found: dict[View, list[Tensor]] = {view: [] for view in views_of(self.model, [self.trained.first])}
+        own, *others = found
         for tokens in chosen.split(FEATURE_BATCH):
             with autocast(tokens.device, self.precision):
-                features.append(self.trained.pooled(tokens).float())
-        return torch.cat(features)
+                found[own].append(self.trained.pooled(tokens).float())
+                for view in others:
+                    found[view].append(pooled(self.model, tokens, view.pool).float())
+        return {view: torch.cat(parts) for view, parts in found.items()}
 
 
 def fixed_outputs(

@@ -10,7 +10,7 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, STEP_OVERHEAD, time_limit
 from vitreous.recipe.plan import Choice, Plan
-from vitreous.recipe.planner import epochs_within_budget
+from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
 from vitreous.training.weights.advice import advice
 from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
@@ -32,10 +32,10 @@ FEW_TESTED = 200
 NUM_FOLDS = 5
 FEW_EPOCHS = 20.0
 """Epochs for which a few images are trained; the rest of the budget is for the folds."""
-START_S = 10.0
-"""Seconds that a run needs to read, plan, fit and evaluate its first model."""
-_FLOAT32_SPEEDUP = 2.0
-"""Images per second in the final evaluation, which is in float32, relative to training in bf16; 3 without bf16."""
+START_S, SECONDS_PER_IMAGE = 8.0, 0.002
+"""Seconds that a run needs to plan, and for each image to read it and to fit and evaluate the first model."""
+_FLOAT32_SPEEDUP = 1.5
+"""Images per second in the final evaluation, which is in float32, relative to training in bf16."""
 _UNAUGMENTED: Mapping[str, Any] = {
     "data.min_crop_area": 1.0, "data.flip": False, "data.max_shift": 0.0, "data.max_scale": 0.0,
     "model.drop_path_rate": 0.0,
@@ -88,7 +88,7 @@ def _with_folds(
     is_fixed = bool({"train.epochs", "data.num_folds", "train.freeze"} & asked.keys())
     share = 1 / (NUM_FOLDS + 1)
     is_few = facts.num_tested < FEW_TESTED and not facts.brings_test
-    if is_fixed or not is_few or _epochs(whole, facts, share) < FEW_EPOCHS:
+    if is_fixed or not is_few or _epochs(whole, whole, facts, share) < FEW_EPOCHS:
         return None
     reason = f"{FEW_EPOCHS:g} epochs suffice for {plural(facts.num_train, 'image')}"
     others = f"the rest of the budget is for {NUM_FOLDS} folds, which test each image once"
@@ -97,7 +97,8 @@ def _with_folds(
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, "the largest size that leaves time for folds"), epochs)
 
-    return _largest(sizes[:-1], whole, facts, plan_at, FEW_EPOCHS, share) or plan_at(sizes[-1])
+    found = _largest(sizes[:-1], whole, lambda plan: _epochs(plan, whole, facts, share), plan_at, FEW_EPOCHS)
+    return found or plan_at(sizes[-1])
 
 
 def _within_budget(
@@ -118,16 +119,16 @@ def _within_budget(
     at_smallest = Choice("data.img_size", sizes[-1], "the smallest size")
     smallest, frozen = whole, list[Choice]()
     is_fixed = bool({"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys())
-    if _epochs(smallest, facts) < LEAST_EPOCHS and not is_fixed:
-        few, depth = f"{_epochs(smallest, facts):.2g} epochs", smallest.config.model.depth
+    if _epochs(whole, whole, facts) < LEAST_EPOCHS and not is_fixed:
+        few, depth = f"{_epochs(whole, whole, facts):.2g} epochs", whole.config.model.depth
         reason = f"all blocks would be trained for only {few}; the first blocks need the least change"
         frozen.append(Choice("train.freeze_blocks", depth // 2, reason))
         smallest = plan_with(at_smallest, *frozen)
-        is_short = _epochs(smallest, facts) < LEAST_HALF_FROZEN_EPOCHS and not _UNAUGMENTED.keys() & asked.keys()
+        is_short = _epochs(smallest, whole, facts) < LEAST_HALF_FROZEN_EPOCHS and not _UNAUGMENTED.keys() & asked.keys()
         if is_short and output_bytes(whole.config, facts.num_train, "fp32") <= MOST_OUTPUT_BYTES:
             mostly = list(_mostly_frozen(depth, few))
             plan = plan_with(at_smallest, *mostly)
-            epochs = _epochs_of_last_blocks(plan, whole, facts)
+            epochs = _epochs(plan, whole, facts)
             if epochs >= LEAST_MOSTLY_FROZEN_EPOCHS:
                 return _with_speed(plan, epochs)
             return plan_with(at_smallest, *_frozen(few))
@@ -135,27 +136,26 @@ def _within_budget(
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"), *frozen)
 
-    found = _largest(sizes[:-1], smallest, facts, plan_at, LEAST_EPOCHS) or smallest
-    return _with_speed(found, _epochs(found, facts))
+    found = _largest(sizes[:-1], smallest, lambda plan: _epochs(plan, whole, facts), plan_at, LEAST_EPOCHS) or smallest
+    return _with_speed(found, _epochs(found, whole, facts))
 
 
 def _largest(
     sizes: Sequence[tuple[int, int]],
     smallest: Plan,
-    facts: DataFacts,
+    epochs_of: Callable[[Plan], float],
     plan_at: Callable[[tuple[int, int]], Plan],
     least_epochs: float,
-    share: float = 1.0,
 ) -> Plan | None:
-    """Return the plan with the largest image size that gets the epochs in a share of the budget; None for no size.
+    """Return the plan with the largest image size that gets the epochs; None for no size.
 
     The speed at the smallest size and the operations per image show which sizes may fit; these are measured.
     """
-    model, most_epochs = smallest.config.model, _epochs(smallest, facts, share)
+    model, most_epochs = smallest.config.model, epochs_of(smallest)
     for size in sizes:
         if most_epochs * count_flops(model) >= least_epochs * count_flops(replace(model, img_size=size)):
             plan = plan_at(size)
-            if _epochs(plan, facts, share) >= least_epochs:
+            if epochs_of(plan) >= least_epochs:
                 return plan
     return None
 
@@ -180,30 +180,30 @@ def _unaugmented(what: str) -> Iterator[Choice]:
         yield Choice(key, value, f"the outputs of {what} are computed once, so images do not vary")
 
 
-def _epochs(plan: Plan, facts: DataFacts, share: float = 1.0) -> float:
-    """Return the epochs within the budget, without the time for the first head; 0 if nothing was measured.
+def _epochs(plan: Plan, whole: Plan, facts: DataFacts, share: float = 1.0) -> float:
+    """Return the epochs that fit into the budget after everything else; 0 if nothing was measured.
 
-    `share` is the share of the budget that the run may take.
-    """
-    if plan.pace is None:
-        return 0.0
-    train = replace(plan.config.train, budget_s=share * plan.config.train.budget_s)
-    epochs = epochs_within_budget(replace(plan.config, train=train), facts, plan.pace)
-    return (1 - FEATURE_SHARE) * epochs if plan.config.train.head_init == "fitted" else epochs
-
-
-def _epochs_of_last_blocks(plan: Plan, whole: Plan, facts: DataFacts) -> float:
-    """Return the epochs within the budget after a pass over the images, if only the last blocks run in each step.
-
-    The steps of the whole model show how fast a pass is, in the precision of the run and in float32.
+    Args:
+        plan: The plan.
+        whole: The plan with the smallest images and no frozen block. Its steps show how fast a pass over the images is.
+        facts: The data.
+        share: Share of the budget that the run may take.
     """
     if plan.pace is None or whole.pace is None:
         return 0.0
-    batch_size = plan.config.data.batch_size
-    images_per_s = batch_size / whole.pace.mean_s()
-    pass_s = facts.num_train / (EVALUATION_SPEEDUP * images_per_s)
-    limit = time_limit(plan.config.train.budget_s, facts, _FLOAT32_SPEEDUP * images_per_s)
-    return limit.training_s(START_S + pass_s) / STEP_OVERHEAD / plan.pace.mean_s() * batch_size / facts.num_train
+    data, train = plan.config.data, plan.config.train
+    ratio = count_flops(plan.config.model) / count_flops(whole.config.model)
+    images_per_s = whole.config.data.batch_size / whole.pace.mean_s() / ratio
+    is_float32 = resolve_precision(train.precision, resolve_device(train.device)) == "fp32"
+    limit = time_limit(
+        share * train.budget_s, facts, images_per_s * (EVALUATION_SPEEDUP if is_float32 else _FLOAT32_SPEEDUP)
+    )
+    before_s = START_S + SECONDS_PER_IMAGE * (facts.num_train + facts.num_val + facts.num_test)
+    if train.reuse_frozen:
+        before_s += facts.num_train / (EVALUATION_SPEEDUP * images_per_s)
+    elif train.head_init == "fitted":
+        before_s += min(FEATURE_SHARE * share * train.budget_s, facts.num_train / (EVALUATION_SPEEDUP * images_per_s))
+    return limit.training_s(before_s) / STEP_OVERHEAD / plan.pace.mean_s() * data.batch_size / facts.num_train
 
 
 def _with_speed(plan: Plan, epochs: float) -> Plan:

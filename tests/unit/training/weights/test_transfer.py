@@ -110,14 +110,16 @@ def test_short_budgets_freeze_more_blocks_and_then_reuse_their_outputs(ask: Any)
 
 
 def test_few_images_are_trained_for_a_share_of_the_budget(ask: Any) -> None:
-    chosen = {}
-    for speed in (1e12, 1e8, 1e5):
+    # Seconds for these epochs at 64 px and at the smallest size, of the 40 s that a sixth of the budget has.
+    large_s, small_s = (seconds_for(transfer.FEW_EPOCHS, size) * 42 / 40 for size in (64, 28))
+    chosen = []
+    for speed in (1e12, 1e9 * large_s / 40, 1e9 * small_s / 60):
         _, plan = dry_run(ask(train__budget_s=240.0), ignore, instruments=machine(speed))
-        chosen[speed] = plan.config.data.img_size[0], plan.config.train.epochs
-    assert chosen[1e12] == (64, transfer.FEW_EPOCHS)
-    assert chosen[1e8][0] < 64
-    assert chosen[1e8][1] == transfer.FEW_EPOCHS
-    assert chosen[1e5][1] > transfer.FEW_EPOCHS  # no time for folds: all of it is for the run
+        chosen.append((plan.config.data.img_size[0], plan.config.train.epochs))
+    assert chosen[0] == (64, transfer.FEW_EPOCHS)
+    assert 28 <= chosen[1][0] < 64
+    assert chosen[1][1] == transfer.FEW_EPOCHS
+    assert chosen[2][1] > transfer.FEW_EPOCHS  # no time for folds: all of it is for the run
     _, plan = dry_run(ask(train__budget_s=240.0, train__epochs=3.0), ignore, instruments=machine(1e12))
     assert plan.config.train.epochs == 3
 

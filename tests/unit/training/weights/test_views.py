@@ -1,0 +1,85 @@
+"""Layers and pools of pretrained features, and the first model that ends at one of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vitreous.data.loader import Batch
+from vitreous.model.build import build_model
+from vitreous.model.change.last_blocks import LastBlocks
+from vitreous.model.change.lora import add_lora, merge_lora
+from vitreous.model.change.trim import trim_last_block
+from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.vit import VisionTransformer
+from vitreous.training.weights.fitted_head import fit_head
+from vitreous.training.weights.views import View, choose_view, compute_views, ending_at, own_view, pooled, views_of
+
+CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=3, embed_dim=10, depth=6, num_heads=2,
+                     num_registers=2, layer_scale=0.5)  # fmt: skip
+
+
+def made(**changes: object) -> VisionTransformer:
+    model = build_model(replace(CONFIG, **changes), generator=torch.Generator().manual_seed(2))  # type: ignore[arg-type]
+    return trim_last_block(model).eval()
+
+
+def batches(num: int = 7) -> list[Batch]:
+    images = torch.randn(num, 3, 12, 20, generator=torch.Generator().manual_seed(5))
+    return [Batch(part, torch.zeros(len(part)).long(), np.arange(len(part))) for part in images.split(4)]
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"pool": "mean"}, {"pool": "mean", "class_token": True}, {"relative_bias": True}, {"rotary": "axial"},
+    {"pool": "token_mean", "num_registers": 0},
+])  # fmt: skip
+def test_model_that_ends_earlier_has_the_features_of_its_view(changes: dict[str, object]) -> None:
+    model, images = made(**changes), torch.cat([batch.images for batch in batches()])
+    views = views_of(model)
+    assert views[0] == own_view(model)
+    assert {view.depth for view in views[1:]} == {5, 4}
+    found, labels = compute_views(model, batches(), "fp32", views), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    torch.testing.assert_close(found[views[0]], model.pooled(images))
+    for view in views[1:]:
+        head = fit_head(found[view], labels, 3)
+        shorter = ending_at(model, view, head)
+        assert (shorter.config.depth, shorter.config.pool) == (view.depth, view.pool)
+        torch.testing.assert_close(shorter(images), found[view] @ head.weight.T + head.bias, atol=1e-4, rtol=1e-4)
+
+
+def test_stored_outputs_of_frozen_blocks_give_the_same_views() -> None:
+    model = made()
+    last = LastBlocks(model, 4)
+    found = compute_views(model, batches(), "fp32", views_of(model, [4]))
+    tokens = torch.cat([last.entering(batch.images) for batch in batches()])
+    for pool in ("mean", "token_mean"):
+        torch.testing.assert_close(pooled(model, tokens, pool), found[View(4, pool)])
+
+
+def test_updates_of_lora_are_merged_before_the_model_ends_earlier() -> None:
+    model = made()
+    expected = ending_at(model, View(4, "mean"), fit_head(torch.randn(9, 10), torch.arange(9) % 3, 3))
+    add_lora(model, rank=2, alpha=4.0, generator=torch.Generator().manual_seed(1))
+    shorter = ending_at(merge_lora(model), View(4, "mean"), fit_head(torch.randn(9, 10), torch.arange(9) % 3, 3))
+    images = batches()[0].images
+    torch.testing.assert_close(shorter.pooled(images), expected.pooled(images))
+
+
+@pytest.mark.parametrize("changes", [{"pool": "map"}, {"fc_norm": True}, {"distill_token": True}])
+def test_models_that_cannot_end_earlier_have_only_their_own_view(changes: dict[str, object]) -> None:
+    model = made(**changes)
+    assert views_of(model) == [own_view(model)]
+
+
+def test_the_view_that_separates_the_classes_is_chosen() -> None:
+    generator, labels = torch.Generator().manual_seed(0), torch.arange(60) % 3
+    noise = {view: torch.randn(60, 5, generator=generator) for view in (View(6, "token"), View(5, "mean"))}
+
+    def telling(strength: float) -> Tensor:
+        return torch.randn(60, 5, generator=generator) + strength * torch.eye(5)[labels]
+
+    found = {**noise, View(4, "mean"): telling(3.0), View(4, "token_mean"): telling(9.0)}
+    assert choose_view(found, labels) == View(4, "token_mean")
+    assert choose_view({view: telling(9.0) for view in noise}, labels) == View(6, "token")
