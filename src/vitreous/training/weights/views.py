@@ -124,11 +124,13 @@ def _accuracy(features: Features, labels: Tensor) -> float:
     return float(cross_val_score(classifier, inputs[kept], targets[kept], cv=splitter).mean())
 
 
+@torch.no_grad()
 def ending_at(model: VisionTransformer, view: View, head: FittedHead) -> VisionTransformer:
     """Return a model of its own that ends at a view, with a fitted head, in evaluation mode on the same device."""
     config = replace(model.config, depth=view.depth, pool=view.pool, class_token=model.config.has_class_token)
     shorter, state = build_model(config, device=next(model.parameters()).device), model.state_dict()
     head.copy_into(shorter.head)
-    own = {name: tensor for name, tensor in shorter.state_dict().items() if name.startswith("head.")}
-    shorter.load_state_dict(own | {name: state[name] for name in shorter.state_dict() if name not in own})
+    for name, tensor in shorter.state_dict().items():
+        if not name.startswith("head."):  # tables of relative positions have a row for each block
+            tensor.copy_(state[name][: len(tensor)] if name.startswith("relation.") else state[name])
     return shorter.eval()

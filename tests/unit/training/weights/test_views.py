@@ -17,7 +17,7 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.training.weights.fitted_head import fit_head
 from vitreous.training.weights.views import View, choose_view, compute_views, ending_at, own_view, pooled, views_of
 
-CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=3, embed_dim=10, depth=6, num_heads=2,
+CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=3, embed_dim=16, depth=6, num_heads=2,
                      num_registers=2, layer_scale=0.5)  # fmt: skip
 
 
@@ -60,9 +60,9 @@ def test_stored_outputs_of_frozen_blocks_give_the_same_views() -> None:
 
 def test_updates_of_lora_are_merged_before_the_model_ends_earlier() -> None:
     model = made()
-    expected = ending_at(model, View(4, "mean"), fit_head(torch.randn(9, 10), torch.arange(9) % 3, 3))
+    expected = ending_at(model, View(4, "mean"), fit_head(torch.randn(9, 16), torch.arange(9) % 3, 3))
     add_lora(model, rank=2, alpha=4.0, generator=torch.Generator().manual_seed(1))
-    shorter = ending_at(merge_lora(model), View(4, "mean"), fit_head(torch.randn(9, 10), torch.arange(9) % 3, 3))
+    shorter = ending_at(merge_lora(model), View(4, "mean"), fit_head(torch.randn(9, 16), torch.arange(9) % 3, 3))
     images = batches()[0].images
     torch.testing.assert_close(shorter.pooled(images), expected.pooled(images))
 
