@@ -6,8 +6,7 @@ stamp or the background (Geirhos et al. 2020, 2004.07780). The relevance maps of
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -118,10 +117,6 @@ class Shortcuts:
             )
         return tuple(found)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return numbers, texts and lists, for JSON."""
-        return asdict(self) | {"sentences": list(self.sentences)}
-
 
 def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"], classes: Sequence[str]) -> Shortcuts:
     """Find classes whose relevance is concentrated on a place near the border, unlike that of most other classes.
@@ -129,11 +124,7 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     Classes are compared because objects, too, are often at the same place, and models may give relevance to empty
     corners. So a mark that most classes have at one place is not found, nor is a mark in the middle. Only the border is
     found without a difference: every class may have a background of its own, but objects are not all along the border.
-
-    Args:
-        values: Relevance of each patch for the predicted class. Negative values do not count.
-        predicted: Number of the predicted class of each image.
-        classes: Names of all classes.
+    Values are relevance for the predicted class; those below 0 do not count.
     """
     counts = np.bincount(predicted, minlength=len(classes))
     large = np.flatnonzero(counts >= MIN_IMAGES).tolist()
