@@ -52,7 +52,7 @@ class Part:
     def save(self, path: Path) -> None:
         """Save the figure, if there is one, as PNG."""
         if isinstance(self.figure, Image):
-            self.figure.save(path)
+            self.figure.save(path, "PNG")
         elif self.figure is not None:
             path.write_bytes(encoded(self.figure))
 
