@@ -159,15 +159,13 @@ class Explainer:
     def _explain_batch(
         self, batch: Sequence[ImageLike], where: Sequence[str], names: Sequence[str], wanted: Target
     ) -> Iterator[Explanation]:
-        predictor, preprocess = self.predictor, self.predictor.preprocess
-        found = read_batch(preprocess, batch, where)
-        pixels = [image for image in found if not isinstance(image, str)]
+        predictor, found = self.predictor, read_batch(self.predictor.preprocess, batch, where)
+        readable = {number: image for number, image in enumerate(found) if not isinstance(image, str)}
         explained: Iterator[list[Explanation]] = iter(())
-        if pixels:
-            stacked = torch.stack(pixels)
+        if readable:
+            stacked = torch.stack(list(readable.values()))
             logits = predictor.logits(stacked).clone()  # methods cannot differentiate with a tensor of inference mode
             rows = predictor.probabilities(logits).tolist()
-            readable = [number for number, image in enumerate(found) if not isinstance(image, str)]
             predictions = [predictor.prediction(where[n], row) for n, row in zip(readable, rows, strict=True)]
             sources = [batch[number] for number in readable]
             explained = iter(self._explain(stacked, predictions, sources, names, wanted.fixed(logits)))

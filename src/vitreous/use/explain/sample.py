@@ -16,7 +16,7 @@ from vitreous.data.workers import Progress
 from vitreous.errors import DataError
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive, permutation
-from vitreous.tensors import Images, Pixels, Targets
+from vitreous.tensors import Images, Labels, Pixels, Targets
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.load import progress_to
 from vitreous.use.evaluate.labeled_images import LabeledImages
@@ -118,6 +118,11 @@ class Sample:
         """Return the labels of images, on their device."""
         labels = torch.from_numpy(self.labels[positions]).to(self.store.device)
         return labels.float() if labels.dtype == torch.bool else labels
+
+    def predicted(self, predictor: Predictor) -> Labels:
+        """Return the predicted class of each image, on the CPU; of several labels, the most probable one."""
+        found = [predictor.logits(self.pixels(some)) for some in batches(predictor.model, self.positions)]
+        return torch.cat(found).argmax(dim=1)
 
     def pictures(self, positions: Positions) -> UInt8[np.ndarray, "images height width 3"]:
         """Return images as the model gets them, in color; of other than 3 channels, the first 3 or the first one."""

@@ -18,7 +18,7 @@ from vitreous.training.load import progress_to
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.methods import DEFAULT, method_named
 from vitreous.use.explain.pictures.places import draw_places
-from vitreous.use.explain.sample import Sample, batches
+from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.shortcuts import Shortcuts, find_shortcuts
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
@@ -85,8 +85,7 @@ def check_shortcuts(
     predictor = Predictor.load(run, device)
     images = labeled_images(run, predictor, data, listener=listener)
     sample = Sample.draw(images, predictor, max_images, listener=listener)
-    logits = [predictor.logits(sample.pixels(some)) for some in batches(predictor.model, sample.positions)]
-    predicted = torch.cat(logits).argmax(dim=1).numpy()
+    predicted = sample.predicted(predictor).numpy()
     progress = progress_to(listener, "explaining")
     values = sample.explained(predictor.model, explain, predicted, sample.positions, progress)
     shortcuts = find_shortcuts(values, predicted, predictor.classes)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from scipy.stats import hypergeom
 
 from vitreous.printable import printable
+from vitreous.use.explain.relevance import positive_shares
 from vitreous.wording import listed, plural
 
 MIN_IMAGES = 10
@@ -173,9 +174,8 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
 
 def relevance_within(values: MapsOfImages, places: Iterable[Place]) -> Float[np.ndarray, "images places"]:
     """Return the share of the positive relevance of each image that lies in each place; 0 if there is none."""
-    positive = np.clip(np.asarray(values, dtype=np.float64), 0, None)
-    totals = positive.sum(axis=(1, 2))[:, None]
-    return np.stack([positive[:, place].sum(axis=1) for place in places], axis=1) / np.where(totals > 0, totals, 1)
+    shares = positive_shares(values)
+    return np.stack([shares[:, place].sum(axis=1) for place in places], axis=1)
 
 
 def is_concentrated(

@@ -161,7 +161,7 @@ def _drawing(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(np.ravel(figure.subplots(rows, len(ratios), width_ratios=ratios)))
+    return figure, figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios).ravel().tolist()
 
 
 def _mosaic(pictures: NDArray[Any], columns: int, background: float) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from vitreous.training.folder.records import Listener
 from vitreous.training.load import progress_to
 from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.pictures.contact_sheet import scaled
+from vitreous.use.explain.relevance import positive_shares
 from vitreous.use.explain.sample import Positions, Sample
 
 _OUTLINE = "#ff2d95"
@@ -44,9 +45,7 @@ def important_patches(
 
     Relevance of different images cannot be compared, so its share in the image is. Values below 0 do not count.
     """
-    positive = values.clip(min=0).reshape(len(values), -1).astype(np.float64)
-    total = positive.sum(axis=1, keepdims=True)
-    shares = np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)
+    shares = positive_shares(values).reshape(len(values), -1)
     best = shares.argmax(axis=1)
     order = np.argsort(-shares.max(axis=1), kind="stable")[:most]
     rows, columns = np.unravel_index(best, values.shape[1:])

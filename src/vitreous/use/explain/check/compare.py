@@ -17,14 +17,7 @@ from vitreous.model.weights.native import fingerprint
 from vitreous.tensors import Labels
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.machine.device import autocast, describe_software, resolve_precision
-from vitreous.use.explain.check.cost import (
-    NUM_ORDERS,
-    NUM_SAMPLED,
-    cells_of,
-    num_exact,
-    passes_of_shapley,
-    passes_per_image,
-)
+from vitreous.use.explain.check import cost
 from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, compare_scores
 from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
@@ -74,8 +67,8 @@ def compare(
     """
     with evaluating(predictor.model) as model:
         check = _Check(model, predictor, sample, methods, coarseness, seed)
-        num_patches, per_image = model.config.num_patches, passes_per_image(model, methods.values(), coarseness)
-        work = len(sample) * per_image + passes_of_shapley(model)
+        num_patches, per_image = model.config.num_patches, cost.passes_per_image(model, methods.values(), coarseness)
+        work = len(sample) * per_image + cost.passes_of_shapley(model)
         listener("expected", {"text": f"{work:,.0f} forward passes", "seconds": work * check.seconds_per_pass()})
         found = []
         for number, positions in enumerate(batches(model, sample.positions)):
@@ -127,9 +120,8 @@ class _Check:
     @cached_property
     def maps(self) -> dict[str, Maps]:
         """The methods, and the two orders that ignore the model."""
-        grid_size, maps = self.model.config.grid_size, dict[str, Maps]()
-        for name, method in self.methods.items():
-            maps[name] = partial(_explained, method)
+        grid_size = self.model.config.grid_size
+        maps: dict[str, Maps] = {name: partial(_explained, method) for name, method in self.methods.items()}
         maps[RANDOM] = lambda _, positions: random_maps(positions, grid_size, self.seed)
         maps["center"] = lambda _, positions: center_maps(len(positions), grid_size)
         return maps
@@ -137,8 +129,7 @@ class _Check:
     @cached_property
     def classes(self) -> Labels:
         """The predicted class of each image."""
-        found = batches(self.model, self.sample.positions)
-        return torch.cat([self.predictor.logits(self.sample.pixels(positions)) for positions in found]).argmax(dim=1)
+        return self.sample.predicted(self.predictor)
 
     @property
     def precision(self) -> str:
@@ -193,19 +184,19 @@ class _Check:
 
     def agreements(self, listener: Listener) -> dict[str, Agreement]:
         """Compare the maps of some images with Shapley values."""
-        positions = self.some(num_exact(self.model) or NUM_SAMPLED)
+        positions = self.some(cost.num_exact(self.model) or cost.NUM_SAMPLED)
 
         def progress(done: int, total: int) -> None:
             part = {"done": done * len(positions) // total, "total": len(positions)}
             listener("reading", {"what": "computing Shapley values", **part})
 
-        subject, cells, precision = self.subject(positions), cells_of(self.model), self.precision
+        subject, cells, precision = self.subject(positions), cost.cells_of(self.model), self.precision
         score = self.model, subject.images, Target(subject.classes)
-        if num_exact(self.model):
+        if cost.num_exact(self.model):
             found = exact_shapley(*score, cells=cells, precision=precision, progress=progress)
             reference = Relevance(found.values)
         else:
-            reference = shapley(*score, num_permutations=NUM_ORDERS, cells=cells, precision=precision)
+            reference = shapley(*score, num_permutations=cost.NUM_ORDERS, cells=cells, precision=precision)
         return {name: agreement(self.values(name, positions), reference.values, reference.errors) for name in self.maps}
 
     def some(self, count: int) -> Positions:

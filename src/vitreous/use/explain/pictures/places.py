@@ -11,6 +11,7 @@ from vitreous.printable import printable
 from vitreous.use.explain.pictures.contact_sheet import Strip, draw_sheet, scaled
 from vitreous.use.explain.pictures.geometry import View
 from vitreous.use.explain.pictures.overlay import ColorScale, lay_over
+from vitreous.use.explain.relevance import positive_shares
 from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.shortcuts import Shortcut, places_near_border
 from vitreous.wording import plural
@@ -32,8 +33,7 @@ def draw_places(
     those with most relevance there. Relevance is that for the predicted class; values below 0 do not count.
     """
     shortcut_of, counts = {each.class_name: each for each in found}, np.bincount(predicted, minlength=len(classes))
-    positive = values.clip(min=0).astype(np.float64)
-    shares = positive / np.maximum(positive.sum(axis=(1, 2), keepdims=True), np.finfo(np.float64).tiny)
+    shares = positive_shares(values)
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda n: (classes[n] not in shortcut_of, -counts[n]))
     gray, strips = np.full((*sample.preprocess.img_size, 3), _GRAY, np.uint8), []
     for number in order[:_MOST_CLASSES]:
