@@ -1,6 +1,6 @@
 """Model -> what its weights show without any image: filters of the patches, similarity of positions."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ MOST_FILTERS = 28
 """Number of components that figure 7 of the ViT paper shows."""
 
 
-class Filters(NamedTuple):
+@dataclass(frozen=True)
+class Filters:
     """Principal components of the `count` filters of a layer (`what`), and the share of the variance of each.
 
     `images` are `[components, channels, height, width]`, the most important first.
