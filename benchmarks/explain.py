@@ -15,13 +15,17 @@ Peers take part if they are installed. Captum's integrated gradients use 32 step
 before the last attention, as its documentation advises for Vision Transformers. The code of Chefer et al. 2021
 (2012.09838) is not compared, because it runs only its own model class.
 
-Results go to benchmarks/results/HARDWARE/explain.json; a model that is already there is skipped.
+Results go to benchmarks/results/HARDWARE/explain.json; a model that is already there is skipped. Finished batches of
+images are kept next to it, so the same command continues after an interruption.
 """
 
 import argparse
+import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +35,21 @@ from einops import rearrange, reduce
 
 import vitreous as vt
 from results import command_line, results_file
+from vitreous.cli.screen import duration
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import ArraySource, Source, idx, open_source
-from vitreous.training.folder.records import ignore
+from vitreous.model.weights.native import fingerprint
+from vitreous.training.folder.records import Listener
 from vitreous.training.weights.fitted_head import fit_head
 from vitreous.use.embed.embedder import Embedder
-from vitreous.use.evaluate.labeled_images import LabeledImages
-from vitreous.use.explain.check.checker import passes_of
-from vitreous.use.explain.check.compare import compare
-from vitreous.use.explain.check.sample import held_out, load_sample
+from vitreous.use.evaluate.labeled_images import LabeledImages, labeled_images
+from vitreous.use.explain.check.compare import BatchCurves, compare
+from vitreous.use.explain.check.protocols import Curves
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.target import Target
 from vitreous.use.predict.predictor import Predictor
 
@@ -77,7 +83,7 @@ def mnist(options: argparse.Namespace) -> Subject:
 def clothing(options: argparse.Namespace) -> Subject:
     """Return a run and its held-out images."""
     predictor = Predictor.load(options.clothing)
-    return predictor, held_out(options.clothing, predictor, None, None, ignore)
+    return predictor, labeled_images(options.clothing, predictor)
 
 
 def backbone(options: argparse.Namespace) -> Subject:
@@ -116,7 +122,7 @@ def captum_ig(model: Any, images: torch.Tensor, target: Target) -> Relevance:
     from captum.attr import IntegratedGradients
 
     classes = target.fixed(model(images).detach()).classes
-    found = IntegratedGradients(model).attribute(images, target=classes, n_steps=32, internal_batch_size=64)
+    found = IntegratedGradients(model).attribute(images, target=classes, n_steps=32, internal_batch_size=len(images))
     rows, columns = model.tokenizer.grid_size(images)
     return Relevance(reduce(found.float().detach(), "b c (h p) (w q) -> b h w", "sum", h=rows, w=columns))
 
@@ -137,20 +143,65 @@ def grad_cam_peer(model: Any, images: torch.Tensor, target: Target) -> Relevance
     return Relevance(reduce(torch.from_numpy(found).float(), "b (h p) (w q) -> b h w", "mean", h=rows, w=columns))
 
 
-PEERS: dict[str, tuple[str, str, Callable[..., Relevance]]] = {
-    "captum-ig": ("captum", "integrated gradients (Captum)", captum_ig),
-    "peer-grad-cam": ("pytorch_grad_cam", "Grad-CAM (pytorch-grad-cam)", grad_cam_peer),
+PEERS = {
+    "captum-ig": ("captum", Method(captum_ig, "integrated gradients (Captum)", "", passes=66.0)),
+    "peer-grad-cam": ("pytorch_grad_cam", Method(grad_cam_peer, "Grad-CAM (pytorch-grad-cam)", "", passes=3.0)),
 }
+"""Package and method; pytorch-grad-cam differentiates the whole model twice as often as needed."""
 
 
 def methods() -> Iterator[tuple[str, Method]]:
     """Yield the methods of vitreous, and those of the peers that are installed; list the others."""
     yield from METHODS.items()
-    for name, (package, label, explain) in PEERS.items():
+    for name, (package, method) in PEERS.items():
         if importlib.util.find_spec(package) is None:
-            print(f"{label}: missing, {package} is not installed", flush=True)
+            print(f"{method.label}: missing, {package} is not installed", flush=True)
         else:
-            yield name, Method(explain, label, "")
+            yield name, method
+
+
+def check(name: str, subject: Subject, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Check a model. Finished batches are in `folder`, so that an interrupted check continues with the next one."""
+    predictor, images = subject
+    num_patches = predictor.model.config.num_patches
+    chosen = {key: method for key, method in methods() if method.cost(num_patches) <= options.most_passes}
+    sample = Sample.draw(images, predictor, options.images, fewest=10)
+    settings = json.dumps([name, sample.paths, list(chosen), fingerprint(predictor.model)])
+    parts = folder / hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
+    parts.mkdir(parents=True, exist_ok=True)
+
+    def once(number: int, compute: Callable[[], BatchCurves]) -> BatchCurves:
+        file = parts / f"{number}.pt"
+        if not file.is_file():
+            found = {key: {of: tuple(each) for of, each in curves.items()} for key, curves in compute().items()}
+            torch.save(found, file.with_suffix(".tmp"))
+            file.with_suffix(".tmp").rename(file)
+        stored = torch.load(file, weights_only=True)
+        return {key: {of: Curves(*each) for of, each in curves.items()} for key, curves in stored.items()}
+
+    result = compare(predictor, sample, chosen, once=once, listener=progress(name))
+    print(f"{name}: {' '.join(result.sentences)}", flush=True)
+    return {"command": command_line(), **result.as_dict()}
+
+
+def progress(name: str) -> Listener:
+    """Return a listener that prints the expected time, and about once a minute the time that is left."""
+    began: list[tuple[float, int]] = []
+    said = [0.0]
+
+    def listen(kind: str, fields: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if kind == "expected":
+            print(f"{name}: {fields['text']}, about {duration(fields['seconds'])}", flush=True)
+        elif kind == "reading" and fields["what"] == "checking methods":
+            began.append((now, fields["done"]))
+            done = fields["done"] - began[0][1]
+            if done and now - said[0] > 60:
+                said[0] = now
+                left = duration((now - began[0][0]) / done * (fields["total"] - fields["done"]))
+                print(f"{name}: {fields['done']} of {fields['total']} images, {left} left", flush=True)
+
+    return listen
 
 
 def table_rows(runs: dict[str, dict]) -> list[str]:
@@ -195,15 +246,10 @@ def main() -> None:
         if name in runs or not given[name]:
             print(f"{name}: {'stored' if name in runs else 'not given, skipped'}", flush=True)
             continue
-        predictor, found = {"mnist": mnist, "clothing": clothing, "backbone": backbone}[name](options)
-        chosen = dict(methods())
-        passes = {key: passes_of(predictor.model, method, options.most_passes) for key, method in chosen.items()}
-        chosen = {key: method for key, method in chosen.items() if passes[key] <= options.most_passes}
-        sample = load_sample(found, predictor, options.images, 0, ignore)
-        result = compare(predictor, sample, chosen, passes=passes)
-        runs[name] = {"command": command_line(), **result.as_dict()}
+        subject = {"mnist": mnist, "clothing": clothing, "backbone": backbone}[name](options)
+        runs[name] = check(name, subject, options, path.with_suffix(".parts"))
         path.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{name}: {' '.join(result.sentences)}", flush=True)
+        shutil.rmtree(path.with_suffix(".parts"))
     rows = table_rows(runs)
     fill_document(rows)
     print("\n".join(rows))

@@ -1,10 +1,12 @@
 """Path of a safetensors file <-> tensors by name; anything wrong with the file becomes one kind of error."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -99,3 +101,13 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
             raise OSError(str(error)) from error
 
     atomic.write(path, fill)
+
+
+def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Return a hash of tensors on any device, their names, and a text."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        values = tensors[name].detach().cpu().contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

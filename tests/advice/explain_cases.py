@@ -14,11 +14,8 @@ from torch import nn
 from vitreous.cli.explain import check as check_command
 from vitreous.cli.explain import command
 from vitreous.model.build import build_model
-from vitreous.training.folder.records import ignore
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.anatomy import explain_model, place_of
-from vitreous.use.explain.anatomy.sample import draw_sample
-from vitreous.use.explain.check import sample
 from vitreous.use.explain.check.checker import check_explanations
 from vitreous.use.explain.check.last_check import FILE, read_last_check
 from vitreous.use.explain.explainer import Explainer
@@ -26,6 +23,7 @@ from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
 from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.removal.super_tokens import super_tokens
+from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.target import Target
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.run import Run
@@ -63,7 +61,7 @@ def explanation_methods(folder: Path) -> Refusals:
     large = torch.randn(1, model.config.in_chans, *(20 * model.config.patch_size,) * 2)
     with patch.object(type(model.tokenizer), "grid_size", lambda *_: (20, 20)):
         yield lambda: exact_shapley(model, large, cells=(5, 4)), "such as 4x4"
-    assert exact_shapley(model, images, cells=(2, 2), is_stored=False)
+    assert exact_shapley(model, images, cells=(2, 2))
 
 
 @case
@@ -130,9 +128,6 @@ def checks_of_explanations(folder: Path) -> Refusals:
         (small / path.parent.name).mkdir(parents=True)
         (small / path.parent.name / path.name).write_bytes(path.read_bytes())
     yield lambda: check_explanations(run, str(small), methods=QUICK), "give a folder or table with more labeled images"
-    images = labeled_images(run, predictor, str(data))
-    with patch.object(sample, "FEWEST_IMAGES", len(images.indices) + 1):
-        yield lambda: sample.load_sample(images, predictor, 20, 0, ignore), "find the others with `vitreous inspect`"
     found = check_explanations(run, str(data), methods=QUICK, num_images=10)
     found.save(run)
     assert read_last_check(run, predictor.model)
@@ -156,8 +151,9 @@ def looks_into_a_model(folder: Path) -> Refusals:
     contents = {path: path.read_bytes() for path in data.glob("*/*.png")}
     for path in contents:
         path.write_bytes(contents[path][:-60])
-    yield lambda: draw_sample(run, predictor, str(data), None, 9, ignore), "check them with `vitreous inspect`"
+    images = labeled_images(run, predictor, str(data))
+    yield lambda: Sample.draw(images, predictor, 9), "check them with `vitreous inspect`"
     for path in contents:
         path.write_bytes(contents[path])
-    assert len(draw_sample(run, predictor, str(data), None, 9, ignore)) == 9
+    assert len(Sample.draw(images, predictor, 9)) == 9
     assert explain_model(run, str(data))

@@ -19,9 +19,9 @@ pytestmark = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_without_patches_are_those_of_the_cpu(kind: str) -> None:
     model, images = make_model(kind).float(), draw_images().float()
-    expected = exact_shapley(model, images, Target(0), precision="fp32", is_stored=False)
+    expected = exact_shapley(model, images, Target(0), precision="fp32")
     model, images = model.to(GPU), images.to(GPU)
-    got = exact_shapley(model, images, Target(0), precision="fp32", is_stored=False)
+    got = exact_shapley(model, images, Target(0), precision="fp32")
     torch.testing.assert_close(got.scores, expected.scores, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(got.values, expected.values, rtol=1e-3, atol=1e-3)
 

@@ -61,6 +61,7 @@ class Screen:
             "device": self._show_device,
             "download": lambda fields: self._advance("downloading", fields["share"], fields["text"]),
             "evaluation": self._show_evaluation,
+            "expected": lambda fields: self.say(f"{fields['text']}, about {duration(fields['seconds'])}"),
             "health": self._show_health,
             "member": self._show_member,
             "moved": self._show_moved,

@@ -11,10 +11,11 @@ from vitreous.data.label_sets import present
 from vitreous.data.pixels.store import Store, load_store, measure_mean_std
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError
+from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener, Recorder
 from vitreous.training.machine.device import resolve_device
-from vitreous.training.weights.pretrained import Pretrained, fingerprint
+from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import open_teacher, with_head
 from vitreous.wording import plural
 

@@ -1,6 +1,7 @@
 """`vitreous explain RUN --check`: tables, the sentence, files, JSON."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ def test_screen_shows_tables_verdict_and_files(run: Path, tmp_path: Path, capsys
     content = json.loads((tmp_path / "found" / FILE).read_text(encoding="utf-8"))
     assert said.err == ""
     lines = said.out.splitlines()
+    assert re.fullmatch(r"[\d,]+ forward passes, about \d+ s", lines[0])
     assert sum(line.startswith("gradient × attention  ") for line in lines) == 2
     assert sum(line.startswith("random order  ") for line in lines) == 2
     assert set(content["sentences"]) <= set(lines)
@@ -35,7 +37,8 @@ def test_command_passes_its_options_on(run: Path, tmp_path: Path, cli: Callable[
     said = cli(
         "explain", run, "--check", "--method", "grad-cam", "--images", 10, "--out", out, "--device", "cpu", "--json"
     )
-    assert (said.code, said.err) == (0, "")
+    assert said.code == 0
+    assert re.fullmatch(r"[\d,]+ forward passes, about \d+ s\n", said.err)
     assert list(json.loads(said.out)["methods"]) == ["grad-cam", "random", "center"]
     assert json.loads(said.out) == json.loads((out / FILE).read_text(encoding="utf-8"))
     said = cli("explain", run, "--check", "--method", "gradcam", "--device", "cpu")

@@ -28,17 +28,9 @@ def check(
     device: str = "auto",
     as_json: bool = False,
 ) -> None:
-    """Compare how faithful methods are, and write `faithfulness.json` and `curves.png`.
+    """Compare how faithful methods are, and write `faithfulness.json` and `curves.png`; see `check_explanations`.
 
-    Args:
-        run: Run folder; with DATA also a model.safetensors file.
-        data: A folder, table or named data set; default: the run's held-out images.
-        method: Name of a method, or all; default: all that are quick enough.
-        num_images: Number of images; default: 20 to 200.
-        root: The folder that a table's paths are relative to.
-        out: Folder for the files; default: the run folder.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        as_json: Print one JSON document instead of tables.
+    Without `out`, the files go to the run folder. `method` may also be `all`.
     """
     folder = expanded(out or run)
     if out is None and folder.is_file():

@@ -12,15 +12,7 @@ from vitreous.use.explain.anatomy.captions import CAPTIONS
 def explain_model(
     run: Path, data: str | None = None, *, out: Path | None = None, device: str = "auto", as_json: bool = False
 ) -> None:
-    """Look into a model, print what was found, and write a page.
-
-    Args:
-        run: Run folder or model file.
-        data: Labeled images to look at; None for the held-out images of the run.
-        out: A new folder for the page, its pictures and `model.json`; None for `anatomy` in the run folder.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        as_json: Print one JSON document instead of sentences.
-    """
+    """Look into a model, print what was found, and write a page; see `explain_model` and `ModelAnatomy.save`."""
     place_of(run, out)
     with Screen(stderr=as_json) as screen:
         found = explain(run, data, device=resolve_device(device), listener=screen.listen)

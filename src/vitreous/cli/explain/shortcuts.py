@@ -12,14 +12,7 @@ from vitreous.use.report.page import write_report
 
 
 def explain_shortcuts(run: Path, *, method: str = DEFAULT, device: str = "auto", as_json: bool = False) -> None:
-    """Check the held-out images of a run for shortcuts, and add what was found to the run folder and its report.
-
-    Args:
-        run: Run folder.
-        method: Name of the method that explains the images.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        as_json: Print one JSON document instead of sentences.
-    """
+    """Check the held-out images of a run for shortcuts, and add what was found to the run folder and its report."""
     folder = RunFolder(expanded(run))
     with Screen(stderr=as_json) as screen:
         found = check_shortcuts(folder.path, method=method, device=resolve_device(device), listener=screen.listen)
@@ -33,3 +26,4 @@ def explain_shortcuts(run: Path, *, method: str = DEFAULT, device: str = "auto",
         screen.say(sentence, style="bold yellow" if number < num_found else None)
     if num_found:
         screen.say(f"the images of each class are listed in {folder.shortcuts}, those with the largest share first")
+    screen.say(f"where the relevance of each class lies: {folder.shortcuts_picture}")

@@ -12,7 +12,7 @@ from vitreous.model.change.lora import merge_lora
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.reading.strict import COPY_AGAIN, check_plausible, check_shapes, check_values
-from vitreous.tensor_file import TensorFile, open_tensor_file, write_tensor_file
+from vitreous.tensor_file import TensorFile, checksum, open_tensor_file, write_tensor_file
 
 METADATA_KEY = "vitreous"
 """Key of the safetensors header that marks a file as written by `save_model`."""
@@ -50,6 +50,11 @@ def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str
 def uncompiled(model: VisionTransformer) -> VisionTransformer:
     """Return the model inside a compiled one, which prefixes every name with `_orig_mod.`, with merged LoRA updates."""
     return merge_lora(getattr(model, "_orig_mod", model))
+
+
+def fingerprint(model: VisionTransformer) -> str:
+    """Return a hash of the weights; it does not depend on the file that holds them."""
+    return checksum(model.state_dict())
 
 
 def load_native(path: str | Path) -> VisionTransformer:

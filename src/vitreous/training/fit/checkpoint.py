@@ -1,18 +1,16 @@
 """TrainState <-> files in `checkpoints/`: written atomically, with a checksum; the last two are kept."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, RunError
-from vitreous.tensor_file import open_tensor_file
+from vitreous.tensor_file import checksum, open_tensor_file
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.state import TrainState
@@ -107,12 +105,3 @@ def step_of(path: Path) -> int:
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     with open_tensor_file(path, way_out=_FALLBACK) as file:
         return file.read_all(), file.metadata
-
-
-def checksum(tensors: Mapping[str, Tensor], numbers: str = "") -> str:
-    """Return a hash of CPU tensors, their names, and a text."""
-    digest = hashlib.blake2b(numbers.encode(), digest_size=16)
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -96,6 +96,11 @@ class RunFolder:
         return self.path / "shortcuts.json"
 
     @property
+    def shortcuts_picture(self) -> Path:
+        """Where relevance lies in the images of each class; written with `shortcuts`."""
+        return self.path / "shortcuts.jpg"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"

@@ -12,7 +12,7 @@ from vitreous.errors import ConfigError, OpenQuestionError, VitreousError
 from vitreous.model.change.reshape import change_channels, resize_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights.native import METADATA_KEY
+from vitreous.model.weights.native import METADATA_KEY, fingerprint
 from vitreous.model.weights.open import identify, open_model
 from vitreous.model.weights.reading import hub
 from vitreous.model.weights.reading.files import open_weights
@@ -23,7 +23,6 @@ from vitreous.paths import expanded
 from vitreous.recipe import keys
 from vitreous.recipe.plan import Choice, Plan, show
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
-from vitreous.training.fit.checkpoint import checksum
 from vitreous.training.weights.backbones import BACKBONES
 from vitreous.training.weights.provenance import Provenance, read_provenance, statistics_for
 from vitreous.wording import plural
@@ -219,11 +218,6 @@ def load_into(model: VisionTransformer, checkpoint: Pretrained, classes: Sequenc
                 tensor.copy_(theirs[name])
             elif kept:
                 tensor[list(kept)] = theirs[name][list(kept.values())].to(tensor)
-
-
-def fingerprint(model: VisionTransformer) -> str:
-    """Return a hash of the weights; it does not depend on the file that holds them."""
-    return checksum(model.state_dict())
 
 
 def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[str]) -> dict[str, Any]:

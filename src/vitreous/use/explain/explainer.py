@@ -21,16 +21,13 @@ from vitreous.use.embed.embedder import Embedder, located
 from vitreous.use.explain.methods import DEFAULT, METHODS, method_named
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.target import Target
-from vitreous.use.explain.trace import check_explainable
+from vitreous.use.explain.trace import TOKENS_AT_ONCE, check_explainable
 from vitreous.use.predict.inputs import images_of, name_of, read_batch
 from vitreous.use.predict.predictor import BATCH_SIZE, Prediction, Predictor
 from vitreous.wording import plural
 
 ALL = "all"
 """Name for every method."""
-
-_BATCH_TOKENS = 4_096
-"""Tokens of all images of a batch. Methods that differentiate keep all activations: about 1 GB for a ViT-S."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +148,7 @@ class Explainer:
         preprocess, config = self.predictor.preprocess, self.predictor.model.config
         height, width = preprocess.img_size
         num_tokens = (height // config.patch_size) * (width // config.patch_size) + 1
-        size = max(1, min(BATCH_SIZE, _BATCH_TOKENS // num_tokens))
+        size = max(1, min(BATCH_SIZE, TOKENS_AT_ONCE // num_tokens))
         rest, start = images_of(images, preprocess.in_chans), 0
         while batch := list(islice(rest, size)):
             where = [name_of(image, start + offset) for offset, image in enumerate(batch)]
@@ -162,15 +159,13 @@ class Explainer:
     def _explain_batch(
         self, batch: Sequence[ImageLike], where: Sequence[str], names: Sequence[str], wanted: Target
     ) -> Iterator[Explanation]:
-        predictor, preprocess = self.predictor, self.predictor.preprocess
-        found = read_batch(preprocess, batch, where)
-        pixels = [image for image in found if not isinstance(image, str)]
+        predictor, found = self.predictor, read_batch(self.predictor.preprocess, batch, where)
+        readable = {number: image for number, image in enumerate(found) if not isinstance(image, str)}
         explained: Iterator[list[Explanation]] = iter(())
-        if pixels:
-            stacked = torch.stack(pixels)
+        if readable:
+            stacked = torch.stack(list(readable.values()))
             logits = predictor.logits(stacked).clone()  # methods cannot differentiate with a tensor of inference mode
             rows = predictor.probabilities(logits).tolist()
-            readable = [number for number, image in enumerate(found) if not isinstance(image, str)]
             predictions = [predictor.prediction(where[n], row) for n, row in zip(readable, rows, strict=True)]
             sources = [batch[number] for number in readable]
             explained = iter(self._explain(stacked, predictions, sources, names, wanted.fixed(logits)))

@@ -40,11 +40,8 @@ def read_rows(model: VisionTransformer, found: Trace) -> Rows:
 def through_block(rows: Rows, weights: Weights, merged: Merged | None) -> Rows:
     """Return rows @ weights: how much of the tokens that leave a block comes from each token that enters it.
 
-    Args:
-        rows: How much each token that leaves the block counts; for all tokens, also if some have merged.
-        weights: Between the tokens that enter the block, which may have merged.
-        merged: What these represent. Tokens that have merged share the weight of their key equally, and each has the
-            weights of their query.
+    Rows are for all tokens, weights between those that enter the block. Tokens that have merged share the weight of
+    their key equally, and each has the weights of their query.
     """
     rows, weights = rows.to(torch.promote_types(rows.dtype, weights.dtype)), precise(weights)
     with torch.autocast(rows.device.type, enabled=False):
@@ -60,12 +57,8 @@ def through_block(rows: Rows, weights: Weights, merged: Merged | None) -> Rows:
 def through_all(rows: Rows, weights: Sequence[Tensor], found: Trace) -> PatchValues:
     """Return how much of the tokens that leave the encoder comes from each patch: rows times all (1 + weights).
 
-    Multiplying from the last block to the first keeps a row for each image instead of a matrix.
-
-    Args:
-        rows: How much each token that leaves the encoder counts.
-        weights: `Weights` of each block; the 1 stands for its residual connections.
-        found: The forward pass that they belong to.
+    The 1 is for residual connections. Multiplying from the last block to the first keeps a row for each image instead
+    of a matrix.
     """
     for block in reversed(range(len(weights))):
         rows = rows + through_block(rows, weights[block], found.merged[block])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,3 +26,10 @@ class Relevance:
     values: PatchValues
     errors: PatchValues | None = None
     gaps: PerImage | None = None
+
+
+def positive_shares(values: Float[np.ndarray, "images rows columns"]) -> Float[np.ndarray, "images rows columns"]:
+    """Return the share of each patch in the positive relevance of its image, in float64; 0 if there is none."""
+    positive = np.asarray(values, dtype=np.float64).clip(min=0)
+    totals = positive.sum(axis=(1, 2), keepdims=True)
+    return positive / np.where(totals > 0, totals, 1)

@@ -1,16 +1,15 @@
-"""Run, optionally other labeled images -> a check for shortcuts, stored in the run folder and shown in its report."""
+"""Run, optionally other labeled images -> a check for shortcuts with a picture, stored in the run folder."""
 
+import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from PIL import Image
 
 from vitreous import atomic
-from vitreous.data.loader import EvalLoader
-from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source
 from vitreous.paths import expanded
 from vitreous.training.folder.records import Listener, ignore
@@ -18,12 +17,11 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import progress_to
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.methods import DEFAULT, method_named
+from vitreous.use.explain.pictures.places import draw_places
+from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.shortcuts import Shortcuts, find_shortcuts
-from vitreous.use.explain.target import Target
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
-
-BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,14 @@ class ShortcutCheck:
         method: Name of the method that explained the images.
         images: Path or name of each image that was explained.
         shortcuts: What was found; its image numbers are positions in `images`.
+        picture: Where relevance lies in the images of each class, with examples.
     """
 
     data: str
     method: str
     images: tuple[str, ...]
     shortcuts: Shortcuts
+    picture: Image.Image = field(compare=False, repr=False)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ class ShortcutCheck:
 
     def as_dict(self) -> dict[str, Any]:
         """Return numbers, texts and lists, for JSON, with the names of the images of each shortcut."""
-        content = self.shortcuts.as_dict()
+        content = asdict(self.shortcuts)
         for found in content["found"]:
             found["images"] = [self.images[number] for number in found["images"]]
         basis = {"version": 1, "data": self.data, "method": self.method, "num_images": len(self.images)}
@@ -78,31 +78,24 @@ def check_shortcuts(
 
     Raises:
         UnknownNameError: There is no such method.
+        DataError: None of the images can be decoded.
         VitreousError: As in `labeled_images`.
     """
     run, explain = expanded(run), method_named(method)
     predictor = Predictor.load(run, device)
-    found = labeled_images(run, predictor, data, listener=listener)
-    indices = found.indices
-    if len(indices) > max_images:
-        indices = np.sort(np.random.default_rng(0).choice(indices, max_images, replace=False))
-    store = load_store(found.source, indices, predictor.preprocess, progress=progress_to(listener, "decoding"))
-    listener("skipped", {"skipped": store.skipped})
-    loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
+    images = labeled_images(run, predictor, data, listener=listener)
+    sample = Sample.draw(images, predictor, max_images, listener=listener)
+    predicted = sample.predicted(predictor).numpy()
     progress = progress_to(listener, "explaining")
-    values, predicted = [np.zeros((0, 0, 0))], [np.zeros(0, dtype=np.int64)]
-    for number, batch in enumerate(loader):
-        with torch.inference_mode():
-            classes = predictor.model(batch.images).argmax(dim=1)
-        relevance = explain(predictor.model, batch.images, Target(classes.clone()))
-        values.append(relevance.values.cpu().numpy())
-        predicted.append(classes.cpu().numpy())
-        progress(number + 1, len(loader))
-    shortcuts = find_shortcuts(np.concatenate(values[1:] or values), np.concatenate(predicted), predictor.classes)
-    names = tuple(found.source.describe(int(index)) for index in store.source_indices)
-    return ShortcutCheck(found.name, method, names, shortcuts)
+    values = sample.explained(predictor.model, explain, predicted, sample.positions, progress)
+    shortcuts = find_shortcuts(values, predicted, predictor.classes)
+    picture = draw_places(sample, values, predicted, predictor.classes, shortcuts.found)
+    return ShortcutCheck(sample.name, method, sample.paths, shortcuts, picture)
 
 
 def write_shortcuts(folder: RunFolder, check: ShortcutCheck) -> None:
-    """Write `shortcuts.json` into a run folder. Raises SaveError if it could not be written."""
+    """Write `shortcuts.json` and `shortcuts.jpg` into a run folder. Raises SaveError if one could not be written."""
+    content = io.BytesIO()
+    check.picture.save(content, "JPEG", quality=90)
+    atomic.write_bytes(folder.shortcuts_picture, content.getvalue())
     atomic.write_text(folder.shortcuts, json.dumps(check.as_dict(), indent=1, ensure_ascii=False) + "\n")

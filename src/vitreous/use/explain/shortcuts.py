@@ -6,14 +6,14 @@ stamp or the background (Geirhos et al. 2020, 2004.07780). The relevance maps of
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from scipy.stats import hypergeom
 
 from vitreous.printable import printable
+from vitreous.use.explain.relevance import positive_shares
 from vitreous.wording import listed, plural
 
 MIN_IMAGES = 10
@@ -118,10 +118,6 @@ class Shortcuts:
             )
         return tuple(found)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return numbers, texts and lists, for JSON."""
-        return asdict(self) | {"sentences": list(self.sentences)}
-
 
 def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"], classes: Sequence[str]) -> Shortcuts:
     """Find classes whose relevance is concentrated on a place near the border, unlike that of most other classes.
@@ -129,11 +125,7 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
     Classes are compared because objects, too, are often at the same place, and models may give relevance to empty
     corners. So a mark that most classes have at one place is not found, nor is a mark in the middle. Only the border is
     found without a difference: every class may have a background of its own, but objects are not all along the border.
-
-    Args:
-        values: Relevance of each patch for the predicted class. Negative values do not count.
-        predicted: Number of the predicted class of each image.
-        classes: Names of all classes.
+    Values are relevance for the predicted class; those below 0 do not count.
     """
     counts = np.bincount(predicted, minlength=len(classes))
     large = np.flatnonzero(counts >= MIN_IMAGES).tolist()
@@ -182,9 +174,8 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
 
 def relevance_within(values: MapsOfImages, places: Iterable[Place]) -> Float[np.ndarray, "images places"]:
     """Return the share of the positive relevance of each image that lies in each place; 0 if there is none."""
-    positive = np.clip(np.asarray(values, dtype=np.float64), 0, None)
-    totals = positive.sum(axis=(1, 2))[:, None]
-    return np.stack([positive[:, place].sum(axis=1) for place in places], axis=1) / np.where(totals > 0, totals, 1)
+    shares = positive_shares(values)
+    return np.stack([shares[:, place].sum(axis=1) for place in places], axis=1)
 
 
 def is_concentrated(

@@ -17,13 +17,14 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import export_weights, load_model, read_metadata, save_model
+from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.files import read_config
 from vitreous.recipe.plan import Plan
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.request import TrainRequest, with_options
 from vitreous.training.start import dry_run, run_training
-from vitreous.training.weights.pretrained import fingerprint, open_pretrained
+from vitreous.training.weights.pretrained import open_pretrained
 
 SHAPE: dict[str, Any] = {
     "img_size": (12, 16), "patch_size": 4, "in_chans": 3, "num_classes": 4, "embed_dim": 16, "depth": 2, "num_heads": 2,

@@ -15,13 +15,13 @@ from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, save_model
+from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.files import read_config
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import dry_run, run_training
-from vitreous.training.weights.pretrained import fingerprint
 from vitreous.training.weights.teacher import Teacher, build_teacher, open_teacher, teacher_fingerprint, with_head
 
 Tiny = Callable[..., TrainRequest]

@@ -8,7 +8,6 @@ from jaxtyping import install_import_hook
 
 with install_import_hook("vitreous", "beartype.beartype"):
     from vitreous.use.explain.methods import METHODS
-    from vitreous.use.explain.methods.attention import attention_by_head
 
 from tests.unit.use.explain.models import KINDS, draw_images, make_model
 
@@ -17,7 +16,6 @@ for kind in KINDS:
     images = draw_images().to(next(model.parameters()).dtype)
     for name in ("gradient-attention", "legrad", "grad-cam", "integrated-gradients", "rollout", "attention"):
         METHODS[name](model, images)
-    attention_by_head(model, images)
 """
 
 

@@ -1,13 +1,11 @@
 """Relevance concentrated on a place near the border is found and named; relevance of centered objects is not."""
 
-import json
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
-from vitreous.use.explain.shortcuts import MAX_P_VALUE, MIN_IMAGES, Shortcuts, find_shortcuts
+from vitreous.use.explain.shortcuts import MAX_P_VALUE, MIN_IMAGES, find_shortcuts
 
 ROWS, COLUMNS, CLASSES = 8, 12, ("cat", "dog", "two words")
 PER_CLASS = 40
@@ -186,11 +184,3 @@ def test_the_sentence_says_how_much_where_and_in_how_many_images() -> None:
         "area) in 25 of 40 images, and as much in 1% of the images of other classes; the model may use a mark there: "
         "look at these images",
     )
-
-
-def test_as_dict_is_json() -> None:
-    found = find_shortcuts(*marked(PLACES["upper left corner"]), CLASSES)
-    stored = json.loads(json.dumps(found.as_dict()))
-    assert stored["sentences"] == list(found.sentences)
-    assert stored["found"][0]["place"] == "upper left corner"
-    assert isinstance(found, Shortcuts)

@@ -1,6 +1,6 @@
 """Model, labeled images -> the accuracy that is lost without each head and without each block."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from vitreous.model.change.merge import MergingEncoder
 from vitreous.model.parts.encoder import Block
-from vitreous.model.parts.relation import NO_RELATION, Relation
+from vitreous.model.parts.relation import NO_RELATION
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Images, Logits, Targets, Tokens
+from vitreous.tensors import Images, Targets
 from vitreous.training.fit.evaluate import are_right
 from vitreous.use.evaluate.paired import paired_interval
 
@@ -25,12 +25,7 @@ Rights = Bool[Tensor, "batch removals"]
 
 @dataclass(frozen=True)
 class Loss:
-    """The accuracy that is lost without each part.
-
-    Attributes:
-        lost: Accuracy of the whole model minus accuracy without the part, in [-1, 1].
-        intervals: Paired 95% interval of each, in the last axis.
-    """
+    """The accuracy that is lost without each part, in [-1, 1], with its paired 95% interval in the last axis."""
 
     lost: NDArray[np.float64]
     intervals: NDArray[np.float64]
@@ -42,12 +37,7 @@ class Loss:
 
 
 def accuracy_lost(whole: NDArray[np.bool_], without: NDArray[np.bool_]) -> Loss:
-    """Compare the whole model with itself without some parts, on the same images.
-
-    Args:
-        whole: Which images the whole model classifies correctly, `[images]`.
-        without: Which it classifies correctly without each part, `[images, *parts]`.
-    """
+    """Compare which images are right with the whole model, and without each part, `[images, *parts]`."""
     differences = whole.astype(np.float64).reshape(-1, *[1] * (without.ndim - 1)) - without
     intervals = np.apply_along_axis(paired_interval, 0, differences)
     return Loss(differences.mean(axis=0), np.moveaxis(intervals, 0, -1))
@@ -60,26 +50,26 @@ def right_without_parts(model: VisionTransformer, images: Images, labels: Target
     A head is removed by setting its output to 0 before the projection that joins the heads. A block is removed by
     adding nothing to its input.
 
-    Args:
-        model: In evaluation mode.
-        images: `[batch, channels, height, width]`, normalized.
-        labels: Class numbers, or 1 for each label of an image that may have several.
-
     Returns:
         Which images are right: `[batch]` with all parts, `[batch, blocks * heads]` without each head, block by block,
         and `[batch, blocks]` without each block.
     """
     embedded, relations = model.embed(images)
-    blocks = cast("list[Block]", list(model.encoder.blocks))
+    blocks, of_block = (
+        cast("list[Block]", list(model.encoder.blocks)),
+        relations or [NO_RELATION] * len(model.encoder.blocks),
+    )
     is_merging = isinstance(model.encoder, MergingEncoder)  # its blocks pass on more than tokens
-    tokens = embedded if is_merging else model.encoder.norm_pre(embedded)
+    entering = embedded if is_merging else model.encoder.norm_pre(embedded)
 
     def right(first: int) -> Tensor:
+        """Finish the forward pass for the tokens that enter block `first`."""
         if is_merging:
-            logits = model.forward_head(model.encoder(embedded, relations))
-        else:
-            logits = _finish(model, tokens, relations, first)
-        return are_right(logits.float(), labels).cpu()
+            return are_right(model.forward_head(model.encoder(embedded, relations)).float(), labels).cpu()
+        tokens = entering
+        for block, relation in zip(blocks[first:], of_block[first:], strict=True):
+            tokens = block(tokens, relation)
+        return are_right(model.forward_head(model.encoder.norm(tokens)).float(), labels).cpu()
 
     whole, heads, without_block = right(0), list[Tensor](), list[Tensor]()
     for number, block in enumerate(blocks):
@@ -89,7 +79,7 @@ def right_without_parts(model: VisionTransformer, images: Images, labels: Target
         with removed(block):
             without_block.append(right(number))
         if not is_merging:
-            tokens = block(tokens, relations[number] if relations else NO_RELATION)
+            entering = block(entering, of_block[number])
     return whole, torch.stack(heads, dim=1), torch.stack(without_block, dim=1)
 
 
@@ -114,10 +104,3 @@ def removed(block: Block, head: int | None = None) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _finish(model: VisionTransformer, tokens: Tokens, relations: Sequence[Relation] | None, first: int) -> Logits:
-    """Return the logits for the tokens that enter block `first`."""
-    for number, block in enumerate(model.encoder.blocks[first:], start=first):
-        tokens = block(tokens, relations[number] if relations else NO_RELATION)
-    return model.forward_head(model.encoder.norm(tokens))

@@ -2,9 +2,10 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import isfinite
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -15,21 +16,20 @@ import torch
 from vitreous import atomic
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError, NotARunError
-from vitreous.model.vit import VisionTransformer
 from vitreous.paths import expanded
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder, check_free
+from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.captions import CAPTIONS
 from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
 from vitreous.use.explain.anatomy.parts import Part, observe_all, of_removal, of_tokens, of_weights
-from vitreous.use.explain.anatomy.sample import Sample, draw_sample
+from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.report import markup
 from vitreous.use.report.page import write_report
 
 MOST_IMAGES, MOST_TRAINING = 500, 1_000
-PAGE, NUMBERS = RunFolder(Path()).anatomy.name, "model.json"
 _STYLE = "figure { margin: .6rem 0 1rem; } figure img { max-width: 100%; } .finding { font-weight: 600; }"
 
 
@@ -74,16 +74,17 @@ class ModelAnatomy:
         atomic.write_folder(folder, self._fill)
         if run.anatomy.parent.resolve() == folder.resolve() and run.report.is_file():
             write_report(run)
-        return folder / PAGE
+        return folder / run.anatomy.name
 
     def _fill(self, folder: Path) -> None:
         for part in self.parts:
-            if part.figure is not None:
-                part.figure.savefig(folder / f"{part.name}.png", bbox_inches="tight")
+            part.save(folder / f"{part.name}.png")
         sections = (section for part in self.parts for section in _section(part, folder / f"{part.name}.png"))
-        title = f"What {Path(self.run).resolve().name} has learned"
-        (folder / PAGE).write_text(markup.page(title, [f"<p>{escape(self.data)}</p>", *sections], _STYLE), "utf-8")
-        (folder / NUMBERS).write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1), "utf-8")
+        run = RunFolder(Path(self.run))
+        title = f"What {run.path.resolve().name} has learned"
+        page = markup.page(title, [f"<p>{escape(self.data)}</p>", *sections], _STYLE)
+        (folder / run.anatomy.name).write_text(page, "utf-8")
+        (folder / "model.json").write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1), "utf-8")
 
 
 def place_of(run: Path, out: str | Path | None) -> Path:
@@ -125,22 +126,14 @@ def explain_model(
             known = {part.name for part in parts}
             parts += [Part(name, f"needs images: {sample}") for name in CAPTIONS if name not in known]
             return ModelAnatomy(str(run), sample, tuple(parts))
-        parts += _of_images(model, run, predictor, sample, listener)
+        seen, classes = observe_all(model, sample, listener), predictor.classes
+        parts += [*of_tokens(model, seen, sample, classes), of_removal(model, sample, listener)]
+        parts.append(of_map(seen, sample, classes))
+        train = _sample(run, predictor, None, "train", MOST_TRAINING, listener)
+        parts.append(of_nearest(model, seen, sample, train, classes, listener))
+        parts.append(of_classes(model, sample, classes, listener))
     total = "" if len(sample) == sample.total else f" of {sample.total:,}"
     return ModelAnatomy(str(run), f"{sample.name}: {len(sample):,}{total} images", tuple(parts))
-
-
-def _of_images(
-    model: VisionTransformer, run: Path, predictor: Predictor, sample: Sample, listener: Listener
-) -> Iterator[Part]:
-    """Yield the parts that need images, in the order of the page."""
-    seen = observe_all(model, sample, listener)
-    yield from of_tokens(model, seen, sample, predictor.classes)
-    yield of_removal(model, sample, listener)
-    yield of_map(seen, sample, predictor.classes)
-    train = _sample(run, predictor, None, "train", MOST_TRAINING, listener)
-    yield of_nearest(model, seen, sample, train, predictor.classes, listener)
-    yield of_classes(model, sample, predictor.classes, listener)
 
 
 def _sample(
@@ -148,7 +141,8 @@ def _sample(
 ) -> Sample | str:
     """Draw images of the run or of `data`; if the run has none, return why."""
     try:
-        return draw_sample(run, predictor, data, split, most, listener)
+        images = labeled_images(run, predictor, data, split=split, listener=listener)
+        return Sample.draw(images, predictor, most, listener=listener)
     except (NotARunError, DataError) as error:
         if data is not None:
             raise
@@ -161,12 +155,14 @@ def _section(part: Part, picture: Path) -> Sequence[str]:
     heading = f"<h2>{escape(caption.title)}</h2>"
     if part.numbers is None:
         return [heading, f"<p>Not shown: {escape(part.finding)}.</p>"]
-    encoded = "" if part.figure is None else base64.b64encode(picture.read_bytes()).decode()
-    image = f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption.title)}"></figure>'
+    image = ""
+    if part.figure is not None:
+        content = base64.b64encode(picture.read_bytes()).decode()
+        image = f'<figure><img src="data:image/png;base64,{content}" alt="{escape(caption.title)}"></figure>'
     return [
         heading,
         f'<p class="finding">{escape(part.finding[:1].upper() + part.finding[1:])}.</p>',
-        image if encoded else "",
+        image,
         f"<p>{escape(caption.shown)}</p>",
         f"<p><b>Normal:</b> {escape(caption.normal)} <b>Warning sign:</b> {escape(caption.warning)}</p>",
         f"<p><small>Source: {escape(caption.source)}.</small></p>",
@@ -177,8 +173,9 @@ def _plain(value: Any) -> Any:
     """Return arrays and numbers of numpy as plain values that JSON can store."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return round(float(value), 6) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float):
+        return round(value, 6) if isfinite(value) else None
+    return value

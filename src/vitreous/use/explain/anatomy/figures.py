@@ -1,6 +1,6 @@
 """Numbers of the parts of an anatomy -> matplotlib figures, one a part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_sets import LabelArray, count_labels, having
 from vitreous.use.explain.anatomy.ablation import Loss
-from vitreous.use.explain.anatomy.important import ImportantPatch
-from vitreous.use.explain.anatomy.sample import as_colors
 from vitreous.use.explain.anatomy.weights import Filters
+from vitreous.use.explain.sample import as_colors
 from vitreous.wording import shortened
 
 if TYPE_CHECKING:  # takes half a second to import, so it is imported when the first figure is drawn
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_FAINT, _INK = "#b0b0b0", "#222222"
+_FAINT, _INK, _BLUE = "#b0b0b0", "#222222", "#1f77b4"
+_DEPTH = "after block (0: before the first)"
 _MOST_COLORS = 10
 """Classes with a color of their own, the largest ones; other images are gray."""
 _MOST_THUMBNAILS = 150
@@ -30,8 +30,9 @@ def draw_filters(found: Filters) -> "Figure":
     largest = np.abs(found.images).max(axis=(1, 2, 3), keepdims=True)
     scaled = found.images / np.where(largest > 0, largest, 1)
     picture = _mosaic(as_colors(np.round(127.5 + 127.5 * scaled).astype(np.uint8)), 7, 255)
-    figure = new_figure(8.0, 8.0 * len(picture) / picture.shape[1])
-    _frameless(figure).imshow(picture)
+    figure, (axes,) = _drawing(8.0, 8.0 * len(picture) / picture.shape[1])
+    axes.set_axis_off()
+    axes.imshow(picture)
     return figure
 
 
@@ -39,21 +40,20 @@ def draw_positions(similarity: NDArray[np.float64]) -> "Figure":
     """Draw, for some cells of the grid, the similarity of their embedding to those of all cells."""
     sides = similarity.shape[:2]
     rows, columns = (np.unique(np.linspace(0, n - 1, min(n, _MOST_CELLS)).round().astype(int)) for n in sides)
-    shown = similarity[rows][:, columns].reshape(-1, *sides)
-    picture = _mosaic(shown, len(columns), np.nan)
-    figure = new_figure(7.5, 6.5 * len(picture) / picture.shape[1])
-    drawn = _frameless(figure).imshow(picture, vmin=min(0.0, float(similarity.min())), vmax=1.0)
+    picture = _mosaic(similarity[rows][:, columns].reshape(-1, *sides), len(columns), np.nan)
+    figure, (axes,) = _drawing(7.5, 6.5 * len(picture) / picture.shape[1])
+    axes.set_axis_off()
+    drawn = axes.imshow(picture, vmin=min(0.0, float(similarity.min())), vmax=1.0)
     figure.colorbar(drawn, label="cosine similarity", shrink=0.8)
     return figure
 
 
 def draw_distances(mean: NDArray[np.float32], uniform: float) -> "Figure":
     """Plot the mean distance of each head, by block; a line shows attention that is equal everywhere."""
-    figure = new_figure(7.5, 3.6)
-    axes = figure.subplots()
+    figure, (axes,) = _drawing(7.5, 3.6)
     blocks = np.arange(1, len(mean) + 1)
     axes.axhline(uniform, color=_FAINT, linestyle=":", label="equal attention to all patches")
-    axes.plot(np.repeat(blocks, mean.shape[1]), mean.ravel(), "o", color="#1f77b4", alpha=0.7, label="one head")
+    axes.plot(np.repeat(blocks, mean.shape[1]), mean.ravel(), "o", color=_BLUE, alpha=0.7, label="one head")
     axes.plot(blocks, mean.mean(axis=1), color=_INK, linewidth=1, label="mean of the heads")
     _finish(axes, "block", "attention distance (px)", blocks)
     axes.set_ylim(0, 1.08 * max(uniform, float(mean.max())))
@@ -63,13 +63,12 @@ def draw_distances(mean: NDArray[np.float32], uniform: float) -> "Figure":
 
 def draw_similarity(similarity: NDArray[np.float32]) -> "Figure":
     """Plot the mean similarity of the patches of an image by depth, with the middle 90% of the images."""
-    figure = new_figure(7.5, 3.2)
-    axes = figure.subplots()
+    figure, (axes,) = _drawing(7.5, 3.2)
     depths = np.arange(similarity.shape[1])
     low, high = np.quantile(similarity, (0.05, 0.95), axis=0)
-    axes.fill_between(depths, low, high, color="#1f77b4", alpha=0.2, linewidth=0, label="90% of the images")
-    axes.plot(depths, similarity.mean(axis=0), "o-", color="#1f77b4", markersize=4, label="mean of the images")
-    _finish(axes, "after block (0: before the first)", "cosine between patches", depths)
+    axes.fill_between(depths, low, high, color=_BLUE, alpha=0.2, linewidth=0, label="90% of the images")
+    axes.plot(depths, similarity.mean(axis=0), "o-", color=_BLUE, markersize=4, label="mean of the images")
+    _finish(axes, _DEPTH, "cosine between patches", depths)
     axes.set_ylim(min(0.0, float(low.min())), 1.02)
     axes.legend(frameon=False, fontsize=8)
     return figure
@@ -77,18 +76,16 @@ def draw_similarity(similarity: NDArray[np.float32]) -> "Figure":
 
 def draw_outliers(outliers: NDArray[np.bool_]) -> "Figure":
     """Plot the share of outliers by depth, and where they are in the depth that has most of them."""
-    figure = new_figure(9.0, 3.2)
-    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    figure, (left, right) = _drawing(9.0, 3.2, (2, 1))
     shares = outliers.mean(axis=(0, 2, 3))
-    left.bar(np.arange(len(shares)), 100 * shares, color="#1f77b4")
-    _finish(left, "after block (0: before the first)", "outlier patches (%)", np.arange(len(shares)))
+    left.bar(np.arange(len(shares)), 100 * shares, color=_BLUE)
+    _finish(left, _DEPTH, "outlier patches (%)", np.arange(len(shares)))
     left.set_ylim(0, max(1.0, 110 * float(shares.max())))
-    where = outliers[:, shares.argmax()].mean(axis=0)
-    shown = right.imshow(100 * where, cmap="magma", vmin=0, vmax=max(1.0, 100 * float(where.max())))
+    where = 100 * outliers[:, shares.argmax()].mean(axis=0)
+    right.set_axis_off()
+    shown = right.imshow(where, cmap="magma", vmin=0, vmax=max(1.0, float(where.max())))
     depth = f"after block {shares.argmax()}" if shares.argmax() else "before the first block"
     right.set_title(f"where, {depth} (% of the images)", fontsize=9)
-    right.set_xticks(())
-    right.set_yticks(())
     figure.colorbar(shown, ax=right, shrink=0.8)
     return figure
 
@@ -97,21 +94,18 @@ def draw_path(
     points: NDArray[np.float64], shares: NDArray[np.float64], labels: LabelArray, classes: Sequence[str]
 ) -> "Figure":
     """Draw how the mean of each class moves from depth to depth; the last point is the largest."""
-    figure = new_figure(7.5, 5.0)
-    axes = figure.subplots()
+    figure, (axes,) = _drawing(7.5, 5.0)
     for number, color in _colors(labels, len(classes)).items():
         across, up = points[having(labels, number)].mean(axis=0).T
         axes.plot(across, up, color=color, linewidth=1, label=shortened(classes[number], 24))
         axes.scatter(across, up, color=color, s=np.linspace(6, 60, len(up)), linewidths=0)
-    axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
-    axes.set_ylabel(f"second component ({shares[1]:.0%})")
-    axes.spines[["top", "right"]].set_visible(False)
+    _finish(axes, f"first component ({shares[0]:.0%} of the variance)", f"second component ({shares[1]:.0%})")
     _legend(axes)
     return figure
 
 
 def draw_map(
-    maps: Sequence[tuple[str, NDArray[np.float64]]],
+    maps: Mapping[str, NDArray[np.float64]],
     pictures: NDArray[np.uint8],
     labels: LabelArray,
     classes: Sequence[str],
@@ -119,117 +113,61 @@ def draw_map(
     """Draw images as points in two dimensions, colored by class, with thumbnails where there is room for them."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    figure = new_figure(9.0, 8.0 * len(maps))
-    colors = _colors(labels, len(classes))
-    for axes, (title, points) in zip(np.ravel(figure.subplots(len(maps), 1)), maps, strict=True):
+    figure, drawn = _drawing(9.0, 8.0 * len(maps), rows=len(maps))
+    colors, zoom = _colors(labels, len(classes)), 34 / max(pictures.shape[1:3])
+    for axes, (title, points) in zip(drawn, maps.items(), strict=True):
         axes.scatter(points[:, 0], points[:, 1], s=14, color=_FAINT, linewidths=0)
+        frames = np.full(len(points), _FAINT)
         for number, color in colors.items():
-            own = points[having(labels, number)]
-            axes.scatter(own[:, 0], own[:, 1], s=14, color=color, linewidths=0, label=shortened(classes[number], 24))
-        for position in _apart(points):
-            edge = next(
-                (color for number, color in colors.items() if having(labels[position : position + 1], number)[0]),
-                _FAINT,
+            own = having(labels, number)
+            axes.scatter(
+                points[own, 0], points[own, 1], s=14, color=color, linewidths=0, label=shortened(classes[number], 24)
             )
-            zoom = 34 / max(pictures.shape[1:3])
+            frames[own] = color
+        for position in _apart(points):
             picture = OffsetImage(pictures[position], zoom=zoom, interpolation="nearest" if zoom > 1 else "antialiased")
-            frame = {"edgecolor": edge, "linewidth": 2}
+            frame = {"edgecolor": str(frames[position]), "linewidth": 2}
             axes.add_artist(AnnotationBbox(picture, points[position], pad=0.05, bboxprops=frame))
         axes.set_title(title, fontsize=10)
-        axes.set_xticks(())
-        axes.set_yticks(())
-    _legend(figure.axes[0])
+        axes.set(xticks=(), yticks=())
+    _legend(drawn[0])
     return figure
 
 
 def draw_removal(heads: Loss, blocks: Loss) -> "Figure":
     """Draw the accuracy lost without each head as a grid, and without each block as bars with intervals."""
     depth, count = heads.lost.shape
-    height = max(2.6, 0.3 * depth + 1.2)
-    figure = new_figure(9.5, height)
-    left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
-    largest = max(0.01, float(np.abs(heads.lost).max()))
-    shown = left.imshow(100 * heads.lost, cmap="RdBu_r", vmin=-100 * largest, vmax=100 * largest, aspect="auto")
+    figure, (left, right) = _drawing(9.5, max(2.6, 0.3 * depth + 1.2), (1.4, 1))
+    largest = max(1.0, 100 * float(np.abs(heads.lost).max()))
+    shown = left.imshow(100 * heads.lost, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
     for block, head in np.argwhere(heads.is_clear):
         left.text(head, block, "•", ha="center", va="center", fontsize=12)
     left.set_xticks(range(count), range(1, count + 1))
     left.set_yticks(range(depth), range(1, depth + 1))
-    left.set_xlabel("head")
-    left.set_ylabel("block")
+    left.set(xlabel="head", ylabel="block")
     figure.colorbar(shown, ax=left, label="accuracy lost (points)")
-    numbers, errors = np.arange(1, depth + 1), np.abs(blocks.intervals.T - blocks.lost)
-    right.barh(numbers, 100 * blocks.lost, xerr=100 * errors, color="#b2182b", alpha=0.7, ecolor=_INK, capsize=2)
+    numbers, errors = np.arange(1, depth + 1), 100 * np.abs(blocks.intervals.T - blocks.lost)
+    right.barh(numbers, 100 * blocks.lost, xerr=errors, color="#b2182b", alpha=0.7, ecolor=_INK, capsize=2)
     right.axvline(0, color=_INK, linewidth=0.8)
-    right.set_yticks(numbers)
-    right.set_ylim(depth + 0.5, 0.5)
-    right.set_ylabel("block removed")
-    right.set_xlabel("accuracy lost (points)")
-    right.spines[["top", "right"]].set_visible(False)
+    _finish(right, "accuracy lost (points)", "block removed")
+    right.set(yticks=numbers, ylim=(depth + 0.5, 0.5))
     return figure
 
 
-def draw_rows(
-    rows: Sequence[tuple[str, Sequence[tuple[NDArray[np.uint8], str]]]], outline_px: int | None = None
-) -> "Figure":
-    """Draw rows of pictures of one size, with a name for each row and a title above each picture.
-
-    Args:
-        rows: Name of each row, and its pictures with their titles.
-        outline_px: Outline a square of this side in the middle of each picture.
-    """
-    from matplotlib.patches import Rectangle
-
-    columns = max(len(pictures) for _, pictures in rows)
-    height, width = rows[0][1][0][0].shape[:2]
-    padded = [
-        picture
-        for _, pictures in rows
-        for picture in [*(p for p, _ in pictures), *[np.full_like(pictures[0][0], 255)] * (columns - len(pictures))]
-    ]
-    gap = -(-height // 4)
-    picture = _mosaic(np.stack(padded), columns, 255, gap)
-    figure = new_figure(1.3 * columns + 1.3, 1.3 * columns * len(picture) / picture.shape[1] + 0.3)
-    axes = _frameless(figure)
-    axes.imshow(picture)
-    for row, (name, pictures) in enumerate(rows):
-        top = row * (height + gap)
-        axes.text(-0.1 * width, top + height / 2, name, ha="right", va="center", fontsize=9, parse_math=False)
-        for column, (_, title) in enumerate(pictures):
-            left = column * (width + gap)
-            axes.text(left + width / 2, top - 0.08 * gap - 0.5, title, ha="center", va="bottom", fontsize=7,
-                      parse_math=False)  # fmt: skip
-            if outline_px is not None:
-                corner = (left + (width - outline_px) / 2 - 0.5, top + (height - outline_px) / 2 - 0.5)
-                axes.add_patch(
-                    Rectangle(corner, outline_px, outline_px, fill=False, edgecolor="#ff2d95", linewidth=1.5)
-                )
-    return figure
-
-
-def important_crop(pictures: NDArray[np.uint8], patch: ImportantPatch, side: int) -> NDArray[np.uint8]:
-    """Return the patch with its eight neighbors; beyond the border of the image it is white."""
-    padded = np.pad(pictures, ((side, side), (side, side), (0, 0)), constant_values=255)
-    top, left = patch.row * side, patch.column * side
-    return padded[top : top + 3 * side, left : left + 3 * side]
-
-
-def new_figure(width: float, height: float) -> "Figure":
-    """Create an empty figure; sizes are in inches."""
+def _drawing(
+    width: float, height: float, ratios: Sequence[float] = (1,), rows: int = 1
+) -> tuple["Figure", Sequence["Axes"]]:
+    """Create a figure and its axes, of these relative widths, or one above the other; sizes are in inches."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=110)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios).ravel().tolist()
 
 
-def _frameless(figure: "Figure") -> "Axes":
-    axes = figure.subplots()
-    axes.set_axis_off()
-    return axes
-
-
-def _mosaic(pictures: NDArray[Any], columns: int, background: float, gap: int | None = None) -> NDArray[Any]:
+def _mosaic(pictures: NDArray[Any], columns: int, background: float) -> NDArray[Any]:
     """Arrange pictures of one size in rows, because one large picture is drawn much faster than many axes."""
     height, width = pictures.shape[1:3]
-    rows, columns, gap = -(-len(pictures) // columns), min(columns, len(pictures)), gap or -(-height // 8)
+    rows, columns, gap = -(-len(pictures) // columns), min(columns, len(pictures)), -(-height // 8)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *pictures.shape[3:])
     canvas = np.full(shape, background, dtype=pictures.dtype)
     for number, picture in enumerate(pictures):
@@ -238,10 +176,10 @@ def _mosaic(pictures: NDArray[Any], columns: int, background: float, gap: int | 
     return canvas
 
 
-def _finish(axes: "Axes", x: str, y: str, ticks: NDArray[np.int64]) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_xticks(ticks[:: -(-len(ticks) // 25)])
+def _finish(axes: "Axes", x: str, y: str, ticks: NDArray[np.int64] | None = None) -> None:
+    axes.set(xlabel=x, ylabel=y)
+    if ticks is not None:
+        axes.set_xticks(ticks[:: -(-len(ticks) // 25)])
     axes.spines[["top", "right"]].set_visible(False)
 
 

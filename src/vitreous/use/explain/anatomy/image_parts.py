@@ -2,24 +2,28 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 
 from vitreous.data.doctor.summaries import thumbnails_of_batch
 from vitreous.data.label_sets import LabelArray, count_labels, is_multilabel
 from vitreous.model.vit import VisionTransformer
+from vitreous.printable import printable
 from vitreous.training.fit.evaluate import are_right
 from vitreous.training.folder.records import Listener
+from vitreous.training.load import progress_to
 from vitreous.use.embed.embeddings import Embeddings
 from vitreous.use.explain.anatomy import figures
 from vitreous.use.explain.anatomy.important import patches_by_class
 from vitreous.use.explain.anatomy.parts import Part
-from vitreous.use.explain.anatomy.sample import Sample
 from vitreous.use.explain.anatomy.space import principal_map, same_class_share, tsne_map
 from vitreous.use.explain.anatomy.tokens import Observed
-from vitreous.wording import listed, plural, shortened
+from vitreous.use.explain.pictures.contact_sheet import Strip, draw_sheet, scaled
+from vitreous.use.explain.sample import Positions, Sample, batches
+from vitreous.wording import listed, plural
 
 _MOST_CLASSES, _MOST_PATCHES = 20, 8
 _NUM_QUERIES, _NUM_NEAREST = 8, 6
+_SIDE_PX = 120
 
 
 def of_map(seen: Observed, sample: Sample, classes: tuple[str, ...]) -> Part:
@@ -27,14 +31,15 @@ def of_map(seen: Observed, sample: Sample, classes: tuple[str, ...]) -> Part:
     features = seen.features[:, -1]
     points, shares = principal_map(features)
     tsne = tsne_map(features)
-    maps = [(f"principal components ({shares.sum():.0%} of the variance)", points)]
-    maps += [] if isinstance(tsne, str) else [("t-SNE", tsne)]
+    maps = {f"principal components ({shares.sum():.0%} of the variance)": points}
     share = same_class_share(features, sample.labels)
     finding = f"for {share:.1%} of {plural(len(sample), 'image')}, the most similar other one has the same label"
-    finding += f"; {tsne}" if isinstance(tsne, str) else ""
     numbers = {"same_class_share": share, "images": sample.paths, "principal_components": points}
-    numbers |= {} if isinstance(tsne, str) else {"tsne": tsne}
-    pictures = sample.pictures(np.arange(len(sample)))
+    if isinstance(tsne, str):
+        finding += f"; {tsne}"
+    else:
+        maps["t-SNE"] = numbers["tsne"] = tsne
+    pictures = sample.pictures(sample.positions)
     return Part("map", finding, numbers, figures.draw_map(maps, pictures, sample.labels, classes))
 
 
@@ -49,17 +54,19 @@ def of_nearest(
     """Show the training images that are most similar to some images, first those with the most confident mistakes."""
     if isinstance(train, str):
         return Part("nearest", train)
-    queries = _queries(seen, sample)
+    queries, predictions = _queries(seen, sample), _predicted(seen, sample)
     rows, cosines = _features(model, train, listener).nearest(seen.features[queries, -1], _NUM_NEAREST)
-    shown, numbers = [], []
+    strips, numbers = [], []
     for query, near, similar in zip(queries.tolist(), rows, cosines, strict=True):
-        true, predicted = (_name(labels, query, classes) for labels in (sample.labels, _predicted(seen, sample)))
-        pictures = [(sample.pictures(np.array([query]))[0], "held out")]
+        true, predicted = (_name(labels, query, classes) for labels in (sample.labels, predictions))
         names = [_name(train.labels, int(row), classes) for row in near]
-        titles = [f"{shortened(name, 14)} · {cosine:.2f}" for cosine, name in zip(similar, names, strict=True)]
-        pictures += list(zip(train.pictures(near), titles, strict=True))
-        wrong = "" if predicted == true else f"\npredicted {shortened(predicted, 18)}"
-        shown.append((f"{shortened(true, 18)}{wrong}", pictures))
+        pictures = [*sample.pictures(np.array([query])), *train.pictures(near)]
+        captions = [
+            "held out",
+            *(f"{cosine:.2f} {printable(name)}" for cosine, name in zip(similar, names, strict=True)),
+        ]
+        title = printable(true) if predicted == true else f"{printable(true)}, predicted {printable(predicted)}"
+        strips.append(Strip(title, [scaled(Image.fromarray(picture), _SIDE_PX) for picture in pictures], captions))
         numbers.append({"image": sample.paths[query], "true": true, "predicted": predicted, "cosine": similar,
                         "nearest": [train.paths[row] for row in near], "labels": names})  # fmt: skip
     pool = plural(train.total, "training image")
@@ -68,40 +75,36 @@ def of_nearest(
         f"the {plural(rows.shape[1], 'most similar image')} among {pool} for each of "
         f"{plural(len(queries), 'held-out image')}, the most confident mistakes first"
     )
-    return Part("nearest", finding, {"queries": numbers}, figures.draw_rows(shown))
+    return Part("nearest", finding, {"queries": numbers}, draw_sheet(strips, _SIDE_PX))
 
 
 def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...], listener: Listener) -> Part:
     """Show, for each class, the most relevant patches over all of its images."""
     found = patches_by_class(model, sample, most=_MOST_PATCHES, most_images=2 * len(sample), listener=listener)
-    side, num_patches = model.config.patch_size, model.config.num_patches
     if not found:
         return Part("classes", "no image of the sample has a label")
     counts = count_labels(sample.labels, len(classes))
     largest = sorted(sorted(found, key=lambda number: -counts[number])[:_MOST_CLASSES])
-    rows, numbers = [], {}
+    strips, numbers = [], {}
     for number in largest:
-        pictures = sample.pictures(np.array([patch.image for patch in found[number]]))
-        crops = [
-            figures.important_crop(picture, patch, side) for picture, patch in zip(pictures, found[number], strict=True)
-        ]
-        rows.append(
-            (
-                shortened(classes[number], 24),
-                [(crop, f"{p.share:.0%}") for crop, p in zip(crops, found[number], strict=True)],
-            )
-        )
-        numbers[classes[number]] = [vars(patch) | {"image": sample.paths[patch.image]} for patch in found[number]]
+        patches = found[number]
+        pictures = sample.pictures(np.array([patch.image for patch in patches]))
+        side = model.config.patch_size
+        crops = [patch.crop(picture, side, _SIDE_PX) for picture, patch in zip(pictures, patches, strict=True)]
+        strips.append(Strip(printable(classes[number]), crops, [f"{patch.share:.0%}" for patch in patches]))
+        numbers[classes[number]] = [patch._asdict() | {"image": sample.paths[patch.image]} for patch in patches]
     mean = np.mean([patch.share for patches in found.values() for patch in patches])
-    finding = f"the patches shown have {mean:.0%} of the relevance of their image on average; an equal share would be "
-    finding += f"{1 / num_patches:.1%}"
-    return Part("classes", finding, numbers, figures.draw_rows(rows, side))
+    finding = (
+        f"the patches shown have {mean:.0%} of the relevance of their image on average; an equal share would be "
+        f"{1 / model.config.num_patches:.1%}"
+    )
+    return Part("classes", finding, numbers, draw_sheet(strips, _SIDE_PX))
 
 
-def _queries(seen: Observed, sample: Sample) -> NDArray[np.int64]:
+def _queries(seen: Observed, sample: Sample) -> Positions:
     """Return the positions of some images: mistakes first, up to half, beginning with the most confident."""
     logits = torch.from_numpy(seen.logits)
-    right = are_right(logits, sample.targets(np.arange(len(sample))).cpu()).numpy()
+    right = are_right(logits, sample.targets(sample.positions).cpu()).numpy()
     confidence = (logits.sigmoid() if is_multilabel(sample.labels) else logits.softmax(dim=1)).amax(dim=1).numpy()
     order = np.argsort(-confidence, kind="stable")
     wrong = order[~right[order]][: _NUM_QUERIES // 2]
@@ -122,11 +125,10 @@ def _name(labels: LabelArray, position: int, classes: tuple[str, ...]) -> str:
 
 @torch.inference_mode()
 def _features(model: VisionTransformer, sample: Sample, listener: Listener) -> Embeddings:
-    vectors, thumbnails = [], []
-    for positions in sample.batches(model):
+    vectors, thumbnails, show = [], [], progress_to(listener, "computing features")
+    for positions in batches(model, sample.positions):
         vectors.append(model.pooled(sample.images(positions)).float().cpu().numpy())
         thumbnails.append(thumbnails_of_batch(torch.from_numpy(np.moveaxis(sample.pictures(positions), 3, 1))))
-        done = int(positions[-1]) + 1
-        listener("reading", {"what": "computing features", "done": done, "total": len(sample)})
+        show(int(positions[-1]) + 1, len(sample))
     gray, color = map(np.concatenate, zip(*thumbnails, strict=True))
-    return Embeddings(sample.paths, np.concatenate(vectors), np.arange(len(sample)), (gray, color))
+    return Embeddings(sample.paths, np.concatenate(vectors), sample.positions, (gray, color))

@@ -2,22 +2,26 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 
 from vitreous.model.cost.count import count_flops
 from vitreous.model.vit import VisionTransformer
 from vitreous.training.folder.records import Listener
+from vitreous.training.load import progress_to
 from vitreous.training.machine.device import autocast, resolve_precision
 from vitreous.use.explain.anatomy import figures
 from vitreous.use.explain.anatomy.ablation import accuracy_lost, right_without_parts
-from vitreous.use.explain.anatomy.sample import Sample
 from vitreous.use.explain.anatomy.space import path_through_depths
 from vitreous.use.explain.anatomy.tokens import Observed, cell_distances, norm_outliers, observe
 from vitreous.use.explain.anatomy.weights import patch_filters, position_similarity
+from vitreous.use.explain.pictures.figure import encoded
 from vitreous.use.explain.removal.patch_removal import BATCH_TOKENS
+from vitreous.use.explain.sample import Sample, batches
 from vitreous.wording import plural
 
 if TYPE_CHECKING:
@@ -43,7 +47,14 @@ class Part:
     name: str
     finding: str
     numbers: Mapping[str, Any] | None = None
-    figure: "Figure | None" = None
+    figure: "Figure | Image | None" = None
+
+    def save(self, path: Path) -> None:
+        """Save the figure, if there is one, as PNG."""
+        if isinstance(self.figure, Image):
+            self.figure.save(path, "PNG")
+        elif self.figure is not None:
+            path.write_bytes(encoded(self.figure))
 
 
 def of_weights(model: VisionTransformer) -> Iterator[Part]:
@@ -71,11 +82,10 @@ def of_weights(model: VisionTransformer) -> Iterator[Part]:
 
 def observe_all(model: VisionTransformer, sample: Sample, listener: Listener) -> Observed:
     """Observe the tokens of all images of a sample."""
-    found = []
-    for positions in sample.batches(model):
+    found, show = [], progress_to(listener, "reading tokens")
+    for positions in batches(model, sample.positions):
         found.append(observe(model, sample.images(positions)))
-        done = int(positions[-1]) + 1
-        listener("reading", {"what": "reading tokens", "done": done, "total": len(sample)})
+        show(int(positions[-1]) + 1, len(sample))
     return Observed.joined(found)
 
 
@@ -124,18 +134,17 @@ def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> 
     per_image = count_flops(model.config) * (heads + 1) * (depth + 1) / 2
     count = min(len(sample), max(FEWEST_IMAGES, int(MOST_FLOPS / per_image)))
     chosen = np.linspace(0, len(sample) - 1, count).round().astype(np.int64)
-    device = next(model.parameters()).device
-    whole, without_head, without_block = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
+    device, found, done = next(model.parameters()).device, [], 0
+    show = progress_to(listener, "removing heads and blocks")
     num_batches = max(20, count * model.config.num_tokens // BATCH_TOKENS)  # at least 20, for the progress
     for positions in np.array_split(chosen, min(count, num_batches)):
         with autocast(device, resolve_precision("auto", device)):
-            found = right_without_parts(model, sample.images(positions), sample.targets(positions))
-        for rows, row in zip((whole, without_head, without_block), found, strict=True):
-            rows.append(row)
-        listener("reading", {"what": "removing heads and blocks", "done": sum(map(len, whole)), "total": count})
-    right = torch.cat(whole).numpy()
-    of_heads = accuracy_lost(right, torch.cat(without_head).unflatten(1, (depth, heads)).numpy())
-    of_blocks = accuracy_lost(right, torch.cat(without_block).numpy())
+            found.append(right_without_parts(model, sample.images(positions), sample.targets(positions)))
+        done += len(positions)
+        show(done, count)
+    right, without_head, without_block = (torch.cat(rows).numpy() for rows in zip(*found, strict=True))
+    of_heads = accuracy_lost(right, without_head.reshape(-1, depth, heads))
+    of_blocks = accuracy_lost(right, without_block)
     worst = int(of_blocks.lost.argmax())
     low, high = of_blocks.intervals[worst]
     finding = (

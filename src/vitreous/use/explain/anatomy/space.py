@@ -13,10 +13,9 @@ Points = Float[np.ndarray, "images 2"]
 def principal_components(
     rows: Float[np.ndarray, "rows width"], most: int
 ) -> tuple[Float[np.ndarray, "components width"], NDArray[np.float64]]:
-    """Return the first principal components of rows, and the share of the variance that each explains.
+    """Return at most `most` principal components of rows, and the share of the variance that each explains.
 
-    There are at most `most`, and fewer if there are fewer rows or columns. Rows that are equal have no variance to
-    explain; then the shares are 0.
+    Rows that are equal have no variance to explain; then the shares are 0.
     """
     from sklearn.decomposition import PCA
 

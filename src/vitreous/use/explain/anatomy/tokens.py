@@ -68,15 +68,9 @@ def observe(model: VisionTransformer, images: Images) -> Observed:
 def attention_distance(
     maps: Maps, grid_size: tuple[int, int], num_prefix_tokens: int, patch_size: int
 ) -> Float[Tensor, "batch heads"]:
-    """Return how far each head looks: the mean distance of the centers of query and key, weighted by attention.
+    """Return how far each head looks, in px: the mean distance of the centers of query and key, weighted by attention.
 
     The mean is over all patches as queries. Attention to and from prefix tokens, which have no place, is left out.
-
-    Args:
-        maps: Attention probabilities between all tokens.
-        grid_size: Rows and columns of patches.
-        num_prefix_tokens: Number of tokens before the patches.
-        patch_size: Side of a patch in px.
 
     Source:
         Dosovitskiy et al. 2021, figure 7 right and figure 11 (2010.11929).
@@ -107,11 +101,7 @@ def token_similarity(patches: Float[Tensor, "batch patches embed_dim"]) -> PerIm
 
 
 def norm_outliers(norms: NDArray[np.float32], factor: float = OUTLIER_FACTOR) -> NDArray[np.bool_]:
-    """Return which patches have a much larger norm than others of the same depth.
-
-    Args:
-        norms: As in `Observed`.
-        factor: How many times the median of a depth, over all images and patches, is an outlier.
+    """Return which patches have more than `factor` times the median norm of their depth, over all images and patches.
 
     Source:
         Darcet et al. 2023, section 2.1 (2309.16588). They choose a threshold by eye for each model.

@@ -19,13 +19,9 @@ MOST_FILTERS = 28
 
 @dataclass(frozen=True)
 class Filters:
-    """Principal components of the filters that turn pixels into tokens.
+    """Principal components of the `count` filters of a layer (`what`), and the share of the variance of each.
 
-    Attributes:
-        images: The components as images, the most important first, `[components, channels, height, width]`.
-        shares: Share of the variance of the filters that each component explains, `[components]`.
-        count: Number of filters.
-        what: The layer that they belong to.
+    `images` are `[components, channels, height, width]`, the most important first.
     """
 
     images: NDArray[np.float64]
@@ -38,11 +34,7 @@ def patch_filters(model: VisionTransformer, most: int = MOST_FILTERS) -> Filters
     """Return the principal components of the patch projection, or of the first convolution of a convolutional stem.
 
     If a norm comes before the projection, its scale is part of the filters. A shifted tokenizer also sees shifted
-    copies of the image; its filters for the image itself are shown.
-
-    Args:
-        model: Any Vision Transformer.
-        most: Number of components; there are fewer if the filters have fewer values.
+    copies of the image; its filters for the image itself are shown. There are at most `most` components.
 
     Source:
         Dosovitskiy et al. 2021, figure 7 left (2010.11929).

@@ -1,6 +1,7 @@
 """Run or model file, optionally other data -> Faithfulness of each method for this model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -8,24 +9,20 @@ import torch
 
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
-from vitreous.model.cost import count
-from vitreous.model.vit import VisionTransformer
 from vitreous.paths import expanded
 from vitreous.training.folder.records import Listener, ignore
+from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.check.compare import compare
-from vitreous.use.explain.check.cost import count_flops
+from vitreous.use.explain.check.cost import MOST_IMAGES, affordable
 from vitreous.use.explain.check.faithfulness import Faithfulness
-from vitreous.use.explain.check.sample import check_count, held_out, load_sample
-from vitreous.use.explain.methods import METHODS, Method, method_named
+from vitreous.use.explain.methods import METHODS, method_named
+from vitreous.use.explain.sample import Sample
 from vitreous.use.predict.predictor import Predictor
 
-MOST_IMAGES, FEWEST_CHOSEN = 200, 20
+FEWEST_IMAGES = 10
+"""Intervals over fewer images mean little."""
 MOST_PASSES = 120.0
 """Methods that take more forward passes per image are left out unless they are asked for."""
-TEST_PASSES = 130
-"""Approximate cost of the protocols for one map, in forward passes."""
-_BUDGET_FLOPS = 1e14
-"""Without a number of images, this many operations are spent: minutes on two cores."""
 
 
 def check_explanations(
@@ -58,37 +55,30 @@ def check_explanations(
         NotARunError: There is no model at `run`, or no run folder although `data` is None.
         DataError: There are too few images, or as `labeled_images`.
     """
-    check_count(num_images)
+    if num_images is not None and num_images < FEWEST_IMAGES:
+        raise ConfigError(f"images={num_images}: too few to compare methods; use {FEWEST_IMAGES} or more")
     if methods is not None and not methods:
         raise ConfigError("methods=[]: names no method; leave it out to compare all")
     chosen = dict(METHODS) if methods is None else {name: method_named(name) for name in methods}
     run = expanded(run)
     predictor = Predictor.load(run, device)
-    found = held_out(run, predictor, data, root, listener)
+    images = labeled_images(run, predictor, data, root=root, listener=listener)
     limit = inf if methods else MOST_PASSES
-    passes = {name: passes_of(predictor.model, method, limit) for name, method in chosen.items()}
-    notes = []
-    for name in [name for name, cost in passes.items() if cost > limit]:
+    num_patches, notes = predictor.model.config.num_patches, []
+    for name in [name for name, method in chosen.items() if method.cost(num_patches) > limit]:
         notes.append(
             f"{chosen.pop(name).label} is left out, because it takes more than {MOST_PASSES:.0f} forward passes per "
             f"image; `--method {name}` or `--method all` includes it"
         )
-    flops = count.count_flops(predictor.model.config)
-    per_image = flops * sum(passes[name] + TEST_PASSES for name in chosen) + 2 * flops * TEST_PASSES
-    affordable = int(min(MOST_IMAGES, max(FEWEST_CHOSEN, _BUDGET_FLOPS // per_image)))
-    sample = load_sample(found, predictor, num_images or affordable, seed, listener)
-    if num_images is None and len(sample) < min(sample.num_available, MOST_IMAGES):
+    count, coarseness = affordable(predictor.model, chosen.values(), len(images.indices), num_images)
+    sample = Sample.draw(images, predictor, count, seed=seed, fewest=FEWEST_IMAGES, listener=listener)
+    most = min(sample.total, MOST_IMAGES)
+    if num_images is None and len(sample) < most:
         notes.append(
-            f"{len(sample)} of {sample.num_available:,} images are used, so that the check takes minutes; "
-            f"`--images {min(sample.num_available, MOST_IMAGES)}` gives narrower intervals"
+            f"{len(sample)} of {sample.total:,} images are used, so that the check takes minutes; `--images {most}` "
+            "gives narrower intervals"
         )
-    return compare(predictor, sample, chosen, passes=passes, seed=seed, notes=notes, listener=listener)
-
-
-def passes_of(model: VisionTransformer, method: Method, limit: float = inf) -> float:
-    """Return the cost of the map of an image in forward passes; infinity if it is more than `limit`."""
-    config = model.config
-    image = torch.rand(1, config.in_chans, *config.img_size, generator=torch.Generator().manual_seed(0))
-    image = image.to(next(model.parameters()).device)
-    flops = count.count_flops(config)
-    return count_flops(lambda: method(model, image), limit * flops) / flops
+    if coarseness:
+        notes.append("the curves have fewer steps than those of small models, so that the check takes less time")
+    found = compare(predictor, sample, chosen, coarseness=coarseness, seed=seed, listener=listener)
+    return replace(found, notes=[*notes, *found.notes])

@@ -1,48 +1,64 @@
-"""Some work -> the floating-point operations of its matrix products, forward and backward."""
+"""Model, methods -> what a check costs in forward passes, and how many images and steps are affordable."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from math import prod
 
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from vitreous.model.cost.count import count_flops
+from vitreous.model.vit import VisionTransformer
+from vitreous.use.explain.check.protocols import PROTOCOLS
+from vitreous.use.explain.methods import Method
+
+MOST_IMAGES, ENOUGH_IMAGES, FEWEST_CHOSEN = 200, 50, 20
+NUM_REFERENCES = 2
+COARSEST = 2
+"""Index of the fewest steps of each protocol."""
+NUM_SAMPLED, NUM_ORDERS, _MOST_EXACT, _FEWEST_EXACT = 12, 32, 6, 4
+"""Number of images with sampled Shapley values, random orders of each, and bounds of the number with exact values."""
+_BUDGET_FLOPS, _EXACT_FLOPS = 1e14, 1e13
+"""What a check may take unless the user asks for more images, minutes on two cores; and exact Shapley values."""
 
 
-def count_flops(work: Callable[[], Any], limit: float = float("inf")) -> float:
-    """Return the floating-point operations of the matrix products in some work, two per multiply-add.
+def cells_of(model: VisionTransformer) -> tuple[int, int]:
+    """Return rows and columns of super-tokens whose Shapley values are computed, at most 4x4."""
+    rows, columns = model.config.grid_size
+    return min(4, rows), min(4, columns)
 
-    They are counted instead of timed, so that the result is the same on every machine. PyTorch's own counter also
-    follows modules, and fails in backward passes that end at images.
+
+def num_exact(model: VisionTransformer) -> int:
+    """Return for how many images exact Shapley values are computed, up to 6; 0 if they are sampled."""
+    # A coalition has half of the patches on average.
+    count = int(_EXACT_FLOPS / (2 ** (prod(cells_of(model)) - 1) * count_flops(model.config)))
+    return min(count, _MOST_EXACT) if count >= _FEWEST_EXACT else 0
+
+
+def passes_of_shapley(model: VisionTransformer) -> float:
+    """Return the forward passes of the Shapley values of all images."""
+    num_cells = prod(cells_of(model))
+    return num_exact(model) * 2 ** (num_cells - 1) or NUM_SAMPLED * NUM_ORDERS * num_cells / 2
+
+
+def passes_per_image(model: VisionTransformer, methods: Iterable[Method], coarseness: int) -> float:
+    """Return the forward passes of a check for each image: maps of methods, and curves of these and of references."""
+    (height, width), num_patches = model.config.img_size, model.config.num_patches
+    num_units = {"pixels": height * width, "patches": num_patches}
+    per_map = sum(protocol.passes(num_units[protocol.units], coarseness) for protocol in PROTOCOLS.values())
+    return sum(method.cost(num_patches) + per_map for method in methods) + NUM_REFERENCES * per_map
+
+
+def affordable(
+    model: VisionTransformer, methods: Iterable[Method], num_available: int, num_images: int | None
+) -> tuple[int, int]:
+    """Return the number of images, and the coarseness of the steps: as fine as possible for enough images.
 
     Args:
-        work: What to count.
-        limit: Work that takes more is stopped, and infinity is returned.
+        model: The model.
+        methods: The methods to compare.
+        num_available: Number of images that there are.
+        num_images: What the user asks for; None for as many as are affordable, 20 to 200.
     """
-    counter = _Counter(limit)
-    try:
-        with counter:
-            work()
-    except InterruptedError:
-        return float("inf")
-    return counter.flops
-
-
-class _Counter(TorchDispatchMode):
-    """Counts the operations inside its context, and raises InterruptedError above the limit."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.flops, self._limit = 0.0, limit
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is None:  # in inference mode, a product may be inside another operation
-            with self:
-                result = func.decompose(*args, **(kwargs or {}))
-            if result is not NotImplemented:
-                return result
-        result = func(*args, **(kwargs or {}))
-        if formula is not None:
-            self.flops += formula(*args, **(kwargs or {}), out_val=result)
-        if self.flops > self._limit:
-            raise InterruptedError
-        return result
+    budget, most, coarseness = _BUDGET_FLOPS / count_flops(model.config), 0, 0
+    for coarseness in range(COARSEST + 1):
+        most = int((budget - passes_of_shapley(model)) / passes_per_image(model, methods, coarseness))
+        if most >= min(num_available, num_images or ENOUGH_IMAGES):
+            break
+    return num_images or min(MOST_IMAGES, max(FEWEST_CHOSEN, most)), coarseness

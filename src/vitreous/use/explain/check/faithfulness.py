@@ -23,15 +23,7 @@ DECISIVE = "removal"
 RANDOM = "random"
 MOST_SIMILAR = 0.5
 """Rank correlation with maps of shuffled weights above which a method hardly depends on the weights."""
-_COLUMNS = {
-    "positive": "black, most relevant first ↓",
-    "negative": "black, least relevant first ↑",
-    "deletion": "deletion ↓",
-    "insertion": "insertion ↑",
-    "flipping": "embeddings to zero ↑",
-    "removal": "tokens removed ↑",
-    "shapley": "Shapley values ↑",
-}
+_SHAPLEY = {"shapley": "Shapley values ↑"}
 
 
 @dataclass(frozen=True)
@@ -139,18 +131,19 @@ class Faithfulness:
 
     def tables(self) -> list[list[tuple[str, ...]]]:
         """Return tables of text with a row of headings: tests that change pixels, then those that change patches."""
-        measures = [name for name in _COLUMNS if name in self.best.measured]
-        pixels = [name for protocol in ("perturbation", "rise") for name in PROTOCOLS[protocol].measures]
-        patches = [name for name in measures if name not in pixels]
         tables = []
-        for chosen, more in ((pixels, ()), (patches, ("shuffled weights", "forward passes"))):
-            rows = [("method", *(_COLUMNS[name] for name in chosen), *more)]
+        for units, own in (("pixels", dict[str, str]()), ("patches", _SHAPLEY)):
+            found = [protocol.measures for protocol in PROTOCOLS.values() if protocol.units == units]
+            columns = {
+                name: text for each in (*found, own) for name, text in each.items() if name in self.best.measured
+            }
+            more = ("shuffled weights", "forward passes") if own else ()
+            rows: list[tuple[str, ...]] = [("method", *columns.values(), *more)]
             for row in self.rows:
-                cells = [_cell(row, name) for name in chosen]
-                if more:
-                    similarity = "" if row.similarity is None else f"{row.similarity:.2f}"
-                    cells += [similarity, "" if row.is_reference else f"{row.passes:.1f}"]
-                rows.append((row.label, *cells))
+                cells = [_cell(row, name) for name in columns]
+                if more and row.similarity is not None:
+                    cells += [f"{row.similarity:.2f}", f"{row.passes:.1f}"]
+                rows.append((row.label, *cells, *[""] * (len(rows[0]) - len(cells) - 1)))
             tables.append(rows)
         return tables
 
@@ -169,25 +162,21 @@ class Faithfulness:
         paths = [folder / FILE, folder / "curves.png"]
         labels = {row.name: row.label for row in self.rows}
         picture = draw_curves(self.curves, labels, [row.name for row in self.rows if row.is_reference])
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(paths[1], picture)
-        atomic.write_text(paths[0], text)
+        atomic.write_text(paths[0], json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n")
         return paths
 
 
 def compare_scores(
     scores: Mapping[str, Mapping[str, NDArray[np.float64]]], methods: Sequence[str], seed: int
 ) -> dict[str, dict[str, Measured]]:
-    """Compare methods and references by each measure.
+    """Return what was measured, by method and measure.
 
     Args:
         scores: For each measure and each method or reference, one score per image, `[images]`.
         methods: Those that are not references.
         seed: Seed of the bootstrap.
-
-    Returns:
-        What was measured, by method and measure.
     """
     found: dict[str, dict[str, Measured]] = {}
     for measure, columns in scores.items():
@@ -208,8 +197,6 @@ def compare_scores(
 
 def _cell(row: Row, measure: str) -> str:
     """Return a mean and half of the width of its interval; `*` marks the best method."""
-    found = row.measured.get(measure)
-    if found is None:
-        return ""
+    found = row.measured[measure]
     mark = " *" if found.below_best is None else ""
     return f"{found.score.mean:.2f} ± {found.score.half_width:.2f}{mark}"

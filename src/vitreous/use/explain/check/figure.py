@@ -1,23 +1,17 @@
 """Mean curves of each protocol -> a figure, as PNG."""
 
-import io
 from collections.abc import Collection, Mapping
 from itertools import cycle
 from typing import Any
 
 from vitreous.use.explain.check.protocols import PROTOCOLS
+from vitreous.use.explain.pictures.figure import encoded
 
 
 def draw_curves(
     curves: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], references: Collection[str]
 ) -> bytes:
-    """Plot a row for each protocol, with one line for each method, and broken lines for references.
-
-    Args:
-        curves: See `Faithfulness.curves`.
-        labels: Label of each method and reference.
-        references: Names of the references.
-    """
+    """Plot a row for each protocol, with one line for each method, and broken lines for references, by their labels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.1 * len(PROTOCOLS) + 0.8), layout="constrained", dpi=110)
@@ -36,6 +30,4 @@ def draw_curves(
             axes.spines[["top", "right"]].set_visible(False)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+    return encoded(figure)

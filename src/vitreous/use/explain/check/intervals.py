@@ -13,13 +13,7 @@ NUM_RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images, with its interval.
-
-    Attributes:
-        mean: The mean.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
+    """A mean over images, with the ends of its interval."""
 
     mean: float
     low: float
@@ -39,23 +33,14 @@ def resampled_means(scores: Float[np.ndarray, "images columns"], seed: int = 0) 
     Source:
         Efron 1979, Bootstrap methods.
     """
-    count = len(scores)
-    draws = np.random.default_rng(derive(seed, "bootstrap")).multinomial(
-        count, np.full(count, 1 / count), NUM_RESAMPLES
-    )
-    return draws @ scores / count
+    count, draw = len(scores), np.random.default_rng(derive(seed, "bootstrap"))
+    return draw.multinomial(count, np.full(count, 1 / count), NUM_RESAMPLES) @ scores / count
 
 
 def estimate(
     values: Float[np.ndarray, " images"], means: Float[np.ndarray, " resamples"], comparisons: int = 1
 ) -> Estimate:
-    """Return the mean and its 95% percentile interval.
-
-    Args:
-        values: One value for each image.
-        means: Its resampled means.
-        comparisons: Number of intervals of which all are to cover with a probability of 95% (Bonferroni).
-    """
+    """Return the mean and its 95% percentile interval; all of several `comparisons` cover with 95% (Bonferroni)."""
     tail = 0.025 / comparisons
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(float(values.mean()), float(low), float(high))

@@ -9,10 +9,10 @@ from typing import Any
 
 from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.native import fingerprint
 from vitreous.tensor_file import parsing
 from vitreous.use.explain.check.faithfulness import FILE
 from vitreous.use.explain.methods import METHODS
-from vitreous.use.explain.removal.stored_scores import fingerprint
 from vitreous.wording import plural
 
 _MOST_BYTES = 16 << 20
@@ -20,13 +20,7 @@ _MOST_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class LastCheck:
-    """The result of the last check.
-
-    Attributes:
-        best: Name of the most faithful method.
-        is_better_than_random: It is distinguishably better than a random order.
-        num_images: Number of images that were used.
-    """
+    """The most faithful method by the last check, whether it beats a random order, and the number of images."""
 
     best: str
     is_better_than_random: bool
@@ -42,14 +36,7 @@ class LastCheck:
 
 
 def read_last_check(run: Path, model: VisionTransformer) -> LastCheck | None:
-    """Read the result of `vitreous explain RUN --check`.
-
-    Args:
-        run: Run folder, or a model file, which has no result.
-        model: The model of the run.
-
-    Returns:
-        The result; None if there is none, or if it is that of other weights or of an unknown method.
+    """Return the result of `vitreous explain RUN --check`; None if there is none of these weights and known methods.
 
     Raises:
         DamagedFileError: The file is not what a check writes.

@@ -17,11 +17,8 @@ Order = Int64[Tensor, "batch units"]
 def in_order(values: Float[Tensor, "batch units"], seed: int = 0) -> Order:
     """Return the numbers of the units by descending value.
 
-    Units of equal value are in random order. Otherwise a map with many zeros would be scored by where they lie.
-
-    Args:
-        values: One value for each pixel or patch.
-        seed: Decides the order of equal values, which is the same in all images.
+    Units of equal value are in random order, the same in all images. Otherwise a map with many zeros would be scored by
+    where they lie.
     """
     shuffled = torch.from_numpy(permutation(derive(seed, "ties"), values.shape[1])).to(values.device)
     return shuffled[values[:, shuffled].argsort(dim=1, descending=True, stable=True)]

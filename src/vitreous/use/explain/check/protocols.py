@@ -3,9 +3,10 @@
 Each protocol is cited as it was published. A good explanation makes the first curve fall early and the second one late.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +18,11 @@ from torch.nn import functional as F
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Images, Labels, Logits, PerImage, Pixels, Probabilities
+from vitreous.tensors import Images, Labels, Logits, PerImage, Pixels
 from vitreous.training.machine.device import autocast
-from vitreous.use.explain.check.orders import Order, in_order, upsampled
+from vitreous.use.explain.check.orders import in_order, upsampled
 from vitreous.use.explain.relevance import PatchValues
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
-
-NUM_RISE_STEPS = 28
-NUM_PATCH_STEPS = 16
-"""Patches are removed in at most this number of steps."""
 
 Chosen = Bool[Tensor, "batch units"]
 Curve = Float[Tensor, "batch points"]
@@ -44,14 +41,8 @@ class Curves(NamedTuple):
     first: Curve
     second: Curve
 
-    @property
-    def areas(self) -> tuple[PerImage, PerImage]:
-        """Areas under both curves by the trapezoidal rule."""
-        x = self.x.double()
-        return torch.trapezoid(self.first.double(), x), torch.trapezoid(self.second.double(), x)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A batch of images and the model that classifies them.
 
@@ -74,11 +65,22 @@ class Subject:
     precision: str = "fp32"
     is_multilabel: bool = False
     seed: int = 0
+    _ends: dict[tuple["Change", int], Logits] = field(default_factory=dict, init=False, repr=False)
 
-    @property
+    @cached_property
     def images(self) -> Images:
         """The normalized images."""
         return self.preprocess.normalize(self.pixels)
+
+    @cached_property
+    def blurred(self) -> Images:
+        """The normalized images, blurred."""
+        return blur(self.images)
+
+    @cached_property
+    def remover(self) -> PatchRemoval:
+        """Removes patches of the images."""
+        return PatchRemoval(self.model, self.images, self.precision)
 
     @torch.inference_mode()
     def logits(self, images: Images) -> Logits:
@@ -86,22 +88,24 @@ class Subject:
         with autocast(images.device, self.precision):
             return self.model(images).float()
 
-    def probabilities(self, logits: Logits) -> PerImage:
-        """Return the probability of the explained class of each image, without temperature."""
-        every: Probabilities = logits.sigmoid() if self.is_multilabel else logits.softmax(dim=1)
-        return self.of_class(every)
+    def after(self, change: "Change", chosen: Chosen, count: int) -> Logits:
+        """Return the logits after a change of `count` units; without any and with all, they are computed once."""
+        if 0 < count < chosen.shape[1]:
+            return change(self, chosen)
+        if (change, count) not in self._ends:
+            self._ends[change, count] = change(self, chosen)
+        return self._ends[change, count]
 
-    def of_class(self, values: Float[Tensor, "batch classes"]) -> PerImage:
-        """Return the value of the explained class of each image."""
-        return values.gather(1, self.classes[:, None])[:, 0]
-
-    def as_mask(self, chosen: Chosen) -> Bool[Tensor, "batch 1 height width"]:
-        """Return which pixels are chosen, as a mask for all channels."""
+    def mask(self, chosen: Chosen) -> Bool[Tensor, "batch 1 height width"]:
+        """Return which pixels are chosen, for all channels."""
         return rearrange(chosen, "b (h w) -> b 1 h w", h=self.pixels.shape[2])
 
 
-def perturbation(subject: Subject, maps: PatchValues) -> Curves:
-    """Turn pixels black, 10% at a time, and count correct images.
+Change = Callable[[Subject, Chosen], Logits]
+
+
+def black(subject: Subject, chosen: Chosen) -> Logits:
+    """Turn pixels black.
 
     Source:
         Chefer et al. 2021, Transformer Interpretability Beyond Attention Visualization (2012.09838), and the
@@ -110,70 +114,63 @@ def perturbation(subject: Subject, maps: PatchValues) -> Curves:
         explained. The area is the trapezoid over 0, 10, …, 90% in percentage points, so it is at most 90; the authors
         give this rule in their discussions, not in the code. First is their positive test, second the negative one.
     """
-    order = in_order(upsampled(maps, subject.preprocess.img_size), subject.seed)
-    counts = [order.shape[1] * tenths // 10 for tenths in range(10)]
-
-    def is_right(removed: Chosen) -> PerImage:
-        logits = subject.logits(subject.preprocess.normalize(subject.pixels.masked_fill(subject.as_mask(removed), 0)))
-        return subject.truth.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0].float()
-
-    return _from_both_ends(order, counts, is_right)._replace(x=torch.arange(10) / 10)
+    return subject.logits(subject.preprocess.normalize(subject.pixels.masked_fill(subject.mask(chosen), 0)))
 
 
-def deletion_and_insertion(subject: Subject, maps: PatchValues) -> Curves:
-    """Delete the most relevant pixels, and insert them into a blurred image; follow the probability of the class.
+def deleted(subject: Subject, chosen: Chosen) -> Logits:
+    """Delete pixels: they are 0 after normalization.
 
     Source:
-        Petsiuk et al. 2018, RISE (1806.07421), and the authors' code. Deleted pixels are 0 after
-        normalization. The blur is their kernel of 11 px with a standard deviation of 5 px, also for images smaller than
-        theirs, with zeros beyond the border. There are 28 steps, which is 8 rows of pixels a step at 224 px. The
-        probability is the softmax of the explained class, without temperature.
+        Petsiuk et al. 2018, RISE (1806.07421), and the authors' code. A step is 8 rows of pixels at 224 px, if there
+        are 28. The probability is the softmax of the explained class, without temperature.
     """
-    images, blurred = subject.images, blur(subject.images)
-    order = in_order(upsampled(maps, subject.preprocess.img_size), subject.seed)
-    counts = _steps(order.shape[1], NUM_RISE_STEPS)
-
-    def deleted(chosen: Chosen) -> PerImage:
-        return subject.probabilities(subject.logits(images.masked_fill(subject.as_mask(chosen), 0)))
-
-    def inserted(chosen: Chosen) -> PerImage:
-        return subject.probabilities(subject.logits(torch.where(subject.as_mask(chosen), images, blurred)))
-
-    return Curves(_shares(order, counts), _curve(order, counts, deleted), _curve(order, counts, inserted))
+    return subject.logits(subject.images.masked_fill(subject.mask(chosen), 0))
 
 
-def flipping(subject: Subject, maps: PatchValues) -> Curves:
-    """Set the embeddings of patches to zero, most and least relevant first; follow the logit of the class.
+def inserted(subject: Subject, chosen: Chosen) -> Logits:
+    """Insert pixels into the blurred image.
 
     Source:
-        Achtibat et al. 2024, AttnLRP (2402.05602). The embedding of a patch is
-        zero before its position is added. The area between the curves, least minus most relevant first, is the score.
-        There are at most 16 steps, and the logit is that of the explained class.
+        As `deleted`. The blur is their kernel of 11 px with a standard deviation of 5 px, also for images smaller than
+        theirs, with zeros beyond the border.
     """
-
-    def score(chosen: Chosen) -> PerImage:
-        with _zero_embeddings(subject.model, chosen):
-            return subject.of_class(subject.logits(images))
-
-    images, order = subject.images, in_order(maps.flatten(1), subject.seed)
-    return _from_both_ends(order, _steps(order.shape[1], NUM_PATCH_STEPS), score)
+    return subject.logits(torch.where(subject.mask(chosen), subject.images, subject.blurred))
 
 
-def removal(subject: Subject, maps: PatchValues) -> Curves:
-    """Remove patches, most and least relevant first, as if they did not exist; follow the logit of the class.
+def zeroed(subject: Subject, chosen: Chosen) -> Logits:
+    """Set the embeddings of patches to zero, before the position is added.
+
+    Source:
+        Achtibat et al. 2024, AttnLRP (2402.05602). The area between the curves, least minus most relevant first, is
+        the score. The logit is that of the explained class.
+    """
+    with _zero_embeddings(subject.model, chosen):
+        return subject.logits(subject.images)
+
+
+def removed(subject: Subject, chosen: Chosen) -> Logits:
+    """Remove patches, as if they did not exist.
 
     Nothing is painted over a patch, so no step shows the model anything that is not in the image. The logit is
     followed, as it is what methods explain; the probability hardly changes for images that are classified with
-    certainty. Steps and area are those of `flipping`.
+    certainty.
     """
-    remover = PatchRemoval(subject.model, subject.images, subject.precision)
-    numbers = torch.arange(len(maps), device=maps.device)
+    return subject.remover.logits(torch.arange(len(chosen)), ~chosen).to(chosen.device)
 
-    def score(chosen: Chosen) -> PerImage:
-        return subject.of_class(remover.logits(numbers, ~chosen).to(chosen.device))
 
-    order = in_order(maps.flatten(1), subject.seed)
-    return _from_both_ends(order, _steps(order.shape[1], NUM_PATCH_STEPS), score)
+def is_right(subject: Subject, logits: Logits) -> PerImage:
+    """Return 1 where the top class is a true one, and 0 elsewhere."""
+    return subject.truth.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0].float()
+
+
+def logit(subject: Subject, logits: Logits) -> PerImage:
+    """Return the logit of the explained class."""
+    return logits.gather(1, subject.classes[:, None])[:, 0]
+
+
+def probability(subject: Subject, logits: Logits) -> PerImage:
+    """Return the probability of the explained class, without temperature."""
+    return logit(subject, logits.sigmoid() if subject.is_multilabel else logits.softmax(dim=1))
 
 
 @dataclass(frozen=True)
@@ -181,53 +178,82 @@ class Protocol:
     """A way to score explanations.
 
     Attributes:
-        run: Computes the curves from (subject, maps).
         title: What is done, for figures.
+        changes: What is done to the chosen units, for each of the two curves.
+        follow: Computes what the curves show.
+        follows: Its name.
+        units: `pixels` or `patches`, which are chosen by their relevance.
+        steps: Number of steps to change all units: for small models, for medium ones and for large ones.
+        measures: Names of the areas of the two curves; or one name, of the second area minus the first one. Each with
+            its column in tables, where an arrow says which values are better.
         curves: What the two curves show.
-        units: What is changed.
-        measures: Names of the areas of the two curves; or one name, of the second area minus the first one.
-        follows: What the curves show.
+        has_both_ends: The second curve begins with the least relevant units.
+        last: Tenths of the units at which the curves end.
         scale: Factor of the areas.
+        cost: Cost of a step as a share of a forward pass.
     """
 
-    run: Callable[[Subject, PatchValues], Curves]
     title: str
-    curves: tuple[str, str]
-    units: str
+    changes: tuple[Change, Change]
+    follow: Callable[[Subject, Logits], PerImage]
     follows: str
-    measures: tuple[str, ...]
+    units: str
+    steps: tuple[int, int, int]
+    measures: Mapping[str, str]
+    curves: tuple[str, str] = ("most relevant first (lower is better)", "least relevant first (higher is better)")
+    has_both_ends: bool = True
+    last: int = 10
     scale: float = 1.0
+    cost: float = 1.0
+
+    def counts(self, num_units: int, coarseness: int = 0) -> list[int]:
+        """Return the number of units that are changed at each point of a curve, from 0, in nearly equal steps."""
+        steps = min(num_units, self.steps[coarseness])
+        return [self.last * num_units * step // (10 * steps) for step in range(steps + 1)]
+
+    def passes(self, num_units: int, coarseness: int = 0) -> float:
+        """Return the cost of both curves in forward passes per image, without the ends, which all maps share."""
+        return 2 * self.cost * sum(0 < count < num_units for count in self.counts(num_units, coarseness))
+
+    def run(self, subject: Subject, maps: PatchValues, coarseness: int = 0) -> Curves:
+        """Compute both curves of each image for the values of its patches; `coarseness` chooses one of `steps`."""
+        values = upsampled(maps, subject.preprocess.img_size) if self.units == "pixels" else maps.flatten(1)
+        order = in_order(values, subject.seed)
+        counts, curves = self.counts(order.shape[1], coarseness), list[Curve]()
+        for change, units in zip(self.changes, (order, order.flip(1) if self.has_both_ends else order), strict=True):
+            ranks = units.argsort(dim=1)
+            found = (self.follow(subject, subject.after(change, ranks < count, count)) for count in counts)
+            curves.append(torch.stack(list(found), dim=1).cpu())
+        return Curves(torch.linspace(0, self.last / 10, len(counts)), *curves)
 
     def scores(self, curves: Curves) -> dict[str, PerImage]:
-        """Return the score of each image by each measure."""
-        first, second = (self.scale * area for area in curves.areas)
+        """Return the score of each image by each measure: areas by the trapezoidal rule."""
+        x, *both = (each.double() for each in curves)
+        first, second = (self.scale * torch.trapezoid(curve, x) for curve in both)
         return dict(zip(self.measures, (first, second) if len(self.measures) == 2 else (second - first,), strict=True))
 
 
-_BOTH_ENDS = ("most relevant first (lower is better)", "least relevant first (higher is better)")
 PROTOCOLS: Mapping[str, Protocol] = {
     "perturbation": Protocol(
-        run=perturbation,
-        title="pixels turned black",
-        curves=_BOTH_ENDS,
-        units="pixels",
-        follows="top-1 accuracy",
-        measures=("positive", "negative"),
-        scale=100.0,
+        "pixels turned black", (black, black), is_right, "top-1 accuracy", "pixels", (9, 9, 3),
+        {"positive": "black, most relevant first ↓", "negative": "black, least relevant first ↑"}, last=9, scale=100.0,
     ),
     "rise": Protocol(
-        run=deletion_and_insertion,
-        title="pixels deleted and inserted",
-        curves=("deletion (lower is better)", "insertion (higher is better)"),
-        units="pixels",
-        follows="probability",
-        measures=("deletion", "insertion"),
+        "pixels deleted and inserted", (deleted, inserted), probability, "probability", "pixels", (28, 14, 7),
+        {"deletion": "deletion ↓", "insertion": "insertion ↑"},
+        ("deletion (lower is better)", "insertion (higher is better)"), has_both_ends=False,
     ),
-    "flipping": Protocol(flipping, "embeddings set to zero", _BOTH_ENDS, "patches", "logit", ("flipping",)),
-    "removal": Protocol(removal, "tokens removed", _BOTH_ENDS, "patches", "logit", ("removal",)),
-}
-LOWER_IS_BETTER = frozenset({"positive", "deletion"})
-"""Measures that are better if they are lower; of all others, higher is better."""
+    "flipping": Protocol(
+        "embeddings set to zero", (zeroed, zeroed), logit, "logit", "patches", (16, 8, 4),
+        {"flipping": "embeddings to zero ↑"},
+    ),
+    # A step computes half of the tokens on average.
+    "removal": Protocol(
+        "tokens removed", (removed, removed), logit, "logit", "patches", (16, 8, 4),
+        {"removal": "tokens removed ↑"}, cost=0.5,
+    ),
+}  # fmt: skip
+LOWER_IS_BETTER = {name for item in PROTOCOLS.values() for name, text in item.measures.items() if text.endswith("↓")}
 
 
 def blur(images: Images) -> Images:
@@ -239,25 +265,6 @@ def blur(images: Images) -> Images:
     kernel = torch.from_numpy(gaussian_filter(impulse, 5.0)).to(images)
     channels = images.shape[1]
     return F.conv2d(images, kernel.expand(channels, 1, 11, 11), padding=5, groups=channels)
-
-
-def _from_both_ends(order: Order, counts: Sequence[int], score: Callable[[Chosen], PerImage]) -> Curves:
-    return Curves(_shares(order, counts), _curve(order, counts, score), _curve(order.flip(1), counts, score))
-
-
-def _curve(order: Order, counts: Sequence[int], score: Callable[[Chosen], PerImage]) -> Curve:
-    """Return the score once the first units of the order are chosen, for each number of them."""
-    ranks = order.argsort(dim=1)
-    return torch.stack([score(ranks < count) for count in counts], dim=1).cpu()
-
-
-def _steps(total: int, most: int) -> list[int]:
-    """Return numbers from 0 to `total` in nearly equal steps."""
-    return [round(total * step / min(total, most)) for step in range(min(total, most) + 1)]
-
-
-def _shares(order: Order, counts: Sequence[int]) -> Float[Tensor, " points"]:
-    return torch.tensor(counts) / order.shape[1]
 
 
 @contextmanager

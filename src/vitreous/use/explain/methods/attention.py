@@ -1,8 +1,7 @@
 """Model, images -> how much the tokens that the pool reads attend to each patch."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from vitreous.errors import ConfigError
 from vitreous.tensors import Images
@@ -32,26 +31,15 @@ def attention(
     Raises:
         ConfigError: There is no such layer or head.
     """
-    values = attention_by_head(model, images)
-    in_layer = values[:, _checked("layer", layer, values.shape[1])]
-    return Relevance(in_layer.mean(dim=1) if head is None else in_layer[:, _checked("head", head, values.shape[2])])
-
-
-def attention_by_head(model: nn.Module, images: Images) -> Float[Tensor, "batch layers heads rows columns"]:
-    """Return the attention of every layer and head; `attention` describes the values.
-
-    Args:
-        model: A Vision Transformer, with or without a head.
-        images: `[batch, channels, height, width]`, normalized.
-    """
     with evaluating(model, needs_head=False) as vit, torch.no_grad():
         found = trace(vit, images)
-    rows = read_rows(vit, found)
-    by_layer = [through_block(rows, maps, merged) for maps, merged in zip(found.maps, found.merged, strict=False)]
-    return found.patches(torch.stack(by_layer, dim=1))
+        block, rows = _checked("layer", layer, len(found.maps)), read_rows(vit, found)
+    by_head = through_block(rows, found.maps[block], found.merged[block])
+    chosen = by_head.mean(dim=1) if head is None else by_head[:, _checked("head", head, by_head.shape[1])]
+    return Relevance(found.patches(chosen))
 
 
 def _checked(name: str, number: int, count: int) -> int:
     if not -count <= number < count:
         raise ConfigError(f"{name}={number}: does not exist; use 0 to {count - 1}, or {-count} to -1 from the last")
-    return number
+    return number % count

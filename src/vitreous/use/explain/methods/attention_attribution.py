@@ -16,11 +16,6 @@ def attention_attribution(model: nn.Module, images: Images, target: Target) -> R
     To first order, that is how much the score would fall if no token attended to the patch. What the pool reads from a
     patch is added, as far as it differs from the mean of the patches.
 
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-
     Returns:
         Signed values.
 

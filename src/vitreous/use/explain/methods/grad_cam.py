@@ -17,11 +17,6 @@ def grad_cam(model: nn.Module, images: Images, target: Target) -> Relevance:
     The tokens are those that enter the last block if the pool reads the class token: those that leave it have no
     influence on this token any more. Otherwise, they are those that leave the last block, before the final norm.
 
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-
     Returns:
         Values of at least 0.
 

@@ -15,11 +15,6 @@ from vitreous.use.explain.trace import evaluating, trace
 def gradient_attention(model: nn.Module, images: Images, target: Target) -> Relevance:
     """Weight the attention of each block by the gradient of the score, and pass relevance on from block to block.
 
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-
     Returns:
         Values of at least 0.
 

@@ -16,11 +16,6 @@ def rollout(model: nn.Module, images: Images, target: Target) -> Relevance:
     It is a baseline: it ignores the class, the sign and size of values, and LayerScale, which decides how much a block
     really passes on.
 
-    Args:
-        model: A Vision Transformer, with or without a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: Not used.
-
     Returns:
         Values of at least 0. With those of the prefix tokens, which are left out, they sum to 1.
 

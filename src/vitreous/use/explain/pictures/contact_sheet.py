@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE_PX = 224
-"""Longer side of a picture on a sheet."""
+"""Longer side of a picture on a sheet, unless another one is given."""
 _GAP_PX, _LINE_PX, _TEXT_PX = 8, 18, 13
 _MOST_ACROSS, _MOST_DOWN = 8, 8
 """Pictures next to each other on a sheet, and strips above each other; a strip with more pictures still gets a row."""
@@ -15,11 +15,11 @@ _PAPER, _INK = "white", "#222222"
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of one image in a row.
+    """Pictures in a row.
 
     Attributes:
         title: Text above the pictures.
-        pictures: Photo and overlays, at most `SIDE_PX` wide and high; empty for an image that could not be read.
+        pictures: Photos and overlays, as `scaled` returns them; empty for an image that could not be read.
         captions: Text below each picture.
     """
 
@@ -28,33 +28,35 @@ class Strip:
     captions: Sequence[str]
 
 
+def scaled(picture: Image.Image, side_px: int) -> Image.Image:
+    """Return a picture whose longer side has this number of px; small ones are enlarged and keep their pixels."""
+    zoom = side_px / max(picture.size)
+    size = max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom))
+    return picture.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
+
+
 def strips_on_sheet(num_pictures: int) -> int:
     """Return how many strips of this many pictures fit on a sheet."""
     return max(1, _MOST_ACROSS // max(1, num_pictures)) * _MOST_DOWN
 
 
-def draw_sheet(strips: Sequence[Strip]) -> Image.Image:
+def draw_sheet(strips: Sequence[Strip], side_px: int = SIDE_PX) -> Image.Image:
     """Arrange strips in columns, row by row. `strips_on_sheet` says how many a page can have."""
     widest = max(len(strip.pictures) for strip in strips)
     across = min(len(strips), max(1, _MOST_ACROSS // max(1, widest)))
-    width = max(1, widest) * (SIDE_PX + _GAP_PX)
-    height = SIDE_PX + 2 * _LINE_PX + 2 * _GAP_PX
-    sheet = Image.new(
-        "RGB", (across * (width + _GAP_PX) + _GAP_PX, -(-len(strips) // across) * height + _GAP_PX), _PAPER
-    )
+    width, height = max(1, widest) * (side_px + _GAP_PX), side_px + 2 * _LINE_PX + 2 * _GAP_PX
+    size = across * (width + _GAP_PX) + _GAP_PX, -(-len(strips) // across) * height + _GAP_PX
+    sheet = Image.new("RGB", size, _PAPER)
+    draw, font = ImageDraw.Draw(sheet), _font()
     for number, strip in enumerate(strips):
         row, column = divmod(number, across)
-        _draw_strip(sheet, strip, _GAP_PX + column * (width + _GAP_PX), _GAP_PX + row * height, width - _GAP_PX)
+        left, top = _GAP_PX + column * (width + _GAP_PX), _GAP_PX + row * height
+        draw.text((left, top), _fitting(strip.title, width - _GAP_PX, font), _INK, font)
+        for place, (picture, caption) in enumerate(zip(strip.pictures, strip.captions, strict=True)):
+            x = left + place * (side_px + _GAP_PX)
+            sheet.paste(picture, (x, top + _LINE_PX))
+            draw.text((x, top + _LINE_PX + side_px), _fitting(caption, side_px, font), _INK, font)
     return sheet
-
-
-def _draw_strip(sheet: Image.Image, strip: Strip, left: int, top: int, width: int) -> None:
-    draw, font = ImageDraw.Draw(sheet), _font()
-    draw.text((left, top), _fitting(strip.title, width, font), _INK, font)
-    for number, (picture, caption) in enumerate(zip(strip.pictures, strip.captions, strict=True)):
-        x = left + number * (SIDE_PX + _GAP_PX)
-        sheet.paste(picture, (x, top + _LINE_PX))
-        draw.text((x, top + _LINE_PX + SIDE_PX), _fitting(caption, SIDE_PX, font), _INK, font)
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

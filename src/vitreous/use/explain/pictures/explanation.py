@@ -18,6 +18,7 @@ from vitreous.errors import ConfigError, DecodeError
 from vitreous.paths import as_path
 from vitreous.printable import printable
 from vitreous.use.explain.methods import METHODS, Method
+from vitreous.use.explain.pictures.contact_sheet import scaled
 from vitreous.use.explain.pictures.figure import PANEL_PX, Texts, draw_figure, encoded, formats
 from vitreous.use.explain.pictures.finding import describe
 from vitreous.use.explain.pictures.geometry import View
@@ -121,10 +122,8 @@ class Explanation:
     def pictures(self, side_px: int) -> tuple[Image.Image, Image.Image]:
         """Return photo and overlay with this longer side in px; small photos are enlarged and keep their pixels."""
         photo = self.photo(at_least=(side_px, side_px))
-        zoom = side_px / max(photo.size)
-        size = (max(1, round(photo.width * zoom)), max(1, round(photo.height * zoom)))
-        heatmap = self.view(photo).resized((size[1], size[0])).map_of(self.values)
-        shown = photo.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
+        shown = scaled(photo, side_px)
+        heatmap = self.view(photo).resized((shown.height, shown.width)).map_of(self.values)
         return shown, lay_over(shown, heatmap, self._scale)
 
     def plot(self) -> "Figure":

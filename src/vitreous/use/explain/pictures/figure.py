@@ -24,14 +24,7 @@ _INK, _FAINT = "#222222", "#666666"
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts of the figure of an explanation.
-
-    Attributes:
-        title: What the model predicts.
-        panels: Titles of the photo and of the overlay.
-        caption: What the overlay shows, in a sentence or two.
-        scale: Name and unit of the values.
-    """
+    """Title of a figure, titles of photo and overlay, what the overlay shows, and name and unit of the values."""
 
     title: str
     panels: tuple[str, str]
@@ -42,11 +35,7 @@ class Texts:
 def draw_figure(pictures: tuple[Image.Image, Image.Image], texts: Texts, scale: ColorScale, unit: float) -> "Figure":
     """Draw photo and overlay next to each other, or one above the other if they are wide.
 
-    Args:
-        pictures: Photo and overlay, of the same size; each of their pixels is one of the figure.
-        texts: Title, titles of the panels, caption, and name of the values.
-        scale: Which value has which color.
-        unit: Number by which values are multiplied to give the numbers at the color scale.
+    Each pixel of the pictures is one of the figure. The numbers at the color scale are values times `unit`.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

@@ -38,15 +38,10 @@ def folder_for(out: Path | None) -> Path:
 
 
 def write_explanations(folder: Path, explanations: Iterable[Explanation], header: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a folder, while the explanations are computed.
-
-    Args:
-        folder: As `folder_for` returns it.
-        explanations: Image by image; all with the same methods.
-        header: What `explanations.json` says before the images, such as the model.
+    """Write a folder, while the explanations are computed, image by image and all with the same methods.
 
     Returns:
-        The content of `explanations.json`.
+        The content of `explanations.json`, which begins with `header`.
 
     Raises:
         SaveError: The folder could not be written; then it does not exist.

@@ -24,10 +24,7 @@ Values = Float[np.ndarray, "rows columns"]
 def describe(values: Values, view: View, *, is_signed: bool) -> str:
     """Say where the most relevant 10% of the visible photo lie, and which share of the relevance they have.
 
-    Args:
-        values: A value for each patch. Only those above 0 count.
-        view: Where the patches lie in the photo.
-        is_signed: Whether the values of the method can be negative.
+    Only values above 0 count. `is_signed` says that the values of the method can be negative.
     """
     if not np.isfinite(values).all():
         return "the values are not finite"
@@ -46,12 +43,7 @@ def describe(values: Values, view: View, *, is_signed: bool) -> str:
 
 
 def most_relevant(relevance: Values, areas: Values) -> Values:
-    """Return the area of each patch that belongs to the most relevant 10%; of the last patch only a part does.
-
-    Args:
-        relevance: At least 0.
-        areas: Area of each patch that shows the photo, as a share of a patch.
-    """
+    """Return the area of each patch that belongs to the most relevant 10%; of the last patch only a part does."""
     order = np.argsort(-relevance, axis=None, kind="stable")
     before = np.cumsum(areas.flat[order]) - areas.flat[order]
     chosen = np.zeros_like(areas)

@@ -53,11 +53,6 @@ class View:
         left, top, right, bottom = self.box
         return left + x * (right - left) / self.img_size[1], top + y * (bottom - top) / self.img_size[0]
 
-    def to_model(self, x: Place, y: Place) -> tuple[Place, Place]:
-        """Return the place in the model's input of a place in the photo."""
-        left, top, right, bottom = self.box
-        return (x - left) / (right - left) * self.img_size[1], (y - top) / (bottom - top) * self.img_size[0]
-
     def resized(self, size: tuple[int, int]) -> "View":
         """Return the view of the same photo, resized."""
         y, x = size[0] / self.size[0], size[1] / self.size[1]
@@ -92,13 +87,7 @@ def _inside(edges: Float[np.ndarray, " edges"], length: int) -> Float[np.ndarray
 
 
 def _interpolation(count: int, ends: tuple[float, float], length: int) -> Float[np.ndarray, "pixels patches"]:
-    """Return the weight of each patch in each pixel along one axis; NaN for pixels outside.
-
-    Args:
-        count: Number of patches.
-        ends: Begin and end of the patches, in pixels.
-        length: Number of pixels.
-    """
+    """Return the weight of each of `count` patches between `ends` in each pixel of an axis; NaN for pixels outside."""
     begin, end = ends
     per_pixel = count / (end - begin)
     samples = ceil(max(1.0, per_pixel))  # within a pixel

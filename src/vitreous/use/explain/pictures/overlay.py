@@ -48,16 +48,7 @@ class ColorScale:
 
 
 def lay_over(photo: Image.Image, heatmap: Float[np.ndarray, "height width"], scale: ColorScale) -> Image.Image:
-    """Color a photo by a map of the same size.
-
-    Args:
-        photo: The photo, of mode `L` or `RGB`.
-        heatmap: Value of each pixel; where it is NaN, the photo is darker and has no color.
-        scale: Which value has which color.
-
-    Returns:
-        An image of mode `RGB`.
-    """
+    """Color a photo by a map of the same size; where it is NaN, the photo is darker and has no color."""
     gray = photo.convert("L")
     seen = np.isfinite(heatmap)
     shares = (np.where(seen, heatmap, 0) / scale.limit).clip(-1, 1)

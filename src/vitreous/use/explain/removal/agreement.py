@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vitreous.use.explain.relevance import PatchValues
 from vitreous.use.explain.removal.super_tokens import super_tokens
-from vitreous.wording import plural
 
 PerImage = Float64[ndarray, " images"]
 
@@ -36,23 +35,11 @@ class Agreement:
     is_constant: Bool[ndarray, " images"]
     limit: PerImage
 
-    @property
-    def note(self) -> str:
-        """What the numbers do not show, in one sentence; empty if there is nothing to say."""
-        count = int(self.is_constant.sum())
-        if not count:
-            return ""
-        return f"all values are equal for {plural(count, 'image')} of {len(self.pearson):,}, which counts as 0"
-
 
 def agreement(values: PatchValues, reference: PatchValues, errors: PatchValues | None = None) -> Agreement:
     """Sum the values of patches in each super-token, and correlate the sums with the reference.
 
-    Args:
-        values: Values of patches by any method, `[batch, rows, columns]`.
-        reference: Shapley values of super-tokens: `exact_shapley(...).values`, or those of `shapley` with `cells` if
-            there are too many coalitions to compute.
-        errors: Standard errors of the reference; None if it is exact.
+    `errors` are the standard errors of the reference; None if it is exact.
 
     Raises:
         ConfigError: The reference has more rows or columns than there are patches.

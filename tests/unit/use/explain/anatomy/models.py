@@ -8,7 +8,7 @@ from vitreous.data.pixels.store import MemoryStore
 from vitreous.model import ModelConfig, build_model
 from vitreous.model.change.merge import merge_tokens
 from vitreous.model.vit import VisionTransformer
-from vitreous.use.explain.anatomy.sample import Sample
+from vitreous.use.explain.sample import Sample
 
 SHAPE = {"img_size": (8, 12), "patch_size": 4, "in_chans": 3, "num_classes": 5, "embed_dim": 24, "depth": 2}
 VARIANTS = {

@@ -3,7 +3,6 @@ import pytest
 from tests.unit.use.explain.anatomy.models import make_model, sample_of
 
 from vitreous.training.folder.records import ignore
-from vitreous.use.explain.anatomy.figures import important_crop
 from vitreous.use.explain.anatomy.important import ImportantPatch, important_patches, patches_by_class
 from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.target import Target
@@ -46,10 +45,15 @@ def test_an_image_with_several_labels_is_explained_for_each():
     assert patches_by_class(model, sample_of(model, none), most=5, most_images=9, listener=ignore) == {}
 
 
-def test_a_crop_is_the_patch_with_its_neighbors_and_white_outside_the_image():
-    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    crop = important_crop(picture, ImportantPatch(0, 1, 2, 1.0), side=2)
-    assert crop.shape == (6, 6, 3)
-    np.testing.assert_array_equal(crop[:4, :4], picture[0:4, 2:6])
-    assert (crop[4:] == 255).all()
-    assert (crop[:, 4:] == 255).all()
+def test_a_crop_is_the_patch_with_its_neighbors_outlined_and_white_outside_the_image():
+    picture = np.zeros((4, 6, 3), dtype=np.uint8)
+    picture[2, 4] = (10, 200, 30)  # the upper left pixel of the patch
+    crop = np.asarray(ImportantPatch(0, 1, 2, 1.0).crop(picture, 2, 90))
+    assert crop.shape == (90, 90, 3)
+    assert (crop[60:][3:] == 255).all()  # rows below the image
+    assert (crop[:, 63:] == 255).all()  # columns to its right
+    assert (crop[:30, :60] == 0).all()  # the neighbors above, in the image
+    assert (crop[33:44, 33:44] == (10, 200, 30)).all()
+    pink = (crop == (255, 45, 149)).all(axis=2)
+    rows, columns = np.flatnonzero(pink.any(axis=1)), np.flatnonzero(pink.any(axis=0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (30, 60, 30, 60)

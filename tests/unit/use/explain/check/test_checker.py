@@ -1,7 +1,9 @@
 """A check of a run: which images it takes, what it finds, what it writes, and what is read back."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,19 +12,22 @@ from tests.pictures import write_pictures
 from torch import nn
 
 from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunError, UnknownNameError
+from vitreous.model.weights.native import fingerprint
 from vitreous.tensors import Images
-from vitreous.use.explain.check import checker, shapley_values
+from vitreous.training.machine.device import autocast
+from vitreous.use.evaluate.labeled_images import labeled_images
+from vitreous.use.explain import sample as sample_module
+from vitreous.use.explain.check import checker, cost
 from vitreous.use.explain.check.checker import check_explanations
-from vitreous.use.explain.check.compare import compare
+from vitreous.use.explain.check.compare import BatchCurves, compare
 from vitreous.use.explain.check.faithfulness import FILE, Faithfulness
 from vitreous.use.explain.check.last_check import read_last_check
-from vitreous.use.explain.check.sample import held_out, load_sample, stratified
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.removal.agreement import agreement
 from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
-from vitreous.use.explain.removal.stored_scores import fingerprint
+from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.run import Run
@@ -71,14 +76,17 @@ def occlusion(model: nn.Module, images: Images, target: Target) -> Relevance:
     return Relevance((scores[:, -1:] - scores[:, :-1]).view(-1, *remover.grid_size))
 
 
+def sample_of(run: Run) -> Sample:
+    return Sample.draw(labeled_images(run.path, run.predictor), run.predictor, 50)
+
+
 def noise(model: nn.Module, images: Images, target: Target) -> Relevance:
     return Relevance(torch.rand(len(images), 2, 3, generator=torch.Generator().manual_seed(1)))
 
 
 def test_method_that_is_faithful_by_construction_wins_and_noise_does_not(run: Run) -> None:
     methods = {"noise": Method(noise, "noise", ""), "occlusion": Method(occlusion, "occlusion", "")}
-    sample = load_sample(held_out(run.path, run.predictor, None, None, _ignore), run.predictor, 50, 0, _ignore)
-    result = compare(run.predictor, sample, methods, passes={"noise": 0.0, "occlusion": 7.0})
+    result = compare(run.predictor, sample_of(run), methods)
     rows = {row.name: row for row in result.rows}
     assert result.best.name == "occlusion"
     assert rows["occlusion"].measured["removal"].above_random.low > 0
@@ -88,11 +96,13 @@ def test_method_that_is_faithful_by_construction_wins_and_noise_does_not(run: Ru
 
 
 def test_agreement_is_that_with_exact_shapley_values(found: Faithfulness, run: Run) -> None:
-    sample = load_sample(held_out(run.path, run.predictor, None, None, _ignore), run.predictor, 50, 0, _ignore)
+    sample = sample_of(run)
     some = np.unique(np.linspace(0, len(sample) - 1, 6).round().astype(int))
-    images = run.predictor.preprocess.normalize(sample.store.take(some))
-    exact = exact_shapley(run.model, images, precision=found.facts["precision"], is_stored=False)
-    wanted = agreement(METHODS[ONE[0]](run.model, images).values, exact.values).pearson
+    images = sample.images(some)
+    exact = exact_shapley(run.model, images, precision=found.facts["precision"])
+    with autocast(images.device, found.facts["precision"]):
+        values = METHODS[ONE[0]](run.model, images).values
+    wanted = agreement(values, exact.values).pearson
     assert found.rows[0].measured["shapley"].score.mean == pytest.approx(wanted.mean(), abs=1e-4)
     assert (found.facts["num_images_shapley"], found.facts["largest_agreement"]) == (len(some), 1.0)
 
@@ -100,7 +110,7 @@ def test_agreement_is_that_with_exact_shapley_values(found: Faithfulness, run: R
 def test_shapley_values_of_large_models_are_sampled_and_the_notes_say_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shapley_values, "_BUDGET_FLOPS", 1.0)
+    monkeypatch.setattr(cost, "_EXACT_FLOPS", 1.0)
     result = check_explanations(run.path, methods=ONE)
     limit = result.facts["largest_agreement"]
     assert 0 < limit < 1
@@ -109,22 +119,13 @@ def test_shapley_values_of_large_models_are_sampled_and_the_notes_say_so(
     )
 
 
-def _ignore(kind: str, fields: object) -> None:
-    pass
-
-
 # Which methods and images.
 
 
-def slow(model: nn.Module, images: Images, target: Target) -> Relevance:
-    with torch.inference_mode():
-        for _ in range(125):
-            model(images)
-    return noise(model, images, target)
-
-
 def test_expensive_methods_are_left_out_with_a_note(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checker, "METHODS", {"slow": Method(slow, "Slow CAM", ""), ONE[0]: METHODS[ONE[0]]})
+    monkeypatch.setattr(
+        checker, "METHODS", {"slow": Method(noise, "Slow CAM", "", passes=125.0), ONE[0]: METHODS[ONE[0]]}
+    )
     result = check_explanations(run.path)
     assert [row.name for row in result.rows] == [*ONE, "random", "center"]
     assert result.notes[:1] == [
@@ -133,28 +134,57 @@ def test_expensive_methods_are_left_out_with_a_note(run: Run, monkeypatch: pytes
     ]
     monkeypatch.setattr(checker, "method_named", lambda name: checker.METHODS[name])
     asked = check_explanations(run.path, methods=["slow"]).rows[0]
-    assert (asked.name, round(asked.passes)) == ("slow", 125)
+    assert (asked.name, asked.passes) == ("slow", 125)
 
 
 def test_large_models_are_checked_on_fewer_images(
     lone_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checker, "_BUDGET_FLOPS", 1.0)
+    monkeypatch.setattr(cost, "_BUDGET_FLOPS", 1.0)
     few = check_explanations(lone_model, str(photos), methods=ONE)
     assert (few.facts["num_images"], few.facts["num_available"]) == (20, 72)
     assert few.notes == [
-        "20 of 72 images are used, so that the check takes minutes; `--images 72` gives narrower intervals"
+        "20 of 72 images are used, so that the check takes minutes; `--images 72` gives narrower intervals",
+        "the curves have fewer steps than those of small models, so that the check takes less time",
     ]
+    assert (few.facts["steps"]["rise"], len(few.curves["rise"]["x"])) == (7, 8)
 
 
-def test_sample_has_each_class_with_its_share() -> None:
-    classes = np.repeat([0, 1, 2, 3], [500, 300, 199, 1])
-    chosen = stratified(classes, 100, seed=3)
-    assert len(set(chosen.tolist())) == 100
-    counts = np.bincount(classes[chosen], minlength=4)
-    assert np.abs(counts - [50, 30, 19.9, 0.1]).max() <= 1
-    assert stratified(classes, 5000, seed=3).tolist() == list(range(1000))
-    assert stratified(classes, 100, seed=4).tolist() != chosen.tolist()
+def test_the_expected_time_is_given_before_anything_is_compared(run: Run) -> None:
+    events: list[tuple[str, dict[str, float]]] = []
+    check_explanations(run.path, methods=ONE, listener=lambda kind, fields: events.append((kind, dict(fields))))
+    kinds = [kind if kind != "reading" else str(fields["what"]) for kind, fields in events]
+    assert kinds.index("expected") < kinds.index("checking methods")
+    (expected,) = [fields for kind, fields in events if kind == "expected"]
+    assert 0 < expected["seconds"] < 600
+    progress = [fields["done"] for kind, fields in events if kind == "reading" and fields["what"] == "checking methods"]
+    assert progress == sorted(progress)
+
+
+def test_a_comparison_that_was_interrupted_continues_with_its_next_batch(run: Run) -> None:
+    stored: dict[int, BatchCurves] = {}
+
+    def interrupted(number: int, compute: Callable[[], BatchCurves]) -> BatchCurves:
+        if number == 1:
+            raise KeyboardInterrupt
+        return stored.setdefault(number, compute())
+
+    computed: list[int] = []
+
+    def resumed(number: int, compute: Callable[[], BatchCurves]) -> BatchCurves:
+        if number not in stored:
+            computed.append(number)
+            stored[number] = compute()
+        return stored[number]
+
+    methods, sample = {ONE[0]: METHODS[ONE[0]]}, sample_of(run)
+    with patch.object(sample_module, "TOKENS_AT_ONCE", 4 * run.model.config.num_tokens):
+        whole = compare(run.predictor, sample, methods)
+        with pytest.raises(KeyboardInterrupt):
+            compare(run.predictor, sample, methods, once=interrupted)
+        continued = compare(run.predictor, sample, methods, once=resumed)
+    assert computed == list(range(1, -(-len(sample) // 4)))
+    assert continued.as_dict() == whole.as_dict()
 
 
 def test_other_data_is_checked_too(lone_model: Path, photos: Path) -> None:
@@ -185,11 +215,13 @@ def test_too_few_images_are_refused(run: Run, lone_model: Path, tmp_path: Path) 
         check_explanations(run.path, methods=[])
     data = write_pictures(tmp_path / "few", {"Äpfel": ((200, 60, 50), 4), "two words": ((9, 9, 9), 3)}, seed=5,
                           name="{}.png", noise=20)  # fmt: skip
-    with pytest.raises(DataError, match=r"^all of few: has 7 images, and a check needs at least 10; give a folder"):
+    with pytest.raises(DataError, match=r"^all of few: has 7 images, and this needs 10 or more; give a folder"):
         check_explanations(lone_model, str(data), methods=ONE)
     for number in range(7):
         (data / "Äpfel" / f"broken{number}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"^all of few: only 7 of 14 images can be decoded, and a check needs 10; find"):
+    with pytest.raises(
+        DataError, match=r"^all of few: 7 of 14 images can be decoded, and this needs 10 or more; check them"
+    ):
         check_explanations(lone_model, str(data), methods=ONE)
 
 

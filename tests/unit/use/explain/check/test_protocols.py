@@ -110,7 +110,7 @@ def test_deletion_and_insertion_are_the_published_loops(model: VisionTransformer
         blurred = np.stack([convolve2d(channel, kernel, mode="same") for channel in whole.numpy()])
         start, finish = (torch.from_numpy(blurred), whole) if inserting else (whole, torch.zeros_like(whole))
         changed = start.clone().flatten(1)
-        for pixel in loop_order(loop_upsampled(MAPS[image]))[: round(step * 96 / 28)]:
+        for pixel in loop_order(loop_upsampled(MAPS[image]))[: step * 96 // 28]:
             changed[:, pixel] = finish.flatten(1)[:, pixel]
         logits = exact(changed.view(1, 3, *SIZE))[0]
         every = logits.sigmoid() if is_multilabel else logits.softmax(dim=0)
@@ -118,7 +118,7 @@ def test_deletion_and_insertion_are_the_published_loops(model: VisionTransformer
 
     curves = PROTOCOLS["rise"].run(subject, MAPS)
     both = [expected(29, lambda image, step, i=i: probability(image, step, inserting=i)) for i in (False, True)]
-    assert_curves(curves, [round(step * 96 / 28) / 96 for step in range(29)], *both)
+    assert_curves(curves, [step / 28 for step in range(29)], *both)
 
 
 def test_flipping_sets_embeddings_to_zero_before_the_position(model: VisionTransformer) -> None:
@@ -200,3 +200,52 @@ def test_blur_keeps_the_mean_color_inside_and_fades_to_zero_at_the_border() -> N
     blurred = blur(torch.ones(1, 2, 31, 31))
     torch.testing.assert_close(blurred[0, 1, 15, 15], torch.tensor(1.0))
     assert 0.2 < float(blurred[0, 0, 0, 0]) < 0.4
+
+
+# Cost.
+
+
+def count_images(model: VisionTransformer, run: Callable[[], object]) -> int:
+    """Return how many images pass through the encoder."""
+    sizes: list[int] = []
+    handle = model.encoder.register_forward_hook(lambda _module, args, _output: sizes.append(len(args[0])))
+    try:
+        run()
+    finally:
+        handle.remove()
+    return sum(sizes)
+
+
+PASSES = {
+    "perturbation": [18, 18, 6],  # 9 steps of 10%, from both ends; then 3 of 30%
+    "rise": [54, 26, 12],  # 27 steps between the ends, deleted and inserted
+    "flipping": [10, 10, 6],  # 5 of 6 patches, from both ends; then 3 of 4 steps
+    "removal": [10, 10, 6],
+}
+ENDS = {"perturbation": 1, "rise": 4, "flipping": 2, "removal": 2}
+"""The unchanged image, and the image without anything; an insertion begins with the blurred image."""
+
+
+@pytest.mark.parametrize("coarseness", [0, 1, 2])
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_map_costs_the_stated_passes_and_all_maps_share_both_ends(
+    name: str, coarseness: int, model: VisionTransformer
+) -> None:
+    subject, protocol = subject_of(model), PROTOCOLS[name]
+    expected = PASSES[name][coarseness]
+    first = count_images(model, lambda: protocol.run(subject, MAPS, coarseness))
+    second = count_images(model, lambda: protocol.run(subject, -MAPS, coarseness))
+    assert (first, second) == (2 * (expected + ENDS[name]), 2 * expected)
+    num_units = {"pixels": SIZE[0] * SIZE[1], "patches": GRID[0] * GRID[1]}[protocol.units]
+    assert protocol.passes(num_units, coarseness) == expected * (0.5 if name == "removal" else 1)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_fewer_steps_are_some_of_the_points_of_the_same_curves(name: str, model: VisionTransformer) -> None:
+    subject, protocol = subject_of(model), PROTOCOLS[name]
+    fine, coarse = protocol.run(subject, MAPS, 0), protocol.run(subject, MAPS, 2)
+    shared = [(i, j) for i, x in enumerate(fine.x) for j, y in enumerate(coarse.x) if abs(x - y) < 1e-6]
+    assert len(shared) >= 3
+    for one, other in zip(fine[1:], coarse[1:], strict=True):
+        for i, j in shared:
+            torch.testing.assert_close(one[:, i], other[:, j])

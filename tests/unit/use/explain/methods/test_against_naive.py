@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from vitreous.use.explain.flow import read_rows
 from vitreous.use.explain.methods import METHODS
-from vitreous.use.explain.methods.attention import attention_by_head
 from vitreous.use.explain.methods.gradient_attention import pool_weights
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating, trace
@@ -232,15 +231,14 @@ def test_legrad_sums_over_the_last_layers(num_layers):
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
-def test_attention_by_head_has_every_layer_and_head(pool):
+def test_attention_of_each_layer_and_head_is_that_of_the_tokens_that_the_pool_reads(pool):
     model, images = model_with(pool), draw_images(2, torch.float64)
-    found = attention_by_head(model, images)
-    assert found.shape == (2, BLOCKS, HEADS, 2, 3)
     naive = Naive(model, images[1])
     for layer in range(BLOCKS):
         for head in range(HEADS):
             expected = naive.grid(read_by(pool, naive) @ naive.maps[layer][head].detach().numpy())
-            torch.testing.assert_close(found[1, layer, head], torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-7)
+            found = METHODS["attention"](model, images, layer=layer, head=head).values[1]
+            torch.testing.assert_close(found, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("pool", ["token", "mean", "sequence"])  # a maximum has steps, which take more points

@@ -44,6 +44,19 @@ def test_integrated_gradients_run_the_whole_batch_once_per_step_and_twice_more()
     assert sizes == [5] * 9
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_declared_cost_is_that_of_the_matrix_products(name):
+    """`--check` leaves out methods by their declared cost, and says how long it will take."""
+    is_long = name in ("occlusion", "shapley", "integrated-gradients")
+    size, depth = (64, 3) if is_long else (224, 12)
+    model = vit_small("sdpa", img_size=size, depth=depth)
+    images = torch.randn(1, 3, size, size)
+    with torch.no_grad():
+        forward = flops(model, images)
+    declared = METHODS[name].cost((size // 16) ** 2) * forward
+    assert flops(METHODS[name], model, images) == pytest.approx(declared, rel=0.25)
+
+
 class Saved:
     """The most bytes that are kept for a backward pass at once, weights excluded."""
 

@@ -15,15 +15,6 @@ SIDES = st.integers(1, 300)
 FITS = st.sampled_from(["crop", "squash", "pad"])
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), FITS, st.floats(-50, 400), st.floats(-50, 400))
-def test_to_model_is_the_inverse_of_to_photo(
-    size: tuple[int, int], img_size: tuple[int, int], fit: Fit, x: float, y: float
-) -> None:
-    view = View.of(size, img_size, fit)
-    assert view.to_model(*view.to_photo(x, y)) == pytest.approx((x, y), abs=1e-6)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(20, 200), st.integers(20, 200)), st.tuples(st.integers(8, 60), st.integers(8, 60)), FITS,

@@ -1,22 +1,16 @@
-"""Exact Shapley values against a loop over coalitions with factorials, the axioms, and scores stored by others."""
+"""Exact Shapley values against a loop over coalitions with factorials, and the axioms."""
 
 import itertools
 import math
-import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from tests.unit.use.explain.removal_models import KINDS, draw_images, logits_of, make_model
 from torch import Tensor
 
-from vitreous import paths
 from vitreous.errors import ConfigError
-from vitreous.model.change.merge import merge_tokens
 from vitreous.use.explain.methods.shapley import shapley
-from vitreous.use.explain.removal import stored_scores as storage
 from vitreous.use.explain.removal.exact_shapley import exact_shapley, members, shapley_values
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target
@@ -57,7 +51,7 @@ def test_values_are_the_sum_over_all_coalitions_with_factorial_weights(
         for chosen in itertools.combinations(range(len(rectangles)), size):
             kept = sorted(patch for cell in chosen for patch in rectangles[cell])
             scores[frozenset(chosen)] = float(logits_of(model, image, kept)[3])
-    found = exact_shapley(model, image, Target(3), cells=cells, precision="fp32", is_stored=False)
+    found = exact_shapley(model, image, Target(3), cells=cells, precision="fp32")
     expected = torch.tensor(by_factorials(scores, len(rectangles)), dtype=torch.float64).view(1, *cells)
     torch.testing.assert_close(found.values, expected, rtol=1e-5, atol=1e-5)
     for number, score in enumerate(found.scores[0].tolist()):
@@ -79,7 +73,7 @@ def test_any_game_is_the_sum_over_all_coalitions_with_factorial_weights(num_play
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_sum_to_the_last_score_minus_the_first(kind: str) -> None:
     model, images = make_model(kind), draw_images()
-    found = exact_shapley(model, images, is_stored=False)
+    found = exact_shapley(model, images)
     torch.testing.assert_close(
         found.values.sum(dim=(1, 2)), found.scores[:, -1] - found.scores[:, 0], rtol=0, atol=1e-12
     )
@@ -89,7 +83,7 @@ def test_values_sum_to_the_last_score_minus_the_first(kind: str) -> None:
 def test_identical_patches_have_equal_values() -> None:
     model, image = make_model(position="none", pool="mean"), draw_images(1)
     image[:, :, 4:8, 8:12] = image[:, :, 0:4, 4:8]
-    values = exact_shapley(model, image, precision="fp32", is_stored=False).values[0]
+    values = exact_shapley(model, image, precision="fp32").values[0]
     torch.testing.assert_close(values[1, 2], values[0, 1], rtol=0, atol=1e-6)
     others = torch.stack([values[0, 0], values[0, 2], values[1, 0], values[1, 1]])
     assert (others - values[0, 1]).abs().min() > 1e-3
@@ -105,22 +99,22 @@ def test_a_patch_that_changes_no_score_has_the_value_0() -> None:
         model.tokenizer.proj.bias.zero_()
     images = images.abs() + 0.1
     images[:, :, :4, 8:12] = 0  # a token of zeros is never larger, and equal to no patch at all
-    values = exact_shapley(model, images, precision="fp32", is_stored=False).values
+    values = exact_shapley(model, images, precision="fp32").values
     assert values[:, 0, 2].tolist() == [0, 0]
     assert (values.flatten(1).abs() > 1e-3).sum(dim=1).tolist() == [5, 5]
 
 
 def test_a_grid_with_fewer_patches_has_a_super_token_for_each_row_or_column() -> None:
     model, images = make_model(), draw_images()
-    assert exact_shapley(model, images, is_stored=False).values.shape == (2, 2, 3)
-    assert exact_shapley(model, images, cells=(1, 9), is_stored=False).values.shape == (2, 1, 3)
+    assert exact_shapley(model, images).values.shape == (2, 2, 3)
+    assert exact_shapley(model, images, cells=(1, 9)).values.shape == (2, 1, 3)
 
 
 @pytest.mark.slow
 def test_sixteen_super_tokens_agree_with_sampled_values() -> None:
     size = (20, 24)
     model, image = make_model(img_size=size, embed_dim=12, depth=1, pool="mean"), draw_images(1, size)
-    exact = exact_shapley(model.float(), image.float(), Target(1), is_stored=False)
+    exact = exact_shapley(model.float(), image.float(), Target(1))
     assert exact.values.shape == (1, 4, 4)
     assert exact.scores.shape == (1, 65_536)
     found = shapley(model, image.float(), Target(1), cells=(4, 4), num_permutations=200)
@@ -128,13 +122,13 @@ def test_sixteen_super_tokens_agree_with_sampled_values() -> None:
     assert ((found.values - exact.values).abs() <= 4 * found.errors).all()
 
 
-def test_progress_counts_the_coalitions_of_all_images() -> None:
+def test_progress_counts_the_coalitions() -> None:
     seen: list[tuple[int, int]] = []
-    exact_shapley(make_model(), draw_images(), is_stored=False, progress=lambda done, total: seen.append((done, total)))
+    exact_shapley(make_model(), draw_images(), progress=lambda done, total: seen.append((done, total)))
     assert seen[0][0] <= 64
-    assert seen[-1] == (128, 128)
+    assert seen[-1] == (64, 64)
     assert seen == sorted(seen)
-    assert {total for _, total in seen} == {128}
+    assert {total for _, total in seen} == {64}
 
 
 def test_too_many_super_tokens_are_refused_with_their_cost() -> None:
@@ -142,127 +136,3 @@ def test_too_many_super_tokens_are_refused_with_their_cost() -> None:
         exact_shapley(make_model(img_size=(12, 24)), draw_images(1, (12, 24)), cells=(5, 6))
     with pytest.raises(ConfigError, match=r"^cells=0x2: cannot divide 2x3 patches; use 1 to 2 rows and 1 to 3 columns"):
         exact_shapley(make_model(), draw_images(), cells=(0, 2))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of stored scores, empty."""
-    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path))
-    return tmp_path / "shapley"
-
-
-def count_coalitions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list to which each call of `PatchRemoval.scores` adds the number of its coalitions."""
-    counted: list[int] = []
-    real = PatchRemoval.scores
-
-    def counting(self: PatchRemoval, target: Target, kept: Tensor) -> Tensor:
-        counted.append(len(kept))
-        return real(self, target, kept)
-
-    monkeypatch.setattr(PatchRemoval, "scores", counting)
-    return counted
-
-
-def test_scores_are_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images, counted = make_model(), draw_images(3), count_coalitions(monkeypatch)
-    first = exact_shapley(model, images[:2])
-    assert sum(counted) == 128
-    assert len(list(folder.iterdir())) == 2
-    second = exact_shapley(model, images)
-    assert sum(counted) == 192
-    assert torch.equal(second.scores[:2], first.scores)
-    assert torch.equal(second.values[:2], first.values)
-
-
-def test_scores_are_stored_in_the_cache_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VITREOUS_CACHE")
-    monkeypatch.setattr(paths, "cache_folder", lambda: tmp_path / "vitreous")
-    exact_shapley(make_model(), draw_images(1))
-    assert [path.suffix for path in (tmp_path / "vitreous" / "shapley").iterdir()] == [".safetensors"]
-
-
-def other_weight(model: Any) -> Any:
-    with torch.no_grad():
-        model.encoder.blocks[1].mlp.fc2.bias[7] += 1e-3
-    return model
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda model, images: exact_shapley(other_weight(model), images, Target(1)),
-        lambda model, images: exact_shapley(merge_tokens(model, 1), images, Target(1)),
-        lambda model, images: exact_shapley(merge_tokens(model, [1, 0]), images, Target(1)),
-        lambda model, images: exact_shapley(model, images + 1e-3, Target(1)),
-        lambda model, images: exact_shapley(model, images, Target(2)),
-        lambda model, images: exact_shapley(model, images, Target(1, versus=2)),
-        lambda model, images: exact_shapley(model, images, Target(1), cells=(2, 2)),
-        lambda model, images: exact_shapley(model.float(), images.float(), Target(1), precision="bf16"),
-    ],
-)
-def test_anything_that_changes_scores_is_computed_again(change: Any, folder: Path) -> None:
-    images = draw_images(1)
-    exact_shapley(make_model(), images, Target(1))
-    change(make_model(), images)
-    assert len(list(folder.iterdir())) == 2
-
-
-def hostile(kind: str, path: Path) -> None:
-    """Replace a file of scores by something else."""
-    scores = load_file(path)["scores"]
-    match kind:
-        case "noise":
-            path.write_bytes(b"\xff" * 300)
-        case "empty":
-            path.write_bytes(b"")
-        case "cut":
-            path.write_bytes(path.read_bytes()[:-1])
-        case "pickle":
-            path.write_bytes(pickle.dumps({"scores": scores}))
-        case "header of 2**60 bytes":
-            path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
-        case "longer":
-            save_file({"scores": torch.cat([scores, scores])}, path)
-        case "other name":
-            save_file({"values": scores}, path)
-        case "one more":
-            save_file({"scores": scores, "more": -scores}, path)
-        case "integers":
-            save_file({"scores": scores.int()}, path)
-        case "not a number":
-            save_file({"scores": scores.log()}, path)
-        case "folder":
-            path.unlink()
-            path.mkdir()
-
-
-@pytest.mark.parametrize(
-    "kind",
-    ["noise", "empty", "cut", "pickle", "header of 2**60 bytes", "longer", "other name", "one more", "integers",
-     "not a number", "folder"],
-)  # fmt: skip
-def test_files_with_other_contents_are_ignored_and_replaced(kind: str, folder: Path) -> None:
-    model, images = make_model(), draw_images(1)
-    first = exact_shapley(model, images)
-    (path,) = folder.iterdir()
-    hostile(kind, path)
-    assert torch.equal(exact_shapley(model, images).scores, first.scores)
-    if kind != "folder":
-        assert torch.equal(load_file(path)["scores"].double(), first.scores[0])
-
-
-def test_without_a_folder_to_write_to_the_result_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "file"))
-    model, images = make_model(), draw_images(1)
-    assert torch.equal(exact_shapley(model, images).scores, exact_shapley(model, images, is_stored=False).scores)
-
-
-def test_the_oldest_files_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "MOST_FILES", 2)
-    names = []
-    for label in range(4):
-        exact_shapley(make_model(), draw_images(1), Target(label))
-        names.append(max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns).name)
-    assert {path.name for path in folder.iterdir()} == set(names[2:])

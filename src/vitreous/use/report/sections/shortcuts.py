@@ -1,0 +1,42 @@
+"""Stored check for shortcuts -> a section: what was found, and a picture of where relevance lies in each class."""
+
+import base64
+import json
+from html import escape
+from shlex import quote
+from typing import Any
+
+from vitreous.tensor_file import parsing
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.report import markup
+from vitreous.use.report.section import Advice, ReportInput, Section
+
+TITLE = "Does the model look at the object?"
+_MOST_BYTES = 1 << 20
+"""A larger picture is not embedded, so that the page stays small."""
+
+
+def shortcuts_section(report: ReportInput) -> Section:
+    """Show the last check for shortcuts; if there was none, advise it. The picture needs photos to be allowed."""
+    folder = report.folder
+    if not folder.shortcuts.is_file():
+        text = "marks or backgrounds may give classes away; check where the relevance of each class lies"
+        advice = Advice(text, f"vitreous explain {quote(str(folder.path))}", 0.01)
+        return Section("shortcuts", TITLE, ("<p>This has not been checked.</p>",), advice=(advice,))
+    numbers, picture = stored_shortcuts(folder), folder.shortcuts_picture
+    parts = [markup.sentences(numbers["sentences"])]
+    if report.photos is not None and picture.is_file() and picture.stat().st_size <= _MOST_BYTES:
+        content = base64.b64encode(picture.read_bytes()).decode()
+        shown = "Mean relevance of each class, then photos and their relevance. Places of shortcuts are outlined."
+        parts.append(
+            f'<figure><img src="data:image/jpeg;base64,{content}" alt="{escape(shown)}">'
+            f"<figcaption>{escape(shown)}</figcaption></figure>"
+        )
+    return Section("shortcuts", TITLE, tuple(parts), numbers)
+
+
+def stored_shortcuts(folder: RunFolder) -> dict[str, Any]:
+    """Return the last check for shortcuts. Raises DamagedFileError if its file was altered."""
+    with parsing(folder.shortcuts, "remove the file, or check for shortcuts again"):
+        found: dict[str, Any] = json.loads(folder.shortcuts.read_text("utf-8"))
+        return found | {"sentences": [str(sentence) for sentence in found["sentences"]]}
