@@ -6,12 +6,9 @@ from typing import Any
 import pytest
 from tests.browser.runtime import CHROMIUM, Browser
 from tests.unit.use.explain import models
+from tests.unit.use.export.predictors import predictor_for
 
-from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.model.vit import VisionTransformer
 from vitreous.use.predict.predictor import Predictor
-
-MEAN, STD = (0.45, 0.5, 0.55), (0.3, 0.25, 0.2)
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +28,3 @@ def predictor_of() -> Callable[..., Predictor]:
         return predictor_for(models.make_model(kind, **changes), thresholds)
 
     return make
-
-
-def predictor_for(model: VisionTransformer, thresholds: tuple[float, ...] | None = None) -> Predictor:
-    """Combine a model with the preprocessing of its images."""
-    config = model.config
-    preprocess = Preprocess(
-        config.img_size, config.in_chans, "crop", MEAN[: config.in_chans], STD[: config.in_chans], value_range=()
-    )
-    classes = tuple(f"class {number}" for number in range(config.num_classes))
-    return Predictor(model.eval(), preprocess, classes, temperature=1.7, metadata={}, thresholds=thresholds)

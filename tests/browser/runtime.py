@@ -17,7 +17,6 @@ OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
 )  # fmt: skip
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. Debian's package chromium")
 
 
 def run_in_node(script: str, data: Any, folder: Path) -> Any:
@@ -57,7 +56,7 @@ class Browser:
         )
         os.close(theirs)
         os.close(back)
-        self._buffer, self._number, self._session = b"", 0, ""
+        self._buffer, self._number, self._session, self._is_loaded = b"", 0, "", False
         self.problems: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -76,9 +75,10 @@ class Browser:
     def open(self, page: Path) -> None:
         """Open a file, as a reader does who double-clicks it."""
         self.problems.clear()
+        self._is_loaded = False
         self._ask("Page.navigate", url=page.as_uri())
-        while self._read().get("method") != "Page.loadEventFired":
-            pass
+        while not self._is_loaded:
+            self._read()
 
     def run(self, expression: str) -> Any:
         """Return the value of an expression; a promise is awaited."""
@@ -108,6 +108,7 @@ class Browser:
             self._buffer += received
         text, self._buffer = self._buffer.split(b"\0", 1)
         message = json.loads(text)
+        self._is_loaded |= message.get("method") == "Page.loadEventFired"
         if message.get("method") == "Runtime.exceptionThrown":
             self.problems.append(str(message["params"]["exceptionDetails"]))
         if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.browser.conftest import predictor_for
 from tests.browser.runtime import run_in_node
 from tests.unit.use.explain import models
+from tests.unit.use.export.predictors import predictor_for
 from torch import Tensor
 
 from vitreous.model import ModelConfig, build_model

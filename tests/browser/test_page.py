@@ -92,9 +92,10 @@ def test_photo_gets_the_prediction_of_python(action: str, hostile: Predictor, br
     wait_for(browser, IS_CLASSIFIED)
     (expected,) = replace(hostile, model=packed.rounded).predict([photo])
     assert status(browser).startswith(f"Predicted: {expected.label} ({100 * expected.probability:.1f}%). Computed in ")
-    shown = browser.run("[...document.querySelectorAll('li')].map((item) => item.innerText.split(/\\s*\\n\\s*/))")
+    cells = "[...item.querySelectorAll('span')].map((cell) => cell.textContent)"
+    shown = browser.run(f"[...document.querySelectorAll('li')].map((item) => {cells})")
     best = sorted(zip(expected.probabilities, HOSTILE, strict=True), reverse=True)
-    assert [(name, value) for name, value in shown] == [(name, f"{100 * p:.1f}%") for p, name in best]
+    assert shown == [[name, f"{100 * p:.1f}%"] for p, name in best]
     wait_for(browser, HAS_MAP)
     assert browser.run("window.hit === undefined")
     assert browser.problems == []

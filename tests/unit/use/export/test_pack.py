@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 import pytest
-from tests.browser.conftest import predictor_for
 from tests.unit.use.explain import models
+from tests.unit.use.export.predictors import predictor_for
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ConfigError

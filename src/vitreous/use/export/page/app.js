@@ -95,7 +95,7 @@
       const values = shown.falls.map((fall) => fall[shown.target]), columns = model.grid[1];
       const most = Math.max(...values.map(Math.abs)) || 1, best = values.indexOf(Math.max(...values));
       values.forEach((value, i) => {
-        context.fillStyle = `rgba(${(value > 0 ? RAISES : LOWERS).join(",")},${(0.7 * Math.abs(value)) / most})`;
+        context.fillStyle = `rgba(${(value > 0 ? RAISES : LOWERS).join(",")},${((0.7 * Math.abs(value)) / most).toFixed(3)})`;
         context.fillRect((i % columns) * side, Math.floor(i / columns) * side, side, side);
       });
       caption.textContent =
@@ -124,12 +124,13 @@
       draw();
     }
 
-    function useFile(files) {
-      if (files.length) show(files[0]);
-    }
+    const useFile = ([file]) => { if (file) show(file); };
 
     for (const input of root.querySelectorAll("input")) {
-      input.addEventListener("change", () => { useFile(input.files); });
+      input.addEventListener("change", () => {
+        useFile(input.files);
+        input.value = ""; // the same file may be chosen again
+      });
     }
     for (const kind of ["dragover", "dragleave", "drop"]) {
       root.addEventListener(kind, (event) => {
