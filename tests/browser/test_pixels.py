@@ -14,9 +14,13 @@ from tests.browser.runtime import Browser, run_in_node
 from tests.browser.test_engine import script_without_page
 
 from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.use.export.page.pack import may_turn
 
 pytestmark = pytest.mark.browser
-SIZES = [(9, 14), (31, 7), (24, 36), (1, 1), (1, 40), (101, 99), (16, 24), (17, 25), (300, 45)]
+SIZES = [
+    (9, 14), (31, 7), (24, 36), (1, 1), (1, 40), (101, 99), (16, 24), (17, 25), (300, 45), (40, 12), (45, 300), (15, 5),
+    *((int(height), int(width)) for height, width in np.random.default_rng(7).integers(2, 120, (20, 2))),
+]  # fmt: skip
 
 
 def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -26,6 +30,10 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     waves = [127 + 120 * np.sin(rows / a + columns / b) for a, b in ((5, 9), (3, 4), (11, 2))]
     noise = draw.normal(0, 30, (height, width, 3)) + 90 * draw.integers(-1, 2, (height, width, 1))
     return np.clip(np.stack(waves, axis=-1) + noise, 0, 255).astype(np.uint8)
+
+
+def settings(preprocess: Preprocess) -> dict[str, Any]:
+    return preprocess.as_dict() | {"may_turn": may_turn()}
 
 
 def expected(image: Any, preprocess: Preprocess) -> NDArray[np.int64]:
@@ -39,13 +47,14 @@ def test_resized_pixels_are_exactly_those_of_pillow(fit: Any, in_chans: int, tmp
     pictures = [picture(*size, seed) for seed, size in enumerate(SIZES)]
     rgba = [np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]) for array in pictures]
     data = {
-        "preprocess": preprocess.as_dict(),
+        "preprocess": settings(preprocess),
         "images": [{"height": a.shape[0], "width": a.shape[1], "data": a.flatten().tolist()} for a in rgba],
     }
     last = "data.images.map((image) => [...Pixels.prepare(image, data.preprocess)])"
     found = run_in_node(script_without_page() + last, data, tmp_path)
     for array, pixels in zip(pictures, found, strict=True):
-        np.testing.assert_array_equal(pixels, expected(array, preprocess), err_msg=str(array.shape))
+        resized = expected(Image.fromarray(array), preprocess)
+        np.testing.assert_array_equal(pixels, resized, err_msg=str(array.shape))
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -95,7 +104,7 @@ def in_browser(browser: Browser, tmp_path: Path, content: bytes, preprocess: Pre
     return np.array(
         browser.run(
             f"Pixels.decode(new Blob([Engine.bytesOf('{text}')]))"
-            f".then((image) => [...Pixels.prepare(image, {json.dumps(preprocess.as_dict())})])"
+            f".then((image) => [...Pixels.prepare(image, {json.dumps(settings(preprocess))})])"
         )
     )
 

@@ -1,6 +1,7 @@
 """How often a changed model predicts the same as the original, on the held-out images of a run."""
 
 import copy
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,9 @@ def test_differences_are_those_of_the_predictions(thresholds: tuple[float, ...] 
     made = predictor_for(models.make_model(), thresholds)
     changed = copy.deepcopy(made.model)
     with torch.no_grad():
-        changed.head.bias[3] += 2
+        logits = made.logits(PIXELS)
+        needed = logits.amax(dim=1) if thresholds is None else torch.tensor(made.temperature * math.log(0.7 / 0.3))
+        changed.head.bias[3] += (needed - logits[:, 3]).median()  # half of the predictions change
     found = measure_agreement(made, changed, PIXELS)
     ours, theirs = (replace(made, model=model).predict(PIXELS.numpy()) for model in (made.model, changed))
     assert found.num_same == sum(a.label == b.label for a, b in zip(ours, theirs, strict=True))

@@ -53,9 +53,8 @@
       const found = predicted(values), rows = order(values).slice(0, Math.max(MOST_CLASSES, found.length));
       shown.target = rows[0];
       part("classes").replaceChildren(...rows.map((number) => {
-        const item = document.createElement("li"), button = document.createElement("button");
-        const bar = document.createElement("i"), name = document.createElement("span");
-        const value = document.createElement("span");
+        const tags = ["li", "button", "i", "span", "span"];
+        const [item, button, bar, name, value] = tags.map((tag) => document.createElement(tag));
         bar.style.width = percent(values[number]);
         name.textContent = data.classes[number];
         value.textContent = percent(values[number]);
@@ -72,9 +71,8 @@
     // The image as the model gets it and, once it is known, what each patch contributes to the chosen class.
     function draw() {
       const [height, width] = data.preprocess.img_size, channels = data.preprocess.in_chans, { pixels, falls } = shown;
-      const zoom = Math.max(1, Math.round(320 / width)), small = document.createElement("canvas");
-      Object.assign(small, { width, height });
-      const drawn = new ImageData(width, height);
+      const small = Object.assign(document.createElement("canvas"), { width, height });
+      const zoom = Math.max(1, Math.round(320 / width)), drawn = new ImageData(width, height);
       for (let i = 0; i < width * height; i++) {
         for (let c = 0; c < 3; c++) drawn.data[4 * i + c] = pixels[i * channels + (channels === 1 ? 0 : c)];
         drawn.data[4 * i + 3] = 255;

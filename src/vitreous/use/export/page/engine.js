@@ -249,8 +249,6 @@ const Engine = (() => {
     return y;
   }
 
-  // The whole model
-
   function embed(model, image) {
     const { tokenizer, prefix } = model;
     let x = norm(tokenizer.layers ? convolve(image, model) : patchify(image, model), tokenizer.norm);

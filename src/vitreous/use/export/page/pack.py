@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
+from PIL import Image
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
@@ -60,7 +61,7 @@ def pack(predictor: Predictor, *, energy: float | None = None, example: bytes | 
         "thresholds": predictor.thresholds,
         "familiarity": None if energy is None else {"energy": energy},
         "example": None if example is None else _as_base64(example),
-        "preprocess": predictor.preprocess.as_dict(),
+        "preprocess": predictor.preprocess.as_dict() | {"may_turn": may_turn()},
         "normalize": {"scale": ((white - black) / 255).tolist(), "shift": black.tolist()},
         "model": _describe(rounded, weights),
         "floats": _as_base64(torch.cat(weights.floats).numpy().astype("<f4").tobytes()),
@@ -70,6 +71,13 @@ def pack(predictor: Predictor, *, energy: float | None = None, example: bytes | 
     if len(text) > MOST_BYTES:
         raise _too_large(len(text))
     return PackedModel(rounded, text)
+
+
+def may_turn() -> bool:
+    """Return True if this version of Pillow may resize the columns of a tall image before its rows."""
+    tall, bicubic = Image.linear_gradient("L").rotate(30).resize((7, 31)), Image.Resampling.BICUBIC
+    rows_first = tall.resize((24, 31), bicubic).resize((24, 16), bicubic)
+    return tall.resize((24, 16), bicubic) != rows_first
 
 
 def _check(predictor: Predictor) -> None:
