@@ -1,0 +1,1 @@
+"""A trained model -> files in which it runs without this package."""

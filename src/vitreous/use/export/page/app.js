@@ -1,0 +1,148 @@
+// The elements of `app.html` -> a photo is chosen, classified and explained. Nothing leaves the page.
+
+(() => {
+  const MOST_CLASSES = 5, MOST_SECONDS = 10; // a heat map that takes longer is made when it is asked for
+  const RAISES = [200, 60, 20], LOWERS = [30, 90, 190];
+
+  function start(root) {
+    const part = (name) => root.querySelector(`[data-part="${name}"]`);
+    const data = JSON.parse(root.querySelector("script").textContent);
+    const [status, result, picture, caption] = ["status", "result", "picture", "caption"].map(part);
+    let model = null, turn = 0, shown = null; // `turn` counts the images; an older one is no longer wanted
+
+    async function show(blob) {
+      const mine = ++turn, isWanted = () => mine === turn;
+      status.textContent = "Reading the image …";
+      result.hidden = true;
+      let pixels;
+      try {
+        pixels = Pixels.prepare(await Pixels.decode(blob), data.preprocess);
+      } catch {
+        if (isWanted()) status.textContent = "The browser cannot read this file; choose a JPEG, PNG or WebP image.";
+        return;
+      }
+      if (isWanted()) await classify(pixels, isWanted);
+    }
+
+    async function classify(pixels, isWanted) {
+      model = model || Engine.load(data);
+      const image = Engine.normalize(pixels, data.normalize), began = performance.now();
+      const logits = await Engine.inSlices(Engine.logits(model, image), isWanted);
+      if (!logits) return;
+      const seconds = (performance.now() - began) / 1000, values = Engine.probabilities(logits, data);
+      shown = { pixels, image, falls: null, target: 0, isWanted };
+      list(values);
+      draw();
+      part("warning").hidden = !(data.familiarity && Engine.energy(logits) > data.familiarity.energy);
+      status.textContent = `${sentence(values)} Computed in ${seconds.toFixed(2)} s in this browser.`;
+      result.hidden = false;
+      offerMap(seconds * (model.grid[0] * model.grid[1]));
+    }
+
+    const predicted = (values) =>
+      data.thresholds ? order(values).filter((i) => values[i] >= data.thresholds[i]) : order(values).slice(0, 1);
+    const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
+    const percent = (value) => `${(100 * value).toFixed(1)}%`;
+
+    function sentence(values) {
+      const found = predicted(values).map((i) => `${data.classes[i]} (${percent(values[i])})`);
+      return found.length ? `Predicted: ${found.join(", ")}.` : "No label is probable enough to be predicted.";
+    }
+
+    function list(values) {
+      const found = predicted(values), rows = order(values).slice(0, Math.max(MOST_CLASSES, found.length));
+      shown.target = rows[0];
+      part("classes").replaceChildren(...rows.map((number) => {
+        const tags = ["li", "button", "i", "span", "span"];
+        const [item, button, bar, name, value] = tags.map((tag) => document.createElement(tag));
+        bar.style.width = percent(values[number]);
+        name.textContent = data.classes[number];
+        value.textContent = percent(values[number]);
+        button.type = "button";
+        button.classList.toggle("predicted", found.includes(number));
+        button.dataset.number = number;
+        button.append(bar, name, value);
+        button.addEventListener("click", () => { shown.target = number; draw(); });
+        item.append(button);
+        return item;
+      }));
+    }
+
+    // The image as the model gets it and, once it is known, what each patch contributes to the chosen class.
+    function draw() {
+      const [height, width] = data.preprocess.img_size, channels = data.preprocess.in_chans, { pixels, falls } = shown;
+      const small = Object.assign(document.createElement("canvas"), { width, height });
+      const zoom = Math.max(1, Math.round(320 / width)), drawn = new ImageData(width, height);
+      for (let i = 0; i < width * height; i++) {
+        for (let c = 0; c < 3; c++) drawn.data[4 * i + c] = pixels[i * channels + (channels === 1 ? 0 : c)];
+        drawn.data[4 * i + 3] = 255;
+      }
+      small.getContext("2d").putImageData(drawn, 0, 0);
+      Object.assign(picture, { width: width * zoom, height: height * zoom });
+      const context = picture.getContext("2d");
+      context.imageSmoothingEnabled = false;
+      context.drawImage(small, 0, 0, picture.width, picture.height);
+      for (const button of part("classes").querySelectorAll("button")) {
+        button.setAttribute("aria-pressed", String(falls !== null && Number(button.dataset.number) === shown.target));
+      }
+      caption.textContent = "The image as the model gets it.";
+      if (falls) drawMap(context, model.config.patch_size * zoom);
+    }
+
+    function drawMap(context, side) {
+      const values = shown.falls.map((fall) => fall[shown.target]), columns = model.grid[1];
+      const most = Math.max(...values.map(Math.abs)) || 1, best = values.indexOf(Math.max(...values));
+      values.forEach((value, i) => {
+        context.fillStyle = `rgba(${(value > 0 ? RAISES : LOWERS).join(",")},${((0.7 * Math.abs(value)) / most).toFixed(3)})`;
+        context.fillRect((i % columns) * side, Math.floor(i / columns) * side, side, side);
+      });
+      caption.textContent =
+        `Red patches raise the logit of “${data.classes[shown.target]}”, blue ones lower it. The color shows by how ` +
+        `much the logit falls without the patch: most, by ${values[best].toFixed(2)}, without the one in row ` +
+        `${Math.floor(best / columns) + 1}, column ${(best % columns) + 1}. Choose another class to see its map.`;
+    }
+
+    function offerMap(seconds) {
+      const button = part("explain"), image = shown;
+      part("progress").hidden = true; // of an earlier image
+      button.hidden = model.grid[0] * model.grid[1] < 2;
+      button.textContent = `Show which patches matter (about ${Math.max(1, Math.round(seconds))} s)`;
+      button.onclick = () => explain(image);
+      if (!button.hidden && seconds <= MOST_SECONDS) explain(image);
+    }
+
+    async function explain(image) {
+      const progress = part("progress"), report = (share) => { progress.value = share; };
+      part("explain").hidden = true;
+      Object.assign(progress, { hidden: false, value: 0 });
+      const falls = await Engine.inSlices(Engine.occlusion(model, image.image), image.isWanted, report);
+      if (!falls) return;
+      progress.hidden = true;
+      image.falls = falls;
+      draw();
+    }
+
+    const useFile = ([file]) => { if (file) show(file); };
+
+    for (const input of root.querySelectorAll("input")) {
+      input.addEventListener("change", () => {
+        useFile(input.files);
+        input.value = ""; // the same file may be chosen again
+      });
+    }
+    for (const kind of ["dragover", "dragleave", "drop"]) {
+      root.addEventListener(kind, (event) => {
+        event.preventDefault();
+        root.classList.toggle("over", kind === "dragover");
+        if (kind === "drop") useFile(event.dataTransfer.files);
+      });
+    }
+    part("example").hidden = !data.example;
+    part("example").addEventListener("click", () => {
+      show(new Blob([Engine.bytesOf(data.example)], { type: "image/png" }));
+    });
+    status.textContent = "";
+  }
+
+  for (const root of document.querySelectorAll(".try-it")) start(root);
+})();

@@ -1,0 +1,63 @@
+"""Run -> the section of the report in which the trained model classifies a photo of the reader, in the page itself."""
+
+from html import escape
+from shlex import quote
+from typing import Any
+
+from vitreous.errors import ConfigError, VitreousError
+from vitreous.use.export.agreement import held_out_pixels, measure_agreement
+from vitreous.use.export.page.pack import TOLERANCE, PackedModel, pack
+from vitreous.use.export.page.texts import app_html, script_text, style_text
+from vitreous.use.predict.predictor import Predictor
+from vitreous.use.report import markup
+from vitreous.use.report.section import ReportInput, Section
+
+_NAME, _TITLE = "try_it", "Try the model"
+
+
+def try_it_section(report: ReportInput) -> Section:
+    """Return the section; if the model cannot run in a page, it says why and what can be done instead."""
+    predictor, folder = Predictor.load(report.folder.model), report.folder
+    has_example = report.photos is not None and folder.example.suffix == ".png" and folder.example.is_file()
+    try:
+        packed = pack(predictor, example=folder.example.read_bytes() if has_example else None)
+    except ConfigError as error:
+        run = escape(quote(str(folder.path)))
+        parts = (
+            f"<p>The model does not run in this page: {escape(str(error))}.</p>",
+            f"<pre>vitreous predict {run} IMAGE\nvitreous explain {run} IMAGE</pre>",
+        )
+        return Section(_NAME, _TITLE, parts, {"runs_in_page": False, "reason": str(error)})
+    sentence, numbers = _agreement(report, predictor, packed)
+    return Section(
+        name=_NAME,
+        title=_TITLE,
+        parts=(
+            "<p>The trained model is in this page and runs in your browser. Photos stay on your device, and no "
+            "network is needed.</p>",
+            f"<style>{style_text()}</style>",
+            app_html(packed),
+            f"<script>{script_text()}</script>",
+            markup.sentences([sentence, _TOLERANCE_SENTENCE]),
+        ),
+        numbers={"runs_in_page": True, "size_bytes": len(packed.text), **numbers},
+    )
+
+
+_TOLERANCE_SENTENCE = (
+    "JavaScript and Python give the same result for the same pixels and weights: in our tests, logits differ by less "
+    f"than {TOLERANCE:g}. Browsers and Python decode JPEG files slightly differently"
+)
+
+
+def _agreement(report: ReportInput, predictor: Predictor, packed: PackedModel) -> tuple[str, dict[str, Any]]:
+    """Return what rounding the weights changes on held-out images, in words and numbers."""
+    rounded = "To keep the page small, its weights are rounded to 8 bits"
+    if report.held_out is None or not len(report.held_out):
+        return f"{rounded}; what that changes is not known, because the run has not stored what it held out", {}
+    try:
+        pixels = held_out_pixels(predictor, report.config, report.held_out)
+    except VitreousError as error:
+        return f"{rounded}; what that changes could not be measured ({error})", {}
+    found = measure_agreement(predictor, packed.rounded, pixels)
+    return f"{rounded}. The rounded model {found.sentence}", {"agreement": vars(found)}

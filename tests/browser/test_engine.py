@@ -1,0 +1,144 @@
+"""engine.js: with the same weights, it gives the logits and the heat maps of Python, for every kind of model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.browser.runtime import run_in_node
+from tests.unit.use.explain import models
+from tests.unit.use.export.predictors import predictor_for
+from torch import Tensor
+
+from vitreous.model import ModelConfig, build_model
+from vitreous.use.explain.methods.occlusion import occlusion
+from vitreous.use.explain.target import Target
+from vitreous.use.export.page.pack import TOLERANCE, pack
+from vitreous.use.export.page.texts import script_text
+from vitreous.use.predict.predictor import Predictor
+
+pytestmark = pytest.mark.browser
+CHANGED = ("merged", "merged with relative_bias", "merged, rotary, mean", "lora", "bf16", "autocast")
+KINDS = [kind for kind in models.KINDS if kind not in CHANGED]
+OTHERS: dict[str, dict[str, Any]] = {
+    "normed stem": {"stem": "normed"},
+    "patch norm": {"patch_norm": True, "embed_norm": True},
+    "deep conv stem, gray": {"stem": "conv", "img_size": (16, 24), "patch_size": 8, "in_chans": 1},
+    "deep cct stem": {"stem": "cct", "img_size": (16, 24), "patch_size": 8, "pool": "sequence", "patch_bias": True},
+    "sinusoidal, silu": {"position": "sinusoidal", "act": "silu"},
+    "big_vision": {"position": "sincos2d_big_vision", "act": "relu", "pool": "map"},
+    "gelu_tanh": {"act": "gelu_tanh", "class_token": True, "pool": "max"},
+    "quick_gelu, no biases": {"act": "quick_gelu", "qkv_bias": False, "mlp_bias": False, "proj_bias": False},
+    "narrow heads": {"head_dim": 4, "num_heads": 5, "qk_norm": True, "locality": True},
+    "post norm, rms": {"norm_order": "post", "norm": "rms", "layer_scale": 0.3},
+    "all positions": {"distill_token": True, "num_registers": 2, "prefix_position": "all"},
+    "one patch": {"img_size": (4, 4), "pool": "mean"},
+}
+NUM_IMAGES = 26
+HEAD = """
+const model = Engine.load(data.model), steps = (generator) => {
+  for (;;) { const step = generator.next(); if (step.done) return step.value; }
+};
+const imageOf = (pixels) => Engine.normalize(Uint8Array.from(pixels), data.model.normalize);
+const logitsOf = (pixels) => steps(Engine.logits(model, imageOf(pixels)));
+"""
+LOGITS = "data.images.map((pixels) => [...logitsOf(pixels)])"
+
+
+def pixels_for(predictor: Predictor, count: int) -> Tensor:
+    shape = (count, predictor.preprocess.in_chans, *predictor.preprocess.img_size)
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+
+
+def in_javascript(predictor: Predictor, pixels: Tensor, last: str, folder: Path) -> Tensor:
+    data = {
+        "model": json.loads(pack(predictor).text),
+        "images": pixels.permute(0, 2, 3, 1).flatten(1).tolist(),
+    }
+    return torch.tensor(run_in_node(script_without_page() + HEAD + last, data, folder), dtype=torch.float64)
+
+
+def script_without_page() -> str:
+    """Return the engine without the part that needs a document."""
+    return script_text().split("// The elements of `app.html`")[0]
+
+
+def make(kind: str, make_predictor: Callable[..., Predictor]) -> Predictor:
+    return make_predictor(**OTHERS[kind]) if kind in OTHERS else make_predictor(kind)
+
+
+@torch.no_grad()
+def in_python(predictor: Predictor, pixels: Tensor) -> Tensor:
+    return pack(predictor).rounded.double()(predictor.preprocess.normalize(pixels).double())
+
+
+def test_kinds_of_models_and_images_are_many() -> None:
+    assert NUM_IMAGES * len([*KINDS, *OTHERS]) >= 1_000
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
+def test_logits_are_those_of_python(kind: str, predictor_of: Callable[..., Predictor], tmp_path: Path) -> None:
+    predictor = make(kind, predictor_of)
+    pixels = pixels_for(predictor, NUM_IMAGES)
+    expected = in_python(predictor, pixels)
+    found = in_javascript(predictor, pixels, LOGITS, tmp_path)
+    assert (found - expected).abs().max() < TOLERANCE * min(1.0, float(expected.abs().max()))
+    assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in (*KINDS, *OTHERS) if kind != "one patch"])
+def test_heat_maps_are_those_of_occlusion(kind: str, predictor_of: Callable[..., Predictor], tmp_path: Path) -> None:
+    predictor = make(kind, predictor_of)
+    pixels = pixels_for(predictor, 2)
+    images = predictor.preprocess.normalize(pixels)
+    rounded = pack(predictor).rounded
+    last = "data.images.map((pixels) => steps(Engine.occlusion(model, imageOf(pixels))).map((falls) => [...falls]))"
+    falls = in_javascript(predictor, pixels, last, tmp_path)  # [images, patches, classes]
+    for number in {0, predictor.model.num_classes - 1}:
+        expected = occlusion(rounded, images, Target(number)).values.flatten(1).double()
+        torch.testing.assert_close(
+            falls[:, :, number], expected, rtol=0, atol=2e-4 * float(expected.abs().max()) + 1e-5
+        )
+
+
+def test_model_of_a_planned_run_agrees(tmp_path: Path) -> None:
+    config = ModelConfig(
+        img_size=(64, 64), patch_size=8, in_chans=3, num_classes=10, embed_dim=192, depth=6, num_heads=6, pool="mean",
+        init="xavier",
+    )  # fmt: skip
+    predictor = predictor_for(build_model(config, generator=torch.Generator().manual_seed(0)))
+    pixels = pixels_for(predictor, 4)
+    found = in_javascript(predictor, pixels, LOGITS, tmp_path)
+    torch.testing.assert_close(found, in_python(predictor, pixels), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("thresholds", [None, (0.2, 0.4, 0.5, 0.6, 0.8)])
+def test_probabilities_are_calibrated_like_those_of_python(
+    thresholds: tuple[float, ...] | None, predictor_of: Callable[..., Predictor], tmp_path: Path
+) -> None:
+    predictor = predictor_of(thresholds=thresholds)
+    pixels = pixels_for(predictor, 3)
+    expected = predictor.probabilities(in_python(predictor, pixels))
+    last = "data.images.map((pixels) => [...Engine.probabilities(logitsOf(pixels), data.model)])"
+    torch.testing.assert_close(in_javascript(predictor, pixels, last, tmp_path), expected, rtol=0, atol=1e-5)
+
+
+def test_energy_is_the_negative_logarithm_of_summed_exponentials(
+    predictor_of: Callable[..., Predictor], tmp_path: Path
+) -> None:
+    predictor = predictor_of()
+    pixels = pixels_for(predictor, 3)
+    last = "data.images.map((pixels) => Engine.energy(logitsOf(pixels)))"
+    found = in_javascript(predictor, pixels, last, tmp_path)
+    torch.testing.assert_close(found, -in_python(predictor, pixels).logsumexp(dim=1), rtol=0, atol=1e-5)
+
+
+def test_computation_stops_when_its_result_is_no_longer_wanted(
+    predictor_of: Callable[..., Predictor], tmp_path: Path
+) -> None:
+    predictor = predictor_of()
+    head = "const stopped = Engine.inSlices(Engine.logits(model, imageOf(data.images[0])), () => false);"
+    last = f"{head}\n[(await stopped) === undefined]"
+    assert in_javascript(predictor, pixels_for(predictor, 1), last, tmp_path).tolist() == [1.0]
