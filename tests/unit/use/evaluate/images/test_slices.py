@@ -92,16 +92,13 @@ def test_small_groups_and_small_rests_are_not_tested() -> None:
 def photos_in_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 images of two classes in folders; those in `night` are black, were taken by another camera and at night."""
     root = tmp_path_factory.mktemp("slices") / "set"
-    for part, scale in (("day", 1.0), ("night", 0.02)):
+    for part, scale, month, hour in (("day", 1.0, "02", "13"), ("night", 0.15, "01", "02")):
         write_pictures(
             root / part, {"red": ((200, 60, 50), 30), "blue": ((60, 70, 220), 30)}, seed=7, name="{}.png", noise=9
         )
         for path in sorted((root / part).rglob("*.png")):
             exif = Image.Exif()
-            exif[0x0110], exif[0x0132] = (
-                f"Camera {part}",
-                f"2024:0{1 + (part == 'day')}:03 {2 if part == 'night' else 13}:00:00",
-            )
+            exif[0x0110], exif[0x0132] = f"Camera {part}", f"2024:{month}:03 {hour}:30:00"
             target = root / "data" / path.parent.name / part / f"{path.stem}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.open(path).point([int(value * scale) for value in range(256)] * 3).save(target, exif=exif)
