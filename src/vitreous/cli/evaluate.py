@@ -71,8 +71,9 @@ def evaluate(
         print_table(screen.console, _confusion_rows(found), numbers_from=1)
     for true, predicted, count in found.confused_most():
         screen.say(f"{shortened(true)} predicted as {shortened(predicted)}: {plural(count, 'image')}")
-    for group in worse(groups) or ["no group of images is classified significantly worse than the others"] * slices:
-        screen.say(str(group))
+    none = ["no group of images is classified significantly worse than the others"] * slices
+    for sentence in [str(group) for group in worse(groups)] or none:
+        screen.say(sentence)
 
 
 def _confusion_rows(found: Evaluation) -> list[tuple[str, ...]]:

@@ -120,7 +120,8 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
     namer = Namer(source, summaries)
     several = surveyed.source.is_multilabel
     thumbnails = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
-    judged = [(_judged(x, summaries, show, several=several), x) for x in (thumbnails, features) if x is not None]
+    bases = [features] if features is not None and features.are_probabilities else [thumbnails, features]
+    judged = [(_judged(basis, summaries, show, several=several), basis) for basis in bases if basis is not None]
     # Features of a model suit some data and not others: on sign-digits, thumbnails find more wrong labels.
     doubts, used = max(judged, key=lambda found: np.nan_to_num(found[0].accuracy))
     findings = [

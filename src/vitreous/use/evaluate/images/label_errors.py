@@ -68,9 +68,10 @@ def predict_unseen(
 def stored_outputs(run: RunFolder, surveyed: Survey) -> dict[str, Outputs]:
     """Return the outputs that a run has stored. Raises RunError if images no longer have the numbers that they had."""
     outputs, known = outputs_of_run(run), np.concatenate(list(surveyed.indices.values()))
-    held_out, are_known = reported(outputs), all(np.isin(found.indices, known).all() for found in outputs.values())
+    held_out, numbers = reported(outputs), [x.indices for x in outputs.values() if x.indices is not None]
     if held_out is not None and held_out.indices is not None:
         before = [PurePath(row.path).name for row in read_held_out(run.predictions)]
+        are_known = all(np.isin(indices, known).all() for indices in numbers)
         if not are_known or before != [PurePath(surveyed.source.describe(i)).name for i in held_out.indices.tolist()]:
             raise RunError(f"run={run.path}: its images were renamed since, so their order is another; train again")
     return outputs
