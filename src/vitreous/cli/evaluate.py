@@ -6,9 +6,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, print_json, print_table
+from vitreous.errors import ConfigError
+from vitreous.paths import expanded
+from vitreous.training.folder.run_folder import open_run_folder
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
+from vitreous.use.evaluate.images.slices import slices_of_run, worse
 from vitreous.use.evaluate.known import Known
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.wording import plural, shortened
@@ -25,6 +29,7 @@ def evaluate(
     /,
     *,
     root: str | None = None,
+    slices: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
@@ -34,13 +39,18 @@ def evaluate(
         run: Run folder; with DATA also a model.safetensors file.
         data: A folder, table or named data set; its test split if it has one, else all its images.
         root: The folder that a table's paths are relative to; default: the table's own.
+        slices: Also find groups of the held-out images that are classified worse: by size, brightness, sharpness, file
+            type, folder, camera and time.
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of tables.
     """
+    if slices and data is not None:
+        raise ConfigError(f"slices={data}: are groups of the images that the run held out; leave the data out")
     with Screen(stderr=as_json) as screen:
         found = evaluate_run(run, data, root=root, device=resolve_device(device), listener=screen.listen)
+        groups = slices_of_run(open_run_folder(expanded(run)), screen.listen) if slices else []
     if as_json:
-        print_json(found.as_dict())
+        print_json(found.as_dict() | ({"slices": [group._asdict() for group in groups]} if slices else {}))
         return
     if isinstance(found, LabelEvaluation):
         _say_labels(screen, found)
@@ -61,6 +71,9 @@ def evaluate(
         print_table(screen.console, _confusion_rows(found), numbers_from=1)
     for true, predicted, count in found.confused_most():
         screen.say(f"{shortened(true)} predicted as {shortened(predicted)}: {plural(count, 'image')}")
+    none = ["no group of images is classified significantly worse than the others"] * slices
+    for sentence in [str(group) for group in worse(groups)] or none:
+        screen.say(sentence)
 
 
 def _confusion_rows(found: Evaluation) -> list[tuple[str, ...]]:

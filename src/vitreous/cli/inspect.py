@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -29,6 +30,8 @@ def inspect(
     root: str | None = None,
     pretrained: str | None = None,
     html: Path | None = None,
+    fix: Path | None = None,
+    labels: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     device: str = "auto",
     weights: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
@@ -47,7 +50,9 @@ def inspect(
         pretrained: A run that was not trained on this data, weights in any supported format, or
             hf://organization/name; features find mislabeled images better than thumbnails do, and outliers.
         html: File for a page with the pictures of each finding and contact sheets of the classes.
-        device: Device for the model of --pretrained: auto, cpu, cuda, cuda:1 or mps.
+        fix: CSV file to create with proposed corrections, to be edited and passed to `train --data.corrections`.
+        labels: Check the images of a run or series, with labels judged by its predictions; so do --html and --fix.
+        device: Device for the model of --pretrained or of a run: auto, cpu, cuda, cuda:1 or mps.
         weights: For the checkpoint of a training run: raw, ema (an average or a teacher), auto (ema if there is one),
             or the name of a part. What no tensor shows is set with options such as --architecture.num_heads 4.
         as_json: Print one JSON document instead of tables.
@@ -55,7 +60,8 @@ def inspect(
     """
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen(stderr=as_json) as screen:
-        found = inspect_thing(thing, screen.listen, DataOptions(root, pretrained, html, resolve_device(device)), hints)
+        options = DataOptions(root, pretrained, html, fix, labels, resolve_device(device))
+        found = inspect_thing(thing, screen.listen, options, hints)
     if as_json:
         print_json({"kind": found.kind, "title": found.title, **found.details})
         return
@@ -74,6 +80,8 @@ def inspect(
         _print_summary(screen, found.findings, has_page=html is not None)
     if html is not None:
         screen.say(f"pictures: {html}")
+    if fix is not None:
+        screen.say(f"proposed corrections: {fix}; edit it, then train with --data.corrections {quote(str(fix))}")
 
 
 def _print_finding(screen: Screen, number: int, finding: Finding) -> None:

@@ -47,6 +47,8 @@ class DataConfig:
         task: Labels of an image: `single` is exactly one, `multilabel` any number. `auto` decides by the data: a table
             is multi-label if it has one column of 0 and 1 per label, or if at least 5% of its rows hold several labels
             (`cat;dog`) or repeat an image with another label.
+        corrections: CSV file that corrects labels and splits, and drops images; `vitreous inspect DATA --fix FILE`
+            proposes one. Each run keeps a copy.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
             resized.
         in_chans: Channels of the images that the model gets: 1 for gray, 3 for RGB, or another number up to 16 for
@@ -115,6 +117,7 @@ class DataConfig:
     source: Annotated[str, Hint("name a data set, or give the path of a folder or table")]
     root: Annotated[str, Hint("give the folder that the table's paths are relative to")] | None = None
     task: Task = "auto"
+    corrections: Annotated[str, Hint("give the path of a CSV file, or none")] | None = None
     img_size: ImageSize
     in_chans: Channels
     num_classes: Annotated[int, Interval("[2, 2**31)", "a classifier needs two classes or more")]

@@ -50,6 +50,7 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
         RunError: The content is not that of the run.
     """
     config = read_config(folder.config)
+    config = replace(config, data=with_copy(folder, config.data))
     data, kept = _at_new_place(config.data, request), config.data.source
     if request.source is not None and not kept.startswith(PYTHON_PREFIX):
         raise ConfigError(
@@ -63,7 +64,8 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
     else:
         surveyed = survey_of_run(folder, data, listener, request.source, classes)
     if record is not None:
-        way_out = "give the data that it started with" if data != config.data else f"restore {kept}"
+        all_kept = " and ".join(filter(None, (kept, data.corrections)))
+        way_out = "give the data that it started with" if data != config.data else f"restore {all_kept}"
         _check_content(folder, surveyed, classes, record.get("fingerprint"), way_out)
     if data != config.data:
         config = replace(config, data=data)
@@ -72,12 +74,17 @@ def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) ->
     return config, surveyed
 
 
+def with_copy(folder: RunFolder, data: DataConfig) -> DataConfig:
+    """Return the configuration with the copy of the corrections in a run folder, wherever the folder is now."""
+    return data if data.corrections is None else replace(data, corrections=str(folder.corrections.resolve()))
+
+
 def survey_of_run(
     folder: RunFolder, data: DataConfig, listener: Listener, source: Source | None, classes: Sequence[str]
 ) -> Survey:
     """Repeat the survey of a run as `survey_again` does. Raise DataNotFoundError if its data is no longer there."""
     try:
-        return survey_again(data, listener, source, classes)
+        return survey_again(with_copy(folder, data), listener, source, classes)
     except DataNotFoundError as error:
         if not Path(data.source).is_absolute():  # the name of a set
             raise

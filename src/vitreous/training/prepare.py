@@ -7,6 +7,7 @@ from typing import Any
 
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
+from vitreous.data.corrections import corrected, open_data
 from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError
@@ -52,6 +53,9 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
     device = resolve_device(asked.get("train.device", "auto"))
     resolve_precision(asked.get("train.precision", "auto"), device)
     source = _open(request, asked)
+    if asked.get("data.corrections") is not None:
+        asked["data.corrections"] = full_name(asked["data.corrections"])
+        source = corrected(source, Path(asked["data.corrections"]))
     named = asked.get("train.pretrained")
     checkpoint = None if named in (None, AUTO) else _pretrained(named, asked)
     teacher = _named_teacher(asked)
@@ -107,7 +111,7 @@ def survey_again(
         source: The data of a run that got it from Python; None opens the data that the configuration names.
         classes: Classes of the run in its order, if known.
     """
-    source = open_source(config.source, config.root, config.task) if source is None else source
+    source = open_data(config, source)
     source.reorder_classes(classes)
     return _survey(source, {f"data.{key}": getattr(config, key) for key in _SPLIT_KEYS}, listener)
 

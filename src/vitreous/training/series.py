@@ -27,7 +27,7 @@ from vitreous.training.folder.run_folder import (
     exclusive,
 )
 from vitreous.training.machine.signals import Interrupted
-from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
+from vitreous.training.moved import folder_to_resume, is_moved, reopen_data, with_copy
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 from vitreous.training.weights.pretrained import full_source
@@ -166,7 +166,8 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     if data is None and request.source is None and "data.source" in from_file:
         data = from_file["data.source"]
         values |= {"data.root": from_file["data.root"]} if from_file.get("data.root") else {}
-    for key, named in (("data.root", full_name), ("train.pretrained", full_source), ("objective.teacher", full_source)):
+    named_by = {"data.root": full_name, "data.corrections": full_name}
+    for key, named in (named_by | {"train.pretrained": full_source, "objective.teacher": full_source}).items():
         if values.get(key):
             values[key] = named(values[key])
     name = request.source.name if request.source is not None else Path(full_name(data or "series")).name
@@ -219,6 +220,7 @@ def _start_or_resume(request: TrainRequest, member: Member, run: RunFolder, firs
     if not first.model.is_file():
         return own
     config = read_config(first.config)
+    config = replace(config, data=with_copy(first, config.data))
     return replace(own, settled=settled_by(config, is_same_data=config.data.fold == (member.fold or 0)))
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
 from vitreous import atomic, processes
-from vitreous.data.sources import open_source
+from vitreous.data.corrections import open_data, write_corrections
 from vitreous.data.survey.facts import DataFacts, Survey
 from vitreous.errors import ConfigError
 from vitreous.model.cost.count import count_flops, count_parameters
@@ -41,7 +41,7 @@ from vitreous.training.machine.launch import after_restart, note_run
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import REAL, Instruments
 from vitreous.training.measure.overfit import overfit_one_batch
-from vitreous.training.moved import folder_to_resume, is_moved, reopen_data
+from vitreous.training.moved import folder_to_resume, is_moved, reopen_data, with_copy
 from vitreous.training.preliminary import describe_best
 from vitreous.training.prepare import plan_run
 from vitreous.training.request import TrainRequest
@@ -180,9 +180,7 @@ def _begin_together(
     folder, config, indices, facts, digests = group.broadcast(shared)
     if begun is not None:
         return begun
-    data, source = config.data, request.source
-    if source is None:
-        source = open_source(data.source, data.root, data.task)
+    source = open_data(config.data, request.source)
     source.reorder_classes(facts.classes)
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))
 
@@ -197,6 +195,9 @@ def _begin(request: TrainRequest, listener: Listener, instruments: Instruments, 
     stack.enter_context(exclusive(folder.path, listener))
     stack.callback(folder.clear_unstarted)  # if the configuration cannot be written, the same folder can be used again
     note_run(folder.path)
+    if plan.config.data.corrections is not None:  # the file may be edited later
+        write_corrections(folder.corrections, survey.source.corrections)
+        plan = replace(plan, config=replace(plan.config, data=with_copy(folder, plan.config.data)))
     recorder = Recorder(folder.records, listener)
     recorder.record("start", {"run": str(folder.path), **start})
     write_config(folder.config, plan.config)

@@ -27,9 +27,10 @@ from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
 from vitreous.printable import printable, printable_list
 from vitreous.training.folder.records import Listener, ignore
-from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.doctor.examiner import examine_data
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.use.doctor.examiner import examine_data, examine_run
 from vitreous.use.doctor.page import check_page_path, write_page
+from vitreous.use.doctor.proposals import check_fix_path, write_proposals
 from vitreous.use.embed.embedder import Embedder
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.predict.predictor import find_model
@@ -74,12 +75,16 @@ class DataOptions:
         pretrained: A run, or weights in any format, whose features judge the labels and find outliers; None judges the
             labels by thumbnails.
         html: Path of a page with pictures to write; None writes no page.
+        fix: Path of a table of proposed corrections to write; None writes none.
+        labels: Check the images of a run or series, whose predictions judge the labels; so do `html` and `fix`.
         device: Where that model computes.
     """
 
     root: str | None = None
     pretrained: str | None = None
     html: Path | None = None
+    fix: Path | None = None
+    labels: bool = False
     device: torch.device | str = "cpu"
 
 
@@ -100,6 +105,9 @@ def inspect(
         VitreousError: It cannot be read.
     """
     path, options, hints = expanded(thing), options or DataOptions(), weights or Hints()
+    for given, check in ((options.html, check_page_path), (options.fix, check_fix_path)):
+        if given is not None:
+            check(given)
     folder = RunFolder(path)
     is_table = path.is_file() and is_table_name(path.name)
     if options.root is not None and not is_table:
@@ -113,10 +121,13 @@ def inspect(
         raise ConfigError(
             f"inspect={thing}: is not a file of weights of another library; leave out --architecture and --weights"
         )
+    judges = options.pretrained is None and (options.labels or options.html or options.fix)
+    if SeriesFolder(path).series.is_file() or (judges and folder.config.is_file()):
+        return _inspect_data(str(path), listener, options, None)
     is_run = path.is_file() or folder.config.is_file() or folder.model.is_file()
     if path.is_dir() and not is_foreign and not is_run:
         return _inspect_data(thing, listener, options, hints)
-    for name, value in (("html", options.html), ("pretrained", options.pretrained)):
+    for name, value in (("html", options.html), ("fix", options.fix), ("pretrained", options.pretrained)):
         if value is not None:
             raise ConfigError(f"{name}={value}: applies only to data, and {thing} is not a data set; leave it out")
     if is_foreign:
@@ -235,13 +246,17 @@ def _inspect_run(path: Path) -> Inspection:
     return Inspection("run", str(path), tuple(facts), shape.table, notes, metadata)
 
 
-def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hints) -> Inspection:
-    if options.html is not None:
-        check_page_path(options.html)
+def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hints | None) -> Inspection:
+    """Describe a data set, or without hints the images of a run or series."""
     embedder, basis = None, f"the features of {options.pretrained}"
     if options.pretrained is not None:
         embedder = Embedder.load(options.pretrained, hints=hints, device=options.device)
-    report = examine_data(name, listener, root=options.root, embedder=embedder, basis=basis)
+    if hints is None:
+        report = examine_run(Path(name), listener, options.device)
+    else:
+        report = examine_data(name, listener, root=options.root, embedder=embedder, basis=basis)
+    if options.fix is not None:
+        write_proposals(options.fix, report)
     if options.html is not None:
         write_page(options.html, report)
     return Inspection(

@@ -59,12 +59,12 @@ def class_findings(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
     ]
 
 
-def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Finding]:
+def label_findings(doubts: LabelDoubts, judge: str, namer: Namer) -> list[Finding]:
     """Report images that may be mislabeled, if there are any.
 
     Args:
         doubts: Result of `find_doubtful_labels`, with positions in the summaries.
-        basis: What the features are, e.g. `thumbnails`.
+        judge: What has judged the labels, e.g. `a cross-validated regression on thumbnails`.
         namer: Turns positions into samples.
     """
     count = len(doubts.positions)
@@ -80,7 +80,7 @@ def label_findings(doubts: LabelDoubts, basis: str, namer: Namer) -> list[Findin
             kind="doubtful-labels",
             severity="warning" if doubts.accuracy >= _TRUSTED_ACCURACY else "note",
             title=f"{plural(count, 'image')} may be mislabeled",
-            detail=f"A cross-validated regression on {basis} classifies {doubts.accuracy:.0%} of all images correctly "
+            detail=f"{judge[0].upper()}{judge[1:]} classifies {doubts.accuracy:.0%} of all images correctly "
             f"(always guessing the largest class: {doubts.largest_share:.0%}), but assigns "
             f"{'this one' if count == 1 else 'these'} to another class.",
             advice="Check them, most doubtful first, and correct the labels that are wrong.",

@@ -55,12 +55,19 @@ class Features:
     Attributes:
         values: `[images, any]`.
         indices: Index in the source of each row, `[images]`.
-        basis: What the features are, e.g. `the features of runs/photos-1`.
+        basis: What the features are, e.g. `the features of runs/photos-1`; or what gives the probabilities.
+        are_probabilities: They are probabilities of the classes, which judge labels but find no outliers.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     indices: NDArray[np.int64]
     basis: str
+    are_probabilities: bool = False
+
+    @property
+    def judge(self) -> str:
+        """What judges labels by them."""
+        return self.basis if self.are_probabilities else f"a cross-validated regression on {self.basis}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +79,14 @@ class Examination:
         summaries: What was kept of each image.
         findings: Worst first.
         numbers: Counts and histograms, as plain values for JSON.
+        doubts: Labels that may be wrong, with positions in the summaries.
     """
 
     source: Source
     summaries: ImageSummaries
     findings: tuple[Finding, ...]
     numbers: dict[str, Any]
+    doubts: LabelDoubts
 
     def as_dict(self) -> dict[str, Any]:
         """Return numbers and findings as plain values for JSON."""
@@ -111,35 +120,38 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
     namer = Namer(source, summaries)
     several = surveyed.source.is_multilabel
     thumbnails = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
-    judged = [_judged(basis, summaries, show, several=several) for basis in (thumbnails, features) if basis is not None]
+    bases = [features] if features is not None and features.are_probabilities else [thumbnails, features]
+    judged = [(_judged(basis, summaries, show, several=several), basis) for basis in bases if basis is not None]
     # Features of a model suit some data and not others: on sign-digits, thumbnails find more wrong labels.
-    doubts, basis = max(judged, key=lambda found: np.nan_to_num(found[0].accuracy))
+    doubts, used = max(judged, key=lambda found: np.nan_to_num(found[0].accuracy))
     findings = [
         *source_findings(surveyed),
         *copy_findings(summaries, group_copies(summaries, partial(show, "comparing"), crops=True), namer),
         *file_findings(summaries, namer),
         *class_findings(summaries, namer),
-        *label_findings(doubts, basis, namer),
-        *([] if features is None else outlier_findings(*_rows(features, summaries), features.basis, namer)),
+        *label_findings(doubts, used.judge, namer),
     ]
+    if features is not None and not features.are_probabilities:
+        findings += outlier_findings(*_rows(features, summaries), features.basis, namer)
     if several:
         findings = [finding for finding in findings if finding.kind not in _OF_CLASSES]
-    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, basis, several=several)}
-    return Examination(source, summaries, ranked(findings), numbers)
+    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, used, several=several)}
+    return Examination(source, summaries, ranked(findings), numbers, doubts)
 
 
-def _rows(features: Features, summaries: ImageSummaries) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _rows(features: Features, summaries: ImageSummaries) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the features of the images that have a summary, and the position of each row in the summaries."""
     readable = np.isin(features.indices, summaries.indices)
     return features.values[readable], np.searchsorted(summaries.indices, features.indices[readable])
 
 
-def _judged(features: Features, summaries: ImageSummaries, show: Show, *, several: bool) -> tuple[LabelDoubts, str]:
-    """Return the doubtful labels, with positions in the summaries, and the basis of the judgment."""
+def _judged(features: Features, summaries: ImageSummaries, show: Show, *, several: bool) -> LabelDoubts:
+    """Return the doubtful labels, with positions in the summaries."""
     values, positions = _rows(features, summaries)
     rows = slice(0 if several else None)  # sets of labels are not judged
-    doubts = find_doubtful_labels(values[rows], summaries.labels[positions[rows]], partial(show, "judging labels"))
-    return replace(doubts, positions=positions[doubts.positions]), features.basis
+    labels, progress = summaries.labels[positions[rows]], partial(show, "judging labels")
+    doubts = find_doubtful_labels(values[rows], labels, progress, are_probabilities=features.are_probabilities)
+    return replace(doubts, positions=positions[doubts.positions])
 
 
 def by_label_sets(source: Source) -> Source:
@@ -234,19 +246,19 @@ def _histogram(values: NDArray[Any], edges: tuple[float, ...], unit: str) -> dic
     return {f"{names[i]} {unit}".strip(): int(counts[i]) for i in bins}
 
 
-def _labels(doubts: LabelDoubts, basis: str, *, several: bool) -> dict[str, Any]:
+def _labels(doubts: LabelDoubts, used: Features, *, several: bool) -> dict[str, Any]:
     if several:
         verdict = "not judged: images have several labels"
     elif np.isnan(doubts.accuracy):
         verdict = "not judged: too few images in each class"
     elif doubts.is_reliable and not doubts.num_judged:
-        verdict = f"not judged: a regression on {basis} recognizes no class better than by its frequency"
+        verdict = f"not judged: {used.judge} recognizes no class better than by its frequency"
     elif doubts.is_reliable:
-        verdict = f"{len(doubts.positions):,} of {doubts.num_judged:,} doubtful (cross-validated regression on {basis})"
+        verdict = f"{len(doubts.positions):,} of {doubts.num_judged:,} doubtful, by {used.judge}"
     else:
         verdict = (
-            f"not judged: a regression on {basis} classifies only {doubts.accuracy:.0%} of the images correctly "
+            f"not judged: {used.judge} classifies only {doubts.accuracy:.0%} of the images correctly "
             f"(at least {LEAST_ACCURACY:.0%} required)"
         )
     accuracy = None if np.isnan(doubts.accuracy) else round(doubts.accuracy, 4)
-    return {"basis": basis, "accuracy": accuracy, "num_judged": doubts.num_judged, "verdict": verdict}
+    return {"basis": used.basis, "accuracy": accuracy, "num_judged": doubts.num_judged, "verdict": verdict}

@@ -2,13 +2,13 @@
 
 The method is confident learning (Northcutt, Jiang & Chuang 2021, 1911.00068, eq. 1 and 2): the threshold of a class is
 the mean out-of-sample probability that its own images get, and a label is doubtful if another class reaches its
-threshold and the image's own class does not. We differ in five points: the probabilities come from a logistic
-regression with five-fold cross-validation; if several classes reach their thresholds, the most probable one counts; to
-favor precision, an image is skipped if its own class keeps a probability above 0.1; no label is doubted if the
-regression classifies less than 60% of the images correctly; and no label of a class is doubted if the regression cannot
-recognize this class. Without the last rule, the images of a rare class are doubted because they are rare: a regression
-that knows nothing else gives each of them to the frequent class, with a high probability. Accuracy does not show that,
-so a class counts as recognized by the area under its ROC curve, which does not depend on class frequencies.
+threshold and the image's own class does not. We differ in five points: the probabilities come from trained models, or a
+logistic regression with five-fold cross-validation; if several classes reach their thresholds, the most probable one
+counts; to favor precision, an image is skipped if its own class keeps a probability above 0.1; no label is doubted if
+the regression classifies less than 60% of the images correctly; and no label of a class is doubted if the regression
+cannot recognize this class. Without the last rule, the images of a rare class are doubted because they are rare: a
+regression that knows nothing else gives each of them to the frequent class, with a high probability. Accuracy does not
+show that, so a class counts as recognized by the area under its ROC curve, which does not depend on class frequencies.
 
 The features of a thumbnail are the orientations of its edges (Dalal & Triggs 2005, in 8x8 cells) and its colors. With
 them, the regression classifies 90% of sign-digits, 89% of Fashion-MNIST and 71% of clothing-96px correctly. With 5% of
@@ -17,6 +17,7 @@ labels it reports there, 80%, 100% and 39% are changed ones (`benchmarks/doctor.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ LEAST_ACCURACY = 0.6
 LEAST_AUC = 0.8
 """Area under the ROC curve of a class below which none of its labels is doubted; 0.5 is guessing. In clothing-96px with
 5% of the labels changed, the areas of the ten classes are 0.81 to 0.96."""
+CONFUSED = 0.25  # share of the images of two classes taken for the other one, from which a merge is proposed
 NUM_FOLDS = 5
 
 _MOST_OWN = 0.1
@@ -55,6 +57,7 @@ class LabelDoubts:
         positions: Rows of `features` whose label is doubtful, most doubtful first, `[k]`.
         likely_classes: The more likely class of each, `[k]`.
         probabilities: Probability of that class, `[k]`.
+        confused: Pairs of classes, each of which is taken for the other for at least `CONFUSED` of its images.
     """
 
     accuracy: float
@@ -63,6 +66,7 @@ class LabelDoubts:
     positions: NDArray[np.int64]
     likely_classes: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    confused: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_reliable(self) -> bool:
@@ -71,7 +75,7 @@ class LabelDoubts:
 
 
 def find_doubtful_labels(
-    features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None = None
+    features: NDArray[Any], labels: NDArray[np.int64], progress: Progress | None = None, are_probabilities: bool = False
 ) -> LabelDoubts:
     """Find images that may be mislabeled.
 
@@ -79,6 +83,7 @@ def find_doubtful_labels(
         features: `[n, any]`, all on one scale, since distances between rows are compared.
         labels: Class indices, `[n]`. Classes with fewer than `NUM_FOLDS` images are not judged.
         progress: Called with (images judged, images to judge).
+        are_probabilities: The features are probabilities `[n, classes]` by models that were not trained on the images.
 
     Returns:
         The doubtful labels. There are none if fewer than two classes can be judged or the regression is not reliable.
@@ -90,18 +95,21 @@ def find_doubtful_labels(
     if len(classes) < 2:
         return LabelDoubts(float("nan"), float("nan"), 0, nothing, nothing, np.zeros(0))
     own = np.searchsorted(classes, labels[judged])
-    probabilities = _cross_validated(_reduced(features[judged]), own, progress)
+    chosen = features[judged]
+    probabilities = chosen[:, classes] if are_probabilities else _cross_validated(_reduced(chosen), own, progress)
     rows = np.arange(len(own))
     accuracy = float((probabilities.argmax(axis=1) == own).mean())
-    threshold = np.array([probabilities[own == label, label].mean() for label in range(len(classes))])
+    threshold = _thresholds(probabilities, own)
     others = np.where(probabilities >= threshold, probabilities, 0.0)
     others[rows, own] = 0.0
     likely = others.argmax(axis=1)
     doubtful = (others[rows, likely] > 0) & (probabilities[rows, own] <= np.minimum(threshold[own], _MOST_OWN))
     recognized = _areas(probabilities, own)[own] >= LEAST_AUC
     found = np.flatnonzero(doubtful & recognized) if accuracy >= LEAST_ACCURACY else nothing
-    margin = probabilities[found, likely[found]] - probabilities[found, own[found]]
-    found = found[np.argsort(-margin, kind="stable")]
+    found = found[np.argsort(-label_margins(probabilities, own)[found], kind="stable")]
+    taken = np.eye(len(classes))[probabilities.argmax(axis=1)]
+    taken = np.array([taken[own == label].mean(axis=0) for label in range(len(classes))])
+    both = np.argwhere(np.triu(np.minimum(taken, taken.T), 1) >= CONFUSED) if are_probabilities else ()
     return LabelDoubts(
         accuracy=accuracy,
         largest_share=float(np.bincount(own).max() / len(own)),
@@ -109,7 +117,24 @@ def find_doubtful_labels(
         positions=judged[found],
         likely_classes=classes[likely[found]],
         probabilities=probabilities[found, likely[found]],
+        confused=tuple((int(classes[a]), int(classes[b])) for a, b in both),
     )
+
+
+def label_margins(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how much more another class exceeds its threshold than the label does, `[n]`; every class is a label.
+
+    Without thresholds, correct images of a class with low probabilities would come first.
+    """
+    rows, excess = np.arange(len(labels)), probabilities - _thresholds(probabilities, labels)
+    own = excess[rows, labels]
+    excess[rows, labels] = -np.inf
+    return excess.max(axis=1) - own
+
+
+def _thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean probability that the images of each class get for it, `[classes]`."""
+    return np.array([column[labels == label].mean() for label, column in enumerate(probabilities.T)])
 
 
 def thumbnail_features(gray: GrayThumbnails, color: ColorThumbnails) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from vitreous.data.decoding.depth import BY_TYPE, Scale
 from vitreous.data.doctor.near_duplicates import SIDE_PX, ColorThumbnails, GrayThumbnails
 from vitreous.data.pixels.store import Store
 from vitreous.data.sources import Source, Texts
+from vitreous.data.sources.source import DROPPED
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
 from vitreous.tensors import Pixels
@@ -73,23 +74,27 @@ def summarize_source(
     indices: Mapping[str, NDArray[np.int64]],
     progress: Progress | None = None,
     scale: Scale = BY_TYPE,
+    only: NDArray[np.int64] | None = None,
 ) -> ImageSummaries:
-    """Decode and summarize every sample once, in several threads.
+    """Decode and summarize every sample that is not dropped once, in several threads.
 
     Args:
         source: The samples.
         indices: The samples of each split, as in `Survey.indices`.
         progress: Called with (done, total).
         scale: What becomes black and white in images of more than 8 bits.
+        only: Numbers of the samples; None for all.
 
     Returns:
         The summaries, of several channels the first three; samples that cannot be decoded are listed in `unreadable`.
     """
-    gray = np.zeros((len(source), SIDE_PX, SIDE_PX), dtype=np.uint8)
-    color = np.zeros((len(source), COLOR_SIDE_PX, COLOR_SIDE_PX, 3), dtype=np.uint8)
-    mean_std = np.zeros((2, len(source), 3), dtype=np.float32)
+    chosen = np.flatnonzero(source.splits != DROPPED) if only is None else only
+    gray = np.zeros((len(chosen), SIDE_PX, SIDE_PX), dtype=np.uint8)
+    color = np.zeros((len(chosen), COLOR_SIDE_PX, COLOR_SIDE_PX, 3), dtype=np.uint8)
+    mean_std = np.zeros((2, len(chosen), 3), dtype=np.float32)
 
-    def summarize(index: int) -> tuple[bytes, Header] | str:
+    def summarize(position: int) -> tuple[bytes, Header] | str:
+        index = int(chosen[position])
         try:
             encoded = source.encoded(index)
             content = encoded if isinstance(encoded, bytes) else source.content(index)
@@ -97,19 +102,19 @@ def summarize_source(
             image = decode_image(encoded, where=source.describe(index), at_least=(SIDE_PX, SIDE_PX), scale=scale)
         except DecodeError as error:
             return reason_of(error, source.describe(index))
-        mean_std[:, index] = _mean_std(image)
-        gray[index], color[index] = _thumbnails(image)
+        mean_std[:, position] = _mean_std(image)
+        gray[position], color[position] = _thumbnails(image)
         return hashlib.blake2b(content, digest_size=16).digest(), header
 
-    results = map_in_order(summarize, len(source), progress)
+    results = map_in_order(summarize, len(chosen), progress)
     readable = np.array([i for i, result in enumerate(results) if not isinstance(result, str)], dtype=np.int64)
     decoded = [result for result in results if not isinstance(result, str)]
     digests, headers = [digest for digest, _ in decoded], [header for _, header in decoded]
-    all_readable = len(readable) == len(source)
+    all_readable = len(readable) == len(chosen)
     return ImageSummaries(
-        indices=readable,
-        labels=source.labels[readable],
-        splits=split_names(indices, len(source))[readable],
+        indices=chosen[readable],
+        labels=source.labels[chosen[readable]],
+        splits=split_names(indices, len(source))[chosen[readable]],
         contents=_numbered(digests),
         sizes=np.array([(header.height, header.width) for header in headers], dtype=np.int64).reshape(-1, 2),
         kinds=np.array([h.kind or ("gray array" if h.is_gray else "RGB array") for h in headers], dtype=np.str_),
@@ -117,7 +122,7 @@ def summarize_source(
         stds=mean_std[1, readable],
         gray=gray if all_readable else gray[readable],
         color=color if all_readable else color[readable],
-        unreadable=tuple((i, result) for i, result in enumerate(results) if isinstance(result, str)),
+        unreadable=tuple((int(chosen[i]), text) for i, text in enumerate(results) if isinstance(text, str)),
     )
 
 

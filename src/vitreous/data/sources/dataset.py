@@ -70,13 +70,13 @@ class DatasetSource(Source):
         sizes = [len(samples) for samples in self._sets]
         splits = np.repeat(np.array(list(by_split), dtype="<U5"), sizes)
         super().__init__(name=name, classes=tuple(classes), labels=labels, splits=splits, notes=tuple(notes))
-        self._starts = np.cumsum([0, *sizes])
+        self._starts, self._named_splits = np.cumsum([0, *sizes]), splits
         self._lock = threading.Lock()
 
     def describe(self, index: int) -> str:
         """Return the set, the split and the position in it, e.g. `CIFAR10 train[17]`."""
         _, position = locate(self._starts, index)
-        split = str(self.splits[index])
+        split = str(self._named_splits[index])
         return f"{self.name} {split}[{position}]" if split else f"{self.name}[{position}]"
 
     def content(self, index: int) -> bytes:

@@ -13,9 +13,12 @@ from PIL import Image
 
 from vitreous.data.decoding.decode import Header, ImageLike, decode_image, read_header
 from vitreous.data.label_sets import LabelArray, is_multilabel
+from vitreous.data.sources.paths import PackedPaths
 from vitreous.errors import DecodeError
 
 SPLITS = ("train", "val", "test")
+FIXED_TRAIN, DROPPED = "fixed", "drop"
+"""Splits that corrections give: in `train` and never drawn for another split, and left out."""
 
 MAX_FILE_BYTES = 1 << 30
 """Larger files are not read as an image."""
@@ -40,6 +43,8 @@ class Source(ABC):
         test_ratio: The fraction of samples to use for testing if the set has no test split; None for the default.
         notes: Warnings for the user, one sentence each.
         task_reason: Why the set is read as multi-label or not, one clause; empty if there was no choice.
+        uncorrected: The same samples before corrections were applied to labels and splits; None if none were.
+        corrections: Rows of the file of these corrections.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Source(ABC):
     test_ratio: float | None = None
     notes: tuple[str, ...] = ()
     task_reason: str = ""
+    uncorrected: "Source | None" = None
+    corrections: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         self.classes, self.notes = tuple(self.classes), tuple(self.notes)
@@ -82,6 +89,10 @@ class Source(ABC):
     @abstractmethod
     def describe(self, index: int) -> str:
         """Return what identifies the sample in messages: a path, or e.g. `fashion-mnist train[17]`."""
+
+    def key(self, index: int) -> str:
+        """Return a name of the sample that does not depend on the place of the data, such as a relative path."""
+        return self.describe(index)
 
     @abstractmethod
     def content(self, index: int) -> bytes:
@@ -117,6 +128,10 @@ class FileSource(Source):
         """Return the file's path as text."""
         return as_text(self.paths[index])
 
+    def key(self, index: int) -> str:
+        """Return the path relative to the folder of the data, or as a table has it."""
+        return as_text(self.paths.text(index) if isinstance(self.paths, PackedPaths) else self.paths[index])
+
     def content(self, index: int) -> bytes:
         """Return the file's bytes. Raises DecodeError if `read_image_file` does."""
         return read_image_file(self.paths[index])
@@ -134,11 +149,11 @@ class ArraySource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positions = _positions_within(self.splits)
+        self._positions, self._named_splits = _positions_within(self.splits), self.splits
 
     def describe(self, index: int) -> str:
         """Return the set, the split and the position in it, e.g. `fashion-mnist train[17]`."""
-        split = str(self.splits[index])
+        split = str(self._named_splits[index])
         return f"{self.name} {split}[{self._positions[index]}]" if split else f"{self.name}[{index}]"
 
     def content(self, index: int) -> bytes:

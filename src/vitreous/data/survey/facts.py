@@ -54,7 +54,7 @@ class DataFacts:
         mirror: True if a mirrored image keeps its class.
         mirror_reason: Reason for the value of `mirror`.
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
-        fingerprint: A hash of all contents, labels and splits; it does not depend on file names or their order.
+        fingerprint: A hash of all contents, labels, splits and corrections; not of file names or their order.
         brings_test: True if the source has a test split.
         brings_val: True if the source has a validation split.
         value_range: Values that become black and white in images of more than 8 bits; empty if there are none.
@@ -162,7 +162,7 @@ def survey(
         mirror=mirror.keeps_class,
         mirror_reason=mirror.reason,
         test_ratio=test_ratio,
-        fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits),
+        fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits, source.corrections),
         brings_test=bool((samples.given == "test").any()),
         brings_val=bool((samples.given == "val").any()),
     )
@@ -249,10 +249,10 @@ def _judge_mirror(source: Source, train: NDArray[np.int64], measured: Mapping[st
     return judge_by_images(shrunk, set_numbers(source.labels[probed[readable]]))
 
 
-def _fingerprint(digests: NDArray[np.uint8], labels: LabelArray, splits: Texts) -> str:
+def _fingerprint(digests: NDArray[np.uint8], labels: LabelArray, splits: Texts, corrections: object) -> str:
     texts = np.array([f"{label} {split}\n".encode() for label, split in zip(label_texts(labels), splits, strict=True)])
     halves = digests.view(">u8")
-    hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    hashed = hashlib.blake2b(repr(corrections).encode() if corrections else b"", digest_size=DIGEST_BYTES)
     for row in np.lexsort((texts, halves[:, 1], halves[:, 0])):
         hashed.update(digests[row].tobytes() + texts[row])
     return hashed.hexdigest()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vitreous.data.decoding.decode import Header, reason_of
 from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
 from vitreous.data.sources import Source
+from vitreous.data.sources.source import DROPPED
 from vitreous.data.survey.splits import Digests
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
@@ -21,7 +22,7 @@ class Headers:
 
     Attributes:
         digests: `digest_of` each sample's content, `[n, 16]`; zeros if it is unreadable.
-        numbers: Position in `distinct` of each sample's header, `[n]`; -1 if it is unreadable.
+        numbers: Position in `distinct` of each sample's header, `[n]`; -1 if it is unreadable or dropped.
         distinct: The headers that occur, each once.
         reasons: Why samples are unreadable, by sample number.
     """
@@ -48,6 +49,8 @@ def read_headers(source: Source, progress: Progress | None = None) -> Headers:
     lock = Lock()
 
     def read(index: int) -> None:
+        if source.splits[index] == DROPPED:
+            return
         try:
             content = source.content(index)
             header = source.header(index, content)

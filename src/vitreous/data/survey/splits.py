@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_sets import LabelArray, label_pairs
 from vitreous.data.sources import Texts
+from vitreous.data.sources.source import FIXED_TRAIN
 from vitreous.errors import DataError
 from vitreous.seeding import derive, uniform
 from vitreous.wording import plural
@@ -39,7 +40,7 @@ class Samples:
     Attributes:
         digests: A hash of each sample's content, `[n]`.
         labels: Class indices, `[n]`; or which classes each sample has, `[n, classes]`.
-        given: The split that each sample came with: `train`, `val`, `test` or an empty string, `[n]`.
+        given: The split that each sample came with: `train`, `val`, `test`, `FIXED_TRAIN` or an empty string, `[n]`.
         groups: Each sample's group, an empty string for none, `[n]`; None if there are no groups.
     """
 
@@ -62,9 +63,9 @@ def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, spli
     """Keep the splits that samples came with, and carve missing ones out of the rest.
 
     A sample without a split joins the given test or val samples of its family. All other samples that are not given as
-    test or val are free. If there is no given test sample, families are drawn for test with probability `test_ratio`.
-    If there is no given val sample, the remaining families are drawn for val with probability `val_ratio`, until val
-    has `MAX_VAL` images. Each draw is a hash of (family, `split_seed`).
+    test, val or `FIXED_TRAIN` are free. If there is no given test sample, families are drawn for test with probability
+    `test_ratio`. If there is no given val sample, the remaining families are drawn for val with probability
+    `val_ratio`, until val has `MAX_VAL` images. Each draw is a hash of (family, `split_seed`).
 
     Then small classes are fixed. Every class with a free sample gets one in train; every class with at least 3 free
     families gets one in a carved test; every class with at least 5 gets one in a carved val, unless that would take
@@ -92,6 +93,7 @@ def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, spli
         split_of_family[candidates[images_before < MAX_VAL]] = "val"
     _fix_small_classes(split_of_family, families.of_sample[free], samples.labels[free], draws, carved)
     splits = np.where(free, split_of_family[families.of_sample], given)
+    splits[splits == FIXED_TRAIN] = "train"
     if "train" not in splits:
         raise DataError(f"data: none of {plural(len(splits), 'image')} is left for training; add some")
     return splits
@@ -136,9 +138,9 @@ def _key(digest: bytes) -> int:
 
 
 def inherit_splits(given: Texts, families: Families) -> Texts:
-    """Return the given splits; samples without one take the test or val of their family, test before val."""
+    """Return the given splits; samples without one take the last of `FIXED_TRAIN`, val and test in their family."""
     inherited = np.full(len(families.keys), "", dtype="<U5")
-    for split in ("val", "test"):
+    for split in (FIXED_TRAIN, "val", "test"):
         inherited[families.of_sample[given == split]] = split
     return np.where(given == "", inherited[families.of_sample], given)
 

@@ -91,6 +91,16 @@ class RunFolder:
         return array if array.is_file() else self.path / "example.png"
 
     @property
+    def corrections(self) -> Path:
+        """Copy of the file that corrected the data, if there is one; it is read instead of the original."""
+        return self.path / "corrections.csv"
+
+    @property
+    def slices(self) -> Path:
+        """Groups of held-out images and their accuracy; only if they were looked for."""
+        return self.path / "slices.json"
+
+    @property
     def shortcuts(self) -> Path:
         """Places that the model may use instead of the object; only if they were looked for."""
         return self.path / "shortcuts.json"
@@ -123,6 +133,7 @@ class RunFolder:
         """Remove the files of a process that ended before it wrote the configuration; keep all other files."""
         if self.path.is_dir() and not self.config.exists():
             self.records.unlink(missing_ok=True)
+            self.corrections.unlink(missing_ok=True)
             for unfinished in self.path.glob(".*.tmp"):
                 unfinished.unlink()
             if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):

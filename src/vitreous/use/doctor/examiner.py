@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.doctor.examine import Examination, Features, examine
@@ -12,6 +15,7 @@ from vitreous.data.survey.facts import Survey, survey
 from vitreous.errors import DecodeError
 from vitreous.training.folder.records import Listener
 from vitreous.use.embed.embedder import Embedder
+from vitreous.use.evaluate.images.label_errors import predict_unseen
 from vitreous.wording import plural
 
 _MOST_FILE_TYPES = 12
@@ -104,13 +108,20 @@ def examine_data(
     Raises:
         DataError: No file is a readable image, or there are fewer than two classes.
     """
-
-    def show(stage: str, done: int, total: int) -> None:
-        listener("reading", {"what": stage, "done": done, "total": total})
-
-    surveyed = survey(open_source(name, root), progress=partial(show, "reading"))
+    surveyed = survey(open_source(name, root), progress=partial(_show, listener, "reading"))
     features = None if embedder is None else _features(embedder, surveyed.source, basis, listener)
-    return DataReport(surveyed, examine(surveyed, features=features, show=show))
+    return DataReport(surveyed, examine(surveyed, features=features, show=partial(_show, listener)))
+
+
+def examine_run(path: Path, listener: Listener, device: torch.device | str) -> DataReport:
+    """Examine the images of a run or series, with labels judged by its predictions. Raises as `predict_unseen`."""
+    surveyed, indices, probabilities = predict_unseen(path, listener, device)
+    features = Features(probabilities, indices, "a model that was not trained on the image", are_probabilities=True)
+    return DataReport(surveyed, examine(surveyed, features=features, show=partial(_show, listener)))
+
+
+def _show(listener: Listener, stage: str, done: int, total: int) -> None:
+    listener("reading", {"what": stage, "done": done, "total": total})
 
 
 def _features(embedder: Embedder, source: Source, basis: str, listener: Listener) -> Features | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.corrections import merges, read_corrections
 from vitreous.errors import DamagedFileError, DataError
 from vitreous.model.weights import read_metadata
 from vitreous.paths import expanded
@@ -24,8 +25,8 @@ from vitreous.use.predict.predictor import find_model
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.series.summary import t_interval
 
-Answers = dict[tuple[str, str], bool]
-"""True for each (image, true class) that was predicted correctly."""
+Answers = dict[tuple[str, str], str]
+"""The predicted class for each (image, true class)."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Comparison:
 def compare(a: Path, b: Path) -> Comparison:
     """Compare two runs or series on the images that both were tested on.
 
+    If only one of them corrected its data, its labels are the true ones for both.
+
     Args:
         a: Folder of a run or series.
         b: Folder of another run or series.
@@ -112,7 +115,11 @@ def compare(a: Path, b: Path) -> Comparison:
         DataError: A run has no held-out images, or the two have no test image in common.
         DamagedFileError: The `predictions.csv` of a run was altered, or several images in it have the same name.
     """
-    answers_a, answers_b = _answers(a), _answers(b)
+    (answers_a, file_a), (answers_b, file_b) = _answers(a), _answers(b)
+    if file_b is not None and file_a is None:
+        answers_a = _as_corrected(answers_a, answers_b, file_b)
+    if file_a is not None and file_b is None:
+        answers_b = _as_corrected(answers_b, answers_a, file_a)
     common = sorted(set.intersection(*(set(answers) for answers in (*answers_a.values(), *answers_b.values()))))
     num_a, num_b = (len(set().union(*side.values())) for side in (answers_a, answers_b))
     if not common:
@@ -171,19 +178,26 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def _answers(path: Path) -> Mapping[int, Answers]:
-    """Return the answers for each seed; the folds of a series are joined."""
-    path = expanded(path)
-    series = SeriesFolder(path)
-    if not series.series.is_file():
-        model = find_model(path)
-        return {int(read_metadata(model).get("seed", 0)): _read(RunFolder(model.parent))}
-    found: dict[int, Answers] = {}
-    for member in members(read_series(series)):
-        run = RunFolder(path / member.name)
-        find_model(run.path)
-        found.setdefault(member.seed, {}).update(_read(run))
-    return found
+def _answers(path: Path) -> tuple[Mapping[int, Answers], Path | None]:
+    """Return the answers for each seed, with the folds of a series joined, and the file that corrected the data."""
+    path, found = expanded(path), dict[int, Answers]()
+    planned = members(read_series(SeriesFolder(path))) if SeriesFolder(path).series.is_file() else []
+    runs = [(member.seed, find_model(path / member.name)) for member in planned]
+    runs = runs or [(int(read_metadata(find_model(path)).get("seed", 0)), find_model(path))]
+    for seed, model in runs:
+        found.setdefault(seed, {}).update(_read(RunFolder(model.parent)))
+    file = RunFolder(runs[0][1].parent).corrections
+    return found, file if file.is_file() else None
+
+
+def _as_corrected(own: Mapping[int, Answers], other: Mapping[int, Answers], file: Path) -> Mapping[int, Answers]:
+    """Return the answers with the labels of the other side, and with classes merged as there."""
+    merged = merges(read_corrections(file).values())
+    truth = dict(image for answers in other.values() for image in answers)
+    return {
+        seed: {(image, truth.get(image, true)): merged.get(label, label) for (image, true), label in answers.items()}
+        for seed, answers in own.items()
+    }
 
 
 def _read(folder: RunFolder) -> Answers:
@@ -192,7 +206,7 @@ def _read(folder: RunFolder) -> Answers:
     rows = read_held_out(folder.predictions)
     names = [read_metadata(find_model(folder.path))["data"]]  # the name at the time of the predictions
     names += [PurePath(read_config(folder.config).data.source).name] if folder.config.is_file() else []
-    answers = {(_relative(row.path, names), row.true): row.true == row.predicted for row in rows}
+    answers = {(_relative(row.path, names), row.true): row.predicted for row in rows}
     if len(answers) < len(rows):
         raise DamagedFileError(
             f"{folder.predictions}: several images have the same name, so they cannot be paired; rename them and "
@@ -210,4 +224,4 @@ def _relative(image: str, names: Sequence[str]) -> str:
 
 
 def _right(answers: Answers, images: list[tuple[str, str]]) -> NDArray[np.float64]:
-    return np.array([answers[image] for image in images], dtype=np.float64)
+    return np.array([answers[image] == image[1] for image in images], dtype=np.float64)

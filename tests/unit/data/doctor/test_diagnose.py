@@ -138,7 +138,7 @@ def test_doubtful_labels_are_reported_with_a_more_likely_class(
     make_summaries: Callable[..., ImageSummaries], make_arrays: MakeArrays
 ) -> None:
     namer = Namer(make_arrays(10, 10), make_summaries([0] * 10 + [1] * 10))
-    (found,) = label_findings(_doubts(0.9, 2), "thumbnails", namer)
+    (found,) = label_findings(_doubts(0.9, 2), "a cross-validated regression on thumbnails", namer)
     assert (found.kind, found.severity, found.share) == ("doubtful-labels", "warning", 0.1)
     assert found.title == "2 images may be mislabeled"
     assert found.detail.startswith(
@@ -154,6 +154,6 @@ def test_doubts_of_an_inaccurate_regression_are_only_a_note(
     make_summaries: Callable[..., ImageSummaries], make_arrays: MakeArrays
 ) -> None:
     namer = Namer(make_arrays(10, 10), make_summaries([0] * 10 + [1] * 10))
-    (found,) = label_findings(_doubts(0.7, 1), "thumbnails", namer)
+    (found,) = label_findings(_doubts(0.7, 1), "a model", namer)
     assert (found.severity, found.title) == ("note", "1 image may be mislabeled")
-    assert label_findings(dataclasses.replace(_doubts(0.9, 0)), "thumbnails", namer) == []
+    assert label_findings(dataclasses.replace(_doubts(0.9, 0)), "a model", namer) == []

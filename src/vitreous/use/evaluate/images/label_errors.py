@@ -1,0 +1,77 @@
+"""Finished run or folds -> LabelDoubts: labels that contradict predictions of models that were not trained on them."""
+
+from pathlib import Path, PurePath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitreous.data.survey.facts import Survey
+from vitreous.errors import ConfigError, RunError
+from vitreous.seeding import derive, permutation
+from vitreous.training.folder.outputs import MOST_VALUES
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.training.moved import reopen_data
+from vitreous.training.request import TrainRequest
+from vitreous.training.series import members, read_series
+from vitreous.training.weights.fitted_head import MOST_IMAGES, fit_head
+from vitreous.use.embed.embedder import Embedder
+from vitreous.use.evaluate.outputs import Outputs, outputs_of_run, reported
+from vitreous.use.predict.predictor import find_model
+from vitreous.use.predict.table import read_held_out
+
+
+def predict_unseen(
+    path: Path, listener: Listener = ignore, device: torch.device | str = "cpu"
+) -> tuple[Survey, NDArray[np.int64], NDArray[np.float64]]:
+    """Predict the images of a run or a series, each by models that were not trained on it.
+
+    With folds, each image is predicted by the run that tested it, and probabilities of several seeds are averaged. A
+    single run has stored its predictions of held-out images. Its training images are predicted by cross-validated heads
+    on its features, since it may have memorized their labels. As labels have shaped the features too, it finds fewer
+    errors than folds do. Raises RunError if a run is not finished or its data has changed, ConfigError if there are
+    several labels per image or too many probabilities.
+
+    Returns:
+        The data, the numbers of the predicted images in its source, `[n]`, and their probabilities, `[n, classes]`.
+    """
+    series = next((s for s in (RunFolder(path).folds, SeriesFolder(path)) if s.series.is_file()), None)
+    planned = [] if series is None else members(read_series(series))
+    has_folds = any(member.fold is not None for member in planned)
+    runs = [RunFolder(series.path / member.name) for member in planned] if series else [RunFolder(path)]
+    runs = runs if has_folds else runs[:1]
+    models = [find_model(run.path) for run in runs]
+    surveyed = reopen_data(runs[0], TrainRequest(resume=runs[0].path), listener)[1]
+    source, num_classes = surveyed.source, len(surveyed.facts.classes)
+    if source.is_multilabel or len(source) * num_classes > MOST_VALUES:
+        reason = "several labels per image" if source.is_multilabel else "too many images times classes"
+        raise ConfigError(f"run={path}: its labels are not judged ({reason}); leave out --labels, --html and --fix")
+    sums, counts = np.zeros((len(source), num_classes)), np.zeros(len(source), dtype=np.int64)
+    for run in runs:
+        for split, outputs in stored_outputs(run, surveyed).items():
+            if split == "test" or not has_folds:
+                sums[outputs.indices] += outputs.probabilities
+                counts[outputs.indices] += 1
+    if not has_folds:
+        rest = np.setdiff1d(np.concatenate(list(surveyed.indices.values())), np.flatnonzero(counts))
+        rest = rest[permutation(derive(0, "heads"), len(rest))]
+        embedder = Embedder.load(models[0], device=device)
+        embedded = embedder.embed(map(source.encoded, rest.tolist()), len(rest), listener)
+        rest, features = rest[embedded.positions], torch.from_numpy(embedded.vectors)
+        head = fit_head(features[:MOST_IMAGES], torch.from_numpy(source.labels[rest])[:MOST_IMAGES], num_classes)
+        sums[rest], counts[rest] = head.logits(features).double().softmax(dim=1).numpy(), 1
+    seen = np.flatnonzero(counts)
+    return surveyed, seen, sums[seen] / counts[seen, None]
+
+
+def stored_outputs(run: RunFolder, surveyed: Survey) -> dict[str, Outputs]:
+    """Return the outputs that a run has stored. Raises RunError if images no longer have the numbers that they had."""
+    outputs, known = outputs_of_run(run), np.concatenate(list(surveyed.indices.values()))
+    held_out, numbers = reported(outputs), [x.indices for x in outputs.values() if x.indices is not None]
+    if held_out is not None and held_out.indices is not None:
+        before = [PurePath(row.path).name for row in read_held_out(run.predictions)]
+        are_known = all(np.isin(indices, known).all() for indices in numbers)
+        if not are_known or before != [PurePath(surveyed.source.describe(i)).name for i in held_out.indices.tolist()]:
+            raise RunError(f"run={run.path}: its images were renamed since, so their order is another; train again")
+    return outputs
