@@ -12,9 +12,9 @@ from vitreous.data.label_sets import having
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
+from vitreous.use import markup
 from vitreous.use.doctor.examiner import DataReport
 from vitreous.use.doctor.pictures import contact_sheet, data_uri, thumbnails
-from vitreous.use.report import markup
 from vitreous.wording import plural
 
 MOST_GROUPS = 24
@@ -29,12 +29,12 @@ _SHEET_SIDE_PX, _SIDE_PX = 72, 112
 
 _STYLE = """
 figure { display: inline-block; vertical-align: top; width: 8.6rem; margin: .3rem .4rem .3rem 0; }
-figcaption { font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; color: #555; }
-figcaption b { color: #222; } .group { border-left: 3px solid #ddd; padding-left: .6rem; margin: .6rem 0; }
+figcaption { font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; }
+ .group { border-left: 3px solid var(--line); padding-left: .6rem; margin: .6rem 0; }
 .single { display: inline; } .sheet { max-width: 100%; }
-.bar { background: #1f77b4; height: .8rem; margin-top: .35rem; }
 .severity { font-size: .75rem; font-weight: 600; border-radius: .3rem; padding: .1rem .45rem; margin-right: .5rem; }
 .fault { background: #c62828; color: #fff; } .warning { background: #ffb74d; } .note { background: #e0e0e0; }
+.warning, .note { color: #222; }
 """
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from vitreous.use.report.markup import class_name
 
 from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.report.markup import class_name
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 

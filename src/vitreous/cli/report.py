@@ -1,0 +1,48 @@
+"""`vitreous report` -> the report of a run, written again; or a page that compares several runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import Screen
+from vitreous.errors import ConfigError
+from vitreous.paths import expanded
+from vitreous.training.folder.run_folder import open_run_folder
+from vitreous.use.predict.predictor import find_model
+from vitreous.use.predict.table import check_table_path
+from vitreous.use.report.comparison import write_comparison
+from vitreous.use.report.page import write_report
+
+
+def report(
+    run: Path,
+    /,
+    *others: Path,
+    no_photos: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    out: Path | None = None,
+) -> None:
+    """Write the report of a run again, or a page that compares several runs.
+
+    Args:
+        run: Run folder.
+        others: More run folders, to compare them.
+        no_photos: Leave out photos, also when the report is updated later.
+        out: The page to write; default: report.html in the run folder, or comparison.html here for several runs. Its
+            numbers are next to it, with the suffix .json.
+    """
+    if out is not None:
+        out = expanded(out)
+        check_table_path(out, (".html", ".htm"), "report.html")
+    folders = [open_run_folder(expanded(path)) for path in (run, *others)]
+    for folder in folders:
+        find_model(folder.path)  # refuses a run that is not finished
+    screen = Screen()
+    if others:
+        if no_photos:
+            raise ConfigError("no-photos=true: a comparison of several runs has no photos; leave it out")
+        page = Path("comparison.html") if out is None else out
+        write_comparison([folder.path for folder in folders], page)
+    else:
+        page = write_report(folders[0], no_photos=no_photos, out=out)
+    screen.say(f"{page} ({page.stat().st_size / 1e6:.1f} MB), numbers in {page.with_suffix('.json')}")
