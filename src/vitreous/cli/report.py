@@ -32,17 +32,14 @@ def report(
             numbers are next to it, with the suffix .json.
     """
     if out is not None:
-        out = expanded(out)
-        check_table_path(out, (".html", ".htm"), "report.html")
-    folders = [open_run_folder(expanded(path)) for path in (run, *others)]
-    for folder in folders:
-        find_model(folder.path)  # refuses a run that is not finished
-    screen = Screen()
+        check_table_path(expanded(out), (".html", ".htm"), "report.html")
+    folders = [open_run_folder(find_model(expanded(path)).parent) for path in (run, *others)]
+    if others and no_photos:
+        raise ConfigError("no-photos=true: a comparison of several runs has no photos; leave it out")
+    page = folders[0].report if out is None else expanded(out)
     if others:
-        if no_photos:
-            raise ConfigError("no-photos=true: a comparison of several runs has no photos; leave it out")
-        page = Path("comparison.html") if out is None else out
+        page = Path("comparison.html") if out is None else page
         write_comparison([folder.path for folder in folders], page)
     else:
-        page = write_report(folders[0], no_photos=no_photos, out=out)
-    screen.say(f"{page} ({page.stat().st_size / 1e6:.1f} MB), numbers in {page.with_suffix('.json')}")
+        write_report(folders[0], no_photos=no_photos, out=page)
+    Screen().say(f"{page} ({page.stat().st_size / 1e6:.1f} MB), numbers in {page.with_suffix('.json')}")

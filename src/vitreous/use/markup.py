@@ -1,6 +1,7 @@
 """Texts, tables, figures -> HTML of a self-contained page, which can load and run nothing but what it contains."""
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from html import escape
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from vitreous.data.sources.source import as_text
 from vitreous.wording import shortened
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def page(
@@ -45,7 +48,7 @@ def page(
             "</body></html>\n",
         ]
     )
-    return as_text(text)
+    return _CONTROLS.sub("\ufffd", as_text(text))
 
 
 def page_script() -> str:
@@ -76,15 +79,22 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def figure(svg: str, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a figure with its numbers as a table; title, header and rows are plain text."""
-    numbers = table(tuple(map(escape, header)), [tuple(map(escape, row)) for row in rows], numbers_from=0)
-    return f"<figure>{svg}{details(f'Numbers: {title}', numbers)}</figure>"
-
-
 def command(text: str) -> str:
     """Return a command, plain text; the script of the page adds a button that copies it."""
     return f'<pre class="command" tabindex="0"><code>{escape(text)}</code></pre>'
+
+
+def photo(pictures: Iterable[tuple[str, str]], caption: str = "", data: str = "") -> str:
+    """Return an item of a gallery: addresses of pictures and what they show, plain text; caption and data are HTML."""
+    images = [f'<img src="{uri}" alt="{escape(text)}">' for uri, text in pictures]
+    kind = "pair" if len(images) > 1 else "single"
+    return f'<li class="{kind}" {data}><figure>{"".join(images)}<figcaption>{caption}</figcaption></figure></li>'
+
+
+def gallery(items: Iterable[str], kind: str = "", label: str = "") -> str:
+    """Return items from `photo`; with a label, plain text, the script of the page filters them and turns pages."""
+    is_long = f' aria-label="{escape(label)}"' if label else ""
+    return f'<ul class="photos {kind}"{is_long}>{"".join(items)}</ul>'
 
 
 def class_name(name: str) -> str:

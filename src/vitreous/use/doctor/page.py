@@ -14,7 +14,7 @@ from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
 from vitreous.use import markup
 from vitreous.use.doctor.examiner import DataReport
-from vitreous.use.doctor.pictures import contact_sheet, data_uri, thumbnails
+from vitreous.use.doctor.pictures import data_uri, thumbnails
 from vitreous.wording import plural
 
 MOST_GROUPS = 24
@@ -24,14 +24,13 @@ MOST_SHEETS = 300
 _MOST_PICTURES = 6_000
 """Pictures in all contact sheets together, unless each would have fewer than `_FEWEST_ON_SHEET`."""
 _FEWEST_ON_SHEET, _MOST_ON_SHEET = 12, 36
-_COLUMNS = 12
 _SHEET_SIDE_PX, _SIDE_PX = 72, 112
 
 _STYLE = """
 figure { display: inline-block; vertical-align: top; width: 8.6rem; margin: .3rem .4rem .3rem 0; }
 figcaption { font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; }
  .group { border-left: 3px solid var(--line); padding-left: .6rem; margin: .6rem 0; }
-.single { display: inline; } .sheet { max-width: 100%; }
+.single { display: inline; }
 .severity { font-size: .75rem; font-weight: 600; border-radius: .3rem; padding: .1rem .45rem; margin-right: .5rem; }
 .fault { background: #c62828; color: #fff; } .warning { background: #ffb74d; } .note { background: #e0e0e0; }
 .warning, .note { color: #222; }
@@ -110,8 +109,7 @@ def _sheets(report: DataReport) -> Iterator[str]:
         if not len(members):
             continue
         drawn = np.sort(members[permutation(derive(0, "sheet", label), len(members))[:most]])
-        sheet = contact_sheet(thumbnails(report.survey, drawn.tolist(), _SHEET_SIDE_PX), _COLUMNS, _SHEET_SIDE_PX)
-        yield (
-            f"<h2>{escape(name)}</h2><p>{len(drawn)} of {plural(len(members), 'image')}</p>"
-            f'<img class="sheet" src="{data_uri(sheet)}" alt="contact sheet of {escape(name)}">'
-        )
+        pictures = thumbnails(report.survey, drawn.tolist(), _SHEET_SIDE_PX)
+        items = [markup.photo([(data_uri(picture), "")]) for picture in pictures if picture is not None]
+        yield f"<h2>{escape(name)}</h2><p>{len(drawn)} of {plural(len(members), 'image')}</p>"
+        yield markup.gallery(items, "small")

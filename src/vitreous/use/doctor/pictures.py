@@ -14,8 +14,6 @@ from vitreous.data.workers import map_in_order
 from vitreous.errors import DecodeError
 
 _QUALITY = 85
-_GAP_PX = 2
-_PAPER = (255, 255, 255)
 
 
 def thumbnails(surveyed: Survey, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
@@ -38,18 +36,6 @@ def thumbnail(source: Source, index: int, side_px: int, scale: Scale) -> Image.I
     zoom = side_px / max(image.size)
     size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
     return image.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
-
-
-def contact_sheet(pictures: Sequence[Image.Image | None], columns: int, side_px: int) -> Image.Image:
-    """Arrange pictures in rows, each centered in a square; the square of an unreadable image (None) stays empty."""
-    rows, step = -(-len(pictures) // columns), side_px + _GAP_PX
-    sheet = Image.new("RGB", (min(columns, len(pictures)) * step, rows * step), _PAPER)
-    for position, picture in enumerate(pictures):
-        if picture is not None:
-            row, column = divmod(position, columns)
-            left, top = column * step + (side_px - picture.width) // 2, row * step + (side_px - picture.height) // 2
-            sheet.paste(picture, (left, top))
-    return sheet
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -1,7 +1,7 @@
 """Several runs -> one page that compares them: accuracies, paired differences, curves, and settings that differ."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,103 +18,70 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.stored import stored_score
-from vitreous.use.predict.predictor import find_model
 from vitreous.use.report.figures import draw_lines, evaluations
-from vitreous.use.series.compare import Comparison, compare
+from vitreous.use.series.compare import compare
 
 MOST_RUNS = 12
-_LETTERS = "ABCDEFGHIJKL"
+_HEADER = ("run", "images", "accuracy", "95% interval", "", "difference", "95% interval", "verdict")
 
 
 def write_comparison(runs: Sequence[Path], out: Path) -> None:
-    """Compare finished runs; each with the one of the highest accuracy, on the images that both were tested on.
+    """Compare finished runs, each with the one of the highest accuracy.
 
     Args:
-        runs: Run folders, 2 to `MOST_RUNS`.
+        runs: Run folders, 2 to 12.
         out: The page; its numbers are written next to it, with the suffix `.json`.
 
     Raises:
         ConfigError: Too many runs, or one of them twice.
-        NotARunError: One of them is not a finished run.
         DamagedFileError: A file of a run was altered.
         SaveError: A file could not be written.
     """
-    if len(runs) > MOST_RUNS or len({path.resolve() for path in runs}) < len(runs):
-        wrong = f"more than {MOST_RUNS}" if len(runs) > MOST_RUNS else "one of them is given twice"
-        raise ConfigError(f"runs={len(runs)}: {wrong}; give up to {MOST_RUNS} different runs")
-    folders = {
-        f"{letter}: {path.resolve().name}": RunFolder(path) for letter, path in zip(_LETTERS, runs, strict=False)
-    }
-    scores = {label: _score(folder) for label, folder in folders.items()}
-    best = max(scores, key=lambda label: scores[label].get("accuracy", -1.0))
-    compared = {label: _compared(folders[best], folder) for label, folder in folders.items() if label != best}
-    differing = _differing({label: take_apart(read_config(folder.config)) for label, folder in folders.items()})
-    columns = ("run", "images", "accuracy", "95% interval")
-    settings = [(f"<code>{key}</code>", *map(escape, values)) for key, values in differing]
-    parts = [
-        "<h2>Accuracy</h2>",
-        markup.table(columns, _accuracies(scores), numbers_from=1),
-        f"<h2>Difference to {escape(best)}</h2>",
-        "<p>Both are judged on the same images. A difference is real if its interval does not contain 0; of 20 "
-        "comparisons of equal runs, about one looks real.</p>",
-        markup.table(("run", "images", "difference", *columns[3:], "verdict"), _differences(compared), numbers_from=1),
-        '<h2>Validation</h2><div class="figures">',
-        *_curves(folders),
-        "</div><h2>Settings that differ</h2>",
-        markup.table(("key", *map(escape, folders)), settings),
+    if not len({path.resolve() for path in runs}) == len(runs) <= MOST_RUNS:
+        raise ConfigError(f"runs={len(runs)}: too many for a page, or one of them twice; give 2 to {MOST_RUNS} runs")
+    folders = {f"{number}: {path.resolve().name}": RunFolder(path) for number, path in enumerate(runs, start=1)}
+    numbers: dict[str, Any] = {"version": 1, "runs": {}, "differences": {}, "settings": {}}
+    records = {}
+    for label, folder in folders.items():
+        metrics = read_metadata(folder.model)["metrics"]
+        split = scored_split(metrics)
+        numbers["runs"][label] = stored_score(metrics[split]).as_dict() if split else {}
+        with parsing(folder.records, "restore the file, or train again"):
+            records[label] = read_records(folder.records)
+    best = max(folders, key=lambda label: numbers["runs"][label].get("accuracy", -1.0))
+    for label in folders:
+        try:
+            numbers["differences"][label] = compare(folders[best].path, folders[label].path).as_dict()
+        except DataError as error:  # they were tested on other images
+            numbers["differences"][label] = {"error": str(error).partition("; ")[0].partition(": ")[2]}
+    rows = [(escape(label), *_row(numbers["runs"][label], numbers["differences"][label])) for label in folders]
+    figures = [
+        draw_lines(f"comparison-{q}", q, {label: evaluations(records[label], q, "average") for label in folders})
+        for q in ("loss", "accuracy")
     ]
-    differences = {label: f if isinstance(f, str) else f.as_dict() for label, f in compared.items()}
-    numbers = {"version": 1, "runs": scores, "best": best, "differences": differences, "settings": dict(differing)}
+    configs = [take_apart(read_config(folder.config)) for folder in folders.values()]
+    settings = {key: [show(config[key]) for config in configs] for key in configs[0]}
+    numbers["settings"] = {key: values for key, values in settings.items() if len(set(values)) > 1}
+    parts = [
+        f"<h2>Accuracy</h2><p>Differences to {escape(best)} are judged on the images that both were tested on. One is "
+        "real if its interval does not contain 0; of 20 comparisons of equal runs, about one looks real.</p>",
+        markup.table(_HEADER, rows, numbers_from=1),
+        f'<h2>Validation</h2><div class="figures">{"".join(figures)}</div><h2>Settings that differ</h2>',
+        markup.table(("key", *map(escape, folders)), [(k, *map(escape, v)) for k, v in numbers["settings"].items()]),
+    ]
     atomic.write_text(out.with_suffix(".json"), json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     atomic.write_text(out, markup.page(f"Comparison of {len(runs)} runs", parts))
 
 
-def _score(folder: RunFolder) -> Mapping[str, Any]:
-    """Return the stored score of a run; empty if it has no held-out images."""
-    metrics = read_metadata(find_model(folder.path))["metrics"]
-    split = scored_split(metrics)
-    return {} if split is None else {"split": split, **stored_score(metrics[split]).as_dict()}
-
-
-def _compared(best: RunFolder, other: RunFolder) -> Comparison | str:
-    try:
-        return compare(best.path, other.path)
-    except DataError as error:  # they were tested on other images
-        return str(error).partition("; ")[0].partition(": ")[2]
-
-
-def _accuracies(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for label, found in scores.items():
-        if found:
-            low, high = found["interval_95"]
-            interval = f"{low:.1%} to {high:.1%} {markup.bar(found['accuracy'], low, high)}"
-            yield escape(label), f"{found['num_images']:,} {found['split']}", f"{found['accuracy']:.1%}", interval
-        else:
-            yield escape(label), "0", "–", "–"
-
-
-def _differences(compared: Mapping[str, Comparison | str]) -> Iterator[tuple[str, ...]]:
-    for label, found in compared.items():
-        if isinstance(found, str):
-            yield escape(label), "", "", "", escape(found)
-            continue
-        low, high = (100 * value for value in found.interval_95)
-        verdict = "not distinguishable" if found.better is None else "worse" if found.difference < 0 else "better"
-        difference = f"{100 * found.difference:+.1f} points"
-        yield escape(label), f"{found.num_images:,}", difference, f"{low:+.1f} to {high:+.1f}", verdict
-
-
-def _curves(folders: Mapping[str, RunFolder]) -> Iterator[str]:
-    for quantity in ("loss", "accuracy"):
-        lines = {}
-        for label, folder in folders.items():
-            with parsing(folder.records, "restore the file, or train again"):
-                lines[label] = evaluations(read_records(folder.records), quantity, "average")
-        yield draw_lines(f"comparison-{quantity}", quantity, lines, is_share=quantity == "accuracy")
-
-
-def _differing(configs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return each key whose value is not the same in all runs, with the values."""
-    keys = next(iter(configs.values()))
-    rows = [(key, [show(config[key]) for config in configs.values()]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+def _row(score: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a run: its accuracy, and its difference to the best run."""
+    if not score:
+        return "0", "unknown", "", "", "", "", escape(found["error"])
+    low, high = score["interval_95"]
+    cells = (f"{score['num_images']:,}", f"{score['accuracy']:.1%}", f"{low:.1%} to {high:.1%}")
+    cells = (*cells, markup.bar(score["accuracy"], low, high))
+    if "error" in found or found["a"] == found["b"]:
+        return (*cells, "", "", escape(found.get("error", "the best")))
+    low, high = (100 * value for value in found["interval_95"])
+    verdict = "not distinguishable" if found["better"] is None else "worse" if found["difference"] < 0 else "better"
+    return (*cells, f"{100 * found['difference']:+.1f} points", f"{low:+.1f} to {high:+.1f}", verdict)

@@ -7,7 +7,8 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def draw_lines(name: str, title: str, lines: Mapping[str, Points], *, is_share: 
         for text in figure.legend(loc="outside lower left", frameon=False, fontsize=8).get_texts():
             text.set_parse_math(False)  # names may contain a $
     rows = [(label, f"{x:.4g}", f"{y:.4g}") for label, points in lines.items() for x, y in _thinned(points, _MOST_ROWS)]
-    return markup.figure(as_svg(figure, name, title, f"{title} against epochs"), title, ("line", "epoch", title), rows)
+    return with_numbers(as_svg(figure, name, title, f"{title} against epochs"), title, ("line", "epoch", title), rows)
 
 
 def draw_reliability(curve: ReliabilityCurve) -> str:
@@ -92,26 +93,31 @@ def draw_reliability(curve: ReliabilityCurve) -> str:
     figure = new_figure(4.8, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     picked = _thinned(range(len(curve.confidence)), _MOST_POINTS)
-    x = curve.confidence[picked]
-    upper.fill_between(x, curve.low[picked], curve.high[picked], color=COLORS[2], alpha=0.3, linewidth=0,
-                       label="95% of well-calibrated models")  # fmt: skip
+    x, low, high = curve.confidence[picked], curve.low[picked], curve.high[picked]
+    upper.fill_between(x, low, high, color=COLORS[2], alpha=0.3, linewidth=0, label="95% of calibrated models")
     upper.plot((0, 1), (0, 1), color=COLORS[2], linestyle="--", label="correct as often as expected")
     upper.plot(x, curve.accuracy[picked], color=COLORS[0], marker="o", markersize=2, label="this model")
     upper.legend(frameon=False, fontsize=8, loc="upper left")
     _plain(upper, "share that is correct", "")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02))
     counts, edges = np.histogram(curve.confidence, bins=10, range=(0, 1))
     lower.bar(edges[:-1], counts, width=0.1, align="edge", color=COLORS[0], edgecolor="white", linewidth=0.5)
     _plain(lower, "images", "probability of the predicted class")
-    upper.set_xlim(0, 1)
-    upper.set_ylim(0, 1.02)
-    rows = []
-    for start, end, count in zip(edges, edges[1:], counts, strict=False):
-        inside = (curve.confidence >= start) & ((curve.confidence < end) | (end == 1))
-        share = f"{curve.accuracy[inside].mean():.1%}" if count else "–"
-        rows.append((f"{start:.0%} to {end:.0%}", share, f"{count:,}"))
-    title = "Reliability: how often predictions of each probability are correct"
-    return markup.figure(as_svg(figure, "reliability", title, "A calibrated model is within the band."), title,
-                         ("probability", "correct", "images"), rows)  # fmt: skip
+    bins = np.minimum((10 * curve.confidence).astype(int), 9)
+    rows = [
+        (f"{n / 10:.0%} to {n / 10 + 0.1:.0%}", f"{curve.accuracy[bins == n].mean():.1%}", f"{(bins == n).sum():,}")
+        for n in np.unique(bins)
+    ]
+    title = "How often predictions of each probability are correct"
+    svg = as_svg(figure, "reliability", title, "The curve of a calibrated model is within the band.")
+    return with_numbers(svg, title, ("probability", "correct", "images"), rows)
+
+
+def with_numbers(svg: str, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a figure with its numbers as a table; title, header and rows are plain text."""
+    cells = [tuple(map(escape, row)) for row in rows]
+    numbers = markup.table(tuple(map(escape, header)), cells, numbers_from=len(header) - 1)
+    return f"<figure>{svg}{markup.details(f'Numbers: {title}', numbers)}</figure>"
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -149,7 +155,7 @@ def last_of_each_step(
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Create an empty figure; sizes are in inches."""
+    """Create an empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -1,7 +1,7 @@
 """Run folder -> `report.html`, one page with all sections; `report.json` with the same numbers; the model card."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.report.model_card import write_model_card
-from vitreous.use.report.photos import Overlays, Thumbnails, find_images
+from vitreous.use.report.photos import Pictures, find_images
 from vitreous.use.report.section import ReportInput, Section, SectionOf
 from vitreous.use.report.sections.calibration import calibration_section
 from vitreous.use.report.sections.classes import classes_section
@@ -45,48 +45,42 @@ SECTIONS: tuple[SectionOf, ...] = (
 )
 """In the order of the page, after the verdict, which needs all others."""
 MOST_BYTES = 5_000_000
-"""Size of a page; with fewer photos, or none, it does not become larger."""
+"""Size of a page; it gets fewer photos, or none, before it becomes larger."""
 _PHOTO_BYTES = (1_500_000, 400_000, 0)
-_LEFT_OUT = "they were left out, as asked"
 
 
 def write_report(
     folder: RunFolder, *, source: Source | None = None, no_photos: bool | None = None, out: Path | None = None
-) -> Path:
+) -> None:
     """Write the report of a finished run, its numbers next to it, and the model card.
 
     Args:
         folder: The run.
         source: Its data, if the caller has it; None opens the data again.
-        no_photos: Leave out photos; None: if they are left out in the present report.
-        out: Where to write the page; None for `report.html` in the run folder.
-
-    Returns:
-        The page.
+        no_photos: Leave out photos; None: if they were left out of the present report.
+        out: Where to write the page; None for `report.html` in the run folder, with the model card.
 
     Raises:
         NotARunError: The run is not finished.
         DamagedFileError: A file of the run was altered.
         SaveError: The report could not be written.
     """
-    if no_photos is None:
-        no_photos = _has_no_photos(folder)
+    page_file = out or folder.report
+    no_photos = _has_no_photos(folder) if no_photos is None else no_photos
     with parsing(folder.records, "restore the file, or train again"):
         for photo_bytes in (0,) if no_photos else _PHOTO_BYTES:
-            report = _read(folder, source, photo_bytes, no_photos=no_photos)
+            report = _read(folder, source, photo_bytes)
             sections = [section for make in SECTIONS if (section := make(report)) is not None]
             sections = [verdict_section(report, sections), *sections]
             page = _page(report, sections)
             if len(page.encode()) <= MOST_BYTES:
                 break
-    where = folder.report if out is None else out
     numbers = {section.name: section.numbers for section in sections}
-    content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": plain(numbers)}
-    atomic.write_text(where.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    atomic.write_text(where, page)
-    if out is None:
-        write_model_card(report)
-    return where
+    content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": _plain(numbers)}
+    atomic.write_text(page_file.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    atomic.write_text(page_file, page)
+    if page_file == folder.report:
+        write_model_card(report, sections[0])
 
 
 def complete(run: RunFolder, source: Source | None = None) -> None:
@@ -96,62 +90,51 @@ def complete(run: RunFolder, source: Source | None = None) -> None:
     write_summary(SeriesFolder(run.path.parent))
 
 
-def plain(value: Any) -> Any:
-    """Return arrays and numbers of numpy as plain values for JSON; a number that is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def _has_no_photos(folder: RunFolder) -> bool:
-    """Return True if the report was written without photos, so that whoever updates it does not add them."""
+    """Return True if photos were left out of the present report, so that an update does not add them."""
     numbers = folder.report.with_suffix(".json")
-    if not numbers.is_file():
-        return False
     with parsing(numbers, "delete it, and repeat `vitreous report`"):
-        return bool(json.loads(numbers.read_text("utf-8"))["no_photos"])
+        return numbers.is_file() and bool(json.loads(numbers.read_text("utf-8"))["no_photos"])
 
 
-def _read(folder: RunFolder, source: Source | None, photo_bytes: int, *, no_photos: bool) -> ReportInput:
-    metadata, config = read_metadata(folder.model), read_config(folder.config)
-    split = scored_split(metadata["metrics"])
+def _read(folder: RunFolder, source: Source | None, photo_bytes: int) -> ReportInput:
+    metadata, config, records = read_metadata(folder.model), read_config(folder.config), read_records(folder.records)
+    split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
     evaluation = None if split is None else stored_evaluation(folder, metadata, split)
-    outputs = outputs_of_run(folder)
-    images = _LEFT_OUT if no_photos else find_images(folder, config.data, outputs, source)
-    records = read_records(folder.records)
-    if isinstance(images, str):
-        return ReportInput(folder, config, metadata, records, evaluation, outputs, no_photos=images)
-    photos = Thumbnails(images, Preprocess.from_dict(metadata["preprocess"]).scale, photo_bytes)
-    overlays = Overlays(folder, photos)
-    return ReportInput(folder, config, metadata, records, evaluation, outputs, photos, overlays, images)
+    images = find_images(folder, config.data, outputs, source) if photo_bytes else "they were left out"
+    pictures, reason = None, images
+    if not isinstance(images, str):
+        scale = Preprocess.from_dict(metadata["preprocess"]).scale
+        pictures, reason = Pictures(folder, images, scale, photo_bytes), ""
+    photos = pictures and pictures.photos
+    return ReportInput(folder, config, metadata, records, evaluation, outputs, photos, pictures, str(reason))
 
 
 def _page(report: ReportInput, sections: Sequence[Section]) -> str:
+    text = f"This page contains no photos: {report.no_photos}."
+    if report.pictures is not None:
+        text = f"This page contains {plural(report.pictures.num_made, 'small picture')} of the photos and their names; "
+        text += f"`vitreous report {report.run} --no-photos` leaves the pictures out."
+    parts = [
+        f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{escape(section.title)}</h2>'
+        f"{''.join(section.parts)}</section>"
+        for section in sections
+        for name in [section.name]
+    ]
     return markup.page(
         report.folder.path.resolve().name,
-        [part for section in sections for part in _html(section)] + [_embedded(report)],
+        [*parts, f'<p class="faint">{escape(text)} It loads nothing from the network.</p>'],
         "".join(section.style for section in sections),
         script=markup.page_script() + "".join(section.script for section in sections),
         links=[(section.name, section.title) for section in sections],
     )
 
 
-def _html(section: Section) -> Iterator[str]:
-    heading = f"{section.name}-heading"
-    yield f'<section id="{section.name}" aria-labelledby="{heading}"><h2 id="{heading}">{escape(section.title)}</h2>'
-    yield from section.parts
-    yield "</section>"
-
-
-def _embedded(report: ReportInput) -> str:
-    """Say which photos the page contains."""
-    if not isinstance(report.photos, Thumbnails):
-        text = f"This page contains no photos: {report.no_photos}."
-    else:
-        count = plural(report.photos.num_made, "small picture")
-        text = f"This page contains {count} of the photos and the names of files; `vitreous report {report.run} "
-        text += "--no-photos` leaves the pictures out."
-    return f'<p class="faint">{escape(text)} It loads nothing from the network.</p>'
+def _plain(value: Any) -> Any:
+    """Return arrays and numbers of numpy as plain values for JSON; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

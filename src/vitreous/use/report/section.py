@@ -11,14 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from vitreous.data.sources import PYTHON_PREFIX, Source
+from vitreous.data.sources import PYTHON_PREFIX
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.outputs import Outputs, reported
 from vitreous.use.predict.table import read_held_out
-from vitreous.use.report.photos import relative_names
+from vitreous.use.report.photos import Pictures, relative_names
 
 Photos = Callable[[Sequence[int], int], list[Image.Image | None]]
 """Numbers of images in the source, longer side in px -> thumbnails; None for an image that cannot be shown."""
@@ -74,8 +74,7 @@ class ReportInput:
         evaluation: Scores on the held-out images; None if there are none.
         outputs: Outputs on the held-out images by split, `val` and `test`; empty for a run of an older version.
         photos: Makes thumbnails of images of the source; None if the photos are left out or no longer there.
-        overlays: Makes pictures that explain the predictions for images of the source; None for the same reason.
-        source: The images; None for the same reason.
+        pictures: Makes them, and pictures that explain predictions; None for the same reason.
         no_photos: That reason; empty if there are photos.
     """
 
@@ -86,8 +85,7 @@ class ReportInput:
     evaluation: Evaluation | LabelEvaluation | None
     outputs: Mapping[str, Outputs]
     photos: Photos | None = None
-    overlays: Photos | None = None
-    source: Source | None = None
+    pictures: Pictures | None = None
     no_photos: str = ""
 
     @property
@@ -97,13 +95,11 @@ class ReportInput:
 
     @property
     def data(self) -> str:
-        """The data as a word of a command; empty if one word cannot name it."""
-        source = self.config.data.source
-        if source.startswith(PYTHON_PREFIX) or self.config.data.root is not None:
-            return ""
+        """The data as a word of a command, relative to the working folder; empty if one word cannot name it."""
+        source, is_word = self.config.data.source, self.config.data.root is None
         with suppress(ValueError):  # another drive
             source = os.path.relpath(source) if Path(source).is_absolute() else source
-        return quote(source)
+        return quote(source) if is_word and not source.startswith(PYTHON_PREFIX) else ""
 
     def last(self, kind: str) -> Mapping[str, Any]:
         """Return the last record of a kind; empty if there is none."""

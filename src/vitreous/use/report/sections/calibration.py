@@ -27,12 +27,7 @@ def calibration_section(report: ReportInput) -> Section | None:
         texts.append(f"Of {len(outputs):,} images, {len(chosen):,} were drawn at random for this.")
     if outputs.chose_weights:
         texts.append("These images have chosen the weights, so the confidence in them is slightly too high.")
-    text = " ".join(texts)
-    parts = (
-        f"<p>{escape(text[0].upper() + text[1:])}</p>",
-        draw_reliability(reliability_curve(probabilities, true)),
-        f'<p class="faint">Mean probability of the predicted class {found.confidence:.1%}; Brier score '
-        f"{found.brier:.3f}; negative log-likelihood {found.nll:.3f}.</p>",
-    )
+    text, curve = " ".join(texts), reliability_curve(probabilities, true)
+    parts = (f"<p>{escape(text[0].upper() + text[1:])}</p>", draw_reliability(curve))
     numbers = {**found.as_dict(), "sentence": found.sentence, "num_images": len(chosen)}
     return Section("calibration", "Can the probabilities be trusted?", parts, numbers)

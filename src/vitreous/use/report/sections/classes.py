@@ -13,16 +13,10 @@ def classes_section(report: ReportInput) -> Section | None:
     found = report.evaluation
     if found is None:
         return None
-    parts, title = list[str](), "Scores per class"
-    if isinstance(found, Evaluation):
-        heading, *rows = found.class_rows
-        parts.append(markup.table(heading, [(markup.class_name(n), *values) for n, *values in rows], numbers_from=1))
-        if found.has_matrix:
-            matrix = draw_confusion(found.confusion, [row.name for row in found.classes])
-            parts.append(f"<h3>Confusion matrix</h3><figure>{matrix}</figure>")
-    else:
-        title, (heading, *rows) = "Scores per label", found.table()
-        parts.append("<p>A label is predicted if its probability reaches its threshold. Validation images decide the "
-                     "thresholds; without any, they are 0.5.</p>")  # fmt: skip
-        parts.append(markup.table(heading, [tuple(map(escape, row)) for row in rows], numbers_from=1))
+    heading, *rows = found.class_rows if isinstance(found, Evaluation) else found.table()
+    parts = [markup.table(heading, [(markup.class_name(n), *map(escape, row)) for n, *row in rows], numbers_from=1)]
+    if isinstance(found, Evaluation) and found.has_matrix:
+        matrix = draw_confusion(found.confusion, [row.name for row in found.classes])
+        parts.append(f"<h3>Confusion matrix</h3><figure>{matrix}</figure>")
+    title = "Scores per class" if isinstance(found, Evaluation) else "Scores per label"
     return Section("classes", title, tuple(parts), {"classes": found.as_dict()["classes"]})

@@ -1,4 +1,4 @@
-"""Report input -> the mistakes as pictures: the worst confusions, the confident mistakes, the least certain images."""
+"""Report input -> the mistakes as pictures: the most frequent, the most confident, and the least certain images."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -15,8 +15,8 @@ from vitreous.use.evaluate.outputs import Outputs
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural, shortened
 
-_MOST_PAIRS, _PER_PAIR, _PER_GROUP, _MOST_EXPLAINED, _SIDE_PX = 6, 3, 12, 16, 160
-_CONFIDENT = 0.9
+MOST_PAIRS, PER_PAIR, PER_GROUP, MOST_EXPLAINED, SIDE_PX = 6, 3, 12, 16, 160
+CONFIDENT = 0.9
 
 Positions = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -28,101 +28,91 @@ def mistakes_section(report: ReportInput) -> Section | None:
     found, outputs = report.evaluation, report.held_out
     if found is None:
         return None
-    pairs = found.confused_most(_MOST_PAIRS) if isinstance(found, Evaluation) else []
-    texts = [f"{shortened(a)} predicted as {shortened(b)}: {plural(count, 'image')}" for a, b, count in pairs]
-    numbers: dict[str, Any] = {"confused": [{"true": a, "predicted": b, "images": n} for a, b, n in pairs]}
-    if outputs is None or len(outputs) != len(report.names):
-        return Section("mistakes", "Mistakes", (markup.sentences(texts) or "<p>None.</p>",), numbers)
-    wrong, confidence = _wrong(outputs)
-    by_confidence = np.argsort(-confidence, kind="stable")
-    worst = by_confidence[wrong[by_confidence]]
-    groups = _groups(outputs, worst, confidence, pairs)
-    pictures = _pictures(report, outputs, np.unique(np.concatenate([worst[:0], *groups.values()])), worst)
-    counted = f"<p>{plural(len(worst), 'mistake')} among {plural(len(outputs), 'image')}.</p>"
-    parts = [counted, markup.sentences(texts)]
-    if report.overlays is not None and any(len(shown) > 1 for shown in pictures.values()):
-        parts.append('<p class="faint">Second picture: red patches raise the score of the predicted class, blue ones '
-                     "lower it.</p>")  # fmt: skip
-    for title, positions in groups.items():
-        items = [_item(report, outputs, int(position), pictures[int(position)]) for position in positions]
-        parts.append(f'<h3>{title}</h3><ul class="photos gallery" aria-label="{title}">{"".join(items)}</ul>')
-        numbers[title.lower().replace(" ", "_")] = [_as_dict(report, outputs, int(p)) for p in positions]
-    return Section(
-        "mistakes", "Mistakes", tuple(parts), numbers, tuple(_advice(report, confidence[worst], len(outputs)))
-    )
-
-
-def _wrong(outputs: Outputs) -> tuple[NDArray[np.bool_], Values]:
-    """Return which images are wrong, and how confident the model is of its decision, the worst one of several."""
-    probabilities = outputs.probabilities
-    if outputs.thresholds is None:
-        return outputs.predicted != outputs.numbers, probabilities.max(axis=1)
-    decided = probabilities >= np.array(outputs.thresholds)
-    errors = decided != (outputs.true.numpy() > 0.5)
-    return errors.any(axis=1), np.where(errors, np.where(decided, probabilities, 1 - probabilities), 0).max(axis=1)
+    pairs = [pair[:3] for pair in found.confused_most(MOST_PAIRS)] if isinstance(found, Evaluation) else []
+    texts = [f"{shortened(a)} predicted as {shortened(b)} ({plural(count, 'image')})" for a, b, count in pairs]
+    numbers: dict[str, Any] = {"sentence": f"most frequent mistake: {texts[0]}"} if texts else {}
+    parts, advice = [markup.sentences(texts)], tuple[Advice, ...]()
+    if outputs is not None and len(outputs) == len(report.names):
+        worst, confidence = _worst(outputs)
+        groups = _groups(outputs, worst, confidence, pairs)
+        shown = list(dict.fromkeys(position for positions in groups.values() for position in positions.tolist()))
+        pictures = _pictures(report, outputs, shown, set(worst.tolist()))
+        parts.insert(0, f"<p>{plural(len(worst), 'mistake')} among {plural(len(outputs), 'image')}.</p>")
+        if any(len(uris) > 1 for uris in pictures.values()):
+            parts.append("<p>Second picture: red raises the score of the predicted class, blue lowers it.</p>")
+        for title, positions in groups.items():
+            rows = [_row(report, outputs, position) for position in positions.tolist()]
+            items = [_item(row, pictures[position]) for row, position in zip(rows, positions.tolist(), strict=True)]
+            parts.append(f"<h3>{title}</h3>{markup.gallery(items, label=title) if items else '<p>None.</p>'}")
+            numbers[title.lower().replace(" ", "_")] = rows
+        advice = tuple(_advice(report, int((confidence[worst] >= CONFIDENT).sum()), len(outputs)))
+    return Section("mistakes", "Mistakes", tuple(parts), numbers, advice)
 
 
 def _groups(outputs: Outputs, worst: Positions, confidence: Values, pairs: Sequence[Pair]) -> dict[str, Positions]:
-    """Return the positions of the images to show, by heading; headings without images are left out.
+    """Return the positions of the images to show, by heading."""
+    groups = {"Confident and wrong": worst[:PER_GROUP]}
+    if outputs.thresholds is not None:
+        return groups
+    true, predicted = outputs.numbers[worst], outputs.predicted[worst]
+    numbers = [(outputs.classes.index(a), outputs.classes.index(b)) for a, b, _ in pairs]
+    frequent = [worst[(true == a) & (predicted == b)][:PER_PAIR] for a, b in numbers]
+    uncertain = np.argsort(confidence, kind="stable")[:PER_GROUP]
+    return {"Most frequent mistakes": np.concatenate([worst[:0], *frequent]), **groups, "Least certain": uncertain}
 
-    Args:
-        outputs: What the model gives for all images.
-        worst: The positions of the mistakes, the most confident first.
-        confidence: Confidence of each decision.
-        pairs: The most frequent mistakes.
+
+def _worst(outputs: Outputs) -> tuple[Positions, Values]:
+    """Return the positions of mistakes, the most confident first; how confident the model is of each image.
+
+    If images have several labels, that is the confidence of the worst decision.
     """
-    groups = {"Confident and wrong": worst[:_PER_GROUP]}
+    confidence = outputs.probabilities.max(axis=1)
     if outputs.thresholds is None:
-        frequent = [worst[:0]]
-        for true, predicted, _ in pairs:
-            numbers = outputs.classes.index(true), outputs.classes.index(predicted)
-            of_pair = (outputs.numbers[worst] == numbers[0]) & (outputs.predicted[worst] == numbers[1])
-            frequent.append(worst[of_pair][:_PER_PAIR])
-        uncertain = np.argsort(confidence, kind="stable")[:_PER_GROUP]
-        groups = {"Most frequent mistakes": np.concatenate(frequent), **groups, "Least certain": uncertain}
-    return {title: positions for title, positions in groups.items() if len(positions)}
+        wrong = outputs.predicted != outputs.numbers
+    else:
+        decided = outputs.probabilities >= np.array(outputs.thresholds)
+        errors = decided != (outputs.true.numpy() > 0.5)
+        of_decision = np.where(decided, outputs.probabilities, 1 - outputs.probabilities)
+        wrong, confidence = errors.any(axis=1), np.where(errors, of_decision, 0).max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    return order[wrong[order]], confidence
 
 
-def _pictures(report: ReportInput, outputs: Outputs, shown: Positions, worst: Positions) -> dict[int, list[str]]:
-    """Return the photo of each shown image, and its explanation for some mistakes, as data URIs."""
-    found: dict[int, list[str]] = {int(position): [] for position in shown}
-    for maker, chosen in ((report.photos, shown), (report.overlays, worst[np.isin(worst, shown)][:_MOST_EXPLAINED])):
-        positions = [int(p) for p in chosen if maker is report.photos or found[int(p)]]
-        if maker is not None and outputs.indices is not None:
-            pictures = maker(outputs.indices[positions].tolist(), _SIDE_PX)
-            for position, picture in zip(positions, pictures, strict=True):
-                found[position] += [] if picture is None else [data_uri(picture)]
+def _pictures(report: ReportInput, outputs: Outputs, shown: list[int], wrong: set[int]) -> dict[int, list[str]]:
+    """Return the photo of each image, and for some mistakes what decided the prediction, as data URIs."""
+    found: dict[int, list[str]] = {position: [] for position in shown}
+    if report.photos is not None and outputs.indices is not None:
+        for position, picture in zip(shown, report.photos(outputs.indices[shown].tolist(), SIDE_PX), strict=True):
+            found[position] += [] if picture is None else [data_uri(picture)]
+        explained = [position for position in shown if position in wrong and found[position]][:MOST_EXPLAINED]
+        for position in explained if report.pictures is not None else ():
+            (picture,) = report.pictures.overlays([int(outputs.indices[position])], SIDE_PX)
+            found[position] += [] if picture is None else [data_uri(picture)]
     return found
 
 
-def _item(report: ReportInput, outputs: Outputs, position: int, pictures: list[str]) -> str:
-    row = _as_dict(report, outputs, position)
-    alternatives = (f"photo {row['name']}", "what decided the prediction")
-    images = "".join(f'<img src="{uri}" alt="{escape(alt)}">' for uri, alt in zip(pictures, alternatives, strict=False))
+def _item(row: dict[str, Any], uris: list[str]) -> str:
     shares = ", ".join(f"{markup.class_name(name)} {share:.1%}" for name, share in row["probabilities"].items())
-    texts = [f"<bdi>{escape(row['name'])}</bdi>", f"true <b>{markup.class_name(row['true'])}</b>", shares]
+    caption = f"<bdi>{escape(row['name'])}</bdi><br>true <b>{markup.class_name(row['true'])}</b><br>{shares}"
     data = f'data-true="{escape(shortened(row["true"]))}" data-predicted="{escape(shortened(row["predicted"]))}"'
-    pair = ' class="pair"' if len(pictures) > 1 else ""
-    return f"<li {data}{pair}><figure>{images}<figcaption>{'<br>'.join(texts)}</figcaption></figure></li>"
+    return markup.photo(zip(uris, (f"photo {row['name']}", "what decided its class"), strict=False), caption, data)
 
 
-def _as_dict(report: ReportInput, outputs: Outputs, position: int) -> dict[str, Any]:
+def _row(report: ReportInput, outputs: Outputs, position: int) -> dict[str, Any]:
     """Return what is shown of an image as plain values; of the probabilities, the largest three."""
-    row, true = outputs.probabilities[position], outputs.true[position].numpy()
-    numbers = [int(true)] if outputs.thresholds is None else np.flatnonzero(true)
-    decided = [int(row.argmax())] if outputs.thresholds is None else np.flatnonzero(row >= np.array(outputs.thresholds))
+    row, true, predicted = outputs.probabilities[position], outputs.true[position].numpy(), outputs.predicted[position]
+    is_single = outputs.thresholds is None
+    decided = [predicted] if is_single else np.flatnonzero(row >= np.array(outputs.thresholds))
     return {
         "name": report.names[position],
-        "true": join_labels(outputs.classes[n] for n in numbers),
+        "true": join_labels(outputs.classes[n] for n in ([int(true)] if is_single else np.flatnonzero(true))),
         "predicted": join_labels(outputs.classes[n] for n in decided),
         "probabilities": {outputs.classes[n]: float(row[n]) for n in np.argsort(-row, kind="stable")[:3]},
     }
 
 
-def _advice(report: ReportInput, confidence: Values, num_images: int) -> Iterator[Advice]:
-    """Advise to look at the labels of the mistakes with the largest probabilities."""
-    count = int((confidence >= _CONFIDENT).sum())
+def _advice(report: ReportInput, count: int, num_images: int) -> Iterator[Advice]:
     if count and report.data:
-        text = f"{plural(count, 'image is', 'images are')} wrong with a probability of at least {_CONFIDENT:.0%}: "
-        text += "look at their labels, which may be wrong."
+        text = f"{plural(count, 'image is', 'images are')} wrong with a probability of at least {CONFIDENT:.0%}; look "
+        text += "at their labels, which may be wrong."
         yield Advice(text, f"vitreous inspect {report.data} --pretrained {report.run}", count / num_images)

@@ -11,27 +11,18 @@ from vitreous.use.report.section import ReportInput, Section
 
 def reproduce_section(report: ReportInput) -> Section:
     """Show commands and everything that the result depends on."""
-    run, start, metadata = report.run, report.last("start"), report.metadata
-    commands = [
-        f"vitreous predict {run} IMAGE",
-        f"vitreous evaluate {run} DATA",
-        f"vitreous explain {run} IMAGE",
-        f"vitreous train --recipe {quote(str(report.folder.config))}",
-    ]
-    hardware, software = start.get("hardware", {}), start.get("software", {})
-    facts = {
-        "seed": report.config.train.seed,
-        "recipe": report.config.recipe,
-        "fingerprint of the data": metadata.get("data_fingerprint", "unknown"),
-        **{name: value for name, value in hardware.items() if value is not None},
-        **{name: value for name, value in software.items() if value is not None},
-    }
+    run, start = report.run, report.last("start")
+    commands = [f"vitreous predict {run} IMAGE", f"vitreous evaluate {run} DATA", f"vitreous explain {run} IMAGE",
+                f"vitreous train --recipe {quote(str(report.folder.config))}"]  # fmt: skip
+    facts = {"seed": report.config.train.seed, "fingerprint of the data": report.metadata.get("data_fingerprint")}
+    facts |= {**start.get("hardware", {}), **start.get("software", {})}
     config, home = as_yaml(report.config), str(expanded("~"))
     if len(home) > 1:  # a report is sent to others, and a path has the name of its user
         config = config.replace(f"{home}/", "~/")
+    rows = [(escape(str(name)), escape(str(value))) for name, value in facts.items() if value is not None]
     parts = (
         *map(markup.command, commands),
-        markup.table(("fact", "value"), [(escape(str(name)), escape(str(value))) for name, value in facts.items()]),
+        markup.table(("fact", "value"), rows),
         markup.details("Every setting, as in config.yaml", f'<pre tabindex="0">{escape(config)}</pre>'),
     )
     return Section("reproduce", "Use it, repeat it", parts, {"commands": commands, **facts})

@@ -1,0 +1,116 @@
+"""JavaScript -> its result in Python, from Node or from a headless Chromium that is driven through a pipe."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from base64 import b64decode
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+NODE = shutil.which("node")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
+)  # fmt: skip
+
+
+def run_in_node(script: str, data: Any, folder: Path) -> Any:
+    """Return what a script gives for `data`; it ends with an expression, of which `await` may be part."""
+    if NODE is None:
+        pytest.skip("needs Node.js")
+    *lines, last = script.strip().splitlines()
+    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
+    code = "\n".join((
+        'const data = JSON.parse(require("fs").readFileSync(process.argv[2], "utf-8"));',
+        *lines,
+        f"(async () => {last.rstrip(';')})().then((found) => process.stdout.write(JSON.stringify(found)));",
+    ))  # fmt: skip
+    (folder / "script.js").write_text(code, encoding="utf-8")
+    command = [NODE, str(folder / "script.js"), str(folder / "data.json")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+class Browser:
+    """A headless Chromium with one page; the protocol is that of its developer tools.
+
+    Attributes:
+        problems: Errors of scripts, and what the policy of a page has refused.
+    """
+
+    def __init__(self, profile: Path) -> None:
+        theirs, self._to = os.pipe()
+        self._from, back = os.pipe()
+        command = " ".join((shlex.quote(str(CHROMIUM)), *OPTIONS, shlex.quote(f"--user-data-dir={profile}")))
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command} 3<&{theirs} 4>&{back}"],
+            pass_fds=(theirs, back),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs)
+        os.close(back)
+        self._buffer, self._number, self._session, self._is_loaded = b"", 0, "", False
+        self.problems: list[str] = []
+        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self._ask(f"{domain}.enable")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._to)
+        os.close(self._from)
+
+    def open(self, page: Path) -> None:
+        """Open a file, as a reader does who double-clicks it."""
+        self.problems.clear()
+        self._is_loaded = False
+        self._ask("Page.navigate", url=page.as_uri())
+        while not self._is_loaded:
+            self._read()
+
+    def run(self, expression: str) -> Any:
+        """Return the value of an expression; a promise is awaited."""
+        found = self._ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def screenshot(self, path: Path) -> None:
+        """Save a picture of the page."""
+        path.write_bytes(b64decode(self._ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+
+    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        content = json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        while content:
+            content = content[os.write(self._to, content) :]
+        while (answer := self._read()).get("id") != self._number:
+            pass
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            received = os.read(self._from, 1 << 20)
+            assert received, "Chromium has ended"
+            self._buffer += received
+        text, self._buffer = self._buffer.split(b"\0", 1)
+        message = json.loads(text)
+        self._is_loaded |= message.get("method") == "Page.loadEventFired"
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.problems.append(str(message["params"]["exceptionDetails"]))
+        if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
+            self.problems.append(message["params"]["entry"]["text"])
+        return message
