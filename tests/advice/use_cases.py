@@ -11,6 +11,7 @@ from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit, request, stopped
 from tests.advice.walk import Refusals, case
 
+from vitreous.cli.report import report
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.table import Hints
 from vitreous.tensor_file import write_tensor_file
@@ -22,6 +23,7 @@ from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.predict.table import check_table_path, read_held_out
+from vitreous.use.report.comparison import write_comparison
 from vitreous.use.series.compare import compare
 
 
@@ -92,6 +94,16 @@ def predictions_of_runs(folder: Path) -> Refusals:
     assert compare(one, two).num_images
     assert read_held_out(path)
     assert stored_evaluation(RunFolder(two), metadata, "test")
+
+
+@case
+def reports(folder: Path) -> Refusals:
+    one, two, page = finished(folder, "one"), finished(folder, "two"), folder / "page.html"
+    yield lambda: write_comparison([one, one], page), "give 2 to 12 runs"
+    write_comparison([one, two], page)
+    yield lambda: report(one, two, no_photos=True, out=page), "leave it out"
+    report(one, two, out=page)
+    report(one, no_photos=True, out=page)
 
 
 @case
