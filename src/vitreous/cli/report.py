@@ -31,14 +31,12 @@ def report(
         out: The page to write; default: report.html in the run folder, or comparison.html here for several runs. Its
             numbers are next to it, with the suffix .json.
     """
-    if out is not None:
-        check_table_path(expanded(out), (".html", ".htm"), "report.html")
     folders = [open_run_folder(find_model(expanded(path)).parent) for path in (run, *others)]
+    page = expanded(out) if out is not None else Path("comparison.html") if others else folders[0].report
+    check_table_path(page, (".html", ".htm"), "report.html")
     if others and no_photos:
         raise ConfigError("no-photos=true: a comparison of several runs has no photos; leave it out")
-    page = folders[0].report if out is None else expanded(out)
     if others:
-        page = Path("comparison.html") if out is None else page
         write_comparison([folder.path for folder in folders], page)
     else:
         write_report(folders[0], no_photos=no_photos, out=page)

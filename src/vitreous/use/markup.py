@@ -16,44 +16,32 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 def page(
     title: str, parts: Iterable[str], style: str = "", *, script: str = "", links: Sequence[tuple[str, str]] = ()
 ) -> str:
-    """Return a complete page.
-
-    Its policy forbids every request, and every style and script but those given here. Style attributes are forbidden
-    too.
+    """Return a complete page, whose policy forbids requests, style attributes, and all styles and scripts but its own.
 
     Args:
         title: Plain text; it is escaped.
         parts: HTML; the caller has escaped texts in it.
         style: CSS rules in addition to those of all pages, without user content.
-        script: JavaScript, without user content. The page has to be complete without it.
+        script: JavaScript in addition, without user content. The page has to be complete without it.
         links: Anchor and title of each section, plain text.
     """
-    style = f"{_asset('page.css')}{style}"
-    policy = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
-    policy += f"; style-src {_hash(style)}" + (f"; script-src {_hash(script)}" if script else "")
+    style, script, name = f"{_asset('page.css')}{style}", f"{_asset('page.js')}{script}", escape(title)
+    policy = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+    policy += f"style-src {_hash(style)}; script-src {_hash(script)}"
     listed = "".join(f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>' for anchor, text in links)
-    text = "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{style}</style></head>",
-            f'<body><a class="skip" href="#main">Skip to the content</a><header><h1>{escape(title)}</h1></header>',
-            f'<nav aria-label="Sections"><ul>{listed}</ul></nav>' if listed else "",
-            '<main id="main" tabindex="-1">',
-            *parts,
-            "</main>",
-            f"<script>{script}</script>" if script else "",
-            "</body></html>\n",
-        ]
-    )
+    navigation = f'<nav aria-label="Sections"><ul>{listed}</ul></nav>' if listed else ""
+    body = "\n".join(parts)
+    text = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{name}</title><style>{style}</style></head>
+<body><a class="skip" href="#main">Skip to the content</a><header><h1>{name}</h1></header>
+{navigation}
+<main id="main" tabindex="-1">
+{body}
+</main>
+<script>{script}</script></body></html>
+"""
     return _CONTROLS.sub("\ufffd", as_text(text))
-
-
-def page_script() -> str:
-    """Return the script that copies commands, and filters and turns the pages of galleries."""
-    return _asset("page.js")
 
 
 def sentences(texts: Iterable[str]) -> str:
@@ -98,10 +86,7 @@ def gallery(items: Iterable[str], kind: str = "", label: str = "") -> str:
 
 
 def class_name(name: str) -> str:
-    """Escape the name of a class; a long one is shortened, and shown in full when the mouse is over it.
-
-    It is isolated, so that a name written from right to left does not turn the text around it.
-    """
+    """Escape and shorten the name of a class, and isolate it from text that is written in the other direction."""
     short = shortened(name)
     title = "" if short == name else f' title="{escape(name)}"'
     return f"<bdi{title}>{escape(short)}</bdi>"
@@ -117,10 +102,8 @@ def bars(title: str, counts: Mapping[str, int]) -> str:
 def bar(share: float, low: float | None = None, high: float | None = None) -> str:
     """Return a bar for a share in [0, 1], with a line from `low` to `high` if they are given; text has to repeat it."""
     line = "" if low is None or high is None else f'<path d="M{100 * low:.1f} 6H{100 * high:.1f}"/>'
-    return (
-        f'<svg class="bar" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect width="{100 * share:.1f}" height="12"/>{line}</svg>'
-    )
+    shape = f'<rect width="{100 * share:.1f}" height="12"/>{line}'
+    return f'<svg class="bar" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">{shape}</svg>'
 
 
 def _asset(name: str) -> str:

@@ -20,15 +20,11 @@ def test_policy_allows_the_style_and_the_script_of_the_page_by_their_hashes() ->
     assert "<title>&lt;i&gt;</title>" in html
 
 
-def test_a_page_without_a_script_allows_none() -> None:
-    html = markup.page("title", [])
-    assert "script" not in html
-    assert "<nav" not in html
-
-
 def test_shared_style_and_script_cannot_end_their_elements() -> None:
-    assert "</" not in markup.page_script()
-    assert "</style" not in markup.page("", []).split("<style>")[1].split("</style></head>")[0]
+    html = markup.page("title", [])
+    assert "</" not in html.split("<script>")[1].split("</script></body></html>")[0]
+    assert "</" not in html.split("<style>")[1].split("</style></head>")[0]
+    assert "<nav" not in html
 
 
 def test_bars_have_the_length_of_their_count_without_a_style_attribute() -> None:

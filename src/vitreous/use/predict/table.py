@@ -71,14 +71,16 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
         ]
 
 
-def check_table_path(path: Path, suffixes: Sequence[str] = SUFFIXES, example: str = "classes.csv") -> None:
+def check_table_path(
+    path: Path, suffixes: Sequence[str] = SUFFIXES, example: str = "classes.csv", option: str = "out"
+) -> None:
     """Raise ConfigError or MissingDependencyError if the table cannot be written, before images are read."""
     if path.suffix.lower() not in suffixes:
-        raise ConfigError(f"out={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(suffixes)}")
+        raise ConfigError(f"{option}={path}: ends in {path.suffix or 'nothing'}; use one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise ConfigError(f"out={path}: the folder {path.parent} does not exist; create it first")
+        raise ConfigError(f"{option}={path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
-        raise ConfigError(f"out={path}: is a folder; name a file, e.g. {path / example}")
+        raise ConfigError(f"{option}={path}: is a folder; name a file, e.g. {path / example}")
     if path.suffix.lower() == ".parquet":
         import_pyarrow()
 

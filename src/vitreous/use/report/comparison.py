@@ -41,10 +41,11 @@ def write_comparison(runs: Sequence[Path], out: Path) -> None:
         raise ConfigError(f"runs={len(runs)}: too many for a page, or one of them twice; give 2 to {MOST_RUNS} runs")
     folders = {f"{number}: {path.resolve().name}": RunFolder(path) for number, path in enumerate(runs, start=1)}
     numbers: dict[str, Any] = {"version": 1, "runs": {}, "differences": {}, "settings": {}}
-    records = {}
+    records, configs = {}, []
     for label, folder in folders.items():
         metrics = read_metadata(folder.model)["metrics"]
         split = scored_split(metrics)
+        configs.append(take_apart(read_config(folder.config)))
         numbers["runs"][label] = stored_score(metrics[split]).as_dict() if split else {}
         with parsing(folder.records, "restore the file, or train again"):
             records[label] = read_records(folder.records)
@@ -59,7 +60,6 @@ def write_comparison(runs: Sequence[Path], out: Path) -> None:
         draw_lines(f"comparison-{q}", q, {label: evaluations(records[label], q, "average") for label in folders})
         for q in ("loss", "accuracy")
     ]
-    configs = [take_apart(read_config(folder.config)) for folder in folders.values()]
     settings = {key: [show(config[key]) for config in configs] for key in configs[0]}
     numbers["settings"] = {key: values for key, values in settings.items() if len(set(values)) > 1}
     parts = [

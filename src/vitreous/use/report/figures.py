@@ -1,7 +1,4 @@
-"""Records, confusion matrix, reliability curve -> figures as SVG text, and with their numbers as HTML.
-
-Lines differ by pattern and marker, not only by color. Their colors are readable on white and on black.
-"""
+"""Records, confusion matrix, reliability curve -> figures as SVG text, and with their numbers as HTML."""
 
 import io
 import re
@@ -25,6 +22,7 @@ if TYPE_CHECKING:  # takes half a second to import, so it is imported when the f
 
 Points = Sequence[tuple[float, float]]
 
+# Readable on white and on black. Lines also differ by pattern and marker.
 COLORS = ("#2f7bc4", "#d9690f", "#7d8794", "#8d62c4", "#2a9061", "#c2518f")
 _PATTERNS, _MARKERS = ("-", "--", "-.", ":"), ("", "o", "s", "^", "D")
 _MOST_LABELS = 30
@@ -38,39 +36,29 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
-    """Plot what a run has recorded against epochs: loss, accuracy, learning rate, gradient norm and speed, as HTML.
-
-    Loss and accuracy are shown for training, and for validation of the weights and of their average.
-    """
-    steps = last_of_each_step(records, "step")
-    found = []
-    for quantity in ("loss", "accuracy"):
+    """Plot what a run has recorded against epochs: loss, accuracy, learning rate, gradient norm and speed, as HTML."""
+    steps, found = last_of_each_step(records, "step"), []
+    titles = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per_s": "images/s"}
+    for quantity in ("loss", "accuracy", *titles):
         lines = {
             "training (augmented)": _points(steps, quantity),
             "validation": evaluations(records, quantity, "trained"),
             "validation, averaged weights": evaluations(records, quantity, "average"),
-            "always the largest class": evaluations(records, "majority_share", "trained"),
         }
-        shown = {
-            label: line for label, line in lines.items() if line and (quantity == "accuracy" or "class" not in label)
-        }
-        found.append(draw_lines(f"training-{quantity}", quantity, shown, is_share=quantity == "accuracy"))
-    for quantity, title in (("lr", "learning rate"), ("grad_norm", "gradient norm"), ("images_per_s", "images/s")):
-        found.append(draw_lines(f"training-{quantity}", title, {title: _points(steps, quantity)}))
+        if quantity == "accuracy":
+            lines["always the largest class"] = evaluations(records, "majority_share", "trained")
+        shown = {label: line for label, line in lines.items() if line}
+        found.append(draw_lines(f"training-{quantity}", titles.get(quantity, quantity), shown))
     return f'<div class="figures">{"".join(found)}</div>'
 
 
-def draw_lines(name: str, title: str, lines: Mapping[str, Points], *, is_share: bool = False) -> str:
-    """Plot lines against epochs.
+def draw_lines(name: str, title: str, lines: Mapping[str, Points]) -> str:
+    """Plot lines against epochs, as HTML.
 
     Args:
         name: The ids in the figure begin with it.
-        title: What is plotted.
-        lines: Label -> points; labels are plain text.
-        is_share: The values are shares, from 0 to 1.
-
-    Returns:
-        HTML with the numbers, at most `_MOST_ROWS` per line.
+        title: What is plotted; `accuracy` is shown from 0 to 1.
+        lines: Label, plain text -> points; at most `_MOST_ROWS` of them are in the table of numbers.
     """
     figure = new_figure(4.4, 3.1)
     axes = figure.subplots()
@@ -79,9 +67,9 @@ def draw_lines(name: str, title: str, lines: Mapping[str, Points], *, is_share: 
         axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label), markersize=3, **style)
     _plain(axes, title, "epoch")
     axes.set_xlim(left=0)
-    if is_share:
+    if title == "accuracy":
         axes.set_ylim(0, 1.02)
-    if lines and set(lines) != {title}:
+    if lines:
         for text in figure.legend(loc="outside lower left", frameon=False, fontsize=8).get_texts():
             text.set_parse_math(False)  # names may contain a $
     rows = [(label, f"{x:.4g}", f"{y:.4g}") for label, points in lines.items() for x, y in _thinned(points, _MOST_ROWS)]

@@ -21,8 +21,7 @@ A Vision Transformer that classifies images into {classes}.
 
 ## Intended use
 
-Images of the same kind as the training images: the same objects, camera and light. On other images its probabilities
-mean little. It gives one of its classes to every image, also to one that shows none of them.
+Images of the same kind as the training images. It gives one of its classes to every image, also to other images.
 
 ## Results
 
@@ -41,12 +40,8 @@ def write_model_card(report: ReportInput, verdict: Section) -> None:
     if path.is_file() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
     name, split = report.folder.path.resolve().name, scored_split(metadata["metrics"])
-    header = {
-        "license": "unknown",  # the owner of the data has to choose one
-        "library_name": "vitreous",
-        "pipeline_tag": "image-classification",
-        "tags": ["vision-transformer"],
-    }
+    # Only the owner of the data can choose a license.
+    header = {"license": "unknown", "library_name": "vitreous", "pipeline_tag": "image-classification"}
     if split is not None:
         found, dataset = metadata["metrics"][split], {"name": metadata["data"], "type": "imagefolder", "split": split}
         kinds = {"accuracy": "accuracy", "f1": "macro_f1", "mean_average_precision": "mean_average_precision"}

@@ -125,7 +125,7 @@ def _page(report: ReportInput, sections: Sequence[Section]) -> str:
         report.folder.path.resolve().name,
         [*parts, f'<p class="faint">{escape(text)} It loads nothing from the network.</p>'],
         "".join(section.style for section in sections),
-        script=markup.page_script() + "".join(section.script for section in sections),
+        script="".join(section.script for section in sections),
         links=[(section.name, section.title) for section in sections],
     )
 

@@ -22,9 +22,8 @@ from vitreous.use.evaluate.outputs import Outputs, reported
 from vitreous.use.explain.explainer import Explainer
 from vitreous.use.predict.table import read_held_out
 
-MOST_SIDE_PX = 160
-MOST_MODEL_BYTES = 150_000_000
-"""Models with larger files are not explained in the report: one image would take seconds on a CPU."""
+MOST_SIDE_PX, MOST_MODEL_BYTES = 160, 150_000_000
+"""Of a picture, and of a model that the report explains; larger ones take seconds for an image."""
 
 
 @dataclass(eq=False)
@@ -53,15 +52,17 @@ class Pictures:
         found = map_in_order(lambda n: thumbnail(self.source, int(indices[n]), side, self.scale), count)
         return [self._afforded(picture) for picture in found] or [None] * len(indices)
 
-    def overlays(self, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
-        """Return the images in gray, with what decided their prediction in color, by the default method."""
-        return [self._afforded(self._explained(int(index), min(side_px, MOST_SIDE_PX))) for index in indices]
+    def uris(self, index: int, *, explained: bool) -> list[str]:
+        """Return a photo, and in gray with color what decided its prediction, as data URIs; none that is left out."""
+        found = self.photos([index], MOST_SIDE_PX)
+        found += [self._afforded(self._explain(index))] if explained else []
+        return [data_uri(picture) for picture in found if picture is not None]
 
     @cached_property
     def _explainer(self) -> Explainer:
         return Explainer.load(self.folder.path)
 
-    def _explained(self, index: int, side_px: int) -> Image.Image | None:
+    def _explain(self, index: int) -> Image.Image | None:
         if min(self.left_s, self.left_bytes) <= 0 or self.folder.model.stat().st_size > MOST_MODEL_BYTES:
             return None
         began_s = time.monotonic()
@@ -69,7 +70,7 @@ class Pictures:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ClippedWarning)  # training has warned of it
                 (found,) = self._explainer.explain([self.source.encoded(index)])
-            return found.pictures(side_px)[1]
+            return found.pictures(MOST_SIDE_PX)[1]
         except VitreousError:  # the image cannot be decoded any more
             return None
         finally:
@@ -106,12 +107,7 @@ def find_images(
 
 
 def relative_names(paths: Iterable[str], config: DataConfig) -> list[str]:
-    """Return the names of images relative to the data folder, which say nothing about the machine.
-
-    Args:
-        paths: Paths of files, absolute or relative to any folder; or names of images that are not files.
-        config: Where the data was.
-    """
+    """Return the paths of images, absolute or relative to any folder, relative to the data folder."""
     folder = PurePath(config.root or config.source)
     folder = folder.parent if is_table_name(folder.name) else folder
     whole, name = f"{folder}/", f"/{folder.name}/"

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -96,10 +95,10 @@ class ReportInput:
     @property
     def data(self) -> str:
         """The data as a word of a command, relative to the working folder; empty if one word cannot name it."""
-        source, is_word = self.config.data.source, self.config.data.root is None
-        with suppress(ValueError):  # another drive
-            source = os.path.relpath(source) if Path(source).is_absolute() else source
-        return quote(source) if is_word and not source.startswith(PYTHON_PREFIX) else ""
+        source = self.config.data.source
+        if self.config.data.root is not None or source.startswith(PYTHON_PREFIX):
+            return ""
+        return quote(os.path.relpath(source) if Path(source).exists() else source)
 
     def last(self, kind: str) -> Mapping[str, Any]:
         """Return the last record of a kind; empty if there is none."""

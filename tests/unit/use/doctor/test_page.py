@@ -58,7 +58,7 @@ def test_page_loads_nothing_from_outside(page: str) -> None:
 
 
 def test_names_are_escaped(page: str) -> None:
-    assert "<script" not in page
+    assert page.count("<script") == 1  # that of all pages
     assert "<img src=x" not in page
     assert "<b>broken" not in page
     assert "&lt;script&gt;alert(" in page

@@ -68,18 +68,21 @@ def test_pictures_end_when_their_bytes_are_used_up(run: Run, photos: Path) -> No
 
 def test_explanations_end_when_their_time_is_used_up(run: Run, photos: Path) -> None:
     some = pictures(run, photos)
-    found = some.overlays([0, 1], 64)
-    assert [picture.size for picture in found if picture is not None] == [(64, 41)] * 2
+    assert [len(some.uris(index, explained=True)) for index in (0, 1)] == [2, 2]
     some.left_s = 0.0
-    assert some.overlays([0], 64) == [None]
+    assert len(some.uris(0, explained=True)) == 1
+    assert some.num_made == 5
 
 
-def test_an_overlay_is_that_of_the_default_method(run: Run, photos: Path) -> None:
+def test_models_that_are_too_large_are_not_explained(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitreous.use.report.photos.MOST_MODEL_BYTES", 1_000)
+    assert len(pictures(run, photos).uris(0, explained=True)) == 1
+
+
+def test_the_second_picture_is_that_of_the_default_method(run: Run, photos: Path) -> None:
     some = pictures(run, photos)
-    (found,) = some.overlays([5], 64)
-    expected = run.explain(some.source.describe(5))[0].pictures(64)[1]
-    assert found is not None
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    _, found = some.uris(5, explained=True)
+    assert found == data_uri(run.explain(some.source.describe(5))[0].pictures(160)[1])
 
 
 def test_an_image_that_cannot_be_decoded_has_no_picture(run: Run, camera: Path) -> None:
@@ -87,7 +90,7 @@ def test_an_image_that_cannot_be_decoded_has_no_picture(run: Run, camera: Path) 
     some = pictures(run, camera)
     assert some.photos([0, 1], 64)[0] is None
     assert some.photos([0, 1], 64)[1] is not None
-    assert some.overlays([0], 64) == [None]
+    assert some.uris(0, explained=True) == []
 
 
 def test_only_the_images_of_the_run_are_found(own_run: Run, photos: Path) -> None:

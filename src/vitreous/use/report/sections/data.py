@@ -12,7 +12,7 @@ from vitreous.use.report.photos import relative_names
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural
 
-_MOST_CLASSES, _PER_CLASS, _SIDE_PX, _MOST_BARS, _MOST_SKIPPED = 10, 4, 96, 100, 200
+_MOST_CLASSES, _PER_CLASS, _SIDE_PX, _MOST_BARS, _MOST_SKIPPED = 10, 4, 96, 50, 200
 
 
 def data_section(report: ReportInput) -> Section | None:
@@ -23,13 +23,12 @@ def data_section(report: ReportInput) -> Section | None:
     counts = dict(zip(data["classes"], data["class_counts"], strict=True))
     splits = {name: data[f"num_{name}"] for name in ("train", "val", "test")}
     findings, skipped = [str(finding) for finding in data.get("findings", ())], data.get("skipped", ())
-    names = sorted(counts, key=lambda name: -counts[name])
+    largest = dict(sorted(counts.items(), key=lambda pair: -pair[1])[:_MOST_BARS])
     parts = [
         f"<p>{splits['train']:,} training, {splits['val']:,} validation and {splits['test']:,} test images of "
         f"{plural(len(counts), 'class', 'classes')}; median {data['height_px']} px high, {data['width_px']} px wide; "
-        f"{plural(data['in_chans'], 'channel')}.</p>",
-        f"<h3>Training images of each class</h3>{markup.bars('class', {n: counts[n] for n in names[:_MOST_BARS]})}",
-        f"<p>{len(names) - _MOST_BARS:,} smaller classes are not shown.</p>" if len(names) > _MOST_BARS else "",
+        f"{plural(data['in_chans'], 'channel')}.</p><h3>Training images of the largest classes</h3>",
+        markup.bars("class", largest),
         *_examples(report),
         f"<h3>Findings</h3>{markup.sentences(findings)}" if findings else "",
     ]
@@ -37,11 +36,9 @@ def data_section(report: ReportInput) -> Section | None:
         files = relative_names((where for where, _ in skipped[:_MOST_SKIPPED]), report.config.data)
         rows = [(escape(name), escape(reason)) for name, (_, reason) in zip(files, skipped, strict=False)]
         parts += [f"<h3>{plural(len(skipped), 'unreadable file')} skipped</h3>", markup.table(("file", "reason"), rows)]
-    text = "Problems were found in the data; look at them with their pictures."
-    advice = [Advice(text, f"vitreous inspect {report.data} --html doctor.html", 0.005)]
-    is_useful = bool(report.data and (findings or skipped))
-    numbers = {**splits, "classes": counts, "findings": findings}
-    return Section("data", "Data", tuple(parts), numbers, tuple(advice if is_useful else ()))
+    text, command = "Look at the problems in the data.", f"vitreous inspect {report.data} --html doctor.html"
+    advice = (Advice(text, command, 0.005),) if report.data and (findings or skipped) else ()
+    return Section("data", "Data", tuple(parts), {**splits, "classes": counts, "findings": findings}, advice)
 
 
 def _examples(report: ReportInput) -> Iterator[str]:

@@ -9,30 +9,24 @@ import numpy as np
 
 from vitreous.tensor_file import parsing
 from vitreous.use import markup
-from vitreous.use.doctor.pictures import data_uri
 from vitreous.use.explain.check.faithfulness import FILE
 from vitreous.use.report.section import Advice, ReportInput, Section
 
-_MOST_CLASSES, _SIDE_PX = 8, 160
+_MOST_CLASSES = 8
 
 
 def looks_section(report: ReportInput) -> Section:
     """Show what is known about the parts of images that decide."""
     folder, numbers, parts = report.folder, dict[str, Any](), list(_typical(report))
-    for path, name, title, way_out in (
-        (
-            folder.shortcuts,
-            "shortcuts",
-            "Does the model look at the object?",
-            "remove the file, or check for shortcuts",
-        ),
-        (folder.path / FILE, "faithfulness", "Which explanations are faithful?", "delete it, or check explanations"),
-    ):
+    shortcuts = ("Does the model look at the object?", "remove the file, or check for shortcuts again")
+    faithful = ("Which explanations are faithful?", "delete it, or check explanations again")
+    for path, (title, way_out) in ((folder.shortcuts, shortcuts), (folder.path / FILE, faithful)):
         if path.is_file():
-            with parsing(path, f"{way_out} again"):
+            with parsing(path, way_out):
                 content = json.loads(path.read_text("utf-8"))
-                numbers[name] = [str(sentence) for sentence in content["sentences"]]
-                parts += [f"<h3>{title}</h3>", markup.sentences(numbers[name]), _faithful(content.get("methods", {}))]
+                numbers[path.stem] = [str(sentence) for sentence in content["sentences"]]
+                table = _faithful(content.get("methods", {}))
+                parts.append(f"<h3>{title}</h3>{markup.sentences(numbers[path.stem])}{table}")
     if folder.anatomy.is_file():
         link = folder.anatomy.relative_to(folder.path).as_posix()
         parts.append(f'<p><a href="{link}">What the model has learned</a>: its filters, attention and features.</p>')
@@ -43,7 +37,8 @@ def looks_section(report: ReportInput) -> Section:
     )
     advice = [Advice(text, f"vitreous explain {report.run}{option}", 0.003 / (1 + len(option)))
               for option, is_done, text in todo if not is_done and report.held_out is not None]  # fmt: skip
-    return Section("looks", "What does the model look at?", tuple(parts), numbers, tuple(advice))
+    shown = tuple(parts) or ("<p>This has not been examined yet.</p>",)
+    return Section("looks", "What does the model look at?", shown, numbers, tuple(advice))
 
 
 def _typical(report: ReportInput) -> Iterator[str]:
@@ -56,9 +51,8 @@ def _typical(report: ReportInput) -> Iterator[str]:
     for number in np.argsort(-counts, kind="stable")[: min(_MOST_CLASSES, np.count_nonzero(counts))]:
         members = np.flatnonzero(correct & (outputs.numbers == number))
         distances = np.linalg.norm(logits[members] - logits[members].mean(axis=0), axis=1)
-        chosen, name = outputs.indices[members[np.argsort(distances)[:1]]].tolist(), outputs.classes[number]
-        pictures = [*report.pictures.photos(chosen, _SIDE_PX), *report.pictures.overlays(chosen, _SIDE_PX)]
-        uris = [data_uri(picture) for picture in pictures if picture is not None]
+        name = outputs.classes[number]
+        uris = report.pictures.uris(int(outputs.indices[members[distances.argmin()]]), explained=True)
         if len(uris) == 2:
             texts = (f"typical image of {name}", "what raises its score")
             items.append(markup.photo(zip(uris, texts, strict=True), f"<b>{markup.class_name(name)}</b>"))

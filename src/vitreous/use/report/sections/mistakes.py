@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_sets import join_labels
 from vitreous.use import markup
-from vitreous.use.doctor.pictures import data_uri
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.outputs import Outputs
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural, shortened
 
-MOST_PAIRS, PER_PAIR, PER_GROUP, MOST_EXPLAINED, SIDE_PX = 6, 3, 12, 16, 160
+MOST_PAIRS, PER_PAIR, PER_GROUP, MOST_EXPLAINED = 6, 3, 12, 16
 CONFIDENT = 0.9
 
 Positions = NDArray[np.int64]
@@ -35,16 +34,19 @@ def mistakes_section(report: ReportInput) -> Section | None:
     if outputs is not None and len(outputs) == len(report.names):
         worst, confidence = _worst(outputs)
         groups = _groups(outputs, worst, confidence, pairs)
-        shown = list(dict.fromkeys(position for positions in groups.values() for position in positions.tolist()))
-        pictures = _pictures(report, outputs, shown, set(worst.tolist()))
+        pictures, wrong = dict[int, list[str]](), set(worst.tolist())
+        if report.pictures is not None and outputs.indices is not None:
+            for position in dict.fromkeys(p for positions in groups.values() for p in positions.tolist()):
+                is_explained = position in wrong and len(pictures) < MOST_EXPLAINED
+                pictures[position] = report.pictures.uris(int(outputs.indices[position]), explained=is_explained)
         parts.insert(0, f"<p>{plural(len(worst), 'mistake')} among {plural(len(outputs), 'image')}.</p>")
         if any(len(uris) > 1 for uris in pictures.values()):
             parts.append("<p>Second picture: red raises the score of the predicted class, blue lowers it.</p>")
         for title, positions in groups.items():
-            rows = [_row(report, outputs, position) for position in positions.tolist()]
-            items = [_item(row, pictures[position]) for row, position in zip(rows, positions.tolist(), strict=True)]
+            rows = {position: _row(report, outputs, position) for position in positions.tolist()}
+            items = [_item(row, pictures.get(position, [])) for position, row in rows.items()]
             parts.append(f"<h3>{title}</h3>{markup.gallery(items, label=title) if items else '<p>None.</p>'}")
-            numbers[title.lower().replace(" ", "_")] = rows
+            numbers[title.lower().replace(" ", "_")] = list(rows.values())
         advice = tuple(_advice(report, int((confidence[worst] >= CONFIDENT).sum()), len(outputs)))
     return Section("mistakes", "Mistakes", tuple(parts), numbers, advice)
 
@@ -76,19 +78,6 @@ def _worst(outputs: Outputs) -> tuple[Positions, Values]:
         wrong, confidence = errors.any(axis=1), np.where(errors, of_decision, 0).max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     return order[wrong[order]], confidence
-
-
-def _pictures(report: ReportInput, outputs: Outputs, shown: list[int], wrong: set[int]) -> dict[int, list[str]]:
-    """Return the photo of each image, and for some mistakes what decided the prediction, as data URIs."""
-    found: dict[int, list[str]] = {position: [] for position in shown}
-    if report.photos is not None and outputs.indices is not None:
-        for position, picture in zip(shown, report.photos(outputs.indices[shown].tolist(), SIDE_PX), strict=True):
-            found[position] += [] if picture is None else [data_uri(picture)]
-        explained = [position for position in shown if position in wrong and found[position]][:MOST_EXPLAINED]
-        for position in explained if report.pictures is not None else ():
-            (picture,) = report.pictures.overlays([int(outputs.indices[position])], SIDE_PX)
-            found[position] += [] if picture is None else [data_uri(picture)]
-    return found
 
 
 def _item(row: dict[str, Any], uris: list[str]) -> str:

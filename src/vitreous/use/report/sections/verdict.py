@@ -46,8 +46,9 @@ def _advice(report: ReportInput) -> list[Advice]:
     if found is None and report.data:
         text = "Nothing is known about new images, because none were held out: hold some out."
         return [Advice(text, f"vitreous train {report.data} --data.test_ratio 0.2", 1.0)]
-    is_given = data.get("brings_test") or data.get("brings_val") or report.folder.folds.series.is_file()
-    if found is None or not report.data or is_given or found.score.num_images >= FEW_TESTED:
+    is_given = data.get("brings_test") or data.get("brings_val") or report.config.data.num_folds
+    has_folds = report.folder.folds.series.is_file()
+    if found is None or not report.data or is_given or has_folds or found.score.num_images >= FEW_TESTED:
         return []
     text = f"{plural(found.score.num_images, 'test image')} do not determine the accuracy well; cross-validation tests "
     low, high = found.score.interval
