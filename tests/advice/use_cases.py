@@ -11,7 +11,6 @@ from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit, request, stopped
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.report import report
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.table import Hints
 from vitreous.tensor_file import write_tensor_file
@@ -101,9 +100,6 @@ def reports(folder: Path) -> Refusals:
     one, two, page = finished(folder, "one"), finished(folder, "two"), folder / "page.html"
     yield lambda: write_comparison([one, one], page), "give 2 to 12 runs"
     write_comparison([one, two], page)
-    yield lambda: report(one, two, no_photos=True, out=page), "leave it out"
-    report(one, two, out=page)
-    report(one, no_photos=True, out=page)
 
 
 @case

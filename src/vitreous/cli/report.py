@@ -6,7 +6,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen
-from vitreous.errors import ConfigError
 from vitreous.paths import expanded
 from vitreous.training.folder.run_folder import open_run_folder
 from vitreous.use.predict.predictor import find_model
@@ -27,15 +26,13 @@ def report(
     Args:
         run: Run folder.
         others: More run folders, to compare them.
-        no_photos: Leave out photos, also when the report is updated later.
+        no_photos: Leave out photos, also when the report is updated later. A comparison has none.
         out: The page to write; default: report.html in the run folder, or comparison.html here for several runs. Its
             numbers are next to it, with the suffix .json.
     """
     folders = [open_run_folder(find_model(expanded(path)).parent) for path in (run, *others)]
     page = expanded(out) if out is not None else Path("comparison.html") if others else folders[0].report
     check_table_path(page, (".html", ".htm"), "report.html")
-    if others and no_photos:
-        raise ConfigError("no-photos=true: a comparison of several runs has no photos; leave it out")
     if others:
         write_comparison([folder.path for folder in folders], page)
     else:

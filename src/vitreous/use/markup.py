@@ -62,11 +62,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from:
     return f'<div class="wide" tabindex="0"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def details(summary: str, content: str) -> str:
-    """Return HTML that is shown when its summary, plain text, is clicked."""
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
-
-
 def command(text: str) -> str:
     """Return a command, plain text; the script of the page adds a button that copies it."""
     return f'<pre class="command" tabindex="0"><code>{escape(text)}</code></pre>'

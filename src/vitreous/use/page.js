@@ -1,3 +1,4 @@
+(() => {
 "use strict";
 // A button copies each command. A gallery gets a filter by class, and pages that buttons and arrow keys turn.
 function make(name, text, properties) {
@@ -46,3 +47,4 @@ for (const gallery of document.querySelectorAll(".photos[aria-label]")) {
   gallery.before(bar);
   turn(0);
 }
+})();

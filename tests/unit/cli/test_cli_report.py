@@ -40,9 +40,7 @@ def test_out_writes_elsewhere_and_changes_nothing_in_the_run(own: Path, cli: Cli
     assert json.loads((tmp_path / "mine.json").read_text(encoding="utf-8"))["run"] == "own run"
 
 
-def test_several_runs_are_compared(
-    run: Path, own: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_runs_are_compared(run: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = cli("report", run, own)
     assert (said.code, said.err) == (0, "")
@@ -57,13 +55,12 @@ def test_several_runs_are_compared(
     (["RUN", "--out", "x.pdf"], "out=x.pdf: ends in .pdf; use one of .html, .htm"),
     (["RUN", "--out", "none/x.html"], "out=none/x.html: the folder none does not exist; create it first"),
     (["RUN", "RUN"], "runs=2: too many for a page, or one of them twice; give 2 to 12 runs"),
-    (["RUN", "OTHER", "--no-photos"], "no-photos=true: a comparison of several runs has no photos; leave it out"),
 ])  # fmt: skip
 def test_invalid_request_is_reported_in_one_line(
     words: list[str], line: str, run: Path, own: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = cli("report", *({"RUN": str(run), "OTHER": str(own)}.get(word, word) for word in words))
+    said = cli("report", *({"RUN": str(run)}.get(word, word) for word in words))
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
     assert said.err.count("\n") == 1

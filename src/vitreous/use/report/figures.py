@@ -105,7 +105,7 @@ def with_numbers(svg: str, title: str, header: Sequence[str], rows: Iterable[Seq
     """Return a figure with its numbers as a table; title, header and rows are plain text."""
     cells = [tuple(map(escape, row)) for row in rows]
     numbers = markup.table(tuple(map(escape, header)), cells, numbers_from=len(header) - 1)
-    return f"<figure>{svg}{markup.details(f'Numbers: {title}', numbers)}</figure>"
+    return f"<figure>{svg}<details><summary>Numbers: {escape(title)}</summary>{numbers}</details></figure>"
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -130,8 +130,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 def evaluations(records: Sequence[Mapping[str, Any]], quantity: str, weights: str) -> Points:
     """Return the (epoch, value) pairs of what was evaluated: `trained` weights, or their `average`."""
-    found = last_of_each_step(records, "evaluation", weights)
-    return _points([record for record in found if quantity in record], quantity)
+    return _points(last_of_each_step(records, "evaluation", weights), quantity)
 
 
 def last_of_each_step(

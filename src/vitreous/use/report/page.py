@@ -113,13 +113,13 @@ def _read(folder: RunFolder, source: Source | None, photo_bytes: int) -> ReportI
 def _page(report: ReportInput, sections: Sequence[Section]) -> str:
     text = f"This page contains no photos: {report.no_photos}."
     if report.pictures is not None:
-        text = f"This page contains {plural(report.pictures.num_made, 'small picture')} of the photos and their names; "
+        count = sum(part.count('src="data:image/') for section in sections for part in section.parts)
+        text = f"This page contains {plural(count, 'small picture')} of the photos and their names; "
         text += f"`vitreous report {report.run} --no-photos` leaves the pictures out."
     parts = [
-        f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{escape(section.title)}</h2>'
-        f"{''.join(section.parts)}</section>"
-        for section in sections
-        for name in [section.name]
+        f'<section id="{each.name}" aria-labelledby="{each.name}-heading"><h2 id="{each.name}-heading">'
+        f"{escape(each.title)}</h2>{''.join(each.parts)}</section>"
+        for each in sections
     ]
     return markup.page(
         report.folder.path.resolve().name,

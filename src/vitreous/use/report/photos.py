@@ -36,7 +36,6 @@ class Pictures:
         scale: Of values with more than 8 bits.
         left_bytes: Bytes that further pictures may take in a page.
         left_s: Seconds that explanations may take, a part of what a time budget reserves for the end of a run.
-        num_made: Number of pictures that were made.
     """
 
     folder: RunFolder
@@ -44,13 +43,12 @@ class Pictures:
     scale: Scale
     left_bytes: int
     left_s: float = 3.0
-    num_made: int = 0
 
     def photos(self, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
         """Return the images themselves, with this longer side in px, at most `MOST_SIDE_PX`."""
-        side, count = min(side_px, MOST_SIDE_PX), len(indices) if self.left_bytes > 0 else 0
-        found = map_in_order(lambda n: thumbnail(self.source, int(indices[n]), side, self.scale), count)
-        return [self._afforded(picture) for picture in found] or [None] * len(indices)
+        side = min(side_px, MOST_SIDE_PX)
+        found = map_in_order(lambda n: thumbnail(self.source, int(indices[n]), side, self.scale), len(indices))
+        return [self._afforded(picture) for picture in found]
 
     def uris(self, index: int, *, explained: bool) -> list[str]:
         """Return a photo, and in gray with color what decided its prediction, as data URIs; none that is left out."""
@@ -77,11 +75,10 @@ class Pictures:
             self.left_s -= time.monotonic() - began_s
 
     def _afforded(self, picture: Image.Image | None) -> Image.Image | None:
-        """Return the picture if there are enough bytes left for it, and count them."""
-        size = 0 if picture is None else len(data_uri(picture))
-        if picture is None or size > self.left_bytes:
+        """Return the picture if there are bytes left, and count those of it."""
+        if picture is None or self.left_bytes <= 0:
             return None
-        self.left_bytes, self.num_made = self.left_bytes - size, self.num_made + 1
+        self.left_bytes -= len(data_uri(picture))
         return picture
 
 

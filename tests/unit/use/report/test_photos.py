@@ -59,11 +59,9 @@ def test_thumbnails_are_upright_small_and_without_metadata(run: Run, camera: Pat
 
 def test_pictures_end_when_their_bytes_are_used_up(run: Run, photos: Path) -> None:
     size = len(data_uri(pictures(run, photos).photos([0], 64)[0] or Image.new("RGB", (1, 1))))
-    some = pictures(run, photos, int(3.5 * size))
-    found = some.photos(list(range(20)), 64)
-    assert 1 <= sum(picture is not None for picture in found) == some.num_made <= 5
-    assert some.left_bytes >= 0
-    assert pictures(run, photos, 0).photos([0, 1], 64) == [None, None]
+    found = pictures(run, photos, int(3.5 * size)).photos(list(range(20)), 64)
+    assert 2 <= sum(picture is not None for picture in found) <= 6
+    assert pictures(run, photos, 0).uris(0, explained=True) == []
 
 
 def test_explanations_end_when_their_time_is_used_up(run: Run, photos: Path) -> None:
@@ -71,7 +69,6 @@ def test_explanations_end_when_their_time_is_used_up(run: Run, photos: Path) -> 
     assert [len(some.uris(index, explained=True)) for index in (0, 1)] == [2, 2]
     some.left_s = 0.0
     assert len(some.uris(0, explained=True)) == 1
-    assert some.num_made == 5
 
 
 def test_models_that_are_too_large_are_not_explained(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
