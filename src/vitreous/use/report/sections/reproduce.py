@@ -23,6 +23,6 @@ def reproduce_section(report: ReportInput) -> Section:
     parts = (
         *map(markup.command, commands),
         markup.table(("fact", "value"), rows),
-        f'<details><summary>All settings, as in config.yaml</summary><pre tabindex="0">{escape(config)}</pre></details>',
+        f'<details><summary>All settings as in config.yaml</summary><pre tabindex="0">{escape(config)}</pre></details>',
     )
     return Section("reproduce", "Use it, repeat it", parts, {"commands": commands, **facts})
