@@ -27,7 +27,6 @@ COLORS = ("#2f7bc4", "#d9690f", "#7d8794", "#8d62c4", "#2a9061", "#c2518f")
 _PATTERNS, _MARKERS = ("-", "--", "-.", ":"), ("", "o", "s", "^", "D")
 _MOST_LABELS = 30
 """Number of classes above which a confusion matrix shows no names, because they would overlap."""
-_LONGEST_LABEL = 24
 _MOST_ROWS, _MOST_POINTS = 40, 200
 _INK = ("#000000", "#222222")
 """Colors that become the color of the page's text."""
@@ -64,7 +63,7 @@ def draw_lines(name: str, title: str, lines: Mapping[str, Points]) -> str:
     axes = figure.subplots()
     for number, (label, points) in enumerate(lines.items()):
         style = {"color": COLORS[number % 6], "linestyle": _PATTERNS[number % 4], "marker": _MARKERS[number % 5]}
-        axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label), markersize=3, **style)
+        axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label, 40), markersize=3, **style)
     _plain(axes, title, "epoch")
     axes.set_xlim(left=0)
     if title == "accuracy":
@@ -212,6 +211,6 @@ def _thinned(values: Sequence[Any], most: int) -> list[Any]:
     return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))] if values else []
 
 
-def _label(name: str) -> str:
+def _label(name: str, most: int = 24) -> str:
     """Return a name that a figure can show: short, and on one line."""
-    return printable(shortened(name, _LONGEST_LABEL))
+    return printable(shortened(name, most))

@@ -141,12 +141,11 @@ def test_numbers_are_those_of_report_json(run: Run) -> None:
     assert stored["sections"]["verdict"]["accuracy"] == run.accuracy
     assert stored["sections"]["data"]["train"] == 72 - sum(stored["sections"]["data"][k] for k in ("val", "test"))
     with (run.path / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+        rows = {f"{row['true']}/{Path(row['path']).name}": row for row in csv.DictReader(file)}
     wrong = stored["sections"]["mistakes"]["confident_and_wrong"]
     assert len(wrong) == sum(row["true"] != row["predicted"] for row in rows.values())
     for found in wrong:
-        row = rows[Path(found["name"]).name]
-        assert found["name"] == f"{row['true']}/{Path(row['path']).name}"  # relative to the data folder
+        row = rows[found["name"]]  # relative to the data folder
         assert (found["true"], found["predicted"]) == (row["true"], row["predicted"])
         assert found["probabilities"][row["predicted"]] == pytest.approx(float(row["probability"]), abs=1e-5)
     confidences = [max(found["probabilities"].values()) for found in wrong]
@@ -244,7 +243,8 @@ def test_page_shows_each_setting_with_its_reason(run: Run, page: Page) -> None:
 
 
 def test_page_shows_the_number_of_images_per_class(run: Run, page: Page) -> None:
-    first = page.texts.index('<b>&"')
+    start = max(number for number, text in enumerate(page.texts) if text == "Scores per class")
+    first = page.texts.index('<b>&"', start)
     shown = page.texts[first + 4]
     found = run.evaluate()
     assert int(shown) == found.classes[0].num_images

@@ -86,10 +86,10 @@ def test_any_names_of_classes_and_images_leave_the_page_whole(make: Make) -> Non
 
 
 def test_a_thousand_classes_stay_small_and_quick(make: Make) -> None:
-    began_s = time.monotonic()
+    began_s = time.process_time()
     html, _ = html_of(make([f"{'a long name ' * 25}{number}" for number in range(1_000)], 3_000))
     assert len(html) < 3_000_000
-    assert time.monotonic() - began_s < 30
+    assert time.process_time() - began_s < 30
     Page(html)
 
 
@@ -203,9 +203,9 @@ def test_a_million_predictions_take_a_bounded_time(own_run: Run) -> None:
     metrics = own_run.metadata["metrics"]["test"] | {"num_images": 1_000_000}
     metrics["num_correct"] = int((numbers[:, 0] == numbers[:, 1]).sum())
     change_metrics(folder.model, metrics)
-    began_s = time.monotonic()
+    began_s = time.process_time()
     write_report(folder)
-    assert time.monotonic() - began_s < 60
+    assert time.process_time() - began_s < 60
     assert folder.report.stat().st_size < 1_000_000
 
 
