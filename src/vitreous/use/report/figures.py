@@ -62,7 +62,11 @@ def draw_lines(name: str, title: str, lines: Mapping[str, Points]) -> str:
     figure = new_figure(4.4, 3.1)
     axes = figure.subplots()
     for number, (label, points) in enumerate(lines.items()):
-        style = {"color": COLORS[number % 6], "linestyle": _PATTERNS[number % 4], "marker": _MARKERS[number % 5]}
+        style: dict[str, Any] = {
+            "color": COLORS[number % 6],
+            "linestyle": _PATTERNS[number % 4],
+            "marker": _MARKERS[number % 5],
+        }
         axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label, 40), markersize=3, **style)
     _plain(axes, title, "epoch")
     axes.set_xlim(left=0)
@@ -160,8 +164,10 @@ def as_svg(figure: "Figure", name: str, title: str, description: str) -> str:
 
     text = io.StringIO()
     # Text stays text, so the browser chooses a font for class names. A fixed salt makes the output reproducible.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
-    with mpl.rc_context(settings), warnings.catch_warnings():
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}),
+        warnings.catch_warnings(),
+    ):
         # Only affects the layout; the browser has the glyph.
         warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

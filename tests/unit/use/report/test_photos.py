@@ -16,6 +16,7 @@ from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.pictures import data_uri
 from vitreous.use.evaluate.outputs import outputs_of_run
+from vitreous.use.predict.table import read_held_out
 from vitreous.use.report.photos import Pictures, find_images, relative_names
 from vitreous.use.run import Run
 
@@ -95,16 +96,13 @@ def test_only_the_images_of_the_run_are_found(own_run: Run, photos: Path) -> Non
     config, outputs = read_config(folder.config).data, outputs_of_run(folder)
     found = find_images(folder, config, outputs, None)
     assert not isinstance(found, str)
-    assert (
-        [found.describe(int(index)) for index in outputs["test"].indices]
-        == [  # type: ignore[union-attr]
-            line.split(",")[0] for line in folder.predictions.read_text(encoding="utf-8").splitlines()[1:]
-        ]
-    )
+    indices = outputs["test"].indices
+    assert indices is not None
+    assert [found.describe(int(index)) for index in indices] == [row.path for row in read_held_out(folder.predictions)]
     assert find_images(folder, config, {}, None) == "the run has no record of its held-out images"
-    moved = {**outputs, "test": replace(outputs["test"], indices=outputs["test"].indices + 1)}  # type: ignore[operator]
+    moved = {**outputs, "test": replace(outputs["test"], indices=indices + 1)}
     assert find_images(folder, config, moved, None) == f"{photos.name} has changed since the run"
-    beyond = {**outputs, "test": replace(outputs["test"], indices=outputs["test"].indices + 72)}  # type: ignore[operator]
+    beyond = {**outputs, "test": replace(outputs["test"], indices=indices + 72)}
     assert find_images(folder, config, beyond, None) == f"{photos.name} has changed since the run"
     swapped = open_source(photos)
     swapped.labels = swapped.labels[::-1].copy()
