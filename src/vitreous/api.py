@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
@@ -121,20 +122,20 @@ def _train(data: "str | Path | Dataset | None", request: "TrainRequest") -> Run 
     from vitreous.training.request import is_series
     from vitreous.training.series import run_series
     from vitreous.training.start import run_training
-    from vitreous.use.report.page import write_report
+    from vitreous.use.report.page import complete, write_report
     from vitreous.use.series.automatic import add_folds
-    from vitreous.use.series.page import complete
 
     if isinstance(data, str | Path):
         request = replace(request, data=str(data))
     elif data is not None:
         request = replace(request, source=open_object(data))
+    after = partial(complete, source=request.source)
     if is_series(request):
-        return Series(run_series(request, complete, _log).path)
+        return Series(run_series(request, after, _log).path)
     folder = run_training(request, _log)
-    write_report(folder)
-    if add_folds(folder, _log, request.source) is not None:
-        write_report(folder)
+    write_report(folder, source=request.source)
+    if add_folds(folder, after, _log, request.source) is not None:
+        write_report(folder, source=request.source)
     return Run(folder.path)
 
 

@@ -22,6 +22,7 @@ from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.predict.table import check_table_path, read_held_out
+from vitreous.use.report.comparison import write_comparison
 from vitreous.use.series.compare import compare
 
 
@@ -92,6 +93,13 @@ def predictions_of_runs(folder: Path) -> Refusals:
     assert compare(one, two).num_images
     assert read_held_out(path)
     assert stored_evaluation(RunFolder(two), metadata, "test")
+
+
+@case
+def reports(folder: Path) -> Refusals:
+    one, two, page = finished(folder, "one"), finished(folder, "two"), folder / "page.html"
+    yield lambda: write_comparison([one, one], page), "give 2 to 12 runs"
+    write_comparison([one, two], page)
 
 
 @case

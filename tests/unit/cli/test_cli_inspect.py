@@ -67,7 +67,7 @@ def test_page_with_pictures_is_written_if_requested(cli: Cli, photos: Path, tmp_
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("x.png", "html=x.png: ends in .png; name a file such as doctor.html"),
+        ("x.png", "html=x.png: ends in .png; use one of .html, .htm"),
         ("gone/x.html", "html=gone/x.html: the folder gone does not exist; create it first"),
     ],
 )

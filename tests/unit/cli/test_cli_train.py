@@ -66,6 +66,7 @@ def test_run_folder_is_complete(run: Path) -> None:
     assert names == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv",
         "example.png", "images.safetensors", "outputs.safetensors", "report.html",
+        "report.json", "MODEL_CARD.md",
     }  # fmt: skip
 
 

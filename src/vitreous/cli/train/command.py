@@ -25,9 +25,9 @@ from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, with
 from vitreous.training.series import first_of, members, run_series
 from vitreous.training.start import dry_run as plan_only
 from vitreous.training.start import run_training, summarize
-from vitreous.use.report.page import write_report
+from vitreous.use.report.page import complete, write_report
 from vitreous.use.series.automatic import add_folds
-from vitreous.use.series.page import complete, sentences, table, write_summary
+from vitreous.use.series.page import sentences, table, write_summary
 
 
 @Parameter(name="*")
@@ -189,7 +189,7 @@ def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> 
 def _add_folds(screen: Screen, folder: RunFolder) -> None:
     """Train folds if few images tested the run. An interrupt leaves the complete run, which is then shown."""
     try:
-        if add_folds(folder, screen.listen) is not None:
+        if add_folds(folder, complete, screen.listen) is not None:
             write_report(folder)
     except Interrupted:
         show_end(screen, folder)

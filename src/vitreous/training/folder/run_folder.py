@@ -112,8 +112,13 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The HTML report."""
+        """The HTML report; its numbers are next to it in `report.json`."""
         return self.path / "report.html"
+
+    @property
+    def model_card(self) -> Path:
+        """What the model is for, its scores and limits, as hubs of models read it."""
+        return self.path / "MODEL_CARD.md"
 
     @property
     def anatomy(self) -> Path:

@@ -5,16 +5,17 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vitreous import atomic
 from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.data.label_sets import having
 from vitreous.data.survey.facts import Survey
-from vitreous.errors import ConfigError
 from vitreous.seeding import derive, permutation
+from vitreous.use import markup
 from vitreous.use.doctor.examiner import DataReport
-from vitreous.use.doctor.pictures import contact_sheet, data_uri, thumbnails
-from vitreous.use.report import markup
+from vitreous.use.doctor.pictures import data_uri, thumbnails
+from vitreous.use.predict.table import check_table_path
 from vitreous.wording import plural
 
 MOST_GROUPS = 24
@@ -24,28 +25,20 @@ MOST_SHEETS = 300
 _MOST_PICTURES = 6_000
 """Pictures in all contact sheets together, unless each would have fewer than `_FEWEST_ON_SHEET`."""
 _FEWEST_ON_SHEET, _MOST_ON_SHEET = 12, 36
-_COLUMNS = 12
 _SHEET_SIDE_PX, _SIDE_PX = 72, 112
 
 _STYLE = """
-figure { display: inline-block; vertical-align: top; width: 8.6rem; margin: .3rem .4rem .3rem 0; }
-figcaption { font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; color: #555; }
-figcaption b { color: #222; } .group { border-left: 3px solid #ddd; padding-left: .6rem; margin: .6rem 0; }
-.single { display: inline; } .sheet { max-width: 100%; }
-.bar { background: #1f77b4; height: .8rem; margin-top: .35rem; }
+.photos.group { border-left: 3px solid var(--line); padding-left: .6rem; }
+.photos.flow { display: inline-flex; margin: .3rem 1rem .3rem 0; }
 .severity { font-size: .75rem; font-weight: 600; border-radius: .3rem; padding: .1rem .45rem; margin-right: .5rem; }
 .fault { background: #c62828; color: #fff; } .warning { background: #ffb74d; } .note { background: #e0e0e0; }
+.warning, .note { color: #222; }
 """
 
 
 def check_page_path(path: Path) -> None:
     """Raise ConfigError if the page cannot be written to `path`, before images are decoded for minutes."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"html={path}: ends in {path.suffix or 'nothing'}; name a file such as doctor.html")
-    if not path.parent.is_dir():
-        raise ConfigError(f"html={path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise ConfigError(f"html={path}: is a folder; name a file, e.g. {path / 'doctor.html'}")
+    check_table_path(path, (".html", ".htm"), "doctor.html", "html")
 
 
 def write_page(path: Path, report: DataReport) -> None:
@@ -82,20 +75,17 @@ def _finding(finding: Finding, surveyed: Survey) -> Iterator[str]:
     shown_indices = [sample.index for group in groups for sample in group]
     pictures = iter(thumbnails(surveyed, shown_indices, _SIDE_PX))
     for shown, group in zip(groups, finding.samples, strict=False):
-        figures = [_figure(sample, data_uri(picture) if (picture := next(pictures)) else "") for sample in shown]
-        more = f"<p>and {len(group) - len(shown):,} more</p>" if len(group) > len(shown) else ""
-        yield f'<div class="{"group" if len(group) > 1 else "single"}">{"".join(figures)}{more}</div>'
+        yield markup.gallery([_item(sample, next(pictures)) for sample in shown], "group" if len(group) > 1 else "flow")
+        yield f"<p>and {len(group) - len(shown):,} more</p>" if len(group) > len(shown) else ""
     if len(finding.samples) > len(groups):
         yield f"<p>The first {len(groups)} of {len(finding.samples):,} are shown; <code>--json</code> lists all.</p>"
 
 
-def _figure(sample: Sample, picture: str) -> str:
-    where = escape(sample.where)
-    image = f'<img src="{picture}" alt="{where}" title="{where}">' if picture else ""
+def _item(sample: Sample, picture: Image.Image | None) -> str:
     split = f" · {escape(sample.split)}" if sample.split else ""
     remark = f"<br><b>{escape(sample.remark)}</b>" if sample.remark else ""
-    name = escape(Path(sample.where).name)
-    return f"<figure>{image}<figcaption>{escape(sample.label)}{split}<br>{name}{remark}</figcaption></figure>"
+    caption = f"{escape(sample.label)}{split}<br>{escape(Path(sample.where).name)}{remark}"
+    return markup.photo([(data_uri(picture), sample.where)] if picture is not None else [], caption)
 
 
 def _sheets(report: DataReport) -> Iterator[str]:
@@ -110,8 +100,7 @@ def _sheets(report: DataReport) -> Iterator[str]:
         if not len(members):
             continue
         drawn = np.sort(members[permutation(derive(0, "sheet", label), len(members))[:most]])
-        sheet = contact_sheet(thumbnails(report.survey, drawn.tolist(), _SHEET_SIDE_PX), _COLUMNS, _SHEET_SIDE_PX)
-        yield (
-            f"<h2>{escape(name)}</h2><p>{len(drawn)} of {plural(len(members), 'image')}</p>"
-            f'<img class="sheet" src="{data_uri(sheet)}" alt="contact sheet of {escape(name)}">'
-        )
+        pictures = thumbnails(report.survey, drawn.tolist(), _SHEET_SIDE_PX)
+        items = [markup.photo([(data_uri(picture), "")]) for picture in pictures if picture is not None]
+        yield f"<h2>{escape(name)}</h2><p>{len(drawn)} of {plural(len(members), 'image')}</p>"
+        yield markup.gallery(items, "small")

@@ -8,54 +8,38 @@ from PIL import Image
 
 from vitreous.data.decoding.decode import decode_image
 from vitreous.data.decoding.depth import Scale
+from vitreous.data.sources import Source
 from vitreous.data.survey.facts import Survey
 from vitreous.data.workers import map_in_order
 from vitreous.errors import DecodeError
 
 _QUALITY = 85
-_GAP_PX = 2
-_PAPER = (255, 255, 255)
 
 
 def thumbnails(surveyed: Survey, indices: Sequence[int], side_px: int) -> list[Image.Image | None]:
-    """Resize images so that the longer side is `side_px`; strongly enlarged ones keep hard pixel edges.
+    """Return the `thumbnail` of each image; None for one that cannot be decoded."""
+    scale = Scale(surveyed.facts.value_range)
+    return map_in_order(lambda n: thumbnail(surveyed.source, indices[n], side_px, scale), len(indices))
 
-    Of several channels, the first three are shown.
 
-    Returns:
-        One picture per index; None for an image that cannot be decoded.
+def thumbnail(source: Source, index: int, side_px: int, scale: Scale) -> Image.Image | None:
+    """Resize an image so that the longer side is `side_px`; a strongly enlarged one keeps hard pixel edges.
+
+    Of several channels, the first three are shown. None is returned for an image that cannot be decoded.
     """
-    source, scale = surveyed.source, Scale(surveyed.facts.value_range)
-
-    def make(position: int) -> Image.Image | None:
-        index = indices[position]
-        try:
-            image = decode_image(
-                source.encoded(index), where=source.describe(index), at_least=(side_px, side_px), scale=scale
-            ).convert("RGB")
-        except DecodeError:
-            return None
-        zoom = side_px / max(image.size)
-        size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
-        return image.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
-
-    return map_in_order(make, len(indices))
-
-
-def contact_sheet(pictures: Sequence[Image.Image | None], columns: int, side_px: int) -> Image.Image:
-    """Arrange pictures in rows, each centered in a square; the square of an unreadable image (None) stays empty."""
-    rows, step = -(-len(pictures) // columns), side_px + _GAP_PX
-    sheet = Image.new("RGB", (min(columns, len(pictures)) * step, rows * step), _PAPER)
-    for position, picture in enumerate(pictures):
-        if picture is not None:
-            row, column = divmod(position, columns)
-            left, top = column * step + (side_px - picture.width) // 2, row * step + (side_px - picture.height) // 2
-            sheet.paste(picture, (left, top))
-    return sheet
+    try:
+        image = decode_image(
+            source.encoded(index), where=source.describe(index), at_least=(side_px, side_px), scale=scale
+        ).convert("RGB")
+    except DecodeError:
+        return None
+    zoom = side_px / max(image.size)
+    size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
+    return image.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
 
 
 def data_uri(picture: Image.Image) -> str:
-    """Encode a picture as a JPEG data URI for `<img src>`."""
+    """Encode a picture as a JPEG data URI for `<img src>`, without metadata."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=_QUALITY)
+    picture.save(file, "JPEG", quality=_QUALITY, comment=b"")  # Pillow would copy the comment of the photo
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

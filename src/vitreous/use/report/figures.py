@@ -1,92 +1,222 @@
-"""Records, confusion matrix -> figures as SVG text."""
+"""Records, confusion matrix, reliability curve -> figures as SVG text, and with their numbers as HTML."""
 
 import io
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.printable import printable
+from vitreous.use import markup
+from vitreous.use.evaluate.calibration import ReliabilityCurve
 from vitreous.wording import shortened
 
 if TYPE_CHECKING:  # takes half a second to import, so it is imported when the first figure is drawn
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _TRAINED, _AVERAGE, _FAINT = "#222222", "#1f77b4", "#d95f02", "#b0b0b0"
+Points = Sequence[tuple[float, float]]
+
+# Readable on white and on black. Lines also differ by pattern and marker.
+COLORS = ("#2f7bc4", "#d9690f", "#7d8794", "#8d62c4", "#2a9061", "#c2518f")
+_PATTERNS, _MARKERS = ("-", "--", "-.", ":"), ("", "o", "s", "^", "D")
 _MOST_LABELS = 30
 """Number of classes above which a confusion matrix shows no names, because they would overlap."""
-_LONGEST_LABEL = 24
+_MOST_ROWS, _MOST_POINTS = 40, 200
+_INK = ("#000000", "#222222")
+"""Colors that become the color of the page's text."""
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
-    """Plot loss and accuracy against epochs, for training and for validation of the weights and of their average."""
-    steps = _last_of_each_step([record for record in records if record["kind"] == "step"])
-    figure = _figure(9.5, 3.4)
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        points = [(record["epoch"], record[quantity]) for record in steps if not isinstance(record[quantity], str)]
-        axes.plot(*zip(*points, strict=True) if points else ((), ()), color=_FAINT, label="training (augmented)")
-        for weights, color in (("trained", _TRAINED), ("average", _AVERAGE)):
-            found = [r for r in records if r["kind"] == "evaluation" and r["weights"] == weights]
-            points = [(r["epoch"], r[quantity]) for r in _last_of_each_step(found) if not isinstance(r[quantity], str)]
-            if points:
-                label = "validation" if weights == "trained" else "validation, averaged weights"
-                axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=label)
-            if points and quantity == "accuracy" and "majority_share" in found[-1]:
-                axes.axhline(found[-1]["majority_share"], color=_FAINT, linestyle=":", label="always the largest class")
-        axes.set_xlim(left=0)
-        axes.set_xlabel("epoch")
-        axes.set_title(quantity)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[1].set_ylim(0, 1.02)
-    figure.axes[1].legend(frameon=False, loc="lower right")
-    return _svg(figure)
+    """Plot what a run has recorded against epochs: loss, accuracy, learning rate, gradient norm and speed, as HTML."""
+    steps, found = last_of_each_step(records, "step"), []
+    titles = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per_s": "images/s"}
+    for quantity in ("loss", "accuracy", *titles):
+        lines = {
+            "training (augmented)": _points(steps, quantity),
+            "validation": evaluations(records, quantity, "trained"),
+            "validation, averaged weights": evaluations(records, quantity, "average"),
+        }
+        if quantity == "accuracy":
+            lines["always the largest class"] = evaluations(records, "majority_share", "trained")
+        shown = {label: line for label, line in lines.items() if line}
+        found.append(draw_lines(f"training-{quantity}", titles.get(quantity, quantity), shown))
+    return f'<div class="figures">{"".join(found)}</div>'
+
+
+def draw_lines(name: str, title: str, lines: Mapping[str, Points]) -> str:
+    """Plot lines against epochs, as HTML.
+
+    Args:
+        name: The ids in the figure begin with it.
+        title: What is plotted; `accuracy` is shown from 0 to 1.
+        lines: Label, plain text -> points; at most `_MOST_ROWS` of them are in the table of numbers.
+    """
+    figure = new_figure(4.4, 3.1)
+    axes = figure.subplots()
+    for number, (label, points) in enumerate(lines.items()):
+        style: dict[str, Any] = {
+            "color": COLORS[number % 6],
+            "linestyle": _PATTERNS[number % 4],
+            "marker": _MARKERS[number % 5],
+        }
+        axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label, 40), markersize=3, **style)
+    _plain(axes, title, "epoch")
+    axes.set_xlim(left=0)
+    if title == "accuracy":
+        axes.set_ylim(0, 1.02)
+    if lines:
+        for text in figure.legend(loc="outside lower left", frameon=False, fontsize=8).get_texts():
+            text.set_parse_math(False)  # names may contain a $
+    rows = [(label, f"{x:.4g}", f"{y:.4g}") for label, points in lines.items() for x, y in _thinned(points, _MOST_ROWS)]
+    return with_numbers(as_svg(figure, name, title, f"{title} against epochs"), title, ("line", "epoch", title), rows)
+
+
+def draw_reliability(curve: ReliabilityCurve) -> str:
+    """Draw how often predictions of each confidence are correct, over the numbers of images of each confidence."""
+    figure = new_figure(4.8, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    picked = _thinned(range(len(curve.confidence)), _MOST_POINTS)
+    x, low, high = curve.confidence[picked], curve.low[picked], curve.high[picked]
+    upper.fill_between(x, low, high, color=COLORS[2], alpha=0.3, linewidth=0, label="95% of calibrated models")
+    upper.plot((0, 1), (0, 1), color=COLORS[2], linestyle="--", label="correct as often as expected")
+    upper.plot(x, curve.accuracy[picked], color=COLORS[0], marker="o", markersize=2, label="this model")
+    upper.legend(frameon=False, fontsize=8, loc="upper left")
+    _plain(upper, "share that is correct", "")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02))
+    counts, edges = np.histogram(curve.confidence, bins=10, range=(0, 1))
+    lower.bar(edges[:-1], counts, width=0.1, align="edge", color=COLORS[0], edgecolor="white", linewidth=0.5)
+    _plain(lower, "images", "probability of the predicted class")
+    bins = np.minimum((10 * curve.confidence).astype(int), 9)
+    rows = [
+        (f"{n / 10:.0%} to {n / 10 + 0.1:.0%}", f"{curve.accuracy[bins == n].mean():.1%}", f"{(bins == n).sum():,}")
+        for n in np.unique(bins)
+    ]
+    title = "How often predictions of each probability are correct"
+    svg = as_svg(figure, "reliability", title, "The curve of a calibrated model is within the band.")
+    return with_numbers(svg, title, ("probability", "correct", "images"), rows)
+
+
+def with_numbers(svg: str, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a figure with its numbers as a table; title, header and rows are plain text."""
+    cells = [tuple(map(escape, row)) for row in rows]
+    numbers = markup.table(tuple(map(escape, header)), cells, numbers_from=len(header) - 1)
+    return f"<figure>{svg}<details><summary>Numbers: {escape(title)}</summary>{numbers}</details></figure>"
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Draw a confusion matrix (rows: true class, columns: predicted class), shaded by the share of each row."""
+    """Draw a confusion matrix (rows: true class, columns: predicted class), shaded by the share of each row, as SVG."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(9.0, 2.2 + 0.42 * len(classes))
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= _MOST_LABELS:
-        names = [shortened(name, _LONGEST_LABEL) for name in classes]
+        names = [_label(name) for name in classes]
         # Class names may contain a $, which must not start a formula.
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
         for row, column in np.argwhere(confusion):
-            color = "white" if shares[row, column] > 0.5 else _INK
+            color = "white" if shares[row, column] > 0.5 else "#1a1a1a"  # not the page's ink: the cells are light
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
     axes.set_xlabel("predicted class", labelpad=8)
     axes.set_ylabel("true class", labelpad=8)
-    return _svg(figure)
+    return as_svg(figure, "confusion", "Confusion matrix", "Rows are true classes, columns are predicted classes.")
 
 
-def _last_of_each_step(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Keep the last record of each step; a resumed run records some steps twice."""
-    by_step = {record["step"]: record for record in records}
+def evaluations(records: Sequence[Mapping[str, Any]], quantity: str, weights: str) -> Points:
+    """Return the (epoch, value) pairs of what was evaluated: `trained` weights, or their `average`."""
+    return _points(last_of_each_step(records, "evaluation", weights), quantity)
+
+
+def last_of_each_step(
+    records: Sequence[Mapping[str, Any]], kind: str, weights: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Return the records of a kind, the last one of each step; a resumed run records some steps twice."""
+    by_step = {r["step"]: r for r in records if r["kind"] == kind and (weights is None or r["weights"] == weights)}
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """Create an empty figure; sizes are in inches."""
+def new_figure(width: float, height: float) -> "Figure":
+    """Create an empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: "Figure") -> str:
+def as_svg(figure: "Figure", name: str, title: str, description: str) -> str:
+    """Return a figure as SVG that can be one of several in a page: in its colors, light or dark, and by its policy.
+
+    Args:
+        figure: The figure.
+        name: Begins all ids, which must differ from those of other figures of the page.
+        title: Name of the figure for screen readers.
+        description: What it shows.
+    """
     import matplotlib as mpl
 
     text = io.StringIO()
     # Text stays text, so the browser chooses a font for class names. A fixed salt makes the output reproducible.
     with (
-        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vitreous", "font.family": "sans-serif"}),
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings(
-            "ignore", r"Glyph .* missing", UserWarning
-        )  # only affects the layout; the browser has the glyph
-        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        # Only affects the layout; the browser has the glyph.
+        warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=metadata)
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    root = ET.fromstring(_NOT_XML.sub("\ufffd", text.getvalue()[text.getvalue().index("<svg") :]))
+    for element in root.iter():
+        for child in [child for child in element if child.tag == f"{{{_SVG}}}style"]:
+            element.remove(child)  # its rules would be those of the whole page
+        declared = [part.partition(":") for part in element.attrib.pop("style", "").split(";")]
+        element.attrib.update({key.strip(): value.strip() for key, _, value in declared if value})
+        element.attrib.pop("font-family", None)  # that of the page
+        for key, value in list(element.attrib.items()):
+            element.set(key, _in_page(key, value, name))
+    names = {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
+    root.attrib.update({**names, "fill": "currentColor", "stroke-linejoin": "round"})
+    for position, (tag, content) in enumerate((("title", title), ("desc", description))):
+        root.insert(position, ET.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"}))
+        root[position].text = content
+    return ET.tostring(root, encoding="unicode")
+
+
+def _in_page(key: str, value: str, name: str) -> str:
+    """Return the value of an attribute with the ids and colors of the page."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key.endswith("href") and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    return "currentColor" if value in _INK else value.replace("url(#", f"url(#{name}-")
+
+
+def _plain(axes: "Axes", title: str, xlabel: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(xlabel, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _points(records: Sequence[Mapping[str, Any]], quantity: str) -> Points:
+    """Return (epoch, value) pairs; a value that is not finite is text in the records, and leaves a gap."""
+    return [(r["epoch"], r[quantity]) for r in records if quantity in r and not isinstance(r[quantity], str)]
+
+
+def _thinned(values: Sequence[Any], most: int) -> list[Any]:
+    """Return at most this number of the values, evenly spaced, with the first and the last one."""
+    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))] if values else []
+
+
+def _label(name: str, most: int = 24) -> str:
+    """Return a name that a figure can show: short, and on one line."""
+    return printable(shortened(name, most))

@@ -1,149 +1,140 @@
-"""Run folder -> `report.html`: accuracy, training curves, scores per class, the plan and its reasons."""
+"""Run folder -> `report.html`, one page with all sections; `report.json` with the same numbers; the model card."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from shlex import quote
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vitreous import atomic
+from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.sources import Source
 from vitreous.model.weights import read_metadata
-from vitreous.recipe.plan import show
+from vitreous.recipe.files import read_config
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.records import read_records
-from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.evaluate.evaluation import Evaluation, scored_split
-from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
-from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.use import markup
+from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.stored import stored_evaluation
-from vitreous.use.report import markup, multilabel
-from vitreous.use.report.figures import draw_confusion, draw_curves
+from vitreous.use.report.model_card import write_model_card
+from vitreous.use.report.photos import Pictures, find_images
+from vitreous.use.report.section import ReportInput, Section, SectionOf
+from vitreous.use.report.sections.calibration import calibration_section
+from vitreous.use.report.sections.classes import classes_section
+from vitreous.use.report.sections.data import data_section
+from vitreous.use.report.sections.looks import looks_section
+from vitreous.use.report.sections.mistakes import mistakes_section
+from vitreous.use.report.sections.reproduce import reproduce_section
+from vitreous.use.report.sections.training import training_section
+from vitreous.use.report.sections.verdict import verdict_section
+from vitreous.use.series.page import write_summary
 from vitreous.wording import plural
 
+SECTIONS: tuple[SectionOf, ...] = (
+    mistakes_section,
+    classes_section,
+    calibration_section,
+    looks_section,
+    training_section,
+    data_section,
+    reproduce_section,
+)
+"""In the order of the page, after the verdict, which needs all others."""
+MOST_BYTES = 5_000_000
+"""Size of a page; it gets fewer photos, or none, before it becomes larger."""
+_PHOTO_BYTES = (1_500_000, 400_000, 0)
 
-def write_report(folder: RunFolder) -> None:
-    """Write the report of a finished run.
+
+def write_report(
+    folder: RunFolder, *, source: Source | None = None, no_photos: bool | None = None, out: Path | None = None
+) -> None:
+    """Write the report of a finished run, its numbers next to it, and the model card.
+
+    Args:
+        folder: The run.
+        source: Its data, if the caller has it; None opens the data again.
+        no_photos: Leave out photos; None: if they were left out of the present report.
+        out: Where to write the page; None for `report.html` in the run folder, with the model card.
 
     Raises:
         NotARunError: The run is not finished.
         DamagedFileError: A file of the run was altered.
         SaveError: The report could not be written.
     """
+    page_file = out or folder.report
+    no_photos = _has_no_photos(folder) if no_photos is None else no_photos
     with parsing(folder.records, "restore the file, or train again"):
-        page = _page(folder, read_records(folder.records), _held_out(folder))
-    atomic.write_text(folder.report, page)
+        for photo_bytes in (0,) if no_photos else _PHOTO_BYTES:
+            report = _read(folder, source, photo_bytes)
+            sections = [section for make in SECTIONS if (section := make(report)) is not None]
+            sections = [verdict_section(report, sections), *sections]
+            page = _page(report, sections)
+            if len(page.encode()) <= MOST_BYTES:
+                break
+    numbers = {section.name: section.numbers for section in sections}
+    content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": _plain(numbers)}
+    atomic.write_text(page_file.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    atomic.write_text(page_file, page)
+    if page_file == folder.report:
+        write_model_card(report, sections[0])
 
 
-def _held_out(folder: RunFolder) -> Evaluation | LabelEvaluation | None:
-    """Return the scores on the held-out images; None if the run has none."""
-    metadata = read_metadata(folder.model)
-    split = scored_split(metadata["metrics"])
-    return None if split is None else stored_evaluation(folder, metadata, split)
+def complete(run: RunFolder, source: Source | None = None) -> None:
+    """Write the report of a finished run of a series if it is missing, and update the summary of the series."""
+    if not run.report.exists():
+        write_report(run, source=source)
+    write_summary(SeriesFolder(run.path.parent))
 
 
-def _page(folder: RunFolder, records: Sequence[dict[str, Any]], evaluation: Evaluation | LabelEvaluation | None) -> str:
-    plan, end, data = _last(records, "plan"), _last(records, "end"), _last(records, "data")
-    title, run = folder.path.resolve().name, quote(str(folder.path))
+def _has_no_photos(folder: RunFolder) -> bool:
+    """Return True if photos were left out of the present report, so that an update does not add them."""
+    numbers = folder.report.with_suffix(".json")
+    with parsing(numbers, "delete it, and repeat `vitreous report`"):
+        return numbers.is_file() and bool(json.loads(numbers.read_text("utf-8"))["no_photos"])
+
+
+def _read(folder: RunFolder, source: Source | None, photo_bytes: int) -> ReportInput:
+    metadata, config, records = read_metadata(folder.model), read_config(folder.config), read_records(folder.records)
+    split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
+    evaluation = None if split is None else stored_evaluation(folder, metadata, split)
+    images = find_images(folder, config.data, outputs, source) if photo_bytes else "they were left out"
+    pictures, reason = None, images
+    if not isinstance(images, str):
+        scale = Preprocess.from_dict(metadata["preprocess"]).scale
+        pictures, reason = Pictures(folder, images, scale, photo_bytes), ""
+    photos = pictures and pictures.photos
+    return ReportInput(folder, config, metadata, records, evaluation, outputs, photos, pictures, str(reason))
+
+
+def _page(report: ReportInput, sections: Sequence[Section]) -> str:
+    text = f"This page contains no photos: {report.no_photos}."
+    if report.pictures is not None:
+        count = sum(part.count('src="data:image/') for section in sections for part in section.parts)
+        text = f"This page contains {plural(count, 'small picture')} of the photos and their names; "
+        text += f"`vitreous report {report.run} --no-photos` leaves the pictures out."
+    parts = [
+        f'<section id="{each.name}" aria-labelledby="{each.name}-heading"><h2 id="{each.name}-heading">'
+        f"{escape(each.title)}</h2>{''.join(each.parts)}</section>"
+        for each in sections
+    ]
     return markup.page(
-        title,
-        [
-            *_headline(evaluation),
-            markup.sentences([*plan.get("summary", ()), _training(plan, end)]),
-            "<h2>Training curves</h2>",
-            draw_curves(records),
-            *_anatomy(folder),
-            *_classes(evaluation),
-            *_shortcuts(folder),
-            "<h2>Settings that were chosen, and why</h2>",
-            markup.table(
-                ("key", "value", "reason"),
-                [(f"<code>{escape(c['key'])}</code>", escape(show(_tupled(c["value"]))), escape(c["reason"]))
-                 for c in plan.get("choices", ())],
-            ),
-            "<h2>Notes</h2>",
-            markup.sentences([*plan.get("notes", ()), *data.get("findings", ()), *_problems(records)])
-            or "<p>None.</p>",
-            _skipped(data.get("skipped", ())),
-            f"<h2>Next steps</h2><pre>vitreous predict {escape(run)} IMAGE\n"
-            f"vitreous evaluate {escape(run)} DATA\n"
-            f"vitreous explain {escape(run)} --model</pre>",
-        ],
-    )  # fmt: skip
-
-
-def _training(plan: dict[str, Any], end: dict[str, Any]) -> str:
-    names = {"trained": "the weights of the last step", "average": "the running average of the weights",
-             "best": "the weights of the best evaluation"}  # fmt: skip
-    kept = names.get(end.get("weights", ""), "the weights")
-    is_chosen = end.get("chosen_on_val", "val" in end.get("metrics", {}))  # older runs always chose
-    why = ", which had the lowest validation loss" if is_chosen else ""
-    return (
-        f"recipe {plan.get('recipe', '')}: {plural(end.get('step', 0), 'step')} in {end.get('elapsed_s', 0):,.0f} s; "
-        f"kept {kept}{why}"
+        report.folder.path.resolve().name,
+        [*parts, f'<p class="faint">{escape(text)} It loads nothing from the network.</p>'],
+        "".join(section.style for section in sections),
+        script="".join(section.script for section in sections),
+        links=[(section.name, section.title) for section in sections],
     )
 
 
-def _headline(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
-    if isinstance(evaluation, LabelEvaluation):
-        return multilabel.headline(evaluation)
-    if evaluation is None:
-        return ["<p>The run has no test or validation images, so its accuracy is unknown.</p>"]
-    found = evaluation.score.as_dict()
-    accuracy, details = accuracy_text(found).split(" (", 1)
-    return [
-        f'<p><span class="headline">{accuracy}</span> accuracy on {escape(evaluation.data)}: {details[:-1]}.</p>',
-        markup.sentences(text for text in (baseline_text(found), never_predicted_text(found, most=10_000)) if text),
-    ]
-
-
-def _anatomy(folder: RunFolder) -> Iterable[str]:
-    if folder.anatomy.is_file():
-        yield f'<p><a href="{folder.anatomy.relative_to(folder.path).as_posix()}">What the model has learned</a>: its '
-        yield "filters, attention, features, and the accuracy without each of its parts.</p>"
-
-
-def _classes(evaluation: Evaluation | LabelEvaluation | None) -> Iterable[str]:
-    if isinstance(evaluation, LabelEvaluation):
-        return multilabel.label_scores(evaluation)
-    if evaluation is None:
-        return []
-    heading, *rows = evaluation.class_rows
-    names = [row.name for row in evaluation.classes]
-    return [
-        "<h2>Scores per class</h2>",
-        markup.table(heading, [(markup.class_name(name), *values) for name, *values in rows], numbers_from=1),
-        *(["<h2>Confusion matrix</h2>", draw_confusion(evaluation.confusion, names)] if evaluation.has_matrix else ()),
-    ]
-
-
-def _shortcuts(folder: RunFolder) -> Iterable[str]:
-    """Say what the check for shortcuts has found, if there was one."""
-    if not folder.shortcuts.is_file():
-        return []
-    with parsing(folder.shortcuts, "remove the file, or check for shortcuts again"):
-        found = [str(sentence) for sentence in json.loads(folder.shortcuts.read_text("utf-8"))["sentences"]]
-    return ["<h2>Does the model look at the object?</h2>", markup.sentences(found)]
-
-
-def _problems(records: Sequence[dict[str, Any]]) -> Iterable[str]:
-    refused = [record for record in records if record["kind"] == "refused"]
-    if refused:
-        yield f"{plural(len(refused), 'step')} rejected because {refused[-1]['cause']} was not finite"
-    yield from (record["reason"] for record in records if record["kind"] == "damaged_checkpoint")
-    # A resumed run records some notes twice.
-    yield from dict.fromkeys(note for record in records if record["kind"] == "health" for note in record["notes"])
-
-
-def _skipped(skipped: Sequence[Sequence[str]]) -> str:
-    if not skipped:
-        return ""
-    rows = [(escape(where), escape(reason)) for where, reason in skipped[:200]]
-    return f"<h2>{plural(len(skipped), 'unreadable file')} skipped</h2>" + markup.table(("file", "reason"), rows)
-
-
-def _last(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
-    return next((record for record in reversed(records) if record["kind"] == kind), {})
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _plain(value: Any) -> Any:
+    """Return arrays and numbers of numpy as plain values for JSON; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,17 +1,23 @@
 """What a section of the report gets, and what it gives: HTML, the same numbers for `report.json`, and advice."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from PIL import Image
 
+from vitreous.data.sources import PYTHON_PREFIX
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.outputs import Outputs, reported
+from vitreous.use.predict.table import read_held_out
+from vitreous.use.report.photos import Pictures, relative_names
 
 Photos = Callable[[Sequence[int], int], list[Image.Image | None]]
 """Numbers of images in the source, longer side in px -> thumbnails; None for an image that cannot be shown."""
@@ -42,6 +48,8 @@ class Section:
         parts: HTML. Whoever makes a part has escaped the texts in it.
         numbers: The same results as plain values.
         advice: What to do next, judged by this section.
+        style: CSS rules that it needs.
+        script: JavaScript that it needs, without user content; the page allows it by its hash.
     """
 
     name: str
@@ -49,6 +57,8 @@ class Section:
     parts: tuple[str, ...]
     numbers: Mapping[str, Any] = field(default_factory=dict)
     advice: tuple[Advice, ...] = ()
+    style: str = ""
+    script: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +73,8 @@ class ReportInput:
         evaluation: Scores on the held-out images; None if there are none.
         outputs: Outputs on the held-out images by split, `val` and `test`; empty for a run of an older version.
         photos: Makes thumbnails of images of the source; None if the photos are left out or no longer there.
+        pictures: Makes them, and pictures that explain predictions; None for the same reason.
+        no_photos: That reason; empty if there are photos.
     """
 
     folder: RunFolder
@@ -72,6 +84,30 @@ class ReportInput:
     evaluation: Evaluation | LabelEvaluation | None
     outputs: Mapping[str, Outputs]
     photos: Photos | None = None
+    pictures: Pictures | None = None
+    no_photos: str = ""
+
+    @property
+    def run(self) -> str:
+        """The run as a word of a command."""
+        return quote(str(self.folder.path))
+
+    @property
+    def data(self) -> str:
+        """The data as a word of a command, relative to the working folder; empty if one word cannot name it."""
+        source = self.config.data.source
+        if self.config.data.root is not None or source.startswith(PYTHON_PREFIX):
+            return ""
+        return quote(os.path.relpath(source) if Path(source).exists() else source)
+
+    def last(self, kind: str) -> Mapping[str, Any]:
+        """Return the last record of a kind; empty if there is none."""
+        return next((record for record in reversed(self.records) if record["kind"] == kind), {})
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the images of `held_out`, relative to the data folder."""
+        return relative_names((row.path for row in read_held_out(self.folder.predictions)), self.config.data)
 
     @cached_property
     def held_out(self) -> Outputs | None:

@@ -1,5 +1,7 @@
 """Finished run that few images tested -> folds that show how certain its accuracy is, if its budget leaves the time."""
 
+from collections.abc import Callable
+
 from vitreous.data.sources import Source
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
@@ -10,7 +12,6 @@ from vitreous.training.request import TrainRequest
 from vitreous.training.series import run_series, settled_by
 from vitreous.training.weights.transfer import FEW_TESTED, NUM_FOLDS
 from vitreous.use.evaluate.evaluation import scored_split
-from vitreous.use.series.page import complete
 
 _LEAST_SHARE = 0.8
 """Each fold must get this share of the time of the run, as it trains on about the same number of images."""
@@ -18,13 +19,16 @@ _OWN_KEYS = ("train.budget_s", "data.num_folds", "data.test_ratio")
 """Keys that the folds do not take over, in addition to those that the runs of any series have for themselves."""
 
 
-def add_folds(folder: RunFolder, listener: Listener, source: Source | None = None) -> SeriesFolder | None:
+def add_folds(
+    folder: RunFolder, after: Callable[[RunFolder], None], listener: Listener, source: Source | None = None
+) -> SeriesFolder | None:
     """Train folds with the settings of a run, so that each image is tested once by a model that was not trained on it.
 
     An interrupted series is continued.
 
     Args:
         folder: The finished run.
+        after: Called with each complete fold.
         listener: Called with everything that happens.
         source: The data of a run that got it from Python.
 
@@ -36,7 +40,7 @@ def add_folds(folder: RunFolder, listener: Listener, source: Source | None = Non
         Interrupted: Ctrl-C or SIGTERM; the run itself is complete.
     """
     if folder.folds.series.is_file():
-        return run_series(TrainRequest(resume=folder.folds.path, source=source), complete, listener)
+        return run_series(TrainRequest(resume=folder.folds.path, source=source), after, listener)
     left_s = _seconds_left(folder)
     if left_s <= 0:
         return None
@@ -51,7 +55,7 @@ def add_folds(folder: RunFolder, listener: Listener, source: Source | None = Non
         folds=NUM_FOLDS,
         out=folder.folds.path,
     )
-    return run_series(request, complete, listener)
+    return run_series(request, after, listener)
 
 
 def _seconds_left(folder: RunFolder) -> float:

@@ -7,18 +7,10 @@ from vitreous import atomic
 from vitreous.data.sources.source import as_text
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.fit.multilabel import LabelScore
-from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.training.folder.run_folder import SeriesFolder
 from vitreous.use.evaluate.headline import baseline_text, never_predicted_text
-from vitreous.use.report.page import write_report
 from vitreous.use.series.summary import Spread, Summary, pool, summarize_series
 from vitreous.wording import plural
-
-
-def complete(run: RunFolder) -> None:
-    """Write the report of a finished run of a series if it is missing, and update the summary of the series."""
-    if not run.report.exists():
-        write_report(run)
-    write_summary(SeriesFolder(run.path.parent))
 
 
 def write_summary(folder: SeriesFolder) -> Summary:

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from vitreous.use.report.figures import draw_confusion, draw_curves
+from vitreous.use.evaluate.calibration import reliability_curve
+from vitreous.use.report.figures import draw_confusion, draw_curves, draw_lines, draw_reliability
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -102,3 +103,77 @@ def _line_lengths(svg: str) -> list[int]:
     """Return the number of points of each line, loss first."""
     lines = re.findall(r'<path d="(M [^"]*)" clip-path=', svg)
     return [len(re.findall("[ML]", line)) for line in lines]
+
+
+CONTROLS = "a\x01\x0b\x7f\u202eb\ufffe"
+
+
+@pytest.mark.parametrize("name", ["$x_1$", "<b>&", "_hidden", "two\nlines", CONTROLS, "مرحبا", "x" * 300])
+def test_any_name_can_label_a_line(name: str) -> None:
+    texts = _texts(draw_lines("a", "loss", {name: [(0, 1), (1, 0.5)], "other": [(0, 2), (1, 1)]}))
+    assert "other" in texts
+    assert len(texts) > 4
+    if len(name) < 20 and name != CONTROLS:
+        assert " ".join(name.split()) in texts
+
+
+def test_figures_of_a_page_do_not_share_ids_or_styles() -> None:
+    lines = {"training": [(0.0, 1.0), (1.0, 0.5)], "validation": [(0.0, 1.0), (1.0, 0.7)]}
+    pages = [draw_lines(name, "loss", lines) for name in ("one", "two")]
+    pages.append(draw_confusion(np.eye(2, dtype=np.int64), ["a", "b"]))
+    ids = [re.findall(r'\bid="([^"]+)"', page) for page in pages]
+    assert sum(map(len, ids)) == len({name for found in ids for name in found}) > 20
+    for page, own in zip(pages, ids, strict=True):
+        used = re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", page)
+        assert used
+        assert {name for pair in used for name in pair if name} <= set(own)
+        assert "<style" not in page
+        assert not re.search(r"\sstyle=", page)
+
+
+def test_figures_have_a_name_a_description_and_the_ink_of_the_page() -> None:
+    svg = ET.fromstring(draw_lines("one", "loss", {"loss": [(0.0, 1.0), (1.0, 0.5)]})).find(f"{SVG}svg")
+    assert svg is not None
+    title, description = svg[0], svg[1]
+    assert (title.tag, description.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert svg.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert title.text == "loss"
+    colors = {value for element in svg.iter() for key, value in element.items() if key in ("fill", "stroke")}
+    assert "currentColor" in colors
+    assert not colors & {"#000000", "#222222", "#ffffff", "black", "white"}
+
+
+def test_lines_differ_by_more_than_their_color() -> None:
+    lines = {f"line {number}": [(0.0, float(number)), (1.0, 0.5)] for number in range(12)}
+    svg = draw_lines("one", "loss", lines)
+    found = re.findall(r'<path d="M [^"]*" clip-path="[^"]*"([^>]*)/>', svg)
+    patterns = {re.sub(r"#[0-9a-f]{6}", "", attributes) for attributes in found}
+    assert len(patterns) >= 4
+
+
+def test_numbers_of_a_figure_are_in_its_table() -> None:
+    html = draw_lines("one", "loss", {"<b>": [(0.0, 1.25), (2.0, 0.5)]})
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    assert cells == ["&lt;b&gt;", "0", "1.25", "&lt;b&gt;", "2", "0.5"]
+    many = draw_lines("one", "loss", {"loss": [(float(n), 1.0) for n in range(5_000)]})
+    assert many.count("<tr>") == 41
+    assert "<td" in many
+    assert "4999" in many
+
+
+def test_reliability_is_drawn_with_the_number_of_images_of_each_probability() -> None:
+    draw = np.random.default_rng(0)
+    confidence = draw.uniform(0.5, 1, 400)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    true = (draw.random(400) > confidence).astype(np.int64)
+    html = draw_reliability(reliability_curve(probabilities, true))
+    assert {"this model", "95% of calibrated models"} <= set(_texts(html))
+    rows = re.findall(r"<td[^>]*>(\d+)% to [^<]*</td><td[^>]*>([\d.]+)%</td><td[^>]*>(\d+)</td>", html)
+    expected = np.histogram(confidence, bins=10, range=(0, 1))[0]
+    assert {int(start) // 10: int(count) for start, _, count in rows} == {
+        number: count for number, count in enumerate(expected) if count
+    }
+    right = 1 - true
+    for start, share, _ in rows:
+        inside = (confidence >= int(start) / 100) & (confidence < int(start) / 100 + 0.1)
+        assert float(share) / 100 == pytest.approx(right[inside].mean(), abs=0.1)

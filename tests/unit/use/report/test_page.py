@@ -1,7 +1,13 @@
 """report.html: one well-formed, self-contained page."""
 
+import base64
+import csv
+import hashlib
+import itertools
 import json
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 from html import escape
 from html.parser import HTMLParser
@@ -10,10 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.use.conftest import KEYS
 
+import vitreous as vt
+from vitreous.cli.main import COMMANDS
 from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.report.markup import class_name
+from vitreous.use.markup import class_name
+from vitreous.use.report import page as page_module
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
 
@@ -72,19 +82,155 @@ def test_page_shows_accuracy_and_number_of_images(run: Run, page: Page) -> None:
 def test_class_names_are_escaped(page: Page, html: str) -> None:
     assert escape('<b>&"') in html
     assert '<b>&"' in page.texts
-    assert "b" not in {tag for tag, _ in page.tags}
+    assert not [attrs for tag, attrs in page.tags if tag == "b" and attrs]
 
 
 def test_page_contains_training_curves_and_confusion_matrix(page: Page) -> None:
-    assert [tag for tag, _ in page.tags].count("svg") == 2
-    assert {"loss", "accuracy", "predicted class"} <= set(page.texts)
+    figures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    assert len(figures) == 7  # five curves, the matrix, the reliability curve
+    assert {"loss", "accuracy", "learning rate", "gradient norm", "images/s", "predicted class"} <= set(page.texts)
 
 
-def test_page_is_self_contained(page: Page, html: str) -> None:
-    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
+def test_page_can_load_and_run_nothing_but_its_own_script(page: Page, html: str) -> None:
+    assert not {"link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.tags}
     links = [value for _, attrs in page.tags for name, value in attrs.items() if name.endswith(("href", "src"))]
-    assert all(value and value.startswith(("#", "data:")) for value in links)
+    assert all(
+        value and value.startswith(("#", "data:image/jpeg;base64,", "data:image/png;base64,")) for value in links
+    )
     assert not re.search(r"url\(\s*[\"']?http|@import", html)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not any(name == "style" or name.startswith("on") for _, attrs in page.tags for name in attrs)
+    (policy,) = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
+    for kind in ("style", "script"):
+        (text,) = re.findall(rf"<{kind}>(.*?)</{kind}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_ids_are_unique_and_references_lead_to_them(page: Page) -> None:
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs in page.tags:
+        for name, value in attrs.items():
+            named = (value or "").split() if name == "aria-labelledby" else []
+            named += re.findall(r"url\(#([^)]+)\)", value or "")
+            named += [value[1:]] if name.endswith("href") and value and value.startswith("#") else []
+            assert set(named) <= set(ids), (name, value)
+
+
+def test_headings_are_in_order(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_sections_are_in_the_navigation(page: Page) -> None:
+    sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
+    assert sections[0] == "verdict"
+    assert [f"#{name}" for name in sections] == [
+        attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs["href"] != "#main"
+    ]
+
+
+def test_numbers_are_those_of_report_json(run: Run) -> None:
+    stored = json.loads((run.path / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert stored["sections"]["verdict"]["accuracy"] == run.accuracy
+    assert stored["sections"]["data"]["train"] == 72 - sum(stored["sections"]["data"][k] for k in ("val", "test"))
+    with (run.path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = {f"{row['true']}/{Path(row['path']).name}": row for row in csv.DictReader(file)}
+    wrong = stored["sections"]["mistakes"]["confident_and_wrong"]
+    assert len(wrong) == sum(row["true"] != row["predicted"] for row in rows.values())
+    for found in wrong:
+        row = rows[found["name"]]  # relative to the data folder
+        assert (found["true"], found["predicted"]) == (row["true"], row["predicted"])
+        assert found["probabilities"][row["predicted"]] == pytest.approx(float(row["probability"]), abs=1e-5)
+    confidences = [max(found["probabilities"].values()) for found in wrong]
+    assert confidences == sorted(confidences, reverse=True)
+
+
+def test_photos_can_be_left_out_and_are_not_added_by_an_update(own_run: Run) -> None:
+    folder = RunFolder(own_run.path)
+
+    def num_photos() -> int:
+        return folder.report.read_text(encoding="utf-8").count('src="data:image/jpeg')
+
+    assert num_photos() > 10
+    write_report(folder, no_photos=True)
+    assert num_photos() == 0
+    assert "This page contains no photos: they were left out." in folder.report.read_text(encoding="utf-8")
+    write_report(folder)  # as `vitreous explain` does
+    assert num_photos() == 0
+    write_report(folder, no_photos=False)
+    assert num_photos() > 10
+
+
+def test_page_says_how_many_pictures_it_contains(html: str) -> None:
+    count = html.count('src="data:image/jpeg')
+    assert f"This page contains {count} small pictures of the photos and their names" in html
+
+
+def test_photos_of_other_images_are_not_shown(own_run: Run, photos: Path, tmp_path: Path) -> None:
+    folder = RunFolder(own_run.path)
+    moved = Path(shutil.copytree(photos, tmp_path / photos.name))
+    config = folder.config.read_text(encoding="utf-8")
+    folder.config.write_text(config.replace(str(photos), str(moved)), encoding="utf-8")
+    write_report(folder)
+    assert "This page contains no photos" not in folder.report.read_text(encoding="utf-8")
+    (moved / "two words" / "a new one.png").write_bytes((moved / "two words" / "bild 0 ü.png").read_bytes())
+    write_report(folder)
+    html = folder.report.read_text(encoding="utf-8")
+    assert f"This page contains no photos: {photos.name} has changed since the run." in html
+    assert 'src="data:image/jpeg' not in html
+    shutil.rmtree(moved)
+    write_report(folder)
+    assert "no such set and no such folder" in folder.report.read_text(encoding="utf-8")
+
+
+def test_data_from_python_is_shown_if_the_caller_has_it(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    pairs = [(draw.integers(0, 256, (9, 7, 3), dtype=np.uint8), number % 3) for number in range(60)]
+    config = {**KEYS, "data.val_ratio": 0.2, "train.epochs": 0.2}
+    run = vt.train(pairs, out=tmp_path / "run", config=config)
+    assert 'src="data:image/jpeg' in (run.path / "report.html").read_text(encoding="utf-8")
+    write_report(RunFolder(run.path))
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "This page contains no photos: data.source=python:" in html
+
+
+def test_a_page_that_would_be_too_large_has_fewer_photos(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(own_run.path)
+    write_report(folder, no_photos=True)
+    without = folder.report.stat().st_size
+    monkeypatch.setattr(page_module, "MOST_BYTES", without + 60_000)
+    monkeypatch.setattr(page_module, "_PHOTO_BYTES", (1_500_000, 30_000, 0))
+    write_report(folder, no_photos=False)
+    html = folder.report.read_text(encoding="utf-8")
+    assert folder.report.stat().st_size <= without + 60_000
+    assert 3 < html.count('src="data:image/jpeg') < 60
+
+
+def test_a_run_without_stored_outputs_still_has_a_report(own_run: Run) -> None:
+    folder = RunFolder(own_run.path)
+    folder.outputs.unlink()
+    write_report(folder)
+    page = Page(folder.report.read_text(encoding="utf-8"))
+    assert {"In short", "Mistakes", "Training", "Data"} <= set(page.texts)
+    assert any("the run has no record of its held-out images" in text for text in page.texts)
+    assert "reliability" not in folder.report.read_text(encoding="utf-8")
+
+
+def test_commands_of_the_advice_are_commands(run: Run) -> None:
+    stored = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    advice = stored["sections"]["verdict"]["advice"]
+    assert 1 <= len(advice) <= 3
+    assert [each["gain"] for each in advice] == sorted((each["gain"] for each in advice), reverse=True)
+    for each in advice:
+        assert shlex.split(each["command"])[:1] == ["vitreous"]
+        assert shlex.split(each["command"])[1] in COMMANDS
 
 
 def test_page_shows_each_setting_with_its_reason(run: Run, page: Page) -> None:
@@ -97,7 +243,8 @@ def test_page_shows_each_setting_with_its_reason(run: Run, page: Page) -> None:
 
 
 def test_page_shows_the_number_of_images_per_class(run: Run, page: Page) -> None:
-    first = page.texts.index('<b>&"')
+    start = max(number for number, text in enumerate(page.texts) if text == "Scores per class")
+    first = page.texts.index('<b>&"', start)
     shown = page.texts[first + 4]
     found = run.evaluate()
     assert int(shown) == found.classes[0].num_images
@@ -107,7 +254,8 @@ def test_page_of_a_run_without_held_out_images_has_no_accuracy(blind_run: Run) -
     page = Page((blind_run.path / "report.html").read_text(encoding="utf-8"))
     assert "The run has no test or validation images, so its accuracy is unknown." in page.texts
     assert not any("validation loss" in text and text.startswith("recipe") for text in page.texts)
-    assert [tag for tag, _ in page.tags].count("svg") == 1
+    assert [attrs.get("role") for tag, attrs in page.tags if tag == "svg"].count("img") == 5
+    assert any("Nothing is known about new images" in text for text in page.texts)
 
 
 def test_unreadable_files_are_listed_and_escaped(run_on: Callable[..., Run], tmp_path: Path) -> None:
@@ -121,7 +269,7 @@ def test_unreadable_files_are_listed_and_escaped(run_on: Callable[..., Run], tmp
     found = run_on(tmp_path / "pics", **{"train.epochs": 0.2})
     page = Page((found.path / "report.html").read_text(encoding="utf-8"))
     assert "1 unreadable file skipped" in page.texts
-    assert str(tmp_path / "pics" / "dark" / "<i>.png") in page.texts
+    assert "dark/<i>.png" in page.texts
     assert "i" not in {tag for tag, _ in page.tags}
 
 
@@ -158,11 +306,8 @@ def test_report_of_an_old_run_reads_its_columns(own_run: Run) -> None:
     predictions.write_text("image,label,called,probability\n" + rows, encoding="utf-8")
     write_report(RunFolder(own_run.path))
     old = (own_run.path / "report.html").read_text(encoding="utf-8")
-    assert (
-        old.partition("<h2>Scores per class")[2].partition("<h2>Settings")[0]
-        == (new.partition("<h2>Scores per class")[2].partition("<h2>Settings")[0])
-    )
-    assert "<h2>Scores per class" in old
+    scores = re.compile('<section id="classes".*?</section>', re.DOTALL)
+    assert scores.findall(old) == scores.findall(new) != []
 
 
 def test_page_shows_the_baseline_of_the_accuracy(run: Run, page: Page) -> None:
@@ -183,8 +328,8 @@ def test_classes_that_are_never_predicted_are_named_and_long_names_shortened(own
     texts = Page((own_run.path / "report.html").read_text(encoding="utf-8")).texts
     assert any(text.startswith("2 classes are never predicted: ") and "Äpfel" in text for text in texts)
     assert "–" in texts  # the precision of a class that is never predicted
-    assert class_name("a" * 50 + "b") == f'<span title="{"a" * 50}b">{"a" * 26}…{"a" * 12}b</span>'
-    assert class_name("a < b") == "a &lt; b"
+    assert class_name("a" * 50 + "b") == f'<bdi title="{"a" * 50}b">{"a" * 26}…{"a" * 12}b</bdi>'
+    assert class_name("a < b") == "<bdi>a &lt; b</bdi>"
 
 
 def test_report_refuses_predictions_that_were_cut_short_and_altered_records(own_run: Run) -> None:

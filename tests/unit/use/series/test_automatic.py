@@ -14,6 +14,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
+from vitreous.use.report.page import complete
 from vitreous.use.series.automatic import add_folds
 from vitreous.use.series.summary import summarize_series
 
@@ -45,8 +46,8 @@ def test_each_image_is_tested_once_with_the_settings_of_the_run(photos: Path, we
                 raise Interrupted(2, folder.folds.path, 0)
 
     with pytest.raises(Interrupted):
-        add_folds(folder, stop_in_second_fold)
-    series = add_folds(folder, ignore)  # continues
+        add_folds(folder, complete, stop_in_second_fold)
+    series = add_folds(folder, complete, ignore)  # continues
     assert series is not None
     summary = summarize_series(series)
     assert summary.by_seed()[3].num_images == 72
@@ -65,5 +66,5 @@ def test_folds_need_time_that_the_budget_leaves(
     photos: Path, weights: Path, tmp_path: Path, keys: dict[str, object], why: str
 ) -> None:
     folder = trained(photos, weights, tmp_path, **keys)
-    assert add_folds(folder, ignore) is None, why
+    assert add_folds(folder, complete, ignore) is None, why
     assert not folder.folds.path.exists()

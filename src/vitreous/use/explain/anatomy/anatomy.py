@@ -19,6 +19,7 @@ from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.paths import expanded
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder, check_free
+from vitreous.use import markup
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.captions import CAPTIONS
 from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
@@ -26,8 +27,6 @@ from vitreous.use.explain.anatomy.parts import Part, observe_all, of_removal, of
 from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.trace import evaluating
 from vitreous.use.predict.predictor import Predictor
-from vitreous.use.report import markup
-from vitreous.use.report.page import write_report
 
 MOST_IMAGES, MOST_TRAINING = 500, 1_000
 _STYLE = "figure { margin: .6rem 0 1rem; } figure img { max-width: 100%; } .finding { font-weight: 600; }"
@@ -59,7 +58,7 @@ class ModelAnatomy:
         """Write `anatomy.html`, a PNG file for each figure, and `model.json`; all of them or nothing.
 
         Args:
-            out: A new or empty folder. None: `anatomy` in the run folder; the report of the run then has a link to it.
+            out: A new or empty folder. None: `anatomy` in the run folder, to which `vitreous report` makes a link.
 
         Returns:
             The page.
@@ -69,12 +68,10 @@ class ModelAnatomy:
             RunError: The folder exists and is not empty.
             SaveError: It could not be written.
         """
-        run, folder = RunFolder(Path(self.run)), place_of(Path(self.run), out)
+        folder = place_of(Path(self.run), out)
         folder.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_folder(folder, self._fill)
-        if run.anatomy.parent.resolve() == folder.resolve() and run.report.is_file():
-            write_report(run)
-        return folder / run.anatomy.name
+        return folder / RunFolder(folder).anatomy.name
 
     def _fill(self, folder: Path) -> None:
         for part in self.parts:
