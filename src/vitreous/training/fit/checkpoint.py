@@ -110,9 +110,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
 
 
 def checksum(tensors: Mapping[str, Tensor], numbers: str = "") -> str:
-    """Return a hash of CPU tensors, their names, and a text."""
+    """Return a hash of tensors, their names, and a text."""
     digest = hashlib.blake2b(numbers.encode(), digest_size=16)
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
