@@ -97,7 +97,10 @@ def familiarity_of_other_weights(folder: Path) -> Refusals:
     write_familiarity(path, found, load_model(model_file(folder / "other" / "model.safetensors")))
     run = Run(model_file(folder / "model.safetensors"))
     Image.new("RGB", (12, 12)).save(folder / "a.png")
-    yield lambda: run.predict(folder / "a.png"), "delete it; images are then not compared with the training images"
+    yield (
+        lambda: run.predict(folder / "a.png"),
+        "move it to another folder; images are then not compared with the training images",
+    )
     path.unlink()
     assert run.predict(folder / "a.png")[0].error == ""
 

@@ -35,7 +35,7 @@ FLAGGED = 0.95
 """Percentile from which an image is flagged, so that 5% of images like the training images are."""
 NEIGHBOR_SHARE = 0.005
 """The k of k-th nearest neighbors as a share of the training images. The paper takes 0.1% (ImageNet) to 0.4%."""
-_WAY_OUT = "delete it; images are then not compared with the training images"
+_WAY_OUT = "move it to another folder; images are then not compared with the training images"
 
 
 @dataclass(frozen=True, eq=False)

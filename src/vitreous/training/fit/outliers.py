@@ -28,14 +28,13 @@ def make_outliers(familiar: Pixels, classes: Sequence[str], seed: int) -> dict[s
     squares = [photos[n % 2, :, y : y + side, x : x + side] for n, (y, x) in enumerate(corners.tolist())]
     digits = load_digits().images
     drawn = torch.from_numpy(digits[random.integers(len(digits), size=num)])[:, None] * (255 / digits.max())
-    are_familiar = any(name.isdecimal() for name in classes)
     return {
         "noise": torch.from_numpy(random.integers(256, size=familiar.shape, dtype=np.uint8)),
         "plain colors": colors.expand(familiar.shape).contiguous(),
         "blurred images": _fitted(F.adaptive_avg_pool2d(familiar.float(), 4), familiar),
         "shuffled pixels": familiar.flatten(2).gather(2, order).view(familiar.shape),
         "photos of a temple and a flower": _fitted(torch.stack(squares), familiar),
-    } | ({} if are_familiar else {"handwritten digits": _fitted(drawn, familiar)})
+    } | ({} if any(map(str.isdecimal, classes)) else {"handwritten digits": _fitted(drawn, familiar)})
 
 
 def _fitted(images: Tensor, like: Pixels) -> Pixels:

@@ -145,8 +145,7 @@ class Predictor:
         Raises:
             DamagedFileError: The file was altered, or belongs to other weights.
         """
-        folder = None if self.file is None else RunFolder(self.file.parent)
-        return read_familiarity(folder.familiarity, self.model) if folder and folder.model == self.file else None
+        return None if self.file is None else read_familiarity(RunFolder(self.file.parent).familiarity, self.model)
 
     def predict(self, images: Any) -> list[Prediction]:
         """Classify images: all that `each_image` takes; a file or bytes that cannot be decoded get an `error`.

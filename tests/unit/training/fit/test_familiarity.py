@@ -217,7 +217,7 @@ Alter = Callable[[dict[str, Tensor], dict[str, Any]], None]
 DAMAGES: dict[str, Alter] = {
     "features of another width": lambda t, d: t.update(features=t["features"][:, :7].contiguous()),
     "features without an axis": lambda t, d: t.update(features=t["features"][0].clone()),
-    "features that are missing": lambda t, d: t.pop("features") and None,
+    "features that are missing": lambda t, d: t.__delitem__("features"),
     "features that are not numbers": lambda t, d: t["features"][3].fill_(torch.nan),
     "no features": lambda t, d: t.update(features=t["features"][:0].clone(), groups=t["groups"][:0].clone()),
     "too many features": lambda t, d: t.update(features=torch.ones(2001, WIDTH), groups=torch.zeros(2001)),
@@ -231,9 +231,9 @@ DAMAGES: dict[str, Alter] = {
     "a shrinkage above 1": lambda t, d: d.update(shrinkage=1.5),
     "a shrinkage that is text": lambda t, d: d.update(shrinkage="0.2"),
     "an unknown key": lambda t, d: d.update(threshold=3),
-    "a missing key": lambda t, d: d.pop("is_multilabel") and None,
+    "a missing key": lambda t, d: d.__delitem__("is_multilabel"),
     "other weights": lambda t, d: d.update(weights="00"),
-    "no weights": lambda t, d: d.pop("weights") and None,
+    "no weights": lambda t, d: d.__delitem__("weights"),
 }
 
 
@@ -250,7 +250,9 @@ def test_an_altered_file_is_refused_and_without_it_the_model_can_be_used(
     with pytest.raises(DamagedFileError) as caught:
         read_familiarity(path, model)
     assert str(caught.value).startswith(f"{path}: ")
-    assert str(caught.value).endswith("; delete it; images are then not compared with the training images")
+    assert str(caught.value).endswith(
+        "; move it to another folder; images are then not compared with the training images"
+    )
     path.unlink()
     assert read_familiarity(path, model) is None
 
@@ -261,7 +263,7 @@ def test_a_file_without_a_readable_description_is_refused(
 ) -> None:
     path = tmp_path / "familiarity.safetensors"
     write_tensor_file(path, {"features": familiarity.features}, metadata)
-    with pytest.raises(DamagedFileError, match="delete it"):
+    with pytest.raises(DamagedFileError, match="move it to another folder"):
         read_familiarity(path, model)
 
 
@@ -275,6 +277,6 @@ def test_the_file_of_other_weights_is_refused(
     with pytest.raises(DamagedFileError) as caught:
         read_familiarity(path, model)
     assert str(caught.value) == (
-        f"{path}: was altered, or belongs to other weights; delete it; images are then not compared with the training "
-        "images"
+        f"{path}: was altered, or belongs to other weights; move it to another folder; images are then not compared "
+        "with the training images"
     )

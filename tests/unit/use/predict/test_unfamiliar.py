@@ -77,7 +77,9 @@ def test_an_altered_file_is_refused_by_predict_but_not_by_evaluate(own_run: Run)
     content[-1] ^= 0x7F
     content[len(content) // 2] ^= 0x7F
     path.write_bytes(content[:-8])
-    with pytest.raises(DamagedFileError, match="delete it; images are then not compared with the training images"):
+    with pytest.raises(
+        DamagedFileError, match="move it to another folder; images are then not compared with the training images"
+    ):
         own_run.predict(NOISE)
     assert own_run.evaluate().score.num_images
     path.unlink()
@@ -86,7 +88,7 @@ def test_an_altered_file_is_refused_by_predict_but_not_by_evaluate(own_run: Run)
 
 def test_the_file_of_another_run_is_refused(own_run: Run, blind_run: Run) -> None:
     shutil.copy(blind_run.path / "model.safetensors", own_run.path)
-    with pytest.raises(DamagedFileError, match="belongs to other weights; delete it"):
+    with pytest.raises(DamagedFileError, match="belongs to other weights; move it"):
         Run(own_run.path).predict(NOISE)
 
 

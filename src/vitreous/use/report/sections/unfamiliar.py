@@ -21,9 +21,9 @@ def unfamiliar_section(report: ReportInput) -> Section | None:
         num_val = report.metadata["metrics"].get("val", {}).get("num_images", 0)
         text = f"<p>They are not recognized: that takes {LEAST_FAMILIAR} validation images; there are {num_val}.</p>"
         return None if num_val >= LEAST_FAMILIAR else Section("unfamiliar", _TITLE, (text,))
-    num, num_flagged = int(found["num_images"]), int(found["num_flagged"])
-    share = num_flagged / num if found["split"] == "test" else 0.0
-    counted = f" Of {plural(num, 'test image')}, {num_flagged:,} ({share:.1%}) are." if found["split"] == "test" else ""
+    num, num_flagged, is_test = int(found["num_images"]), int(found["num_flagged"]), found["split"] == "test"
+    share = num_flagged / num if is_test else 0.0
+    counted = f" Of {plural(num, 'test image')}, {num_flagged:,} ({share:.1%}) are." if is_test else ""
     names = [f"{name} (used)" if score == found["score"] else name for score, name in SCORES.items()]
     kinds = [str(kind) for kind in found["auroc"][found["score"]]]
     rows = [(escape(kind), *(f"{found['auroc'][score][kind]:.2f}" for score in SCORES)) for kind in kinds]
