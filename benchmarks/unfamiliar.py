@@ -75,7 +75,8 @@ def main() -> None:
         parser.error(f"{folder.familiarity} is missing; train with at least 19 validation images")
     config, name = read_config(folder.config).data, predictor.metadata["data"]
     own = open_source(config.source, config.root, config.task)
-    familiar = outputs_of(predictor, own, drawn(read_outputs(folder.outputs)["test"].indices, options.images))
+    held_out = read_outputs(folder.outputs)
+    familiar = outputs_of(predictor, own, drawn((held_out.get("test") or held_out["val"]).indices, options.images))
     path, stored = results_file("unfamiliar")
     cases = stored.setdefault("runs", {}).setdefault(name, {"used": predictor.familiarity.score})
     cases |= {"num_images": len(familiar[0]), "flagged": flagged(predictor, familiar), "command": command_line()}

@@ -81,7 +81,7 @@ def fit_familiarity(
     found = replace(found, score=best, known=known[best])
     split = "test" if "test" in stores else "val"
     percentiles = found.unfamiliar(*seen[split])
-    least = np.argsort(-percentiles, kind="stable")[:12]
+    least = found.scores(best, *seen[split]).argsort(descending=True, stable=True)[:12].numpy()
     numbers = stores[split].source_indices[drawn[split][least]]
     return found, {
         "text": f"images unlike the training images are flagged by {SCORES[best]}: AUROC at least "
