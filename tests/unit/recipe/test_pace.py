@@ -35,7 +35,7 @@ def test_with_several_processes_it_takes_longer_because_one_of_them_does_it(
 ) -> None:
     facts = make_facts(num_train=1_000, num_val=50, num_test=0)
     one = time_limit(600.0, facts, evaluation_images_per_s=1_000.0).reserve_s
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setattr("vitreous.processes.count", lambda: 4)
     four = time_limit(600.0, facts, evaluation_images_per_s=1_000.0).reserve_s
     assert four - one == pytest.approx(3 * EVALUATION_MARGIN * (1_000 + 50 + 400) / 1_000)
 
