@@ -12,7 +12,8 @@ from tests.advice.walk import Refusals, case
 from vitreous.atomic import write_text
 from vitreous.cli.embed import embed
 from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.model import ModelConfig, build_model, save_model
+from vitreous.model import ModelConfig, build_model, load_model, save_model
+from vitreous.training.fit.familiarity import Familiarity, write_familiarity
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import check_free, create_run_folder, exclusive, open_run_folder
 from vitreous.training.machine.device import resolve_device, resolve_precision
@@ -87,6 +88,21 @@ def files_without_metadata(folder: Path) -> Refusals:
         model_file(path, **changes)
         yield lambda: Predictor.load(path), "use the model file of a run"
     assert Predictor.load(model_file(path))
+
+
+@case
+def familiarity_of_other_weights(folder: Path) -> Refusals:
+    path = folder / "familiarity.safetensors"
+    found = Familiarity(torch.ones(4, 16).half(), torch.zeros(4).long(), False, known=torch.zeros(19).double())
+    write_familiarity(path, found, load_model(model_file(folder / "other" / "model.safetensors")))
+    run = Run(model_file(folder / "model.safetensors"))
+    Image.new("RGB", (12, 12)).save(folder / "a.png")
+    yield (
+        lambda: run.predict(folder / "a.png"),
+        "move it to another folder; images are then not compared with the training images",
+    )
+    path.unlink()
+    assert run.predict(folder / "a.png")[0].error == ""
 
 
 @case

@@ -42,7 +42,8 @@ def predict(
             predictions.append(prediction)
             screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(files)})
             if out is None and not as_json and not prediction.error:
-                screen.say(f"{prediction.image}: {labels_line(prediction, predictor)}")
+                mark = "; unlike the training images" if prediction.is_unfamiliar else ""
+                screen.say(f"{prediction.image}: {labels_line(prediction, predictor)}{mark}")
     if out is not None:
         write_table(out, predictions, predictor.classes)
         screen.say(f"{plural(len(predictions), 'prediction')} in {out}")
@@ -63,5 +64,8 @@ def labels_line(prediction: Prediction, predictor: Predictor) -> str:
 
 def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, object]:
     """Return a prediction with its probabilities by class name; an unreadable image has none."""
-    named = dict(zip(classes, prediction.probabilities, strict=False))
-    return {**vars(prediction), "probabilities": named}
+    described = vars(prediction) | {"probabilities": dict(zip(classes, prediction.probabilities, strict=False))}
+    if described["unfamiliar"] is None:
+        del described["unfamiliar"]
+        return described
+    return described | {"is_unfamiliar": prediction.is_unfamiliar}

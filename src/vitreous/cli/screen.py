@@ -75,7 +75,7 @@ class Screen:
             "skipped": self._show_data,
             "step": self._show_progress,
             "first_model": self._show_first_model,
-            "taught": lambda fields: self.say(fields["text"]),
+            **dict.fromkeys(("taught", "familiarity"), lambda fields: self.say(fields["text"])),
             "stopped_early": self._show_stopped_early,
         }
 

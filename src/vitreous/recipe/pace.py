@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vitreous import processes
 from vitreous.data.survey.facts import DataFacts
 
 OUTSIDE_S = 8.0
@@ -14,6 +15,12 @@ EVALUATION_SPEEDUP = 3.0
 """Images per second in evaluation relative to training, until measured: a backward pass costs two forward passes."""
 FEATURE_SHARE = 0.1
 """Share of a budget that the features for the first head on pretrained weights may take."""
+FAMILIAR_SHARE = 0.015
+"""Share of a budget in which the trained model may find out how to recognize images unlike the training images."""
+MOST_FAMILIAR = {"train": 2_000, "val": 1_000, "test": 500}
+"""Images of each split that it sees for that."""
+LEAST_FAMILIAR = 19
+"""Validation images below which none could exceed the 95th percentile: i of m exceeds i / (m + 1) of new images."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,12 @@ class TimeLimit:
     Attributes:
         limit_s: Seconds for everything, from reading the data to the saved model.
         reserve_s: Seconds of the limit reserved for what follows the last step: evaluation, saving, the report.
+        familiar_share: Share of the images `MOST_FAMILIAR` that there is time for.
     """
 
     limit_s: float
     reserve_s: float
+    familiar_share: float = 1.0
 
     def training_s(self, elapsed_s: float = 0.0) -> float:
         """Return the seconds left for training steps once `elapsed_s` seconds of the limit are spent; at least 0."""
@@ -62,5 +71,12 @@ def time_limit(budget_s: float, facts: DataFacts, evaluation_images_per_s: float
         facts: The data; its validation and test images are evaluated at the end.
         evaluation_images_per_s: Speed of that evaluation.
     """
-    num_images = 2 * facts.num_val + facts.num_test  # validation scores both the weights and their average
-    return TimeLimit(budget_s, OUTSIDE_S + EVALUATION_MARGIN * num_images / evaluation_images_per_s)
+    evaluated = 2 * facts.num_val + facts.num_test  # validation scores both the weights and their average
+    seen = {"train": facts.num_train, "val": facts.num_val, "test": facts.num_test}
+    seen = {split: min(count, MOST_FAMILIAR[split]) for split, count in seen.items()}
+    # Only one process sees these, and almost 400 outliers.
+    familiar_s = EVALUATION_MARGIN * (sum(seen.values()) + 400) * processes.count() / evaluation_images_per_s
+    share = min(1.0, FAMILIAR_SHARE * budget_s / max(familiar_s, 1e-9))
+    share = share if share * seen["val"] >= LEAST_FAMILIAR else 0.0
+    reserve_s = OUTSIDE_S + EVALUATION_MARGIN * evaluated / evaluation_images_per_s + share * familiar_s
+    return TimeLimit(budget_s, reserve_s, share)

@@ -17,7 +17,9 @@ from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import save_model
 from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
+from vitreous.training.fit.familiarity import write_familiarity
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
+from vitreous.training.fit.probe import fit_familiarity
 from vitreous.training.folder.images import write_images
 from vitreous.training.folder.outputs import SplitOutputs, write_outputs
 from vitreous.training.folder.records import Recorder
@@ -46,7 +48,9 @@ def evaluate_models(
     return {name: score_task(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
 
 
-def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE) -> None:
+def finish(
+    state: TrainState, prepared: Prepared, folder: RunFolder, recorder: Recorder, group: Group = SINGLE, part: float = 1
+) -> None:
     """Choose the weights; then calibrate, test and save them in float32, like `evaluate` and `predict`.
 
     The candidates are the last weights, their average, the pretrained weights with a fitted head if the run began with
@@ -64,10 +68,9 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
     chosen, temperature, thresholds = "average", 1.0, None
-    facts = prepared.survey.facts
+    facts, metrics = prepared.survey.facts, dict[str, Any]()
     if facts.task == "multilabel":
         thresholds = (0.5,) * len(facts.classes)
-    metrics: dict[str, Any] = {}
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     outputs: dict[str, SplitOutputs] = {}
     models, train = _models(state), prepared.config.train
@@ -86,6 +89,7 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
         outputs["test"] = SplitOutputs(*held_out, prepared.test.source_indices)
         metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
+    group.from_first(lambda: _write_familiarity(model, prepared, folder, recorder, part))
     metadata = describe_model(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics,
         "example_class": "" if held_out is None else _names(held_out[1][0], facts.classes),
@@ -104,6 +108,18 @@ def finish(state: TrainState, prepared: Prepared, folder: RunFolder, recorder: R
         folder.remove_preliminary()
 
     group.from_first(write)
+
+
+def _write_familiarity(
+    model: VisionTransformer, prepared: Prepared, folder: RunFolder, recorder: Recorder, part: float
+) -> None:
+    """Write what `predict` needs to flag images unlike the training images; `part` of the images may be looked at."""
+    stores = {"train": prepared.train, "val": prepared.val, "test": prepared.test}
+    there = {split: store for split, store in stores.items() if store is not None}
+    classes, seed = prepared.survey.facts.classes, prepared.config.train.seed
+    if (found := fit_familiarity(model, prepared.preprocess, there, classes, seed, part)) is not None:
+        write_familiarity(folder.familiarity, found[0], model)
+        recorder.record("familiarity", found[1])
 
 
 def _choose(

@@ -257,7 +257,8 @@ def _train(prepared: Prepared, context: RunContext) -> None:
         fit(state, settings, loop)
     state.elapsed_s = loop.stopwatch.elapsed_s()
     complete = unsharded(state, config) if is_sharded(config, group) else state
-    finish(complete, prepared, context.folder, recorder, group)
+    share = 1.0 if loop.budget is None else loop.budget.limit.familiar_share
+    finish(complete, prepared, context.folder, recorder, group, share)
 
 
 def _start_record(config: RunConfig, facts: DataFacts) -> dict[str, object]:

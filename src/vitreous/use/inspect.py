@@ -227,7 +227,8 @@ def _groups(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, str, str]]
 
 
 def _inspect_run(path: Path) -> Inspection:
-    metadata = read_metadata(find_model(path, or_best=True))
+    file = find_model(path, or_best=True)
+    metadata, familiarity = read_metadata(file), RunFolder(file.parent).familiarity
     config = ModelConfig.from_dict(metadata["architecture"])
     shape = _inspect_model(str(path), config)
     classes, metrics = metadata.get("classes", ()), metadata.get("metrics", {})
@@ -239,6 +240,7 @@ def _inspect_run(path: Path) -> Inspection:
         *(fact for split, found in metrics.items() for fact in _accuracy(split, found)),
         ("recipe", str(metadata.get("recipe", "unknown"))),
         ("steps", f"{metadata.get('steps', 0):,}"),
+        ("unfamiliar images", "flagged" if familiarity.is_file() else f"not flagged without {familiarity}"),
         *shape.facts,
     ]
     unused = {split: never_predicted_text(found) for split, found in metrics.items()}

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "outputs.safetensors"
 
     @property
+    def familiarity(self) -> Path:
+        """What training images look like to the model, by which `predict` flags images unlike them."""
+        return self.path / "familiarity.safetensors"
+
+    @property
     def example(self) -> Path:
         """One held-out image after preprocessing, as the model gets it; an array if it is neither gray nor color."""
         array = self.path / "example.npy"

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -21,6 +22,7 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata
 from vitreous.paths import expanded
 from vitreous.tensors import Logits, Pixels, Probabilities
+from vitreous.training.fit.familiarity import FLAGGED, Familiarity, head_inputs, read_familiarity
 from vitreous.training.fit.multilabel import predicted_labels
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.predict.inputs import each_image, name_of, read_batch
@@ -41,6 +43,8 @@ class Prediction:
         probabilities: Probability of every class, in the model's order; empty if the image could not be read.
         error: Reason why the image could not be read; empty if it could.
         labels: The predicted classes, most probable first: exactly one, or any number if images may have several.
+        unfamiliar: How unlike the training images it is: its percentile among the validation images of the run, in
+            [0, 1]. None if it could not be read, or if there is no `familiarity.safetensors` next to the model.
     """
 
     image: str
@@ -49,6 +53,12 @@ class Prediction:
     probabilities: tuple[float, ...]
     error: str = ""
     labels: tuple[str, ...] = ()
+    unfamiliar: float | None = None
+
+    @property
+    def is_unfamiliar(self) -> bool:
+        """Whether the image is unlike the training images. About 5% of images like the training images are, too."""
+        return self.unfamiliar is not None and self.unfamiliar >= FLAGGED
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +73,7 @@ class Predictor:
         metadata: The metadata of the model file.
         thresholds: Probability from which each class is predicted, if images may have several labels; None if each has
             one.
+        file: The model file; None if the model comes from elsewhere.
 
     Example:
         >>> predictor = Predictor.load("runs/digits-1")  # doctest: +SKIP
@@ -76,6 +87,7 @@ class Predictor:
     temperature: float
     metadata: dict[str, Any]
     thresholds: tuple[float, ...] | None = None
+    file: Path | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -124,13 +136,23 @@ class Predictor:
                 f"{file}: metadata has temperature {temperature:g}, which must be positive and finite; "
                 "use the model file of a run"
             )
-        return cls(trim_last_block(model), preprocess, classes, temperature, metadata, thresholds)
+        return cls(trim_last_block(model), preprocess, classes, temperature, metadata, thresholds, file)
+
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """What training images look like to the model, read on first use; None if that is not stored next to it.
+
+        Raises:
+            DamagedFileError: The file was altered, or belongs to other weights.
+        """
+        return None if self.file is None else read_familiarity(RunFolder(self.file.parent).familiarity, self.model)
 
     def predict(self, images: Any) -> list[Prediction]:
         """Classify images: all that `each_image` takes; a file or bytes that cannot be decoded get an `error`.
 
         Raises:
             DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
+            DamagedFileError: `familiarity.safetensors` was altered, or belongs to other weights.
         """
         return list(self.stream(images))
 
@@ -157,19 +179,28 @@ class Predictor:
     def _predict_batch(self, images: Sequence[ImageLike], names: Sequence[str]) -> Iterator[Prediction]:
         read_images = read_batch(self.preprocess, images, names)
         pixels = [image for image in read_images if not isinstance(image, str)]
-        rows = iter(self.probabilities(self.logits(torch.stack(pixels))).tolist() if pixels else [])
+        rows = self._judged(torch.stack(pixels)) if pixels else iter(())
         for name, image in zip(names, read_images, strict=True):
             if isinstance(image, str):
                 yield Prediction(name, label="", probability=0.0, probabilities=(), error=image)
                 continue
-            yield self.prediction(name, next(rows))
+            yield self.prediction(name, *next(rows))
 
-    def prediction(self, name: str, row: Sequence[float]) -> Prediction:
+    def _judged(self, pixels: Pixels) -> Iterator[tuple[list[float], float | None]]:
+        """Yield the probabilities of each image, and how unlike the training images it is."""
+        images = self.preprocess.normalize(pixels.to(next(self.model.parameters()).device))
+        features, logits = head_inputs(self.model, [images])
+        known = self.familiarity
+        unfamiliar = [None] * len(logits) if known is None else known.unfamiliar(features, logits).tolist()
+        yield from zip(self.probabilities(logits).tolist(), unfamiliar, strict=True)
+
+    def prediction(self, name: str, row: Sequence[float], unfamiliar: float | None = None) -> Prediction:
         """Return the prediction for an image with this name and these probabilities of the classes."""
         best = max(range(len(row)), key=row.__getitem__)
         found = [best] if self.thresholds is None else predicted_labels(row, self.thresholds)
         label = join_labels(self.classes[number] for number in sorted(found))
-        return Prediction(name, label, row[best], tuple(row), labels=tuple(self.classes[number] for number in found))
+        labels = tuple(self.classes[number] for number in found)
+        return Prediction(name, label, row[best], tuple(row), labels=labels, unfamiliar=unfamiliar)
 
 
 def find_model(path: Path, *, or_best: bool = False) -> Path:

@@ -8,11 +8,12 @@ Both kinds of table have the same columns, one row per image:
     predicted      the most probable class, or all predicted labels  yes                        yes
     probability    calibrated probability of the predicted class     yes                        yes
     error          why the image could not be read, else empty       no                         yes
+    unfamiliar     how unlike the training images, from 0 to 1       no                         if the run can say it
     p_CLASS        calibrated probability of each class              several labels             yes
 
 If images may have several labels, `true` and `predicted` join them by `;`, and `probability` is that of the most
 probable label, predicted or not.
-In `predict --out`, `predicted` and the probabilities are empty for an image that could not be read.
+In `predict --out`, `predicted`, `unfamiliar` and the probabilities are empty for an image that could not be read.
 """
 
 import csv
@@ -94,10 +95,11 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
         SaveError: The file could not be written.
     """
     check_table_path(path)
-    columns = ["path", "predicted", "probability", "error", *(f"p_{name}" for name in classes)]
+    extra = ["unfamiliar"] if any(p.unfamiliar is not None for p in predictions) else []
+    columns = ["path", "predicted", "probability", "error", *extra, *(f"p_{name}" for name in classes)]
     empty = (None,) * len(classes)
-    rows = [(p.image, p.label, None if p.error else p.probability, p.error, *(p.probabilities or empty))
-            for p in predictions]  # fmt: skip
+    rows = [(p.image, p.label, None if p.error else p.probability, p.error, *(getattr(p, name) for name in extra),
+             *(p.probabilities or empty)) for p in predictions]  # fmt: skip
     if path.suffix.lower() == ".csv":
         write_csv(path, [columns, *rows])
     elif path.suffix.lower() == ".jsonl":

@@ -1,0 +1,105 @@
+"""Model, images -> Familiarity: what training images look like, and the score that recognizes outliers best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.label_sets import is_multilabel, set_numbers
+from vitreous.data.loader import EvalLoader
+from vitreous.data.pixels.store import MemoryStore, Store
+from vitreous.model.vit import VisionTransformer
+from vitreous.recipe.pace import LEAST_FAMILIAR, MOST_FAMILIAR
+from vitreous.seeding import derive, permutation
+from vitreous.tensors import Features, Logits
+from vitreous.training.fit.familiarity import FLAGGED, SCORES, Familiarity, head_inputs, unit_length
+from vitreous.training.fit.outliers import make_outliers
+
+MOST_BYTES = 5_000_000
+"""Size of the stored features; above a width of 1,250, it allows fewer training images."""
+LEAST_IN_GROUP = 5
+"""Training images that a class needs for a mean of its own; all smaller classes share one."""
+
+
+def fit_familiarity(
+    model: VisionTransformer,
+    preprocess: Preprocess,
+    stores: Mapping[str, Store],
+    classes: Sequence[str],
+    seed: int,
+    share: float = 1.0,
+) -> tuple[Familiarity, dict[str, Any]] | None:
+    """Describe the training images, and choose the score whose worst AUROC against a kind of outliers is the best.
+
+    Args:
+        model: The finished model.
+        preprocess: Normalizes the images.
+        stores: Images by split: `train`, and perhaps `val` and `test`.
+        classes: Names of the classes.
+        seed: Draws the images, each class with its share, and the outliers.
+        share: Share of the images that there is time for; see `recipe.pace.TimeLimit`.
+
+    Returns:
+        What `predict` needs, and a record for the report. None if there are fewer than `LEAST_FAMILIAR` validation
+        images, or time for fewer.
+    """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+    from sklearn.metrics import roc_auc_score
+
+    most = MOST_FAMILIAR | {"train": min(MOST_FAMILIAR["train"], MOST_BYTES // (2 * model.num_features))}
+    counts = {split: int(share * min(len(store), most[split])) for split, store in stores.items()}
+    if counts.get("val", 0) < LEAST_FAMILIAR:
+        return None
+
+    def see(store: Store, positions: NDArray[np.int64] | None = None) -> tuple[Features, Logits]:
+        return head_inputs(model, (batch.images for batch in EvalLoader(store, preprocess, 256, chosen=positions)))
+
+    drawn = {split: _drawn(store, counts[split], derive(seed, "familiar", split)) for split, store in stores.items()}
+    seen = {split: see(store, drawn[split]) for split, store in stores.items()}
+    labels, val = stores["train"].labels.cpu().numpy()[drawn["train"]], stores["val"]
+    found = Familiarity(unit_length(seen["train"][0]).half(), _groups(labels), is_multilabel(labels))
+    found = replace(found, shrinkage=float(ledoit_wolf_shrinkage(found.centered[0].numpy(), assume_centered=True)))
+    some = val.take(_drawn(val, min(64, counts["val"]), derive(seed, "outliers"))).cpu()
+    outliers = {
+        kind: see(MemoryStore(pixels.to(val.device), val.labels[: len(pixels)]))
+        for kind, pixels in make_outliers(some, classes, derive(seed, "outliers")).items()
+    }
+    known, truth = {name: found.scores(name, *seen["val"]) for name in SCORES}, [0] * counts["val"] + [1] * len(some)
+    auroc = {
+        name: {
+            kind: round(float(roc_auc_score(truth, torch.cat([known[name], found.scores(name, *outputs)]))), 4)
+            for kind, outputs in outliers.items()
+        }
+        for name in SCORES
+    }
+    best = max(SCORES, key=lambda name: (min(auroc[name].values()), sum(auroc[name].values())))
+    found = replace(found, score=best, known=known[best])
+    split = "test" if "test" in stores else "val"
+    percentiles = found.unfamiliar(*seen[split])
+    least = found.scores(best, *seen[split]).argsort(descending=True, stable=True)[:12].numpy()
+    numbers = stores[split].source_indices[drawn[split][least]]
+    return found, {
+        "text": f"images unlike the training images are flagged by {SCORES[best]}: AUROC at least "
+        f"{min(auroc[best].values()):.2f} against each of {len(outliers)} kinds of simple outliers",
+        "score": best, "auroc": auroc, "split": split, "num_images": len(percentiles),
+        "num_flagged": int((percentiles >= FLAGGED).sum()),
+        "least_familiar": list(zip(numbers.tolist(), percentiles[least].tolist(), strict=True)),
+    }  # fmt: skip
+
+
+def _drawn(store: Store, num: int, seed: int) -> NDArray[np.int64]:
+    """Return the positions of `num` images (2 at the least), each class or set of labels with its share of them."""
+    order, num = permutation(seed, len(store)), min(len(store), max(2, num))
+    order = order[np.argsort(set_numbers(store.labels.cpu().numpy())[order], kind="stable")]
+    return np.sort(order[np.arange(num) * len(store) // num])
+
+
+def _groups(labels: NDArray[Any]) -> Tensor:
+    """Return the number of each image's class or set of labels, and -1 for those with few images."""
+    _, numbers, counts = np.unique(set_numbers(labels), return_inverse=True, return_counts=True)
+    return torch.from_numpy(np.where(counts[numbers] < LEAST_IN_GROUP, -1, numbers))
