@@ -96,6 +96,11 @@ class RunFolder:
         return self.path / "shortcuts.json"
 
     @property
+    def robustness(self) -> Path:
+        """Accuracy on changed photos, written by `vitreous evaluate --robustness`."""
+        return self.path / "robustness.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"
