@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_all_views_differ_and_more_are_refused(predictor: Predictor, photos: Pat
     model = mirrored(predictor, flip)
     pixels = pixels_of(model, photos)
     previous = [model.with_views(count).classify(pixels) for count in range(1, most + 1)]
-    assert all(not torch.equal(one, next_one) for one, next_one in zip(previous, previous[1:], strict=False))
+    assert all(not torch.equal(one, next_one) for one, next_one in pairwise(previous))
     assert torch.allclose(previous[-1].sum(dim=1), torch.ones(len(pixels)), atol=1e-5)
     for count in (0, -1, most + 1):
         with pytest.raises(
@@ -110,5 +111,5 @@ def test_gain_is_the_paired_difference_of_the_accuracies(run: Run) -> None:
 
 
 def test_more_views_than_there_are_refused_before_anything_is_read(run: Run) -> None:
-    with pytest.raises(ConfigError, match="^tta=50: "):
+    with pytest.raises(ConfigError, match=r"^tta=50: "):
         evaluate(run.path, "no/where", num_views=50)

@@ -46,10 +46,12 @@ def report(own_run: Run) -> ReportInput:
 def measured(report: ReportInput, **more: Any) -> None:
     """Write a result with three changes."""
     common = {"unit": "severity", "strengths": [1, 2, 3, 4, 5], "accuracies": [0.9, 0.8, 0.7, 0.6, 0.5],
-              "losses": [[0.05 + k / 10, k / 10, 0.1 + k / 10] for k in range(5)], "loss": [0.25, 0.2, 0.3]}  # fmt: skip
+              "losses": [[0.05 + k / 10, k / 10, 0.1 + k / 10] for k in range(5)],
+              "loss": [0.25, 0.2, 0.3]}  # fmt: skip
     effects = [
         common | {"name": "gaussian noise", "option": "", "way_out": "add such images to the training images"},
-        common | {"name": "fog", "option": "--data.color_jitter 0.4", "way_out": "train with `--data.color_jitter 0.4`"},
+        common | {"name": "fog", "option": "--data.color_jitter 0.4",
+                  "way_out": "train with `--data.color_jitter 0.4`"},
         {"name": "box resizing", "unit": "", "strengths": [1], "accuracies": [0.94], "losses": [[0.01, -0.01, 0.03]],
          "loss": [0.01, -0.01, 0.03], "option": "", "way_out": "resize as in training"},
     ]  # fmt: skip
