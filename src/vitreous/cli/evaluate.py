@@ -54,7 +54,7 @@ def evaluate(
         where, listener, folder = resolve_device(device), screen.listen, RunFolder(expanded(run))
         if robustness:
             found = measure_robustness(run, data, root=root, device=where, listener=listener)
-            if found.is_own:
+            if found.is_own and folder.model.is_file():  # not the best model so far of a run that goes on
                 found.save(folder.path)
                 write_report(folder)
         else:

@@ -74,8 +74,7 @@ def evaluate(
     if num_views > 1:
         averaged = classify_all(predictor, store, true)
         gain = paired_difference(averaged - classify_all(replace(predictor, views=None), store, true))
-        views = {"num_views": num_views, "accuracy": averaged.mean(), "gain": gain}
-        evaluation = replace(evaluation, views=views)
+        evaluation = replace(evaluation, views={"num_views": num_views, "accuracy": averaged.mean(), "gain": gain})
     if splits is None:
         return evaluation
     decoded = splits[np.isin(indices, store.source_indices)]

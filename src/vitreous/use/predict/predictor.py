@@ -149,10 +149,7 @@ class Predictor:
         self.preprocess.scale.warn_of_clipped()
 
     def with_views(self, num_views: int) -> Self:
-        """Return a predictor whose `classify` averages over several views of an image. ConfigError if there are fewer.
-
-        Every second one is mirrored if the model was trained with mirrored images.
-        """
+        """Average over several views of an image, mirrored ones if trained with them. ConfigError if there are fewer."""
         sides = (1, -1) if self.metadata.get("flip") else (1,)
         views = [
             [[side * kept, 0, (1 - kept) * x], [0, kept, (1 - kept) * y]] for kept, x, y in _VIEWS for side in sides

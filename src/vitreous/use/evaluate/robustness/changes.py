@@ -27,8 +27,7 @@ from vitreous.data.config import DataConfig
 
 Values = NDArray[np.float64]
 """An image from 0 (black) to 1 (white), `[height, width, channels]`; or a kernel, `[height, width]`."""
-SEVERITY, _COLOR = "severity", "less color"
-_JITTER, _BLUR = ("color_jitter", "0.4"), ("policy", "3-augment")
+SEVERITY, _COLOR, _JITTER, _BLUR = "severity", "less color", ("color_jitter", "0.4"), ("policy", "3-augment")
 
 
 @dataclass(frozen=True)
