@@ -149,11 +149,9 @@ class Predictor:
         self.preprocess.scale.warn_of_clipped()
 
     def with_views(self, num_views: int) -> Self:
-        """Average over several views of an image, mirrored ones if trained with them. ConfigError if there are fewer."""
+        """Average over several views of an image, also mirrored if trained like that. ConfigError if there are fewer."""
         sides = (1, -1) if self.metadata.get("flip") else (1,)
-        views = [
-            [[side * kept, 0, (1 - kept) * x], [0, kept, (1 - kept) * y]] for kept, x, y in _VIEWS for side in sides
-        ]
+        views = [[[side * k, 0, (1 - k) * x], [0, k, (1 - k) * y]] for k, x, y in _VIEWS for side in sides]
         if not 1 <= num_views <= len(views):
             raise ConfigError(f"tta={num_views}: this model has {len(views)} views of an image; use 1 to {len(views)}")
         return replace(self, views=torch.tensor(views[:num_views]) if num_views > 1 else None)
