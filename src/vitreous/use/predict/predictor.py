@@ -149,7 +149,7 @@ class Predictor:
         self.preprocess.scale.warn_of_clipped()
 
     def with_views(self, num_views: int) -> Self:
-        """Average over several views of an image, also mirrored if trained like that. ConfigError if there are fewer."""
+        """Average over several views of an image, also mirrored if trained so. ConfigError if there are fewer."""
         sides = (1, -1) if self.metadata.get("flip") else (1,)
         views = [[[side * k, 0, (1 - k) * x], [0, k, (1 - k) * y]] for k, x, y in _VIEWS for side in sides]
         if not 1 <= num_views <= len(views):
