@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitreous.data.pixels.store import Store
 from vitreous.data.workers import map_in_order
-from vitreous.tensors import Targets
+from vitreous.tensors import Probabilities, Targets
 from vitreous.use.predict.predictor import BATCH_SIZE, Predictor
 
 
@@ -30,7 +30,7 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float]:
 
 def paired_difference(differences: ArrayLike) -> tuple[float, float, float]:
     """Return the mean of paired differences as in `paired_interval`, and both ends of that interval."""
-    return float(np.mean(differences)), *paired_interval(differences)
+    return float(np.asarray(differences, dtype=np.float64).mean()), *paired_interval(differences)
 
 
 def points(difference: Sequence[float]) -> str:
@@ -45,13 +45,14 @@ def classify_all(
 
     `show` makes of the pixels of an image, and of its number in the source, what the model gets instead.
     """
-    right = []
-    for batch in np.array_split(np.arange(len(store)), range(BATCH_SIZE, len(store), BATCH_SIZE)):
-        pairs = list(zip(store.take(batch), store.source_indices[batch].tolist(), strict=True))
-        found = predictor.classify(torch.stack(map_in_order(lambda k, pairs=pairs: show(*pairs[k]), len(pairs))))
-        if predictor.thresholds is None:
-            right.append(found.argmax(dim=1) == true[batch])
-        else:
-            predicted = found.double() >= torch.tensor(predictor.thresholds, dtype=torch.float64)
-            right.append((predicted == (true[batch] > 0.5)).all(dim=1))
-    return torch.cat(right).double().numpy()
+
+    def classify(batch: NDArray[np.int64]) -> Probabilities:
+        pixels, indices = store.take(batch), store.source_indices[batch].tolist()
+        return predictor.classify(torch.stack(map_in_order(lambda k: show(pixels[k], indices[k]), len(batch))))
+
+    batches = np.array_split(np.arange(len(store)), range(BATCH_SIZE, len(store), BATCH_SIZE))
+    found = torch.cat([classify(batch) for batch in batches])
+    if predictor.thresholds is None:
+        return (found.argmax(dim=1) == true).double().numpy()
+    predicted = found.double() >= torch.tensor(predictor.thresholds, dtype=torch.float64)
+    return (predicted == (true > 0.5)).all(dim=1).double().numpy()

@@ -92,10 +92,10 @@ def test_predictions_average_over_views_whatever_the_batch(
     plain, averaged = run.predict(photos), run.predict(photos, tta=3)
     assert [prediction.image for prediction in plain] == [prediction.image for prediction in averaged]
     assert plain != averaged
+    assert run.predict(photos) == plain  # the run itself keeps one view
     monkeypatch.setattr("vitreous.use.predict.predictor.BATCH_SIZE", 5)
     for one, other in zip(averaged, run.predict(photos, tta=3), strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
-    assert run.predict(photos) == plain  # the run itself keeps one view
 
 
 def test_gain_is_the_paired_difference_of_the_accuracies(run: Run) -> None:

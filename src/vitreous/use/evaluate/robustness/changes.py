@@ -139,13 +139,14 @@ def _snow(image: Values, draw: Generator, scale: float, *parameters: float) -> V
 
 def _frost(image: Values, draw: Generator, scale: float, kept: float, amount: float) -> Values:
     """Add ice that grows along the lines where clouds have half of their height."""
-    veins = [1 - np.abs(2 * _clouds(image, decay, draw) - 1) for decay in (1.3, 1.5)]
-    return kept * image + amount * np.maximum(*veins) ** 3
+    veins = [1 - np.abs(2 * _clouds(image, decay, draw) - 1) for decay in (1.15, 1.3)]
+    return kept * image + amount * np.maximum(*veins) ** 5
 
 
 def _clouds(image: Values, decay: float, draw: Generator) -> Values:
     """Return clouds from 0 to 1 of the size of an image, `[height, width, 1]`: diamond-square algorithm on a torus."""
-    heights, spread = np.zeros((1, 1)), 1.0
+    heights: NDArray[Any] = np.zeros((1, 1))
+    spread = 1.0
     corners, cross = np.outer([1, 0, 1], [1, 0, 1]) / 4, np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]) / 4
     while len(heights) < max(2, *image.shape[:2]):
         heights = np.kron(heights, [[1, 0], [0, 0]])
@@ -215,7 +216,7 @@ CHANGES = (
                image, _streak(radius * scale, sigma * scale, draw.uniform(-45, 45)), "edge"),
            "10 3, 15 5, 15 8, 15 12, 20 15", "6 1, 6 1.5, 6 2, 8 2, 9 2.5", remedy=_BLUR),
     Change("zoom blur", lambda image, draw, scale, end, by: np.mean(
-               [image, *(_through_pillow(image, partial(_zoom, factor=x)) for x in np.arange(1, end, by))], axis=0),
+               [image, *(_through_pillow(image, partial(_zoom, factor=x)) for x in np.arange(1.0, end, by))], axis=0),
            "1.11 0.01, 1.16 0.01, 1.21 0.02, 1.26 0.02, 1.31 0.03",
            "1.06 0.01, 1.11 0.01, 1.16 0.01, 1.21 0.01, 1.26 0.01", remedy=_BLUR),
     Change("snow", _snow, "0.1 0.3 3 0.5 10 4 0.8, 0.2 0.3 2 0.5 12 4 0.7, 0.55 0.3 4 0.9 12 8 0.7, "

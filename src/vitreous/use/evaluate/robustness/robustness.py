@@ -71,7 +71,7 @@ class Robustness:
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the effects as text, below a row of headings."""
-        rows = [("change", "strengths", "accuracy, %", "mean loss, points", "95% interval")]
+        rows: list[tuple[str, ...]] = [("change", "strengths", "accuracy, %", "mean loss, points", "95% interval")]
         for effect in self.effects:
             strengths = " ".join([*(f"{strength:g}" for strength in effect["strengths"]), effect["unit"]])
             accuracies = " ".join(f"{100 * accuracy:.0f}" for accuracy in effect["accuracies"])
@@ -134,7 +134,7 @@ def _show(source: Source, preprocess: Preprocess, change: Change, step: int, pix
         draw = np.random.default_rng(derive(index, change.name))
         return torch.from_numpy(change(pixels.permute(1, 2, 0).numpy(), step, draw)).permute(2, 0, 1)
     photo = decode_image(source.encoded(index), in_chans=preprocess.in_chans, scale=preprocess.scale)
-    size, box = preprocess.img_size[::-1], (0.0, 0.0, *photo.size)
+    size, box = preprocess.img_size[::-1], (0.0, 0.0, float(photo.width), float(photo.height))
     if preprocess.fit == "crop":
         box = crop_box(photo.size[::-1], preprocess.img_size)
     elif preprocess.fit == "pad":

@@ -72,8 +72,8 @@ class Fixed:
         self.number = number
 
     def uniform(self, low: float, high: float, shape: Any = None) -> Any:
-        assert low <= self.number <= high
-        return self.number if shape is None else np.full(shape, self.number)
+        number = min(high, max(low, self.number))
+        return number if shape is None else np.full(shape, number)
 
 
 def photo(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -249,22 +249,26 @@ def test_elastic_transform_moves_the_corners_of_a_triangle_to_where_they_are_dra
     np.testing.assert_allclose(found[4:, 4:], image[2:-2, 2:-2], atol=1e-9)
 
 
-def test_glass_blur_only_moves_pixels_within_its_reach() -> None:
-    image = np.zeros((40, 40, 1))
-    image[20, 20] = 1
-    found = BY_NAME["glass blur"].function(image, np.random.default_rng(0), 1.0, 0.0, 2, 1)[..., 0]
-    rows, columns = np.nonzero(found)
-    assert set(np.unique(found)) <= {0.0, 1.0}
-    # One round copies a pixel at most 2 px per step, and a copy can be copied on only up and to the left.
-    assert len(rows)
-    assert max(rows.max(), columns.max()) <= 22
+def test_glass_blur_copies_pixels_from_nearby() -> None:
+    numbers = np.arange(40.0 * 50).reshape(40, 50, 1)
+    found = BY_NAME["glass blur"].function(numbers, np.random.default_rng(0), 1.0, 0.0, 2, 1)[..., 0]
+    rows, columns = np.divmod(np.rint(found).astype(int), 50)
+    down, right = rows - np.arange(40)[:, None], columns - np.arange(50)
+    assert down.min() == -2  # from below, a copy can be copied again; from above, it cannot
+    assert max(abs(down[3:-3, 3:-3]).mean(), abs(right[3:-3, 3:-3]).mean()) < 3
+    assert (found[3:-3, 3:-3] != numbers[3:-3, 3:-3, 0]).mean() > 0.8
+    np.testing.assert_array_equal(found[:3], numbers[:3, :, 0])  # the border stays
 
 
-def test_fog_and_frost_and_snow_brighten_dark_images() -> None:
+def test_frost_and_snow_brighten_dark_images_and_fog_is_as_bright_as_the_image() -> None:
     dark = np.full((64, 64, 3), 40, dtype=np.uint8)
-    for name in ("fog", "frost", "snow"):
-        assert apply(name, dark, 4).mean() > (38 if name == "fog" else 60), name
+    for name in ("frost", "snow"):
+        assert apply(name, dark, 4).mean() > 60, name
     assert apply("fog", np.zeros((32, 32, 3), dtype=np.uint8), 4).max() == 0
+    image = photo(64, 64)
+    foggy = apply("fog", image, 4)
+    assert foggy.max() <= image.max() + 1
+    assert foggy.astype(float).std() < image.astype(float).std()
 
 
 def test_less_light_halves_linear_light_per_stop() -> None:
@@ -357,8 +361,8 @@ def test_the_strongest_change_differs_more_than_the_mildest(change: Change, side
         np.mean([np.abs(change(image, step, np.random.default_rng(k)).astype(int) - image).mean() for k in range(4)])
         for step in (0, size - 1)
     ]
-    # ImageNet-C's elastic transform bends most, by longer waves, in the second severity.
-    assert differences[1] > (0.3 if change.name == "elastic transform" else 1.0) * differences[0] > 0
+    # The published severities are not in this order for every image, least of all those of the elastic transform.
+    assert differences[1] > (0.3 if change.name == "elastic transform" else 0.8) * differences[0] > 0
 
 
 @pytest.mark.slow
