@@ -11,6 +11,8 @@ from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit, request, stopped
 from tests.advice.walk import Refusals, case
 
+from vitreous.cli.evaluate import evaluate as evaluate_command
+from vitreous.cli.main import main
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.table import Hints
 from vitreous.tensor_file import write_tensor_file
@@ -60,6 +62,17 @@ def evaluations(folder: Path) -> Refusals:
     for path in contents:
         path.write_bytes(contents[path])
     assert inspect(str(other), options=DataOptions(pretrained=str(run)))
+
+
+@case
+def views_and_changed_photos(folder: Path) -> Refusals:
+    run = finished(folder)
+    yield lambda: evaluate(run, num_views=13), "use 1 to "
+    assert evaluate(run, num_views=Predictor.load(run).with_views(6).views.shape[0])  # type: ignore[union-attr]
+    words = ["evaluate", str(run), "--tta", "2", "--robustness"]
+    yield lambda: evaluate_command(run, tta=2, robustness=True), "leave one of them out"
+    assert main(words[:-1]) == 0
+    assert main([*words[:2], words[-1]]) == 0
 
 
 @case

@@ -5,16 +5,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError
 from vitreous.paths import expanded
-from vitreous.training.folder.run_folder import open_run_folder
+from vitreous.training.folder.run_folder import RunFolder, open_run_folder
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 from vitreous.use.evaluate.images.slices import slices_of_run, worse
-from vitreous.use.evaluate.known import Known
 from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.use.evaluate.paired import points
+from vitreous.use.evaluate.robustness.robustness import Robustness, measure_robustness
+from vitreous.use.report.page import write_report
 from vitreous.wording import plural, shortened
 
 _MOST_COLUMNS = 14
@@ -28,6 +31,8 @@ def evaluate(
     data: str | None = None,
     /,
     *,
+    robustness: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    tta: Annotated[int, Parameter(converter=whole_number)] = 1,
     root: str | None = None,
     slices: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     device: str = "auto",
@@ -38,6 +43,8 @@ def evaluate(
     Args:
         run: Run folder; with DATA also a model.safetensors file.
         data: A folder, table or named data set; its test split if it has one, else all its images.
+        robustness: Measure instead how much accuracy noise, blur, weather, light, position and resizing cost.
+        tta: Also measure what averaging over this many views of each image gains (test-time augmentation).
         root: The folder that a table's paths are relative to; default: the table's own.
         slices: Also find groups of the held-out images that are classified worse: by size, brightness, sharpness, file
             type, folder, camera and time.
@@ -46,17 +53,31 @@ def evaluate(
     """
     if slices and data is not None:
         raise ConfigError(f"slices={data}: are groups of the images that the run held out; leave the data out")
+    if robustness and tta != 1:
+        raise ConfigError(f"tta={tta}: has no use for --robustness, which shows one view; leave one of them out")
+    found: Evaluation | LabelEvaluation | Robustness
     with Screen(stderr=as_json) as screen:
-        found = evaluate_run(run, data, root=root, device=resolve_device(device), listener=screen.listen)
-        groups = slices_of_run(open_run_folder(expanded(run)), screen.listen) if slices else []
+        where, listener, folder = resolve_device(device), screen.listen, RunFolder(expanded(run))
+        if robustness:
+            found = measure_robustness(run, data, root=root, device=where, listener=listener)
+            if found.is_own and folder.model.is_file():  # not the best model so far of a run that goes on
+                found.save(folder.path)
+                write_report(folder)
+        else:
+            found = evaluate_run(run, data, root=root, num_views=tta, device=where, listener=listener)
+        groups = slices_of_run(open_run_folder(folder.path), listener) if slices else []
     if as_json:
         print_json(found.as_dict() | ({"slices": [group._asdict() for group in groups]} if slices else {}))
+        return
+    if isinstance(found, Robustness):
+        print_table(screen.console, found.table(), numbers_from=3)
+        screen.say("\n".join(found.sentences))
         return
     if isinstance(found, LabelEvaluation):
         _say_labels(screen, found)
         return
     screen.say_accuracy(f"{found.data}: accuracy", found.score.as_dict())
-    _say_known(screen, found.known)
+    _say_details(screen, found)
     top = "".join(f", top-{k} accuracy {share:.1%}" for k, share in found.top_k.items())
     agreement = f"Cohen's kappa {found.kappa:.3f}, MCC {found.mcc:.3f}"
     calibrated = f" ({found.calibration.nll:.4f} after calibration)" if found.calibration is not None else ""
@@ -89,11 +110,15 @@ def _say_labels(screen: Screen, found: LabelEvaluation) -> None:
     """Print the scores of a model that predicts several labels per image."""
     for sentence in found.sentences():
         screen.say(sentence, style="bold green" if sentence.startswith("mAP") else None)
-    _say_known(screen, found.known)
+    _say_details(screen, found)
     screen.say()
     print_table(screen.console, found.table(), numbers_from=1)
 
 
-def _say_known(screen: Screen, known: Known | None) -> None:
-    if known is not None and known.sentence:
-        screen.say(f"note: {known.sentence}", style="yellow")
+def _say_details(screen: Screen, found: Evaluation | LabelEvaluation) -> None:
+    if found.known is not None and found.known.sentence:
+        screen.say(f"note: {found.known.sentence}", style="yellow")
+    if found.views is not None:
+        num_views, accuracy, gain = found.views.values()
+        cost = f"{num_views} forward passes per image instead of 1"
+        screen.say(f"averaged over {num_views} views: accuracy {accuracy:.1%}, a gain of {points(gain)}; {cost}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import DecodeError
 from vitreous.training.machine.device import resolve_device
@@ -20,6 +21,7 @@ def predict(
     /,
     *,
     out: Path | None = None,
+    tta: Annotated[int, Parameter(converter=whole_number)] = 1,
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
@@ -29,12 +31,13 @@ def predict(
         run: Run folder, or a model.safetensors file.
         images: Image files, or folders of them.
         out: Write a .csv, .jsonl or .parquet file instead of printing one line per image.
+        tta: Average over this many views of each image, which takes as many times longer (test-time augmentation).
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of lines.
     """
     if out is not None:
         check_table_path(out)
-    predictor = Predictor.load(run, resolve_device(device))
+    predictor = Predictor.load(run, resolve_device(device)).with_views(tta)
     files = list_images(images)
     predictions: list[Prediction] = []
     with Screen(stderr=as_json) as screen:

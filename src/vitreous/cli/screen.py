@@ -54,11 +54,12 @@ class Screen:
             "backbone": lambda fields: self.say(fields["text"], style="bold"),
             "check": self._show_overfitting,
             "compiled": self._show_compiled,
-            "complete": self._show_complete,
+            "complete": lambda fields: self.say(f"{fields['run']} is already complete: nothing left to train"),
             "damaged_checkpoint": self._show_damaged_checkpoint,
             "unlocked": self._show_unlocked,
             "data": self._show_data,
             "device": self._show_device,
+            "estimate": lambda fields: self.say(fields["text"]),
             "download": lambda fields: self._advance("downloading", fields["share"], fields["text"]),
             "evaluation": self._show_evaluation,
             "expected": lambda fields: self.say(f"{fields['text']}, about {duration(fields['seconds'])}"),
@@ -217,9 +218,6 @@ class Screen:
     def _show_restart(self, fields: Mapping[str, Any]) -> None:
         text = f"one of {fields['num_processes']} processes failed; all were restarted"
         self.say(f"{text} (restart {fields['number']})", style="yellow")
-
-    def _show_complete(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"{fields['run']} is already complete: nothing left to train")
 
     def _say_cache(self, uses: Sequence[Mapping[str, Any]]) -> None:
         made = sum(use["num_bytes"] for use in uses if use["is_new"])

@@ -199,6 +199,7 @@ def describe_model(state: TrainState, prepared: Prepared) -> dict[str, Any]:
         "vitreous": __version__,
         "classes": list(facts.classes),
         "preprocess": prepared.preprocess.as_dict(),
+        "flip": prepared.config.data.flip,
         "steps": state.step,
         "recipe": prepared.config.recipe,
         "seed": prepared.config.train.seed,

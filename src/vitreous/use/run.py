@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
     from vitreous.use.evaluate.multilabel import LabelEvaluation
+    from vitreous.use.evaluate.robustness.robustness import Robustness
     from vitreous.use.explain.anatomy.anatomy import ModelAnatomy
     from vitreous.use.explain.check.faithfulness import Faithfulness
     from vitreous.use.explain.pictures.explanation import Explanation
@@ -88,7 +89,7 @@ class Run:
         split = scored_split(self.metrics)
         return float("nan") if split is None else float(self.metrics[split]["accuracy"])
 
-    def predict(self, images: "ImageLike | Tensor | Iterable[Any]") -> "list[Prediction]":
+    def predict(self, images: "ImageLike | Tensor | Iterable[Any]", *, tta: int = 1) -> "list[Prediction]":
         """Classify one image or many.
 
         A file that cannot be decoded gets a prediction with an `error`.
@@ -96,6 +97,7 @@ class Run:
         Args:
             images: A path, a folder, encoded bytes, a PIL image, an array or tensor with the channels first or last
                 (uint8, or floats in 0..1), a batch of them, a batch of a `DataLoader`, or any iterable of these.
+            tta: Number of views of each image to average over; ConfigError if there are not that many.
 
         Raises:
             DataNotFoundError: A path does not exist, or a folder contains no images.
@@ -103,7 +105,7 @@ class Run:
         """
         from vitreous.use.predict.inputs import images_of
 
-        return self.predictor.predict(images_of(images, self.predictor.preprocess.in_chans))
+        return self.predictor.with_views(tta).predict(images_of(images, self.predictor.preprocess.in_chans))
 
     def embed(self, images: "ImageLike | Tensor | Iterable[Any]") -> "Embeddings":
         """Compute the features of one image or many, the input of the head, to find similar images.
@@ -154,12 +156,13 @@ class Run:
 
         return list(Explainer(self.predictor).explain(images, DEFAULT if method is None else method, target, versus))
 
-    def evaluate(self, data: "str | Path | Dataset | None" = None) -> "Evaluation | LabelEvaluation":
+    def evaluate(self, data: "str | Path | Dataset | None" = None, *, tta: int = 1) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.
 
         Args:
             data: A folder, table, named set or data set from Python. None selects the run's test images (validation
                 images if it has no test images), and so does the data set that the run was given from Python.
+            tta: Number of views; with more than 1, `views` of the result says what averaging over them gains.
 
         Raises:
             NotARunError: `data` is None and the model file is not in a run folder.
@@ -167,7 +170,13 @@ class Run:
         """
         from vitreous.use.evaluate.evaluator import evaluate
 
-        return evaluate(self.path, _opened(data))
+        return evaluate(self.path, _opened(data), num_views=tta)
+
+    def robustness(self, data: "str | Path | Dataset | None" = None) -> "Robustness":
+        """Measure how much accuracy noise, blur, weather, light, position and resizing cost; data as in `evaluate`."""
+        from vitreous.use.evaluate.robustness.robustness import measure_robustness
+
+        return measure_robustness(self.path, _opened(data))
 
     def check_explanations(
         self,

@@ -125,3 +125,81 @@ def test_confusion_matrix_of_long_names_is_narrow_and_numbered() -> None:
 def test_confusion_matrix_of_short_names_has_them_as_headings() -> None:
     found = count_classes("made", Score(2, 2, 0.5), [0, 1], [0, 1], ("cat", "dog"))
     assert _confusion_rows(found) == [("", "cat", "dog"), ("cat", "1", "·"), ("dog", "·", "1")]
+
+
+# --tta.
+
+
+def test_gain_of_several_views_is_shown_with_its_cost(run: Path, cli: Cli) -> None:
+    said = cli("evaluate", run, "--tta", "3")
+    (line,) = (line for line in said.out.splitlines() if line.startswith("averaged over"))
+    found = json.loads(cli("evaluate", run, "--tta", "3", "--json").out)["tta"]
+    gain, low, high = (100 * part for part in found["gain"])
+    assert line == (
+        f"averaged over 3 views: accuracy {found['accuracy']:.1%}, a gain of {gain:.1f} points (95% interval {low:.1f} "
+        f"to {high:.1f}); 3 forward passes per image instead of 1"
+    )
+    assert json.loads(cli("evaluate", run, "--json").out)["tta"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--tta", "0"], "tta=0: this model has "),
+        (["--tta", "99"], "tta=99: this model has "),
+        (["--tta", "1.5"], "--tta=1.5: must be a whole number; see `vitreous evaluate --help`"),
+        (
+            ["--robustness", "--tta", "2"],
+            "tta=2: has no use for --robustness, which shows one view; leave one of them out",
+        ),
+    ],
+)
+def test_number_of_views_is_checked(run: Path, cli: Cli, words: list[str], line: str) -> None:
+    said = cli("evaluate", run, *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+
+
+# --robustness.
+
+
+@pytest.fixture
+def own(run: Path, tmp_path: Path) -> Path:
+    """A run folder that a test may modify."""
+    return Path(shutil.copytree(run, tmp_path / "own"))
+
+
+def test_robustness_is_shown_and_stored_with_the_run(own: Path, cli: Cli) -> None:
+    said = cli("evaluate", own, "--robustness")
+    assert (said.code, said.err) == (0, "")
+    stored = json.loads((own / "robustness.json").read_text("utf-8"))
+    lines = said.out.splitlines()
+    assert lines[0] == f"{stored['num_images']} images, {len(stored['effects'])} changes: about 1 minute"
+    assert lines[1].split() == ["change", "strengths", "accuracy,", "%", "mean", "loss,", "points", "95%", "interval"]
+    assert all(any(line.startswith(effect["name"]) for line in lines) for effect in stored["effects"])
+    assert lines[-len(stored["sentences"]) :] == stored["sentences"]
+
+
+def test_robustness_as_json_is_only_the_document(own: Path, cli: Cli) -> None:
+    said = cli("evaluate", own, "--robustness", "--json")
+    assert json.loads(said.out) == json.loads((own / "robustness.json").read_text("utf-8"))
+    assert said.err.count("\n") == 1
+
+
+def test_robustness_on_other_data_is_not_stored(own: Path, photos: Path, cli: Cli) -> None:
+    said = cli("evaluate", own, photos, "--robustness")
+    assert said.code == 0
+    assert "61 of 61 images of all of my photos" in said.out
+    assert not (own / "robustness.json").exists()
+
+
+def test_interrupted_measurement_writes_nothing(own: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(own.rglob("*"))
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vitreous.use.evaluate.robustness.robustness._show", interrupt)
+    said = cli("evaluate", own, "--robustness")
+    assert (said.code, said.err) == (130, "interrupted\n")
+    assert sorted(own.rglob("*")) == before

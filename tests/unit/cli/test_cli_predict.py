@@ -130,3 +130,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return pyarrow.parquet.read_table(path).to_pylist()
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in file]
+
+
+def test_tta_averages_over_views(run: Path, image: Path, cli: Cli) -> None:
+    one, several = (json.loads(cli("predict", run, image, "--json", *words).out)[0] for words in ([], ["--tta", "3"]))
+    assert one["probabilities"] != several["probabilities"]
+    assert sum(several["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    said = cli("predict", run, image, "--tta", "77")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("tta=77: this model has ")

@@ -116,6 +116,11 @@ class RunFolder:
         return self.path / "shortcuts.jpg"
 
     @property
+    def robustness(self) -> Path:
+        """Accuracy on changed photos, written by `vitreous evaluate --robustness`."""
+        return self.path / "robustness.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report; its numbers are next to it in `report.json`."""
         return self.path / "report.html"

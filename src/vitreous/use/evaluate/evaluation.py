@@ -54,6 +54,7 @@ class Evaluation:
         true: True class indices, `[n]`.
         predicted: Predicted class indices, `[n]`.
         known: Images that the model was trained with; None if that is not known, or none can be among these.
+        views: `num_views`, and what averaging over them gives: `accuracy` and `gain`; None if it was not measured.
         calibration: How far the probabilities can be trusted; None if only the predicted classes are known.
         top_k: k -> share of the images whose class is among the k most probable ones; empty for the same reason.
     """
@@ -64,6 +65,7 @@ class Evaluation:
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
     known: Known | None = None
+    views: Mapping[str, Any] | None = None
     calibration: Calibration | None = None
     top_k: Mapping[int, float] = field(default_factory=dict)
 
@@ -132,6 +134,7 @@ class Evaluation:
             "classes": [row.as_dict() for row in self.classes],
             "confusion": self.confusion.tolist() if self.has_matrix else None,
             "known": self.known and self.known.as_dict(),
+            "tta": self.views,
         }
 
     def confused_most(self, count: int = 3) -> list[tuple[str, str, int]]:

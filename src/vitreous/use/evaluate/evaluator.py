@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from vitreous.data.loader import EvalLoader
-from vitreous.data.pixels.store import load_store
 from vitreous.data.sources import Source
-from vitreous.errors import DataError
 from vitreous.paths import expanded
 from vitreous.recipe.files import read_config
 from vitreous.tensors import Logits, Targets
@@ -23,8 +21,8 @@ from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.evaluate.known import count_known, find_splits
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
+from vitreous.use.evaluate.paired import classify_all, paired_difference
 from vitreous.use.predict.predictor import Predictor
-from vitreous.wording import plural
 
 BATCH_SIZE = 256
 _TOP = (2, 3, 5)
@@ -36,6 +34,7 @@ def evaluate(
     data: str | Source | None = None,
     *,
     root: str | None = None,
+    num_views: int = 1,
     device: torch.device | str = "cpu",
     listener: Listener = ignore,
 ) -> Evaluation | LabelEvaluation:
@@ -47,39 +46,35 @@ def evaluate(
             that the run was given from Python, selects the run's own test images (validation images if it has no test
             images).
         root: The folder that a table's paths are relative to.
+        num_views: With more than 1, also measure what averaging over this many views of each image gains.
         device: Where to compute.
         listener: Receives the progress.
 
     Raises:
+        ConfigError: There are not that many views.
         NotARunError: There is no model at `run`, or no run folder although `data` is None.
         DataNotFoundError: The data of the run is not where it was.
         DataError: The data has changed since the run, has classes that the model does not know, or has no readable
             image.
     """
     run = expanded(run)
-    predictor = Predictor.load(run, device)
+    predictor = Predictor.load(run, device).with_views(num_views)
     images = labeled_images(run, predictor, data, root=root, listener=listener)
     name, source, indices, splits = images.name, images.source, images.indices, None
     if not images.are_own:
         splits = find_splits(run, source, indices, progress_to(listener, "reading"))
         name += _by_path(run, str(data)) if splits is None else ""
-    store = load_store(source, indices, predictor.preprocess, progress=progress_to(listener, "decoding"))
-    listener("skipped", {"skipped": store.skipped})
-    predictor.preprocess.scale.warn_of_clipped()
-    if not len(store):
-        raise DataError(
-            f"{name}: none of its {plural(len(indices), 'image')} can be decoded; check them with `vitreous inspect`"
-        )
+    store, true = images.decode(predictor, indices, listener)
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
-    logits, found = compute_logits(predictor.model, loader, "fp32")
-    if predictor.thresholds is None:
-        true = images.numbers[found]
-    else:
-        true = torch.zeros(len(found), len(predictor.classes)).index_copy_(1, images.numbers, found)
+    logits, _ = compute_logits(predictor.model, loader, "fp32")
     temperatures = torch.tensor(predictor.temperature)
     if images.fitted_temperature and predictor.temperature != 1 and predictor.thresholds is None:
         temperatures = cross_fitted_temperatures(logits, true)
     evaluation = _scores(name, predictor, logits, true, temperatures)
+    if num_views > 1:
+        averaged = classify_all(predictor, store, true)
+        gain = paired_difference(averaged - classify_all(replace(predictor, views=None), store, true))
+        evaluation = replace(evaluation, views={"num_views": num_views, "accuracy": averaged.mean(), "gain": gain})
     if splits is None:
         return evaluation
     decoded = splits[np.isin(indices, store.source_indices)]

@@ -9,16 +9,19 @@ import torch
 from numpy.typing import NDArray
 
 from vitreous.data.label_cells import Task
+from vitreous.data.pixels.store import Store, load_store
 from vitreous.data.sources import Source, check_task, open_source
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError, NotARunError, nearest
 from vitreous.recipe.files import read_config
-from vitreous.tensors import Labels
+from vitreous.tensors import Labels, Targets
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.load import progress_to
 from vitreous.training.moved import survey_of_run
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.predict.predictor import Predictor
+from vitreous.wording import plural
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,19 @@ class LabeledImages:
     numbers: Labels
     are_own: bool
     fitted_temperature: bool = False
+
+    def decode(self, predictor: Predictor, indices: NDArray[np.int64], listener: Listener) -> tuple[Store, Targets]:
+        """Return some or all of the images and their labels for the model. DataError if none can be decoded."""
+        store = load_store(self.source, indices, predictor.preprocess, progress=progress_to(listener, "decoding"))
+        listener("skipped", {"skipped": store.skipped})
+        predictor.preprocess.scale.warn_of_clipped()
+        if not len(store):
+            found = f"{self.name}: none of its {plural(len(indices), 'image')} can be decoded"
+            raise DataError(f"{found}; check them with `vitreous inspect`")
+        if predictor.thresholds is None:
+            return store, self.numbers[store.labels]
+        labels = torch.zeros(len(store), len(predictor.classes))
+        return store, labels.index_copy_(1, self.numbers, store.labels.float())
 
 
 def labeled_images(

@@ -49,12 +49,14 @@ class LabelEvaluation:
         score: Scores over all labels, and the share of images for which all labels are right.
         classes: One row per label, in the model's order.
         known: Images that the model was trained with; None if that is not known, or none can be among these.
+        views: `num_views`, and what averaging over them gives: `accuracy` and `gain`; None if it was not measured.
     """
 
     data: str
     score: LabelScore
     classes: tuple[LabelRow, ...]
     known: Known | None = None
+    views: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -73,6 +75,7 @@ class LabelEvaluation:
             **self.score.as_dict(),
             "classes": [vars(row) for row in self.classes],
             "known": self.known and self.known.as_dict(),
+            "tta": self.views,
         }
 
     def table(self) -> tuple[tuple[str, ...], ...]:

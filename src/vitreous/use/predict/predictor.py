@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from math import inf
@@ -12,16 +12,17 @@ from typing import Any, Self
 
 import torch
 
+from vitreous.data.augmentation.warp import Matrices, warp
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
-from vitreous.errors import DamagedFileError, NotARunError, PreliminaryWarning, nearest
+from vitreous.errors import ConfigError, DamagedFileError, NotARunError, PreliminaryWarning, nearest
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata
 from vitreous.paths import expanded
-from vitreous.tensors import Logits, Pixels, Probabilities
+from vitreous.tensors import Logits, Pixels, Probabilities, Varied
 from vitreous.training.fit.familiarity import FLAGGED, Familiarity, head_inputs, read_familiarity
 from vitreous.training.fit.multilabel import predicted_labels
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
@@ -29,6 +30,8 @@ from vitreous.use.predict.inputs import each_image, name_of, read_batch
 from vitreous.wording import plural
 
 BATCH_SIZE = 64
+_VIEWS = ((1.0, 0, 0), (0.9, 0, 0), (0.9, -1, -1), (0.9, 1, 1), (0.9, 1, -1), (0.9, -1, 1))
+"""Share of each side that a view shows, and its place: -1 is left or top, 0 the center, 1 right or bottom."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Predictor:
         thresholds: Probability from which each class is predicted, if images may have several labels; None if each has
             one.
         file: The model file; None if the model comes from elsewhere.
+        views: Matrices of the views over which `classify` averages; None for the image as it is.
 
     Example:
         >>> predictor = Predictor.load("runs/digits-1")  # doctest: +SKIP
@@ -88,6 +92,7 @@ class Predictor:
     metadata: dict[str, Any]
     thresholds: tuple[float, ...] | None = None
     file: Path | None = None
+    views: Matrices | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -165,8 +170,23 @@ class Predictor:
             start += len(batch)
         self.preprocess.scale.warn_of_clipped()
 
+    def with_views(self, num_views: int) -> Self:
+        """Average over several views of an image, also mirrored if trained so. ConfigError if there are fewer."""
+        sides = (1, -1) if self.metadata.get("flip") else (1,)
+        views = [[[side * k, 0, (1 - k) * x], [0, k, (1 - k) * y]] for k, x, y in _VIEWS for side in sides]
+        if not 1 <= num_views <= len(views):
+            raise ConfigError(f"tta={num_views}: this model has {len(views)} views of an image; use 1 to {len(views)}")
+        return replace(self, views=torch.tensor(views[:num_views]) if num_views > 1 else None)
+
+    def classify(self, pixels: Pixels) -> Probabilities:
+        """Return calibrated probabilities for the output of `preprocess.pixels`, `[n, classes]`; see `with_views`."""
+        if self.views is None:
+            return self.probabilities(self.logits(pixels))
+        views = (warp(pixels.float(), matrix.expand(len(pixels), 2, 3)) for matrix in self.views)
+        return torch.stack([self.probabilities(self.logits(view)) for view in views]).mean(dim=0)
+
     @torch.inference_mode()
-    def logits(self, pixels: Pixels) -> Logits:
+    def logits(self, pixels: Pixels | Varied) -> Logits:
         """Return uncalibrated logits, float32 on the CPU, for the output of `preprocess.pixels`, `[n, classes]`."""
         device = next(self.model.parameters()).device
         return self.model(self.preprocess.normalize(pixels.to(device))).float().cpu()
@@ -180,6 +200,7 @@ class Predictor:
         read_images = read_batch(self.preprocess, images, names)
         pixels = [image for image in read_images if not isinstance(image, str)]
         rows = self._judged(torch.stack(pixels)) if pixels else iter(())
+        rows = iter(self.classify(torch.stack(pixels)).tolist() if pixels else [])
         for name, image in zip(names, read_images, strict=True):
             if isinstance(image, str):
                 yield Prediction(name, label="", probability=0.0, probabilities=(), error=image)
