@@ -6,11 +6,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen, print_json, print_table
+from vitreous.paths import expanded
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 from vitreous.use.evaluate.known import Known
 from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.use.evaluate.outputs import outputs_of_run
+from vitreous.use.evaluate.sets.measured import measure_sets, sets_text, usual
+from vitreous.use.evaluate.sets.rejecting import measure_rejecting, rejecting_text
 from vitreous.wording import plural, shortened
 
 _MOST_COLUMNS = 14
@@ -39,8 +44,11 @@ def evaluate(
     """
     with Screen(stderr=as_json) as screen:
         found = evaluate_run(run, data, root=root, device=resolve_device(device), listener=screen.listen)
+    folder = RunFolder(expanded(run))
+    outputs = outputs_of_run(folder) if data is None and folder.model.is_file() else {}
+    sets, rejecting = measure_sets(outputs), measure_rejecting(outputs)
     if as_json:
-        print_json(found.as_dict())
+        print_json(found.as_dict() | {"sets": sets, "rejecting": rejecting})
         return
     if isinstance(found, LabelEvaluation):
         _say_labels(screen, found)
@@ -53,6 +61,8 @@ def evaluate(
     screen.say(f"loss {found.score.loss:.4f}{calibrated}, macro F1 {found.macro_f1:.4f}, {agreement}{top}")
     if found.calibration is not None:
         screen.say(found.calibration.sentence)
+    for sentence in (*map(sets_text, usual(sets)), *([rejecting_text(rejecting)] if rejecting else [])):
+        screen.say(sentence)
     screen.say()
     heading, *rows = found.class_rows
     print_table(screen.console, [heading, *((shortened(name), *values) for name, *values in rows)], numbers_from=1)

@@ -41,6 +41,8 @@ class Prediction:
         probabilities: Probability of every class, in the model's order; empty if the image could not be read.
         error: Reason why the image could not be read; empty if it could.
         labels: The predicted classes, most probable first: exactly one, or any number if images may have several.
+        set: Classes of which one is the true one with the wanted coverage, most probable first; None if not asked for.
+        rejected: Too uncertain for the wanted accuracy, or not readable; None if not asked for.
     """
 
     image: str
@@ -49,6 +51,8 @@ class Prediction:
     probabilities: tuple[float, ...]
     error: str = ""
     labels: tuple[str, ...] = ()
+    set: tuple[str, ...] | None = None
+    rejected: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
