@@ -14,8 +14,7 @@ from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 from vitreous.use.evaluate.known import Known
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.outputs import outputs_of_run
-from vitreous.use.evaluate.sets.measured import measure_sets, sets_text, usual
-from vitreous.use.evaluate.sets.rejecting import measure_rejecting, rejecting_text
+from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
 from vitreous.wording import plural, shortened
 
 _MOST_COLUMNS = 14

@@ -13,9 +13,8 @@ from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.calibration import Values, top_label
 from vitreous.use.evaluate.outputs import outputs_of_run
-from vitreous.use.evaluate.sets.conformal import Kind, contained, fit_limits, nonconformity
+from vitreous.use.evaluate.sets.limits import Kind, contained, fit_limits, least_confidence, nonconformity
 from vitreous.use.evaluate.sets.measured import in_roles
-from vitreous.use.evaluate.sets.rejecting import least_confidence
 from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.wording import plural
 
@@ -59,12 +58,12 @@ def decisions(
         confidence = _confidence(reject, *top_label(probabilities, true))
 
     def decide(prediction: Prediction) -> Prediction:
-        chosen, is_lost = None if limits is None else (), bool(prediction.error)
-        if limits is not None and not is_lost:
+        chosen: tuple[str, ...] | None = None if limits is None else ()
+        if limits is not None and not prediction.error:
             row = np.array([prediction.probabilities])
             inside = contained(nonconformity(row, kind), limits)[0]
             chosen = tuple(predictor.classes[k] for k in np.argsort(-row[0], kind="stable") if inside[k])
-        rejected = None if confidence is None else is_lost or prediction.probability <= confidence
+        rejected = None if confidence is None else bool(prediction.error) or prediction.probability <= confidence
         return replace(prediction, set=chosen, rejected=rejected)
 
     return decide

@@ -5,8 +5,7 @@ from html import escape
 from shlex import quote
 from typing import Any
 
-from vitreous.use.evaluate.sets.measured import measure_sets, sets_text, usual
-from vitreous.use.evaluate.sets.rejecting import measure_rejecting, rejecting_text
+from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
 from vitreous.use.report import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
@@ -31,22 +30,20 @@ def rejecting_section(report: ReportInput) -> Section | None:
     found = measure_rejecting(report.outputs)
     if found is None:
         return None
-    command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --reject "
-    rows, advice = [], []
+    headings = ("guaranteed accuracy", "probability above", "predictions kept", "accuracy on test images", "command")
+    rows, advice = list[tuple[str, ...]](), list[Advice]()
     for target, kept in found["kept"].items():
+        command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --reject {target:g}"
         accuracy = "–" if kept["accuracy"] is None else f"{kept['accuracy']:.1%}"
-        rows.append((f"{target:.0%}", f"{kept['probability_above']:.1%}", _bar(kept["share"]), accuracy))
+        cells = (f"{target:.0%}", f"{kept['probability_above']:.1%}", _bar(kept["share"]), accuracy)
+        rows.append((*cells, f"<code>{escape(command)}</code>"))
         text = f"Leave the least certain {1 - kept['share']:.0%} of the images to a person: then {target:.0%} of the "
         gain = 1 - found["accuracy"] - kept["share"] * (1 - target)
-        advice.append(Advice(f"{text}others or more are correct.", f"{command}{target:g}", gain))
-    parts = (
-        markup.sentences([rejecting_text(found), *_caveats(report)]),
-        _curve(found["curve"]),
-        markup.table(("guaranteed accuracy", "probability above", "predictions kept", "accuracy on test images"), rows),
-        f"<pre>{escape(command)}0.9</pre>",
-    )
-    best = [one for one in advice[-1:] if one.gain > 0]
-    return Section("rejecting", "Leaving uncertain images to a person", parts, found, tuple(best))
+        advice.append(Advice(f"{text}others or more are correct.", command, gain))
+    texts = [rejecting_text(found), *_caveats(report)]
+    parts = (markup.sentences(texts), _curve(found["curve"]), markup.table(headings, rows) if rows else "")
+    best = tuple(one for one in advice[-1:] if one.gain > 0)
+    return Section("rejecting", "Leaving uncertain images to a person", parts, found, best)
 
 
 def _caveats(report: ReportInput) -> list[str]:

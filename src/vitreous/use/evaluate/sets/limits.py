@@ -1,4 +1,4 @@
-"""Probabilities and true classes of held-out images -> limits that decide which classes are in the set of an image."""
+"""Held-out images -> limits: which classes are in the set of an image, and which predictions are too uncertain."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from vitreous.wording import listed, plural, shortened
 Kind = Literal["lac", "aps", "raps", "lac-per-class", "aps-per-class", "raps-per-class"]
 PER_CLASS = "-per-class"
 Numbers = NDArray[np.int64]
+_DOUBT = 0.05
 _PENALTY, _UNPENALIZED = 0.01, 5
 """What RAPS adds per class, from the sixth most probable one on: the values in the README of its authors' code."""
 
@@ -82,9 +83,7 @@ def contained(scores: Values, limits: Values) -> NDArray[np.bool_]:
 
 
 def by_chance(coverage: float, num_calibration: Numbers, num_test: Numbers) -> tuple[float, float]:
-    """Return where the measured coverage of an exact method lies in 90% of cases.
-
-    It depends on the numbers of images that choose and that measure, `[groups]`, where each group has its own limit.
+    """Return where the measured coverage of an exact method lies in 90% of cases; each of the `[groups]` has a limit.
 
     Source: Vovk 2012 (1209.2673), proposition 2a: the coverage of a limit follows a beta distribution.
     """
@@ -95,6 +94,31 @@ def by_chance(coverage: float, num_calibration: Numbers, num_test: Numbers) -> t
     chances = [betabinom.pmf(np.arange(n + 1), n, _rank(m, coverage), m + 1 - _rank(m, coverage)) for m, n in counts]
     low, high = np.searchsorted(np.cumsum(reduce(convolve, chances)), (0.05, 0.95)) / num_test.sum()
     return float(low), float(high)
+
+
+def least_confidence(confidence: Values, is_correct: Values, accuracy: float) -> float | None:
+    """Return a confidence above which new predictions have this accuracy, in (0, 1); None if that is not guaranteed.
+
+    The guarantee holds with a probability of 95% over the choice of these images, `[n]`, which the model must not have
+    been trained on. More and more of the most confident predictions are tested, until a binomial test leaves doubt.
+    Their numbers are fixed in advance, so 95% holds for all tests together. The first one has enough images to pass
+    with half of the allowed mistakes, or else half of the images.
+
+    Source: fixed-sequence testing, as in Learn then Test, Angelopoulos et al. 2021 (2110.01052). It assumes that kept
+    predictions are not less accurate if the limit is higher.
+    """
+    from scipy.stats import binom
+
+    num, fewest = len(confidence), math.ceil(math.log(_DOUBT) / math.log(accuracy))  # if all are correct
+    if num < fewest:
+        return None
+    order = np.argsort(-confidence, kind="stable")
+    ranked, right = confidence[order], np.cumsum(is_correct[order])
+    counts = np.array([*range(min(4 * fewest, max(fewest, num // 2)), num, max(1, num // 50)), num])
+    counts = np.unique(np.searchsorted(-ranked, -ranked[counts - 1], side="right"))  # ties stay together
+    passed = np.cumprod(binom.sf(right[counts - 1] - 1, counts, accuracy) <= _DOUBT)
+    last = int((counts * passed).max())
+    return None if not last else float(ranked[last]) if last < num else 0.0
 
 
 def _rank(num_images: int, coverage: float) -> int:
