@@ -115,8 +115,8 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
 def join_names(names: Iterable[str]) -> str:
     """Return class names as a row of CSV with `;` as the separator, because the name of a folder may contain one."""
     text = io.StringIO(newline="")
-    csv.writer(text, delimiter=";", lineterminator="\n").writerow(names)
-    return text.getvalue()[:-1]
+    csv.writer(text, delimiter=";").writerow(names)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

@@ -31,7 +31,8 @@ def rejecting_section(report: ReportInput) -> Section | None:
     if found is None:
         return None
     headings = ("guaranteed accuracy", "probability above", "predictions kept", "accuracy on test images", "command")
-    rows, advice = list[tuple[str, ...]](), list[Advice]()
+    rows: list[tuple[str, ...]] = []
+    advice: list[Advice] = []
     for target, kept in found["kept"].items():
         command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --reject {target:g}"
         accuracy = "–" if kept["accuracy"] is None else f"{kept['accuracy']:.1%}"
