@@ -58,7 +58,7 @@ def test_histogram_of_sizes_has_a_bar_and_a_number_for_each_share(run: Run) -> N
     counts = [count for _, count in first["by_size"]]
     cells = rows[1].findall("td")[5:]
     assert [float(bar.get("value") or "") for bar in elements(sets).iter("meter")][:4] == [
-        round(count / 200, 3) for count in (counts + [0, 0, 0])[:4]
+        round(count / 200, 3) for count in [*counts, 0, 0, 0][:4]
     ]
     assert "".join(cells[0].itertext()).strip() == f"{counts[0] / 200:.1%}"
 
