@@ -1,10 +1,10 @@
 """The same probabilities and classes -> do other libraries compute the same numbers as `vitreous evaluate`?
 
-    python -m venv .venv-parity && .venv-parity/bin/pip install --editable . mapie
-    .venv-parity/bin/python benchmarks/evaluation_parity.py [--only mapie]
+    python -m venv .venv-parity && .venv-parity/bin/pip install mapie
+    PYTHONPATH=src .venv-parity/bin/python benchmarks/evaluation_parity.py --only mapie
 
-There is one function per library. Each prints a line per comparison: how many values agree, of how many. Only
-`vitreous.use.evaluate` is imported, which needs neither torch nor a run.
+There is one function per library, which yields a line per comparison: how many values agree, of how many. It imports
+only parts of vitreous that do not need torch.
 """
 
 import argparse

@@ -153,12 +153,12 @@ def test_sets_and_rejections_are_in_lines_tables_and_json(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--coverage", "95"], "coverage=95: must be in (0, 1); did you mean 0.95?"),
+        (["--coverage", "95"], "coverage=95.0: must be in (0, 1); did you mean 0.95?"),
         (["--coverage", "nan"], "coverage=nan: must be in (0, 1); 0.95 is usual"),
         (["--coverage", "95%"], "--coverage=95%: must be a number; see `vitreous predict --help`"),
         (["--coverage", "0.9", "--sets", "rasp"], "sets=rasp: must be one of lac, aps, raps, "),
         (["--sets", "lac"], "sets=lac: needs a coverage; add one, e.g. 0.95"),
-        (["--reject", "0"], "reject=0: must be in (0, 1); 0.95 is usual"),
+        (["--reject", "0"], "reject=0.0: must be in (0, 1); 0.95 is usual"),
         (["--coverage", "0.9999"], "coverage=0.9999: needs 9,999 held-out images, "),
     ],
 )

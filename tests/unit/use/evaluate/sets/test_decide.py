@@ -23,7 +23,7 @@ NO_OUTPUTS = "has no outputs of held-out images, which coverage=0.9 needs; give 
 
 
 def with_outputs(run: Run, num_images: int, seed: int = 1, spread: float = 3.0) -> Run:
-    """Replace the outputs of a run by made ones of as many validation images."""
+    """Replace the outputs of a run by made ones of this number of validation images."""
     made = made_outputs(num_images, seed, spread=spread, classes=run.classes)
     logits = made.logits * float(run.metadata["temperature"])
     write_outputs(RunFolder(run.path).outputs, {"val": SplitOutputs(logits, made.true, np.arange(num_images))})

@@ -65,7 +65,7 @@ def test_probability_of_exactly_1_does_not_put_all_classes_into_the_sets(kind: s
     limits = fit_limits(kind, 0.95, nonconformity(certain, kind), true, NAMES[:4])
     inside = contained(nonconformity(certain, kind), limits)
     assert inside.sum(axis=1).tolist() == [1] * 100
-    with_itself = nonconformity(certain, kind, 1.0)  # sums that include the class itself cannot tell classes apart
+    with_itself = nonconformity(certain, kind, 1.0)  # sums that include the class itself do not distinguish classes
     assert contained(with_itself, fit_limits(kind, 0.95, with_itself, true, NAMES[:4])).all()
 
 

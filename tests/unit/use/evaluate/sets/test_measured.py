@@ -162,10 +162,10 @@ def test_validation_images_choose_the_confidence_and_test_images_measure_the_acc
         assert kept["share"] == pytest.approx(stays.mean())
         assert kept["accuracy"] == pytest.approx(right.mean())
         assert kept["accuracy"] > target - 0.05
-    alone = measure_rejecting({"val": large["val"]})
-    assert alone is not None
-    assert {kept["accuracy"] for kept in alone["kept"].values()} == {None}
-    assert [kept["probability_above"] for kept in alone["kept"].values()] == [
+    single = measure_rejecting({"val": large["val"]})
+    assert single is not None
+    assert {kept["accuracy"] for kept in single["kept"].values()} == {None}
+    assert [kept["probability_above"] for kept in single["kept"].values()] == [
         kept["probability_above"] for kept in found["kept"].values()
     ]
 
