@@ -41,7 +41,7 @@ def decisions(
         raise ConfigError(f"sets={sets}: needs a coverage; add one, e.g. 0.95")
     if not given:
         return lambda prediction: prediction
-    asked, folder = ", ".join(f"{name}={value:g}" for name, value in given.items()), RunFolder(expanded(run))
+    asked, folder = ", ".join(f"{name}={value}" for name, value in given.items()), RunFolder(expanded(run))
     if predictor.thresholds is not None:
         raise ConfigError(f"{asked}: needs a model that predicts one class per image, not several; leave it out")
     roles = in_roles(outputs_of_run(folder)) if folder.model.is_file() else None
@@ -76,5 +76,5 @@ def _confidence(reject: float, confidence: Values, is_correct: Values) -> float:
         best = next((target for target in lower if least_confidence(confidence, is_correct, target) is not None), None)
         way_out = "train a better model" if best is None else f"use at most {best:g}"
         images = plural(len(confidence), "held-out image")
-        raise ConfigError(f"reject={reject:g}: this model and {images} cannot guarantee this accuracy; {way_out}")
+        raise ConfigError(f"reject={reject}: this model and {images} cannot guarantee this accuracy; {way_out}")
     return limit

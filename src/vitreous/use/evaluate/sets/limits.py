@@ -60,7 +60,7 @@ def fit_limits(kind: str, coverage: float, scores: Values, true: Numbers, classe
     if len(own) < needed:
         missing, most = f"{needed - len(own):,} more than there are", 1000 * len(own) // (len(own) + 1) / 1000
         raise ConfigError(
-            f"coverage={coverage:g}: needs {plural(needed, 'held-out image')}, {missing}; use at most {most:g}"
+            f"coverage={coverage}: needs {plural(needed, 'held-out image')}, {missing}; use at most {most:g}"
         )
     groups, score = [own], kind.removesuffix(PER_CLASS)
     if kind != score:
@@ -68,7 +68,7 @@ def fit_limits(kind: str, coverage: float, scores: Values, true: Numbers, classe
         few = [f"{shortened(name)} ({needed - n:,})" for name, n in zip(classes, counts, strict=True) if n < needed]
         if few:
             raise ConfigError(
-                f"sets={kind}: coverage {coverage:g} needs {plural(needed, 'held-out image')} of each class; missing: "
+                f"sets={kind}: coverage {coverage} needs {plural(needed, 'held-out image')} of each class; missing: "
                 f"{listed(few, 8)}; use {score}, or a lower coverage"
             )
         groups = np.split(own[np.argsort(true, kind="stable")], np.cumsum(counts)[:-1])
