@@ -55,7 +55,7 @@ def mapie() -> Iterator[Row]:
         def predict(self, x: np.ndarray) -> np.ndarray:
             return x.argmax(axis=1)
 
-    for num_classes in (2, 10, 100):
+    for num_classes in (3, 10, 100):  # for two classes, MAPIE has only LAC
         known, true = draw(1_000, num_classes, num_classes)
         new, _ = draw(500, num_classes, num_classes + 1)
         names = [str(number) for number in range(num_classes)]

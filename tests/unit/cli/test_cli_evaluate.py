@@ -51,15 +51,15 @@ def test_json_output_is_only_the_document_and_complete(run: Path, cli: Cli) -> N
     assert sum(map(sum, found["confusion"])) == found["num_images"]
 
 
-def test_two_lines_say_what_sets_and_rejecting_are_worth(run: Path, photos: Path, cli: Cli) -> None:
-    found = json.loads(cli("evaluate", run, "--json").out)
-    outputs = outputs_of_run(RunFolder(run))
+def test_two_lines_say_what_sets_and_rejecting_are_worth(well_measured: Path, photos: Path, cli: Cli) -> None:
+    found = json.loads(cli("evaluate", well_measured, "--json").out)
+    outputs = outputs_of_run(RunFolder(well_measured))
     assert found["sets"] == json.loads(json.dumps(measure_sets(outputs)))
     assert found["rejecting"] == json.loads(json.dumps(measure_rejecting(outputs)))
-    lines = cli("evaluate", run).out.splitlines()
-    assert len([line for line in lines if line.startswith("sets for ")]) == 1
+    lines = cli("evaluate", well_measured).out.splitlines()
+    assert len([line for line in lines if line.startswith("sets for 95% coverage contain ")]) == 1
     assert len([line for line in lines if line.startswith("accuracy ") and "least certain" in line]) == 1
-    other = json.loads(cli("evaluate", run, photos, "--json").out)
+    other = json.loads(cli("evaluate", well_measured, photos, "--json").out)
     assert (other["sets"], other["rejecting"]) == ([], None)
 
 

@@ -2,19 +2,13 @@
 
 import csv
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
-
-from vitreous.training.folder.outputs import SplitOutputs, write_outputs
-from vitreous.training.folder.run_folder import RunFolder
 
 Cli = Callable[..., Any]
 CLASSES = ["[red]:cat:", "two words", "Äpfel"]
@@ -177,16 +171,6 @@ def test_model_file_without_its_run_cannot_predict_sets(run: Path, image: Path, 
     said = cli("predict", moved, image, "--coverage", "0.9")
     assert said.code == 2
     assert said.err.startswith(f"run={moved}: has no outputs of held-out images, which coverage=0.9 needs; give the ")
-
-
-@pytest.fixture
-def well_measured(run: Path, tmp_path: Path) -> Path:
-    """The run with made outputs of 200 validation images, of which 85% are correct."""
-    folder = Path(shutil.copytree(run, tmp_path / "measured"))
-    labels = torch.arange(200) % 3
-    logits = 4 * torch.eye(3)[(labels + (torch.arange(200) % 20 < 3)) % 3] * torch.linspace(0.05, 1, 200)[:, None]
-    write_outputs(RunFolder(folder).outputs, {"val": SplitOutputs(logits, labels, np.arange(200))})
-    return folder
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
