@@ -15,8 +15,10 @@ from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run
 from vitreous.use.evaluate.images.slices import slices_of_run, worse
 from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.paired import points
 from vitreous.use.evaluate.robustness.robustness import Robustness, measure_robustness
+from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
 from vitreous.use.report.page import write_report
 from vitreous.wording import plural, shortened
 
@@ -66,12 +68,18 @@ def evaluate(
         else:
             found = evaluate_run(run, data, root=root, num_views=tta, device=where, listener=listener)
         groups = slices_of_run(open_run_folder(folder.path), listener) if slices else []
-    if as_json:
-        print_json(found.as_dict() | ({"slices": [group._asdict() for group in groups]} if slices else {}))
-        return
     if isinstance(found, Robustness):
+        if as_json:
+            print_json(found.as_dict())
+            return
         print_table(screen.console, found.table(), numbers_from=3)
         screen.say("\n".join(found.sentences))
+        return
+    outputs = outputs_of_run(folder) if data is None and folder.model.is_file() else {}
+    sets, rejecting = measure_sets(outputs), measure_rejecting(outputs)
+    if as_json:
+        extra = {"slices": [group._asdict() for group in groups]} if slices else {}
+        print_json(found.as_dict() | {"sets": sets, "rejecting": rejecting} | extra)
         return
     if isinstance(found, LabelEvaluation):
         _say_labels(screen, found)
@@ -84,6 +92,8 @@ def evaluate(
     screen.say(f"loss {found.score.loss:.4f}{calibrated}, macro F1 {found.macro_f1:.4f}, {agreement}{top}")
     if found.calibration is not None:
         screen.say(found.calibration.sentence)
+    for sentence in (*map(sets_text, usual(sets)), *([rejecting_text(rejecting)] if rejecting else [])):
+        screen.say(sentence)
     screen.say()
     heading, *rows = found.class_rows
     print_table(screen.console, [heading, *((shortened(name), *values) for name, *values in rows)], numbers_from=1)

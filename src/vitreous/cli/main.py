@@ -163,7 +163,8 @@ def _explain(error: CycloptsError) -> str:
         if keys:
             return f"{option}: no such option; did you mean {' or '.join(keys)}?"
     if isinstance(error, CoercionError) and error.argument is not None and error.token is not None:
-        kind = {int: "a whole number", bool: "true or false"}.get(error.target_type or str, "of another type")
+        kinds = {int: "a whole number", float: "a number", bool: "true or false"}
+        kind = kinds.get(error.target_type or str, "of another type")
         return f"{error.argument.name}={printable(error.token.value)}: must be {kind}; see `{command} --help`"
     message = " ".join(str(error).split())
     if isinstance(error, UnknownOptionError):

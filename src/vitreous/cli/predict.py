@@ -9,9 +9,10 @@ from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import DecodeError
 from vitreous.training.machine.device import resolve_device
+from vitreous.use.evaluate.sets.decide import decisions
 from vitreous.use.predict.inputs import list_images, unreadable_text
 from vitreous.use.predict.predictor import Prediction, Predictor
-from vitreous.use.predict.table import check_table_path, write_table
+from vitreous.use.predict.table import check_table_path, join_names, write_table
 from vitreous.wording import plural
 
 
@@ -22,6 +23,9 @@ def predict(
     *,
     out: Path | None = None,
     tta: Annotated[int, Parameter(converter=whole_number)] = 1,
+    coverage: float | None = None,
+    sets: str | None = None,
+    reject: float | None = None,
     device: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
 ) -> None:
@@ -32,16 +36,21 @@ def predict(
         images: Image files, or folders of them.
         out: Write a .csv, .jsonl or .parquet file instead of printing one line per image.
         tta: Average over this many views of each image, which takes as many times longer (test-time augmentation).
+        coverage: Add a set of classes that contains the true one with this probability, e.g. 0.95.
+        sets: How sets are made: lac (default; the smallest), aps or raps (larger for difficult images); lac-per-class,
+            aps-per-class or raps-per-class have the coverage for each class.
+        reject: Mark uncertain predictions such that the others have this accuracy, e.g. 0.9.
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of lines.
     """
     if out is not None:
         check_table_path(out)
     predictor = Predictor.load(run, resolve_device(device)).with_views(tta)
+    decide = decisions(run, predictor, coverage, sets, reject)
     files = list_images(images)
     predictions: list[Prediction] = []
     with Screen(stderr=as_json) as screen:
-        for prediction in predictor.stream(files):
+        for prediction in map(decide, predictor.stream(files)):
             predictions.append(prediction)
             screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(files)})
             if out is None and not as_json and not prediction.error:
@@ -58,17 +67,17 @@ def predict(
 
 
 def labels_line(prediction: Prediction, predictor: Predictor) -> str:
-    """Return the predicted labels with their probabilities, e.g. `cat (93.1%)`."""
+    """Return the predicted labels with their probabilities, e.g. `cat (93.1%)`, and what else was asked for."""
     by_name = dict(zip(predictor.classes, prediction.probabilities, strict=True))
     found = [f"{label} ({by_name[label]:.1%})" for label in prediction.labels]
     best = max(by_name, key=by_name.__getitem__)
-    return ", ".join(found) or f"no label (the most probable is {best}, {by_name[best]:.1%})"
+    label = ", ".join(found) or f"no label (the most probable is {best}, {by_name[best]:.1%})"
+    chosen = "" if prediction.set is None else f", set: {join_names(prediction.set)}"
+    return f"{label}{chosen}{', rejected' if prediction.rejected else ''}"
 
 
 def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, object]:
-    """Return a prediction with its probabilities by class name; an unreadable image has none."""
-    described = vars(prediction) | {"probabilities": dict(zip(classes, prediction.probabilities, strict=False))}
-    if described["unfamiliar"] is None:
-        del described["unfamiliar"]
-        return described
-    return described | {"is_unfamiliar": prediction.is_unfamiliar}
+    """Return a prediction with its probabilities by class name, without what was not asked for or is not known."""
+    described = {name: value for name, value in vars(prediction).items() if value is not None}
+    described["probabilities"] = dict(zip(classes, prediction.probabilities, strict=False))
+    return described | ({"is_unfamiliar": prediction.is_unfamiliar} if prediction.unfamiliar is not None else {})

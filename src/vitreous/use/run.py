@@ -89,7 +89,15 @@ class Run:
         split = scored_split(self.metrics)
         return float("nan") if split is None else float(self.metrics[split]["accuracy"])
 
-    def predict(self, images: "ImageLike | Tensor | Iterable[Any]", *, tta: int = 1) -> "list[Prediction]":
+    def predict(
+        self,
+        images: "ImageLike | Tensor | Iterable[Any]",
+        *,
+        tta: int = 1,
+        coverage: float | None = None,
+        sets: str | None = None,
+        reject: float | None = None,
+    ) -> "list[Prediction]":
         """Classify one image or many.
 
         A file that cannot be decoded gets a prediction with an `error`.
@@ -98,14 +106,22 @@ class Run:
             images: A path, a folder, encoded bytes, a PIL image, an array or tensor with the channels first or last
                 (uint8, or floats in 0..1), a batch of them, a batch of a `DataLoader`, or any iterable of these.
             tta: Number of views of each image to average over; ConfigError if there are not that many.
+            coverage: Probability, in (0, 1), that the `set` of a prediction contains the true class; None for no sets.
+            sets: `lac`, `aps`, `raps`, or one of them with `-per-class`; None for `lac`.
+            reject: Accuracy, in (0, 1), that predictions have that are not `rejected`; None to reject nothing.
 
         Raises:
             DataNotFoundError: A path does not exist, or a folder contains no images.
             DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
+            ConfigError: The held-out images of the run cannot guarantee `coverage` or `reject`.
+            NotARunError: The run has no outputs of held-out images, which these two need.
         """
+        from vitreous.use.evaluate.sets.decide import decisions
         from vitreous.use.predict.inputs import images_of
 
-        return self.predictor.with_views(tta).predict(images_of(images, self.predictor.preprocess.in_chans))
+        predictor = self.predictor.with_views(tta)
+        decide = decisions(self.path, predictor, coverage, sets, reject)
+        return list(map(decide, predictor.stream(images_of(images, predictor.preprocess.in_chans))))
 
     def embed(self, images: "ImageLike | Tensor | Iterable[Any]") -> "Embeddings":
         """Compute the features of one image or many, the input of the head, to find similar images.

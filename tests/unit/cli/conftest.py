@@ -10,10 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from tests.pictures import write_pictures
 
 from vitreous.cli.main import main
+from vitreous.training.folder.outputs import SplitOutputs, write_outputs
+from vitreous.training.folder.run_folder import RunFolder
 
 TINY = [
     *("--img-size", "8x12", "--device", "cpu", "--precision", "fp32", "--data.batch-size", "16"),
@@ -84,6 +88,16 @@ def unfinished(run: Path, tmp_path: Path) -> Path:
     """A run folder without its model."""
     folder = Path(shutil.copytree(run, tmp_path / "half done"))
     (folder / "model.safetensors").unlink()
+    return folder
+
+
+@pytest.fixture
+def well_measured(run: Path, tmp_path: Path) -> Path:
+    """The run with made outputs of 200 validation images, of which 85% are correct."""
+    folder = Path(shutil.copytree(run, tmp_path / "measured"))
+    labels = torch.arange(200) % 3
+    logits = 4 * torch.eye(3)[(labels + (torch.arange(200) % 20 < 3)) % 3] * torch.linspace(0.05, 1, 200)[:, None]
+    write_outputs(RunFolder(folder).outputs, {"val": SplitOutputs(logits, labels, np.arange(200))})
     return folder
 
 

@@ -11,7 +11,10 @@ import pytest
 from vitreous.cli.evaluate import _confusion_rows
 from vitreous.model.weights import read_metadata
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import count_classes
+from vitreous.use.evaluate.outputs import outputs_of_run
+from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets
 
 Cli = Callable[..., Any]
 SHARED = (
@@ -46,6 +49,25 @@ def test_json_output_is_only_the_document_and_complete(run: Path, cli: Cli) -> N
     assert {key: found[key] for key in SHARED} == {key: stored[key] for key in SHARED}
     assert [row["name"] for row in found["classes"]] == ["[red]:cat:", "two words", "Äpfel"]
     assert sum(map(sum, found["confusion"])) == found["num_images"]
+
+
+def test_two_lines_say_what_sets_and_rejecting_are_worth(well_measured: Path, photos: Path, cli: Cli) -> None:
+    found = json.loads(cli("evaluate", well_measured, "--json").out)
+    outputs = outputs_of_run(RunFolder(well_measured))
+    assert found["sets"] == json.loads(json.dumps(measure_sets(outputs)))
+    assert found["rejecting"] == json.loads(json.dumps(measure_rejecting(outputs)))
+    lines = cli("evaluate", well_measured).out.splitlines()
+    assert len([line for line in lines if line.startswith("sets for 95% coverage contain ")]) == 1
+    assert len([line for line in lines if line.startswith("accuracy ") and "least certain" in line]) == 1
+    other = json.loads(cli("evaluate", well_measured, photos, "--json").out)
+    assert (other["sets"], other["rejecting"]) == ([], None)
+
+
+def test_run_of_an_older_version_is_evaluated_without_sets(run: Path, cli: Cli, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(run, tmp_path / "old"))
+    (old / "outputs.safetensors").unlink()
+    assert json.loads(cli("evaluate", old, "--json").out)["sets"] == []
+    assert "least certain" not in cli("evaluate", old).out
 
 
 def test_json_output_is_only_the_document_when_files_are_skipped(

@@ -125,6 +125,54 @@ def test_unfinished_run_is_reported(unfinished: Path, image: Path, cli: Cli) -> 
     assert "is not finished; continue it with" in said.err
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_sets_and_rejections_are_in_lines_tables_and_json(
+    suffix: str, well_measured: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    words = (photos / "two words", "--coverage", "0.9", "--reject", "0.6")
+    document = json.loads(cli("predict", well_measured, *words, "--json").out)
+    assert {type(row["rejected"]) for row in document} == {bool}
+    assert all(row["set"][0] == row["label"] for row in document)
+    table = tmp_path / f"x{suffix}"
+    assert cli("predict", well_measured, *words, "--out", table).code == 0
+    for row, wanted in zip(_read(table), document, strict=True):
+        assert next(csv.reader([row["set"]], delimiter=";")) == wanted["set"]
+        assert str(row["rejected"]) == str(wanted["rejected"])
+    lines = cli("predict", well_measured, *words).out.splitlines()
+    for line, wanted in zip(lines, document, strict=True):
+        end = f", set: {';'.join(wanted['set'])}{', rejected' if wanted['rejected'] else ''}"
+        assert line.endswith(f"%){end}")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--coverage", "95"], "coverage=95.0: must be in (0, 1); did you mean 0.95?"),
+        (["--coverage", "nan"], "coverage=nan: must be in (0, 1); 0.95 is usual"),
+        (["--coverage", "95%"], "--coverage=95%: must be a number; see `vitreous predict --help`"),
+        (["--coverage", "0.9", "--sets", "rasp"], "sets=rasp: must be one of lac, aps, raps, "),
+        (["--sets", "lac"], "sets=lac: needs a coverage; add one, e.g. 0.95"),
+        (["--reject", "0"], "reject=0.0: must be in (0, 1); 0.95 is usual"),
+        (["--coverage", "0.9999"], "coverage=0.9999: needs 9,999 held-out images, "),
+    ],
+)
+def test_coverage_or_accuracy_that_is_not_possible_is_reported_in_one_line(
+    words: list[str], line: str, run: Path, image: Path, cli: Cli
+) -> None:
+    said = cli("predict", run, image, *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+    assert said.err.count("\n") == 1
+
+
+def test_model_file_without_its_run_cannot_predict_sets(run: Path, image: Path, cli: Cli, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere.safetensors"
+    moved.write_bytes((run / "model.safetensors").read_bytes())
+    said = cli("predict", moved, image, "--coverage", "0.9")
+    assert said.code == 2
+    assert said.err.startswith(f"run={moved}: has no outputs of held-out images, which coverage=0.9 needs; give the ")
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path).to_pylist()

@@ -48,6 +48,8 @@ class Prediction:
         labels: The predicted classes, most probable first: exactly one, or any number if images may have several.
         unfamiliar: How unlike the training images it is: its percentile among the validation images of the run, in
             [0, 1]. None if it could not be read, or if there is no `familiarity.safetensors` next to the model.
+        set: Classes of which one is the true one with the wanted coverage, most probable first; None if not asked for.
+        rejected: Too uncertain for the wanted accuracy, or not readable; None if not asked for.
     """
 
     image: str
@@ -57,6 +59,8 @@ class Prediction:
     error: str = ""
     labels: tuple[str, ...] = ()
     unfamiliar: float | None = None
+    set: tuple[str, ...] | None = None
+    rejected: bool | None = None
 
     @property
     def is_unfamiliar(self) -> bool:

@@ -9,11 +9,14 @@ Both kinds of table have the same columns, one row per image:
     probability    calibrated probability of the predicted class     yes                        yes
     error          why the image could not be read, else empty       no                         yes
     unfamiliar     how unlike the training images, from 0 to 1       no                         if the run can say it
+    set            classes of the set, as a row of CSV with `;`      no                         `--coverage`
+    rejected       whether the prediction is rejected                no                         `--reject`
     p_CLASS        calibrated probability of each class              several labels             yes
 
 If images may have several labels, `true` and `predicted` join them by `;`, and `probability` is that of the most
 probable label, predicted or not.
-In `predict --out`, `predicted`, `unfamiliar` and the probabilities are empty for an image that could not be read.
+In `predict --out`, `predicted`, `unfamiliar`, `set` and the probabilities are empty for an image that could not be
+read.
 """
 
 import csv
@@ -95,10 +98,12 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
         SaveError: The file could not be written.
     """
     check_table_path(path)
-    extra = ["unfamiliar"] if any(p.unfamiliar is not None for p in predictions) else []
+    optional = ("unfamiliar", "set", "rejected")
+    extra = [name for name in optional if any(getattr(p, name) is not None for p in predictions)]
     columns = ["path", "predicted", "probability", "error", *extra, *(f"p_{name}" for name in classes)]
     empty = (None,) * len(classes)
-    rows = [(p.image, p.label, None if p.error else p.probability, p.error, *(getattr(p, name) for name in extra),
+    rows = [(p.image, p.label, None if p.error else p.probability, p.error,
+             *(join_names(p.set or ()) if name == "set" else getattr(p, name) for name in extra),
              *(p.probabilities or empty)) for p in predictions]  # fmt: skip
     if path.suffix.lower() == ".csv":
         write_csv(path, [columns, *rows])
@@ -110,6 +115,13 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
         series = zip(*rows, strict=True) if rows else [()] * len(columns)
         table = pyarrow.table({name: list(values) for name, values in zip(columns, series, strict=True)})
         atomic.write(path, lambda temporary: parquet.write_table(table, temporary))
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return class names as a row of CSV with `;` as the separator, because the name of a folder may contain one."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=";").writerow(names)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
