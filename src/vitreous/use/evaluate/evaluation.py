@@ -192,7 +192,7 @@ class Evaluation:
             "confusion_rates": (self.confusion / np.maximum(rows, 1)).tolist() if self.has_matrix else None,
             "confused_most": self.confused_most(20),
             "curves": self.curves,
-            "cost": self.decision and {key: np.asarray(value).tolist() for key, value in self.decision.items()},
+            "cost": self.decision and {k: np.asarray(v).tolist() for k, v in self.decision.items() if k != "predicted"},
             "known": self.known and self.known.as_dict(),
         }
 
