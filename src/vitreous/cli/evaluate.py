@@ -61,9 +61,8 @@ def evaluate(
     heading, *rows = found.class_rows
     print_table(screen.console, [heading, *((shortened(name), *values) for name, *values in rows)], numbers_from=1)
     _print_matrix(screen, found, "(rows: true class, columns: predicted class)")
-    for pair in found.confused_most():
-        images = plural(pair["num_images"], "image")
-        screen.say(f"{shortened(pair['true'])} predicted as {shortened(pair['predicted'])}: {images}")
+    for true, predicted, count, _ in found.confused_most():
+        screen.say(f"{shortened(true)} predicted as {shortened(predicted)}: {plural(count, 'image')}")
     if found.decision is not None:
         _print_matrix(screen, replace(found, predicted=found.decision["predicted"]), "with the least expected cost")
 

@@ -179,7 +179,7 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Return all scores as plain values for JSON."""
         found = self.score.as_dict() | {"macro_f1": self.macro_f1, "kappa": self.kappa, "mcc": self.mcc}
-        rows = self._counts[0][:, None]
+        rows, pair = self._counts[0][:, None], ("true", "predicted", "num_images", "images")
         ends = {f"{name}_interval_95": as_pair(e) for name, e in self.intervals.items() if name != "f1"}
         return {
             "data": self.data,
@@ -190,24 +190,24 @@ class Evaluation:
             "classes": [row.as_dict() for row in self.classes],
             "confusion": self.confusion.tolist() if self.has_matrix else None,
             "confusion_rates": (self.confusion / np.maximum(rows, 1)).tolist() if self.has_matrix else None,
-            "confused_most": self.confused_most(20),
+            "confused_most": [dict(zip(pair, of, strict=True)) for of in self.confused_most(20)],
             "curves": self.curves,
             "cost": self.decision and {k: np.asarray(v).tolist() for k, v in self.decision.items() if k != "predicted"},
             "known": self.known and self.known.as_dict(),
         }
 
-    def confused_most(self, count: int = 3) -> list[dict[str, Any]]:
-        """Return the most frequent mistakes: `true` and `predicted` class, `num_images`, and `images`.
+    def confused_most(self, count: int = 3) -> list[tuple[str, str, int, list[int]]]:
+        """Return the most frequent mistakes: true class, predicted class, number of images, and the first 100 of these.
 
-        These are the first 100 of them by their numbers in the source, or by their position if `indices` is None.
+        Images are given by their numbers in the source, or by their positions if `indices` is None.
         """
         wrong = np.flatnonzero(self.true != self.predicted)
         pairs = self.true[wrong] * len(self.names) + self.predicted[wrong]
         numbers = wrong if self.indices is None else self.indices[wrong]
         kinds, counts = np.unique(pairs, return_counts=True)
         return [
-            {"true": self.names[kind // len(self.names)], "predicted": self.names[kind % len(self.names)],
-             "num_images": int((pairs == kind).sum()), "images": numbers[pairs == kind][:100].tolist()}
+            (self.names[kind // len(self.names)], self.names[kind % len(self.names)], int((pairs == kind).sum()),
+             numbers[pairs == kind][:100].tolist())
             for kind in kinds[np.argsort(-counts, kind="stable")[:count]].tolist()
         ]  # fmt: skip
 

@@ -68,7 +68,7 @@ def test_thousands_of_classes_have_scores_but_no_matrix() -> None:
     classes = tuple(f"class {number}" for number in range(num))
     found = count_classes("made", Score(num, 1, 9.0), np.arange(num), np.zeros(num, dtype=np.int64), classes)
     assert found.as_dict()["confusion"] is None
-    assert found.confused_most(1) == [{"true": "class 1", "predicted": "class 0", "num_images": 1, "images": [1]}]
+    assert found.confused_most(1) == [("class 1", "class 0", 1, [1])]
     assert len(found.score.counts.never_predicted) == num - 1  # type: ignore[union-attr]
 
 
@@ -77,17 +77,18 @@ def test_macro_f1_averages_over_the_classes_that_occur(evaluation: Evaluation) -
 
 
 def test_most_frequent_mistakes_come_first_and_correct_predictions_are_left_out(evaluation: Evaluation) -> None:
-    found = [tuple(pair.values()) for pair in evaluation.confused_most(99)]
+    found = evaluation.confused_most(99)
     assert found == [
         ("cow", "ant", 2, [8, 9]), ("ant", "bee", 1, [3]), ("ant", "dog", 1, [4]), ("bee", "ant", 1, [7]),
     ]  # fmt: skip
-    assert [tuple(pair.values()) for pair in evaluation.confused_most(2)] == found[:2]
-    assert list(evaluation.confused_most(1)[0]) == ["true", "predicted", "num_images", "images"]
+    assert evaluation.confused_most(2) == found[:2]
+    stored = {"true": "cow", "predicted": "ant", "num_images": 2, "images": [8, 9]}
+    assert evaluation.as_dict()["confused_most"][0] == stored
 
 
 def test_images_of_a_mistake_are_their_numbers_in_the_source(evaluation: Evaluation) -> None:
     named = replace(evaluation, indices=np.arange(100, 110))
-    assert [pair["images"] for pair in named.confused_most(2)] == [[108, 109], [103]]
+    assert [images for *_, images in named.confused_most(2)] == [[108, 109], [103]]
 
 
 def test_perfect_model_confuses_nothing() -> None:

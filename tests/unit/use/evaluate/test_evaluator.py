@@ -291,8 +291,9 @@ def test_numbers_of_confused_images_are_those_of_the_source(run: Run) -> None:
     source = survey_again(read_config(run.path / "config.yaml").data, ignore).source
     pairs = found.confused_most(9)
     assert pairs
-    for pair in pairs:
-        assert all(Path(source.describe(index)).parent.name == pair["true"] for index in pair["images"])
+    for true, _, num, images in pairs:
+        assert len(images) == num
+        assert all(Path(source.describe(index)).parent.name == true for index in images)
 
 
 def test_stored_outputs_give_the_evaluation_of_the_run_without_its_images(run: Run, own_run: Run) -> None:

@@ -29,8 +29,11 @@ def classes_section(report: ReportInput) -> Section | None:
     else:
         parts, each = [*_scores(found)], [found.curves]
     for curves in filter(None, each):
-        parts.append(f"<h3>Curves of {markup.class_name(curves['class'])}</h3>{draw_operating_curves(curves)}")
-    return Section("classes", "Scores per class", tuple(parts), numbers)
+        parts.append(
+            f"<h3>Curves of {markup.class_name(curves['class'])}</h3><figure>{draw_operating_curves(curves)}</figure>"
+        )
+    kind = "label" if isinstance(found, LabelEvaluation) else "class"
+    return Section("classes", f"Scores per {kind}", tuple(parts), numbers)
 
 
 def class_order(confusion: Numbers) -> Numbers:
@@ -63,11 +66,12 @@ def _scores(found: Evaluation) -> Iterator[str]:
         cells.append((markup.class_name(name), *values, bar))
     yield markup.table((*headings, "recall, 0 to 1"), cells, numbers_from=1)
     yield "<h3>Most frequent mistakes</h3>"
-    pairs = [(markup.class_name(pair["true"]), markup.class_name(pair["predicted"]), f"{pair['num_images']:,}")
-             for pair in found.confused_most(_MOST_PAIRS)]  # fmt: skip
+    pairs = [(markup.class_name(true), markup.class_name(predicted), f"{num:,}")
+             for true, predicted, num, _ in found.confused_most(_MOST_PAIRS)]  # fmt: skip
     yield markup.table(("true class", "predicted as", "images"), pairs, numbers_from=2) if pairs else "<p>None.</p>"
     if found.has_matrix:
         order = class_order(found.confusion)
         yield "<h3>Confusion matrix</h3><p>Images, and their share of the true class, which is the row. Classes that "
         yield "are often confused are neighbors.</p>"
-        yield draw_confusion(found.confusion[np.ix_(order, order)], [found.names[number] for number in order])
+        figure = draw_confusion(found.confusion[np.ix_(order, order)], [found.names[number] for number in order])
+        yield f"<figure>{figure}</figure>"
