@@ -152,7 +152,7 @@ def _row(name: str, probabilities: NDArray[np.float32], true: NDArray[np.bool_],
     return LabelRow(
         name=name,
         average_precision=float(average_precision_score(true, probabilities)) if num_true else None,
-        roc_auc=curves and curves["roc_auc"],
+        roc_auc=None if curves is None else curves["roc_auc"],
         precision=num_both / num_predicted if num_predicted else None,
         recall=num_both / num_true if num_true else None,
         f1=2 * num_both / (num_true + num_predicted) if num_true + num_predicted else None,

@@ -36,8 +36,8 @@ def stored_evaluation(folder: RunFolder, metadata: dict[str, Any], split: str) -
         probabilities = np.array([row.probabilities for row in rows], dtype=np.float32)
         loss = metadata["metrics"][split]["loss"]
         return score_each_label(data, probabilities, true, loss, classes, metadata["thresholds"])
-    true, predicted = ([index[getattr(row, name)] for row in rows] for name in ("true", "predicted"))
-    return count_classes(data, stored_score(metadata["metrics"][split]), true, predicted, classes)
+    numbers = ([index[row.true] for row in rows], [index[row.predicted] for row in rows])
+    return count_classes(data, stored_score(metadata["metrics"][split]), *numbers, classes)
 
 
 def stored_score(metrics: dict[str, Any]) -> Score:

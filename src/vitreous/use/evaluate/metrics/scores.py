@@ -53,7 +53,7 @@ def bootstrap(true: Numbers, predicted: Numbers, num_classes: int, seed: int = 0
     for _ in range(int(np.clip(_MOST_DRAWN // max(len(cells), num_classes), 100, 1000))):
         drawn = draws.multinomial(len(true), counts / len(true))
         parts = ((rows, drawn), (columns, drawn), (rows, drawn * (rows == columns)))
-        found.append(matrix_scores(*(np.bincount(of, times, num_classes) for of, times in parts)))
+        found.append(matrix_scores(*(np.bincount(of, times, num_classes).astype(np.float64) for of, times in parts)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class without images and predictions has no F1
         ends = {name: np.nanquantile([scores[name] for scores in found], (0.025, 0.975), axis=0) for name in found[0]}
@@ -66,7 +66,7 @@ def as_pair(ends: Values) -> Interval:
     return None if np.isnan(ends).any() else (low, high)
 
 
-def operating_curves(name: str, probabilities: Values, is_true: NDArray[np.bool_]) -> dict[str, Any] | None:
+def operating_curves(name: str, probabilities: NDArray[Any], is_true: NDArray[np.bool_]) -> dict[str, Any] | None:
     """Compute both curves of a class from its probability for each image, `[n]`, and which images have it, `[n]`.
 
     Returns:
