@@ -20,6 +20,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
 from vitreous.use.evaluate.evaluator import evaluate
+from vitreous.use.evaluate.metrics.costs import read_costs
 from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.inspect import DataOptions, inspect
 from vitreous.use.predict.predictor import Predictor
@@ -95,6 +96,7 @@ def predictions_of_runs(folder: Path) -> Refusals:
     path.write_text(header + rows[0] * 2 + "".join(rows))
     yield lambda: compare(one, two), "rename them and train again"
     metadata = Predictor.load(two).metadata
+    RunFolder(two).outputs.unlink()
     yield lambda: stored_evaluation(RunFolder(two), metadata, "test"), "train again"
     path.write_text("x\n")
     yield lambda: read_held_out(path), "train"
@@ -113,6 +115,42 @@ def reports(folder: Path) -> Refusals:
     one, two, page = finished(folder, "one"), finished(folder, "two"), folder / "page.html"
     yield lambda: write_comparison([one, one], page), "give 2 to 12 runs"
     write_comparison([one, two], page)
+
+
+@case
+def tables_of_predictions(folder: Path) -> Refusals:
+    table = folder / "any.csv"
+
+    def read(text: str) -> object:
+        table.write_text(text)
+        return evaluate(table)
+
+    yield lambda: read("path,label\na,b\n"), "name one of them true"
+    assert read("path,true,predicted\na,b,b\n")
+    yield lambda: read("true,predicted\n"), "add one row per image"
+    yield lambda: read("true,predicted\na,\n"), "correct the row"
+    assert read("true,predicted\na,a\n")
+    rows = "true,predicted,p_a,p_b\na,a,0.5,0.4\n"
+    yield lambda: read(rows), "correct it, or leave out"
+    assert read(rows.replace("0.4", "0.5"))
+    assert read("true,predicted\na,a\n")
+    with patch("vitreous.use.predict.table._MOST_PROBABILITIES", 1):
+        yield lambda: read(rows.replace("0.4", "0.5")), "leave out the columns p_CLASS"
+        assert read("true,predicted\na,a\n")
+    yield lambda: evaluate(table, "fruit"), "omit them"
+    yield lambda: evaluate(table, cost=["a:b=2"]), "add the columns p_CLASS"
+    table.write_text(rows.replace("0.4", "0.5"))
+    assert evaluate(table, cost=["a:b=2"])
+
+
+@case
+def costs_of_mistakes(folder: Path) -> Refusals:
+    classes = ("defect", "good")
+    yield lambda: read_costs(["defect=20"], classes), "e.g. defect:good=20"
+    assert read_costs(["defect:good=20"], classes) == read_costs({("defect", "good"): 20}, classes)
+    yield lambda: read_costs(["defekt:good=20"], classes), "did you mean defect?"
+    yield lambda: read_costs(["defect:good=-1"], classes), "correct it"
+    yield lambda: read_costs(["defect:good=20"], classes, are_labels=True), "with `predict --out`"
 
 
 @case

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitreous.model.vit import VisionTransformer
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.evaluate.evaluation import Evaluation
+    from vitreous.use.evaluate.metrics.costs import Costs
     from vitreous.use.evaluate.multilabel import LabelEvaluation
     from vitreous.use.evaluate.robustness.robustness import Robustness
     from vitreous.use.explain.anatomy.anatomy import ModelAnatomy
@@ -172,21 +173,26 @@ class Run:
 
         return list(Explainer(self.predictor).explain(images, DEFAULT if method is None else method, target, versus))
 
-    def evaluate(self, data: "str | Path | Dataset | None" = None, *, tta: int = 1) -> "Evaluation | LabelEvaluation":
+    def evaluate(
+        self, data: "str | Path | Dataset | None" = None, *, tta: int = 1, cost: "Costs" = ()
+    ) -> "Evaluation | LabelEvaluation":
         """Score the model on its held-out images, or on other data.
 
         Args:
             data: A folder, table, named set or data set from Python. None selects the run's test images (validation
                 images if it has no test images), and so does the data set that the run was given from Python.
             tta: Number of views; with more than 1, `views` of the result says what averaging over them gains.
+            cost: `{("defect", "good"): 20}` if a defect that is predicted as good costs 20, every other mistake 1; then
+                the `decision` of the evaluation is the one with the least expected cost.
 
         Raises:
             NotARunError: `data` is None and the model file is not in a run folder.
             DataError: The data has changed since the run, or has classes that the model does not know.
+            ConfigError: A cost is not valid, or images may have several labels.
         """
         from vitreous.use.evaluate.evaluator import evaluate
 
-        return evaluate(self.path, _opened(data), num_views=tta)
+        return evaluate(self.path, _opened(data), num_views=tta, cost=cost)
 
     def robustness(self, data: "str | Path | Dataset | None" = None) -> "Robustness":
         """Measure how much accuracy noise, blur, weather, light, position and resizing cost; data as in `evaluate`."""

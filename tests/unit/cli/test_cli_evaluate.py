@@ -1,6 +1,7 @@
 """`vitreous evaluate`: accuracy with its interval, scores of each class, the confusion matrix."""
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,9 @@ def test_screen_shows_accuracy_classes_and_confusion(run: Path, cli: Cli) -> Non
     lines = said.out.splitlines()
     assert f"always predicting '{stored['majority_class']}'" in lines[1]
     assert f"balanced accuracy (mean recall of the classes) {stored['balanced_accuracy']:.1%}" in lines[1]
-    assert "class       precision  recall     F1  images" in lines
+    head = "class       precision  95% interval  recall  95% interval     F1     AP  images"
+    assert head in lines
+    assert len(head) <= 80
     assert any(line.startswith("[red]:cat:  ") for line in lines)  # neither markup nor an emoji
     assert "confusion matrix (rows: true class, columns: predicted class)" in lines
 
@@ -118,6 +121,11 @@ def test_most_frequent_mistakes_are_listed_last(run: Path, photos: Path, cli: Cl
         (["RUN", "no/where"], "data.source=no/where: no such set and no such folder; "),
         (["RUN", "digits"], "digits: class 0 is unknown to the model; use one of [red]:cat:, two words, Äpfel"),
         (["RUN", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
+        (["RUN", "--cost", "Äpfel=2"], "cost='Äpfel=2': must be two classes and a number; write TRUE:PREDICTED=COST"),
+        (["RUN", "--cost", "Äpfel:Birnen=2"], "cost='Birnen': no such class; use one of "),
+        (["RUN", "--cost", "Äpfel:two words=-1"], "cost=Äpfel:two words=-1: must be a number from 0 to 1e+12, given "),
+        (["RUN", "--cost", "Äpfel:two words=nan"], "cost=Äpfel:two words=nan: must be a number from 0 to 1e+12"),
+        (["gone.csv"], "data.source=gone.csv: cannot be read (No such file or directory); check the file"),
     ],
 )
 def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, run: Path, cli: Cli) -> None:
@@ -125,6 +133,37 @@ def test_invalid_request_is_reported_in_one_line(words: list[str], line: str, ru
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
     assert said.err.count("\n") == 1
+
+
+def test_costs_show_the_cost_per_image_and_both_matrices(run: Path, cli: Cli) -> None:
+    said = cli("evaluate", run, "--cost", "[red]:cat::Äpfel=20", "--cost", "two words:Äpfel=5")
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(cli("evaluate", run, "--cost", "[red]:cat::Äpfel=20", "--cost=two words:Äpfel=5", "--json").out)
+    cost = found["cost"]
+    difference = cost["cost_after"] - cost["cost_before"]
+    assert f"least expected cost: {cost['cost_after']:.4g} per image instead of {cost['cost_before']:.4g}" in said.out
+    assert f"(difference {difference:+.4g}, 95% interval " in said.out
+    assert said.out.count("confusion matrix") == 2
+    assert sum(map(sum, cost["confusion"])) == found["num_images"]
+
+
+def test_table_of_predictions_fits_a_screen_for_ten_classes_and_says_the_threshold_of_two(
+    cli: Cli, tmp_path: Path
+) -> None:
+    draws = random.Random(0)
+    rows = [f"{number % 10},{number % 10 if draws.random() < 0.9 else draws.randrange(10)}" for number in range(300)]
+    (tmp_path / "ten.csv").write_text("\n".join(["true,predicted", *rows]), encoding="utf-8")
+    said = cli("evaluate", "ten.csv")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("ten.csv: accuracy ")
+    lines = said.out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines[5:])) <= 80
+    two = ["true,predicted,p_good,p_defect", *["good,good,0.9,0.1", "defect,good,0.7,0.3", "defect,defect,0.2,0.8"] * 9]
+    (tmp_path / "two.csv").write_text("\n".join(two), encoding="utf-8")
+    said = cli("evaluate", "two.csv", "--cost", "defect:good=3")
+    assert "predict defect from a probability of 25.0% on" in said.out
+    assert "ROC AUC 1.000, average precision of good 1.000" in said.out
 
 
 def test_unfinished_run_is_reported_with_the_command_that_finishes_it(unfinished: Path, cli: Cli) -> None:

@@ -101,6 +101,15 @@ def test_evaluation_is_that_of_scikit_learn(tagged: Run, table: Path) -> None:
         )
         assert (row.precision or 0, row.recall, row.f1) == pytest.approx(expected[:3])
         assert (row.num_images, row.num_predicted) == (true[:, number].sum(), predicted[:, number].sum())
+        assert row.curves is not None
+        assert row.curves["roc_auc"] == row.roc_auc
+        low, high = row.recall_interval_95 or (2.0, 0.0)
+        assert low <= row.recall <= high
+
+
+def test_costs_of_labels_are_refused_with_what_to_do_instead(tagged: Run) -> None:
+    with pytest.raises(ConfigError, match=r"cost: a label has misses and false alarms .* with `predict --out`$"):
+        tagged.evaluate(cost={("Äpfel", "two words"): 3})
 
 
 def test_held_out_scores_agree_in_metadata_evaluation_and_predictions_csv(tagged: Run) -> None:

@@ -44,7 +44,7 @@ def is_table_name(name: str) -> bool:
     return Path(name).suffix.casefold() in (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
 
 
-def open_rows(path: Path) -> Rows:
+def open_rows(path: Path, example: str = "path,label") -> Rows:
     """Open a table and read its headings.
 
     Text is UTF-8, or UTF-16 if the file begins with a byte order mark. The delimiter of a `.csv` is whichever of
@@ -52,6 +52,7 @@ def open_rows(path: Path) -> Rows:
 
     Args:
         path: An existing file with one of `TEXT_SUFFIXES` or `PARQUET_SUFFIXES`.
+        example: Headings that a message about an empty file suggests.
 
     Returns:
         The table. Iterating its `rows` raises DataError where the file is damaged.
@@ -78,7 +79,7 @@ def open_rows(path: Path) -> Rows:
     records = _records(path, encoding, _DELIMITERS.get(suffix) or _guess_delimiter(path, encoding))
     headings = next(records, None)
     if headings is None:
-        raise DataError(f"data.source={path}: is empty; write the line `path,label`, then one line per image")
+        raise DataError(f"data.source={path}: is empty; write the line `{example}`, then one line per image")
     return Rows(str(path), tuple(heading.strip() for heading in headings[1]), records)
 
 

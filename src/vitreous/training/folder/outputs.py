@@ -71,6 +71,8 @@ def _of_split(tensors: Mapping[str, torch.Tensor], split: str) -> SplitOutputs:
     fits = labels.shape == (logits.shape if labels.ndim == 2 else logits.shape[:1])
     if logits.ndim != 2 or not fits or indices.shape != logits.shape[:1]:
         raise ValueError(f"{split}: logits, labels and indices do not have the same number of rows")
+    if not bool(logits.isfinite().all()):
+        raise ValueError(f"{split}: a logit is not finite")
     if labels.ndim == 1 and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
         raise ValueError(f"{split}: a label is not a class")
     return SplitOutputs(logits, labels, indices.numpy())

@@ -1,6 +1,7 @@
 """Probabilities, true classes -> how far they can be trusted: proper scores, calibration error, reliability curve."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ class Calibration:
     """How far the probabilities of a model can be trusted, judged by its predicted classes.
 
     Attributes:
-        nll: Mean negative log-likelihood of the true class.
-        brier: Brier score of all classes, from 0 to 2.
+        nll: Mean negative log-likelihood of the true class; NaN if only the confidence is known.
+        brier: Brier score of all classes, from 0 to 2; NaN for the same reason.
         miscalibration: Part of the Brier score of the confidence that calibration would remove.
         discrimination: Part that the differences in confidence between correct and wrong predictions remove.
         uncertainty: Brier score of the overall accuracy as a confidence for every image. The Brier score of the
@@ -76,29 +77,33 @@ class Calibration:
         return f"{error}; {usual}, at most {self.ece_limit:.1%} in 95% of cases, so the probabilities are off"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values for JSON."""
-        return dict(vars(self))
+        """Return the values for JSON; None for those that are not known."""
+        return {key: None if value != value else value for key, value in vars(self).items()}
 
 
 def measure_calibration(probabilities: Values, true: NDArray[np.int64], seed: int = 0) -> Calibration:
-    """Measure how well probabilities fit the true classes.
+    """Measure how well probabilities, `[n, classes]` with rows that sum to 1, fit the true class numbers, `[n]`.
 
-    Args:
-        probabilities: `[n, classes]`; rows sum to 1.
-        true: True class numbers, `[n]`.
-        seed: Decides the simulated images of a perfectly calibrated model.
+    The seed decides the simulated images of a perfectly calibrated model.
     """
-    confidence, is_correct = top_label(probabilities, true)
     of_true = probabilities[np.arange(len(true)), true]
-    brier = float(np.mean((probabilities**2).sum(axis=1) - 2 * of_true + 1))
+    return replace(
+        judge_confidence(*top_label(probabilities, true), seed),
+        nll=float(-np.log(np.maximum(of_true, np.finfo(np.float64).tiny)).mean()),
+        brier=float(np.mean((probabilities**2).sum(axis=1) - 2 * of_true + 1)),
+    )
+
+
+def judge_confidence(confidence: Values, is_correct: Values, seed: int = 0) -> Calibration:
+    """Measure how well the probabilities of the predicted classes, `[n]`, fit the correct ones, `[n]`: 1 or 0."""
     recalibrated, accuracy = fit_reliability(confidence, is_correct), is_correct.mean()
     of_confidence, of_recalibrated, of_accuracy = (
         float(np.mean((values - is_correct) ** 2)) for values in (confidence, recalibrated, accuracy)
     )
     simulated = np.array([calibration_error(confidence, drawn) for drawn in _simulate(confidence, seed)])
     return Calibration(
-        nll=float(-np.log(np.maximum(of_true, np.finfo(np.float64).tiny)).mean()),
-        brier=brier,
+        nll=np.nan,
+        brier=np.nan,
         miscalibration=of_confidence - of_recalibrated,
         discrimination=of_accuracy - of_recalibrated,
         uncertainty=of_accuracy,
@@ -123,7 +128,11 @@ def top_k_accuracy(probabilities: Values, true: NDArray[np.int64], k: int) -> fl
 
 
 def calibration_error(confidence: Values, is_correct: Values, num_bins: int = NUM_BINS) -> float:
-    """Return the expected calibration error, with bins of equal width that include their upper end."""
+    """Return the expected calibration error, with bins of equal width that include their upper end.
+
+    Those of torchmetrics include their lower end, and a confidence of exactly 1 gets a bin of its own above the last
+    one. Its error is larger if lower confidences of the last bin err in the other direction.
+    """
     bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     differences = np.bincount(bins, confidence - is_correct, minlength=num_bins)
     return float(np.abs(differences).sum() / len(confidence))
@@ -146,8 +155,8 @@ def reliability_curve(probabilities: Values, true: NDArray[np.int64], seed: int 
     return ReliabilityCurve(confidence, fit_reliability(confidence, is_correct), low, high)
 
 
-def _simulate(confidence: Values, seed: int) -> NDArray[np.float64]:
-    """Return which predictions of a perfectly calibrated model are correct, `[simulations, n]`."""
+def _simulate(confidence: Values, seed: int) -> Iterator[Values]:
+    """Yield several times which predictions of a perfectly calibrated model are correct, `[n]`."""
     generator = np.random.default_rng(seed)
-    num = max(100, min(_NUM_SIMULATED, 20_000_000 // len(confidence)))
-    return (generator.random((num, len(confidence)), dtype=np.float32) < confidence).astype(np.float64)
+    for _ in range(max(100, min(_NUM_SIMULATED, 20_000_000 // len(confidence)))):
+        yield (generator.random(len(confidence), dtype=np.float32) < confidence).astype(np.float64)

@@ -1,32 +1,32 @@
-"""Run or model file, optionally other data -> Evaluation."""
+"""Run or model file, optionally other data, or a table of predictions -> Evaluation."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vitreous.data.loader import EvalLoader
 from vitreous.data.sources import Source
+from vitreous.data.sources.rows import is_table_name
+from vitreous.errors import ConfigError
 from vitreous.paths import expanded
-from vitreous.recipe.files import read_config
-from vitreous.tensors import Logits, Targets
-from vitreous.training.fit.evaluate import compute_logits, cross_fitted_temperatures, score
+from vitreous.training.fit.evaluate import Score, compute_logits
 from vitreous.training.folder.records import Listener, ignore
-from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import progress_to
-from vitreous.use.evaluate.calibration import measure_calibration, top_k_accuracy
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.evaluate.known import count_known, find_splits
 from vitreous.use.evaluate.labeled_images import labeled_images
-from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
+from vitreous.use.evaluate.metrics.costs import Costs, read_costs
+from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.use.evaluate.outputs import Outputs, evaluate_outputs
 from vitreous.use.evaluate.paired import classify_all, paired_difference
 from vitreous.use.predict.predictor import Predictor
+from vitreous.use.predict.table import read_labeled
+from vitreous.wording import plural
 
 BATCH_SIZE = 256
-_TOP = (2, 3, 5)
-"""Numbers k for which the accuracy of the k most probable classes is computed."""
+_NO_RECORD = " (the model comes without a record of its training images, so those among these are not recognized)"
 
 
 def evaluate(
@@ -36,69 +36,72 @@ def evaluate(
     root: str | None = None,
     num_views: int = 1,
     device: torch.device | str = "cpu",
+    cost: Costs = (),
     listener: Listener = ignore,
 ) -> Evaluation | LabelEvaluation:
-    """Score a trained model.
+    """Score a trained model, or predictions of any tool.
 
     Args:
-        run: Run folder; a model file is enough if `data` is given.
+        run: Run folder; a model file is enough if `data` is given. Or a table of predictions; see `read_labeled`.
         data: A folder, table or named set: its test split if it has one, else all its images. None, or the data set
             that the run was given from Python, selects the run's own test images (validation images if it has no test
             images).
         root: The folder that a table's paths are relative to.
         num_views: With more than 1, also measure what averaging over this many views of each image gains.
         device: Where to compute.
+        cost: Costs of mistakes; the evaluation then has a `decision`.
         listener: Receives the progress.
 
     Raises:
-        ConfigError: There are not that many views.
+        ConfigError: There are not that many views. A cost is not valid, or needs probabilities that are not known.
         NotARunError: There is no model at `run`, or no run folder although `data` is None.
         DataNotFoundError: The data of the run is not where it was.
-        DataError: The data has changed since the run, has classes that the model does not know, or has no readable
-            image.
+        DataError: The data has changed since the run, has unknown classes, or has no readable image.
     """
     run = expanded(run)
+    if is_table_name(run.name) and not run.is_dir():
+        if data is not None or root is not None:
+            raise ConfigError(f"run={run}: is a table of predictions, which needs no other data and no root; omit them")
+        if num_views != 1:
+            raise ConfigError(f"tta={num_views}: needs a model, and {run} is a table of predictions; omit it")
+        return _evaluate_table(run, cost)
     predictor = Predictor.load(run, device).with_views(num_views)
+    costs = read_costs(cost, predictor.classes, are_labels=predictor.thresholds is not None)
     images = labeled_images(run, predictor, data, root=root, listener=listener)
     name, source, indices, splits = images.name, images.source, images.indices, None
     if not images.are_own:
         splits = find_splits(run, source, indices, progress_to(listener, "reading"))
-        name += _by_path(run, str(data)) if splits is None else ""
+        name += _NO_RECORD if splits is None else ""
     store, true = images.decode(predictor, indices, listener)
     loader = EvalLoader(store.to(device), predictor.preprocess, BATCH_SIZE)
     logits, _ = compute_logits(predictor.model, loader, "fp32")
-    temperatures = torch.tensor(predictor.temperature)
-    if images.fitted_temperature and predictor.temperature != 1 and predictor.thresholds is None:
-        temperatures = cross_fitted_temperatures(logits, true)
-    evaluation = _scores(name, predictor, logits, true, temperatures)
+    outputs = Outputs(
+        name, predictor.classes, logits, true, predictor.temperature, images.fitted_temperature,
+        thresholds=predictor.thresholds, indices=store.source_indices,
+    )  # fmt: skip
+    evaluation = evaluate_outputs(outputs)
     if num_views > 1:
         averaged = classify_all(predictor, store, true)
         gain = paired_difference(averaged - classify_all(replace(predictor, views=None), store, true))
         evaluation = replace(evaluation, views={"num_views": num_views, "accuracy": averaged.mean(), "gain": gain})
-    if splits is None:
-        return evaluation
-    decoded = splits[np.isin(indices, store.source_indices)]
-    return replace(evaluation, known=count_known(decoded, predictor.metadata, logits, true, predictor.classes))
+    if splits is not None:
+        decoded = splits[np.isin(indices, store.source_indices)]
+        known = count_known(decoded, predictor.metadata, logits, true, predictor.classes)
+        evaluation = replace(evaluation, known=known)
+    return replace(evaluation, costs=costs) if isinstance(evaluation, Evaluation) else evaluation
 
 
-def _scores(
-    name: str, predictor: Predictor, logits: Logits, true: Targets, temperatures: Tensor
-) -> Evaluation | LabelEvaluation:
-    total = score(logits, true, predictor.classes)
-    if predictor.thresholds is None:
-        found = count_classes(name, total, true, logits.argmax(dim=1), predictor.classes)
-        probabilities, numbers = (logits.double() / temperatures).softmax(dim=1).numpy(), true.numpy()
-        top_k = {k: top_k_accuracy(probabilities, numbers, k) for k in _TOP if k < len(predictor.classes)}
-        return replace(found, calibration=measure_calibration(probabilities, numbers), top_k=top_k)
-    of_labels, truth = predictor.probabilities(logits).numpy(), true.numpy() > 0.5
-    return score_each_label(name, of_labels, truth, total.loss, predictor.classes, predictor.thresholds)
-
-
-def _by_path(run: Path, data: str) -> str:
-    """Return a warning about `data` for a run of an older version, which has no record of its images."""
-    config = RunFolder(run).config
-    if config.is_file():
-        trained_on = read_config(config).data.source
-        if data == trained_on or expanded(data).resolve() == Path(trained_on):
-            return " (the model was trained on most of these images)"
-    return " (the model comes without a record of its training images, so those among these are not recognized)"
+def _evaluate_table(path: Path, cost: Costs) -> Evaluation:
+    """Score a table of true and predicted classes."""
+    classes, true, predicted, given = read_labeled(path)
+    costs, name, score = read_costs(cost, classes), path.name, Score(len(true), int((true == predicted).sum()), np.nan)
+    found = count_classes(name, score, true, predicted, classes)
+    if given is None or given.shape[1] != len(classes):
+        if costs:
+            raise ConfigError(f"cost: needs the probability of each class; add the columns p_CLASS to {name}")
+        return replace(found, confidence=None if given is None else given[:, 0])
+    of_true, of_predicted = (given[np.arange(len(true)), numbers] for numbers in (true, predicted))
+    if num_others := int((of_predicted < given.max(axis=1)).sum()):
+        name += f" (another class than the predicted one is most probable in {plural(num_others, 'row')})"
+    loss = float(-np.log(np.maximum(of_true, np.finfo(np.float64).tiny)).mean())
+    return replace(found, data=name, score=replace(found.score, loss=loss), probabilities=given, costs=costs)

@@ -25,7 +25,9 @@ def baseline_text(found: Mapping[str, Any]) -> str:
     always = f"always predicting {_quoted(found['majority_class'])}"
     share, is_better = f"{found['majority_share']:.1%}", found["accuracy"] > found["majority_share"]
     compared = f"{always} would reach {share}" if is_better else f"no better than {always}, which reaches {share}"
-    return f"{compared}; balanced accuracy (mean recall of the classes) {found['balanced_accuracy']:.1%}"
+    low, high = found.get("balanced_accuracy_interval_95") or (None, None)
+    interval = "" if low is None else f" (95% interval {low:.1%} to {high:.1%})"
+    return f"{compared}; balanced accuracy (mean recall of the classes) {found['balanced_accuracy']:.1%}{interval}"
 
 
 def never_predicted_text(found: Mapping[str, Any], most: int = 20) -> str:

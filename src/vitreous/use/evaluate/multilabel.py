@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.training.fit.multilabel import LabelScore, map_interval, score_labels
+from vitreous.use.evaluate.evaluation import shown
 from vitreous.use.evaluate.known import Known
+from vitreous.use.evaluate.metrics.scores import Interval, as_pair, operating_curves, wilson
 from vitreous.wording import listed, plural
 
 
@@ -27,6 +29,9 @@ class LabelRow:
         threshold: Probability from which the label is predicted.
         num_images: Number of images with the label.
         num_predicted: Number of images for which it is predicted.
+        precision_interval_95: Wilson's interval; None if the precision is.
+        recall_interval_95: Wilson's interval; None if the recall is.
+        curves: The `operating_curves`; None if all or none of the images have the label.
     """
 
     name: str
@@ -38,6 +43,9 @@ class LabelRow:
     threshold: float
     num_images: int
     num_predicted: int
+    precision_interval_95: Interval
+    recall_interval_95: Interval
+    curves: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,11 @@ class LabelEvaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all scores as plain values for JSON."""
+        has_many = len(self.classes) > 100  # then curves would be most of the JSON
         return {
             "data": self.data,
             **self.score.as_dict(),
-            "classes": [vars(row) for row in self.classes],
+            "classes": [vars(row) | ({"curves": None} if has_many else {}) for row in self.classes],
             "known": self.known and self.known.as_dict(),
             "tta": self.views,
         }
@@ -82,10 +91,8 @@ class LabelEvaluation:
         """Return the scores per label as text, below a row of headings."""
         headings = ("label", "AP", "ROC AUC", "precision", "recall", "F1", "threshold", "images", "predicted")
         return headings, *(
-            (row.name,
-             *("–" if score is None else f"{score:.3f}"
-               for score in (row.average_precision, row.roc_auc, row.precision, row.recall, row.f1, row.threshold)),
-             f"{row.num_images:,}", f"{row.num_predicted:,}")
+            (row.name, shown(row.average_precision), shown(row.roc_auc), shown(row.precision), shown(row.recall),
+             shown(row.f1), shown(row.threshold), f"{row.num_images:,}", f"{row.num_predicted:,}")
             for row in self.classes
         )  # fmt: skip
 
@@ -127,13 +134,8 @@ def score_each_label(
 ) -> LabelEvaluation:
     """Compute the scores over all labels and per label.
 
-    Args:
-        data: Name of the images.
-        probabilities: Probability of each label, `[n, classes]`.
-        true: Which image has which label, `[n, classes]`.
-        loss: Binary cross-entropy.
-        classes: Names of the labels.
-        thresholds: Probability from which each label is predicted.
+    Probabilities, and which image has which label, are `[n, classes]`; the loss is the binary cross-entropy; a label is
+    predicted if its probability reaches its threshold.
     """
     rows = zip(classes, probabilities.T, true.T, thresholds, strict=True)
     return LabelEvaluation(
@@ -146,18 +148,21 @@ def score_each_label(
 
 
 def _row(name: str, probabilities: NDArray[np.float32], true: NDArray[np.bool_], threshold: float) -> LabelRow:
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn.metrics import average_precision_score
 
-    predicted = probabilities.astype(np.float64) >= threshold
+    predicted, curves = probabilities.astype(np.float64) >= threshold, operating_curves(name, probabilities, true)
     num_true, num_predicted, num_both = int(true.sum()), int(predicted.sum()), int((true & predicted).sum())
     return LabelRow(
         name=name,
         average_precision=float(average_precision_score(true, probabilities)) if num_true else None,
-        roc_auc=float(roc_auc_score(true, probabilities)) if 0 < num_true < len(true) else None,
+        roc_auc=None if curves is None else curves["roc_auc"],
         precision=num_both / num_predicted if num_predicted else None,
         recall=num_both / num_true if num_true else None,
         f1=2 * num_both / (num_true + num_predicted) if num_true + num_predicted else None,
         threshold=threshold,
         num_images=num_true,
         num_predicted=num_predicted,
+        precision_interval_95=as_pair(wilson(num_both, num_predicted)),
+        recall_interval_95=as_pair(wilson(num_both, num_true)),
+        curves=curves,
     )

@@ -1,7 +1,7 @@
-"""Run -> Outputs: logits, true classes and calibrated probabilities of the images that it held out."""
+"""Run -> Outputs: logits, true classes, calibrated probabilities of the images that it held out; Outputs -> scores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from vitreous.model.weights import read_metadata
 from vitreous.tensors import Logits, Targets
-from vitreous.training.fit.evaluate import cross_fitted_temperatures
+from vitreous.training.fit.evaluate import cross_fitted_temperatures, score
 from vitreous.training.folder.outputs import read_outputs
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.evaluation import Evaluation, count_classes, scored_split
+from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +49,8 @@ class Outputs:
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
         """Calibrated probabilities, `[n, classes]`; rows sum to 1 if each image has one class."""
-        if self.thresholds is not None:
-            return (self.logits.double() / self.temperature).sigmoid().numpy()
+        if self.thresholds is not None:  # in float32, like the probabilities that the thresholds were chosen for
+            return (self.logits / self.temperature).sigmoid().double().numpy()
         temperatures = torch.tensor(self.temperature)
         if self.fitted_temperature and self.temperature != 1:
             temperatures = cross_fitted_temperatures(self.logits, self.true)
@@ -64,6 +65,16 @@ class Outputs:
     def numbers(self) -> NDArray[np.int64]:
         """True class of each image, `[n]`; only if each has one."""
         return self.true.numpy()
+
+
+def evaluate_outputs(outputs: Outputs) -> Evaluation | LabelEvaluation:
+    """Score the outputs of a model; without costs, and as if all images were new to it."""
+    total = score(outputs.logits, outputs.true, outputs.classes)
+    if outputs.thresholds is not None:
+        probabilities, truth = outputs.probabilities.astype(np.float32), outputs.true.numpy() > 0.5
+        return score_each_label(outputs.name, probabilities, truth, total.loss, outputs.classes, outputs.thresholds)
+    found = count_classes(outputs.name, total, outputs.numbers, outputs.predicted, outputs.classes)
+    return replace(found, probabilities=outputs.probabilities, indices=outputs.indices)
 
 
 def outputs_of_run(folder: RunFolder) -> dict[str, Outputs]:
@@ -88,7 +99,7 @@ def outputs_of_run(folder: RunFolder) -> dict[str, Outputs]:
             indices=found.indices,
         )
         for split, found in read_outputs(folder.outputs).items()
-        if found.logits.shape[1] == len(classes)
+        if found.logits.shape[1] == len(classes) and (found.labels.ndim == 1) == (thresholds is None)
     }
 
 

@@ -10,17 +10,21 @@ from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import Evaluation, count_classes
 from vitreous.use.evaluate.multilabel import LabelEvaluation, score_each_label
+from vitreous.use.evaluate.outputs import evaluate_outputs, outputs_of_run
 from vitreous.use.predict.table import read_held_out
 from vitreous.wording import plural
 
 
 def stored_evaluation(folder: RunFolder, metadata: dict[str, Any], split: str) -> Evaluation | LabelEvaluation:
-    """Return the evaluation of the images in `predictions.csv`, which are those of `split`.
+    """Return the evaluation of the images of `split`, from stored outputs; older runs have only `predictions.csv`.
 
     Raises:
         DamagedFileError: A column of the file is missing, or it has another number of rows.
     """
     classes, num_images = tuple(metadata["classes"]), metadata["metrics"][split]["num_images"]
+    outputs = outputs_of_run(folder).get(split)
+    if outputs is not None and len(outputs) == num_images:
+        return evaluate_outputs(outputs)
     index = {name: number for number, name in enumerate(classes)}
     rows = read_held_out(folder.predictions)
     if len(rows) != num_images:
@@ -32,13 +36,8 @@ def stored_evaluation(folder: RunFolder, metadata: dict[str, Any], split: str) -
         probabilities = np.array([row.probabilities for row in rows], dtype=np.float32)
         loss = metadata["metrics"][split]["loss"]
         return score_each_label(data, probabilities, true, loss, classes, metadata["thresholds"])
-    return count_classes(
-        data=data,
-        score=stored_score(metadata["metrics"][split]),
-        true=[index[row.true] for row in rows],
-        predicted=[index[row.predicted] for row in rows],
-        classes=classes,
-    )
+    numbers = ([index[row.true] for row in rows], [index[row.predicted] for row in rows])
+    return count_classes(data, stored_score(metadata["metrics"][split]), *numbers, classes)
 
 
 def stored_score(metrics: dict[str, Any]) -> Score:

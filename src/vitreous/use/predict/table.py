@@ -1,4 +1,4 @@
-"""Predictions <-> a table: write CSV, JSON lines or Parquet, complete or not at all; read a run's predictions.csv.
+"""Predictions <-> a table: write CSV, JSON lines or Parquet, complete or not at all; read those of a run or any tool.
 
 Both kinds of table have the same columns, one row per image:
 
@@ -22,12 +22,21 @@ read.
 import csv
 import io
 import json
+import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitreous import atomic
-from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError
+from vitreous.data.label_cells import MAX_CLASSES
+from vitreous.data.sources.rows import open_rows
+from vitreous.data.sources.spelling import in_class_order
+from vitreous.errors import ConfigError, DamagedFileError, DataError, MissingDependencyError, nearest
+from vitreous.printable import printable, printable_list
 from vitreous.tensor_file import parsing
 from vitreous.use.predict.predictor import Prediction
 
@@ -37,6 +46,8 @@ _COLUMNS = ("path", "true", "predicted")
 _WAY_OUT = "restore the file, or train again"
 _OLD_COLUMNS = ("image", "label", "called")
 """Names of the same columns in runs of older versions."""
+_MOST_PROBABILITIES, _TOLERANCE = 20_000_000, 0.01
+"""A million rows with 20 classes take 160 MB; how far the sum of a row may be from 1, because it was rounded."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,61 @@ def read_held_out(path: Path) -> list[HeldOutPrediction]:
             HeldOutPrediction(row[where], row[true], row[predicted], tuple(float(row[name]) for name in each))
             for row in reader
         ]
+
+
+def read_labeled(
+    path: Path,
+) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64] | None]:
+    """Read the columns `true` and `predicted` of any table, and probabilities if it has some.
+
+    Returns:
+        The classes in the order of the columns `p_CLASS`, or else sorted; true and predicted class indices, `[n]`; and
+        the probabilities in `p_CLASS`, divided by the sum of each row, `[n, classes]`, or else those in `probability`,
+        `[n, 1]`, or None.
+
+    Raises:
+        DataError: The file is damaged or too large, or a column or cell is missing or breaks a rule.
+        DataNotFoundError: The file cannot be opened.
+        MissingDependencyError: It is a Parquet file and pyarrow is not installed.
+    """
+    table = open_rows(path, example="true,predicted")
+    where, columns = f"data.source={table.where}", table.columns
+    each = [name for name in columns if name.startswith("p_")] or [name for name in columns if name == "probability"]
+    for name in (*_COLUMNS[1:], *each):
+        if columns.count(name) != 1:
+            raise DataError(f"{where}: the columns are {printable_list(columns)}; name one of them {printable(name)}")
+    true_at, predicted_at, *shares_at = [columns.index(name) for name in (*_COLUMNS[1:], *each)]
+    numbers = {name[2:]: number for number, name in enumerate(each) if name != "probability"}
+    is_complete, found, values = bool(numbers), array("q"), array("d")
+    for line, row in table.rows:
+        place, cells = f"{where}: {line}", [*row, *[""] * (len(columns) - len(row))]
+        try:
+            shares = [float(cells[at].replace(",", ".")) for at in shares_at]
+        except ValueError:
+            shares = [math.nan]
+        if not all(0 <= share <= 1 for share in shares) or (is_complete and abs(sum(shares) - 1) > _TOLERANCE):
+            rule = "must be from 0 to 1" + (", and sum to 1 over all classes, of which an image has one" * is_complete)
+            got, way_out = [cells[at] for at in shares_at], "correct it, or leave out the columns of probabilities"
+            raise DataError(f"{place}: probability={printable(' + '.join(got))}: {rule}; {way_out}")
+        values.extend(shares)
+        for name in (cells[true_at].strip(), cells[predicted_at].strip()):
+            number = numbers.get(name) if is_complete else numbers.setdefault(name, len(numbers))
+            if not name or number is None or any(cells[len(columns) :]):
+                rule = "more cells than headings, an empty class, or one without a column p_CLASS"
+                near = nearest(name, numbers) if name and number is None else "correct the row, or delete it"
+                raise DataError(f"{place}: class={printable(name)}: {rule}; {near}")
+            found.append(number)
+        if len(values) > _MOST_PROBABILITIES or len(numbers) > MAX_CLASSES:
+            rule = f"over {_MOST_PROBABILITIES:,} probabilities or {MAX_CLASSES:,} classes"
+            raise DataError(f"{place}: {rule}; leave out the columns p_CLASS, or rows")
+    if not len(found):
+        raise DataError(f"{where}: has headings but no rows; add one row per image")
+    classes = tuple(numbers if is_complete else in_class_order(numbers))
+    order = {name: number for number, name in enumerate(classes)}
+    true, predicted = np.array([order[name] for name in numbers])[np.asarray(found).reshape(-1, 2)].T
+    given = np.asarray(values).reshape(len(true), -1)
+    given = given / given.sum(axis=1, keepdims=True) if is_complete else given
+    return classes, true, predicted, given if each else None
 
 
 def check_table_path(

@@ -125,10 +125,23 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
         axes.set_yticks(range(len(names)), names, parse_math=False)
         for row, column in np.argwhere(confusion):
             color = "white" if shares[row, column] > 0.5 else "#1a1a1a"  # not the page's ink: the cells are light
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
+            text = f"{confusion[row, column]}\n{shares[row, column]:.0%}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
     axes.set_xlabel("predicted class", labelpad=8)
     axes.set_ylabel("true class", labelpad=8)
     return as_svg(figure, "confusion", "Confusion matrix", "Rows are true classes, columns are predicted classes.")
+
+
+def draw_operating_curves(curves: Mapping[str, Any]) -> str:
+    """Draw the ROC and the precision-recall curve of a class; the argument is what `operating_curves` returns."""
+    roc, recall = f"ROC, area {curves['roc_auc']:.3f}", f"average precision {curves['average_precision']:.3f}"
+    axes_of = (("roc", roc, "false positive rate", "recall"), ("precision_recall", recall, "recall", "precision"))
+    figure = new_figure(7.6, 3.4)
+    for axes, (kind, title, across, up) in zip(figure.subplots(1, 2), axes_of, strict=True):
+        axes.plot(*zip(*(point[:2] for point in curves[kind]), strict=True), drawstyle="steps-post")
+        axes.set(ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        _plain(axes, title, across)
+    return as_svg(figure, "operating-curves", f"Curves of {curves['class']}", "ROC, and precision against recall.")
 
 
 def evaluations(records: Sequence[Mapping[str, Any]], quantity: str, weights: str) -> Points:

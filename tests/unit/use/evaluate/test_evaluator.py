@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn import metrics
 from tests.pictures import write_pictures
 
-from vitreous.errors import DataError, DataNotFoundError, NotARunError
+from vitreous.errors import ConfigError, DamagedFileError, DataError, DataNotFoundError, NotARunError, UnknownNameError
 from vitreous.recipe.files import read_config
+from vitreous.training.folder.outputs import SplitOutputs, read_outputs, write_outputs
 from vitreous.training.folder.records import ignore
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.prepare import survey_again
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
+from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.evaluator import evaluate
+from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.run import Run
 
@@ -61,7 +66,7 @@ def test_calibration_is_judged_with_temperatures_of_other_images(run: Run, monke
     assert found.data == "my photos, validation split"
     assert plain is not None
     assert found.calibration is not None
-    monkeypatch.setattr("vitreous.use.evaluate.evaluator.cross_fitted_temperatures", lambda *_: torch.tensor(3.0))
+    monkeypatch.setattr("vitreous.use.evaluate.outputs.cross_fitted_temperatures", lambda *_: torch.tensor(3.0))
     assert evaluate(run.path).calibration != found.calibration
 
 
@@ -79,10 +84,10 @@ def test_model_file_can_be_evaluated_on_other_data(lone_model: Path, photos: Pat
     assert [row.num_images for row in found.classes] == [23, 20, 29]
 
 
-def test_run_of_an_older_version_recognizes_its_data_by_the_path(own_run: Run, photos: Path) -> None:
+def test_run_of_an_older_version_says_that_it_recognizes_no_image(own_run: Run, photos: Path) -> None:
     (own_run.path / "images.safetensors").unlink()
     found = evaluate(own_run.path, str(photos))
-    assert found.data == "all of my photos (the model was trained on most of these images)"
+    assert found.data.startswith("all of my photos (the model comes without a record of its training images")
 
 
 def test_moved_and_renamed_training_images_are_recognized_by_content(run: Run, own_photos: Path) -> None:
@@ -252,3 +257,106 @@ def _point_to(run: Run, photos: Path) -> None:
     indent, _, rest = lines[number].partition("source:")
     lines[number] = f"{indent}source: {photos}" + (rest[rest.index(",") :] if "," in rest else "")
     config.write_text("\n".join(lines), encoding="utf-8")
+
+
+# Costs of mistakes, and predictions of other tools.
+
+
+def test_costs_change_what_is_predicted_and_the_evaluation_says_what_that_saves(run: Run) -> None:
+    plain, costly = run.evaluate(), run.evaluate(cost={("Äpfel", "two words"): 50.0})
+    assert isinstance(plain, Evaluation)
+    assert isinstance(costly, Evaluation)
+    assert plain.decision is None
+    np.testing.assert_array_equal(costly.predicted, plain.predicted)  # the scores are still those of the model
+    decision = costly.decision
+    assert decision is not None
+    assert decision["cost_after"] <= decision["cost_before"]
+    number = run.classes.index("two words")
+    assert (decision["predicted"] == number).sum() < (plain.predicted == number).sum()
+    assert decision["confusion"].sum() == plain.score.num_images
+    assert evaluate(run.path, cost=["Äpfel:two words=50"]).as_dict()["cost"]["cost_after"] == decision["cost_after"]
+
+
+def test_an_unknown_class_in_a_cost_is_refused_before_images_are_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitreous.use.evaluate.evaluator.labeled_images", None)
+    with pytest.raises(UnknownNameError, match=r"cost='Apfel': no such class; did you mean Äpfel\?"):
+        run.evaluate(cost={("Apfel", "two words"): 2})
+
+
+def test_numbers_of_confused_images_are_those_of_the_source(run: Run) -> None:
+    found = run.evaluate()
+    assert isinstance(found, Evaluation)
+    source = survey_again(read_config(run.path / "config.yaml").data, ignore).source
+    pairs = found.confused_most(9)
+    assert pairs
+    for true, _, num, images in pairs:
+        assert len(images) == num
+        assert all(Path(source.describe(index)).parent.name == true for index in images)
+
+
+def test_stored_outputs_give_the_evaluation_of_the_run_without_its_images(run: Run, own_run: Run) -> None:
+    stored = stored_evaluation(RunFolder(run.path), run.metadata, "test")
+    again = evaluate(run.path)
+    assert stored.as_dict() | {"data": again.data} == again.as_dict()
+    assert stored.calibration is not None
+    RunFolder(own_run.path).outputs.unlink()  # as in runs of older versions
+    old = stored_evaluation(RunFolder(own_run.path), own_run.metadata, "test")
+    np.testing.assert_array_equal(old.confusion, stored.confusion)
+    assert old.score.as_dict() == stored.score.as_dict()
+    assert (old.calibration, old.data) == (None, stored.data)
+
+
+def test_stored_outputs_of_other_images_are_not_used(own_run: Run) -> None:
+    folder = RunFolder(own_run.path)
+    outputs = read_outputs(folder.outputs)
+    test = outputs["test"]
+    write_outputs(folder.outputs, outputs | {"test": SplitOutputs(test.logits[1:], test.labels[1:], test.indices[1:])})
+    assert stored_evaluation(folder, own_run.metadata, "test").calibration is None
+    broken = test.logits.clone()
+    broken[0, 0] = torch.nan
+    write_outputs(folder.outputs, {"test": SplitOutputs(broken, test.labels, test.indices)})
+    with pytest.raises(DamagedFileError, match="test: a logit is not finite"):
+        stored_evaluation(folder, own_run.metadata, "test")
+
+
+def test_table_of_predictions_gives_the_scores_of_the_run_that_made_it(run: Run) -> None:
+    found, stored = evaluate(run.path / "predictions.csv"), run.metrics["test"]
+    assert found.data == "predictions.csv"
+    assert (found.score.num_images, found.score.num_correct) == (stored["num_images"], stored["num_correct"])
+    expected = evaluate(run.path)
+    assert found.calibration.ece == pytest.approx(expected.calibration.ece, abs=1e-5)
+    assert found.as_dict()["loss"] is None
+
+
+def test_table_with_all_probabilities_has_loss_top_k_and_costs(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    shares = draws.dirichlet(np.ones(3), size=80).round(4)
+    true, names = draws.integers(3, size=80), np.array(["good", "so so", "bad"])
+    rows = [f"{names[t]},{names[p.argmax()]},{','.join(map(str, p))}" for t, p in zip(true, shares, strict=True)]
+    table = tmp_path / "other tool.csv"
+    table.write_text("\n".join(["true,predicted,p_good,p_so so,p_bad", *rows]), encoding="utf-8")
+    found = evaluate(table, cost={("bad", "good"): 9})
+    shares /= shares.sum(axis=1, keepdims=True)
+    assert found.score.loss == pytest.approx(metrics.log_loss(true, shares))
+    assert found.calibration.nll == pytest.approx(found.score.loss)
+    assert found.top_k == {2: pytest.approx(metrics.top_k_accuracy_score(true, shares, k=2))}
+    assert found.decision["cost_after"] < found.decision["cost_before"]
+    table.write_text("\n".join(["true,predicted,p_good,p_so so,p_bad", *rows, "bad,so so,0.9,0.1,0"]), encoding="utf-8")
+    assert evaluate(table).data == ("other tool.csv (another class than the predicted one is most probable in 1 row)")
+
+
+def test_table_of_predictions_needs_no_data_and_costs_need_probabilities(tmp_path: Path) -> None:
+    table = tmp_path / "x.csv"
+    table.write_text("true,predicted,probability\na,a,0.9\nb,a,0.6\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        evaluate(table, str(tmp_path))
+    assert (
+        str(caught.value) == f"run={table}: is a table of predictions, which needs no other data and no root; omit them"
+    )
+    with pytest.raises(ConfigError) as caught:
+        evaluate(table, cost=["a:b=2"])
+    assert str(caught.value) == "cost: needs the probability of each class; add the columns p_CLASS to x.csv"
+    with pytest.raises(DataNotFoundError, match=r"gone\.csv: cannot be read"):
+        evaluate(tmp_path / "gone.csv")

@@ -2,15 +2,17 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
-from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError, SaveError
+from vitreous.errors import ConfigError, DamagedFileError, DataError, MissingDependencyError, SaveError
 from vitreous.use.predict.predictor import Prediction
-from vitreous.use.predict.table import HeldOutPrediction, check_table_path, read_held_out, write_table
+from vitreous.use.predict.table import HeldOutPrediction, check_table_path, read_held_out, read_labeled, write_table
 from vitreous.use.run import Run
 
 CLASSES = ("Äpfel", '<b>&"', "two, words")
@@ -151,3 +153,130 @@ def _values() -> list[list[object]]:
         numbers = [None] * 3 if p.error else list(p.probabilities)
         rows.append([p.image, p.label, None if p.error else p.probability, p.error, *numbers])
     return rows
+
+
+# Predictions of any tool.
+
+
+def written(folder: Path, text: str, name: str = "any.csv") -> Path:
+    """Write a table and return its path."""
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_probabilities_of_all_classes_decide_their_order_and_are_divided_by_their_sum(tmp_path: Path) -> None:
+    table = "note,p_dog,predicted,p_cat ü,true\n1,0.3,cat ü,0.7,dog\n2,0.504,dog,0.5,dog\n"
+    classes, true, predicted, probabilities = read_labeled(written(tmp_path, table))
+    assert classes == ("dog", "cat ü")
+    assert (true.tolist(), predicted.tolist()) == ([0, 0], [1, 0])
+    np.testing.assert_allclose(probabilities, [[0.3, 0.7], [0.504 / 1.004, 0.5 / 1.004]])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_classes_without_columns_are_sorted_and_numbers_by_value(delimiter: str, tmp_path: Path) -> None:
+    rows = ("true", "predicted"), ("180", "90"), ("0", "0"), ("90", "90")
+    classes, true, predicted, nothing = read_labeled(written(tmp_path, "\n".join(map(delimiter.join, rows))))
+    assert (classes, true.tolist(), predicted.tolist()) == (("0", "90", "180"), [2, 0, 1], [1, 0, 1])
+    assert nothing is None
+
+
+def test_probability_of_the_predicted_class_is_one_column(tmp_path: Path) -> None:
+    *_, found = read_labeled(written(tmp_path, "true;predicted;probability\na;b;0,25\nb;b;1\n"))
+    assert found is not None
+    assert found.tolist() == [[0.25], [1.0]]
+
+
+def test_predictions_of_a_run_are_read_like_those_of_any_tool(run: Run, tmp_path: Path) -> None:
+    classes, true, predicted, confidence = read_labeled(run.path / "predictions.csv")
+    assert set(classes) <= set(run.classes)
+    assert int((true == predicted).sum()) == run.metrics["test"]["num_correct"]
+    assert confidence is not None
+    rows = read_held_out(run.path / "predictions.csv")
+    write_table(tmp_path / "all.csv", run.predict([row.path for row in rows]), run.classes)
+    head, *lines = (tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()
+    true_cells = ['"{}"'.format(row.true.replace('"', '""')) for row in rows]
+    joined = [f"true,{head}", *(f"{cell},{line}" for cell, line in zip(true_cells, lines, strict=True))]
+    classes, true, again, probabilities = read_labeled(written(tmp_path, "\n".join(joined), "joined.csv"))
+    assert classes == run.classes
+    assert [classes[number] for number in again] == [row.predicted for row in rows]
+    np.testing.assert_allclose(probabilities.max(axis=1), confidence[:, 0], atol=1e-6)  # type: ignore[union-attr]
+
+
+ROW_RULE = "more cells than headings, an empty class, or one without a column p_CLASS"
+SUM_RULE = "must be from 0 to 1, and sum to 1 over all classes, of which an image has one"
+LEAVE_OUT = "correct it, or leave out the columns of probabilities"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; write the line `true,predicted`, then one line per image"),
+        ("true,predicted\n", "has headings but no rows; add one row per image"),
+        ("path,label,pred\nx,a,b\n", "the columns are label, path, pred; name one of them true"),
+        ("true,pred\na,b\n", "the columns are pred, true; name one of them predicted"),
+        ("true,true,predicted\na,b,a\n", "the columns are predicted, true, true; name one of them true"),
+        ("true,predicted,p_a,p_a\na,a,1,0\n", "the columns are p_a, p_a, predicted, true; name one of them p_a"),
+        ("true,predicted\na,a\nb,\n", f"line 3: class=: {ROW_RULE}; correct the row, or delete it"),
+        ("true,predicted\na,a\nb\n", f"line 3: class=: {ROW_RULE}; correct the row, or delete it"),
+        ("true,predicted\na,a,c\n", f"line 2: class=a: {ROW_RULE}; correct the row, or delete it"),
+        ("true,predicted,p_cat,p_dog\ncats,dog,0,1\n", f"line 2: class=cats: {ROW_RULE}; did you mean cat?"),
+        ("true,predicted,p_cat,p_dog\ncat,dog,0.6,0.6\n", f"line 2: probability=0.6 + 0.6: {SUM_RULE}; {LEAVE_OUT}"),
+        ("true,predicted,p_cat,p_dog\ncat,dog,60,40\n", f"line 2: probability=60 + 40: {SUM_RULE}; {LEAVE_OUT}"),
+        ("true,predicted,p_cat,p_dog\ncat,dog,,1\n", f"line 2: probability= + 1: {SUM_RULE}; {LEAVE_OUT}"),
+        ("true,predicted,p_cat,p_dog\ncat,dog,-0.5,1.5\n", f"line 2: probability=-0.5 + 1.5: {SUM_RULE}; {LEAVE_OUT}"),
+        ("true,predicted,probability\na,a,high\n", f"line 2: probability=high: must be from 0 to 1; {LEAVE_OUT}"),
+        ("true,predicted,probability\na,a,inf\n", f"line 2: probability=inf: must be from 0 to 1; {LEAVE_OUT}"),
+    ],
+)  # fmt: skip
+def test_a_table_that_breaks_a_rule_is_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(DataError) as caught:
+        read_labeled(path)
+    assert str(caught.value) == f"data.source={path}: {message}"
+
+
+def test_several_labels_per_image_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "path,true,predicted,probability,p_a,p_b\nx,a;b,a,0.9,0.9,0.6\n")
+    with pytest.raises(DataError, match="of which an image has one; "):
+        read_labeled(path)
+
+
+def test_too_many_probabilities_are_refused_before_they_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitreous.use.predict.table._MOST_PROBABILITIES", 5)
+    path = written(tmp_path, "true,predicted,p_a,p_b\n" + "a,a,1,0\n" * 3)
+    with pytest.raises(
+        DataError, match=r"line 4: over 5 probabilities or 100,000 classes; leave out the columns p_CLASS"
+    ):
+        read_labeled(path)
+
+
+def test_names_with_control_characters_stay_on_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, 'true,predicted,p_a\n"x\x1b[31m\ny",a,1\n')
+    with pytest.raises(DataError) as caught:
+        read_labeled(path)
+    assert str(caught.value).isprintable()
+    assert "class=x\\x1b[31m\\ny" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_million_rows_take_less_than_a_minute_and_bounded_memory(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    path, names = tmp_path / "many.csv", [f"class {number}" for number in range(10)]
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"true,predicted,{','.join(f'p_{name}' for name in names)}\n")
+        shares = ",".join(["0.55", *["0.05"] * 9])
+        file.writelines(f"class {true},class 0,{shares}\n" for true in draws.integers(10, size=1_000_000))
+    code = (
+        "import resource, sys, time; from pathlib import Path; from vitreous.use.evaluate.evaluator import evaluate; "
+        "found = evaluate(Path(sys.argv[1])).as_dict(); usage = resource.getrusage(resource.RUSAGE_SELF); "
+        "print(found['num_images'], found['calibration']['ece'] >= 0, usage.ru_maxrss / 1e6, time.process_time())"
+    )
+    words = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, check=True, timeout=200
+    ).stdout.split()
+    assert words[:2] == [b"1000000", b"True"]
+    assert float(words[2]) < 2.0  # GB, of which torch takes a part
+    assert float(words[3]) < 60

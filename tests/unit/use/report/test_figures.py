@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from vitreous.use.evaluate.calibration import reliability_curve
-from vitreous.use.report.figures import draw_confusion, draw_curves, draw_lines, draw_reliability
+from vitreous.use.report.figures import (
+    draw_confusion,
+    draw_curves,
+    draw_lines,
+    draw_operating_curves,
+    draw_reliability,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -37,8 +43,9 @@ def test_long_and_multiline_names_are_shortened_to_one_line() -> None:
     assert "two lines" in texts
 
 
-def test_confusion_matrix_shows_every_count_except_zero() -> None:
+def test_confusion_matrix_shows_every_count_except_zero_and_its_share_of_the_row() -> None:
     texts = _texts(draw_confusion(np.array([[11, 0, 4], [0, 12, 0], [7, 0, 13]]), ["x", "y", "z"]))
+    assert sorted(text for text in texts if text.endswith("%")) == ["100%", "27%", "35%", "65%", "73%"]
     assert sorted(text for text in texts if text.isdigit()) == ["11", "12", "13", "4", "7"]
     assert {"true class", "predicted class"} <= set(texts)
 
@@ -51,6 +58,14 @@ def test_names_are_left_out_if_they_would_overlap() -> None:
 def test_class_without_images_is_an_empty_row() -> None:
     texts = _texts(draw_confusion(np.array([[5, 0], [0, 0]]), ["seen", "unseen"]))
     assert {"seen", "unseen", "5"} <= set(texts)
+
+
+def test_operating_curves_show_their_areas_and_axes() -> None:
+    points = [(0.0, 0.0, None), (0.25, 0.5, 0.7), (1.0, 1.0, 0.1)]
+    curves = {"class": "x", "roc_auc": 0.8125, "average_precision": 0.6, "roc": points, "precision_recall": points}
+    texts = _texts(draw_operating_curves(curves))
+    assert {"ROC, area 0.812", "average precision 0.600", "false positive rate", "precision"} <= set(texts)
+    assert texts.count("recall") == 2
 
 
 def test_curves_have_a_legend() -> None:

@@ -245,7 +245,7 @@ def test_page_shows_each_setting_with_its_reason(run: Run, page: Page) -> None:
 def test_page_shows_the_number_of_images_per_class(run: Run, page: Page) -> None:
     start = max(number for number, text in enumerate(page.texts) if text == "Scores per class")
     first = page.texts.index('<b>&"', start)
-    shown = page.texts[first + 4]
+    shown = page.texts[first + 7]
     found = run.evaluate()
     assert int(shown) == found.classes[0].num_images
 
@@ -301,6 +301,8 @@ def test_unfinished_run_has_no_report(unfinished: Path) -> None:
 
 def test_report_of_an_old_run_reads_its_columns(own_run: Run) -> None:
     predictions = own_run.path / "predictions.csv"
+    RunFolder(own_run.path).outputs.unlink()
+    write_report(RunFolder(own_run.path))
     new = (own_run.path / "report.html").read_text(encoding="utf-8")
     _, _, rows = predictions.read_text(encoding="utf-8").partition("\n")
     predictions.write_text("image,label,called,probability\n" + rows, encoding="utf-8")
@@ -321,6 +323,7 @@ def test_page_shows_the_baseline_of_the_accuracy(run: Run, page: Page) -> None:
 
 def test_classes_that_are_never_predicted_are_named_and_long_names_shortened(own_run: Run) -> None:
     predictions = own_run.path / "predictions.csv"
+    RunFolder(own_run.path).outputs.unlink()
     head, *lines = predictions.read_text(encoding="utf-8").splitlines()
     rows = [line.rsplit(",", 3) for line in lines]
     predictions.write_text("\n".join([head, *(f"{row[0]},{row[1]},two words,0.5" for row in rows)]), encoding="utf-8")
@@ -334,6 +337,7 @@ def test_classes_that_are_never_predicted_are_named_and_long_names_shortened(own
 
 def test_report_refuses_predictions_that_were_cut_short_and_altered_records(own_run: Run) -> None:
     folder = RunFolder(own_run.path)
+    folder.outputs.unlink()
     written, records = folder.predictions.read_bytes(), folder.records.read_bytes()
     num_rows = written.count(b"\n") - 1
     folder.predictions.write_bytes(written[: written.rindex(b"\n", 0, -1) + 1])

@@ -1,0 +1,1 @@
+"""True classes, predicted classes, probabilities -> scores with intervals, curves, and decisions by cost."""
