@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.pace import LEAST_FAMILIAR, MOST_FAMILIAR
 from vitreous.tensor_file import open_tensor_file, parsing, write_tensor_file
 from vitreous.tensors import Features, Images, Logits
