@@ -11,7 +11,7 @@ from vitreous.tensors import Pixels
 
 
 def make_outliers(familiar: Pixels, classes: Sequence[str], seed: int) -> dict[str, Pixels]:
-    """Return kinds of outliers by name, each as many as `familiar`, of the same size and channels.
+    """Return kinds of outliers by name: of each kind the same number, size and channels as `familiar`.
 
     Args:
         familiar: Images to blur and to shuffle, on the CPU.

@@ -49,7 +49,6 @@ def fit_familiarity(
         images, or time for fewer.
     """
     from sklearn.covariance import ledoit_wolf_shrinkage
-    from sklearn.metrics import roc_auc_score
 
     most = MOST_FAMILIAR | {"train": min(MOST_FAMILIAR["train"], MOST_BYTES // (2 * model.num_features))}
     counts = {split: int(share * min(len(store), most[split])) for split, store in stores.items()}
@@ -69,13 +68,9 @@ def fit_familiarity(
         kind: see(MemoryStore(pixels.to(val.device), val.labels[: len(pixels)]))
         for kind, pixels in make_outliers(some, classes, derive(seed, "outliers")).items()
     }
-    known, truth = {name: found.scores(name, *seen["val"]) for name in SCORES}, [0] * counts["val"] + [1] * len(some)
+    known = {name: found.scores(name, *seen["val"]) for name in SCORES}
     auroc = {
-        name: {
-            kind: round(float(roc_auc_score(truth, torch.cat([known[name], found.scores(name, *outputs)]))), 4)
-            for kind, outputs in outliers.items()
-        }
-        for name in SCORES
+        name: {kind: _auroc(known[name], found.scores(name, *o)) for kind, o in outliers.items()} for name in SCORES
     }
     best = max(SCORES, key=lambda name: (min(auroc[name].values()), sum(auroc[name].values())))
     found = replace(found, score=best, known=known[best])
@@ -90,6 +85,13 @@ def fit_familiarity(
         "num_flagged": int((percentiles >= FLAGGED).sum()),
         "least_familiar": list(zip(numbers.tolist(), percentiles[least].tolist(), strict=True)),
     }  # fmt: skip
+
+
+def _auroc(familiar: Tensor, unfamiliar: Tensor) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    truth = [0] * len(familiar) + [1] * len(unfamiliar)
+    return round(float(roc_auc_score(truth, torch.cat([familiar, unfamiliar]))), 4)
 
 
 def _drawn(store: Store, num: int, seed: int) -> NDArray[np.int64]:

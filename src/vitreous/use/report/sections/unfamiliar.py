@@ -6,7 +6,7 @@ from html import escape
 from vitreous.recipe.pace import LEAST_FAMILIAR
 from vitreous.training.fit.familiarity import FLAGGED, SCORES
 from vitreous.use.doctor.pictures import data_uri
-from vitreous.use.report.markup import table
+from vitreous.use.markup import gallery, photo, table
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural
 
@@ -49,10 +49,9 @@ def _photos(report: ReportInput, least_familiar: Sequence[Sequence[float]]) -> t
     if report.photos is None or outputs is None or outputs.indices is None:
         return ()
     shown = {int(index): share for index, share in least_familiar if int(index) in outputs.indices}
-    figures = "".join(
-        f'<figure><img src="{data_uri(picture)}" alt="a held-out image">'
-        f"<figcaption>less familiar than {share:.1%}</figcaption></figure>"
+    items = [
+        photo([(data_uri(picture), "a held-out image")], f"less familiar than {share:.1%}")
         for picture, share in zip(report.photos(list(shown), 112), shown.values(), strict=True)
         if picture is not None
-    )
-    return ("<h3>The held-out images that are least like the training images</h3>", figures) if figures else ()
+    ]
+    return ("<h3>The held-out images that are least like the training images</h3>", gallery(items)) if items else ()
