@@ -25,11 +25,18 @@ from vitreous.use.report.photos import Pictures, find_images
 from vitreous.use.report.section import ReportInput, Section, SectionOf
 from vitreous.use.report.sections.calibration import calibration_section
 from vitreous.use.report.sections.classes import classes_section
+from vitreous.use.report.sections.corrections import corrections_section
 from vitreous.use.report.sections.data import data_section
 from vitreous.use.report.sections.looks import looks_section
 from vitreous.use.report.sections.mistakes import mistakes_section
 from vitreous.use.report.sections.reproduce import reproduce_section
+from vitreous.use.report.sections.robustness import robustness_section
+from vitreous.use.report.sections.sets import rejecting_section, sets_section
+from vitreous.use.report.sections.shortcuts import shortcuts_section
+from vitreous.use.report.sections.slices import slices_section
 from vitreous.use.report.sections.training import training_section
+from vitreous.use.report.sections.try_it import try_it_section
+from vitreous.use.report.sections.unfamiliar import unfamiliar_section
 from vitreous.use.report.sections.verdict import verdict_section
 from vitreous.use.series.page import write_summary
 from vitreous.wording import plural
@@ -38,9 +45,17 @@ SECTIONS: tuple[SectionOf, ...] = (
     mistakes_section,
     classes_section,
     calibration_section,
+    sets_section,
+    rejecting_section,
+    unfamiliar_section,
+    robustness_section,
+    slices_section,
     looks_section,
+    shortcuts_section,
+    try_it_section,
     training_section,
     data_section,
+    corrections_section,
     reproduce_section,
 )
 """In the order of the page, after the verdict, which needs all others."""

@@ -10,7 +10,7 @@ from vitreous.data.doctor.mislabeled import find_doubtful_labels
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.paired import paired_interval
 from vitreous.use.predict.table import read_held_out
-from vitreous.use.report import markup
+from vitreous.use import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural
 

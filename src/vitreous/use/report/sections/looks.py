@@ -1,4 +1,4 @@
-"""Report input -> what the model looks at: typical images of each class, explained; shortcuts; faithfulness."""
+"""Report input -> what the model looks at: typical images of each class, explained; faithfulness."""
 
 import json
 from collections.abc import Iterator
@@ -18,20 +18,17 @@ _MOST_CLASSES = 8
 def looks_section(report: ReportInput) -> Section:
     """Show what is known about the parts of images that decide."""
     folder, numbers, parts = report.folder, dict[str, Any](), list(_typical(report))
-    shortcuts = ("Does the model look at the object?", "remove the file, or check for shortcuts again")
-    faithful = ("Which explanations are faithful?", "delete it, or check explanations again")
-    for path, (title, way_out) in ((folder.shortcuts, shortcuts), (folder.path / FILE, faithful)):
-        if path.is_file():
-            with parsing(path, way_out):
-                content = json.loads(path.read_text("utf-8"))
-                numbers[path.stem] = [str(sentence) for sentence in content["sentences"]]
-                table = _faithful(content.get("methods", {}))
-                parts.append(f"<h3>{title}</h3>{markup.sentences(numbers[path.stem])}{table}")
+    path = folder.path / FILE
+    if path.is_file():
+        with parsing(path, "delete it, or check explanations again"):
+            content = json.loads(path.read_text("utf-8"))
+            numbers[path.stem] = [str(sentence) for sentence in content["sentences"]]
+            table = _faithful(content.get("methods", {}))
+            parts.append(f"<h3>Which explanations are faithful?</h3>{markup.sentences(numbers[path.stem])}{table}")
     if folder.anatomy.is_file():
         link = folder.anatomy.relative_to(folder.path).as_posix()
         parts.append(f'<p><a href="{link}">What the model has learned</a>: its filters, attention and features.</p>')
     todo = (
-        ("", "shortcuts" in numbers, "Check whether the model uses a mark or the background instead of the object."),
         (" --check", "faithfulness" in numbers, "Find out which explanations of this model are faithful."),
         (" --model", folder.anatomy.is_file(), "See what the model has learned: its filters, attention and features."),
     )

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any
 
 from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
-from vitreous.use.report import markup
+from vitreous.use import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.report import markup
+from vitreous.use import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 TITLE = "Does the model look at the object?"

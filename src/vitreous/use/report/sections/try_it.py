@@ -9,7 +9,7 @@ from vitreous.use.export.agreement import held_out_pixels, measure_agreement
 from vitreous.use.export.page.pack import TOLERANCE, PackedModel, pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.predict.predictor import Predictor
-from vitreous.use.report import markup
+from vitreous.use import markup
 from vitreous.use.report.section import ReportInput, Section
 
 _NAME, _TITLE = "try_it", "Try the model"
@@ -35,12 +35,12 @@ def try_it_section(report: ReportInput) -> Section:
         parts=(
             "<p>The trained model is in this page and runs in your browser. Photos stay on your device, and no "
             "network is needed.</p>",
-            f"<style>{style_text()}</style>",
             app_html(packed),
-            f"<script>{script_text()}</script>",
             markup.sentences([sentence, _TOLERANCE_SENTENCE]),
         ),
         numbers={"runs_in_page": True, "size_bytes": len(packed.text), **numbers},
+        style=style_text(),
+        script=script_text(),
     )
 
 
