@@ -28,8 +28,8 @@ from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
+from vitreous.training.step.views import View, choose_view, compute_views, ending_at, own_view, views_of
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, FittedHead, fit_head
-from vitreous.training.weights.views import View, choose_view, compute_views, ending_at, own_view, views_of
 from vitreous.version import __version__
 
 CLEARLY = 1.1
@@ -101,7 +101,9 @@ def first_model(state: TrainState, heads: FittedHeads) -> VisionTransformer:
     """Return the model that a run has before its first step."""
     if heads.view == own_view(state.ema.model):
         return state.ema.model
-    return ending_at(merge_lora(state.ema.model), heads.view, heads.first)
+    model = ending_at(merge_lora(state.ema.model), heads.view)
+    heads.first.copy_into(model.head)
+    return model
 
 
 def keep_first_model(

@@ -16,7 +16,7 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import autocast
 from vitreous.training.step.curriculum import is_linear_probe, probes_fixed_features
-from vitreous.training.weights.views import View, own_view, pooled, views_of
+from vitreous.training.step.views import View, own_view, pooled, views_of
 
 FEATURE_BATCH = 256
 """Number of images per batch when features are computed."""

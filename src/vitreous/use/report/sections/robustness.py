@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vitreous.tensor_file import parsing
+from vitreous.use import markup
 from vitreous.use.evaluate.robustness.changes import CHANGES
 from vitreous.use.evaluate.robustness.robustness import Robustness
-from vitreous.use import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 _TITLE, _MOST_PX = "How does the accuracy change with the photo?", 112

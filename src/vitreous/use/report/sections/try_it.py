@@ -5,11 +5,11 @@ from shlex import quote
 from typing import Any
 
 from vitreous.errors import ConfigError, VitreousError
+from vitreous.use import markup
 from vitreous.use.export.agreement import held_out_pixels, measure_agreement
 from vitreous.use.export.page.pack import TOLERANCE, PackedModel, pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.predict.predictor import Predictor
-from vitreous.use import markup
 from vitreous.use.report.section import ReportInput, Section
 
 _NAME, _TITLE = "try_it", "Try the model"

@@ -22,7 +22,6 @@ from vitreous.model.parts.relation import NO_RELATION
 from vitreous.model.vit import VisionTransformer
 from vitreous.tensors import Features, Tokens
 from vitreous.training.machine.device import autocast
-from vitreous.training.weights.fitted_head import FittedHead
 
 SHARES = (5 / 6, 3 / 4, 2 / 3)
 """Shares of the blocks after which features are compared with those of the whole model."""
@@ -125,11 +124,10 @@ def _accuracy(features: Features, labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def ending_at(model: VisionTransformer, view: View, head: FittedHead) -> VisionTransformer:
-    """Return a model of its own that ends at a view, with a fitted head, in evaluation mode on the same device."""
+def ending_at(model: VisionTransformer, view: View) -> VisionTransformer:
+    """Return a model of its own that ends at a view, with a new head, in evaluation mode on the same device."""
     config = replace(model.config, depth=view.depth, pool=view.pool, class_token=model.config.has_class_token)
     shorter, state = build_model(config, device=next(model.parameters()).device), model.state_dict()
-    head.copy_into(shorter.head)
     for name, tensor in shorter.state_dict().items():
         if not name.startswith("head."):  # tables of relative positions have a row for each block
             tensor.copy_(state[name][: len(tensor)] if name.startswith("relation.") else state[name])

@@ -14,8 +14,8 @@ from vitreous.model.change.lora import add_lora, merge_lora
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
+from vitreous.training.step.views import View, choose_view, compute_views, ending_at, own_view, pooled, views_of
 from vitreous.training.weights.fitted_head import fit_head
-from vitreous.training.weights.views import View, choose_view, compute_views, ending_at, own_view, pooled, views_of
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=3, embed_dim=16, depth=6, num_heads=2,
                      num_registers=2, layer_scale=0.5)  # fmt: skip
@@ -43,8 +43,8 @@ def test_model_that_ends_earlier_has_the_features_of_its_view(changes: dict[str,
     found, labels = compute_views(model, batches(), "fp32", views), torch.tensor([0, 1, 2, 0, 1, 2, 0])
     torch.testing.assert_close(found[views[0]], model.pooled(images))
     for view in views[1:]:
-        head = fit_head(found[view], labels, 3)
-        shorter = ending_at(model, view, head)
+        head, shorter = fit_head(found[view], labels, 3), ending_at(model, view)
+        head.copy_into(shorter.head)
         assert (shorter.config.depth, shorter.config.pool) == (view.depth, view.pool)
         torch.testing.assert_close(shorter(images), found[view] @ head.weight.T + head.bias, atol=1e-4, rtol=1e-4)
 
@@ -60,9 +60,9 @@ def test_stored_outputs_of_frozen_blocks_give_the_same_views() -> None:
 
 def test_updates_of_lora_are_merged_before_the_model_ends_earlier() -> None:
     model = made()
-    expected = ending_at(model, View(4, "mean"), fit_head(torch.randn(9, 16), torch.arange(9) % 3, 3))
+    expected = ending_at(model, View(4, "mean"))
     add_lora(model, rank=2, alpha=4.0, generator=torch.Generator().manual_seed(1))
-    shorter = ending_at(merge_lora(model), View(4, "mean"), fit_head(torch.randn(9, 16), torch.arange(9) % 3, 3))
+    shorter = ending_at(merge_lora(model), View(4, "mean"))
     images = batches()[0].images
     torch.testing.assert_close(shorter.pooled(images), expected.pooled(images))
 
