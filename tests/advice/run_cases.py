@@ -14,8 +14,8 @@ from vitreous.cli.embed import embed
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.model import ModelConfig, build_model, load_model, save_model
 from vitreous.training.fit.familiarity import Familiarity, write_familiarity
+from vitreous.training.folder.access import check_free, create_run_folder, exclusive, open_run_folder
 from vitreous.training.folder.records import ignore
-from vitreous.training.folder.run_folder import check_free, create_run_folder, exclusive, open_run_folder
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.launch import launch
 from vitreous.training.request import TrainRequest

@@ -25,9 +25,10 @@ from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.checkpoint import list_checkpoints, load_checkpoint
 from vitreous.training.folder import run_folder
+from vitreous.training.folder.access import check_free, create_run_folder
 from vitreous.training.folder.loggers import _import
 from vitreous.training.folder.records import Listener, Recorder, ignore
-from vitreous.training.folder.run_folder import RunFolder, check_free, create_run_folder
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine import launch as launching
 from vitreous.training.moved import reopen_data
 from vitreous.training.request import TrainRequest

@@ -11,7 +11,8 @@ from vitreous.cli.numbers import whole_number
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError
 from vitreous.paths import expanded
-from vitreous.training.folder.run_folder import RunFolder, open_run_folder
+from vitreous.training.folder.access import open_run_folder
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.evaluate.evaluation import Evaluation, shown
 from vitreous.use.evaluate.evaluator import evaluate as evaluate_run

@@ -1,5 +1,6 @@
 """`vitreous predict` -> the predicted classes of images, printed or written to a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,26 +17,14 @@ from vitreous.use.predict.table import check_table_path, join_names, write_table
 from vitreous.wording import plural
 
 
-def predict(
-    run: Path,
-    images: Annotated[list[Path], Parameter(negative="")],
-    /,
-    *,
-    out: Path | None = None,
-    tta: Annotated[int, Parameter(converter=whole_number)] = 1,
-    coverage: float | None = None,
-    sets: str | None = None,
-    reject: float | None = None,
-    device: str = "auto",
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
-) -> None:
-    """Classify images.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `vitreous predict`.
 
-    Args:
-        run: Run folder, or a model.safetensors file.
-        images: Image files, or folders of them.
+    Attributes:
         out: Write a .csv, .jsonl or .parquet file instead of printing one line per image.
-        tta: Average over this many views of each image, which takes as many times longer (test-time augmentation).
+        tta: Average over this many views of each image (test-time augmentation); 2 views take twice the time.
         coverage: Add a set of classes that contains the true one with this probability, e.g. 0.95.
         sets: How sets are made: lac (default; the smallest), aps or raps (larger for difficult images); lac-per-class,
             aps-per-class or raps-per-class have the coverage for each class.
@@ -43,10 +32,35 @@ def predict(
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of lines.
     """
+
+    out: Path | None = None
+    tta: Annotated[int, Parameter(converter=whole_number)] = 1
+    coverage: float | None = None
+    sets: str | None = None
+    reject: float | None = None
+    device: str = "auto"
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
+
+
+def predict(
+    run: Path,
+    images: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    options: PredictOptions = PredictOptions(),
+) -> None:
+    """Classify images.
+
+    Args:
+        run: Run folder, or a model.safetensors file.
+        images: Image files, or folders of them.
+        options: All other options.
+    """
+    out, as_json = options.out, options.as_json
     if out is not None:
         check_table_path(out)
-    predictor = Predictor.load(run, resolve_device(device)).with_views(tta)
-    decide = decisions(run, predictor, coverage, sets, reject)
+    predictor = Predictor.load(run, resolve_device(options.device)).with_views(options.tta)
+    decide = decisions(run, predictor, options.coverage, options.sets, options.reject)
     files = list_images(images)
     predictions: list[Prediction] = []
     with Screen(stderr=as_json) as screen:

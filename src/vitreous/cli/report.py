@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from vitreous.cli.screen import Screen
 from vitreous.paths import expanded
-from vitreous.training.folder.run_folder import open_run_folder
+from vitreous.training.folder.access import open_run_folder
 from vitreous.use.predict.predictor import find_model
 from vitreous.use.predict.table import check_table_path
 from vitreous.use.report.comparison import write_comparison

@@ -136,7 +136,8 @@ def _begin_with(
     model = first_model(state, heads)
     val = evaluate_models({"first": model}, prepared, precision, context.group).get("first")
     now_s = stopwatch.elapsed_s()
-    keep_first_model(state, heads, model, val, prepared, context.folder, context.recorder, context.group, now_s)
+    fields = keep_first_model(state, heads, model, val, prepared, context.folder, context.group)
+    context.recorder.record("first_model", {"seconds": round(now_s, 1), **fields})
     return 2 * (now_s - began_s) if train.budget_s else 0.0  # of the weights and of their average
 
 

@@ -19,7 +19,6 @@ from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
-from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
 from vitreous.training.machine.device import resolve_device, resolve_precision
@@ -113,11 +112,9 @@ def keep_first_model(
     found: Score | None,
     prepared: Prepared,
     folder: RunFolder,
-    recorder: Recorder,
     group: Group,
-    seconds: float,
-) -> None:
-    """Save the first model, `seconds` after the start of the run, and record its scores.
+) -> dict[str, Any]:
+    """Save the first model. Return what is recorded of it.
 
     `found` is its score on the validation images; None without such images.
     """
@@ -128,16 +125,14 @@ def keep_first_model(
         save_preliminary(folder.first, state, "average", found, prepared, group)
     else:
         group.from_first(lambda: save_model(folder.first, model, _preliminary(state, "average", found, prepared)))
-    fields = {
+    return {
         "method": head.method,
         "depth": heads.view.depth,
         "pool": heads.view.pool,
-        "seconds": round(seconds, 1),
         "val": None if found is None else found.as_dict(),
         "cross_validated": None if head.cross_validated is None else head.cross_validated.as_dict(),
         "neighbors_accuracy": head.neighbors_accuracy,
     }
-    recorder.record("first_model", fields)
 
 
 def keep_best(

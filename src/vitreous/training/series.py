@@ -18,14 +18,9 @@ from vitreous.errors import ConfigError, DamagedFileError, NotARunError, RunErro
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, read_values
 from vitreous.recipe.run_config import RunConfig
+from vitreous.training.folder.access import check_free, create_series_folder, exclusive
 from vitreous.training.folder.records import Listener, ignore
-from vitreous.training.folder.run_folder import (
-    RunFolder,
-    SeriesFolder,
-    check_free,
-    create_series_folder,
-    exclusive,
-)
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.moved import folder_to_resume, is_moved, reopen_data, with_copy
 from vitreous.training.request import TrainRequest

@@ -18,16 +18,10 @@ from vitreous.training.assemble import RunContext, assemble, is_sharded, make_lo
 from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints, step_of
 from vitreous.training.fit.loop import fit
+from vitreous.training.folder.access import check_free, create_run_folder, exclusive, open_run_folder, sweep
 from vitreous.training.folder.loggers import tracked
 from vitreous.training.folder.records import Listener, Recorder, ignore
-from vitreous.training.folder.run_folder import (
-    RunFolder,
-    check_free,
-    create_run_folder,
-    exclusive,
-    open_run_folder,
-    sweep,
-)
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared, load_data
 from vitreous.training.machine.device import (
     describe_hardware,

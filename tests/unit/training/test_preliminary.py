@@ -14,8 +14,9 @@ import vitreous as vt
 from vitreous.errors import NotARunError, PreliminaryWarning
 from vitreous.model.weights import load_model, read_metadata, save_model
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.folder.access import create_run_folder
 from vitreous.training.folder.records import Recorder, ignore, read_records
-from vitreous.training.folder.run_folder import RunFolder, create_run_folder
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared, load_data
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import Instruments

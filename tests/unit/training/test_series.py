@@ -23,7 +23,8 @@ from vitreous.recipe.files import read_config, write_config
 from vitreous.recipe.plan import show
 from vitreous.training import series
 from vitreous.training.fit.checkpoint import list_checkpoints
-from vitreous.training.folder.run_folder import RunFolder, SeriesFolder, open_run_folder
+from vitreous.training.folder.access import open_run_folder
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.series import first_of, members, read_series, run_series
 

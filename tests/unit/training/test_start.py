@@ -30,8 +30,9 @@ from vitreous.training import start
 from vitreous.training.assemble import RunContext, make_loader, new_state
 from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints
+from vitreous.training.folder.access import create_run_folder
 from vitreous.training.folder.records import Listener, Recorder, ignore, read_records
-from vitreous.training.folder.run_folder import RunFolder, create_run_folder
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import load_data
 from vitreous.training.machine.distributed import SINGLE
 from vitreous.training.machine.signals import Interrupted

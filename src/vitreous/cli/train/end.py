@@ -50,7 +50,7 @@ def _show_certainty(screen: Screen, folder: RunFolder, num_images: int) -> None:
         for sentence in sentences(summarize_series(folder.folds)):
             screen.say(sentence, style="bold green" if sentence.startswith("accuracy over ") else None)
     elif num_images < FEW_TESTED:
-        few = f"{plural(num_images, 'image')} cannot tell it more precisely"
+        few = f"{plural(num_images, 'image')} leave the accuracy uncertain"
         screen.say(f"{few}; `vitreous train DATA --folds 5` tests each image once", style="dim")
 
 

@@ -26,7 +26,7 @@ _HEADER = ("run", "images", "accuracy", "95% interval", "", "difference", "95% i
 
 
 def write_comparison(runs: Sequence[Path], out: Path) -> None:
-    """Compare finished runs, each with the one of the highest accuracy.
+    """Compare finished runs with the one that has the highest accuracy.
 
     Args:
         runs: Run folders, 2 to 12.

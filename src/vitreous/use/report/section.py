@@ -1,4 +1,4 @@
-"""What a section of the report gets, and what it gives: HTML, the same numbers for `report.json`, and advice."""
+"""A finished run -> sections of its report: HTML, the same numbers for `report.json`, and advice."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ class Section:
     Attributes:
         name: Key in `report.json`, and the anchor in the page.
         title: Heading; plain text.
-        parts: HTML. Whoever makes a part has escaped the texts in it.
+        parts: HTML, in which texts are escaped.
         numbers: The same results as plain values.
         advice: What to do next, judged by this section.
         style: CSS rules that it needs.

@@ -20,8 +20,9 @@ from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.fit.loop import Loop, fit
+from vitreous.training.folder.access import create_run_folder
 from vitreous.training.folder.records import Recorder, read_records
-from vitreous.training.folder.run_folder import RunFolder, create_run_folder
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings

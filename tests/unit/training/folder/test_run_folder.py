@@ -6,15 +6,9 @@ from pathlib import Path
 import pytest
 
 from vitreous.errors import NotARunError, RunError, SaveError
+from vitreous.training.folder.access import check_free, create_run_folder, exclusive, open_run_folder, sweep
 from vitreous.training.folder.records import ignore
-from vitreous.training.folder.run_folder import (
-    RunFolder,
-    check_free,
-    create_run_folder,
-    exclusive,
-    open_run_folder,
-    sweep,
-)
+from vitreous.training.folder.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +156,7 @@ def test_sweep_removes_only_the_temporary_files_of_a_killed_process() -> None:
 
 def test_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from vitreous.training.folder.run_folder import exclusive\n"
+        "import sys; from pathlib import Path; from vitreous.training.folder.access import exclusive\n"
         "with exclusive(Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

@@ -129,7 +129,7 @@ def measure_robustness(
 
 
 def _show(source: Source, preprocess: Preprocess, change: Change, step: int, pixels: Tensor, index: int) -> Tensor:
-    """Return an image, of which `index` is the number in the source, changed as the model gets it or resized anew."""
+    """Return an image, of which `index` is the number in the source, with a change or with another kind of resizing."""
     if change.unit:
         draw = np.random.default_rng(derive(index, change.name))
         return torch.from_numpy(change(pixels.permute(1, 2, 0).numpy(), step, draw)).permute(2, 0, 1)

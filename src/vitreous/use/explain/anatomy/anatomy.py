@@ -17,8 +17,9 @@ from vitreous import atomic
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.paths import expanded
+from vitreous.training.folder.access import check_free
 from vitreous.training.folder.records import Listener, ignore
-from vitreous.training.folder.run_folder import RunFolder, check_free
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use import markup
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.captions import CAPTIONS

@@ -1,0 +1,141 @@
+"""Path of a run -> its folder: created, opened, or locked while a process writes to it."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shlex import quote
+
+from vitreous.data.sources.source import as_text
+from vitreous.errors import NotARunError, RunError, SaveError
+from vitreous.file_locks import try_lock
+from vitreous.training.folder.records import Listener
+from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+
+
+def check_free(out: Path | None) -> None:
+    """Raise RunError if `out` is a file or a folder that is not empty, because nothing is ever overwritten.
+
+    Also raise it for a path that is not valid UTF-8: safetensors could write checkpoints there but not read them.
+    """
+    if out is not None and as_text(out) != str(out):
+        raise RunError(f"out={as_text(out)}: is not valid UTF-8; choose another folder")
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        can_resume = RunFolder(out).config.exists() or SeriesFolder(out).series.exists()
+        advice = f"continue it with --resume {quote(str(out))}, or " if can_resume else ""
+        raise RunError(f"out={out}: exists and is not empty; {advice}choose another folder")
+
+
+@contextmanager
+def exclusive(folder: Path, listener: Listener) -> Iterator[None]:
+    """Context manager that keeps other processes from training in a folder; the lock ends with this process.
+
+    Args:
+        folder: Folder of a run or of a series.
+        listener: Receives the event `unlocked` if the system or the disk does not support locks.
+
+    Raises:
+        RunError: Another process holds the folder.
+    """
+    descriptor = None
+    with suppress(OSError):  # Windows does not open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        is_locked = None if descriptor is None else try_lock(descriptor)
+        if is_locked is False:
+            raise RunError(f"run={folder}: another process is training it; wait until it ends, or stop it first")
+        if is_locked is None:
+            listener("unlocked", {"run": str(folder)})
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
+    """Create a new, empty run folder: `out`, or `runs/<data_name>-<next free number>`.
+
+    Raises:
+        RunError: `out` exists and is not empty, or another run takes it at the same moment.
+        SaveError: The folder cannot be created.
+    """
+    check_free(out)
+    if out is not None:
+        _create(out)
+        folder = RunFolder(out)
+    else:
+        folder = RunFolder(_next_free(Path("runs"), data_name))
+    try:
+        folder.checkpoints.mkdir()  # if two runs start at the same moment, this fails in one of them
+    except FileExistsError as error:
+        raise RunError(f"out={folder.path}: another run just started there; choose another folder") from error
+    except OSError as error:
+        raise _not_created(folder.checkpoints, error) from error
+    return folder
+
+
+def create_series_folder(out: Path | None, data_name: str) -> SeriesFolder:
+    """Create a new, empty folder for a series of runs. Raises RunError or SaveError, like `create_run_folder`."""
+    check_free(out)
+    if out is None:
+        return SeriesFolder(_next_free(Path("runs"), data_name))
+    _create(out)
+    return SeriesFolder(out)
+
+
+def open_run_folder(path: Path) -> RunFolder:
+    """Open an existing run folder. Raises NotARunError if the path is anything else, and says what it is."""
+    folder = RunFolder(path)
+    if SeriesFolder(path).series.is_file():
+        raise NotARunError(
+            f"run={path}: is a series of runs; use one of the runs inside it, or continue with "
+            f"`vitreous train --resume {quote(str(path))}`"
+        )
+    if not folder.config.is_file():
+        problem = "does not exist"
+        if path.exists():
+            problem = f"is {'a folder without config.yaml' if path.is_dir() else 'a file'}, not a run folder"
+        known = sorted(str(config.parent) for config in Path("runs").glob("*/config.yaml"))
+        advice = f"use one of {', '.join(known[-5:])}" if known else "create one with `vitreous train DATA`"
+        raise NotARunError(f"run={path}: {problem}; {advice}")
+    return folder
+
+
+def sweep(folder: RunFolder) -> None:
+    """Remove the temporary files of a killed process, before its run is resumed."""
+    for unfinished in [*folder.path.glob(".*.tmp"), *folder.checkpoints.glob(".*.tmp")]:
+        unfinished.unlink(missing_ok=True)
+
+
+def _next_free(parent: Path, data_name: str) -> Path:
+    """Create `<data_name>-<number>` with the number after the largest one that exists."""
+    stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"
+    _create(parent)
+    numbers = [0]
+    for path in parent.glob("*-[0-9]*"):
+        name, _, digits = path.name.rpartition("-")
+        if name == stem and digits.isdecimal():
+            numbers.append(int(digits))
+    number = max(numbers)
+    while True:
+        number += 1
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another run started at the same moment
+            continue
+        except OSError as error:
+            raise _not_created(path, error) from error
+        return path
+
+
+def _create(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_created(path, error) from error
+
+
+def _not_created(path: Path, error: OSError) -> SaveError:
+    return SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder with --out")
