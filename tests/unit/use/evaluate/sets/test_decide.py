@@ -124,7 +124,7 @@ def test_model_that_is_always_wrong_can_guarantee_nothing(own_run: Run, photos: 
 
 
 @pytest.mark.parametrize("case", ["model file", "older run", "no held-out images"])
-def test_run_without_outputs_is_refused_with_a_way_out(
+def test_run_without_outputs_is_refused_and_the_message_says_what_to_give(
     case: str, lone_model: Path, own_run: Run, blind_run: Run, photos: Path
 ) -> None:
     RunFolder(own_run.path).outputs.unlink()
