@@ -148,6 +148,16 @@ def test_model_with_several_labels_per_image_is_refused(run: Run) -> None:
     )
 
 
+def test_average_over_views_is_refused_because_the_limits_are_for_one_view(run: Run, photos: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run.predict(photos, tta=2, coverage=0.9)
+    assert (
+        str(caught.value) == "coverage=0.9: the limits are for one view of an image, not for an average; leave out tta"
+    )
+    assert run.predict(photos, tta=1, coverage=0.9)[0].set
+    assert run.predict(photos, tta=2)[0].set is None
+
+
 @pytest.mark.parametrize("names", [
     (), ("cat",), ("cat", "dog"), ("a;b", "c"), ('say "x"', "d;e;"), ("two\nlines", "cr\rname", " blank "), ("ü", "猫"),
 ])  # fmt: skip
