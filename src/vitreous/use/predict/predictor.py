@@ -204,7 +204,6 @@ class Predictor:
         read_images = read_batch(self.preprocess, images, names)
         pixels = [image for image in read_images if not isinstance(image, str)]
         rows = self._judged(torch.stack(pixels)) if pixels else iter(())
-        rows = iter(self.classify(torch.stack(pixels)).tolist() if pixels else [])
         for name, image in zip(names, read_images, strict=True):
             if isinstance(image, str):
                 yield Prediction(name, label="", probability=0.0, probabilities=(), error=image)
@@ -217,7 +216,8 @@ class Predictor:
         features, logits = head_inputs(self.model, [images])
         known = self.familiarity
         unfamiliar = [None] * len(logits) if known is None else known.unfamiliar(features, logits).tolist()
-        yield from zip(self.probabilities(logits).tolist(), unfamiliar, strict=True)
+        probabilities = self.probabilities(logits) if self.views is None else self.classify(pixels)
+        yield from zip(probabilities.tolist(), unfamiliar, strict=True)
 
     def prediction(self, name: str, row: Sequence[float], unfamiliar: float | None = None) -> Prediction:
         """Return the prediction for an image with this name and these probabilities of the classes."""
