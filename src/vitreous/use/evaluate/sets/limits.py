@@ -65,7 +65,7 @@ def fit_limits(kind: str, coverage: float, scores: Values, true: Numbers, classe
     groups, score = [own], kind.removesuffix(PER_CLASS)
     if kind != score:
         counts = np.bincount(true, minlength=len(classes))
-        few = [f"{shortened(name)} ({needed - n:,})" for name, n in zip(classes, counts, strict=True) if n < needed]
+        few = [f"{needed - n:,} of {shortened(name)}" for name, n in zip(classes, counts, strict=True) if n < needed]
         if few:
             raise ConfigError(
                 f"sets={kind}: coverage {coverage} needs {plural(needed, 'held-out image')} of each class; missing: "

@@ -124,7 +124,7 @@ def test_model_that_is_always_wrong_can_guarantee_nothing(own_run: Run, photos: 
 
 
 @pytest.mark.parametrize("case", ["model file", "older run", "no held-out images"])
-def test_run_without_outputs_is_refused_and_the_message_says_what_to_do(
+def test_run_without_outputs_is_refused_and_the_message_says_what_to_give(
     case: str, lone_model: Path, own_run: Run, blind_run: Run, photos: Path
 ) -> None:
     RunFolder(own_run.path).outputs.unlink()
@@ -146,6 +146,16 @@ def test_model_with_several_labels_per_image_is_refused(run: Run) -> None:
     assert str(caught.value) == (
         "coverage=0.9, reject=0.8: needs a model that predicts one class per image, not several; leave it out"
     )
+
+
+def test_average_over_views_is_refused_because_the_limits_are_for_one_view(run: Run, photos: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run.predict(photos, tta=2, coverage=0.9)
+    assert (
+        str(caught.value) == "coverage=0.9: the limits are for one view of an image, not for an average; leave out tta"
+    )
+    assert run.predict(photos, tta=1, coverage=0.9)[0].set
+    assert run.predict(photos, tta=2)[0].set is None
 
 
 @pytest.mark.parametrize("names", [

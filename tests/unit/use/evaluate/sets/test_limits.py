@@ -128,8 +128,8 @@ def test_classes_with_too_few_images_are_named_with_the_number_that_is_missing()
     with pytest.raises(ConfigError) as caught:
         fit_limits("aps-per-class", 0.9, scores, true, ("cat", "two\nlines", "owl", "x" * 80))
     assert str(caught.value) == (
-        "sets=aps-per-class: coverage 0.9 needs 9 held-out images of each class; missing: two lines (2) and "
-        f"{'x' * 26}…{'x' * 13} (9); use aps, or a lower coverage"
+        "sets=aps-per-class: coverage 0.9 needs 9 held-out images of each class; missing: 2 of two lines and "
+        f"9 of {'x' * 26}…{'x' * 13}; use aps, or a lower coverage"
     )
     fit_limits("aps", 0.9, scores, true, ("cat", "dog", "owl", "pig"))
 
