@@ -32,6 +32,7 @@ FOREIGN_RAISES = {
     "recipe/files.py yaml.composer.ComposerError": "caught in the same file, becomes a ConfigError",
     "recipe/files.py yaml.constructor.ConstructorError": "caught in the same file, becomes a ConfigError",
     "tensor_file.py OSError": "reports a full disk to atomic.write, which raises SaveError",
+    "training/folder/outputs.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
     "training/machine/distributed.py error": "the error of another process",
     "training/machine/launch.py KeyboardInterrupt": "the third Ctrl-C",
     "training/machine/launch.py outcome": "the error of the first process",

@@ -137,7 +137,9 @@ def _sentences(found: Evaluation) -> Iterator[str]:
     yield f"{', '.join(scores)}; 95% intervals in parentheses"
     if found.calibration is not None and found.probabilities is not None:
         top = "".join(f", top-{k} accuracy {share:.1%}" for k, share in found.top_k.items())
-        yield f"loss {found.score.loss:.4f} ({found.calibration.nll:.4f} after calibration){top}"
+        after = f" ({found.calibration.nll:.4f} after calibration)"
+        is_same = abs(found.calibration.nll - found.score.loss) < 1e-9  # as for a table of predictions
+        yield f"loss {found.score.loss:.4f}{'' if is_same else after}{top}"
     if curves := found.curves:
         area = f"average precision of {shortened(curves['class'])} {curves['average_precision']:.3f}"
         yield f"ROC AUC {curves['roc_auc']:.3f}, {area}"

@@ -132,8 +132,8 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     return as_svg(figure, "confusion", "Confusion matrix", "Rows are true classes, columns are predicted classes.")
 
 
-def draw_operating_curves(curves: Mapping[str, Any]) -> str:
-    """Draw the ROC and the precision-recall curve of a class; the argument is what `operating_curves` returns."""
+def draw_operating_curves(curves: Mapping[str, Any], number: int = 0) -> str:
+    """Draw the ROC and the precision-recall curve of `operating_curves`; `number` keeps ids apart in a page."""
     roc, recall = f"ROC, area {curves['roc_auc']:.3f}", f"average precision {curves['average_precision']:.3f}"
     axes_of = (("roc", roc, "false positive rate", "recall"), ("precision_recall", recall, "recall", "precision"))
     figure = new_figure(7.6, 3.4)
@@ -141,7 +141,7 @@ def draw_operating_curves(curves: Mapping[str, Any]) -> str:
         axes.plot(*zip(*(point[:2] for point in curves[kind]), strict=True), drawstyle="steps-post")
         axes.set(ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         _plain(axes, title, across)
-    return as_svg(figure, "operating-curves", f"Curves of {curves['class']}", "ROC, and precision against recall.")
+    return as_svg(figure, f"curves-{number}", "ROC and precision-recall curve", "One point for each threshold.")
 
 
 def evaluations(records: Sequence[Mapping[str, Any]], quantity: str, weights: str) -> Points:

@@ -28,10 +28,9 @@ def classes_section(report: ReportInput) -> Section | None:
         each = [row.curves for row in sorted(found.classes, key=lambda row: -row.num_images)[:_MOST_CURVES]]
     else:
         parts, each = [*_scores(found)], [found.curves]
-    for curves in filter(None, each):
-        parts.append(
-            f"<h3>Curves of {markup.class_name(curves['class'])}</h3><figure>{draw_operating_curves(curves)}</figure>"
-        )
+    for number, curves in enumerate(filter(None, each)):
+        figure = draw_operating_curves(curves, number)
+        parts.append(f"<h3>Curves of {markup.class_name(curves['class'])}</h3><figure>{figure}</figure>")
     kind = "label" if isinstance(found, LabelEvaluation) else "class"
     return Section("classes", f"Scores per {kind}", tuple(parts), numbers)
 

@@ -1,6 +1,7 @@
 """The section on classes: well-formed for 2, 10 and 1,000 classes and any names, and similar classes are neighbors."""
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -118,6 +119,8 @@ def test_labels_have_their_scores_and_the_curves_of_the_most_frequent_ones(repor
     texts = Checked(section).texts
     assert "ROC AUC" in texts
     assert sum(text.startswith("Curves of") for text in texts) == 6
+    ids = re.findall(r' id="([^"]+)"', "".join(section.parts))
+    assert len(ids) == len(set(ids)), "figures of one page must not share ids"
 
 
 def test_classes_that_are_confused_become_neighbors() -> None:
