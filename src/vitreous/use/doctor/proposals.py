@@ -45,7 +45,7 @@ def propose(report: DataReport) -> list[Correction]:
             kept, *others = sorted(group, key=lambda sample: sample.split != "train")
             action = "drop" if finding.kind == "exact-copies" else "split:train"
             for sample in (other for other in others if action == "drop" or other.split != "train"):
-                add(sample.index, action, "", f"a copy of {kept.where}")
+                add(sample.index, action, "", f"a copy of {source.key(kept.index)}")
     for pair in doubts.confused:
         less, more = (source.classes[label] for label in sorted(pair, key=report.survey.facts.class_counts.__getitem__))
         reason = f"at least {CONFUSED:.0%} of the images of each are predicted as the other"

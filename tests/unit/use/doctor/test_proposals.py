@@ -53,8 +53,7 @@ def test_copies_are_moved_to_train_or_dropped(report: DataReport) -> None:
     rows = {row.path: row for row in propose(report)}
     leak, again = rows["test/odd/leak.png"], rows["train/odd/zz again.png"]
     assert (leak.label, leak.action, leak.to) == ("odd", "split:train", "")
-    assert leak.reason.startswith("a copy of ")
-    assert "/train/odd/" in leak.reason
+    assert leak.reason.startswith("a copy of train/odd/")
     assert (again.label, again.action) == ("odd", "drop")
     assert again.reason.startswith("a copy of ")
 
