@@ -1,10 +1,11 @@
 """JavaScript -> its result in Python, from Node or from a headless Chromium that is driven through a pipe."""
 
+import fcntl
 import json
 import os
-import shlex
 import shutil
 import subprocess
+import sys
 from base64 import b64decode
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,14 @@ OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
 )  # fmt: skip
+
+LAUNCHER = """
+import os, sys
+for number in (1, 2):
+    os.dup2(int(sys.argv[number]), number + 2)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads commands from descriptor 3 and writes answers to descriptor 4."""
 
 
 def run_in_node(script: str, data: Any, folder: Path) -> Any:
@@ -45,17 +54,17 @@ class Browser:
     """
 
     def __init__(self, profile: Path) -> None:
-        theirs, self._to = os.pipe()
-        self._from, back = os.pipe()
-        command = " ".join((shlex.quote(str(CHROMIUM)), *OPTIONS, shlex.quote(f"--user-data-dir={profile}")))
+        (read, self._to), (self._from, written) = os.pipe(), os.pipe()
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read, written)]  # not 3 and 4, where they have to go
+        command = [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}"]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {command} 3<&{theirs} 4>&{back}"],
-            pass_fds=(theirs, back),
+            [sys.executable, "-c", LAUNCHER, *map(str, ends), *command],
+            pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(theirs)
-        os.close(back)
+        for end in (read, written, *ends):
+            os.close(end)
         self._buffer, self._number, self._session, self._is_loaded = b"", 0, "", False
         self.problems: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]

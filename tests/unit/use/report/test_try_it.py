@@ -44,7 +44,9 @@ def test_section_has_the_model_and_how_well_its_rounded_weights_agree(run: Run) 
     assert found.numbers["runs_in_page"] is True
     assert found.numbers["size_bytes"] < 40_000
     assert json.dumps(found.numbers)
-    assert text.count("<script>") == 1
+    assert text.count("<script") == 1
+    assert found.script.count("const Engine") == 1
+    assert ".try-it" in found.style
 
 
 def test_example_is_left_out_with_the_photos(run: Run) -> None:

@@ -46,7 +46,7 @@ def try_it_section(report: ReportInput) -> Section:
 
 _TOLERANCE_SENTENCE = (
     "JavaScript and Python give the same result for the same pixels and weights: in our tests, logits differ by less "
-    f"than {TOLERANCE:g}. Browsers and Python decode JPEG files slightly differently"
+    f"than {TOLERANCE:g}; browsers and Python decode JPEG files slightly differently"
 )
 
 
@@ -60,4 +60,4 @@ def _agreement(report: ReportInput, predictor: Predictor, packed: PackedModel) -
     except VitreousError as error:
         return f"{rounded}; what that changes could not be measured ({error})", {}
     found = measure_agreement(predictor, packed.rounded, pixels)
-    return f"{rounded}. The rounded model {found.sentence}", {"agreement": vars(found)}
+    return f"{rounded}; the rounded model {found.sentence}", {"agreement": vars(found)}
