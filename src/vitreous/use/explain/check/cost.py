@@ -54,7 +54,7 @@ def affordable(
         model: The model.
         methods: The methods to compare.
         num_available: Number of images that there are.
-        num_images: What the user asks for; None for as many as are affordable, 20 to 200.
+        num_images: What the user asks for; None for what is affordable, 20 to 200.
     """
     budget, most, coarseness = _BUDGET_FLOPS / count_flops(model.config), 0, 0
     for coarseness in range(COARSEST + 1):
