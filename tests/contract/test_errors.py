@@ -40,7 +40,6 @@ FOREIGN_RAISES = {
     "training/start.py Interrupted": "the same, with what there is of the run",
     "training/series.py Interrupted": "the same for a series",
     "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
-    "use/explain/check/cost.py InterruptedError": "ends work that is too expensive; caught in the same file",
     "use/predict/predictor.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
 }
 

@@ -142,8 +142,8 @@ def draw_removal(heads: Loss, blocks: Loss) -> "Figure":
     shown = left.imshow(100 * heads.lost, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
     for block, head in np.argwhere(heads.is_clear):
         left.text(head, block, "•", ha="center", va="center", fontsize=12)
-    left.set_xticks(range(count), range(1, count + 1))
-    left.set_yticks(range(depth), range(1, depth + 1))
+    left.set_xticks(range(count), list(map(str, range(1, count + 1))))
+    left.set_yticks(range(depth), list(map(str, range(1, depth + 1))))
     left.set(xlabel="head", ylabel="block")
     figure.colorbar(shown, ax=left, label="accuracy lost (points)")
     numbers, errors = np.arange(1, depth + 1), 100 * np.abs(blocks.intervals.T - blocks.lost)
