@@ -38,11 +38,9 @@ CONTRAST = """
 """
 NAMES = """
 [...document.querySelectorAll("a, button, select, summary, nav, section, svg[role=img], ul[aria-label], [role=group]")]
-  .filter((e) => {
-    const ids = (e.getAttribute("aria-labelledby") || "").split(" ").filter(Boolean);
-    const text = ids.map((id) => document.getElementById(id)?.textContent || "").join(" ");
-    return !(text.trim() || e.getAttribute("aria-label") || (e.matches("a, button, summary") && e.textContent.trim()));
-  }).map((e) => e.outerHTML.slice(0, 100))
+  .filter((e) => e.checkVisibility() && !e.getAttribute("aria-label"))
+  .filter((e) => !(e.querySelector(":scope > title") || e).textContent.trim())
+  .map((e) => e.outerHTML.slice(0, 100))
 """
 
 

@@ -50,6 +50,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> None:
         with parsing(folder.records, "restore the file, or train again"):
             records[label] = read_records(folder.records)
     best = max(folders, key=lambda label: numbers["runs"][label].get("accuracy", -1.0))
+    numbers["best"] = best
     for label in folders:
         try:
             numbers["differences"][label] = compare(folders[best].path, folders[label].path).as_dict()

@@ -62,12 +62,8 @@ def draw_lines(name: str, title: str, lines: Mapping[str, Points]) -> str:
     figure = new_figure(4.4, 3.1)
     axes = figure.subplots()
     for number, (label, points) in enumerate(lines.items()):
-        style: dict[str, Any] = {
-            "color": COLORS[number % 6],
-            "linestyle": _PATTERNS[number % 4],
-            "marker": _MARKERS[number % 5],
-        }
-        axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label, 40), markersize=3, **style)
+        (line,) = axes.plot(*zip(*points, strict=True) if points else ((), ()), label=_label(label, 40), markersize=3)
+        line.set(color=COLORS[number % 6], linestyle=_PATTERNS[number % 4], marker=_MARKERS[number % 5])
     _plain(axes, title, "epoch")
     axes.set_xlim(left=0)
     if title == "accuracy":
@@ -196,8 +192,7 @@ def as_svg(figure: "Figure", name: str, title: str, description: str) -> str:
         element.attrib.pop("font-family", None)  # that of the page
         for key, value in list(element.attrib.items()):
             element.set(key, _in_page(key, value, name))
-    names = {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
-    root.attrib.update({**names, "fill": "currentColor", "stroke-linejoin": "round"})
+    root.attrib.update({"role": "img", "fill": "currentColor", "stroke-linejoin": "round"})
     for position, (tag, content) in enumerate((("title", title), ("desc", description))):
         root.insert(position, ET.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"}))
         root[position].text = content

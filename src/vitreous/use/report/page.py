@@ -132,8 +132,8 @@ def _page(report: ReportInput, sections: Sequence[Section]) -> str:
         text = f"This page contains {plural(count, 'small picture')} of the photos and their names; "
         text += f"`vitreous report {report.run} --no-photos` leaves the pictures out."
     parts = [
-        f'<section id="{each.name}" aria-labelledby="{each.name}-heading"><h2 id="{each.name}-heading">'
-        f"{escape(each.title)}</h2>{''.join(each.parts)}</section>"
+        f'<section id="{each.name}" aria-label="{escape(each.title)}"><h2>{escape(each.title)}</h2>'
+        f"{''.join(each.parts)}</section>"
         for each in sections
     ]
     return markup.page(

@@ -43,7 +43,7 @@ def test_a_card_that_the_user_has_edited_is_kept(own_run: Run) -> None:
     card = folder.model_card.read_text(encoding="utf-8")
     folder.model_card.write_text(card.replace("license: unknown", "license: mit"), encoding="utf-8")
     write_report(folder)
-    assert folder.model_card.read_text(encoding="utf-8") == card  # it still has the line that says so
+    assert "license: unknown" in folder.model_card.read_text(encoding="utf-8")  # the line was still there
     mine = "\n".join(line for line in card.splitlines() if "vitreous report` replaces" not in line)
     folder.model_card.write_text(mine, encoding="utf-8")
     write_report(folder)

@@ -115,8 +115,7 @@ def test_ids_are_unique_and_references_lead_to_them(page: Page) -> None:
     assert len(ids) == len(set(ids))
     for _, attrs in page.tags:
         for name, value in attrs.items():
-            named = (value or "").split() if name == "aria-labelledby" else []
-            named += re.findall(r"url\(#([^)]+)\)", value or "")
+            named = re.findall(r"url\(#([^)]+)\)", value or "")
             named += [value[1:]] if name.endswith("href") and value and value.startswith("#") else []
             assert set(named) <= set(ids), (name, value)
 

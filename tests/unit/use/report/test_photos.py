@@ -114,10 +114,10 @@ def test_only_the_images_of_the_run_are_found(own_run: Run, photos: Path) -> Non
 
 
 @pytest.mark.parametrize(("source", "root", "paths", "names"), [
-    ("/home/ann/pets", None, ["/home/ann/pets/cat/1.png", "pets/cat/1.png", "../x/pets/cat/1.png"], ["cat/1.png"] * 3),
-    ("/home/ann/pets", None, ["cat/1.png", "/home/ann/pets/pets/1.png"], ["cat/1.png", "pets/1.png"]),
-    ("/home/ann/labels.csv", None, ["/home/ann/pics/1.png", "pics/1.png"], ["pics/1.png", "pics/1.png"]),
-    ("/home/ann/labels.csv", "/mnt/pics", ["/mnt/pics/a/1.png"], ["a/1.png"]),
+    ("/media/ann/pets", None, ["/media/ann/pets/cat/1.png", "pets/cat/1.png", "../pets/cat/1.png"], ["cat/1.png"] * 3),
+    ("/media/ann/pets", None, ["cat/1.png", "/media/ann/pets/pets/1.png"], ["cat/1.png", "pets/1.png"]),
+    ("/media/ann/labels.csv", None, ["/media/ann/pics/1.png", "pics/1.png"], ["pics/1.png", "pics/1.png"]),
+    ("/media/ann/labels.csv", "/media/pics", ["/media/pics/a/1.png"], ["a/1.png"]),
     ("digits", None, ["digits test[3]"], ["digits test[3]"]),
 ])  # fmt: skip
 def test_names_are_relative_to_the_data_folder(
