@@ -34,7 +34,7 @@ IZE = (
 """Stems of words that American English spells with -ize."""
 SPELLING = (
     r"\d %", r"\b(grey|colou?rise|colour)\w*", r"\bbehaviour", r"\bneighbour", r"\bcentre\b", r"\bfavour",
-    r"\blicence\b", r"\blabell(ed|ing)", r"\bmodell(ed|ing)", r"\bcancell(ed|ing)",
+    r"\blicence\b", r"\blabell(ed|ing)\b", r"\bmodell(ed|ing)", r"\bcancell(ed|ing)",
     rf"\b\w*({'|'.join(IZE)})is(e|es|ed|er|ers|ing|ation|ations)\b",
 )  # fmt: skip
 PATTERN = re.compile("|".join((*DIALECT, *SPELLING)), re.IGNORECASE)

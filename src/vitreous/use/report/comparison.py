@@ -79,8 +79,8 @@ def _row(score: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
     if not score:
         return "0", "unknown", "", "", "", "", escape(found["error"])
     low, high = score["interval_95"]
-    cells = (f"{score['num_images']:,}", f"{score['accuracy']:.1%}", f"{low:.1%} to {high:.1%}")
-    cells = (*cells, markup.bar(score["accuracy"], low, high))
+    interval, bar = f"{low:.1%} to {high:.1%}", markup.bar(score["accuracy"], low, high)
+    cells = f"{score['num_images']:,}", f"{score['accuracy']:.1%}", interval, bar
     if "error" in found or found["a"] == found["b"]:
         return (*cells, "", "", escape(found.get("error", "the best")))
     low, high = (100 * value for value in found["interval_95"])

@@ -1,6 +1,7 @@
 """Report input, verdict -> `MODEL_CARD.md`: what the model is for, its scores and their limits, as hubs read it."""
 
 import re
+from typing import Any
 
 import yaml
 
@@ -41,7 +42,7 @@ def write_model_card(report: ReportInput, verdict: Section) -> None:
         return
     name, split = report.folder.path.resolve().name, scored_split(metadata["metrics"])
     # Only the owner of the data can choose a license.
-    header = {"license": "unknown", "library_name": "vitreous", "pipeline_tag": "image-classification"}
+    header: dict[str, Any] = {"license": "unknown", "library_name": "vitreous", "pipeline_tag": "image-classification"}
     if split is not None:
         found, dataset = metadata["metrics"][split], {"name": metadata["data"], "type": "imagefolder", "split": split}
         kinds = {"accuracy": "accuracy", "f1": "macro_f1", "mean_average_precision": "mean_average_precision"}

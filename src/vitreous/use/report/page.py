@@ -117,12 +117,12 @@ def _read(folder: RunFolder, source: Source | None, photo_bytes: int) -> ReportI
     split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
     evaluation = None if split is None else stored_evaluation(folder, metadata, split)
     images = find_images(folder, config.data, outputs, source) if photo_bytes else "they were left out"
-    pictures, reason = None, images
+    pictures, photos, reason = None, None, str(images)
     if not isinstance(images, str):
         scale = Preprocess.from_dict(metadata["preprocess"]).scale
         pictures, reason = Pictures(folder, images, scale, photo_bytes), ""
-    photos = pictures and pictures.photos
-    return ReportInput(folder, config, metadata, records, evaluation, outputs, photos, pictures, str(reason))
+        photos = pictures.photos
+    return ReportInput(folder, config, metadata, records, evaluation, outputs, photos, pictures, reason)
 
 
 def _page(report: ReportInput, sections: Sequence[Section]) -> str:

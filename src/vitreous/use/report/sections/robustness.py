@@ -13,8 +13,6 @@ from PIL import Image, ImageOps
 
 from vitreous.tensor_file import parsing
 from vitreous.use import markup
-from vitreous.use.evaluate.robustness.changes import CHANGES
-from vitreous.use.evaluate.robustness.robustness import Robustness
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 _TITLE, _MOST_PX = "How does the accuracy change with the photo?", 112
@@ -33,6 +31,8 @@ def robustness_section(report: ReportInput) -> Section | None:
     if not path.is_file():
         text = "How much accuracy noise, blur, weather, light and resizing cost is not known; measure it."
         return Section("robustness", _TITLE, (f"<p>{text}</p>",), advice=(Advice(text, command, gain=0.0),))
+    from vitreous.use.evaluate.robustness.robustness import Robustness  # loads scipy.ndimage and scipy.signal
+
     with parsing(path, f"delete it, or repeat `{command}`"):
         values = json.loads(path.read_text("utf-8"))
         found, photo = Robustness(**{name: values[name] for name in Robustness.__dataclass_fields__}), _photo(report)
@@ -59,6 +59,8 @@ def _photo(report: ReportInput) -> Image.Image | None:
 
 def _cell(effect: Mapping[str, Any], accuracy: float, photo: Image.Image | None) -> str:
     """Return a picture of a change and the curve of its accuracy, as SVG."""
+    from vitreous.use.evaluate.robustness.changes import CHANGES
+
     steps, name, picture = effect["strengths"], escape(effect["name"]), ""
     for change in CHANGES if photo is not None else ():
         if change.name == effect["name"]:
