@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.data.config import DataConfig
 from vitreous.data.decoding.depth import Scale
 from vitreous.data.sources import open_source
 from vitreous.recipe.files import read_config
@@ -19,10 +18,6 @@ from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.report.photos import Pictures, find_images, relative_names
 from vitreous.use.run import Run
-
-
-def config_of(source: str, root: str | None = None) -> DataConfig:
-    return DataConfig(source=source, root=root, img_size=(8, 8), in_chans=3)
 
 
 def pictures(run: Run, source: Path, left_bytes: int = 1_000_000) -> Pictures:
@@ -121,6 +116,7 @@ def test_only_the_images_of_the_run_are_found(own_run: Run, photos: Path) -> Non
     ("digits", None, ["digits test[3]"], ["digits test[3]"]),
 ])  # fmt: skip
 def test_names_are_relative_to_the_data_folder(
-    source: str, root: str | None, paths: list[str], names: list[str]
+    run: Run, source: str, root: str | None, paths: list[str], names: list[str]
 ) -> None:
-    assert relative_names(paths, config_of(source, root)) == names
+    config = replace(read_config(RunFolder(run.path).config).data, source=source, root=root)
+    assert relative_names(paths, config) == names
