@@ -40,7 +40,9 @@ def test_out_writes_elsewhere_and_changes_nothing_in_the_run(own: Path, cli: Cli
     assert json.loads((tmp_path / "mine.json").read_text(encoding="utf-8"))["run"] == "own run"
 
 
-def test_several_runs_are_compared(run: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_runs_are_compared(
+    run: Path, own: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     said = cli("report", run, own)
     assert (said.code, said.err) == (0, "")
@@ -50,7 +52,7 @@ def test_several_runs_are_compared(run: Path, cli: Cli, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(("words", "line"), [
-    ([], "run: missing argument of `vitreous report`; see `vitreous report --help`"),
+    ([], "RUN: missing argument of `vitreous report`; see `vitreous report --help`"),
     (["nowhere"], "run=nowhere: does not exist; "),
     (["RUN", "--out", "x.pdf"], "out=x.pdf: ends in .pdf; use one of .html, .htm"),
     (["RUN", "--out", "none/x.html"], "out=none/x.html: the folder none does not exist; create it first"),
