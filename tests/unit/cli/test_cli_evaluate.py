@@ -211,7 +211,7 @@ def test_gain_of_several_views_is_shown_with_its_cost(run: Path, cli: Cli) -> No
         (["--tta", "1.5"], "--tta=1.5: must be a whole number; see `vitreous evaluate --help`"),
         (
             ["--robustness", "--tta", "2"],
-            "tta=2: has no use for --robustness, which shows one view; leave one of them out",
+            "tta=2: has no use for --robustness, which measures other things; omit one",
         ),
     ],
 )

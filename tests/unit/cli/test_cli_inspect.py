@@ -14,9 +14,9 @@ def test_run_is_described(run: Path, cli: Cli) -> None:
     said = cli("inspect", run)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(
-        f"run {run}\ndata              my photos\nclasses           3: [red]:cat:, two words and Äpfel\n"
+        f"run {run}\ndata               my photos\nclasses            3: [red]:cat:, two words and Äpfel\n"
     )
-    assert "\ntest accuracy     " in said.out
+    assert "\ntest accuracy      " in said.out
 
 
 def test_data_is_described(photos: Path, cli: Cli) -> None:

@@ -95,8 +95,8 @@ def test_runs_differ_only_in_fold_seed_and_what_follows_from_them(whole: SeriesF
 
 def test_plan_of_a_later_run_says_where_its_choices_come_from(whole: SeriesFolder) -> None:
     first, later = ((whole.path / name / "plan.md").read_text() for name in ("fold-0-seed-4", "fold-1-seed-4"))
-    assert "taken over from the first run of the series" not in first
-    assert "taken over from the first run of the series" in later
+    assert "taken over from the first run" not in first
+    assert "taken over from the first run" in later
     assert "| `model.embed_dim` | 16 | you asked for it |" in later
 
 

@@ -56,7 +56,7 @@ def test_the_report_shows_what_was_found_and_which_images(own_run: Run) -> None:
     folder = RunFolder(own_run.path)
     write_report(folder)
     before = folder.report.read_text("utf-8")
-    assert "look at the object" not in before
+    assert "This has not been checked." in before
     check = check_shortcuts(own_run.path)
     found = replace(check, shortcuts=Shortcuts((SHORTCUT,), 3, ()))
     write_shortcuts(folder, found)

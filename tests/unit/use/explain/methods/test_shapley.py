@@ -19,7 +19,7 @@ METHOD = METHODS["shapley"]
 @pytest.mark.parametrize("kind", ["token", "mean", "relative_bias", "axial", "merged"])
 def test_values_are_within_four_standard_errors_of_the_exact_ones(kind: str) -> None:
     model, images = make_model(kind), draw_images()
-    exact = exact_shapley(model, images, Target(1), is_stored=False).values
+    exact = exact_shapley(model, images, Target(1)).values
     found = METHOD(model, images, Target(1), num_permutations=200)
     assert found.errors is not None
     assert ((found.values - exact).abs() <= 4 * found.errors + 1e-6).all()
@@ -28,7 +28,7 @@ def test_values_are_within_four_standard_errors_of_the_exact_ones(kind: str) -> 
 
 def test_intervals_contain_the_exact_value_as_often_as_they_should_and_errors_are_not_too_large() -> None:
     model, images, num_seeds, num_pairs = make_model(pool="mean"), draw_images(2), 120, 8
-    exact = exact_shapley(model, images, Target(0), is_stored=False).values
+    exact = exact_shapley(model, images, Target(0)).values
     runs = [METHOD(model, images, Target(0), num_permutations=2 * num_pairs, seed=seed) for seed in range(num_seeds)]
     values = torch.stack([run.values for run in runs]).double()
     errors = torch.stack([run.errors for run in runs if run.errors is not None]).double()
@@ -53,7 +53,7 @@ def test_pairs_of_opposite_orders_have_smaller_errors_than_independent_ones() ->
     """For a score of two patches that interact, the mean over an order and its reverse is exact."""
     model, image = make_model(img_size=(4, 8)), draw_images(1, (4, 8))
     found = METHOD(model, image, Target(2), num_permutations=4)
-    exact = exact_shapley(model, image, Target(2), is_stored=False).values
+    exact = exact_shapley(model, image, Target(2)).values
     torch.testing.assert_close(found.values.double(), exact, rtol=1e-5, atol=1e-6)
     assert found.errors is not None
     assert found.errors.abs().max() < 1e-6
@@ -68,7 +68,7 @@ def test_values_of_an_image_depend_on_neither_the_others_nor_the_call() -> None:
 
 def test_super_tokens_are_players_too() -> None:
     model, images = make_model(img_size=(12, 20), pool="mean"), draw_images(2, (12, 20))
-    exact = exact_shapley(model, images, Target(4), cells=(2, 3), is_stored=False).values
+    exact = exact_shapley(model, images, Target(4), cells=(2, 3)).values
     found = METHOD(model, images, Target(4), cells=(2, 3), num_permutations=100)
     assert found.errors is not None
     assert found.values.shape == (2, 2, 3)
