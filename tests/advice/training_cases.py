@@ -24,7 +24,7 @@ from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.checkpoint import list_checkpoints, load_checkpoint
-from vitreous.training.folder import run_folder
+from vitreous.training.folder import access
 from vitreous.training.folder.access import check_free, create_run_folder
 from vitreous.training.folder.loggers import _import
 from vitreous.training.folder.records import Listener, Recorder, ignore
@@ -184,7 +184,7 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
     full = OSError(28, "No space left on device")
     with patch.object(Path, "mkdir", side_effect=full):
         yield lambda: create_run_folder(folder / "a", "x"), "choose another folder with --out"
-        yield lambda: run_folder._next_free(folder, "x"), "choose another folder with --out"
+        yield lambda: access._next_free(folder, "x"), "choose another folder with --out"
     out, make = folder / "b", Path.mkdir
     for error, advice in ((full, "choose another folder with --out"), (FileExistsError(), "choose another folder")):
 
@@ -196,7 +196,7 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
         with patch.object(Path, "mkdir", mkdir):
             yield lambda: create_run_folder(out, "x"), advice
     with patch.object(Path, "mkdir", lambda self, **options: make(self, **options) if options else mkdir(self, full)):
-        yield lambda: run_folder._next_free(folder, "x"), "choose another folder with --out"
+        yield lambda: access._next_free(folder, "x"), "choose another folder with --out"
     assert create_run_folder(folder / "c", "x").checkpoints.is_dir()
     with patch.object(Path, "open", side_effect=full):
         yield lambda: Recorder(folder / "records.jsonl").record("x", {}), "free some space"

@@ -11,6 +11,7 @@ from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit, request, stopped
 from tests.advice.walk import Refusals, case
 
+from vitreous.cli.evaluate import EvaluateOptions
 from vitreous.cli.evaluate import evaluate as evaluate_command
 from vitreous.cli.main import main
 from vitreous.model.weights import export_weights, load_model
@@ -71,7 +72,7 @@ def views_and_changed_photos(folder: Path) -> Refusals:
     yield lambda: evaluate(run, num_views=13), "use 1 to "
     assert evaluate(run, num_views=Predictor.load(run).with_views(6).views.shape[0])  # type: ignore[union-attr]
     words = ["evaluate", str(run), "--tta", "2", "--robustness"]
-    yield lambda: evaluate_command(run, tta=2, robustness=True), "leave one of them out"
+    yield lambda: evaluate_command(run, options=EvaluateOptions(tta=2, robustness=True)), "omit one"
     assert main(words[:-1]) == 0
     assert main([*words[:2], words[-1]]) == 0
 
@@ -138,6 +139,8 @@ def tables_of_predictions(folder: Path) -> Refusals:
         yield lambda: read(rows.replace("0.4", "0.5")), "leave out the columns p_CLASS"
         assert read("true,predicted\na,a\n")
     yield lambda: evaluate(table, "fruit"), "omit them"
+    yield lambda: evaluate(table, num_views=2), "omit it"
+    assert evaluate(table)
     yield lambda: evaluate(table, cost=["a:b=2"]), "add the columns p_CLASS"
     table.write_text(rows.replace("0.4", "0.5"))
     assert evaluate(table, cost=["a:b=2"])

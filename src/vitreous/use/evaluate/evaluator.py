@@ -94,11 +94,12 @@ def evaluate(
 def _evaluate_table(path: Path, cost: Costs) -> Evaluation:
     """Score a table of true and predicted classes."""
     classes, true, predicted, given = read_labeled(path)
-    costs, name, score = read_costs(cost, classes), path.name, Score(len(true), int((true == predicted).sum()), np.nan)
-    found = count_classes(name, score, true, predicted, classes)
-    if given is None or given.shape[1] != len(classes):
-        if costs:
-            raise ConfigError(f"cost: needs the probability of each class; add the columns p_CLASS to {name}")
+    name, is_complete = path.name, given is not None and given.shape[1] == len(classes)
+    if len(cost) and not is_complete:
+        raise ConfigError(f"cost: needs the probability of each class; add the columns p_CLASS to {name}")
+    costs = read_costs(cost, classes)
+    found = count_classes(name, Score(len(true), int((true == predicted).sum()), np.nan), true, predicted, classes)
+    if given is None or not is_complete:
         return replace(found, confidence=None if given is None else given[:, 0])
     of_true, of_predicted = (given[np.arange(len(true)), numbers] for numbers in (true, predicted))
     if num_others := int((of_predicted < given.max(axis=1)).sum()):
