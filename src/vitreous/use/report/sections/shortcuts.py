@@ -20,7 +20,7 @@ def shortcuts_section(report: ReportInput) -> Section:
     """Show the last check for shortcuts; if there was none, advise it. The picture needs photos to be allowed."""
     folder = report.folder
     if not folder.shortcuts.is_file():
-        text = "marks or backgrounds may give classes away; check where the relevance of each class lies"
+        text = "Marks or backgrounds may give classes away; check where the relevance of each class lies."
         advice = Advice(text, f"vitreous explain {quote(str(folder.path))}", 0.01)
         return Section("shortcuts", TITLE, ("<p>This has not been checked.</p>",), advice=(advice,))
     numbers, picture = stored_shortcuts(folder), folder.shortcuts_picture

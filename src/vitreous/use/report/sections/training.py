@@ -10,7 +10,8 @@ from vitreous.use.report.section import ReportInput, Section
 from vitreous.wording import plural
 
 _WEIGHTS = {"trained": "the weights of the last step", "average": "the running average of the weights",
-            "best": "the weights of the best evaluation"}  # fmt: skip
+            "best": "the weights of the best evaluation",
+            "first": "the first model, a head on pretrained features"}  # fmt: skip
 
 
 def training_section(report: ReportInput) -> Section:
