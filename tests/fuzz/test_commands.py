@@ -19,7 +19,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.mutation import mutated
 from tests.unit.use.conftest import photos, run, run_on  # noqa: F401
 
-from vitreous.cli.main import COMMANDS, app, main
+from vitreous.cli.main import app, main
 from vitreous.errors import VitreousError
 from vitreous.recipe import keys
 from vitreous.use.run import Run
@@ -81,7 +81,12 @@ def options_of(command: str) -> dict[str, bool]:
     return {argument.name: argument.hint is not bool for argument in found if argument.name.startswith("--")}
 
 
-OPTIONS = {command: options_of(command) for command in COMMANDS}
+REWRITING = ("--robustness", "--slices")
+"""Options that add to a run folder or renew its report, as `vitreous report` does; no other command changes a file."""
+OPTIONS = {
+    command: {name: takes for name, takes in options_of(command).items() if name not in REWRITING}
+    for command in ARGUMENTS
+}
 ASSIGNMENTS = tuple(f"--{key}" for key in keys.rules())
 ARCHITECTURE = tuple(f"--architecture.{key.removeprefix('model.')}" for key in keys.rules() if key.startswith("model."))
 
@@ -101,7 +106,7 @@ def word(draw: np.random.Generator, suitable: tuple[str, ...]) -> str:
 
 def command_line(draw: np.random.Generator) -> bytes:
     """Draw a command with its arguments and up to three options."""
-    command = list(COMMANDS)[draw.integers(len(COMMANDS))]
+    command = list(ARGUMENTS)[draw.integers(len(ARGUMENTS))]
     words = [word(draw, suitable) for suitable in ARGUMENTS[command]]
     words = words[: len(words) - int(draw.random() < 0.1)] + [word(draw, ())] * int(draw.random() < 0.1)
     chosen = [(name, has_value) for name, has_value in OPTIONS[command].items() if draw.random() < 0.15]

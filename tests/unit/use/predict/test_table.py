@@ -278,5 +278,5 @@ def test_a_million_rows_take_less_than_a_minute_and_bounded_memory(tmp_path: Pat
         [sys.executable, "-c", code, path], capture_output=True, check=True, timeout=200
     ).stdout.split()
     assert words[:2] == [b"1000000", b"True"]
-    assert float(words[2]) < 2.0  # GB, of which torch takes a part
+    assert float(words[2]) < 2.5  # GB, of which torch takes a part
     assert float(words[3]) < 60

@@ -220,4 +220,5 @@ def change_metrics(model: Path, test: dict[str, Any]) -> None:
 
     metadata = read_metadata(model)
     metadata["metrics"]["test"] = test
+    del metadata["format"], metadata["architecture"]
     save_model(model, load_model(model), metadata)

@@ -46,8 +46,6 @@ def decisions(
         raise ConfigError(f"{asked}: needs a model that predicts one class per image, not several; leave it out")
     if predictor.views is not None:
         raise ConfigError(f"{asked}: the limits are for one view of an image, not for an average; leave out tta")
-    if predictor.views is not None:
-        raise ConfigError(f"{asked}: is guaranteed for one view of each image; leave tta out")
     roles = in_roles(outputs_of_run(folder)) if folder.model.is_file() else None
     if roles is None:
         raise NotARunError(
