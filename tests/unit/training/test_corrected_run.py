@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from tests.unit.training.killed import interrupted
 
 from vitreous.data.corrections import write_corrections
 from vitreous.errors import DataError, RunError
@@ -31,19 +31,6 @@ def fix(tmp_path: Path) -> Path:
     path = tmp_path / "fix.csv"
     write_corrections(path, ROWS)
     return path
-
-
-def interrupted(request: TrainRequest, step: int = 4) -> RunFolder:
-    """A run that saved each step and was killed after this one."""
-
-    def kill(kind: str, fields: Any) -> None:
-        if kind == "step" and fields["step"] >= step:
-            raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        run_training(replace(request, values={**request.values, "train.checkpoint_every_s": 0}), kill)
-    assert request.out is not None
-    return RunFolder(request.out)
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tests.unit.training.killed import interrupted
 
 import vitreous as vt
 from vitreous.data.sources import open_object
@@ -24,19 +25,6 @@ from vitreous.training.start import run_training
 from vitreous.use.evaluate.evaluator import evaluate
 
 Tiny = Callable[..., TrainRequest]
-
-
-def interrupted(request: TrainRequest, step: int = 4) -> RunFolder:
-    """A run that saved each step and was killed after this one."""
-
-    def kill(kind: str, fields: Any) -> None:
-        if kind == "step" and fields["step"] >= step:
-            raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        run_training(replace(request, values={**request.values, "train.checkpoint_every_s": 0}), kill)
-    assert request.out is not None
-    return RunFolder(request.out)
 
 
 def assert_same_weights(one: RunFolder, other: RunFolder) -> None:

@@ -21,10 +21,12 @@ def advice(plan: Plan, whole: Plan, sizes: Sequence[tuple[int, int]], facts: Dat
         epochs: Epochs below which fewer blocks are trained, or smaller images are used.
     """
     config, depth = plan.config, plan.config.model.depth
-    num_frozen = depth if config.train.freeze == "backbone" else config.train.freeze_blocks
-    what = {0: f"all {depth} blocks are trained, the first ones least", depth: "the time is over"}.get(
-        num_frozen, f"the last {depth - num_frozen} of {depth} blocks are trained"
-    )
+    num_frozen = config.train.freeze_blocks
+    what = f"the last {depth - num_frozen} of {depth} blocks are trained"
+    if config.train.freeze == "backbone":
+        what = "only that head is trained"
+    elif not num_frozen:
+        what = f"all {depth} blocks are trained, the first ones least"
     yield (
         f"{plural(facts.num_train, 'image')} teach a Vision Transformer less than the millions that its weights have "
         f"seen, so a head is fitted to their features first; then {what}"

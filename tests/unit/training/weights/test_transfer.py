@@ -99,7 +99,7 @@ def test_budget_decides_the_image_size(ask: Any) -> None:
 @pytest.mark.usefixtures("_enough_are_tested")
 def test_short_budgets_freeze_more_blocks_and_then_reuse_their_outputs(ask: Any) -> None:
     for speed, blocks, reuses, freeze in (
-        (1.7e5, 0, False, "none"), (9e4, 1, False, "none"), (4e4, 2, True, "none"), (5e3, 0, False, "backbone"),
+        (1.7e5, 0, False, "none"), (9e4, 1, False, "none"), (4e4, 2, True, "none"), (5e3, 1, False, "none"),
     ):  # fmt: skip
         _, plan = dry_run(ask(train__budget_s=6000.0), ignore, instruments=machine(speed))
         train = plan.config.train

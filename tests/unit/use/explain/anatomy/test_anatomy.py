@@ -57,6 +57,8 @@ def test_page_is_self_contained_and_escapes_names(found: ModelAnatomy, saved: Pa
     html = saved.read_text(encoding="utf-8")
     page = Page(html)
     assert not {"link", "iframe", "b&"} & {tag for tag, _ in page.tags}
+    scripts = [attrs for tag, attrs in page.tags if tag == "script"]
+    assert scripts == [{}]  # the page's own, which its policy allows by its hash
     sources = [value for _, attrs in page.tags for name, value in attrs.items()
                if name.endswith(("href", "src")) and not (value or "").startswith("#")]  # fmt: skip
     assert len(sources) == sum(part.figure is not None for part in found.parts)
