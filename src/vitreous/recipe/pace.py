@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vitreous import processes
 from vitreous.data.survey.facts import DataFacts
 
-OUTSIDE_S = 8.0
+OUTSIDE_S = 12.0
 """Seconds reserved for work outside the training loop: imports, the last files, the report."""
 EVALUATION_MARGIN = 1.3
 """Factor on the expected time of the final evaluation."""
