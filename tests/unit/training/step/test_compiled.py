@@ -29,6 +29,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inducto
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()  # a reset keeps those of other tests in this process
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of inductor itself
         yield

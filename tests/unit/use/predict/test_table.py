@@ -262,6 +262,7 @@ def test_names_with_control_characters_stay_on_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_a_million_rows_take_less_than_a_minute_and_bounded_memory(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     path, names = tmp_path / "many.csv", [f"class {number}" for number in range(10)]
@@ -270,13 +271,14 @@ def test_a_million_rows_take_less_than_a_minute_and_bounded_memory(tmp_path: Pat
         shares = ",".join(["0.55", *["0.05"] * 9])
         file.writelines(f"class {true},class 0,{shares}\n" for true in draws.integers(10, size=1_000_000))
     code = (
-        "import resource, sys, time; from pathlib import Path; from vitreous.use.evaluate.evaluator import evaluate; "
-        "found = evaluate(Path(sys.argv[1])).as_dict(); usage = resource.getrusage(resource.RUSAGE_SELF); "
-        "print(found['num_images'], found['calibration']['ece'] >= 0, usage.ru_maxrss / 1e6, time.process_time())"
+        "import sys, time; from pathlib import Path; from vitreous.use.evaluate.evaluator import evaluate; "
+        "found = evaluate(Path(sys.argv[1])).as_dict(); spent = time.process_time(); "
+        "peak = Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]; "  # ru_maxrss has the parent's
+        "print(found['num_images'], found['calibration']['ece'] >= 0, int(peak) / 1e6, spent)"
     )
     words = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, check=True, timeout=200
     ).stdout.split()
     assert words[:2] == [b"1000000", b"True"]
-    assert float(words[2]) < 2.5  # GB, of which torch takes a part
+    assert float(words[2]) < 1.0  # GB, of which torch takes a part
     assert float(words[3]) < 60
