@@ -149,13 +149,13 @@ class TrainLoader:
         rows = features[to_device(torch.from_numpy(indices), features.device)]
         return Batch(rows, self._labels(indices), indices)
 
-    def each_once(self, batch_size: int, most: int | None = None) -> "EvalLoader":
-        """Return a loader of all images in the order of the store, without augmentation.
+    def each_once(self, batch_size: int) -> "EvalLoader":
+        """Return a loader of all images in the order of the store, without augmentation."""
+        return EvalLoader(self._store, self._preprocess, batch_size)
 
-        With `most`, it has at most this many images, at regular distances in the store.
-        """
-        num = len(self._store)
-        chosen = None if most is None or num <= most else np.linspace(0, num - 1, most).astype(np.int64)
+    def shuffled_once(self, batch_size: int, most: int) -> "EvalLoader":
+        """Return a loader of at most this many images in random order, without augmentation."""
+        chosen = np.random.default_rng(derive(self._seed, "once")).permutation(len(self._store))[:most]
         return EvalLoader(self._store, self._preprocess, batch_size, chosen=chosen)
 
     def _labels(self, indices: NDArray[np.int64]) -> Targets:

@@ -15,6 +15,8 @@ EVALUATION_SPEEDUP = 3.0
 """Images per second in evaluation relative to training, until measured: a backward pass costs two forward passes."""
 FEATURE_SHARE = 0.1
 """Share of a budget that the features for the first head on pretrained weights may take."""
+HEAD_SHARE = 0.05
+"""Share of a budget that choosing between blocks and fitting heads to the features may take after that."""
 FAMILIAR_SHARE = 0.015
 """Share of a budget in which the trained model may find out how to recognize images unlike the training images."""
 MOST_FAMILIAR = {"train": 2_000, "val": 1_000, "test": 500}
@@ -63,15 +65,18 @@ class TimeLimit:
         return max(0.0, self.limit_s - self.reserve_s - elapsed_s)
 
 
-def time_limit(budget_s: float, facts: DataFacts, evaluation_images_per_s: float) -> TimeLimit:
+def time_limit(
+    budget_s: float, facts: DataFacts, evaluation_images_per_s: float, *, is_trained: bool = True
+) -> TimeLimit:
     """Return the time limit of a run with a budget.
 
     Args:
         budget_s: `train.budget_s`, in seconds.
         facts: The data; its validation and test images are evaluated at the end.
         evaluation_images_per_s: Speed of that evaluation.
+        is_trained: Whether steps are taken; then validation scores both the weights and their average.
     """
-    evaluated = 2 * facts.num_val + facts.num_test  # validation scores both the weights and their average
+    evaluated = (1 + is_trained) * facts.num_val + facts.num_test
     seen = {"train": facts.num_train, "val": facts.num_val, "test": facts.num_test}
     seen = {split: min(count, MOST_FAMILIAR[split]) for split, count in seen.items()}
     # Only one process sees these, and almost 400 outliers.

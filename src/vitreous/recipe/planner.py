@@ -88,7 +88,7 @@ def make_plan(
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
     epochs, pace = choices["train.epochs"].value, None
-    if asked.get("train.budget_s"):
+    if asked.get("train.budget_s") and epochs:
         found, epochs, pace = _fit_budget(
             name, choices, facts, asked, lambda config: measure(_fitting_memory(config, asked, memory))
         )

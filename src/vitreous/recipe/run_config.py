@@ -41,7 +41,8 @@ class TrainConfig:
     """Length, hardware, initial weights and safeguards of a run.
 
     Attributes:
-        epochs: Passes over the training images; may be a fraction. With `train.budget_s`, an upper limit.
+        epochs: Passes over the training images; may be a fraction. With `train.budget_s`, an upper limit. 0 takes no
+            step, and leaves pretrained weights as they are, with the head that is fitted to their features.
         budget_s: Time limit for the whole command, from reading the data to the saved model, in seconds. The length of
             the run is fitted to it. 0 sets no limit.
         seed: Seed of the initial weights, the order of images, augmentation and dropout.
@@ -105,7 +106,7 @@ class TrainConfig:
         ConfigError: Another value has the wrong type, is out of range, or contradicts another key.
     """
 
-    epochs: Annotated[float, Interval("(0, inf)", "20 is a start")] = 20.0
+    epochs: Annotated[float, Interval("[0, inf)", "20 is a start")] = 20.0
     budget_s: _Seconds = 0.0
     seed: Annotated[int, Interval("[0, 2**64)")] = 0
     device: Annotated[str, Hint("use auto, cpu, cuda or mps")] = "auto"
@@ -207,6 +208,11 @@ class RunConfig:
             raise ConfigError(
                 "train.head_init=fitted: fits one class per image, but the images have several labels; use "
                 "train.head_init=zero"
+            )
+        if train.epochs == 0 and (train.pretrained is None or train.head_init != "fitted"):
+            raise ConfigError(
+                "train.epochs=0: takes no step, which needs train.pretrained and train.head_init=fitted; set both, or "
+                "use more epochs"
             )
         if train.freeze_blocks > self.model.depth:
             raise ConfigError(

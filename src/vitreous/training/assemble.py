@@ -16,11 +16,11 @@ from vitreous.model.change.trim import trim_last_block
 from vitreous.objective.task import Supervised, Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
-from vitreous.recipe.pace import Pace, time_limit
+from vitreous.recipe.pace import Pace, TimeLimit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
 from vitreous.training.finish import evaluate_models, evaluate_state
-from vitreous.training.fit.budget import Budget, Stopwatch
+from vitreous.training.fit.budget import Budget, Stopwatch, run_limit, time_for_features
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch
 from vitreous.training.fit.loop import Loop
@@ -81,13 +81,13 @@ def assemble(
     """
     config, group, recorder = prepared.config, context.group, context.recorder
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-    state, fixed, keeps_head, heads = new_state(prepared, loader, context)
-    max_steps = max(1, round(config.train.epochs * loader.steps_per_epoch))
+    limit = run_limit(config, prepared.survey.facts, context.instruments.evaluation_images_per_s, group)
+    state, fixed, keeps_head, heads = new_state(prepared, loader, context, limit)
+    max_steps = max(int(config.train.epochs > 0), round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
-    stopwatch, watch, budget = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None, None
+    stopwatch, watch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None
     evaluation_s = 0.0 if heads is None else _begin_with(heads, state, prepared, context, stopwatch)
-    if group.is_first and config.train.budget_s:
-        budget = _budget(prepared, state, context, stopwatch, max_steps)
+    budget = None if limit is None else _budget(limit, prepared, state, context, stopwatch, max_steps)
     state.horizon = group.broadcast(state.horizon)
     if group.is_first and not is_sharded(config, group):
         watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
@@ -165,7 +165,7 @@ def prefetched(prepared: Prepared, loader: TrainLoader) -> AbstractContextManage
 
 
 def new_state(
-    prepared: Prepared, loader: TrainLoader, context: RunContext
+    prepared: Prepared, loader: TrainLoader, context: RunContext, limit: TimeLimit | None = None
 ) -> tuple[TrainState, FixedOutputs | None, bool, FittedHeads | None]:
     """Return the state of a run before its first step, and how it begins.
 
@@ -183,8 +183,10 @@ def new_state(
         context.recorder.record("pretrained", begin_from(config, model, prepared.survey.facts.classes))
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
-            heads = fit_heads(model, config, loader, group, context.pace, fixed)
-            heads.own.copy_into(model.head)
+            left = time_for_features(limit, context.started_s, context.instruments.clock, config)
+            heads = fit_heads(model, config, loader, group, fixed, left)
+            if heads.own is not None:
+                heads.own.copy_into(model.head)
     make_trainable(model, config.train, generator)
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
@@ -253,11 +255,16 @@ def _restore_or_begin(state: TrainState, prepared: Prepared, context: RunContext
     context.recorder.record("resume", {"step": state.step, "checkpoint": path.name, "elapsed_s": state.elapsed_s})
 
 
-def _budget(prepared: Prepared, state: TrainState, context: RunContext, stopwatch: Stopwatch, max_steps: int) -> Budget:
+def _budget(
+    limit: TimeLimit,
+    prepared: Prepared,
+    state: TrainState,
+    context: RunContext,
+    stopwatch: Stopwatch,
+    max_steps: int,
+) -> Budget:
     """Return the budget of a run, and use it to set the last step unless all steps are already taken."""
     config, instruments = prepared.config, context.instruments
-    evaluation_images_per_s = instruments.evaluation_images_per_s(config)
-    limit = time_limit(config.train.budget_s, prepared.survey.facts, evaluation_images_per_s)
     if state.step >= state.horizon.end_step:
         return Budget(limit, max_steps)
     pace = context.pace

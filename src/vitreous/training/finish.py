@@ -15,7 +15,8 @@ from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights import save_model
+from vitreous.model.weights import load_model, save_model
+from vitreous.recipe.run_config import RunConfig
 from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
 from vitreous.training.fit.familiarity import write_familiarity
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
@@ -37,7 +38,8 @@ LEAST_FOR_TEMPERATURE = 20
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
-    return evaluate_models(_models(state), prepared, precision, group)
+    models = {"trained": state.model, "average": state.ema.model} if state.step else {"average": state.model}
+    return evaluate_models(models, prepared, precision, group)
 
 
 def evaluate_models(
@@ -54,9 +56,9 @@ def finish(
     """Choose the weights; then calibrate, test and save them in float32, like `evaluate` and `predict`.
 
     The candidates are the last weights, their average, the pretrained weights with a fitted head if the run began with
-    them, and the best model so far if the run may stop early. The ones with the lowest loss on the validation images
-    are chosen, computed in the precision of the run; the test images do not influence the choice. Without validation
-    images, the average is chosen.
+    them, and the best model so far if the run may stop early. Without any step, the fitted head is taken. The ones with
+    the lowest loss on the validation images are chosen, computed in the precision of the run; the test images do not
+    influence the choice. Without validation images, the average is chosen.
 
     With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
     loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
@@ -73,15 +75,15 @@ def finish(
         thresholds = (0.5,) * len(facts.classes)
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     outputs: dict[str, SplitOutputs] = {}
-    models, train = _models(state), prepared.config.train
-    if not train.choose_weights:
-        models = {chosen: models[chosen]}
+    models = _models(state, prepared.config, folder)
+    if len(models) == 1:
+        (chosen,) = models
     if prepared.val is not None:
         models, chosen, held_out = _choose(models, state, prepared, folder, group)
         outputs["val"] = SplitOutputs(*held_out, prepared.val.source_indices)
         if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
             temperature = fit_temperature(*held_out)
-            if thresholds is not None and train.choose_weights:
+            if thresholds is not None and prepared.config.train.choose_weights:
                 thresholds = fit_thresholds((held_out[0] / temperature).sigmoid(), held_out[1])
         metrics["val"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
     model = merge_lora(models[chosen])
@@ -128,6 +130,8 @@ def _choose(
     """Return the candidates, the name of the chosen one, and its logits (float32) and labels on validation images."""
     train, classes = prepared.config.train, prepared.survey.facts.classes
     precision = resolve_precision(train.precision, resolve_device(train.device))
+    if "first" in models:
+        return models, "first", _val_logits(models, prepared, "fp32", group)["first"]
     outputs = _val_logits(models, prepared, precision, group)
     losses = {name: score_task(*pair, classes).loss for name, pair in outputs.items()}
     if train.choose_weights:
@@ -198,9 +202,13 @@ def _names(label: torch.Tensor, classes: Sequence[str]) -> str:
     return join_labels(classes[number] for number in label.nonzero().flatten().tolist())
 
 
-def _models(state: TrainState) -> dict[str, VisionTransformer]:
-    """Return the weights and their average, which are equal before the first step."""
-    return {"trained": state.model, "average": state.ema.model} if state.step else {"average": state.model}
+def _models(state: TrainState, config: RunConfig, folder: RunFolder) -> dict[str, VisionTransformer]:
+    """Return the weights and their average, or the only model there is to choose from."""
+    if not state.step and folder.first.is_file():
+        return {"first": load_model(folder.first).to(next(state.model.parameters()).device)}
+    if state.step and config.train.choose_weights:
+        return {"trained": state.model, "average": state.ema.model}
+    return {"average": state.ema.model}
 
 
 def _val_logits(

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from vitreous.model.build import build_model
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata, save_model
-from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
@@ -27,10 +26,12 @@ from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
-from vitreous.training.step.views import View, choose_view, compute_views, ending_at, own_view, views_of
+from vitreous.training.step.views import View, choose_view, compare_views, ending_at, own_view, views_of
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, FittedHead, fit_head
 from vitreous.version import __version__
 
+_TIMED_BATCH = 64
+"""Number of images per batch in a run with a time budget, which is looked at after each of them."""
 CLEARLY = 1.1
 """Ratio of two validation losses that another precision does not explain."""
 
@@ -40,14 +41,14 @@ class FittedHeads:
     """Heads that were fitted to features of pretrained weights.
 
     Attributes:
-        own: The head of the whole model, from which training starts.
         view: Where the best features are.
-        first: The head for these, the same as `own` if they are those of the whole model.
+        first: The head for these.
+        own: The head of the whole model, from which training starts; None if there is no training.
     """
 
-    own: FittedHead
     view: View
     first: FittedHead
+    own: FittedHead | None
 
 
 def fit_heads(
@@ -55,39 +56,40 @@ def fit_heads(
     config: RunConfig,
     loader: TrainLoader,
     group: Group,
-    pace: Pace | None,
     fixed: FixedOutputs | None = None,
+    seconds_left: Callable[[], float] = lambda: math.inf,
 ) -> FittedHeads:
     """Fit heads to the features of pretrained weights, from one pass; the first process does it for all.
 
-    `fixed` has the outputs of the layers that the run does not change, if they are needed anyway.
-
-    With a budget, the features may take `FEATURE_SHARE` of it: then the heads are fitted to fewer images.
+    Args:
+        model: The pretrained model.
+        config: Configuration of the run.
+        loader: Its training images.
+        group: The processes that train.
+        fixed: The outputs of the layers that the run does not change, if they are needed anyway.
+        seconds_left: Returns the time that is left for features. Then the heads are fitted to fewer images.
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
-    most = MOST_IMAGES
-    if config.train.budget_s and pace is not None:
-        images_per_s = EVALUATION_SPEEDUP * config.data.batch_size / pace.mean_s()
-        affordable = int(FEATURE_SHARE * config.train.budget_s * images_per_s)
-        most = min(most, max(affordable, LEAST_PER_CLASS * config.data.num_classes))
+    own, num_classes, is_trained = own_view(model), config.data.num_classes, config.train.epochs > 0
+
+    def is_late(num_seen: int) -> bool:
+        return num_seen >= LEAST_PER_CLASS * num_classes and seconds_left() <= 0
 
     def fit_them() -> FittedHeads:
-        images = loader.each_once(FEATURE_BATCH, most)
+        images = loader.shuffled_once(_TIMED_BATCH if config.train.budget_s else FEATURE_BATCH, MOST_IMAGES)
         if fixed is None:
             is_sharded = group.size > 1 and config.train.parallel == "fsdp"
-            views = [own_view(model)] if is_sharded else views_of(model)
-            features = compute_views(model, images, precision, views)
+            views = [own] if is_sharded else views_of(model)
+            features, labels = compare_views(model, images, precision, views, keeps_own=is_trained, is_late=is_late)
         else:
-            features = fixed.views(np.concatenate(list(images.positions())))
-        fitted = {
-            view: replace(fit_head(features[view], images.labels, config.data.num_classes), left_out=None)
-            for view in {own_view(model), choose_view(features, images.labels)}
-        }
-        own = fitted[own_view(model)]
-        best = min(fitted, key=lambda view: (_loss_of(fitted[view]), view != own_view(model)))
-        return FittedHeads(own, best, fitted[best])
+            features, labels = fixed.views(np.concatenate(list(images.positions()))), images.labels
+            chosen = choose_view(features, labels)
+            features = {view: part for view, part in features.items() if view in (own, chosen)}
+        fitted = {view: replace(fit_head(part, labels, num_classes), left_out=None) for view, part in features.items()}
+        best = min(fitted, key=lambda view: (_loss_of(fitted[view]), view != own))
+        return FittedHeads(best, fitted[best], fitted.get(own))
 
     return group.from_first(fit_them)
 

@@ -36,6 +36,7 @@ CASES = [
 """Kinds of data, and recipes that the user may name for them."""
 SIZES = [(8, 8), (28, 28), (32, 32), (96, 96), (222, 222), (224, 224), (100, 60), (48, 64), (7, 7), (13, 17)]
 SAMPLES: dict[str, list[Any]] = {
+    "train.epochs": [0.05, 0.5, 1.0, 3.0, 10.0],  # 0 needs pretrained weights
     "data.img_size": SIZES,
     "data.in_chans": [1, 3],
     "model.patch_size": [1, 2, 3, 4, 5, 7, 8, 14, 16, 32],

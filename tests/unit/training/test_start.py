@@ -148,7 +148,10 @@ def test_weights_with_the_lower_validation_loss_are_saved(tiny: Tiny, tmp_path: 
     recorder = Recorder(folder.records)
     prepared = load_data(plan.config, survey, recorder)
     state, *_ = new_state(
-        prepared, make_loader(prepared, SINGLE), RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0)
+        prepared,
+        make_loader(prepared, SINGLE),
+        RunContext(folder, recorder, SINGLE, Instruments(), started_s=0.0),
+        None,
     )
     state.step = 1
     models = {"trained": state.model, "average": state.ema.model}

@@ -38,7 +38,7 @@ def deit(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         "objective.label_smoothing": 0.1,
         "optim.lr": 5e-4 * batch_size / 512,
         "optim.weight_decay": 0.05,
-        "optim.warmup_ratio": min(5 / epochs, 0.2),
+        "optim.warmup_ratio": 5 / max(epochs, 25),
         "optim.clip_norm": 0.0,
         "train.epochs": 300.0,
     }

@@ -43,7 +43,7 @@ def deit3(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         "optim.name": "lamb",
         "optim.lr": lr,
         "optim.weight_decay": 0.05,
-        "optim.warmup_ratio": min(5 / epochs, 0.2),
+        "optim.warmup_ratio": 5 / max(epochs, 25),
         "optim.clip_norm": 1.0,
         "train.epochs": 800.0,
     }

@@ -1,17 +1,45 @@
 """Seconds left, seconds per step -> steps left: a run ends on time even if the speed of the machine changes."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vitreous.recipe.pace import STEP_OVERHEAD, Pace, TimeLimit
+from vitreous.data.survey.facts import DataFacts
+from vitreous.recipe.pace import FEATURE_SHARE, HEAD_SHARE, STEP_OVERHEAD, Pace, TimeLimit, time_limit
+from vitreous.recipe.run_config import RunConfig
+from vitreous.training.machine.distributed import Group
 from vitreous.training.step.state import TrainState
 
 REVISE_EVERY = 0.04
 """Fraction of progress, or of the time limit, between two revisions of the horizon: whichever passes first."""
 REMEMBERED = 6
 """Number of past revisions over which the time per step is measured: enough to average noise, few enough to adapt."""
+
+
+def run_limit(
+    config: RunConfig, facts: DataFacts, images_per_s: Callable[[RunConfig], float], group: Group
+) -> TimeLimit | None:
+    """Return the time limit of a run with a budget, in the first process; else None.
+
+    `images_per_s` measures the speed of the final evaluation.
+    """
+    if not (group.is_first and config.train.budget_s):
+        return None
+    return time_limit(config.train.budget_s, facts, images_per_s(config), is_trained=config.train.epochs > 0)
+
+
+def time_for_features(
+    limit: TimeLimit | None, started_s: float, clock: Callable[[], float], config: RunConfig
+) -> Callable[[], float]:
+    """Return a function that returns how many seconds are left for the features of pretrained weights."""
+    if limit is None:
+        return lambda: math.inf
+    until_s = started_s + limit.training_s() - HEAD_SHARE * limit.limit_s
+    if config.train.epochs:
+        until_s = min(until_s, clock() + FEATURE_SHARE * limit.limit_s)
+    return lambda: until_s - clock()
 
 
 class Stopwatch:

@@ -126,7 +126,8 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
                 _save(state, settings.group, loop, signal_number)
                 saved_s = loop.stopwatch.elapsed_s()
     steps.discard(state)
-    save_checkpoint(loop.folder.checkpoints, state, settings.group)
+    if state.step:  # else it is saved already
+        save_checkpoint(loop.folder.checkpoints, state, settings.group)
 
 
 def _synchronize(state: TrainState, group: Group, loop: Loop, stop: StopRequest, saved_s: float) -> tuple[int, bool]:

@@ -7,7 +7,7 @@ features of a ViT-S/14 gets 81.5% with the class token and 85.6% with the mean o
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,13 @@ from vitreous.model.config.model_config import PoolKind
 from vitreous.model.parts.encoder import Encoder
 from vitreous.model.parts.relation import NO_RELATION
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Features, Tokens
+from vitreous.tensors import Features, Images, Tokens
 from vitreous.training.machine.device import autocast
 
 SHARES = (5 / 6, 3 / 4, 2 / 3)
 """Shares of the blocks after which features are compared with those of the whole model."""
 _MOST_COMPARED = 1_000
+"""Views are compared on the first images only; the others go no further than the best view, which takes less time."""
 _NUM_FOLDS = 3
 
 
@@ -65,23 +66,68 @@ def views_of(model: VisionTransformer, depths: Iterable[int] | None = None) -> l
 
 @torch.no_grad()
 def compute_views(
-    model: VisionTransformer, batches: Iterable[Batch], precision: str, views: Sequence[View]
+    model: VisionTransformer, images: Images, precision: str, views: Iterable[View]
 ) -> dict[View, Features]:
-    """Return the features of each view for the images of the batches, in order, float32, from one pass."""
+    """Return the features of each view, float32, from one pass that ends after the last block that a view needs."""
+    views, own = list(views), own_view(model)
+    with autocast(images.device, precision):
+        if views == [own]:
+            return {own: model.pooled(images).float()}
+        tokens, relations = model.embed(images)
+        tokens, found = model.encoder.norm_pre(tokens), dict[View, Features]()
+        for number, block in enumerate(model.encoder.blocks[: max(view.depth for view in views)]):
+            tokens = block(tokens, relations[number] if relations else NO_RELATION)
+            for view in views:
+                if view.depth == number + 1 and view != own:
+                    found[view] = pooled(model, tokens, view.pool).float()
+        if own in views:
+            found[own] = model.fc_norm(model.pool(model.encoder.norm(tokens))).float()
+    return {view: found[view] for view in views}
+
+
+@torch.no_grad()
+def compare_views(
+    model: VisionTransformer,
+    batches: Iterable[Batch],
+    precision: str,
+    views: Sequence[View],
+    *,
+    keeps_own: bool,
+    is_late: Callable[[int], bool],
+) -> tuple[dict[View, Features], Tensor]:
+    """Return the features of the best view for each image, and of the model's own if `keeps_own`, and the labels.
+
+    Args:
+        model: The model.
+        batches: The images, in random order.
+        precision: Precision of the computation.
+        views: The views to compare, the model's own first.
+        keeps_own: Whether the features of the whole model are needed too.
+        is_late: Number of images seen -> whether to leave out the rest of them.
+    """
     model.eval()
-    own, others = views[0], views[1:]
     found: dict[View, list[Tensor]] = {view: [] for view in views}
+    labels, num_seen = list[Tensor](), 0
     for batch in batches:
-        with autocast(batch.images.device, precision):
-            tokens, relations = model.embed(batch.images)
-            tokens = model.encoder.norm_pre(tokens)
-            for number, block in enumerate(model.encoder.blocks):
-                tokens = block(tokens, relations[number] if relations else NO_RELATION)
-                for view in others:
-                    if view.depth == number + 1:
-                        found[view].append(pooled(model, tokens, view.pool).float())
-            found[own].append(model.fc_norm(model.pool(model.encoder.norm(tokens))).float())
-    return {view: torch.cat(parts) for view, parts in found.items()}
+        for view, part in compute_views(model, batch.images, precision, found).items():
+            found[view].append(part)
+        labels.append(batch.labels)
+        num_seen += len(batch.labels)
+        if num_seen >= _MOST_COMPARED:
+            found = _kept(found, labels, keeps_own=keeps_own)
+        if is_late(num_seen):
+            break
+    found = _kept(found, labels, keeps_own=keeps_own)
+    return {view: torch.cat(parts) for view, parts in found.items()}, torch.cat(labels)
+
+
+def _kept(found: dict[View, list[Tensor]], labels: Sequence[Tensor], *, keeps_own: bool) -> dict[View, list[Tensor]]:
+    """Return the parts of the best view, and of the first one if `keeps_own`."""
+    if len(found) <= 1 + keeps_own:
+        return found
+    own = next(iter(found))
+    best = choose_view({view: torch.cat(parts) for view, parts in found.items()}, torch.cat(list(labels)))
+    return {view: parts for view, parts in found.items() if view == best or (keeps_own and view == own)}
 
 
 def pooled(model: VisionTransformer, tokens: Tokens, pool: PoolKind) -> Tensor:

@@ -23,7 +23,9 @@ def advice(plan: Plan, whole: Plan, sizes: Sequence[tuple[int, int]], facts: Dat
     config, depth = plan.config, plan.config.model.depth
     num_frozen = config.train.freeze_blocks
     what = f"the last {depth - num_frozen} of {depth} blocks are trained"
-    if config.train.freeze == "backbone":
+    if not config.train.epochs:
+        what = "no block is trained"
+    elif config.train.freeze == "backbone":
         what = "only that head is trained"
     elif not num_frozen:
         what = f"all {depth} blocks are trained, the first ones least"
@@ -34,7 +36,7 @@ def advice(plan: Plan, whole: Plan, sizes: Sequence[tuple[int, int]], facts: Dat
     if whole.pace is None:
         return
     now, more_s = config.train.budget_s, None
-    if num_frozen:
+    if num_frozen or not config.train.epochs:
         more_s, gain = _seconds_for(epochs, whole, facts, whole.config.data.img_size), "all blocks would be trained"
     else:
         larger = [size for size in sizes if size > config.data.img_size]

@@ -8,8 +8,9 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
-from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, STEP_OVERHEAD, time_limit
+from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, HEAD_SHARE, STEP_OVERHEAD, time_limit
 from vitreous.recipe.plan import Choice, Plan
+from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
 from vitreous.training.weights.advice import advice
@@ -25,7 +26,8 @@ LEAST_EPOCHS = 3.0
 LEAST_HALF_FROZEN_EPOCHS = 1.5
 """With fewer epochs even then, three quarters of the blocks are frozen, and compute their outputs once per image."""
 LEAST_MOSTLY_FROZEN_EPOCHS = 0.75
-"""With fewer epochs after the pass over the images, the last blocks do not get better than the fitted head."""
+"""With fewer epochs after the pass over the images, the last blocks do not get better than a head that is fitted to
+larger images."""
 FEW_TESTED = 200
 """With fewer images to test on, the accuracy is uncertain, and folds show how much."""
 NUM_FOLDS = 5
@@ -35,6 +37,8 @@ START_S, SECONDS_PER_IMAGE = 8.0, 0.002
 """Seconds that a run needs to plan, and for each image to read it and to fit and evaluate the first model."""
 _FLOAT32_SPEEDUP = 1.5
 """Images per second in the final evaluation, which is in float32, relative to training in bf16."""
+_DEEPEST = 5 / 6
+"""Share of the blocks that most images pass if no step follows: the best view is rarely later (`step/views.py`)."""
 _UNAUGMENTED: Mapping[str, Any] = {
     "data.min_crop_area": 1.0, "data.flip": False, "data.max_shift": 0.0, "data.max_scale": 0.0,
     "model.drop_path_rate": 0.0,
@@ -113,13 +117,19 @@ def _within_budget(
 
     At first, half of the blocks. If that is not enough, three quarters are frozen, and compute their outputs once for
     each image. On 3,068 photos of clothes at 98 px, half of the blocks frozen: 83% after half
-    an epoch; three quarters: 87% after 1.6 epochs, which take less time.
+    an epoch; three quarters: 87% after 1.6 epochs, which take less time. If not even that is possible, all blocks keep
+    their weights, and the time is for larger images.
     """
     at_smallest = Choice("data.img_size", sizes[-1], "the smallest size")
     smallest, frozen = whole, list[Choice]()
     is_fixed = bool({"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys())
     if _epochs(whole, whole, facts) < LEAST_EPOCHS and not is_fixed:
         few, depth = f"{_epochs(whole, whole, facts):.2g} epochs", whole.config.model.depth
+        can_fit = whole.config.train.head_init == "fitted" and "train.epochs" not in asked
+        # Steps of a quarter of the blocks are four times as fast at most.
+        reusing = replace(whole, config=replace(whole.config, train=replace(whole.config.train, reuse_frozen=True)))
+        if can_fit and 4 * _epochs(reusing, whole, facts) < LEAST_MOSTLY_FROZEN_EPOCHS:
+            return _only_head(whole, sizes, facts, plan_with)
         reason = f"all blocks would be trained for only {few}; the first blocks need the least change"
         frozen.append(Choice("train.freeze_blocks", depth // 2, reason))
         smallest = plan_with(at_smallest, *frozen)
@@ -130,12 +140,33 @@ def _within_budget(
             epochs = _epochs(plan, whole, facts)
             if epochs >= LEAST_MOSTLY_FROZEN_EPOCHS:
                 return _with_speed(plan, epochs)
+            if can_fit:
+                return _only_head(whole, sizes, facts, plan_with)
 
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"), *frozen)
 
     found = _largest(sizes[:-1], smallest, lambda plan: _epochs(plan, whole, facts), plan_at, LEAST_EPOCHS) or smallest
     return _with_speed(found, _epochs(found, whole, facts))
+
+
+def _only_head(whole: Plan, sizes: Sequence[tuple[int, int]], facts: DataFacts, plan_with: Callable[..., Plan]) -> Plan:
+    """Return the plan that only fits a head, at the largest image size at which all images can be seen."""
+    config, rate = whole.config, _images_per_s(whole)
+
+    def fits(size: tuple[int, int]) -> bool:
+        images_per_s = rate * count_flops(config.model) / count_flops(replace(config.model, img_size=size))
+        evaluated_per_s = images_per_s * _evaluation_speedup(config)
+        limit = time_limit(config.train.budget_s, facts, evaluated_per_s, is_trained=False)
+        pass_s = _DEEPEST * (facts.num_train + facts.num_val) / (EVALUATION_SPEEDUP * images_per_s)
+        return pass_s <= limit.training_s(_before_s(facts) + HEAD_SHARE * config.train.budget_s)
+
+    size = next((size for size in sizes if fits(size)), sizes[-1])
+    reason = "the largest size at which the budget suffices for the features of all images"
+    if not fits(size):
+        reason = "the smallest size, at which the budget suffices for the features of some images"
+    few = "the budget is too short to train blocks, so only a head is fitted to the features of the pretrained weights"
+    return plan_with(Choice("data.img_size", size, reason), Choice("train.epochs", 0.0, few))
 
 
 def _largest(
@@ -178,14 +209,9 @@ def _epochs(plan: Plan, whole: Plan, facts: DataFacts, share: float = 1.0) -> fl
     """
     if plan.pace is None or whole.pace is None:
         return 0.0
-    data, train = plan.config.data, plan.config.train
-    ratio = count_flops(plan.config.model) / count_flops(whole.config.model)
-    images_per_s = whole.config.data.batch_size / whole.pace.mean_s() / ratio
-    is_float32 = resolve_precision(train.precision, resolve_device(train.device)) == "fp32"
-    limit = time_limit(
-        share * train.budget_s, facts, images_per_s * (EVALUATION_SPEEDUP if is_float32 else _FLOAT32_SPEEDUP)
-    )
-    before_s = START_S + SECONDS_PER_IMAGE * (facts.num_train + facts.num_val + facts.num_test)
+    data, train, before_s = plan.config.data, plan.config.train, _before_s(facts)
+    images_per_s = _images_per_s(whole) * count_flops(whole.config.model) / count_flops(plan.config.model)
+    limit = time_limit(share * train.budget_s, facts, images_per_s * _evaluation_speedup(plan.config))
     if train.reuse_frozen:
         before_s += facts.num_train / (EVALUATION_SPEEDUP * images_per_s)
     elif train.head_init == "fitted":
@@ -193,12 +219,27 @@ def _epochs(plan: Plan, whole: Plan, facts: DataFacts, share: float = 1.0) -> fl
     return limit.training_s(before_s) / STEP_OVERHEAD / plan.pace.mean_s() * data.batch_size / facts.num_train
 
 
+def _images_per_s(plan: Plan) -> float:
+    """Return the measured speed of the plan's training steps; 0 if there is none."""
+    return 0.0 if plan.pace is None else plan.config.data.batch_size / plan.pace.mean_s()
+
+
+def _evaluation_speedup(config: RunConfig) -> float:
+    """Return how much faster the final evaluation, in float32, is than training in the precision of the run."""
+    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    return EVALUATION_SPEEDUP if precision == "fp32" else _FLOAT32_SPEEDUP
+
+
+def _before_s(facts: DataFacts) -> float:
+    """Return the seconds that planning and reading take."""
+    return START_S + SECONDS_PER_IMAGE * (facts.num_train + facts.num_val + facts.num_test)
+
+
 def _with_speed(plan: Plan, epochs: float) -> Plan:
     """Return the plan with the measured speed in the reason of the image size."""
     if plan.pace is None:
         return plan
-    speed = plan.config.data.batch_size / plan.pace.mean_s()
-    measured = f"; {speed:,.3g} images/s on this machine give {epochs:.2g} epochs"
+    measured = f"; {_images_per_s(plan):,.3g} images/s on this machine give {epochs:.2g} epochs"
     choices = tuple(
         replace(choice, reason=choice.reason + measured) if choice.key == "data.img_size" else choice
         for choice in plan.choices

@@ -1,5 +1,6 @@
 """Layers and pools of pretrained features, and the first model that ends at one of them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,17 @@ from vitreous.model.change.lora import add_lora, merge_lora
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.training.step.views import View, choose_view, compute_views, ending_at, own_view, pooled, views_of
+from vitreous.training.step import views
+from vitreous.training.step.views import (
+    View,
+    choose_view,
+    compare_views,
+    compute_views,
+    ending_at,
+    own_view,
+    pooled,
+    views_of,
+)
 from vitreous.training.weights.fitted_head import fit_head
 
 CONFIG = ModelConfig(img_size=(12, 20), patch_size=4, in_chans=3, num_classes=3, embed_dim=16, depth=6, num_heads=2,
@@ -37,12 +48,12 @@ def batches(num: int = 7) -> list[Batch]:
 ])  # fmt: skip
 def test_model_that_ends_earlier_has_the_features_of_its_view(changes: dict[str, object]) -> None:
     model, images = made(**changes), torch.cat([batch.images for batch in batches()])
-    views = views_of(model)
-    assert views[0] == own_view(model)
-    assert {view.depth for view in views[1:]} == {5, 4}
-    found, labels = compute_views(model, batches(), "fp32", views), torch.tensor([0, 1, 2, 0, 1, 2, 0])
-    torch.testing.assert_close(found[views[0]], model.pooled(images))
-    for view in views[1:]:
+    compared = views_of(model)
+    assert compared[0] == own_view(model)
+    assert {view.depth for view in compared[1:]} == {5, 4}
+    found, labels = compute_views(model, images, "fp32", compared), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    torch.testing.assert_close(found[compared[0]], model.pooled(images))
+    for view in compared[1:]:
         head, shorter = fit_head(found[view], labels, 3), ending_at(model, view)
         head.copy_into(shorter.head)
         assert (shorter.config.depth, shorter.config.pool) == (view.depth, view.pool)
@@ -52,10 +63,40 @@ def test_model_that_ends_earlier_has_the_features_of_its_view(changes: dict[str,
 def test_stored_outputs_of_frozen_blocks_give_the_same_views() -> None:
     model = made()
     last = LastBlocks(model, 4)
-    found = compute_views(model, batches(), "fp32", views_of(model, [4]))
+    found = compute_views(model, torch.cat([batch.images for batch in batches()]), "fp32", views_of(model, [4]))
     tokens = torch.cat([last.entering(batch.images) for batch in batches()])
     for pool in ("mean", "token_mean"):
         torch.testing.assert_close(pooled(model, tokens, pool), found[View(4, pool)])
+
+
+def late_after(num: int) -> Callable[[int], bool]:
+    return lambda num_seen: num_seen >= num
+
+
+@pytest.mark.parametrize("keeps_own", [True, False])
+def test_only_the_best_view_is_computed_after_the_first_images(
+    keeps_own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = made(), list[int]()
+    best = View(4, "mean")
+    monkeypatch.setattr(views, "_MOST_COMPARED", 4)
+    monkeypatch.setattr(views, "choose_view", lambda found, labels: best)
+    model.encoder.blocks[5].register_forward_hook(lambda *_: seen.append(1))
+    found, labels = compare_views(
+        model, batches(12), "fp32", views_of(model), keeps_own=keeps_own, is_late=late_after(99)
+    )
+    images = torch.cat([batch.images for batch in batches(12)])
+    assert set(found) == ({best, own_view(model)} if keeps_own else {best})
+    assert len(labels) == 12
+    torch.testing.assert_close(found[best], compute_views(model, images, "fp32", [best])[best])
+    assert len(seen) == (3 if keeps_own else 1)  # batches of four images that went through the last block
+
+
+def test_features_end_when_the_time_is_up() -> None:
+    model = made()
+    found, labels = compare_views(model, batches(12), "fp32", views_of(model), keeps_own=True, is_late=late_after(8))
+    assert len(labels) == 8
+    assert all(len(features) == 8 for features in found.values())
 
 
 def test_updates_of_lora_are_merged_before_the_model_ends_earlier() -> None:

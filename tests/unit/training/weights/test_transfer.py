@@ -13,7 +13,7 @@ from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
 from vitreous.model.cost.count import count_flops
-from vitreous.model.weights import save_model
+from vitreous.model.weights import load_model, save_model
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import ignore, read_records
@@ -98,13 +98,15 @@ def test_budget_decides_the_image_size(ask: Any) -> None:
 
 @pytest.mark.usefixtures("_enough_are_tested")
 def test_short_budgets_freeze_more_blocks_and_then_reuse_their_outputs(ask: Any) -> None:
-    for speed, blocks, reuses, freeze in (
-        (1.7e5, 0, False, "none"), (9e4, 1, False, "none"), (4e4, 2, True, "none"), (5e3, 1, False, "none"),
+    # Without steps, there is time for larger images again.
+    for speed, side, blocks, reuses, is_trained in (
+        (1.7e5, 28, 0, False, True), (9e4, 28, 1, False, True), (4e4, 28, 2, True, True),
+        (2.5e4, 32, 0, False, False), (5e3, 28, 0, False, False),
     ):  # fmt: skip
         _, plan = dry_run(ask(train__budget_s=6000.0), ignore, instruments=machine(speed))
         train = plan.config.train
-        assert (plan.config.data.img_size, train.freeze_blocks, train.freeze) == ((28, 28), blocks, freeze)
-        assert train.reuse_frozen is reuses
+        assert (train.freeze_blocks, train.reuse_frozen, train.epochs > 0) == (blocks, reuses, is_trained)
+        assert plan.config.data.img_size == (side, side)
     _, plan = dry_run(ask(train__budget_s=60.0, train__lora_rank=2), ignore, instruments=machine(1e6))
     assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((28, 28), 0)
 
@@ -127,6 +129,25 @@ def test_few_images_are_trained_for_a_share_of_the_budget(ask: Any) -> None:
 def test_size_of_the_user_is_kept(ask: Any) -> None:
     _, plan = dry_run(ask(train__budget_s=60.0, data__img_size=(80, 80)), ignore, instruments=machine(1e6))
     assert (plan.config.data.img_size, plan.config.train.freeze_blocks) == ((80, 80), 0)
+
+
+@pytest.mark.parametrize("keys", [
+    {}, {"train__budget_s": 20.0}, {"data__val_ratio": 0.0}, {"train__freeze": "backbone", "train__head_init": "fitted"}, {"train__lora_rank": 2},
+])  # fmt: skip
+def test_without_epochs_the_fitted_head_is_the_model(ask: Any, keys: dict[str, Any]) -> None:
+    folder: RunFolder = run_training(ask(train__epochs=0.0, data__img_size=(28, 28), **keys))
+    records = list(read_records(folder.records))
+    (head,) = [record for record in records if record["kind"] == "first_model"]
+    end = records[-1]
+    assert (end["kind"], end["step"], end["weights"]) == ("end", 0, "first")
+    assert end["metrics"]["test"]["accuracy"] > 0.9
+    model = load_model(folder.model)
+    assert (model.config.depth, model.config.pool) == (head["depth"], head["pool"])
+
+
+def test_no_epochs_are_refused_without_a_head_that_is_fitted(ask: Any) -> None:
+    with pytest.raises(ConfigError, match=r"train\.epochs=0: takes no step, .*; set both, or use more epochs"):
+        dry_run(ask(train__epochs=0.0, train__head_init="zero"), ignore)
 
 
 def test_new_head_is_fitted_before_the_first_step(ask: Any) -> None:
