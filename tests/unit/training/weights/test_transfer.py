@@ -132,7 +132,8 @@ def test_size_of_the_user_is_kept(ask: Any) -> None:
 
 
 @pytest.mark.parametrize("keys", [
-    {}, {"train__budget_s": 20.0}, {"data__val_ratio": 0.0}, {"train__freeze": "backbone", "train__head_init": "fitted"}, {"train__lora_rank": 2},
+    {}, {"train__budget_s": 20.0}, {"data__val_ratio": 0.0}, {"train__lora_rank": 2},
+    {"train__freeze": "backbone", "train__head_init": "fitted"},
 ])  # fmt: skip
 def test_without_epochs_the_fitted_head_is_the_model(ask: Any, keys: dict[str, Any]) -> None:
     folder: RunFolder = run_training(ask(train__epochs=0.0, data__img_size=(28, 28), **keys))
