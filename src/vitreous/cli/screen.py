@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitreous.recipe.plan import show
-from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
+from vitreous.use.evaluate.headline import accuracy_text, baseline_text, first_model_text, never_predicted_text
 from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.wording import duration, plural
 
@@ -166,14 +166,7 @@ class Screen:
             self.say(f"epoch {fields['epoch']:.1f}: {labels_text(fields, 'validation')}{text}")
 
     def _show_first_model(self, fields: Mapping[str, Any]) -> None:
-        scores = {"validation accuracy": fields["val"], "cross-validated on training images": fields["cross_validated"]}
-        texts = [f"{name} {accuracy_text(found)}" for name, found in scores.items() if found is not None]
-        if fields["neighbors_accuracy"] is not None:
-            texts.append(f"nearest neighbors {fields['neighbors_accuracy']:.1%}")
-        seconds, text = duration(fields["seconds"]), ", ".join(texts) or "not validated"
-        pools = {"mean": "the mean of the patches", "token_mean": "class token and mean of the patches"}
-        where = f"{pools.get(fields['pool'], 'the features')} after block {fields['depth']} of the pretrained weights"
-        self.say(f"first model after {seconds}, {fields['method']} on {where}: {text}")
+        self.say(first_model_text(fields))
 
     def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
         best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"

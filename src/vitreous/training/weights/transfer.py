@@ -9,7 +9,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, HEAD_SHARE, STEP_OVERHEAD, time_limit
-from vitreous.recipe.plan import Choice, Plan
+from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
@@ -39,6 +39,7 @@ _FLOAT32_SPEEDUP = 1.5
 """Images per second in the final evaluation, which is in float32, relative to training in bf16."""
 _DEEPEST = 5 / 6
 """Share of the blocks that most images pass if no step follows: the best view is rarely later (`step/views.py`)."""
+TOO_SHORT = "the budget is too short to train blocks, so only a head is fitted to features of the pretrained weights"
 _UNAUGMENTED: Mapping[str, Any] = {
     "data.min_crop_area": 1.0, "data.flip": False, "data.max_shift": 0.0, "data.max_scale": 0.0,
     "model.drop_path_rate": 0.0,
@@ -65,7 +66,8 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
     config = checkpoint.model.config
     sizes = list(image_sizes(config, asked.get("model.patch_size", config.patch_size)))
     if asked.get("train.budget_s"):
-        whole = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"))
+        measured = [Choice("train.epochs", 1.0, "to measure a step")] if asked.get("train.epochs") == 0 else []
+        whole = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"), *measured)
         plan = _with_folds(whole, sizes, facts, asked, plan_with) or _within_budget(
             whole, sizes, facts, asked, plan_with
         )
@@ -122,6 +124,8 @@ def _within_budget(
     """
     at_smallest = Choice("data.img_size", sizes[-1], "the smallest size")
     smallest, frozen = whole, list[Choice]()
+    if asked.get("train.epochs") == 0:
+        return _only_head(whole, sizes, facts, plan_with, ASKED)
     is_fixed = bool({"train.freeze", "train.freeze_blocks", "train.lora_rank"} & asked.keys())
     if _epochs(whole, whole, facts) < LEAST_EPOCHS and not is_fixed:
         few, depth = f"{_epochs(whole, whole, facts):.2g} epochs", whole.config.model.depth
@@ -129,7 +133,7 @@ def _within_budget(
         # Steps of a quarter of the blocks are four times as fast at most.
         reusing = replace(whole, config=replace(whole.config, train=replace(whole.config.train, reuse_frozen=True)))
         if can_fit and 4 * _epochs(reusing, whole, facts) < LEAST_MOSTLY_FROZEN_EPOCHS:
-            return _only_head(whole, sizes, facts, plan_with)
+            return _only_head(whole, sizes, facts, plan_with, TOO_SHORT)
         reason = f"all blocks would be trained for only {few}; the first blocks need the least change"
         frozen.append(Choice("train.freeze_blocks", depth // 2, reason))
         smallest = plan_with(at_smallest, *frozen)
@@ -141,7 +145,7 @@ def _within_budget(
             if epochs >= LEAST_MOSTLY_FROZEN_EPOCHS:
                 return _with_speed(plan, epochs)
             if can_fit:
-                return _only_head(whole, sizes, facts, plan_with)
+                return _only_head(whole, sizes, facts, plan_with, TOO_SHORT)
 
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, f"the largest size that gets {LEAST_EPOCHS:g} epochs"), *frozen)
@@ -150,7 +154,9 @@ def _within_budget(
     return _with_speed(found, _epochs(found, whole, facts))
 
 
-def _only_head(whole: Plan, sizes: Sequence[tuple[int, int]], facts: DataFacts, plan_with: Callable[..., Plan]) -> Plan:
+def _only_head(
+    whole: Plan, sizes: Sequence[tuple[int, int]], facts: DataFacts, plan_with: Callable[..., Plan], why: str
+) -> Plan:
     """Return the plan that only fits a head, at the largest image size at which all images can be seen."""
     config, rate = whole.config, _images_per_s(whole)
 
@@ -165,8 +171,7 @@ def _only_head(whole: Plan, sizes: Sequence[tuple[int, int]], facts: DataFacts, 
     reason = "the largest size at which the budget suffices for the features of all images"
     if not fits(size):
         reason = "the smallest size, at which the budget suffices for the features of some images"
-    few = "the budget is too short to train blocks, so only a head is fitted to the features of the pretrained weights"
-    return plan_with(Choice("data.img_size", size, reason), Choice("train.epochs", 0.0, few))
+    return plan_with(Choice("data.img_size", size, reason), Choice("train.epochs", 0.0, why))
 
 
 def _largest(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.printable import printable
-from vitreous.wording import listed, plural
+from vitreous.wording import duration, listed, plural
 
 _LONGEST_NAME = 60
 
@@ -16,6 +16,19 @@ def accuracy_text(found: Mapping[str, Any]) -> str:
         f"{found['accuracy']:.1%} ({found['num_correct']:,} of {plural(found['num_images'], 'image')} correct; "
         f"95% interval {low:.1%} to {high:.1%})"
     )
+
+
+def first_model_text(record: Mapping[str, Any]) -> str:
+    """Describe the model that a run had before its first step, from the record of it."""
+    scores = {"validation accuracy": record["val"], "cross-validated on training images": record["cross_validated"]}
+    texts = [f"{name} {accuracy_text(found)}" for name, found in scores.items() if found is not None]
+    if record["neighbors_accuracy"] is not None:
+        texts.append(f"nearest neighbors {record['neighbors_accuracy']:.1%}")
+    pools = {"mean": "the mean of the patches", "token_mean": "class token and mean of the patches"}
+    block = f" after block {record['depth']}" if "depth" in record else ""  # older versions always took the last one
+    where = f"{pools.get(record.get('pool', ''), 'the features')}{block} of the pretrained weights"
+    text = ", ".join(texts) or "not validated"
+    return f"first model after {duration(record['seconds'])}, {record['method']} on {where}: {text}"
 
 
 def baseline_text(found: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from html import escape
 
 from vitreous.recipe.plan import show
 from vitreous.use import markup
+from vitreous.use.evaluate.headline import first_model_text
 from vitreous.use.report.figures import draw_curves
 from vitreous.use.report.section import ReportInput, Section
 from vitreous.wording import plural
@@ -21,7 +22,7 @@ def training_section(report: ReportInput) -> Section:
     is_chosen = end.get("chosen_on_val", "val" in end.get("metrics", {}))  # older runs always chose
     why = ", which had the lowest validation loss" if is_chosen else ""
     summary = (
-        f"recipe {plan.get('recipe', '')}: {plural(end.get('step', 0), 'step')} in {end.get('elapsed_s', 0):,.0f} s; "
+        f"recipe {plan.get('recipe', '')}: {plural(end.get('step', 0), 'training step')} in {end.get('elapsed_s', 0):,.0f} s; "
         f"kept {_WEIGHTS.get(end.get('weights', ''), 'the weights')}{why}"
     )
     choices = [
@@ -29,9 +30,11 @@ def training_section(report: ReportInput) -> Section:
         for c in plan.get("choices", ())
         for v in [c["value"]]
     ]
+    first = report.last("first_model")
+    begun = [first_model_text(first)] if first else []
     parts = (
-        markup.sentences([*plan.get("summary", ()), summary]),
-        draw_curves(report.records),
+        markup.sentences([*plan.get("summary", ()), *begun, summary]),
+        draw_curves(report.records) if report.last("step") else "",
         f"<h3>Notes</h3>{markup.sentences(notes) or '<p>None.</p>'}",
         "<h3>Settings that were chosen, and why</h3>",
         markup.table(("key", "value", "reason"), choices),
