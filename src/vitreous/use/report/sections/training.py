@@ -21,10 +21,8 @@ def training_section(report: ReportInput) -> Section:
     notes = [*plan.get("notes", ()), *_problems(report)]
     is_chosen = end.get("chosen_on_val", "val" in end.get("metrics", {}))  # older runs always chose
     why = ", which had the lowest validation loss" if is_chosen else ""
-    summary = (
-        f"recipe {plan.get('recipe', '')}: {plural(end.get('step', 0), 'training step')} in {end.get('elapsed_s', 0):,.0f} s; "
-        f"kept {_WEIGHTS.get(end.get('weights', ''), 'the weights')}{why}"
-    )
+    steps, kept = plural(end.get("step", 0), "training step"), _WEIGHTS.get(end.get("weights", ""), "the weights")
+    summary = f"recipe {plan.get('recipe', '')}: {steps} in {end.get('elapsed_s', 0):,.0f} s; kept {kept}{why}"
     choices = [
         (f"<code>{escape(c['key'])}</code>", escape(show(tuple(v) if isinstance(v, list) else v)), escape(c["reason"]))
         for c in plan.get("choices", ())
