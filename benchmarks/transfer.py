@@ -140,12 +140,13 @@ def table_rows(runs: dict[str, dict]) -> list[str]:
             statistics.mean(run[key] for run in found) for key in ("first_model_accuracy", "first_model_s")
         )
         plan, epochs = found[0]["plan"], statistics.mean(run["epochs"] for run in found)
+        length = f"{epochs:.1f} epochs" if epochs else "only a head"
         num_frozen = plan.get("train.freeze_blocks", 0)
         frozen = f", {num_frozen} of {plan['model.depth']} blocks frozen" if num_frozen else ""
         spread = f" ({min(accuracies):.1%} to {max(accuracies):.1%})" if len(found) > 1 else ""
         rows.append(
             f"| {photos} | {budget} | {statistics.mean(accuracies):.1%}{spread} | {len(found)} | {first:.1%} after "
-            f"{first_s:.0f} s | {plan['data.img_size'][0]} px, {epochs:.1f} epochs{frozen} |"
+            f"{first_s:.0f} s | {plan['data.img_size'][0]} px, {length}{frozen} |"
         )
     return rows
 
