@@ -16,7 +16,7 @@ import vitreous
 from vitreous.cli.main import COMMANDS, app
 from vitreous.recipe.keys import defaults, known_keys
 from vitreous.recipe.shipped import SHIPPED
-from vitreous.training.folder.run_folder import RunFolder
+from vitreous.training.folder.run_folder import Inside, RunFolder
 
 FILE = Path(__file__).with_name("surface.txt")
 
@@ -80,7 +80,7 @@ def _configuration() -> Iterator[str]:
 
 def _run_folder() -> Iterator[str]:
     folder = RunFolder(Path())
-    names = [name for name, value in vars(RunFolder).items() if isinstance(value, property)]
+    names = [name for name, value in vars(RunFolder).items() if isinstance(value, property | Inside)]
     return iter(sorted(str(getattr(folder, name)) for name in names))
 
 

@@ -4,6 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class Inside:
+    """A path inside a run folder or the folder of a series, as an attribute of either class."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "RunFolder | SeriesFolder", owner: type) -> Path:
+        return folder.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of the files of a run.
@@ -14,70 +24,46 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The value of every key; `vitreous train --recipe` repeats the run from this file."""
-        return self.path / "config.yaml"
-
-    @property
-    def plan(self) -> Path:
-        """The choices of the planner, with reasons."""
-        return self.path / "plan.md"
-
-    @property
-    def records(self) -> Path:
-        """The events of the run, one JSON object per line."""
-        return self.path / "records.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints from which the run can be resumed."""
-        return self.path / "checkpoints"
-
-    @property
-    def first(self) -> Path:
-        """The pretrained weights with a fitted head, before the first step; it may become the model."""
-        return self.checkpoints / "first.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The model with the lowest validation loss so far, if it is not the first one."""
-        return self.checkpoints / "best.safetensors"
-
-    @property
-    def teacher(self) -> Path:
-        """What a teacher gave before the first step: probabilities for the training images, or its fitted head."""
-        return self.checkpoints / "teacher.safetensors"
-
-    @property
-    def model(self) -> Path:
-        """The trained model with everything needed to use it; written when the run ends."""
-        return self.path / "model.safetensors"
-
-    @property
-    def images(self) -> Path:
-        """Hashes of the images of the run, by which `evaluate` recognizes them; see `training/folder/images.py`."""
-        return self.path / "images.safetensors"
-
-    @property
-    def predictions(self) -> Path:
-        """Predictions for the held-out images: path, true class, predicted class, probability of that class."""
-        return self.path / "predictions.csv"
-
-    @property
-    def folds(self) -> "SeriesFolder":
-        """The folds that show how certain the accuracy is, if few images tested the run; see `use/series/automatic`."""
-        return SeriesFolder(self.path / "folds")
-
-    @property
-    def outputs(self) -> Path:
-        """Logits and labels of the validation and test images; see `training/folder/outputs.py`."""
-        return self.path / "outputs.safetensors"
-
-    @property
-    def familiarity(self) -> Path:
-        """What training images look like to the model, by which `predict` flags images unlike them."""
-        return self.path / "familiarity.safetensors"
+    config = Inside("config.yaml")
+    """The value of every key; `vitreous train --recipe` repeats the run from this file."""
+    plan = Inside("plan.md")
+    """The choices of the planner, with reasons."""
+    records = Inside("records.jsonl")
+    """The events of the run, one JSON object per line."""
+    checkpoints = Inside("checkpoints")
+    """Folder of the checkpoints from which the run can be resumed."""
+    first = Inside("checkpoints/first.safetensors")
+    """The pretrained weights with a fitted head, before the first step; it may become the model."""
+    best = Inside("checkpoints/best.safetensors")
+    """The model with the lowest validation loss so far, if it is not the first one."""
+    teacher = Inside("checkpoints/teacher.safetensors")
+    """What a teacher gave before the first step: probabilities for the training images, or its fitted head."""
+    model = Inside("model.safetensors")
+    """The trained model with everything needed to use it; written when the run ends."""
+    images = Inside("images.safetensors")
+    """Hashes of the images of the run, by which `evaluate` recognizes them; see `training/folder/images.py`."""
+    predictions = Inside("predictions.csv")
+    """Predictions for the held-out images: path, true class, predicted class, probability of that class."""
+    outputs = Inside("outputs.safetensors")
+    """Logits and labels of the validation and test images; see `training/folder/outputs.py`."""
+    familiarity = Inside("familiarity.safetensors")
+    """What training images look like to the model, by which `predict` flags images unlike them."""
+    corrections = Inside("corrections.csv")
+    """Copy of the file that corrected the data, if there is one; it is read instead of the original."""
+    slices = Inside("slices.json")
+    """Groups of held-out images and their accuracy; only if they were looked for."""
+    shortcuts = Inside("shortcuts.json")
+    """Places that the model may use instead of the object; only if they were looked for."""
+    shortcuts_picture = Inside("shortcuts.jpg")
+    """Where relevance lies in the images of each class; written with `shortcuts`."""
+    robustness = Inside("robustness.json")
+    """Accuracy on changed photos, written by `vitreous evaluate --robustness`."""
+    report = Inside("report.html")
+    """The HTML report; its numbers are next to it in `report.json`."""
+    model_card = Inside("MODEL_CARD.md")
+    """What the model is for, its scores and limits, as hubs of models read it."""
+    anatomy = Inside("anatomy/anatomy.html")
+    """What the model has learned, written by `vitreous explain --model`; its pictures are next to it."""
 
     @property
     def example(self) -> Path:
@@ -86,44 +72,9 @@ class RunFolder:
         return array if array.is_file() else self.path / "example.png"
 
     @property
-    def corrections(self) -> Path:
-        """Copy of the file that corrected the data, if there is one; it is read instead of the original."""
-        return self.path / "corrections.csv"
-
-    @property
-    def slices(self) -> Path:
-        """Groups of held-out images and their accuracy; only if they were looked for."""
-        return self.path / "slices.json"
-
-    @property
-    def shortcuts(self) -> Path:
-        """Places that the model may use instead of the object; only if they were looked for."""
-        return self.path / "shortcuts.json"
-
-    @property
-    def shortcuts_picture(self) -> Path:
-        """Where relevance lies in the images of each class; written with `shortcuts`."""
-        return self.path / "shortcuts.jpg"
-
-    @property
-    def robustness(self) -> Path:
-        """Accuracy on changed photos, written by `vitreous evaluate --robustness`."""
-        return self.path / "robustness.json"
-
-    @property
-    def report(self) -> Path:
-        """The HTML report; its numbers are next to it in `report.json`."""
-        return self.path / "report.html"
-
-    @property
-    def model_card(self) -> Path:
-        """What the model is for, its scores and limits, as hubs of models read it."""
-        return self.path / "MODEL_CARD.md"
-
-    @property
-    def anatomy(self) -> Path:
-        """What the model has learned, written by `vitreous explain --model`; its pictures are next to it."""
-        return self.path / "anatomy" / "anatomy.html"
+    def folds(self) -> "SeriesFolder":
+        """The folds that show how certain the accuracy is, if few images tested the run; see `use/series/automatic`."""
+        return SeriesFolder(self.path / "folds")
 
     def find_preliminary(self) -> Path | None:
         """Return the best model of a run that is not finished; None if there is none yet."""
@@ -155,25 +106,14 @@ class SeriesFolder:
 
     path: Path
 
-    @property
-    def series(self) -> Path:
-        """The request; `vitreous train --resume` continues from it."""
-        return self.path / "series.json"
-
-    @property
-    def recipe(self) -> Path:
-        """A copy of the recipe file, if one was given."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def summary(self) -> Path:
-        """The results as JSON."""
-        return self.path / "summary.json"
-
-    @property
-    def page(self) -> Path:
-        """The results as Markdown."""
-        return self.path / "summary.md"
+    series = Inside("series.json")
+    """The request; `vitreous train --resume` continues from it."""
+    recipe = Inside("recipe.yaml")
+    """A copy of the recipe file, if one was given."""
+    summary = Inside("summary.json")
+    """The results as JSON."""
+    page = Inside("summary.md")
+    """The results as Markdown."""
 
     def withdraw(self) -> None:
         """Remove the files of a series in which no run was started, and the folder if it is then empty."""
