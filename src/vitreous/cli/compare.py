@@ -1,19 +1,15 @@
 """`vitreous compare` -> which of two runs or series is better, with a confidence interval."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from vitreous.cli.options import AsJson
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.use.series.compare import Comparison
 from vitreous.use.series.compare import compare as compare_runs
 from vitreous.wording import plural, shortened
 
 
-def compare(
-    a: Path, b: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
-) -> None:
+def compare(a: Path, b: Path, /, *, as_json: AsJson = False) -> None:
     """Compare two runs or series on the images that both were tested on.
 
     Args:

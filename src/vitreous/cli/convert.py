@@ -2,11 +2,9 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
+from vitreous.cli.options import AsJson, Assignments, Switch
 from vitreous.cli.screen import Screen, print_json
 from vitreous.paths import expanded
 from vitreous.recipe.plan import show
@@ -21,11 +19,9 @@ def convert(
     out: Path | None = None,
     name: str | None = None,
     weights: str = "auto",
-    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
-    assignments: Annotated[
-        tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
-    ] = (),
+    check: Switch = False,
+    as_json: AsJson = False,
+    assignments: Assignments = (),
 ) -> None:
     """Write weights in the format of another library; nothing in the source is executed.
 
@@ -55,16 +51,12 @@ def convert(
         print_json({**asdict(found), "path": str(found.path)})
         return
     with Screen() as screen:
-        for note in found.notes:
-            screen.say(f"note: {note}", style="yellow")
+        screen.say_notes(found.notes)
         screen.say(f"{found.path}: {found.parameters:,} parameters as {found.to}", style="bold green")
         if found.unsaid:
             values = ", ".join(f"{key}={show(value)}" for key, value in found.unsaid.items())
             answers = " ".join(f"--architecture.{key} {show(value)}" for key, value in found.unsaid.items())
-            screen.say(
-                f"note: the new file does not say {values}; give that when you open it, e.g. with {answers}",
-                style="yellow",
-            )
+            screen.say_notes([f"the new file does not say {values}; give that when you open it, e.g. with {answers}"])
         if found.difference is not None and found.scale is not None:
             screen.say(
                 f"largest difference on a random batch, read by {found.checked_by}: {found.difference:.2g} "

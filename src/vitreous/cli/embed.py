@@ -8,7 +8,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
-from vitreous.cli.numbers import whole_number
+from vitreous.cli.options import Assignments, Count
 from vitreous.cli.screen import Screen, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
@@ -24,7 +24,6 @@ from vitreous.wording import plural
 _MOST_ROWS = 40
 """Rows of a table on the screen; the file has all."""
 
-Count = Annotated[int, Parameter(converter=whole_number)]
 Rows = list[tuple[str, ...]]
 
 
@@ -41,9 +40,7 @@ def embed(
     img_size: str | None = None,
     device: str = "auto",
     weights: str = "auto",
-    assignments: Annotated[
-        tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
-    ] = (),
+    assignments: Assignments = (),
 ) -> None:
     """Describe images by the features of a model, the input of its head, and find images that are similar.
 
@@ -75,25 +72,20 @@ def embed(
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
     with Screen() as screen:
         embedder = Embedder.load(model, img_size=size, hints=hints, device=resolve_device(device))
-        for note in embedder.notes:
-            screen.say(f"note: {model} {note}", style="yellow")
+        screen.say_notes(f"{model} {note}" for note in embedder.notes)
         asked = embedder.embed(queries)
         if asked.errors:
             raise DecodeError(unreadable_text(asked.errors, len(queries), "looked for"))
         found = embedder.embed(files, len(files), screen.listen)
         if found.names:
-            _show_vectors(screen, found, out)
+            if out is not None:
+                written = " and ".join(map(str, write_embeddings(out, found)))
+                count = f"{plural(len(found.names), 'image')}, {found.vectors.shape[1]:,} features each"
+                screen.say(f"{count}, in {written}")
             for table in _tables(found, asked, top, duplicates, clusters):
                 _show_table(screen, *table, out)
     if found.errors:
         raise DecodeError(unreadable_text(found.errors, len(files), "embedded"))
-
-
-def _show_vectors(screen: Screen, found: Embeddings, out: Path | None) -> None:
-    """Write the vectors if there is a place for them, and say where they are."""
-    if out is not None:
-        written = " and ".join(map(str, write_embeddings(out, found)))
-        screen.say(f"{plural(len(found.names), 'image')}, {found.vectors.shape[1]:,} features each, in {written}")
 
 
 def _show_table(screen: Screen, what: str, title: str, rows: Rows, shown: Rows, out: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.numbers import whole_number
+from vitreous.cli.options import AsJson, Count, Switch
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError
 from vitreous.paths import expanded
@@ -49,13 +49,13 @@ class EvaluateOptions:
         as_json: Print one JSON document instead of tables.
     """
 
-    robustness: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    slices: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    robustness: Switch = False
+    slices: Switch = False
     cost: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = ()
-    tta: Annotated[int, Parameter(converter=whole_number)] = 1
+    tta: Count = 1
     root: str | None = None
     device: str = "auto"
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
+    as_json: AsJson = False
 
 
 def evaluate(run: Path, data: str | None = None, /, *, options: EvaluateOptions = EvaluateOptions()) -> None:
@@ -179,7 +179,7 @@ def _say_labels(screen: Screen, found: LabelEvaluation) -> None:
 
 def _say_details(screen: Screen, found: Evaluation | LabelEvaluation) -> None:
     if found.known is not None and found.known.sentence:
-        screen.say(f"note: {found.known.sentence}", style="yellow")
+        screen.say_notes([found.known.sentence])
     if found.views is not None:
         num_views, accuracy, gain = found.views.values()
         cost = f"{num_views} forward passes per image instead of 1"

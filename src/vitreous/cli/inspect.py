@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
+from vitreous.cli.options import AsJson, Assignments, Switch
 from vitreous.cli.screen import Screen, print_facts, print_json, print_table
 from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.model.weights.table import Hints
@@ -31,13 +29,11 @@ def inspect(
     pretrained: str | None = None,
     html: Path | None = None,
     fix: Path | None = None,
-    labels: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    labels: Switch = False,
     device: str = "auto",
     weights: str = "auto",
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
-    assignments: Annotated[
-        tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
-    ] = (),
+    as_json: AsJson = False,
+    assignments: Assignments = (),
 ) -> None:
     """Describe a run, a weights file, a data set or a named model; for a named model, no weights are allocated.
 

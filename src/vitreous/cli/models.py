@@ -1,9 +1,6 @@
 """`vitreous models` -> a table of backbones; `vitreous models get` -> one of them in the cache."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
+from vitreous.cli.options import AsJson
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError
 from vitreous.model.weights.reading import hub
@@ -16,7 +13,7 @@ def models(
     name: str | None = None,
     /,
     *,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List backbones to start from, or download one; nothing is downloaded without `get`.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.numbers import whole_number
+from vitreous.cli.options import AsJson, Count
 from vitreous.cli.screen import Screen, print_json
 from vitreous.errors import DecodeError
 from vitreous.training.machine.device import resolve_device
@@ -34,12 +34,12 @@ class PredictOptions:
     """
 
     out: Path | None = None
-    tta: Annotated[int, Parameter(converter=whole_number)] = 1
+    tta: Count = 1
     coverage: float | None = None
     sets: str | None = None
     reject: float | None = None
     device: str = "auto"
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
+    as_json: AsJson = False
 
 
 def predict(

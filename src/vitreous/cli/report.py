@@ -1,10 +1,8 @@
 """`vitreous report` -> the report of a run, written again; or a page that compares several runs."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from vitreous.cli.options import Switch
 from vitreous.cli.screen import Screen
 from vitreous.paths import expanded
 from vitreous.training.folder.access import open_run_folder
@@ -18,7 +16,7 @@ def report(
     run: Path,
     /,
     *others: Path,
-    no_photos: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    no_photos: Switch = False,
     out: Path | None = None,
 ) -> None:
     """Write the report of a run again, or a page that compares several runs.

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
+from functools import partial
 from typing import Any, Self
 
 from rich.console import Console
@@ -25,6 +25,31 @@ _PLAIN_WIDTH = 10_000
 
 SILENT = frozenset({"checkpoint", "end", "fit", "horizon", "interrupted", "pretrained", "start", "teacher"})
 """Kinds of events that are recorded but not shown: the plan, the error or the final lines say the same."""
+
+_SENTENCES = {
+    "backbone": ("{text}", "bold"),
+    "compiled": ("train.compile={mode}: compiled in {seconds:g} s", ""),
+    "complete": ("{run} is already complete: nothing left to train", ""),
+    "damaged_checkpoint": ("note: {reason}", "yellow"),
+    "device": (
+        "note: {wanted}: not available on this machine; continuing on {device}, so the weights will differ slightly",
+        "yellow",
+    ),
+    "estimate": ("{text}", ""),
+    "familiarity": ("{text}", ""),
+    "moved": ("data has moved to {to}; its content is that of the run", ""),
+    "refused": ("step {step:,} not taken: {cause} is not finite; trying again", "yellow"),
+    "restart": ("one of {num_processes} processes failed; all were restarted (restart {number})", "yellow"),
+    "resume": ("resuming from step {step:,} ({checkpoint})", ""),
+    "stopped_early": (
+        "early stopping at step {step:,}: the lowest validation loss, {best_loss:.3f}, was at {best_progress:.0%} of "
+        "the run",
+        "",
+    ),
+    "taught": ("{text}", ""),
+    "unlocked": ("note: {run} cannot be locked on this system; make sure that no other process trains it", "yellow"),
+}
+"""Text and style of the events that are one sentence with some of their fields."""
 
 
 class Screen:
@@ -51,47 +76,38 @@ class Screen:
         self._is_repeated = False
         self._is_lost = False
         self.shown: dict[str, Callable[[Mapping[str, Any]], None]] = {
-            "backbone": lambda fields: self.say(fields["text"], style="bold"),
+            **{kind: partial(self._show_sentence, *sentence) for kind, sentence in _SENTENCES.items()},
             "check": self._show_overfitting,
-            "compiled": self._show_compiled,
-            "complete": lambda fields: self.say(f"{fields['run']} is already complete: nothing left to train"),
-            "damaged_checkpoint": self._show_damaged_checkpoint,
-            "unlocked": self._show_unlocked,
             "data": self._show_data,
-            "device": self._show_device,
-            "estimate": lambda fields: self.say(fields["text"]),
             "download": lambda fields: self._advance("downloading", fields["share"], fields["text"]),
             "evaluation": self._show_evaluation,
             "expected": lambda fields: self.say(f"{fields['text']}, about {duration(fields['seconds'])}"),
-            "health": self._show_health,
+            "health": lambda fields: self.say_notes(fields["notes"]),
             "member": self._show_member,
-            "moved": self._show_moved,
             "plan": self._show_plan,
             "progress": self._show_progress,
             "reading": self._show_reading,
-            "refused": self._show_refused,
-            "restart": self._show_restart,
-            "resume": self._show_resume,
             "rollback": self._show_rollback,
             "skipped": self._show_data,
             "step": self._show_progress,
             "first_model": self._show_first_model,
-            **dict.fromkeys(("taught", "familiarity"), lambda fields: self.say(fields["text"])),
-            "stopped_early": self._show_stopped_early,
         }
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
         """Print one line literally: without markup or emoji, and with control characters as escapes."""
         self.console.print(Text(_visible(text), style=style or ""))
+
+    def say_notes(self, notes: Iterable[str]) -> None:
+        """Print each of some sentences as a note."""
+        for note in notes:
+            self.say(f"note: {note}", style="yellow")
 
     def say_accuracy(self, prefix: str, found: Mapping[str, Any]) -> None:
         """Print an accuracy after `prefix`, its baseline, and the classes that are never predicted."""
@@ -108,6 +124,9 @@ class Screen:
             except (OSError, SystemExit):  # the disk is full; rich exits if the reader of a pipe is gone
                 self._is_lost = True
 
+    def _show_sentence(self, text: str, style: str, fields: Mapping[str, Any]) -> None:
+        self.say(text.format_map(fields), style=style)
+
     def _show_reading(self, fields: Mapping[str, Any]) -> None:
         text = f"{fields['done']:,} of {plural(fields['total'], 'image')}"
         self._advance(fields["what"], fields["done"] / max(fields["total"], 1), text)
@@ -121,9 +140,6 @@ class Screen:
         self._tasks.clear()
         self._shown_progress, self._began, self._is_repeated = -1.0, None, fields["number"] > 1
 
-    def _show_moved(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"data has moved to {fields['to']}; its content is that of the run")
-
     def _show_plan(self, fields: Mapping[str, Any]) -> None:
         if self._is_repeated:
             self.say(fields["summary"][0])
@@ -134,8 +150,7 @@ class Screen:
         for choice in fields["choices"]:
             if choice["key"] in keys:
                 self.say(f"  {choice['key']} = {show(choice['value'])}: {choice['reason']}", style="dim")
-        for note in fields["notes"]:
-            self.say(f"note: {note}", style="yellow")
+        self.say_notes(fields["notes"])
 
     def _show_data(self, fields: Mapping[str, Any]) -> None:
         skipped = fields["skipped"]
@@ -143,10 +158,8 @@ class Screen:
         if num_new:
             where, reason = skipped[-num_new]
             total = f" ({len(skipped):,} in total)" if len(skipped) > num_new else ""
-            text = f"note: {plural(num_new, 'unreadable file')} skipped{total}, such as {where}: {reason}"
-            self.say(text, style="yellow")
-        for sentence in () if self._is_repeated else fields.get("findings", ()):
-            self.say(f"note: {sentence}", style="yellow")
+            self.say_notes([f"{plural(num_new, 'unreadable file')} skipped{total}, such as {where}: {reason}"])
+        self.say_notes(() if self._is_repeated else fields.get("findings", ()))
         self._say_cache(list(fields.get("cache", {}).values()))
 
     def _show_progress(self, fields: Mapping[str, Any]) -> None:
@@ -168,49 +181,15 @@ class Screen:
     def _show_first_model(self, fields: Mapping[str, Any]) -> None:
         self.say(first_model_text(fields))
 
-    def _show_stopped_early(self, fields: Mapping[str, Any]) -> None:
-        best = f"the lowest validation loss, {fields['best_loss']:.3f}, was at {fields['best_progress']:.0%} of the run"
-        self.say(f"early stopping at step {fields['step']:,}: {best}")
-
-    def _show_refused(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"step {fields['step']:,} not taken: {fields['cause']} is not finite; trying again", style="yellow")
-
-    def _show_health(self, fields: Mapping[str, Any]) -> None:
-        for sentence in fields["notes"]:
-            self.say(f"note: {sentence}", style="yellow")
-
     def _show_rollback(self, fields: Mapping[str, Any]) -> None:
         place = fields["checkpoint"] or "the start"
         self.say(f"returned to {place}; the learning rate is now multiplied by {fields['lr_scale']:g}", style="yellow")
-
-    def _show_damaged_checkpoint(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"note: {fields['reason']}", style="yellow")
-
-    def _show_unlocked(self, fields: Mapping[str, Any]) -> None:
-        self.say(
-            f"note: {fields['run']} cannot be locked on this system; make sure that no other process trains it",
-            style="yellow",
-        )
-
-    def _show_device(self, fields: Mapping[str, Any]) -> None:
-        text = f"{fields['wanted']}: not available on this machine; continuing on {fields['device']}"
-        self.say(f"note: {text}, so the weights will differ slightly", style="yellow")
 
     def _show_overfitting(self, fields: Mapping[str, Any]) -> None:
         self.say(
             f"train.overfit_one_batch: a fresh model fits {plural(fields['num_images'], 'image')} after "
             f"{plural(fields['steps'], 'step')} ({fields['accuracy']:.0%} correct)"
         )
-
-    def _show_compiled(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"train.compile={fields['mode']}: compiled in {fields['seconds']:g} s")
-
-    def _show_resume(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"resuming from step {fields['step']:,} ({fields['checkpoint']})")
-
-    def _show_restart(self, fields: Mapping[str, Any]) -> None:
-        text = f"one of {fields['num_processes']} processes failed; all were restarted"
-        self.say(f"{text} (restart {fields['number']})", style="yellow")
 
     def _say_cache(self, uses: Sequence[Mapping[str, Any]]) -> None:
         made = sum(use["num_bytes"] for use in uses if use["is_new"])

@@ -1,11 +1,8 @@
 """`vitreous shard` -> tar files in WebDataset's layout."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from vitreous.cli.numbers import whole_number
+from vitreous.cli.options import AsJson, Count
 from vitreous.cli.screen import Screen, print_json
 from vitreous.data.sources import open_source
 from vitreous.data.sources.shards.writer import MAX_BYTES, MAX_SAMPLES, write_shards
@@ -19,10 +16,10 @@ def shard(
     out: Path,
     /,
     *,
-    max_samples: Annotated[int, Parameter(converter=whole_number)] = MAX_SAMPLES,
-    max_bytes: Annotated[int, Parameter(converter=whole_number)] = MAX_BYTES,
+    max_samples: Count = MAX_SAMPLES,
+    max_bytes: Count = MAX_BYTES,
     root: str | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write labeled images into tar files that this and other programs can stream; the images' bytes are unchanged.
 
@@ -54,8 +51,7 @@ def shard(
     for split, files in found.shards.items():
         last = f" to {files[-1]}" if len(files) > 1 else ""
         screen.say(f"{split}: {files[0]}{last}")
-    for note in source.notes:
-        screen.say(f"note: {note}", style="yellow")
+    screen.say_notes(source.notes)
     screen.listen("skipped", {"skipped": found.skipped})
     num_files = sum(map(len, found.shards.values()))
     text = f"{plural(found.num_samples, 'image')} in {plural(num_files, 'tar file')}, {found.size_bytes / 1e6:,.1f} MB"

@@ -55,8 +55,7 @@ def check(
         print_table(screen.console, rows, numbers_from=1)
         screen.say()
     screen.say("mean ± half of the 95% interval; * best method; ↓ lower is better, ↑ higher is better", style="dim")
-    for note in (*found.notes, *found.warnings):
-        screen.say(f"note: {note}", style="yellow")
+    screen.say_notes((*found.notes, *found.warnings))
     verdict, certainty = found.sentences
     screen.say(verdict, style="bold green")
     screen.say(certainty)
@@ -68,7 +67,7 @@ def say_last_check(screen: Screen, run: str, model: VisionTransformer) -> None:
     try:
         last = read_last_check(expanded(run), model)
     except DamagedFileError as error:
-        screen.say(f"note: {error}", style="yellow")
+        screen.say_notes([str(error)])
         return
     if last is not None:
-        screen.say(f"note: {last.sentence}", style="yellow")
+        screen.say_notes([last.sentence])

@@ -11,6 +11,7 @@ from vitreous.cli.explain.check import check as check_methods
 from vitreous.cli.explain.check import say_last_check
 from vitreous.cli.explain.model import explain_model
 from vitreous.cli.explain.shortcuts import explain_shortcuts
+from vitreous.cli.options import AsJson, Assignments, Switch
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
@@ -32,7 +33,7 @@ def explain(
     images: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     /,
     *,
-    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    check: Switch = False,
     shows_model: Annotated[bool, Parameter(name="--model", negative="", show_default=False)] = False,
     method: Annotated[str | None, Parameter(help=f"{', '.join(METHODS)}, or all.")] = None,
     target: str | None = None,
@@ -40,11 +41,9 @@ def explain(
     out: Path | None = None,
     device: str = "auto",
     num_images: Annotated[int | None, Parameter(name="--images")] = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
     weights: str = "auto",
-    assignments: Annotated[
-        tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)
-    ] = (),
+    assignments: Assignments = (),
 ) -> None:
     """Show which parts of images raise the score of a class.
 
@@ -95,8 +94,7 @@ def _explain_images(
     files = list_images(images)
     with Screen(stderr=as_json) as screen:
         explainer = Explainer.load(run, hints=hints, device=resolve_device(device))
-        for note in explainer.notes:
-            screen.say(f"note: {run} {note}", style="yellow")
+        screen.say_notes(f"{run} {note}" for note in explainer.notes)
         explained = _shown(screen, explainer.explain(files, methods, *classes), len(files), len(methods))
         content = write_explanations(folder, explained, {"model": run})
     found = content["explanations"]

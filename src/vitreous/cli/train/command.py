@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from vitreous import processes
-from vitreous.cli.numbers import whole_number
+from vitreous.cli.options import Assignments, Count, Switch, whole_number
 from vitreous.cli.screen import Screen, print_table
 from vitreous.cli.train.end import show_end
 from vitreous.errors import ConfigError
@@ -86,13 +86,13 @@ class TrainOptions:
     seed: str | None = None
     folds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
     seeds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
-    nproc: Annotated[int, Parameter(converter=whole_number)] = 1
+    nproc: Count = 1
     out: Path | None = None
     resume: Path | None = None
-    overfit_one_batch: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    help_keys: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    set: Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)] = ()
+    overfit_one_batch: Switch = False
+    dry_run: Switch = False
+    help_keys: Switch = False
+    set: Assignments = ()
 
 
 def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) -> None:
@@ -206,7 +206,6 @@ def _show_plan(screen: Screen, request: TrainRequest) -> None:
     screen.say()
     for choice in plan.choices:
         screen.say(f"{choice.key} = {show(choice.value)}: {choice.reason}")
-    for note in plan.notes:
-        screen.say(f"note: {note}", style="yellow")
+    screen.say_notes(plan.notes)
     screen.say("\nevery key, as in config.yaml:")
     screen.say(as_yaml(plan.config))
