@@ -61,10 +61,7 @@ def sampling_weights(
 ) -> NDArray[np.float64] | None:
     """Return how often each training image is shown, relative to the others.
 
-    Args:
-        config: `data.sampler` decides how the weights are computed.
-        labels: Labels of the training images, as in a `Source`.
-        given: Weights that come with the data, `[n]`; None if it has none.
+    `given` are weights that come with the data, `[n]`.
 
     Returns:
         Weights, `[n]`; None to show each image once per epoch.

@@ -170,10 +170,6 @@ class DataConfig:
 def check_folds(num_folds: int, fold: int) -> None:
     """Check that there can be this many folds, and that a fold is one of them.
 
-    Args:
-        num_folds: Number of folds; 0 for a single split.
-        fold: Number of the fold that is the test split, from 0; 0 without folds.
-
     Raises:
         ConfigError: `num_folds` is 1 or negative, or the fold does not exist.
     """
@@ -191,11 +187,7 @@ def check_folds(num_folds: int, fold: int) -> None:
 def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:
     """Check that mean and standard deviation are both given with one number per channel, or both left out.
 
-    Args:
-        owner: Prefix of the keys in the message, e.g. `data`.
-        mean: Mean of each channel, or None.
-        std: Standard deviation of each channel, or None.
-        in_chans: Number of channels.
+    `owner` is the prefix of the keys in the message, e.g. `data`.
 
     Raises:
         ConfigError: Only one of the two is given, or the number of values is not the number of channels.
@@ -216,10 +208,7 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
 def check_value_range(owner: str, value_range: tuple[float, ...] | None, in_chans: int) -> None:
     """Check that a range of values has black below white, for all channels together or for each.
 
-    Args:
-        owner: Prefix of the key in the message, e.g. `data`.
-        value_range: Black and white, once or for each channel; None or empty for no range.
-        in_chans: Number of channels.
+    `owner` is the prefix of the key in the message, e.g. `data`.
 
     Raises:
         ConfigError: There are not 2 numbers or 2 per channel, or black is not below white.

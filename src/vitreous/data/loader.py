@@ -123,12 +123,8 @@ class TrainLoader:
     def batch(self, step: int, attempt: int = 0) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs.
 
-        Args:
-            step: At least 0; its epoch is `step / steps_per_epoch`, rounded down.
-            attempt: 0; or 1, 2, … to repeat a failed step with the same images, augmented differently.
-
-        Returns:
-            The batch, on the store's device.
+        Its epoch is `step / steps_per_epoch`, rounded down. Attempts 1, 2, … repeat a failed step with the same images,
+        augmented differently. The batch is on the store's device.
         """
         round_number, positions = self._locate(step)
         order, earlier = self._order_of(round_number)

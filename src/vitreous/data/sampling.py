@@ -18,13 +18,9 @@ def draw_order(seed: int, labels: NDArray[np.int64], weights: NDArray[np.float64
 
     Without weights, each image is shown once. With weights, images are drawn by systematic resampling (Kitagawa 1996,
     appendix), in a random order within each class. An image whose expected count is 2.3 is shown 2 or 3 times, and an
-    image whose weight is at least the mean is never left out. The count of a class is its expected count, rounded up
-    or down. Each single position of the order shows an image with a probability proportional to its weight.
-
-    Args:
-        seed: From `derive`; use another one for each epoch.
-        labels: Class indices, `[n]`.
-        weights: At least 0 each, with a sum above 0, `[n]`; None to show each image once.
+    image whose weight is at least the mean is never left out. The count of a class is its expected count, rounded up or
+    down. Each single position of the order shows an image with a probability proportional to its weight. Each epoch
+    needs another seed, from `derive`.
 
     Returns:
         Image positions in [0, n), `[n]`.

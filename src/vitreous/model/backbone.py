@@ -25,11 +25,7 @@ _LEARNING_POOLS = ("map", "sequence")
 
 
 class Backbone(nn.Module):
-    """All of a model except the forward pass, which `VisionTransformer` adds.
-
-    Args:
-        config: The configuration that the model was built from.
-    """
+    """All of a model except the forward pass, which `VisionTransformer` adds."""
 
     tokenizer: ImageTokenizer
     patch_norm: nn.Module
@@ -275,9 +271,7 @@ class Backbone(nn.Module):
 def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     """Return the numbers of the blocks that `indices` selects, ascending.
 
-    Args:
-        indices: A number n for the last n blocks, or block numbers, negative ones counted from the end; None for all.
-        depth: Number of blocks.
+    `indices` is a number n for the last n blocks, or block numbers, negative ones counted from the end; None for all.
 
     Raises:
         ConfigError: The block does not exist.

@@ -103,10 +103,6 @@ def build_model(
 def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> VisionTransformer:
     """Build a model from given tensors, in their dtype and on their device; nothing is drawn or copied.
 
-    Args:
-        config: Architecture of the model.
-        state: Every parameter by name, of the right shape.
-
     Raises:
         RuntimeError: PyTorch finds names or shapes that do not fit. Files of weights are checked before this, in
             `weights`, with better messages.

@@ -22,11 +22,8 @@ def build_task(
 ) -> Task:
     """Build the task: the loss of labels, and of a teacher if there is one.
 
-    Args:
-        config: Configuration of the loss and of distillation.
-        class_counts: Training images of each class. None weights all classes equally, e.g. to measure speed.
-        teacher: Module from images, as the model takes them, to logits; for `distill=feature`, to a map of patch
-            features. None learns from labels only.
+    Without class counts, all classes have the same weight, e.g. to measure speed. The teacher takes images as the model
+    does, and gives logits; for `distill=feature`, a map of patch features.
     """
     criterion = build_criterion(config, class_counts)
     if teacher is None:

@@ -44,11 +44,7 @@ class CrossEntropy(Criterion):
 def balanced_class_weights(counts: Sequence[int]) -> tuple[float, ...]:
     """Return weights that give each class the same total: images / (classes · images of the class).
 
-    Args:
-        counts: Training images of each class, not all of them 0.
-
-    Returns:
-        One weight for each class, with mean 1 over the images; 0 for a class without images.
+    Their mean over the images is 1. A class without images gets 0; some class must have images.
 
     Source: King & Zeng 2001, "Logistic regression in rare events data", eq. 7; scikit-learn's `balanced`.
     """

@@ -45,11 +45,7 @@ class Distillation(Task, ABC):
     def combine(self, label_loss: Loss, distances: PerImage, targets: Labels | Probabilities, total: Tensor) -> Loss:
         """Return the weighted sum of the loss of the labels and the mean distance from the teacher.
 
-        Args:
-            label_loss: Loss of the criterion.
-            distances: Distance of each image from the teacher, `[batch]`.
-            targets: Targets, which decide the weight of each image.
-            total: Sum of the image weights, by which the distances are divided.
+        Distances are `[batch]`; `total` is the sum of the image weights, by which they are divided.
         """
         distance = divide((self.criterion.image_weights(targets) * distances).sum(), total)
         return (1 - self.weight) * label_loss + self.weight * distance
@@ -179,10 +175,6 @@ def outputs_of(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
 
     Calling submodules directly would not work for a wrapped or distributed model, whose weights may only be present
     during its own forward pass.
-
-    Args:
-        model: Model that has the submodule.
-        name: Name of the submodule.
     """
     outputs: list[Tensor] = []
     handle = model.get_submodule(name).register_forward_hook(lambda _, __, output: outputs.append(output))

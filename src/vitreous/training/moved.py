@@ -38,11 +38,8 @@ def folder_to_resume(request: TrainRequest) -> Path:
 def reopen_data(folder: RunFolder, request: TrainRequest, listener: Listener) -> tuple[RunConfig, Survey]:
     """Survey the data of a run again, and write its new place into `config.yaml` if it has moved.
 
-    Args:
-        folder: The run.
-        request: Request to resume it; `data` is the new place of the data, and `source` the data of a run that got it
-            from Python.
-        listener: Called with `moved` if the data has moved.
+    In the request, `data` is the new place of the data, and `source` the data of a run that got it from Python. The
+    listener receives `moved` if the data has moved.
 
     Raises:
         ConfigError: Data from Python for a run that reads it from a file or folder.

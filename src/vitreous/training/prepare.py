@@ -105,11 +105,8 @@ def survey_again(
 ) -> Survey:
     """Repeat the survey of an existing run, with its splits.
 
-    Args:
-        config: Configuration of the run.
-        listener: Receives the progress.
-        source: The data of a run that got it from Python; None opens the data that the configuration names.
-        classes: Classes of the run in its order, if known.
+    `source` is the data of a run that got it from Python; None opens the data that the configuration names. `classes`
+    are those of the run in its order, if known.
     """
     source = open_data(config, source)
     source.reorder_classes(classes)

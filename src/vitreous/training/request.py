@@ -95,10 +95,8 @@ def with_options(
 ) -> TrainRequest:
     """Return the request with options turned into configuration keys and `~` expanded in its paths.
 
-    Args:
-        request: The request; its `values` are the keys given as `config=` or `--room.key`.
-        options: Value by option, of those in `OPTION_KEYS`; None for an option that was not given.
-        budget: A time or a number of epochs, see `parse_budget`; None for no budget.
+    `options` are values by option, of those in `OPTION_KEYS`; None for an option that was not given. The budget is a
+    time or a number of epochs; see `parse_budget`.
 
     Raises:
         ConfigError: An invalid budget, or two different values for one key.

@@ -85,15 +85,8 @@ def run_series(
 
     Complete runs are not repeated. An interrupted run continues from its last checkpoint, bit for bit. A budget in
     seconds is for all runs together, in equal shares; a number of epochs, and a budget in a recipe file, are per run.
-
-    Args:
-        request: Request with `folds` or `seeds`, or with the folder of a series as `resume`.
-        after: Called with the folder of each complete run, in order, including runs that were complete before.
-        listener: Called with everything that happens, and with `member` before each run.
-        train: Trains one run.
-
-    Returns:
-        The folder, with all runs complete.
+    `after` is called with the folder of each complete run, in order, including runs that were complete before. The
+    listener also receives `member` before each run.
 
     Raises:
         VitreousError: As in `run_training`, or a setting that a series cannot have.
@@ -222,9 +215,7 @@ def _start_or_resume(request: TrainRequest, member: Member, run: RunFolder, firs
 def settled_by(config: RunConfig, *, is_same_data: bool) -> dict[str, Any]:
     """Return the keys that another run takes over from a run with this configuration.
 
-    Args:
-        config: Configuration of the first run.
-        is_same_data: Both train on the same images, so what was decided by labels is the same too.
+    If both train on the same images, what was decided by labels is the same too.
     """
     left_open = {*_OWN_KEYS, *(() if is_same_data else _DECIDED_BY_LABELS)}
     return {key: value for key, value in keys.take_apart(config).items() if key not in left_open}

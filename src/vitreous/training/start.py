@@ -44,15 +44,7 @@ from vitreous.wording import plural
 
 
 def run_training(request: TrainRequest, listener: Listener = ignore, *, instruments: Instruments = REAL) -> RunFolder:
-    """Train a new run, or resume one that was interrupted.
-
-    Args:
-        request: What to train.
-        listener: Called with everything that happens.
-        instruments: Clock, speed and memory of the machine.
-
-    Returns:
-        The complete run folder.
+    """Train a new run, or resume one that was interrupted; return the complete run folder.
 
     Raises:
         VitreousError: The request, the data or the machine do not allow the run; see `errors`.

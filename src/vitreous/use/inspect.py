@@ -93,11 +93,8 @@ def inspect(
 ) -> Inspection:
     """Describe a run folder, a weights file of any library, a data set, or a model by name.
 
-    Args:
-        thing: A path, `hf://organization/name`, the name of a set, or the name of a model that `create_model` builds.
-        listener: Receives the progress.
-        options: Options for data; an option for anything else is an error.
-        weights: What the user says about a file of weights; for anything else it is an error.
+    `thing` is a path, `hf://organization/name`, the name of a set, or the name of a model that `create_model` builds.
+    `options` are for data, and `weights` for a file of weights; for anything else they are an error.
 
     Raises:
         UnknownNameError: There is no such path, data set or model.

@@ -18,12 +18,9 @@ def page(
 ) -> str:
     """Return a complete page, whose policy forbids requests, style attributes, and all styles and scripts but its own.
 
-    Args:
-        title: Plain text; it is escaped.
-        parts: HTML; the caller has escaped texts in it.
-        style: CSS rules in addition to those of all pages, without user content.
-        script: JavaScript in addition, without user content. The page has to be complete without it.
-        links: Anchor and title of each section, plain text.
+    The title, and the anchors and titles of sections in `links`, are plain text. Texts in `parts`, which are HTML, are
+    escaped by the caller. `style` and `script` are added to those of all pages and have no user content. The page has
+    to be complete without the script.
     """
     style, script, name = f"{_asset('page.css')}{style}", f"{_asset('page.js')}{script}", escape(title)
     policy = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "

@@ -59,9 +59,7 @@ def read_array(content: bytes) -> NDArray[Any]:
 def read_tiff(content: bytes, *, with_all: bool = True) -> NDArray[Any]:
     """Read the samples of the first page of a TIFF file.
 
-    Args:
-        content: The bytes of the file.
-        with_all: Keep samples of a color image beyond red, green and blue, whatever they are.
+    `with_all` keeps samples of a color image beyond red, green and blue, whatever they are.
 
     Raises:
         ValueError: tifffile is not installed or cannot read it.

@@ -108,14 +108,7 @@ def decode_image(
 def decode_channels(image: ImageLike, in_chans: int, where: str = "", scale: Scale = BY_TYPE) -> NDArray[np.uint8]:
     """Decode an image that is neither gray nor color; the channels are taken as they are stored, without opacity.
 
-    Args:
-        image: The image to decode.
-        in_chans: Its number of channels, 2 or 4 to 16.
-        where: Name of the image in error messages; by default its path.
-        scale: What becomes black and white in an image of more than 8 bits.
-
-    Returns:
-        `[height, width, in_chans]`.
+    There are 2 or 4 to 16 channels, so the result is `[height, width, in_chans]`.
 
     Raises:
         DecodeError: As `decode_image`.

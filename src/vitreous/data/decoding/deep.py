@@ -26,12 +26,8 @@ def is_deep_gray(image: Image.Image) -> bool:
 def read_deep_color(image: Image.Image, again: Image.Image) -> NDArray[np.uint16]:
     """Return all 16 bits, `[height, width, 2 to 4]`.
 
-    Pillow reads the high byte of each value. If the file seems to have the other byte order, it reads the low
-    byte.
-
-    Args:
-        image: The opened file, not loaded yet.
-        again: The same file, opened once more.
+    Pillow reads the high byte of each value. If the file seems to have the other byte order, it reads the low byte. The
+    image is opened, but not loaded yet; `again` is the same file, opened once more.
     """
     if is_deep_gray(image):  # four bytes a pixel, which Pillow can read as four channels
         again.tile = [_with_raw_mode(tile, lambda name: "RGBA") for tile in again.tile]  # type: ignore[attr-defined]

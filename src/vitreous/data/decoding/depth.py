@@ -96,9 +96,7 @@ class Scale:
     def eight_bits(self, values: NDArray[Any], *, has_alpha: bool = False) -> NDArray[np.uint8]:
         """Scale linearly to 0..255, and clip and count what is beyond the range.
 
-        Args:
-            values: `[height, width]` or `[height, width, channels]`.
-            has_alpha: The last channel is opacity, which always spans the range of its type.
+        Channels are last. With `has_alpha`, the last one is opacity, which always spans the range of its type.
 
         Raises:
             ValueError: A value is not finite, or the range is unknown.

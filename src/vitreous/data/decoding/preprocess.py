@@ -62,11 +62,7 @@ class Preprocess:
         check_value_range("preprocess", self.value_range, self.in_chans)
 
     def pixels(self, image: ImageLike, where: str = "") -> UInt8[Tensor, "channels height width"]:
-        """Decode and resize (bicubic, antialiased); smaller images are enlarged.
-
-        Args:
-            image: Encoded bytes, a path, a PIL image or an array.
-            where: Name of the image in error messages.
+        """Decode and resize an image (bicubic, antialiased), also a smaller one; messages call it `where`.
 
         Returns:
             Pixels in 0..255, `[in_chans, *img_size]`.
@@ -92,13 +88,7 @@ class Preprocess:
         return shape == (self.img_size if self.in_chans == 1 else (*self.img_size, self.in_chans))
 
     def normalize(self, pixels: Shaped[Tensor, "batch channels height width"]) -> Images:
-        """Return `(pixels / 255 − mean) / std`.
-
-        Args:
-            pixels: Values in 0..255, uint8 or (after augmentation) float, `[batch, in_chans, *img_size]`.
-
-        Returns:
-            Float32 images of the same shape, on the same device.
+        """Return `(pixels / 255 − mean) / std` of pixels in 0..255, uint8 or float: float32 on the same device.
 
         Raises:
             ConfigError: `mean` and `std` are not set.
@@ -158,9 +148,7 @@ class Preprocess:
 def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return the largest centered box with the aspect ratio of `img_size`.
 
-    Args:
-        size: Height and width of the image in px.
-        img_size: Height and width to resize the box to, in px.
+    Sizes are height and width in px.
 
     Returns:
         Left, top, right and bottom in px, with fractions, never outside the image.
@@ -175,9 +163,7 @@ def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, f
 def padded_place(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return where the whole image lies once it is resized and padded.
 
-    Args:
-        size: Height and width of the image in px.
-        img_size: Height and width to pad to, in px.
+    Sizes are height and width in px.
 
     Returns:
         Left, top, width and height in px of the result.

@@ -35,10 +35,7 @@ class Copies:
 def group_copies(summaries: ImageSummaries, progress: Progress | None = None, *, crops: bool = False) -> Copies:
     """Group exact copies by content and near-duplicates by thumbnail.
 
-    Args:
-        summaries: All images.
-        progress: Called with (images compared, total).
-        crops: Find cropped near-duplicates too, which takes much longer.
+    With `crops`, cropped near-duplicates are found too, which takes much longer.
     """
     _, first, content = np.unique(summaries.contents, return_index=True, return_inverse=True)
     find = find_cropped_duplicates if crops else find_near_duplicates
@@ -47,13 +44,7 @@ def group_copies(summaries: ImageSummaries, progress: Progress | None = None, *,
 
 
 def copy_findings(summaries: ImageSummaries, copies: Copies, namer: Namer) -> list[Finding]:
-    """Report copies across splits, copies across classes, and the remaining exact copies and near-duplicates.
-
-    Args:
-        summaries: All images.
-        copies: Result of `group_copies`.
-        namer: Turns positions into samples.
-    """
+    """Report copies across splits, copies across classes, and the remaining exact copies and near-duplicates."""
     held_out, in_train = np.isin(summaries.splits, ("val", "test")), summaries.splits == "train"
     leaks = [group for group in copies.groups if held_out[group].any() and in_train[group].any()]
     conflicts = [group for group in copies.groups if len(np.unique(summaries.labels[group])) > 1]

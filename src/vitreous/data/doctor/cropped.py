@@ -49,10 +49,7 @@ def find_cropped_duplicates(
 ) -> NDArray[np.int64]:
     """Group near-duplicates like `find_near_duplicates`, also those of which one shows 80% or more of the other's side.
 
-    Args:
-        gray: Thumbnails of files with different contents, `[n, SIDE_PX, SIDE_PX]`.
-        color: Color thumbnails of the same images, `[n, SIDE_PX // 4, SIDE_PX // 4, 3]`.
-        progress: Called with (images compared, total).
+    The thumbnails are of files with different contents.
 
     Returns:
         A group number per image, `[n]`. Above `MOST_IMAGES` images, those of `find_near_duplicates`.

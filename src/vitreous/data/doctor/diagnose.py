@@ -62,10 +62,7 @@ def class_findings(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
 def label_findings(doubts: LabelDoubts, judge: str, namer: Namer) -> list[Finding]:
     """Report images that may be mislabeled, if there are any.
 
-    Args:
-        doubts: Result of `find_doubtful_labels`, with positions in the summaries.
-        judge: What has judged the labels, e.g. `a cross-validated regression on thumbnails`.
-        namer: Turns positions into samples.
+    The doubts have positions in the summaries; `judge` is what found them, e.g. `a regression on thumbnails`.
     """
     count = len(doubts.positions)
     if not count:

@@ -96,14 +96,8 @@ class Examination:
 def examine(surveyed: Survey, *, features: Features | None = None, show: Show = _silent) -> Examination:
     """Decode every image once and find what is wrong with the data set.
 
-    Args:
-        surveyed: The source with its splits.
-        features: Features of a model that find outliers. They judge labels too, unless edges and colors of thumbnails
-            classify the images more accurately.
-        show: Shows which stage is running and how far it is.
-
-    Returns:
-        The examination. Images that cannot be decoded are a finding, not an error.
+    Features of a model find outliers. They judge labels too, unless edges and colors of thumbnails classify the images
+    more accurately. Images that cannot be decoded are a finding, not an error.
 
     Raises:
         DataError: No image can be decoded.
@@ -171,10 +165,6 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
     Exact copies and small classes are in the notes of the survey, so only findings that need decoded images are added.
     The check takes about a second for 2,000 images of 64 px on two cores. It finds less than `examine`, because the
     stored images are already cropped to one size.
-
-    Args:
-        surveyed: The source of the stores.
-        stores: Decoded images by split.
 
     Returns:
         One sentence per finding, worst first, at most `MOST_SENTENCES`, and a last sentence that says how to see more.

@@ -95,10 +95,7 @@ def find_near_duplicates(
 ) -> NDArray[np.int64]:
     """Group near-duplicates, by the rules at the top of this file.
 
-    Args:
-        gray: Thumbnails of files with different contents, `[n, SIDE_PX, SIDE_PX]`.
-        color: Color thumbnails of the same images, `[n, SIDE_PX // 4, SIDE_PX // 4, 3]`.
-        progress: Called with (images compared, total).
+    The thumbnails are of files with different contents.
 
     Returns:
         A group number per image, `[n]`. Images with the same number are near-duplicates of each other. A constant image

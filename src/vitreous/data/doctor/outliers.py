@@ -26,8 +26,7 @@ _TO_STANDARD_DEVIATION = 1.4826
 def outlier_scores(features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return how far each image is from the others, in robust standard deviations, `[n]`; above 3 is an outlier.
 
-    Args:
-        features: `[n, any]`; all scores are 0 if there are fewer than `LEAST_IMAGES`.
+    All scores are 0 if there are fewer than `LEAST_IMAGES`.
     """
     from sklearn.neighbors import NearestNeighbors
     from sklearn.preprocessing import normalize
@@ -49,11 +48,8 @@ def outlier_findings(
 ) -> list[Finding]:
     """Report images that are unlike all others, if there are any.
 
-    Args:
-        features: `[n, any]`.
-        positions: Position of each row in the summaries, `[n]`.
-        basis: What the features are, e.g. `the features of dino.safetensors`.
-        namer: Turns positions into samples.
+    Each image has a row of features, and a position in the summaries. `basis` is what the features are, e.g. `the
+    features of dino.safetensors`.
     """
     scores = outlier_scores(features)
     found = np.argsort(-scores, kind="stable")[: int((scores > LIMIT).sum())]

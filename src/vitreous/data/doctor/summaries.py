@@ -78,12 +78,7 @@ def summarize_source(
 ) -> ImageSummaries:
     """Decode and summarize every sample that is not dropped once, in several threads.
 
-    Args:
-        source: The samples.
-        indices: The samples of each split, as in `Survey.indices`.
-        progress: Called with (done, total).
-        scale: What becomes black and white in images of more than 8 bits.
-        only: Numbers of the samples; None for all.
+    `indices` are the samples of each split, as in `Survey.indices`; `only` are numbers of the samples, None for all.
 
     Returns:
         The summaries, of several channels the first three; samples that cannot be decoded are listed in `unreadable`.
@@ -130,9 +125,6 @@ def summarize_stores(stores: Mapping[str, Store]) -> ImageSummaries:
     """Summarize images that are already decoded.
 
     Sizes, kinds and contents describe the stored pixels, so images with equal pixels have equal contents.
-
-    Args:
-        stores: At least one store, by the name of its split, on any device.
     """
     grays, colors, mean_stds, digests = [], [], [], list[bytes]()
     shapes = [store.take(np.zeros(1, dtype=np.int64)).shape[1:] for store in stores.values() if len(store)]

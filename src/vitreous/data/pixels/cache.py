@@ -69,14 +69,9 @@ def open_cached(
 ) -> tuple[PixelFile | None, CacheUse]:
     """Open the cached pixels of samples; decode the samples into a new cache file if there is none.
 
-    Args:
-        source: The samples.
-        indices: Which samples, at least one; row `i` of the file is sample `indices[i]`.
-        preprocess: Decodes and resizes each sample.
-        digests: `digest_of` the content of each chosen sample, `[n, 16]`.
-        folder: The cache's folder; `auto` for this user's.
-        limit_bytes: Maximum size of all cache files together; None: `SHARE_OF_FREE` of the disk.
-        progress: Called with (done, total) while images are decoded.
+    Row `i` of the file is sample `indices[i]`, of which there is at least one; `digests` are `digest_of` their
+    contents, `[n, 16]`. The folder `auto` is that of this user. All cache files together take at most `limit_bytes`, or
+    for None `SHARE_OF_FREE` of the disk.
 
     Returns:
         The file, and how it was obtained. The file is None if it would be too large, the disk is full or read-only, or

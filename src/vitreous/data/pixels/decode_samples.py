@@ -30,13 +30,8 @@ def decode_samples(
 ) -> dict[int, str]:
     """Decode samples in parallel, and return the positions in `indices` that do not decode, each with the reason.
 
-    Args:
-        source: The samples.
-        indices: Which samples to decode.
-        preprocess: Decodes and resizes each sample.
-        keep: Called with (position in `indices`, pixels), from several threads at once.
-        digests: `digest_of` each sample as it was hashed earlier, `[n, 16]`; None: do not check for changes.
-        progress: Called with (done, total).
+    `keep` is called with (position in `indices`, pixels), from several threads at once. `digests` are `digest_of` each
+    sample as it was hashed earlier, `[n, 16]`; None: do not check for changes.
 
     Raises:
         DamagedFileError: With `digests`, if a sample can no longer be read or has changed.

@@ -100,9 +100,6 @@ class PixelFile:
         Reading a page that another program has cut off would end the process, so the size of the file is checked each
         time. Only a cut between this check and the copy, microseconds later, is not noticed.
 
-        Args:
-            rows: Row numbers, `[n]`.
-
         Returns:
             Pixels, `[n, channels, height, width]`, and the positions in `rows` of those whose checksum is wrong.
         """

@@ -114,11 +114,8 @@ class LazyStore(Store):
 class MappedStore(Store):
     """A store that copies rows out of a cache file; a row with a wrong checksum is decoded again.
 
-    Args:
-        file: Row `i` holds the pixels of sample `samples[i]`.
-        source: The samples.
-        preprocess: Decodes and resizes each sample.
-        samples: Numbers of the samples in the source, `[n]`; the store skips those that did not decode.
+    Row `i` of the file holds the pixels of sample `samples[i]` of the source; the store skips those that did not
+    decode.
     """
 
     def __init__(self, file: PixelFile, source: Source, preprocess: Preprocess, samples: NDArray[np.int64]) -> None:
@@ -164,15 +161,9 @@ def load_store(
     With the cache, each sample is decoded once for all runs. Without it, each sample is decoded once now even if the
     pixels do not fit into memory, so that damaged files are found before training starts.
 
-    Args:
-        source: The samples.
-        indices: Which samples to load, e.g. a split of a `Survey`.
-        preprocess: Decodes and resizes each sample; its mean and std are not used.
-        memory_limit_bytes: Maximum size of the pixels to keep in memory; None: a quarter of the machine's memory,
-            divided by the number of processes that `--nproc` starts.
-        digests: A hash of each chosen sample's content, `[n, 16]`, as in a `Survey`; None: do not use the cache.
-        cache: The cache's folder; `auto` for this user's; None: do not use the cache.
-        progress: Called with (done, total).
+    Pixels of at most `memory_limit_bytes` are kept in memory; None: a quarter of the machine's memory, divided by the
+    number of processes that `--nproc` starts. `digests` are hashes of the contents of the chosen samples, `[n, 16]`, as
+    in a `Survey`. Without them, or without `cache`, there is no cache; its folder `auto` is that of this user.
 
     Returns:
         A MemoryStore if the pixels fit into memory, else a MappedStore, or a LazyStore without the cache. It is empty
@@ -217,9 +208,6 @@ def _load_without_cache(
 
 def measure_mean_std(store: Store) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute the exact mean and standard deviation of each channel, from counts of its 256 levels.
-
-    Args:
-        store: The training images, at least one.
 
     Returns:
         Mean in [0, 1] and std, at least 1/255 (one level), of pixels / 255.

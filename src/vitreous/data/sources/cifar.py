@@ -99,9 +99,6 @@ CIFAR100 = CifarSet(
 def open_cifar(wanted: CifarSet) -> ArraySource:
     """Find the archive or its unpacked folder, or download the archive; check it and read it without unpacking to disk.
 
-    Args:
-        wanted: The set to open.
-
     Returns:
         RGB images; the official training set is `train`, the official test set `test`.
 

@@ -110,13 +110,8 @@ class DatasetSource(Source):
 def open_dataset(dataset: Dataset) -> DatasetSource:
     """Read every label of a set; no image is read for that if the set has `.targets`, as torchvision's sets do.
 
-    The class names are the set's `.classes`. Without `.classes`, numeric labels are the class names.
-
-    Args:
-        dataset: One set, a tuple (train, val) or (train, val, test), or a dictionary of splits.
-
-    Returns:
-        The samples, in the order of the sets.
+    The class names are the set's `.classes`. Without `.classes`, numeric labels are the class names. A set is one
+    object, a tuple (train, val) or (train, val, test), or a dictionary of splits, whose order is kept.
 
     Raises:
         DataError: The object is not such a set, is empty, does not return (image, label) pairs, returns different

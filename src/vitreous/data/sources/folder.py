@@ -50,9 +50,6 @@ class _Images:
 def open_folder(root: Path) -> FileSource:
     """List the images of every class; no image is opened.
 
-    Args:
-        root: An existing folder.
-
     Returns:
         The images sorted by split, class and path; classes sorted by name, or by value if all names are numbers.
 

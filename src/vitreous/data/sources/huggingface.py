@@ -104,11 +104,7 @@ def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
     The image column is the only one of type Image, or else the one named like an image. The label column is the only
     one of type ClassLabel, or else the one named like a label, or else `fine_label` (CIFAR-100 has two). Splits are
     recognized in their common spellings. Other splits and splits without labels are left out, and a note says so.
-
-    Args:
-        loaded: The result of `datasets.load_dataset`.
-        title: The name of the source.
-        name: Where the data set came from, for messages.
+    Messages call the data set `name`.
 
     Raises:
         DataError: The image or label column is missing or ambiguous, there is no `train` split, a label is not a class,

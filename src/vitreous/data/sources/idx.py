@@ -23,14 +23,7 @@ _GZIP_WBITS = 31
 
 
 def unpack(content: bytes, where: str) -> bytes:
-    """Unpack the content of a file if it is gzipped.
-
-    Args:
-        content: An idx file, gzipped or not.
-        where: The file's name in error messages.
-
-    Returns:
-        The unpacked content, at most `MAX_BYTES` if it was gzipped.
+    """Unpack the content of a file, which messages call `where`, if it is gzipped; to `MAX_BYTES` at most.
 
     Raises:
         DataError: The gzip data is damaged, ends early or too late, or unpacks to more than `MAX_BYTES`.
@@ -52,11 +45,7 @@ def unpack(content: bytes, where: str) -> bytes:
 
 
 def parse(content: bytes, where: str) -> NDArray[np.uint8]:
-    """Read the values of an idx file.
-
-    Args:
-        content: The content of the file, unpacked.
-        where: The file's name in error messages.
+    """Read the values of an unpacked idx file, which messages call `where`.
 
     Returns:
         A read-only array with the shape that the header declares.

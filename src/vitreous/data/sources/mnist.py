@@ -77,9 +77,6 @@ FASHION_MNIST = IdxSet(
 def open_idx_set(wanted: IdxSet) -> ArraySource:
     """Find or download the four files, check them, and read them.
 
-    Args:
-        wanted: The set to open.
-
     Returns:
         The images; the official training set is `train`, the official test set `test`.
 

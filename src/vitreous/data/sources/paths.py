@@ -61,13 +61,8 @@ class PackedPaths(Sequence[Path]):
 def explain_missing(text: str, root: Path, folder: Path) -> str:
     """Explain why a path in a table does not exist, by finding the file that it most likely means.
 
-    Args:
-        text: The path as the table has it.
-        root: The folder that it is relative to.
-        folder: The folder of the table.
-
-    Returns:
-        The causes and the way out, as the end of an error message.
+    `text` is the path as the table has it, relative to `root`; `folder` is that of the table. Return the causes and the
+    way out, as the end of an error message.
     """
     if re.match(r"(?!file:)[a-z][a-z0-9+.-]+://", text):
         return "they are addresses; download the images, and write their paths"

@@ -47,15 +47,9 @@ def is_table_name(name: str) -> bool:
 def open_rows(path: Path, example: str = "path,label") -> Rows:
     """Open a table and read its headings.
 
-    Text is UTF-8, or UTF-16 if the file begins with a byte order mark. The delimiter of a `.csv` is whichever of
-    `, ; tab |` splits the headings into the most columns. Quotes follow RFC 4180.
-
-    Args:
-        path: An existing file with one of `TEXT_SUFFIXES` or `PARQUET_SUFFIXES`.
-        example: Headings that a message about an empty file suggests.
-
-    Returns:
-        The table. Iterating its `rows` raises DataError where the file is damaged.
+    Text is UTF-8, or UTF-16 if the file begins with a byte order mark. The delimiter of a `.csv` is whichever of `, ;
+    tab |` splits the headings into the most columns. Quotes follow RFC 4180. A message about an empty file suggests the
+    headings `example`. Iterating `rows` raises DataError where the file is damaged.
 
     Raises:
         DataError: The file is empty, damaged, not text, or has another suffix.

@@ -46,12 +46,7 @@ def split_of(text: str) -> str | None:
 def columns_of(role: str, columns: Sequence[str]) -> list[int]:
     """Find the columns that may have a role; a column with exactly the role's name is the only result.
 
-    Args:
-        role: `path`, `label`, `split`, `group` or `weight`.
-        columns: The headings of a table.
-
-    Returns:
-        Positions of the columns: none, one, or several if it is ambiguous.
+    Return their positions: none, one, or several if it is ambiguous.
     """
     names = [squeeze(column) for column in columns]
     if names.count(role) == 1:

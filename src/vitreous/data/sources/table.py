@@ -39,13 +39,9 @@ def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> Fil
     """Read a table; no image is opened. A million rows take about 60 MB plus the length of their paths.
 
     Columns are recognized by the common spellings of their headings. Of identical rows only the first counts, and a
-    note says so. Labels are strings; if all are whole numbers, the classes are sorted as numbers.
-
-    Args:
-        path: An existing CSV, TSV or Parquet file.
-        root: The folder that paths are relative to and must not leave; by default the table's folder, which they may
-            leave.
-        task: Whether an image has one label or several; see `label_cells`.
+    note says so. Labels are strings; if all are whole numbers, the classes are sorted as numbers. By default, `root` is
+    the table's folder, which paths may leave; another root must contain all images. Whether an image has one label or
+    several is the `task`; see `label_cells`.
 
     Returns:
         The samples in the order of the table; classes sorted by name.

@@ -65,14 +65,9 @@ def judge_by_names(classes: Sequence[str]) -> Mirror | None:
 
 
 def judge_by_images(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) -> Mirror:
-    """Decide from the images by nearest-neighbor classification.
+    """Decide by nearest-neighbor classification of training images; in favor of mirroring if there are too few.
 
-    Args:
-        thumbnails: Training images, gray, `[n, PROBE_SIDE_PX, PROBE_SIDE_PX]`.
-        labels: Their class indices, `[n]`.
-
-    Returns:
-        The decision; in favor of mirroring if there are too few images.
+    Thumbnails are gray, `[n, PROBE_SIDE_PX, PROBE_SIDE_PX]`.
     """
     from sklearn.model_selection import KFold
     from sklearn.neighbors import KNeighborsClassifier

@@ -71,12 +71,7 @@ class _Observer(Scale):
 
 
 def measure_value_range(source: Source, headers: Headers) -> Measured:
-    """Measure the range on the deep images; those that do not decode are ignored, as they are reported later.
-
-    Args:
-        source: The samples.
-        headers: Their headers.
-    """
+    """Measure the range on the deep images; those that do not decode are ignored, as they are reported later."""
     is_deep = np.array([header.is_deep for header in headers.distinct] + [False])
     deep = np.flatnonzero(is_deep[headers.numbers])
     if not len(deep):

@@ -76,11 +76,7 @@ def pool_trimmed(
 def forward_trimmed(block: Block, tokens: Tokens, relation: Relation, num_read: int) -> FirstTokens:
     """Run a pre-norm block for the first `num_read` tokens, which attend to all tokens.
 
-    Args:
-        block: The block. Its dropout and drop path must be inactive.
-        tokens: The whole sequence, `[batch, tokens, embed_dim]`.
-        relation: Rotations of queries and keys, and a bias on the attention scores.
-        num_read: Number of tokens to compute, at least 1.
+    Dropout and drop path of the block must be inactive.
     """
     normed, first = block.norm1(tokens), tokens[:, :num_read]
     queries, keys, values = block.attn.project(normed, relation)

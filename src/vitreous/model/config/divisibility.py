@@ -50,12 +50,7 @@ def check_heads(num_heads: int, embed_dim: int, per_head: int, way_out: str) -> 
 def check_multiple(key: str, got: int, factor: int, why: str, step: int = 1) -> None:
     """Raise ConfigError unless a value is a multiple of `factor`.
 
-    Args:
-        key: Name of the value.
-        got: The value.
-        factor: What it must be a multiple of.
-        why: The setting that requires it.
-        step: What the suggested value is a multiple of as well, for another rule.
+    `why` is the setting that requires it. The suggested value is a multiple of `step` as well, for another rule.
     """
     if got % factor:
         step = math.lcm(factor, step)

@@ -171,9 +171,7 @@ class Attention(nn.Module):
     def output(self, tokens: Tokens, attended: Queries) -> Tokens:
         """Join the heads, gate them if there is a gate, and project to tokens.
 
-        Args:
-            tokens: The tokens that the queries were projected from, `[batch, queries, embed_dim]`; the gate reads them.
-            attended: The result of `attend`, `[batch, heads, queries, head_dim]`.
+        The gate reads the tokens that the queries were projected from.
         """
         joined = rearrange(attended, "b h n d -> b n (h d)")
         if self.gate is not None:

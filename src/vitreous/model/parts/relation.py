@@ -35,12 +35,7 @@ NO_RELATION = Relation()
 def rotate(heads: Tensor, relation: Relation) -> Tensor:
     """Rotate each pair (i, i + head_dim/2) of every head by the angle of its token.
 
-    Args:
-        heads: Queries or keys, `[batch, heads, tokens, head_dim]`.
-        relation: Provides cosines and sines; without them the heads are returned unchanged.
-
-    Returns:
-        The rotated heads, in the same shape and dtype.
+    Heads are queries or keys. Without cosines and sines in the relation, they are returned unchanged.
     """
     if relation.cos is None or relation.sin is None:
         return heads
@@ -51,9 +46,7 @@ def rotate(heads: Tensor, relation: Relation) -> Tensor:
 def as_rotation(angles: Float[Tensor, "batches heads patches half"], num_prefix_tokens: int) -> Relation:
     """Return the relation that rotates patches by these angles and leaves prefix tokens unchanged.
 
-    Args:
-        angles: One angle for each pair of channels, in radians.
-        num_prefix_tokens: Number of tokens before the patches.
+    There is one angle for each pair of channels, in radians.
     """
     padded = F.pad(torch.cat([angles, angles], dim=-1), (0, 0, num_prefix_tokens, 0))
     return Relation(cos=padded.cos(), sin=padded.sin())
@@ -62,9 +55,7 @@ def as_rotation(angles: Float[Tensor, "batches heads patches half"], num_prefix_
 def select(relation: Relation, kept: Tensor) -> Relation:
     """Return the relation of the tokens that each image keeps.
 
-    Args:
-        relation: The relation of the whole sequence, the same for all images.
-        kept: `[batch, kept]`, the numbers of the tokens that are kept, prefix tokens included.
+    The relation is the same for all images; the numbers of kept tokens, `[batch, kept]`, include prefix tokens.
     """
     rows = rearrange(kept, "b n -> b 1 n 1")
     cos, sin, bias = relation

@@ -95,9 +95,7 @@ def check_keys(architecture: Mapping[str, Any]) -> None:
 def resolve(values: Mapping[str, Any], hints: Hints) -> ModelConfig:
     """Combine what a file says and what the user gives into a configuration; the user wins.
 
-    Args:
-        values: Fields of ModelConfig from the file; `num_heads` may be missing.
-        hints: The user's `architecture`, and name and image size for what the file leaves open.
+    `num_heads` may be missing among the values. Name and image size of the hints are for what the file leaves open.
 
     Raises:
         ConfigError: The number of heads or the image size is unknown, or a value breaks a rule.

@@ -213,9 +213,7 @@ def kernel(config: ModelConfig) -> Codec:
 def position_grid(config: ModelConfig, prefix: Sequence[str]) -> tuple[list[str], Codec]:
     """Return our names and the codec for a position table `[1, prefix + patches, dim]`.
 
-    Args:
-        config: A model with learned positions.
-        prefix: Our names of the positions of prefix tokens, in the order of the sequence. Registers share one name.
+    `prefix` are our names of the positions of prefix tokens, in the order of the sequence. Registers share one name.
     """
     rows, columns = config.grid_size
     counts = [config.num_registers if name == "prefix.register_position" else 1 for name in prefix]

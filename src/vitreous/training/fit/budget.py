@@ -45,10 +45,7 @@ def time_for_features(
 class Stopwatch:
     """Seconds spent on a run, including those of earlier processes that worked on it. They never decrease.
 
-    Args:
-        elapsed_s: Seconds spent by earlier processes.
-        started_s: Reading of `clock` when this process started.
-        clock: Returns seconds since any fixed moment.
+    `started_s` is the reading of `clock` when this process started.
     """
 
     def __init__(self, elapsed_s: float, started_s: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -23,13 +23,10 @@ _FALLBACK = "the checkpoint before it is used"
 
 
 def save_checkpoint(folder: Path, state: TrainState, group: Group = SINGLE) -> Path:
-    """Save the state, then remove all but the last two checkpoints.
+    """Save the state, then remove all but the last two checkpoints; return the path of the new one.
 
     Checkpoints of later steps are removed too: the run went back to an earlier step because they were damaged. The file
     holds full tensors even if the model is sharded, so any number of processes can resume from it.
-
-    Returns:
-        The path of the new checkpoint.
 
     Raises:
         SaveError: The file cannot be written; the earlier checkpoints are not changed.

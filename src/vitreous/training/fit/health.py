@@ -233,9 +233,7 @@ class Watch:
     def after_evaluation(self, state: TrainState, scores: Mapping[str, Score]) -> None:
         """Record clipping, overfitting and attention since the last evaluation, and reset the counts.
 
-        Args:
-            state: The state that was evaluated.
-            scores: Scores of the `trained` weights and of their `average` on the validation images.
+        `scores` are those of the `trained` weights and of their `average`.
         """
         clipped_share = self._clipped / max(self._steps, 1)
         self._before = [parameter.detach().clone() for parameter in state.model.parameters()]

@@ -43,13 +43,8 @@ def score_task(logits: Logits, labels: Targets, classes: Sequence[str], threshol
                temperature: float = 1.0, *, with_interval: bool = False) -> Score:  # fmt: skip
     """Score logits, with a `LabelScore` if images may have several labels.
 
-    Args:
-        logits: Logits, `[n, classes]`.
-        labels: The true labels.
-        classes: Names of the classes.
-        thresholds: Probability from which each label is predicted; None for 1/2.
-        temperature: Number by which logits are divided before they become probabilities.
-        with_interval: Compute the interval of the mean average precision too, which takes up to a few seconds.
+    A label is predicted from its threshold on, without thresholds from 1/2. The interval of the mean average precision
+    takes up to a few seconds.
     """
     found = score(logits, labels, classes)
     if not labels.is_floating_point():
@@ -79,14 +74,10 @@ def score_labels(
 
 
 def map_interval(probabilities: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Return the 95% interval of the mean average precision: percentile bootstrap over images.
+    """Return the 95% interval of the mean average precision, from `[n, classes]`: percentile bootstrap over images.
 
     It is None if all samples have the same precision, as those of a perfect model do: that would be an interval of
     width 0, although other images may well be ranked wrongly.
-
-    Args:
-        probabilities: `[n, classes]`.
-        true: Which image has which label, `[n, classes]`.
 
     Source:
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. The seed is fixed.
@@ -125,11 +116,8 @@ def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> tuple[float, 
     """Return the probability from which each label is predicted: the one with the highest F1 on these images.
 
     Fit it on validation images. A label that fewer than `LEAST_FOR_THRESHOLD` images have gets the threshold that is
-    best for all labels together, because its own would be fitted to noise.
-
-    Args:
-        probabilities: `[n, classes]`.
-        labels: 1 for each label of an image, else 0, `[n, classes]`.
+    best for all labels together, because its own would be fitted to noise. Both arguments are `[n, classes]`; a label
+    is 1 if the image has it, else 0.
 
     Source:
         Lipton et al. 2014 (1402.1892), who show that F1 is maximal for one threshold per label. Yang 2001, "A study of

@@ -13,10 +13,8 @@ from vitreous.tensors import Pixels
 def make_outliers(familiar: Pixels, classes: Sequence[str], seed: int) -> dict[str, Pixels]:
     """Return kinds of outliers by name: of each kind the same number, size and channels as `familiar`.
 
-    Args:
-        familiar: Images to blur and to shuffle, on the CPU.
-        classes: Names of the classes. If one of them is a number, digits may be familiar, so they are left out.
-        seed: Decides all random numbers.
+    The familiar images, which are on the CPU, are blurred and shuffled for this. If the name of a class is a number,
+    digits may be familiar, so they are left out.
     """
     from sklearn.datasets import load_digits, load_sample_images
 

@@ -11,12 +11,8 @@ _LEAST_EVALUATIONS = 12
 def is_due(before: float, after: float, patience: float) -> bool:
     """Return True if an evaluation is due between two progress values.
 
-    Evaluations are due at fixed progress values, so a resumed run evaluates at the same steps.
-
-    Args:
-        before: Progress before a step, in [0, 1].
-        after: Progress after it.
-        patience: Share of the run; at least two evaluations fall into it.
+    Evaluations are due at fixed progress values, so a resumed run evaluates at the same steps. The patience is a share
+    of the run, into which at least two evaluations fall.
     """
     num = max(_LEAST_EVALUATIONS, math.ceil(2 / patience))
     return int(after * num + 1e-9) > int(before * num + 1e-9)

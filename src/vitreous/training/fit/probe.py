@@ -36,13 +36,8 @@ def fit_familiarity(
 ) -> tuple[Familiarity, dict[str, Any]] | None:
     """Describe the training images, and choose the score whose worst AUROC against a kind of outliers is the best.
 
-    Args:
-        model: The finished model.
-        preprocess: Normalizes the images.
-        stores: Images by split: `train`, and perhaps `val` and `test`.
-        classes: Names of the classes.
-        seed: Draws the images, each class with its share, and the outliers.
-        share: Share of the images that there is time for; see `recipe.pace.TimeLimit`.
+    `stores` are the images by split: `train`, and perhaps `val` and `test`. There is time for a `share` of them; see
+    `recipe.pace.TimeLimit`.
 
     Returns:
         What `predict` needs, and a record for the report. None if there are fewer than `LEAST_FAMILIAR` validation

@@ -31,9 +31,7 @@ def check_free(out: Path | None) -> None:
 def exclusive(folder: Path, listener: Listener) -> Iterator[None]:
     """Context manager that keeps other processes from training in a folder; the lock ends with this process.
 
-    Args:
-        folder: Folder of a run or of a series.
-        listener: Receives the event `unlocked` if the system or the disk does not support locks.
+    The listener receives the event `unlocked` if the system or the disk does not support locks.
 
     Raises:
         RunError: Another process holds the folder.

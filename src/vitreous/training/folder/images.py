@@ -37,9 +37,7 @@ def write_images(path: Path, surveyed: Survey) -> None:
 def splits_in_run(weights: Path, digests: NDArray[np.uint8]) -> Texts | None:
     """Return the split that images had in a run, an empty string for images that were not in it, `[n]`.
 
-    Args:
-        weights: The folder of a finished run, or its model file.
-        digests: `digest_of` the content of each image, `[n, 16]`.
+    `weights` is the folder of a finished run, or its model file; `digests` are `digest_of` each image, `[n, 16]`.
 
     Returns:
         The splits; None if there is no record of the images that these weights were trained with.

@@ -25,9 +25,7 @@ def ignore(kind: str, fields: Mapping[str, Any]) -> None:
 class Recorder:
     """A writer that appends records to a file and passes them to a listener.
 
-    Args:
-        path: The file; with None, nothing is recorded or passed on, as for all processes except rank 0.
-        listener: The function to pass records to.
+    Without a path, nothing is recorded or passed on, as for all processes except rank 0.
     """
 
     def __init__(self, path: Path | None, listener: Listener = ignore) -> None:

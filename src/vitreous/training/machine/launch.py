@@ -39,11 +39,8 @@ def launch(work: Callable[[], None], num_processes: int) -> None:
     """Run `work` in several processes of this machine, each with its own device, and wait for all of them.
 
     If a process is killed or raises an unexpected error, the others are ended too and all are restarted. `work` then
-    calls `after_restart` to find the run to resume. An error that `work` raises deliberately ends the launch.
-
-    Args:
-        work: A function that can be pickled; each process imports its module.
-        num_processes: Number of processes, at least 1.
+    calls `after_restart` to find the run to resume. An error that `work` raises deliberately ends the launch. `work`
+    can be pickled; each process imports its module.
 
     Raises:
         ConfigError: Fewer than one process, or a launch inside another launch.

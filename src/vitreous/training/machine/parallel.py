@@ -24,9 +24,6 @@ class Parallel:
     Gradients are summed, not averaged: each loss is a sum over images, already divided by the total of the whole batch.
     So the result is correct even if processes have different numbers of images.
 
-    Args:
-        group: The processes that train, at least two.
-
     Source:
         PyTorch's DistributedDataParallel, where every device holds all weights and gradients are sent during the
         backward pass. PyTorch's FSDP2, where every device holds a shard of each weight and fetches one block at a time.
@@ -49,13 +46,8 @@ class Parallel:
     ) -> tuple[Loss, Logits]:
         """Return loss and logits of a micro-batch; only the backward pass of the last one sends gradients.
 
-        Args:
-            task: The task whose loss is minimized.
-            model: The model; it is replicated here unless `shard` has sharded it.
-            images: This process's images.
-            targets: This process's targets.
-            total: Divisor of the loss, summed over all processes.
-            is_last: True for the last micro-batch of a batch.
+        The model is replicated here unless `shard` has sharded it. `total`, the divisor of the loss, is summed over all
+        processes.
         """
         from torch.distributed.fsdp import FSDPModule
 

@@ -25,12 +25,8 @@ def memory_share(config: RunConfig, memory_bytes: float | None = None) -> float:
 
     Counted are the weights, gradients, average and optimizer moments, and the activations of a micro-batch. A backbone
     that is never trained stores no activations for the backward pass; it is counted as if it used gradient
-    checkpointing. A teacher is not counted.
-
-    Args:
-        config: The run.
-        memory_bytes: Available memory; None takes the total memory of the device, or of this container, so that the
-            same machine always gives the same answer.
+    checkpointing. A teacher is not counted. By default, the memory is that of the device, or of this container, used or
+    not, so that the same machine always gives the same answer.
     """
     device = resolve_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)

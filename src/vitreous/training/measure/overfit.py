@@ -46,10 +46,7 @@ class OverfitCheck:
 def overfit_one_batch(config: RunConfig, batch: Batch, precision: str) -> OverfitCheck:
     """Train a temporary model on one batch, at the run's learning rate and without regularization.
 
-    Args:
-        config: Configuration of the run.
-        batch: Any training batch; its first `NUM_IMAGES` images are used.
-        precision: One of `PRECISIONS`.
+    The first `NUM_IMAGES` images of the batch are used.
 
     Raises:
         RunError: The model did not overfit the batch.

@@ -146,11 +146,8 @@ def median_s(
 ) -> float:
     """Return the median seconds of repetitions of `work`, without the first one; the lower one of two.
 
-    Args:
-        work: Must wait for its own result, as a device may compute asynchronously.
-        seconds: How long to repeat it.
-        slow_s: After this many seconds, two repetitions are enough; one, if it takes twice as long.
-        clock: Returns seconds since any fixed moment.
+    `work` must wait for its own result, as a device may compute asynchronously. It is repeated for some seconds. After
+    `slow_s`, two repetitions are enough; one, if it takes twice as long.
     """
     work()
     durations: list[float] = []

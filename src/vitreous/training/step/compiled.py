@@ -48,10 +48,7 @@ def compile_ahead(state: TrainState, batch: Batch, settings: StepSettings) -> fl
     """Run forward and backward without changing the state, so that the first steps do not wait for the compiler.
 
     A second pass leaves out the last image: batch sizes differ by one, and torch compiles code for any batch size when
-    it sees the second one.
-
-    Returns:
-        Seconds that compiling took.
+    it sees the second one. Return the seconds that this took.
     """
     began_s = time.monotonic()
     for num in (len(batch.images), max(1, len(batch.images) - 1)):

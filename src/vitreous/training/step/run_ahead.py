@@ -53,12 +53,8 @@ class Steps:
     A GPU works through a queue. If the host reads the result of a step before it queues the next one, the GPU is idle
     in between; for a small model this is much of the time. When *running ahead*, the host first queues the gradient of
     the next batch, and only then reads the last result. The GPU itself leaves weights and moments unchanged if the step
-    is not finite. When the host learns of that, it discards the gradient of the next batch.
-
-    Args:
-        settings: The settings of the steps.
-        batch: A function (step, attempt) -> batch.
-        runs_ahead: Keep one gradient in the queue; see `can_run_ahead`.
+    is not finite. When the host learns of that, it discards the gradient of the next batch. `batch` takes (step,
+    attempt). Without `runs_ahead`, no gradient is kept in the queue; see `can_run_ahead`.
     """
 
     def __init__(self, settings: StepSettings, batch: Callable[[int, int], Batch], *, runs_ahead: bool) -> None:

@@ -13,12 +13,9 @@ from vitreous.wording import duration, plural
 def advice(plan: Plan, whole: Plan, sizes: Sequence[tuple[int, int]], facts: DataFacts, epochs: float) -> Iterator[str]:
     """Yield the sentences.
 
-    Args:
-        plan: The plan that was made for a budget.
-        whole: The same run with the smallest images, all of whose blocks are trained; its steps were measured.
-        sizes: Image sizes that the weights allow, the largest first.
-        facts: The data.
-        epochs: Epochs below which fewer blocks are trained, or smaller images are used.
+    `plan` was made for a budget. `whole` is the same run with the smallest images, all of whose blocks are trained; its
+    steps were measured. `sizes` are the image sizes that the weights allow, the largest first. Below `epochs`, fewer
+    blocks are trained, or smaller images are used.
     """
     config, depth = plan.config, plan.config.model.depth
     num_frozen = config.train.freeze_blocks

@@ -74,14 +74,9 @@ def choose_start(
 ) -> Start:
     """Choose the backbone for `train.pretrained=auto`, or one in the cache if the user left the start open.
 
-    Only `auto` downloads; if that fails, the run starts from another backbone in the cache, or from scratch.
-
-    Args:
-        request: What the user asked for.
-        asked: All keys that are set.
-        facts: The data.
-        memory: Configuration -> share of the memory that a training step needs.
-        listener: Receives what the run starts from, before anything is downloaded.
+    Only `auto` downloads; if that fails, the run starts from another backbone in the cache, or from scratch. `asked`
+    are all keys that are set; `memory` gives the share of the memory that a training step needs. The listener learns
+    what the run starts from before anything is downloaded.
     """
     is_auto = asked.get(KEY) == AUTO
     if not is_auto and not _is_open(request, asked):

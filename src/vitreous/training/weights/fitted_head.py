@@ -70,13 +70,9 @@ class FittedHead:
 def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
     """Fit a head to features.
 
-    The classifier with the lowest cross-validated loss is taken, after its logits were divided by a temperature that
-    is fitted to the same predictions. A class without images gets the smallest bias and no weights.
-
-    Args:
-        features: `[images, features]`, finite.
-        labels: `[images]`, at least two different classes.
-        num_classes: Number of rows of the head.
+    The classifier with the lowest cross-validated loss is taken, after its logits were divided by a temperature that is
+    fitted to the same predictions. A class without images gets the smallest bias and no weights. Features are `[images,
+    features]` and finite; labels are `[images]`, of at least two different classes. The head has `num_classes` rows.
     """
     inputs, targets = features.cpu().double().numpy(), labels.cpu().numpy()
     mean, std = inputs.mean(axis=0), inputs.std(axis=0)

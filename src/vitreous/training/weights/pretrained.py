@@ -58,10 +58,8 @@ class Pretrained:
 def open_pretrained(source: str, asked: Mapping[str, Any]) -> Pretrained:
     """Read weights of any supported library.
 
-    Args:
-        source: A file, a run folder, a folder of transformers or timm, or `hf://organization/name`.
-        asked: Requested values by dotted key; keys of the model and `train.pretrained_as` supply what the file leaves
-            open.
+    `source` is a file, a run folder, a folder of transformers or timm, or `hf://organization/name`. Of the keys
+    `asked`, those of the model and `train.pretrained_as` supply what the file leaves open.
 
     Raises:
         NotARunError: The source does not exist.
@@ -121,13 +119,7 @@ def _missing_size(file: WeightFile, hints: Hints, requested: tuple[int, int] | N
 
 
 def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, Any]) -> dict[str, Choice]:
-    """Return the keys that the weights decide because the user did not set them, by key.
-
-    Args:
-        checkpoint: The weights.
-        facts: Facts about the data.
-        asked: Checked keys that the user or a recipe file set.
-    """
+    """Return the keys that the weights decide because the user did not set them, by key."""
     config, provenance = checkpoint.model.config, checkpoint.provenance
     reason = f"as in {checkpoint.source}"
     names = [field.name for field in dataclasses.fields(ModelConfig)]
@@ -149,13 +141,8 @@ def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, A
 def annotated(plan: Plan, checkpoint: Pretrained, decided: Mapping[str, Choice], classes: Sequence[str]) -> Plan:
     """Return the plan with the reasons for the decided keys, and with notes on how the weights are adapted.
 
-    Keys of the model that the weights set to their default are not listed, except for its size.
-
-    Args:
-        plan: A plan made with the decided keys.
-        checkpoint: The weights.
-        decided: What `decided_keys` returned.
-        classes: Names of the classes in the data.
+    Keys of the model that the weights set to their default are not listed, except for its size. The plan was made with
+    the keys that `decided_keys` returned.
     """
     defaults = {f"model.{field.name}": field.default for field in dataclasses.fields(ModelConfig)}
     choices = tuple(

@@ -48,14 +48,8 @@ def with_better_weights(
     """Score the raw and the averaged weights of a file, and let the plan start from the better ones.
 
     The score is the cross-validated accuracy of a linear classifier on frozen features of training images. Without a
-    significant difference, the averaged weights are kept. A file with one set of weights is not scored.
-
-    Args:
-        plan: A plan to start from the checkpoint.
-        checkpoint: The file, read as `train.pretrained_weights=auto` does.
-        surveyed: The data and its splits.
-        asked: Keys that the user set.
-        progress: Called with (done, total) images.
+    significant difference, the averaged weights are kept. A file with one set of weights is not scored. The checkpoint
+    was read as `train.pretrained_weights=auto` does.
     """
     if not checkpoint.parts:
         return plan

@@ -27,13 +27,9 @@ class Teacher(nn.Module):
     """A trained model that takes the normalized images of a run, without gradients and in evaluation mode.
 
     Images are converted to the channels, the size (bicubic, antialiased, without keeping the aspect ratio) and the
-    normalization of the model.
-
-    Args:
-        model: The trained model; it is frozen in place.
-        run_statistics: Mean and std with which the run normalizes its images.
-        own_statistics: Mean and std with which the model was trained.
-        gives_patches: Return a map of patch tokens, `[batch, width, rows, columns]`, instead of logits.
+    normalization of the model. `run_statistics` are mean and std with which the run normalizes its images;
+    `own_statistics` are those of the model, which is frozen in place. With `gives_patches`, the teacher returns a map
+    of patch tokens, `[batch, width, rows, columns]`, instead of logits.
     """
 
     def __init__(
@@ -75,9 +71,7 @@ class Teacher(nn.Module):
 def open_teacher(source: str | None, img_size: tuple[int, int] | None = None) -> Pretrained | None:
     """Read the model that `objective.teacher` names; None if there is no teacher.
 
-    Args:
-        source: Name of the model; None if there is no teacher.
-        img_size: Height and width of its images, px; None keeps its own.
+    `img_size` is height and width of its images in px; None keeps its own.
 
     Raises:
         NotARunError: The source does not exist.
@@ -145,9 +139,7 @@ def own_statistics(teacher: Pretrained, config: RunConfig) -> Statistics:
 def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | None:
     """Build the teacher for `build_task`; None if there is no teacher, or if no step runs it.
 
-    Args:
-        teacher: The opened teacher.
-        config: The configuration of the run. If mean and std are not measured yet, they count as 0 and 1.
+    If mean and std of the run are not measured yet, they count as 0 and 1.
     """
     if teacher is None or not config.objective.runs_teacher:
         return None

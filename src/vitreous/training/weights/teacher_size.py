@@ -49,12 +49,7 @@ def plan_teacher(
 
     With a budget, that is the largest size at which one pass over the images takes at most `TEACHER_SHARE` of it, if
     there is one. The speed is measured at the smallest size; the operations per image show that of the others.
-
-    Args:
-        teacher: The opened teacher; None if there is none.
-        facts: The data.
-        asked: All keys that are set.
-        features_per_s: (model, device, precision) -> measured images per second of a forward pass.
+    `features_per_s` takes (model, device, precision), and measures the images per second of a forward pass.
     """
     if teacher is None or asked.get("objective.distill") == "feature":
         return PlannedTeacher(teacher)

@@ -50,17 +50,8 @@ def teach(
     """Let the teacher see the training images before the first step; the first process does it for all.
 
     A teacher without a head for the classes gets one, in place. What it gives is kept in a file, so that a resumed run
-    continues with the same numbers.
-
-    Args:
-        teacher: The teacher, as `with_head` returns it; None if there is none.
-        config: Configuration, with mean and std.
-        survey: Source and classes of the data.
-        store: The training images, as the student gets them.
-        file: Where to keep what the teacher gives.
-        recorder: Receives what the teacher saw and how accurate its head is.
-        group: The processes that train.
-        clock: Returns seconds since any fixed moment.
+    continues with the same numbers. The store has the training images as the student gets them; the teacher is as
+    `with_head` returns it.
 
     Returns:
         For `objective.teacher_views=fixed`, targets of the training images, `[images, classes]`: (1 - w) times the

@@ -96,14 +96,10 @@ def examine_data(
 ) -> DataReport:
     """Read and decode every image once and find what is wrong with the data set.
 
-    Args:
-        name: A folder, table or named set.
-        listener: Receives the progress.
-        root: The folder that a table's paths are relative to.
-        embedder: A model whose features judge the labels, which is more precise than judging by thumbnails, and find
-            outliers. Each image is then decoded a second time, at the model's size. A model that was trained on these
-            images finds fewer wrong labels, because it may have memorized them.
-        basis: What its features are, e.g. `the features of dino.safetensors`.
+    The features of an embedder judge the labels, which is more precise than judging by thumbnails, and find outliers.
+    Each image is then decoded a second time, at the model's size. A model that was trained on these images finds fewer
+    wrong labels, because it may have memorized them. `basis` is what the features are, e.g. `the features of
+    dino.safetensors`.
 
     Raises:
         DataError: No file is a readable image, or there are fewer than two classes.

@@ -101,13 +101,9 @@ class Embedder:
         return cls(trim_last_block(model).to(device), preprocess, tuple(notes))
 
     def embed(self, images: Any, total: int = 0, listener: Listener = ignore) -> Embeddings:
-        """Compute the features of images.
+        """Compute the features of images: of all that `each_image` takes.
 
-        Args:
-            images: All that `each_image` takes. A file or bytes that cannot be decoded get no row, but an entry in
-                `errors`.
-            total: Number of images, for the progress.
-            listener: Receives the progress.
+        A file or bytes that cannot be decoded get no row, but an entry in `errors`. The progress needs the `total`.
 
         Raises:
             DataError: Something that is not an image, or an array whose shape or values have no clear meaning.
@@ -168,9 +164,7 @@ def _check_size(img_size: tuple[int, int], patch_size: int) -> None:
 def located(source: str | Path, *, or_best: bool = False) -> str | Path:
     """Return what `open_model` takes; explain what a path is that holds no model.
 
-    Args:
-        source: A run folder, a file or folder of weights, or `hf://organization/name`.
-        or_best: Take the best model so far of a run that is not finished.
+    `or_best` takes the best model so far of a run that is not finished.
 
     Raises:
         NotARunError: There is no model at that path.

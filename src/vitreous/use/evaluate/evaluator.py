@@ -41,16 +41,9 @@ def evaluate(
 ) -> Evaluation | LabelEvaluation:
     """Score a trained model, or predictions of any tool.
 
-    Args:
-        run: Run folder; a model file is enough if `data` is given. Or a table of predictions; see `read_labeled`.
-        data: A folder, table or named set: its test split if it has one, else all its images. None, or the data set
-            that the run was given from Python, selects the run's own test images (validation images if it has no test
-            images).
-        root: The folder that a table's paths are relative to.
-        num_views: With more than 1, also measure what averaging over this many views of each image gains.
-        device: Where to compute.
-        cost: Costs of mistakes; the evaluation then has a `decision`.
-        listener: Receives the progress.
+    `run` is a run folder, a model file if `data` is given, or a table of predictions; see `read_labeled`. `data` and
+    `cost` are those of `Run.evaluate`. `root` is the folder that a table's paths are relative to. With several views,
+    what averaging over them gains is measured too.
 
     Raises:
         ConfigError: There are not that many views. A cost is not valid, or needs probabilities that are not known.

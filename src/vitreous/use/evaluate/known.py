@@ -52,11 +52,7 @@ class Known:
 def find_splits(run: Path, source: Source, indices: NDArray[np.int64], progress: Progress) -> Texts | None:
     """Return the split that images had in the run, recognized by their content; an empty string for new images.
 
-    Args:
-        run: Run folder, or a model file in one.
-        source: Any labeled images.
-        indices: Which of them, `[n]`.
-        progress: Called with (done, total).
+    `run` is a run folder or a model file in one; `indices` are the numbers of the images, `[n]`.
 
     Returns:
         `train`, `val`, `test` or an empty string for each image, `[n]`; None if the run has no record of its images.
@@ -77,15 +73,7 @@ def find_splits(run: Path, source: Source, indices: NDArray[np.int64], progress:
 def count_known(
     splits: Texts, metadata: Mapping[str, Any], logits: Logits, labels: Targets, classes: Sequence[str]
 ) -> Known:
-    """Count known images and score the others.
-
-    Args:
-        splits: The split that each image had in the run, as from `find_splits`, `[n]`.
-        metadata: Metadata of the model file.
-        logits: Logits of the images, `[n, classes]`.
-        labels: Their true classes, or all their labels.
-        classes: Names of the classes.
-    """
+    """Count known images by their splits in the run, as from `find_splits`, and score the others."""
     is_trained, is_chosen = splits == "train", (splits == "val") & metadata.get("chosen_on_val", True)
     others = np.flatnonzero(~(is_trained | is_chosen))
     found = score(logits[others], labels[others], classes) if len(others) else None

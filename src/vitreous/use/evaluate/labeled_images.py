@@ -69,14 +69,9 @@ def labeled_images(
 ) -> LabeledImages:
     """Find the images that a run held out, or those of other data.
 
-    Args:
-        run: Run folder; a model file is enough if `data` is given.
-        predictor: The model of the run.
-        data: A folder, table or named set: its test split if it has one, else all its images. None, or the data set
-            that the run was given from Python, selects the images of the run.
-        root: The folder that a table's paths are relative to.
-        split: `train`, `val` or `test`, of the data of the run. None: test, or validation if there are no test images.
-        listener: Receives the progress.
+    `data` is a folder, table or named set: its test split if it has one, else all its images. None, or the data set
+    that the run was given from Python, selects the images of the run: those of `split`, or for None the test images, or
+    the validation images if there are no test images. `root` is the folder that a table's paths are relative to.
 
     Raises:
         NotARunError: `data` is None, and the model file is not in a run folder.

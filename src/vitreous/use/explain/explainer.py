@@ -86,13 +86,9 @@ class Explainer:
         classes: Sequence[str] | None = None,
         notes: tuple[str, ...] = (),
     ) -> Self:
-        """Combine a model with the preprocessing of its images.
+        """Combine a model, which stays on its device, with the preprocessing of its images.
 
-        Args:
-            model: The model; it stays on its device.
-            preprocess: How images become its input, with `mean` and `std`.
-            classes: Names of the classes, in the order of the logits; None for 0, 1 and so on.
-            notes: What was assumed about the weights, one sentence each.
+        `classes` are their names in the order of the logits; None for 0, 1 and so on.
 
         Raises:
             ConfigError: The number of names is not that of the model's classes, or the model has no head.

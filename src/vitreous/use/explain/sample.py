@@ -63,13 +63,7 @@ class Sample:
     ) -> Self:
         """Draw images without replacement and decode them; the same images for the same seed.
 
-        Args:
-            images: All images.
-            predictor: The model that they are for.
-            most: Largest number of images.
-            seed: Decides which ones.
-            fewest: Smallest number of images.
-            listener: Receives the progress.
+        There are at least `fewest` and at most `most` of them.
 
         Raises:
             DataError: There are fewer images, or fewer of those that are drawn can be decoded.
@@ -131,15 +125,7 @@ class Sample:
     def explained(
         self, model: VisionTransformer, method: Method, classes: NDArray[np.int64], positions: Positions, show: Progress
     ) -> Float[np.ndarray, "images rows columns"]:
-        """Explain the score of a class for each of some images.
-
-        Args:
-            model: In evaluation mode.
-            method: The method.
-            classes: The class of each image.
-            positions: The images; they may repeat.
-            show: Called with (done, total).
-        """
+        """Explain the score of a class, one for each position; positions may repeat."""
         found = [np.zeros((0, *model.config.grid_size), np.float32)]
         for some in batches(model, np.arange(len(positions))):
             target = Target(torch.from_numpy(classes[some]))
@@ -156,13 +142,7 @@ def batches(model: VisionTransformer, positions: Positions) -> Iterator[Position
 
 
 def stratified(classes: NDArray[np.int64], count: int, seed: int) -> Positions:
-    """Return the positions of `count` samples, ascending, in which each class has its share, up to rounding.
-
-    Args:
-        classes: Class of each sample.
-        count: Number of samples to choose; if there are fewer, all are chosen.
-        seed: Decides which ones.
-    """
+    """Return the positions of `count` samples, or all, ascending, in which each class has its share, up to rounding."""
     order = permutation(derive(seed, "sample"), len(classes))
     _, numbers, sizes = np.unique(classes[order], return_inverse=True, return_counts=True)
     offsets = np.random.default_rng(derive(seed, "offsets")).random(len(sizes))

@@ -68,13 +68,7 @@ def check_shortcuts(
 ) -> ShortcutCheck:
     """Explain the prediction for each held-out image, and look for places that a class relies on.
 
-    Args:
-        run: Run folder; a model file is enough if `data` is given.
-        data: As in `labeled_images`.
-        method: Name of a method.
-        max_images: If there are more images, this many are drawn at random, always the same ones.
-        device: Where to compute.
-        listener: Receives the progress.
+    `data` is that of `labeled_images`. Of more than `max_images`, that many are drawn at random, always the same ones.
 
     Raises:
         UnknownNameError: There is no such method.

@@ -73,10 +73,7 @@ def evaluating(model: nn.Module, *, needs_head: bool = True) -> Iterator[VisionT
 
     Its weights require no gradient meanwhile, so that a forward pass does not keep what only their gradients need.
     Modes and weights are restored afterwards. Callers may be inside `torch.no_grad` or `torch.inference_mode`.
-
-    Args:
-        model: A Vision Transformer.
-        needs_head: Refuse models that return features.
+    `needs_head` refuses models that return features.
 
     Raises:
         ConfigError: The model is not a VisionTransformer, has no head, or was made inside `torch.inference_mode`.
@@ -100,11 +97,8 @@ def evaluating(model: nn.Module, *, needs_head: bool = True) -> Iterator[VisionT
 def trace(model: VisionTransformer, images: Images) -> Trace:
     """Run the model once and keep what methods differentiate: the score with respect to maps, states and tokens.
 
-    The graph begins at the tokens that enter the encoder. Under `torch.no_grad` there is none.
-
-    Args:
-        model: As yielded by `evaluating`.
-        images: `[batch, channels, height, width]`, normalized.
+    The graph begins at the tokens that enter the encoder. Under `torch.no_grad` there is none. The model is one that
+    `evaluating` yields, and the images are normalized.
     """
     with torch.no_grad():
         embedded, relations = model.embed(images)

@@ -16,8 +16,7 @@ _LARGEST = 127
 def to_int8(weight: Tensor) -> tuple[Int8[Tensor, "rows columns"], Float[Tensor, " rows"]]:
     """Return whole numbers from -127 to 127 and what those of each row are multiplied by.
 
-    Args:
-        weight: `[rows, ...]`; the other dimensions are flattened. The largest value of a row becomes 127.
+    Of the weight, `[rows, ...]`, all dimensions but the first are flattened. The largest value of a row becomes 127.
     """
     rows = weight.detach().float().cpu().flatten(1)
     scales = rows.abs().amax(dim=1) / _LARGEST

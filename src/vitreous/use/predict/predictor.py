@@ -231,9 +231,7 @@ class Predictor:
 def find_model(path: Path, *, or_best: bool = False) -> Path:
     """Return the model file of a run folder, or the path itself if it is a file.
 
-    Args:
-        path: A run folder or a model file.
-        or_best: Take the best model so far if the run is not finished.
+    `or_best` takes the best model so far if the run is not finished.
 
     Raises:
         NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.

@@ -28,9 +28,7 @@ _HEADER = ("run", "images", "accuracy", "95% interval", "", "difference", "95% i
 def write_comparison(runs: Sequence[Path], out: Path) -> None:
     """Compare finished runs with the one that has the highest accuracy.
 
-    Args:
-        runs: Run folders, 2 to 12.
-        out: The page; its numbers are written next to it, with the suffix `.json`.
+    There are 2 to 12 runs. The numbers are written next to the page, with the suffix `.json`.
 
     Raises:
         ConfigError: Too many runs, or one of them twice.

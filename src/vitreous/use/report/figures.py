@@ -54,10 +54,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> str:
 def draw_lines(name: str, title: str, lines: Mapping[str, Points]) -> str:
     """Plot lines against epochs, as HTML.
 
-    Args:
-        name: The ids in the figure begin with it.
-        title: What is plotted; `accuracy` is shown from 0 to 1.
-        lines: Label, plain text -> points; at most `_MOST_ROWS` of them are in the table of numbers.
+    The ids in the figure begin with `name`. `accuracy` is shown from 0 to 1. Of each line, at most `_MOST_ROWS` points
+    are in the table of numbers.
     """
     figure = new_figure(4.4, 3.1)
     axes = figure.subplots()
@@ -163,11 +161,8 @@ def new_figure(width: float, height: float) -> "Figure":
 def as_svg(figure: "Figure", name: str, title: str, description: str) -> str:
     """Return a figure as SVG that can be one of several in a page: in its colors, light or dark, and by its policy.
 
-    Args:
-        figure: The figure.
-        name: Begins all ids, which must differ from those of other figures of the page.
-        title: Name of the figure for screen readers.
-        description: What it shows.
+    All ids begin with `name`, so it must differ from that of other figures of the page. Title and description are for
+    screen readers.
     """
     import matplotlib as mpl
 

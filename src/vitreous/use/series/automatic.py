@@ -24,13 +24,8 @@ def add_folds(
 ) -> SeriesFolder | None:
     """Train folds with the settings of a run, so that each image is tested once by a model that was not trained on it.
 
-    An interrupted series is continued.
-
-    Args:
-        folder: The finished run.
-        after: Called with each complete fold.
-        listener: Called with everything that happens.
-        source: The data of a run that got it from Python.
+    An interrupted series is continued. `after` is called with each complete fold. `source` is the data of a run that
+    got it from Python.
 
     Returns:
         The series in the folder of the run; None if the accuracy is certain enough without, the images to test on were

@@ -106,10 +106,6 @@ def compare(a: Path, b: Path) -> Comparison:
 
     If only one of them corrected its data, its labels are the true ones for both.
 
-    Args:
-        a: Folder of a run or series.
-        b: Folder of another run or series.
-
     Raises:
         NotARunError: A folder is not a run or series.
         DataError: A run has no held-out images, or the two have no test image in common.
@@ -167,12 +163,7 @@ def _by_class(images: Sequence[tuple[str, str]], differences: NDArray[np.float64
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p-value of the exact McNemar test (McNemar 1947, binomial form).
-
-    Args:
-        only_a: Number of images that only A classifies correctly.
-        only_b: Number of images that only B classifies correctly.
-    """
+    """Return the two-sided p-value of the exact test of McNemar 1947 for images that only A, or only B, gets right."""
     from scipy.stats import binomtest
 
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0

@@ -87,9 +87,6 @@ class ShardIndex:
 def index_shard(shard: ShardFile) -> ShardIndex:
     """Read the headers of a tar file. The index of a large or remote file is cached until the file changes.
 
-    Args:
-        shard: A tar file that is not compressed.
-
     Returns:
         Its samples. If the file is damaged, the samples before the damage; `left_out` says so.
 

@@ -75,9 +75,6 @@ def open_shards(name: str) -> ShardSource:
     A label is a class index or class name in `.cls`, `.json` or `.txt`. `INFO_NAME` may name the classes. The split of
     a shard is in its file name (`train-000.tar`, `imagenet-val-000.tar`) or is the name of its folder.
 
-    Args:
-        name: A folder, file, pattern or address, as in `find_shards`.
-
     Returns:
         The samples in the order of the shards. A million take about 100 MB.
 

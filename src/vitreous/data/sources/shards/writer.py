@@ -71,15 +71,8 @@ def write_shards(
     weight in `.json` if it has them. Image files keep their bytes; images in memory become PNG. `INFO_NAME` holds the
     class names and counts. The same samples give the same bytes. If writing fails or is stopped, nothing is left.
 
-    Args:
-        source: The samples to write.
-        out: A folder that does not exist or is empty; its parents are created if necessary.
-        max_samples: The most images in one tar file, at least 1.
-        max_bytes: The most bytes in one tar file, at least 1; exceeded only by a file with a single larger image.
-        progress: Called with (done, total).
-
-    Returns:
-        What was written.
+    The folder `out` does not exist or is empty; its parents are created if necessary. A tar file has at most
+    `max_samples` images and `max_bytes` bytes, both at least 1; only a file with a single larger image exceeds that.
 
     Raises:
         ConfigError: `max_samples` or `max_bytes` is below 1, or `out` is not empty.

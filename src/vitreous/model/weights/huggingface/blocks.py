@@ -23,11 +23,7 @@ FIXED = ("sinusoidal", "sincos2d", "sincos2d_big_vision")
 def attention(our: str, theirs: Sequence[str], output: str, config: ModelConfig) -> list[Row]:
     """Build the rows of an attention with separate projections of query, key and value, which are one in our model.
 
-    Args:
-        our: Our name of the attention.
-        theirs: Their names of query, key and value.
-        output: Their name of the output projection.
-        config: The model; decides which projections have a bias.
+    The configuration decides which projections have a bias.
     """
     table = [row(f"{our}.qkv.weight", [f"{name}.weight" for name in theirs], stack(3))]
     if config.qkv_bias:
@@ -40,10 +36,7 @@ def attention(our: str, theirs: Sequence[str], output: str, config: ModelConfig)
 def positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
     """Build the row of the position table, prefix tokens first. A fixed table is written, and never read.
 
-    Args:
-        config: A model with `learned` positions, or one of `FIXED`.
-        theirs: Their name of the table.
-        batched: True for a table `[1, tokens, dim]`, False for `[tokens, dim]`.
+    The table is `[1, tokens, dim]`, or `[tokens, dim]` unless it is batched.
     """
     if config.position != "learned":
         return write_only(theirs, lambda: _fixed_positions(config))

@@ -13,10 +13,8 @@ _ACT_NAMES = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 def describe(config: ModelConfig, architecture: str, values: Mapping[str, Any]) -> dict[str, str]:
     """Return the text of `config.json`, by file name.
 
-    Args:
-        config: The model. Its classes get the labels that transformers gives to classes without names.
-        architecture: The class of transformers that opens the weights.
-        values: Fields of the configuration of that class, including `model_type`.
+    Classes get the labels that transformers gives to classes without names. `architecture` is the class of transformers
+    that opens the weights, and `values` are the fields of its configuration, including `model_type`.
     """
     names = [f"LABEL_{number}" for number in range(config.num_classes)]
     labels = {

@@ -91,12 +91,8 @@ class Settings:
     def img_size(self, patch_size: int, num_patches: int | None) -> tuple[int, int] | None:
         """Return height and width in px, rounded down to whole patches: transformers ignores the rest of an image.
 
-        Args:
-            patch_size: Side of a patch in px.
-            num_patches: Number of patches that have a position; None if positions are computed.
-
-        Returns:
-            None if the size is unknown, or if the user gives it.
+        None if the size is unknown, or if the user gives it. `num_patches` have a position; None if positions are
+        computed.
 
         Raises:
             ConfigError: The size is not valid, or not given while the patches do not fill a square.
@@ -129,14 +125,9 @@ class Settings:
     ) -> dict[str, Any]:
         """Return the fields of ModelConfig that all families describe in the same way.
 
-        Args:
-            kernel: Shape of the weight of the patch projection.
-            depth: Number of blocks in the file.
-            hidden: Width of the MLP in the file.
-            num_patches: Number of patches that have a position; None if positions are computed.
-            heads: Number of heads if `config.json` does not give it: the default of their class.
-            act: Activation if `config.json` does not give it.
-            eps: Epsilon of the norms if `config.json` does not give it.
+        `kernel` is the shape of the weight of the patch projection; `depth` and `hidden` are those of the file.
+        `num_patches` have a position; None if positions are computed. The other arguments apply if `config.json` does
+        not give these values: they are the defaults of their class.
 
         Raises:
             ConfigError: A value has the wrong type or is out of range.

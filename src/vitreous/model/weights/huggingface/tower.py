@@ -26,12 +26,7 @@ SKIPPED = {
 def read_tower(shapes: Shapes, hints: Hints, *, num_prefix_tokens: int, act: str, eps: float) -> dict[str, Any]:
     """Read fields of ModelConfig from `config.json` and the shapes.
 
-    Args:
-        shapes: Shapes in the file, by name.
-        hints: Hints with `config.json`, either of the tower or of the model that contains it.
-        num_prefix_tokens: Number of positions that belong to prefix tokens.
-        act: Activation if `config.json` does not give it.
-        eps: Epsilon of the norms if `config.json` does not give it.
+    `num_prefix_tokens` of the positions belong to prefix tokens. `act` and `eps` apply if `config.json` gives none.
     """
     settings = Settings(hints, CONFIG)
     values = settings.sizes(

@@ -105,9 +105,7 @@ def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
 def canonical_names(names: Iterable[str], renames: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Map the current name of each tensor to its name in the file.
 
-    Args:
-        names: Names in the file.
-        renames: (pattern, replacement) that turn names of older or newer versions into the current ones.
+    `renames` are (pattern, replacement), which turn names of older or newer versions into the current ones.
     """
     canonical: dict[str, str] = {}
     for stored in names:

@@ -44,11 +44,7 @@ def check_plausible(path: Path, config: ModelConfig, found: Shapes) -> None:
 def check_shapes(path: Path, *, expected: Shapes, found: Shapes, way_out: str | None = None) -> None:
     """Raise DamagedFileError unless the file has exactly the tensors of the model, in the same shapes.
 
-    Args:
-        path: The file, for the message.
-        expected: Shapes that the model has.
-        found: Shapes that the file has.
-        way_out: End of the message; None names the likely cause instead.
+    `way_out` ends the message; None names the likely cause instead.
     """
     wrong = [
         f"{name} is {_shape(found[name])}, must be {_shape(expected[name])}"

@@ -104,12 +104,9 @@ def _read_positions(
 ) -> dict[str, Any]:
     """Infer image size and `prefix_position`: does the position table include the prefix tokens?
 
-    Args:
-        shapes: Shapes that include `pos_embed`.
-        patch_size: Side of a patch in px.
-        img_size: Height and width in px that the user gives; None assumes a square.
-        expected: The `prefix_position` that the user or the name of the model gives. None chooses the one that leaves a
-            square of patches, and prefers positions for prefix tokens if both do.
+    `img_size` is what the user gives, height and width in px; None assumes a square. `expected` is the
+    `prefix_position` that the user or the name of the model gives; None chooses the one that leaves a square of
+    patches, and prefers positions for prefix tokens if both do.
     """
     total, registers = shapes["pos_embed"][1], _num_registers(shapes)
     num_prefix = ("cls_token" in shapes) + ("dist_token" in shapes) + registers

@@ -143,11 +143,8 @@ def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:
     """Reorder the channels of queries and keys in stacked projections from timm's rotary layout to ours.
 
     We rotate the channel pairs (i, i + half) of a head, as timm's DINOv3 does. timm's other models rotate neighboring
-    channels, (2i, 2i + 1); see `_THETA_ROWS_FIRST` for the order of the axes.
-
-    Args:
-        config: The model.
-        stacked: Number of stacked projections; the last one belongs to values and is not reordered.
+    channels, (2i, 2i + 1); see `_THETA_ROWS_FIRST` for the order of the axes. Of the stacked projections, the last one
+    belongs to values and is not reordered.
     """
     heads = config.num_heads
     head_dim = config.attn_dim // heads

@@ -104,11 +104,8 @@ def explain_model(
 ) -> ModelAnatomy:
     """Look into a trained model.
 
-    Args:
-        run: Run folder or model file.
-        data: Labeled images to look at; None for the held-out images of the run. At most `MOST_IMAGES` are drawn.
-        device: Where to compute.
-        listener: Receives the progress.
+    `run` is a run folder or a model file. Without `data`, the held-out images of the run are looked at, in any case at
+    most `MOST_IMAGES`.
 
     Raises:
         NotARunError: There is no model at `run`.

@@ -59,12 +59,8 @@ def patches_by_class(
 ) -> dict[int, list[ImportantPatch]]:
     """Explain the score of each class on its images by the default method, and return its most relevant patches.
 
-    Args:
-        model: In evaluation mode.
-        sample: The images; one with several labels is explained for each of them.
-        most: Largest number of patches of a class.
-        most_images: Largest number of explanations; they are drawn by a seed if there are more.
-        listener: Receives the progress.
+    An image with several labels is explained for each of them. A class has at most `most` patches. If there are more
+    than `most_images` explanations to compute, some are drawn by a seed.
     """
     images, classes = memberships(sample.labels)
     drawn = np.sort(permutation(derive(0, "important"), len(images))[:most_images])

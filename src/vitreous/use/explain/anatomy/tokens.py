@@ -48,9 +48,7 @@ class Observed:
 def observe(model: VisionTransformer, images: Images) -> Observed:
     """Run the model once and summarize its tokens at each depth.
 
-    Args:
-        model: In evaluation mode. If it merges tokens, each patch counts with the token that it was merged into.
-        images: `[batch, channels, height, width]`, normalized.
+    If the model merges tokens, each patch counts with the token that it was merged into.
     """
     with torch.no_grad():
         found = trace(model, images)

@@ -38,16 +38,8 @@ def check_explanations(
 ) -> Faithfulness:
     """Compare how faithful methods are for a model.
 
-    Args:
-        run: Run folder; a model file is enough if `data` is given.
-        data: A folder, table or named set: its test split if it has one, else all its images. None selects the run's
-            own held-out images.
-        methods: Names of `METHODS`; None for all that take at most 120 forward passes per image.
-        num_images: Number of images; None for 20 to 200, fewer for larger models.
-        seed: Chooses the images, and decides random orders and intervals.
-        root: The folder that a table's paths are relative to.
-        device: Where to compute.
-        listener: Receives the progress.
+    The arguments are those of `Run.check_explanations`. Without `methods`, those that take more than `MOST_PASSES`
+    forward passes per image are left out.
 
     Raises:
         UnknownNameError: There is no such method.

@@ -56,14 +56,8 @@ def compare(
 ) -> Faithfulness:
     """Compare methods on the predicted class of each image.
 
-    Args:
-        predictor: The model and its preprocessing.
-        sample: The images.
-        methods: The methods by name.
-        coarseness: 0 for the most steps of each protocol, 1 for fewer, 2 for the fewest.
-        seed: Decides random orders and intervals.
-        once: Stores the curves of each batch, so that a long comparison can be continued.
-        listener: Receives the expected time and the progress.
+    `coarseness` is 0 for the most steps of each protocol, 1 for fewer, 2 for the fewest. `once` stores the curves of
+    each batch, so that a long comparison can be continued.
     """
     with evaluating(predictor.model) as model:
         check = _Check(model, predictor, sample, methods, coarseness, seed)

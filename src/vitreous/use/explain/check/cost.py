@@ -50,11 +50,7 @@ def affordable(
 ) -> tuple[int, int]:
     """Return the number of images, and the coarseness of the steps: as fine as possible for enough images.
 
-    Args:
-        model: The model.
-        methods: The methods to compare.
-        num_available: Number of images that there are.
-        num_images: What the user asks for; None for the number that is affordable, from 20 to 200.
+    `num_images` is what the user asks for; None for the number that is affordable, from 20 to 200.
     """
     budget, most, coarseness = _BUDGET_FLOPS / count_flops(model.config), 0, 0
     for coarseness in range(COARSEST + 1):

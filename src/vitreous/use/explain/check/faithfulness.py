@@ -173,10 +173,7 @@ def compare_scores(
 ) -> dict[str, dict[str, Measured]]:
     """Return what was measured, by method and measure.
 
-    Args:
-        scores: For each measure and each method or reference, one score per image, `[images]`.
-        methods: Those that are not references.
-        seed: Seed of the bootstrap.
+    There is one score per image, `[images]`, for each measure and each of `methods` or the references.
     """
     found: dict[str, dict[str, Measured]] = {}
     for measure, columns in scores.items():

@@ -16,14 +16,9 @@ def attention(
 ) -> Relevance:
     """Return the attention of one layer: the row of the class token, or the mean row of the tokens that the pool reads.
 
-    It shows what the layer looks at, whatever the class, and not what it makes of it.
-
-    Args:
-        model: A Vision Transformer, with or without a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: Not used.
-        layer: Number of the block, from 0; negative numbers count from the last one.
-        head: Number of the head, from 0, or negative from the last one; None for the mean over heads.
+    It shows what the layer looks at, whatever the class, and not what it makes of it. `layer` and `head` are numbers
+    from 0, or negative from the last one; None is the mean over heads. The model may have no head for classes, and the
+    target is not used.
 
     Returns:
         Values of at least 0. With those of the prefix tokens, which are left out, they sum to 1.

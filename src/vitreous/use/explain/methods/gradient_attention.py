@@ -45,10 +45,6 @@ def pool_weights(
     It is the positive part of token times gradient. With a pool that reads the class token, that is 1 for this token;
     with a mean or a maximum, the share of each patch in the logit. If no token has a positive part, the size of its
     gradient counts.
-
-    Args:
-        tokens: Tokens that the pool reads.
-        gradients: Gradient of the score with respect to them.
     """
     tokens, gradients = precise(tokens), precise(gradients)
     shares = (tokens * gradients).sum(dim=2).clamp(min=0)

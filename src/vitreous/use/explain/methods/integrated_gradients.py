@@ -17,12 +17,7 @@ def integrated_gradients(model: nn.Module, images: Images, target: Target, *, st
     """Return how much of the change of the score, from a plain image to this one, each patch accounts for.
 
     The plain image has the mean color of the training images, 0 after normalization. So patches of this color get 0.
-
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-        steps: Number of images on the way, each of which takes a forward and a backward pass of the whole batch.
+    Each of the `steps` images on the way takes a forward and a backward pass of the whole batch.
 
     Returns:
         Values that sum to the change of the score, up to the error of the sum over steps. `gaps` is this error.

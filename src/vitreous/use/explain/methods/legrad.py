@@ -16,13 +16,8 @@ from vitreous.wording import plural
 def legrad(model: nn.Module, images: Images, target: Target, *, num_layers: int | None = None) -> Relevance:
     """Return how much the score of a layer's tokens would rise with more attention to a patch, summed over layers.
 
-    The score of a layer is what final norm, pool and head make of the tokens that leave it.
-
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-        num_layers: Number of layers, counted from the last; None for all.
+    The score of a layer is what final norm, pool and head make of the tokens that leave it. The last `num_layers`
+    layers count; None for all.
 
     Returns:
         Values of at least 0.

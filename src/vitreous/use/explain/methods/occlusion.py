@@ -19,13 +19,9 @@ def occlusion(
     It takes one forward pass for each place of the square. If several patches show the same evidence, the score hardly
     falls when only one of them is removed; `shapley` does not have this problem.
 
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-        window: Rows and columns of the square that is removed at once. With more than 1, the squares overlap, and the
-            value of a patch is the mean over the squares that contain it.
-        precision: Precision of matrix products, as in `PatchRemoval`. `bf16` rounds small differences of scores.
+    The square has `window` rows and columns. With more than 1, the squares overlap, and the value of a patch is the
+    mean over the squares that contain it. `precision` is that of `PatchRemoval`; `bf16` rounds small differences of
+    scores.
 
     Returns:
         Differences of scores; negative if the score rises without the patch.

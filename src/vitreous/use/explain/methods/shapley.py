@@ -30,16 +30,10 @@ def shapley(
     the number of patches n: about `num_permutations * n / 2` forward passes of a whole image. By default, that is 1,600
     for 14x14 patches and 400 for 7x7.
 
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score.
-        num_permutations: Number of random orders, an even number from 4. Four times this number halves the errors.
-        cells: Rows and columns of super-tokens, such as (4, 4), whose patches are added together; the values are then
-            those of super-tokens. None adds each patch separately.
-        seed: Chooses the orders. They are the same for all images, so the values of an image do not depend on the
-            others.
-        precision: Precision of matrix products, as in `PatchRemoval`.
+    `num_permutations` is an even number from 4; four times this number halves the errors. The orders are the same for
+    all images, so the values of an image do not depend on the others. With `cells`, rows and columns of super-tokens
+    such as (4, 4), patches of a super-token are added together, and it gets the value. `precision` is that of
+    `PatchRemoval`.
 
     Returns:
         Values with their standard errors.

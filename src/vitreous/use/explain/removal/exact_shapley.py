@@ -50,15 +50,9 @@ def exact_shapley(
 
     With 4x4 super-tokens, that is 65,536 forward passes per image, which read half of the patches on average.
 
-    Args:
-        model: A Vision Transformer with a head.
-        images: `[batch, channels, height, width]`, normalized.
-        target: The score; None for the predicted class of each image.
-        cells: Rows and columns of super-tokens, at most 16 in all. A grid with fewer rows or columns of patches has a
-            super-token for each.
-        precision: Precision of matrix products, as in `PatchRemoval`. Rounding errors of `bf16` average out over the
-            coalitions: for a model of MNIST, they changed values of up to 2.7 by 0.01.
-        progress: Called with (done, total) coalitions.
+    `cells` are rows and columns of super-tokens, at most 16 in all; a grid with fewer rows or columns of patches has a
+    super-token for each. `precision` is that of `PatchRemoval`. Rounding errors of `bf16` average out over the
+    coalitions: for a model of MNIST, they changed values of up to 2.7 by 0.01.
 
     Raises:
         ConfigError: There would be more than 16 super-tokens, or less than 1.

@@ -33,10 +33,8 @@ class PatchRemoval:
     Without any patch, the class token and the other prefix tokens attend only to each other, and pools that read
     patches read one token of zeros.
 
-    Args:
-        model: In evaluation mode.
-        images: `[batch, channels, height, width]`, normalized.
-        precision: `fp32`, `tf32`, `bf16`, or `auto` for the fastest one that the hardware has.
+    The model is in evaluation mode, and the images are normalized. `precision` is `fp32`, `tf32`, `bf16`, or `auto` for
+    the fastest one that the hardware has.
     """
 
     def __init__(self, model: VisionTransformer, images: Images, precision: str = "fp32") -> None:
@@ -60,12 +58,7 @@ class PatchRemoval:
         return target.fixed(self.logits(images, torch.ones(len(images), self.num_patches, dtype=torch.bool)))
 
     def scores(self, target: Target, kept: Bool[Tensor, "sets patches"]) -> Float64[Tensor, "batch sets"]:
-        """Return the score of each image with each of the sets of patches, on the CPU.
-
-        Args:
-            target: The score, as returned by `fixed`.
-            kept: For each set, which patches are kept.
-        """
+        """Return the score, for a target from `fixed`, of each image with each set of kept patches, on the CPU."""
         count = len(kept)
         found = torch.empty(len(self.images) * count, dtype=torch.float64)
         numbers = torch.arange(len(self.images)).repeat_interleave(count)
@@ -76,12 +69,7 @@ class PatchRemoval:
     def logits(
         self, numbers: Int64[Tensor, " sets"], kept: Bool[Tensor, "sets patches"]
     ) -> Float[Tensor, "sets classes"]:
-        """Return the logits of images with some of their patches, float32 on the CPU.
-
-        Args:
-            numbers: For each set, the number of the image in the batch.
-            kept: For each set, which patches are kept.
-        """
+        """Return the logits of images, by their number in the batch, with some of their patches; float32 on the CPU."""
         found = torch.empty(len(kept), self.model.num_classes)
         for some, logits in self._batches(numbers, torch.arange(len(kept)), kept):
             found[some] = logits

@@ -8,13 +8,9 @@ from vitreous.errors import ConfigError
 
 
 def super_tokens(grid_size: tuple[int, int], cells: tuple[int, int]) -> Int64[Tensor, " patches"]:
-    """Return, for each patch, the number of its super-token; both are counted row by row.
+    """Return the number of the super-token, of `cells` rows and columns of them, for each patch; both row by row.
 
     If the rows or columns cannot be divided equally, their numbers in the super-tokens differ by at most one.
-
-    Args:
-        grid_size: Rows and columns of patches.
-        cells: Rows and columns of super-tokens.
 
     Raises:
         ConfigError: There are more rows or columns of super-tokens than of patches, or less than one.
