@@ -1,7 +1,5 @@
 """ImageSummaries -> findings about exact copies and near-duplicates, within and across splits and classes."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,52 +17,35 @@ _CHANGES = "re-encoded, resized, brightened or cropped"
 _SPLIT_WORDS = {"val": "validation", "test": "test"}
 
 
-@dataclass(frozen=True, eq=False)
-class Copies:
-    """Groups of two or more images that are copies of each other.
-
-    Attributes:
-        groups: All groups, of exact copies and near-duplicates.
-        exact: Groups of files with equal bytes; each is a part of one of `groups`.
-    """
-
-    groups: tuple[Group, ...]
-    exact: tuple[Group, ...]
-
-
-def group_copies(summaries: ImageSummaries, progress: Progress | None = None, *, crops: bool = False) -> Copies:
-    """Group exact copies by content and near-duplicates by thumbnail.
+def group_copies(
+    summaries: ImageSummaries, progress: Progress | None = None, *, crops: bool = False
+) -> tuple[Group, ...]:
+    """Return groups of two or more images: exact copies by content, and near-duplicates by thumbnail.
 
     With `crops`, cropped near-duplicates are found too, which takes much longer.
     """
     _, first, content = np.unique(summaries.contents, return_index=True, return_inverse=True)
     find = find_cropped_duplicates if crops else find_near_duplicates
     family = find(summaries.gray[first], summaries.color[first], progress)[content]
-    return Copies(groups=members(family), exact=members(content))
+    return members(family)
 
 
-def copy_findings(summaries: ImageSummaries, copies: Copies, namer: Namer) -> list[Finding]:
+def copy_findings(groups: tuple[Group, ...], namer: Namer) -> list[Finding]:
     """Report copies across splits, copies across classes, and the remaining exact copies and near-duplicates."""
+    summaries = namer.summaries
     held_out, in_train = np.isin(summaries.splits, ("val", "test")), summaries.splits == "train"
-    leaks = [group for group in copies.groups if held_out[group].any() and in_train[group].any()]
-    conflicts = [group for group in copies.groups if len(np.unique(summaries.labels[group])) > 1]
+    leaks = [group for group in groups if held_out[group].any() and in_train[group].any()]
+    conflicts = [group for group in groups if len(np.unique(summaries.labels[group])) > 1]
     reported = {int(group[0]) for group in (*leaks, *conflicts)}
-    rest = [group for group in copies.groups if int(group[0]) not in reported]
+    rest = [group for group in groups if int(group[0]) not in reported]
     exact = [group for group in rest if _is_exact(summaries, group)]
     near = [group for group in rest if not _is_exact(summaries, group)]
-    findings: list[Finding] = []
-    if leaks:
-        findings.append(_across_splits(summaries, leaks, namer))
-    if conflicts:
-        findings.append(_across_classes(summaries, conflicts, namer))
-    if exact:
-        findings.append(_exact(exact, namer))
-    if near:
-        findings.append(_near(near, namer))
-    return findings
+    reports = (_across_splits, leaks), (_across_classes, conflicts), (_exact, exact), (_near, near)
+    return [report(found, namer) for report, found in reports if found]
 
 
-def _across_splits(summaries: ImageSummaries, groups: list[Group], namer: Namer) -> Finding:
+def _across_splits(groups: list[Group], namer: Namer) -> Finding:
+    summaries = namer.summaries
     counts = dict.fromkeys(_SPLIT_WORDS, 0)
     num_exact = 0
     for group in groups:
@@ -100,10 +81,9 @@ def _across_splits(summaries: ImageSummaries, groups: list[Group], namer: Namer)
     )
 
 
-def _across_classes(summaries: ImageSummaries, groups: list[Group], namer: Namer) -> Finding:
-    total = sum(map(len, groups))
-    names = namer.source.classes
-    pairs = [" / ".join(names[label] for label in np.unique(summaries.labels[group])) for group in groups]
+def _across_classes(groups: list[Group], namer: Namer) -> Finding:
+    total, names, labels = sum(map(len, groups)), namer.source.classes, namer.summaries.labels
+    pairs = [" / ".join(names[label] for label in np.unique(labels[group])) for group in groups]
     pairs = list(dict.fromkeys(pairs))
     return Finding(
         kind="copies-across-classes",

@@ -1,5 +1,7 @@
 """ImageSummaries -> findings about classes, splits, groups and labels."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,68 +31,59 @@ _TRUSTED_ACCURACY = 0.8
 _CHANNELS = ("red", "green", "blue")
 
 
-def source_findings(surveyed: Survey) -> list[Finding]:
+def source_findings(surveyed: Survey) -> Iterator[Finding]:
     """Report what was skipped while the images were listed, and groups that are in several splits."""
     source = surveyed.source
-    findings = [Finding("listing", "warning", note, "", "Check that this was intended.", 1.0) for note in source.notes]
+    for note in source.notes:
+        yield Finding("listing", "warning", note, "", "Check that this was intended.", 1.0)
     splits = split_names(surveyed.indices, len(source))
     num_torn = 0 if source.groups is None else torn_groups(source.groups, splits)
     if num_torn:
-        findings.append(
-            Finding(
-                kind="torn-groups",
-                severity="fault",
-                title=f"{plural(num_torn, 'group has', 'groups have')} both training and held-out images",
-                detail="The model can recognize the group instead of the class, so held-out accuracy is optimistic.",
-                advice="Put all images of a group in one split.",
-                share=1.0,
-            )
+        yield Finding(
+            kind="torn-groups",
+            severity="fault",
+            title=f"{plural(num_torn, 'group has', 'groups have')} both training and held-out images",
+            detail="The model can recognize the group instead of the class, so held-out accuracy is optimistic.",
+            advice="Put all images of a group in one split.",
+            share=1.0,
         )
-    return findings
 
 
 def class_findings(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
     """Report small classes, uneven classes, classes that a shortcut reveals, and splits that differ."""
-    return [
-        *_few_images(summaries, namer),
-        *_uneven(summaries, namer),
-        *_shortcuts(summaries, namer),
-        *_drift(summaries, namer),
-    ]
+    checks = (_few_images, _uneven, _shortcuts, _drift)
+    return [finding for check in checks for finding in check(summaries, namer)]
 
 
-def label_findings(doubts: LabelDoubts, judge: str, namer: Namer) -> list[Finding]:
+def label_findings(doubts: LabelDoubts, judge: str, namer: Namer) -> Iterator[Finding]:
     """Report images that may be mislabeled, if there are any.
 
     The doubts have positions in the summaries; `judge` is what found them, e.g. `a regression on thumbnails`.
     """
     count = len(doubts.positions)
     if not count:
-        return []
+        return
     rows = zip(doubts.positions, doubts.likely_classes, doubts.probabilities, strict=True)
     samples = [
         (namer.sample(int(position), f"looks like {namer.source.classes[label]}, {probability:.0%}"),)
         for position, label, probability in rows
     ]
-    return [
-        Finding(
-            kind="doubtful-labels",
-            severity="warning" if doubts.accuracy >= _TRUSTED_ACCURACY else "note",
-            title=f"{plural(count, 'image')} may be mislabeled",
-            detail=f"{judge[0].upper()}{judge[1:]} classifies {doubts.accuracy:.0%} of all images correctly "
-            f"(always guessing the largest class: {doubts.largest_share:.0%}), but assigns "
-            f"{'this one' if count == 1 else 'these'} to another class.",
-            advice="Check them, most doubtful first, and correct the labels that are wrong.",
-            share=namer.share(count),
-            samples=tuple(samples),
-        )
-    ]
+    yield Finding(
+        kind="doubtful-labels",
+        severity="warning" if doubts.accuracy >= _TRUSTED_ACCURACY else "note",
+        title=f"{plural(count, 'image')} may be mislabeled",
+        detail=f"{judge[0].upper()}{judge[1:]} classifies {doubts.accuracy:.0%} of all images correctly "
+        f"(always guessing the largest class: {doubts.largest_share:.0%}), but assigns "
+        f"{'this one' if count == 1 else 'these'} to another class.",
+        advice="Check them, most doubtful first, and correct the labels that are wrong.",
+        share=namer.share(count),
+        samples=tuple(samples),
+    )
 
 
-def _few_images(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _few_images(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     names = namer.source.classes
     counts = np.bincount(summaries.labels[summaries.splits == "train"], minlength=len(names))
-    findings = []
     severity: Severity
     for found, severity, what, advice in (
         (counts == 0, "fault", "no training images", "Add training images, or remove the class."),
@@ -100,67 +93,55 @@ def _few_images(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
         labels = np.flatnonzero(found)
         if len(labels):
             counted = listed([f"{names[label]!r} ({counts[label]})" for label in labels], 6)
-            findings.append(
-                Finding(
-                    kind="few-images",
-                    severity=severity,
-                    title=f"{plural(len(labels), 'class has', 'classes have')} {what}",
-                    detail=f"Training images per class: {counted}.",
-                    advice=advice,
-                    share=min(max(int(counts[labels].sum()), len(labels)) / max(len(summaries), 1), 1.0),
-                )
+            yield Finding(
+                kind="few-images",
+                severity=severity,
+                title=f"{plural(len(labels), 'class has', 'classes have')} {what}",
+                detail=f"Training images per class: {counted}.",
+                advice=advice,
+                share=min(max(int(counts[labels].sum()), len(labels)) / max(len(summaries), 1), 1.0),
             )
-    return findings
 
 
-def _uneven(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _uneven(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     names = namer.source.classes
     counts = np.bincount(summaries.labels[summaries.splits == "train"], minlength=len(names))
     most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max(initial=0)).argmin())
     ratio = counts[most] / max(counts[least], 1)
     if ratio < _UNEVEN:
-        return []
-    return [
-        Finding(
-            kind="uneven-classes",
-            severity="warning" if ratio >= VERY_UNEVEN else "note",
-            title=f"The largest class has {ratio:.1f} times the training images of the smallest",
-            detail=f"{names[most]!r} has {counts[most]:,} and {names[least]!r} has {counts[least]:,}; overall accuracy "
-            "hides how well small classes are classified.",
-            advice="Judge by balanced accuracy and the recall of each class; "
-            + (
-                "training shows all classes equally often, unless `--data.sampler` says otherwise."
-                if ratio >= VERY_UNEVEN
-                else "`--data.sampler balanced` shows all classes equally often."
-            ),
-            share=1.0,
-        )
-    ]
+        return
+    shown = "training shows all classes equally often, unless `--data.sampler` says otherwise."
+    yield Finding(
+        kind="uneven-classes",
+        severity="warning" if ratio >= VERY_UNEVEN else "note",
+        title=f"The largest class has {ratio:.1f} times the training images of the smallest",
+        detail=f"{names[most]!r} has {counts[most]:,} and {names[least]!r} has {counts[least]:,}; overall accuracy "
+        "hides how well small classes are classified.",
+        advice="Judge by balanced accuracy and the recall of each class; "
+        + (shown if ratio >= VERY_UNEVEN else "`--data.sampler balanced` shows all classes equally often."),
+        share=1.0,
+    )
 
 
-def _shortcuts(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _shortcuts(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     """Report if color, file type or size reveals the class: a model may learn that instead of what images show."""
     sizes = np.array([f"images of {height}x{width} px" for height, width in summaries.sizes], dtype=np.str_)
     colors = np.where(summaries.without_color, "images without color", "images with color")
     types = np.char.add("files of type ", summaries.kinds)
-    findings = []
     for what, values in (("presence of color", colors), ("file type", types), ("image size", sizes)):
         shortcut = _find_shortcut(values, summaries.labels)
         if shortcut is None:
             continue
         accuracy, base, value, label, purity = shortcut
-        findings.append(
-            Finding(
-                kind="given-away",
-                severity="warning",
-                title=f"The {what} reveals the class: {purity:.0%} of the {value} are {namer.source.classes[label]!r}",
-                detail=f"Guessing the class from the {what} is right for {accuracy:.0%} of the images, always guessing "
-                f"the largest class for {base:.0%}, so the model may learn this shortcut.",
-                advice="Take images of all classes from the same source, or convert all of them in the same way.",
-                share=1.0,
-            )
+        yield Finding(
+            kind="given-away",
+            severity="warning",
+            title=f"The {what} reveals the class: {purity:.0%} of the {value} are {namer.source.classes[label]!r}",
+            detail=f"Guessing the class from the {what} is right for {accuracy:.0%} of the images, always guessing "
+            f"the largest class for {base:.0%}, so the model may learn this shortcut.",
+            advice="Take images of all classes from the same source, or convert all of them in the same way.",
+            share=1.0,
         )
-    return findings
 
 
 def _find_shortcut(values: Texts, labels: NDArray[np.int64]) -> tuple[float, float, str, int, float] | None:
@@ -187,9 +168,8 @@ def _find_shortcut(values: Texts, labels: NDArray[np.int64]) -> tuple[float, flo
     return float(accuracy), float(base), str(names[best]), int(table[best].argmax()), float(purity[best])
 
 
-def _drift(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
+def _drift(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     train = summaries.splits == "train"
-    findings = []
     for split, word in (("val", "validation"), ("test", "test")):
         other = summaries.splits == split
         if min(train.sum(), other.sum()) < 2:
@@ -204,15 +184,12 @@ def _drift(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
             if size < max(_DRIFT, _DRIFT_STANDARD_ERRORS * error):
                 continue
             where = "gray" if summaries.without_color.all() else _CHANNELS[channel]
-            findings.append(
-                Finding(
-                    kind="drift",
-                    severity="warning",
-                    title=f"The {what} of {word} images differs from training images by {size:.1f} standard deviations",
-                    detail=f"The mean {what} ({where}, 0 to 255) is {theirs[:, channel].mean():.0f} in {word} images "
-                    f"and {ours[:, channel].mean():.0f} in training images.",
-                    advice="Take all splits from the same source, or expect scores to differ between them.",
-                    share=namer.share(int(other.sum())),
-                )
+            yield Finding(
+                kind="drift",
+                severity="warning",
+                title=f"The {what} of {word} images differs from training images by {size:.1f} standard deviations",
+                detail=f"The mean {what} ({where}, 0 to 255) is {theirs[:, channel].mean():.0f} in {word} images "
+                f"and {ours[:, channel].mean():.0f} in training images.",
+                advice="Take all splits from the same source, or expect scores to differ between them.",
+                share=namer.share(int(other.sum())),
             )
-    return findings

@@ -120,7 +120,7 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
     doubts, used = max(judged, key=lambda found: np.nan_to_num(found[0].accuracy))
     findings = [
         *source_findings(surveyed),
-        *copy_findings(summaries, group_copies(summaries, partial(show, "comparing"), crops=True), namer),
+        *copy_findings(group_copies(summaries, partial(show, "comparing"), crops=True), namer),
         *file_findings(summaries, namer),
         *class_findings(summaries, namer),
         *label_findings(doubts, used.judge, namer),
@@ -181,7 +181,7 @@ def brief(surveyed: Survey, stores: Mapping[str, Store]) -> tuple[str, ...]:
     summaries = replace(summaries, labels=source.labels[summaries.indices])
     namer = Namer(source, summaries)
     findings = [
-        *copy_findings(summaries, group_copies(summaries), namer),
+        *copy_findings(group_copies(summaries), namer),
         *file_findings(summaries, namer),
         *class_findings(summaries, namer),
     ]

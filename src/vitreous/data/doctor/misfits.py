@@ -1,6 +1,7 @@
 """ImageSummaries -> findings about unusual files: unreadable or blank, several pictures, unusual size or shape."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +24,17 @@ _UNUSUAL_ASPECT = 2.0
 
 def file_findings(summaries: ImageSummaries, namer: Namer) -> list[Finding]:
     """Report unreadable and blank files, files with several pictures, and unusual sizes and shapes."""
-    checks = (_unreadable, _blank, _several, _larger, _smaller, _aspects)
-    findings = [check(summaries, namer) for check in checks]
-    return [finding for finding in findings if finding is not None]
+    checks = (_unreadable, _blank, _several, _sizes, _aspects)
+    return [finding for check in checks for finding in check(summaries, namer)]
 
 
-def _unreadable(summaries: ImageSummaries, namer: Namer) -> Finding | None:
+def _unreadable(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     if not summaries.unreadable:
-        return None
+        return
     count = len(summaries.unreadable)
     reasons = Counter(reason for _, reason in summaries.unreadable).most_common()
     named = listed([f"{reason} ({number:,})" if number > 1 else reason for reason, number in reasons], 3)
-    return Finding(
+    yield Finding(
         kind="unreadable",
         severity="warning",
         title=f"{plural(count, 'file')} cannot be decoded",
@@ -45,12 +45,12 @@ def _unreadable(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     )
 
 
-def _blank(summaries: ImageSummaries, namer: Namer) -> Finding | None:
+def _blank(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     found = np.flatnonzero(summaries.stds.max(axis=1, initial=0.0) < _BLANK)
     if not len(found):
-        return None
+        return
     num_uniform = int((summaries.stds[found].max(axis=1) < _ONE_COLOR).sum())
-    return Finding(
+    yield Finding(
         kind="constant",
         severity="warning",
         title=f"{plural(len(found), 'image is', 'images are')} blank",
@@ -62,73 +62,61 @@ def _blank(summaries: ImageSummaries, namer: Namer) -> Finding | None:
     )
 
 
-def _several(summaries: ImageSummaries, namer: Namer) -> Finding | None:
+def _several(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     found = np.flatnonzero(np.char.endswith(summaries.kinds, SEVERAL))
-    if not len(found):
-        return None
-    return Finding(
-        kind="several-pictures",
-        severity="note",
-        title=f"{plural(len(found), 'file contains', 'files contain')} several pictures",
-        detail="Only the first frame of an animation or the first page of a document is used.",
-        advice="If the other pictures are useful, save each as a separate file.",
-        share=namer.share(len(found)),
-        samples=namer.singles(found),
-    )
+    if len(found):
+        yield Finding(
+            kind="several-pictures",
+            severity="note",
+            title=f"{plural(len(found), 'file contains', 'files contain')} several pictures",
+            detail="Only the first frame of an animation or the first page of a document is used.",
+            advice="If the other pictures are useful, save each as a separate file.",
+            share=namer.share(len(found)),
+            samples=namer.singles(found),
+        )
 
 
-def _larger(summaries: ImageSummaries, namer: Namer) -> Finding | None:
+def _sizes(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
+    """Report images that are far larger, and those that are far smaller than the others, the most extreme one first."""
     side = np.sqrt(summaries.sizes.prod(axis=1))
-    found = np.flatnonzero(side >= _FAR_LARGER * float(np.median(side)))
-    return _unusual_size("larger", found[np.argsort(-side[found], kind="stable")], summaries, namer)
+    smallest, largest = np.argsort(side, kind="stable"), np.argsort(-side, kind="stable")
+    for how, extreme, positions, advice in (
+        ("larger", "largest", largest[side[largest] >= _FAR_LARGER * np.median(side)],
+         "Downscale them unless the size is intended: they are slow to read and may come from another camera."),
+        ("smaller", "smallest", smallest[side[smallest] <= _FAR_SMALLER * np.median(side)],
+         "Replace them with larger versions or remove them: enlarged, they show little detail."),
+    ):  # fmt: skip
+        if len(positions):
+            height, width = np.median(summaries.sizes, axis=0).round().astype(int)
+            yield Finding(
+                kind=f"far-{how}",
+                severity="note",
+                title=f"{plural(len(positions), 'image is', 'images are')} far {how} than the others",
+                detail=f"The {extreme} is {_size(summaries, positions[0])} and the median is {height}x{width} px "
+                f"(height x width); {_by_class(summaries, positions, namer)}.",
+                advice=advice,
+                share=namer.share(len(positions)),
+                samples=tuple((namer.sample(int(position), _size(summaries, position)),) for position in positions),
+            )
 
 
-def _smaller(summaries: ImageSummaries, namer: Namer) -> Finding | None:
-    side = np.sqrt(summaries.sizes.prod(axis=1))
-    found = np.flatnonzero(side <= _FAR_SMALLER * float(np.median(side)))
-    return _unusual_size("smaller", found[np.argsort(side[found], kind="stable")], summaries, namer)
-
-
-def _unusual_size(how: str, positions: NDArray[np.int64], summaries: ImageSummaries, namer: Namer) -> Finding | None:
-    """Report images that are far `larger` or `smaller` than the others; the most extreme one comes first."""
-    if not len(positions):
-        return None
-    height, width = np.median(summaries.sizes, axis=0).round().astype(int)
-    extreme = {"larger": "largest", "smaller": "smallest"}[how]
-    advice = {
-        "larger": "Downscale them unless the size is intended: they are slow to read and may come from another camera.",
-        "smaller": "Replace them with larger versions or remove them: enlarged, they show little detail.",
-    }
-    return Finding(
-        kind=f"far-{how}",
-        severity="note",
-        title=f"{plural(len(positions), 'image is', 'images are')} far {how} than the others",
-        detail=f"The {extreme} is {_size(summaries, positions[0])} and the median is {height}x{width} px "
-        f"(height x width); {_by_class(summaries, positions, namer)}.",
-        advice=advice[how],
-        share=namer.share(len(positions)),
-        samples=tuple((namer.sample(int(position), _size(summaries, position)),) for position in positions),
-    )
-
-
-def _aspects(summaries: ImageSummaries, namer: Namer) -> Finding | None:
+def _aspects(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
     ratio = summaries.sizes[:, 1] / summaries.sizes[:, 0]
     median = float(np.median(ratio))
     deviation = np.abs(np.log(ratio / median))
     positions = np.flatnonzero(deviation > np.log(_UNUSUAL_ASPECT))
-    if not len(positions):
-        return None
     positions = positions[np.argsort(-deviation[positions], kind="stable")]
-    return Finding(
-        kind="odd-aspect",
-        severity="note",
-        title=f"{plural(len(positions), 'image is', 'images are')} much wider or taller than the others",
-        detail=f"The most extreme is {_size(summaries, positions[0])} (height x width); the median of width / "
-        f"height is {median:.2f}.",
-        advice="Training crops to the center by default; if that cuts off what matters, use `--data.fit pad`.",
-        share=namer.share(len(positions)),
-        samples=tuple((namer.sample(int(position), _size(summaries, position)),) for position in positions),
-    )
+    if len(positions):
+        yield Finding(
+            kind="odd-aspect",
+            severity="note",
+            title=f"{plural(len(positions), 'image is', 'images are')} much wider or taller than the others",
+            detail=f"The most extreme is {_size(summaries, positions[0])} (height x width); the median of width / "
+            f"height is {median:.2f}.",
+            advice="Training crops to the center by default; if that cuts off what matters, use `--data.fit pad`.",
+            share=namer.share(len(positions)),
+            samples=tuple((namer.sample(int(position), _size(summaries, position)),) for position in positions),
+        )
 
 
 def _size(summaries: ImageSummaries, position: int | np.int64) -> str:

@@ -6,6 +6,8 @@ logarithm is compared with its median, in units of its scaled median absolute de
 clothing-96px and verified on sign-digits (`benchmarks/doctor_pretrained.py`).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +47,7 @@ def outlier_scores(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def outlier_findings(
     features: NDArray[np.float32], positions: NDArray[np.int64], basis: str, namer: Namer
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Report images that are unlike all others, if there are any.
 
     Each image has a row of features, and a position in the summaries. `basis` is what the features are, e.g. `the
@@ -53,10 +55,8 @@ def outlier_findings(
     """
     scores = outlier_scores(features)
     found = np.argsort(-scores, kind="stable")[: int((scores > LIMIT).sum())]
-    if not len(found):
-        return []
-    return [
-        Finding(
+    if len(found):
+        yield Finding(
             kind="outliers",
             severity="note",
             title=f"{plural(len(found), 'image is', 'images are')} unlike all others",
@@ -66,4 +66,3 @@ def outlier_findings(
             share=namer.share(len(found)),
             samples=namer.singles(positions[found]),
         )
-    ]

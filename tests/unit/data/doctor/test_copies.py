@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitreous.data.doctor.copies import Copies, copy_findings, group_copies
+from vitreous.data.doctor.copies import copy_findings, group_copies
 from vitreous.data.doctor.findings import Finding, Namer
 from vitreous.data.doctor.summaries import ImageSummaries
 from vitreous.data.sources import ArraySource
@@ -22,8 +22,8 @@ def findings(
 
     def find(groups: Sequence[Sequence[int]], given: str = "", **fields: Any) -> dict[str, Finding]:
         summaries = make_summaries(fields.pop("labels", [0] * 5 + [1] * 5), **fields)
-        copies = Copies(tuple(np.array(group) for group in groups), ())
-        found = copy_findings(summaries, copies, Namer(make_arrays(5, 5, given=given), summaries))
+        copies = tuple(np.array(group) for group in groups)
+        found = copy_findings(copies, Namer(make_arrays(5, 5, given=given), summaries))
         return {finding.kind: finding for finding in found}
 
     return find
@@ -37,15 +37,13 @@ def test_exact_copies_and_near_duplicates_of_one_image_form_one_group(make_summa
     summaries = make_summaries([0] * 8)
     summaries.contents[5] = summaries.contents[2]
     summaries.gray[[5, 7]], summaries.color[[5, 7]] = summaries.gray[2], summaries.color[2]  # the bytes of 7 differ
-    copies = group_copies(summaries)
-    assert [group.tolist() for group in copies.groups] == [[2, 5, 7]]
-    assert [group.tolist() for group in copies.exact] == [[2, 5]]
+    assert [group.tolist() for group in group_copies(summaries)] == [[2, 5, 7]]
 
 
 def test_set_without_copies_has_no_findings(
     make_summaries: MakeSummaries, findings: Callable[..., dict[str, Finding]]
 ) -> None:
-    assert group_copies(make_summaries([0] * 8)).groups == ()
+    assert group_copies(make_summaries([0] * 8)) == ()
     assert findings([]) == {}
 
 

@@ -156,4 +156,4 @@ def test_doubts_of_an_inaccurate_regression_are_only_a_note(
     namer = Namer(make_arrays(10, 10), make_summaries([0] * 10 + [1] * 10))
     (found,) = label_findings(_doubts(0.7, 1), "a model", namer)
     assert (found.severity, found.title) == ("note", "1 image may be mislabeled")
-    assert label_findings(dataclasses.replace(_doubts(0.9, 0)), "a model", namer) == []
+    assert not list(label_findings(dataclasses.replace(_doubts(0.9, 0)), "a model", namer))
