@@ -21,6 +21,8 @@ Messages follow one template: `<key or thing>=<got>: <rule broken>; <what to do>
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
 
 _MOST_LISTED = 12
 """Maximum number of names for which `nearest` lists all of them."""
@@ -115,6 +117,15 @@ class NonFiniteError(VitreousError, ArithmeticError):
 
 class MissingDependencyError(VitreousError, ImportError):
     """An optional package that the request needs and that is not installed."""
+
+
+def optional_module(name: str, needed_by: str, way_out: str) -> Any:
+    """Import an optional module. Raises MissingDependencyError, which ends with the way out, if it is missing."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise MissingDependencyError(f"{needed_by}: needs {package}, which is not installed; {way_out}") from error
 
 
 def nearest(got: str, known: Iterable[str], *, hint: str = "") -> str:

@@ -23,7 +23,6 @@ def check(
     *,
     method: str | None = None,
     num_images: int | None = None,
-    root: str | None = None,
     out: Path | None = None,
     device: str = "auto",
     as_json: bool = False,
@@ -42,7 +41,6 @@ def check(
             data,
             methods=names,
             num_images=num_images,
-            root=root,
             device=resolve_device(device),
             listener=screen.listen,
         )

@@ -7,7 +7,7 @@ file and could execute code.
 
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -156,13 +156,11 @@ def _read(path: Path) -> bytes:
 def _unpack(wanted: CifarSet, content: bytes, where: str) -> dict[str, bytes]:
     """Return the archive's files by name. Raises DataError if it is not the official archive."""
     check_official(wanted.name, where, content, wanted.sha256)
-    return dict(_members(wanted, content))
-
-
-def _members(wanted: CifarSet, content: bytes) -> Iterator[tuple[str, bytes]]:
+    contents = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         for member in archive:
             file = PurePosixPath(member.name).name
             opened = archive.extractfile(member) if file in wanted.files and member.isfile() else None
             if opened is not None:
-                yield file, opened.read(MAX_BYTES)
+                contents[file] = opened.read(MAX_BYTES)
+    return contents

@@ -13,7 +13,7 @@ from vitreous.data.sources.checks import check_num_classes
 from vitreous.data.sources.dataset import DatasetSource, number_classes
 from vitreous.data.sources.source import SPLITS, first_line
 from vitreous.data.sources.spelling import columns_of, split_of
-from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError
+from vitreous.errors import DataError, DataNotFoundError, optional_module
 from vitreous.wording import listed, plural
 
 PREFIX = "hf://"
@@ -66,7 +66,7 @@ def open_huggingface(name: str) -> DatasetSource:
         DataNotFoundError: There is no such data set, or it cannot be reached.
         DataError: The folder is damaged, or `from_huggingface` cannot use the data set.
     """
-    datasets = _datasets(name)
+    datasets = optional_module("datasets", f"data.source={name}", "run `pip install 'vitreous[datasets]'`")
     folder = Path(name)
     try:
         if name.startswith(PREFIX):
@@ -211,13 +211,3 @@ def _parse(name: str) -> tuple[str, str | None, str | None]:
     if not 1 <= len(words) <= 3 or not all(words):
         raise DataError(f"data.source={name}: not the name of a data set; write hf://organization/name")
     return "/".join(words[:2]), words[2] if len(words) == 3 else None, revision or None
-
-
-def _datasets(name: str):  # type: ignore[no-untyped-def]  # datasets is optional and carries no types
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"data.source={name}: needs datasets, which is not installed; run `pip install 'vitreous[datasets]'`"
-        ) from error
-    return datasets

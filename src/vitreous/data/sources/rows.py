@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vitreous.data.sources.source import first_line
-from vitreous.errors import DataError, DataNotFoundError, MissingDependencyError
+from vitreous.errors import DataError, DataNotFoundError, optional_module
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -132,7 +132,8 @@ def _undecodable_line(path: Path) -> str:
 
 
 def _open_parquet(path: Path) -> Rows:
-    arrow, parquet = _pyarrow(path)
+    needed_by, way_out = f"data.source={path}", "run `pip install 'vitreous[parquet]'`, or use .csv"
+    arrow, parquet = (optional_module(name, needed_by, way_out) for name in ("pyarrow", "pyarrow.parquet"))
     try:
         file = parquet.ParquetFile(path)
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
@@ -175,15 +176,3 @@ def _as_cell(value: object) -> str:
     if value is None or value != value:  # pandas writes missing values as NaN
         return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _pyarrow(path: Path):  # type: ignore[no-untyped-def]  # pyarrow is optional and carries no types
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"data.source={path}: needs pyarrow, which is not installed; "
-            "run `pip install 'vitreous[parquet]'`, or use .csv"
-        ) from error
-    return pyarrow, pyarrow.parquet

@@ -12,6 +12,7 @@ from vitreous.data.sources import Source
 from vitreous.data.survey.facts import Survey
 from vitreous.data.workers import map_in_order
 from vitreous.errors import DecodeError
+from vitreous.use.explain.pictures.contact_sheet import scaled
 
 _QUALITY = 85
 
@@ -33,9 +34,7 @@ def thumbnail(source: Source, index: int, side_px: int, scale: Scale) -> Image.I
         ).convert("RGB")
     except DecodeError:
         return None
-    zoom = side_px / max(image.size)
-    size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
-    return image.resize(size, Image.Resampling.NEAREST if zoom > 2 else Image.Resampling.BICUBIC)
+    return scaled(image, side_px)
 
 
 def data_uri(picture: Image.Image) -> str:

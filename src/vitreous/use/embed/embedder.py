@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.summaries import thumbnails_of_batch
@@ -110,7 +109,8 @@ class Embedder:
         """
         rest = each_image(images, self.preprocess.in_chans)
         names, errors, positions = list[str](), list[str](), list[int]()
-        rows, thumbnails = [self._no_features], [thumbnails_of_batch(torch.zeros((0, 1, 1, 1), dtype=torch.uint8))]
+        rows = [np.zeros((0, self.model.num_features), dtype=np.float32)]
+        thumbnails = [thumbnails_of_batch(torch.zeros((0, 1, 1, 1), dtype=torch.uint8))]
         while batch := list(islice(rest, BATCH_SIZE)):
             start = len(names)
             names += [name_of(image, start + offset) for offset, image in enumerate(batch)]
@@ -146,10 +146,6 @@ class Embedder:
         """Return the input of the head, float32 on the CPU, for the output of `preprocess.pixels`, `[n, features]`."""
         images = self.preprocess.normalize(pixels.to(next(self.model.parameters()).device))
         return self.model.pooled(images).float().cpu()
-
-    @property
-    def _no_features(self) -> NDArray[np.float32]:
-        return np.zeros((0, self.model.num_features), dtype=np.float32)
 
 
 def _check_size(img_size: tuple[int, int], patch_size: int) -> None:

@@ -27,6 +27,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from vitreous import atomic
 from vitreous.data.label_cells import MAX_CLASSES
 from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.spelling import in_class_order
-from vitreous.errors import ConfigError, DamagedFileError, DataError, MissingDependencyError, nearest
+from vitreous.errors import ConfigError, DamagedFileError, DataError, nearest, optional_module
 from vitreous.printable import printable, printable_list
 from vitreous.tensor_file import parsing
 from vitreous.use.predict.predictor import Prediction
@@ -197,13 +198,7 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     atomic.write_text(path, text.getvalue())
 
 
-def import_pyarrow():  # type: ignore[no-untyped-def]  # pyarrow is optional and has no type annotations
+def import_pyarrow() -> list[Any]:
     """Return the modules pyarrow and pyarrow.parquet. Raises MissingDependencyError if they are not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`, or another suffix"
-        ) from error
-    return pyarrow, pyarrow.parquet
+    way_out = "`pip install 'vitreous[parquet]'`, or another suffix"
+    return [optional_module(name, "out=….parquet", way_out) for name in ("pyarrow", "pyarrow.parquet")]

@@ -124,7 +124,8 @@ def compare(a: Path, b: Path) -> Comparison:
             "compare runs that were tested on the same images"
         )
     right_a, right_b = (
-        {seed: _right(answers, common) for seed, answers in side.items()} for side in (answers_a, answers_b)
+        {seed: np.array([answers[image] == image[1] for image in common], np.float64) for seed, answers in side.items()}
+        for side in (answers_a, answers_b)
     )
     mean_a, mean_b = (np.mean(list(side.values()), axis=0) for side in (right_a, right_b))
     (majority_class, majority), *_ = Counter(true for _, true in common).most_common(1)
@@ -212,7 +213,3 @@ def _relative(image: str, names: Sequence[str]) -> str:
     folder = next((name for name in names if name in parts), None)
     relative = parts if folder is None else parts[parts.index(folder) + 1 :]
     return "/".join(relative) or image
-
-
-def _right(answers: Answers, images: list[tuple[str, str]]) -> NDArray[np.float64]:
-    return np.array([answers[image] == image[1] for image in images], dtype=np.float64)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 from vitreous.data.sources.shards.tar_members import refuse_compressed
 from vitreous.data.sources.source import as_text, first_line
 from vitreous.data.sources.spelling import did_you_mean, split_of
-from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError
+from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError, optional_module
 from vitreous.paths import expanded
 
 MAX_SHARDS = 1_000_000
@@ -224,12 +224,7 @@ def _tars_in(folder: Path) -> list[Path]:
 
 
 def _find_remote(name: str) -> list[ShardFile]:
-    try:
-        import fsspec
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"data.source={name}: needs fsspec, which is not installed; run `pip install 'vitreous[remote]'`"
-        ) from error
+    fsspec = optional_module("fsspec", f"data.source={name}", "run `pip install 'vitreous[remote]'`")
     _check_suffix(name, name)
     is_folder = not name.casefold().endswith(_SUFFIX)
     addresses = [f"{name.rstrip('/')}/*{_SUFFIX}"] if is_folder else expand_braces(name)

@@ -32,7 +32,6 @@ def check_explanations(
     methods: Sequence[str] | None = None,
     num_images: int | None = None,
     seed: int = 0,
-    root: str | None = None,
     device: torch.device | str = "cpu",
     listener: Listener = ignore,
 ) -> Faithfulness:
@@ -54,7 +53,7 @@ def check_explanations(
     chosen = dict(METHODS) if methods is None else {name: method_named(name) for name in methods}
     run = expanded(run)
     predictor = Predictor.load(run, device)
-    images = labeled_images(run, predictor, data, root=root, listener=listener)
+    images = labeled_images(run, predictor, data, listener=listener)
     limit = inf if methods else MOST_PASSES
     num_patches, notes = predictor.model.config.num_patches, []
     for name in [name for name, method in chosen.items() if method.cost(num_patches) > limit]:

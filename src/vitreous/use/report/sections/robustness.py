@@ -1,7 +1,5 @@
 """Finished run, `robustness.json` -> how its accuracy changes with the photo: pictures with curves, and a table."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping
 from html import escape
@@ -13,6 +11,7 @@ from PIL import Image, ImageOps
 
 from vitreous.tensor_file import parsing
 from vitreous.use import markup
+from vitreous.use.doctor.pictures import data_uri
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 _TITLE, _MOST_PX = "How does the accuracy change with the photo?", 112
@@ -64,10 +63,8 @@ def _cell(effect: Mapping[str, Any], accuracy: float, photo: Image.Image | None)
     steps, name, picture = effect["strengths"], escape(effect["name"]), ""
     for change in CHANGES if photo is not None else ():
         if change.name == effect["name"]:
-            file, changed = io.BytesIO(), change(np.asarray(photo), len(steps) // 2, np.random.default_rng(0))
-            Image.fromarray(changed).save(file, "JPEG", quality=85)
-            data = base64.b64encode(file.getvalue()).decode()
-            picture = f'<image y="18" width="96" height="96" href="data:image/jpeg;base64,{data}"/>'
+            changed = Image.fromarray(change(np.asarray(photo), len(steps) // 2, np.random.default_rng(0)))
+            picture = f'<image y="18" width="96" height="96" href="{data_uri(changed)}"/>'
     marks = f'<path stroke-dasharray="4 3" d="M104 {114 - 96 * accuracy:.1f}H208"/>'
     for step, (share, (_, low, high)) in enumerate(zip(effect["accuracies"], effect["losses"], strict=True)):
         x, y, top, bottom = 112 + 22 * step, *(114 - 96 * value for value in (share, accuracy - low, accuracy - high))

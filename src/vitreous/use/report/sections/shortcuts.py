@@ -7,7 +7,6 @@ from shlex import quote
 from typing import Any
 
 from vitreous.tensor_file import parsing
-from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
@@ -23,7 +22,10 @@ def shortcuts_section(report: ReportInput) -> Section:
         text = "Marks or backgrounds may give classes away; check where the relevance of each class lies."
         advice = Advice(text, f"vitreous explain {quote(str(folder.path))}", 0.01)
         return Section("shortcuts", TITLE, ("<p>This has not been checked.</p>",), advice=(advice,))
-    numbers, picture = stored_shortcuts(folder), folder.shortcuts_picture
+    with parsing(folder.shortcuts, "remove the file, or check for shortcuts again"):
+        numbers: dict[str, Any] = json.loads(folder.shortcuts.read_text("utf-8"))
+        numbers["sentences"] = [str(sentence) for sentence in numbers["sentences"]]
+    picture = folder.shortcuts_picture
     parts = [markup.sentences(numbers["sentences"])]
     if report.photos is not None and picture.is_file() and picture.stat().st_size <= _MOST_BYTES:
         content = base64.b64encode(picture.read_bytes()).decode()
@@ -33,10 +35,3 @@ def shortcuts_section(report: ReportInput) -> Section:
             f"<figcaption>{escape(shown)}</figcaption></figure>"
         )
     return Section("shortcuts", TITLE, tuple(parts), numbers)
-
-
-def stored_shortcuts(folder: RunFolder) -> dict[str, Any]:
-    """Return the last check for shortcuts. Raises DamagedFileError if its file was altered."""
-    with parsing(folder.shortcuts, "remove the file, or check for shortcuts again"):
-        found: dict[str, Any] = json.loads(folder.shortcuts.read_text("utf-8"))
-        return found | {"sentences": [str(sentence) for sentence in found["sentences"]]}
