@@ -61,9 +61,7 @@ class ClippedWarning(UserWarning):
 class OpenQuestionError(ConfigError):
     """A property of weights that no tensor shows, that cannot be assumed, and that the user did not give.
 
-    Attributes:
-        key: Field of ModelConfig that would answer it.
-        guess: A value that is possible, to see what else is open; None if there is none.
+    `key` is the field of ModelConfig that would answer it; `guess` is a possible value, to see what else is open.
     """
 
     def __init__(self, message: str = "", key: str = "", guess: object = None) -> None:

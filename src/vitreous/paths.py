@@ -19,10 +19,6 @@ def expanded(path: str | PurePath) -> Path:
 def as_path(argument: str, value: object) -> Path:
     """Check a path from Python, and expand it.
 
-    Args:
-        argument: Name of the argument in the message.
-        value: What the user gave.
-
     Raises:
         ConfigError: It is not text or a Path, is blank, too long, or has characters that no file name can have.
     """

@@ -11,9 +11,7 @@ _MOST_BITS = 128
 def printable(text: str, max_chars: int = 120) -> str:
     """Escape and shorten untrusted text, so that a message can quote it.
 
-    Args:
-        text: The text, e.g. the name of a tensor in a downloaded file.
-        max_chars: Longer text is cut and ends in `…`.
+    More than `max_chars` are cut off, and `…` is added.
     """
     escaped = text if text.isprintable() else ascii(text)[1:-1]
     return escaped if len(escaped) <= max_chars else f"{escaped[:max_chars]}…"
@@ -45,10 +43,6 @@ def printable_list(names: Iterable[str], max_names: int = 8) -> str:
     """Join untrusted names: sorted, each made printable, the rest counted (`a, b and 3 more`).
 
     Trusted names that have a meaningful order are joined by `vitreous.wording.listed`.
-
-    Args:
-        names: In any order.
-        max_names: How many to show.
     """
     ordered = sorted(names)
     more = f" and {len(ordered) - max_names:,} more" if len(ordered) > max_names else ""

@@ -147,9 +147,7 @@ class Rule:
 def check_fields(config: Any, room: str) -> None:
     """Check every field of a dataclass instance against its annotation.
 
-    Args:
-        config: Instance whose class declares types and ranges in the annotations of its fields.
-        room: Prefix of the keys in the message, e.g. `optim`.
+    `room` is the prefix of the keys in the message, e.g. `optim`.
 
     Raises:
         UnknownNameError: A name is not among the choices of its field.
@@ -162,11 +160,7 @@ def check_fields(config: Any, room: str) -> None:
 def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None:
     """Check one value.
 
-    Args:
-        key: Name of the value in the message.
-        value: Value to check.
-        rule: Rule that it must follow.
-        shown: How the message shows the value; by default as Python writes it, or as a plain word among choices.
+    The message shows the value as `shown`; by default as Python writes it, or as a plain word among choices.
 
     Raises:
         UnknownNameError: A name is not among the choices.
@@ -185,9 +179,7 @@ def check_value(key: str, value: object, rule: Rule, *, shown: str = "") -> None
 def check_arguments(function: Any, given: Mapping[str, object]) -> None:
     """Check arguments against the annotations of their function; only names and numbers, which have a rule.
 
-    Args:
-        function: The function; its annotations are those of configuration keys, as `str | None`.
-        given: Values by the name of the argument.
+    The annotations are those of configuration keys, as `str | None`.
 
     Raises:
         ConfigError: A value has the wrong type or is out of range.

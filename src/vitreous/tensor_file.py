@@ -19,14 +19,8 @@ from vitreous.printable import printable_error
 class TensorFile:
     """An open safetensors file. Opening it reads the header only; tensors are read when requested.
 
-    Attributes:
-        names: Names of the tensors.
-        metadata: Strings in the header, by key.
-
-    Args:
-        path: The file, for messages.
-        file: The open handle of the safetensors library.
-        way_out: What the user can do if the file is damaged.
+    `names` are those of its tensors, `metadata` the strings in its header. Messages name the path, and end with the way
+    out.
     """
 
     def __init__(self, path: Path, file: Any, way_out: str) -> None:
@@ -54,9 +48,7 @@ class TensorFile:
 def open_tensor_file(path: Path, *, way_out: str) -> Iterator[TensorFile]:
     """Open a safetensors file.
 
-    Args:
-        path: The file.
-        way_out: What the user can do if it is damaged; ends the message.
+    The message about a damaged file ends with `way_out`, what the user can do.
 
     Raises:
         DamagedFileError: The file is missing, cut short, altered, or not a safetensors file.
@@ -72,9 +64,7 @@ def open_tensor_file(path: Path, *, way_out: str) -> Iterator[TensorFile]:
 def parsing(path: Path, way_out: str) -> Iterator[None]:
     """Turn whatever a parser raises into DamagedFileError: on unknown bytes it may raise anything.
 
-    Args:
-        path: The file that is parsed.
-        way_out: What the user can do if it is damaged; ends the message.
+    The message ends with `way_out`, what the user can do.
     """
     try:
         yield
@@ -88,10 +78,7 @@ def parsing(path: Path, way_out: str) -> Iterator[None]:
 def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file atomically. Raises SaveError if it cannot be written; an older file is then untouched.
 
-    Args:
-        path: The file; its folder must exist.
-        tensors: By name, contiguous, none sharing memory with another.
-        metadata: Strings for the header, by key.
+    Tensors are contiguous, and none shares memory with another; the metadata are strings for the header.
     """
 
     def fill(temporary: Path) -> None:

@@ -4,23 +4,12 @@ from collections.abc import Sequence
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """Return a count and its noun, e.g. `1 image` or `1,234 images`.
-
-    Args:
-        count: At least 0.
-        one: The noun for a count of 1.
-        many: The noun for every other count; `one` with an s by default.
-    """
+    """Return a count and its noun, e.g. `1 image` or `1,234 images`; `many` is `one` with an s by default."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Join names to `a, b and c`, or to `a, b, c, d and 7 more`.
-
-    Args:
-        names: In the order to show them.
-        most: How many to show.
-    """
+    """Join names in their order to `a, b and c`, or to `a, b, c, d and 7 more` if there are more than `most`."""
     shown, rest = list(names[:most]), len(names) - most
     if rest > 0:
         return f"{', '.join(shown)} and {rest:,} more"

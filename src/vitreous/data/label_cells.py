@@ -52,9 +52,6 @@ class Reading:
 class LabelColumns:
     """The columns of a table without a label column that may hold one label each: 0 or 1 in every row.
 
-    Args:
-        positions: Their positions.
-
     Attributes:
         positions: Positions of those that hold only 0 and 1 so far.
     """

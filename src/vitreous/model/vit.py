@@ -71,8 +71,7 @@ class VisionTransformer(Backbone):
     def forward(self, images: Images) -> Logits:
         """Return one logit per class, `[B, num_classes]`; the pooled features if the model has no head.
 
-        Args:
-            images: `[B, C, height, width]`, normalized.
+        Images are `[B, C, height, width]`, normalized.
 
         Raises:
             ShapeError: The model does not accept this number of channels or this image size.

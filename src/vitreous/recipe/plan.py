@@ -13,13 +13,7 @@ ASKED = "you asked for it"
 
 @dataclass(frozen=True)
 class Choice:
-    """One key of a run and the reason for its value.
-
-    Attributes:
-        key: Dotted key, as on the command line.
-        value: A value of the key's type.
-        reason: One clause, shown to the user.
-    """
+    """One key of a run, as on the command line, its value, and the reason for it, one clause that the user sees."""
 
     key: str
     value: Any

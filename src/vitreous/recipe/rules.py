@@ -131,11 +131,7 @@ def learning_rate(batch_size: int, embed_dim: int) -> float:
 class OptimizerRule:
     """How to change a recipe, which is written for AdamW, for another optimizer.
 
-    Attributes:
-        lr_ratio: Learning rate, as a multiple of AdamW's.
-        decay_ratio: Weight decay, as a multiple of AdamW's.
-        values: Other keys and their values.
-        reason: One clause, shown to the user.
+    Learning rate and weight decay are multiples of AdamW's; the reason is one clause, shown to the user.
     """
 
     lr_ratio: float

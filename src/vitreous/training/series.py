@@ -38,13 +38,7 @@ MOST_RUNS = 1000
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a series.
-
-    Attributes:
-        name: Name of its folder: `fold-0`, `seed-3` or `fold-0-seed-3`.
-        fold: Fold that it is tested on; None without folds.
-        seed: Its `train.seed`.
-    """
+    """One run of a series, in a folder such as `fold-0`, `seed-3` or `fold-0-seed-3`; its fold is None without folds."""
 
     name: str
     fold: int | None

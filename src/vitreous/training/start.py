@@ -135,11 +135,7 @@ def _range(least: int, most: int) -> str:
 class _Begun:
     """A run with its folder, its configuration and its surveyed data.
 
-    Attributes:
-        folder: Folder of the run.
-        config: Complete configuration, as in `config.yaml`.
-        survey: Source, facts and splits of the data.
-        pace: Time of training steps as the planner measured it; None without a budget, or for a resumed run.
+    `pace` is the time of training steps as the planner measured it; None without a budget, or for a resumed run.
     """
 
     folder: RunFolder

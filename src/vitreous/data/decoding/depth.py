@@ -41,10 +41,7 @@ _VALUES_AT_ONCE = 1 << 22
 class Clipped:
     """A count of the values that were beyond the range and therefore clipped; safe to use in several threads.
 
-    Attributes:
-        num_images: Images with at least one such value.
-        num_values: The values beyond the range, over all images.
-        total: All values that were scaled.
+    `num_images` have at least one of the `num_values` beyond the range; `total` values were scaled.
     """
 
     num_images: int = 0

@@ -74,12 +74,7 @@ class Features:
 class Examination:
     """Everything the doctor found in a data set.
 
-    Attributes:
-        source: The data set.
-        summaries: What was kept of each image.
-        findings: Worst first.
-        numbers: Counts and histograms, as plain values for JSON.
-        doubts: Labels that may be wrong, with positions in the summaries.
+    Findings come worst first, numbers are plain values for JSON, and the doubts have positions in the summaries.
     """
 
     source: Source

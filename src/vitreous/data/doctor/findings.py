@@ -18,14 +18,9 @@ _WEIGHTS: dict[Severity, float] = {"fault": 100.0, "warning": 10.0, "note": 1.0}
 
 @dataclass(frozen=True)
 class Sample:
-    """One image that a finding is about.
+    """One image that a finding is about: its index in the source, its path or name, its class and its split.
 
-    Attributes:
-        index: Its index in the source.
-        where: Its path or name.
-        label: Its class.
-        split: `train`, `val`, `test`, or an empty string.
-        remark: What is special about this image, e.g. its size; empty if nothing is.
+    The split may be empty; the remark says what is special about the image, e.g. its size.
     """
 
     index: int

@@ -140,10 +140,6 @@ def _thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
 def thumbnail_features(gray: GrayThumbnails, color: ColorThumbnails) -> NDArray[np.float32]:
     """Describe edges and colors of thumbnails, for `find_doubtful_labels`.
 
-    Args:
-        gray: `[n, SIDE_PX, SIDE_PX]`, at least one.
-        color: `[n, side, side, 3]`.
-
     Returns:
         `[n, 512 + side * side * 3]`: edges, then colors.
     """

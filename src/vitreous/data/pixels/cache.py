@@ -44,11 +44,7 @@ _STALE_S = 24 * 3600.0
 class CacheUse:
     """How a store used the cache.
 
-    Attributes:
-        folder: The cache's folder.
-        num_bytes: Size of the file; 0 if there is none.
-        is_new: True if this run wrote the file, False if an earlier run did.
-        reason: Why the pixels are not cached; empty if they are.
+    `num_bytes` is the size of the file, which this run wrote if it `is_new`; the reason is why there is none.
     """
 
     folder: str

@@ -33,9 +33,7 @@ _TAIL_BYTES = DIGEST_BYTES + 8 + len(_MAGIC)
 class PixelWriter:
     """A file that is filled row by row, in any order and from several threads; it is complete only after `finish`.
 
-    Args:
-        file: Empty, and open for writing.
-        shape: `[num_rows, channels, height, width]`.
+    The file is empty, and open for writing; the shape is `[num_rows, channels, height, width]`.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -65,10 +63,7 @@ class PixelWriter:
 class PixelFile:
     """A complete file, memory-mapped: the system keeps frequently used pages in memory, and frees them when needed.
 
-    Args:
-        path: The file.
-        key: The key that it must have been written with.
-        shape: The shape that its rows must have, `[num_rows, channels, height, width]`.
+    It must have been written with this key, and with rows of this shape, `[num_rows, channels, height, width]`.
 
     Attributes:
         path: The file.

@@ -23,11 +23,8 @@ _FILES = {
 class IdxSet:
     """A data set that is published as four idx files.
 
-    Attributes:
-        name: The name that users open it by.
-        address: The URL of the folder that holds each `<file>.gz`.
-        classes: The class names, in the order of the labels.
-        sha256: The SHA-256 of each *unpacked* file, by name; copies such as Debian's are gzipped differently.
+    The address is that of the folder that holds each `<file>.gz`. The SHA-256 is that of each *unpacked* file, by name;
+    copies such as Debian's are gzipped differently.
     """
 
     name: str

@@ -116,11 +116,7 @@ class Source(ABC):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileSource(Source):
-    """One image file per sample.
-
-    Attributes:
-        paths: The image files, `[n]`.
-    """
+    """One image file per sample."""
 
     paths: Sequence[Path]
 
@@ -141,8 +137,7 @@ class FileSource(Source):
 class ArraySource(Source):
     """Images of one size that are already in memory.
 
-    Attributes:
-        images: uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
+    They are uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
     """
 
     images: NDArray[np.uint8]

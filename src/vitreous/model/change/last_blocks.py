@@ -11,9 +11,8 @@ from vitreous.tensors import Features, Images, Logits, Tokens
 class LastBlocks(nn.Module):
     """The last blocks of a model, with its final norm, pool and head.
 
-    Args:
-        model: The model, whose parts are shared.
-        first: Number of the first block to run, from 1 to the number of blocks; with that number, none is left.
+    Block `first` is the first to run, from 1 to the number of blocks, with which none is left. The parts of the model
+    are shared.
     """
 
     def __init__(self, model: VisionTransformer, first: int) -> None:

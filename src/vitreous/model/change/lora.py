@@ -55,11 +55,7 @@ class LowRank(nn.Module):
 def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Generator | None = None) -> None:
     """Freeze all of a model except its head, and add a trainable low-rank update to each matrix of its blocks.
 
-    Args:
-        model: A model without updates; changed in place.
-        rank: Rank of the updates, at least 1.
-        alpha: The updates are scaled by `alpha / rank`.
-        generator: CPU generator to draw from; None uses torch's global one.
+    The updates are scaled by `alpha / rank`.
 
     Raises:
         ConfigError: The rank is below 1 or exceeds the width of the narrowest matrix.

@@ -141,10 +141,6 @@ def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> V
 def token_groups(model: VisionTransformer, images: Images) -> Int64[Tensor, "batch blocks patches"]:
     """Return, for each block of a merging model, which patches are merged after it.
 
-    Args:
-        model: A model returned by `merge_tokens`.
-        images: `[batch, channels, height, width]`, normalized.
-
     Returns:
         For each patch, the number of the token that it is part of. Patches with equal numbers are merged. Prefix tokens
         are not counted, so numbers start at 0.

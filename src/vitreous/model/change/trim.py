@@ -38,9 +38,8 @@ class TrimmedVisionTransformer(VisionTransformer):
 def trim_last_block(model: VisionTransformer) -> VisionTransformer:
     """Return a model that shares all parts, and whose last block computes only the tokens that the pool reads.
 
-    Args:
-        model: Not changed. It is returned itself if its pool reads patches, or if its encoder merges tokens. The parts
-            are shared: pruning one model prunes the other.
+    The model itself is returned if its pool reads patches, or if its encoder merges tokens. As the parts are shared,
+    pruning one model prunes the other.
     """
     is_plain = type(model) is VisionTransformer and type(model.encoder) is Encoder
     if not is_plain or not isinstance(model.pool, ClassTokenPool):

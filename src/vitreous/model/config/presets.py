@@ -68,11 +68,8 @@ _ALMOST_PLAIN = r"vit_[a-z0-9]*(_patch\d*)?(_\d*)?"
 class ParsedName:
     """Size, patch size, image size and architecture changes that the name of a model specifies.
 
-    Attributes:
-        size: Width, depth, heads and MLP ratio.
-        patch_size: Side of a patch in px; None if the name does not contain it.
-        img_size: Side of an image in px; None if the name does not contain it.
-        changes: Fields of ModelConfig in which a published model differs from the standard ViT of its size.
+    Sizes are in px, and None if the name does not contain them. `changes` are the fields of ModelConfig in which a
+    published model differs from the standard ViT of its size.
     """
 
     size: Size
@@ -84,9 +81,7 @@ class ParsedName:
 def parse_name(name: str) -> ParsedName:
     """Read `vit_{size}`, `vit_{size}_patch{px}`, `vit_{size}_patch{px}_{px}`, or a published name as timm spells it.
 
-    Args:
-        name: Name such as `vit_small_patch16_224`, `deit3_base_patch16_224` or `vit_small_patch14_dinov2`. timm's tag
-            of weights may follow after a dot: `vit_base_patch16_224.mae`.
+    timm's tag of weights may follow after a dot: `vit_base_patch16_224.mae`.
 
     Raises:
         UnknownNameError: The name or its size does not exist; the message suggests the nearest name.

@@ -9,13 +9,9 @@ from vitreous.model.parts.stem import compact_widths, stem_widths
 
 @dataclass(frozen=True)
 class PartCount:
-    """Size and cost of one part of the model.
+    """Shapes that go into and come out of one part of the model, or of all blocks together, and its cost.
 
-    Attributes:
-        part: Name of the submodule; all blocks are counted together.
-        shape: Shapes that go in and come out, for one image.
-        parameters: Number of parameters.
-        flops: Floating-point operations of the forward pass for one image, two per multiply-add.
+    Shapes and operations are those of one image; a multiply-add counts as two operations.
     """
 
     part: str

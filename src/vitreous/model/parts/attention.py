@@ -221,10 +221,7 @@ class KeylessBiasLinear(nn.Linear):
     """A projection to queries, keys and values in which only queries and values have a bias.
 
     A bias of the keys would add the same number to all scores of a query and so change no attention probability.
-
-    Args:
-        embed_dim: Width of a token.
-        attn_dim: Width of all heads together.
+    `attn_dim` is the width of all heads together.
 
     Source:
         BEiT (2106.08254) and DINOv3 (2508.10104). DINOv3 masks the bias of the keys. Here that third does not exist:
@@ -252,12 +249,7 @@ def is_explicit(
 ) -> bool:
     """Return True if attention computes the product explicitly, and False if it calls PyTorch's fused kernel.
 
-    Args:
-        kernel: The requested kernel.
-        device_type: Type of the device, such as `cpu` or `cuda`.
-        num_tokens: Length of the sequence.
-        dtype: Dtype of queries, keys and values.
-        training: True if a backward pass follows.
+    The dtype is that of queries, keys and values; in training, a backward pass follows.
     """
     if kernel == "auto":
         # A trace is for inference, and torch checks it without gradients: both have to use the same kernel.

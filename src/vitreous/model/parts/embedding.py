@@ -40,10 +40,7 @@ class LearnedPosition(nn.Module):
     def forward(self, tokens: Tokens, grid_size: tuple[int, int] | None = None) -> Tokens:
         """Add the embeddings, row by row.
 
-        Args:
-            tokens: One per cell, without prefix tokens.
-            grid_size: Rows and columns of the tokens. If they differ from those of the grid, the grid is resized to
-                them. None for the size of the grid.
+        There is one token per cell, without prefix tokens. The grid is resized to `grid_size` if it has another size.
 
         Raises:
             ShapeError: The tokens do not fill the grid.

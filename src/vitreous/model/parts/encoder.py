@@ -57,12 +57,9 @@ class Encoder(nn.Module):
     ) -> Tokens:
         """Pass the tokens through the blocks and the final norm.
 
-        Args:
-            tokens: The whole sequence, `[batch, tokens, embed_dim]`.
-            relations: One per block; None if attention takes only tokens.
-            outputs: A dictionary whose keys are block numbers. Its values are set to the tokens after each of these
-                blocks, before the final norm.
-            depth: Number of blocks to run, counted from the first; None runs all.
+        There is one relation per block; None if attention takes only tokens. `outputs` has block numbers as keys, and
+        its values are set to the tokens after these blocks, before the final norm. Only the first `depth` blocks run;
+        None runs all.
         """
         tokens = self.norm_pre(self.drop(tokens))
         for number, block in enumerate(self.blocks[:depth]):
@@ -155,12 +152,7 @@ class DropPath(nn.Module):
 
         From a rate of `SKIP_FROM_RATE`, the branch runs only for the images that keep it. They are drawn on the CPU, so
         that the host does not wait for a device. In a compiled graph, whose batch size is fixed, the branch runs for
-        all images.
-
-        Args:
-            tokens: `[batch, tokens, embed_dim]`.
-            branch: Called with tokens, and with the relation if there is one.
-            relation: Rotations and a bias for attention; None for a branch that takes only tokens.
+        all images. The relation is for attention; None for a branch that takes only tokens.
         """
         extra = () if relation is None else (relation,)
         if not self.training or self.rate == 0.0:
@@ -185,10 +177,6 @@ class LayerScale(nn.Module):
     """A learned factor for each channel of a residual branch.
 
     With a small initial value, each block starts close to the identity, which helps deep models to train.
-
-    Args:
-        embed_dim: Width of a token.
-        initial: Initial value of every factor.
 
     Source:
         Touvron et al. 2021, CaiT, eq. 4 (2103.17239).
@@ -261,11 +249,8 @@ class QuickGELU(nn.Module):
 def drop_path_rates(last: float, depth: int, schedule: DropPathSchedule = "linear") -> list[float]:
     """Return the drop path rate of each block.
 
-    Args:
-        last: Rate of the last block.
-        depth: Number of blocks.
-        schedule: `linear` rises from 0 in the first block, as in timm; `constant` is the same in all, as in DeiT III
-            (2204.07118).
+    `linear` rises from 0 in the first block to that of the last, as in timm; `constant` is the same in all, as in DeiT
+    III (2204.07118).
     """
     if depth == 1 or schedule == "constant":
         return [last] * depth

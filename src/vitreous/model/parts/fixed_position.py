@@ -16,8 +16,7 @@ from vitreous.tensors import Tokens
 class FixedTable(nn.Module):
     """A table that is computed from a grid size, in float64, and not saved with the weights.
 
-    Args:
-        grid_size: Rows and columns of patches. The table for this size is computed once and kept.
+    The table for the given grid size is computed once and kept.
     """
 
     table: Tensor
@@ -62,9 +61,7 @@ class FixedPosition(FixedTable):
     def forward(self, tokens: Tokens, grid_size: tuple[int, int] | None = None) -> Tokens:
         """Add the table.
 
-        Args:
-            tokens: One per cell, without prefix tokens.
-            grid_size: Rows and columns of the tokens; None for those of the kept table.
+        There is one token per cell, without prefix tokens; by default, for the grid of the kept table.
 
         Raises:
             ShapeError: The tokens do not fill the grid.
@@ -76,12 +73,7 @@ class FixedPosition(FixedTable):
 
 
 class SinusoidalPosition(FixedPosition):
-    """Sines and cosines of the number of the patch, counted row by row.
-
-    Args:
-        grid_size: Rows and columns of patches.
-        embed_dim: Width of a token.
-    """
+    """Sines and cosines of the number of the patch, counted row by row."""
 
     def __init__(self, *, grid_size: tuple[int, int], embed_dim: int) -> None:
         self.embed_dim = embed_dim

@@ -8,9 +8,7 @@ from vitreous.tensors import Features, Logits
 class DistilledHead(nn.Module):
     """Two linear layers, one on the class token and one on the distillation token; the logits are their mean.
 
-    Args:
-        num_features: Width of both tokens together.
-        num_classes: Number of logits.
+    `num_features` is the width of both tokens together.
 
     Source:
         Touvron et al. 2021, section 4 (2012.12877). One layer learns from labels, the other from the teacher; the mean

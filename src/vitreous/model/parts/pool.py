@@ -29,11 +29,7 @@ class ClassTokenPool(nn.Module):
 
 
 class PatchPool(nn.Module):
-    """Base class of the pools that read patch tokens.
-
-    Args:
-        num_prefix_tokens: Number of tokens before the patches.
-    """
+    """Base class of the pools that read patch tokens."""
 
     def __init__(self, num_prefix_tokens: int = 0) -> None:
         super().__init__()
@@ -102,10 +98,6 @@ class AttentionPool(PatchPool):
 
 class SequencePool(PatchPool):
     """Pool that averages the patches with weights that a linear layer computes from them.
-
-    Args:
-        embed_dim: Width of a token.
-        num_prefix_tokens: Number of tokens before the patches, which are not read.
 
     Source:
         Hassani et al. 2021, eq. 1-3 (2104.05704).

@@ -19,12 +19,6 @@ class RelativeBias(nn.Module):
     Prefix tokens have no position. For them, each block and head has three biases: from a prefix token to a patch, from
     a patch to a prefix token, and between prefix tokens.
 
-    Args:
-        grid_size: Rows and columns of patches.
-        num_heads: Number of heads.
-        depth: Number of blocks.
-        num_prefix_tokens: Number of tokens before the patches.
-
     Source:
         Liu et al. 2021, Swin (2103.14030), eq. 4. The biases of prefix tokens follow BEiT (2106.08254).
     """

@@ -77,13 +77,7 @@ class RotaryPosition(AngleTable):
 class MixedRotaryPosition(AngleTable):
     """Learned angles: each pair of channels has its own angle per column and per row, in every block and head.
 
-    Args:
-        grid_size: Rows and columns of patches.
-        head_dim: Width of a head, a multiple of 4.
-        num_heads: Number of heads.
-        depth: Number of blocks.
-        num_prefix_tokens: Number of tokens before the patches, which are not rotated.
-        theta: Base of the initial wavelengths.
+    A head is a multiple of 4 wide; theta is the base of the initial wavelengths. Prefix tokens are not rotated.
 
     Source:
         Heo et al. 2024, RoPE-Mixed, eq. 7 (2403.13298).
@@ -129,10 +123,7 @@ def cells(grid_size: tuple[int, int]) -> Tensor:
 def draw_mixed(freqs: Tensor, theta: float, generator: torch.Generator | None) -> None:
     """Fill frequencies in place: the wavelengths of `axial`, turned by a random angle for each block and head.
 
-    Args:
-        freqs: The parameter to fill, `[depth, 2, heads, head_dim / 2]`.
-        theta: Base of the wavelengths.
-        generator: CPU generator to draw from; None uses torch's global one.
+    The parameter is `[depth, 2, heads, head_dim / 2]`; theta is the base of the wavelengths.
 
     Source:
         `init_random_2d_freqs` of RoPE-ViT. Magnitudes are theta^(-4i/head_dim); half of the pairs point in a random

@@ -203,10 +203,6 @@ class FlexibleTokenizer(ImageTokenizer):
 def patchify(images: Images, patch_size: int) -> Patches:
     """Cut images into square patches, row by row, and flatten each; `unpatchify` is the inverse.
 
-    Args:
-        images: `[batch, channels, height, width]`.
-        patch_size: Side of a patch in px.
-
     Returns:
         `[batch, patches, channels * patch_size**2]`.
 
@@ -221,11 +217,6 @@ def patchify(images: Images, patch_size: int) -> Patches:
 
 def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int]) -> Images:
     """Assemble images from patches; the inverse of `patchify`.
-
-    Args:
-        patches: `[batch, patches, channels * patch_size**2]`.
-        patch_size: Side of a patch in px.
-        grid_size: Rows and columns of patches.
 
     Returns:
         `[batch, channels, height, width]`.
@@ -247,10 +238,7 @@ def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int])
 def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, patch_size: int) -> Tensor:
     """Resize a patch projection so that resized patches give nearly the same tokens.
 
-    Args:
-        weight: `[embed_dim, in_chans * old * old]`.
-        in_chans: Channels of an image.
-        patch_size: Side of the new patches in px.
+    The weight is `[embed_dim, in_chans * old * old]`; `patch_size` is the side of the new patches in px.
 
     Returns:
         `[embed_dim, in_chans * patch_size**2]` in the dtype of the weight; the same tensor if it has this size already.

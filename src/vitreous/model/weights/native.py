@@ -24,10 +24,8 @@ _WAY_OUT = f"if it is cut short or altered, {COPY_AGAIN}"
 def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str, object]) -> None:
     """Write the weights and their description atomically.
 
-    Args:
-        path: The file; its folder must exist.
-        model: In any dtype, on any device, compiled or not; its values are kept bit for bit.
-        metadata: Values that JSON can hold: classes, preprocessing, metrics … `read_metadata` returns them.
+    The model may be in any dtype, on any device, compiled or not; its values are kept bit for bit. The metadata are
+    values that JSON can hold; `read_metadata` returns them.
 
     Raises:
         ConfigError: `metadata` has a reserved key, or a value that JSON cannot hold.

@@ -70,12 +70,9 @@ def load_model(
 
 @dataclass(frozen=True)
 class Opened:
-    """A model from a file, in the dtype of the file.
+    """A model from a file, in the dtype of the file, and in evaluation mode.
 
-    Attributes:
-        model: The model, in evaluation mode.
-        notes: What was assumed or left out, one sentence each.
-        assumed: Field of ModelConfig -> its value, for each field that neither the file nor the user gave.
+    `assumed` are the fields of ModelConfig that neither the file nor the user gave; notes are one sentence each.
     """
 
     model: VisionTransformer

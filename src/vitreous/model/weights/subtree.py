@@ -51,10 +51,8 @@ class Part:
 def choose_part(file: WeightFile, weights: str) -> tuple[Part, list[str]]:
     """Choose the Vision Transformer to read.
 
-    Args:
-        file: The open file.
-        weights: `auto` takes averaged weights or a teacher if there are any, `ema` insists on them, and `raw` refuses
-            them; or the name of a part of the file.
+    `weights=auto` takes averaged weights or a teacher if there are any, `ema` insists on them, and `raw` refuses them;
+    another text is the name of a part.
 
     Returns:
         The part, and the names of the other Vision Transformers in the file.

@@ -22,9 +22,7 @@ Tensors = tuple[Tensor, ...]
 class Codec:
     """A pair of exact transforms between tensors in a file and tensors in our model.
 
-    Attributes:
-        read: Takes the tensors of the file, in the order of the row, and returns ours.
-        write: Takes our tensors and returns those of the file.
+    `read` takes the tensors of the file, in the order of the row, and returns ours; `write` does the opposite.
     """
 
     read: Callable[..., Tensors]

@@ -12,11 +12,8 @@ from numpy.typing import ArrayLike
 class ClassCounts:
     """Number of images by class; each count is in the order of the classes.
 
-    Attributes:
-        classes: The class names.
-        images: Images of each class, not all of them 0.
-        correct: Images of each class that are predicted correctly.
-        predicted: Images that are predicted as each class.
+    Not all classes are without images. `correct` are the images of each class that are predicted correctly, and
+    `predicted` those that are predicted as each class.
     """
 
     classes: tuple[str, ...]

@@ -198,11 +198,7 @@ class HealthCheck:
 class Watch:
     """An observer that records `health` while a run trains, without changing weights or random states.
 
-    Attributes:
-        check: Writes the notes.
-        images: Some validation images, normalized; None does not measure attention.
-        precision: Precision of the run.
-        recorder: Takes the records.
+    Attention is measured on some normalized validation images; without images, it is not measured.
     """
 
     check: HealthCheck

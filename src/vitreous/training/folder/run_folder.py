@@ -16,11 +16,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of the files of a run.
-
-    Attributes:
-        path: The folder.
-    """
+    """Paths of the files of a run."""
 
     path: Path
 
@@ -98,11 +94,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class SeriesFolder:
-    """Paths of the files of a series of runs; each run has its own folder inside.
-
-    Attributes:
-        path: The folder.
-    """
+    """Paths of the files of a series of runs; each run has its own folder inside."""
 
     path: Path
 

@@ -34,9 +34,7 @@ _THREADS_FINISH_S = 0.2
 class Group:
     """All processes of a run, seen from one of them. Every process has to call the methods in the same order.
 
-    Attributes:
-        rank: Number of this process, from 0.
-        size: Number of processes (the world size).
+    `rank` is the number of this process, from 0, and `size` that of all processes (the world size).
     """
 
     rank: int = 0

@@ -26,15 +26,7 @@ REQUIRED_ACCURACY = 0.9
 
 @dataclass(frozen=True)
 class OverfitCheck:
-    """Result of training on one batch.
-
-    Attributes:
-        num_images: Images in the batch.
-        steps: Steps taken.
-        accuracy: Accuracy on the batch at the last step, in [0, 1].
-        first_loss: Loss at the first step.
-        loss: Loss at the last step.
-    """
+    """Accuracy, in [0, 1], and loss at the last of the steps on one batch, and the loss at the first one."""
 
     num_images: int
     steps: int

@@ -37,9 +37,6 @@ class Curriculum:
 
     All methods are functions of progress, so there is no state to save.
 
-    Attributes:
-        config: The configuration of the run.
-
     Source:
         Growing images: Tan & Le 2021, section 4 (2104.00298). Here smaller images are scaled down on the device after
         augmentation, bilinearly with antialiasing. Dropping patches only at first: Liu et al. 2022 (2208.07220), and

@@ -11,10 +11,7 @@ from dataclasses import dataclass, replace
 class Horizon:
     """A straight line of progress, from `start_progress` at `start_step` to 1 at `end_step`.
 
-    Attributes:
-        end_step: Number of steps after which the run ends.
-        start_step: Step of the last revision.
-        start_progress: Progress at that step, in [0, 1].
+    The run ends after `end_step` steps; the last revision was at `start_step`.
     """
 
     end_step: int

@@ -24,13 +24,7 @@ from vitreous.training.step.train_step import (
 
 @dataclass(frozen=True)
 class TakenStep:
-    """A step that was applied or rejected.
-
-    Attributes:
-        batch: The batch of the step.
-        result: The numbers of the step.
-        wait_s: Seconds that the step waited for its batch.
-    """
+    """A step that was applied or rejected, its batch, and the seconds that it waited for the batch."""
 
     batch: Batch
     result: StepResult

@@ -20,13 +20,8 @@ _APACHE = "Apache-2.0"
 class Backbone:
     """A published backbone.
 
-    Attributes:
-        name: Short name, for `--pretrained`.
-        repo: Name of its repository on the hub.
-        architecture: Published name of the architecture.
-        license: Its license.
-        strengths: What it was trained on and is good at, one clause.
-        terms: Address of the terms that using it means to accept; empty for a permissive license.
+    Its name is for `--pretrained`, `repo` is its repository on the hub, and `architecture` its published name. `terms`
+    is the address of the terms that using it means to accept; empty for a permissive license.
     """
 
     name: str

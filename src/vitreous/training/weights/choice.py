@@ -54,10 +54,7 @@ _TEACHER = _Purpose(
 class Start:
     """What a run starts from, or learns from.
 
-    Attributes:
-        source: Full name of the weights; None for random weights, or for no teacher.
-        reason: Why, for the plan.
-        notes: What the user should know, one sentence each.
+    `source` is the full name of the weights; None for random weights, or for no teacher. The reason is for the plan.
     """
 
     source: str | None = None

@@ -23,12 +23,7 @@ _MOST_FILE_TYPES = 12
 
 @dataclass(frozen=True, eq=False)
 class DataReport:
-    """The doctor's report on a data set, ready to be shown.
-
-    Attributes:
-        survey: The source, its splits and facts.
-        examination: The findings and numbers.
-    """
+    """The doctor's report on a data set, ready to be shown."""
 
     survey: Survey
     examination: Examination

@@ -22,10 +22,7 @@ from vitreous.wording import plural
 class Known:
     """Images of an evaluation that are known to the model, by their content.
 
-    Attributes:
-        num_trained: Number of images that it was trained on.
-        num_chosen: Number of images by which its weights were chosen.
-        others: Score on all other images; None if there are none.
+    It was trained on `num_trained` of them, and its weights were chosen by `num_chosen`; the score is for all others.
     """
 
     num_trained: int

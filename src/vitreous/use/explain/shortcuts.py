@@ -89,12 +89,9 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """The result of a check.
+    """The result of a check: at most one place for each of the classes that were checked.
 
-    Attributes:
-        found: At most one place for each class; the class with the largest share of images first.
-        num_checked: Number of classes that were checked.
-        unchecked: Names of the other classes.
+    The class with the largest share of images comes first; `unchecked` are the names of classes.
     """
 
     found: tuple[Shortcut, ...]

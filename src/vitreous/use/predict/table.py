@@ -53,14 +53,7 @@ _MOST_PROBABILITIES, _TOLERANCE = 20_000_000, 0.01
 
 @dataclass(frozen=True)
 class HeldOutPrediction:
-    """A row of a run's `predictions.csv`.
-
-    Attributes:
-        path: Path or name of the image.
-        true: Its class.
-        predicted: The class that the model predicts.
-        probabilities: Probability of each class; empty if the table does not have it.
-    """
+    """A row of a run's `predictions.csv`; without probabilities if the table does not have them."""
 
     path: str
     true: str

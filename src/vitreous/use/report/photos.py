@@ -30,12 +30,8 @@ MOST_SIDE_PX, MOST_MODEL_BYTES = 160, 150_000_000
 class Pictures:
     """Small pictures of images, upright and without metadata; None for a picture that is left out.
 
-    Attributes:
-        folder: The run.
-        source: The images.
-        scale: Of values with more than 8 bits.
-        left_bytes: Bytes that further pictures may take in a page.
-        left_s: Seconds that explanations may take, a part of what a time budget reserves for the end of a run.
+    They may take `left_bytes` in a page. Explanations may take `left_s` seconds, a part of what a time budget reserves
+    for the end of a run. The scale is for values with more than 8 bits.
     """
 
     folder: RunFolder

@@ -31,13 +31,9 @@ Answers = dict[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class ClassChange:
-    """Images of one class in a comparison.
+    """Images of one class that both were tested on, and how many of them only one classifies correctly.
 
-    Attributes:
-        name: The class.
-        num_images: Number of its images that both were tested on.
-        only_a: Number of them that A classifies correctly and B does not; averaged over the seeds.
-        only_b: Number of them that B classifies correctly and A does not; averaged over the seeds.
+    Images that only A, or only B, classifies correctly are averaged over the seeds.
     """
 
     name: str

@@ -19,15 +19,10 @@ from vitreous.use.evaluate.stored import stored_evaluation, stored_score
 
 @dataclass(frozen=True)
 class Row:
-    """One finished run.
+    """One finished run, by the name of its folder in the series, and its score on a split.
 
-    Attributes:
-        name: Name of its folder in the series.
-        fold: The fold it was tested on; None in a series without folds.
-        seed: Its seed.
-        split: The split that `score` is for: `test`, or `val` if the run has no test images.
-        score: Score on that split.
-        chosen_on_it: True if the weights were chosen on that split, which makes the score optimistic.
+    Its fold is None without folds; its split is `val` if the run has no test images. If the weights were
+    `chosen_on_it`, the score is optimistic.
     """
 
     name: str
@@ -40,13 +35,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Spread:
-    """Spread of several accuracies, all in [0, 1].
+    """Mean, standard deviation, lowest and highest of several accuracies, all in [0, 1].
 
-    Attributes:
-        mean: Mean.
-        std: Standard deviation with n − 1 in the denominator; NaN for a single accuracy.
-        low: Lowest accuracy.
-        high: Highest accuracy.
+    The standard deviation has n − 1 in the denominator; it is NaN for a single accuracy.
     """
 
     mean: float

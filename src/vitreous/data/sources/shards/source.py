@@ -35,10 +35,7 @@ _MAX_INFO_BYTES = 64 << 20
 class Shards:
     """The shards of a set.
 
-    Attributes:
-        files: The tar files.
-        indices: The samples of each one.
-        starts: The number of the first sample of each one, then the number of all samples.
+    `starts` are the numbers of the first sample of each file, then the number of all samples.
     """
 
     files: Sequence[ShardFile]
@@ -48,11 +45,7 @@ class Shards:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShardSource(Source):
-    """Samples in tar files, each read directly from its place.
-
-    Attributes:
-        shards: Where the samples are.
-    """
+    """Samples in tar files, each read directly from its place."""
 
     shards: Shards
 

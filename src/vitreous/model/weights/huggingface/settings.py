@@ -27,12 +27,10 @@ _WAY_OUT = "correct it in the file"
 class Settings:
     """Access to the values of a `config.json`. Values that become a field of ModelConfig unchanged are checked there.
 
+    `tower` is the key of the image tower in the description of a model of image and text; None for an image model.
+
     Attributes:
         known: True if there is a `config.json`. Without one the number of heads is unknown, as shapes do not show it.
-
-    Args:
-        hints: Hints with the `config.json`, and with the image size if the user gives one.
-        tower: Key of the image tower in the description of a model of image and text; None for an image model.
     """
 
     def __init__(self, hints: Hints, tower: str | None = None) -> None:

@@ -34,8 +34,7 @@ IN_FOLDER = (
 def open_weights(source: str | Path) -> Iterator[WeightFile]:
     """Open weights for a `with` block; tensors are read when requested, if the type of file allows it.
 
-    Args:
-        source: A file, a folder as transformers and timm write it, or `hf://organization/name`.
+    `source` is a file, a folder as transformers and timm write it, or `hf://organization/name`.
 
     Raises:
         NotARunError: The source does not exist.

@@ -36,14 +36,7 @@ Report = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Stored:
-    """An earlier download.
-
-    Attributes:
-        repo: Name of the repository.
-        revision: The commit.
-        folder: Where the files are.
-        sha256: Checksum of each file.
-    """
+    """An earlier download: name and commit of the repository, where its files are, and the checksum of each."""
 
     repo: str
     revision: str

@@ -43,9 +43,8 @@ class Name:
 class Stub:
     """An object that was not built.
 
-    Attributes:
-        name: Name of its class, or of the function that would have returned it.
-        contents: Its attributes and items, by name or number.
+    Its name is that of its class, or of the function that would have returned it. Its contents are its attributes and
+    items, by name or number.
     """
 
     name: str
@@ -56,11 +55,7 @@ class Stub:
 class Storage:
     """Reference to the values of a tensor, which are outside the pickle.
 
-    Attributes:
-        key: Name of the storage in its file.
-        dtype: Type of the values.
-        count: Number of values.
-        start: Index of the first value; above 0 for a view of a larger storage.
+    `start` is the index of the first value; above 0 for a view of a larger storage.
     """
 
     key: str
@@ -71,15 +66,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Description of a tensor.
-
-    Attributes:
-        storage: Where its values are.
-        dtype: Type of its values.
-        offset: Index of its first value in the storage.
-        shape: Number of values along each axis.
-        stride: Steps in the storage along each axis.
-    """
+    """Description of a tensor; offset and strides count the values of its storage."""
 
     storage: Storage
     dtype: torch.dtype

@@ -37,10 +37,7 @@ _STYLE = "figure { margin: .6rem 0 1rem; } figure img { max-width: 100%; } .find
 class ModelAnatomy:
     """What a trained model has learned.
 
-    Attributes:
-        run: The run.
-        data: The images that were looked at, and how many.
-        parts: What was found, in the order of the page.
+    The parts are in the order of the page.
     """
 
     run: str

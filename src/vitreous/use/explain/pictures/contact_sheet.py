@@ -15,12 +15,9 @@ _PAPER, _INK = "white", "#222222"
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures in a row.
+    """Pictures in a row, with a title above them and a caption below each.
 
-    Attributes:
-        title: Text above the pictures.
-        pictures: Photos and overlays, as `scaled` returns them; empty for an image that could not be read.
-        captions: Text below each picture.
+    Photos and overlays are as `scaled` returns them; there are none for an image that could not be read.
     """
 
     title: str

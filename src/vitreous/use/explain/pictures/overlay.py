@@ -25,9 +25,7 @@ _OPACITY = 0.8
 class ColorScale:
     """How values become colors; 0 is always at the same place, so that a picture does not exaggerate small differences.
 
-    Attributes:
-        limit: Largest absolute value; it has the strongest color.
-        is_signed: From `-limit` to `limit` instead of from 0.
+    It ends at `limit`, the largest absolute value, and begins at 0, or at `-limit` if it is signed.
     """
 
     limit: float
