@@ -38,7 +38,7 @@ MOST_RUNS = 1000
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a series, in a folder such as `fold-0`, `seed-3` or `fold-0-seed-3`; its fold is None without folds."""
+    """One run of a series, in a folder such as `fold-0`, `seed-3` or `fold-0-seed-3`; without folds, it has no fold."""
 
     name: str
     fold: int | None

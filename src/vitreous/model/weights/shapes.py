@@ -35,11 +35,7 @@ def img_size_of(num_patches: int, patch_size: int, hints: Hints) -> tuple[int, i
 
 
 def side_of(num_patches: int, patch_size: int) -> int:
-    """Return the side of a square grid of patches.
-
-    Raises:
-        OpenQuestionError: The patches do not fill a square, so the user must give the image size.
-    """
+    """Return the side of a square grid of patches. Raises OpenQuestionError if they do not fill a square."""
     side = math.isqrt(max(num_patches, 0))
     if side**2 != num_patches:
         rows, columns = side_by_side(max(num_patches, 1))

@@ -83,11 +83,7 @@ def choose_part(file: WeightFile, weights: str) -> tuple[Part, list[str]]:
 
 
 def find_parts(file: WeightFile) -> list[Part]:
-    """Find every Vision Transformer in a file, by the names and shapes of its tensors.
-
-    Raises:
-        DamagedFileError: There is none.
-    """
+    """Find every Vision Transformer in a file, by names and shapes. Raises DamagedFileError if there is none."""
     found: list[Part] = []
     for root in _roots(file.shapes):
         if any(root.startswith(part.root) for part in found):

@@ -52,11 +52,7 @@ def _write(folder: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> Pa
 
 
 def load_checkpoint(path: Path, state: TrainState) -> None:
-    """Load a checkpoint into `state`.
-
-    Raises:
-        DamagedFileError: The file is cut short, was changed, or belongs to another run.
-    """
+    """Load a checkpoint into `state`. Raises DamagedFileError if it was changed or belongs to another run."""
     tensors, metadata = _read(path)
     if metadata.get("checksum") != checksum(tensors, metadata.get("numbers", "")):
         raise DamagedFileError(f"{path}: the checksum is wrong, so the file was changed or damaged; {_FALLBACK}")

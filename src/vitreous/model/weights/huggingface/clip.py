@@ -1,5 +1,7 @@
 """Tensor names of transformers' CLIP image tower <-> ours: bare, with a projection, or with a classifier."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -82,26 +84,6 @@ def _describe(config: ModelConfig) -> dict[str, str]:
     return describe(config, "CLIPVisionModel", tower)
 
 
-CLASSIFIER = Format(
-    name="transformers clip classifier",
-    recognizes=lambda names: names >= {*_MARKS, "classifier.weight"},
-    read_config=_read_classifier,
-    rows=_rows,
-    allowed={
-        "patch_bias": (False,),
-        "embed_norm": (True,),
-        "pool": ("mean",),
-        "class_token": (True,),
-        "final_norm": (False,),
-        "prefix_position": ("class", "all"),
-        "act": None,
-        "norm_eps": None,
-    },
-    refuses=refuse_unless_square,
-    renames=RENAMES,
-    skipped={**SKIPPED, rf"^{NORM}\.": "a norm for the class token, which this classifier does not use"},
-    describe=_describe,
-)
 TOWER = Format(
     name="transformers clip",
     recognizes=lambda names: names >= _MARKS,
@@ -119,6 +101,14 @@ TOWER = Format(
     renames=RENAMES,
     skipped=SKIPPED,
     describe=_describe,
+)
+CLASSIFIER = replace(
+    TOWER,
+    name="transformers clip classifier",
+    recognizes=lambda names: names >= {*_MARKS, "classifier.weight"},
+    read_config=_read_classifier,
+    allowed={**TOWER.allowed, "pool": ("mean",), "class_token": (True,), "final_norm": (False,)},
+    skipped={**SKIPPED, rf"^{NORM}\.": "a norm for the class token, which this classifier does not use"},
 )
 
 CLIP = (CLASSIFIER, TOWER)

@@ -1,5 +1,7 @@
 """Tensor names of transformers' SigLIP image tower <-> ours: with attention pooling, or with mean and classifier."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -69,16 +71,13 @@ MAP = Format(
     skipped=SKIPPED,
     describe=_describe,
 )
-MEAN = Format(
+MEAN = replace(
+    MAP,
     name="transformers siglip classifier",
     recognizes=lambda names: names >= _MARKS and _CLASS not in names,
     read_config=lambda shapes, hints: _read(shapes, hints, "mean"),
-    rows=_rows,
     allowed={"pool": ("mean",), "class_token": (None, False), "act": None, "norm_eps": None},
-    refuses=refuse_unless_square,
-    renames=RENAMES,
     skipped={**SKIPPED, rf"^{_HEAD}\.": "the attention pooling, which this classifier does not use"},
-    describe=_describe,
 )
 
 SIGLIP = (MAP, MEAN)

@@ -1,7 +1,7 @@
 """Tensor names of transformers' ViT, ViTMAE and DeiT <-> ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vitreous.model.config.model_config import ModelConfig
@@ -148,15 +148,14 @@ VIT = Format(
     skipped=_SKIPPED,
     describe=_VIT.describe,
 )
-MAE = Format(
+MAE = replace(
+    VIT,
     name="transformers vit_mae",
     # Its positions are fixed, but stored in the file, so they are read as learned ones and keep every bit.
     recognizes=lambda names: names >= {*_VIT_NAMES, "decoder.decoder_embed.weight"},
     read_config=_MAE.read_config,
     rows=_MAE.rows,
     allowed=_ALLOWED | {"position": ("sincos2d",), "num_classes": (0,)},
-    renames=_renames("vit"),
-    skipped=_SKIPPED,
     describe=_MAE.describe,
 )
 DEIT = Format(
@@ -169,7 +168,8 @@ DEIT = Format(
     skipped=_SKIPPED,
     describe=_DEIT.describe,
 )
-DEIT_DISTILLED = Format(
+DEIT_DISTILLED = replace(
+    DEIT,
     name="transformers distilled deit",
     recognizes=lambda names: names >= {_DISTILL_TOKEN, "cls_classifier.weight"},
     parts=frozenset(("cls_classifier", "distillation_classifier")),
@@ -178,7 +178,5 @@ DEIT_DISTILLED = Format(
     allowed=_ALLOWED | {"distill_token": (True,)},
     # Without classes, their model averages its two tokens, while ours concatenates them.
     refuses=lambda config: [] if config.num_classes else ["model.num_classes=0"],
-    renames=_renames("deit"),
-    skipped=_SKIPPED,
     describe=_DISTILLED.describe,
 )

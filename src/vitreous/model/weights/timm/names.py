@@ -1,5 +1,6 @@
 """timm's tensor names <-> ours: one format for `vision_transformer.py` and `deit.py`, one for `eva.py`."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -199,7 +200,6 @@ def _refuses(config: ModelConfig) -> list[str]:
     return [choice for choice, applies in combined.items() if applies]
 
 
-_PRETRAINING = {r"^mask_token$|^decoder_": "used only in pre-training"}
 CHUNKS = (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")
 """Rename for DINOv2's training code, which divides the blocks into chunks."""
 _RENAMES = (
@@ -212,33 +212,27 @@ PARTS = frozenset(
      "blocks", "rope", "head_dist")
 )  # fmt: skip
 """First parts of names that belong to a model."""
-_ASSUMED = ("num_heads", "act", "norm_eps", "norm_order", "pool", "prefix_position", "img_size")
 
-TIMM: tuple[Format, ...] = (
-    Format(
-        name="timm",
-        recognizes=lambda names: {"patch_embed.proj.weight", "pos_embed"} <= names and not is_eva(names),
-        read_config=read_config,
-        rows=rows,
-        allowed=_ALLOWED | {"distill_token": _EITHER, "qk_norm": _EITHER, "norm_order": ("pre", "post")},
-        refuses=_refuses,
-        renames=_RENAMES,
-        skipped=_PRETRAINING,
-        parts=PARTS,
-        assumed=_ASSUMED,
-    ),
-    Format(
-        name="timm eva",
-        recognizes=is_eva,
-        read_config=read_config,
-        rows=eva_rows,
-        allowed=_ALLOWED
-        | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
-        refuses=_refuses,
-        renames=_RENAMES,
-        skipped=_PRETRAINING,
-        parts=PARTS,
-        assumed=_ASSUMED,
-    ),
+_VISION_TRANSFORMER = Format(
+    name="timm",
+    recognizes=lambda names: {"patch_embed.proj.weight", "pos_embed"} <= names and not is_eva(names),
+    read_config=read_config,
+    rows=rows,
+    allowed=_ALLOWED | {"distill_token": _EITHER, "qk_norm": _EITHER, "norm_order": ("pre", "post")},
+    refuses=_refuses,
+    renames=_RENAMES,
+    skipped={r"^mask_token$|^decoder_": "used only in pre-training"},
+    parts=PARTS,
+    assumed=("num_heads", "act", "norm_eps", "norm_order", "pool", "prefix_position", "img_size"),
 )
+_EVA = replace(
+    _VISION_TRANSFORMER,
+    name="timm eva",
+    recognizes=is_eva,
+    rows=eva_rows,
+    allowed=_ALLOWED
+    | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
+)
+
+TIMM = (_VISION_TRANSFORMER, _EVA)
 """The first format that can hold a model is written: `eva.py` for rotary or no positions, or keys without bias."""
