@@ -12,11 +12,8 @@ from vitreous.errors import SaveError
 def write(path: Path, fill: Callable[[Path], None]) -> None:
     """Write a file atomically: fill a temporary file in the same folder, fsync it, rename it, fsync the folder.
 
-    After a crash at any moment, `path` is either the old file or the new one.
-
-    Args:
-        path: The file to write or replace; its folder must exist.
-        fill: Writes the whole content to the path that it is given.
+    After a crash at any moment, `path` is either the old file or the new one. The folder of `path` must exist; `fill`
+    writes the whole content to the path that it is given.
 
     Raises:
         SaveError: The file could not be written (disk full, no permission); an old file is unchanged.
@@ -58,11 +55,8 @@ def write_text(path: Path, text: str) -> None:
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Write a folder atomically: fill a temporary folder next to it, fsync, rename, fsync the parent folder.
 
-    After a crash at any moment, either the whole folder is there or nothing is.
-
-    Args:
-        path: The folder to create; it must not exist or must be empty, and its parent must exist.
-        fill: Writes all files into the folder that it is given.
+    After a crash at any moment, either the whole folder is there or nothing is. The folder must not exist or must be
+    empty, and its parent must exist. `fill` writes all files into the folder that it is given.
 
     Raises:
         SaveError: The folder could not be written (disk full, no permission); `path` is unchanged.

@@ -129,10 +129,7 @@ def optional_module(name: str, needed_by: str, way_out: str) -> Any:
 def nearest(got: str, known: Iterable[str], *, hint: str = "") -> str:
     """Return the end of an error message about an unknown name: the nearest name, or else all names.
 
-    Args:
-        got: The name that was not found.
-        known: The names that exist.
-        hint: What to say instead of the beginning of a long list, such as how to see all of it.
+    A `hint` replaces the beginning of a long list; it may say how to see all of it.
 
     Returns:
         `did you mean x?` if a name is near; otherwise all names, or for more than 12 names the hint.

@@ -37,9 +37,7 @@ class LockedFile:
 def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool | None:
     """Lock an open file without waiting; closing the file releases the lock. Shared locks do not exclude each other.
 
-    Args:
-        file: An open file, or the descriptor of an open file or folder.
-        shared: Allow others to hold a shared lock at the same time.
+    To lock a folder, pass its descriptor.
 
     Returns:
         True if the lock is now held; None if locks are not supported.

@@ -40,13 +40,7 @@ _RATE = rule_of(Annotated[float, Interval("[0, 1)", "0.1 is usual")])
 class Tokenizer(tokenizer.Tokenizer):
     """Images -> tokens: one for each cell of an `output_height` x `output_width` grid, row by row.
 
-    Args:
-        input_height: Height of the image in px.
-        input_width: Width of the image in px.
-        output_height: Rows of patches.
-        output_width: Columns of patches.
-        n_input_channels: Channels of an image.
-        embedding_dim: Width of a token.
+    Heights and widths of the input are in px; those of the output are rows and columns of patches.
 
     Raises:
         ConfigError: A size is not a whole number above 0, the grid does not divide the image, or its patches are not
@@ -92,9 +86,7 @@ class Tokenizer(tokenizer.Tokenizer):
     def patchify(self, img: NDArray[np.generic], kernel: NDArray[np.generic]) -> NDArray[np.generic]:
         """Cut one channel into non-overlapping patches of the kernel's shape.
 
-        Args:
-            img: `[height, width]`.
-            kernel: `[kernel_height, kernel_width]`; only its shape is used.
+        Only the shape of the kernel is used.
 
         Returns:
             `[height / kernel_height, width / kernel_width, kernel_height * kernel_width]`, so that
@@ -117,10 +109,7 @@ class Tokenizer(tokenizer.Tokenizer):
 def create_mlp(embedding_dim: int, mlp_size: int, dropout_rate: float) -> encoder.Mlp:
     """Build linear, ReLU, dropout, linear, dropout: `[..., embedding_dim]` to the same shape.
 
-    Args:
-        embedding_dim: Width of a token.
-        mlp_size: Hidden width.
-        dropout_rate: Dropout rate after each linear layer.
+    `mlp_size` is the hidden width; `dropout_rate` applies after each linear layer.
 
     Raises:
         ConfigError: A size or rate is out of range.
@@ -135,13 +124,9 @@ def create_mlp(embedding_dim: int, mlp_size: int, dropout_rate: float) -> encode
 class TransformerEncoder(encoder.Block):
     """One encoder block: attention and a ReLU MLP, each behind its own LayerNorm on a residual branch.
 
-    Args:
-        embedding_dim: Width of a token.
-        num_heads: Attention heads; divides `embedding_dim`.
-        mlp_size: Hidden width of the MLP.
-        dropout: Dropout rate of the attention's output and inside the MLP.
-        attention_dropout: Dropout rate of the attention probabilities.
-        drop_path_rate: Probability that an image skips a branch in training.
+    `num_heads` divides `embedding_dim`, and `mlp_size` is the hidden width of the MLP. `dropout` applies to the
+    attention's output and inside the MLP, `attention_dropout` to the attention probabilities. `drop_path_rate` is the
+    probability that an image skips a branch in training.
 
     Raises:
         ConfigError: A size or rate is out of range, or `num_heads` does not divide `embedding_dim`.
@@ -179,21 +164,12 @@ class VisionTransformer(vit.VisionTransformer):
     """Images `[batch, n_input_channels, input_height, input_width]` -> logits `[batch, num_classes]`.
 
     The class token is read; positions are learned, that of the class token too. The notebook gives no patch size. The
-    patch size is the one that cuts the image into the number of square patches nearest to the notebook's 256, by
-    ratio; of two equally near, the larger patch. For a square image with a side divisible by 16 the grid is 16x16.
+    patch size is the one that cuts the image into the number of square patches nearest to the notebook's 256, by ratio;
+    of two equally near, the larger patch. For a square image with a side divisible by 16 the grid is 16x16.
 
-    Args:
-        input_height: Height of the images in px.
-        input_width: Width of the images in px.
-        n_input_channels: Channels of an image.
-        embedding_dim: Width of a token.
-        num_layers: Encoder blocks.
-        num_heads: Attention heads; divides `embedding_dim`.
-        num_classes: Number of logits.
-        mlp_ratio: Hidden width of the MLP over `embedding_dim`.
-        dropout: Dropout rate after the positions, of the attention's output and inside the MLP.
-        attention_dropout: Dropout rate of the attention probabilities.
-        stochastic_depth: Probability that an image skips a branch of the last block; earlier blocks ramp up to it.
+    `num_heads` divides `embedding_dim`, and `mlp_ratio` is the hidden width of the MLP over it. `dropout` applies after
+    the positions, to the attention's output and inside the MLP, `attention_dropout` to the attention probabilities.
+    `stochastic_depth` is the probability that an image skips a branch of the last block; earlier blocks ramp up to it.
 
     Raises:
         ConfigError: A value that breaks a rule.

@@ -18,9 +18,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 def derive(seed: int, *names: int | str) -> int:
     """Derive a seed for one purpose, e.g. `derive(seed, "init")` or `derive(seed, "dropout", step)`.
 
-    Args:
-        seed: The run's seed.
-        names: The purpose of the random numbers; any change gives an unrelated seed.
+    The names are the purpose of the random numbers; any change gives an unrelated seed.
 
     Returns:
         A 63-bit integer, in [0, 2^63).
@@ -32,10 +30,7 @@ def derive(seed: int, *names: int | str) -> int:
 def uniform(seed: int, indices: NDArray[np.int64], num_draws: int) -> NDArray[np.float32]:
     """Draw uniform numbers for each index; each depends only on (seed, index, draw).
 
-    Args:
-        seed: From `derive`, one per purpose and epoch.
-        indices: Sample indices, `[n]`.
-        num_draws: How many numbers each sample needs.
+    The seed is from `derive`, one per purpose and epoch.
 
     Returns:
         Numbers in [0, 1), `[n, num_draws]`.

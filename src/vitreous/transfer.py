@@ -21,8 +21,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 class Reading:
     """Numbers on their way from a device to the host.
 
-    Args:
-        numbers: A few numbers on any device, `[n]`; the device may still be computing them.
+    There are a few of them, `[n]`, and the device may still be computing them.
     """
 
     def __init__(self, numbers: Tensor) -> None:

@@ -34,12 +34,9 @@ _TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "tru
 class Reading:
     """How the label cells of a table are read.
 
-    Attributes:
-        classes: Class names, sorted.
-        labels: Labels of each sample, as in a `Source`.
-        rows: The row of each sample, `[n]`; several rows of an image are one multi-label sample, with the first row.
-        reason: Why the table is read as multi-label or not, one clause; empty if there was no choice.
-        notes: Warnings, one sentence each.
+    Classes are sorted, and labels are those of each sample, as in a `Source`. `rows` has the row of each sample, `[n]`;
+    several rows of an image are one multi-label sample, with the first row. The reason, one clause, says why the table
+    is read as multi-label or not; it is empty if there was no choice. Notes are warnings, one sentence each.
     """
 
     classes: tuple[str, ...]
@@ -52,8 +49,7 @@ class Reading:
 class LabelColumns:
     """The columns of a table without a label column that may hold one label each: 0 or 1 in every row.
 
-    Attributes:
-        positions: Positions of those that hold only 0 and 1 so far.
+    `positions` are those of the columns that hold only 0 and 1 so far.
     """
 
     def __init__(self, positions: Sequence[int]) -> None:

@@ -49,12 +49,8 @@ def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.in
                 num_classes: int) -> NDArray[np.bool_]:  # fmt: skip
     """Return which sample has which labels, `[samples, classes]`.
 
-    Args:
-        where: How a message begins, e.g. `data.source=labels.csv`.
-        sets: Distinct sets of class indices.
-        of_row: Number of the set in each row of a table, `[rows]`.
-        row_of: Number of the sample in each row, `[rows]`; a sample has the labels of all its rows.
-        num_classes: Number of classes.
+    In row i of a table, sample `row_of[i]` has the class indices `sets[of_row[i]]`; a sample has the labels of all its
+    rows. Messages begin with `where`, e.g. `data.source=labels.csv`.
 
     Raises:
         DataError: The table would not fit into memory.

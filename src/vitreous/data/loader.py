@@ -54,20 +54,10 @@ class TrainLoader:
     With `repeats`, an image appears that many times in its batch, and each copy is augmented differently. An epoch
     still shows `len(store)` images, copies included. Every image comes up once per *round*, which is `repeats` epochs.
 
-    Args:
-        store: The training images, at least one.
-        preprocess: Normalizes the images.
-        augment: Augments the images.
-        batch_size: Maximum number of images in a batch, copies included.
-        seed: Decides the order and the augmentation.
-        weights: How often each image is shown relative to the others, `[len(store)]`; None: equally often.
-        repeats: Copies of an image in its batch, at least 1.
-        share: (rank, world size): of each batch, give only the part of this process. The parts are nearly equal, and
-            the parts of all processes are the whole batch.
-
-    Attributes:
-        steps_per_epoch: Number of batches in an epoch; with `repeats` it may be fractional.
-        least_images: Smallest number of images that any process gets in any batch.
+    `weights` says how often each image is shown relative to the others, `[len(store)]`; None: equally often. With
+    `share` = (rank, world size), each batch has only the part of this process. The parts are nearly equal, and those of
+    all processes are the whole batch; `least_images` is the smallest number of images that any process gets in any
+    batch. With `repeats`, `steps_per_epoch` may be fractional.
 
     Raises:
         DataError: The store is empty, or `weights` does not fit it.

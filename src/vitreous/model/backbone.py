@@ -85,9 +85,7 @@ class Backbone(nn.Module):
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Features | Logits:
         """Return the logits for the tokens of `forward_features`.
 
-        Args:
-            tokens: `[batch, tokens, embed_dim]`, after the final norm.
-            pre_logits: Return the pooled features instead, which the head takes.
+        With `pre_logits`, return the pooled features instead, which the head takes.
         """
         features = self.fc_norm(self.pool(tokens))
         return features if pre_logits else self.head(features)
@@ -180,10 +178,8 @@ class Backbone(nn.Module):
     def get_intermediate_layers(self, images: Images, n: int | Sequence[int] = 1, norm: bool = True) -> list[Tensor]:
         """Return the patch tokens of some blocks; this is DINO's name for `forward_intermediates`.
 
-        Args:
-            images: `[batch, channels, height, width]`, normalized.
-            n: A number n for the last n blocks, or block numbers, where negative ones count from the end.
-            norm: Apply the final norm to the tokens of each block.
+        `n` is a number n for the last n blocks, or block numbers, where negative ones count from the end. `norm`
+        applies the final norm to the tokens of each block.
 
         Returns:
             One tensor per block, `[batch, patches, embed_dim]`.
@@ -230,8 +226,7 @@ class Backbone(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return the patterns that timm uses to group parameters from stem to head, for layer-wise learning rates.
 
-        Args:
-            coarse: Put final norm, pool and feature norm in the group of the head.
+        `coarse` puts final norm, pool and feature norm in the group of the head.
         """
         blocks: list[tuple[str, Any]] = [(r"^encoder\.blocks\.(\d+)", None)]
         if not coarse:
@@ -241,9 +236,8 @@ class Backbone(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by a new one; changes the model in place and keeps all other weights.
 
-        Args:
-            num_classes: Number of logits; 0 removes the head.
-            global_pool: New pool: `token`, `mean` (timm: `avg`), `max` or `token_mean`; None keeps the pool.
+        With 0 classes, there is no head. The new pool is `token`, `mean` (timm: `avg`), `max` or `token_mean`; None keeps
+        the pool.
 
         Raises:
             ConfigError: The pool needs a class token that the model does not have, or has weights of its own, or gives

@@ -86,13 +86,11 @@ def initialize(model: nn.Module, *, scheme: InitScheme = "timm", generator: Gene
 
     Norms start as the identity, and biases as zeros unless the scheme draws them. At width 768 `timm` and `xavier` are
     similar. At width 64 the weights of `timm` are a sixth as large, and a short run ends before they have grown: on
-    digits, 20 epochs reach 42% with `timm`, 78% with Xavier matrices, and 96% with Xavier matrices and positions of
-    std 1 (`benchmarks/ablations.py`).
+    digits, 20 epochs reach 42% with `timm`, 78% with Xavier matrices, and 96% with Xavier matrices and positions of std
+    1 (`benchmarks/ablations.py`).
 
-    Args:
-        model: A model or any part of one; changed in place.
-        scheme: A key of `SCHEMES`.
-        generator: CPU generator to draw from; None uses torch's global one.
+    A model or any part of one is changed in place. `scheme` is a key of `SCHEMES`. The generator is one of the CPU;
+    None uses torch's global one.
 
     Source:
         The code named at each entry of `SCHEMES`. Mimetic: Trockman and Kolter 2023 (2305.09828).

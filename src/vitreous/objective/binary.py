@@ -14,13 +14,8 @@ class BinaryCrossEntropy(Criterion):
     """Binary cross-entropy: mean over batch and classes of −t · log σ(x) − (1 − t) · log(1 − σ(x)), in float32.
 
     The target t is one-hot for a class index, or a given probability. With a threshold, probabilities above it become 1
-    and all others 0, so that a mixed image fully shows both of its classes. Label smoothing s then changes t to
-    (1 − s) · t + s / classes.
-
-    Args:
-        label_smoothing: Label smoothing s, in [0, 1).
-        threshold: Threshold in [0, 1); None uses probabilities as they are.
-        class_weights: Weight of each class; None weights all classes equally.
+    and all others 0, so that a mixed image fully shows both of its classes; without, they are used as they are. Label
+    smoothing s then changes t to (1 − s) · t + s / classes. Threshold and s are in [0, 1).
 
     Source:
         Wightman et al. 2021, section 3.1 (2110.00476), with threshold 0.2. Touvron et al. 2022, section 3 (2204.07118),

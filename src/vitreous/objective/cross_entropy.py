@@ -12,12 +12,8 @@ from vitreous.tensors import Labels, Logits, Loss, Probabilities
 class CrossEntropy(Criterion):
     """Softmax cross-entropy: mean over the batch of −Σ target · log softmax(logits), in float32.
 
-    The target is one-hot for a class index, or given probabilities. Label smoothing s changes it to
+    The target is one-hot for a class index, or given probabilities. Label smoothing s, in [0, 1), changes it to
     (1 − s) · target + s / classes.
-
-    Args:
-        label_smoothing: Label smoothing s, in [0, 1).
-        class_weights: Weight of each class; None weights all classes equally.
 
     Source:
         Szegedy et al. 2016, section 7 (1512.00567). Equal to PyTorch's cross-entropy, except that its `weight` applies

@@ -20,10 +20,7 @@ from vitreous.tensors import Images, Labels, Logits, Loss, PerImage, Probabiliti
 class Distillation(Task, ABC):
     """Distillation with the loss (1 − w) · loss of the labels + w · distance from the teacher.
 
-    Args:
-        criterion: Loss of logits and labels.
-        teacher: Teacher; it is frozen, runs without gradients and stays in evaluation mode.
-        weight: Weight w of the teacher, in (0, 1].
+    The teacher is frozen, runs without gradients and stays in evaluation mode. Its weight w is in (0, 1].
     """
 
     def __init__(self, criterion: Criterion, teacher: nn.Module, *, weight: float) -> None:
@@ -54,14 +51,10 @@ class Distillation(Task, ABC):
 class LogitDistillation(Distillation):
     """Distillation of the teacher's logits, `[batch, classes]`, which must have the student's classes.
 
-    Args:
-        criterion: Loss of logits and labels.
-        teacher: Module from images to logits.
-        weight: Weight of the teacher, in (0, 1].
-        hard: Learn the class that the teacher predicts, instead of all its probabilities.
-        token: Let the head of the distillation token learn from the teacher, and that of the class token from the
-            labels. Otherwise the same logits learn from both.
-        temperature: Temperature by which the logits of both are divided, unless `hard`.
+    The weight of the teacher is in (0, 1]. With `hard`, the student learns the class that the teacher predicts, instead
+    of all its probabilities; otherwise the logits of both are divided by `temperature`. With `token`, the head of the
+    distillation token learns from the teacher, and that of the class token from the labels; otherwise the same logits
+    learn from both.
 
     Source:
         Hinton et al. 2015, section 2 (1503.02531). Touvron et al. 2021, eq. 2 and 3 (2012.12877), whose code also
@@ -108,11 +101,8 @@ class LogitDistillation(Distillation):
 class FeatureDistillation(Distillation):
     """Distillation of how similar the patches of an image are to one another; feature widths may differ.
 
-    Args:
-        criterion: Loss of logits and labels.
-        teacher: Module from images to a map of patch features, `[batch, width, rows, columns]`, which is resized to the
-            student's rows and columns.
-        weight: Weight of the teacher, in (0, 1].
+    The teacher maps images to patch features, `[batch, width, rows, columns]`, which are resized to the rows and
+    columns of the student. Its weight is in (0, 1].
 
     Source:
         Tung & Mori 2019, eq. 2 to 4 (1907.09682), who compare the images of a batch with one another. We compare the
@@ -160,9 +150,7 @@ def hard_distance(logits: Logits, expected: Logits) -> PerImage:
 def gram_distance(patches: Tokens, expected: Tokens) -> PerImage:
     """Return the mean squared difference between the cosine similarities of student and teacher, over pairs of patches.
 
-    Args:
-        patches: Features of the student, `[batch, patches, width]`.
-        expected: Features of the teacher for the same patches, of any width.
+    The features are those of the same patches, `[batch, patches, width]`; student and teacher may differ in width.
     """
     student, teacher = (F.normalize(at_least_float32(x), dim=-1) for x in (patches, expected))
     with torch.autocast(patches.device.type, enabled=False):  # Differences of cosines need full precision.

@@ -14,11 +14,8 @@ class MultiLabelCrossEntropy(Criterion):
     """Binary cross-entropy for sets of labels: mean over batch and classes, in float32.
 
     The target t of a class is 1 if the image has the label, else 0, or between the two for a mixed image. Label
-    smoothing s changes it to (1 − s) · t + s / 2.
-
-    Args:
-        label_smoothing: Label smoothing s, in [0, 1).
-        class_weights: (absent, present): weights of the decisions for each class; None weights all equally.
+    smoothing s, in [0, 1), changes it to (1 − s) · t + s / 2. The class weights are those of the decisions for each
+    class: (absent, present); None weights all equally.
 
     Source:
         `tf.keras.losses.BinaryCrossentropy`, also for the smoothing. Without weights and smoothing, PyTorch's

@@ -18,10 +18,8 @@ class Criterion(nn.Module, ABC):
 
     With class weights, the loss is what it would be if images of class c were shown w_c times as often. Each label's
     loss is multiplied by its weight and, for a mixed image, by its proportion; the sum is divided by the sum of these
-    weights. Mixing two images of equal weight is therefore the same as without weights.
-
-    Args:
-        class_weights: Weight w of each class; None weights all classes equally.
+    weights. Mixing two images of equal weight is therefore the same as without weights. Without class weights, all are
+    equal.
     """
 
     weights: Tensor | None
@@ -50,19 +48,13 @@ class Criterion(nn.Module, ABC):
     def forward(self, logits: Logits, targets: Labels | Probabilities, total: Tensor | None = None) -> Loss:
         """Compute the loss of these images, in float32 or better.
 
-        Args:
-            logits: Logits of any floating-point dtype, `[batch, classes]`.
-            targets: Class indices `[batch]`, or probabilities `[batch, classes]`.
-            total: Total of the whole batch if these images are only a part of it; None computes it from `targets`.
+        Targets are class indices, `[batch]`, or probabilities, `[batch, classes]`. `total` is that of the whole batch
+        if these images are only a part of it; None computes it from `targets`.
         """
 
 
 class Task(nn.Module, ABC):
-    """Loss that training minimizes, together with the forward pass that it needs.
-
-    Args:
-        criterion: Loss of logits and targets.
-    """
+    """Loss that training minimizes, together with the forward pass that it needs."""
 
     def __init__(self, criterion: Criterion) -> None:
         super().__init__()
@@ -82,11 +74,7 @@ class Task(nn.Module, ABC):
     ) -> tuple[Loss, Logits]:
         """Run the model on images and compute the loss.
 
-        Args:
-            model: Module from images to logits.
-            images: Normalized images, perhaps mixed.
-            targets: Class indices `[batch]`, or probabilities `[batch, classes]`.
-            total: Total of the whole batch if these images are only a part of it; None computes it from `targets`.
+        Images may be mixed. Targets and total are those of `Criterion.forward`.
 
         Returns:
             The loss, and the logits from which the training accuracy is computed.

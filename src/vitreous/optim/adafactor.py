@@ -16,11 +16,9 @@ _DECAY_EXPONENT = 0.8
 class Adafactor(torch.optim.Optimizer):
     """Adam with a factored second moment (one row and one column per matrix) and a first moment in bfloat16.
 
-    Args:
-        groups: Parameter groups from `param_groups`.
-        lr: Learning rate, as large as AdamW's.
-        betas: Decay of the running mean of the steps, and the largest decay of the running mean of the squared
-            gradients. The latter's decay is 1 − t^−0.8 at step t, which needs no bias correction.
+    The learning rate is as large as AdamW's. `betas` are the decay of the running mean of the steps, and the largest
+    decay of the running mean of the squared gradients. The latter's decay is 1 − t^−0.8 at step t, which needs no bias
+    correction.
 
     Source:
         Zhai et al. 2022, section 3.4 (2106.04560), after Shazeer & Stern 2018 (1804.04235), as in big_vision: steps are

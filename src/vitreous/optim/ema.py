@@ -15,12 +15,8 @@ def ema_decay(step: int, *, total_steps: int, window_ratio: float) -> float:
 
     A fixed decay such as 0.9999 averages over about 10,000 steps: after a run of 2,000 steps the average is still
     dominated by the random initial weights and is near chance. Here the window is `window_ratio · total_steps` steps.
-    Early in the run it is shorter and grows with the number of steps.
-
-    Args:
-        step: Number of optimizer steps before this one.
-        total_steps: Length of the run in steps.
-        window_ratio: Window as a fraction of the run, above 0.
+    Early in the run it is shorter and grows with the number of steps. `step` is the number of optimizer steps before
+    this one, and `window_ratio` the window as a fraction of the run, above 0.
 
     Returns:
         Weight of the previous average, in [0, 1).

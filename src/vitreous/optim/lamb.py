@@ -13,10 +13,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 class Lamb(torch.optim.Optimizer):
     """Adam with the step of each matrix scaled to the norm of the matrix, which makes very large batches possible.
 
-    Args:
-        groups: Parameter groups from `param_groups`.
-        lr: Learning rate: norm of a step as a fraction of the norm of the matrix. DeiT III uses 3e-3 to 5e-3.
-        betas: Decay of the running means of the gradients and of the squared gradients.
+    The learning rate is the norm of a step as a fraction of the norm of the matrix; DeiT III uses 3e-3 to 5e-3.
 
     Source:
         You et al. 2020, algorithm 2 (1904.00962), with Adam's bias correction. Parameters without weight decay (biases,

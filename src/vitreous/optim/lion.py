@@ -10,11 +10,8 @@ from vitreous.optim.param_groups import ParamGroup
 class Lion(torch.optim.Optimizer):
     """Lion: every weight moves by exactly the learning rate, in the direction of a running mean of the gradients.
 
-    Args:
-        groups: Parameter groups from `param_groups`.
-        lr: Learning rate. Steps are larger than AdamW's, so use a third to a tenth of its learning rate, and increase
-            the weight decay by the same factor.
-        betas: Decay of the running mean that gives the direction, and of the one that is stored.
+    Steps are larger than AdamW's, so use a third to a tenth of its learning rate, and increase the weight decay by the
+    same factor. `betas` are the decay of the running mean that gives the direction, and of the one that is stored.
 
     Source:
         Chen et al. 2023, algorithm 2 (2302.06675).

@@ -19,11 +19,9 @@ class Muon(torch.optim.Optimizer):
     """SGD with momentum and orthogonalized steps, which have the same size in all directions of a weight matrix.
 
     PyTorch's Muon computes in bfloat16 and one matrix at a time. On a CPU that emulates bfloat16, this takes many times
-    as long as the model itself. Here, matrices of one shape are processed together, and a CPU uses their own dtype.
-
-    Args:
-        groups: Parameter groups from `param_groups`, with matrices only.
-        lr: Learning rate, as large as AdamW's, since steps are orthogonal matrices scaled by 0.2 · √(longer side).
+    as long as the model itself. Here, matrices of one shape are processed together, and a CPU uses their own dtype. The
+    groups have only matrices. The learning rate is as large as AdamW's, since steps are orthogonal matrices scaled by
+    0.2 · √(longer side).
 
     Source:
         Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with Nesterov momentum as a
@@ -59,11 +57,7 @@ class Muon(torch.optim.Optimizer):
 class MuonAdamW(torch.optim.Optimizer):
     """Muon and PyTorch's AdamW as a single optimizer, with one state dict.
 
-    Args:
-        groups: Parameter groups from `param_groups`.
-        hidden: Matrices that Muon updates; AdamW updates all other parameters.
-        lr: Learning rate of both.
-        betas: Betas of AdamW.
+    Muon updates the `hidden` matrices, and AdamW, with `betas`, all other parameters; both have the same learning rate.
 
     Raises:
         ConfigError: There are no hidden matrices.
@@ -105,9 +99,8 @@ class MuonAdamW(torch.optim.Optimizer):
 def orthogonalize(matrices: Tensor) -> Tensor:
     """Approximate the nearest orthogonal matrices: U S Vᵀ with singular values S between 0.7 and 1.2.
 
-    Args:
-        matrices: Matrices, `[n, rows, columns]`. On a GPU they are multiplied in bfloat16, which is precise enough for
-            this approximation.
+    The matrices are `[n, rows, columns]`. On a GPU they are multiplied in bfloat16, which is precise enough for this
+    approximation.
 
     Returns:
         `[n, rows, columns]` in the same dtype. A matrix of zeros stays zero.

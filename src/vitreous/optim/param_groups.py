@@ -19,12 +19,8 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
     """Put each trainable parameter into one group; frozen parameters are in none.
 
     Only matrices that multiply features have weight decay. Norms, biases, tokens and position embeddings are scales and
-    offsets; shrinking them towards zero does not regularize.
-
-    Args:
-        model: Any module. Layers are recognized by the parameter names of a `VisionTransformer`.
-        weight_decay: Weight decay of the matrices.
-        layer_decay: Ratio of the learning rates of successive layers; see `layer_ratio`.
+    offsets; shrinking them towards zero does not regularize. Layers are recognized by the parameter names of a
+    `VisionTransformer`. `layer_decay` is the ratio of the learning rates of successive layers; see `layer_ratio`.
 
     Returns:
         Groups, none of them empty: first those with weight decay, then those without, each from lower to higher
@@ -54,10 +50,7 @@ def count_blocks(model: nn.Module) -> int:
 def layer_ratio(name: str, *, depth: int, layer_decay: float) -> float:
     """Return the fraction of the learning rate for a layer. Lower layers are more general and should change less.
 
-    Args:
-        name: Name of a parameter, e.g. `encoder.blocks.3.attn.qkv.weight`.
-        depth: Number of encoder blocks.
-        layer_decay: Ratio of the learning rates of successive layers, in (0, 1].
+    `layer_decay`, in (0, 1], is the ratio of the learning rates of successive layers. `depth` is the number of blocks.
 
     Returns:
         `layer_decay^(depth + 1 - i)` for the i-th block, counted from 1. The stem (tokenizer, position embeddings,

@@ -13,11 +13,8 @@ def uphill(parameters: Iterable[Parameter], rho: float) -> Iterator[None]:
     """Perturb weights from w to w + ρ · g / ‖g‖ within this context, and restore them bit for bit at its end.
 
     Gradients are cleared at the start. Stepping from w along the gradient that is computed inside leads to weights
-    where the loss is low in a whole neighborhood, not only at one point.
-
-    Args:
-        parameters: Parameters to perturb; those without a gradient g are skipped. ‖g‖ is the norm over all of them.
-        rho: Length of the perturbation, ρ.
+    where the loss is low in a whole neighborhood, not only at one point. Parameters without a gradient g are skipped.
+    ‖g‖ is the norm over all of them, and `rho` the length ρ of the perturbation.
 
     Source: Foret et al. 2021, eq. 2 and algorithm 1 (2010.01412).
     """

@@ -8,9 +8,7 @@ from vitreous.optim.config import OptimConfig
 def learning_rate_share(progress: float, config: OptimConfig) -> float:
     """Return the fraction of the peak learning rate: a linear warm-up from zero, then `config.schedule`.
 
-    Args:
-        progress: Completed fraction of the run, in [0, 1]; larger values count as 1.
-        config: Gives `schedule`, `warmup_ratio` and `cooldown_ratio`.
+    `progress` is the completed fraction of the run, in [0, 1]; larger values count as 1.
 
     Returns:
         Factor for the learning rate, in [0, 1].
@@ -35,8 +33,7 @@ def learning_rate_share(progress: float, config: OptimConfig) -> float:
 def cosine(fall: float) -> float:
     """Return half a period of a cosine from 1 to 0, which is flat at both ends.
 
-    Args:
-        fall: Position between the peak and the end, in [0, 1].
+    `fall` is the position between the peak and the end, in [0, 1].
 
     Source: Loshchilov & Hutter 2017, eq. 5 without restarts (1608.03983).
     """
@@ -46,8 +43,7 @@ def cosine(fall: float) -> float:
 def linear(fall: float) -> float:
     """Return a straight line from 1 to 0.
 
-    Args:
-        fall: Position between the peak and the end, in [0, 1].
+    `fall` is the position between the peak and the end, in [0, 1].
 
     Source: Defazio et al. 2023 (2310.07831), who find it the best of the simple schedules.
     """
@@ -57,8 +53,7 @@ def linear(fall: float) -> float:
 def cooldown(fall: float) -> float:
     """Return one minus a square root, from 1 to 0, which falls fast at first and then slowly.
 
-    Args:
-        fall: Position between the start and the end of the cool-down, in [0, 1]; below 0 before it.
+    `fall` is the position between the start and the end of the cool-down, in [0, 1]; it is below 0 before it.
 
     Source: Hägele et al. 2024, section 3 (2405.18392), who find it better than a line. The name `wsd` is from Hu et al.
         2024 (2404.06395).

@@ -23,9 +23,8 @@ _NEAR = 2.0
 def implied(values: _Values, asked: _Values) -> list[Choice]:
     """Return choices that replace values with which the keys of the user could not be combined.
 
-    Args:
-        values: Every key: the defaults, what the recipe suggests, and what the user sets.
-        asked: The keys that the user sets.
+    `values` has every key: the defaults, what the recipe suggests, and what the user sets. `asked` has those that the
+    user sets.
 
     Raises:
         ConfigError: No patch size suits the image size that the user sets.

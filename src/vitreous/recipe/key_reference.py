@@ -27,12 +27,9 @@ INTRODUCTION = (
 class Row:
     """One key of the reference.
 
-    Attributes:
-        key: Dotted key, e.g. `optim.lr`.
-        kind: Name of its type, e.g. `number or none`.
-        values: Choices or range; empty for texts and for `true or false`.
-        default: Default as one would type it; empty if the key has none.
-        meaning: Description, from the docstring of its config class.
+    The kind is the name of the type, e.g. `number or none`. `values` are choices or a range; empty for texts and for
+    `true or false`. The default is as one would type it; empty if there is none. The meaning is from the docstring of
+    the config class.
     """
 
     key: str

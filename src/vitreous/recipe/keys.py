@@ -85,8 +85,7 @@ def defaults() -> dict[str, Any]:
 def checked(values: Mapping[str, object]) -> dict[str, Any]:
     """Convert untyped values to the types of their keys and check their ranges.
 
-    Args:
-        values: Dotted keys -> values as Python, YAML or the command line gives them.
+    The values are as Python, YAML or the command line gives them, by dotted key.
 
     Raises:
         UnknownNameError: A key does not exist, or a name is not among the choices of its key.

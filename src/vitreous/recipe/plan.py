@@ -41,8 +41,7 @@ class Plan:
     def as_markdown(self, summary: Iterable[str]) -> str:
         """Return the page `plan.md`: summary, choices with their reasons, notes.
 
-        Args:
-            summary: Sentences on the data and the model, shown first.
+        The summary has sentences on the data and the model, which are shown first.
         """
         rows = [f"| `{choice.key}` | {_cell(show(choice.value))} | {_cell(choice.reason)} |" for choice in self.choices]
         notes = [f"- {note}" for note in self.notes] or ["- none"]

@@ -25,12 +25,8 @@ def rare_class_choices(facts: DataFacts, choices: Mapping[str, Choice], asked: M
     It is chosen because it cost no accuracy there, changes no logit, and lets a short run see every class often.
 
     Label smoothing gives a rare class the same share of each target as any other, and logit adjustment divides by the
-    class frequencies; together they favor the rarest classes.
-
-    Args:
-        facts: Facts of the data set.
-        choices: All choices so far. With a key that balances the classes, no sampler is chosen.
-        asked: Keys that the user sets.
+    class frequencies; together they favor the rarest classes. With a key in `choices` that balances the classes, no
+    sampler is chosen. `asked` has the keys that the user sets.
     """
     if facts.task == "multilabel":  # an image with several labels belongs to no single class
         return

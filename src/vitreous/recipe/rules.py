@@ -45,12 +45,8 @@ MAX_STRETCH = 4.0
 class SizeRule:
     """Model size, epochs and batch size for training sets of up to `max_images` images.
 
-    Attributes:
-        max_images: Largest training set that the rule is for.
-        size: Name of the model size.
-        epochs: Passes over the images, without a budget.
-        least_epochs: With fewer epochs than this, a smaller model is more accurate in the same time.
-        batch_size: Images per step.
+    `epochs` are the passes over the images without a budget. With fewer than `least_epochs`, a smaller model is more
+    accurate in the same time.
     """
 
     max_images: float

@@ -24,14 +24,8 @@ from vitreous.wording import plural
 class Prepared:
     """The data of a run.
 
-    Attributes:
-        config: Configuration, with the measured mean and std.
-        survey: Source, facts and splits.
-        preprocess: Turns any image into the model's input.
-        train: Training images.
-        val: Validation images; None if there are none.
-        test: Test images; None if there are none.
-        teacher: Trained model to distill from; None if there is none.
+    The configuration has the measured mean and std, and `preprocess` turns any image into the model's input. The
+    teacher is a trained model to distill from. Stores and teacher are None if there are none.
     """
 
     config: RunConfig

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 class Run:
     """A finished training run.
 
-    Modules are imported when they are needed, so that `import vitreous` is quick.
-
-    Args:
-        path: A run folder, or a `model.safetensors` file.
+    Modules are imported when they are needed, so that `import vitreous` is quick. `path` is a run folder, or a
+    `model.safetensors` file.
 
     Raises:
         NotARunError: There is no trained model at that path.
@@ -127,8 +125,7 @@ class Run:
     def embed(self, images: "ImageLike | Tensor | Iterable[Any]") -> "Embeddings":
         """Compute the features of one image or many, the input of the head, to find similar images.
 
-        Args:
-            images: All that `predict` takes. A file that cannot be decoded gets no row, which a warning says.
+        `images` are all that `predict` takes. A file that cannot be decoded gets no row, which a warning says.
 
         Raises:
             DataNotFoundError: A path does not exist, or a folder contains no images.

@@ -85,10 +85,8 @@ class Augment:
     def __call__(self, pixels: Pixels, indices: NDArray[np.int64], seed: int) -> Varied:
         """Augment a batch.
 
-        Args:
-            pixels: uint8, `[batch, channels, height, width]`, on any device.
-            indices: A number for each image, `[batch]`; equal numbers get the same random draws.
-            seed: From `derive`; use another one for each epoch.
+        Images with equal numbers in `indices`, `[batch]`, get the same random draws. The seed comes from `derive`; use
+        another one for each epoch.
 
         Returns:
             Float32 images in 0..255 of the same shape and device; whole numbers if there is no warp and no policy.

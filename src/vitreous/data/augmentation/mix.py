@@ -55,10 +55,7 @@ class Mix:
     def __call__(self, images: Images, labels: Targets, seed: int) -> tuple[Images, Probabilities]:
         """Mix a batch.
 
-        Args:
-            images: Normalized or not, on any device; a batch of one image does not change.
-            labels: Class indices, or the labels of each image.
-            seed: From `derive`; use another one for each step and attempt.
+        A batch of one image does not change. The seed comes from `derive`; use another one for each step and attempt.
 
         Returns:
             Mixed images, and float32 targets `[batch, num_classes]`. Their rows sum to one if each image has one label.

@@ -72,10 +72,8 @@ class Policy(ABC):
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
         """Augment a batch; the random draws depend on only `indices` and `seed`.
 
-        Args:
-            images: Values in 0..255.
-            indices: A number for each image, `[batch]`; equal numbers get the same random draws.
-            seed: From `derive`; use another one for each epoch.
+        Values are in 0..255. Images with equal numbers in `indices`, `[batch]`, get the same draws. The seed comes from
+        `derive`; use another one for each epoch.
         """
 
 
@@ -192,12 +190,8 @@ def apply_operations(
 ) -> Varied:
     """Apply one operation to each image.
 
-    Args:
-        images: Values in 0..255.
-        numbers: The operation of each image, as a position in `OPERATIONS`, `[batch]`.
-        strengths: Signed strength of each operation, in [−1, 1], `[batch]`; the sign is the direction, if there is one.
-        magnitudes: Magnitudes at strength 1.
-        fill: What fills pixels from outside the image.
+    Values are in 0..255. `numbers` are positions in `OPERATIONS`, `[batch]`. `strengths` are signed, in [−1, 1],
+    `[batch]`; the sign is the direction, if there is one.
 
     Returns:
         New images; the input does not change.

@@ -32,11 +32,8 @@ def warp(images: Varied, matrices: Matrices, *, fill: Fill = "edge", size: tuple
     √(2 − 2 / s²) pixels of the result. With the bilinear interpolation of each sample, this has the same variance as
     the triangle filter that Pillow and PyTorch use for antialiased bilinear resizing.
 
-    Args:
-        images: Any number of channels, on any device.
-        matrices: On the CPU, so that the host does not wait for the device.
-        fill: What fills pixels from outside the image: the repeated edge, black, or the image reflected at its edge.
-        size: Height and width of the result, px; None for those of `images`.
+    Images may be on any device; matrices are on the CPU, so that the host does not wait for the device. `size` is
+    height and width of the result in px; None for those of `images`.
 
     Returns:
         Float images of that size.

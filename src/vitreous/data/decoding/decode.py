@@ -52,14 +52,10 @@ _huge_lock = threading.Lock()
 class Header:
     """Facts from an image's first bytes.
 
-    Attributes:
-        height: Height in px, after turning the image upright.
-        width: Width in px, after turning the image upright.
-        is_gray: True if the image has no color.
-        kind: Format and Pillow mode, e.g. `JPEG CMYK` or, with more than one frame, `GIF P (first of several)`; empty
-            for arrays. Comparing headers ignores it.
-        bands: Number of channels of an image that is neither gray nor color, with opacity or without; 0 for others.
-        is_deep: True if values have more than 8 bits.
+    Height and width in px are those of the upright image. `kind` is the format and the mode of Pillow, e.g. `JPEG CMYK`
+    or, with more than one frame, `GIF P (first of several)`; it is empty for arrays, and comparing headers ignores it.
+    `bands` is the number of channels of an image that is neither gray nor color, with opacity or without; 0 for others.
+    Values of a deep image have more than 8 bits.
     """
 
     height: int

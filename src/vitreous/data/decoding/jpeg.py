@@ -24,12 +24,9 @@ def decode_jpeg(
 ) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG file, or return None if Pillow has to decode it.
 
-    Args:
-        content: The file's bytes.
-        max_pixels: Return None for larger images.
-        at_least: (height, width) in px that will be used. Files that Pillow would decode at a reduced size are left to
-            Pillow, because the two libraries reduce differently.
-        shape: Return None for images of another (height, width, channels); None to accept any.
+    Pillow decodes images of more than `max_pixels` and, with `shape`, those of another (height, width, channels). It
+    also decodes those that it would reduce because only `at_least`, (height, width) in px, will be used, as the two
+    libraries reduce differently.
 
     Returns:
         `[height, width, 1 or 3]`; None if simplejpeg is missing, or the file is damaged, truncated, rotated, CMYK or

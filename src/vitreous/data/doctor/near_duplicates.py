@@ -124,8 +124,7 @@ def find_near_duplicates(
 def gap_limits(similarity: Tensor) -> Tensor:
     """Return the lowest similarity at which a neighbor is a near-duplicate, for each image; infinity without a gap.
 
-    Args:
-        similarity: Similarities of the nearest neighbors, largest first, `[n, neighbors]`.
+    Similarities are those of the nearest neighbors, largest first, `[n, neighbors]`.
     """
     distance = (1.0 - similarity).clamp(min=1e-4)
     has_gap = (distance[:, 1:] >= _GAP * distance[:, :-1]) & (similarity[:, :-1] >= LEAST)

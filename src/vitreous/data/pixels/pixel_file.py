@@ -64,11 +64,7 @@ class PixelFile:
     """A complete file, memory-mapped: the system keeps frequently used pages in memory, and frees them when needed.
 
     It must have been written with this key, and with rows of this shape, `[num_rows, channels, height, width]`.
-
-    Attributes:
-        path: The file.
-        num_bytes: Size of the file.
-        damaged: Rows without an image, and the reason for each.
+    `damaged` has the rows without an image, and the reason for each.
 
     Raises:
         DamagedFileError: The file is truncated or altered, or has another key or shape.

@@ -28,12 +28,9 @@ _UNKNOWN_MEMORY_BYTES = 8 << 30
 class Store(ABC):
     """Images of one size and their labels, by position from 0 to `len(store) − 1`.
 
-    Attributes:
-        labels: Class indices, `[n]`, or a truth value for each class, `[n, classes]`; on the store's device.
-        source_indices: The sample of the source at each position, `[n]`.
-        skipped: Samples that did not decode: (which, why).
-        device: Device of the pixels that `take` returns.
-        cache_use: How the cache was used for this store; None if it was not used.
+    Labels are class indices, `[n]`, or a truth value for each class, `[n, classes]`. `source_indices` has the sample of
+    the source at each position, `[n]`, and `skipped` the samples that did not decode: (which, why). `cache_use` is None
+    if the cache was not used.
     """
 
     cache_use: CacheUse | None = None

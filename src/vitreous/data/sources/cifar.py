@@ -38,14 +38,8 @@ _PIXEL_BYTES = 3 * SIDE_PX * SIDE_PX
 class CifarSet:
     """A data set that is published as one archive of binary files.
 
-    Attributes:
-        name: The name that users open it by.
-        archive: The name of the published archive.
-        sha256: The SHA-256 of the archive.
-        folder: The folder that the archive unpacks to.
-        files: Name of each file in the folder -> its SHA-256; the last file holds the test set.
-        label_bytes: The number of label bytes in each record; the last of them is the class.
-        classes: The class names, in the order of the labels.
+    The archive unpacks to `folder`. `files` has the SHA-256 of each file in it; the last file holds the test set. Each
+    record begins with `label_bytes` label bytes, of which the last is the class.
     """
 
     name: str

@@ -20,8 +20,7 @@ _NUM_FOLDERS_TRIED = 100
 class PackedPaths(Sequence[Path]):
     """A sequence of paths that creates each `Path` object only when it is requested.
 
-    Args:
-        root: The folder that relative paths are relative to; absolute paths do not depend on it.
+    Relative paths are relative to `root`; absolute paths do not depend on it.
 
     Example:
         >>> paths = PackedPaths(Path("photos"))

@@ -17,11 +17,8 @@ _UPDATED = ("qkv", "proj", "fc1", "fc2")
 class LowRank(nn.Module):
     """A frozen linear layer plus a trainable update of low rank: `W x + α/r · B A x`.
 
-    Args:
-        base: The layer, whose weight and bias are frozen.
-        rank: Rank r of the update: rows of A, columns of B.
-        alpha: Scale α of the update.
-        generator: CPU generator that A is drawn from; None uses torch's global one.
+    The rank r is the number of rows of A and of columns of B. A is drawn from a CPU generator; None uses torch's global
+    one.
 
     Source:
         Hu et al. 2021, section 4.1 (2106.09685). B starts at zero, so the first output is that of the base layer. A is

@@ -59,10 +59,7 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
     From gray to color, the weights of the patch projection are repeated and divided by the number of channels; from
     color to gray, they are summed. A gray image and its copies in every channel give the same tokens. Between two other
     numbers, such as from RGB to 13 bands of a satellite, they are converted to gray first, so all channels start equal.
-
-    Args:
-        model: Not changed. It is returned itself if it already takes this number of channels.
-        in_chans: New number of channels of the images.
+    The model is not changed. It is returned itself if it already takes this number of channels.
 
     Raises:
         ConfigError: The stem is not `linear`.
@@ -94,11 +91,8 @@ def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> Vis
     """Return a copy that draws its patch size at each step of training and can run with any: FlexiViT (2212.08013).
 
     In evaluation mode, set the patch size with e.g. `model.tokenizer.patch_size = 8`: larger patches are faster,
-    smaller ones more accurate.
-
-    Args:
-        model: A model with a `linear` stem; not changed. The weights of the copy are saved for its patch size.
-        patch_sizes: Sides in px to draw from.
+    smaller ones more accurate. The model has a `linear` stem and is not changed. Patch sizes are sides in px. The
+    weights of the copy are saved for its own patch size.
 
     Raises:
         ConfigError: The stem is not `linear`, or `patch_sizes` is empty or contains a number below 1.

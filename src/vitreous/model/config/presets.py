@@ -119,13 +119,9 @@ def config_for(
 ) -> ModelConfig:
     """Return the configuration of a named model.
 
-    Args:
-        name: Name that `parse_name` can read. What the name does not specify follows the standard ViT: class token,
-            learned position embeddings, eps 1e-6, MLP ratio 4.
-        num_classes: Number of logits; None uses that of the published model, or 1000.
-        in_chans: Channels of an image.
-        img_size: Side, or height and width, in px; None uses the size in the name.
-        patch_size: Side of a patch in px; None uses the size in the name.
+    What the name does not specify follows the standard ViT: class token, learned position embeddings, eps 1e-6, MLP
+    ratio 4. By default, the number of classes is that of the published model, or 1000, and sizes in px are those in the
+    name.
 
     Raises:
         UnknownNameError: There is no such model.

@@ -25,13 +25,9 @@ def activation_bytes(
     The peak consists of what autograd saves for every block, and of the gradients that pass through the last block
     before anything is freed. Allocator overhead comes on top: about a third with glibc, little with CUDA.
 
-    Args:
-        config: The model.
-        batch_size: Images per forward pass.
-        precision: `bf16` runs matrix products under autocast; any other value means float32.
-        device_type: `cpu`, `cuda` ...; decides, with the number of tokens, which kernel `auto` means.
-        kernel: The attention kernel.
-        grad_checkpointing: Save only the input of each block, and recompute one block at a time.
+    `bf16` runs matrix products under autocast; any other precision means float32. The type of the device, `cpu`, `cuda`
+    ..., and the number of tokens decide which kernel `auto` means. With `grad_checkpointing`, only the input of each
+    block is saved, and one block at a time is recomputed.
 
     Returns:
         Bytes, within 15% of what PyTorch allocates for models with linear patches.

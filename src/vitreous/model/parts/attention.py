@@ -103,13 +103,7 @@ class Attention(nn.Module):
     ) -> "Attention":
         """Build the standard attention, in which each head is `embed_dim / num_heads` wide.
 
-        Args:
-            embed_dim: Width of a token.
-            num_heads: Number of heads; must divide `embed_dim`.
-            qkv_bias: Give queries, keys and values a bias.
-            attn_drop_rate: Dropout rate of the attention probabilities.
-            proj_drop_rate: Dropout rate of the output.
-            kernel: `explicit`, `sdpa` or `auto`; see `Attention`.
+        `num_heads` must divide `embed_dim`. With `qkv_bias`, queries, keys and values get a bias.
 
         Raises:
             ConfigError: `num_heads` does not divide `embed_dim`.
@@ -131,9 +125,8 @@ class Attention(nn.Module):
     def forward(self, tokens: Tokens, relation: Relation = NO_RELATION) -> Tokens:
         """Project to queries, keys and values, attend head by head, and project back to tokens.
 
-        Args:
-            tokens: `[batch, tokens, embed_dim]`, normalized if the block is pre-norm.
-            relation: Rotations of queries and keys, and a bias on the attention scores.
+        Tokens are normalized if the block is pre-norm. The relation rotates queries and keys, and adds a bias to the
+        attention scores.
         """
         queries, keys, values = self.project(tokens, relation)
         return self.output(tokens, self.attend(queries, keys, values, relation.bias))

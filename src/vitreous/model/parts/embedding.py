@@ -24,12 +24,8 @@ class LearnedPosition(nn.Module):
     """Learned position embeddings, one of which is added to each patch token.
 
     The embeddings form a grid, `[height, width, embed_dim]`. The shape of the grid is saved with the weights, so code
-    that resizes it does not have to guess it. `Prefix` holds the position of the class token.
-
-    Args:
-        grid_size: Rows and columns of patches.
-        embed_dim: Width of a token.
-        interpolation: Method of resizing the grid when `forward` is given another grid size; see `resize_grid`.
+    that resizes it does not have to guess it. `Prefix` holds the position of the class token. `interpolation` is the
+    method of resizing the grid when `forward` is given another grid size; see `resize_grid`.
     """
 
     def __init__(self, *, grid_size: tuple[int, int], embed_dim: int, interpolation: Interpolation = "timm") -> None:

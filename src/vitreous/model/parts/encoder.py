@@ -21,15 +21,10 @@ class Encoder(nn.Module):
 
     The final norm is needed because pre-norm blocks do not normalize their output.
 
-    Attributes:
-        grad_checkpointing: In training, store only the input of each block and recompute the block in the backward
-            pass. The gradients are the same; it takes a fraction of the memory and a third more time.
-
-    Args:
-        blocks: The blocks in order, at least one.
-        norm: Applied after the last block.
-        norm_pre: Applied before the first block; None for no norm.
-        pos_drop_rate: Dropout rate of the incoming tokens, prefix tokens included.
+    There is at least one block. `norm_pre` is applied before the first one; None for no norm. `pos_drop_rate` is the
+    dropout rate of the incoming tokens, prefix tokens included. With `grad_checkpointing`, training stores only the
+    input of each block and recomputes the block in the backward pass. The gradients are the same; it takes a fraction
+    of the memory and a third more time.
     """
 
     def __init__(
@@ -76,14 +71,8 @@ class Encoder(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP, each on a residual branch that starts with a norm (pre-norm).
 
-    Args:
-        norm1: Applied before the attention.
-        attn: Attention between the tokens of an image.
-        norm2: Applied before the MLP.
-        mlp: Applied to each token separately.
-        drop_path: Adds a branch to the tokens or drops it, separately for each image and branch.
-        ls1: Scales the attention branch; None for no scale.
-        ls2: Scales the MLP branch; None for no scale.
+    `drop_path` adds a branch to the tokens or drops it, separately for each image and branch. `ls1` and `ls2` scale the
+    branches; None for no scale.
     """
 
     def __init__(
@@ -135,8 +124,7 @@ class PostNormBlock(Block):
 class DropPath(nn.Module):
     """Stochastic depth: in training, each image skips a branch with probability `rate`.
 
-    Args:
-        rate: Probability that an image skips the branch, in [0, 1).
+    The rate is in [0, 1).
 
     Source:
         Huang et al. 2016 (1603.09382). They scale branches by the survival rate at test time. Here kept branches are
@@ -195,12 +183,7 @@ class LayerScale(nn.Module):
 class Mlp(nn.Module):
     """Two linear layers with an activation between them, and dropout after the activation and after the second layer.
 
-    Args:
-        embed_dim: Width of a token.
-        hidden_dim: Width between the layers.
-        act: The activation.
-        bias: Give both layers a bias.
-        proj_drop_rate: Dropout rate at both places.
+    `hidden_dim` is the width between the layers, and `proj_drop_rate` the dropout rate at both places.
     """
 
     num_halves = 1

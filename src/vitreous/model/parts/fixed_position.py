@@ -87,10 +87,7 @@ class SinusoidalPosition(FixedPosition):
 class SinCosPosition(FixedPosition):
     """Sines and cosines of the row and the column of the patch.
 
-    Args:
-        grid_size: Rows and columns of patches.
-        embed_dim: Width of a token, a multiple of 4.
-        variant: Wavelengths of `mae` or of `big_vision`; see `sincos2d`.
+    `embed_dim` is a multiple of 4. `variant` chooses the wavelengths of `mae` or of `big_vision`; see `sincos2d`.
     """
 
     def __init__(
@@ -116,9 +113,7 @@ class NoPosition(nn.Module):
 def sinusoid(num_tokens: int, embed_dim: int) -> Float[Tensor, "tokens embed_dim"]:
     """Return sines in the even columns and cosines in the odd ones, with wavelengths from 2 pi to 10000 * 2 pi tokens.
 
-    Args:
-        num_tokens: Number of rows; row p is the embedding of token p, counted from 0.
-        embed_dim: Number of columns d.
+    Row p is the embedding of token p, counted from 0.
 
     Returns:
         `[p, 2i] = sin(p / 10000^(2i/d))`, `[p, 2i + 1] = cos(p / 10000^(2i/d))`, float64.

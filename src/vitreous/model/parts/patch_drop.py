@@ -20,8 +20,7 @@ def num_kept(num_patches: int, rate: float) -> int:
 class PatchDrop(nn.Module):
     """Drop a random fraction of the patches of each image in training, which makes the training step cheaper.
 
-    Args:
-        rate: Fraction of the patches to drop, in [0, 1). At least one patch is kept.
+    `rate` is the fraction of the patches to drop, in [0, 1). At least one patch is kept.
 
     Source:
         Liu et al. 2022, PatchDropout (2208.07220); Li et al. 2022, FLIP (2212.00794). Here the kept tokens stay in

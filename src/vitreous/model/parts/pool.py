@@ -15,8 +15,7 @@ SideBySide = Float[Tensor, "batch num_features"]
 class ClassTokenPool(nn.Module):
     """Pool that reads the class token, which has attended to the patches in every block.
 
-    Args:
-        num_read: Number of tokens to read, counted from the first: 2 for a class and a distillation token.
+    `num_read` is the number of tokens to read, counted from the first: 2 for a class and a distillation token.
     """
 
     def __init__(self, num_read: int = 1) -> None:
@@ -63,12 +62,8 @@ class TokenMeanPool(PatchPool):
 class AttentionPool(PatchPool):
     """Pool in which one learned query attends to all patches, followed by a residual MLP: the "MAP head".
 
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of attention heads; must divide `embed_dim`.
-        norm: Applied before the MLP.
-        mlp: The residual MLP, applied to the pooled vector.
-        num_prefix_tokens: Number of tokens before the patches, which are not read.
+    `num_heads` must divide `embed_dim`. `norm` is applied before the MLP. The first `num_prefix_tokens` tokens are not
+    read.
 
     Source:
         Zhai et al. 2022 (2106.04560), after Lee et al. 2019 (1810.00825); the image tower of SigLIP (2303.15343).

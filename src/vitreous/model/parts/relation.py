@@ -18,10 +18,8 @@ Bias = Float[Tensor, "#batch #heads #queries keys"]
 class Relation(NamedTuple):
     """Inputs of the attention of one block that depend on the positions of tokens.
 
-    Attributes:
-        cos: Cosines of the angles by which queries and keys are rotated; None for no rotation.
-        sin: Sines of the same angles.
-        bias: Added to the attention scores; None for no bias.
+    Queries and keys are rotated by angles with these cosines and sines; None for no rotation. The bias is added to the
+    attention scores; None for no bias.
     """
 
     cos: Rotation | None = None
@@ -74,8 +72,6 @@ def select(relation: Relation, kept: Tensor) -> Relation:
 def of_images(relation: Relation, kept: Tensor) -> Relation:
     """Return the relation of some images of a batch.
 
-    Args:
-        relation: The relation of the whole batch; tables that all images share are returned unchanged.
-        kept: `[kept]`, the numbers of the images in the batch.
+    `kept` has the numbers of the images in the batch. Tables that all images share are returned unchanged.
     """
     return Relation(*(table if table is None or len(table) == 1 else table.index_select(0, kept) for table in relation))

@@ -12,12 +12,9 @@ from vitreous.tensors import Images, Tokens
 class ConvStem(ImageTokenizer):
     """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
-    Args:
-        patch_size: Side in px of the square per token, the product of the strides; a power of two.
-        in_chans: Channels of an image.
-        embed_dim: Width of a token.
-        bias: Give the last convolution a bias.
-        img_size: The only height and width to accept, in px; None accepts every size that `patch_size` divides.
+    `patch_size` is the side in px of the square per token: the product of the strides, a power of two. `bias` is for
+    the last convolution. `img_size` is the only height and width to accept, in px; None accepts every size that
+    `patch_size` divides.
 
     Source:
         Xiao et al. 2021, section 4 (2106.14881); channels double up to `embed_dim / 2`. They put BatchNorm after each
@@ -51,12 +48,9 @@ class ConvStem(ImageTokenizer):
 class CompactStem(ImageTokenizer):
     """3x3 convolutions, each with ReLU and an overlapping max pooling that halves the image: the tokenizer of CCT.
 
-    Args:
-        patch_size: Side in px of the square per token: 2 for one layer, 4 for two, 8 for three and so on.
-        in_chans: Channels of an image.
-        embed_dim: Width of a token; layers before the last are 64 wide.
-        bias: Give the convolutions a bias; in CCT they have none.
-        img_size: The only height and width to accept, in px; None accepts every size that `patch_size` divides.
+    `patch_size` is the side in px of the square per token: 2 for one layer, 4 for two, 8 for three and so on. Layers
+    before the last are 64 wide. The convolutions of CCT have no bias. `img_size` is the only height and width to
+    accept, in px; None accepts every size that `patch_size` divides.
 
     Source:
         Hassani et al. 2021, section 3.2 (2104.05704), with kernel 3, stride 1, pooling 3 and stride 2 as in CCT-7/3xN.

@@ -29,10 +29,8 @@ class TokenizerArguments(TypedDict, total=False):
 class ImageTokenizer(nn.Module):
     """Base class of the tokenizers and stems: one token per square of the image, and checks of the image shape.
 
-    Args:
-        patch_size: Side of the square in px.
-        in_chans: Channels of an image.
-        img_size: The only height and width to accept, in px; None accepts every size that the squares tile.
+    `patch_size` is the side of the square in px. `img_size` is the only height and width to accept, in px; None accepts
+    every size that the squares tile.
     """
 
     def __init__(self, *, patch_size: int, in_chans: int, img_size: tuple[int, int] | None) -> None:
@@ -72,12 +70,8 @@ class Tokenizer(ImageTokenizer):
     for 64 images of 32x32x3 px with 4 px patches, and 60 instead of 64 ms for 32 images of 224x224x3 px with 16 px
     patches and tokens 384 wide.
 
-    Args:
-        patch_size: Side of a patch in px.
-        in_chans: Channels of an image.
-        embed_dim: Width of a token.
-        bias: Give the projection a bias.
-        img_size: The only height and width to accept, in px; None accepts every size that patches tile.
+    `patch_size` is the side of a patch in px. `img_size` is the only height and width to accept, in px; None accepts
+    every size that patches tile.
     """
 
     def __init__(

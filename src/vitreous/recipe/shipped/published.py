@@ -16,12 +16,9 @@ def published_choices(
 ) -> list[Choice]:
     """Return a paper's choices, whatever the data.
 
-    Args:
-        facts: Facts of the data set; they decide channels, classes and mirroring.
-        asked: Keys that the user sets.
-        size: Model size by name, with patches of 16 px.
-        values: The paper's other hyperparameters by dotted key.
-        source: Where the paper gives them, e.g. `DeiT, table 9`.
+    The facts decide channels, classes and mirroring, and `asked` has the keys that the user sets. The model has patches
+    of 16 px. `values` are the other hyperparameters of the paper by dotted key, and `source` is where it gives them,
+    e.g. `DeiT, table 9`.
     """
     row = SIZES[size]
     return [

@@ -23,11 +23,8 @@ _MOST_DOUBLES = 1 << 25
 class Score:
     """Accuracy and loss of a model on a set of images.
 
-    Attributes:
-        num_images: Number of images.
-        num_correct: Number of images whose largest logit is the true class.
-        loss: Mean cross-entropy, without label smoothing.
-        counts: The images by class; None if they were not counted.
+    `num_correct` counts the images whose largest logit is the true class. The loss is the mean cross-entropy, without
+    label smoothing. `counts` has the images by class; None if they were not counted.
     """
 
     num_images: int

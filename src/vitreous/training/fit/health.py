@@ -95,9 +95,8 @@ def measure_heads(model: nn.Module, images: Images, precision: str = "fp32") -> 
 def _contributions(attended: Tensor, proj: Tensor) -> Tensor:
     """Return the norm of what each head adds to the tokens, relative to the mean head of the block: `[heads]`.
 
-    Args:
-        attended: Attention maps times values, `[batch, heads, tokens, head_dim]`.
-        proj: Weight of the output projection, `[embed_dim, heads * head_dim]`.
+    `attended` is attention maps times values, `[batch, heads, tokens, head_dim]`, and `proj` the weight of the output
+    projection, `[embed_dim, heads * head_dim]`.
     """
     per_head = rearrange(proj.float(), "width (h d) -> h d width", h=attended.shape[1])
     norms = torch.einsum("b h n d, h d w -> b h n w", attended, per_head).norm(dim=-1).mean(dim=(0, 2))
@@ -108,13 +107,9 @@ def _contributions(attended: Tensor, proj: Tensor) -> Tensor:
 class HealthCheck:
     """Checks that write a note about each problem of a run, once per kind of problem.
 
-    Every method returns a list with one note if there is a new problem, else an empty list.
-
-    Attributes:
-        num_classes: Number of classes.
-        clip_norm: Value of `optim.clip_norm`.
-        compares_losses: True if the training loss is plain cross-entropy and the head comes from a pretrained model, so
-            that a first loss above that of random guessing means that the head does not fit.
+    Every method returns a list with one note if there is a new problem, else an empty list. `compares_losses` is True
+    if the training loss is plain cross-entropy and the head comes from a pretrained model, so that a first loss above
+    that of random guessing means that the head does not fit.
     """
 
     num_classes: int

@@ -20,10 +20,8 @@ _WAY_OUT = "delete it; the report then has fewer figures"
 class SplitOutputs:
     """What a model gives for the images of one split.
 
-    Attributes:
-        logits: Not divided by the temperature, float32, `[n, classes]`.
-        labels: True classes, `[n]`, or all labels of each image, `[n, classes]`.
-        indices: Numbers of the images in the source, `[n]`.
+    Logits are not divided by the temperature, float32, `[n, classes]`. Labels are the true classes, `[n]`, or all
+    labels of each image, `[n, classes]`. `indices` are the numbers of the images in the source, `[n]`.
     """
 
     logits: Logits

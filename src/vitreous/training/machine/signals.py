@@ -12,12 +12,9 @@ from types import FrameType
 class Interrupted(KeyboardInterrupt):
     """A run that was stopped by a signal; it can be resumed.
 
-    Attributes:
-        signal_number: SIGINT (Ctrl-C), SIGTERM or SIGHUP.
-        run: Folder to resume.
-        step: The last step that is saved; None if the run was stopped before its first one.
-        member: Name of the run within a series of runs; empty for a single run.
-        model: A clause that says whether there is a model already; empty if that is not known.
+    The signal is SIGINT (Ctrl-C), SIGTERM or SIGHUP, and `run` the folder to resume. `step` is the last one that is
+    saved; None if the run was stopped before its first one. `member` is the name of the run within a series; empty for
+    a single run. `model` is a clause that says whether there is a model already; empty if that is not known.
     """
 
     def __init__(self, signal_number: int, run: Path, step: int | None, member: str = "", model: str = "") -> None:

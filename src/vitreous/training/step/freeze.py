@@ -12,10 +12,7 @@ from vitreous.recipe.run_config import Freeze, TrainConfig
 def make_trainable(model: VisionTransformer, config: TrainConfig, generator: Generator | None = None) -> None:
     """Add low-rank adapters, or freeze what stays frozen for the whole run. Call this before building the optimizer.
 
-    Args:
-        model: The model to change in place.
-        config: Its `lora_*` and `freeze*` fields are used.
-        generator: Random generator for the adapters; None uses torch's global one.
+    The model is changed in place. The adapters are drawn from the generator; None uses torch's global one.
 
     Raises:
         ConfigError: The rank of the adapters is too large for the width of the model.

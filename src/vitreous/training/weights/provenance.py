@@ -15,10 +15,8 @@ from vitreous.ranges import check_value, rule_of
 class Provenance:
     """Classes and preprocessing that weights were trained with, as far as their files say.
 
-    Attributes:
-        classes: Class names in the order of the logits; empty if unknown.
-        mean: Mean of each channel, for pixels in [0, 1]; None if unknown.
-        std: Standard deviation of each channel, for pixels in [0, 1]; None if unknown.
+    Class names are in the order of the logits; empty if unknown. Mean and standard deviation of each channel are for
+    pixels in [0, 1]; None if unknown.
     """
 
     classes: tuple[str, ...] = ()

@@ -37,10 +37,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Embedder:
     """A model that describes images by its features, the input of its head.
 
-    Attributes:
-        model: The model, in evaluation mode.
-        preprocess: The preprocessing that training used, as far as known.
-        notes: What was assumed about the weights, one sentence each.
+    The model is in evaluation mode. The preprocessing is that of training, as far as known. Notes say what was assumed
+    about the weights, one sentence each.
     """
 
     model: VisionTransformer

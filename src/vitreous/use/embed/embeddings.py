@@ -39,11 +39,8 @@ class Embeddings:
     def nearest(self, queries: NDArray[np.float32], top: int = 10) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Find the images that are most similar to each query, most similar first.
 
-        All pairs are compared, in blocks of bounded size.
-
-        Args:
-            queries: Vectors of the same model, `[queries, features]`.
-            top: How many to find; at most all images are returned.
+        All pairs are compared, in blocks of bounded size. Queries are vectors of the same model, `[queries, features]`.
+        At most all images are found.
 
         Returns:
             Rows of the nearest images, and their cosine similarities, both `[queries, top]`.
@@ -82,9 +79,7 @@ class Embeddings:
         Every image gets a cluster, and memory grows with the number of images, not with its square. Methods that find
         the number of clusters by density, such as HDBSCAN, leave many images without one.
 
-        Args:
-            count: Number of clusters, from 1 to the number of images.
-            seed: Seed of the first centers; the same seed gives the same clusters.
+        `count` is from 1 to the number of images. The same seed gives the same clusters.
 
         Returns:
             Cluster of each image, `[n]`, and the row of the image nearest to the center of each cluster, `[count]`;

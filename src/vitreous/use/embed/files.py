@@ -20,10 +20,8 @@ def check_embeddings_path(path: Path) -> None:
 def write_embeddings(path: Path, embeddings: Embeddings) -> list[Path]:
     """Write the vectors and the paths of their images, and return the written files.
 
-    Args:
-        path: `.parquet` gets the columns path and embedding; `.npy` gets an array `[images, features]` of float32, and
-            `NAME.paths.csv` gets the paths, in the order of its rows.
-        embeddings: What to write.
+    A `.parquet` file gets the columns path and embedding; a `.npy` file gets an array `[images, features]` of float32,
+    and `NAME.paths.csv` gets the paths, in the order of its rows.
 
     Raises:
         ConfigError: The suffix is unknown, or the path cannot be a file.

@@ -34,9 +34,7 @@ ALL = "all"
 class Explainer:
     """A model that explains its predictions.
 
-    Attributes:
-        predictor: Model, preprocessing and classes.
-        notes: What was assumed about the weights, one sentence each.
+    The predictor has model, preprocessing and classes. Notes say what was assumed about the weights, one sentence each.
 
     Raises:
         ConfigError: The model has no head.

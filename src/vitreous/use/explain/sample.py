@@ -34,13 +34,9 @@ Positions = NDArray[np.int64]
 class Sample:
     """Some labeled images.
 
-    Attributes:
-        name: Name of the data and of the split.
-        total: Number of images of which these were drawn.
-        paths: Name of each image.
-        labels: Class numbers of the model, or a truth value per image and class.
-        store: Their pixels, on the device of the model.
-        preprocess: Normalizes them.
+    `name` is that of the data and of the split, and `total` the number of images of which these were drawn. Labels are
+    class numbers of the model, or a truth value per image and class. The store has the pixels, on the device of the
+    model.
     """
 
     name: str

@@ -28,12 +28,9 @@ from vitreous.wording import plural
 class ShortcutCheck:
     """Shortcuts, and from what they were found.
 
-    Attributes:
-        data: Name of the data and of the split.
-        method: Name of the method that explained the images.
-        images: Path or name of each image that was explained.
-        shortcuts: What was found; its image numbers are positions in `images`.
-        picture: Where relevance lies in the images of each class, with examples.
+    `data` is the name of the data and of the split, and `images` has the path or name of each image that was explained;
+    image numbers in `shortcuts` are positions in it. The picture shows where relevance lies in the images of each
+    class, with examples.
     """
 
     data: str

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 class Series:
     """Runs that differ only by fold or seed.
 
-    Args:
-        path: The folder of the series.
-
     Raises:
         NotARunError: The path is not a series.
 

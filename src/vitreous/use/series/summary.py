@@ -50,12 +50,8 @@ class Spread:
 class Summary:
     """Results of the finished runs of a series.
 
-    Attributes:
-        name: Name of the series folder.
-        data: Name of the data set.
-        num_planned: Number of requested runs.
-        num_folds: Number of folds; 0 without folds.
-        rows: The finished runs, in the order of training.
+    `name` is that of the folder and `data` that of the data set. `num_planned` is the number of requested runs, and
+    `num_folds` is 0 without folds. Rows are the finished runs, in the order of training.
     """
 
     name: str

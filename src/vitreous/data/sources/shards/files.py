@@ -33,12 +33,8 @@ _TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "c
 class ShardFile(ABC):
     """A tar file, with its size and tag at the time it was found.
 
-    Attributes:
-        address: The absolute path or the address.
-        name: The last part of the address, for messages.
-        size: In bytes.
-        tag: A string that changes when the file does; empty if the file system has none.
-        folder: The name of the file's folder.
+    The address is an absolute path or that of a remote file; `name` is its last part, for messages. `tag` changes when
+    the file does; it is empty if the file system has none. `folder` is the name of the file's folder.
     """
 
     def __init__(self, address: str, size: int, tag: str) -> None:

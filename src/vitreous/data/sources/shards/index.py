@@ -51,14 +51,9 @@ class Annotation:
 class ShardIndex:
     """The labeled images of a shard, in its order.
 
-    Attributes:
-        names: The paths of the images in the tar file, `[n]`.
-        offsets: The position of each one's first byte, `[n]`.
-        sizes: Their numbers of bytes, `[n]`.
-        labels: Class indices or class names, `[n]`.
-        groups: The group of each image, `[n]`; empty for none.
-        weights: The weight of each image in the training loss, `[n]`, at least 0.
-        left_out: Reason -> how many members or samples were left out for it, and the first of them.
+    All arrays are `[n]`: paths of the images in the tar file, positions of their first bytes, sizes in bytes, labels
+    (class indices or class names), groups (empty for none), and weights in the training loss (at least 0). `left_out`
+    has, for each reason, how many members or samples were left out, and the first of them.
     """
 
     names: PackedPaths = field(default_factory=lambda: PackedPaths(Path()))

@@ -30,11 +30,9 @@ _DECOMPRESSORS = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "u
 class Member(NamedTuple):
     """A plain file in a tar file.
 
-    Attributes:
-        name: Its path in the tar file; bytes that are not UTF-8 are surrogates. Use it as a label, never write to it.
-        offset: The position of its first byte in the tar file.
-        size: Its number of bytes; all of them are within the tar file.
-        start: Its first bytes, at most one block.
+    Its name is its path in the tar file; bytes that are not UTF-8 are surrogates. Use it as a label, never write to it.
+    `offset` is the position of its first byte in the tar file, which has all of its `size` bytes; `start` are the first
+    ones, at most one block.
     """
 
     name: str
@@ -46,14 +44,8 @@ class Member(NamedTuple):
 class TarMembers:
     """The plain files of a tar file, in order; can be iterated once.
 
-    Args:
-        file: The tar file, open and seekable.
-        size_bytes: Its size.
-        where: How error messages begin.
-
-    Attributes:
-        num_special: The number of links, devices and sparse files so far; folders are not counted.
-        damage: Where and why reading ended before the end of the file; empty if it did not.
+    The file is open and seekable. `num_special` counts links, devices and sparse files so far; folders are not counted.
+    `damage` says where and why reading ended before the end of the file; it is empty if it did not.
 
     Raises:
         DataError: While iterating, if the file is compressed or does not begin like a tar file.

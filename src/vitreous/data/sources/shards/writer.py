@@ -42,12 +42,8 @@ _SLUG_LENGTH = 48
 class Written:
     """What `write_shards` wrote.
 
-    Attributes:
-        path: The folder.
-        num_samples: The number of images in all shards.
-        shards: The names of the files by split; `WITHOUT_SPLIT` is the split of samples that have none.
-        size_bytes: The size of all shards.
-        skipped: The samples that could not be read and were left out, as (sample, reason).
+    `shards` has the names of the files by split; `WITHOUT_SPLIT` is the split of samples that have none. `skipped` has
+    the samples that could not be read and were left out, as (sample, reason).
     """
 
     path: Path

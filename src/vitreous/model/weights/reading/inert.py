@@ -78,8 +78,7 @@ class StoredTensor:
 def read_pickle(stream: io.BytesIO | mmap.mmap) -> Any:
     """Interpret one pickle and leave the stream after its end.
 
-    Args:
-        stream: Both types allocate only the bytes that they have, whatever number the pickle requests.
+    Both types of streams allocate only the bytes that they have, whatever number the pickle requests.
 
     Raises:
         ValueError, TypeError, LookupError: The pickle is cut short or not valid.

@@ -45,13 +45,9 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 class WeightFile:
     """An open weights file.
 
-    Attributes:
-        path: The file.
-        tensors: Tensors by name; read from disk when first requested, if the type of file allows it.
-        shapes: Shapes by name, known before any tensor is read.
-        settings: The `config.json` in the same folder; empty if there is none.
-        metadata: Strings in a safetensors header, by key.
-        objects: Class names of objects in the file that were not built, by name.
+    Shapes are known before any tensor is read. Tensors are read from disk when first requested, if the type of file
+    allows it. `settings` is the `config.json` in the same folder; empty if there is none. `metadata` has the strings in
+    a safetensors header, and `objects` the class names of objects that were not built, by name.
     """
 
     path: Path

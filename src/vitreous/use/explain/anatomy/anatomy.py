@@ -55,8 +55,7 @@ class ModelAnatomy:
     def save(self, out: str | Path | None = None) -> Path:
         """Write `anatomy.html`, a PNG file for each figure, and `model.json`; all of them or nothing.
 
-        Args:
-            out: A new or empty folder. None: `anatomy` in the run folder, to which `vitreous report` makes a link.
+        `out` is a new or empty folder. None: `anatomy` in the run folder, to which `vitreous report` makes a link.
 
         Returns:
             The page.

@@ -37,11 +37,8 @@ _OF_PATCHES = ("attention", "similarity", "outliers")
 class Part:
     """One thing that was looked at.
 
-    Attributes:
-        name: Name in `model.json` and of the picture.
-        finding: What was found, in a sentence; or why this part does not apply to the model.
-        numbers: Values for JSON; None if the part does not apply.
-        figure: Shows them; None if there is nothing to show.
+    The name is that in `model.json` and of the picture. The finding is a sentence on what was found, or on why this
+    part does not apply to the model; then `numbers` is None. The figure is None if there is nothing to show.
     """
 
     name: str

@@ -77,10 +77,8 @@ class Explanation:
         """Decode the image: upright, gray if the model takes one channel, else in color.
 
         Of images that are neither gray nor color, the first three channels are shown as red, green and blue, or the
-        first one of two.
-
-        Args:
-            at_least: Height and width in px that are needed; a large JPEG is then decoded at a reduced size.
+        first one of two. With `at_least`, the height and width in px that are needed, a large JPEG is decoded at a
+        reduced size.
 
         Raises:
             DecodeError: It could not be read, or no longer can.

@@ -25,10 +25,8 @@ class View:
     Both have the origin at their upper left corner, and the first pixel reaches from 0 to 1. A large JPEG photo may be
     decoded at a reduced size, whose rounding can move the true place by less than a pixel of the input.
 
-    Attributes:
-        size: Height and width of the photo in px.
-        img_size: Height and width of the model's input in px.
-        box: Left, top, right and bottom of the input, in px of the photo. With `pad`, it reaches beyond the photo.
+    `size` is height and width of the photo in px, and `img_size` those of the model's input. `box` is left, top, right
+    and bottom of the input, in px of the photo. With `pad`, it reaches beyond the photo.
     """
 
     size: tuple[int, int]
