@@ -37,7 +37,7 @@ def build_augment(config: DataConfig) -> Augment:
         max_scale=config.max_scale,
         erase_rate=config.erase_rate,
         fill=config.fill,
-        policies=policies,
+        policies=tuple(policies),
     )
 
 

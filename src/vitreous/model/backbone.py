@@ -236,8 +236,8 @@ class Backbone(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by a new one; changes the model in place and keeps all other weights.
 
-        With 0 classes, there is no head. The new pool is `token`, `mean` (timm: `avg`), `max` or `token_mean`; None keeps
-        the pool.
+        With 0 classes, there is no head. The new pool is `token`, `mean` (timm: `avg`), `max` or `token_mean`; None
+        keeps the pool.
 
         Raises:
             ConfigError: The pool needs a class token that the model does not have, or has weights of its own, or gives

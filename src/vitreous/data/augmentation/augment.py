@@ -6,6 +6,7 @@ batch.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -38,6 +39,7 @@ All columns are always drawn, so a change of one setting does not change the dra
 """
 
 
+@dataclass(frozen=True, kw_only=True)
 class Augment:
     """Random augmentation of each image; with the defaults, images do not change.
 
@@ -45,7 +47,7 @@ class Augment:
     a shift by whole pixels, which keeps a merely shifted image sharp; `RandomHorizontalFlip`; the policies;
     `RandomErasing`. All geometric transforms are one matrix, so that an image is interpolated only once.
 
-    Args:
+    Attributes:
         flip: Mirror left and right with probability 0.5.
         min_crop_area: The crop's share of the area is drawn from [`min_crop_area`, 1], and its aspect ratio relative to
             the image's from [3/4, 4/3]; 1 for no crop.
@@ -61,26 +63,14 @@ class Augment:
         the rectangle gets the image's mean color, and one that is too long is cut off instead of redrawn.
     """
 
-    def __init__(
-        self,
-        *,
-        flip: bool = False,
-        min_crop_area: float = 1.0,
-        max_shift: float = 0.0,
-        max_rotate_deg: float = 0.0,
-        max_scale: float = 0.0,
-        erase_rate: float = 0.0,
-        fill: Fill = "edge",
-        policies: Sequence[Policy] = (),
-    ) -> None:
-        self.flip = flip
-        self.min_crop_area = min_crop_area
-        self.max_shift = max_shift
-        self.max_rotate_deg = max_rotate_deg
-        self.max_scale = max_scale
-        self.erase_rate = erase_rate
-        self.fill = fill
-        self.policies = tuple(policies)
+    flip: bool = False
+    min_crop_area: float = 1.0
+    max_shift: float = 0.0
+    max_rotate_deg: float = 0.0
+    max_scale: float = 0.0
+    erase_rate: float = 0.0
+    fill: Fill = "edge"
+    policies: Sequence[Policy] = ()
 
     def __call__(self, pixels: Pixels, indices: NDArray[np.int64], seed: int) -> Varied:
         """Augment a batch.

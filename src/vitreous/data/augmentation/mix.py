@@ -1,5 +1,7 @@
 """Images, labels -> mixed images, soft targets: mixup and CutMix."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from vitreous.tensors import Images, Probabilities, Targets
 from vitreous.transfer import to_device
 
 
+@dataclass(kw_only=True, eq=False)
 class Mix:
     """Mixing of each image with a partner from its batch, and of the labels in the same proportions.
 
@@ -17,7 +20,7 @@ class Mix:
     not mixed with each other. The order of a batch is random, so partners are not drawn. All draws depend on only the
     seed.
 
-    Args:
+    Attributes:
         num_classes: Width of the targets.
         mixup_alpha: An image's share in mixup is drawn from Beta(α, α); 0 for no mixup.
         cutmix_alpha: An image's share in CutMix is drawn from Beta(α, α); 0 for no CutMix. At least one of the two
@@ -33,24 +36,17 @@ class Mix:
         partners are not random. Switching between the two follows timm.
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
-        cutmix_rate: float = 0.5,
-        rate: float = 1.0,
-        per_pair: bool = False,
-        until: float = 1.0,
-    ) -> None:
-        self.num_classes = num_classes
-        self.mixup_alpha = mixup_alpha
-        self.cutmix_alpha = cutmix_alpha
-        self.cutmix_rate = cutmix_rate if mixup_alpha and cutmix_alpha else float(cutmix_alpha > 0)
-        self.rate = rate
-        self.per_pair = per_pair
-        self.until = until
+    num_classes: int
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    cutmix_rate: float = 0.5
+    rate: float = 1.0
+    per_pair: bool = False
+    until: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.mixup_alpha and self.cutmix_alpha):
+            self.cutmix_rate = float(self.cutmix_alpha > 0)
 
     def __call__(self, images: Images, labels: Targets, seed: int) -> tuple[Images, Probabilities]:
         """Mix a batch.

@@ -77,14 +77,12 @@ class Policy(ABC):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
 class RandAugment(Policy):
     """RandAugment: `num_ops` operations one after the other, each drawn from 14, all of the same strength.
 
-    Args:
-        num_ops: Operations per image, at least 1.
-        strength: Share of each operation's largest magnitude, in [0, 1]; the direction is drawn.
-        rate: Probability of changing an image at all.
-        fill: What fills pixels from outside the image.
+    `strength` is the share of each operation's largest magnitude, in [0, 1]; the direction is drawn. `rate` is the
+    probability of changing an image at all. `fill` fills pixels from outside the image.
 
     Source:
         Cubuk et al. 2019 (1909.13719), section 3; magnitudes of AutoAugment (1805.09501), table 6. Strength 0.9 is
@@ -92,11 +90,10 @@ class RandAugment(Policy):
         while theirs posterizes and solarizes less; shear and rotation are around the center.
     """
 
-    def __init__(self, *, num_ops: int = 2, strength: float = 0.9, rate: float = 1.0, fill: Fill = "edge") -> None:
-        self.num_ops = num_ops
-        self.strength = strength
-        self.rate = rate
-        self.fill = fill
+    num_ops: int = 2
+    strength: float = 0.9
+    rate: float = 1.0
+    fill: Fill = "edge"
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
         """Apply `num_ops` random operations to each image."""
@@ -109,12 +106,11 @@ class RandAugment(Policy):
         return images
 
 
+@dataclass(frozen=True, kw_only=True)
 class TrivialAugment(Policy):
     """TrivialAugment: one operation drawn from 14, with a random strength, so that there is nothing to tune.
 
-    Args:
-        rate: Probability of changing an image at all.
-        fill: What fills pixels from outside the image.
+    `rate` is the probability of changing an image at all. `fill` fills pixels from outside the image.
 
     Source:
         Müller & Hutter 2021 (2103.10158), algorithm 1, with their wide magnitudes. Differences: the strength is
@@ -122,9 +118,8 @@ class TrivialAugment(Policy):
         224 px; an image of 32 px would be shifted out of view by theirs.
     """
 
-    def __init__(self, *, rate: float = 1.0, fill: Fill = "edge") -> None:
-        self.rate = rate
-        self.fill = fill
+    rate: float = 1.0
+    fill: Fill = "edge"
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
         """Apply one random operation to each image."""
@@ -134,18 +129,17 @@ class TrivialAugment(Policy):
         return apply_operations(images, numbers, strengths, TRIVIALAUGMENT_MAGNITUDES, self.fill)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ThreeAugment(Policy):
     """3-Augment: grayscale, solarization at 128, or a Gaussian blur of 0.1 to 2 px, with equal probability.
 
-    Args:
-        rate: Probability of changing an image at all.
+    `rate` is the probability of changing an image at all.
 
     Source: Touvron et al. 2022, DeiT III (2204.07118), section 3.2 and their code. No differences; the color jitter
     that they apply afterwards is a separate `ColorJitter`.
     """
 
-    def __init__(self, *, rate: float = 1.0) -> None:
-        self.rate = rate
+    rate: float = 1.0
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
         """Apply one of the three operations to each image."""
@@ -166,6 +160,7 @@ class ThreeAugment(Policy):
         return changed
 
 
+@dataclass(frozen=True, kw_only=True)
 class ColorJitter(Policy):
     """Color jitter: brightness, contrast and saturation are multiplied by factors from [1 − `amount`, 1 + `amount`].
 
@@ -173,8 +168,7 @@ class ColorJitter(Policy):
     while torchvision draws one of six.
     """
 
-    def __init__(self, *, amount: float) -> None:
-        self.amount = amount
+    amount: float
 
     def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
         """Jitter the colors of each image."""

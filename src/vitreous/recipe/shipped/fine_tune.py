@@ -35,11 +35,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         *data_choices(facts, asked, img_size),
         *_augmentation(facts),
         Choice("model.drop_path_rate", 0.1, "regularizes by skipping whole residual branches"),
-        Choice(
-            "optim.lr",
-            rate,
-            why,
-        ),
+        Choice("optim.lr", rate, why),
         Choice(
             "optim.layer_decay",
             0.75,
