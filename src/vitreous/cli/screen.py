@@ -90,7 +90,7 @@ class Screen:
             "rollback": self._show_rollback,
             "skipped": self._show_data,
             "step": self._show_progress,
-            "first_model": self._show_first_model,
+            "first_model": lambda fields: self.say(first_model_text(fields)),
         }
 
     def __enter__(self) -> Self:
@@ -177,9 +177,6 @@ class Screen:
             balanced = f" (balanced {fields['balanced_accuracy']:.1%})" if "balanced_accuracy" in fields else ""
             text = f"validation accuracy {fields['accuracy']:.1%}{balanced}, loss {fields['loss']:.3f}"
             self.say(f"epoch {fields['epoch']:.1f}: {labels_text(fields, 'validation')}{text}")
-
-    def _show_first_model(self, fields: Mapping[str, Any]) -> None:
-        self.say(first_model_text(fields))
 
     def _show_rollback(self, fields: Mapping[str, Any]) -> None:
         place = fields["checkpoint"] or "the start"
