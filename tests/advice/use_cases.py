@@ -153,7 +153,9 @@ def costs_of_mistakes(folder: Path) -> Refusals:
     assert read_costs(["defect:good=20"], classes) == read_costs({("defect", "good"): 20}, classes)
     yield lambda: read_costs(["defekt:good=20"], classes), "did you mean defect?"
     yield lambda: read_costs(["defect:good=-1"], classes), "correct it"
-    yield lambda: read_costs(["defect:good=20"], classes, are_labels=True), "with `predict --out`"
+    yield lambda: read_costs(["defect=20"], classes, are_labels=True), "write LABEL:miss=COST or LABEL:false-alarm=COST"
+    assert read_costs(["defect:miss=20", "defect:false-alarm=20"], classes, are_labels=True)
+    yield lambda: read_costs(["defect:good=20"], classes, are_labels=True), "use one of false-alarm, miss"
 
 
 @case

@@ -1,9 +1,9 @@
 """`vitreous evaluate` -> how good a model is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -41,8 +41,9 @@ class EvaluateOptions:
         robustness: Measure instead how much accuracy noise, blur, weather, light, position and resizing cost.
         slices: Also find groups of the held-out images that are classified worse: by size, brightness, sharpness, file
             type, folder, camera and time.
-        cost: Cost of a mistake, such as defect:good=20 for a defect that is predicted as good; may be repeated. Every
-            other mistake costs 1. Shows what predicting the class with the least expected cost changes.
+        cost: Cost of a mistake, such as defect:good=20 for a defect that is predicted as good; with several labels per
+            image, defect:miss=20 or defect:false-alarm=2; may be repeated. Every other mistake costs 1. Shows what the
+            decision with the least expected cost changes.
         tta: Also measure what averaging over this many views of each image gains (test-time augmentation).
         root: The folder that a table's paths are relative to; default: the table's own.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -146,11 +147,15 @@ def _sentences(found: Evaluation) -> Iterator[str]:
     if found.calibration is not None:
         yield found.calibration.sentence
     if found.decision is not None:
-        (low, high), before, after = (found.decision[key] for key in ("interval_95", "cost_before", "cost_after"))
-        difference = f"difference {after - before:+.4g}, 95% interval {low:+.4g} to {high:+.4g}"
-        yield f"least expected cost: {after:.4g} per image instead of {before:.4g} ({difference})"
+        yield _cost_text(found.decision)
         for least, name in sorted(zip(found.decision["threshold"] or (), found.names, strict=False))[:1]:
             yield f"predict {shortened(name)} from a probability of {least:.1%} on"
+
+
+def _cost_text(decision: Mapping[str, Any]) -> str:
+    (low, high), before, after = (decision[key] for key in ("interval_95", "cost_before", "cost_after"))
+    difference = f"difference {after - before:+.4g}, 95% interval {low:+.4g} to {high:+.4g}"
+    return f"least expected cost: {after:.4g} per image instead of {before:.4g} ({difference})"
 
 
 def _print_matrix(screen: Screen, found: Evaluation, title: str) -> None:
@@ -175,6 +180,9 @@ def _say_labels(screen: Screen, found: LabelEvaluation) -> None:
     _say_details(screen, found)
     screen.say()
     print_table(screen.console, found.table(), numbers_from=1)
+    if found.decision is not None:
+        screen.say(f"\n{_cost_text(found.decision)}")
+        print_table(screen.console, replace(found, classes=found.decision["classes"]).table(), numbers_from=1)
 
 
 def _say_details(screen: Screen, found: Evaluation | LabelEvaluation) -> None:

@@ -56,7 +56,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
     if path.suffix.casefold() != ".csv":
         raise ConfigError(f"{_KEY}{path}: is not a .csv file; `vitreous inspect DATA --fix corrections.csv` writes one")
     try:
-        table = open_rows(path)
+        table = open_rows(path, ",".join(columns))
         for name in columns[:4]:
             if table.columns.count(name) != 1:
                 raise DataError(f"{_KEY}{path}: needs one column {name}; begin with the line {','.join(columns)}")

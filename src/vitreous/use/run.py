@@ -179,13 +179,14 @@ class Run:
             data: A folder, table, named set or data set from Python. None selects the run's test images (validation
                 images if it has no test images), and so does the data set that the run was given from Python.
             tta: Number of views; with more than 1, `views` of the result says what averaging over them gains.
-            cost: `{("defect", "good"): 20}` if a defect that is predicted as good costs 20, every other mistake 1; then
-                the `decision` of the evaluation is the one with the least expected cost.
+            cost: `{("defect", "good"): 20}` if a defect that is predicted as good costs 20, every other mistake 1;
+                with several labels per image `{("defect", "miss"): 20, ("defect", "false-alarm"): 2}`. Then the
+                `decision` of the evaluation is the one with the least expected cost.
 
         Raises:
             NotARunError: `data` is None and the model file is not in a run folder.
             DataError: The data has changed since the run, or has classes that the model does not know.
-            ConfigError: A cost is not valid, or images may have several labels.
+            ConfigError: A cost is not valid.
         """
         from vitreous.use.evaluate.evaluator import evaluate
 

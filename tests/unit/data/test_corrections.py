@@ -262,7 +262,7 @@ HEAD = "path,label,action,to\n"
         (HEAD + ",cat,merge,cat\n", ": line 2: to=cat: not a class that is left; use one of dog, eel"),
         (HEAD + ",cat,merge,dog\n,eel,merge,dog\n", ": only one class, 'dog'; a classifier needs two"),
         (HEAD + 'cat/1.png,"cat,drop,\n', ": line 2: unexpected end of data; check the quotes in this line"),
-        ("", ": is empty; "),
+        ("", ": is empty; write the line `path,label,action,to,reason,confidence`, "),
     ],
 )  # fmt: skip
 def test_row_that_does_not_fit_is_refused(photos: Path, file: Path, text: str, message: str) -> None:

@@ -107,9 +107,35 @@ def test_evaluation_is_that_of_scikit_learn(tagged: Run, table: Path) -> None:
         assert low <= row.recall <= high
 
 
-def test_costs_of_labels_are_refused_with_what_to_do_instead(tagged: Run) -> None:
-    with pytest.raises(ConfigError, match=r"cost: a label has misses and false alarms .* with `predict --out`$"):
-        tagged.evaluate(cost={("Äpfel", "two words"): 3})
+def test_costs_of_labels_change_from_which_probability_on_each_is_predicted(
+    tagged: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tagged.evaluate(cost={("Äpfel", "miss"): 9, ("two words", "false-alarm"): 3})
+    assert isinstance(found, LabelEvaluation)
+    assert found.decision is not None
+    limits = dict(zip(tagged.classes, found.decision["threshold"], strict=True))
+    assert limits == pytest.approx({"Äpfel": 0.1, "<b>&": 0.5, "two words": 0.75})
+    with (tagged.path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cost = 0
+    for row in rows:
+        for name, limit in limits.items():
+            has, gets = name in row["true"].split(";"), float(row[f"p_{name}"]) >= limit
+            cost += has * (not gets) * (9 if name == "Äpfel" else 1)
+            cost += gets * (not has) * (3 if name == "two words" else 1)
+    assert found.decision["cost_after"] == pytest.approx(cost / len(rows))
+    counts = {row.name: row.num_predicted for row in found.decision["classes"]}
+    assert counts == {name: sum(float(row[f"p_{name}"]) >= limits[name] for row in rows) for name in limits}
+    words = ["evaluate", str(tagged.path), "--cost", "Äpfel:miss=9", "--cost", "two words:false-alarm=3"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"least expected cost: {cost / len(rows):.4g} per image instead of " in said
+    assert said.count("threshold") == 2
+    assert main([*words, "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)["cost"]
+    assert [row["num_predicted"] for row in written["classes"]] == [counts[name] for name in tagged.classes]
+    assert written["cost_before"] == found.decision["cost_before"]
+    assert json.loads(json.dumps(tagged.evaluate().as_dict()))["cost"] is None
 
 
 def test_held_out_scores_agree_in_metadata_evaluation_and_predictions_csv(tagged: Run) -> None:

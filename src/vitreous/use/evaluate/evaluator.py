@@ -72,7 +72,7 @@ def evaluate(
         name, predictor.classes, logits, true, predictor.temperature, images.fitted_temperature,
         thresholds=predictor.thresholds, indices=store.source_indices,
     )  # fmt: skip
-    evaluation = evaluate_outputs(outputs)
+    evaluation = evaluate_outputs(outputs, costs)
     if num_views > 1:
         averaged = classify_all(predictor, store, true)
         gain = paired_difference(averaged - classify_all(replace(predictor, views=None), store, true))
@@ -81,7 +81,7 @@ def evaluate(
         decoded = splits[np.isin(indices, store.source_indices)]
         known = count_known(decoded, predictor.metadata, logits, true, predictor.classes)
         evaluation = replace(evaluation, known=known)
-    return replace(evaluation, costs=costs) if isinstance(evaluation, Evaluation) else evaluation
+    return evaluation
 
 
 def _evaluate_table(path: Path, cost: Costs) -> Evaluation:

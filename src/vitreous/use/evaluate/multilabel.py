@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vitreous.training.fit.multilabel import LabelScore, map_interval, score_labels
 from vitreous.use.evaluate.evaluation import shown
 from vitreous.use.evaluate.known import Known
+from vitreous.use.evaluate.metrics.costs import decide_labels
 from vitreous.use.evaluate.metrics.scores import Interval, as_pair, operating_curves, wilson
 from vitreous.wording import listed, plural
 
@@ -58,6 +59,7 @@ class LabelEvaluation:
         classes: One row per label, in the model's order.
         known: Images that the model was trained with; None if that is not known, or none can be among these.
         views: `num_views`, and what averaging over them gives: `accuracy` and `gain`; None if it was not measured.
+        decision: What `decide_labels` finds, and `classes`, one row per label for its predictions; None without costs.
     """
 
     data: str
@@ -65,6 +67,7 @@ class LabelEvaluation:
     classes: tuple[LabelRow, ...]
     known: Known | None = None
     views: Mapping[str, Any] | None = None
+    decision: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -78,11 +81,14 @@ class LabelEvaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all scores as plain values for JSON."""
+        without = {"curves": None}
         has_many = len(self.classes) > 100  # then curves would be most of the JSON
+        decided = self.decision and {"classes": [vars(row) | without for row in self.decision["classes"]]}
         return {
             "data": self.data,
             **self.score.as_dict(),
-            "classes": [vars(row) | ({"curves": None} if has_many else {}) for row in self.classes],
+            "classes": [vars(row) | (without if has_many else {}) for row in self.classes],
+            "cost": decided and {**self.decision, **decided},
             "known": self.known and self.known.as_dict(),
             "tta": self.views,
         }
@@ -131,19 +137,29 @@ def score_each_label(
     loss: float,
     classes: Sequence[str],
     thresholds: Sequence[float],
+    costs: Mapping[tuple[int, int], float] | None = None,
 ) -> LabelEvaluation:
     """Compute the scores over all labels and per label.
 
     Probabilities, and which image has which label, are `[n, classes]`; the loss is the binary cross-entropy; a label is
-    predicted if its probability reaches its threshold.
+    predicted if its probability reaches its threshold. Costs, if there are any, come from `read_costs`.
     """
-    rows = zip(classes, probabilities.T, true.T, thresholds, strict=True)
+
+    def rows(limits: Sequence[float]) -> tuple[LabelRow, ...]:
+        return tuple(map(_row, classes, probabilities.T, true.T, limits))
+
+    decision = None
+    if costs:
+        likely = probabilities.astype(np.float64)
+        found = decide_labels(costs, likely, true, likely >= np.array(thresholds))
+        decision = found | {"classes": rows(found["threshold"])}
     return LabelEvaluation(
         data=data,
         score=replace(
             score_labels(probabilities, true, loss, thresholds), map_interval=map_interval(probabilities, true)
         ),
-        classes=tuple(_row(*row) for row in rows),
+        classes=rows(thresholds),
+        decision=decision,
     )
 
 

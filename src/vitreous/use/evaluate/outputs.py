@@ -67,14 +67,17 @@ class Outputs:
         return self.true.numpy()
 
 
-def evaluate_outputs(outputs: Outputs) -> Evaluation | LabelEvaluation:
-    """Score the outputs of a model; without costs, and as if all images were new to it."""
+def evaluate_outputs(
+    outputs: Outputs, costs: Mapping[tuple[int, int], float] | None = None
+) -> Evaluation | LabelEvaluation:
+    """Score the outputs of a model as if all images were new to it; costs come from `read_costs`."""
     total = score(outputs.logits, outputs.true, outputs.classes)
     if outputs.thresholds is not None:
         probabilities, truth = outputs.probabilities.astype(np.float32), outputs.true.numpy() > 0.5
-        return score_each_label(outputs.name, probabilities, truth, total.loss, outputs.classes, outputs.thresholds)
+        limits = outputs.thresholds
+        return score_each_label(outputs.name, probabilities, truth, total.loss, outputs.classes, limits, costs)
     found = count_classes(outputs.name, total, outputs.numbers, outputs.predicted, outputs.classes)
-    return replace(found, probabilities=outputs.probabilities, indices=outputs.indices)
+    return replace(found, probabilities=outputs.probabilities, indices=outputs.indices, costs=costs or {})
 
 
 def outputs_of_run(folder: RunFolder) -> dict[str, Outputs]:

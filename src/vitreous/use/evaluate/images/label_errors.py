@@ -73,5 +73,6 @@ def stored_outputs(run: RunFolder, surveyed: Survey) -> dict[str, Outputs]:
         before = [PurePath(row.path).name for row in read_held_out(run.predictions)]
         are_known = all(np.isin(indices, known).all() for indices in numbers)
         if not are_known or before != [PurePath(surveyed.source.describe(i)).name for i in held_out.indices.tolist()]:
-            raise RunError(f"run={run.path}: its images were renamed since, so their order is another; train again")
+            way_out = "rename them back, or train again"
+            raise RunError(f"run={run.path}: images were renamed since, so their order may be another; {way_out}")
     return outputs

@@ -82,7 +82,10 @@ def slices_of_run(folder: RunFolder, listener: Listener = ignore) -> list[Slice]
     surveyed = reopen_data(folder, TrainRequest(resume=folder.path), listener)[1]
     outputs, source = reported(stored_outputs(folder, surveyed)), surveyed.source
     if outputs is None or outputs.indices is None or outputs.thresholds is not None:
-        raise ConfigError(f"slices={folder.path}: has no stored predictions of one class per image; train again")
+        raise ConfigError(
+            f"slices={folder.path}: has no stored predictions of one class per image; leave out --slices, or train "
+            "again if the run is of an older version"
+        )
     progress, scale = progress_to(listener, "decoding"), Scale(surveyed.facts.value_range)
     known = summarize_source(source, {}, progress, scale, only=outputs.indices)
     photos = [_photo(source, index) for index in known.indices.tolist()]

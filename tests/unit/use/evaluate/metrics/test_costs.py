@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.use.evaluate.metrics.costs import decide, read_costs
+from vitreous.use.evaluate.metrics.costs import decide, decide_labels, read_costs
 
 CLASSES = ("good", "defect", "a:b", "a", "b:b", "x=1")
 
@@ -111,11 +111,65 @@ def test_a_cost_that_is_not_valid_is_refused_in_one_line(given: object, message:
     assert str(caught.value) == message
 
 
-def test_several_labels_per_image_have_no_costs_and_the_message_says_what_to_do() -> None:
-    assert read_costs((), CLASSES, are_labels=True) == {}
+LABEL_FORM = (
+    "must be a label, a mistake and a number; write LABEL:miss=COST or LABEL:false-alarm=COST, or in Python "
+    "{(label, 'miss'): 20}"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "costs"),
+    [
+        (["defect:miss=20", "defect:false-alarm=0.5"], {(1, 0): 20.0, (1, 1): 0.5}),
+        (["a:b:miss=2"], {(2, 0): 2.0}),
+        ({("good", "false-alarm"): 3}, {(0, 1): 3.0}),
+        ({("good", "miss"): 0}, {(0, 0): 0.0}),  # the same number of label and mistake
+    ],
+)
+def test_costs_of_labels_are_read_by_the_names_of_labels_and_mistakes(given: object, costs: object) -> None:
+    assert read_costs(given, CLASSES, are_labels=True) == costs  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["defect=20"], f"cost='defect=20': {LABEL_FORM}"),
+        (["defect:good=20"], "cost='good': no such mistake; use one of false-alarm, miss"),
+        (["defect:mis=20"], "cost='mis': no such mistake; did you mean miss?"),
+        (["defekt:miss=20"], "cost='defekt': no such label; did you mean defect?"),
+        (["defect:miss=-1"], "cost=defect:miss=-1: must be a number from 0 to 1e+12, given once; correct it, or"),
+        (["defect:miss=1", "defect:miss=2"], "cost=defect:miss=2: must be a number from 0 to 1e+12, given once; "),
+    ],
+)
+def test_a_cost_of_a_label_that_is_not_valid_is_refused_in_one_line(given: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_costs(["defect:good=20"], CLASSES, are_labels=True)
-    assert str(caught.value) == (
-        "cost: a label has misses and false alarms instead of classes; predict a label from the probability FALSE "
-        "ALARM / (FALSE ALARM + MISS) on, with `predict --out`"
-    )
+        read_costs(given, CLASSES, are_labels=True)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)
+
+
+def test_each_label_is_decided_like_a_problem_of_two_classes_and_their_costs_are_added() -> None:
+    draws = np.random.default_rng(3)
+    probabilities = draws.random((300, 3))
+    true, predicted = draws.random((300, 3)) < probabilities, probabilities >= (0.3, 0.5, 0.9)
+    costs = {(0, 0): 20.0, (2, 1): 3.0, (2, 0): 0.5}
+    found = decide_labels(costs, probabilities, true, predicted)
+    alone = [
+        decide(
+            {(0, 1): costs.get((label, 0), 1.0), (1, 0): costs.get((label, 1), 1.0)},
+            np.stack([probabilities[:, label], 1 - probabilities[:, label]], axis=1),
+            np.where(true[:, label], 0, 1), np.where(predicted[:, label], 0, 1),
+        )
+        for label in range(3)
+    ]  # fmt: skip
+    for name in ("cost_before", "cost_after"):
+        assert found[name] == pytest.approx(sum(each[name] for each in alone))
+    assert found["threshold"] == pytest.approx([each["threshold"][0] for each in alone])
+    assert found["threshold"] == pytest.approx([1 / 21, 1 / 2, 3 / 3.5])
+    low, high = found["interval_95"]
+    assert low < found["cost_after"] - found["cost_before"] < high < 0
+
+
+def test_labels_whose_mistakes_cost_nothing_keep_a_threshold() -> None:
+    probabilities, true = np.array([[0.2, 0.7], [0.6, 0.4]]), np.array([[True, False], [False, True]])
+    found = decide_labels({(0, 0): 0.0, (0, 1): 0.0}, probabilities, true, probabilities >= 0.5)
+    assert found == {"cost_before": 1.0, "cost_after": 1.0, "interval_95": [0.0, 0.0], "threshold": [0.5, 0.5]}
