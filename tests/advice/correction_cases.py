@@ -20,9 +20,9 @@ def photos(folder: Path) -> Path:
 
 def several_labels(folder: Path) -> Path:
     """Write a table of the photos, some of which have two labels."""
-    rows = (f"{name}/{n}.png,{name};dog\n" for name in ("cat", "dog", "eel") for n in range(3))
-    (folder / "photos" / "tags.csv").write_text("path,label\n" + "".join(rows).replace("dog;dog", "dog"))
-    return folder / "photos" / "tags.csv"
+    rows = (f"photos/{name}/{n}.png,{name};dog\n" for name in ("cat", "dog", "eel") for n in range(3))
+    (folder / "tags.csv").write_text("path,label\n" + "".join(rows).replace("dog;dog", "dog"))
+    return folder / "tags.csv"
 
 
 @case
@@ -88,5 +88,5 @@ def files_of_corrections(folder: Path) -> Refusals:
     assert inspect(str(data), options=DataOptions(fix=folder / "new.csv"))
     file.unlink()
     assert inspect(str(data), options=DataOptions(fix=file))
-    yield lambda: inspect(str(table), options=DataOptions(fix=folder / "tags.csv")), "leave it out"
+    yield lambda: inspect(str(table), options=DataOptions(fix=folder / "proposed.csv")), "leave it out"
     assert inspect(str(table))

@@ -181,7 +181,7 @@ def _say_labels(screen: Screen, found: LabelEvaluation) -> None:
     screen.say()
     print_table(screen.console, found.table(), numbers_from=1)
     if found.decision is not None:
-        screen.say(f"\n{_cost_text(found.decision)}")
+        screen.say(f"\n{_cost_text(found.decision)}, with these thresholds:")
         print_table(screen.console, replace(found, classes=found.decision["classes"]).table(), numbers_from=1)
 
 

@@ -67,7 +67,7 @@ class LabelEvaluation:
     classes: tuple[LabelRow, ...]
     known: Known | None = None
     views: Mapping[str, Any] | None = None
-    decision: Mapping[str, Any] | None = None
+    decision: dict[str, Any] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -83,12 +83,12 @@ class LabelEvaluation:
         """Return all scores as plain values for JSON."""
         without = {"curves": None}
         has_many = len(self.classes) > 100  # then curves would be most of the JSON
-        decided = self.decision and {"classes": [vars(row) | without for row in self.decision["classes"]]}
         return {
             "data": self.data,
             **self.score.as_dict(),
             "classes": [vars(row) | (without if has_many else {}) for row in self.classes],
-            "cost": decided and {**self.decision, **decided},
+            "cost": self.decision
+            and self.decision | {"classes": [vars(row) | without for row in self.decision["classes"]]},
             "known": self.known and self.known.as_dict(),
             "tta": self.views,
         }
