@@ -6,8 +6,7 @@ from tests.advice.data_cases import images
 from tests.advice.walk import Refusals, case
 
 from vitreous.cli.main import main
-from vitreous.data.config import DataConfig
-from vitreous.data.corrections import corrected, open_data, read_corrections
+from vitreous.data.corrections import corrected, read_corrections
 from vitreous.data.sources import Source, open_source
 from vitreous.use.inspect import DataOptions, inspect
 
@@ -72,7 +71,7 @@ def files_of_corrections(folder: Path) -> Refusals:
     table = several_labels(folder)
     yield lambda: read_corrections(data), "`vitreous inspect DATA --fix corrections.csv` writes one"
     assert main(["inspect", str(data), "--fix", str(folder / "corrections.csv")]) == 0
-    assert open_data(DataConfig(source=str(data), corrections=str(folder / "corrections.csv")))
+    assert corrected(open_source(data), folder / "corrections.csv")
     for text, advice, repaired in (
         ("", f"write the line `{HEADINGS.strip()}`", HEADINGS),
         ("path,label,to\n", f"begin with the line {HEADINGS.strip()}", HEADINGS),
@@ -81,9 +80,9 @@ def files_of_corrections(folder: Path) -> Refusals:
         file.write_text(text)
         yield lambda: read_corrections(file), advice
         file.write_text(repaired)
-        assert open_data(DataConfig(source=str(data), corrections=str(file)))
-    yield lambda: open_data(DataConfig(source=str(table), corrections=str(file))), "leave it out"
-    assert open_data(DataConfig(source=str(table))).is_multilabel
+        assert corrected(open_source(data), file)
+    yield lambda: corrected(open_source(table), file), "leave it out"
+    assert open_source(table).is_multilabel
     yield lambda: inspect(str(data), options=DataOptions(fix=file)), "choose another name, or remove it"
     assert inspect(str(data), options=DataOptions(fix=folder / "new.csv"))
     file.unlink()

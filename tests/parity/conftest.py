@@ -1,7 +1,6 @@
-"""Name of another library -> its module; the test is skipped where the library is not installed."""
+"""Name of another library -> its module, or the test is skipped where it is not installed."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,25 +12,24 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def peer(benchmark: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Import a library that `make bench-env` installs; some need torchvision, which needs operators that it lacks."""
+def peer(script: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Import a library that `make bench-env` installs; some import torchvision, which needs operators that it lacks."""
 
     def found(name: str) -> Any:
         if find_spec("torchvision"):
-            benchmark("parity").define_missing_operators()
+            script("parity").define_missing_operators()
         return pytest.importorskip(name)
 
     return found
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Import a script of `benchmarks/`, which others of that name do not see."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield import_module
-    for name in [name for name, module in sys.modules.items() if _file_of(module).parent == BENCHMARKS]:
-        del sys.modules[name]
+def script() -> Callable[[str], Any]:
+    """Import a script of `benchmarks/`."""
 
+    def found(name: str) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(BENCHMARKS))
+            return import_module(name)
 
-def _file_of(module: Any) -> Path:
-    return Path(getattr(module, "__file__", None) or "/")
+    return found

@@ -66,9 +66,9 @@ def test_listed_labels_are_a_part_of_those_of_confident_learning(seed: int, peer
     assert wrong[ours].mean() > wrong[theirs].mean()
 
 
-def test_the_benchmark_measures_both_rankings_of_the_same_probabilities(peer: Peer, benchmark: Peer) -> None:
+def test_the_benchmark_measures_both_rankings_of_the_same_probabilities(peer: Peer, script: Peer) -> None:
     peer("cleanlab")
     probabilities, labels, wrong = drawn(3)
-    found = benchmark("label_errors").quality(probabilities, labels, wrong)
+    found = script("label_errors").quality(probabilities, labels, wrong)
     assert found["cleanlab, normalized_margin, precision at 5%"] == found["precision at 5%"] > 0.5
     assert 0.5 < found["cleanlab, self_confidence, precision at 5%"] <= 1

@@ -130,7 +130,7 @@ def test_costs_of_labels_change_from_which_probability_on_each_is_predicted(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert f"least expected cost: {cost / len(rows):.4g} per image instead of " in said
-    assert said.count("threshold") == 2
+    assert said.count(" threshold ") == 2
     assert main([*words, "--json"]) == 0
     written = json.loads(capsys.readouterr().out)["cost"]
     assert [row["num_predicted"] for row in written["classes"]] == [counts[name] for name in tagged.classes]
