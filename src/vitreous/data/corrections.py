@@ -57,14 +57,15 @@ def read_corrections(path: Path) -> dict[str, Correction]:
         raise ConfigError(f"{_KEY}{path}: is not a .csv file; `vitreous inspect DATA --fix corrections.csv` writes one")
     try:
         table = open_rows(path, ",".join(columns))
-        for name in columns[:4]:
-            if table.columns.count(name) != 1:
-                raise DataError(f"{_KEY}{path}: needs one column {name}; begin with the line {','.join(columns)}")
-        cells_of = ((place, dict(zip(table.columns, cells, strict=False))) for place, cells in table.rows)
-        return {place: Correction(*(cells.get(name, "") for name in columns)) for place, cells in cells_of}
+        rows = list(table.rows)
     except DataError as error:
         message = str(error).replace(_KEY_OF_TABLES, _KEY, 1)
         raise DataError(message) from error
+    for name in columns[:4]:
+        if table.columns.count(name) != 1:
+            raise DataError(f"{_KEY}{path}: needs one column {name}; begin with the line {','.join(columns)}")
+    cells_of = ((place, dict(zip(table.columns, cells, strict=False))) for place, cells in rows)
+    return {place: Correction(*(cells.get(name, "") for name in columns)) for place, cells in cells_of}
 
 
 def merges(rows: Iterable[tuple[str, ...]]) -> dict[str, str]:
