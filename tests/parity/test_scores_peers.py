@@ -62,8 +62,8 @@ def test_scores_over_all_classes_are_those_of_torchmetrics(num_classes: int, pee
 def test_a_class_that_is_predicted_without_occurring_counts_as_f1_0_only_in_torchmetrics(peer: Peer) -> None:
     """Their means also have the classes without images that are predicted; ours have the classes that occur.
 
-    Whoever evaluates on a part of the classes would otherwise get a lower macro F1 for each class that is missing, and
-    a lower balanced accuracy, whose recall of such a class is not defined.
+    Otherwise, data that has only some of the classes would get a lower macro F1 for each class that it lacks, and a
+    lower balanced accuracy, although the recall of such a class is not defined.
     """
     theirs, found = peer("torchmetrics.functional.classification"), drawn()
     probabilities, true = given(found)
