@@ -1,4 +1,4 @@
-"""JavaScript -> its result in Python, from Node or from a headless Chromium that is driven through a pipe."""
+"""JavaScript -> its result in Python, from a headless Chromium that is driven through a pipe."""
 
 import fcntl
 import json
@@ -10,13 +10,11 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
-NODE = shutil.which("node")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
+    "--disable-dev-shm-usage",  # which is too small in containers
 )  # fmt: skip
 
 LAUNCHER = """
@@ -26,24 +24,6 @@ for number in (1, 2):
 os.execv(sys.argv[3], sys.argv[3:])
 """
 """Chromium reads commands from descriptor 3 and writes answers to descriptor 4."""
-
-
-def run_in_node(script: str, data: Any, folder: Path) -> Any:
-    """Return what a script gives for `data`; it ends with an expression, of which `await` may be part."""
-    if NODE is None:
-        pytest.skip("needs Node.js")
-    *lines, last = script.strip().splitlines()
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    code = "\n".join((
-        'const data = JSON.parse(require("fs").readFileSync(process.argv[2], "utf-8"));',
-        *lines,
-        f"(async () => {last.rstrip(';')})().then((found) => process.stdout.write(JSON.stringify(found)));",
-    ))  # fmt: skip
-    (folder / "script.js").write_text(code, encoding="utf-8")
-    command = [NODE, str(folder / "script.js"), str(folder / "data.json")]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
 
 
 class Browser:
@@ -89,11 +69,27 @@ class Browser:
         while not self._is_loaded:
             self._read()
 
+    def set_media(self, kind: str, scheme: str) -> None:
+        """Show pages on paper (`print`) or on a screen (empty), in `light` or `dark` colors."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._ask("Emulation.setEmulatedMedia", media=kind, features=features)
+
+    def set_width(self, width: int) -> None:
+        """Show pages on a screen of this width in px; below 600, on that of a phone."""
+        is_phone = width < 600
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=is_phone)
+
     def run(self, expression: str) -> Any:
         """Return the value of an expression; a promise is awaited."""
         found = self._ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def compute(self, script: str, data: Any) -> Any:
+        """Return what a script gives for `data`; it ends with an expression, of which `await` may be part."""
+        *lines, last = script.strip().splitlines()
+        body = "\n".join([*lines, f"return {last}"])
+        return self.run(f"(async (data) => {{{body}\n}})({json.dumps(data)})")
 
     def screenshot(self, path: Path) -> None:
         """Save a picture of the page."""

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from tests.browser.runtime import run_in_node
+from tests.browser.runtime import Browser
 from tests.unit.use.explain import models
 from tests.unit.use.export.predictors import predictor_for
 from torch import Tensor
 
 from vitreous.model import ModelConfig, build_model
+from vitreous.training.fit.familiarity import SCORES, Familiarity, head_inputs, unit_length
 from vitreous.use.explain.methods.occlusion import occlusion
 from vitreous.use.explain.target import Target
 from vitreous.use.export.page.pack import TOLERANCE, pack
@@ -52,12 +53,12 @@ def pixels_for(predictor: Predictor, count: int) -> Tensor:
     return torch.randint(256, shape, generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
 
 
-def in_javascript(predictor: Predictor, pixels: Tensor, last: str, folder: Path) -> Tensor:
+def in_javascript(predictor: Predictor, pixels: Tensor, last: str, browser: Browser) -> Tensor:
     data = {
         "model": json.loads(pack(predictor).text),
         "images": pixels.permute(0, 2, 3, 1).flatten(1).tolist(),
     }
-    return torch.tensor(run_in_node(script_without_page() + HEAD + last, data, folder), dtype=torch.float64)
+    return torch.tensor(browser.compute(script_without_page() + HEAD + last, data), dtype=torch.float64)
 
 
 def script_without_page() -> str:
@@ -79,23 +80,23 @@ def test_kinds_of_models_and_images_are_many() -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
-def test_logits_are_those_of_python(kind: str, predictor_of: Callable[..., Predictor], tmp_path: Path) -> None:
+def test_logits_are_those_of_python(kind: str, predictor_of: Callable[..., Predictor], browser: Browser) -> None:
     predictor = make(kind, predictor_of)
     pixels = pixels_for(predictor, NUM_IMAGES)
     expected = in_python(predictor, pixels)
-    found = in_javascript(predictor, pixels, LOGITS, tmp_path)
+    found = in_javascript(predictor, pixels, LOGITS, browser)
     assert (found - expected).abs().max() < TOLERANCE * min(1.0, float(expected.abs().max()))
     assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in (*KINDS, *OTHERS) if kind != "one patch"])
-def test_heat_maps_are_those_of_occlusion(kind: str, predictor_of: Callable[..., Predictor], tmp_path: Path) -> None:
+def test_heat_maps_are_those_of_occlusion(kind: str, predictor_of: Callable[..., Predictor], browser: Browser) -> None:
     predictor = make(kind, predictor_of)
     pixels = pixels_for(predictor, 2)
     images = predictor.preprocess.normalize(pixels)
     rounded = pack(predictor).rounded
     last = "data.images.map((pixels) => steps(Engine.occlusion(model, imageOf(pixels))).map((falls) => [...falls]))"
-    falls = in_javascript(predictor, pixels, last, tmp_path)  # [images, patches, classes]
+    falls = in_javascript(predictor, pixels, last, browser)  # [images, patches, classes]
     for number in {0, predictor.model.num_classes - 1}:
         expected = occlusion(rounded, images, Target(number)).values.flatten(1).double()
         torch.testing.assert_close(
@@ -103,42 +104,53 @@ def test_heat_maps_are_those_of_occlusion(kind: str, predictor_of: Callable[...,
         )
 
 
-def test_model_of_a_planned_run_agrees(tmp_path: Path) -> None:
+def test_model_of_a_planned_run_agrees(browser: Browser) -> None:
     config = ModelConfig(
         img_size=(64, 64), patch_size=8, in_chans=3, num_classes=10, embed_dim=192, depth=6, num_heads=6, pool="mean",
         init="xavier",
     )  # fmt: skip
     predictor = predictor_for(build_model(config, generator=torch.Generator().manual_seed(0)))
     pixels = pixels_for(predictor, 4)
-    found = in_javascript(predictor, pixels, LOGITS, tmp_path)
+    found = in_javascript(predictor, pixels, LOGITS, browser)
     torch.testing.assert_close(found, in_python(predictor, pixels), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("thresholds", [None, (0.2, 0.4, 0.5, 0.6, 0.8)])
 def test_probabilities_are_calibrated_like_those_of_python(
-    thresholds: tuple[float, ...] | None, predictor_of: Callable[..., Predictor], tmp_path: Path
+    thresholds: tuple[float, ...] | None, predictor_of: Callable[..., Predictor], browser: Browser
 ) -> None:
     predictor = predictor_of(thresholds=thresholds)
     pixels = pixels_for(predictor, 3)
     expected = predictor.probabilities(in_python(predictor, pixels))
     last = "data.images.map((pixels) => [...Engine.probabilities(logitsOf(pixels), data.model)])"
-    torch.testing.assert_close(in_javascript(predictor, pixels, last, tmp_path), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(in_javascript(predictor, pixels, last, browser), expected, rtol=0, atol=1e-5)
 
 
-def test_energy_is_the_negative_logarithm_of_summed_exponentials(
-    predictor_of: Callable[..., Predictor], tmp_path: Path
+@pytest.mark.parametrize("thresholds", [None, (0.2, 0.4, 0.5, 0.6, 0.8)])
+@pytest.mark.parametrize("score", list(SCORES))
+def test_images_are_as_unlike_the_training_images_as_in_python(
+    score: str, thresholds: tuple[float, ...] | None, predictor_of: Callable[..., Predictor], browser: Browser
 ) -> None:
-    predictor = predictor_of()
-    pixels = pixels_for(predictor, 3)
-    last = "data.images.map((pixels) => Engine.energy(logitsOf(pixels)))"
-    found = in_javascript(predictor, pixels, last, tmp_path)
-    torch.testing.assert_close(found, -in_python(predictor, pixels).logsumexp(dim=1), rtol=0, atol=1e-5)
+    predictor = predictor_of(thresholds=thresholds)
+    pixels = pixels_for(predictor, 90)
+    features, logits = head_inputs(pack(predictor).rounded, [predictor.preprocess.normalize(pixels)])
+    groups = torch.arange(40) % 5
+    found = Familiarity(unit_length(features[:40]).half(), groups, thresholds is not None, 0.1, score)
+    found = replace(found, known=found.scores(score, features[40:60], logits[40:60]))
+    vars(predictor)["familiarity"] = found  # as if read from its file
+    steps = "steps(Engine.features(model, imageOf(pixels)))"
+    last = "Engine.unfamiliar(model, features, Engine.classify(model, features), data.model)"
+    last = f"data.images.map((pixels) => {{ const features = {steps}; return {last}; }})"
+    percentiles = in_javascript(predictor, pixels[60:], last, browser)
+    expected = torch.from_numpy(found.unfamiliar(features[60:], logits[60:]))
+    assert len(expected.unique()) > 10
+    torch.testing.assert_close(percentiles, expected, rtol=0, atol=2e-2 if score == "neighbors" else 2e-3)
 
 
 def test_computation_stops_when_its_result_is_no_longer_wanted(
-    predictor_of: Callable[..., Predictor], tmp_path: Path
+    predictor_of: Callable[..., Predictor], browser: Browser
 ) -> None:
     predictor = predictor_of()
     head = "const stopped = Engine.inSlices(Engine.logits(model, imageOf(data.images[0])), () => false);"
     last = f"{head}\n[(await stopped) === undefined]"
-    assert in_javascript(predictor, pixels_for(predictor, 1), last, tmp_path).tolist() == [1.0]
+    assert in_javascript(predictor, pixels_for(predictor, 1), last, browser).tolist() == [1.0]

@@ -16,6 +16,7 @@ from PIL import Image
 from tests.browser.runtime import Browser
 from tests.browser.test_pixels import encoded, picture
 
+from vitreous.training.fit.familiarity import Familiarity
 from vitreous.use.export.page.pack import PackedModel, pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.predict.predictor import Predictor
@@ -175,14 +176,30 @@ def test_labels_are_those_above_their_thresholds(
     assert status(browser).startswith(f"Predicted: {named}." if named else "No label is probable enough")
 
 
-@pytest.mark.parametrize(("margin", "warns"), [(-1.0, True), (1.0, False)])
-def test_unfamiliar_image_is_named_as_such(
-    margin: float, warns: bool, hostile: Predictor, browser: Browser, tmp_path: Path
+@pytest.mark.parametrize(
+    ("margin", "text"),
+    [(-1.0, "than 95.2% of the validation images, so these probabilities may mean little."),
+     (1.0, "than 50.0% of the validation images.")],
+)  # fmt: skip
+def test_page_says_how_unlike_the_training_images_a_photo_is(
+    margin: float, text: str, hostile: Predictor, browser: Browser, tmp_path: Path
 ) -> None:
-    photo = picture(8, 12)
+    photo, width = picture(8, 12), hostile.model.num_features
     logits = replace(hostile, model=pack(hostile).rounded).logits(hostile.preprocess.pixels(photo)[None])
-    energy = -float(torch.logsumexp(logits, dim=1))
-    open_page(browser, tmp_path, pack(hostile, energy=energy + margin))
+    known = (-logits.logsumexp(dim=1) + margin).repeat(20)
+    found = Familiarity(torch.zeros(1, width).half(), torch.zeros(1), is_multilabel=False, score="energy", known=known)
+    vars(hostile)["familiarity"] = found
+    open_page(browser, tmp_path, pack(hostile))
     browser.run(f"{DROP}({quoted(encoded(Image.fromarray(photo), 'PNG'))})")
     wait_for(browser, IS_CLASSIFIED)
-    assert browser.run("document.querySelector('[data-part=warning]').hidden") is not warns
+    said = "document.querySelector('[data-part=familiarity]')"
+    assert browser.run(f"{said}.textContent") == f"Less like the training images {text}"
+    assert browser.run(f"{said}.checkVisibility()") is True
+    assert browser.run(f"{said}.classList.contains('warning')") is (margin < 0)
+
+
+def test_page_without_familiarity_says_nothing_of_it(hostile: Predictor, browser: Browser, tmp_path: Path) -> None:
+    open_page(browser, tmp_path, pack(hostile))
+    browser.run(f"{DROP}({quoted(encoded(Image.fromarray(picture(8, 12)), 'PNG'))})")
+    wait_for(browser, IS_CLASSIFIED)
+    assert browser.run("document.querySelector('[data-part=familiarity]').checkVisibility()") is False

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.browser.runtime import Browser, run_in_node
+from tests.browser.runtime import Browser
 from tests.browser.test_engine import script_without_page
 
 from vitreous.data.decoding.preprocess import Preprocess
@@ -42,7 +42,7 @@ def expected(image: Any, preprocess: Preprocess) -> NDArray[np.int64]:
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("in_chans", [1, 3])
-def test_resized_pixels_are_exactly_those_of_pillow(fit: Any, in_chans: int, tmp_path: Path) -> None:
+def test_resized_pixels_are_exactly_those_of_pillow(fit: Any, in_chans: int, browser: Browser) -> None:
     preprocess = Preprocess((16, 24), in_chans, fit, value_range=())
     pictures = [picture(*size, seed) for seed, size in enumerate(SIZES)]
     rgba = [np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]) for array in pictures]
@@ -51,7 +51,7 @@ def test_resized_pixels_are_exactly_those_of_pillow(fit: Any, in_chans: int, tmp
         "images": [{"height": a.shape[0], "width": a.shape[1], "data": a.flatten().tolist()} for a in rgba],
     }
     last = "data.images.map((image) => [...Pixels.prepare(image, data.preprocess)])"
-    found = run_in_node(script_without_page() + last, data, tmp_path)
+    found = browser.compute(script_without_page() + last, data)
     for array, pixels in zip(pictures, found, strict=True):
         resized = expected(Image.fromarray(array), preprocess)
         np.testing.assert_array_equal(pixels, resized, err_msg=str(array.shape))

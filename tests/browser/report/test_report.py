@@ -8,7 +8,7 @@ from tests.browser.runtime import Browser
 
 pytestmark = pytest.mark.browser
 
-LOOKS = [("desktop", 1280, "light"), ("desktop", 1280, "dark"), ("phone", 390, "light"), ("phone", 390, "dark")]
+LOOKS = [("desktop", 1280, "light"), ("desktop", 1280, "dark"), ("phone", 360, "light"), ("phone", 360, "dark")]
 
 CONTRAST = """
 (() => {
@@ -46,9 +46,8 @@ NAMES = """
 
 def show(browser: Browser, page: Path, width: int = 1280, scheme: str = "light") -> None:
     """Open the page on a screen of this width, in light or dark colors."""
-    browser._ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
-                 mobile=width < 600)  # fmt: skip
-    browser._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.set_width(width)
+    browser.set_media("", scheme)
     browser.open(page)
 
 
@@ -99,14 +98,17 @@ def test_everything_has_a_name(browser: Browser, page: Path) -> None:
     assert browser.run('["header", "nav", "main"].map((e) => document.querySelectorAll(e).length)') == [1, 1, 1]
 
 
-def test_the_tab_key_reaches_every_control(browser: Browser, page: Path) -> None:
-    show(browser, page)
-    browser.run("""window.controls = [...document.querySelectorAll("a[href], button, select, summary, [tabindex='0']")]
-        .filter((e) => e.checkVisibility()); window.reached = new Set()""")
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_tab_key_reaches_every_control_from_top_to_bottom(browser: Browser, page: Path, width: int) -> None:
+    show(browser, page, width)
+    browser.run("""window.controls = [...document.querySelectorAll(
+        "a[href], button, input, select, summary, [tabindex='0']")].filter((e) => e.checkVisibility());
+        window.reached = []""")
     for _ in range(browser.run("window.controls.length") + 5):
         press(browser, "Tab", 9)
-        browser.run("void window.reached.add(document.activeElement)")
-    assert browser.run("window.controls.filter((e) => !window.reached.has(e)).map((e) => e.outerHTML)") == []
+        browser.run("void window.reached.push(window.controls.indexOf(document.activeElement))")
+    found = browser.run("[...new Set(window.reached)]")
+    assert [number for number in found if number >= 0] == list(range(browser.run("window.controls.length")))
 
 
 def test_arrow_keys_turn_the_pages_of_a_gallery(browser: Browser, page: Path) -> None:

@@ -127,7 +127,7 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
         folder = run_training(request, screen.listen)
         if processes.rank():
             return
-        write_report(folder)
+        write_report(folder, ends_training=True)
         if processes.count() == 1:
             _add_folds(screen, folder)
     show_end(screen, folder)
@@ -190,7 +190,7 @@ def _add_folds(screen: Screen, folder: RunFolder) -> None:
     """Train folds if few images tested the run. An interrupt leaves the complete run, which is then shown."""
     try:
         if add_folds(folder, complete, screen.listen) is not None:
-            write_report(folder)
+            write_report(folder, ends_training=True)
     except Interrupted:
         show_end(screen, folder)
         raise

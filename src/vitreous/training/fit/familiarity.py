@@ -63,12 +63,24 @@ class Familiarity:
         if name == "energy":
             values = logits.double().nan_to_num()
             return -(F.softplus(values).sum(dim=1) if self.is_multilabel else values.logsumexp(dim=1))
+        matrix, points, rank = self.reference(name)
         unit = unit_length(features)
+        return torch.cdist(unit if matrix is None else unit @ matrix, points).kthvalue(rank, dim=1).values
+
+    def reference(self, name: str) -> tuple[Tensor | None, Tensor, int]:
+        """Return what a score other than the energy measures: the distance to the k-th nearest of some points.
+
+        Args:
+            name: `mahalanobis` or `neighbors`.
+
+        Returns:
+            A matrix by which features of length 1 are multiplied first, `[width, width]`, or None; the points,
+            `[points, width]`; and k. All are float64.
+        """
         if name == "neighbors":
-            nearest = max(1, round(NEIGHBOR_SHARE * len(self.features)))
-            return torch.cdist(unit, self._unit).kthvalue(nearest, dim=1).values
+            return None, self._unit, max(1, round(NEIGHBOR_SHARE * len(self.features)))
         whiten, means = self._gaussians
-        return torch.cdist(unit @ whiten, means).min(dim=1).values
+        return whiten, means, 1
 
     def unfamiliar(self, features: Features, logits: Logits) -> NDArray[np.float64]:
         """Return the percentile of each image among the validation images, `[batch]`, in [0, 1].
@@ -77,10 +89,16 @@ class Familiarity:
         and equal scores share their mean percentile. Thus about 5% of new images like the validation images exceed
         0.95. Rounded to four digits, so that rounding errors that depend on the batch do not show.
         """
-        values, counts = np.unique(self.known.numpy(), return_counts=True)
-        percentiles = (np.cumsum(counts) - (counts - 1) / 2) / (counts.sum() + 1)
+        values, percentiles, largest = self.percentiles
         found = self.scores(self.score, features, logits).numpy()
-        return np.interp(found, values, percentiles, right=counts.sum() / (counts.sum() + 1)).round(4)
+        return np.interp(found, values, percentiles, right=largest).round(4)
+
+    @property
+    def percentiles(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """The values of the score in increasing order, their percentiles, and the percentile beyond the last value."""
+        values, counts = np.unique(self.known.numpy(), return_counts=True)
+        num_known = counts.sum()
+        return values, (np.cumsum(counts) - (counts - 1) / 2) / (num_known + 1), num_known / (num_known + 1)
 
     @cached_property
     def centered(self) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,8 @@ class RunFolder:
     """Where relevance lies in the images of each class; written with `shortcuts`."""
     robustness = Inside("robustness.json")
     """Accuracy on changed photos, written by `vitreous evaluate --robustness`."""
+    agreement = Inside("agreement.json")
+    """How close the rounded model in the report is to the original; see `use/export/agreement.py`."""
     report = Inside("report.html")
     """The HTML report; its numbers are next to it in `report.json`."""
     model_card = Inside("MODEL_CARD.md")

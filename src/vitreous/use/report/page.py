@@ -1,8 +1,11 @@
 """Run folder -> `report.html`, one page with all sections; `report.json` with the same numbers; the model card."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +63,21 @@ SECTIONS: tuple[SectionOf, ...] = (
 )
 """In the order of the page, after the verdict, which needs all others."""
 MOST_BYTES = 5_000_000
-"""Size of a page; it gets fewer photos, or none, before it becomes larger."""
-_PHOTO_BYTES = (1_500_000, 400_000, 0)
+"""Size of a page; pictures are left out before it becomes larger."""
+_PICTURE_BYTES = 1_500_000
+"""Size of all pictures together; explanations are made until it is reached."""
+_MEASURED_S = 2.0
+"""Seconds that one measurement may take at the end of a run with a time budget."""
+_PICTURE = re.compile('<img src="data:[^>]*>')
 
 
 def write_report(
-    folder: RunFolder, *, source: Source | None = None, no_photos: bool | None = None, out: Path | None = None
+    folder: RunFolder,
+    *,
+    source: Source | None = None,
+    no_photos: bool | None = None,
+    out: Path | None = None,
+    ends_training: bool = False,
 ) -> None:
     """Write the report of a finished run, its numbers next to it, and the model card.
 
@@ -74,6 +86,7 @@ def write_report(
         source: Its data, if the caller has it; None opens the data again.
         no_photos: Leave out photos; None: if they were left out of the present report.
         out: Where to write the page; None for `report.html` in the run folder, with the model card.
+        ends_training: The time budget of the run applies, if it has one, so what takes long is measured in part.
 
     Raises:
         NotARunError: The run is not finished.
@@ -83,13 +96,12 @@ def write_report(
     page_file = out or folder.report
     no_photos = _has_no_photos(folder) if no_photos is None else no_photos
     with parsing(folder.records, "restore the file, or train again"):
-        for photo_bytes in (0,) if no_photos else _PHOTO_BYTES:
-            report = _read(folder, source, photo_bytes)
-            sections = [section for make in SECTIONS if (section := make(report)) is not None]
-            sections = [verdict_section(report, sections), *sections]
-            page = _page(report, sections)
-            if len(page.encode()) <= MOST_BYTES:
-                break
+        report = _read(folder, source, no_photos=no_photos, ends_training=ends_training)
+        sections = [section for make in SECTIONS if (section := make(report)) is not None]
+        sections = [verdict_section(report, sections), *sections]
+        page = _page(report, sections)
+        if (excess := len(page.encode()) - MOST_BYTES) > 0:
+            page = _page(report, *_without_pictures(sections, excess))
     numbers = {section.name: section.numbers for section in sections}
     content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": _plain(numbers)}
     atomic.write_text(page_file.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -101,7 +113,7 @@ def write_report(
 def complete(run: RunFolder, source: Source | None = None) -> None:
     """Write the report of a finished run of a series if it is missing, and update the summary of the series."""
     if not run.report.exists():
-        write_report(run, source=source)
+        write_report(run, source=source, ends_training=True)
     write_summary(SeriesFolder(run.path.parent))
 
 
@@ -112,25 +124,44 @@ def _has_no_photos(folder: RunFolder) -> bool:
         return numbers.is_file() and bool(json.loads(numbers.read_text("utf-8"))["no_photos"])
 
 
-def _read(folder: RunFolder, source: Source | None, photo_bytes: int) -> ReportInput:
+def _read(folder: RunFolder, source: Source | None, *, no_photos: bool, ends_training: bool) -> ReportInput:
     metadata, config, records = read_metadata(folder.model), read_config(folder.config), read_records(folder.records)
     split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
     evaluation = None if split is None else stored_evaluation(folder, metadata, split)
-    images = find_images(folder, config.data, outputs, source) if photo_bytes else "they were left out"
+    images = "they were left out" if no_photos else find_images(folder, config.data, outputs, source)
     pictures, photos, reason = None, None, str(images)
     if not isinstance(images, str):
         scale = Preprocess.from_dict(metadata["preprocess"]).scale
-        pictures, reason = Pictures(folder, images, scale, photo_bytes), ""
+        pictures, reason = Pictures(folder, images, scale, _PICTURE_BYTES), ""
         photos = pictures.photos
-    return ReportInput(folder, config, metadata, records, evaluation, outputs, photos, pictures, reason)
+    limit_s = _MEASURED_S if ends_training and config.train.budget_s else inf
+    return ReportInput(
+        folder, config, metadata, records, evaluation, outputs, photos, pictures, reason, limit_s=limit_s
+    )
 
 
-def _page(report: ReportInput, sections: Sequence[Section]) -> str:
-    text = f"This page contains no photos: {report.no_photos}."
-    if report.pictures is not None:
-        count = sum(part.count('src="data:image/') for section in sections for part in section.parts)
-        text = f"This page contains {plural(count, 'small picture')} of the photos and their names; "
-        text += f"`vitreous report {report.run} --no-photos` leaves the pictures out."
+def _without_pictures(sections: Sequence[Section], excess: int) -> tuple[list[Section], int]:
+    """Drop pictures of at least `excess` bytes, always the last one of the section with the most bytes; count them."""
+    texts = ["".join(section.parts) for section in sections]
+    found = [_PICTURE.findall(text) for text in texts]
+    count = sum(map(len, found))
+    while excess > 0 and any(found):
+        largest = max(range(len(found)), key=lambda number: sum(map(len, found[number])))
+        picture = found[largest].pop()
+        before, _, after = texts[largest].rpartition(picture)
+        texts[largest], excess = before + after, excess - len(picture.encode())
+    smaller = [replace(section, parts=(text,)) for section, text in zip(sections, texts, strict=True)]
+    return smaller, count - sum(map(len, found))
+
+
+def _page(report: ReportInput, sections: Sequence[Section], num_dropped: int = 0) -> str:
+    count = sum(len(_PICTURE.findall(part)) for section in sections for part in section.parts)
+    text = f"This page contains {plural(count, 'small picture')} of the photos and their names; "
+    text += f"`vitreous report {report.run} --no-photos` leaves the pictures out."
+    if num_dropped:
+        text += f" Left out to keep the page below {MOST_BYTES / 1e6:g} MB: {plural(num_dropped, 'picture')}."
+    if report.pictures is None:
+        text = f"This page contains no photos: {report.no_photos}."
     parts = [
         f'<section id="{each.name}" aria-label="{escape(each.title)}"><h2>{escape(each.title)}</h2>'
         f"{''.join(each.parts)}</section>"

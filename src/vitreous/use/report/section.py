@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -75,6 +76,7 @@ class ReportInput:
         photos: Makes thumbnails of images of the source; None if the photos are left out or no longer there.
         pictures: Makes them, and pictures that explain predictions; None for the same reason.
         no_photos: That reason; empty if there are photos.
+        limit_s: Seconds that a section may spend on a measurement that is stored and can be completed later.
     """
 
     folder: RunFolder
@@ -86,6 +88,7 @@ class ReportInput:
     photos: Photos | None = None
     pictures: Pictures | None = None
     no_photos: str = ""
+    limit_s: float = inf
 
     @property
     def run(self) -> str:

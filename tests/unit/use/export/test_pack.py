@@ -2,14 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from tests.unit.use.explain import models
 from tests.unit.use.export.predictors import predictor_for
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ConfigError
+from vitreous.training.fit.familiarity import Familiarity, unit_length
 from vitreous.use.export.page import pack as pack_module
 from vitreous.use.export.page.pack import pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
@@ -22,9 +25,9 @@ def predictor(kind: str = "token", classes: tuple[str, ...] = (), **changes: Any
 
 
 def test_packed_model_has_everything_that_a_prediction_needs() -> None:
-    data = json.loads(pack(predictor(), energy=-2.5, example=b"PNG").text)
+    data = json.loads(pack(predictor(), example=b"PNG").text)
     assert data["classes"] == ["class 0", "class 1", "class 2", "class 3", "class 4"]
-    assert (data["temperature"], data["thresholds"], data["familiarity"]) == (1.0, None, {"energy": -2.5})
+    assert (data["temperature"], data["thresholds"], data["model"]["familiarity"]) == (1.0, None, None)
     assert (data["preprocess"]["img_size"], data["preprocess"]["fit"]) == ([8, 12], "crop")
     assert data["example"] == "UE5H"
 
@@ -51,6 +54,22 @@ def test_script_and_style_load_nothing_and_end_where_their_elements_end() -> Non
 def test_script_is_the_same_for_every_model() -> None:
     assert "MODEL" not in app_html(pack(predictor()))
     assert app_html(pack(predictor())).count("application/json") == 1
+
+
+@pytest.mark.parametrize(("score", "kind"), [("neighbors", "points"), ("mahalanobis", "matrix"), ("energy", "scores")])
+def test_what_training_images_look_like_is_packed_if_there_is_room(
+    score: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = predictor()
+    features = torch.randn(500, made.model.num_features, generator=torch.Generator().manual_seed(1))
+    found = Familiarity(unit_length(features).half(), torch.arange(500) % 5, is_multilabel=False, score=score)
+    without = len(pack(made).text)
+    vars(made)["familiarity"] = replace(found, known=torch.arange(19).double())  # as if read from its file
+    text = pack(made).text
+    assert kind in json.loads(text)["model"]["familiarity"]
+    assert len(text) > without
+    monkeypatch.setattr(pack_module, "MOST_BYTES", len(text) - 1)
+    assert len(pack(made).text) == without
 
 
 @pytest.mark.parametrize("kind", ["merged", "lora"])

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,12 +22,15 @@ from tests.unit.use.conftest import KEYS
 import vitreous as vt
 from vitreous.cli.main import COMMANDS
 from vitreous.errors import DamagedFileError, NotARunError
+from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.markup import class_name
 from vitreous.use.report import page as page_module
 from vitreous.use.report.page import write_report
+from vitreous.use.report.section import ReportInput, Section, SectionOf
 from vitreous.use.run import Run
 
+PICTURES = re.compile('<img src="data:image/jpeg[^>]*>')
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -200,16 +204,59 @@ def test_data_from_python_is_shown_if_the_caller_has_it(tmp_path: Path) -> None:
     assert "This page contains no photos: data.source=python:" in html
 
 
-def test_a_page_that_would_be_too_large_has_fewer_photos(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = RunFolder(own_run.path)
+@pytest.mark.parametrize("share", [0.02, 0.4])
+def test_a_page_that_would_be_too_large_drops_the_last_pictures_of_the_largest_sections(
+    share: float, own_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, made = RunFolder(own_run.path), list[SectionOf]()
+
+    def counted(make: SectionOf, report: ReportInput) -> Section | None:
+        made.append(make)
+        return make(report)
+
     write_report(folder, no_photos=True)
     without = folder.report.stat().st_size
-    monkeypatch.setattr(page_module, "MOST_BYTES", without + 60_000)
-    monkeypatch.setattr(page_module, "_PHOTO_BYTES", (1_500_000, 30_000, 0))
     write_report(folder, no_photos=False)
+    whole = folder.report.read_text(encoding="utf-8")
+    most = without + int(share * (folder.report.stat().st_size - without))
+    monkeypatch.setattr(page_module, "MOST_BYTES", most)
+    monkeypatch.setattr(page_module, "SECTIONS", tuple(partial(counted, make) for make in page_module.SECTIONS))
+    write_report(folder)
     html = folder.report.read_text(encoding="utf-8")
-    assert folder.report.stat().st_size <= without + 60_000
-    assert 3 < html.count('src="data:image/jpeg') < 60
+    assert len(made) == len(set(made)) == len(page_module.SECTIONS)  # each section was made once
+    before, after = (PICTURES.findall(text) for text in (whole, html))
+    assert len(html.encode()) <= most < len(whole.encode())
+    assert 0 < len(after) < len(before)
+    dropped = len(before) - len(after)
+    assert f"Left out to keep the page below {most / 1e6:g} MB: {dropped} picture" in html
+    assert PICTURES.sub("", html).count("<figcaption>") == PICTURES.sub("", whole).count("<figcaption>")
+    sizes = [sum(map(len, PICTURES.findall(part))) for part in html.split("<section ")]
+    largest = [sum(map(len, PICTURES.findall(part))) for part in whole.split("<section ")]
+    cut = [size for size, old in zip(sizes, largest, strict=True) if size < old]
+    assert max(cut) >= max(sizes) - max(map(len, before))  # no section that was cut is much smaller than another one
+
+
+@pytest.mark.parametrize("budget_s", [None, 60.0])
+def test_only_the_end_of_a_training_with_a_budget_measures_less(
+    budget_s: float | None, own_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(own_run.path)
+    folder.config.write_text(
+        folder.config.read_text("utf-8").replace("budget_s: null", f"budget_s: {budget_s or 'null'}"),
+        encoding="utf-8",
+    )
+    assert read_config(folder.config).train.budget_s == budget_s
+    monkeypatch.setattr(page_module, "_MEASURED_S", 0.0)
+
+    def compared() -> int:
+        found = json.loads(folder.agreement.read_text("utf-8"))["agreement"]
+        return int(found["num_images"] + found["num_generated"])
+
+    folder.agreement.unlink()
+    write_report(folder, ends_training=True)
+    assert compared() == (1_000 if budget_s is None else own_run.metrics["test"]["num_images"])  # one batch
+    write_report(folder)
+    assert compared() == 1_000
 
 
 def test_a_run_without_stored_outputs_still_has_a_report(own_run: Run) -> None:

@@ -41,8 +41,11 @@ def test_section_has_the_model_and_how_well_its_rounded_weights_agree(run: Run) 
     agreement = found.numbers["agreement"]
     assert agreement["num_images"] == run.metrics["test"]["num_images"]
     assert f"for {agreement['num_same']} of {agreement['num_images']} held-out images" in text
+    assert f"and {agreement['num_same_generated']} of {agreement['num_generated']} blends of two of them" in text
+    assert agreement["num_images"] + agreement["num_generated"] == 1_000
+    assert f"probabilities differ by at most {agreement['largest_difference']:.3f}" in text
     assert found.numbers["runs_in_page"] is True
-    assert found.numbers["size_bytes"] < 40_000
+    assert found.numbers["size_bytes"] < 80_000
     assert json.dumps(found.numbers)
     assert text.count("<script") == 1
     assert found.script.count("const Engine") == 1
@@ -59,6 +62,7 @@ def test_model_that_is_too_large_is_replaced_by_commands(run: Run, monkeypatch: 
     found = section_of(run.path)
     assert "<script" not in "".join(found.parts)
     assert f"vitreous predict &#x27;{run.path}&#x27; IMAGE" in found.parts[1]
+    assert f"vitreous explain &#x27;{run.path}&#x27; IMAGE" in found.parts[2]
     assert "about 2.9 million parameters" in found.parts[0]
     assert found.numbers["runs_in_page"] is False
 
@@ -70,9 +74,13 @@ def test_run_without_stored_outputs_says_so(own_run: Run) -> None:
     assert "agreement" not in found.numbers
 
 
-def test_moved_data_is_named(own_run: Run, tmp_path: Path) -> None:
-    config = RunFolder(own_run.path).config
-    source = read_config(config).data.source
-    config.write_text(config.read_text("utf-8").replace(source, str(tmp_path / "gone")), encoding="utf-8")
-    assert "could not be measured" in "".join(section_of(own_run.path).parts)
-    assert "gone" in "".join(section_of(own_run.path).parts)
+def test_moved_data_is_named_unless_the_agreement_is_stored(own_run: Run, tmp_path: Path) -> None:
+    folder = RunFolder(own_run.path)
+    source = read_config(folder.config).data.source
+    folder.config.write_text(folder.config.read_text("utf-8").replace(source, str(tmp_path / "gone")), encoding="utf-8")
+    stored = section_of(own_run.path)
+    assert stored.numbers["agreement"]["num_images"] == own_run.metrics["test"]["num_images"]
+    folder.agreement.unlink()
+    text = "".join(section_of(own_run.path).parts)
+    assert "could not be measured" in text
+    assert "gone" in text

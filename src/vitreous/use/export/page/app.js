@@ -27,13 +27,14 @@
     async function classify(pixels, isWanted) {
       model = model || Engine.load(data);
       const image = Engine.normalize(pixels, data.normalize), began = performance.now();
-      const logits = await Engine.inSlices(Engine.logits(model, image), isWanted);
-      if (!logits) return;
-      const seconds = (performance.now() - began) / 1000, values = Engine.probabilities(logits, data);
+      const features = await Engine.inSlices(Engine.features(model, image), isWanted);
+      if (!features) return;
+      const seconds = (performance.now() - began) / 1000, logits = Engine.classify(model, features);
+      const values = Engine.probabilities(logits, data);
       shown = { pixels, image, falls: null, target: 0, isWanted };
       list(values);
       draw();
-      part("warning").hidden = !(data.familiarity && Engine.energy(logits) > data.familiarity.energy);
+      if (model.familiarity) compare(Engine.unfamiliar(model, features, logits, data));
       status.textContent = `${sentence(values)} Computed in ${seconds.toFixed(2)} s in this browser.`;
       result.hidden = false;
       offerMap(seconds * (model.grid[0] * model.grid[1]));
@@ -66,6 +67,14 @@
         item.append(button);
         return item;
       }));
+    }
+
+    function compare(percentile) {
+      const isUnlike = percentile >= model.familiarity.flagged, text = part("familiarity");
+      text.textContent = `Less like the training images than ${percent(percentile)} of the validation images` +
+        (isUnlike ? ", so these probabilities may mean little." : ".");
+      text.classList.toggle("warning", isUnlike);
+      text.hidden = false;
     }
 
     // The image as the model gets it and, once it is known, what each patch contributes to the chosen class.

@@ -301,20 +301,27 @@ const Engine = (() => {
     return sum(pooled, mlp(norm(pooled, layer.norm), layer.mlp, config));
   }
 
-  // Logits of a normalized image; without one of its patches if `removed` is its number. The patch does not exist for
-  // the encoder. Stems that see neighboring patches get the mean color in its place too.
-  function* logits(model, image, removed = -1) {
-    const { config, head, numPrefix } = model, width = config.embed_dim;
+  // Features of a normalized image, which the head takes; without one of its patches if `removed` is its number. The
+  // patch does not exist for the encoder. Stems that see neighboring patches get the mean color in its place too.
+  function* features(model, image, removed = -1) {
+    const { config, numPrefix } = model, width = config.embed_dim;
     const isMasked = removed >= 0 && ["conv", "cct", "shifted"].includes(config.stem);
     const tokens = embed(model, isMasked ? masked(image, model, removed) : image);
     const gone = removed < 0 ? -1 : numPrefix + removed;
     const places = [...Array(tokens.length / width).keys()].filter((place) => place !== gone);
     const kept = new Numbers(places.length * width);
     places.forEach((place, i) => kept.set(tokens.subarray(place * width, (place + 1) * width), i * width));
-    const features = norm(pool(yield* encode(model, kept, places), model), model.fc_norm);
-    if (head.kind !== "DistilledHead") return linear(features, head);
-    const other = linear(features.subarray(width), head.teacher); // of the distillation token
-    return linear(features.subarray(0, width), head.label).map((value, i) => (value + other[i]) / 2);
+    return norm(pool(yield* encode(model, kept, places), model), model.fc_norm);
+  }
+
+  function classify({ config: { embed_dim: width }, head }, found) {
+    if (head.kind !== "DistilledHead") return linear(found, head);
+    const other = linear(found.subarray(width), head.teacher); // of the distillation token
+    return linear(found.subarray(0, width), head.label).map((value, i) => (value + other[i]) / 2);
+  }
+
+  function* logits(model, image, removed) {
+    return classify(model, yield* features(model, image, removed));
   }
 
   function masked(image, { grid: [, columns], config: { in_chans: channels, patch_size: side } }, patch) {
@@ -346,10 +353,36 @@ const Engine = (() => {
     return thresholds ? scaled.map(sigmoid) : softmax(scaled, scaled.length);
   }
 
+  // How unlike the training images an image is: the percentile of its score among validation images. The score is the
+  // distance of its features to training images, or the energy of its logits.
+  function unfamiliar({ familiarity: known }, found, logits, { thresholds }) {
+    const { scores, percentiles, largest, points } = known;
+    const score = points ? distance(found, known) : thresholds ? jointEnergy(logits) : energy(logits);
+    const above = scores.findIndex((value) => value >= score);
+    if (above <= 0) return above < 0 ? largest : percentiles[0];
+    const share = (score - scores[above - 1]) / (scores[above] - scores[above - 1]);
+    return percentiles[above - 1] + share * (percentiles[above] - percentiles[above - 1]);
+  }
+
+  // From features of length 1 to the nearest point, or to the one of a rank; a matrix may be multiplied before.
+  function distance(found, { matrix, points: { weight, rows, columns }, rank }) {
+    const size = Math.sqrt(found.reduce((total, value) => total + value * value, 0));
+    const unit = found.map((value) => value / Math.max(size, 1e-12));
+    const from = matrix ? multiply(unit, 1, matrix, columns, columns) : unit, distances = new Numbers(rows);
+    for (let row = 0; row < rows; row++) {
+      let square = 0;
+      for (let c = 0; c < columns; c++) square += (weight[row * columns + c] - from[c]) ** 2;
+      distances[row] = Math.sqrt(square);
+    }
+    return distances.sort()[rank - 1];
+  }
+
   function energy(found) {
     const largest = Math.max(...found);
     return -largest - Math.log(found.reduce((total, value) => total + Math.exp(value - largest), 0));
   }
+
+  const jointEnergy = (found) => found.reduce((total, value) => total + energy([0, value]), 0);
 
   // Run a generator in slices, between which the page can react; undefined if the result is no longer wanted.
   async function inSlices(steps, isWanted, showProgress = () => {}) {
@@ -365,5 +398,5 @@ const Engine = (() => {
     return undefined;
   }
 
-  return { bytesOf, load, normalize, logits, occlusion, probabilities, energy, inSlices };
+  return { bytesOf, load, normalize, features, classify, logits, occlusion, probabilities, unfamiliar, inSlices };
 })();

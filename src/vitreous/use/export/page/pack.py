@@ -15,6 +15,7 @@ from vitreous.model.build import build_model
 from vitreous.model.parts.attention import KeylessBiasLinear
 from vitreous.model.parts.relative_bias import RelativeBias
 from vitreous.model.vit import VisionTransformer
+from vitreous.training.fit.familiarity import FLAGGED, Familiarity
 from vitreous.use.export.int8 import MATRICES, to_int8, with_int8_weights
 from vitreous.use.predict.predictor import Predictor
 
@@ -39,12 +40,11 @@ class PackedModel:
 
 
 @torch.no_grad()
-def pack(predictor: Predictor, *, energy: float | None = None, example: bytes | None = None) -> PackedModel:
+def pack(predictor: Predictor, *, example: bytes | None = None) -> PackedModel:
     """Pack a model for a page.
 
     Args:
-        predictor: Model, preprocessing and classes.
-        energy: Energy of the logits above which an image is called unlike the training images; None for no warning.
+        predictor: Model, preprocessing, classes and, if there is room, what training images look like to the model.
         example: A PNG file to try the model with; None for no example.
 
     Raises:
@@ -52,25 +52,30 @@ def pack(predictor: Predictor, *, energy: float | None = None, example: bytes | 
             does not read.
     """
     _check(predictor)
-    rounded, weights = with_int8_weights(predictor.model), _Weights()
+    rounded = with_int8_weights(predictor.model)
+    for known in (predictor.familiarity, None):
+        text = _text(predictor, rounded, known, example)
+        if len(text) <= MOST_BYTES:
+            return PackedModel(rounded, text)
+    raise _too_large(len(text))
+
+
+def _text(predictor: Predictor, rounded: VisionTransformer, known: Familiarity | None, example: bytes | None) -> str:
+    weights = _Weights()
     levels = torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(-1, predictor.preprocess.in_chans, 1, 1)
     black, white = predictor.preprocess.normalize(levels).flatten(1).double()
     data = {
         "classes": predictor.classes,
         "temperature": predictor.temperature,
         "thresholds": predictor.thresholds,
-        "familiarity": None if energy is None else {"energy": energy},
         "example": None if example is None else _as_base64(example),
         "preprocess": predictor.preprocess.as_dict() | {"may_turn": may_turn()},
         "normalize": {"scale": ((white - black) / 255).tolist(), "shift": black.tolist()},
-        "model": _describe(rounded, weights),
+        "model": _describe(rounded, weights) | {"familiarity": None if known is None else _familiarity(known, weights)},
         "floats": _as_base64(torch.cat(weights.floats).numpy().astype("<f4").tobytes()),
         "integers": _as_base64(torch.cat(weights.integers).numpy().tobytes()),
     }
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    if len(text) > MOST_BYTES:
-        raise _too_large(len(text))
-    return PackedModel(rounded, text)
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def may_turn() -> bool:
@@ -119,11 +124,14 @@ class _Weights:
             bias = torch.cat([of_queries, torch.zeros_like(of_queries), of_values])
         if weight.ndim == 4:  # the engine puts the channels of a pixel next to each other
             weight = rearrange(weight, "o c h w -> o (h w c)")
-        values, scales = to_int8(weight)
-        place = {"at": _append(self.integers, values), "rows": values.shape[0], "columns": values.shape[1]}
         stride = layer.stride[0] if isinstance(layer, nn.Conv2d) else 1
         given = None if bias is None else self.vector(bias)
-        return place | {"scales": self.vector(scales), "bias": given, "kind": type(layer).__name__, "stride": stride}
+        return self.rounded(weight) | {"bias": given, "kind": type(layer).__name__, "stride": stride}
+
+    def rounded(self, matrix: Tensor) -> dict[str, Any]:
+        values, scales = to_int8(matrix)
+        place = {"at": _append(self.integers, values), "rows": values.shape[0], "columns": values.shape[1]}
+        return place | {"scales": self.vector(scales)}
 
     def tree(self, module: nn.Module) -> Any:
         """Describe a module like PyTorch does: its parts and parameters by name; a list for a sequence of modules."""
@@ -166,6 +174,24 @@ def _rotations(model: VisionTransformer, weights: _Weights) -> list[dict[str, An
             cos, sin = (table.chunk(2, dim=-1)[0] for table in (found.cos, found.sin) if table is not None)
             stored[id(found)] = {"heads": cos.shape[1], "cos": weights.vector(cos), "sin": weights.vector(sin)}
     return [stored[id(found)] for found in relations]
+
+
+def _familiarity(found: Familiarity, weights: _Weights) -> dict[str, Any]:
+    """Return what the page needs to say how unlike the training images an image is; see `Familiarity.scores`."""
+    scores, percentiles, largest = found.percentiles
+    described: dict[str, Any] = {
+        "scores": weights.vector(torch.from_numpy(scores)),
+        "percentiles": weights.vector(torch.from_numpy(percentiles)),
+        "largest": largest,
+        "flagged": FLAGGED,
+    }
+    if found.score == "energy":
+        return described
+    matrix, points, rank = found.reference(found.score)
+    if matrix is None:  # many points, in which small errors cancel out
+        return described | {"points": weights.rounded(points), "rank": rank}
+    means = {"weight": weights.vector(points), "rows": len(points), "columns": points.shape[1]}
+    return described | {"matrix": weights.vector(matrix.T), "points": means, "rank": rank}
 
 
 def _as_base64(content: bytes) -> str:

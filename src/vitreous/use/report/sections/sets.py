@@ -21,7 +21,7 @@ def sets_section(report: ReportInput) -> Section | None:
     texts = [sets_text(main), f"lowest coverage of a class: {lowest:.1%}, {name}", *_caveats(report)]
     headings = ("sets", "wanted", "coverage", "expected", "classes on average", "1 class", "2", "3", "more")
     command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --coverage {main['level']:g}"
-    parts = (markup.sentences(texts), markup.table(headings, map(_row, found)), f"<pre>{escape(command)}</pre>")
+    parts = (markup.sentences(texts), markup.table(headings, map(_row, found)), markup.command(command))
     return Section("sets", "Sets of classes", parts, {"scores": found})
 
 

@@ -1,12 +1,11 @@
 """Run -> the section of the report in which the trained model classifies a photo of the reader, in the page itself."""
 
 from html import escape
-from shlex import quote
 from typing import Any
 
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.use import markup
-from vitreous.use.export.agreement import held_out_pixels, measure_agreement
+from vitreous.use.export.agreement import agreement_of_run
 from vitreous.use.export.page.pack import TOLERANCE, PackedModel, pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.predict.predictor import Predictor
@@ -22,10 +21,9 @@ def try_it_section(report: ReportInput) -> Section:
     try:
         packed = pack(predictor, example=folder.example.read_bytes() if has_example else None)
     except ConfigError as error:
-        run = escape(quote(str(folder.path)))
         parts = (
             f"<p>The model does not run in this page: {escape(str(error))}.</p>",
-            f"<pre>vitreous predict {run} IMAGE\nvitreous explain {run} IMAGE</pre>",
+            *(markup.command(f"vitreous {verb} {report.run} IMAGE") for verb in ("predict", "explain")),
         )
         return Section(_NAME, _TITLE, parts, {"runs_in_page": False, "reason": str(error)})
     sentence, numbers = _agreement(report, predictor, packed)
@@ -55,9 +53,11 @@ def _agreement(report: ReportInput, predictor: Predictor, packed: PackedModel) -
     rounded = "To keep the page small, its weights are rounded to 8 bits"
     if report.held_out is None or not len(report.held_out):
         return f"{rounded}; what that changes is not known, because the run has not stored what it held out", {}
+    source = None if report.pictures is None else report.pictures.source
     try:
-        pixels = held_out_pixels(predictor, report.config, report.held_out)
+        found = agreement_of_run(
+            report.folder, predictor, packed.rounded, report.held_out, source=source, limit_s=report.limit_s
+        )
     except VitreousError as error:
         return f"{rounded}; what that changes could not be measured ({error})", {}
-    found = measure_agreement(predictor, packed.rounded, pixels)
     return f"{rounded}; the rounded model {found.sentence}", {"agreement": vars(found)}
