@@ -89,10 +89,9 @@ def agreement_of_run(
         DataError: The images are no longer there, or are not those of the run.
     """
     weights = fingerprint(predictor.model)
-    with suppress(DamagedFileError):  # also if there is no such file: it is written again
-        stored = _read(folder, weights)
-        if stored.is_complete or limit_s < inf:
-            return stored
+    stored = _stored(folder, weights)
+    if stored is not None and (stored.is_complete or limit_s < inf):
+        return stored
     ends_s, counts, largest = time.monotonic() + limit_s, np.zeros((2, 2), dtype=np.int64), 0.0
     for is_generated, pixels in _images(folder, predictor, outputs, source):
         num_same, difference = compare(predictor, changed, pixels)
@@ -120,16 +119,16 @@ def compare(predictor: Predictor, changed: VisionTransformer, pixels: Pixels) ->
     return int(same.sum()), float((ours - theirs).abs().max())
 
 
-def _read(folder: RunFolder, weights: str) -> Agreement:
-    """Read the stored result. Raises DamagedFileError if it is missing, altered, or of other weights."""
-    with parsing(folder.agreement, "delete it"):
+def _stored(folder: RunFolder, weights: str) -> Agreement | None:
+    """Read the stored result; None if it is missing, damaged, or of other weights, so that it is measured again."""
+    with suppress(DamagedFileError), parsing(folder.agreement, "delete it"):
         content = json.loads(folder.agreement.read_text("utf-8"))
         found = Agreement(**content["agreement"])
         counts = (found.num_same, found.num_images), (found.num_same_generated, found.num_generated)
         is_sound = all(0 <= same <= num for same, num in counts) and 0 <= found.largest_difference <= 1
-    if not is_sound or (content["version"], content["weights"]) != (_VERSION, weights):
-        raise DamagedFileError(f"{folder.agreement}: was altered, or belongs to other weights; delete it")
-    return found
+        if is_sound and (content["version"], content["weights"]) == (_VERSION, weights):
+            return found
+    return None
 
 
 def _images(
