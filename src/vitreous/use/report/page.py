@@ -25,7 +25,7 @@ from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.stored import stored_evaluation
 from vitreous.use.report.model_card import write_model_card
 from vitreous.use.report.photos import Pictures, find_images
-from vitreous.use.report.section import ReportInput, Section, SectionOf
+from vitreous.use.report.section import ReportInput, Section, SectionOf, advice_list
 from vitreous.use.report.sections.calibration import calibration_section
 from vitreous.use.report.sections.classes import classes_section
 from vitreous.use.report.sections.corrections import corrections_section
@@ -164,7 +164,7 @@ def _page(report: ReportInput, sections: Sequence[Section], num_dropped: int = 0
         text = f"This page contains no photos: {report.no_photos}."
     parts = [
         f'<section id="{each.name}" aria-label="{escape(each.title)}"><h2>{escape(each.title)}</h2>'
-        f"{''.join(each.parts)}</section>"
+        f"{''.join(each.parts)}{advice_list(each.advice)}</section>"
         for each in sections
     ]
     return markup.page(

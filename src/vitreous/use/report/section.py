@@ -1,9 +1,10 @@
 """A finished run -> sections of its report: HTML, the same numbers for `report.json`, and advice."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from math import inf
 from pathlib import Path
 from shlex import quote
@@ -14,6 +15,7 @@ from PIL import Image
 from vitreous.data.sources import PYTHON_PREFIX
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.outputs import Outputs, reported
@@ -39,6 +41,12 @@ class Advice:
     gain: float
 
 
+def advice_list(advice: Iterable[Advice]) -> str:
+    """Return advice as HTML, each with its command; an empty string if there is none."""
+    items = "".join(f"<li>{escape(a.text)}<br>{markup.command(a.command) if a.command else ''}</li>" for a in advice)
+    return f"<ul>{items}</ul>" if items else ""
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the report.
@@ -48,7 +56,7 @@ class Section:
         title: Heading; plain text.
         parts: HTML, in which texts are escaped.
         numbers: The same results as plain values.
-        advice: What to do next, judged by this section.
+        advice: What to do next, judged by this section; it is shown at its end.
         style: CSS rules that it needs.
         script: JavaScript that it needs, without user content; the page allows it by its hash.
     """

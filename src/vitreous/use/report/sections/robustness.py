@@ -29,7 +29,7 @@ def robustness_section(report: ReportInput) -> Section | None:
         return None
     if not path.is_file():
         text = "How much accuracy noise, blur, weather, light and resizing cost is not known; measure it."
-        return Section("robustness", _TITLE, (f"<p>{text}</p>",), advice=(Advice(text, command, gain=0.0),))
+        return Section("robustness", _TITLE, (), advice=(Advice(text, command, gain=0.0),))
     from vitreous.use.evaluate.robustness.robustness import Robustness  # loads scipy.ndimage and scipy.signal
 
     with parsing(path, f"delete it, or repeat `{command}`"):

@@ -7,6 +7,7 @@ from shlex import quote
 from vitreous.tensor_file import parsing
 from vitreous.use.doctor.pictures import data_uri
 from vitreous.use.evaluate.images.slices import Slice, worse
+from vitreous.use.markup import gallery, photo
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 
@@ -25,8 +26,8 @@ def slices_section(report: ReportInput) -> Section | None:
         advice.append(Advice(text, f"vitreous evaluate {quote(str(report.folder.path))} --slices", 0.0))
     for group in worse(found):
         pictures = report.photos(group.examples, 96) if report.photos is not None else []
-        shown = "".join(f'<img src="{data_uri(picture)}" alt="wrong">' for picture in pictures if picture is not None)
-        parts.append(f"<p>{escape(str(group))}</p>{shown}")
+        items = [photo([(data_uri(each), "a misclassified image of this group")]) for each in pictures if each is not None]
+        parts.append(f"<p>{escape(str(group))}</p>{gallery(items, 'small') if items else ''}")
         gain = group.num_images * (group.rest_accuracy - group.accuracy) / len(held_out)
         advice.append(Advice(f"Add training images like these: {group}.", "", gain))
     groups, title = [group._asdict() for group in found], "Images that are classified worse"

@@ -7,7 +7,7 @@ from vitreous.training.weights.transfer import FEW_TESTED
 from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
-from vitreous.use.report.section import Advice, ReportInput, Section
+from vitreous.use.report.section import Advice, ReportInput, Section, advice_list
 from vitreous.use.series.page import sentences
 from vitreous.use.series.summary import summarize_series
 from vitreous.wording import plural
@@ -33,8 +33,7 @@ def verdict_section(report: ReportInput, others: Sequence[Section]) -> Section:
     headline = f'<p><span class="headline">{first}</span> {escape(rest)}.</p>'
     advice = [*_advice(report), *(each for section in others for each in section.advice)]
     advice = sorted({each.text: each for each in advice}.values(), key=lambda each: -each.gain)[:_MOST_ADVICE]
-    items = "".join(f"<li>{escape(a.text)}<br>{markup.command(a.command) if a.command else ''}</li>" for a in advice)
-    todo = f"<h3>What to do next</h3><ol>{items}</ol>" if items else ""
+    todo = f"<h3>What to do next</h3>{advice_list(advice)}" if advice else ""
     numbers = {"data": found.data, **found.score.as_dict()} if found is not None else {}
     numbers |= {"sentences": said, "advice": [vars(each) for each in advice]}
     return Section("verdict", "In short", (headline, markup.sentences(said[1:]), todo), numbers)
