@@ -26,7 +26,7 @@ def slices_section(report: ReportInput) -> Section | None:
         advice.append(Advice(text, f"vitreous evaluate {quote(str(report.folder.path))} --slices", 0.0))
     for group in worse(found):
         pictures = report.photos(group.examples, 96) if report.photos is not None else []
-        items = [photo([(data_uri(each), "a misclassified image of this group")]) for each in pictures if each is not None]
+        items = [photo([(data_uri(each), "misclassified")]) for each in pictures if each is not None]
         parts.append(f"<p>{escape(str(group))}</p>{gallery(items, 'small') if items else ''}")
         gain = group.num_images * (group.rest_accuracy - group.accuracy) / len(held_out)
         advice.append(Advice(f"Add training images like these: {group}.", "", gain))
