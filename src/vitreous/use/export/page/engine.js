@@ -364,11 +364,12 @@ const Engine = (() => {
     return percentiles[above - 1] + share * (percentiles[above] - percentiles[above - 1]);
   }
 
-  // From features of length 1 to the nearest point, or to the one of a rank; a matrix may be multiplied before.
-  function distance(found, { matrix, points: { weight, rows, columns }, rank }) {
+  // From features of length 1, multiplied by a matrix or shifted, to the nearest point, or to the one of a rank.
+  function distance(found, { matrix, shift, points: { weight, rows, columns }, rank }) {
     const size = Math.sqrt(found.reduce((total, value) => total + value * value, 0));
     const unit = found.map((value) => value / Math.max(size, 1e-12));
-    const from = matrix ? multiply(unit, 1, matrix, columns, columns) : unit, distances = new Numbers(rows);
+    const from = matrix ? multiply(unit, 1, matrix, columns, columns) : sum(unit, shift);
+    const distances = new Numbers(rows);
     for (let row = 0; row < rows; row++) {
       let square = 0;
       for (let c = 0; c < columns; c++) square += (weight[row * columns + c] - from[c]) ** 2;

@@ -188,8 +188,9 @@ def _familiarity(found: Familiarity, weights: _Weights) -> dict[str, Any]:
     if found.score == "energy":
         return described
     matrix, points, rank = found.reference(found.score)
-    if matrix is None:  # many points, in which small errors cancel out
-        return described | {"points": weights.rounded(points), "rank": rank}
+    if matrix is None:  # there are many points; what they have in common would make 8 bits too coarse
+        shift = -points.mean(dim=0)
+        return described | {"shift": weights.vector(shift), "points": weights.rounded(points + shift), "rank": rank}
     means = {"weight": weights.vector(points), "rows": len(points), "columns": points.shape[1]}
     return described | {"matrix": weights.vector(matrix.T), "points": means, "rank": rank}
 
