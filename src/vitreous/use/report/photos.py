@@ -1,5 +1,6 @@
 """Run, its data -> small pictures of its images, if they are still those of the run; pictures that explain them."""
 
+import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,8 +101,14 @@ def find_images(
 
 
 def relative_names(paths: Iterable[str], config: DataConfig) -> list[str]:
-    """Return the paths of images, absolute or relative to any folder, relative to the data folder."""
+    """Return the paths of images, absolute or relative to any folder, relative to the data folder.
+
+    Images of a table may lie elsewhere; their names are relative to the folder that all of them have in common.
+    """
     folder = PurePath(config.root or config.source)
     folder = folder.parent if is_table_name(folder.name) else folder
     whole, name = f"{folder}/", f"/{folder.name}/"
-    return [path[len(whole) :] if path.startswith(whole) else f"/{path}".partition(name)[2] or path for path in paths]
+    names = [path[len(whole) :] if path.startswith(whole) else f"/{path}".partition(name)[2] or path for path in paths]
+    outside = [PurePath(name).parent for name in names if name.startswith("/")]
+    common = f"{os.path.commonpath(outside)}/" if outside else ""
+    return [name.removeprefix(common) for name in names]

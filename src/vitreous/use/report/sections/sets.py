@@ -9,6 +9,11 @@ from vitreous.use import markup
 from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
 from vitreous.use.report.section import Advice, ReportInput, Section
 
+_KINDS = (
+    "lac gives the smallest sets on average, aps and raps give larger ones to difficult images, and with per-class "
+    "each class has the coverage; `--sets` chooses"
+)
+
 
 def sets_section(report: ReportInput) -> Section | None:
     """Show how large sets of classes are, and how often they contain the true one; None without enough images."""
@@ -18,7 +23,7 @@ def sets_section(report: ReportInput) -> Section | None:
     (main,) = usual(found)
     by_class = zip(report.held_out.classes, main["by_class"], strict=True)
     lowest, name = min((covered / count, name) for name, (covered, count) in by_class if count)
-    texts = [sets_text(main), f"lowest coverage of a class: {lowest:.1%}, {name}", *_caveats(report)]
+    texts = [sets_text(main), f"lowest coverage of a class: {lowest:.1%}, {name}", *_caveats(report), _KINDS]
     headings = ("sets", "wanted", "coverage", "expected", "classes on average", "1 class", "2", "3", "more")
     command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --coverage {main['level']:g}"
     parts = (markup.sentences(texts), markup.table(headings, map(_row, found)), markup.command(command))
