@@ -99,7 +99,8 @@ def agreement_of_run(
         largest = max(largest, difference)
         if time.monotonic() >= ends_s:
             break
-    found = Agreement(*counts.flatten().tolist(), largest)
+    (num_images, num_same), (num_generated, num_same_generated) = counts.tolist()
+    found = Agreement(num_images, num_same, num_generated, num_same_generated, largest)
     content = {"version": _VERSION, "weights": weights, "agreement": vars(found)}
     with suppress(SaveError):  # a folder in which nothing may be written: measured again the next time
         atomic.write_text(folder.agreement, json.dumps(content, indent=1) + "\n")
