@@ -144,7 +144,8 @@ def test_images_are_as_unlike_the_training_images_as_in_python(
     percentiles = in_javascript(predictor, pixels[60:], last, browser)
     expected = torch.from_numpy(found.unfamiliar(features[60:], logits[60:]))
     assert len(expected.unique()) > 10
-    torch.testing.assert_close(percentiles, expected, rtol=0, atol=5e-3)
+    tolerance = 2e-2 if score == "neighbors" else 5e-3  # neighbors are rounded to 8 bits; 20 images decide here
+    torch.testing.assert_close(percentiles, expected, rtol=0, atol=tolerance)
 
 
 def test_computation_stops_when_its_result_is_no_longer_wanted(
