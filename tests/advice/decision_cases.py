@@ -18,14 +18,13 @@ from vitreous.cli.evaluate import EvaluateOptions
 from vitreous.cli.evaluate import evaluate as evaluate_command
 from vitreous.cli.main import main
 from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.recipe.files import read_config
 from vitreous.training.folder.outputs import SplitOutputs, write_outputs
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.start import run_training
 from vitreous.use.evaluate.images import label_errors
 from vitreous.use.evaluate.images.slices import slices_of_run
 from vitreous.use.evaluate.outputs import outputs_of_run, reported
-from vitreous.use.export.agreement import held_out_pixels
+from vitreous.use.export.agreement import agreement_of_run
 from vitreous.use.export.page import pack as packing
 from vitreous.use.export.page.pack import pack
 from vitreous.use.predict.predictor import Prediction, Predictor
@@ -134,16 +133,17 @@ def models_for_a_page(folder: Path) -> Refusals:
 def held_out_images_of_a_page(folder: Path) -> Refusals:
     run = RunFolder(finished(folder))
 
-    def pixels(of: RunFolder = run) -> int:
-        outputs = reported(outputs_of_run(of))
+    def compared(of: RunFolder = run) -> int:
+        outputs, predictor = reported(outputs_of_run(of)), Predictor.load(of.path)
         assert outputs is not None
-        return len(held_out_pixels(Predictor.load(of.path), read_config(of.config), outputs))
+        of.agreement.unlink(missing_ok=True)
+        return agreement_of_run(of, predictor, predictor.model, outputs).num_images
 
     contents = {path: path.read_bytes() for path in sorted((folder / "fruit").glob("*/*.png"))}
     for path in list(contents)[::2]:
         path.unlink()
-    yield pixels, "restore it, or train again"
-    assert pixels(RunFolder(finished(folder, "again")))
+    yield compared, "restore it, or train again"
+    assert compared(RunFolder(finished(folder, "again")))
     for path, content in contents.items():
         path.write_bytes(content)
-    assert pixels()
+    assert compared()
