@@ -127,7 +127,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
             "photos: unexpected argument of `vitreous train`; quote names that contain spaces, or see --help",
         ),
         (["train", "--out"], "--out: needs a value; see `vitreous train --help`"),
-        (["train", "digits", "--epochs", "many"], "train.epochs=many: must be a number in (0, inf); 20 is a start"),
+        (["train", "digits", "--epochs", "many"], "train.epochs=many: must be a number in [0, inf); 20 is a start"),
         (["evaluate"], "RUN: missing argument of `vitreous evaluate`; see `vitreous evaluate --help`"),
         (["evaluate", "x", "y", "z"], "z: unexpected argument of `vitreous evaluate`; quote names that contain "),
         (["predict"], "RUN: missing argument of `vitreous predict`; see `vitreous predict --help`"),
