@@ -74,6 +74,8 @@ CONTRADICTIONS: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
     ({"train.parallel": "fsdp", "optim.name": "lion"}, "use train.parallel=ddp", {"train.parallel": "ddp"}),
     ({"train.parallel": "fsdp", "optim.name": "lion"}, "or optim.name=adamw", {"optim.name": "adamw"}),
     ({"train.parallel": "fsdp", "train.compile": "default"}, "use train.compile=none", {"train.compile": "none"}),
+    ({"train.epochs": 0.0}, "set both", {"train.pretrained": "run", "train.head_init": "fitted"}),
+    ({"train.epochs": 0.0}, "or use more epochs", {"train.epochs": 1.0}),
     ({"train.freeze_blocks": 3}, "use fewer", {"train.freeze_blocks": 2}),
     ({"train.freeze_blocks": 3}, "or train.freeze=backbone", {"train.freeze": "backbone", "train.freeze_blocks": 0}),
     ({"train.freeze_blocks": 1, "train.reuse_frozen": True, "data.max_shift": 0.1}, "leave that out",
