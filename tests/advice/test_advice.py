@@ -12,6 +12,7 @@ from tests.advice import (  # noqa: F401
     pixel_cases,
     plan_cases,
     run_cases,
+    serve_cases,
     source_cases,
     training_cases,
     use_cases,

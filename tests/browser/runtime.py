@@ -61,11 +61,11 @@ class Browser:
         os.close(self._to)
         os.close(self._from)
 
-    def open(self, page: Path) -> None:
-        """Open a file, as a reader does who double-clicks it."""
+    def open(self, page: Path | str) -> None:
+        """Open a file, as a reader does who double-clicks it, or an address."""
         self.problems.clear()
         self._is_loaded = False
-        self._ask("Page.navigate", url=page.as_uri())
+        self._ask("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not self._is_loaded:
             self._read()
 

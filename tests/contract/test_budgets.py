@@ -7,6 +7,7 @@ import ast
 import io
 import re
 import tokenize
+import typing
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,7 @@ EXCEPTIONS = {
     },
     "entries": {
         ".": "the eight rooms, and the ground floor with one topic per file",
+        "cli": "one file or folder per command",
     },
     "first line": {
         "__init__.py": "describes the project",
@@ -136,7 +138,7 @@ def test_no_assert_that_python_o_would_skip() -> None:
 
 
 def test_importing_has_no_side_effects() -> None:
-    quiet = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef)
+    quiet = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, *typing.get_args(Function), ast.ClassDef)
     busy = {}
     for name, tree in modules().items():
         for node in tree.body:

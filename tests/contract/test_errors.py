@@ -41,6 +41,11 @@ FOREIGN_RAISES = {
     "training/series.py Interrupted": "the same for a series",
     "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
     "use/predict/predictor.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
+    **{
+        f"use/serve/{name}.py HTTPException": "becomes an answer with its status, and is tested there"
+        for name in ("app", "bodies", "guard", "protocol")
+    },
+    **{f"use/serve/{name}.py busy": "becomes an answer with status 503" for name in ("app", "guard")},
 }
 
 WITHOUT_ADVICE = {"DecodeError": "names the file and the reason; its caller says what to do"}

@@ -45,6 +45,7 @@ COMMANDS = {
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
     "explain": ("Show which parts of images raise the score of a class.", "RUN [IMAGE|FOLDER…]"),
     "report": ("Write the report of a run again, or a page that compares several runs.", "RUN…"),
+    "serve": ("Answer requests for predictions over HTTP, with a page for people.", "RUN…"),
     "embed": ("Describe images by the features of a model, and find similar images.", "MODEL IMAGE|FOLDER…"),
     "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),

@@ -74,7 +74,7 @@ def predict(
         write_table(out, predictions, predictor.classes)
         screen.say(f"{plural(len(predictions), 'prediction')} in {out}")
     if as_json:
-        print_json([_described(prediction, predictor.classes) for prediction in predictions])
+        print_json([prediction.as_dict(predictor.classes) for prediction in predictions])
     unreadable = [prediction.error for prediction in predictions if prediction.error]
     if unreadable:
         raise DecodeError(unreadable_text(unreadable, len(predictions), "classified"))
@@ -88,10 +88,3 @@ def labels_line(prediction: Prediction, predictor: Predictor) -> str:
     label = ", ".join(found) or f"no label (the most probable is {best}, {by_name[best]:.1%})"
     chosen = "" if prediction.set is None else f", set: {join_names(prediction.set)}"
     return f"{label}{chosen}{', rejected' if prediction.rejected else ''}"
-
-
-def _described(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, object]:
-    """Return a prediction with its probabilities by class name, without what was not asked for or is not known."""
-    described = {name: value for name, value in vars(prediction).items() if value is not None}
-    described["probabilities"] = dict(zip(classes, prediction.probabilities, strict=False))
-    return described | ({"is_unfamiliar": prediction.is_unfamiliar} if prediction.unfamiliar is not None else {})

@@ -13,7 +13,6 @@ from typing import Any, Self
 import torch
 
 from vitreous.data.augmentation.warp import Matrices, warp
-from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
@@ -66,6 +65,12 @@ class Prediction:
     def is_unfamiliar(self) -> bool:
         """Whether the image is unlike the training images. About 5% of images like the training images are, too."""
         return self.unfamiliar is not None and self.unfamiliar >= FLAGGED
+
+    def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return plain values with the probabilities by class, without what was not asked for or is not known."""
+        described = {name: value for name, value in vars(self).items() if value is not None}
+        described["probabilities"] = dict(zip(classes, self.probabilities, strict=False))
+        return described | ({"is_unfamiliar": self.is_unfamiliar} if self.unfamiliar is not None else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +175,7 @@ class Predictor:
         rest, start = each_image(images, self.preprocess.in_chans), 0
         while batch := list(islice(rest, BATCH_SIZE)):
             names = [name_of(image, start + offset) for offset, image in enumerate(batch)]
-            yield from self._predict_batch(batch, names)
+            yield from self.judge(names, read_batch(self.preprocess, batch, names))
             start += len(batch)
         self.preprocess.scale.warn_of_clipped()
 
@@ -200,11 +205,11 @@ class Predictor:
         scaled = logits / self.temperature
         return scaled.softmax(dim=1) if self.thresholds is None else scaled.sigmoid()
 
-    def _predict_batch(self, images: Sequence[ImageLike], names: Sequence[str]) -> Iterator[Prediction]:
-        read_images = read_batch(self.preprocess, images, names)
-        pixels = [image for image in read_images if not isinstance(image, str)]
+    def judge(self, names: Sequence[str], read: Sequence[Pixels | str]) -> Iterator[Prediction]:
+        """Classify what `read_batch` returned for images with these names, as one batch; `stream` uses it too."""
+        pixels = [image for image in read if not isinstance(image, str)]
         rows = self._judged(torch.stack(pixels)) if pixels else iter(())
-        for name, image in zip(names, read_images, strict=True):
+        for name, image in zip(names, read, strict=True):
             if isinstance(image, str):
                 yield Prediction(name, label="", probability=0.0, probabilities=(), error=image)
                 continue

@@ -1,0 +1,117 @@
+"""`vitreous serve` -> a server that answers for trained models, until it is stopped."""
+
+import logging
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vitreous.cli.numbers import whole_number
+from vitreous.cli.screen import Screen
+from vitreous.data.decoding.limits import VARIABLE, max_pixels
+from vitreous.errors import ConfigError, MissingDependencyError
+from vitreous.paths import expanded
+from vitreous.ranges import Interval, check_fields
+from vitreous.training.machine.device import resolve_device
+from vitreous.use.serve.deploy import DOCKER, SYSTEMD, write_docker, write_systemd
+from vitreous.wording import plural
+
+_MOST_PIXELS = "50_000_000"
+_Port = Annotated[int, Interval("[0, 2**16)"), Parameter(converter=whole_number)]
+_Count = Annotated[int, Interval("[1, 2**20)"), Parameter(converter=whole_number)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ServeOptions:
+    """Options of `vitreous serve`.
+
+    Attributes:
+        port: Port to listen at; 0 takes a free one.
+        host: Address to listen at; 0.0.0.0 makes the server reachable from other machines.
+        api_key_file: File with API keys, one per line; each request then needs one. VITREOUS_API_KEY gives one key.
+        coverage: Probability that a set contains the true class; default: 0.95 for runs that can have sets.
+        max_mb: Largest request in MB.
+        max_waiting: Images that may wait before requests are refused.
+        timeout: Seconds until a request is refused.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        write: Do not start a server, but write the files that start one in a container, or as a service of systemd.
+    """
+
+    port: _Port = 8000
+    host: str = "127.0.0.1"
+    api_key_file: Path | None = None
+    coverage: float | None = None
+    max_mb: _Count = 32
+    max_waiting: _Count = 512
+    timeout: _Count = 60
+    device: str = "auto"
+    write: Literal["docker", "systemd"] | None = None
+
+
+def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: ServeOptions = ServeOptions()) -> None:
+    """Answer requests for predictions of one or more models.
+
+    Args:
+        runs: Run folders, or model.safetensors files.
+        options: All other options.
+    """
+    try:
+        import python_multipart  # noqa: F401  # the server needs it, but imports it only for a form
+
+        from vitreous.use.serve.guard import LOG, Limits
+        from vitreous.use.serve.models import COVERAGE, Models, named
+        from vitreous.use.serve.server import bind, run_server
+    except ImportError as error:
+        text = "serve: needs FastAPI, uvicorn and python-multipart; run `pip install 'vitreous[serve]'`"
+        raise MissingDependencyError(text) from error
+    check_fields(options, "serve")
+    screen, keys, paths = Screen(), _keys(options.api_key_file), named(runs)
+    if options.write == "docker" and options.api_key_file:
+        way_out = "leave it out, and start the container with --env VITREOUS_API_KEY"
+        raise ConfigError(f"api_key_file={options.api_key_file}: is not copied into a container; {way_out}")
+    if options.write:
+        (write_docker if options.write == "docker" else write_systemd)(paths, _words(options))
+        screen.say(f"{DOCKER if options.write == 'docker' else SYSTEMD}: its first lines say how to start it")
+        return
+    os.environ.setdefault(VARIABLE, _MOST_PIXELS)
+    max_pixels()  # raises an error if the variable is wrong
+    with bind(options.host, options.port) as where:
+        models = Models(paths, resolve_device(options.device), options.coverage)
+        for name, model in models.by_name.items():
+            sets = f"sets of classes with coverage {COVERAGE if options.coverage is None else options.coverage:g}"
+            sets = f"no sets ({model.without_sets})" if model.without_sets else sets
+            classes = plural(len(model.predictor.classes), "class", "classes")
+            screen.say(f"{name}: version {model.version}, {classes}, {sets}")
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        screen.say(f"http://{host}:{where.getsockname()[1]}/ is a page for people; programs send images to /predict")
+        if not keys and options.host not in ("127.0.0.1", "localhost", "::1"):
+            screen.say(
+                "note: other machines can use the models without a key; --api-key-file requires one", style="yellow"
+            )
+        logging.basicConfig(format="%(message)s", stream=sys.stderr)
+        LOG.setLevel(logging.INFO)
+        run_server(models, where, Limits(options.max_mb << 20, options.max_waiting, options.timeout), keys)
+
+
+def _keys(file: Path | None) -> list[str]:
+    """Return the API keys in a file and in the environment."""
+    keys = [] if file is None else expanded(file).read_text(encoding="utf-8").split()
+    if file is not None and not keys:
+        raise ConfigError(f"api_key_file={file}: has no key; write one per line")
+    return [*keys, *filter(None, [os.environ.get("VITREOUS_API_KEY")])]
+
+
+def _words(options: ServeOptions) -> list[str]:
+    """Return the options that differ from their defaults, as words of the command line."""
+    default, words = ServeOptions(), []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        is_inside = options.write == "docker" and field.name in ("host", "port")  # those of a container are its own
+        if field.name != "write" and not is_inside and value != getattr(default, field.name):
+            text = expanded(value).absolute() if isinstance(value, Path) else value
+            words += [f"--{field.name.replace('_', '-')}", str(text)]
+    return words

@@ -1,0 +1,1 @@
+"""Trained models -> answers over HTTP: a page for people, JSON for programs, the Open Inference Protocol."""

@@ -1,0 +1,77 @@
+"""Body of a request -> image files with their names: raw bytes, a form with files, or base64 in JSON."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from vitreous.errors import DecodeError
+from vitreous.printable import printable
+from vitreous.use.serve.protocol import MOST_IMAGES, Images
+
+Content = bytes | str
+"""An image file as it is, or in base64."""
+
+
+async def images_of(request: Request) -> list[tuple[str, Content]]:
+    """Return the name and content of each image; a body of any other content type is one image file.
+
+    Raises:
+        HTTPException: 400 for a body that is not what its content type says, 413 for too many images.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _files(request)
+    body = await request.body()
+    if kind != "application/json":
+        return numbered([body])
+    try:
+        return numbered(Images.model_validate_json(body).images)
+    except ValidationError as error:
+        raise HTTPException(400, invalid(error.errors())) from error
+
+
+def numbered(contents: Sequence[Content]) -> list[tuple[str, Content]]:
+    """Name images as `vitreous predict` names those without a file."""
+    return [(f"image {number}", content) for number, content in enumerate(contents)]
+
+
+def decoded(name: str, content: Content) -> bytes:
+    """Return an image file. Raises DecodeError if text is not base64."""
+    if isinstance(content, bytes):
+        return content
+    try:
+        return base64.b64decode(content.partition(",")[2] if content.startswith("data:") else content, validate=True)
+    except ValueError as error:
+        raise DecodeError(f"{name}: is not base64") from error
+
+
+def invalid(errors: Sequence[Any]) -> str:
+    """Return what pydantic found wrong with a request first."""
+    where = ".".join(str(part) for part in errors[0]["loc"] if part != "body") or "body"
+    return f"{printable(where)}: {printable(errors[0]['msg'])}; see /openapi.json"
+
+
+async def _files(request: Request) -> list[tuple[str, Content]]:
+    """Return the files of a form. They stay in memory: nothing that a client sends is written to disk."""
+    parser = MultiPartParser(request.headers, request.stream(), max_files=MOST_IMAGES)
+    parser.spool_max_size = 1 << 40
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(413 if "Too many" in error.message else 400, f"form: {error.message}") from error
+    images: list[tuple[str, Content]] = []
+    try:
+        for field, value in form.multi_items():
+            if isinstance(value, str):
+                raise HTTPException(400, f"{printable(field)}: is not a file; send each image as a file of the form")
+            images.append((printable(value.filename or f"image {len(images)}"), await value.read()))
+    finally:
+        await form.close()
+    if not images:
+        raise HTTPException(400, "form: has no file; send each image as a file, as `curl --form image=@photo.jpg` does")
+    return images

@@ -1,0 +1,140 @@
+"""Run folders, model files -> ServedModels by name, which are replaced when their files change."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from vitreous.errors import ConfigError, DecodeError, NotARunError, VitreousError
+from vitreous.paths import expanded
+from vitreous.tensors import Pixels
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.evaluate.sets.decide import decisions
+from vitreous.use.explain.explainer import Explainer
+from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.predict.predictor import Prediction, Predictor, find_model
+from vitreous.use.serve.bodies import Content, decoded
+
+COVERAGE, _MAP_PX = 0.95, 640
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model with all that an answer needs. A new file makes a new one, so each request is answered by one model.
+
+    The version is the beginning of the SHA-256 of the model file. `decide` adds the set of classes to a prediction;
+    `without_sets` says why there are none.
+    """
+
+    name: str
+    version: str
+    predictor: Predictor
+    decide: Callable[[Prediction], Prediction]
+    without_sets: str
+
+    @classmethod
+    def load(cls, name: str, path: Path, device: torch.device | str = "cpu", coverage: float | None = None) -> Self:
+        """Load a run or model file, and compute one batch, because the first one is slow.
+
+        Sets contain the true class with probability `coverage`. None means 0.95, or no sets where the run cannot have
+        them. Raises what `Predictor.load` and `decisions` do.
+        """
+        predictor, without_sets = Predictor.load(path, device), ""
+        try:
+            decide = decisions(path, predictor, COVERAGE if coverage is None else coverage, None, None)
+        except (ConfigError, NotARunError) as error:
+            if coverage is not None:
+                raise
+            decide, without_sets = decisions(path, predictor, None, None, None), str(error)
+        with find_model(path, or_best=True).open("rb") as file:
+            version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        model = cls(name, version, predictor, decide, without_sets)
+        shape = (predictor.preprocess.in_chans, *predictor.preprocess.img_size)
+        model.classify([("warm-up", torch.zeros(shape, dtype=torch.uint8))])
+        return model
+
+    def read(self, name: str, content: Content) -> Pixels | str:
+        """Return the pixels of an image, or the reason why it cannot be read, which begins with its name."""
+        try:
+            return self.predictor.preprocess.pixels(decoded(name, content), where=name)
+        except DecodeError as error:
+            return str(error)
+
+    def classify(self, images: Sequence[tuple[str, Pixels | str]]) -> list[Prediction]:
+        """Classify what `read` returned, as one batch; each image has a name."""
+        predictions = list(map(self.decide, self.predictor.judge(*zip(*images, strict=True))))
+        self.predictor.preprocess.scale.warn_of_clipped()
+        return predictions
+
+    def explain(self, images: Sequence[bytes], target: str | None) -> list[Explanation]:
+        """Explain the score of the predicted class or of another one. Raises UnknownNameError for an unknown class."""
+        return list(Explainer(self.predictor).explain(images, target=target))
+
+
+def heat_map(explanation: Explanation) -> tuple[bytes, str]:
+    """Return the photo with its relevance in color as PNG, and where that lies. Raises DecodeError if it is damaged."""
+    png = io.BytesIO()
+    explanation.pictures(_MAP_PX)[1].save(png, "PNG")
+    return png.getvalue(), explanation.finding
+
+
+class Models:
+    """The served models `by_name`, from their paths by name. Raises what `ServedModel.load` does."""
+
+    def __init__(
+        self, paths: Mapping[str, Path], device: torch.device | str = "cpu", coverage: float | None = None
+    ) -> None:
+        self._paths, self._load = paths, partial(ServedModel.load, device=device, coverage=coverage)
+        self._stamps = {name: _stamp(path) for name, path in paths.items()}
+        self.by_name = {name: self._load(name, path) for name, path in paths.items()}
+
+    def renew(self) -> Iterator[dict[str, Any]]:
+        """Load the models whose files have changed, and yield what was done.
+
+        The previous model answers until the new one is complete, and for good if that cannot be read. A run that is
+        still being trained is served with its best model so far.
+        """
+        for name, path in self._paths.items():
+            stamp, old = _stamp(path), self.by_name[name]
+            if stamp == self._stamps[name]:
+                continue
+            self._stamps[name] = stamp
+            try:
+                self.by_name[name] = self._load(name, path)
+            except (VitreousError, OSError) as error:
+                yield {"event": "kept", "model": name, "version": old.version, "reason": str(error)}
+            if (new := self.by_name[name].version) != old.version:
+                yield {"event": "replaced", "model": name, "version": new}
+
+
+def named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return run folders by their names, and model files elsewhere by theirs without suffix.
+
+    Raises:
+        NotARunError: There is no model at one of the paths.
+        ConfigError: Two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in map(expanded, paths):
+        file = find_model(path, or_best=True)
+        is_lone = path.is_file() and file.name != RunFolder(path.parent).model.name
+        name = file.stem if is_lone else (path.parent if path.is_file() else path).resolve().name
+        if name in found:
+            raise ConfigError(f"run={path}: {found[name]} is called {name} too; rename one of the folders")
+        found[name] = path
+    return found
+
+
+def _stamp(path: Path) -> tuple[object, ...]:
+    """Return path, time, size and inode of each file that a model is read from."""
+    try:
+        folder = RunFolder((file := find_model(path, or_best=True)).parent)
+        found = [(each, each.stat()) for each in (file, folder.familiarity, folder.outputs) if each.is_file()]
+    except (NotARunError, OSError):
+        return ()
+    return tuple((each, stat.st_mtime_ns, stat.st_size, stat.st_ino) for each, stat in found)

@@ -1,0 +1,43 @@
+"""Cases of `use/serve/`: servers that cannot start."""
+
+import shutil
+import sys
+from contextlib import chdir
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from tests.advice.use_cases import finished
+from tests.advice.walk import Refusals, case
+
+from vitreous.cli.serve import ServeOptions, serve
+
+
+@case
+def servers_that_cannot_start(folder: Path) -> Refusals:
+    pytest.importorskip("fastapi")
+    from vitreous.use.serve.models import named
+    from vitreous.use.serve.server import bind
+
+    run = finished(folder, "my run")
+    copy = Path(shutil.copytree(run, folder / "b" / "my run"))
+    yield lambda: named([run, copy]), "rename one of the folders"
+    assert len(named([run, copy.rename(folder / "b" / "other")])) == 2
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        yield lambda: bind("127.0.0.1", port), "choose another --port or --host"
+        bind("127.0.0.1", 0).close()
+    keys = folder / "keys"
+    keys.write_text("")
+    options = ServeOptions(api_key_file=keys, write="systemd")
+    yield lambda: serve([run], options=options), "write one per line"
+    keys.write_text("secret")
+    boxed = ServeOptions(api_key_file=keys, write="docker")
+    yield lambda: serve([run], options=boxed), "leave it out, and start the container with --env VITREOUS_API_KEY"
+    with patch.dict(sys.modules, {"python_multipart": None}):
+        yield lambda: serve([run], options=options), "`pip install 'vitreous[serve]'`"
+    with chdir(folder):
+        serve([run], options=options)
+        serve([run], options=ServeOptions(write="docker"))
+    assert (folder / "vitreous.service").is_file()
+    assert (folder / "vitreous-docker" / "Dockerfile").is_file()

@@ -1,0 +1,121 @@
+"""Models: their names, and new files at the same path, which replace them."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.unit.use.serve.conftest import encoded
+
+from vitreous.errors import ConfigError, DamagedFileError, NotARunError
+from vitreous.model.weights import load_model, read_metadata, save_model
+from vitreous.use.run import Run
+
+
+@pytest.fixture
+def made() -> Callable[..., Any]:
+    """Make Models of paths."""
+    pytest.importorskip("fastapi")
+    from vitreous.use.serve.models import Models, named
+
+    return lambda *paths, **options: Models(named(paths), **options)
+
+
+def retrain(file: Path) -> None:
+    """Replace a model file by one with another head, as a run that ends does."""
+    model, metadata = load_model(file), read_metadata(file)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.add_(0.3)
+    save_model(file, model, {key: value for key, value in metadata.items() if key not in ("format", "architecture")})
+
+
+@pytest.fixture
+def own_model(own_run: Run) -> Path:
+    """The model file of a run, without what belongs to its weights."""
+    (own_run.path / "familiarity.safetensors").unlink(missing_ok=True)
+    return own_run.path / "model.safetensors"
+
+
+def test_models_are_called_like_their_runs_or_files(made: Callable[..., Any], run: Run, lone_model: Path) -> None:
+    assert list(made(run.path, lone_model).by_name) == ["tiny run", "moved"]
+    assert list(made(run.path / "model.safetensors").by_name) == ["tiny run"]
+
+
+def test_two_runs_of_one_name_are_refused(made: Callable[..., Any], run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "tiny run"
+    shutil.copytree(run.path, copy)
+    with pytest.raises(ConfigError) as error:
+        made(run.path, copy)
+    assert str(error.value) == f"run={copy}: {run.path} is called tiny run too; rename one of the folders"
+    copy = copy.rename(tmp_path / "other")  # the advice works
+    assert list(made(run.path, copy).by_name) == ["tiny run", "other"]
+
+
+def test_path_without_a_model_is_refused(made: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(NotARunError, match="contains no model"):
+        made(tmp_path)
+
+
+def test_coverage_is_that_of_predict(made: Callable[..., Any], run: Run, blind_run: Run) -> None:
+    served = made(run.path, coverage=0.5).by_name["tiny run"]
+    (found,) = served.classify([("image 0", served.read("image 0", encoded()))])
+    assert found == run.predict(encoded(), coverage=0.5)[0]
+    assert made(blind_run.path).by_name["blind"].without_sets
+    with pytest.raises(NotARunError):
+        made(blind_run.path, coverage=0.5)
+
+
+def test_new_file_replaces_the_model(made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
+    models = made(own_run.path)
+    old = models.by_name["own"]
+    assert list(models.renew()) == []
+    retrain(own_model)
+    (event,) = models.renew()
+    new = models.by_name["own"]
+    assert event == {"event": "replaced", "model": "own", "version": new.version}
+    assert new.version != old.version
+    image = encoded()
+    (found,) = new.classify([("image 0", new.read("image 0", image))])
+    assert found.probabilities == Run(own_run.path).predict(image)[0].probabilities
+    (before,) = old.classify([("image 0", old.read("image 0", image))])
+    assert before.probabilities != found.probabilities
+    assert list(models.renew()) == []
+
+
+def test_file_with_the_same_content_is_not_announced(made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
+    models = made(own_run.path)
+    os.utime(own_model, (1, 1))
+    assert list(models.renew()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_file_keeps_the_old_model_until_it_is_repaired(
+    damage: str, made: Callable[..., Any], own_run: Run, own_model: Path
+) -> None:
+    models = made(own_run.path)
+    old, content = models.by_name["own"], own_model.read_bytes()
+    own_model.unlink() if damage == "gone" else own_model.write_bytes(content[:-8])
+    (event,) = models.renew()
+    assert (event["event"], event["version"]) == ("kept", old.version)
+    assert event["reason"]
+    assert list(models.renew()) == []  # said once
+    assert models.by_name["own"] is old
+    own_model.write_bytes(content)
+    retrain(own_model)
+    assert [event["event"] for event in models.renew()] == ["replaced"]
+
+
+def test_familiarity_of_other_weights_is_refused_before_it_answers(made: Callable[..., Any], own_run: Run) -> None:
+    if not (own_run.path / "familiarity.safetensors").is_file():
+        pytest.skip("the run has too few validation images")
+    models = made(own_run.path)
+    retrain(own_run.path / "model.safetensors")
+    (event,) = models.renew()
+    assert event["event"] == "kept"
+    assert "belongs to other weights" in event["reason"]
+    with pytest.raises(DamagedFileError):
+        made(own_run.path)
