@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitreous.cli.numbers import whole_number
+from vitreous.cli.options import whole_number
 from vitreous.cli.screen import Screen
 from vitreous.data.decoding.limits import VARIABLE, max_pixels
-from vitreous.errors import ConfigError, MissingDependencyError
+from vitreous.errors import ConfigError, optional_module
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_fields
 from vitreous.training.machine.device import resolve_device
@@ -59,15 +59,12 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
         runs: Run folders, or model.safetensors files.
         options: All other options.
     """
-    try:
-        import python_multipart  # noqa: F401  # the server needs it, but imports it only for a form
+    for package in ("fastapi", "uvicorn", "python_multipart"):
+        optional_module(package, "serve", "run `pip install 'vitreous[serve]'`")
+    from vitreous.use.serve.guard import LOG, Limits
+    from vitreous.use.serve.models import COVERAGE, Models, named
+    from vitreous.use.serve.server import bind, run_server
 
-        from vitreous.use.serve.guard import LOG, Limits
-        from vitreous.use.serve.models import COVERAGE, Models, named
-        from vitreous.use.serve.server import bind, run_server
-    except ImportError as error:
-        text = "serve: needs FastAPI, uvicorn and python-multipart; run `pip install 'vitreous[serve]'`"
-        raise MissingDependencyError(text) from error
     check_fields(options, "serve")
     screen, keys, paths = Screen(), _keys(options.api_key_file), named(runs)
     if options.write == "docker" and options.api_key_file:

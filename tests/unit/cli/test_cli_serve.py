@@ -180,7 +180,7 @@ def test_missing_package_is_named(run: Path, cli: Cli, monkeypatch: pytest.Monke
     said = cli("serve", run)
     assert (said.code, said.err) == (
         2,
-        "serve: needs FastAPI, uvicorn and python-multipart; run `pip install 'vitreous[serve]'`\n",
+        "serve: needs python_multipart, which is not installed; run `pip install 'vitreous[serve]'`\n",
     )
 
 
