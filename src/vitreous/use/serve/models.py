@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 
-from vitreous.errors import ConfigError, DecodeError, NotARunError, VitreousError
+from vitreous.errors import ConfigError, DecodeError, NotARunError
 from vitreous.paths import expanded
 from vitreous.tensors import Pixels
 from vitreous.training.folder.run_folder import RunFolder
@@ -106,7 +106,7 @@ class Models:
             self._stamps[name] = stamp
             try:
                 self.by_name[name] = self._load(name, path)
-            except (VitreousError, OSError) as error:
+            except Exception as error:  # whatever is wrong with it, the old one goes on
                 yield {"event": "kept", "model": name, "version": old.version, "reason": str(error)}
             if (new := self.by_name[name].version) != old.version:
                 yield {"event": "replaced", "model": name, "version": new}
