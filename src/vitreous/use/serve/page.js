@@ -80,7 +80,7 @@ async function explain(section, photo, model, button, target) {
   let figure;
   try {
     const answer = await ask("explain", { model, target }, photo), finding = answer.headers.get("X-Finding");
-    figure = picture(URL.createObjectURL(await answer.blob()), `Red raises the score of ${target}, blue lowers it; ${finding}.`);
+    figure = picture(URL.createObjectURL(await answer.blob()), `Red raises the score of “${target}”, blue lowers it; ${finding}.`);
   } catch (error) {
     figure = make("figure", reason(error));
   }
