@@ -113,9 +113,9 @@ def test_only_the_images_of_the_run_are_found(own_run: Run, photos: Path) -> Non
     ("/media/ann/pets", None, ["cat/1.png", "/media/ann/pets/pets/1.png"], ["cat/1.png", "pets/1.png"]),
     ("/media/ann/labels.csv", None, ["/media/ann/pics/1.png", "pics/1.png"], ["pics/1.png", "pics/1.png"]),
     ("/media/ann/labels.csv", "/media/pics", ["/media/pics/a/1.png"], ["a/1.png"]),
-    ("/home/ann/tables/labels.csv", None, ["/home/ann/pics/cat/1.png", "/home/ann/pics/dog/2.png"],
+    ("/media/ann/tables/labels.csv", None, ["/media/ann/pics/cat/1.png", "/media/ann/pics/dog/2.png"],
      ["cat/1.png", "dog/2.png"]),
-    ("/home/ann/tables/labels.csv", None, ["/home/ann/pics/1.png", "tables/2.png"], ["1.png", "2.png"]),
+    ("/media/ann/tables/labels.csv", None, ["/media/ann/pics/1.png", "tables/2.png"], ["1.png", "2.png"]),
     ("digits", None, ["digits test[3]"], ["digits test[3]"]),
 ])  # fmt: skip
 def test_names_are_relative_to_the_data_folder(
