@@ -45,6 +45,8 @@ EXCEPTIONS = {
     },
     "entries": {
         ".": "the eight rooms, and the ground floor with one topic per file",
+        "cli": "one file per command, which `main` finds by its name",
+        "use/report/sections": "one file per section of the report",
     },
     "first line": {
         "__init__.py": "describes the project",
