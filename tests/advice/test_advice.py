@@ -6,6 +6,7 @@ from tests.advice import (  # noqa: F401
     data_cases,
     decision_cases,
     explain_cases,
+    export_cases,
     hub_cases,
     key_cases,
     model_cases,

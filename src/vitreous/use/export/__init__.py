@@ -1,1 +1,1 @@
-"""A trained model -> files in which it runs without this package."""
+"""A run -> files that give its answers without this package, each compared with Python on held-out photos."""

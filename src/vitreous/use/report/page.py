@@ -30,6 +30,7 @@ from vitreous.use.report.sections.calibration import calibration_section
 from vitreous.use.report.sections.classes import classes_section
 from vitreous.use.report.sections.corrections import corrections_section
 from vitreous.use.report.sections.data import data_section
+from vitreous.use.report.sections.exported import exported_section
 from vitreous.use.report.sections.looks import looks_section
 from vitreous.use.report.sections.mistakes import mistakes_section
 from vitreous.use.report.sections.reproduce import reproduce_section
@@ -56,6 +57,7 @@ SECTIONS: tuple[SectionOf, ...] = (
     looks_section,
     shortcuts_section,
     try_it_section,
+    exported_section,
     training_section,
     data_section,
     corrections_section,

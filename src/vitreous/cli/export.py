@@ -1,0 +1,57 @@
+"""`vitreous export` -> a file that gives the answers of a run without vitreous, and how it compares with Python."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import Screen, print_json, print_table
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.export.exporter import MAX_DROP
+from vitreous.use.export.exporter import export as export_run
+from vitreous.use.export.words import proof_rows, proof_sentence
+from vitreous.use.predict.predictor import find_model
+from vitreous.use.report.page import write_report
+
+
+def export(
+    run: Path,
+    /,
+    *,
+    to: str,
+    out: Path | None = None,
+    data: str | None = None,
+    int8: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    max_drop: float | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+) -> None:
+    """Write a file that gives the answers of a model without vitreous, and keep it only if it does.
+
+    Args:
+        run: Run folder; with --data also a model.safetensors file.
+        to: onnx, torch (a program for torch.export.load) or html (a page in which the model runs, without a network).
+        out: File to write; default: named after the run, in the current folder.
+        data: Labeled photos to compare on: a folder, table or named data set; default: the held-out photos of the run.
+        int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much. For onnx.
+        max_drop: Points of accuracy that 8 bits may cost, for the upper end of the 95% interval; default: 1.
+        as_json: Print one JSON document instead of text.
+    """
+    with Screen(stderr=as_json) as screen:
+        found = export_run(run, to, out, data=data, int8=int8, max_drop=max_drop, listener=screen.listen)
+        folder = RunFolder(find_model(run).parent)
+        if found.is_own and folder.report.is_file():
+            write_report(folder)
+    measured = found.as_dict()
+    if as_json:
+        print_json(measured)
+        return
+    print_table(screen.console, list(proof_rows(measured)), numbers_from=1)
+    if int8 and found.variant == "float32":
+        limit = MAX_DROP if max_drop is None else max_drop
+        screen.say(
+            f"note: weights of 8 bits are not faster, or may cost more than {limit:g} points of accuracy, so the file "
+            "has float32; --max-drop allows more",
+            style="yellow",
+        )
+    screen.say(f"{found.path}: {proof_sentence(measured)}", style="bold green")
+    screen.say(f"\n{found.snippet}" if found.snippet else "open it in a browser, on a computer or a phone")

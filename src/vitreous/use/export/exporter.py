@@ -1,0 +1,171 @@
+"""Run, format -> a file that gives the run's answers, kept only if it does so on held-out photos."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from vitreous import atomic
+from vitreous.data.sources import Source
+from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.paths import expanded
+from vitreous.ranges import Interval, check_value, rule_of
+from vitreous.tensor_file import parsing
+from vitreous.training.folder.records import Listener, ignore
+from vitreous.training.folder.run_folder import RunFolder
+from vitreous.use.export.description import describe
+from vitreous.use.export.photos import draw_photos, find_photos
+from vitreous.use.export.proof import PYTHON, Proof, prove, python_answer
+from vitreous.use.export.quantize import quantized
+from vitreous.use.export.snippet import snippet
+from vitreous.use.export.targets import TARGETS, Target
+from vitreous.use.predict.predictor import Predictor
+from vitreous.use.predict.table import check_table_path
+
+MOST_IMAGES, MOST_JUDGED = 200, 2_000
+"""Photos that are compared, and those on which a drop in accuracy is measured."""
+MAX_DROP = 1.0
+"""Points of accuracy that weights of 8 bits may cost, unless another number is asked for."""
+_CALIBRATION_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written and compared with Python.
+
+    Attributes:
+        path: The file.
+        to: Its format.
+        data: The photos on which it was compared.
+        is_own: They belong to the data of the run.
+        variant: Which of the tried files it is: `float32`, `int8-dynamic` or `int8-static`; `int8` in a page.
+        tried: The proof of each of them, by name, after that of `Python`, the original model.
+        snippet: A program in Python that classifies a photo with the file; empty for a page.
+    """
+
+    path: Path
+    to: str
+    data: str
+    is_own: bool
+    variant: str
+    tried: Mapping[str, Proof]
+    snippet: str
+
+    @property
+    def proof(self) -> Proof:
+        """The proof of the file itself."""
+        return self.tried[self.variant]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values for JSON."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def export(
+    run: Path,
+    to: str = "onnx",
+    out: Path | None = None,
+    *,
+    data: str | Source | None = None,
+    int8: bool = False,
+    max_drop: float | None = None,
+    listener: Listener = ignore,
+) -> Export:
+    """Write a run in a format that does not need vitreous, and compare it with Python on held-out photos.
+
+    The file takes the gray levels of decoded photos of any size and returns calibrated probabilities. The result of the
+    comparison is added to `export.json` in the run folder.
+
+    Args:
+        run: Run folder; a model file is enough if `data` is given.
+        to: A format, one of `TARGETS`.
+        out: File to write; None: named after the run, in the working directory.
+        data: Labeled photos to compare on; None selects the run's own held-out photos.
+        int8: Also try weights of 8 bits, and keep the fastest file whose accuracy drops by at most `max_drop`.
+        max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
+        listener: Receives the progress.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        MissingDependencyError: A package is missing.
+        ConfigError: `out` cannot be written or exists, the format cannot represent the model, or the file would give
+            other answers than Python; then no file is left.
+        NotARunError: There is no model at `run`.
+        DataError: There is no held-out photo that can be decoded.
+    """
+    run = expanded(run)
+    target, path = _checked(run, to, out, int8, max_drop)
+    predictor = Predictor.load(run)
+    images = find_photos(run, predictor, data, listener)
+    described = describe(predictor, RunFolder(run), path.stem)
+    with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch:
+        listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
+        written = Path(scratch) / f"{target.variant}{target.suffix}"
+        answers = {target.variant: target.write(predictor, written, described)}
+        if int8:
+            training = find_photos(run, predictor, None, listener, "train")
+            photos = draw_photos(training, predictor, _CALIBRATION_IMAGES, listener)
+            answers |= quantized(written, (photo.pixels[None] for photo in photos), described)
+        drawn = draw_photos(images, predictor, MOST_JUDGED if int8 else MOST_IMAGES, listener)
+        tried = prove(answers, python_answer(predictor), drawn, predictor.thresholds)
+        for name in answers:
+            tried[name] = replace(tried[name], size_bytes=written.with_stem(name).stat().st_size)
+        chosen = _judged(to, target, tried, MAX_DROP if max_drop is None else max_drop)
+        atomic.write_bytes(path, written.with_stem(chosen).read_bytes())
+    found = Export(path, to, images.name, images.are_own, chosen, tried, snippet(path, to, described))
+    _note(RunFolder(run), found)
+    return found
+
+
+def read_exports(folder: RunFolder) -> dict[str, Any]:
+    """Return what was measured of each exported file, by its name. DamagedFileError if `export.json` was altered."""
+    if not folder.exports.is_file():
+        return {}
+    with parsing(folder.exports, "delete it, and export again"):
+        return dict(json.loads(folder.exports.read_text("utf-8")))
+
+
+def _checked(run: Path, to: str, out: Path | None, int8: bool, max_drop: float | None) -> tuple[Target, Path]:
+    """Return the format and the file to write, if the request makes sense."""
+    if to not in TARGETS:
+        raise UnknownNameError(f"to={to}: no such format; {nearest(to, TARGETS)}")
+    target = TARGETS[to]
+    if int8 and to != "onnx":
+        raise ConfigError(f"int8={int8}: is for --to onnx, not {to}; leave it out, or use --to onnx")
+    if max_drop is not None and not int8:
+        raise ConfigError(f"max_drop={max_drop}: is for weights of 8 bits; add --int8, or leave it out")
+    if max_drop is not None:
+        check_value("max_drop", max_drop, rule_of(Annotated[float, Interval("[0, 100]", "1 is usual, in points")]))
+    target.check_packages(to)
+    name = run.resolve().name if run.is_dir() else run.stem
+    path = expanded(out) if out is not None else Path(f"{name}{target.suffix}")
+    check_table_path(path, (target.suffix,), f"model{target.suffix}")
+    if path.exists():
+        raise ConfigError(f"out={path}: already exists; choose another name with --out")
+    return target, path
+
+
+def _judged(to: str, target: Target, tried: Mapping[str, Proof], max_drop: float) -> str:
+    """Return the fastest file whose accuracy drops by at most `max_drop` points; the first one always may be chosen.
+
+    Raises:
+        ConfigError: The first file gives other answers than Python.
+    """
+    proof = tried[target.variant]
+    if not proof.largest_difference <= target.tolerance:  # also if it is NaN
+        raise ConfigError(
+            f"to={to}: for {proof.worst}, a probability differs by {proof.largest_difference:.2g} from Python's "
+            f"(at most {target.tolerance:g}), so no file was kept; use another format, or `vitreous predict`"
+        )
+    small = [name for name in tried if name not in (PYTHON, target.variant) and 100 * tried[name].drop[2] <= max_drop]
+    return min([target.variant, *small], key=lambda name: tried[name].latency_ms[0])
+
+
+def _note(folder: RunFolder, found: Export) -> None:
+    """Add the result to `export.json`, if the model is in a run folder."""
+    if folder.config.is_file():
+        measured = {name: value for name, value in found.as_dict().items() if name != "snippet"}
+        text = json.dumps({**read_exports(folder), found.path.name: measured}, indent=1, ensure_ascii=False)
+        atomic.write_text(folder.exports, f"{text}\n")

@@ -1,0 +1,160 @@
+"""Exported files, labeled photos -> Proof of each: whether it gives Python's answers, its accuracy and its speed."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitreous.training.fit.evaluate import Score
+from vitreous.use.evaluate.paired import paired_difference
+from vitreous.use.predict.predictor import Predictor
+
+Photos = NDArray[np.uint8]
+"""Photos of equal size, `[batch, height, width, channels]`."""
+Answer = Callable[[Photos], NDArray[np.float32]]
+"""Photos of equal size -> probabilities, `[batch, classes]`."""
+
+PYTHON = "Python"
+"""Name of the original model among the proofs."""
+BATCH_SIZES = (1, 2, 7)
+"""Batches of photos of equal size that are compared; 1 with each photo at its own size."""
+_TIMED_S = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A labeled photo.
+
+    Attributes:
+        name: Its path or number.
+        pixels: Decoded and upright, uint8, `[height, width, channels]`.
+        label: Number of its class, or for each label whether it has it.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    label: Any
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A comparison of an exported file with Python on the same photos.
+
+    Attributes:
+        num_images: Photos that were compared, each at its own size.
+        num_same: Photos with the same predicted class, or the same labels.
+        largest_difference: Largest difference between two probabilities, also in batches of 2 and 7.
+        worst: The photo with the largest difference.
+        accuracy: Share of the photos that get exactly their class or labels.
+        interval_95: Its 95% interval.
+        drop: Accuracy of Python minus accuracy of the file, and both ends of its 95% interval, paired by photo.
+        latency_ms: Median time of one photo, and the 95th percentile.
+        images_per_s: Photos per second in batches of 7.
+        size_bytes: Size of the file; 0 for Python.
+    """
+
+    num_images: int
+    num_same: int
+    largest_difference: float
+    worst: str
+    accuracy: float
+    interval_95: tuple[float, float]
+    drop: tuple[float, float, float]
+    latency_ms: tuple[float, float]
+    images_per_s: float
+    size_bytes: int = 0
+
+
+def python_answer(predictor: Predictor) -> Answer:
+    """Return how Python answers for photos of equal size."""
+
+    def answer(photos: Photos) -> NDArray[np.float32]:
+        images = (photo.squeeze(2) if photo.shape[2] == 1 else photo for photo in photos)
+        pixels = torch.stack([predictor.preprocess.pixels(image) for image in images])
+        return predictor.probabilities(predictor.logits(pixels)).numpy()
+
+    return answer
+
+
+def prove(
+    answers: Mapping[str, Answer], python: Answer, photos: Iterable[Photo], thresholds: Sequence[float] | None
+) -> dict[str, Proof]:
+    """Compare the answers for each photo, and for batches of `BATCH_SIZES`; measure accuracy and time.
+
+    Args:
+        answers: How each file answers, by name.
+        python: How the model answers that they were made from.
+        photos: At least one photo.
+        thresholds: Probability from which each label is predicted; None if a photo has one class.
+
+    Returns:
+        The proof of each file, and before them that of `PYTHON` itself.
+    """
+    everyone = {PYTHON: python, **answers}
+    names, labels, first = list[str](), list[Any](), list[NDArray[np.uint8]]()
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in everyone}
+    times_ms: dict[str, list[float]] = {name: [] for name in everyone}
+    for photo in photos:
+        for name, answer in everyone.items():  # in turn, so that a busy machine slows all answers
+            if not names:
+                answer(photo.pixels[None])  # the first call prepares what later ones use
+            began_s = time.perf_counter()
+            rows[name].append(answer(photo.pixels[None])[0])
+            times_ms[name].append(1e3 * (time.perf_counter() - began_s))
+        names.append(photo.name)
+        labels.append(photo.label)
+        if len(first) < BATCH_SIZES[-1]:  # few photos stay in memory
+            first.append(photo.pixels)
+    batches = [_equal_size(first, size) for size in BATCH_SIZES[1:]]
+    decisions = {name: decided(np.stack(rows[name]), thresholds) for name in everyone}
+    right = {name: _same(decisions[name], np.array(labels)) for name in everyone}
+    found = {}
+    for name, answer in everyone.items():
+        differences = np.abs(np.stack(rows[name]) - np.stack(rows[PYTHON])).max(axis=1)
+        gaps = [(float(differences.max()), names[int(differences.argmax())])]
+        for batch in batches:
+            what = f"a batch of {len(batch)} that begins with {names[0]}"
+            gaps.append((float(np.abs(answer(batch) - python(batch)).max()), what))
+        largest, worst = max(gaps, key=lambda gap: np.nan_to_num(gap[0], nan=np.inf))
+        found[name] = Proof(
+            num_images=len(names),
+            num_same=int(_same(decisions[name], decisions[PYTHON]).sum()),
+            largest_difference=largest,
+            worst=worst,
+            accuracy=float(right[name].mean()),
+            interval_95=Score(len(names), int(right[name].sum()), 0.0).interval,
+            drop=paired_difference(right[PYTHON].astype(np.float64) - right[name]),
+            latency_ms=(float(np.median(times_ms[name])), float(np.quantile(times_ms[name], 0.95))),
+            images_per_s=_images_per_s(answer, batches[-1]),
+        )
+    return found
+
+
+def decided(probabilities: NDArray[np.float32], thresholds: Sequence[float] | None) -> NDArray[Any]:
+    """Return the predicted class of each photo, `[n]`, or for each label whether it is predicted, `[n, classes]`."""
+    if thresholds is None:
+        return probabilities.argmax(axis=1)
+    return probabilities.astype(np.float64) >= np.array(thresholds)
+
+
+def _same(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    return (some == others).reshape(len(some), -1).all(axis=1)
+
+
+def _equal_size(photos: Sequence[NDArray[np.uint8]], size: int) -> Photos:
+    """Return a batch of the photos, cut to the smallest height and width among them; few ones are repeated."""
+    chosen = [photos[number % len(photos)] for number in range(size)]
+    height, width = (min(pixels.shape[axis] for pixels in chosen) for axis in (0, 1))
+    return np.stack([pixels[:height, :width] for pixels in chosen])
+
+
+def _images_per_s(answer: Answer, batch: Photos) -> float:
+    began_s, times = time.perf_counter(), 0
+    while not times or time.perf_counter() - began_s < _TIMED_S:
+        answer(batch)
+        times += 1
+    return times * len(batch) / (time.perf_counter() - began_s)

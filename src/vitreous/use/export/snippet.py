@@ -1,0 +1,56 @@
+"""Exported file -> a short program in Python that classifies a photo with it and does not need vitreous."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_PROGRAM = """\
+import json, sys
+import numpy as np, {runtime}
+from PIL import Image, ImageOps
+
+{opened}
+classes = json.loads(about["classes"])
+{read}
+{answered}
+for number in {chosen}:
+    print(f"{{classes[number]}} {{probabilities[number]:.1%}}")
+"""
+_READ = """\
+photo = Image.open(sys.argv[1])
+photo.draft(None, ({side}, {side}))  # large JPEG files are decoded at a reduced size, as in training
+photo = ImageOps.exif_transpose(photo).convert("RGBA")
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("{mode}")
+photos = np.array(photo).reshape(1, photo.height, photo.width, {channels})"""
+_READ_ARRAY = "photos = np.load(sys.argv[1])[None]  # uint8, [height, width, {channels}]"
+_RUNTIMES = {
+    "onnx": (
+        "onnxruntime",
+        "session = onnxruntime.InferenceSession({path})\nabout = session.get_modelmeta().custom_metadata_map",
+        'probabilities = session.run(None, {"photos": photos})[0][0]',
+    ),
+    "torch": (
+        "torch",
+        'about = {{"classes": ""}}\nprogram = torch.export.load({path}, extra_files=about).module()',
+        "probabilities = program(torch.from_numpy(photos)).detach().numpy()[0]",
+    ),
+}
+_MOST_PROBABLE = "probabilities.argsort()[::-1][:5]"
+_REACHED = 'np.flatnonzero(probabilities >= json.loads(about["thresholds"]))'
+
+
+def snippet(path: Path, to: str, described: dict[str, Any]) -> str:
+    """Return the program for a file of a format, by what the file says about itself; empty for a page."""
+    if to not in _RUNTIMES:
+        return ""
+    runtime, opened, answered = _RUNTIMES[to]
+    channels, side = described["preprocess"]["in_chans"], 2 * max(described["preprocess"]["img_size"])
+    read = _READ if channels in (1, 3) else _READ_ARRAY
+    chosen = _MOST_PROBABLE if described["thresholds"] is None else _REACHED
+    return _PROGRAM.format(
+        runtime=runtime,
+        opened=opened.format(path=json.dumps(str(path))),
+        read=read.format(side=side, mode="L" if channels == 1 else "RGB", channels=channels),
+        answered=answered,
+        chosen=chosen,
+    )

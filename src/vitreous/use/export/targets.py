@@ -1,0 +1,180 @@
+"""Name of a format -> how a trained model is written in it, and how the written file answers."""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitreous.errors import ConfigError, MissingDependencyError, VitreousError
+from vitreous.printable import printable_error
+from vitreous.use import markup
+from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.evaluate.headline import accuracy_text
+from vitreous.use.export.page.pack import pack
+from vitreous.use.export.page.texts import app_html, script_text, style_text
+from vitreous.use.export.proof import Answer, Photos, python_answer
+from vitreous.use.export.whole import WholeModel
+from vitreous.use.predict.predictor import Predictor
+from vitreous.wording import plural
+
+Description = Mapping[str, object]
+"""What a file says about itself, by key; each value is stored as JSON."""
+INPUT, OUTPUT = "photos", "probabilities"
+_EXAMPLE_SIZE = (3, 37, 53)
+"""Batch, height and width of the example that is traced; all different, and none of them 1, which would be fixed."""
+_MOST_BYTES = 2_000_000_000
+"""Size of an ONNX file in one piece, by the limit of its format."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file format.
+
+    Attributes:
+        suffix: Ending of its files.
+        packages: Packages that write and run them; the extra `export` has all of them.
+        write: Writes a model with a description of it, and returns how the file answers.
+        tolerance: Largest difference of a probability from Python's. One gray level in many pixels may change it a
+            little; weights of 8 bits change it more.
+        variant: What its weights are: `float32`, or `int8` if they are rounded to 8 bits. Python has the same weights
+            of 8 bits then, and its times are not those of the file.
+    """
+
+    suffix: str
+    packages: tuple[str, ...]
+    write: Callable[[Predictor, Path, Description], Answer]
+    tolerance: float = 0.01
+    variant: str = "float32"
+
+    def check_packages(self, to: str) -> None:
+        """Raise MissingDependencyError if a package is missing."""
+        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
+        if missing:
+            raise MissingDependencyError(f"to={to}: needs {', '.join(missing)}; pip install 'vitreous[export]'")
+
+
+def write_onnx(predictor: Predictor, path: Path, description: Description) -> Answer:
+    """Write an ONNX file. Raises ConfigError if ONNX has no operator for a part of the model, or it is too large."""
+    size = sum(weight.numel() * weight.element_size() for weight in predictor.model.parameters())
+    if size > _MOST_BYTES:
+        raise ConfigError(f"model={size / 1e9:.1f} GB: more than the 2 GB of an ONNX file; use --to torch")
+    whole = WholeModel(predictor)
+    program = _traced("onnx", partial(
+        torch.onnx.export, whole, (_example(predictor),), dynamo=True, dynamic_shapes={INPUT: _any_size()},
+        input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+    ))  # fmt: skip
+    describe_onnx(program.model_proto, path, description)
+    return open_onnx(path)
+
+
+def describe_onnx(proto: Any, path: Path, description: Description) -> None:
+    """Write an ONNX model to a file, with this description instead of any other."""
+    del proto.metadata_props[:]
+    for key, value in description.items():
+        proto.metadata_props.add(key=key, value=json.dumps(value))
+    path.write_bytes(proto.SerializeToString())
+
+
+def open_onnx(path: Path) -> Answer:
+    """Open an ONNX file with ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Threads that keep waiting for work would slow the others that are compared.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+    def answer(photos: Photos) -> NDArray[np.float32]:
+        return np.asarray(session.run([OUTPUT], {INPUT: photos})[0], dtype=np.float32)
+
+    return answer
+
+
+def _write_program(predictor: Predictor, path: Path, description: Description) -> Answer:
+    whole, shapes = WholeModel(predictor), {INPUT: _any_size()}
+    program = _traced("torch", partial(torch.export.export, whole, (_example(predictor),), dynamic_shapes=shapes))
+    extra = {key: json.dumps(value) for key, value in description.items()}
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files=extra)
+    with path.open("rb") as written:
+        module = torch.export.load(written).module()
+
+    @torch.no_grad()
+    def answer(photos: Photos) -> NDArray[np.float32]:
+        return module(torch.from_numpy(photos)).numpy()
+
+    return answer
+
+
+def _write_page(predictor: Predictor, path: Path, description: Description) -> Answer:
+    """Write a page in which the model runs; its answers are those of Python with weights of 8 bits, as in the page."""
+    WholeModel(predictor)  # refuses what no format can have
+    try:
+        packed = pack(predictor)
+    except ConfigError as error:
+        raise ConfigError(f"{str(error).partition('; ')[0]}; use --to onnx") from error
+    metrics: Any = predictor.metadata.get("metrics", {})
+    split = scored_split(metrics)
+    known, several = plural(len(predictor.classes), "class", "classes"), predictor.thresholds is not None
+    sentences = [
+        f"The model knows {known}, and a photo gets {'any number' if several else 'one'} of them, whatever it shows",
+        *([] if split is None else [f"Accuracy on photos that it was not trained on: {accuracy_text(metrics[split])}"]),
+        "It runs in this page. Photos stay on your device, and no network is needed",
+    ]
+    parts = [app_html(packed), markup.sentences(sentences)]
+    text = markup.page(str(description["name"]), parts, style_text(), script=script_text())
+    path.write_text(text, encoding="utf-8")
+    return python_answer(replace(predictor, model=packed.rounded))
+
+
+def _traced(to: str, export: Callable[[], Any]) -> Any:
+    """Trace a model without gradients. Raises ConfigError for the many types of errors by which torch refuses one."""
+    try:
+        with torch.no_grad(), silent():
+            return export()
+    except VitreousError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"to={to}: this model cannot be written ({printable_error(error)}); use `vitreous predict` for it"
+        ) from error
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Hide what exporters and quantizers log and warn of while they work."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _any_size() -> dict[int, Any]:
+    return {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(("batch", "height", "width"))}
+
+
+def _example(predictor: Predictor) -> torch.Tensor:
+    shape = (*_EXAMPLE_SIZE, predictor.preprocess.in_chans)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+TARGETS: Mapping[str, Target] = {
+    "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
+    "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
+    "torch": Target(".pt2", (), _write_program),
+}

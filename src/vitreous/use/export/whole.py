@@ -1,0 +1,42 @@
+"""Predictor -> WholeModel: one module from the pixels of photos to calibrated probabilities."""
+
+from torch import Tensor, nn
+
+from vitreous.errors import ConfigError
+from vitreous.use.export.resize import PillowResize
+from vitreous.use.predict.predictor import Predictor
+
+
+class WholeModel(nn.Module):
+    """All that happens between decoded photos and their probabilities, in float32.
+
+    Decoding stays outside: reading the file, turning it upright as its EXIF orientation says, and converting it to RGB,
+    or to gray for a model with one channel.
+
+    Args:
+        predictor: Model on the CPU, preprocessing and temperature.
+
+    Raises:
+        ConfigError: The model takes images of more than 8 bits, which are scaled while they are decoded.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        preprocess = predictor.preprocess
+        if preprocess.value_range:
+            limits = ",".join(f"{limit:g}" for limit in preprocess.value_range)
+            raise ConfigError(
+                f"data.value_range={limits}: images of more than 8 bits are scaled while they are decoded, which an "
+                "exported file cannot do; use `vitreous predict` for this model"
+            )
+        self.predictor, self.model = predictor, predictor.model
+        self.resize = PillowResize(preprocess.img_size, preprocess.fit)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Return calibrated probabilities, float32, `[batch, classes]`.
+
+        Args:
+            photos: Gray levels of photos of equal size, uint8, `[batch, height, width, channels]`.
+        """
+        logits = self.model(self.predictor.preprocess.normalize(self.resize(photos)))
+        return self.predictor.probabilities(logits)

@@ -1,0 +1,35 @@
+"""Proofs of exported files -> a table and a sentence, for the screen and for the report."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vitreous.use.evaluate.paired import points
+from vitreous.use.export.proof import PYTHON
+from vitreous.wording import plural
+
+
+def proof_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the names of the columns, and a row for each file that was tried, from `Export.as_dict`."""
+    yield "", "same answer", "largest difference", "accuracy (95% interval)", "drop in points", "ms", "photos/s", "MB"
+    for name, proof in found["tried"].items():
+        (low, high), is_page = proof["interval_95"], found["to"] == "html" and name != PYTHON
+        yield (
+            name,
+            f"{proof['num_same']:,} of {proof['num_images']:,}",
+            f"{proof['largest_difference']:.2g}",
+            f"{proof['accuracy']:.1%} ({low:.1%} to {high:.1%})",
+            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * part for part in proof["drop"])),
+            "" if is_page else "{:.1f}, 95% below {:.1f}".format(*proof["latency_ms"]),
+            "" if is_page else f"{proof['images_per_s']:,.0f}",
+            f"{proof['size_bytes'] / 1e6:.1f}" if proof["size_bytes"] else "",
+        )
+
+
+def proof_sentence(found: Mapping[str, Any]) -> str:
+    """Say what was proven of the file that was kept."""
+    proof, variant = found["tried"][found["variant"]], found["variant"]
+    same = (
+        f"predicts the same as Python for {proof['num_same']:,} of {plural(proof['num_images'], 'photo')} "
+        f"({found['data']}); probabilities differ by at most {proof['largest_difference']:.2g}"
+    )
+    return same if variant == "float32" else f"{variant}, {same}; accuracy drops by {points(proof['drop'])}"
