@@ -66,7 +66,7 @@ def test_run_folder_is_complete(run: Path) -> None:
     assert names == {
         "config.yaml", "plan.md", "records.jsonl", "checkpoints", "model.safetensors", "predictions.csv",
         "example.png", "images.safetensors", "outputs.safetensors", "report.html",
-        "report.json", "MODEL_CARD.md",
+        "report.json", "MODEL_CARD.md", "agreement.json",
     }  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def test_unreadable_files_are_counted_and_recorded(photos: Path, cli: Cli, tmp_p
         (["digits", "--budget", "ten"], "budget=ten: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "0s"], "budget=0s: must be a time or a number of epochs above 0; e.g. 90s, 10m, "),
         (["digits", "--budget", "5 parsecs"], "budget=5 parsecs: must be a time or a number of epochs above 0; "),
-        (["digits", "--epochs", "-1"], "train.epochs=-1: must be in (0, inf); 20 is a start"),
+        (["digits", "--epochs", "-1"], "train.epochs=-1: must be in [0, inf); 20 is a start"),
         (["digits", "--seed", "-1"], "train.seed=-1: must be from 0 to 18,446,744,073,709,551,615; "),
         (["digits", "--img-size", "big"], "data.img_size=big: must be 2 whole numbers, each from 1 to 2,147,483,647; "),
         (

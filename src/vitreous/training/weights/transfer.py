@@ -210,18 +210,18 @@ def _epochs(plan: Plan, whole: Plan, facts: DataFacts, share: float = 1.0) -> fl
         plan: The plan.
         whole: The plan with the smallest images and no frozen block. Its steps show how fast a pass over the images is.
         facts: The data.
-        share: Share of the time for training that the run may take.
+        share: Share of the budget that the run may take.
     """
     if plan.pace is None or whole.pace is None:
         return 0.0
     data, train, before_s = plan.config.data, plan.config.train, _before_s(facts)
     images_per_s = _images_per_s(whole) * count_flops(whole.config.model) / count_flops(plan.config.model)
-    limit = time_limit(train.budget_s, facts, images_per_s * _evaluation_speedup(plan.config))
+    limit = time_limit(share * train.budget_s, facts, images_per_s * _evaluation_speedup(plan.config))
     if train.reuse_frozen:
         before_s += facts.num_train / (EVALUATION_SPEEDUP * images_per_s)
     elif train.head_init == "fitted":
-        before_s += min(FEATURE_SHARE * train.budget_s, facts.num_train / (EVALUATION_SPEEDUP * images_per_s))
-    return share * limit.training_s(before_s) / STEP_OVERHEAD / plan.pace.mean_s() * data.batch_size / facts.num_train
+        before_s += min(FEATURE_SHARE * share * train.budget_s, facts.num_train / (EVALUATION_SPEEDUP * images_per_s))
+    return limit.training_s(before_s) / STEP_OVERHEAD / plan.pace.mean_s() * data.batch_size / facts.num_train
 
 
 def _images_per_s(plan: Plan) -> float:

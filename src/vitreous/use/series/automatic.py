@@ -66,5 +66,5 @@ def _seconds_left(folder: RunFolder) -> float:
         (record["elapsed_s"] for record in reversed(records) if record["kind"] == "end"), config.train.budget_s
     )
     left_s = config.train.budget_s - spent_s - OUTSIDE_S
-    is_enough = left_s >= NUM_FOLDS * _LEAST_SHARE * spent_s
+    is_enough = left_s >= NUM_FOLDS * _LEAST_SHARE * (spent_s + OUTSIDE_S)
     return left_s if is_enough and not data.get("brings_test", True) else 0.0

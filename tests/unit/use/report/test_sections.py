@@ -188,7 +188,7 @@ def test_typical_images_are_the_most_central_correct_ones(run: Run) -> None:
 
 
 def _input(run: Run) -> ReportInput:
-    return page_module._read(RunFolder(run.path), None, 1_000_000)
+    return page_module._read(RunFolder(run.path), None, no_photos=False, ends_training=False)
 
 
 @pytest.mark.slow
