@@ -118,7 +118,7 @@ def _held_out(facts: DataFacts, config: RunConfig) -> str:
     """Return what the validation and test images serve."""
     val = plural(facts.num_val, "validation image") if facts.num_val else "none"
     choosing, reporting = "none", val
-    if config.train.choose_weights:
+    if config.train.choose_weights and config.train.epochs:
         choosing, reporting = val, "the same" if facts.num_val else "none"
     if facts.num_test:
         reporting = plural(facts.num_test, "test image")

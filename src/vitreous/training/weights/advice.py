@@ -20,15 +20,16 @@ def advice(plan: Plan, whole: Plan, sizes: Sequence[tuple[int, int]], facts: Dat
     config, depth = plan.config, plan.config.model.depth
     num_frozen = config.train.freeze_blocks
     what = f"the last {depth - num_frozen} of {depth} blocks are trained"
-    if not config.train.epochs:
-        what = "no block is trained"
-    elif config.train.freeze == "backbone":
+    if config.train.freeze == "backbone":
         what = "only that head is trained"
     elif not num_frozen:
         what = f"all {depth} blocks are trained, the first ones least"
+    fits = f"a head is fitted to their features first; then {what}"
+    if not config.train.epochs:
+        fits = "only a head is fitted to their features"
     yield (
         f"{plural(facts.num_train, 'image')} teach a Vision Transformer less than the millions that its weights have "
-        f"seen, so a head is fitted to their features first; then {what}"
+        f"seen, so {fits}"
     )
     if whole.pace is None:
         return
@@ -42,10 +43,11 @@ def advice(plan: Plan, whole: Plan, sizes: Sequence[tuple[int, int]], facts: Dat
             gain = f"images would have {larger[-1][0]} px instead of {config.data.img_size[0]}, which shows more detail"
     if more_s is not None and more_s > now:
         yield f"with about {duration(more_s)} instead of {duration(now)}, {gain}"
-    yield (
-        "if the accuracy at the end is hardly better than that of the first model, more photos usually help more than "
-        "more time"
-    )
+    if config.train.epochs:
+        yield (
+            "if the accuracy at the end is hardly better than that of the first model, more photos usually help more "
+            "than more time"
+        )
 
 
 def _seconds_for(epochs: float, whole: Plan, facts: DataFacts, size: tuple[int, int]) -> float:

@@ -32,4 +32,4 @@ def proof_sentence(found: Mapping[str, Any]) -> str:
         f"predicts the same as Python for {proof['num_same']:,} of {plural(proof['num_images'], 'photo')} "
         f"({found['data']}); probabilities differ by at most {proof['largest_difference']:.2g}"
     )
-    return same if variant == "float32" else f"{variant}, {same}; accuracy drops by {points(proof['drop'])}"
+    return same if variant == "float32" else f"{variant}, {same}; drop in accuracy: {points(proof['drop'])}"
