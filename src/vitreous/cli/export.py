@@ -1,10 +1,8 @@
 """`vitreous export` -> a file that gives the answers of a run without vitreous, and how it compares with Python."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from vitreous.cli.options import AsJson, Switch
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.exporter import MAX_DROP
@@ -21,9 +19,9 @@ def export(
     to: str,
     out: Path | None = None,
     data: str | None = None,
-    int8: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    int8: Switch = False,
     max_drop: float | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a file that gives the answers of a model without vitreous, and keep it only if it does.
 
@@ -48,10 +46,7 @@ def export(
     print_table(screen.console, list(proof_rows(measured)), numbers_from=1)
     if int8 and found.variant == "float32":
         limit = MAX_DROP if max_drop is None else max_drop
-        screen.say(
-            f"note: weights of 8 bits are not faster, or may cost more than {limit:g} points of accuracy, so the file "
-            "has float32; --max-drop allows more",
-            style="yellow",
-        )
+        slow_or_wrong = f"weights of 8 bits are not faster, or may cost more than {limit:g} points of accuracy"
+        screen.say_notes([f"{slow_or_wrong}, so the file has float32; --max-drop allows more"])
     screen.say(f"{found.path}: {proof_sentence(measured)}", style="bold green")
     screen.say(f"\n{found.snippet}" if found.snippet else "open it in a browser, on a computer or a phone")

@@ -86,9 +86,7 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
         host = f"[{options.host}]" if ":" in options.host else options.host
         screen.say(f"http://{host}:{where.getsockname()[1]}/ is a page for people; programs send images to /predict")
         if not keys and options.host not in ("127.0.0.1", "localhost", "::1"):
-            screen.say(
-                "note: other machines can use the models without a key; --api-key-file requires one", style="yellow"
-            )
+            screen.say_notes(["other machines can use the models without a key; --api-key-file requires one"])
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         LOG.setLevel(logging.INFO)
         run_server(models, where, Limits(options.max_mb << 20, options.max_waiting, options.timeout), keys)

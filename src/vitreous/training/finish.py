@@ -16,7 +16,6 @@ from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, save_model
-from vitreous.recipe.run_config import RunConfig
 from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
 from vitreous.training.fit.familiarity import write_familiarity
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
@@ -38,8 +37,7 @@ LEAST_FOR_TEMPERATURE = 20
 
 def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
-    models = {"trained": state.model, "average": state.ema.model} if state.step else {"average": state.model}
-    return evaluate_models(models, prepared, precision, group)
+    return evaluate_models(_models(state), prepared, precision, group)
 
 
 def evaluate_models(
@@ -75,7 +73,7 @@ def finish(
         thresholds = (0.5,) * len(facts.classes)
     held_out: tuple[torch.Tensor, torch.Tensor] | None = None
     outputs: dict[str, SplitOutputs] = {}
-    models = _models(state, prepared.config, folder)
+    models = _last_models(state, folder, can_choose=prepared.config.train.choose_weights)
     if len(models) == 1:
         (chosen,) = models
     if prepared.val is not None:
@@ -202,13 +200,17 @@ def _names(label: torch.Tensor, classes: Sequence[str]) -> str:
     return join_labels(classes[number] for number in label.nonzero().flatten().tolist())
 
 
-def _models(state: TrainState, config: RunConfig, folder: RunFolder) -> dict[str, VisionTransformer]:
-    """Return the weights and their average, or the only model there is to choose from."""
+def _last_models(state: TrainState, folder: RunFolder, *, can_choose: bool) -> dict[str, VisionTransformer]:
+    """Return the weights and their average, or the only model that there is to take."""
     if not state.step and folder.first.is_file():
         return {"first": load_model(folder.first).to(next(state.model.parameters()).device)}
-    if state.step and config.train.choose_weights:
-        return {"trained": state.model, "average": state.ema.model}
-    return {"average": state.ema.model}
+    models = _models(state)
+    return models if can_choose else {"average": models["average"]}
+
+
+def _models(state: TrainState) -> dict[str, VisionTransformer]:
+    """Return the weights and their average, which are equal before the first step."""
+    return {"trained": state.model, "average": state.ema.model} if state.step else {"average": state.model}
 
 
 def _val_logits(

@@ -23,15 +23,13 @@ from vitreous.training.load import Prepared
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import full_tensor
-from vitreous.training.step.features import FEATURE_BATCH, FixedOutputs
+from vitreous.training.step.features import FixedOutputs, feature_batch
 from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.views import View, choose_view, compare_views, ending_at, own_view, views_of
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, FittedHead, fit_head
 from vitreous.version import __version__
 
-_TIMED_BATCH = 64
-"""Number of images per batch in a run with a time budget, which is looked at after each of them."""
 CLEARLY = 1.1
 """Ratio of two validation losses that another precision does not explain."""
 
@@ -78,7 +76,7 @@ def fit_heads(
         return num_seen >= LEAST_PER_CLASS * num_classes and seconds_left() <= 0
 
     def fit_them() -> FittedHeads:
-        images = loader.shuffled_once(_TIMED_BATCH if config.train.budget_s else FEATURE_BATCH, MOST_IMAGES)
+        images = loader.shuffled_once(feature_batch(config), MOST_IMAGES)
         if fixed is None:
             is_sharded = group.size > 1 and config.train.parallel == "fsdp"
             views = [own] if is_sharded else views_of(model)

@@ -20,6 +20,8 @@ from vitreous.training.step.views import View, own_view, pooled, views_of
 
 FEATURE_BATCH = 256
 """Number of images per batch when features are computed."""
+_TIMED_BATCH = 32
+"""The same in a run with a time budget, which is looked at after each batch."""
 MOST_OUTPUT_BYTES = 2 * 2**30
 """Outputs that take more memory are computed again in each step."""
 
@@ -80,6 +82,11 @@ class FixedOutputs:
                 for view in others:
                     found[view].append(pooled(self.model, tokens, view.pool).float())
         return {view: torch.cat(parts) for view, parts in found.items()}
+
+
+def feature_batch(config: RunConfig) -> int:
+    """Return the number of images per batch of a pass that ends when its time is up."""
+    return _TIMED_BATCH if config.train.budget_s else FEATURE_BATCH
 
 
 def fixed_outputs(

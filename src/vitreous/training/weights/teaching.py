@@ -25,7 +25,7 @@ from vitreous.tensors import Probabilities
 from vitreous.training.folder.records import Recorder
 from vitreous.training.machine.device import resolve_device, resolve_precision
 from vitreous.training.machine.distributed import Group
-from vitreous.training.step.features import FEATURE_BATCH, MOST_OUTPUT_BYTES, compute_features
+from vitreous.training.step.features import MOST_OUTPUT_BYTES, compute_features, feature_batch
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, fit_head
 from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import build_teacher, has_head, own_statistics
@@ -33,8 +33,6 @@ from vitreous.wording import plural
 
 MOST_SHARE = 0.3
 """Share of a time budget after which the teacher sees no more images; the others keep their labels."""
-_TIMED_BATCH = 32
-"""Number of images per batch in a run with a time budget, which is looked at after each of them."""
 
 
 def teach(
@@ -147,8 +145,7 @@ def _features(
     order = np.random.default_rng(derive(config.train.seed, "teacher")).permutation(len(store))[:most]
     labels, features, num_seen = store.labels.cpu()[order], list[Tensor](), 0
     model = model.to(device)
-    batch_size = _TIMED_BATCH if config.train.budget_s else FEATURE_BATCH
-    for batch in EvalLoader(store, preprocess, batch_size, chosen=order):
+    for batch in EvalLoader(store, preprocess, feature_batch(config), chosen=order):
         images = batch.images if convert is None else convert.convert(batch.images)
         views = [images, images.flip(-1)] if mirrors else [images]
         outputs = [compute_features(model, [replace(batch, images=view)], precision) for view in views]

@@ -21,6 +21,7 @@ from vitreous.tensor_file import parsing
 from vitreous.tensors import Pixels
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.outputs import Outputs
+from vitreous.use.export.proof import are_same, decided
 from vitreous.use.predict.predictor import BATCH_SIZE, Predictor
 from vitreous.wording import plural
 
@@ -110,14 +111,11 @@ def agreement_of_run(
 def compare(predictor: Predictor, changed: VisionTransformer, pixels: Pixels) -> tuple[int, float]:
     """Return for how many images a model and a changed copy predict the same, and the largest difference."""
     ours, theirs = (
-        some.probabilities(some.logits(pixels)).double() for some in (predictor, replace(predictor, model=changed))
+        some.probabilities(some.logits(pixels)).double().numpy()
+        for some in (predictor, replace(predictor, model=changed))
     )
-    if predictor.thresholds is None:
-        same = ours.argmax(dim=1) == theirs.argmax(dim=1)
-    else:
-        thresholds = torch.tensor(predictor.thresholds, dtype=torch.float64)
-        same = ((ours >= thresholds) == (theirs >= thresholds)).all(dim=1)
-    return int(same.sum()), float((ours - theirs).abs().max())
+    same = are_same(decided(ours, predictor.thresholds), decided(theirs, predictor.thresholds))
+    return int(same.sum()), float(np.abs(ours - theirs).max())
 
 
 def _stored(folder: RunFolder, weights: str) -> Agreement | None:

@@ -111,7 +111,7 @@ def prove(
             first.append(photo.pixels)
     batches = [_equal_size(first, size) for size in BATCH_SIZES[1:]]
     decisions = {name: decided(np.stack(rows[name]), thresholds) for name in everyone}
-    right = {name: _same(decisions[name], np.array(labels)) for name in everyone}
+    right = {name: are_same(decisions[name], np.array(labels)) for name in everyone}
     found = {}
     for name, answer in everyone.items():
         differences = np.abs(np.stack(rows[name]) - np.stack(rows[PYTHON])).max(axis=1)
@@ -122,7 +122,7 @@ def prove(
         largest, worst = max(gaps, key=lambda gap: np.nan_to_num(gap[0], nan=np.inf))
         found[name] = Proof(
             num_images=len(names),
-            num_same=int(_same(decisions[name], decisions[PYTHON]).sum()),
+            num_same=int(are_same(decisions[name], decisions[PYTHON]).sum()),
             largest_difference=largest,
             worst=worst,
             accuracy=float(right[name].mean()),
@@ -134,14 +134,15 @@ def prove(
     return found
 
 
-def decided(probabilities: NDArray[np.float32], thresholds: Sequence[float] | None) -> NDArray[Any]:
+def decided(probabilities: NDArray[np.floating[Any]], thresholds: Sequence[float] | None) -> NDArray[Any]:
     """Return the predicted class of each photo, `[n]`, or for each label whether it is predicted, `[n, classes]`."""
     if thresholds is None:
         return probabilities.argmax(axis=1)
     return probabilities.astype(np.float64) >= np.array(thresholds)
 
 
-def _same(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+def are_same(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for each photo whether two decisions are equal, `[n]`."""
     return (some == others).reshape(len(some), -1).all(axis=1)
 
 

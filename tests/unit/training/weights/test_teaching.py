@@ -151,7 +151,7 @@ def test_head_for_steps_is_fitted_to_what_the_steps_show(tiny: Tiny, saved: Call
 def test_images_that_the_budget_does_not_allow_keep_their_labels(
     tiny: Tiny, saved: Callable[..., str], tmp_path: Path, quick: Instruments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitreous.training.weights.teaching._TIMED_BATCH", 10)
+    monkeypatch.setattr("vitreous.training.step.features._TIMED_BATCH", 10)
     monkeypatch.setattr("vitreous.training.weights.teaching.LEAST_PER_CLASS", 1)
     assert LEAST_PER_CLASS > 1
     request = tiny(objective__teacher=saved(CLASSES), train__budget_s=50.0)
