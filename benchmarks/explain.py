@@ -34,6 +34,7 @@ import torch
 from einops import rearrange, reduce
 
 import vitreous as vt
+from parity import define_missing_operators
 from results import command_line, results_file
 from vitreous.cli.screen import duration
 from vitreous.data.decoding.preprocess import Preprocess
@@ -239,6 +240,7 @@ def main() -> None:
     parser.add_argument("--most-passes", type=float, default=2_000, help="leave out methods that cost more per image")
     parser.add_argument("--table", action="store_true", help="only print and write what is stored")
     options = parser.parse_args()
+    define_missing_operators()  # pytorch-grad-cam imports torchvision
     path, stored = results_file("explain")
     runs = stored.setdefault("runs", {})
     given = {"mnist": options.data, "clothing": options.clothing, "backbone": options.data and options.backbone}

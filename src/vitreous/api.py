@@ -133,8 +133,9 @@ def _train(data: "str | Path | Dataset | None", request: "TrainRequest") -> Run 
     if is_series(request):
         return Series(run_series(request, after, _log).path)
     folder = run_training(request, _log)
-    write_report(folder, source=request.source, ends_training=True)
-    if add_folds(folder, after, _log, request.source) is not None:
+    try:
+        add_folds(folder, _log, request.source)
+    finally:
         write_report(folder, source=request.source, ends_training=True)
     return Run(folder.path)
 

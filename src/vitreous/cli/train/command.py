@@ -127,9 +127,9 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
         folder = run_training(request, screen.listen)
         if processes.rank():
             return
-        write_report(folder, ends_training=True)
         if processes.count() == 1:
             _add_folds(screen, folder)
+        write_report(folder, ends_training=True)
     show_end(screen, folder)
 
 
@@ -189,9 +189,9 @@ def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> 
 def _add_folds(screen: Screen, folder: RunFolder) -> None:
     """Train folds if few images tested the run. An interrupt leaves the complete run, which is then shown."""
     try:
-        if add_folds(folder, complete, screen.listen) is not None:
-            write_report(folder, ends_training=True)
+        add_folds(folder, screen.listen)
     except Interrupted:
+        write_report(folder, ends_training=True)
         show_end(screen, folder)
         raise
 

@@ -36,6 +36,8 @@ MEASURED_S = 1.0
 """Seconds for which a measurement is repeated; the median of at least three repetitions counts unless they are slow."""
 SLOW_S = 5.0
 """Work that takes this many seconds is not repeated."""
+STEADY_S = 0.25
+"""Steps that take this many seconds are compared in one turn: interruptions change them little."""
 MEASURED_SHARE = 0.01
 """Share of a time budget after which one measurement ends, even after a single repetition."""
 _END_STEP = 1_000_000
@@ -88,11 +90,11 @@ def attention_paces(
     teacher: Pretrained | None = None,
     measure: Callable[[RunConfig, Pretrained | None], Pace] = training_pace,
 ) -> dict[AttentionKernel, Pace]:
-    """Measure training steps with each attention kernel: the faster of two turns, or one turn if a step is slow."""
+    """Measure training steps with each attention kernel: the faster of two turns; one turn if steps take long."""
     paces: dict[AttentionKernel, Pace] = {}
     turns: tuple[AttentionKernel, ...] = ("explicit", "sdpa", "sdpa", "explicit")
     for kernel in turns:
-        if len(paces) == 2 and max(pace.mean_s() for pace in paces.values()) > SLOW_S:
+        if len(paces) == 2 and max(pace.mean_s() for pace in paces.values()) > STEADY_S:
             break
         pace = measure(replace(config, train=replace(config.train, attention_kernel=kernel)), teacher)
         if kernel not in paces or pace.mean_s() < paces[kernel].mean_s():

@@ -8,7 +8,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
-from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, HEAD_SHARE, STEP_OVERHEAD, time_limit
+from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, FOLD_S, HEAD_SHARE, STEP_OVERHEAD, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import resolve_device, resolve_precision
@@ -87,13 +87,12 @@ def _with_folds(
 ) -> Plan | None:
     """Return a plan for few images that leaves time for folds; None if there are enough to test on, or no time.
 
-    The run and each fold get an equal share of the budget. The largest image size is taken at which a share suffices
-    for `FEW_EPOCHS`; more epochs gain nothing. `whole` is the plan with the smallest size.
+    The run and each fold get an equal share of the time for training. The largest image size is taken at which a share
+    suffices for `FEW_EPOCHS`. `whole` is the plan with the smallest size.
     """
     is_fixed = bool({"train.epochs", "data.num_folds", "train.freeze"} & asked.keys())
-    share = 1 / (NUM_FOLDS + 1)
     is_few = facts.num_tested < FEW_TESTED and not facts.brings_test
-    if is_fixed or not is_few or _epochs(whole, whole, facts, share) < FEW_EPOCHS:
+    if is_fixed or not is_few or _epochs(whole, whole, facts, NUM_FOLDS) < FEW_EPOCHS:
         return None
     reason = f"{FEW_EPOCHS:g} epochs suffice for {plural(facts.num_train, 'image')}"
     others = f"the rest of the budget is for {NUM_FOLDS} folds, which test each image once"
@@ -102,7 +101,7 @@ def _with_folds(
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, "the largest size that leaves time for folds"), epochs)
 
-    found = _largest(sizes[:-1], whole, lambda plan: _epochs(plan, whole, facts, share), plan_at, FEW_EPOCHS)
+    found = _largest(sizes[:-1], whole, lambda plan: _epochs(plan, whole, facts, NUM_FOLDS), plan_at, FEW_EPOCHS)
     return found or plan_at(sizes[-1])
 
 
@@ -203,25 +202,26 @@ def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
         yield Choice(key, value, "the outputs of the frozen blocks are computed once, so images do not vary")
 
 
-def _epochs(plan: Plan, whole: Plan, facts: DataFacts, share: float = 1.0) -> float:
+def _epochs(plan: Plan, whole: Plan, facts: DataFacts, num_folds: int = 0) -> float:
     """Return the epochs that fit into the budget after everything else; 0 if nothing was measured.
 
     Args:
         plan: The plan.
         whole: The plan with the smallest images and no frozen block. Its steps show how fast a pass over the images is.
         facts: The data.
-        share: Share of the budget that the run may take.
+        num_folds: Folds that follow the run, and take as long as it.
     """
     if plan.pace is None or whole.pace is None:
         return 0.0
     data, train, before_s = plan.config.data, plan.config.train, _before_s(facts)
     images_per_s = _images_per_s(whole) * count_flops(whole.config.model) / count_flops(plan.config.model)
-    limit = time_limit(share * train.budget_s, facts, images_per_s * _evaluation_speedup(plan.config))
+    limit = time_limit(train.budget_s, facts, images_per_s * _evaluation_speedup(plan.config))
     if train.reuse_frozen:
         before_s += facts.num_train / (EVALUATION_SPEEDUP * images_per_s)
     elif train.head_init == "fitted":
-        before_s += min(FEATURE_SHARE * share * train.budget_s, facts.num_train / (EVALUATION_SPEEDUP * images_per_s))
-    return limit.training_s(before_s) / STEP_OVERHEAD / plan.pace.mean_s() * data.batch_size / facts.num_train
+        before_s += min(FEATURE_SHARE * train.budget_s, facts.num_train / (EVALUATION_SPEEDUP * images_per_s))
+    training_s = (limit.training_s(before_s) - num_folds * FOLD_S) / (num_folds + 1)
+    return max(0.0, training_s) / STEP_OVERHEAD / plan.pace.mean_s() * data.batch_size / facts.num_train
 
 
 def _images_per_s(plan: Plan) -> float:

@@ -1,31 +1,28 @@
 """Finished run that few images tested -> folds that show how certain its accuracy is, if its budget leaves the time."""
 
-from collections.abc import Callable
-
 from vitreous.data.sources import Source
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
-from vitreous.recipe.pace import OUTSIDE_S
+from vitreous.recipe.pace import FOLD_S, OUTSIDE_S
 from vitreous.training.folder.records import Listener, read_records
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.series import run_series, settled_by
-from vitreous.training.weights.transfer import FEW_TESTED, NUM_FOLDS
+from vitreous.training.weights.transfer import FEW_TESTED, NUM_FOLDS, START_S
 from vitreous.use.evaluate.evaluation import scored_split
+from vitreous.use.series.page import write_summary
 
 _LEAST_SHARE = 0.8
-"""Each fold must get this share of the time of the run, as it trains on about the same number of images."""
+"""Each fold must get this share of the training time of the run, as it trains on about the same number of images."""
 _OWN_KEYS = ("train.budget_s", "data.num_folds", "data.test_ratio")
 """Keys that the folds do not take over, in addition to those that the runs of any series have for themselves."""
 
 
-def add_folds(
-    folder: RunFolder, after: Callable[[RunFolder], None], listener: Listener, source: Source | None = None
-) -> SeriesFolder | None:
+def add_folds(folder: RunFolder, listener: Listener, source: Source | None = None) -> SeriesFolder | None:
     """Train folds with the settings of a run, so that each image is tested once by a model that was not trained on it.
 
-    An interrupted series is continued. `after` is called with each complete fold. `source` is the data of a run that
-    got it from Python.
+    An interrupted series is continued. The folds get no report of their own. `source` is the data of a run that got it
+    from Python.
 
     Returns:
         The series in the folder of the run; None if the accuracy is certain enough without, the images to test on were
@@ -35,13 +32,15 @@ def add_folds(
         Interrupted: Ctrl-C or SIGTERM; the run itself is complete.
     """
     if folder.folds.series.is_file():
-        return run_series(TrainRequest(resume=folder.folds.path, source=source), after, listener)
+        return run_series(TrainRequest(resume=folder.folds.path, source=source), _update_summary, listener)
     left_s = _seconds_left(folder)
     if left_s <= 0:
         return None
     config = read_config(folder.config)
     settled = settled_by(config, is_same_data=False)
-    values = {"train.seed": config.train.seed, "train.budget_s": left_s, "data.root": config.data.root}
+    # Each fold will reserve OUTSIDE_S of its budget, as any run does, but it takes only FOLD_S.
+    budget_s = left_s + NUM_FOLDS * (OUTSIDE_S - FOLD_S)
+    values = {"train.seed": config.train.seed, "train.budget_s": budget_s, "data.root": config.data.root}
     request = TrainRequest(
         data=None if source is not None else config.data.source,
         source=source,
@@ -50,7 +49,11 @@ def add_folds(
         folds=NUM_FOLDS,
         out=folder.folds.path,
     )
-    return run_series(request, after, listener)
+    return run_series(request, _update_summary, listener)
+
+
+def _update_summary(fold: RunFolder) -> None:
+    write_summary(SeriesFolder(fold.path.parent))
 
 
 def _seconds_left(folder: RunFolder) -> float:
@@ -66,5 +69,5 @@ def _seconds_left(folder: RunFolder) -> float:
         (record["elapsed_s"] for record in reversed(records) if record["kind"] == "end"), config.train.budget_s
     )
     left_s = config.train.budget_s - spent_s - OUTSIDE_S
-    is_enough = left_s >= NUM_FOLDS * _LEAST_SHARE * (spent_s + OUTSIDE_S)
+    is_enough = left_s >= NUM_FOLDS * (_LEAST_SHARE * (spent_s - START_S) + FOLD_S)
     return left_s if is_enough and not data.get("brings_test", True) else 0.0

@@ -8,7 +8,7 @@ from vitreous.recipe import keys
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.measure.speed import (
-    SLOW_S,
+    STEADY_S,
     attention_paces,
     evaluation_images_per_s,
     median_s,
@@ -53,18 +53,18 @@ def test_larger_model_is_slower() -> None:
 
 def test_both_attention_kernels_are_measured_twice_and_the_faster_turn_counts() -> None:
     seen: list[str] = []
-    durations = iter([3.0, 2.0, 1.0, 4.0])
+    durations = iter([0.03, 0.02, 0.01, 0.04])
 
     def measure(measured: RunConfig, teacher: object) -> Pace:
         seen.append(measured.train.kernel)
         return Pace(((0.0, 1.0, next(durations)),))
 
     paces = attention_paces(config(train__attention_kernel="measured"), measure=measure)
-    assert {kernel: pace.mean_s() for kernel, pace in paces.items()} == {"explicit": 3.0, "sdpa": 1.0}
+    assert {kernel: pace.mean_s() for kernel, pace in paces.items()} == {"explicit": 0.03, "sdpa": 0.01}
     assert seen == ["explicit", "sdpa", "sdpa", "explicit"]
-    durations = iter([2 * SLOW_S, SLOW_S])
+    durations = iter([2 * STEADY_S, STEADY_S])
     paces = attention_paces(config(), measure=measure)
-    assert {kernel: pace.mean_s() for kernel, pace in paces.items()} == {"explicit": 2 * SLOW_S, "sdpa": SLOW_S}
+    assert {kernel: pace.mean_s() for kernel, pace in paces.items()} == {"explicit": 2 * STEADY_S, "sdpa": STEADY_S}
 
 
 def test_both_attention_kernels_can_be_measured() -> None:

@@ -9,12 +9,12 @@ from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights import save_model
 from vitreous.recipe.files import read_config
+from vitreous.recipe.pace import FOLD_S, OUTSIDE_S
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.signals import Interrupted
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
-from vitreous.use.report.page import complete
 from vitreous.use.series.automatic import add_folds
 from vitreous.use.series.summary import summarize_series
 
@@ -46,15 +46,15 @@ def test_each_image_is_tested_once_with_the_settings_of_the_run(photos: Path, we
                 raise Interrupted(2, folder.folds.path, 0)
 
     with pytest.raises(Interrupted):
-        add_folds(folder, complete, stop_in_second_fold)
-    series = add_folds(folder, complete, ignore)  # continues
+        add_folds(folder, stop_in_second_fold)
+    series = add_folds(folder, ignore)  # continues
     assert series is not None
     summary = summarize_series(series)
     assert summary.by_seed()[3].num_images == 72
     own, of_fold = read_config(folder.config), read_config(RunFolder(series.path / "fold-4").config)
     assert of_fold.data.img_size == own.data.img_size
     assert of_fold.train.epochs == own.train.epochs
-    assert of_fold.train.budget_s < own.train.budget_s / 5
+    assert 5 * (of_fold.train.budget_s - OUTSIDE_S + FOLD_S) < own.train.budget_s
 
 
 @pytest.mark.parametrize(("keys", "why"), [
@@ -66,5 +66,5 @@ def test_folds_need_time_that_the_budget_leaves(
     photos: Path, weights: Path, tmp_path: Path, keys: dict[str, object], why: str
 ) -> None:
     folder = trained(photos, weights, tmp_path, **keys)
-    assert add_folds(folder, complete, ignore) is None, why
+    assert add_folds(folder, ignore) is None, why
     assert not folder.folds.path.exists()
