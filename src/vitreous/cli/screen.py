@@ -42,8 +42,8 @@ _SENTENCES = {
     "restart": ("one of {num_processes} processes failed; all were restarted (restart {number})", "yellow"),
     "resume": ("resuming from step {step:,} ({checkpoint})", ""),
     "stopped_early": (
-        "early stopping at step {step:,}: the lowest validation loss, {best_loss:.3f}, was at {best_progress:.0%} of "
-        "the run",
+        "early stopping at step {step:,}: the lowest calibrated validation loss, {best_loss:.3f}, was at "
+        "{best_progress:.0%} of the run",
         "",
     ),
     "taught": ("{text}", ""),

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from vitreous.data.pixels.store import Store
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import load_model, save_model
-from vitreous.training.fit.evaluate import Score, cross_fitted_temperatures, fit_temperature, gather_logits
+from vitreous.training.fit.evaluate import (
+    Score,
+    calibrated_loss,
+    cross_fitted_temperatures,
+    fit_temperature,
+    gather_logits,
+)
 from vitreous.training.fit.familiarity import write_familiarity
 from vitreous.training.fit.multilabel import fit_thresholds, predicted_labels, score_task
 from vitreous.training.fit.probe import fit_familiarity
@@ -31,6 +38,8 @@ from vitreous.training.preliminary import candidates, describe_model
 from vitreous.training.step.state import TrainState
 
 EVALUATION_BATCH = 256
+MOST_PROBABILITIES = 1_000_000
+"""Images times classes up to which `predictions.csv` has the probability of each class, in about 10 MB."""
 LEAST_FOR_TEMPERATURE = 20
 """Number of validation images below which no temperature is fitted, because it would be fitted to noise."""
 
@@ -44,8 +53,11 @@ def evaluate_models(
     models: Mapping[str, VisionTransformer], prepared: Prepared, precision: str, group: Group = SINGLE
 ) -> dict[str, Score]:
     """Score models on the validation images, by name; each process scores its share of them."""
-    outputs = _val_logits(models, prepared, precision, group)
-    return {name: score_task(*pair, prepared.survey.facts.classes) for name, pair in outputs.items()}
+    classes, outputs = prepared.survey.facts.classes, _val_logits(models, prepared, precision, group)
+    return {
+        name: replace(score_task(*pair, classes), calibrated_loss=calibrated_loss(*pair))
+        for name, pair in outputs.items()
+    }
 
 
 def finish(
@@ -55,8 +67,8 @@ def finish(
 
     The candidates are the last weights, their average, the pretrained weights with a fitted head if the run began with
     them, and the best model so far if the run may stop early. Without any step, the fitted head is taken. The ones with
-    the lowest loss on the validation images are chosen, computed in the precision of the run; the test images do not
-    influence the choice. Without validation images, the average is chosen.
+    the lowest calibrated loss on the validation images are chosen, computed in the precision of the run; the test
+    images do not influence the choice. Without validation images, the average is chosen.
 
     With `train.choose_weights=false` the validation images choose nothing: the average is saved, so that accuracy and
     loss on them are those of new images. Averaging needs no held-out image, and all images outside the validation split
@@ -126,17 +138,17 @@ def _choose(
     models: dict[str, VisionTransformer], state: TrainState, prepared: Prepared, folder: RunFolder, group: Group
 ) -> tuple[dict[str, VisionTransformer], str, tuple[torch.Tensor, torch.Tensor]]:
     """Return the candidates, the name of the chosen one, and its logits (float32) and labels on validation images."""
-    train, classes = prepared.config.train, prepared.survey.facts.classes
+    train = prepared.config.train
     precision = resolve_precision(train.precision, resolve_device(train.device))
     if "first" in models:
         return models, "first", _val_logits(models, prepared, "fp32", group)["first"]
     outputs = _val_logits(models, prepared, precision, group)
-    losses = {name: score_task(*pair, classes).loss for name, pair in outputs.items()}
+    losses = {name: calibrated_loss(*pair) for name, pair in outputs.items()}
     if train.choose_weights:
         others = candidates(state, folder, min(losses.values()), stops_early=train.patience_ratio > 0)
         found = _val_logits(others, prepared, precision, group)
         models, outputs = models | others, outputs | found
-        losses |= {name: score_task(*pair, classes).loss for name, pair in found.items()}
+        losses |= {name: calibrated_loss(*pair) for name, pair in found.items()}
     chosen = min(losses, key=losses.__getitem__)
     if precision != "fp32":
         outputs = _val_logits({chosen: models[chosen]}, prepared, "fp32", group)
@@ -153,8 +165,9 @@ def _write_held_out(
     """Write `predictions.csv`, one row per held-out image, and the first of these images as `example.png`.
 
     Columns: `path` of the image, its `true` class, the `predicted` class, and the calibrated `probability` of the
-    predicted class. `vitreous predict --out` gives columns of these names the same meaning. With several labels per
-    image, classes are joined by `;`, and `p_CLASS` is the probability of each class.
+    predicted class. `p_CLASS` is the probability of each class; with one label per image, it is left out if there are
+    over `MOST_PROBABILITIES`. With several labels, classes are joined by `;`. `vitreous predict --out` gives columns of
+    these names the same meaning.
     """
     logits, labels = held_out
     store = prepared.test if prepared.test is not None else prepared.val
@@ -166,20 +179,22 @@ def _write_held_out(
         temperatures = torch.tensor(temperature)
         if prepared.test is None and temperature != 1:  # then these images have fitted the temperature
             temperatures = cross_fitted_temperatures(logits, labels)
-        probabilities, best = (logits / temperatures).softmax(dim=1).max(dim=1)
-        predicted, each = [classes[i] for i in best.tolist()], torch.empty(len(true), 0).tolist()
-        header = []
+        calibrated = (logits / temperatures).softmax(dim=1)
+        probabilities, best = calibrated.max(dim=1)
+        predicted = [classes[i] for i in best.tolist()]
     else:
         # The thresholds are for the one temperature that the model keeps.
         calibrated = (logits / temperature).sigmoid()
-        probabilities, each = calibrated.max(dim=1).values, calibrated.tolist()
-        predicted = [join_labels(classes[i] for i in sorted(predicted_labels(row, thresholds))) for row in each]
-        header = [f"p_{name}" for name in classes]
+        probabilities = calibrated.max(dim=1).values
+        labels_of = (predicted_labels(row, thresholds) for row in calibrated.tolist())
+        predicted = [join_labels(classes[i] for i in sorted(found)) for found in labels_of]
+    is_whole = thresholds is not None or calibrated.numel() <= MOST_PROBABILITIES
+    num_shown = len(classes) if is_whole else 0
     paths = [source.describe(int(index)) for index in store.source_indices]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "true", "predicted", "probability", *header))
-    rows = zip(paths, true, predicted, probabilities.tolist(), each, strict=True)
+    writer.writerow(("path", "true", "predicted", "probability", *(f"p_{name}" for name in classes[:num_shown])))
+    rows = zip(paths, true, predicted, probabilities.tolist(), calibrated[:, :num_shown].tolist(), strict=True)
     writer.writerows((path, t, label, f"{p:.6f}", *(f"{q:.9g}" for q in row)) for path, t, label, p, row in rows)
     atomic.write_text(folder.predictions, text.getvalue())
 

@@ -119,7 +119,7 @@ def keep_first_model(
     `found` is its score on the validation images; None without such images.
     """
     if found is not None:
-        state.best_loss = found.loss
+        state.best_loss = found.comparable_loss
     head = heads.first
     if heads.view == own_view(state.ema.model):
         save_preliminary(folder.first, state, "average", found, prepared, group)
@@ -138,7 +138,7 @@ def keep_first_model(
 def keep_best(
     state: TrainState, scores: Mapping[str, Score], prepared: Prepared, folder: RunFolder, group: Group = SINGLE
 ) -> None:
-    """Save the model if its validation loss is the lowest so far, and note loss and progress in the state.
+    """Save the model if its calibrated validation loss is the lowest so far; note loss and progress in the state.
 
     Args:
         state: The state that was evaluated.
@@ -147,9 +147,9 @@ def keep_best(
         folder: The run folder. Raises SaveError if it cannot be written.
         group: The processes that train.
     """
-    better = min(scores, key=lambda name: scores[name].loss)
-    if scores[better].loss < state.best_loss:
-        state.best_loss, state.best_progress = scores[better].loss, state.progress
+    better = min(scores, key=lambda name: scores[name].comparable_loss)
+    if scores[better].comparable_loss < state.best_loss:
+        state.best_loss, state.best_progress = scores[better].comparable_loss, state.progress
         save_preliminary(folder.best, state, better, scores[better], prepared, group)
 
 
@@ -245,4 +245,4 @@ def candidates(
 
 def _val_loss(file: Path) -> float:
     val = read_metadata(file)["metrics"].get("val")
-    return math.inf if val is None else float(val["loss"])
+    return math.inf if val is None else float(val.get("calibrated_loss", val["loss"]))

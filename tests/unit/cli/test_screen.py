@@ -193,7 +193,8 @@ def test_early_stopping_reports_the_lowest_loss() -> None:
     screen, file = _plain()
     with screen:
         screen.listen("stopped_early", {"step": 1_234, "best_loss": 0.4567, "best_progress": 0.35})
-    assert file.getvalue() == "early stopping at step 1,234: the lowest validation loss, 0.457, was at 35% of the run\n"
+    shown = "early stopping at step 1,234: the lowest calibrated validation loss, 0.457, was at 35% of the run\n"
+    assert file.getvalue() == shown
 
 
 class _Lost(io.StringIO):

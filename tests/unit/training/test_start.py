@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.metrics import log_loss
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -123,6 +125,17 @@ def test_predictions_are_those_of_the_saved_model_on_the_test_images(tiny: Tiny,
     assert all(Path(row["path"]).parent == images_folder / row["true"] for row in rows)
     assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
     assert metadata["example_class"] == rows[0]["true"]
+    classes = metadata["classes"]
+    each = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+    assert [classes[number] for number in each.argmax(axis=1)] == [row["predicted"] for row in rows]
+    loss = log_loss([row["true"] for row in rows], each / each.sum(axis=1, keepdims=True), labels=classes)
+    assert loss == pytest.approx(metadata["metrics"]["test"]["loss"], abs=1e-6)
+
+
+def test_probabilities_of_many_classes_are_left_out(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitreous.training.finish.MOST_PROBABILITIES", 38)
+    folder = run_training(tiny(data__val_ratio=0.4))
+    assert folder.predictions.read_text().splitlines()[0] == "path,true,predicted,probability"
 
 
 def test_example_is_the_first_held_out_image_as_the_model_gets_it(tiny: Tiny) -> None:

@@ -17,6 +17,8 @@ from vitreous.training.machine.distributed import Group
 
 _MOST_DOUBLES = 1 << 25
 """Logits that the loss converts at once; other sets than very large ones have fewer."""
+_MOST_FITTED = 1 << 20
+"""Logits to which the temperature of a comparison is fitted, about 30 times."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,25 @@ class Score:
     """Accuracy and loss of a model on a set of images.
 
     `num_correct` counts the images whose largest logit is the true class. The loss is the mean cross-entropy, without
-    label smoothing. `counts` has the images by class; None if they were not counted.
+    label smoothing. `counts` has the images by class; None if they were not counted. `calibrated_loss` is the loss at
+    the temperature that suits these images; None if none was fitted.
     """
 
     num_images: int
     num_correct: int
     loss: float
     counts: ClassCounts | None = None
+    calibrated_loss: float | None = None
 
     @property
     def accuracy(self) -> float:
         """Share of correct images, in [0, 1]."""
         return self.num_correct / self.num_images
+
+    @property
+    def comparable_loss(self) -> float:
+        """The loss by which models are compared: the calibrated one, if there is one."""
+        return self.loss if self.calibrated_loss is None else self.calibrated_loss
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -58,6 +67,7 @@ class Score:
             "loss": self.loss,
             "num_images": self.num_images,
             "num_correct": self.num_correct,
+            **({} if self.calibrated_loss is None else {"calibrated_loss": self.calibrated_loss}),
             **({} if self.counts is None else self.counts.as_dict()),
         }
 
@@ -128,6 +138,19 @@ def fit_temperature(logits: Logits, labels: Targets) -> float:
     bound = float(torch.tensor(20.0).log())
     minimum = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
     return float(torch.tensor(float(minimum.x)).exp())
+
+
+def calibrated_loss(logits: Logits, labels: Targets) -> float:
+    """Return the lowest loss at any temperature.
+
+    It compares models of different confidence: label smoothing and a fitted head change the loss of models that predict
+    the same classes, and the temperature of the saved model removes that difference. With many images, the temperature
+    is fitted to the first ones. It is 0 if all images are correct, which it approaches as the temperature falls.
+    """
+    if bool(are_right(logits, labels).all()):
+        return 0.0
+    num = max(1, _MOST_FITTED // logits.shape[1])
+    return score(logits / fit_temperature(logits[:num], labels[:num]), labels).loss
 
 
 def cross_fitted_temperatures(logits: Logits, labels: Labels, num_parts: int = 5) -> torch.Tensor:

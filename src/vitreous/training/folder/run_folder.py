@@ -31,7 +31,7 @@ class RunFolder:
     first = Inside("checkpoints/first.safetensors")
     """The pretrained weights with a fitted head, before the first step; it may become the model."""
     best = Inside("checkpoints/best.safetensors")
-    """The model with the lowest validation loss so far, if it is not the first one."""
+    """The model with the lowest calibrated validation loss so far, if it is not the first one."""
     teacher = Inside("checkpoints/teacher.safetensors")
     """What a teacher gave before the first step: probabilities for the training images, or its fitted head."""
     model = Inside("model.safetensors")

@@ -35,7 +35,7 @@ class TrainState:
         rollbacks: Number of times the run went back to a checkpoint.
         data_fingerprint: Fingerprint of the images, labels and splits that the run trains on.
         teacher_fingerprint: Fingerprint of the teacher; empty without one.
-        best_loss: Lowest validation loss so far; only used with early stopping.
+        best_loss: Lowest calibrated validation loss so far.
         best_progress: Progress at which that loss was measured, in [0, 1].
     """
 

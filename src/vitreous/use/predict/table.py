@@ -11,10 +11,10 @@ Both kinds of table have the same columns, one row per image:
     unfamiliar     how unlike the training images, from 0 to 1       no                         if the run can say it
     set            classes of the set, as a row of CSV with `;`      no                         `--coverage`
     rejected       whether the prediction is rejected                no                         `--reject`
-    p_CLASS        calibrated probability of each class              several labels             yes
+    p_CLASS        calibrated probability of each class              up to a million            yes
 
 If images may have several labels, `true` and `predicted` join them by `;`, and `probability` is that of the most
-probable label, predicted or not.
+probable label, predicted or not, and `p_CLASS` is always there.
 In `predict --out`, `predicted`, `unfamiliar`, `set` and the probabilities are empty for an image that could not be
 read.
 """

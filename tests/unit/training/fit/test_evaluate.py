@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitreous.data.loader import Batch
-from vitreous.training.fit.evaluate import Score, compute_logits, cross_fitted_temperatures, fit_temperature, score
+from vitreous.training.fit.evaluate import (
+    Score,
+    calibrated_loss,
+    compute_logits,
+    cross_fitted_temperatures,
+    fit_temperature,
+    score,
+)
 
 
 def wilson(num_correct: int, num_images: int) -> tuple[float, float]:
@@ -96,6 +103,25 @@ def make_batches() -> list[Batch]:
     images, labels = torch.randn(5, 1, 2, 3), torch.tensor([3, 0, 2, 1, 3])
     cuts = [(0, 2), (2, 4), (4, 5)]
     return [Batch(images[a:b], labels[a:b], np.arange(a, b)) for a, b in cuts]
+
+
+def test_models_that_differ_only_in_confidence_have_the_same_calibrated_loss() -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits, labels = torch.randn(200, 4, generator=generator), torch.randint(4, (200,), generator=generator)
+    logits[torch.arange(200), labels] += 2
+    found = calibrated_loss(logits, labels)
+    assert found == pytest.approx(calibrated_loss(0.2 * logits, labels), rel=1e-5)
+    assert found <= min(score(factor * logits, labels).loss for factor in (0.2, 0.5, 1.0, 2.0))
+    assert calibrated_loss(10.0 * torch.eye(4), torch.arange(4)) == 0
+
+
+def test_a_more_accurate_model_is_preferred_to_a_more_confident_one() -> None:
+    true = torch.arange(100) % 4
+    accurate, confident = 2.0 * torch.eye(4)[true], 7.0 * torch.eye(4)[true]
+    accurate[0], confident[:4] = accurate[1], confident[4:8].roll(1, dims=0)
+    losses = [score(logits, true).loss for logits in (accurate, confident)]
+    assert losses[0] > losses[1]
+    assert calibrated_loss(accurate, true) < calibrated_loss(confident, true)
 
 
 def test_cross_fitted_temperature_of_an_image_does_not_depend_on_its_own_label() -> None:

@@ -61,10 +61,11 @@ def test_run_stops_early_with_its_best_weights_and_so_does_a_resumed_run(
     step, weights = outcome(folder)
     assert step < 48
     assert read_metadata(folder.model)["steps"] == step
-    losses = [record["loss"] for record in records if record["kind"] == "evaluation"]
+    evaluations = [record for record in records if record["kind"] == "evaluation"]
+    best = min(evaluations, key=lambda record: record["calibrated_loss"])
     stop = next(record for record in records if record["kind"] == "stopped_early")
-    assert stop["best_loss"] == min(losses)
-    assert read_metadata(folder.model)["metrics"]["val"]["loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert stop["best_loss"] == best["calibrated_loss"]
+    assert read_metadata(folder.model)["metrics"]["val"]["loss"] == pytest.approx(best["loss"], rel=1e-5)
 
     def cut(kind: str, fields: Any) -> None:
         if kind == "step" and fields["step"] >= step - 3:

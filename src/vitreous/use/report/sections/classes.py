@@ -20,7 +20,8 @@ def classes_section(report: ReportInput) -> Section | None:
     found = report.evaluation
     if found is None:
         return None
-    keys = ("classes", "confused_most", "curves", *(("confusion",) if len(found.classes) <= _MOST_ORDERED else ()))
+    keys = ["macro_f1", "micro_f1", "kappa", "mcc", "classes", "confused_most", "curves"]
+    keys += ["confusion"] if len(found.classes) <= _MOST_ORDERED else []
     numbers = {key: value for key, value in found.as_dict().items() if key in keys}
     if isinstance(found, LabelEvaluation):
         headings, *rows = found.table()
