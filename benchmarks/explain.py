@@ -139,7 +139,9 @@ def grad_cam_peer(model: Any, images: torch.Tensor, target: Target) -> Relevance
         return rearrange(tokens[:, model.num_prefix_tokens :], "b (h w) d -> b d h w", h=rows, w=columns)
 
     classes = target.fixed(model(images).detach()).classes
-    with GradCAM(model=model, target_layers=[model.encoder.blocks[-1].norm1], reshape_transform=layout) as cam:
+    images = images.detach().requires_grad_()  # the weights do not require gradients
+    layers = [model.encoder.blocks[-1].norm1]
+    with torch.enable_grad(), GradCAM(model=model, target_layers=layers, reshape_transform=layout) as cam:
         found = cam(input_tensor=images, targets=[ClassifierOutputTarget(int(number)) for number in classes])
     return Relevance(reduce(torch.from_numpy(found).float(), "b (h p) (w q) -> b h w", "mean", h=rows, w=columns))
 
