@@ -7,8 +7,8 @@ from vitreous.data.survey.facts import DataFacts
 
 OUTSIDE_S = 12.0
 """Seconds reserved for work outside the training loop: imports, the last files, the report."""
-FOLD_S = 5.0
-"""The same for a fold after a run: the process has started, the plan is made, and the fold has no report."""
+FOLD_S = 14.0
+"""Seconds that a fold after a run takes in addition to its steps: reading, features, evaluation."""
 EVALUATION_MARGIN = 1.3
 """Factor on the expected time of the final evaluation."""
 STEP_OVERHEAD = 1.1

@@ -174,11 +174,11 @@ def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) ->
     """Yield the choices for each model of the ladder, from the recipe's own model to the smallest."""
     img_size = choices["data.img_size"].value
     largest = (choices["model.embed_dim"].value, choices["model.depth"].value)
-    least_patch_size = choices["model.patch_size"].value
+    least_patch_size, stem = choices["model.patch_size"].value, _values(choices)["model.stem"]
     seen = set()
     for rung in reversed(LADDER):
         row = SIZES[rung.size]
-        patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens))
+        patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens, stem))
         if (row.embed_dim, row.depth) > largest or (row, patch_size) in seen:
             continue
         seen.add((row, patch_size))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.model.config.divisibility import divisors
+from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,13 @@ def tileable_size(height_px: int, width_px: int) -> tuple[int, int]:
     return max(1, round(height_px / side)) * side, max(1, round(width_px / side)) * side
 
 
-def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64) -> int:
-    """Return the patch size that tiles an image into about `num_tokens` tokens; more tokens cost time, fewer detail."""
+def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64, stem: str = "linear") -> int:
+    """Return the patch size that tiles an image into about `num_tokens` tokens; more tokens cost time, fewer detail.
+
+    A stem of convolutions needs a power of two; if none tiles the image, the sizes of other stems are returned.
+    """
     height, width = img_size
-    return min(divisors(math.gcd(height, width)), key=lambda side: abs((height // side) * (width // side) - num_tokens))
+    sides = divisors(math.gcd(height, width))
+    if stem in CONVOLUTIONS:
+        sides = [side for side in sides if is_power_of_two(side)] or sides
+    return min(sides, key=lambda side: abs((height // side) * (width // side) - num_tokens))

@@ -30,7 +30,8 @@ LEAST_MOSTLY_FROZEN_EPOCHS = 0.75
 larger images."""
 FEW_TESTED = 200
 """With fewer images to test on, the accuracy is uncertain, and folds show how much."""
-NUM_FOLDS = 5
+NUM_FOLDS = {600.0: 5, 0.0: 3}
+"""Least seconds of a budget -> folds. Fewer folds leave more time for each, but train on fewer of the images."""
 FEW_EPOCHS = 20.0
 """Epochs for which a few images are trained; the rest of the budget is for the folds."""
 START_S, SECONDS_PER_IMAGE = 8.0, 0.002
@@ -90,19 +91,24 @@ def _with_folds(
     The run and each fold get an equal share of the time for training. The largest image size is taken at which a share
     suffices for `FEW_EPOCHS`. `whole` is the plan with the smallest size.
     """
-    is_fixed = bool({"train.epochs", "data.num_folds", "train.freeze"} & asked.keys())
+    is_fixed, number = bool({"train.epochs", "data.num_folds", "train.freeze"} & asked.keys()), num_folds(asked)
     is_few = facts.num_tested < FEW_TESTED and not facts.brings_test
-    if is_fixed or not is_few or _epochs(whole, whole, facts, NUM_FOLDS) < FEW_EPOCHS:
+    if is_fixed or not is_few or _epochs(whole, whole, facts, number) < FEW_EPOCHS:
         return None
     reason = f"{FEW_EPOCHS:g} epochs suffice for {plural(facts.num_train, 'image')}"
-    others = f"the rest of the budget is for {NUM_FOLDS} folds, which test each image once"
+    others = f"the rest of the budget is for {number} folds, which test each image once"
     epochs = Choice("train.epochs", FEW_EPOCHS, f"{reason}; {others}")
 
     def plan_at(size: tuple[int, int]) -> Plan:
         return plan_with(Choice("data.img_size", size, "the largest size that leaves time for folds"), epochs)
 
-    found = _largest(sizes[:-1], whole, lambda plan: _epochs(plan, whole, facts, NUM_FOLDS), plan_at, FEW_EPOCHS)
+    found = _largest(sizes[:-1], whole, lambda plan: _epochs(plan, whole, facts, number), plan_at, FEW_EPOCHS)
     return found or plan_at(sizes[-1])
+
+
+def num_folds(asked: Mapping[str, Any]) -> int:
+    """Return the number of folds that may follow a run with these keys, one of which is its budget."""
+    return next(number for least_s, number in NUM_FOLDS.items() if asked["train.budget_s"] >= least_s)
 
 
 def _within_budget(

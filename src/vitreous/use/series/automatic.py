@@ -2,18 +2,21 @@
 
 from vitreous.data.sources import Source
 from vitreous.model.weights import read_metadata
+from vitreous.recipe import keys
 from vitreous.recipe.files import read_config
 from vitreous.recipe.pace import FOLD_S, OUTSIDE_S
 from vitreous.training.folder.records import Listener, read_records
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.series import run_series, settled_by
-from vitreous.training.weights.transfer import FEW_TESTED, NUM_FOLDS, START_S
+from vitreous.training.weights.transfer import FEW_TESTED, num_folds
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.series.page import write_summary
 
 _LEAST_SHARE = 0.8
 """Each fold must get this share of the training time of the run, as it trains on about the same number of images."""
+_UNUSED_S = 6.0
+"""Seconds of the `OUTSIDE_S` that each fold reserves and does not need, as its process has started."""
 _OWN_KEYS = ("train.budget_s", "data.num_folds", "data.test_ratio")
 """Keys that the folds do not take over, in addition to those that the runs of any series have for themselves."""
 
@@ -38,15 +41,15 @@ def add_folds(folder: RunFolder, listener: Listener, source: Source | None = Non
         return None
     config = read_config(folder.config)
     settled = settled_by(config, is_same_data=False)
-    # Each fold will reserve OUTSIDE_S of its budget, as any run does, but it takes only FOLD_S.
-    budget_s = left_s + NUM_FOLDS * (OUTSIDE_S - FOLD_S)
+    number = num_folds(keys.take_apart(config))
+    budget_s = left_s + number * _UNUSED_S
     values = {"train.seed": config.train.seed, "train.budget_s": budget_s, "data.root": config.data.root}
     request = TrainRequest(
         data=None if source is not None else config.data.source,
         source=source,
         values={key: value for key, value in values.items() if value is not None},
         settled={key: value for key, value in settled.items() if key not in _OWN_KEYS},
-        folds=NUM_FOLDS,
+        folds=number,
         out=folder.folds.path,
     )
     return run_series(request, _update_summary, listener)
@@ -63,11 +66,9 @@ def _seconds_left(folder: RunFolder) -> float:
     is_open = config.train.budget_s and config.train.pretrained is not None and not config.data.num_folds
     if not is_open or split is None or metrics[split]["num_images"] >= FEW_TESTED:
         return 0.0
-    records = read_records(folder.records)
-    data = next((record for record in records if record["kind"] == "data"), {})
-    spent_s = next(
-        (record["elapsed_s"] for record in reversed(records) if record["kind"] == "end"), config.train.budget_s
-    )
-    left_s = config.train.budget_s - spent_s - OUTSIDE_S
-    is_enough = left_s >= NUM_FOLDS * (_LEAST_SHARE * (spent_s - START_S) + FOLD_S)
-    return left_s if is_enough and not data.get("brings_test", True) else 0.0
+    first = {record["kind"]: record for record in reversed(read_records(folder.records))}
+    if not {"data", "fit", "end"} <= first.keys() or first["data"].get("brings_test", True):
+        return 0.0
+    left_s = config.train.budget_s - first["end"]["elapsed_s"] - OUTSIDE_S
+    fold_s = _LEAST_SHARE * (first["end"]["time"] - first["fit"]["time"]) + FOLD_S
+    return left_s if left_s >= num_folds(keys.take_apart(config)) * fold_s else 0.0

@@ -9,7 +9,7 @@ from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights import save_model
 from vitreous.recipe.files import read_config
-from vitreous.recipe.pace import FOLD_S, OUTSIDE_S
+from vitreous.recipe.pace import OUTSIDE_S
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.signals import Interrupted
@@ -51,10 +51,10 @@ def test_each_image_is_tested_once_with_the_settings_of_the_run(photos: Path, we
     assert series is not None
     summary = summarize_series(series)
     assert summary.by_seed()[3].num_images == 72
-    own, of_fold = read_config(folder.config), read_config(RunFolder(series.path / "fold-4").config)
+    own, of_fold = read_config(folder.config), read_config(RunFolder(series.path / "fold-2").config)
     assert of_fold.data.img_size == own.data.img_size
     assert of_fold.train.epochs == own.train.epochs
-    assert 5 * (of_fold.train.budget_s - OUTSIDE_S + FOLD_S) < own.train.budget_s
+    assert 3 * (of_fold.train.budget_s - OUTSIDE_S) < own.train.budget_s - OUTSIDE_S
 
 
 @pytest.mark.parametrize(("keys", "why"), [
