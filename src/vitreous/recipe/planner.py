@@ -275,7 +275,7 @@ def _suiting_optimizer(
     choices: Mapping[str, Choice], recommended: Iterable[Choice], asked: Mapping[str, Any]
 ) -> Iterator[Choice]:
     """Yield learning rate, weight decay and schedule for an optimizer other than the recipe's."""
-    usual = next((choice.value for choice in recommended if choice.key == "optim.name"), "adamw")
+    usual = {choice.key: choice.value for choice in recommended}.get("optim.name", "adamw")
     wanted = asked.get("optim.name", usual)
     if wanted == usual:
         return

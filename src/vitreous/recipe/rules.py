@@ -162,6 +162,11 @@ def tileable_size(height_px: int, width_px: int) -> tuple[int, int]:
     return max(1, round(height_px / side)) * side, max(1, round(width_px / side)) * side
 
 
+def suits(img_size: tuple[int, int], patch_size: int) -> bool:
+    """Return True if square patches of this side cut an image into a number of tokens that small images need."""
+    return 16 <= math.prod(side // patch_size for side in img_size) <= 256
+
+
 def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64, stem: str = "linear") -> int:
     """Return the patch size that tiles an image into about `num_tokens` tokens; more tokens cost time, fewer detail.
 

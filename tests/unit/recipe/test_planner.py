@@ -234,7 +234,7 @@ def test_slower_machines_get_cheaper_models_that_still_reach_enough_epochs(make_
 
 def test_smaller_model_gets_its_own_learning_rate_and_reason(make_facts: Facts) -> None:
     facts = make_facts(300_000)
-    plan = budget_plan(facts, {}, machine(4e10))
+    plan = budget_plan(facts, {}, machine(8e10))
     assert plan.config.optim.lr > plan_for(facts).config.optim.lr
     least_epochs = by_num_images(facts.num_train).least_epochs
     reason = reason_of(plan, "model.depth")

@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.divisibility import is_power_of_two
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, patch_size_for, tileable_size
+from vitreous.recipe.rules import by_num_images, patch_size_for, suits, tileable_size
 from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
 
 
@@ -18,14 +18,17 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     Measured: 89.7% (95% interval 89.1% to 90.3%) on 10,000 test images, one seed (`benchmarks/front_door.py`).
     """
     img_size = asked.get("data.img_size", tileable_size(facts.height_px, facts.width_px))
-    patch_size = asked.get("model.patch_size", patch_size_for(img_size, stem=asked.get("model.stem", "conv")))
-    stem = "conv" if is_power_of_two(patch_size) else "linear"
+    stem = asked.get("model.stem", "conv")
+    patch_size = asked.get("model.patch_size", patch_size_for(img_size, stem=stem))
+    if "model.stem" not in asked and not (is_power_of_two(patch_size) and suits(img_size, patch_size)):
+        stem, patch_size = "linear", asked.get("model.patch_size", patch_size_for(img_size))
+    edges = "3x3 convolutions find edges and corners, which attention learns slowly from few images"
     return [
         *data_choices(facts, asked, img_size),
         Choice("data.max_shift", 0.1, "objects in small images are a little off-center"),
         Choice("data.max_scale", 0.1, "objects vary a little in size"),
         *model_choices(facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size),
-        Choice("model.stem", stem, "overlapping convolutions see the edges that patches cut; without attention to learn it first"),
+        *([Choice("model.stem", "conv", edges)] if stem == "conv" else []),
         Choice("optim.name", "muon", "learns more from each image than AdamW in short runs"),
         epoch_choice(facts),
     ]
