@@ -21,7 +21,7 @@ from vitreous import atomic
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError, VitreousError
 from vitreous.model.weights.reading.kinds import SETTINGS
 from vitreous.paths import cache_folder_of
-from vitreous.printable import printable_error
+from vitreous.printable import printable, printable_error
 
 PREFIX = "hf://"
 WANTED = (*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
@@ -52,6 +52,35 @@ class Stored:
     def is_complete(self) -> bool:
         """True if all files are there; their content is compared when they are opened."""
         return bool(self.sha256) and all((self.folder / file).is_file() for file in self.sha256)
+
+
+def name_in(source: str | Path) -> str | None:
+    """Return what follows `hf://`; None for a path. A `Path` has one slash less."""
+    text = str(source)
+    return next((text.removeprefix(each) for each in (PREFIX, PREFIX[:-1]) if text.startswith(each)), None)
+
+
+def shown(source: str | Path) -> str:
+    """Return a path, or `hf://` and a name, as the user wrote it."""
+    name = name_in(source)
+    return str(source) if name is None else f"{PREFIX}{name}"
+
+
+def last_part(source: str | Path) -> str:
+    """Return the last part of the name of a repository, without the revision; empty for a path."""
+    return (name_in(source) or "").partition("@")[0].rpartition("/")[2]
+
+
+def repository(source: str) -> str:
+    """Return the name of a repository that can be written: `organization/name`, without a revision.
+
+    Raises:
+        NotARunError: It is not one.
+    """
+    repo, revision = _split(name_in(source) or source)
+    if "/" not in repo or revision is not None or name_in(source) is None:
+        raise NotARunError(f"to={printable(source)}: is not the name of a repository; write {PREFIX}organization/name")
+    return repo
 
 
 def stored(name: str) -> Stored | None:
