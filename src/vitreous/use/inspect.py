@@ -22,7 +22,7 @@ from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_flops, count_parameters, count_parts
 from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.open import identify
-from vitreous.model.weights.reading import hub
+from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, locate, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
@@ -114,7 +114,7 @@ def inspect(
         return _inspect_data(thing, listener, options, hints)
     if path.is_file() and is_image_name(path.name):
         raise ConfigError(f"inspect={thing}: is a single image; give a folder of class folders, a run or a model")
-    is_hub = hub.name_in(thing) is not None
+    is_hub = hub_names.name_in(thing) is not None
     is_foreign = not is_native(locate(thing)) if is_hub else _is_foreign(path, folder)
     if hints != Hints() and not is_foreign and options.pretrained is None:
         raise ConfigError(
@@ -229,7 +229,7 @@ def _inspect_run(path: Path) -> Inspection:
     file = find_model(path, or_best=True)
     metadata, familiarity = read_metadata(file), RunFolder(file.parent).familiarity
     config = ModelConfig.from_dict(metadata["architecture"])
-    shape = _inspect_model(hub.shown(path), config)
+    shape = _inspect_model(hub_names.shown(path), config)
     classes, metrics = metadata.get("classes", ()), metadata.get("metrics", {})
     state = [("state", "not finished: this is its best model so far")] if metadata.get("is_preliminary") else []
     facts = [
@@ -244,7 +244,7 @@ def _inspect_run(path: Path) -> Inspection:
     ]
     unused = {split: never_predicted_text(found) for split, found in metrics.items()}
     notes = tuple(f"{split}: {text}" for split, text in unused.items() if text)
-    return Inspection("run", hub.shown(path), tuple(facts), shape.table, notes, metadata)
+    return Inspection("run", hub_names.shown(path), tuple(facts), shape.table, notes, metadata)
 
 
 def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hints | None) -> Inspection:

@@ -274,11 +274,7 @@ class Run:
         return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop)
 
     def push(self, to: str, *, private: bool = False, with_report: bool = False) -> "Pushed":
-        """Upload the model to the Hugging Face hub, where `hf://organization/name` opens it.
-
-        Uploaded are the weights, their description, which timm or transformers reads too if it has this kind of model,
-        and the model card. Nothing else of the run is, in particular no photo. Files that the hub already has are not
-        sent again.
+        """Upload the model to the Hugging Face hub: weights, description and model card, no photos.
 
         Args:
             to: `hf://organization/name`; the repository is created if there is none.
@@ -287,8 +283,7 @@ class Run:
 
         Raises:
             NotARunError: `to` is not the name of a repository.
-            ConfigError: There is no token for the hub, the repository is public although `private` is True, or the run
-                has no report.
+            ConfigError: There is no token or report, or the repository is public although `private` is True.
             SaveError: The hub cannot be reached, or refuses the files.
             DamagedFileError: A file on the hub is not the one that was sent.
             MissingDependencyError: huggingface_hub is not installed.

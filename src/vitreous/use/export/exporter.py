@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from vitreous import atomic
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.model.weights.reading import hub
+from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.tensor_file import parsing
@@ -146,7 +146,7 @@ def _checked(run: Path, to: str, out: Path | None, int8: bool, max_drop: float |
     if max_drop is not None:
         check_value("max_drop", max_drop, rule_of(Annotated[float, Interval("[0, 100]", "1 is usual, in points")]))
     target.check_packages(to)
-    name = hub.last_part(run) or (run.resolve().name if run.is_dir() else run.stem)
+    name = hub_names.last_part(run) or (run.resolve().name if run.is_dir() else run.stem)
     path = expanded(out) if out is not None else Path(f"{name}{target.suffix or f'-{to}'}")
     if target.suffix:
         check_table_path(path, (target.suffix,), f"model{target.suffix}")

@@ -20,7 +20,7 @@ from vitreous.errors import ConfigError, DamagedFileError, NotARunError, Prelimi
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata
-from vitreous.model.weights.reading import hub
+from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.reading.files import locate
 from vitreous.paths import expanded
 from vitreous.tensors import Logits, Pixels, Probabilities, Varied
@@ -244,7 +244,7 @@ def find_model(path: Path, *, or_best: bool = False) -> Path:
         NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.
     """
     path = expanded(path)
-    if hub.name_in(path) is not None:
+    if hub_names.name_in(path) is not None:
         return locate(path)
     if path.is_file() and is_image_name(path.name):
         raise NotARunError(f"run={path}: is an image; give the run first, as in `vitreous predict RUN IMAGE`")

@@ -9,7 +9,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from vitreous import atomic
-from vitreous.model.weights.reading import hub
+from vitreous.model.weights.reading import hub_names
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.predict.predictor import find_model
 
@@ -85,7 +85,7 @@ def write_systemd(runs: Mapping[str, Path], options: Sequence[str]) -> Path:
         "-m",
         "vitreous",
         "serve",
-        *(hub.shown(run) if hub.name_in(run) else str(run.resolve()) for run in runs.values()),
+        *(hub_names.shown(run) if hub_names.name_in(run) else str(run.resolve()) for run in runs.values()),
         *options,
     ]
     command = " ".join(map(_quoted, words))

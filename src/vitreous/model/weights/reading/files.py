@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vitreous.errors import DamagedFileError, NotARunError
-from vitreous.model.weights.reading import hub
+from vitreous.model.weights.reading import hub, hub_names
 from vitreous.model.weights.reading.kinds import (
     SUFFIXES,
     LazyTensors,
@@ -50,7 +50,7 @@ def open_weights(source: str | Path) -> Iterator[WeightFile]:
 
 def locate(source: str | Path) -> Path:
     """Return the file of weights that a source means. Raises NotARunError or DamagedFileError, as `open_weights`."""
-    if (name := hub.name_in(source)) is not None:
+    if (name := hub_names.name_in(source)) is not None:
         return locate(hub.fetch(name))
     path = Path(source)
     try:

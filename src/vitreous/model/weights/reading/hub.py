@@ -19,15 +19,16 @@ from typing import Any
 
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError, VitreousError
+from vitreous.model.weights.reading.hub_names import PREFIX, split
 from vitreous.model.weights.reading.kinds import SETTINGS
 from vitreous.paths import cache_folder_of
-from vitreous.printable import printable, printable_error
+from vitreous.printable import printable_error
 
-PREFIX = "hf://"
+__all__ = ["PREFIX", "Report", "Stored", "fetch", "stored"]
+
 WANTED = (*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 """Files that are downloaded: descriptions and safetensors, never pickles."""
 
-_NAME = re.compile(r"((?:[\w.-]{1,96}/)?[\w.-]{1,96})(?:@([\w.-]{1,96}))?", re.ASCII)
 _ANSWER_S, _PATIENCE_S = 10.0, 120.0
 
 Report = Callable[[float, float], None]
@@ -54,38 +55,9 @@ class Stored:
         return bool(self.sha256) and all((self.folder / file).is_file() for file in self.sha256)
 
 
-def name_in(source: str | Path) -> str | None:
-    """Return what follows `hf://`; None for a path. A `Path` has one slash less."""
-    text = str(source)
-    return next((text.removeprefix(each) for each in (PREFIX, PREFIX[:-1]) if text.startswith(each)), None)
-
-
-def shown(source: str | Path) -> str:
-    """Return a path, or `hf://` and a name, as the user wrote it."""
-    name = name_in(source)
-    return str(source) if name is None else f"{PREFIX}{name}"
-
-
-def last_part(source: str | Path) -> str:
-    """Return the last part of the name of a repository, without the revision; empty for a path."""
-    return (name_in(source) or "").partition("@")[0].rpartition("/")[2]
-
-
-def repository(source: str) -> str:
-    """Return the name of a repository that can be written: `organization/name`, without a revision.
-
-    Raises:
-        NotARunError: It is not one.
-    """
-    repo, revision = _split(name_in(source) or source)
-    if "/" not in repo or revision is not None or name_in(source) is None:
-        raise NotARunError(f"to={printable(source)}: is not the name of a repository; write {PREFIX}organization/name")
-    return repo
-
-
 def stored(name: str) -> Stored | None:
     """Return the record of an earlier download, without asking the network; None if there is none."""
-    repo, revision = _split(name)
+    repo, revision = split(name)
     found = [entry for entry in _read(repo) if revision in (None, entry.revision)]
     return found[-1] if found else None
 
@@ -124,7 +96,7 @@ def fetch(
             _remove(known.folder / file)
         if known.is_complete:
             return known.folder
-    repo, revision = _split(name)
+    repo, revision = split(name)
     revision = known.revision if known is not None else revision
     try:
         folder = _download(repo, revision, (answer_s, patience_s), report)
@@ -273,13 +245,6 @@ def _sha256(path: Path) -> str | None:
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise NotARunError(f"{PREFIX}{name}: is not the name of a repository; write {PREFIX}organization/name")
-    return match[1], match[2]
 
 
 def _record(repo: str) -> Path:

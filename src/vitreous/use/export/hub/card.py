@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from vitreous import atomic
+from vitreous.tensor_file import parsing
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.predict.predictor import Predictor
 
@@ -24,11 +25,15 @@ def write_readme(predictor: Predictor, folder: Path, library: str, use: str, *, 
         library: Name of the library that opens the model.
         use: How to use the model, as Markdown.
         has_report: Whether the report of the run will be next to it.
+
+    Raises:
+        DamagedFileError: The header of the model card is not valid YAML.
     """
-    card = None if predictor.file is None else RunFolder(predictor.file.parent).model_card
-    text = card.read_text("utf-8") if card is not None and card.is_file() else "# A Vision Transformer\n"
-    found = _FRONT.match(text)
-    given: Any = yaml.safe_load(found[1]) if found else None
+    card = RunFolder(folder if predictor.file is None else predictor.file.parent).model_card
+    with parsing(card, "correct the lines between the first two ---"):
+        text = card.read_text("utf-8") if card.is_file() else "# A Vision Transformer\n"
+        found = _FRONT.match(text)
+        given: Any = yaml.safe_load(found[1]) if found else None
     header: dict[str, Any] = {"license": "unknown", "pipeline_tag": "image-classification"}
     header |= (given if isinstance(given, dict) else {}) | {"library_name": library}
     tags = header["tags"] if isinstance(header.get("tags"), list) else []

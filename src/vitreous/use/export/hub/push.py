@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError, DamagedFileError, SaveError, optional_module
-from vitreous.model.weights.reading.hub import PREFIX, repository
+from vitreous.model.weights.reading.hub_names import PREFIX, repository
 from vitreous.paths import expanded
 from vitreous.printable import printable_error
 from vitreous.training.folder.run_folder import RunFolder

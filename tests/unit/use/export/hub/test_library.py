@@ -17,7 +17,7 @@ from tests.unit.use.explain.models import SHAPE
 from tests.unit.use.export.predictors import predictor_for
 
 from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.errors import ConfigError, MissingDependencyError
+from vitreous.errors import ConfigError, DamagedFileError, MissingDependencyError
 from vitreous.model import ModelConfig, build_model
 from vitreous.use.export.exporter import export
 from vitreous.use.export.hub.card import write_readme
@@ -176,6 +176,9 @@ def test_card_keeps_what_the_owner_has_changed(own_run: Run, tmp_path: Path) -> 
     assert found.endswith("## How to use it\n\nOpen it.\n")
     write_readme(own_run.predictor, tmp_path, "timm", "Open it.", has_report=True)
     assert "`report.html` shows" in (tmp_path / "README.md").read_text("utf-8")
+    card.write_text("---\nlicense: [mit\n---\n", "utf-8")
+    with pytest.raises(DamagedFileError, match=r"MODEL_CARD\.md: cannot be read .*; correct the lines between the"):
+        write_readme(own_run.predictor, tmp_path, "timm", "Open it.")
 
 
 def test_package_that_is_missing_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
