@@ -34,10 +34,12 @@ def test_files_are_listed_and_nothing_is_sent_without_consent(trained: Path, cli
     assert said.code == 2
     heading, *rows, left, opened = said.out.splitlines()
     assert heading.split() == ["file", "on", "the", "hub", "bytes"]
-    assert [row.split()[:2] for row in rows] == [["README.md", "new"], ["model.safetensors", "new"]]
+    assert [row.split()[:2] for row in rows] == [
+        ["README.md", "new"], ["config.json", "new"], ["model.safetensors", "new"],
+    ]  # fmt: skip
     assert left.startswith("not uploaded: ")
     assert "predictions.csv" in left
-    assert opened == "opened by vitreous"  # timm has no stem of convolutions
+    assert opened == "opened by vitreous and timm"
     assert said.err == "yes=False: nothing was sent to hf://org/my-model; add --yes to upload these files\n"
     assert (hub.sent(), hub.repos) == ([], {})
 
@@ -48,14 +50,14 @@ def test_model_is_sent_with_consent_and_every_command_opens_it(
     said = cli("push", trained, NAME, "--yes")
     assert (said.code, said.err) == (0, "")
     *_, sent, following = said.out.splitlines()
-    assert sent == f"{hub.url}/org/my-model: 2 files sent, and all compared with what the hub has"
+    assert sent == f"{hub.url}/org/my-model: 3 files sent, and all compared with what the hub has"
     assert following == f"next: vitreous predict {NAME}@{hub.revisions['org/my-model']} IMAGE"
     again = cli("push", trained, NAME)
     assert (again.code, "already there" in again.out) == (0, True)
     photo = sorted(photos.rglob("*.png"))[4]
     ours = json.loads(cli("predict", trained, photo, "--json").out)
     theirs = json.loads(cli("predict", NAME, photo, "--json").out)
-    assert theirs[0]["probabilities"] == ours[0]["probabilities"]
+    assert theirs[0]["probabilities"] == pytest.approx(ours[0]["probabilities"], abs=1e-6)
     assert json.loads(cli("evaluate", NAME, photos, "--json").out)["accuracy"] > 0
     assert cli("inspect", NAME).out.startswith(NAME)
     assert cli("explain", NAME, photo, "--out", tmp_path / "why").code == 0
@@ -84,7 +86,7 @@ def test_exported_file_is_named_after_the_repository(
 def test_result_is_one_json_document_if_requested(trained: Path, cli: Cli, hub: Hub) -> None:
     found = json.loads(cli("push", trained, NAME, "--yes", "--json", "--with-report").out)
     assert found["source"] == f"{NAME}@{hub.revisions['org/my-model']}"
-    assert sorted(found["sent"]) == ["README.md", "model.safetensors", "report.html"]
+    assert sorted(found["sent"]) == ["README.md", "config.json", "model.safetensors", "report.html"]
 
 
 @pytest.mark.parametrize("answer", ["y", "n", ""])
