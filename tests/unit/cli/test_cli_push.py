@@ -59,7 +59,7 @@ def test_model_is_sent_with_consent_and_every_command_opens_it(
     theirs = json.loads(cli("predict", NAME, photo, "--json").out)
     assert theirs[0]["probabilities"] == pytest.approx(ours[0]["probabilities"], abs=1e-6)
     assert json.loads(cli("evaluate", NAME, photos, "--json").out)["accuracy"] > 0
-    assert cli("inspect", NAME).out.startswith(NAME)
+    assert cli("inspect", NAME).out.startswith(f"run {NAME}\n")
     assert cli("explain", NAME, photo, "--out", tmp_path / "why").code == 0
     assert cli("embed", NAME, photo, photo, "--nearest", photo).code == 0
     assert cli("convert", NAME, "--to", "torchvision", "--out", tmp_path / "x.pth").code in (0, 2)
