@@ -237,10 +237,10 @@ def explain(
 
 
 def load_run(path: str | Path) -> Run:
-    """Open the folder of a finished run, or a `model.safetensors` file.
+    """Open the folder of a finished run, a `model.safetensors` file, or a model on the hub.
 
     Args:
-        path: The folder or the file.
+        path: The folder, the file, or `hf://organization/name`.
 
     Raises:
         NotARunError: There is no trained model at that path.

@@ -1,6 +1,7 @@
 """Path of a safetensors file <-> tensors by name; anything wrong with the file becomes one kind of error."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,10 +85,22 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     def fill(temporary: Path) -> None:
         try:
             save_file(dict(tensors), temporary, metadata=dict(metadata))
+            if len(metadata) > 1:
+                _order_metadata(temporary, metadata)
         except SafetensorError as error:  # safetensors reports a full disk this way
             raise OSError(str(error)) from error
 
     atomic.write(path, fill)
+
+
+def _order_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Put the metadata of a new file into this order, as safetensors writes them in a random one, in the same space."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = {key: header["__metadata__"][key] for key in metadata}
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:

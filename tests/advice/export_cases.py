@@ -1,18 +1,26 @@
 """Cases of `use/export/`: what cannot be exported, and how else it can be used."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from tests.advice.model_cases import TINY
 from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit
 from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 
+from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.model import ModelConfig, build_model
+from vitreous.model.weights import export_weights
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export import targets
 from vitreous.use.export.exporter import export, read_exports
+from vitreous.use.export.hub import library
+from vitreous.use.export.hub.library import open_library, write_library
 from vitreous.use.export.resize import PillowResize
 from vitreous.use.export.targets import TARGETS
 from vitreous.use.predict.predictor import Predictor
@@ -29,11 +37,47 @@ def files_to_export(folder: Path) -> Refusals:
     assert export(run, "torch", out).proof.num_same
     yield lambda: export(run, "torch", out), "choose another name with --out"
     assert export(run, "torch", folder / "other.pt2").path.is_file()
+    with patch("importlib.util.find_spec"):
+        yield lambda: export(run, "timm", folder / "no" / "x"), "create it first"
     exports = RunFolder(run).exports
     exports.write_text("[1", encoding="utf-8")
     yield lambda: read_exports(RunFolder(run)), "delete it, and export again"
     exports.unlink()
     assert export(run, "torch", folder / "third.pt2").path.is_file()
+
+
+@case
+def models_of_other_libraries(folder: Path) -> Refusals:
+    path, onnx = folder / "model.safetensors", TARGETS["onnx"].write
+
+    def made(**keys: object) -> Predictor:
+        config = ModelConfig(**{**TINY, "num_classes": 3, "img_size": (12, 12), **keys})
+        preprocess = Preprocess((12, 12), config.in_chans, "squash", (0.5,) * config.in_chans, (0.5,) * config.in_chans)
+        values = preprocess.as_dict() | {"value_range": ()}
+        return Predictor(build_model(config).eval(), Preprocess.from_dict(values), ("a", "b", "c"), 1.0, {}, file=path)
+
+    def padded() -> Predictor:
+        return replace(made(), preprocess=replace(made().preprocess, fit="pad"))
+
+    unbiased = made(patch_bias=False)
+    yield lambda: export_weights(unbiased.model, folder / "x", to="timm", metadata={}), "use to=vitreous"
+    export_weights(unbiased.model, path, to="vitreous", metadata={})
+    for predictor, to in [(unbiased, "timm"), (made(in_chans=5), "timm"), (_clip(made), "hf")]:
+        yield partial(write_library, predictor, folder / "a", to), "use --to onnx"
+    assert onnx(unbiased, folder / "a.onnx", NAMED)
+    yield lambda: write_library(padded(), folder / "b", "hf"), "use --to timm"
+    write_library(padded(), folder / "c", "timm")
+    with patch.object(library, "_open_transformers", lambda folder: (lambda images: torch.ones(2, 3), None)):
+        write_library(made(), folder / "d", "hf")
+        yield lambda: open_library(replace(made(), temperature=0.01), folder / "d", "hf"), "use --to onnx"
+
+
+def _clip(made: Callable[..., Predictor]) -> Predictor:
+    """Return a model that transformers has, but not as a classifier."""
+    predictor = made(embed_norm=True, patch_bias=False, norm_eps=1e-5)
+    with torch.no_grad():
+        predictor.model.head.bias.zero_()
+    return predictor
 
 
 @case

@@ -59,6 +59,7 @@ def files_that_vitreous_wrote(folder: Path) -> Refusals:
         json.dumps({"format": 1}): "copy the file again",
         json.dumps({**valid, "architecture": {**TINY, "depth": 0}}): "copy the file again",
         json.dumps({**valid, "architecture": wider}): "copy the file again",
+        json.dumps({**valid, "layout": "unknown"}): "copy the file again",
     }
     for text, advice in broken.items():
         save_file(state, path, {METADATA_KEY: str(text)})

@@ -18,10 +18,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         for name, value in (
             ("HF_ENDPOINT", served.url),
             ("HF_HOME", tmp_path / "hf"),
             ("VITREOUS_CACHE", tmp_path / "v"),
+            ("HF_HUB_DISABLE_XET", "1"),
         ):
             monkeypatch.setenv(name, str(value))
         yield served

@@ -27,6 +27,17 @@ def test_written_file_is_read_back(path: Path) -> None:
     torch.testing.assert_close(load_file(path), TENSORS, rtol=0, atol=0)
 
 
+def test_file_of_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
+    metadata = {"z": 'ä\n\x00\x1f\u2028"\\/', "b": "2", "a": "", "long": "x" * 3_000, "é": "😀"}
+    files = [tmp_path / f"{number}.safetensors" for number in range(9)]  # of 9 random orders, some differ
+    for file in files:
+        write_tensor_file(file, TENSORS, metadata)
+    assert len({file.read_bytes() for file in files}) == 1
+    with open_tensor_file(files[0], way_out="train again") as file:
+        assert file.metadata == metadata
+    torch.testing.assert_close(load_file(files[0]), TENSORS, rtol=0, atol=0)
+
+
 def test_tensors_do_not_change_with_the_file(path: Path) -> None:
     with open_tensor_file(path, way_out="train again") as file:
         found = file.read_all()

@@ -63,8 +63,8 @@ def evaluate(run: Path, data: str | None = None, /, *, options: EvaluateOptions 
     """Score a model on the images that its run held out, or on other labeled images; or predictions of any tool.
 
     Args:
-        run: Run folder; with DATA also a model.safetensors file. Or a table with the columns `true` and `predicted`,
-            and optionally `probability` or `p_CLASS` for each class.
+        run: Run folder; with DATA also a model.safetensors file or hf://organization/name. Or a table with the columns
+            `true` and `predicted`, and optionally `probability` or `p_CLASS` for each class.
         data: A folder, table or named data set; its test split if it has one, else all its images.
         options: All other options.
     """

@@ -23,12 +23,13 @@ def export(
     max_drop: float | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a file that gives the answers of a model without vitreous, and keep it only if it does.
+    """Write a file or folder that gives the answers of a model without vitreous, and keep it only if it does.
 
     Args:
-        run: Run folder; with --data also a model.safetensors file.
-        to: onnx, torch (a program for torch.export.load) or html (a page in which the model runs, without a network).
-        out: File to write; default: named after the run, in the current folder.
+        run: Run folder; with --data also a model.safetensors file or hf://organization/name.
+        to: onnx, torch (a program for torch.export.load), html (a page in which the model runs, without a network), hf
+            (a folder for transformers) or timm (a folder for timm).
+        out: File or folder to write; default: named after the run, in the current folder.
         data: Labeled photos to compare on: a folder, table or named data set; default: the held-out photos of the run.
         int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much. For onnx.
         max_drop: Points of accuracy that 8 bits may cost, for the upper end of the 95% interval; default: 1.

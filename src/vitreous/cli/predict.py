@@ -52,7 +52,7 @@ def predict(
     """Classify images.
 
     Args:
-        run: Run folder, or a model.safetensors file.
+        run: Run folder, a model.safetensors file, or hf://organization/name.
         images: Image files, or folders of them.
         options: All other options.
     """

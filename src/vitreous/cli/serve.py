@@ -56,7 +56,7 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
     """Answer requests for predictions of one or more models.
 
     Args:
-        runs: Run folders, or model.safetensors files.
+        runs: Run folders, model.safetensors files, or hf://organization/name.
         options: All other options.
     """
     for package in ("fastapi", "uvicorn", "python_multipart"):

@@ -22,7 +22,8 @@ from vitreous.model.config.published import PUBLISHED
 from vitreous.model.cost.count import count_flops, count_parameters, count_parts
 from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.open import identify
-from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, open_weights
+from vitreous.model.weights.reading import hub_names
+from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, locate, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
 from vitreous.printable import printable, printable_list
@@ -113,7 +114,8 @@ def inspect(
         return _inspect_data(thing, listener, options, hints)
     if path.is_file() and is_image_name(path.name):
         raise ConfigError(f"inspect={thing}: is a single image; give a folder of class folders, a run or a model")
-    is_foreign = thing.startswith("hf://") or _is_foreign(path, folder)
+    is_hub = hub_names.name_in(thing) is not None
+    is_foreign = not is_native(locate(thing)) if is_hub else _is_foreign(path, folder)
     if hints != Hints() and not is_foreign and options.pretrained is None:
         raise ConfigError(
             f"inspect={thing}: is not a file of weights of another library; leave out --architecture and --weights"
@@ -121,7 +123,7 @@ def inspect(
     judges = options.pretrained is None and (options.labels or options.html or options.fix)
     if SeriesFolder(path).series.is_file() or (judges and folder.config.is_file()):
         return _inspect_data(str(path), listener, options, None)
-    is_run = path.is_file() or folder.config.is_file() or folder.model.is_file()
+    is_run = is_hub or path.is_file() or folder.config.is_file() or folder.model.is_file()
     if path.is_dir() and not is_foreign and not is_run:
         return _inspect_data(thing, listener, options, hints)
     for name, value in (("html", options.html), ("fix", options.fix), ("pretrained", options.pretrained)):
@@ -227,7 +229,7 @@ def _inspect_run(path: Path) -> Inspection:
     file = find_model(path, or_best=True)
     metadata, familiarity = read_metadata(file), RunFolder(file.parent).familiarity
     config = ModelConfig.from_dict(metadata["architecture"])
-    shape = _inspect_model(str(path), config)
+    shape = _inspect_model(hub_names.shown(path), config)
     classes, metrics = metadata.get("classes", ()), metadata.get("metrics", {})
     state = [("state", "not finished: this is its best model so far")] if metadata.get("is_preliminary") else []
     facts = [
@@ -242,7 +244,7 @@ def _inspect_run(path: Path) -> Inspection:
     ]
     unused = {split: never_predicted_text(found) for split, found in metrics.items()}
     notes = tuple(f"{split}: {text}" for split, text in unused.items() if text)
-    return Inspection("run", str(path), tuple(facts), shape.table, notes, metadata)
+    return Inspection("run", hub_names.shown(path), tuple(facts), shape.table, notes, metadata)
 
 
 def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hints | None) -> Inspection:

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from vitreous.use.explain.check.faithfulness import Faithfulness
     from vitreous.use.explain.pictures.explanation import Explanation
     from vitreous.use.export.exporter import Export
+    from vitreous.use.export.hub.push import Pushed
     from vitreous.use.predict.predictor import Prediction, Predictor
 
 
 class Run:
     """A finished training run.
 
-    Modules are imported when they are needed, so that `import vitreous` is quick. `path` is a run folder, or a
-    `model.safetensors` file.
+    Modules are imported when they are needed, so that `import vitreous` is quick. `path` is a run folder, a
+    `model.safetensors` file, or `hf://organization/name`.
 
     Raises:
         NotARunError: There is no trained model at that path.
@@ -253,15 +254,16 @@ class Run:
         """Write a file that gives the answers of `predict` without this package, and compare it with Python.
 
         Args:
-            to: `onnx`, `torch` (a program for `torch.export.load`) or `html` (a page in which the model runs).
-            path: The file; None for one that is named after the run, in the working directory.
+            to: `onnx`, `torch` (a program for `torch.export.load`), `html` (a page in which the model runs), `hf` (a
+                folder for transformers) or `timm` (a folder for timm).
+            path: The file or folder; None for one that is named after the run, in the working directory.
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
             int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.
             max_drop: The largest drop in points, for the upper end of its 95% interval; None for 1.
 
         Raises:
             UnknownNameError: There is no such format.
-            MissingDependencyError: A package of the extra `export` is missing.
+            MissingDependencyError: A package that the format needs is missing.
             ConfigError: The file exists, or the format cannot represent the model, or the file would give other answers
                 than Python; then no file is left.
             DataError: There are no photos to compare on, or as in `evaluate`.
@@ -270,6 +272,26 @@ class Run:
 
         out = None if path is None else as_path("path", path)
         return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop)
+
+    def push(self, to: str, *, private: bool = False, with_report: bool = False) -> "Pushed":
+        """Upload the model to the Hugging Face hub: weights, description and model card, no photos.
+
+        Args:
+            to: `hf://organization/name`; the repository is created if there is none.
+            private: Make a new repository private.
+            with_report: Also upload `report.html`, which shows photos of the data.
+
+        Raises:
+            NotARunError: `to` is not the name of a repository.
+            ConfigError: There is no token or report, or the repository is public although `private` is True.
+            SaveError: The hub cannot be reached, or refuses the files.
+            DamagedFileError: A file on the hub is not the one that was sent.
+            MissingDependencyError: huggingface_hub is not installed.
+        """
+        from vitreous.use.export.hub.push import packed
+
+        with packed(self.path, to, with_report=with_report) as package:
+            return package.upload(private=private)
 
 
 def _opened(data: "str | Path | Dataset | None") -> "str | Source | None":

@@ -5,6 +5,7 @@ from pathlib import Path
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DamagedFileError
 from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.explain.check.checker import check_explanations
@@ -32,8 +33,9 @@ def check(
     Without `out`, the files go to the run folder. `method` may also be `all`.
     """
     folder = expanded(out or run)
-    if out is None and folder.is_file():
-        raise ConfigError(f"run={run}: is a file, so there is no folder for the results; add --out FOLDER")
+    if out is None and (folder.is_file() or hub_names.name_in(run) is not None):
+        where = f"run={hub_names.shown(run)}: is a model without a run folder"
+        raise ConfigError(f"{where}, so there is no folder for the results; add --out FOLDER")
     names = None if method is None else list(METHODS) if method == "all" else [method]
     with Screen(stderr=as_json) as screen:
         found = check_explanations(

@@ -1,5 +1,6 @@
 """Model -> weights file that another library can open."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,24 @@ from vitreous import atomic
 from vitreous.errors import ConfigError
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.formats import format_to_write
-from vitreous.model.weights.native import save_model, uncompiled
+from vitreous.model.weights.native import header_of, save_model, uncompiled
 from vitreous.model.weights.table import compact, write_tensors
 from vitreous.tensor_file import write_tensor_file
 
+_SUFFIXES = (".safetensors", ".pth", ".pt")
 
-def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Path:
+
+def export_weights(
+    model: VisionTransformer, path: str | Path, *, to: str, metadata: Mapping[str, object] | None = None
+) -> Path:
     """Write the weights of a model under the names that another library uses.
 
     Args:
         model: In any dtype, on any device, compiled or not.
-        path: For `hf` a folder, created if needed, which also gets a `config.json`. For `npz` a file that ends in
-            `.npz`. For all others a file that ends in `.safetensors`, `.pth` or `.pt`.
+        path: For `hf`, and for `timm` with `metadata`, a folder, created if needed, which also gets a `config.json`.
+            For `npz` a file that ends in `.npz`. For all others a file that ends in `.safetensors`, `.pth` or `.pt`.
         to: `timm`, `hf`, `torchvision`, `npz`, `open-clip`, `vit-pytorch`, `meta` or `vitreous`.
+        metadata: As for `save_model`, so that our reader finds all in a `.safetensors` file; None for no description.
 
     Returns:
         Path of the weights file.
@@ -36,29 +42,30 @@ def export_weights(model: VisionTransformer, path: str | Path, *, to: str) -> Pa
     """
     path = Path(path)
     if to == "vitreous":
-        save_model(path, model, {})
+        save_model(path, model, metadata or {})
         return path
     format_ = format_to_write(to, model.config)
     state = {name: tensor.detach().cpu() for name, tensor in uncompiled(model).state_dict().items()}
     theirs = {name: compact(tensor) for name, tensor in write_tensors(format_.rows(model.config), state).items()}
-    extra_files = format_.describe(model.config)
+    is_folder = to == "hf" or (to == "timm" and metadata is not None)
+    extra_files = format_.describe(model.config) if is_folder else {}
     if extra_files:
         path.mkdir(parents=True, exist_ok=True)
         for name, text in extra_files.items():
             atomic.write_text(path / name, text)
         path = path / "model.safetensors"
-    _write(path, theirs, to)
+    _write(path, theirs, to, {} if metadata is None else header_of(model.config, metadata, format_.name))
     return path
 
 
-def _write(path: Path, tensors: dict[str, Tensor], to: str) -> None:
-    suffixes = (".npz",) if to == "npz" else (".safetensors", ".pth", ".pt")
+def _write(path: Path, tensors: dict[str, Tensor], to: str, header: Mapping[str, str]) -> None:
+    suffixes = (".npz",) if to == "npz" else _SUFFIXES
     if path.suffix not in suffixes:
         raise ConfigError(
             f"out={path}: {to} weights cannot be written to this type of file; use the suffix {' or '.join(suffixes)}"
         )
     if path.suffix == ".safetensors":
-        write_tensor_file(path, tensors, {"format": "pt"})
+        write_tensor_file(path, tensors, {"format": "pt", **header})
         return
 
     def fill(temporary: Path) -> None:

@@ -11,13 +11,16 @@ from vitreous.model.build import build_model, model_from_state
 from vitreous.model.change.lora import merge_lora
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.formats import FORMATS
 from vitreous.model.weights.reading.strict import COPY_AGAIN, check_plausible, check_shapes, check_values
+from vitreous.model.weights.table import Row, Shapes, expected_shapes, read_tensors, refusals
+from vitreous.printable import printable_value
 from vitreous.tensor_file import TensorFile, checksum, open_tensor_file, write_tensor_file
 
 METADATA_KEY = "vitreous"
 """Key of the safetensors header that marks a file as written by `save_model`."""
 _FORMAT = 1
-_OWN_KEYS = ("format", "architecture")
+_OWN_KEYS = ("format", "architecture", "layout")
 _WAY_OUT = f"if it is cut short or altered, {COPY_AGAIN}"
 
 
@@ -35,14 +38,27 @@ def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str
         if key in metadata:
             raise ConfigError(f"metadata.{key}={metadata[key]!r}: save_model writes this key itself; use another key")
     plain = uncompiled(model)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in plain.state_dict().items()}
+    write_tensor_file(Path(path), tensors, header_of(plain.config, metadata))
+
+
+def header_of(config: ModelConfig, metadata: Mapping[str, object], layout: str | None = None) -> dict[str, str]:
+    """Return the entry of a safetensors header that describes a model, by its key.
+
+    `layout` is the name of the format whose tensor names the file has; None for ours. Values in `metadata` that the
+    entry itself determines are left out, so `read_metadata` of another file may be given.
+
+    Raises:
+        ConfigError: `metadata` has a value that JSON cannot hold.
+    """
+    own = {"format": _FORMAT, "architecture": config.as_dict()} | ({} if layout is None else {"layout": layout})
+    given = {key: value for key, value in metadata.items() if key not in _OWN_KEYS}
     try:
-        header = json.dumps({"format": _FORMAT, "architecture": plain.config.as_dict(), **metadata}, allow_nan=False)
+        return {METADATA_KEY: json.dumps(own | given, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"metadata={sorted(metadata)}: cannot be written as JSON ({error}); use plain values"
         ) from error
-    tensors = {name: tensor.detach().contiguous() for name, tensor in plain.state_dict().items()}
-    write_tensor_file(Path(path), tensors, {METADATA_KEY: header})
 
 
 def uncompiled(model: VisionTransformer) -> VisionTransformer:
@@ -56,9 +72,10 @@ def fingerprint(model: VisionTransformer) -> str:
 
 
 def load_native(path: str | Path) -> VisionTransformer:
-    """Load a model that `save_model` wrote, on the CPU, in evaluation mode.
+    """Load a model from a file that has our header, on the CPU, in evaluation mode.
 
-    Nothing is unpickled or executed. Tensors are read only after the header was found to match its architecture.
+    Its tensors have our names, or those of the library that its header names as the layout. Nothing is unpickled or
+    executed. Tensors are read only after the header was found to match its architecture.
 
     Raises:
         NotARunError: There is no such file.
@@ -66,11 +83,16 @@ def load_native(path: str | Path) -> VisionTransformer:
     """
     path = Path(path)
     with _opened(path) as file:
-        config = _architecture(path, _metadata(path, file))
-        _check_tensors(path, config, file.shapes())
-        state = file.read_all()
+        metadata, found = _metadata(path, file), file.shapes()
+        config = _architecture(path, metadata)
+        check_plausible(path, config, found)
+        expected, rows = _expected(path, config, metadata.get("layout"))
+        unread = {name for row in rows if not row.ours for name in row.theirs}
+        found = {name: shape for name, shape in found.items() if name not in unread}
+        check_shapes(path, expected=expected, found=found, way_out=COPY_AGAIN)
+        state = {name: file.read(name) for name in found}
     check_values(path, state)
-    return model_from_state(config, state).eval()
+    return model_from_state(config, read_tensors(rows, state) if rows else state).eval()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -130,8 +152,12 @@ def _architecture(path: Path, metadata: dict[str, Any]) -> ModelConfig:
         raise DamagedFileError(f"{path}: its architecture is not valid ({error}); {COPY_AGAIN}") from error
 
 
-def _check_tensors(path: Path, config: ModelConfig, found: dict[str, tuple[int, ...]]) -> None:
-    check_plausible(path, config, found)
-    skeleton = build_model(config, device="meta")
-    expected = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
-    check_shapes(path, expected=expected, found=found, way_out=COPY_AGAIN)
+def _expected(path: Path, config: ModelConfig, layout: object) -> tuple[Shapes, list[Row]]:
+    """Return names and shapes of the tensors in a file, and the table of their names; an empty one if they are ours."""
+    if layout is None:
+        skeleton = build_model(config, device="meta").state_dict()
+        return {name: tuple(tensor.shape) for name, tensor in skeleton.items()}, []
+    format_ = next((each for each in FORMATS if each.name == layout), None)
+    if format_ is None or refusals(format_, config):
+        raise DamagedFileError(f"{path}: no model has the layout {printable_value(layout)}; {COPY_AGAIN}")
+    return expected_shapes(format_, config), format_.rows(config)

@@ -17,6 +17,7 @@ from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.open import open_model
+from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
@@ -163,8 +164,8 @@ def located(source: str | Path, *, or_best: bool = False) -> str | Path:
     Raises:
         NotARunError: There is no model at that path.
     """
-    if str(source).startswith("hf://"):
-        return str(source)
+    if hub_names.name_in(source) is not None:
+        return hub_names.shown(source)
     path = expanded(source)
     is_foreign = path.is_dir() and not RunFolder(path).config.is_file()
     if is_foreign and any(file.name.endswith((*SUFFIXES, *IN_FOLDER)) for file in path.iterdir()):

@@ -13,6 +13,7 @@ from vitreous.data.pixels.store import Store, load_store
 from vitreous.data.sources import Source, check_task, open_source
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DataError, NotARunError, nearest
+from vitreous.model.weights.reading import hub_names
 from vitreous.recipe.files import read_config
 from vitreous.tensors import Labels, Targets
 from vitreous.training.folder.records import Listener, ignore
@@ -98,11 +99,12 @@ def _of_run(
     run: Path, predictor: Predictor, listener: Listener, source: Source | None, split: str | None
 ) -> tuple[Survey, str] | None:
     """Return the run's own data and the split; None if `source` is not the data of the run."""
-    folder, way_out = RunFolder(run), f"give other data: `vitreous evaluate {quote(str(run))} DATA`"
+    shown = hub_names.shown(run)
+    folder, way_out = RunFolder(run), f"give other data: `vitreous evaluate {quote(shown)} DATA`"
     if not folder.config.is_file():
         if source is not None:
             return None
-        raise NotARunError(f"run={run}: is a model file, which does not record its test images; {way_out}")
+        raise NotARunError(f"run={shown}: is a model file, which does not record its test images; {way_out}")
     surveyed = survey_of_run(folder, read_config(folder.config).data, listener, source, predictor.classes)
     before, now = predictor.metadata.get("data_fingerprint"), surveyed.facts.fingerprint
     if before != now:

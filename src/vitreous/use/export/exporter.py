@@ -1,15 +1,18 @@
 """Run, format -> a file that gives the run's answers, kept only if it does so on held-out photos."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from vitreous import atomic
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.tensor_file import parsing
@@ -33,10 +36,10 @@ _CALIBRATION_IMAGES = 64
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written and compared with Python.
+    """A file or folder that was written and compared with Python.
 
     Attributes:
-        path: The file.
+        path: The file or folder.
         to: Its format.
         data: The photos on which it was compared.
         is_own: They belong to the data of the run.
@@ -75,13 +78,14 @@ def export(
 ) -> Export:
     """Write a run in a format that does not need vitreous, and compare it with Python on held-out photos.
 
-    The file takes the gray levels of decoded photos of any size and returns calibrated probabilities. The result of the
-    comparison is added to `export.json` in the run folder.
+    A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder for a
+    library is opened by the library, which prepares the photos in its own way. The result of the comparison is added to
+    `export.json` in the run folder.
 
     Args:
-        run: Run folder; a model file is enough if `data` is given.
+        run: Run folder; a model file or `hf://organization/name` is enough if `data` is given.
         to: A format, one of `TARGETS`.
-        out: File to write; None: named after the run, in the working directory.
+        out: File or folder to write; None: named after the run, in the working directory.
         data: Labeled photos to compare on; None selects the run's own held-out photos.
         int8: Also try weights of 8 bits, and keep the fastest file whose accuracy drops by at most `max_drop`.
         max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
@@ -99,7 +103,7 @@ def export(
     target, path = _checked(run, to, out, int8, max_drop)
     predictor = Predictor.load(run)
     images = find_photos(run, predictor, data, listener)
-    described = describe(predictor, RunFolder(run), path.stem)
+    described = describe(predictor, RunFolder(run), path.stem if target.suffix else path.name)
     with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch:
         listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
         written = Path(scratch) / f"{target.variant}{target.suffix}"
@@ -111,9 +115,12 @@ def export(
         drawn = draw_photos(images, predictor, MOST_JUDGED if int8 else MOST_IMAGES, listener)
         tried = prove(answers, python_answer(predictor), drawn, predictor.thresholds)
         for name in answers:
-            tried[name] = replace(tried[name], size_bytes=written.with_stem(name).stat().st_size)
+            tried[name] = replace(tried[name], size_bytes=_size(written.with_stem(name)))
         chosen = _judged(to, target, tried, MAX_DROP if max_drop is None else max_drop)
-        atomic.write_bytes(path, written.with_stem(chosen).read_bytes())
+        if target.suffix:
+            atomic.write_bytes(path, written.with_stem(chosen).read_bytes())
+        else:
+            atomic.write_folder(path, partial(_copy, written))
     found = Export(path, to, images.name, images.are_own, chosen, tried, snippet(path, to, described))
     _note(RunFolder(run), found)
     return found
@@ -139,9 +146,12 @@ def _checked(run: Path, to: str, out: Path | None, int8: bool, max_drop: float |
     if max_drop is not None:
         check_value("max_drop", max_drop, rule_of(Annotated[float, Interval("[0, 100]", "1 is usual, in points")]))
     target.check_packages(to)
-    name = run.resolve().name if run.is_dir() else run.stem
-    path = expanded(out) if out is not None else Path(f"{name}{target.suffix}")
-    check_table_path(path, (target.suffix,), f"model{target.suffix}")
+    name = hub_names.last_part(run) or (run.resolve().name if run.is_dir() else run.stem)
+    path = expanded(out) if out is not None else Path(f"{name}{target.suffix or f'-{to}'}")
+    if target.suffix:
+        check_table_path(path, (target.suffix,), f"model{target.suffix}")
+    elif not path.parent.is_dir():
+        raise ConfigError(f"out={path}: the folder {path.parent} does not exist; create it first")
     if path.exists():
         raise ConfigError(f"out={path}: already exists; choose another name with --out")
     return target, path
@@ -161,6 +171,14 @@ def _judged(to: str, target: Target, tried: Mapping[str, Proof], max_drop: float
         )
     small = [name for name in tried if name not in (PYTHON, target.variant) and 100 * tried[name].drop[2] <= max_drop]
     return min([target.variant, *small], key=lambda name: tried[name].latency_ms[0])
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")))
 
 
 def _note(folder: RunFolder, found: Export) -> None:

@@ -1,6 +1,7 @@
 """Exported file -> a short program in Python that classifies a photo with it and does not need vitreous."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,41 @@ _RUNTIMES = {
         "probabilities = program(torch.from_numpy(photos)).detach().numpy()[0]",
     ),
 }
+_LIBRARY_PROGRAM = """\
+import sys, {library}, torch
+from PIL import Image, ImageOps
+
+{opened}
+photo = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{mode}")
+with torch.no_grad():
+    probabilities = {answered}.{finished}
+for number in {chosen}.tolist():
+    print(f"{{classes[number]}} {{probabilities[number]:.1%}}")
+"""
+_LIBRARIES = {
+    "hf": (
+        "transformers",
+        "model = transformers.AutoModelForImageClassification.from_pretrained({source})\n"
+        "processor = transformers.AutoImageProcessor.from_pretrained({source})\n"
+        "classes = model.config.id2label",
+        'model(**processor(photo, return_tensors="pt")).logits[0]',
+    ),
+    "timm": (
+        "timm",
+        "model = timm.create_model({source}, pretrained=True).eval()\n"
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))\n"
+        'classes = model.pretrained_cfg["label_names"]',
+        "model(transform(photo)[None])[0]",
+    ),
+}
 _MOST_PROBABLE = "probabilities.argsort()[::-1][:5]"
 _REACHED = 'np.flatnonzero(probabilities >= json.loads(about["thresholds"]))'
 
 
 def snippet(path: Path, to: str, described: dict[str, Any]) -> str:
     """Return the program for a file of a format, by what the file says about itself; empty for a page."""
+    if to in _LIBRARIES:
+        return library_snippet(f"local-dir:{path}" if to == "timm" else str(path), to, described)
     if to not in _RUNTIMES:
         return ""
     runtime, opened, answered = _RUNTIMES[to]
@@ -53,4 +83,20 @@ def snippet(path: Path, to: str, described: dict[str, Any]) -> str:
         read=read.format(side=side, mode="L" if channels == 1 else "RGB", channels=channels),
         answered=answered,
         chosen=chosen,
+    )
+
+
+def library_snippet(source: str, to: str, described: Mapping[str, Any]) -> str:
+    """Return the program for a model that a library opens by this name."""
+    library, opened, answered = _LIBRARIES[to]
+    reached = described["thresholds"]
+    return _LIBRARY_PROGRAM.format(
+        library=library,
+        opened=opened.format(source=json.dumps(source)),
+        mode="L" if described["preprocess"]["in_chans"] == 1 else "RGB",
+        answered=answered,
+        finished="softmax(dim=0)" if reached is None else "sigmoid()",
+        chosen="probabilities.argsort(descending=True)[:5]"
+        if reached is None
+        else f"(probabilities >= torch.tensor({reached})).nonzero()[:, 0]",
     )

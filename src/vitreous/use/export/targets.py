@@ -20,9 +20,12 @@ from vitreous.printable import printable_error
 from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text
+from vitreous.use.export.hub.card import write_readme
+from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
 from vitreous.use.export.page.pack import pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.export.proof import Answer, Photos, python_answer
+from vitreous.use.export.snippet import library_snippet
 from vitreous.use.export.whole import WholeModel
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
@@ -41,13 +44,14 @@ class Target:
     """A file format.
 
     Attributes:
-        suffix: Ending of its files.
-        packages: Packages that write and run them; the extra `export` has all of them.
+        suffix: Ending of its files; empty if it is a folder.
+        packages: Packages that write and run them.
         write: Writes a model with a description of it, and returns how the file answers.
         tolerance: Largest difference of a probability from Python's. One gray level in many pixels may change it a
-            little; weights of 8 bits change it more.
+            little; weights of 8 bits change it more. Libraries have a preprocessing of their own.
         variant: What its weights are: `float32`, or `int8` if they are rounded to 8 bits. Python has the same weights
             of 8 bits then, and its times are not those of the file.
+        extra: What pip installs for it.
     """
 
     suffix: str
@@ -55,12 +59,13 @@ class Target:
     write: Callable[[Predictor, Path, Description], Answer]
     tolerance: float = 0.01
     variant: str = "float32"
+    extra: str = "vitreous[export]"
 
     def check_packages(self, to: str) -> None:
         """Raise MissingDependencyError if a package is missing."""
         missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if missing:
-            raise MissingDependencyError(f"to={to}: needs {', '.join(missing)}; pip install 'vitreous[export]'")
+            raise MissingDependencyError(f"to={to}: needs {', '.join(missing)}; pip install '{self.extra}'")
 
 
 def write_onnx(predictor: Predictor, path: Path, description: Description) -> Answer:
@@ -138,6 +143,18 @@ def _write_page(predictor: Predictor, path: Path, description: Description) -> A
     return python_answer(replace(predictor, model=packed.rounded))
 
 
+def _write_library(to: str) -> Callable[[Predictor, Path, Description], Answer]:
+    def write(predictor: Predictor, path: Path, description: Description) -> Answer:
+        write_library(predictor, path, to)
+        name = str(description["name"])
+        program = library_snippet(f"local-dir:{name}" if to == "timm" else name, to, description)
+        write_readme(predictor, path, LIBRARIES[to], f"```python\n{program}```")
+        with silent():
+            return open_library(predictor, path, to)
+
+    return write
+
+
 def _traced(to: str, export: Callable[[], Any]) -> Any:
     """Trace a model without gradients. Raises ConfigError for the many types of errors by which torch refuses one."""
     try:
@@ -174,7 +191,9 @@ def _example(predictor: Predictor) -> torch.Tensor:
 
 
 TARGETS: Mapping[str, Target] = {
+    "hf": Target("", ("transformers",), _write_library("hf"), tolerance=1.0, extra="transformers"),
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
+    "timm": Target("", ("timm",), _write_library("timm"), tolerance=1.0, extra="timm"),
     "torch": Target(".pt2", (), _write_program),
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vitreous.use.evaluate.paired import points
+from vitreous.use.export.hub.library import LIBRARIES
 from vitreous.use.export.proof import PYTHON
 from vitreous.wording import plural
 
@@ -28,8 +29,10 @@ def proof_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 def proof_sentence(found: Mapping[str, Any]) -> str:
     """Say what was proven of the file that was kept."""
     proof, variant = found["tried"][found["variant"]], found["variant"]
+    library = LIBRARIES.get(found["to"])
+    how = f"opened by {library} with its own preprocessing, " if library else ""
     same = (
-        f"predicts the same as Python for {proof['num_same']:,} of {plural(proof['num_images'], 'photo')} "
+        f"{how}predicts the same as Python for {proof['num_same']:,} of {plural(proof['num_images'], 'photo')} "
         f"({found['data']}); probabilities differ by at most {proof['largest_difference']:.2g}"
     )
     return same if variant == "float32" else f"{variant}, {same}; drop in accuracy: {points(proof['drop'])}"

@@ -20,6 +20,8 @@ from vitreous.errors import ConfigError, DamagedFileError, NotARunError, Prelimi
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata
+from vitreous.model.weights.reading import hub_names
+from vitreous.model.weights.reading.files import locate
 from vitreous.paths import expanded
 from vitreous.tensors import Logits, Pixels, Probabilities, Varied
 from vitreous.training.fit.familiarity import FLAGGED, Familiarity, head_inputs, read_familiarity
@@ -105,7 +107,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
-        """Load the model of a run folder, or a model file.
+        """Load the model of a run folder, a model file, or `hf://organization/name`.
 
         Raises:
             NotARunError: There is no model at that path.
@@ -234,7 +236,7 @@ class Predictor:
 
 
 def find_model(path: Path, *, or_best: bool = False) -> Path:
-    """Return the model file of a run folder, or the path itself if it is a file.
+    """Return the model file of a run folder or of `hf://organization/name`, or the path itself if it is a file.
 
     `or_best` takes the best model so far if the run is not finished.
 
@@ -242,6 +244,8 @@ def find_model(path: Path, *, or_best: bool = False) -> Path:
         NotARunError: There is no model; the message names an unfinished run, a series, a checkpoint or an image.
     """
     path = expanded(path)
+    if hub_names.name_in(path) is not None:
+        return locate(path)
     if path.is_file() and is_image_name(path.name):
         raise NotARunError(f"run={path}: is an image; give the run first, as in `vitreous predict RUN IMAGE`")
     if path.is_file() and RunFolder(path.parent.parent).checkpoints == path.parent:

@@ -9,6 +9,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from vitreous import atomic
+from vitreous.model.weights.reading import hub_names
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.predict.predictor import find_model
 
@@ -79,7 +80,14 @@ def write_docker(runs: Mapping[str, Path], options: Sequence[str]) -> Path:
 
 def write_systemd(runs: Mapping[str, Path], options: Sequence[str]) -> Path:
     """Write a unit that starts this installation of vitreous as the current user. Raises SaveError if that fails."""
-    words = [sys.executable, "-m", "vitreous", "serve", *(str(run.resolve()) for run in runs.values()), *options]
+    words = [
+        sys.executable,
+        "-m",
+        "vitreous",
+        "serve",
+        *(hub_names.shown(run) if hub_names.name_in(run) else str(run.resolve()) for run in runs.values()),
+        *options,
+    ]
     command = " ".join(map(_quoted, words))
     atomic.write_text(SYSTEMD, _UNIT.format(name=SYSTEMD, command=command, user=getpass.getuser()))
     return SYSTEMD

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from vitreous.errors import ConfigError, DecodeError, NotARunError
+from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.tensors import Pixels
 from vitreous.training.folder.run_folder import RunFolder
@@ -113,7 +114,7 @@ class Models:
 
 
 def named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return run folders by their names, and model files elsewhere by theirs without suffix.
+    """Return run folders and `hf://` names by their last part, and model files elsewhere by theirs without suffix.
 
     Raises:
         NotARunError: There is no model at one of the paths.
@@ -124,6 +125,7 @@ def named(paths: Sequence[Path]) -> dict[str, Path]:
         file = find_model(path, or_best=True)
         is_lone = path.is_file() and file.name != RunFolder(path.parent).model.name
         name = file.stem if is_lone else (path.parent if path.is_file() else path).resolve().name
+        name = hub_names.last_part(path) or name
         if name in found:
             raise ConfigError(f"run={path}: {found[name]} is called {name} too; rename one of the folders")
         found[name] = path

@@ -5,8 +5,8 @@ import struct
 
 import pytest
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from tests.unit.model.weights.samples import load_model
 
 from vitreous import tensor_file
@@ -286,3 +286,38 @@ def test_low_rank_updates_are_merged_into_the_written_weights(tmp_path, model, t
     hints = {} if to == "vitreous" else {"architecture": {"num_heads": 5, "img_size": (12, 20)}}
     loaded = load_model(path, **hints)
     torch.testing.assert_close(loaded(images), model.eval()(images))
+
+
+@pytest.mark.parametrize("to", ["timm", "hf"])
+def test_file_with_the_names_of_another_library_is_read_like_ours(tmp_path, model, to):
+    written = export_weights(model, tmp_path / "folder", to=to, metadata=METADATA)
+    assert is_native(written)
+    assert read_metadata(written).items() >= METADATA.items()
+    again = load_native(written)
+    assert again.config == CONFIG
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
+    assert load_file(written).keys() != model.state_dict().keys()
+
+
+@pytest.mark.parametrize("layout", ["unknown", 3, None, "transformers dinov2", "torchvision"])
+def test_layout_that_the_architecture_does_not_have_is_refused(tmp_path, model, layout):
+    written = export_weights(model, tmp_path / "folder", to="timm", metadata=METADATA)
+
+    def change(entries):
+        stored = json.loads(entries["__metadata__"]["vitreous"]) | {"layout": layout}
+        return entries | {"__metadata__": {"vitreous": json.dumps(stored)}}
+
+    rewrite(written, header=change)
+    found = damage(written)
+    names_differ = layout in (None, "torchvision")
+    expected = "its tensors do not match the model" if names_differ else f"no model has the layout {layout!r}"
+    assert found.startswith(expected)
+
+
+def test_tensor_that_is_not_in_the_layout_is_refused(tmp_path, model):
+    written = export_weights(model, tmp_path / "folder", to="timm", metadata=METADATA)
+    with safe_open(written, framework="pt") as file:
+        header = file.metadata()
+    save_file(load_file(written) | {"extra": torch.ones(2)}, written, header)
+    assert damage(written).startswith("its tensors do not match the model (unexpected: extra)")

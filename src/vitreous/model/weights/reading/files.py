@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vitreous.errors import DamagedFileError, NotARunError
-from vitreous.model.weights.reading import hub
+from vitreous.model.weights.reading import hub, hub_names
 from vitreous.model.weights.reading.kinds import (
     SUFFIXES,
     LazyTensors,
@@ -18,7 +18,7 @@ from vitreous.model.weights.reading.kinds import (
 )
 from vitreous.printable import printable, printable_list
 
-__all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "open_weights"]
+__all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "locate", "open_weights"]
 
 _INDEX = ".index.json"
 IN_FOLDER = (
@@ -42,15 +42,16 @@ def open_weights(source: str | Path) -> Iterator[WeightFile]:
             when that tensor is read.
         MissingDependencyError: `hf://` needs huggingface_hub, which is not installed.
     """
-    path = _locate(source)
+    path = locate(source)
     with ExitStack() as stack:
         file = _open_shards(path, stack) if path.name.endswith(_INDEX) else open_one(path, stack)
         yield file
 
 
-def _locate(source: str | Path) -> Path:
-    if isinstance(source, str) and source.startswith(hub.PREFIX):
-        return _locate(hub.fetch(source.removeprefix(hub.PREFIX)))
+def locate(source: str | Path) -> Path:
+    """Return the file of weights that a source means. Raises NotARunError or DamagedFileError, as `open_weights`."""
+    if (name := hub_names.name_in(source)) is not None:
+        return locate(hub.fetch(name))
     path = Path(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()

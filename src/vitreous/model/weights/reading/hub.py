@@ -19,15 +19,16 @@ from typing import Any
 
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError, VitreousError
+from vitreous.model.weights.reading.hub_names import PREFIX, split
 from vitreous.model.weights.reading.kinds import SETTINGS
 from vitreous.paths import cache_folder_of
 from vitreous.printable import printable_error
 
-PREFIX = "hf://"
+__all__ = ["PREFIX", "Report", "Stored", "fetch", "stored"]
+
 WANTED = (*SETTINGS, "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 """Files that are downloaded: descriptions and safetensors, never pickles."""
 
-_NAME = re.compile(r"((?:[\w.-]{1,96}/)?[\w.-]{1,96})(?:@([\w.-]{1,96}))?", re.ASCII)
 _ANSWER_S, _PATIENCE_S = 10.0, 120.0
 
 Report = Callable[[float, float], None]
@@ -56,7 +57,7 @@ class Stored:
 
 def stored(name: str) -> Stored | None:
     """Return the record of an earlier download, without asking the network; None if there is none."""
-    repo, revision = _split(name)
+    repo, revision = split(name)
     found = [entry for entry in _read(repo) if revision in (None, entry.revision)]
     return found[-1] if found else None
 
@@ -95,7 +96,7 @@ def fetch(
             _remove(known.folder / file)
         if known.is_complete:
             return known.folder
-    repo, revision = _split(name)
+    repo, revision = split(name)
     revision = known.revision if known is not None else revision
     try:
         folder = _download(repo, revision, (answer_s, patience_s), report)
@@ -244,13 +245,6 @@ def _sha256(path: Path) -> str | None:
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise NotARunError(f"{PREFIX}{name}: is not the name of a repository; write {PREFIX}organization/name")
-    return match[1], match[2]
 
 
 def _record(repo: str) -> Path:

@@ -10,6 +10,9 @@ from vitreous.model.config.published import TIMM_POOLS
 from vitreous.model.weights.shapes import count_blocks, is_square, resolve, side_of, way_out
 from vitreous.model.weights.table import Hints, Shapes
 
+THETA_ROWS_FIRST = 10_000.0
+"""timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
+
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     """Find the configuration by the name of the model, with sizes from the shapes; without a name by shapes only.

@@ -23,10 +23,8 @@ from vitreous.model.weights.table import (
     row,
     stack,
 )
-from vitreous.model.weights.timm.config import is_eva, read_config
-
-_THETA_ROWS_FIRST = 10_000.0
-"""timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
+from vitreous.model.weights.timm.config import THETA_ROWS_FIRST, is_eva, read_config
+from vitreous.model.weights.timm.describe import describe_eva, describe_vit
 
 
 def rows(config: ModelConfig) -> list[Row]:
@@ -144,7 +142,7 @@ def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:
     """Reorder the channels of queries and keys in stacked projections from timm's rotary layout to ours.
 
     We rotate the channel pairs (i, i + half) of a head, as timm's DINOv3 does. timm's other models rotate neighboring
-    channels, (2i, 2i + 1); see `_THETA_ROWS_FIRST` for the order of the axes. Of the stacked projections, the last one
+    channels, (2i, 2i + 1); see `THETA_ROWS_FIRST` for the order of the axes. Of the stacked projections, the last one
     belongs to values and is not reordered.
     """
     heads = config.num_heads
@@ -152,7 +150,7 @@ def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:
     order = torch.arange(head_dim)
     if config.rotary in ("axial", "mixed"):
         pairs = order.reshape(-1, 2)
-        if config.rotary == "axial" and config.rotary_theta == _THETA_ROWS_FIRST:
+        if config.rotary == "axial" and config.rotary_theta == THETA_ROWS_FIRST:
             pairs = pairs.roll(head_dim // 4, dims=0)
         order = pairs.T.flatten()
     one = (torch.arange(heads)[:, None] * head_dim + order).flatten()
@@ -224,6 +222,7 @@ _VISION_TRANSFORMER = Format(
     skipped={r"^mask_token$|^decoder_": "used only in pre-training"},
     parts=PARTS,
     assumed=("num_heads", "act", "norm_eps", "norm_order", "pool", "prefix_position", "img_size"),
+    describe=describe_vit,
 )
 _EVA = replace(
     _VISION_TRANSFORMER,
@@ -232,6 +231,7 @@ _EVA = replace(
     rows=eva_rows,
     allowed=_ALLOWED
     | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
+    describe=describe_eva,
 )
 
 TIMM = (_VISION_TRANSFORMER, _EVA)

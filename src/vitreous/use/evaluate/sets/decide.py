@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from vitreous.errors import ConfigError, NotARunError
+from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.training.folder.run_folder import RunFolder
@@ -49,8 +50,8 @@ def decisions(
     roles = in_roles(outputs_of_run(folder)) if folder.model.is_file() else None
     if roles is None:
         raise NotARunError(
-            f"run={run}: has no outputs of held-out images, which {asked} needs; give the folder of a finished run "
-            "with validation or test images, and train it again if it is of an older version"
+            f"run={hub_names.shown(run)}: has no outputs of held-out images, which {asked} needs; give the folder of a "
+            "finished run with validation or test images, and train it again if it is of an older version"
         )
     probabilities, true, kind = roles[0][: roles[2]], roles[1][: roles[2]], sets or "lac"
     limits = confidence = None

@@ -12,6 +12,7 @@ from tests.hub_server import REVISION, Hub
 
 from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.model.weights.reading.hub import fetch, stored
+from vitreous.model.weights.reading.hub_names import last_part, name_in, shown
 
 NAME = "org/tiny"
 WEIGHTS = np.random.default_rng(3).bytes(40_000)
@@ -180,3 +181,18 @@ def test_altered_record_is_one_line_with_what_to_do(hub: Hub, tmp_path: Path, te
     assert said.endswith("; remove it, and the next download is recorded again")
     record.unlink()
     assert fetch(NAME).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "text", "last"),
+    [
+        ("hf://ann/birds@main", "ann/birds@main", "hf://ann/birds@main", "birds"),
+        (Path("hf://ann/birds"), "ann/birds", "hf://ann/birds", "birds"),  # has one slash less
+        ("ann/birds", None, "ann/birds", ""),
+        (Path("runs/hf:/x"), None, "runs/hf:/x", ""),
+    ],
+)
+def test_name_of_a_repository_is_known_from_text_and_from_a_path(
+    source: str | Path, name: str | None, text: str, last: str
+) -> None:
+    assert (name_in(source), shown(source), last_part(source)) == (name, text, last)
