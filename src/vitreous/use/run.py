@@ -253,15 +253,16 @@ class Run:
         """Write a file that gives the answers of `predict` without this package, and compare it with Python.
 
         Args:
-            to: `onnx`, `torch` (a program for `torch.export.load`) or `html` (a page in which the model runs).
-            path: The file; None for one that is named after the run, in the working directory.
+            to: `onnx`, `openvino` (a folder), `torch` (a program for `torch.export.load`) or `html` (a page in which the
+                model runs).
+            path: The file or folder; None for one that is named after the run, in the working directory.
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
             int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.
             max_drop: The largest drop in points, for the upper end of its 95% interval; None for 1.
 
         Raises:
             UnknownNameError: There is no such format.
-            MissingDependencyError: A package of the extra `export` is missing.
+            MissingDependencyError: A package that the format needs is missing.
             ConfigError: The file exists, or the format cannot represent the model, or the file would give other answers
                 than Python; then no file is left.
             DataError: There are no photos to compare on, or as in `evaluate`.

@@ -29,6 +29,14 @@ _RUNTIMES = {
         "session = onnxruntime.InferenceSession({path})\nabout = session.get_modelmeta().custom_metadata_map",
         'probabilities = session.run(None, {"photos": photos})[0][0]',
     ),
+    "openvino": (
+        "openvino",
+        'model = openvino.Core().read_model({path} + "/openvino_model.xml")\n'
+        'about = model.get_rt_info(["vitreous"]).value\n'
+        'settings = {{"INFERENCE_PRECISION_HINT": json.loads(about["precision"])}}  # as it was compared with Python\n'
+        'run = openvino.compile_model(model, "CPU", settings)',
+        "probabilities = run(photos)[0][0]",
+    ),
     "torch": (
         "torch",
         'about = {{"classes": ""}}\nprogram = torch.export.load({path}, extra_files=about).module()',

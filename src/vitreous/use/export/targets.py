@@ -20,6 +20,7 @@ from vitreous.printable import printable_error
 from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text
+from vitreous.use.export.openvino_ir import converted, save_ir
 from vitreous.use.export.page.pack import pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.export.proof import Answer, Photos, python_answer
@@ -41,13 +42,14 @@ class Target:
     """A file format.
 
     Attributes:
-        suffix: Ending of its files.
-        packages: Packages that write and run them; the extra `export` has all of them.
+        suffix: Ending of its files; empty if it is a folder.
+        packages: Packages that write and run them.
         write: Writes a model with a description of it, and returns how the file answers.
         tolerance: Largest difference of a probability from Python's. One gray level in many pixels may change it a
             little; weights of 8 bits change it more.
         variant: What its weights are: `float32`, or `int8` if they are rounded to 8 bits. Python has the same weights
             of 8 bits then, and its times are not those of the file.
+        extra: What pip installs for it.
     """
 
     suffix: str
@@ -55,12 +57,13 @@ class Target:
     write: Callable[[Predictor, Path, Description], Answer]
     tolerance: float = 0.01
     variant: str = "float32"
+    extra: str = "vitreous[export]"
 
     def check_packages(self, to: str) -> None:
         """Raise MissingDependencyError if a package is missing."""
         missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if missing:
-            raise MissingDependencyError(f"to={to}: needs {', '.join(missing)}; pip install 'vitreous[export]'")
+            raise MissingDependencyError(f"to={to}: needs {', '.join(missing)}; pip install '{self.extra}'")
 
 
 def write_onnx(predictor: Predictor, path: Path, description: Description) -> Answer:
@@ -87,13 +90,22 @@ def describe_onnx(proto: Any, path: Path, description: Description) -> None:
 
 def open_onnx(path: Path) -> Answer:
     """Open an ONNX file with ONNX Runtime."""
+    return onnx_answer(onnx_session(path))
+
+
+def onnx_session(path: Path) -> Any:
+    """Return the session in which ONNX Runtime runs a file on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads that keep waiting for work would slow the others that are compared.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def onnx_answer(session: Any) -> Answer:
+    """Return how a session of ONNX Runtime answers."""
 
     def answer(photos: Photos) -> NDArray[np.float32]:
         return np.asarray(session.run([OUTPUT], {INPUT: photos})[0], dtype=np.float32)
@@ -102,19 +114,35 @@ def open_onnx(path: Path) -> Answer:
 
 
 def _write_program(predictor: Predictor, path: Path, description: Description) -> Answer:
-    whole, shapes = WholeModel(predictor), {INPUT: _any_size()}
-    program = _traced("torch", partial(torch.export.export, whole, (_example(predictor),), dynamic_shapes=shapes))
+    program = _program("torch", predictor)
     extra = {key: json.dumps(value) for key, value in description.items()}
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files=extra)
-    with path.open("rb") as written:
-        module = torch.export.load(written).module()
+    return open_program(path, {})
+
+
+def open_program(path: Path, about: dict[str, str]) -> Answer:
+    """Open a program of torch, whose pickles may contain code, and fill in what it says about the keys of `about`."""
+    with path.open("rb") as file:
+        module = torch.export.load(file, extra_files=about).module()
 
     @torch.no_grad()
     def answer(photos: Photos) -> NDArray[np.float32]:
         return module(torch.from_numpy(photos)).numpy()
 
     return answer
+
+
+def _write_openvino(predictor: Predictor, path: Path, description: Description) -> Answer:
+    """Write a folder with OpenVINO's files, which computes in float32 on any processor."""
+    program, shape = _program("openvino", predictor), (-1, -1, -1, predictor.preprocess.in_chans)
+    model = _traced("openvino", partial(converted, program, shape, OUTPUT))
+    return save_ir(model, path, description, "f32")
+
+
+def _program(to: str, predictor: Predictor) -> torch.export.ExportedProgram:
+    whole, shapes = WholeModel(predictor), {INPUT: _any_size()}
+    return _traced(to, partial(torch.export.export, whole, (_example(predictor),), dynamic_shapes=shapes))
 
 
 def _write_page(predictor: Predictor, path: Path, description: Description) -> Answer:
@@ -176,5 +204,6 @@ def _example(predictor: Predictor) -> torch.Tensor:
 TARGETS: Mapping[str, Target] = {
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
+    "openvino": Target("", ("openvino", "nncf"), _write_openvino, extra="vitreous[openvino]"),
     "torch": Target(".pt2", (), _write_program),
 }
