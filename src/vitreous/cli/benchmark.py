@@ -1,8 +1,9 @@
 """`vitreous benchmark` -> how fast runs and exported files answer, on the same photos and in turns."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -38,7 +39,7 @@ def benchmark(
     with Screen(stderr=as_json) as screen:
         found = measure(models, data, batch_size=batch_size, trust=trust, listener=screen.listen)
     measured = {name: asdict(proof) for name, proof in found.items()}
-    hardware = describe_hardware(resolve_device("cpu"))
+    hardware: Mapping[str, Any] = describe_hardware(resolve_device("cpu"))
     if as_json:
         kept = ("num_same", "largest_difference", "worst", "latency_ms", "images_per_s", "size_bytes")
         by_name = {name: {key: proof[key] for key in kept} for name, proof in measured.items()}

@@ -33,7 +33,8 @@ def export(
         data: Labeled photos to compare on: a folder, table or named data set; default: the held-out photos of the run.
         int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much. For onnx and
             openvino, which always tries bfloat16 where the processor has it.
-        max_drop: Points of accuracy that a smaller precision may cost, for the upper end of the 95% interval; default: 1.
+        max_drop: Points of accuracy that a smaller precision may cost, for the upper end of the 95% interval; default:
+            1.
         as_json: Print one JSON document instead of text.
     """
     with Screen(stderr=as_json) as screen:

@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +12,7 @@ from torch.nn.functional import interpolate
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ConfigError, DamagedFileError, DataError, DecodeError, VitreousError
 from vitreous.paths import expanded
-from vitreous.printable import printable, printable_error
+from vitreous.printable import printable_error
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.use.export.openvino_ir import open_ir
 from vitreous.use.export.photos import decoded_pixels
@@ -22,6 +20,7 @@ from vitreous.use.export.proof import PYTHON, Answer, Photo, Photos, Proof, prov
 from vitreous.use.export.targets import TARGETS, onnx_answer, onnx_session, open_program
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Predictor
+from vitreous.wording import plural
 
 MOST_IMAGES = 200
 BATCH_SIZE = 32
@@ -93,10 +92,12 @@ def benchmark(
                 raise ConfigError(f"{name}: has other {what} than {first}; compare models of the same images")
     sides = np.max([model.preprocess.img_size for model in models.values()], axis=0).tolist()
     settings = replace(models[first].preprocess, img_size=tuple(sides))
-    pixels = _generated(settings.in_chans) if data is None else _decoded(data, settings)
+    files = None if data is None else _chosen(data)
+    pixels = _generated(settings.in_chans) if files is None else _decoded(files, settings, listener)
     is_any = np.zeros(len(models[first].classes), dtype=bool)  # labels are not known; the accuracy is not used
     label = 0 if models[first].thresholds is None else is_any
-    photos = _reported((Photo(name, photo, label) for name, photo in pixels), listener)
+    total = MOST_IMAGES if files is None else len(files)
+    photos = _reported((Photo(name, photo, label) for name, photo in pixels), total, listener)
     answers = {name: models[name].answer for name in others}
     tried = prove(answers, models[first].answer, photos, models[first].thresholds, batch_size)
     return {
@@ -112,8 +113,7 @@ def _opened(path: Path, trust: bool) -> Model:
     if to is None or not path.exists():
         predictor = Predictor.load(path)
         size = 0 if predictor.file is None else predictor.file.stat().st_size
-        about = (predictor.classes, predictor.preprocess, predictor.thresholds)
-        return Model(python_answer(predictor), *about, size)
+        return Model(python_answer(predictor), predictor.classes, predictor.preprocess, predictor.thresholds, size)
     if to == "html":
         raise ConfigError(f"{path}: a page runs in a browser, not here; leave it out")
     if to == "torch" and not trust:
@@ -156,20 +156,27 @@ def _generated(channels: int) -> Iterator[tuple[str, Photos]]:
         yield f"photo {number}", photo[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def _decoded(data: Path, settings: Preprocess) -> Iterator[tuple[str, Photos]]:
-    """Yield up to `MOST_IMAGES` photos, evenly from the whole list, without those that cannot be decoded."""
-    files, done = list_images([data]), 0
-    for position in np.unique(np.linspace(0, len(files) - 1, MOST_IMAGES).round().astype(int)).tolist():
-        with suppress(DecodeError):
-            yield str(files[position]), decoded_pixels(files[position], str(files[position]), settings)
-            done += 1
-    if not done:
-        raise DataError(
-            f"data={printable(str(data))}: has no photo that can be decoded; check it with `vitreous inspect`"
-        )
+def _chosen(data: Path) -> list[Path]:
+    """Return up to `MOST_IMAGES` image files, evenly from all of them."""
+    files = list_images([data])
+    return [files[place] for place in np.unique(np.linspace(0, len(files) - 1, MOST_IMAGES).astype(int)).tolist()]
 
 
-def _reported(photos: Iterator[Photo], listener: Listener) -> Iterator[Photo]:
+def _decoded(files: Sequence[Path], settings: Preprocess, listener: Listener) -> Iterator[tuple[str, Photos]]:
+    """Yield the photos that can be decoded, and report the others."""
+    skipped = []
+    for file in files:
+        try:
+            yield str(file), decoded_pixels(file, str(file), settings)
+        except DecodeError as error:
+            skipped.append((str(file), str(error).removeprefix(f"{file}: ")))
+    if len(skipped) == len(files):
+        raise DataError(f"{skipped[0][0]}: {skipped[0][1]}; none of {plural(len(files), 'image')} can be decoded")
+    if skipped:
+        listener("skipped", {"skipped": skipped})
+
+
+def _reported(photos: Iterator[Photo], total: int, listener: Listener) -> Iterator[Photo]:
     for done, photo in enumerate(photos, start=1):
         yield photo
-        listener("reading", {"what": "measuring", "done": done, "total": max(MOST_IMAGES, done)})
+        listener("reading", {"what": "measuring", "done": done, "total": total})

@@ -253,8 +253,8 @@ class Run:
         """Write a file that gives the answers of `predict` without this package, and compare it with Python.
 
         Args:
-            to: `onnx`, `openvino` (a folder), `torch` (a program for `torch.export.load`) or `html` (a page in which the
-                model runs).
+            to: `onnx`, `openvino` (a folder), `torch` (a program for `torch.export.load`) or `html` (a page in which
+                the model runs).
             path: The file or folder; None for one that is named after the run, in the working directory.
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
             int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.

@@ -1,13 +1,11 @@
 """benchmark: runs and exported files on the same photos, in turns; files that are refused."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from PIL import Image
 from tests.unit.use.explain import models
 from tests.unit.use.export.predictors import predictor_for
 
@@ -150,5 +148,10 @@ def test_page_and_missing_model_are_refused(run: Run, tmp_path: Path) -> None:
 
 def test_photos_that_cannot_be_decoded_are_an_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"has no photo that can be decoded; check it with `vitreous inspect`$"):
+    with pytest.raises(DataError, match=r"^.*a\.png: .*; none of 1 image can be decoded$"):
         benchmark([run.path], tmp_path)
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "b.png")
+    events: list[Any] = []
+    (found,) = benchmark([run.path], tmp_path, listener=lambda *event: events.append(event)).values()
+    assert found.num_images == 1
+    assert [fields["skipped"][0][0] for kind, fields in events if kind == "skipped"] == [str(tmp_path / "a.png")]

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
 from vitreous.use.export.openvino_ir import smaller_ir
 from vitreous.use.export.photos import draw_photos, find_photos
-from vitreous.use.export.proof import PYTHON, Proof, prove, python_answer
+from vitreous.use.export.proof import PYTHON, Answer, Proof, prove, python_answer
 from vitreous.use.export.quantize import quantized
 from vitreous.use.export.snippet import snippet
 from vitreous.use.export.targets import TARGETS, Target, silent
@@ -31,7 +31,7 @@ MOST_IMAGES, MOST_JUDGED = 200, 2_000
 """Photos that are compared, and those on which a drop in accuracy is measured."""
 MAX_DROP = 1.0
 """Points of accuracy that a smaller precision may cost, unless another number is asked for."""
-_SMALLER = {"onnx": quantized, "openvino": smaller_ir}
+_SMALLER: Mapping[str, Callable[..., Mapping[str, Answer]]] = {"onnx": quantized, "openvino": smaller_ir}
 """What writes the files of smaller precisions next to one of float32; OpenVINO has one without photos, bfloat16."""
 _CALIBRATION_IMAGES = 64
 

@@ -56,8 +56,8 @@ def smaller_ir(
 ) -> Mapping[str, Answer]:
     """Write a model in smaller precisions into folders next to its own, and return how they answer, by name.
 
-    These are `bfloat16`, if the processor multiplies such numbers; with photos also `int8`, and `int8-bfloat16` in which
-    the other operations are in bfloat16.
+    These are `bfloat16`, if the processor multiplies such numbers; with photos also `int8`, and `int8-bfloat16`, whose
+    other operations are in bfloat16.
 
     Args:
         written: The folder in float32.
@@ -69,15 +69,11 @@ def smaller_ir(
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         del precisions["bfloat16"]
     plain = core.read_model(written / _MODEL)
-    found = {
-        name: save_ir(plain, written.with_name(name), description, hint) for name, hint in precisions.items() if name
-    }
+    models = {name: (plain, hint) for name, hint in precisions.items() if name}
     if photos is not None:
         small = _quantized(plain, photos)
-        for name, hint in precisions.items():
-            name = f"int8-{name}".rstrip("-")
-            found[name] = save_ir(small, written.with_name(name), description, hint)
-    return found
+        models |= {f"int8-{name}".rstrip("-"): (small, hint) for name, hint in precisions.items()}
+    return {name: save_ir(model, written.with_name(name), description, hint) for name, (model, hint) in models.items()}
 
 
 def _quantized(model: Any, photos: Iterator[Photos]) -> Any:
@@ -88,7 +84,9 @@ def _quantized(model: Any, photos: Iterator[Photos]) -> Any:
     console = rich.get_console()
     was_quiet, console.quiet = console.quiet, True  # NNCF draws progress bars there
     products = [node for node in model.get_ops() if node.get_type_name() in ("MatMul", "Convolution")]
-    weighted = {node.get_friendly_name() for node in products if _is_weight(node.input_value(1).get_node())}
+    weighted = {
+        node.get_friendly_name() for node in products if node.input_value(1).get_node().get_type_name() == "Constant"
+    }
     try:
         return nncf.quantize(
             model, nncf.Dataset(list(photos)), model_type=nncf.ModelType.TRANSFORMER,
@@ -100,10 +98,6 @@ def _quantized(model: Any, photos: Iterator[Photos]) -> Any:
         )  # fmt: skip
     finally:
         console.quiet = was_quiet
-
-
-def _is_weight(node: Any) -> bool:
-    return node.get_type_name() == "Constant"
 
 
 def _openvino() -> Any:
