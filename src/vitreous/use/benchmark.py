@@ -16,7 +16,7 @@ from vitreous.printable import printable_error
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.use.export.openvino_ir import open_ir
 from vitreous.use.export.photos import decoded_pixels
-from vitreous.use.export.proof import PYTHON, Answer, Photo, Photos, Proof, prove, python_answer
+from vitreous.use.export.proof import Answer, Photo, Photos, Proof, prove, python_answer
 from vitreous.use.export.targets import TARGETS, onnx_answer, onnx_session, open_program
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Predictor
@@ -94,15 +94,15 @@ def benchmark(
     settings = replace(models[first].preprocess, img_size=tuple(sides))
     files = None if data is None else _chosen(data)
     pixels = _generated(settings.in_chans) if files is None else _decoded(files, settings, listener)
-    is_any = np.zeros(len(models[first].classes), dtype=bool)  # labels are not known; the accuracy is not used
-    label = 0 if models[first].thresholds is None else is_any
+    # Labels are not known, and the accuracy is not used.
+    label = 0 if models[first].thresholds is None else np.zeros(len(models[first].classes), dtype=bool)
     total = MOST_IMAGES if files is None else len(files)
     photos = _reported((Photo(name, photo, label) for name, photo in pixels), total, listener)
-    answers = {name: models[name].answer for name in others}
-    tried = prove(answers, models[first].answer, photos, models[first].thresholds, batch_size)
+    answers = {str(number): models[name].answer for number, name in enumerate(others)}
+    tried = prove(answers, models[first].answer, photos, models[first].thresholds, batch_size).values()
     return {
-        name: replace(tried[PYTHON if name == first else name], size_bytes=model.size_bytes)
-        for name, model in models.items()
+        name: replace(proof, size_bytes=model.size_bytes)
+        for (name, model), proof in zip(models.items(), tried, strict=True)
     }
 
 

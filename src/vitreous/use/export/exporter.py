@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,10 +122,7 @@ def export(
         for name in answers:
             tried[name] = replace(tried[name], size_bytes=_size(written.with_stem(name)))
         chosen = _judged(to, target, tried, MAX_DROP if max_drop is None else max_drop)
-        if target.suffix:
-            atomic.write_bytes(path, written.with_stem(chosen).read_bytes())
-        else:
-            atomic.write_folder(path, partial(_copy, written.with_stem(chosen)))
+        _place(written.with_stem(chosen), path)
     found = Export(path, to, images.name, images.are_own, chosen, tried, snippet(path, to, described))
     _note(RunFolder(run), found)
     return found
@@ -185,8 +181,16 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
 
 
-def _copy(written: Path, folder: Path) -> None:
-    shutil.copytree(written, folder, dirs_exist_ok=True)
+def _place(written: Path, path: Path) -> None:
+    """Write a copy of a file or folder; it is complete or absent."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(written, folder, dirs_exist_ok=True)
+
+    if written.is_dir():
+        atomic.write_folder(path, fill)
+    else:
+        atomic.write_bytes(path, written.read_bytes())
 
 
 def _note(folder: RunFolder, found: Export) -> None:

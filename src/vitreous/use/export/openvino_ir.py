@@ -1,7 +1,7 @@
 """Program of torch -> OpenVINO's files, also in smaller precisions, and how they answer in the precision they state.
 
 OpenVINO computes in bfloat16 where the processor has it, unless it is asked for another precision. So a file says in
-which precision it was compared with Python, and whoever opens it asks for that.
+which precision it was compared with Python, and the program that opens it has to ask for that.
 """
 
 import json

@@ -33,8 +33,7 @@ _RUNTIMES = {
         "openvino",
         'model = openvino.Core().read_model({path} + "/openvino_model.xml")\n'
         'about = model.get_rt_info(["vitreous"]).value\n'
-        'settings = {{"INFERENCE_PRECISION_HINT": json.loads(about["precision"])}}  # as it was compared with Python\n'
-        'run = openvino.compile_model(model, "CPU", settings)',
+        'run = openvino.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": json.loads(about["precision"])}})',
         "probabilities = run(photos)[0][0]",
     ),
     "torch": (
