@@ -7,6 +7,7 @@ user has downloaded must not change what tests train, and no test reaches the hu
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,3 +18,4 @@ for name in ("VITREOUS_CACHE", "HF_HOME"):
 for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
     os.environ.pop(name, None)
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nothing listens there
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO would report each import

@@ -27,12 +27,14 @@ def export(
 
     Args:
         run: Run folder; with --data also a model.safetensors file or hf://organization/name.
-        to: onnx, torch (a program for torch.export.load), html (a page in which the model runs, without a network), hf
-            (a folder for transformers) or timm (a folder for timm).
+        to: onnx, openvino (a folder), torch (a program for torch.export.load), html (a page in which the model runs,
+            without a network), hf (a folder for transformers) or timm (a folder for timm).
         out: File or folder to write; default: named after the run, in the current folder.
         data: Labeled photos to compare on: a folder, table or named data set; default: the held-out photos of the run.
-        int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much. For onnx.
-        max_drop: Points of accuracy that 8 bits may cost, for the upper end of the 95% interval; default: 1.
+        int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much. For onnx and
+            openvino, which always tries bfloat16 where the processor has it.
+        max_drop: Points of accuracy that a smaller precision may cost, for the upper end of the 95% interval; default:
+            1.
         as_json: Print one JSON document instead of text.
     """
     with Screen(stderr=as_json) as screen:
@@ -45,9 +47,9 @@ def export(
         print_json(measured)
         return
     print_table(screen.console, list(proof_rows(measured)), numbers_from=1)
-    if int8 and found.variant == "float32":
+    if len(found.tried) > 2 and found.variant == "float32":
         limit = MAX_DROP if max_drop is None else max_drop
-        slow_or_wrong = f"weights of 8 bits are not faster, or may cost more than {limit:g} points of accuracy"
+        slow_or_wrong = f"smaller precisions are not faster, or may cost more than {limit:g} points of accuracy"
         screen.say_notes([f"{slow_or_wrong}, so the file has float32; --max-drop allows more"])
     screen.say(f"{found.path}: {proof_sentence(measured)}", style="bold green")
     screen.say(f"\n{found.snippet}" if found.snippet else "open it in a browser, on a computer or a phone")

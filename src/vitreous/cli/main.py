@@ -45,9 +45,10 @@ COMMANDS = {
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
     "explain": ("Show which parts of images raise the score of a class.", "RUN [IMAGE|FOLDER…]"),
     "export": (
-        "Write a file that gives a model's answers without vitreous: ONNX, torch, html, transformers, timm.",
+        "Write a file that gives a model's answers without vitreous: ONNX, OpenVINO, torch, html, transformers, timm.",
         "RUN --to FORMAT",
     ),
+    "benchmark": ("Compare the speed of runs and exported files on this machine.", "RUN|FILE…"),
     "push": ("Upload a model to the Hugging Face hub; its files are listed first.", "RUN hf://ORGANIZATION/NAME"),
     "report": ("Write the report of a run again, or a page that compares several runs.", "RUN…"),
     "serve": ("Answer requests for predictions over HTTP, with a page for people.", "RUN…"),

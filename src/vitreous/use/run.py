@@ -254,8 +254,8 @@ class Run:
         """Write a file that gives the answers of `predict` without this package, and compare it with Python.
 
         Args:
-            to: `onnx`, `torch` (a program for `torch.export.load`), `html` (a page in which the model runs), `hf` (a
-                folder for transformers) or `timm` (a folder for timm).
+            to: `onnx`, `openvino` (a folder), `torch` (a program for `torch.export.load`), `html` (a page in which the
+                model runs), `hf` (a folder for transformers) or `timm` (a folder for timm).
             path: The file or folder; None for one that is named after the run, in the working directory.
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
             int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.

@@ -47,7 +47,7 @@ def test_result_is_one_json_document_if_requested(trained: Path, tmp_path: Path,
     [
         ((), "--to: missing argument"),
         (("--to", "onnxx"), "to=onnxx: no such format; did you mean onnx?"),
-        (("--to", "html", "--int8"), "int8=True: is for --to onnx, not html; "),
+        (("--to", "html", "--int8"), "int8=True: is for --to onnx and openvino, not html; "),
         (("--to", "torch", "--max-drop", "x"), "--max-drop=x: must be a number; see `vitreous export --help`"),
     ],
 )

@@ -3,9 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,18 +18,21 @@ from vitreous.tensor_file import parsing
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
+from vitreous.use.export.openvino_ir import smaller_ir
 from vitreous.use.export.photos import draw_photos, find_photos
-from vitreous.use.export.proof import PYTHON, Proof, prove, python_answer
+from vitreous.use.export.proof import PYTHON, Answer, Proof, prove, python_answer
 from vitreous.use.export.quantize import quantized
 from vitreous.use.export.snippet import snippet
-from vitreous.use.export.targets import TARGETS, Target
+from vitreous.use.export.targets import TARGETS, Target, silent
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.predict.table import check_table_path
 
 MOST_IMAGES, MOST_JUDGED = 200, 2_000
 """Photos that are compared, and those on which a drop in accuracy is measured."""
 MAX_DROP = 1.0
-"""Points of accuracy that weights of 8 bits may cost, unless another number is asked for."""
+"""Points of accuracy that a smaller precision may cost, unless another number is asked for."""
+_SMALLER: Mapping[str, Callable[..., Mapping[str, Answer]]] = {"onnx": quantized, "openvino": smaller_ir}
+"""What writes the files of smaller precisions next to one of float32; OpenVINO has one without photos, bfloat16."""
 _CALIBRATION_IMAGES = 64
 
 
@@ -43,7 +45,8 @@ class Export:
         to: Its format.
         data: The photos on which it was compared.
         is_own: They belong to the data of the run.
-        variant: Which of the tried files it is: `float32`, `int8-dynamic` or `int8-static`; `int8` in a page.
+        variant: Which of the tried files it is: `float32`, `bfloat16`, `int8-dynamic` or `int8-static`; `int8` in a
+            page. OpenVINO has `int8` and `int8-bfloat16`, by the precision of the operations that are not in 8 bits.
         tried: The proof of each of them, by name, after that of `Python`, the original model.
         snippet: A program in Python that classifies a photo with the file; empty for a page.
     """
@@ -87,7 +90,8 @@ def export(
         to: A format, one of `TARGETS`.
         out: File or folder to write; None: named after the run, in the working directory.
         data: Labeled photos to compare on; None selects the run's own held-out photos.
-        int8: Also try weights of 8 bits, and keep the fastest file whose accuracy drops by at most `max_drop`.
+        int8: Also try weights of 8 bits. Of all that is tried, the fastest file is kept whose accuracy drops by at most
+            `max_drop`. For OpenVINO, bfloat16 is always tried where the processor has it.
         max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
         listener: Receives the progress.
 
@@ -107,20 +111,20 @@ def export(
     with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch:
         listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
         written = Path(scratch) / f"{target.variant}{target.suffix}"
-        answers = {target.variant: target.write(predictor, written, described)}
+        answers, photos = {target.variant: target.write(predictor, written, described)}, None
         if int8:
             training = find_photos(run, predictor, None, listener, "train")
-            photos = draw_photos(training, predictor, _CALIBRATION_IMAGES, listener)
-            answers |= quantized(written, (photo.pixels[None] for photo in photos), described)
-        drawn = draw_photos(images, predictor, MOST_JUDGED if int8 else MOST_IMAGES, listener)
+            drawn = draw_photos(training, predictor, _CALIBRATION_IMAGES, listener)
+            photos = (photo.pixels[None] for photo in drawn)
+        if photos is not None or to == "openvino":
+            with silent():
+                answers |= _SMALLER[to](written, photos, described)
+        drawn = draw_photos(images, predictor, MOST_IMAGES if len(answers) == 1 else MOST_JUDGED, listener)
         tried = prove(answers, python_answer(predictor), drawn, predictor.thresholds)
         for name in answers:
             tried[name] = replace(tried[name], size_bytes=_size(written.with_stem(name)))
         chosen = _judged(to, target, tried, MAX_DROP if max_drop is None else max_drop)
-        if target.suffix:
-            atomic.write_bytes(path, written.with_stem(chosen).read_bytes())
-        else:
-            atomic.write_folder(path, partial(_copy, written))
+        _place(written.with_stem(chosen), path)
     found = Export(path, to, images.name, images.are_own, chosen, tried, snippet(path, to, described))
     _note(RunFolder(run), found)
     return found
@@ -139,9 +143,11 @@ def _checked(run: Path, to: str, out: Path | None, int8: bool, max_drop: float |
     if to not in TARGETS:
         raise UnknownNameError(f"to={to}: no such format; {nearest(to, TARGETS)}")
     target = TARGETS[to]
-    if int8 and to != "onnx":
-        raise ConfigError(f"int8={int8}: is for --to onnx, not {to}; leave it out, or use --to onnx")
-    if max_drop is not None and not int8:
+    if int8 and to not in _SMALLER:
+        raise ConfigError(
+            f"int8={int8}: is for --to {' and '.join(_SMALLER)}, not {to}; leave it out, or use --to onnx"
+        )
+    if max_drop is not None and not int8 and to != "openvino":
         raise ConfigError(f"max_drop={max_drop}: is for weights of 8 bits; add --int8, or leave it out")
     if max_drop is not None:
         check_value("max_drop", max_drop, rule_of(Annotated[float, Interval("[0, 100]", "1 is usual, in points")]))
@@ -173,12 +179,20 @@ def _judged(to: str, target: Target, tried: Mapping[str, Proof], max_drop: float
     return min([target.variant, *small], key=lambda name: tried[name].latency_ms[0])
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True)
-
-
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")))
+
+
+def _place(written: Path, path: Path) -> None:
+    """Write a copy of a file or folder; it is complete or absent."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(written, folder, dirs_exist_ok=True)
+
+    if written.is_dir():
+        atomic.write_folder(path, fill)
+    else:
+        atomic.write_bytes(path, written.read_bytes())
 
 
 def _note(folder: RunFolder, found: Export) -> None:

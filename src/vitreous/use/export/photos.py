@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.decoding.decode import decode_channels, decode_image
+from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image
+from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources import Source
 from vitreous.errors import DataError, DecodeError, NotARunError
 from vitreous.seeding import derive, permutation
@@ -51,7 +52,8 @@ def draw_photos(images: LabeledImages, predictor: Predictor, most: int, listener
             if source.is_multilabel:
                 label = np.isin(np.arange(len(predictor.classes)), label)
             with suppress(DecodeError):
-                yield Photo(source.describe(index), _pixels(source, index, predictor), label)
+                where = source.describe(index)
+                yield Photo(where, decoded_pixels(source.encoded(index), where, predictor.preprocess), label)
 
     for done, photo in enumerate(islice(decoded(), most), start=1):
         yield photo
@@ -60,11 +62,13 @@ def draw_photos(images: LabeledImages, predictor: Predictor, most: int, listener
         raise DataError(f"{images.name}: has no photo that can be decoded; check them with `vitreous inspect`")
 
 
-def _pixels(source: Source, index: int, predictor: Predictor) -> NDArray[np.uint8]:
-    """Return the pixels of a photo, `[height, width, channels]`. A JPEG file may be decoded at a reduced size."""
-    where, settings = source.describe(index), predictor.preprocess
+def decoded_pixels(image: ImageLike, where: str, settings: Preprocess) -> NDArray[np.uint8]:
+    """Return the pixels of a photo, `[height, width, channels]`. A JPEG file may be decoded at a reduced size.
+
+    Raises:
+        DecodeError: It cannot be decoded; the message calls it `where`.
+    """
     channels, scale = settings.in_chans, settings.scale
-    image = source.encoded(index)
     if channels in (1, 3):
         decoded = decode_image(image, in_chans=channels, where=where, at_least=settings.img_size, scale=scale)
         return np.array(decoded).reshape(decoded.height, decoded.width, channels)

@@ -30,6 +30,13 @@ _RUNTIMES = {
         "session = onnxruntime.InferenceSession({path})\nabout = session.get_modelmeta().custom_metadata_map",
         'probabilities = session.run(None, {"photos": photos})[0][0]',
     ),
+    "openvino": (
+        "openvino",
+        'model = openvino.Core().read_model({path} + "/openvino_model.xml")\n'
+        'about = model.get_rt_info(["vitreous"]).value\n'
+        'run = openvino.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": json.loads(about["precision"])}})',
+        "probabilities = run(photos)[0][0]",
+    ),
     "torch": (
         "torch",
         'about = {{"classes": ""}}\nprogram = torch.export.load({path}, extra_files=about).module()',

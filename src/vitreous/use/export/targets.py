@@ -22,6 +22,7 @@ from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
+from vitreous.use.export.openvino_ir import converted, save_ir
 from vitreous.use.export.page.pack import pack
 from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.export.proof import Answer, Photos, python_answer
@@ -92,13 +93,22 @@ def describe_onnx(proto: Any, path: Path, description: Description) -> None:
 
 def open_onnx(path: Path) -> Answer:
     """Open an ONNX file with ONNX Runtime."""
+    return onnx_answer(onnx_session(path))
+
+
+def onnx_session(path: Path) -> Any:
+    """Return the session in which ONNX Runtime runs a file on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads that keep waiting for work would slow the others that are compared.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def onnx_answer(session: Any) -> Answer:
+    """Return how a session of ONNX Runtime answers."""
 
     def answer(photos: Photos) -> NDArray[np.float32]:
         return np.asarray(session.run([OUTPUT], {INPUT: photos})[0], dtype=np.float32)
@@ -107,19 +117,35 @@ def open_onnx(path: Path) -> Answer:
 
 
 def _write_program(predictor: Predictor, path: Path, description: Description) -> Answer:
-    whole, shapes = WholeModel(predictor), {INPUT: _any_size()}
-    program = _traced("torch", partial(torch.export.export, whole, (_example(predictor),), dynamic_shapes=shapes))
+    program = _program("torch", predictor)
     extra = {key: json.dumps(value) for key, value in description.items()}
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files=extra)
-    with path.open("rb") as written:
-        module = torch.export.load(written).module()
+    return open_program(path, {})
+
+
+def open_program(path: Path, about: dict[str, str]) -> Answer:
+    """Open a program of torch, whose pickles may contain code, and fill in what it says about the keys of `about`."""
+    with path.open("rb") as file:
+        module = torch.export.load(file, extra_files=about).module()
 
     @torch.no_grad()
     def answer(photos: Photos) -> NDArray[np.float32]:
         return module(torch.from_numpy(photos)).numpy()
 
     return answer
+
+
+def _write_openvino(predictor: Predictor, path: Path, description: Description) -> Answer:
+    """Write a folder with OpenVINO's files, which computes in float32 on any processor."""
+    program, shape = _program("openvino", predictor), (-1, -1, -1, predictor.preprocess.in_chans)
+    model = _traced("openvino", partial(converted, program, shape, OUTPUT))
+    return save_ir(model, path, description, "f32")
+
+
+def _program(to: str, predictor: Predictor) -> torch.export.ExportedProgram:
+    whole, shapes = WholeModel(predictor), {INPUT: _any_size()}
+    return _traced(to, partial(torch.export.export, whole, (_example(predictor),), dynamic_shapes=shapes))
 
 
 def _write_page(predictor: Predictor, path: Path, description: Description) -> Answer:
@@ -194,6 +220,7 @@ TARGETS: Mapping[str, Target] = {
     "hf": Target("", ("transformers",), _write_library("hf"), tolerance=1.0, extra="transformers"),
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
+    "openvino": Target("", ("openvino", "nncf"), _write_openvino, extra="vitreous[openvino]"),
     "timm": Target("", ("timm",), _write_library("timm"), tolerance=1.0, extra="timm"),
     "torch": Target(".pt2", (), _write_program),
 }

@@ -26,6 +26,23 @@ def proof_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def speed_rows(measured: Mapping[str, Mapping[str, Any]], batch_size: int) -> Iterator[tuple[str, ...]]:
+    """Yield the names of the columns, and a row for each of some models that were compared with the first one."""
+    per_s = f"photos/s in batches of {batch_size}"
+    yield "", "ms for 1 photo", "95% below", per_s, "times as fast", "MB", "same answer", "largest difference"
+    speed = next(iter(measured.values()))["images_per_s"]
+    for name, proof in measured.items():
+        yield (
+            name,
+            *(f"{time_ms:.1f}" for time_ms in proof["latency_ms"]),
+            f"{proof['images_per_s']:,.1f}",
+            f"{proof['images_per_s'] / speed:.2f}",
+            f"{proof['size_bytes'] / 1e6:.1f}",
+            f"{proof['num_same']:,} of {proof['num_images']:,}",
+            f"{proof['largest_difference']:.2g}",
+        )
+
+
 def proof_sentence(found: Mapping[str, Any]) -> str:
     """Say what was proven of the file that was kept."""
     proof, variant = found["tried"][found["variant"]], found["variant"]

@@ -72,6 +72,15 @@ def as_torch(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Export:
     return export(own, "torch", own.parent / "model.pt2")
 
 
+@pytest.fixture(scope="session")
+def as_openvino(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """The run as a folder for OpenVINO; do not modify."""
+    pytest.importorskip("openvino", reason="writes and runs OpenVINO's files")
+    pytest.importorskip("nncf", reason="is installed with OpenVINO")
+    own = Path(shutil.copytree(run.path, tmp_path_factory.mktemp("exported") / "run"))
+    return export(own, "openvino", own.parent / "ä folder", max_drop=0)
+
+
 def test_file_gives_the_answers_of_the_run(run: Run, as_onnx: Export) -> None:
     python, file = as_onnx.tried[PYTHON], as_onnx.proof
     assert (as_onnx.variant, as_onnx.to, as_onnx.is_own) == ("float32", "onnx", True)
@@ -94,7 +103,7 @@ def test_result_is_stored_with_those_of_other_files(as_onnx: Export) -> None:
     assert read_exports(folder) == {}
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
 @pytest.mark.parametrize("kind", ["turned.jpg", "large.jpg", "see-through.png", "palette.gif", "gray.png"])
 def test_printed_program_gives_the_answers_of_predict(
     to: str, kind: str, run: Run, photos: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -118,7 +127,7 @@ def test_printed_program_gives_the_answers_of_predict(
     assert [line.rpartition(" ")[0] for line in lines] == [run.classes[number] for number in order]
     shown = [float(line.rpartition(" ")[2].rstrip("%")) / 100 for line in lines]
     assert shown == pytest.approx([expected.probabilities[number] for number in order], abs=2e-3)
-    assert len(found.snippet.splitlines()) <= 15
+    assert len(found.snippet.splitlines()) <= 16
 
 
 def test_description_has_what_an_application_needs(run: Run) -> None:
@@ -155,6 +164,26 @@ def test_file_with_other_answers_is_not_kept(own_run: Run, tmp_path: Path, monke
     assert not RunFolder(own_run.path).exports.exists()
 
 
+def test_folder_for_openvino_is_complete_and_described(run: Run, as_openvino: Export) -> None:
+    files = sorted(as_openvino.path.iterdir())
+    assert [file.name for file in files] == ["openvino_model.bin", "openvino_model.xml"]
+    assert as_openvino.proof.size_bytes == sum(file.stat().st_size for file in files)
+    assert as_openvino.variant == "float32"  # no number of photos shows that nothing is lost
+    assert as_openvino.proof.num_same == as_openvino.proof.num_images == run.metrics["test"]["num_images"]
+    assert set(as_openvino.tried) <= {PYTHON, "float32", "bfloat16"}
+    assert read_exports(RunFolder(as_openvino.path.parent / "run"))["ä folder"]["variant"] == "float32"
+
+
+def test_folder_that_exists_or_has_no_place_is_refused(own_run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="writes and runs OpenVINO's files")
+    pytest.importorskip("nncf", reason="is installed with OpenVINO")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigError, match=r"mine: already exists; choose another name with --out"):
+        export(own_run.path, "openvino", tmp_path / "mine")
+    with pytest.raises(ConfigError, match=r"^out=.*none/m: the folder .*none does not exist; create it first$"):
+        export(own_run.path, "openvino", tmp_path / "none" / "m")
+
+
 def test_page_is_compared_with_the_weights_that_it_has(own_run: Run, tmp_path: Path) -> None:
     found = export(own_run.path, "html", tmp_path / "page.html")
     assert (found.variant, found.snippet, list(found.tried)) == ("int8", "", [PYTHON, "int8"])
@@ -179,7 +208,10 @@ def test_blind_run_needs_photos(blind_run: Run, tmp_path: Path) -> None:
     ("words", "message"),
     [
         ({"to": "onx"}, "to=onx: no such format; did you mean onnx?"),
-        ({"to": "torch", "int8": True}, "int8=True: is for --to onnx, not torch; leave it out, or use --to onnx"),
+        (
+            {"to": "torch", "int8": True},
+            "int8=True: is for --to onnx and openvino, not torch; leave it out, or use --to onnx",
+        ),
         ({"to": "torch", "max_drop": 2.0}, "max_drop=2.0: is for weights of 8 bits; add --int8, or leave it out"),
         ({"to": "torch", "out": Path("model.onnx")}, "out=model.onnx: ends in .onnx; use one of .pt2"),
         (
@@ -237,6 +269,19 @@ def test_weights_of_8_bits_are_tried_and_judged(own_run: Run, tmp_path: Path, on
         assert 0 < found.tried[name].largest_difference < 0.2
     about = onnxruntime.InferenceSession(str(found.path)).get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == list(own_run.classes)
+
+
+@pytest.mark.slow
+def test_openvino_has_bfloat16_and_8_bits(own_run: Run, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="writes and runs OpenVINO's files")
+    pytest.importorskip("nncf", reason="finds the ranges of 8 bits for OpenVINO")
+    found = export(own_run.path, "openvino", tmp_path / "model", int8=True, max_drop=100)
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    names = ["float32", "bfloat16", "int8", "int8-bfloat16"] if has_bf16 else ["float32", "int8"]
+    assert list(found.tried) == [PYTHON, *names]
+    for name in names[1:]:
+        assert 0 < found.tried[name].largest_difference < 0.2
+    assert found.tried["int8"].size_bytes < found.tried["float32"].size_bytes
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(2.0, "float32"), (3.5, "int8-static"), (8.0, "int8-dynamic")])

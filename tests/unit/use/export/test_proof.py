@@ -69,6 +69,22 @@ def test_value_that_is_not_a_number_is_the_largest_difference() -> None:
     assert found.worst.startswith("a batch of 7")
 
 
+def test_models_take_turns_in_the_timed_batches() -> None:
+    calls: list[str] = []
+
+    def recorded(name: str) -> Callable[[Photos], Numbers]:
+        def answer(photos: Photos) -> Numbers:
+            calls.append(name) if len(photos) == 5 else None
+            return np.zeros((len(photos), 2), dtype=np.float32)
+
+        return answer
+
+    found = prove({"file": recorded("b")}, recorded("a"), PHOTOS, None, 5)
+    assert calls == ["a", "b"] * (len(calls) // 2)
+    assert len(calls) >= 4
+    assert min(proof.images_per_s for proof in found.values()) > 0
+
+
 def test_several_labels_have_to_be_the_same_together() -> None:
     probabilities = np.array([[0.2, 0.5], [0.3, 0.5]], dtype=np.float32)
     assert decided(probabilities, (0.25, 0.5)).tolist() == [[False, True], [True, True]]

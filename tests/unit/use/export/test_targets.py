@@ -47,7 +47,7 @@ def check(predictor: Predictor, to: str, folder: Path, channels: int = 3) -> Non
         np.testing.assert_allclose(found, python(photos), atol=TARGETS[to].tolerance)
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
 @pytest.mark.parametrize(
     "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
@@ -55,7 +55,7 @@ def test_model_of_this_kind_gives_the_answers_of_python(kind: str, to: str, tmp_
     check(predictor_for(models.make_model(kind)), to, tmp_path)
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
 def test_several_labels_one_channel_and_a_padded_square(to: str, tmp_path: Path) -> None:
     made = predictor_for(
         models.make_model(in_chans=1, img_size=(8, 8), pool="mean"), thresholds=(0.1, 0.3, 0.5, 0.7, 0.9)
@@ -63,10 +63,11 @@ def test_several_labels_one_channel_and_a_padded_square(to: str, tmp_path: Path)
     check(replace(made, preprocess=replace(made.preprocess, fit="pad")), to, tmp_path, channels=1)
 
 
-def test_five_channels_in_onnx(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_five_channels(to: str, tmp_path: Path) -> None:
     made = predictor_for(models.make_model(in_chans=3))
     preprocess = Preprocess((8, 12), 5, "squash", (0.4,) * 5, (0.3,) * 5)
-    check(replace(made, model=models.make_model(in_chans=5), preprocess=preprocess), "onnx", tmp_path, channels=5)
+    check(replace(made, model=models.make_model(in_chans=5), preprocess=preprocess), to, tmp_path, channels=5)
 
 
 def test_onnx_file_describes_itself(tmp_path: Path) -> None:
@@ -104,6 +105,9 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         match=r"^to=onnx: needs onnx, onnxscript, onnxruntime; pip install 'vitreous\[export\]'$",
     ):
         TARGETS["onnx"].check_packages("onnx")
+    monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: None if name == "nncf" else name)
+    with pytest.raises(MissingDependencyError, match=r"^to=openvino: needs nncf; pip install 'vitreous\[openvino\]'$"):
+        TARGETS["openvino"].check_packages("openvino")
 
 
 def test_model_that_torch_cannot_trace_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_model_that_torch_cannot_trace_is_refused_in_one_line(tmp_path: Path) ->
         written(predictor_for(models.make_model()), "onnx", tmp_path)
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch", "html"])
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch", "html"])
 def test_images_of_more_than_8_bits_are_refused(to: str, tmp_path: Path) -> None:
     made = predictor_for(models.make_model())
     deep = replace(made, preprocess=replace(made.preprocess, value_range=(0.0, 4095.0)))
