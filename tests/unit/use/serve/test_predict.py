@@ -120,7 +120,9 @@ JSON = {"content-type": "application/json"}
     [
         (b"{", JSON, 400, "body: Invalid JSON"),
         (b"[]", JSON, 400, "body: "),
-        (b"{}", JSON, 400, "images: Field required; see /openapi.json"),
+        (b"{}", JSON, 400, "body: Give either images or urls; see /openapi.json"),
+        (b'{"images": ["a"], "urls": ["https://a/"]}', JSON, 400, "body: Give either images or urls; see /openapi.json"),
+        (b'{"images": ["a"], "modle": "b"}', JSON, 400, "modle: Extra inputs are not permitted; see /openapi.json"),
         (b'{"images": []}', JSON, 400, "images: List should have at least 1 item"),
         (b'{"images": [3]}', JSON, 400, "images.0: Input should be a valid string"),
         (json.dumps({"images": [""] * 65}).encode(), JSON, 400, "images: List should have at most 64 items"),
