@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from vitreous.data.workers import num_threads
-from vitreous.errors import DataError, VitreousError, nearest
+from vitreous.errors import DataError, UnknownNameError, VitreousError, nearest
 from vitreous.printable import printable
 from vitreous.use.predict.inputs import unreadable_text
 from vitreous.use.predict.predictor import BATCH_SIZE, Prediction
@@ -228,7 +228,8 @@ async def _on_error(_: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return refusal(HTTPException(400, invalid(error.errors())))
     if isinstance(error, VitreousError):
-        return refusal(HTTPException(422 if isinstance(error, DataError) else 400, str(error)))
+        status = 422 if isinstance(error, DataError) else 404 if isinstance(error, UnknownNameError) else 400
+        return refusal(HTTPException(status, str(error)))
     if isinstance(error, ClientDisconnect):
         return refusal(HTTPException(499, "the client has closed the connection"))
     return refusal(HTTPException(500, "internal error; the log of the server has the traceback"))

@@ -53,7 +53,9 @@ def batcher() -> Iterator[Asked]:
 
 def wait_until_ready(asked: Asked, count: int) -> None:
     """Wait until this number of jobs is ready to be computed."""
+    end = time.monotonic() + 20
     while len(asked.batcher._ready) < count:
+        assert time.monotonic() < end
         time.sleep(0.001)
 
 
@@ -156,7 +158,10 @@ def test_error_of_an_item_that_is_prepared_fails_only_its_job(batcher: Asked) ->
 
 def test_closed_batcher_has_computed_what_was_waiting(batcher: Asked) -> None:
     work = Doubled()
-    futures = [batcher.submit(work, [n]) for n in range(10)]
+    futures = [batcher.submit(work, [0])]
+    while not work.batches:
+        time.sleep(0.001)
+    futures += [batcher.submit(work, [n]) for n in range(1, 10)]
     wait_until_ready(batcher, 9)
     work.gate.set()
     batcher.batcher.close()

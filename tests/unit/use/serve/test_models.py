@@ -86,6 +86,23 @@ def test_new_file_replaces_the_model(made: Callable[..., Any], own_run: Run, own
     assert list(models.renew()) == []
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_newest_versions_are_kept(keep: int, made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
+    models, contents = made(own_run.path, keep_versions=keep), [own_model.read_bytes()]
+    versions = [models.versions["own"][0].version]
+    for _ in range(2):
+        retrain(own_model)
+        contents.append(own_model.read_bytes())
+        list(models.renew())
+        versions.insert(0, models.versions["own"][0].version)
+    assert len(set(versions)) == 3
+    assert [served.version for served in models.versions["own"]] == versions[:keep]
+    own_model.write_bytes(contents[0])  # an old version comes back, and is not served twice
+    list(models.renew())
+    expected = [versions[2], versions[0], versions[1]]
+    assert [served.version for served in models.versions["own"]] == expected[:keep]
+
+
 def test_file_with_the_same_content_is_not_announced(made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
     models = made(own_run.path)
     os.utime(own_model, (1, 1))
