@@ -1,4 +1,4 @@
-"""Requests that schemathesis derives from `/openapi.json` -> answers that the description promises, by all its checks."""
+"""Requests derived from `/openapi.json` by schemathesis -> answers that keep what the description promises."""
 
 import subprocess
 import sys

@@ -124,8 +124,8 @@ class Fetcher:
             writer.write("\r\n".join([f"GET {target} HTTP/1.1", *headers, "Connection: close", "", ""]).encode("ascii"))
             received = bytearray()
             while chunk := await reader.read(1 << 16):
-                take(len(chunk))
                 received += chunk
+                _take(take, len(chunk), held=len(received))
         finally:
             writer.transport.abort()
         in_memory: Any = SimpleNamespace(makefile=lambda _: BytesIO(received))  # all that HTTPResponse asks of a socket
@@ -137,6 +137,15 @@ class Fetcher:
         address = _inner(ip_address(text))
         is_public = address.is_global and not address.is_multicast
         return is_public or any(address in network for network in self._networks)
+
+
+def _take(take: Take, count: int, held: int) -> None:
+    """Count bytes; if they are too many, those of this file are given back, so that other files of a request fit."""
+    try:
+        take(count)
+    except HTTPException:
+        take(-held)
+        raise
 
 
 async def _connect(

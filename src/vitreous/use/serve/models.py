@@ -121,7 +121,9 @@ class Models:
         self._paths, self._load = paths, partial(ServedModel.load, device=device, coverage=coverage)
         self._keep_versions = keep_versions
         self._stamps = {name: _stamp(path) for name, path in paths.items()}
-        self.versions = {name: (self._load(name, path),) for name, path in paths.items()}
+        self.versions: dict[str, tuple[ServedModel, ...]] = {
+            name: (self._load(name, path),) for name, path in paths.items()
+        }
 
     def renew(self) -> Iterator[dict[str, Any]]:
         """Load the models whose files have changed, and yield what was done.

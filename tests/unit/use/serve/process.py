@@ -65,7 +65,7 @@ def serving(*words: object, port: int = 0, **environment: str) -> Iterator[Serve
 def wait_until_it_serves(process: "subprocess.Popen[str]", log: Path) -> Server:
     """Return the server once it has printed its address."""
     assert process.stdout is not None
-    timer = threading.Timer(120, process.kill)
+    timer = threading.Timer(240, process.kill)
     timer.start()
     lines = []
     for line in process.stdout:

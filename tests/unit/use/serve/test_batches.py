@@ -125,6 +125,8 @@ def test_canceled_job_is_not_computed(batcher: Asked) -> None:
     canceled, kept = batcher.submit(work, [2]), batcher.submit(work, [3])
     wait_until_ready(batcher, 2)
     assert canceled.cancel()
+    while not batcher.batcher._ready[0].future.done():
+        time.sleep(0.001)
     work.gate.set()
     assert (started.result(20), kept.result(20)) == ([2], [6])
     assert work.batches == [[1], [3]]
