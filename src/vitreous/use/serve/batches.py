@@ -116,5 +116,5 @@ def _deliver(jobs: Sequence[_Job], found: Sequence[list[Any]] | Exception) -> No
             else:
                 job.future.set_result(found[number])
 
-    with suppress(RuntimeError):  # the event loop is closed, so nobody waits any more
+    with suppress(RuntimeError):  # the event loop is closed, so the results are not needed any more
         jobs[0].future.get_loop().call_soon_threadsafe(deliver)
