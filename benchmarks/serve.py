@@ -15,7 +15,9 @@ import asyncio
 import base64
 import importlib.util
 import json
+import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PLAIN = """
@@ -103,7 +105,8 @@ def serving(server: str, run: str, image: bytes) -> Iterator[tuple[int, Callable
         port = free.getsockname()[1]
     folder = tempfile.TemporaryDirectory()
     command = command_of(server, run, port, Path(folder.name))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=silent, stderr=silent, start_new_session=True)
     body, kind = image, "application/octet-stream"
     if server == "LitServe":
         body, kind = json.dumps({"image": base64.b64encode(image).decode()}).encode(), "application/json"
@@ -121,6 +124,8 @@ def serving(server: str, run: str, image: bytes) -> Iterator[tuple[int, Callable
     finally:
         process.terminate()
         process.wait(60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # LitServe leaves processes behind, which go on computing
         folder.cleanup()
 
 

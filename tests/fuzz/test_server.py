@@ -1,5 +1,6 @@
 """Requests derived from `/openapi.json` by schemathesis -> answers that keep what the description promises."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from vitreous.use.run import Run
 
 CONFIG = """
 hooks = "pictures.py"
+[parameters]
+"path.model" = "{model}"
+"path.version" = "{version}"
 [generation]
 mode = "all"
 max-examples = {examples}
@@ -45,7 +49,9 @@ KEY = "a-key"
 def test_server_answers_as_it_is_described(key: str, run: Run, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("fastapi")
     pytest.importorskip("schemathesis")
-    (tmp_path / "schemathesis.toml").write_text(CONFIG.format(examples=num_examples(1 / 16)))
+    version = hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()[:12]
+    text = CONFIG.format(model=run.path.name, version=version, examples=num_examples(1 / 16))
+    (tmp_path / "schemathesis.toml").write_text(text)
     (tmp_path / "pictures.py").write_text(HOOKS)
     with serving(run.path, **({"VITREOUS_API_KEY": key} if key else {})) as server:
         words = [f"{server.url}/openapi.json", "--checks", "all", "--seed", str(FIRST), "--no-color"]

@@ -17,6 +17,8 @@ MOST_IMAGES = BATCH_SIZE
 
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+_PIXEL = "R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw=="
+_TENSOR = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [_PIXEL]}
 Parameters = dict[str, bool | int | float | str]
 """Those of the protocol, which servers may ignore."""
 
@@ -36,7 +38,12 @@ class _Strict(BaseModel):
 class Images(_Strict):
     """Image files in base64, `data:` URLs too; or the URLs of images, if this server fetches them."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["images"]}, {"required": ["urls"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["images"]}, {"required": ["urls"]}],
+            "examples": [{"images": [_PIXEL]}],
+        }
+    )
 
     images: list[Base64] = Field(default_factory=list, min_length=1, max_length=MOST_IMAGES)
     urls: list[Url] = Field(default_factory=list, min_length=1, max_length=MOST_IMAGES)
@@ -89,6 +96,8 @@ class Output(_Strict):
 
 class InferRequest(_Strict):
     """A request of the protocol with one tensor of images; without outputs, all are returned."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [_TENSOR], "outputs": [{"name": "label"}]}]})
 
     id: str | None = None
     inputs: list[ImageTensor] = Field(min_length=1, max_length=1)
