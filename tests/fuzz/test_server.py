@@ -14,6 +14,7 @@ from vitreous.use.run import Run
 
 CONFIG = """
 hooks = "pictures.py"
+request-timeout = 120
 [parameters]
 "path.model" = "{model}"
 "path.version" = "{version}"

@@ -38,9 +38,6 @@ _ABOUT: Mapping[str, Mapping[str, Any]] = {
     "/v2/health/ready": {"ready": True},
 }
 _FILE = {"type": "string", "format": "binary"}
-_FORM = {"type": "object", "required": ["images"], "properties": {"images": {"type": "array", "items": _FILE}}}
-_KINDS = {"image/*": _FILE, "multipart/form-data": _FORM, "application/json": protocol.Images.model_json_schema()}
-_BODY = {"required": True, "content": {kind: {"schema": schema} for kind, schema in _KINDS.items()}}
 _PARAMETERS = {
     "model": "Name of a model; the first one by default.",
     "version": "Version of the model; the newest one by default.",
@@ -188,11 +185,11 @@ def create_app(service: Service, limits: Limits, keys: Sequence[str] = ()) -> AS
         app.add_api_route(path, partial(_json, about), summary="About the server")
     key = [Depends(HTTPBearer(scheme_name="key", auto_error=False))] if keys else []  # `Guard` checks it
     add: Any = partial(app.router.add_api_route, dependencies=key)
-    add("/metrics", service.prometheus, response_class=PlainTextResponse)
+    add("/metrics", service.prometheus, response_class=PlainTextResponse, responses={401: _REFUSED[401]})
     posted: dict[str, Any] = {"methods": ["POST"], "route_class_override": _Direct}
-    taken: dict[str, Any] = {"requestBody": _BODY, "parameters": _QUERY[:2]}
+    taken: dict[str, Any] = {"requestBody": _body(protocol.MOST_IMAGES), "parameters": _QUERY[:2]}
     add("/predict", service.predict, responses=_PREDICTIONS, openapi_extra=taken, **posted)
-    taken = {**taken, "parameters": _QUERY}
+    taken = {"requestBody": _body(1), "parameters": _QUERY}
     add("/explain", service.explain, responses=_PICTURE, response_class=Response, openapi_extra=taken, **posted)
     for version, described in (("", None), ("/versions/{version}", _VERSION)):
         for path, route, method, answer in (
@@ -203,6 +200,17 @@ def create_app(service: Service, limits: Limits, keys: Sequence[str] = ()) -> AS
             where, responses = f"/v2/models/{{model}}{version}{path}", {**_REFUSED, 200: {"model": answer}}
             add(where, route, methods=[method], responses=responses, openapi_extra=described)
     return Guard(app, limits, keys, service.metrics)
+
+
+def _body(most: int) -> dict[str, Any]:
+    """Describe a body with at most this number of images."""
+    files = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": most}
+    form = {"type": "object", "required": ["images"], "properties": {"images": files}, "additionalProperties": False}
+    given = protocol.Images.model_json_schema()
+    for listed in given["properties"].values():
+        listed["maxItems"] = most
+    kinds = {"image/*": _FILE, "multipart/form-data": form, "application/json": given}
+    return {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}
 
 
 def _parameters(request: Request, *known: str) -> list[str | None]:

@@ -18,7 +18,7 @@ MOST_IMAGES = BATCH_SIZE
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 _PIXEL = "R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw=="
-_TENSOR = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [_PIXEL]}
+_TENSOR: dict[str, Any] = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [_PIXEL]}
 Parameters = dict[str, bool | int | float | str]
 """Those of the protocol, which servers may ignore."""
 

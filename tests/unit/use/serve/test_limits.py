@@ -219,6 +219,12 @@ def test_openapi_describes_every_route_and_loads_nothing(client: Any) -> None:
     assert set(described["paths"]["/predict"]["post"]["requestBody"]["content"]) == {
         *("image/*", "multipart/form-data", "application/json"),
     }
+    content = {
+        name: described["paths"][f"/{name}"]["post"]["requestBody"]["content"] for name in ("predict", "explain")
+    }
+    for name, most in (("predict", 64), ("explain", 1)):
+        assert content[name]["application/json"]["schema"]["properties"]["urls"]["maxItems"] == most
+        assert content[name]["multipart/form-data"]["schema"]["properties"]["images"]["maxItems"] == most
     assert {"200", "400", "401", "404", "413", "422", "503"} <= set(described["paths"]["/predict"]["post"]["responses"])
     assert "://" not in json.dumps(described)
     assert [client.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]
