@@ -21,6 +21,8 @@ request-timeout = 120
 [generation]
 mode = "all"
 max-examples = {examples}
+[checks]
+max_response_time = 100
 [checks.positive_data_acceptance]  # a text may be no image, and a URL that of a host that is not allowed
 expected-statuses = ["2xx", 403, 404, 422]
 [[operations]]  # a description cannot say that the shape is the number of images
