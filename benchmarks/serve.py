@@ -1,11 +1,13 @@
 """A run, clients on the loopback interface -> requests per second and latency of servers with the same model.
 
     .venv/bin/python benchmarks/serve.py runs/digits-1 photo.jpg --clients 1 8 32 128 --seconds 10
+    .venv/bin/python benchmarks/serve.py runs/digits-1 photo.jpg --soak 50000
 
 The servers: `vitreous serve`; a plain FastAPI application whose route calls `Predictor.predict`; and LitServe with
 batches of up to 64 images and 5 ms of waiting, if it is installed. Each client sends one request after the other on a
 connection of its own. Clients and server share the cores of the machine, so only the ratios of one file mean something.
 The servers take turns in each round; the median over rounds is stored in benchmarks/results/HARDWARE/serve.json.
+`--soak` sends this number of requests to `vitreous serve` and prints how much its memory grows per 10,000 of them.
 """
 
 import argparse
@@ -13,13 +15,17 @@ import asyncio
 import base64
 import importlib.util
 import json
+import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PLAIN = """
@@ -92,13 +98,15 @@ async def load(port: int, body: bytes, kind: str, num_clients: int, seconds: flo
     return {name: round(value, 2) for name, value in found.items()}
 
 
-def measure(server: str, run: str, image: bytes, clients: list[int], seconds: float) -> dict[str, dict[str, float]]:
-    """Start a server, and return what each number of clients gets from it."""
+@contextmanager
+def serving(server: str, run: str, image: bytes) -> Iterator[tuple[int, Callable[..., dict[str, float]]]]:
+    """Start a server, and give the number of its process and the function that asks it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = tempfile.TemporaryDirectory()
     command = command_of(server, run, port, Path(folder.name))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=silent, stderr=silent, start_new_session=True)
     body, kind = image, "application/octet-stream"
     if server == "LitServe":
         body, kind = json.dumps({"image": base64.b64encode(image).decode()}).encode(), "application/json"
@@ -112,11 +120,34 @@ def measure(server: str, run: str, image: bytes, clients: list[int], seconds: fl
                 assert process.poll() is None, f"{server} has ended"
                 assert time.monotonic() < end, f"{server} does not start"
                 time.sleep(0.2)
-        return {str(count): asyncio.run(load(port, body, kind, count, seconds)) for count in clients}
+        yield process.pid, lambda count, seconds: asyncio.run(load(port, body, kind, count, seconds))
     finally:
         process.terminate()
         process.wait(60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # LitServe leaves processes behind, which go on computing
         folder.cleanup()
+
+
+def measure(server: str, run: str, image: bytes, clients: list[int], seconds: float) -> dict[str, dict[str, float]]:
+    """Start a server, and return what each number of clients gets from it."""
+    with serving(server, run, image) as (_, ask):
+        return {str(count): ask(count, seconds) for count in clients}
+
+
+def soak(run: str, image: bytes, num_requests: int) -> None:
+    """Print the memory of `vitreous serve` while it answers, and its growth after the first 10,000 requests."""
+    with serving("vitreous", run, image) as (pid, ask):
+        done, grown = 0, []
+        while done < num_requests:
+            done += round(ask(8, 5.0)["requests_per_s"] * 5.0)
+            resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            grown.append((done, int(resident[1]) / 1000))
+            print(f"{done:,} requests: {grown[-1][1]:.1f} MB", flush=True)
+        (first, before), (last, after) = next(each for each in grown if each[0] >= min(10_000, done)), grown[-1]
+        print(
+            f"{10_000 * (after - before) / max(1, last - first):+.2f} MB per 10,000 requests after the first {first:,}"
+        )
 
 
 def main() -> None:
@@ -127,7 +158,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--soak", type=int, default=0)
     options = parser.parse_args()
+    if options.soak:
+        soak(options.run, options.image.read_bytes(), options.soak)
+        return
     from results import command_line, results_file
 
     servers = ["vitreous", "plain FastAPI"] + ["LitServe"] * (importlib.util.find_spec("litserve") is not None)

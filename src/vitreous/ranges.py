@@ -212,9 +212,12 @@ def rule_of(annotation: Any) -> Rule:
         (present,) = (option for option in arguments if option is not types.NoneType)
         return replace(rule_of(present), is_optional=True)
     if origin is Annotated:
-        rule, constraint = rule_of(arguments[0]), arguments[1]
-        interval = constraint if isinstance(constraint, Interval) else rule.interval
-        return replace(rule, interval=interval, hint=constraint.hint)
+        rule = rule_of(arguments[0])
+        for constraint in arguments[1:]:  # those of other libraries, such as a converter, say nothing about the range
+            if isinstance(constraint, Interval | Hint):
+                interval = constraint if isinstance(constraint, Interval) else rule.interval
+                rule = replace(rule, interval=interval, hint=constraint.hint)
+        return rule
     if origin is Literal:
         return Rule(type(arguments[0]), choices=arguments)
     if origin is tuple:

@@ -16,6 +16,7 @@ from vitreous.cli.serve import ServeOptions, serve
 @case
 def servers_that_cannot_start(folder: Path) -> Refusals:
     pytest.importorskip("fastapi")
+    from vitreous.use.serve.fetch import Fetcher
     from vitreous.use.serve.models import named
     from vitreous.use.serve.server import bind
 
@@ -27,6 +28,8 @@ def servers_that_cannot_start(folder: Path) -> Refusals:
         port = taken.getsockname()[1]
         yield lambda: bind("127.0.0.1", port), "choose another --port or --host"
         bind("127.0.0.1", 0).close()
+    yield lambda: Fetcher(["https://images.example.org/a"]), "write its name without https:// and path"
+    Fetcher(["images.example.org"])
     keys = folder / "keys"
     keys.write_text("")
     options = ServeOptions(api_key_file=keys, write="systemd")

@@ -93,7 +93,7 @@ def test_photo_gets_the_prediction_of_python(action: str, hostile: Predictor, br
     wait_for(browser, IS_CLASSIFIED)
     (expected,) = replace(hostile, model=packed.rounded).predict([photo])
     assert status(browser).startswith(f"Predicted: {expected.label} ({100 * expected.probability:.1f}%). Computed in ")
-    cells = "[...item.querySelectorAll('span')].map((cell) => cell.textContent)"
+    cells = "[...item.querySelectorAll('bdi, span')].map((cell) => cell.textContent)"
     shown = browser.run(f"[...document.querySelectorAll('li')].map((item) => {cells})")
     best = sorted(zip(expected.probabilities, HOSTILE, strict=True), reverse=True)
     assert shown == [[name, f"{100 * p:.1f}%"] for p, name in best]

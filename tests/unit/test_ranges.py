@@ -90,6 +90,19 @@ def test_interval_follows_its_notation(text: str, inside: tuple[float, ...], out
     assert not any(number in Interval(text) for number in outside)
 
 
+def test_annotations_of_other_libraries_say_nothing_about_the_range() -> None:
+    plain = Annotated[int, Interval("[1, 9]", "use 3")]
+    for annotation in (
+        Annotated[int, "first", Interval("[1, 9]", "use 3")],
+        Annotated[plain, len],
+        Annotated[plain, "x", 1],
+    ):
+        assert rule_of(annotation) == rule_of(plain)
+    assert rule_of(Annotated[int, len]) == rule_of(int)
+    inner = Annotated[Annotated[Annotated[str, Hint("name it")], len], str]
+    assert (rule_of(inner).kind, rule_of(inner).hint) == (str, "name it")
+
+
 def test_rules_state_defaults_and_which_fields_are_required() -> None:
     rules = rules_of(Example)
     assert [name for name, rule in rules.items() if rule.is_required] == ["count"]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitreous.cli.options import whole_number
+from vitreous.cli.options import Count
 from vitreous.cli.screen import Screen
 from vitreous.data.decoding.limits import VARIABLE, max_pixels
 from vitreous.errors import ConfigError, optional_module
@@ -20,8 +20,8 @@ from vitreous.use.serve.deploy import DOCKER, SYSTEMD, write_docker, write_syste
 from vitreous.wording import plural
 
 _MOST_PIXELS = "50_000_000"
-_Port = Annotated[int, Interval("[0, 2**16)"), Parameter(converter=whole_number)]
-_Count = Annotated[int, Interval("[1, 2**20)"), Parameter(converter=whole_number)]
+_Port = Annotated[Count, Interval("[0, 2**16)")]
+_Count = Annotated[Count, Interval("[1, 2**20)")]
 
 
 @Parameter(name="*")
@@ -37,6 +37,8 @@ class ServeOptions:
         max_mb: Largest request in MB.
         max_waiting: Images that may wait before requests are refused.
         timeout: Seconds until a request is refused.
+        keep_versions: Versions of a model that answer, when new ones have replaced it.
+        allow_urls: Hosts from which images may be fetched for requests that give URLs; private addresses too.
         device: auto, cpu, cuda, cuda:1 or mps.
         write: Do not start a server, but write the files that start one in a container, or as a service of systemd.
     """
@@ -48,6 +50,8 @@ class ServeOptions:
     max_mb: _Count = 32
     max_waiting: _Count = 512
     timeout: _Count = 60
+    keep_versions: _Count = 1
+    allow_urls: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = ()
     device: str = "auto"
     write: Literal["docker", "systemd"] | None = None
 
@@ -61,12 +65,14 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
     """
     for package in ("fastapi", "uvicorn", "python_multipart"):
         optional_module(package, "serve", "run `pip install 'vitreous[serve]'`")
+    from vitreous.use.serve.fetch import Fetcher
     from vitreous.use.serve.guard import LOG, Limits
     from vitreous.use.serve.models import COVERAGE, Models, named
     from vitreous.use.serve.server import bind, run_server
 
     check_fields(options, "serve")
     screen, keys, paths = Screen(), _keys(options.api_key_file), named(runs)
+    fetcher = Fetcher(options.allow_urls) if options.allow_urls else None
     if options.write == "docker" and options.api_key_file:
         way_out = "leave it out, and start the container with --env VITREOUS_API_KEY"
         raise ConfigError(f"api_key_file={options.api_key_file}: is not copied into a container; {way_out}")
@@ -77,8 +83,8 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
     os.environ.setdefault(VARIABLE, _MOST_PIXELS)
     max_pixels()  # raises an error if the variable is wrong
     with bind(options.host, options.port) as where:
-        models = Models(paths, resolve_device(options.device), options.coverage)
-        for name, model in models.by_name.items():
+        models = Models(paths, resolve_device(options.device), options.coverage, options.keep_versions)
+        for name, (model,) in models.versions.items():
             sets = f"sets of classes with coverage {COVERAGE if options.coverage is None else options.coverage:g}"
             sets = f"no sets ({model.without_sets})" if model.without_sets else sets
             classes = plural(len(model.predictor.classes), "class", "classes")
@@ -89,7 +95,7 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
             screen.say_notes(["other machines can use the models without a key; --api-key-file requires one"])
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         LOG.setLevel(logging.INFO)
-        run_server(models, where, Limits(options.max_mb << 20, options.max_waiting, options.timeout), keys)
+        run_server(models, where, Limits(options.max_mb << 20, options.max_waiting, options.timeout), keys, fetcher)
 
 
 def _keys(file: Path | None) -> list[str]:
@@ -107,6 +113,7 @@ def _words(options: ServeOptions) -> list[str]:
         value = getattr(options, field.name)
         is_inside = options.write == "docker" and field.name in ("host", "port")  # those of a container are its own
         if field.name != "write" and not is_inside and value != getattr(default, field.name):
-            text = expanded(value).absolute() if isinstance(value, Path) else value
-            words += [f"--{field.name.replace('_', '-')}", str(text)]
+            given = value if isinstance(value, tuple) else (value,)
+            texts = (expanded(each).absolute() if isinstance(each, Path) else each for each in given)
+            words += [f"--{field.name.replace('_', '-')}", *map(str, texts)]
     return words

@@ -1,5 +1,6 @@
-"""Body of a request -> image files with their names: raw bytes, a form with files, or base64 in JSON."""
+"""Body of a request -> image files with their names: raw bytes, a form with files, JSON with base64 or URLs."""
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +12,19 @@ from starlette.requests import Request
 
 from vitreous.errors import DecodeError
 from vitreous.printable import printable
+from vitreous.use.serve.fetch import Fetcher
 from vitreous.use.serve.protocol import MOST_IMAGES, Images
 
-Content = bytes | str
-"""An image file as it is, or in base64."""
+Content = bytes | str | DecodeError
+"""An image file as it is, or in base64; or why it could not be fetched."""
 
 
-async def images_of(request: Request) -> list[tuple[str, Content]]:
+async def images_of(request: Request, fetcher: Fetcher | None) -> list[tuple[str, Content]]:
     """Return the name and content of each image; a body of any other content type is one image file.
 
     Raises:
-        HTTPException: 400 for a body that is not what its content type says, 413 for too many images.
+        HTTPException: 400 for a body that is not what its content type says, 413 for too many images, 403 for URLs
+            that may not be fetched.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -30,9 +33,18 @@ async def images_of(request: Request) -> list[tuple[str, Content]]:
     if kind != "application/json":
         return numbered([body])
     try:
-        return numbered(Images.model_validate_json(body).images)
+        given = Images.model_validate_json(body)
     except ValidationError as error:
         raise HTTPException(400, invalid(error.errors())) from error
+    if not given.urls:
+        return numbered(given.images)
+    if fetcher is None:
+        way_out = "send the files, or start it with --allow-urls HOST"
+        raise HTTPException(403, f"urls={printable(given.urls[0])}: this server fetches no images; {way_out}")
+    for url in given.urls:
+        fetcher.check(url)
+    files = await asyncio.gather(*(fetcher.fetch(url, request.scope["take"]) for url in given.urls))
+    return list(zip(map(printable, given.urls), files, strict=True))
 
 
 def numbered(contents: Sequence[Content]) -> list[tuple[str, Content]]:
@@ -40,8 +52,11 @@ def numbered(contents: Sequence[Content]) -> list[tuple[str, Content]]:
     return [(f"image {number}", content) for number, content in enumerate(contents)]
 
 
-def decoded(name: str, content: Content) -> bytes:
-    """Return an image file. Raises DecodeError if text is not base64."""
+def decoded(image: tuple[str, Content]) -> bytes:
+    """Return an image file. Raises DecodeError if it could not be fetched, or if text is not base64."""
+    name, content = image
+    if isinstance(content, DecodeError):
+        raise content
     if isinstance(content, bytes):
         return content
     try:

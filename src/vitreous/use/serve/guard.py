@@ -45,7 +45,8 @@ class Guard:
     """The application within limits. Requests need one of the keys, unless there are none.
 
     Requests that another website makes a browser send are refused, and no answer allows other websites to read it.
-    What the application writes to `scope["noted"]` is logged.
+    What the application writes to `scope["noted"]` is logged, and bytes that it holds for the request in addition to
+    the body are counted by `scope["take"]`.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, keys: Sequence[str], metrics: Metrics) -> None:
@@ -60,14 +61,15 @@ class Guard:
             return
         began, status, size = time.monotonic(), 0, 0
         noted: dict[str, Any] = {}
-        scope["noted"] = noted
+
+        def take(count: int) -> None:
+            nonlocal size
+            size, self._held_bytes = size + count, self._held_bytes + count
+            self._check_size(size)
 
         async def limited() -> Message:
-            nonlocal size
             message = await receive()
-            received = len(message.get("body", b""))
-            size, self._held_bytes = size + received, self._held_bytes + received
-            self._check_size(size)
+            take(len(message.get("body", b"")))
             return message
 
         async def secured(message: Message) -> None:
@@ -77,6 +79,7 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *_HEADERS]}
             await send(message)
 
+        scope.update(noted=noted, take=take)
         try:
             async with asyncio.timeout(self._limits.seconds):
                 self._admit(scope["method"], scope["path"], Headers(scope=scope))

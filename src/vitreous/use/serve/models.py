@@ -3,14 +3,16 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from vitreous.errors import ConfigError, DecodeError, NotARunError
+from vitreous.model.cost.count import count_flops
 from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.tensors import Pixels
@@ -22,6 +24,8 @@ from vitreous.use.predict.predictor import Prediction, Predictor, find_model
 from vitreous.use.serve.bodies import Content, decoded
 
 COVERAGE, _MAP_PX = 0.95, 640
+_LEAST_FLOPS = 1_000_000_000
+"""Of a batch that several threads compute; in a smaller one, they would wait for each other most of the time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +63,25 @@ class ServedModel:
         model.classify([("warm-up", torch.zeros(shape, dtype=torch.uint8))])
         return model
 
-    def read(self, name: str, content: Content) -> Pixels | str:
-        """Return the pixels of an image, or the reason why it cannot be read, which begins with its name."""
+    def read(self, image: tuple[str, Content]) -> tuple[str, Pixels | str]:
+        """Return the name and pixels of an image, or the reason why it cannot be read, which begins with its name."""
+        name, _ = image
         try:
-            return self.predictor.preprocess.pixels(decoded(name, content), where=name)
+            return name, self.predictor.preprocess.pixels(decoded(image), where=name)
         except DecodeError as error:
-            return str(error)
+            return name, str(error)
 
     def classify(self, images: Sequence[tuple[str, Pixels | str]]) -> list[Prediction]:
-        """Classify what `read` returned, as one batch; each image has a name."""
-        predictions = list(map(self.decide, self.predictor.judge(*zip(*images, strict=True))))
+        """Classify what `read` returned, as one batch."""
+        is_small = len(images) * self._flops < _LEAST_FLOPS
+        with _one_thread() if is_small else nullcontext():
+            predictions = list(map(self.decide, self.predictor.judge(*zip(*images, strict=True))))
         self.predictor.preprocess.scale.warn_of_clipped()
         return predictions
+
+    @cached_property
+    def _flops(self) -> int:
+        return count_flops(self.predictor.model.config)
 
     def explain(self, images: Sequence[bytes], target: str | None) -> list[Explanation]:
         """Explain the score of the predicted class or of another one. Raises UnknownNameError for an unknown class."""
@@ -84,33 +95,58 @@ def heat_map(explanation: Explanation) -> tuple[bytes, str]:
     return png.getvalue(), explanation.finding
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let the operations of this thread use no others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Models:
-    """The served models `by_name`, from their paths by name. Raises what `ServedModel.load` does."""
+    """The served versions of each model by its name, the newest one first. Raises what `ServedModel.load` does.
+
+    A new file at a path is a new version; up to `keep_versions` of them are kept.
+    """
 
     def __init__(
-        self, paths: Mapping[str, Path], device: torch.device | str = "cpu", coverage: float | None = None
+        self,
+        paths: Mapping[str, Path],
+        device: torch.device | str = "cpu",
+        coverage: float | None = None,
+        keep_versions: int = 1,
     ) -> None:
         self._paths, self._load = paths, partial(ServedModel.load, device=device, coverage=coverage)
+        self._keep_versions = keep_versions
         self._stamps = {name: _stamp(path) for name, path in paths.items()}
-        self.by_name = {name: self._load(name, path) for name, path in paths.items()}
+        self.versions: dict[str, tuple[ServedModel, ...]] = {
+            name: (self._load(name, path),) for name, path in paths.items()
+        }
 
     def renew(self) -> Iterator[dict[str, Any]]:
         """Load the models whose files have changed, and yield what was done.
 
-        The previous model answers until the new one is complete, and for good if that cannot be read. A run that is
-        still being trained is served with its best model so far.
+        The previous model answers until the new one is complete, and for good if that cannot be read. A request that
+        has begun keeps the model with which it began. A run that is still being trained is served with its best model
+        so far.
         """
         for name, path in self._paths.items():
-            stamp, old = _stamp(path), self.by_name[name]
+            stamp, before = _stamp(path), self.versions[name]
             if stamp == self._stamps[name]:
                 continue
             self._stamps[name] = stamp
             try:
-                self.by_name[name] = self._load(name, path)
+                new = self._load(name, path)
             except Exception as error:  # whatever is wrong with it, the old one goes on
-                yield {"event": "kept", "model": name, "version": old.version, "reason": str(error)}
-            if (new := self.by_name[name].version) != old.version:
-                yield {"event": "replaced", "model": name, "version": new}
+                yield {"event": "kept", "model": name, "version": before[0].version, "reason": str(error)}
+                continue
+            others = [served for served in before if served.version != new.version]
+            self.versions[name] = (new, *others)[: self._keep_versions]
+            if new.version != before[0].version:
+                yield {"event": "replaced", "model": name, "version": new.version}
 
 
 def named(paths: Sequence[Path]) -> dict[str, Path]:

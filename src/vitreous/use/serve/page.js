@@ -1,8 +1,7 @@
 // Photos that are chosen, taken, dropped or pasted -> the answer of each model, and what it is based on.
 (() => {
 "use strict";
-const MOST_CLASSES = 5;
-const find = (query) => document.querySelector(query), percent = (share) => `${(100 * share).toFixed(1)}%`;
+const find = (query) => document.querySelector(query);
 const status = find("[role=status]"), photos = find("#photos"), key = find("#key");
 let queue = Promise.resolve(), waiting = 0;
 
@@ -51,32 +50,21 @@ async function classify(item, photo, model) {
 }
 
 function list(section, photo, model, found) {
-  const values = Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]), buttons = make("ol", "");
-  for (const [name, share] of values.slice(0, Math.max(MOST_CLASSES, found.labels.length))) {
-    const row = make("li", ""), button = make("button", "", { type: "button" }), bar = make("i", "");
-    bar.style.width = percent(share);
-    button.classList.toggle("predicted", found.labels.includes(name));
-    button.append(bar, make("bdi", name), make("span", percent(share)));
-    button.addEventListener("click", () => explain(section, photo, model, button, name));
-    row.append(button);
-    buttons.append(row);
-  }
-  section.append(buttons);
-  if (!found.labels.length) section.append(make("p", "No label is probable enough to be predicted."));
+  const names = Object.keys(found.probabilities), shares = Object.values(found.probabilities);
+  const classes = make("ol", "", { className: "answer" }), familiarity = make("p", "", { hidden: true });
+  const choose = (number) => explain(section, classes, photo, model, number, names[number]);
+  Answer.list(classes, names, shares, found.labels.map((label) => names.indexOf(label)), choose);
+  section.append(classes);
+  if (!found.labels.length) section.append(make("p", Answer.NO_LABEL));
   if (found.set && found.set.length > 1) section.append(make("p", `Set that contains the class: ${found.set.join(", ")}`));
-  if (found.is_unfamiliar) {
-    const text = "This image is unlike the training images, so its probabilities may mean little.";
-    section.append(make("p", text, { className: "warning" }));
-  } else if (found.unfamiliar !== undefined) {
-    const text = `More unlike the training images than ${percent(found.unfamiliar)} of the validation images.`;
-    section.append(make("p", text, { className: "faint" }));
-  }
-  buttons.querySelector("button").click();
+  if (found.unfamiliar !== undefined) Answer.compare(familiarity, found.unfamiliar, found.is_unfamiliar);
+  section.append(familiarity);
+  choose(Answer.order(shares)[0]);
 }
 
-async function explain(section, photo, model, button, target) {
-  for (const each of section.querySelectorAll("button")) each.ariaPressed = String(each === button);
-  const isWanted = () => button.ariaPressed === "true";
+async function explain(section, classes, photo, model, number, target) {
+  Answer.press(classes, number);
+  section.dataset.number = number;
   let figure;
   try {
     const answer = await ask("explain", { model, target }, photo), finding = answer.headers.get("X-Finding");
@@ -84,7 +72,7 @@ async function explain(section, photo, model, button, target) {
   } catch (error) {
     figure = make("figure", reason(error));
   }
-  if (!isWanted()) return;
+  if (section.dataset.number !== String(number)) return; // another class has been chosen since
   for (const older of section.querySelectorAll("figure")) older.remove();
   section.append(figure);
 }

@@ -9,6 +9,7 @@ import uvicorn
 from vitreous.errors import ConfigError
 from vitreous.training.machine.signals import stop_signals_handled
 from vitreous.use.serve.app import Service, create_app
+from vitreous.use.serve.fetch import Fetcher
 from vitreous.use.serve.guard import Limits, log
 from vitreous.use.serve.models import Models
 
@@ -26,9 +27,11 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run_server(models: Models, where: socket.socket, limits: Limits, keys: Sequence[str]) -> None:
+def run_server(
+    models: Models, where: socket.socket, limits: Limits, keys: Sequence[str], fetcher: Fetcher | None
+) -> None:
     """Answer requests until SIGTERM, SIGHUP or Ctrl-C; then refuse new ones, and answer those that have begun."""
-    service = Service(models, limits, needs_key=bool(keys))
+    service = Service(models, limits, needs_key=bool(keys), fetcher=fetcher)
     app = create_app(service, limits, keys)
     patience_s = int(limits.seconds) + 5
     config = uvicorn.Config(

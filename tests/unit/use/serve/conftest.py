@@ -33,9 +33,9 @@ def client_of() -> Iterator[Callable[..., Any]]:
 
     with ExitStack() as stack:
 
-        def make(models: Any, limits: Any = None, keys: tuple[str, ...] = ()) -> Any:
+        def make(models: Any, limits: Any = None, keys: tuple[str, ...] = (), fetcher: Any = None) -> Any:
             limits = limits or Limits()
-            service = Service(models, limits, needs_key=bool(keys))
+            service = Service(models, limits, needs_key=bool(keys), fetcher=fetcher)
             stack.callback(service.close)
             client = TestClient(create_app(service, limits, keys), raise_server_exceptions=False)
             client.service = service

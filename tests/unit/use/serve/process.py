@@ -45,9 +45,9 @@ def post(url: str, content: bytes, key: str = "") -> tuple[int, Any]:
 
 
 @contextmanager
-def serving(*words: object, **environment: str) -> Iterator[Server]:
-    """Start a server at a free port, wait until it listens, and stop it at the end."""
-    command = [sys.executable, "-m", "vitreous", "serve", *map(str, words), "--port", "0"]
+def serving(*words: object, port: int = 0, **environment: str) -> Iterator[Server]:
+    """Start a server, by default at a free port, wait until it listens, and stop it at the end."""
+    command = [sys.executable, "-m", "vitreous", "serve", *map(str, words), "--port", str(port)]
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, encoding="utf-8", env=os.environ | environment
@@ -65,7 +65,7 @@ def serving(*words: object, **environment: str) -> Iterator[Server]:
 def wait_until_it_serves(process: "subprocess.Popen[str]", log: Path) -> Server:
     """Return the server once it has printed its address."""
     assert process.stdout is not None
-    timer = threading.Timer(120, process.kill)
+    timer = threading.Timer(240, process.kill)
     timer.start()
     lines = []
     for line in process.stdout:

@@ -25,7 +25,7 @@ def test_picture_is_that_of_the_default_explanation(target: str | None, client: 
 @pytest.mark.parametrize(
     ("parameters", "content", "status", "error"),
     [
-        ({"target": "two word"}, encoded(), 400, "target=two word: no such class; did you mean two words?"),
+        ({"target": "two word"}, encoded(), 404, "target=two word: no such class; did you mean two words?"),
         ({"targt": "two words"}, encoded(), 400, "targt: no such parameter; did you mean target?"),
         ({"model": "other"}, encoded(), 404, "model=other: no such model; use one of tiny run"),
         ({}, b"no image", 422, "image 0: not an image that Pillow can read"),

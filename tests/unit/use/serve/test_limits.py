@@ -21,7 +21,7 @@ def busy(client_of: Callable[..., Any], models: Any) -> Iterator[Callable[..., A
         from vitreous.use.serve.guard import Limits
 
         client = client_of(models, Limits(**limits))
-        client.service._batcher.submit(lambda items: [gate.wait(30)], [None])
+        client.portal.start_task_soon(client.service._batcher.submit, lambda items: [gate.wait(30)], [None], id)
         client.release = gate.set
         return client
 
@@ -158,7 +158,7 @@ def test_error_of_the_server_is_not_shown_to_clients(client: Any, models: Any, m
     def fail(self: object, images: object) -> list[object]:
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr(type(models.by_name["tiny run"]), "classify", fail)
+    monkeypatch.setattr(type(models.versions["tiny run"][0]), "classify", fail)
     answer = client.post("/predict", content=encoded())
     assert (answer.status_code, answer.json()) == (
         500,
@@ -197,14 +197,14 @@ def test_metrics_count_requests_images_and_batches(client: Any) -> None:
     for line in (
         'vitreous_requests_total{path="/predict",status="200"} 1',
         'vitreous_requests_total{path="/predict",status="422"} 1',
-        'vitreous_request_seconds_bucket{path="/predict",le="+Inf"} 2',
-        'vitreous_request_seconds_count{path="/predict"} 2',
+        'vitreous_request_duration_seconds_bucket{path="/predict",le="+Inf"} 2',
+        'vitreous_request_duration_seconds_count{path="/predict"} 2',
         'vitreous_images_total{model="tiny run"} 3',
         'vitreous_unreadable_images_total{model="tiny run"} 2',
         "vitreous_batches_total 2",
         "vitreous_batch_images_total 3",
         "vitreous_waiting_images 0",
-        "# TYPE vitreous_request_seconds histogram",
+        "# TYPE vitreous_request_duration_seconds histogram",
     ):
         assert line in lines
     assert sum(line.startswith("# TYPE vitreous_requests_total ") for line in lines) == 1
@@ -219,6 +219,12 @@ def test_openapi_describes_every_route_and_loads_nothing(client: Any) -> None:
     assert set(described["paths"]["/predict"]["post"]["requestBody"]["content"]) == {
         *("image/*", "multipart/form-data", "application/json"),
     }
+    content = {
+        name: described["paths"][f"/{name}"]["post"]["requestBody"]["content"] for name in ("predict", "explain")
+    }
+    for name, most in (("predict", 64), ("explain", 1)):
+        assert content[name]["application/json"]["schema"]["properties"]["urls"]["maxItems"] == most
+        assert content[name]["multipart/form-data"]["schema"]["properties"]["images"]["maxItems"] == most
     assert {"200", "400", "401", "404", "413", "422", "503"} <= set(described["paths"]["/predict"]["post"]["responses"])
     assert "://" not in json.dumps(described)
     assert [client.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]

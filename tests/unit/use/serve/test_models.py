@@ -41,8 +41,8 @@ def own_model(own_run: Run) -> Path:
 
 
 def test_models_are_called_like_their_runs_or_files(made: Callable[..., Any], run: Run, lone_model: Path) -> None:
-    assert list(made(run.path, lone_model).by_name) == ["tiny run", "moved"]
-    assert list(made(run.path / "model.safetensors").by_name) == ["tiny run"]
+    assert list(made(run.path, lone_model).versions) == ["tiny run", "moved"]
+    assert list(made(run.path / "model.safetensors").versions) == ["tiny run"]
 
 
 def test_two_runs_of_one_name_are_refused(made: Callable[..., Any], run: Run, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_two_runs_of_one_name_are_refused(made: Callable[..., Any], run: Run, tm
         made(run.path, copy)
     assert str(error.value) == f"run={copy}: {run.path} is called tiny run too; rename one of the folders"
     copy = copy.rename(tmp_path / "other")  # the advice works
-    assert list(made(run.path, copy).by_name) == ["tiny run", "other"]
+    assert list(made(run.path, copy).versions) == ["tiny run", "other"]
 
 
 def test_path_without_a_model_is_refused(made: Callable[..., Any], tmp_path: Path) -> None:
@@ -61,29 +61,46 @@ def test_path_without_a_model_is_refused(made: Callable[..., Any], tmp_path: Pat
 
 
 def test_coverage_is_that_of_predict(made: Callable[..., Any], run: Run, blind_run: Run) -> None:
-    served = made(run.path, coverage=0.5).by_name["tiny run"]
-    (found,) = served.classify([("image 0", served.read("image 0", encoded()))])
+    served = made(run.path, coverage=0.5).versions["tiny run"][0]
+    (found,) = served.classify([served.read(("image 0", encoded()))])
     assert found == run.predict(encoded(), coverage=0.5)[0]
-    assert made(blind_run.path).by_name["blind"].without_sets
+    assert made(blind_run.path).versions["blind"][0].without_sets
     with pytest.raises(NotARunError):
         made(blind_run.path, coverage=0.5)
 
 
 def test_new_file_replaces_the_model(made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
     models = made(own_run.path)
-    old = models.by_name["own"]
+    old = models.versions["own"][0]
     assert list(models.renew()) == []
     retrain(own_model)
     (event,) = models.renew()
-    new = models.by_name["own"]
+    new = models.versions["own"][0]
     assert event == {"event": "replaced", "model": "own", "version": new.version}
     assert new.version != old.version
     image = encoded()
-    (found,) = new.classify([("image 0", new.read("image 0", image))])
+    (found,) = new.classify([new.read(("image 0", image))])
     assert found.probabilities == Run(own_run.path).predict(image)[0].probabilities
-    (before,) = old.classify([("image 0", old.read("image 0", image))])
+    (before,) = old.classify([old.read(("image 0", image))])
     assert before.probabilities != found.probabilities
     assert list(models.renew()) == []
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_newest_versions_are_kept(keep: int, made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
+    models, contents = made(own_run.path, keep_versions=keep), [own_model.read_bytes()]
+    versions = [models.versions["own"][0].version]
+    for _ in range(2):
+        retrain(own_model)
+        contents.append(own_model.read_bytes())
+        list(models.renew())
+        versions.insert(0, models.versions["own"][0].version)
+    assert len(set(versions)) == 3
+    assert [served.version for served in models.versions["own"]] == versions[:keep]
+    own_model.write_bytes(contents[0])  # an old version comes back, and is not served twice
+    list(models.renew())
+    expected = [versions[2], versions[0], versions[1]]
+    assert [served.version for served in models.versions["own"]] == expected[:keep]
 
 
 def test_file_with_the_same_content_is_not_announced(made: Callable[..., Any], own_run: Run, own_model: Path) -> None:
@@ -97,13 +114,13 @@ def test_damaged_file_keeps_the_old_model_until_it_is_repaired(
     damage: str, made: Callable[..., Any], own_run: Run, own_model: Path
 ) -> None:
     models = made(own_run.path)
-    old, content = models.by_name["own"], own_model.read_bytes()
+    old, content = models.versions["own"][0], own_model.read_bytes()
     own_model.unlink() if damage == "gone" else own_model.write_bytes(content[:-8])
     (event,) = models.renew()
     assert (event["event"], event["version"]) == ("kept", old.version)
     assert event["reason"]
     assert list(models.renew()) == []  # said once
-    assert models.by_name["own"] is old
+    assert models.versions["own"][0] is old
     own_model.write_bytes(content)
     retrain(own_model)
     assert [event["event"] for event in models.renew()] == ["replaced"]

@@ -120,7 +120,14 @@ JSON = {"content-type": "application/json"}
     [
         (b"{", JSON, 400, "body: Invalid JSON"),
         (b"[]", JSON, 400, "body: "),
-        (b"{}", JSON, 400, "images: Field required; see /openapi.json"),
+        (b"{}", JSON, 400, "body: Give either images or urls; see /openapi.json"),
+        (
+            b'{"images": ["a"], "urls": ["https://a/"]}',
+            JSON,
+            400,
+            "body: Give either images or urls; see /openapi.json",
+        ),
+        (b'{"images": ["a"], "modle": "b"}', JSON, 400, "modle: Extra inputs are not permitted; see /openapi.json"),
         (b'{"images": []}', JSON, 400, "images: List should have at least 1 item"),
         (b'{"images": [3]}', JSON, 400, "images.0: Input should be a valid string"),
         (json.dumps({"images": [""] * 65}).encode(), JSON, 400, "images: List should have at most 64 items"),
@@ -161,6 +168,10 @@ def test_unknown_model_and_parameter_are_refused_with_the_nearest_name(client: A
     )
     answer = client.post("/predict?modle=x", content=encoded())
     assert (answer.status_code, answer.json()["error"]) == (400, "modle: no such parameter; did you mean model?")
+    answer = client.post("/predict?model=tiny+run&model=b", content=encoded())
+    assert (answer.status_code, answer.json()["error"]) == (400, "model=b: is the second one; give one model")
+    answer = client.post("/predict?version=7", content=encoded())
+    assert (answer.status_code, answer.json()["error"][:34]) == (404, "version=7: is not served; use one ")
 
 
 def test_several_models_answer_by_their_names(

@@ -1,10 +1,12 @@
 """The Open Inference Protocol (V2): its addresses, its tensors, and its errors."""
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.unit.use.serve.conftest import encoded
+from tests.unit.use.serve.test_models import retrain
 
 from vitreous import __version__
 from vitreous.use.run import Run
@@ -60,10 +62,50 @@ def test_tensor_gets_exactly_the_answer_of_python(client: Any, run: Run, version
             assert tensors["unfamiliar"]["data"] == [each.unfamiliar for each in expected]
 
 
+def test_replaced_versions_answer_as_before(client_of: Callable[..., Any], own_run: Run) -> None:
+    from vitreous.use.serve.models import Models, named
+
+    (own_run.path / "familiarity.safetensors").unlink(missing_ok=True)
+    models = Models(named([own_run.path]), keep_versions=2)
+    client, path = client_of(models), "/v2/models/own"
+    asked = body(encoded())
+    before = client.post(f"{path}/infer", json=asked).json()
+    retrain(own_run.path / "model.safetensors")
+    list(models.renew())
+    after = client.post(f"{path}/infer", json=asked).json()
+    new, old = versions = client.get(path).json()["versions"]
+    assert [after["model_version"], before["model_version"]] == versions
+    assert after["outputs"] != before["outputs"]
+    for version, expected in ((new, after), (old, before)):
+        where = f"{path}/versions/{version}"
+        assert client.post(f"{where}/infer", json=asked).json() == expected
+        assert client.get(where).json()["versions"] == versions
+        assert client.get(f"{where}/ready").json() == {"name": "own", "ready": True}
+        answer = client.post("/predict", params={"version": version}, content=encoded()).json()
+        data = expected["outputs"][0]["data"]
+        assert (answer["version"], list(answer["predictions"][0]["probabilities"].values())) == (version, data)
+        assert client.post("/explain", params={"version": version}, content=encoded()).status_code == 200
+    assert f'vitreous_model_info{{model="own",version="{old}"}} 1' in client.get("/metrics").text
+    retrain(own_run.path / "model.safetensors")
+    list(models.renew())
+    gone = client.get(f"{path}/versions/{old}")
+    assert gone.status_code == 404
+    assert gone.json()["error"].startswith(f"version={old}: is not served; ")
+
+
 def test_only_outputs_that_are_asked_for_are_given(client: Any) -> None:
     found = client.post(f"{MODEL}/infer", json=body(encoded()) | {"outputs": [{"name": "label"}]}).json()
     assert [tensor["name"] for tensor in found["outputs"]] == ["label"]
     assert "id" not in found
+
+
+def test_parameters_of_clients_are_accepted(client: Any) -> None:
+    asked = body(encoded(), parameters={"content_type": "base64"})
+    asked |= {
+        "parameters": {"binary_data_output": False},
+        "outputs": [{"name": "label", "parameters": {"binary_data": False}}],
+    }
+    assert client.post(f"{MODEL}/infer", json=asked).status_code == 200
 
 
 def test_unknown_output_is_refused_with_the_nearest_name(client: Any) -> None:
@@ -89,6 +131,8 @@ def test_shape_must_be_that_of_the_images(shape: list[int], client: Any) -> None
         ({"data": []}, "inputs.0.data: List should have at least 1 item"),
         ({"data": [1.5]}, "inputs.0.data.0: Input should be a valid string"),
         ({"shape": "1"}, "inputs.0.shape: Input should be a valid list"),
+        ({"shape": ["1"]}, "inputs.0.shape.0: Input should be a valid integer"),
+        ({"dtype": "BYTES"}, "inputs.0.dtype: Extra inputs are not permitted"),
     ],
 )
 def test_malformed_tensor_is_refused(changes: dict[str, Any], error: str, client: Any) -> None:

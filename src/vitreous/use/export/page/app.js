@@ -1,7 +1,7 @@
 // The elements of `app.html` -> a photo is chosen, classified and explained. Nothing leaves the page.
 
 (() => {
-  const MOST_CLASSES = 5, MOST_SECONDS = 10; // a heat map that takes longer is made when it is asked for
+  const MOST_SECONDS = 10; // a heat map that takes longer is made when it is asked for
   const RAISES = [200, 60, 20], LOWERS = [30, 90, 190];
 
   function start(root) {
@@ -40,41 +40,26 @@
       offerMap(seconds * (model.grid[0] * model.grid[1]));
     }
 
-    const predicted = (values) =>
-      data.thresholds ? order(values).filter((i) => values[i] >= data.thresholds[i]) : order(values).slice(0, 1);
-    const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
-    const percent = (value) => `${(100 * value).toFixed(1)}%`;
+    const predicted = (values) => {
+      const order = Answer.order(values);
+      return data.thresholds ? order.filter((i) => values[i] >= data.thresholds[i]) : order.slice(0, 1);
+    };
 
     function sentence(values) {
-      const found = predicted(values).map((i) => `${data.classes[i]} (${percent(values[i])})`);
-      return found.length ? `Predicted: ${found.join(", ")}.` : "No label is probable enough to be predicted.";
+      const found = predicted(values).map((i) => `${data.classes[i]} (${Answer.percent(values[i])})`);
+      return found.length ? `Predicted: ${found.join(", ")}.` : Answer.NO_LABEL;
     }
 
     function list(values) {
-      const found = predicted(values), rows = order(values).slice(0, Math.max(MOST_CLASSES, found.length));
-      shown.target = rows[0];
-      part("classes").replaceChildren(...rows.map((number) => {
-        const tags = ["li", "button", "i", "span", "span"];
-        const [item, button, bar, name, value] = tags.map((tag) => document.createElement(tag));
-        bar.style.width = percent(values[number]);
-        name.textContent = data.classes[number];
-        value.textContent = percent(values[number]);
-        button.type = "button";
-        button.classList.toggle("predicted", found.includes(number));
-        button.dataset.number = number;
-        button.append(bar, name, value);
-        button.addEventListener("click", () => { shown.target = number; draw(); });
-        item.append(button);
-        return item;
-      }));
+      [shown.target] = Answer.order(values);
+      Answer.list(part("classes"), data.classes, values, predicted(values), (number) => {
+        shown.target = number;
+        draw();
+      });
     }
 
     function compare(percentile) {
-      const isUnlike = percentile >= model.familiarity.flagged, text = part("familiarity");
-      text.textContent = `Less like the training images than ${percent(percentile)} of the validation images` +
-        (isUnlike ? ", so these probabilities may mean little." : ".");
-      text.classList.toggle("warning", isUnlike);
-      text.hidden = false;
+      Answer.compare(part("familiarity"), percentile, percentile >= model.familiarity.flagged);
     }
 
     // The image as the model gets it and, once it is known, what each patch contributes to the chosen class.
@@ -91,9 +76,7 @@
       const context = picture.getContext("2d");
       context.imageSmoothingEnabled = false;
       context.drawImage(small, 0, 0, picture.width, picture.height);
-      for (const button of part("classes").querySelectorAll("button")) {
-        button.setAttribute("aria-pressed", String(falls !== null && Number(button.dataset.number) === shown.target));
-      }
+      Answer.press(part("classes"), falls ? shown.target : null);
       caption.textContent = "The image as the model gets it.";
       if (falls) drawMap(context, model.config.patch_size * zoom);
     }
