@@ -1,8 +1,10 @@
 """`vitreous predict` -> the predicted classes of images, printed or written to a file."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +14,7 @@ from vitreous.data.sources.shards.files import is_address
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.training.machine.device import resolve_device
+from vitreous.use.batch.cluster import import_ray
 from vitreous.use.batch.job import Job
 from vitreous.use.batch.part_folder import MANIFEST
 from vitreous.use.batch.write import Engine, write_parts
@@ -21,6 +24,9 @@ from vitreous.use.predict.listing import Listing, list_data
 from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.use.predict.table import SUFFIXES, check_table_path, import_pyarrow, join_names, write_table
 from vitreous.wording import plural
+
+_LOG_EVERY_S = 60
+"""Time between lines on progress where no terminal shows it, as in the log of a job."""
 
 
 @Parameter(name="*")
@@ -84,9 +90,8 @@ def predict(
     with Screen(stderr=as_json) as screen:
         screen.say_notes(listing.notes)
         if engine is not None and out is not None:
-            _write_folder(
-                out, listing, Job.of(predictor, decide, f".{options.format or 'csv'}"), options, engine, screen
-            )
+            job = Job.of(predictor, decide, f".{options.format or 'csv'}")
+            _write_folder(out, listing, job, options, engine, screen)
             return
         for prediction in map(decide, predictor.stream_named(listing)):
             predictions.append(prediction)
@@ -126,7 +131,9 @@ def _engine(options: PredictOptions) -> Engine | None:
         import_pyarrow()
     if is_address(str(out).replace(":/", "://", 1)):
         raise ConfigError(f"out={out}: is an address; name a folder of this machine, and copy it afterwards")
-    if options.engine != "ray":
+    if options.engine == "ray":
+        import_ray()
+    else:
         resolve_device(options.device)  # the processes of the folder use it
     return Engine(options.engine or "local", options.device, options.workers, options.address)
 
@@ -136,7 +143,16 @@ def _write_folder(
 ) -> None:
     """Write a folder of tables. Raises DecodeError if images could not be read."""
     asked = {"tta": options.tta, "coverage": options.coverage, "sets": options.sets, "reject": options.reject}
-    folder = write_parts(out, listing, job, asked, engine, screen.listen)
+    shown = time.monotonic()
+
+    def listen(kind: str, fields: Mapping[str, Any]) -> None:
+        nonlocal shown
+        screen.listen(kind, fields)
+        if kind == "reading" and not screen.console.is_terminal and time.monotonic() > shown + _LOG_EVERY_S:
+            shown = time.monotonic()
+            screen.say(f"{fields['done']:,} of {plural(fields['total'], 'image')}")
+
+    folder = write_parts(out, listing, job, asked, engine, listen)
     if options.as_json:
         print_json(folder.manifest)
     count = plural(folder.num_parts, "table")

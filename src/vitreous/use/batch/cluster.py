@@ -97,6 +97,11 @@ class _Classifier:
         return self._job.part(images)
 
 
+def import_ray() -> Any:
+    """Return the module ray. Raises MissingDependencyError if it is not installed."""
+    return optional_module("ray", "engine=ray", "run `pip install 'vitreous[ray]'`")
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """Context manager that gives the module ray, connected to a cluster: that of the address, or of `RAY_ADDRESS`.
@@ -107,7 +112,7 @@ def connected(address: str | None) -> Iterator[Any]:
         MissingDependencyError: Ray is not installed.
         ConfigError: The cluster cannot be reached.
     """
-    ray = optional_module("ray", "engine=ray", "run `pip install 'vitreous[ray]'`")
+    ray = import_ray()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

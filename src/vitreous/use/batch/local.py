@@ -13,6 +13,9 @@ from vitreous.use.batch.job import Job, Part
 from vitreous.use.batch.workers import Worker, WorkerLostError, Workers
 from vitreous.use.predict.listing import Named
 
+_END_S = 10
+"""How long a process may take to end after it has closed its pipe."""
+
 
 class LocalWorkers(Workers):
     """Processes on this machine.
@@ -61,7 +64,8 @@ class LocalWorker(Worker):
         try:
             received = self.pipe.recv()
         except (EOFError, OSError) as error:
-            raise WorkerLostError from error
+            self._process.join(_END_S)
+            raise WorkerLostError(f"exit code {self._process.exitcode}") from error
         if isinstance(received, Exception):
             raise received
         return received

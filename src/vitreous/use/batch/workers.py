@@ -16,7 +16,7 @@ Numbered = tuple[int, Sequence[Named]]
 
 
 class WorkerLostError(Exception):
-    """A worker ended without an answer; its part must be done again."""
+    """A worker ended without an answer; its part must be done again. The message is a clause that says why."""
 
 
 class Worker(ABC):
@@ -79,7 +79,7 @@ def do_parts(
                     worker.stop()
                     losses[number] += 1
                     if losses[number] >= MAX_LOSSES:
-                        raise _lost(number) from error
+                        raise _lost(number, error) from error
                     again.extend([] if task is None else [task])
                     busy[workers.start()] = None
                     continue
@@ -99,9 +99,9 @@ def do_parts(
             worker.stop()
 
 
-def _lost(number: int | None) -> RunError:
-    what = "before they were ready" if number is None else f"while they classified part {number}"
+def _lost(number: int | None, last: WorkerLostError) -> RunError:
+    when = "before they were ready" if number is None else f"while they classified part {number}"
     return RunError(
-        f"workers: {MAX_LOSSES} processes died {what}, perhaps because there was too little memory; run the command "
-        "again with fewer --workers to continue"
+        f"workers: {MAX_LOSSES} processes died {when} ({last}), perhaps because there was too little memory; run the "
+        "command again with fewer --workers to continue"
     )

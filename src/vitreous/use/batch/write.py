@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vitreous import processes
+from vitreous.data.pixels.store import machine_memory_bytes
 from vitreous.training.folder.records import Listener
 from vitreous.training.machine.device import resolve_device
 from vitreous.training.machine.signals import stop_signals_handled
@@ -24,6 +25,8 @@ from vitreous.wording import plural
 ENGINES = ("local", "ray")
 CORES = 1
 """Cores of a worker without a GPU."""
+_PROCESS_BYTES = 1 << 30
+"""Memory of a process without its weights: PyTorch, a batch of images, and a part."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -61,7 +64,7 @@ class Engine:
         devices = [str(device)]
         if self.device in ("auto", "cuda") and device.type == "cuda":
             devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        usual = max(1, cores // CORES) if device.type == "cpu" else len(devices)
+        usual = _usual_processes(job, cores) if device.type == "cpu" else len(devices)
         count = min(self.workers or usual, num_parts)
         if count > 1:
             yield from do_parts(LocalWorkers(job, devices, max(1, cores // count)), count, parts, num_parts)
@@ -69,6 +72,12 @@ class Engine:
         job.predictor.model.to(devices[0])
         for number, images in parts:
             yield number, job.part(images)
+
+
+def _usual_processes(job: Job, cores: int) -> int:
+    """Return how many processes use all cores, but at most half of the memory."""
+    weights = sum(weight.nbytes for weight in job.predictor.model.parameters())
+    return max(1, min(cores // CORES, machine_memory_bytes() // (2 * (_PROCESS_BYTES + 2 * weights))))
 
 
 def write_parts(

@@ -19,6 +19,7 @@ from vitreous.data.sources.table import read_paths
 from vitreous.errors import DataNotFoundError
 from vitreous.paths import expanded
 from vitreous.use.predict.inputs import Stored, images_in
+from vitreous.wording import plural
 
 Named = tuple[str, ImageLike | Stored]
 """The name of an image, as tables and messages show it, and what `read_batch` takes."""
@@ -94,14 +95,14 @@ def _local(name: str) -> PackedPaths | Shards:
             check_some_path_exists(f"data.source={path}", paths, path.parent)
         return paths
     if not path.is_dir() and is_shards(name):
-        return find_images(name, labeled=False)
+        return _in_tars(name)
     if path.is_dir():
         try:
             return _packed(path, images_in(path))
         except DataNotFoundError:
             if not is_shards(path):
                 raise
-            return find_images(name, labeled=False)
+            return _in_tars(name)
     if not path.is_file():
         way_out = "give images, folders, tables of paths or tar files"
         raise DataNotFoundError(f"image={name}: no such file or folder; {way_out}")
@@ -115,7 +116,15 @@ def _remote(address: str) -> PackedPaths | Shards:
         texts, base = map(paths.text, range(len(paths))), address.rpartition("/")[0]
         return _packed(Path(), [text if is_address(text) else f"{base}/{text}" for text in texts])
     found = [] if address.casefold().endswith(".tar") else list_addresses(address)
-    return _packed(Path(), sorted(found)) if found else find_images(address, labeled=False)
+    return _packed(Path(), sorted(found)) if found else _in_tars(address)
+
+
+def _in_tars(name: str) -> Shards:
+    shards = find_images(name, labeled=False)
+    if not len(shards):
+        count = plural(len(shards.files), "tar file")
+        raise DataNotFoundError(f"image={name}: no image in {count}; give images, or tar files that hold some")
+    return shards
 
 
 def _packed(root: Path, texts: Sequence[str]) -> PackedPaths:
