@@ -4,7 +4,6 @@ import csv
 import itertools
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.unit.use.batch.conftest import Begin
+from tests.unit.use.batch.conftest import Begin, dying_once
 
 from vitreous.errors import DamagedFileError, RunError, SaveError
 from vitreous.training.folder.access import exclusive
@@ -77,16 +76,10 @@ def test_image_that_cannot_be_read_is_a_row_with_the_reason(begin: Begin, broken
 
 @pytest.mark.slow
 def test_processes_write_the_same_files_although_one_is_killed(begin: Begin, tmp_path: Path) -> None:
-    killed: list[int] = []
-
-    def kill_one(kind: str, fields: Mapping[str, Any]) -> None:
-        if fields["done"] and not killed:
-            killed.append(multiprocessing.active_children()[0].pid or 0)
-            os.kill(killed[0], signal.SIGKILL)
-
+    marker = tmp_path / "killed"
     begin(tmp_path / "here")
-    begin(tmp_path / "there", Engine("local", "cpu", workers=2), kill_one)
-    assert killed
+    begin(tmp_path / "there", Engine("local", "cpu", workers=2), change=dying_once(marker))
+    assert marker.exists()
     assert same_files(tmp_path / "here", tmp_path / "there")
     assert multiprocessing.active_children() == []
 
