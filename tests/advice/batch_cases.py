@@ -20,7 +20,7 @@ from vitreous.training.folder.records import ignore
 from vitreous.use.batch.cluster import RayWorkers, connected
 from vitreous.use.batch.job import Job, Part
 from vitreous.use.batch.part_folder import PartFolder, make_request
-from vitreous.use.batch.workers import Worker, WorkerLostError, Workers, do_parts
+from vitreous.use.batch.workers import Death, Worker, Workers, do_parts
 from vitreous.use.evaluate.sets.decide import Decisions
 from vitreous.use.predict.listing import list_data
 from vitreous.use.predict.predictor import Predictor
@@ -87,10 +87,10 @@ class _Dying(Worker, Workers):
     def begin(self, images: Sequence[Any]) -> None:
         """Do nothing."""
 
-    def result(self) -> Part | None:
+    def result(self) -> Part | Death | None:
         if self.deaths:
             self.deaths -= 1
-            raise WorkerLostError("exit code -9")
+            return Death("exit code -9")
         was_ready, self.is_ready = self.is_ready, True
         return Part(b"", 1, 0, (), Clipped()) if was_ready else None
 

@@ -14,7 +14,7 @@ from typing import Any
 from vitreous.data.sources.source import first_line
 from vitreous.errors import ConfigError, optional_module
 from vitreous.use.batch.job import Job, Part
-from vitreous.use.batch.workers import Worker, WorkerLostError, Workers
+from vitreous.use.batch.workers import Death, Worker, Workers
 from vitreous.use.predict.listing import Named
 
 
@@ -72,14 +72,14 @@ class RayWorker(Worker):
         """Send a part."""
         self.promised = self._actor.part.remote(images)
 
-    def result(self) -> Part | None:
+    def result(self) -> Part | Death | None:
         """Receive what was promised."""
         try:
             return self._ray.get(self.promised)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self._ray.exceptions.RayError as error:
-            raise WorkerLostError(first_line(error)) from error
+            return Death(first_line(error))
 
     def stop(self) -> None:
         """Kill the actor."""

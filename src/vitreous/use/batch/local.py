@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from vitreous.use.batch.job import Job, Part
-from vitreous.use.batch.workers import Worker, WorkerLostError, Workers
+from vitreous.use.batch.workers import Death, Worker, Workers
 from vitreous.use.predict.listing import Named
 
 _END_S = 10
@@ -59,13 +59,13 @@ class LocalWorker(Worker):
         with suppress(OSError):
             self.pipe.send(images)
 
-    def result(self) -> Part | None:
+    def result(self) -> Part | Death | None:
         """Receive what the process has sent."""
         try:
             received = self.pipe.recv()
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError):
             self._process.join(_END_S)
-            raise WorkerLostError(f"exit code {self._process.exitcode}") from error
+            return Death(f"exit code {self._process.exitcode}")
         if isinstance(received, Exception):
             raise received
         return received

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from vitreous.errors import RunError
 from vitreous.use.batch.job import Part
@@ -15,8 +16,11 @@ Numbered = tuple[int, Sequence[Named]]
 """The number of a part, and its images."""
 
 
-class WorkerLostError(Exception):
-    """A worker ended without an answer; its part must be done again. The message is a clause that says why."""
+@dataclass(frozen=True)
+class Death:
+    """The end of a worker without an answer: its part must be done again. The reason is a clause."""
+
+    reason: str
 
 
 class Worker(ABC):
@@ -27,11 +31,10 @@ class Worker(ABC):
         """Start with a part."""
 
     @abstractmethod
-    def result(self) -> Part | None:
-        """Wait for the part that was begun, or None once the worker is ready.
+    def result(self) -> Part | Death | None:
+        """Wait for the part that was begun, for None once the worker is ready, or for its death.
 
         Raises:
-            WorkerLostError: The worker died.
             Exception: Raised by the worker.
         """
 
@@ -70,16 +73,14 @@ def do_parts(
             busy[workers.start()] = None
         while num_parts:
             for worker in workers.finished(list(busy)):
-                task = busy[worker]
+                task, part = busy[worker], worker.result()
                 number = None if task is None else task[0]
-                try:
-                    part = worker.result()
-                except WorkerLostError as error:
+                if isinstance(part, Death):
                     del busy[worker]
                     worker.stop()
                     losses[number] += 1
                     if losses[number] >= MAX_LOSSES:
-                        raise _lost(number, error) from error
+                        raise _lost(number, part.reason)
                     again.extend([] if task is None else [task])
                     busy[workers.start()] = None
                     continue
@@ -99,9 +100,9 @@ def do_parts(
             worker.stop()
 
 
-def _lost(number: int | None, last: WorkerLostError) -> RunError:
+def _lost(number: int | None, reason: str) -> RunError:
     when = "before they were ready" if number is None else f"while they classified part {number}"
     return RunError(
-        f"workers: {MAX_LOSSES} processes died {when} ({last}), perhaps because there was too little memory; run the "
+        f"workers: {MAX_LOSSES} processes died {when} ({reason}), perhaps because there was too little memory; run the "
         "command again with fewer --workers to continue"
     )

@@ -8,7 +8,7 @@ import pytest
 from vitreous.data.decoding.depth import Clipped
 from vitreous.errors import ConfigError, RunError
 from vitreous.use.batch.job import Part
-from vitreous.use.batch.workers import MAX_LOSSES, Worker, WorkerLostError, Workers, do_parts
+from vitreous.use.batch.workers import MAX_LOSSES, Death, Worker, Workers, do_parts
 from vitreous.use.predict.listing import Named
 
 PARTS = [(number, [(f"{number}", b"")]) for number in range(5)]
@@ -23,10 +23,10 @@ class Fake(Worker):
     def begin(self, images: Sequence[Named]) -> None:
         self.images = list(images)
 
-    def result(self) -> Part | None:
+    def result(self) -> Part | Death | None:
         found = self.script.popleft() if self.script else None
         if isinstance(found, str):
-            raise WorkerLostError(found)
+            return Death(found)
         if found is not None:
             raise found
         name = self.images[0][0]
