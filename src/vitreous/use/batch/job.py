@@ -65,7 +65,7 @@ class Job:
         return cls(predictor, decide, suffix, tuple(name for name, is_known in known.items() if is_known))
 
     def begin(self, device: str, cores: int) -> None:
-        """Prepare this process: it computes on a device and uses so many cores.
+        """Prepare this process: it computes on a device, and reads images with this number of cores.
 
         Raises:
             ConfigError: Another version of this package made the job.

@@ -45,7 +45,7 @@ def dying_once(marker: Path) -> Callable[[Job], Job]:
 
 @pytest.fixture
 def images(photos: Path, broken_png: Path) -> list[str]:
-    """1,369 images, which are 72 photos many times, and a file that is no image."""
+    """1,369 images, which are 72 photos many times, and a file that is not one."""
     return [*[str(photos)] * 19, str(broken_png)]
 
 
