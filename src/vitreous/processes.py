@@ -5,6 +5,8 @@ Without a launcher there is one process, of rank 0. Nothing here imports torch.
 
 import os
 
+_limits: list[int] = []
+
 
 def is_launched() -> bool:
     """Return True if torchrun or `--nproc` started this process."""
@@ -38,7 +40,13 @@ def restarts() -> int:
 
 def usable_cores() -> int:
     """Return the number of CPU cores that this process may use; its affinity can allow fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([found, *_limits])
+
+
+def limit_cores(count: int) -> None:
+    """Let `usable_cores` return at most `count` in this process, which shares the machine with processes like it."""
+    _limits.append(count)
 
 
 def _number(name: str, default: int) -> int:

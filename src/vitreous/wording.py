@@ -8,9 +8,13 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Join names in their order to `a, b and c`, or to `a, b, c, d and 7 more` if there are more than `most`."""
-    shown, rest = list(names[:most]), len(names) - most
+def listed(names: Sequence[str], most: int = 4, count: int | None = None) -> str:
+    """Join names in their order to `a, b and c`, or to `a, b, c, d and 7 more` if there are more than `most`.
+
+    `names` may be only the first ones of `count`.
+    """
+    shown = list(names[:most])
+    rest = (len(names) if count is None else count) - len(shown)
     if rest > 0:
         return f"{', '.join(shown)} and {rest:,} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else ""

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.advice import (  # noqa: F401
+    batch_cases,
     correction_cases,
     data_cases,
     decision_cases,

@@ -40,6 +40,10 @@ FOREIGN_RAISES = {
     "training/start.py Interrupted": "the same, with what there is of the run",
     "training/series.py Interrupted": "the same for a series",
     "training/machine/signals.py KeyboardInterrupt": "the second Ctrl-C",
+    "use/batch/cluster.py error.cause": "the error of a worker",
+    "use/batch/local.py received": "the error of a worker",
+    "use/batch/part_folder.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
+    "use/batch/write.py Stopped": "a KeyboardInterrupt that says how to continue",
     "use/predict/predictor.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
     **{
         f"use/serve/{name}.py HTTPException": "becomes an answer with its status, and is tested there"

@@ -42,7 +42,7 @@ COMMANDS = {
     "train": (_TRAIN_HELP, "[DATA]"),
     "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
-    "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER…"),
+    "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER|TABLE|TAR…"),
     "explain": ("Show which parts of images raise the score of a class.", "RUN [IMAGE|FOLDER…]"),
     "export": (
         "Write a file that gives a model's answers without vitreous: ONNX, OpenVINO, torch, html, transformers, timm.",

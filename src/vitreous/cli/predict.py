@@ -1,20 +1,32 @@
 """`vitreous predict` -> the predicted classes of images, printed or written to a file."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from vitreous.cli.options import AsJson, Count
 from vitreous.cli.screen import Screen, print_json
-from vitreous.errors import DecodeError
+from vitreous.data.sources.shards.files import is_address
+from vitreous.errors import ConfigError, DecodeError
+from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.training.machine.device import resolve_device
+from vitreous.use.batch.cluster import import_ray
+from vitreous.use.batch.job import Job
+from vitreous.use.batch.part_folder import MANIFEST
+from vitreous.use.batch.write import Engine, write_parts
 from vitreous.use.evaluate.sets.decide import decisions
-from vitreous.use.predict.inputs import list_images, unreadable_text
+from vitreous.use.predict.inputs import unreadable_text
+from vitreous.use.predict.listing import Listing, list_data
 from vitreous.use.predict.predictor import Prediction, Predictor
-from vitreous.use.predict.table import check_table_path, join_names, write_table
+from vitreous.use.predict.table import SUFFIXES, check_table_path, import_pyarrow, join_names, write_table
 from vitreous.wording import plural
+
+_LOG_EVERY_S = 60
+"""Time between lines on progress where no terminal shows it, as in the log of a job."""
 
 
 @Parameter(name="*")
@@ -23,7 +35,12 @@ class PredictOptions:
     """Options of `vitreous predict`.
 
     Attributes:
-        out: Write a .csv, .jsonl or .parquet file instead of printing one line per image.
+        out: Write a .csv, .jsonl or .parquet file instead of printing one line per image; or a folder, which gets one
+            table per part of the images. If that is interrupted, the same command continues it.
+        format: Tables in a folder: csv (default), jsonl or parquet.
+        engine: What computes a folder: local (default; all cores or GPUs of this machine), or ray (a Ray cluster).
+        workers: Processes that share the work for a folder; default: one per GPU, or per core without GPUs.
+        address: Address of the Ray cluster; default: the one in RAY_ADDRESS, or else this machine.
         tta: Average over this many views of each image (test-time augmentation); 2 views take twice the time.
         coverage: Add a set of classes that contains the true one with this probability, e.g. 0.95.
         sets: How sets are made: lac (default; the smallest), aps or raps (larger for difficult images); lac-per-class,
@@ -34,6 +51,10 @@ class PredictOptions:
     """
 
     out: Path | None = None
+    format: str | None = None
+    engine: str | None = None
+    workers: Count | None = None
+    address: str | None = None
     tta: Count = 1
     coverage: float | None = None
     sets: str | None = None
@@ -44,7 +65,7 @@ class PredictOptions:
 
 def predict(
     run: Path,
-    images: Annotated[list[Path], Parameter(negative="")],
+    images: Annotated[list[str], Parameter(negative="")],
     /,
     *,
     options: PredictOptions = PredictOptions(),
@@ -53,23 +74,32 @@ def predict(
 
     Args:
         run: Run folder, a model.safetensors file, or hf://organization/name.
-        images: Image files, or folders of them.
+        images: Image files, folders of them, tables with a column of paths, or tar files; also at addresses such as
+            s3://bucket/photos.
         options: All other options.
     """
     out, as_json = options.out, options.as_json
-    if out is not None:
+    engine = _engine(options)
+    if out is not None and engine is None:
         check_table_path(out)
-    predictor = Predictor.load(run, resolve_device(options.device)).with_views(options.tta)
+    device = resolve_device(options.device if engine is None else "cpu")
+    predictor = Predictor.load(run, device).with_views(options.tta)
     decide = decisions(run, predictor, options.coverage, options.sets, options.reject)
-    files = list_images(images)
+    listing = list_data(images)
     predictions: list[Prediction] = []
     with Screen(stderr=as_json) as screen:
-        for prediction in map(decide, predictor.stream(files)):
+        screen.say_notes(listing.notes)
+        if engine is not None and out is not None:
+            job = Job.of(predictor, decide, f".{options.format or 'csv'}")
+            _write_folder(out, listing, job, options, engine, screen)
+            return
+        for prediction in map(decide, predictor.stream_named(listing)):
             predictions.append(prediction)
-            screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(files)})
+            screen.listen("reading", {"what": "predicting", "done": len(predictions), "total": len(listing)})
             if out is None and not as_json and not prediction.error:
                 mark = "; unlike the training images" if prediction.is_unfamiliar else ""
                 screen.say(f"{prediction.image}: {labels_line(prediction, predictor)}{mark}")
+    predictor.preprocess.scale.warn_of_clipped()
     if out is not None:
         write_table(out, predictions, predictor.classes)
         screen.say(f"{plural(len(predictions), 'prediction')} in {out}")
@@ -78,6 +108,58 @@ def predict(
     unreadable = [prediction.error for prediction in predictions if prediction.error]
     if unreadable:
         raise DecodeError(unreadable_text(unreadable, len(predictions), "classified"))
+
+
+def _engine(options: PredictOptions) -> Engine | None:
+    """Return what computes a folder; None if `out` is not a folder. Raises ConfigError if options contradict it."""
+    out, given = options.out, {}
+    for name, rule in {"engine": Literal["local", "ray"], "format": Literal["csv", "jsonl", "parquet"],
+                       "workers": Annotated[int, Interval("[1, 2**16)")], "address": str}.items():  # fmt: skip
+        value = getattr(options, name)
+        if value is not None:
+            check_value(name, value, rule_of(rule))
+            given[name] = value
+    is_table = out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir()
+    if given and (out is None or is_table):
+        name, value = next(iter(given.items()))
+        raise ConfigError(f"{name}={value}: only applies to a folder of tables, but out={out}; add --out FOLDER")
+    if out is None or is_table or not (given or out.is_dir() or not out.suffix):
+        return None
+    if options.address is not None and options.engine != "ray":
+        raise ConfigError(f"address={options.address}: only applies to a Ray cluster; add --engine ray")
+    if options.format == "parquet":
+        import_pyarrow()
+    if is_address(str(out).replace(":/", "://", 1)):
+        raise ConfigError(f"out={out}: is an address; name a folder of this machine, and copy it afterwards")
+    if options.engine == "ray":
+        import_ray()
+    else:
+        resolve_device(options.device)  # the processes of the folder use it
+    return Engine(options.engine or "local", options.device, options.workers, options.address)
+
+
+def _write_folder(
+    out: Path, listing: Listing, job: Job, options: PredictOptions, engine: Engine, screen: Screen
+) -> None:
+    """Write a folder of tables. Raises DecodeError if images could not be read."""
+    asked = {"tta": options.tta, "coverage": options.coverage, "sets": options.sets, "reject": options.reject}
+    shown = time.monotonic()
+
+    def listen(kind: str, fields: Mapping[str, Any]) -> None:
+        nonlocal shown
+        screen.listen(kind, fields)
+        if kind == "reading" and not screen.console.is_terminal and time.monotonic() > shown + _LOG_EVERY_S:
+            shown = time.monotonic()
+            screen.say(f"{fields['done']:,} of {plural(fields['total'], 'image')}")
+
+    folder = write_parts(out, listing, job, asked, engine, listen)
+    if options.as_json:
+        print_json(folder.manifest)
+    count = plural(folder.num_parts, "table")
+    screen.say(f"{plural(len(listing), 'prediction')} in {out}: {count} and {MANIFEST}")
+    num_unreadable, reasons = folder.unreadable()
+    if num_unreadable:
+        raise DecodeError(unreadable_text(reasons, len(listing), "classified", num_unreadable))
 
 
 def labels_line(prediction: Prediction, predictor: Predictor) -> str:

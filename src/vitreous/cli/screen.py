@@ -47,7 +47,7 @@ _SENTENCES = {
         "",
     ),
     "taught": ("{text}", ""),
-    "unlocked": ("note: {run} cannot be locked on this system; make sure that no other process trains it", "yellow"),
+    "unlocked": ("note: {run} cannot be locked on this system; make sure that no other process writes to it", "yellow"),
 }
 """Text and style of the events that are one sentence with some of their fields."""
 

@@ -92,11 +92,32 @@ def test_of_many_unreadable_images_only_the_first_are_listed(run: Path, cli: Cli
     ("words", "line"),
     [
         (["no/run", "IMAGE"], "run=no/run: does not exist; train a model with `vitreous train DATA`"),
-        (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images or folders of them"),
+        (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images, folders, tables of paths or tar"),
         (["RUN", "."], "image=.: a folder without images; give images or a folder of them"),
         (["RUN", "IMAGE", "--out", "x.txt"], "out=x.txt: ends in .txt; use one of .csv, .jsonl, .parquet"),
         (["RUN", "IMAGE", "--out", "no/x.csv"], "out=no/x.csv: the folder no does not exist; create it first"),
         (["RUN", "IMAGE", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
+        (
+            ["RUN", "IMAGE", "--engine", "ray"],
+            "engine=ray: only applies to a folder of tables, but out=None; add --out ",
+        ),
+        (
+            ["RUN", "IMAGE", "--out", "x.csv", "--workers", "2"],
+            "workers=2: only applies to a folder of tables, but out=",
+        ),
+        (["RUN", "IMAGE", "--out", "x", "--engine", "spark"], "engine=spark: must be one of local, ray"),
+        (["RUN", "IMAGE", "--out", "x", "--format", "xlsx"], "format=xlsx: must be one of csv, jsonl, parquet"),
+        (["RUN", "IMAGE", "--out", "x", "--workers", "0"], "workers=0: must be from 1 to 65,535"),
+        (
+            ["RUN", "IMAGE", "--out", "x", "--address", "a:1"],
+            "address=a:1: only applies to a Ray cluster; add --engine ",
+        ),
+        (
+            ["RUN", "IMAGE", "--out", "s3://b/x"],
+            "out=s3:/b/x: is an address; name a folder of this machine, and copy it",
+        ),
+        (["RUN", "IMAGE", "--out", "no/x"], "out=no/x: cannot be created (No such file or directory); choose another"),
+        (["RUN", "IMAGE", "--out", "x", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
         (["IMAGE", "RUN"], "run=IMAGE: is an image; give the run first, as in `vitreous predict RUN IMAGE`"),
     ],
 )
@@ -117,6 +138,50 @@ def test_parquet_without_pyarrow_is_rejected_before_prediction(
     assert said.err.startswith(
         "out=….parquet: needs pyarrow, which is not installed; `pip install 'vitreous[parquet]'`"
     )
+
+
+def test_ray_that_is_missing_is_reported_before_anything_is_written(
+    run: Path, image: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    said = cli("predict", run, image, "--out", tmp_path / "parts", "--engine", "ray")
+    assert said.code == 2
+    assert said.err == "engine=ray: needs ray, which is not installed; run `pip install 'vitreous[ray]'`\n"
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_folder_has_the_rows_of_one_table(
+    kind: str, run: Path, photos: Path, broken: Path, cli: Cli, tmp_path: Path
+) -> None:
+    data = [*[photos] * 5, broken]
+    whole = cli("predict", run, *data, "--out", tmp_path / f"x.{kind}")
+    for _ in range(2):  # the second time, everything is there
+        said = cli("predict", run, *data, "--out", tmp_path / "parts", "--format", kind, "--workers", "1")
+        assert (said.code, said.err) == (2, whole.err)
+        assert said.out == f"306 predictions in {tmp_path / 'parts'}: 2 tables and manifest.json\n"
+    parts = sorted((tmp_path / "parts").glob("part-*"))
+    assert [path.name for path in parts] == [f"part-000000.{kind}", f"part-000001.{kind}"]
+    assert [row for path in parts for row in _read(path)] == _read(tmp_path / f"x.{kind}")
+    found = json.loads(cli("predict", run, *data, "--out", tmp_path / "parts", "--format", kind, "--json").out)
+    assert [part["unreadable"] for part in found["done"].values()] == [0, 1]
+
+
+def test_folder_has_the_columns_that_were_asked_for(
+    well_measured: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    words = (photos, "--coverage", "0.9", "--reject", "0.6", "--out")
+    assert cli("predict", well_measured, *words, tmp_path / "parts").code == 0
+    assert cli("predict", well_measured, *words, tmp_path / "x.csv").code == 0
+    assert (tmp_path / "parts" / "part-000000.csv").read_bytes() == (tmp_path / "x.csv").read_bytes()
+    said = cli("predict", well_measured, photos, "--out", tmp_path / "parts")
+    assert said.err.startswith(f"out={tmp_path / 'parts'}: its parts were made with coverage=0.9, not None; choose ")
+
+
+def test_tables_of_paths_are_classified_like_their_images(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
+    files = sorted((photos / "two words").iterdir())
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f'"{file}"\n' for file in files), encoding="utf-8")
+    assert cli("predict", run, tmp_path / "list.csv") == cli("predict", run, photos / "two words")
 
 
 def test_unfinished_run_is_reported(unfinished: Path, image: Path, cli: Cli) -> None:

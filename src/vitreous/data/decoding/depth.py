@@ -56,12 +56,23 @@ class Clipped:
             self.num_values += num_values
             self.total += total
 
-    def take(self) -> tuple[int, float]:
-        """Return the number of images with clipped values and the share of such values, and start again from 0."""
+    def add_counts(self, other: "Clipped") -> None:
+        """Add what another one has counted."""
         with self._lock:
-            found = self.num_images, self.num_values / max(1, self.total)
+            self.num_images += other.num_images
+            self.num_values += other.num_values
+            self.total += other.total
+
+    def take(self) -> "Clipped":
+        """Return the counts, and start again from 0."""
+        with self._lock:
+            found = Clipped(self.num_images, self.num_values, self.total)
             self.num_images = self.num_values = self.total = 0
             return found
+
+    def __reduce__(self) -> tuple[type["Clipped"], tuple[int, int, int]]:
+        """Return the constructor and its arguments, because a lock cannot be sent to another process."""
+        return Clipped, (self.num_images, self.num_values, self.total)
 
 
 @dataclass(frozen=True)
@@ -79,12 +90,13 @@ class Scale:
 
     def warn_of_clipped(self) -> None:
         """Warn once of all values that were clipped since the last call."""
-        num_images, share = self.clipped.take()
-        if num_images:
+        found = self.clipped.take()
+        if found.num_images:
+            count, share = plural(found.num_images, "image"), found.num_values / max(1, found.total)
             limits = ",".join(f"{limit:g}" for limit in self.value_range or ())
             beyond = f"data.value_range={limits}" if limits else "the range of their type"
             warnings.warn(
-                f"{plural(num_images, 'image')} with values beyond {beyond}: {100 * share:.2g}% of the values were "
+                f"{count} with values beyond {beyond}: {100 * share:.2g}% of the values were "
                 "clipped; use images of the same depth and units as the training images",
                 ClippedWarning,
                 stacklevel=3,

@@ -3,6 +3,7 @@
 In one buffer, a million paths take tens of megabytes, not hundreds.
 """
 
+import hashlib
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import overload
 from urllib.parse import unquote
 
-from vitreous.wording import listed
+import numpy as np
 
-_NUM_FOLDERS_TRIED = 100
+from vitreous.errors import DataError
+from vitreous.wording import listed, plural
+
+_NUM_FOLDERS_TRIED, _NUM_PATHS_TRIED = 100, 16
 
 
 class PackedPaths(Sequence[Path]):
@@ -51,10 +55,28 @@ class PackedPaths(Sequence[Path]):
         self._texts += text.encode(errors="surrogatepass")  # an undecodable name contains lone surrogates
         self._ends.append(len(self._texts))
 
+    def add_to(self, digest: "hashlib._Hash") -> None:
+        """Add all paths, as they were given to `append`, to a hash."""
+        digest.update(self._texts)
+        digest.update(self._ends)
+
     def text(self, index: int) -> str:
         """Return a path as it was given to `append`. Raises IndexError beyond the last one."""
         number = range(len(self))[index]
         return self._texts[self._ends[number] : self._ends[number + 1]].decode(errors="surrogatepass")
+
+
+def check_some_path_exists(where: str, paths: PackedPaths, folder: Path) -> None:
+    """Raise DataError about a wrong root now, not after a million missing files; `folder` is that of the table."""
+    tried = np.unique(np.linspace(0, len(paths) - 1, _NUM_PATHS_TRIED, dtype=np.int64)).tolist()
+    try:
+        if any(paths[number].exists() for number in tried):
+            return
+        advice = explain_missing(paths.text(0), paths.root, folder)
+    except (OSError, ValueError):
+        return  # each file is reported when it is read
+    found = f"tried {plural(len(tried), 'path')}, and none exists (the first is {paths.text(0)})"
+    raise DataError(f"{where}: {found}: {advice}")
 
 
 def explain_missing(text: str, root: Path, folder: Path) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vitreous.data.label_cells import MAX_CLASSES, Cell, LabelColumns, Reading, Task, read_cells, read_columns
 from vitreous.data.label_sets import split_labels
 from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
-from vitreous.data.sources.paths import PackedPaths, explain_missing
+from vitreous.data.sources.paths import PackedPaths, check_some_path_exists
 from vitreous.data.sources.rows import Rows, open_rows
 from vitreous.data.sources.source import SPLITS, FileSource
 from vitreous.data.sources.spelling import (
@@ -31,8 +31,6 @@ from vitreous.data.sources.spelling import (
 )
 from vitreous.errors import DataError
 from vitreous.wording import listed, plural
-
-_NUM_PATHS_TRIED = 16
 
 
 def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource:
@@ -60,13 +58,28 @@ def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> Fil
     return reader.source(path.stem)
 
 
+def read_paths(path: Path) -> PackedPaths:
+    """Read only the paths of a table, one per row; whether they exist is not checked.
+
+    Raises:
+        DataError: There is no column of paths, a path is empty, or there are no rows.
+        MissingDependencyError: It is a Parquet file and pyarrow is not installed.
+    """
+    table, paths = open_rows(path), PackedPaths(path.parent)
+    where, position = f"data.source={table.where}", _find_column(table, "path")
+    for place, cells in table.rows:
+        paths.append(_filled(f"{where}: {place}", cells[position] if position < len(cells) else ""))
+    _check_not_empty(where, paths)
+    return paths
+
+
 class _Reader:
     """Rows of a table, collected as columns of numbers and packed strings; `is_confined` keeps paths in the root."""
 
     def __init__(self, table: Rows, root: Path, task: Task, *, is_confined: bool) -> None:
         self.where = f"data.source={table.where}"
         self.task = task
-        self.columns = _find_columns(table)
+        self.columns = {role: at for role in COLUMN_SPELLINGS if (at := _find_column(table, role)) >= 0}
         self.headings = table.columns
         self.label_columns = None if "label" in self.columns else LabelColumns(_other_columns(self.columns, table))
         self.paths = PackedPaths(root)
@@ -86,8 +99,7 @@ class _Reader:
                 "put cells that contain the delimiter in quotes"
             )
         path, _, split, group, weight = (self._cell(cells, role) for role in COLUMN_SPELLINGS)
-        if not path:
-            raise DataError(f"{place}: the path is empty; fill it in or delete the row")
+        path = _filled(place, path)
         label = self._label(place, cells)
         if self.confines is not None:
             _check_inside(place, self.confines, path)
@@ -106,8 +118,7 @@ class _Reader:
 
     def source(self, name: str) -> FileSource:
         """Return all rows without duplicates. Raises DataError if no classifier can be trained on them."""
-        if not len(self.paths):
-            raise DataError(f"{self.where}: has headings but no rows; add one row per image")
+        _check_not_empty(self.where, self.paths)
         kept, notes = self._without_duplicates()
         reading = self._read_labels(kept)
         kept, classes, labels = kept[reading.rows], reading.classes, reading.labels
@@ -116,7 +127,7 @@ class _Reader:
         check_num_classes(self.where, classes)
         check_train_classes(self.where, classes, labels, splits)
         check_weights(self.where, weights)
-        self._check_some_path_exists()
+        check_some_path_exists(self.where, self.paths, Path(self.where.removeprefix("data.source=")).parent)
         names = np.array(list(self.group_numbers), dtype=object)
         return FileSource(
             name=name,
@@ -195,19 +206,6 @@ class _Reader:
     def _row(self, row: int) -> tuple[str, int, int]:
         return self.paths.text(row), self.labels[row], self.splits[row]
 
-    def _check_some_path_exists(self) -> None:
-        """Report a wrong root now, not after a million missing files."""
-        tried = np.unique(np.linspace(0, len(self.paths) - 1, _NUM_PATHS_TRIED, dtype=np.int64)).tolist()
-        folder = Path(self.where.removeprefix("data.source=")).parent
-        try:
-            if any(self.paths[number].exists() for number in tried):
-                return
-            advice = explain_missing(self.paths.text(0), self.paths.root, folder)
-        except (OSError, ValueError):
-            return  # the survey reports what is wrong with each file
-        found = f"tried {plural(len(tried), 'path')}, and none exists (the first is {self.paths.text(0)})"
-        raise DataError(f"{self.where}: {found}: {advice}")
-
 
 def _check_inside(place: str, root: str, path: str) -> None:
     """Raise DataError if a path leaves the root by its spelling; the file system is not consulted."""
@@ -216,20 +214,26 @@ def _check_inside(place: str, root: str, path: str) -> None:
         raise DataError(f"{place}: path={path}: outside data.root={root}; use a root that contains all images")
 
 
-def _find_columns(table: Rows) -> dict[str, int]:
-    """Return the position of each role's column. Raises DataError if the path is missing or a role ambiguous."""
-    where = f"data.source={table.where}"
-    positions: dict[str, int] = {}
-    for role in COLUMN_SPELLINGS:
-        found = columns_of(role, table.columns)
-        if len(found) > 1:
-            names = listed([table.columns[position] for position in found])
-            raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
-        if found:
-            positions[role] = found[0]
-        elif role == "path":
-            raise DataError(_missing(where, role, table.columns))
-    return positions
+def _check_not_empty(where: str, paths: PackedPaths) -> None:
+    if not len(paths):
+        raise DataError(f"{where}: has headings but no rows; add one row per image")
+
+
+def _filled(place: str, path: str) -> str:
+    if not path:
+        raise DataError(f"{place}: the path is empty; fill it in or delete the row")
+    return path
+
+
+def _find_column(table: Rows, role: str) -> int:
+    """Return the position of a role's column, or -1. Raises DataError if the path is missing or a role ambiguous."""
+    where, found = f"data.source={table.where}", columns_of(role, table.columns)
+    if len(found) > 1:
+        names = listed([table.columns[position] for position in found])
+        raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
+    if not found and role == "path":
+        raise DataError(_missing(where, role, table.columns))
+    return found[0] if found else -1
 
 
 def _missing(where: str, role: str, columns: Sequence[str]) -> str:

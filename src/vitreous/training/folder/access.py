@@ -28,10 +28,11 @@ def check_free(out: Path | None) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path, listener: Listener) -> Iterator[None]:
-    """Context manager that keeps other processes from training in a folder; the lock ends with this process.
+def exclusive(folder: Path, listener: Listener, busy: str = "") -> Iterator[None]:
+    """Context manager that keeps other processes from writing to a folder; the lock ends with this process.
 
-    The listener receives the event `unlocked` if the system or the disk does not support locks.
+    `busy` is the beginning of the error; by default, it says that another process trains this run. The listener
+    receives the event `unlocked` if the system or the disk does not support locks.
 
     Raises:
         RunError: Another process holds the folder.
@@ -42,7 +43,8 @@ def exclusive(folder: Path, listener: Listener) -> Iterator[None]:
     try:
         is_locked = None if descriptor is None else try_lock(descriptor)
         if is_locked is False:
-            raise RunError(f"run={folder}: another process is training it; wait until it ends, or stop it first")
+            busy = busy or f"run={folder}: another process is training it"
+            raise RunError(f"{busy}; wait until it ends, or stop it first")
         if is_locked is None:
             listener("unlocked", {"run": str(folder)})
         yield

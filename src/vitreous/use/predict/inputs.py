@@ -1,6 +1,7 @@
 """Files, folders, arrays, tensors and batches of them, in any container -> images one by one, and their pixels."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from PIL import Image
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources.folder import images_below
+from vitreous.data.sources.shards.remote import RemoteImage
+from vitreous.data.sources.shards.source import ShardImage
 from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
 from vitreous.errors import DataError, DataNotFoundError, DecodeError
@@ -20,11 +23,14 @@ from vitreous.paths import expanded
 from vitreous.printable import printable_value
 from vitreous.wording import listed, plural
 
+Stored = ShardImage | RemoteImage
+"""An image whose bytes are requested only when it is decoded."""
+
 _DEEPEST = 3
 """Levels of containers, such as the batches of a loader."""
 _OVERSHOOT = 0.1
 """How far values of float images may lie outside 0..1, as bicubic resizing makes them."""
-_MOST_LISTED = 5
+MOST_LISTED = 5
 """Maximum number of unreadable images that a message lists."""
 
 
@@ -39,15 +45,24 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in (expanded(path) for path in paths):
         if path.is_dir():
-            inside = sorted(file for file in images_below(path) if file.is_file())
-            if not inside:
-                raise DataNotFoundError(f"image={path}: a folder without images; give images or a folder of them")
-            files += inside
+            files += map(Path, images_in(path))
         elif path.is_file():
             files.append(path)
         else:
             raise DataNotFoundError(f"image={path}: no such file or folder; give images or folders of them")
     return files
+
+
+def images_in(folder: Path) -> list[str]:
+    """Return the paths of all images in a folder and its subfolders, sorted by path, as text to save memory.
+
+    Raises:
+        DataNotFoundError: It contains no images.
+    """
+    inside = [str(file) for file in images_below(folder) if file.is_file()]
+    if not inside:
+        raise DataNotFoundError(f"image={folder}: a folder without images; give images or a folder of them")
+    return sorted(inside, key=lambda text: text.replace(os.sep, "\0"))  # a/b.png precedes a.png, as paths do
 
 
 def each_image(given: Any, in_chans: int, depth: int = 0) -> Iterator[ImageLike]:
@@ -92,7 +107,9 @@ def images_of(given: Any, in_chans: int) -> Iterator[ImageLike]:
             yield image
 
 
-def read_batch(preprocess: Preprocess, images: Sequence[ImageLike], names: Sequence[str]) -> list[torch.Tensor | str]:
+def read_batch(
+    preprocess: Preprocess, images: Sequence[ImageLike | Stored], names: Sequence[str]
+) -> list[torch.Tensor | str]:
     """Return the pixels of each image, or the reason why its file cannot be decoded, which begins with its name.
 
     Raises:
@@ -100,10 +117,12 @@ def read_batch(preprocess: Preprocess, images: Sequence[ImageLike], names: Seque
     """
 
     def read(position: int) -> torch.Tensor | str:
+        image = images[position]
         try:
-            return preprocess.pixels(images[position], where=names[position])
+            content = image.read() if isinstance(image, Stored) else image
+            return preprocess.pixels(content, where=names[position])
         except DecodeError as error:
-            if isinstance(images[position], np.ndarray):
+            if isinstance(image, np.ndarray):
                 raise
             return str(error)
 
@@ -115,11 +134,15 @@ def name_of(image: ImageLike, number: int) -> str:
     return as_text(image) if isinstance(image, str | Path) else f"image {number}"
 
 
-def unreadable_text(errors: Sequence[str], total: int, done: str) -> str:
-    """Say which images could not be read, and that the others are `done`, such as `classified`."""
-    left = total - len(errors)
+def unreadable_text(errors: Sequence[str], total: int, done: str, count: int | None = None) -> str:
+    """Say which images could not be read, and that the others are `done`, such as `classified`.
+
+    `errors` may be only the first ones of `count`.
+    """
+    count = len(errors) if count is None else count
+    left = total - count
     rest = {0: f"none is {done}", 1: f"the other one is {done}"}.get(left, f"the other {left:,} are {done}")
-    return f"{len(errors):,} of {plural(total, 'image')} could not be read ({listed(errors, _MOST_LISTED)}); {rest}"
+    return f"{count:,} of {plural(total, 'image')} could not be read ({listed(errors, MOST_LISTED, count)}); {rest}"
 
 
 def _is_labeled_batch(given: Any) -> bool:

@@ -1,7 +1,9 @@
 """Model file -> Predictor (weights, preprocessing and classes in one object); images -> Predictions."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -13,6 +15,7 @@ from typing import Any, Self
 import torch
 
 from vitreous.data.augmentation.warp import Matrices, warp
+from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import join_labels
 from vitreous.data.sources.folder import is_image_name
@@ -27,7 +30,7 @@ from vitreous.tensors import Logits, Pixels, Probabilities, Varied
 from vitreous.training.fit.familiarity import FLAGGED, Familiarity, head_inputs, read_familiarity
 from vitreous.training.fit.multilabel import predicted_labels
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
-from vitreous.use.predict.inputs import each_image, name_of, read_batch
+from vitreous.use.predict.inputs import Stored, each_image, name_of, read_batch
 from vitreous.wording import plural
 
 BATCH_SIZE = 64
@@ -174,12 +177,26 @@ class Predictor:
 
     def stream(self, images: Any) -> Iterator[Prediction]:
         """Classify images like `predict`, but yield the predictions one by one, with bounded memory."""
-        rest, start = each_image(images, self.preprocess.in_chans), 0
-        while batch := list(islice(rest, BATCH_SIZE)):
-            names = [name_of(image, start + offset) for offset, image in enumerate(batch)]
-            yield from self.judge(names, read_batch(self.preprocess, batch, names))
-            start += len(batch)
+        given = enumerate(each_image(images, self.preprocess.in_chans))
+        yield from self.stream_named((name_of(image, number), image) for number, image in given)
         self.preprocess.scale.warn_of_clipped()
+
+    def stream_named(self, named: Iterable[tuple[str, ImageLike | Stored]]) -> Iterator[Prediction]:
+        """Classify images that have names, like `stream`; clipped values are counted without a warning.
+
+        While a GPU computes, the next batch is read. On a CPU, reading and computing would only hinder each other.
+        """
+        rest, most = iter(named), 1 if next(self.model.parameters()).device.type == "cpu" else 2
+        waiting = deque[tuple[tuple[str, ...], Future[list[Pixels | str]]]]()
+        with ThreadPoolExecutor(1, thread_name_prefix="vitreous-read") as reader:
+            while True:
+                while len(waiting) < most and (batch := list(islice(rest, BATCH_SIZE))):
+                    names, images = zip(*batch, strict=True)
+                    waiting.append((names, reader.submit(read_batch, self.preprocess, images, names)))
+                if not waiting:
+                    return
+                names, found = waiting.popleft()
+                yield from self.judge(names, found.result())
 
     def with_views(self, num_views: int) -> Self:
         """Average over several views of an image, also mirrored if trained so. ConfigError if there are fewer."""

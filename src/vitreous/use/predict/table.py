@@ -42,6 +42,8 @@ from vitreous.tensor_file import parsing
 from vitreous.use.predict.predictor import Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+OPTIONAL = ("unfamiliar", "set", "rejected")
+"""Columns that a table has only where they are known or asked for; each is a field of Prediction."""
 
 _COLUMNS = ("path", "true", "predicted")
 _WAY_OUT = "restore the file, or train again"
@@ -158,23 +160,33 @@ def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence
         SaveError: The file could not be written.
     """
     check_table_path(path)
-    optional = ("unfamiliar", "set", "rejected")
-    extra = [name for name in optional if any(getattr(p, name) is not None for p in predictions)]
+    extra = [name for name in OPTIONAL if any(getattr(p, name) is not None for p in predictions)]
+    atomic.write_bytes(path, table_bytes(path.suffix.lower(), predictions, classes, extra))
+
+
+def table_bytes(
+    suffix: str, predictions: Sequence[Prediction], classes: Sequence[str], extra: Sequence[str] = ()
+) -> bytes:
+    """Return the content of a table file with one of `SUFFIXES`; `extra` are its columns of `OPTIONAL`."""
     columns = ["path", "predicted", "probability", "error", *extra, *(f"p_{name}" for name in classes)]
     empty = (None,) * len(classes)
     rows = [(p.image, p.label, None if p.error else p.probability, p.error,
              *(join_names(p.set or ()) if name == "set" else getattr(p, name) for name in extra),
              *(p.probabilities or empty)) for p in predictions]  # fmt: skip
-    if path.suffix.lower() == ".csv":
-        write_csv(path, [columns, *rows])
-    elif path.suffix.lower() == ".jsonl":
+    if suffix == ".csv":
+        return csv_text([columns, *rows]).encode()
+    if suffix == ".jsonl":
         lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
-        atomic.write_text(path, "".join(f"{line}\n" for line in lines))
-    else:
-        pyarrow, parquet = import_pyarrow()
-        series = zip(*rows, strict=True) if rows else [()] * len(columns)
-        table = pyarrow.table({name: list(values) for name, values in zip(columns, series, strict=True)})
-        atomic.write(path, lambda temporary: parquet.write_table(table, temporary))
+        return "".join(f"{line}\n" for line in lines).encode()
+    pyarrow, parquet = import_pyarrow()
+    texts = {"path", "predicted", "error", "set"}
+    types = [pyarrow.string() if n in texts else pyarrow.bool_() if n == "rejected" else pyarrow.float64()
+             for n in columns]  # fmt: skip
+    series = zip(*rows, strict=True) if rows else [()] * len(columns)
+    arrays = [pyarrow.array(list(values), kind) for values, kind in zip(series, types, strict=True)]
+    content = io.BytesIO()
+    parquet.write_table(pyarrow.table(arrays, names=columns), content)
+    return content.getvalue()
 
 
 def join_names(names: Iterable[str]) -> str:
@@ -186,9 +198,14 @@ def join_names(names: Iterable[str]) -> str:
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write rows as CSV in UTF-8, complete or not at all. Raises SaveError if the file could not be written."""
+    atomic.write_text(path, csv_text(rows))
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    atomic.write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def import_pyarrow() -> list[Any]:

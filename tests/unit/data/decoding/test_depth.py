@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous.data.decoding.decode import Header, decode_image, read_header
-from vitreous.data.decoding.depth import Scale
+from vitreous.data.decoding.depth import Clipped, Scale
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ClippedWarning, DecodeError
 
@@ -109,7 +109,7 @@ def test_scale_never_makes_a_higher_value_darker_and_counts_what_it_clips(
     found = scale.eight_bits(row)[0].astype(int)
     assert (np.diff(found) >= 0).all()
     beyond = sum(not limits[0] <= value <= limits[1] for value in row[0].astype(float))
-    assert scale.clipped.take() == (int(beyond > 0), beyond / len(values))
+    assert scale.clipped.take() == Clipped(int(beyond > 0), beyond, len(values))
 
 
 def test_eight_bit_images_do_not_depend_on_the_range() -> None:
@@ -122,7 +122,7 @@ def test_rows_of_a_large_image_are_scaled_alike(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("vitreous.data.decoding.depth._VALUES_AT_ONCE", 90)
     scale = Scale((0.0, 5000.0))
     np.testing.assert_array_equal(scale.eight_bits(DEEP), whole)
-    assert scale.clipped.take() == (1, (DEEP > 5000).mean())
+    assert scale.clipped.take() == Clipped(1, (DEEP > 5000).sum(), DEEP.size)
 
 
 def test_clipped_values_become_one_warning_and_are_forgotten() -> None:

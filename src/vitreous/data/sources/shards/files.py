@@ -3,6 +3,8 @@
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -10,7 +12,14 @@ from typing import Any, BinaryIO, cast
 from vitreous.data.sources.shards.tar_members import refuse_compressed
 from vitreous.data.sources.source import as_text, first_line
 from vitreous.data.sources.spelling import did_you_mean, split_of
-from vitreous.errors import DataError, DataNotFoundError, DecodeError, MissingDependencyError, optional_module
+from vitreous.errors import (
+    DataError,
+    DataNotFoundError,
+    DecodeError,
+    MissingDependencyError,
+    VitreousError,
+    optional_module,
+)
 from vitreous.paths import expanded
 
 MAX_SHARDS = 1_000_000
@@ -220,31 +229,49 @@ def _tars_in(folder: Path) -> list[Path]:
 
 
 def _find_remote(name: str) -> list[ShardFile]:
-    fsspec = optional_module("fsspec", f"data.source={name}", "run `pip install 'vitreous[remote]'`")
     _check_suffix(name, name)
     is_folder = not name.casefold().endswith(_SUFFIX)
     addresses = [f"{name.rstrip('/')}/*{_SUFFIX}"] if is_folder else expand_braces(name)
-    try:
-        files, first = fsspec.core.url_to_fs(addresses[0])
+    with reaching(name):
+        files, first = import_fsspec(name).core.url_to_fs(addresses[0])
         if is_folder:
             paths = sorted(map(str, files.glob(first)))
         else:
             paths = [str(files._strip_protocol(address)) for address in addresses]
         shards: list[ShardFile] = [RemoteShard(files, files.unstrip_protocol(path), path) for path in paths]
-    except FileNotFoundError as error:
-        missing = error.filename or first_line(error)
-        raise DataNotFoundError(f"data.source={name}: {missing} does not exist; check the address") from error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"data.source={name}: {first_line(error)}; for https:// and s3:// run `pip install 'vitreous[remote]'`"
-        ) from error
-    except Exception as error:  # each file system raises errors of its own types
-        raise DataNotFoundError(
-            f"data.source={name}: could not be reached ({first_line(error)}); check the address"
-        ) from error
     if not shards:
         raise DataNotFoundError(f"data.source={name}: holds no .tar file; check the address")
     return shards
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Context manager in which errors of any file system become ours.
+
+    Raises:
+        DataNotFoundError: A file does not exist or cannot be reached.
+        MissingDependencyError: The package for this kind of address is not installed.
+    """
+    try:
+        yield
+    except VitreousError:
+        raise
+    except FileNotFoundError as error:
+        missing = error.filename or first_line(error)
+        raise DataNotFoundError(f"data.source={address}: {missing} does not exist; check the address") from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"data.source={address}: {first_line(error)}; for https:// and s3:// run `pip install 'vitreous[remote]'`"
+        ) from error
+    except Exception as error:  # each file system raises errors of its own types
+        raise DataNotFoundError(
+            f"data.source={address}: could not be reached ({first_line(error)}); check the address"
+        ) from error
+
+
+def import_fsspec(address: str) -> Any:
+    """Return the module fsspec. Raises MissingDependencyError if it is not installed."""
+    return optional_module("fsspec", f"data.source={address}", "run `pip install 'vitreous[remote]'`")
 
 
 def _check_suffix(name: str, file: str) -> None:

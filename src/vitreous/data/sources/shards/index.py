@@ -49,7 +49,7 @@ class Annotation:
 
 @dataclass
 class ShardIndex:
-    """The labeled images of a shard, in its order.
+    """The images of a shard, in its order.
 
     All arrays are `[n]`: paths of the images in the tar file, positions of their first bytes, sizes in bytes, labels
     (class indices or class names), groups (empty for none), and weights in the training loss (at least 0). `left_out`
@@ -79,8 +79,10 @@ class ShardIndex:
         self.left_out[reason] = before + count, [*examples, which][:MAX_EXAMPLES]
 
 
-def index_shard(shard: ShardFile) -> ShardIndex:
+def index_shard(shard: ShardFile, *, labeled: bool = True) -> ShardIndex:
     """Read the headers of a tar file. The index of a large or remote file is cached until the file changes.
+
+    Without `labeled`, labels are not read, and images without one are samples too.
 
     Returns:
         Its samples. If the file is damaged, the samples before the damage; `left_out` says so.
@@ -90,14 +92,14 @@ def index_shard(shard: ShardFile) -> ShardIndex:
     """
     is_cached = bool(shard.tag) and (shard.size >= _CACHED_FROM_BYTES or not isinstance(shard, LocalShard))
     name = hashlib.blake2b(shard.address.encode("utf-8", "replace"), digest_size=16).hexdigest()
-    path = index_folder() / f"{name}.json"
+    path = index_folder() / f"{name}{'' if labeled else '-images'}.json"
     cached = _read_cached(path, shard) if is_cached else None
     if cached is not None:
         return cached
     where = f"data.source={as_text(shard.address)}"
     try:
         with shard.open() as file:
-            index = _scan(TarMembers(file, shard.size, where))
+            index = _scan(TarMembers(file, shard.size, where), labeled=labeled)
     except DataError:
         raise
     except Exception as error:  # each remote file system raises its own types of errors
@@ -112,7 +114,7 @@ def index_folder() -> Path:
     return cache_folder() / "shards"
 
 
-def _scan(members: TarMembers) -> ShardIndex:
+def _scan(members: TarMembers, *, labeled: bool) -> ShardIndex:
     index = ShardIndex()
     for key, by_extension in _samples(members, index):
         suffixes = {extension: f".{extension.rpartition('.')[2]}" for extension in by_extension}
@@ -128,7 +130,7 @@ def _scan(members: TarMembers) -> ShardIndex:
             index.leave_out(f"samples with several images ({extensions}) use only the first", key)
         image = by_extension[images[0]]
         try:
-            annotation = _annotation(members, by_extension)
+            annotation = _annotation(members, by_extension) if labeled else Annotation("")
         except DecodeError as error:
             index.leave_out(f"samples {error} are left out", key)
             continue

@@ -32,6 +32,21 @@ _MAX_INFO_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
+class ShardImage:
+    """Where the bytes of an image are. `name` is the address of the tar file, followed by the path in it."""
+
+    name: str
+    file: ShardFile
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Return the bytes of the image. Raises DecodeError if they cannot be read or are too many."""
+        check_file_size(self.name, self.size)
+        return self.file.read(self.offset, self.size)
+
+
+@dataclass(frozen=True)
 class Shards:
     """The shards of a set.
 
@@ -42,6 +57,26 @@ class Shards:
     indices: Sequence[ShardIndex]
     starts: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def image(self, number: int) -> ShardImage:
+        """Return where a sample is, by its number among those of all shards."""
+        shard, position = locate(self.starts, number)
+        file, samples = self.files[shard], self.indices[shard]
+        name = f"{as_text(file.address)}/{samples.names.text(position)}"
+        return ShardImage(name, file, samples.offsets[position], samples.sizes[position])
+
+    def notes(self) -> list[str]:
+        """Summarize what was left out of all shards: one note per reason, with examples."""
+        by_reason: dict[str, tuple[int, list[str]]] = {}
+        for file, index in zip(self.files, self.indices, strict=True):
+            for reason, (count, which) in index.left_out.items():
+                before, examples = by_reason.get(reason, (0, []))
+                named = [f"{file.name}: {one}" if one else file.name for one in which]
+                by_reason[reason] = before + count, [*examples, *named][:MAX_EXAMPLES]
+        return [f"{reason} ({count:,}, e.g. {', '.join(which)})" for reason, (count, which) in by_reason.items()]
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShardSource(Source):
@@ -51,15 +86,18 @@ class ShardSource(Source):
 
     def describe(self, index: int) -> str:
         """Return the address of the tar file, followed by the path in it."""
-        shard, position = locate(self.shards.starts, index)
-        return f"{as_text(self.shards.files[shard].address)}/{self.shards.indices[shard].names.text(position)}"
+        return self.shards.image(index).name
 
     def content(self, index: int) -> bytes:
         """Return the bytes of the image. Raises DecodeError if they cannot be read or are too many."""
-        shard, position = locate(self.shards.starts, index)
-        samples = self.shards.indices[shard]
-        check_file_size(self.describe(index), samples.sizes[position])
-        return self.shards.files[shard].read(samples.offsets[position], samples.sizes[position])
+        return self.shards.image(index).read()
+
+
+def find_images(name: str, *, labeled: bool = True) -> Shards:
+    """Find the images of every shard, or only the labeled ones. Raises like `open_shards` if a shard is unusable."""
+    files = find_shards(name)
+    indices = map_in_order(lambda number: index_shard(files[number], labeled=labeled), len(files))
+    return Shards(files, indices, np.cumsum([0, *(len(index.names) for index in indices)]))
 
 
 def open_shards(name: str) -> ShardSource:
@@ -78,11 +116,10 @@ def open_shards(name: str) -> ShardSource:
             weights are 0.
         MissingDependencyError: The package for this kind of address is not installed.
     """
-    files = find_shards(name)
-    indices = map_in_order(lambda number: index_shard(files[number]), len(files))
-    shards = Shards(files, indices, np.cumsum([0, *(len(index.names) for index in indices)]))
-    where, notes = f"data.source={name}", _notes(shards)
-    if not shards.starts[-1]:
+    shards = find_images(name)
+    files, indices = shards.files, shards.indices
+    where, notes = f"data.source={name}", shards.notes()
+    if not len(shards):
         reasons = "; ".join(notes) or "no samples at all"
         raise DataError(
             f"{where}: no labeled image in {plural(len(files), 'tar file')} ({reasons}); "
@@ -117,17 +154,6 @@ def _title(name: str) -> str:
     path = Path(name)
     title = path.resolve().name if path.is_dir() else last.removesuffix(".tar").rstrip("-_.")
     return as_text(title) or "shards"
-
-
-def _notes(shards: Shards) -> list[str]:
-    """Summarize what was left out of all shards: one note per reason, with examples."""
-    by_reason: dict[str, tuple[int, list[str]]] = {}
-    for file, index in zip(shards.files, shards.indices, strict=True):
-        for reason, (count, which) in index.left_out.items():
-            before, examples = by_reason.get(reason, (0, []))
-            named = [f"{file.name}: {one}" if one else file.name for one in which]
-            by_reason[reason] = before + count, [*examples, *named][:MAX_EXAMPLES]
-    return [f"{reason} ({count:,}, e.g. {', '.join(which)})" for reason, (count, which) in by_reason.items()]
 
 
 def _read_info(where: str, shard: ShardFile) -> tuple[list[str] | None, float | None]:

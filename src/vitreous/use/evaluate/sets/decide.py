@@ -1,7 +1,6 @@
 """Coverage or accuracy that a user asks for, a run -> the set of each image, and whether its prediction is rejected."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +19,42 @@ from vitreous.use.predict.predictor import Prediction, Predictor
 from vitreous.wording import plural
 
 
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """A function that adds to a prediction its set, most probable class first, and whether it is rejected.
+
+    An image that could not be read has an empty set and is rejected.
+
+    Attributes:
+        classes: Class names.
+        kind: How sets are made.
+        limits: Limit of each class, `[classes]`; None if sets are not asked for.
+        confidence: Predictions up to this probability are rejected; None if that is not asked for.
+    """
+
+    classes: tuple[str, ...] = ()
+    kind: str = "lac"
+    limits: Values | None = None
+    confidence: float | None = None
+
+    def __call__(self, prediction: Prediction) -> Prediction:
+        """Return the prediction with what was decided."""
+        chosen: tuple[str, ...] | None = None if self.limits is None else ()
+        if self.limits is not None and not prediction.error:
+            row = np.array([prediction.probabilities])
+            inside = contained(nonconformity(row, self.kind), self.limits)[0]
+            chosen = tuple(self.classes[k] for k in np.argsort(-row[0], kind="stable") if inside[k])
+        unsure = self.confidence is not None and prediction.probability <= self.confidence
+        rejected = None if self.confidence is None else bool(prediction.error) or unsure
+        return replace(prediction, set=chosen, rejected=rejected)
+
+
 def decisions(
     run: Path, predictor: Predictor, coverage: float | None, sets: str | None, reject: float | None
-) -> Callable[[Prediction], Prediction]:
-    """Return what adds to a prediction its set, most probable class first, and whether it is rejected.
+) -> Decisions:
+    """Return what decides about predictions; the held-out images of the run choose its limits.
 
-    The held-out images of the run choose both; the other arguments are those of `Run.predict`. An image that could not
-    be read has an empty set and is rejected.
+    The other arguments are those of `Run.predict`.
 
     Raises:
         ConfigError: A value is out of range, or these images cannot guarantee it.
@@ -41,7 +69,7 @@ def decisions(
     if sets is not None and coverage is None:
         raise ConfigError(f"sets={sets}: needs a coverage; add one, e.g. 0.95")
     if not given:
-        return lambda prediction: prediction
+        return Decisions()
     asked, folder = ", ".join(f"{name}={value}" for name, value in given.items()), RunFolder(expanded(run))
     if predictor.thresholds is not None:
         raise ConfigError(f"{asked}: needs a model that predicts one class per image, not several; leave it out")
@@ -59,17 +87,7 @@ def decisions(
         limits = fit_limits(kind, coverage, nonconformity(probabilities, kind), true, predictor.classes)
     if reject is not None:
         confidence = _confidence(reject, *top_label(probabilities, true))
-
-    def decide(prediction: Prediction) -> Prediction:
-        chosen: tuple[str, ...] | None = None if limits is None else ()
-        if limits is not None and not prediction.error:
-            row = np.array([prediction.probabilities])
-            inside = contained(nonconformity(row, kind), limits)[0]
-            chosen = tuple(predictor.classes[k] for k in np.argsort(-row[0], kind="stable") if inside[k])
-        rejected = None if confidence is None else bool(prediction.error) or prediction.probability <= confidence
-        return replace(prediction, set=chosen, rejected=rejected)
-
-    return decide
+    return Decisions(predictor.classes, kind, limits, confidence)
 
 
 def _confidence(reject: float, confidence: Values, is_correct: Values) -> float:
