@@ -66,7 +66,7 @@ def _list(screen: Screen, package: Package, *, with_report: bool) -> dict[str, s
 @contextmanager
 def _bars(are_shown: bool) -> Iterator[None]:
     """Let huggingface_hub show its progress bars for a `with` block only if they are wanted."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     hides = not are_shown and not are_progress_bars_disabled()
     if hides:
