@@ -1,8 +1,7 @@
 """`vitreous push` -> a model on the Hugging Face hub, after its files were listed and the upload was confirmed."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +37,9 @@ def push(
         states = _list(screen, package, with_report=with_report)
         if not yes and set(states.values()) != {SAME}:
             _ask(screen, package, private=private)
-        with _bars(screen.console.is_terminal):
+        from huggingface_hub.utils.tqdm import disable_progress_bars  # `packed` has checked that it is installed
+
+        with nullcontext() if screen.console.is_terminal else disable_progress_bars():
             done = package.upload(private=private)
     if as_json:
         print_json(asdict(done))
@@ -61,21 +62,6 @@ def _list(screen: Screen, package: Package, *, with_report: bool) -> dict[str, s
     if with_report:
         screen.say_notes(["report.html shows photos of the data, and names of its files"])
     return states
-
-
-@contextmanager
-def _bars(are_shown: bool) -> Iterator[None]:
-    """Let huggingface_hub show its progress bars for a `with` block only if they are wanted."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    hides = not are_shown and not are_progress_bars_disabled()
-    if hides:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hides:
-            enable_progress_bars()
 
 
 def _ask(screen: Screen, package: Package, *, private: bool) -> None:
