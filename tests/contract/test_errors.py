@@ -47,8 +47,9 @@ FOREIGN_RAISES = {
     "use/predict/predictor.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
     **{
         f"use/serve/{name}.py HTTPException": "becomes an answer with its status, and is tested there"
-        for name in ("app", "bodies", "guard", "protocol")
+        for name in ("app", "bodies", "fetch", "guard", "protocol")
     },
+    "use/serve/protocol.py PydanticCustomError": "becomes an answer with status 400, and is tested there",
     **{f"use/serve/{name}.py busy": "becomes an answer with status 503" for name in ("app", "guard")},
 }
 

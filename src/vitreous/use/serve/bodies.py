@@ -56,7 +56,7 @@ def decoded(image: tuple[str, Content]) -> bytes:
     """Return an image file. Raises DecodeError if it could not be fetched, or if text is not base64."""
     name, content = image
     if isinstance(content, DecodeError):
-        raise content
+        raise DecodeError(str(content))
     if isinstance(content, bytes):
         return content
     try:

@@ -50,8 +50,10 @@ class Fetcher:
             self._hosts |= {(host["name"], host["port"])} if host else set()
             self._networks += [network] if network else []
             if not host and not network:
-                rule = "is not a host; write its name without https:// and path, as images.example.org"
-                raise ConfigError(f"allow_urls={printable(text)}: {rule}")
+                raise ConfigError(
+                    f"allow_urls={printable(text)}: is not a host; write its name without https:// and path, as "
+                    "images.example.org"
+                )
         self._connections = asyncio.Semaphore(_MOST_CONNECTIONS)
         self._tls = ssl.create_default_context()
 
