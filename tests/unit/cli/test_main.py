@@ -86,7 +86,7 @@ def test_no_words_show_the_help(cli: Cli) -> None:
     [
         ("train", "train [DATA] [OPTIONS]"),
         ("evaluate", "evaluate RUN [DATA] [OPTIONS]"),
-        ("predict", "predict RUN IMAGE|FOLDER… [OPTIONS]"),
+        ("predict", "predict RUN IMAGE|FOLDER|TABLE|TAR… [OPTIONS]"),
         ("inspect", "inspect RUN|DATA|WEIGHTS|MODEL [OPTIONS]"),
     ],
 )
@@ -117,7 +117,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
         (["trian"], "trian: no such command; did you mean train?"),
         (
             ["help"],
-            "help: no such command; use one of compare, convert, embed, evaluate, explain, export, inspect, models, ",
+            "help: no such command; use one of benchmark, compare, convert, embed, evaluate, explain, export, inspect, models, ",
         ),
         (["train", "digits", "--epoch", "3"], "--epoch: no such option; did you mean --epochs?"),
         (

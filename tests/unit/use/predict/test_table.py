@@ -200,7 +200,7 @@ def test_predictions_of_a_run_are_read_like_those_of_any_tool(run: Run, tmp_path
     classes, true, again, probabilities = read_labeled(written(tmp_path, "\n".join(joined), "joined.csv"))
     assert classes == run.classes
     assert [classes[number] for number in again] == [row.predicted for row in rows]
-    np.testing.assert_allclose(probabilities.max(axis=1), confidence[:, 0], atol=1e-6)  # type: ignore[union-attr]
+    np.testing.assert_allclose(probabilities, confidence, atol=1e-6)  # type: ignore[union-attr]
 
 
 ROW_RULE = "more cells than headings, an empty class, or one without a column p_CLASS"
