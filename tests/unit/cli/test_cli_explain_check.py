@@ -47,5 +47,6 @@ def test_command_passes_its_options_on(run: Path, tmp_path: Path, cli: Callable[
 
 def test_model_file_needs_a_folder_for_the_results(run: Path) -> None:
     file = run / "model.safetensors"
-    with pytest.raises(ConfigError, match=rf"^run={file}: is a model without a run folder, so .* for the results; add --out FOLDER$"):
+    rule = "is a model without a run folder, so .* for the results; add --out FOLDER"
+    with pytest.raises(ConfigError, match=rf"^run={file}: {rule}$"):
         check(file, "digits")

@@ -6,7 +6,6 @@ from typing import Self
 
 import torch
 
-from vitreous import __version__
 from vitreous.data.decoding.depth import Clipped
 from vitreous.errors import ConfigError
 from vitreous.processes import limit_cores
@@ -15,6 +14,7 @@ from vitreous.use.predict.inputs import MOST_LISTED
 from vitreous.use.predict.listing import Named
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.predict.table import table_bytes
+from vitreous.version import __version__
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vitreous import __version__, atomic
+from vitreous import atomic
 from vitreous.errors import RunError, SaveError
 from vitreous.printable import printable
 from vitreous.tensor_file import parsing
@@ -25,6 +25,7 @@ from vitreous.training.folder.records import Listener
 from vitreous.use.batch.job import Job, Part
 from vitreous.use.predict.inputs import MOST_LISTED
 from vitreous.use.predict.predictor import BATCH_SIZE
+from vitreous.version import __version__
 
 MANIFEST = "manifest.json"
 _FEWEST, _MOST, _USUAL_PARTS = 4, 128, 1000
