@@ -250,6 +250,7 @@ class Run:
         data: "str | Path | Dataset | None" = None,
         int8: bool = False,
         max_drop: float | None = None,
+        runtime: str | Path | None = None,
     ) -> "Export":
         """Write a file that gives the answers of `predict` without this package, and compare it with Python.
 
@@ -260,6 +261,7 @@ class Run:
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
             int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.
             max_drop: The largest drop in points, for the upper end of its 95% interval; None for 1.
+            runtime: Folder of the npm package `onnxruntime-web`, for a page with a model of any size.
 
         Raises:
             UnknownNameError: There is no such format.
@@ -270,8 +272,10 @@ class Run:
         """
         from vitreous.use.export.exporter import export
 
-        out = None if path is None else as_path("path", path)
-        return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop)
+        out, web = (
+            None if given is None else as_path(name, given) for name, given in (("path", path), ("runtime", runtime))
+        )
+        return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop, runtime=web)
 
     def push(self, to: str, *, private: bool = False, with_report: bool = False) -> "Pushed":
         """Upload the model to the Hugging Face hub: weights, description and model card, no photos.
