@@ -89,7 +89,7 @@ def export(
     data: str | Source | None = None,
     int8: bool = False,
     max_drop: float | None = None,
-    runtime: Path | None = None,
+    runtime: str | Path | None = None,
     listener: Listener = ignore,
 ) -> Export:
     """Write a run in a format that does not need vitreous, and compare it with Python on held-out photos.
@@ -152,7 +152,7 @@ def read_exports(folder: RunFolder) -> dict[str, Any]:
 
 
 def _checked(
-    run: Path, to: str, out: Path | None, int8: bool, max_drop: float | None, runtime: Path | None
+    run: Path, to: str, out: Path | None, int8: bool, max_drop: float | None, runtime: str | Path | None
 ) -> tuple[Target, Path]:
     """Return the format in which the model is written, and the file to write, if the request makes sense."""
     if to not in TARGETS:
@@ -197,12 +197,12 @@ def _calibration_photos(run: Path, predictor: Predictor, listener: Listener) -> 
     return (photo.pixels[None] for photo in drawn)
 
 
-def _opened(runtime: Path | None, predictor: Predictor) -> WebRuntime | None:
+def _opened(runtime: str | Path | None, predictor: Predictor) -> WebRuntime | None:
     """Return the runtime of a page, if there is one. Raises ConfigError if a browser does not read the images."""
     if runtime is None:
         return None
     check_images(predictor.preprocess)
-    return read_runtime(runtime)
+    return read_runtime(Path(runtime))
 
 
 def _judged(to: str, target: Target, tried: Mapping[str, Proof], max_drop: float) -> str:
