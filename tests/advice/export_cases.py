@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,11 +18,15 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.model import ModelConfig, build_model
 from vitreous.model.weights import export_weights
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.export import targets
+from vitreous.use.export import exporter, targets
 from vitreous.use.export.exporter import export, read_exports
 from vitreous.use.export.hub import library
 from vitreous.use.export.hub.library import open_library, write_library
+from vitreous.use.export.page import runtime
+from vitreous.use.export.page.runtime import FILES, VERSION, read_runtime, runtime_page
+from vitreous.use.export.proof import PYTHON, Proof
 from vitreous.use.export.resize import PillowResize
+from vitreous.use.export.snippet import check_language
 from vitreous.use.export.targets import TARGETS
 from vitreous.use.predict.predictor import Predictor
 
@@ -34,6 +39,11 @@ def files_to_export(folder: Path) -> Refusals:
     yield lambda: export(run, "torhc", out), "did you mean torch?"
     yield lambda: export(run, "torch", out, int8=True), "leave it out, or use --to onnx"
     yield lambda: export(run, "torch", out, max_drop=1.0), "add --int8, or leave it out"
+    yield lambda: export(run, "torch", out, runtime=folder), "leave it out, or use --to html"
+    yield lambda: check_language("pyton", "torch"), "did you mean python?"
+    yield lambda: check_language("cpp", "torch"), "leave it out, or use --to onnx"
+    check_language("python", "torch")
+    check_language("cpp", "onnx")
     assert export(run, "torch", out).proof.num_same
     yield lambda: export(run, "torch", out), "choose another name with --out"
     assert export(run, "torch", folder / "other.pt2").path.is_file()
@@ -96,6 +106,37 @@ def files_with_other_answers(folder: Path) -> Refusals:
 
 
 @case
+def files_that_flag_other_photos(folder: Path) -> Refusals:
+    run, out = finished(folder), folder / "model.pt2"
+    proof = Proof(9, 9, 0.0, "", 1.0, (0.0, 1.0), (0.0, 0.0, 0.0), (9.0, 9.0), 1.0, unfamiliar=(9, 0.2))
+    with patch.object(exporter, "prove", return_value={PYTHON: proof, "float32": proof}):
+        yield lambda: export(run, "torch", out), "use another format, or `vitreous predict`"
+    assert export(run, "html", folder / "model.html").path.is_file()
+
+
+@case
+def runtimes_of_a_page(folder: Path) -> Refusals:
+    dist = folder / "node_modules" / "onnxruntime-web" / "dist"
+    yield (
+        lambda: read_runtime(folder),
+        f"run `npm install onnxruntime-web@{VERSION}` and give node_modules/onnxruntime-web",
+    )
+    dist.mkdir(parents=True)
+    for name in FILES:
+        (dist / name).write_bytes(b"another version")
+    yield lambda: read_runtime(folder), f"run `npm install onnxruntime-web@{VERSION}`"
+    with patch.dict(FILES, dict.fromkeys(FILES, sha256(b"another version").hexdigest())):  # as if it were installed
+        web = read_runtime(folder)
+    predictor = Predictor.load(model_file(folder / "model.safetensors"))
+    with patch.object(runtime, "_MOST_BYTES", 100):
+        yield (
+            lambda: runtime_page(predictor, "model", b"ONNX", web),
+            "allow weights of 8 bits with --max-drop, or use --to onnx",
+        )
+    assert runtime_page(predictor, "model", b"ONNX", web)
+
+
+@case
 def photos_to_compare_on(folder: Path) -> Refusals:
     lone, other, out = model_file(folder / "model.safetensors"), fruit(folder, "other"), folder / "model.pt2"
     run = finished(folder)
@@ -118,7 +159,7 @@ def models_that_a_format_cannot_have(folder: Path) -> Refusals:
     program, page, onnx = (TARGETS[name].write for name in ("torch", "html", "onnx"))
     yield lambda: program(deep, folder / "model.pt2", NAMED), "use `vitreous predict` for this model"
     with patch("vitreous.use.export.page.pack.MOST_BYTES", 100):
-        yield lambda: page(predictor, folder / "model.html", NAMED), "use --to onnx"
+        yield lambda: page(predictor, folder / "model.html", NAMED), "or use --to onnx"
     with patch.object(targets, "_MOST_BYTES", 100):
         yield lambda: onnx(predictor, folder / "model.onnx", NAMED), "use --to torch"
     with patch("torch.export.export", side_effect=RuntimeError("no such operator")):

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.browser
 HOSTILE = ("</script><script>window.hit = 1</script>", '<img src=x onerror="window.hit = 1">', "Ä & b", "]]>", "-->")
 DROP = """
 (async (text) => {
-  const file = new File([Engine.bytesOf(text)], "photo.png"), moved = new DataTransfer();
+  const file = new File([Pixels.bytesOf(text)], "photo.png"), moved = new DataTransfer();
   moved.items.add(file);
   document.querySelector(".try-it").dispatchEvent(new DragEvent("drop", { dataTransfer: moved, cancelable: true }));
 })
@@ -33,7 +33,7 @@ DROP = """
 CHOOSE = """
 (async (text) => {
   const input = document.querySelector("input"), chosen = new DataTransfer();
-  chosen.items.add(new File([Engine.bytesOf(text)], "photo.png"));
+  chosen.items.add(new File([Pixels.bytesOf(text)], "photo.png"));
   input.files = chosen.files;
   input.dispatchEvent(new Event("change"));
 })
@@ -56,15 +56,15 @@ def open_page(browser: Browser, folder: Path, packed: PackedModel) -> None:
     page.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Try it</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"><style>{style}</style>'
-        f"{app_html(packed)}<script>{script}</script></html>",
+        f"{app_html(packed.text)}<script>{script}</script></html>",
         encoding="utf-8",
     )
     browser.open(page)
 
 
-def wait_for(browser: Browser, condition: str) -> None:
+def wait_for(browser: Browser, condition: str, seconds: float = 30) -> None:
     """Wait until a condition of the page is true."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + seconds
     while not browser.run(condition):
         assert time.monotonic() < end, (condition, browser.run("document.body.innerText"), browser.problems)
         time.sleep(0.05)

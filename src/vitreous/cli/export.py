@@ -1,15 +1,35 @@
 """`vitreous export` -> a file that gives the answers of a run without vitreous, and how it compares with Python."""
 
+from dataclasses import dataclass
 from pathlib import Path
+
+from cyclopts import Parameter
 
 from vitreous.cli.options import AsJson, Switch
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.exporter import MAX_DROP
 from vitreous.use.export.exporter import export as export_run
+from vitreous.use.export.snippet import check_language
 from vitreous.use.export.words import proof_rows, proof_sentence
 from vitreous.use.predict.predictor import find_model
 from vitreous.use.report.page import write_report
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ExportOptions:
+    """Other options of `vitreous export`.
+
+    Attributes:
+        runtime: For html: folder of the npm package onnxruntime-web, which runs models of any size in the page.
+        snippet: Language of the program that is printed: python, or for onnx also javascript, csharp or cpp.
+        as_json: Print one JSON document instead of text.
+    """
+
+    runtime: Path | None = None
+    snippet: str = "python"
+    as_json: AsJson = False
 
 
 def export(
@@ -21,7 +41,7 @@ def export(
     data: str | None = None,
     int8: Switch = False,
     max_drop: float | None = None,
-    as_json: AsJson = False,
+    options: ExportOptions = ExportOptions(),
 ) -> None:
     """Write a file or folder that gives the answers of a model without vitreous, and keep it only if it does.
 
@@ -35,10 +55,14 @@ def export(
             openvino, which always tries bfloat16 where the processor has it.
         max_drop: Points of accuracy that a smaller precision may cost, for the upper end of the 95% interval; default:
             1.
-        as_json: Print one JSON document instead of text.
+        options: All other options.
     """
+    runtime, snippet, as_json = options.runtime, options.snippet, options.as_json
+    check_language(snippet, to)
     with Screen(stderr=as_json) as screen:
-        found = export_run(run, to, out, data=data, int8=int8, max_drop=max_drop, listener=screen.listen)
+        found = export_run(
+            run, to, out, data=data, int8=int8, max_drop=max_drop, runtime=runtime, listener=screen.listen
+        )
         folder = RunFolder(find_model(run).parent)
         if found.is_own and folder.report.is_file():
             write_report(folder)
@@ -49,7 +73,10 @@ def export(
     print_table(screen.console, list(proof_rows(measured)), numbers_from=1)
     if len(found.tried) > 2 and found.variant == "float32":
         limit = MAX_DROP if max_drop is None else max_drop
-        slow_or_wrong = f"smaller precisions are not faster, or may cost more than {limit:g} points of accuracy"
-        screen.say_notes([f"{slow_or_wrong}, so the file has float32; --max-drop allows more"])
+        kind = "weights of 8 bits are not smaller" if options.runtime else "smaller precisions are not faster"
+        reason = f"{kind}, or may cost more than {limit:g} points of accuracy"
+        screen.say_notes([f"{reason}, so the file has float32; --max-drop allows more"])
     screen.say(f"{found.path}: {proof_sentence(measured)}", style="bold green")
-    screen.say(f"\n{found.snippet}" if found.snippet else "open it in a browser, on a computer or a phone")
+    program = found.snippets.get(snippet, found.snippet)
+    size = f"{found.path.stat().st_size / 1e6:.1f} MB"
+    screen.say(f"\n{program}" if program else f"open it in a browser, on a computer or a phone; it has {size}")

@@ -21,16 +21,18 @@ def page(
     script: str = "",
     links: Sequence[tuple[str, str]] = (),
     loads: str = "img-src data:",
+    wasm: bool = False,
 ) -> str:
     """Return a complete page, whose policy forbids requests, style attributes, and all styles and scripts but its own.
 
     The title, and the anchors and titles of sections in `links`, are plain text. Texts in `parts`, which are HTML, are
     escaped by the caller. `style` and `script` are added to those of all pages and have no user content. The page has
-    to be complete without the script. `loads` are the directives of the policy that say what it may load.
+    to be complete without the script. `loads` are the directives of the policy that say what it may load; with `wasm`,
+    the script may also run WebAssembly that it contains.
     """
     style, script, name = f"{_asset('page.css')}{style}", f"{_asset('page.js')}{script}", escape(title)
     policy = f"default-src 'none'; {loads}; base-uri 'none'; form-action 'none'; "
-    policy += f"style-src {_hash(style)}; script-src {_hash(script)}"
+    policy += f"style-src {_hash(style)}; script-src {_hash(script)}" + (" 'wasm-unsafe-eval'" if wasm else "")
     listed = "".join(f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>' for anchor, text in links)
     navigation = f'<nav aria-label="Sections"><ul>{listed}</ul></nav>' if listed else ""
     body = "\n".join(parts)

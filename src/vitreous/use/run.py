@@ -250,28 +250,28 @@ class Run:
         data: "str | Path | Dataset | None" = None,
         int8: bool = False,
         max_drop: float | None = None,
+        runtime: str | Path | None = None,
     ) -> "Export":
         """Write a file that gives the answers of `predict` without this package, and compare it with Python.
 
         Args:
-            to: `onnx`, `openvino` (a folder), `torch` (a program for `torch.export.load`), `html` (a page in which the
-                model runs), `hf` (a folder for transformers) or `timm` (a folder for timm).
+            to: `onnx`, `torch` (a program), `html` (a page), or a folder for `openvino`, `hf` (transformers) or `timm`.
             path: The file or folder; None for one that is named after the run, in the working directory.
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
             int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.
             max_drop: The largest drop in points, for the upper end of its 95% interval; None for 1.
+            runtime: Folder of the npm package `onnxruntime-web`, for a page with a model of any size.
 
         Raises:
             UnknownNameError: There is no such format.
             MissingDependencyError: A package that the format needs is missing.
-            ConfigError: The file exists, or the format cannot represent the model, or the file would give other answers
-                than Python; then no file is left.
+            ConfigError: The file exists, cannot have the model, or would give other answers; then no file is left.
             DataError: There are no photos to compare on, or as in `evaluate`.
         """
         from vitreous.use.export.exporter import export
 
         out = None if path is None else as_path("path", path)
-        return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop)
+        return export(self.path, to, out, data=_opened(data), int8=int8, max_drop=max_drop, runtime=runtime)
 
     def push(self, to: str, *, private: bool = False, with_report: bool = False) -> "Pushed":
         """Upload the model to the Hugging Face hub: weights, description and model card, no photos.

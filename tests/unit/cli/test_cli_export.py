@@ -27,7 +27,7 @@ def test_page_is_written_and_shown_in_the_report(trained: Path, tmp_path: Path, 
     assert python.startswith("Python ")
     assert rounded.startswith("int8 ")
     assert sentence.startswith(f"{out}: int8, predicts the same as Python for ")
-    assert last == "open it in a browser, on a computer or a phone"
+    assert last == f"open it in a browser, on a computer or a phone; it has {out.stat().st_size / 1e6:.1f} MB"
     report = json.loads((trained / "report.json").read_text("utf-8"))
     assert report["sections"]["exported"]["page.html"]["variant"] == "int8"
     assert "page.html</h3>" in (trained / "report.html").read_text("utf-8")
@@ -39,7 +39,7 @@ def test_result_is_one_json_document_if_requested(trained: Path, tmp_path: Path,
     assert said.code == 0
     found = json.loads(said.out)
     assert (found["path"], found["variant"]) == (str(out), "float32")
-    assert "torch.export.load" in found["snippet"]
+    assert "torch.export.load" in found["snippets"]["python"]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,11 @@ def test_result_is_one_json_document_if_requested(trained: Path, tmp_path: Path,
         ((), "--to: missing argument"),
         (("--to", "onnxx"), "to=onnxx: no such format; did you mean onnx?"),
         (("--to", "html", "--int8"), "int8=True: is for --to onnx and openvino, not html; "),
+        (("--to", "torch", "--snippet", "csharp"), "snippet=csharp: is for --to onnx, not torch; "),
+        (
+            ("--to", "html", "--runtime", "nowhere"),
+            "runtime=nowhere: has no ort.wasm.bundle.min.mjs; run `npm install ",
+        ),
         (("--to", "torch", "--max-drop", "x"), "--max-drop=x: must be a number; see `vitreous export --help`"),
     ],
 )

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from vitreous.errors import ConfigError
+from vitreous.training.fit.familiarity import FLAGGED
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.sets.limits import fit_limits, nonconformity
@@ -16,7 +17,7 @@ _COVERAGES = (0.95, 0.9)
 
 def describe(predictor: Predictor, folder: RunFolder, name: str) -> dict[str, Any]:
     """Return a value for each key; JSON can represent all of them."""
-    metadata = predictor.metadata
+    metadata, known = predictor.metadata, predictor.familiarity
     return {
         "vitreous": __version__,
         "name": name,
@@ -25,6 +26,7 @@ def describe(predictor: Predictor, folder: RunFolder, name: str) -> dict[str, An
         "decoding": "apply the EXIF orientation, put transparent photos on white, convert to RGB, or to gray for one "
         "channel; a JPEG file may be decoded at a reduced size, at least twice that of the model",
         "output": "calibrated probabilities, float32, [batch, classes]",
+        "unfamiliar": None if known is None else {"score": known.score, "flagged_from": FLAGGED},
         "preprocess": predictor.preprocess.as_dict(),
         "temperature": predictor.temperature,
         "thresholds": None if predictor.thresholds is None else list(predictor.thresholds),

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +19,12 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
 from vitreous.use.export.openvino_ir import smaller_ir
+from vitreous.use.export.page.pack import check_images
+from vitreous.use.export.page.runtime import WebRuntime, read_runtime, runtime_page
 from vitreous.use.export.photos import draw_photos, find_photos
-from vitreous.use.export.proof import PYTHON, Answer, Proof, prove, python_answer
-from vitreous.use.export.quantize import quantized
-from vitreous.use.export.snippet import snippet
+from vitreous.use.export.proof import PYTHON, Answer, Photos, Proof, prove, python_answer
+from vitreous.use.export.quantize import quantized, rounded
+from vitreous.use.export.snippet import snippets
 from vitreous.use.export.targets import TARGETS, Target, silent
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.predict.table import check_table_path
@@ -34,6 +36,10 @@ MAX_DROP = 1.0
 _SMALLER: Mapping[str, Callable[..., Mapping[str, Answer]]] = {"onnx": quantized, "openvino": smaller_ir}
 """What writes the files of smaller precisions next to one of float32; OpenVINO has one without photos, bfloat16."""
 _CALIBRATION_IMAGES = 64
+_LEAST_SAME_FLAGS = 0.95
+"""Share of photos that weights of 8 bits must flag like Python, or not, as unlike the training images."""
+_MOST_PERCENTILE = 0.05
+"""Difference of a percentile from Python's, as a share: the distance of two values among 19 images, the fewest."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,10 @@ class Export:
         data: The photos on which it was compared.
         is_own: They belong to the data of the run.
         variant: Which of the tried files it is: `float32`, `bfloat16`, `int8-dynamic` or `int8-static`; `int8` in a
-            page. OpenVINO has `int8` and `int8-bfloat16`, by the precision of the operations that are not in 8 bits.
+            page, `int8-weights` with a runtime. OpenVINO has `int8` and `int8-bfloat16`, by the precision of the
+            operations that are not in 8 bits.
         tried: The proof of each of them, by name, after that of `Python`, the original model.
-        snippet: A program in Python that classifies a photo with the file; empty for a page.
+        snippets: Programs that classify a photo with the file, by language, one of `LANGUAGES`; none for a page.
     """
 
     path: Path
@@ -57,7 +64,12 @@ class Export:
     is_own: bool
     variant: str
     tried: Mapping[str, Proof]
-    snippet: str
+    snippets: Mapping[str, str]
+
+    @property
+    def snippet(self) -> str:
+        """The program in Python; empty for a page."""
+        return self.snippets.get("python", "")
 
     @property
     def proof(self) -> Proof:
@@ -77,6 +89,7 @@ def export(
     data: str | Source | None = None,
     int8: bool = False,
     max_drop: float | None = None,
+    runtime: str | Path | None = None,
     listener: Listener = ignore,
 ) -> Export:
     """Write a run in a format that does not need vitreous, and compare it with Python on held-out photos.
@@ -93,6 +106,7 @@ def export(
         int8: Also try weights of 8 bits. Of all that is tried, the fastest file is kept whose accuracy drops by at most
             `max_drop`. For OpenVINO, bfloat16 is always tried where the processor has it.
         max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
+        runtime: Folder of the npm package `onnxruntime-web`, for a page; None for plain JavaScript and small models.
         listener: Receives the progress.
 
     Raises:
@@ -104,28 +118,27 @@ def export(
         DataError: There is no held-out photo that can be decoded.
     """
     run = expanded(run)
-    target, path = _checked(run, to, out, int8, max_drop)
+    target, path = _checked(run, to, out, int8, max_drop, runtime)
     predictor = Predictor.load(run)
+    web = _opened(runtime, predictor)
     images = find_photos(run, predictor, data, listener)
-    described = describe(predictor, RunFolder(run), path.stem if target.suffix else path.name)
+    described = describe(predictor, RunFolder(run), path.stem if TARGETS[to].suffix else path.name)
     with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch:
         listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
         written = Path(scratch) / f"{target.variant}{target.suffix}"
-        answers, photos = {target.variant: target.write(predictor, written, described)}, None
-        if int8:
-            training = find_photos(run, predictor, None, listener, "train")
-            drawn = draw_photos(training, predictor, _CALIBRATION_IMAGES, listener)
-            photos = (photo.pixels[None] for photo in drawn)
-        if photos is not None or to == "openvino":
-            with silent():
-                answers |= _SMALLER[to](written, photos, described)
+        answers = {target.variant: target.write(predictor, written, described)}
+        photos = _calibration_photos(run, predictor, listener) if int8 else None
+        answers |= _smaller(to, written, described, photos, web)
         drawn = draw_photos(images, predictor, MOST_IMAGES if len(answers) == 1 else MOST_JUDGED, listener)
-        tried = prove(answers, python_answer(predictor), drawn, predictor.thresholds)
-        for name in answers:
-            tried[name] = replace(tried[name], size_bytes=_size(written.with_stem(name)))
+        tried = prove(answers, python_answer(predictor, predictor.familiarity), drawn, predictor.thresholds)
         chosen = _judged(to, target, tried, MAX_DROP if max_drop is None else max_drop)
-        _place(written.with_stem(chosen), path)
-    found = Export(path, to, images.name, images.are_own, chosen, tried, snippet(path, to, described))
+        kept = written.with_stem(chosen)
+        if web is not None:
+            kept.write_bytes(runtime_page(predictor, path.stem, kept.read_bytes(), web))
+        for name in answers if web is None else (chosen,):  # only one page is written
+            tried[name] = replace(tried[name], size_bytes=_size(written.with_stem(name)))
+        _place(kept, path)
+    found = Export(path, to, images.name, images.are_own, chosen, tried, snippets(path, to, described))
     _note(RunFolder(run), found)
     return found
 
@@ -138,24 +151,28 @@ def read_exports(folder: RunFolder) -> dict[str, Any]:
         return dict(json.loads(folder.exports.read_text("utf-8")))
 
 
-def _checked(run: Path, to: str, out: Path | None, int8: bool, max_drop: float | None) -> tuple[Target, Path]:
-    """Return the format and the file to write, if the request makes sense."""
+def _checked(
+    run: Path, to: str, out: Path | None, int8: bool, max_drop: float | None, runtime: str | Path | None
+) -> tuple[Target, Path]:
+    """Return the format in which the model is written, and the file to write, if the request makes sense."""
     if to not in TARGETS:
         raise UnknownNameError(f"to={to}: no such format; {nearest(to, TARGETS)}")
-    target = TARGETS[to]
+    target, suffix = TARGETS[to if runtime is None else "onnx"], TARGETS[to].suffix
+    if runtime is not None and to != "html":
+        raise ConfigError(f"runtime={runtime}: is for --to html, not {to}; leave it out, or use --to html")
     if int8 and to not in _SMALLER:
         raise ConfigError(
             f"int8={int8}: is for --to {' and '.join(_SMALLER)}, not {to}; leave it out, or use --to onnx"
         )
-    if max_drop is not None and not int8 and to != "openvino":
+    if max_drop is not None and not int8 and to != "openvino" and runtime is None:
         raise ConfigError(f"max_drop={max_drop}: is for weights of 8 bits; add --int8, or leave it out")
     if max_drop is not None:
         check_value("max_drop", max_drop, rule_of(Annotated[float, Interval("[0, 100]", "1 is usual, in points")]))
     target.check_packages(to)
     name = hub_names.last_part(run) or (run.resolve().name if run.is_dir() else run.stem)
-    path = expanded(out) if out is not None else Path(f"{name}{target.suffix or f'-{to}'}")
-    if target.suffix:
-        check_table_path(path, (target.suffix,), f"model{target.suffix}")
+    path = expanded(out) if out is not None else Path(f"{name}{suffix or f'-{to}'}")
+    if suffix:
+        check_table_path(path, (suffix,), f"model{suffix}")
     elif not path.parent.is_dir():
         raise ConfigError(f"out={path}: the folder {path.parent} does not exist; create it first")
     if path.exists():
@@ -163,8 +180,35 @@ def _checked(run: Path, to: str, out: Path | None, int8: bool, max_drop: float |
     return target, path
 
 
+def _smaller(
+    to: str, written: Path, described: Mapping[str, Any], photos: Iterator[Photos] | None, web: WebRuntime | None
+) -> Mapping[str, Answer]:
+    """Write the model in smaller precisions, if they are to be tried, and return how they answer, by name."""
+    with silent():
+        if web is not None:
+            return rounded(written, described)
+        return _SMALLER[to](written, photos, described) if photos is not None or to == "openvino" else {}
+
+
+def _calibration_photos(run: Path, predictor: Predictor, listener: Listener) -> Iterator[Photos]:
+    """Return training photos, each as a batch."""
+    training = find_photos(run, predictor, None, listener, "train")
+    drawn = draw_photos(training, predictor, _CALIBRATION_IMAGES, listener)
+    return (photo.pixels[None] for photo in drawn)
+
+
+def _opened(runtime: str | Path | None, predictor: Predictor) -> WebRuntime | None:
+    """Return the runtime of a page, if there is one. Raises ConfigError if a browser does not read the images."""
+    if runtime is None:
+        return None
+    check_images(predictor.preprocess)
+    return read_runtime(Path(runtime))
+
+
 def _judged(to: str, target: Target, tried: Mapping[str, Proof], max_drop: float) -> str:
     """Return the fastest file whose accuracy drops by at most `max_drop` points; the first one always may be chosen.
+
+    A page gets the last one, which is the smallest.
 
     Raises:
         ConfigError: The first file gives other answers than Python.
@@ -175,8 +219,20 @@ def _judged(to: str, target: Target, tried: Mapping[str, Proof], max_drop: float
             f"to={to}: for {proof.worst}, a probability differs by {proof.largest_difference:.2g} from Python's "
             f"(at most {target.tolerance:g}), so no file was kept; use another format, or `vitreous predict`"
         )
-    small = [name for name in tried if name not in (PYTHON, target.variant) and 100 * tried[name].drop[2] <= max_drop]
-    return min([target.variant, *small], key=lambda name: tried[name].latency_ms[0])
+    if proof.unfamiliar is not None and not proof.unfamiliar[1] <= _MOST_PERCENTILE:
+        raise ConfigError(
+            f"to={to}: a percentile of `unfamiliar` differs by {proof.unfamiliar[1]:.2g} from Python's "
+            f"(at most {_MOST_PERCENTILE:g}), so no file was kept; use another format, or `vitreous predict`"
+        )
+    small = [name for name, proof in tried.items() if name not in (PYTHON, target.variant) and _fits(proof, max_drop)]
+    fitting = [target.variant, *small]
+    return fitting[-1] if to == "html" else min(fitting, key=lambda name: tried[name].latency_ms[0])
+
+
+def _fits(proof: Proof, max_drop: float) -> bool:
+    """Return True if a file with weights of 8 bits may be chosen."""
+    num_same = proof.num_images if proof.unfamiliar is None else proof.unfamiliar[0]
+    return 100 * proof.drop[2] <= max_drop and num_same >= _LEAST_SAME_FLAGS * proof.num_images
 
 
 def _size(path: Path) -> int:
@@ -198,6 +254,6 @@ def _place(written: Path, path: Path) -> None:
 def _note(folder: RunFolder, found: Export) -> None:
     """Add the result to `export.json`, if the model is in a run folder."""
     if folder.config.is_file():
-        measured = {name: value for name, value in found.as_dict().items() if name != "snippet"}
+        measured = {name: value for name, value in found.as_dict().items() if name != "snippets"}
         text = json.dumps({**read_exports(folder), found.path.name: measured}, indent=1, ensure_ascii=False)
         atomic.write_text(folder.exports, f"{text}\n")

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vitreous.use.export.proof import Answer, Photos
+from vitreous.use.export.proof import Answer, Outputs, Photos
 
 _MODEL = "openvino_model.xml"
 """The file that is opened; the weights are next to it. Other tools expect this name, too."""
@@ -45,8 +44,8 @@ def open_ir(path: Path) -> tuple[Answer, Mapping[str, str]]:
     hint = {"INFERENCE_PRECISION_HINT": json.loads(about[_PRECISION])}
     compiled = core.compile_model(model, "CPU", hint)
 
-    def answer(photos: Photos) -> NDArray[np.float32]:
-        return np.asarray(compiled(photos)[0], dtype=np.float32)
+    def answer(photos: Photos) -> Outputs:
+        return (np.asarray(compiled(photos)[0], dtype=np.float32),)
 
     return answer, about
 

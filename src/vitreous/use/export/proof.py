@@ -10,13 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.fit.familiarity import FLAGGED, Familiarity, head_inputs
 from vitreous.use.evaluate.paired import paired_difference
 from vitreous.use.predict.predictor import Predictor
 
 Photos = NDArray[np.uint8]
 """Photos of equal size, `[batch, height, width, channels]`."""
-Answer = Callable[[Photos], NDArray[np.float32]]
-"""Photos of equal size -> probabilities, `[batch, classes]`."""
+Outputs = tuple[NDArray[Any], ...]
+"""Probabilities, `[batch, classes]`; perhaps the percentiles of `Familiarity.unfamiliar`, `[batch]`."""
+Answer = Callable[[Photos], Outputs]
+"""How a file answers for photos of equal size."""
 
 PYTHON = "Python"
 """Name of the original model among the proofs."""
@@ -55,6 +58,8 @@ class Proof:
         latency_ms: Median time of one photo, and the 95th percentile.
         images_per_s: Photos per second in batches, of 7 photos for an exported file.
         size_bytes: Size of the file; 0 for Python.
+        unfamiliar: Photos that both mark, or neither, as unlike the training images, and the largest difference of
+            their percentiles; None if the file has none.
     """
 
     num_images: int
@@ -67,15 +72,19 @@ class Proof:
     latency_ms: tuple[float, float]
     images_per_s: float
     size_bytes: int = 0
+    unfamiliar: tuple[int, float] | None = None
 
 
-def python_answer(predictor: Predictor) -> Answer:
-    """Return how Python answers for photos of equal size."""
+def python_answer(predictor: Predictor, known: Familiarity | None = None) -> Answer:
+    """Return how Python answers for photos of equal size; `known` are the statistics for its second output."""
 
-    def answer(photos: Photos) -> NDArray[np.float32]:
+    def answer(photos: Photos) -> Outputs:
         images = (photo.squeeze(2) if photo.shape[2] == 1 else photo for photo in photos)
         pixels = torch.stack([predictor.preprocess.pixels(image) for image in images])
-        return predictor.probabilities(predictor.logits(pixels)).numpy()
+        if known is None:
+            return (predictor.probabilities(predictor.logits(pixels)).numpy(),)
+        features, logits = head_inputs(predictor.model, [predictor.preprocess.normalize(pixels)])
+        return predictor.probabilities(logits).numpy(), known.unfamiliar(features, logits)
 
     return answer
 
@@ -101,29 +110,30 @@ def prove(
     """
     everyone = {PYTHON: python, **answers}
     names, labels, first = list[str](), list[Any](), list[NDArray[np.uint8]]()
-    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in everyone}
+    outputs: dict[str, list[Outputs]] = {name: [] for name in everyone}
     times_ms: dict[str, list[float]] = {name: [] for name in everyone}
     for photo in photos:
         for name, answer in everyone.items():  # in turn, so that a busy machine slows all answers
             if not names:
                 answer(photo.pixels[None])  # the first call prepares what later ones use
             began_s = time.perf_counter()
-            rows[name].append(answer(photo.pixels[None])[0])
+            outputs[name].append(answer(photo.pixels[None]))
             times_ms[name].append(1e3 * (time.perf_counter() - began_s))
         names.append(photo.name)
         labels.append(photo.label)
         if len(first) < max(batch_size, *BATCH_SIZES):  # few photos stay in memory
             first.append(photo.pixels)
     batches = [_equal_size(first, size) for size in BATCH_SIZES[1:]]
-    decisions = {name: decided(np.stack(rows[name]), thresholds) for name in everyone}
+    rows = {name: [np.concatenate(parts) for parts in zip(*outputs[name], strict=True)] for name in everyone}
+    decisions = {name: decided(rows[name][0], thresholds) for name in everyone}
     right = {name: are_same(decisions[name], np.array(labels)) for name in everyone}
     speeds, found = _images_per_s(everyone, _equal_size(first, batch_size)), {}
     for name, answer in everyone.items():
-        differences = np.abs(np.stack(rows[name]) - np.stack(rows[PYTHON])).max(axis=1)
+        differences = np.abs(rows[name][0] - rows[PYTHON][0]).max(axis=1)
         gaps = [(float(differences.max()), names[int(differences.argmax())])]
         for batch in batches:
             what = f"a batch of {len(batch)} that begins with {names[0]}"
-            gaps.append((float(np.abs(answer(batch) - python(batch)).max()), what))
+            gaps.append((float(np.abs(answer(batch)[0] - python(batch)[0]).max()), what))
         largest, worst = max(gaps, key=lambda gap: np.nan_to_num(gap[0], nan=np.inf))
         found[name] = Proof(
             num_images=len(names),
@@ -135,6 +145,7 @@ def prove(
             drop=paired_difference(right[PYTHON].astype(np.float64) - right[name]),
             latency_ms=(float(np.median(times_ms[name])), float(np.quantile(times_ms[name], 0.95))),
             images_per_s=speeds[name],
+            unfamiliar=_compared(rows[name][1:], rows[PYTHON][1:]),
         )
     return found
 
@@ -149,6 +160,14 @@ def decided(probabilities: NDArray[np.floating[Any]], thresholds: Sequence[float
 def are_same(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
     """Return for each photo whether two decisions are equal, `[n]`."""
     return (some == others).reshape(len(some), -1).all(axis=1)
+
+
+def _compared(some: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> tuple[int, float] | None:
+    """Compare the second outputs, if both have one."""
+    if not (some and others):
+        return None
+    num_same = int(((some[0] >= FLAGGED) == (others[0] >= FLAGGED)).sum())
+    return num_same, float(np.abs(some[0] - others[0]).max())
 
 
 def _equal_size(photos: Sequence[NDArray[np.uint8]], size: int) -> Photos:

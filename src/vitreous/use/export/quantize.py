@@ -2,6 +2,9 @@
 
 Softmax, norms and activation functions stay in float32, and so does resizing. Only 7 bits of a weight are used, because
 processors without VNNI instructions add pairs of products in 16 bits, which 8 bits can exceed.
+
+Products in 8 bits depend on the processor: what rounds up on one may round down on another. A page, which runs on any
+processor, gets weights of 8 bits that are multiplied in float32.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,10 +12,50 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
+from vitreous.use.export.page.int8 import to_int8
 from vitreous.use.export.proof import Answer, Photos
-from vitreous.use.export.targets import INPUT, Description, describe_onnx, open_onnx, silent
+from vitreous.use.export.targets import INPUT, UNFAMILIAR, Description, describe_onnx, open_onnx, silent
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
+
+
+def rounded(written: Path, description: Description) -> Mapping[str, Answer]:
+    """Write `int8-weights.onnx` next to a file, with matrices that are rounded by `to_int8`.
+
+    Returns:
+        How that file answers, by its name.
+    """
+    import onnx
+
+    proto, path = onnx.load(written), written.with_name("int8-weights.onnx")
+    graph, axes = proto.graph, {node.input[1]: _axis(node) for node in _products(proto.graph)}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in axes]:
+        rows = torch.tensor(onnx.numpy_helper.to_array(tensor)).movedim(axes[tensor.name], 0)
+        values, scales = to_int8(rows)
+        names = [f"{tensor.name}.{part}" for part in ("int8", "scales", "float")]
+        graph.initializer.remove(tensor)
+        for name, part in zip(names, (values.view(rows.shape), scales.view(-1, *[1] * (rows.ndim - 1))), strict=False):
+            whole = part.movedim(0, axes[tensor.name]).numpy()
+            graph.initializer.append(onnx.numpy_helper.from_array(whole, name))
+        # Not DequantizeLinear: ONNX Runtime would round the activations, too.
+        graph.node.insert(0, onnx.helper.make_node("Mul", [names[2], names[1]], [tensor.name]))
+        graph.node.insert(0, onnx.helper.make_node("Cast", names[:1], names[2:], to=onnx.TensorProto.FLOAT))
+    describe_onnx(proto, path, description)
+    return {path.stem: open_onnx(path)}
+
+
+def _products(graph: Any) -> list[Any]:
+    """Return the products with weights of the model."""
+    weights = {tensor.name for tensor in graph.initializer if not tensor.name.startswith(UNFAMILIAR)}
+    return [node for node in graph.node if node.op_type in _PRODUCTS and node.input[1] in weights]
+
+
+def _axis(product: Any) -> int:
+    """Return the axis of the weights of a product that its result keeps."""
+    is_turned = any(attribute.name == "transB" and attribute.i for attribute in product.attribute)
+    return 0 if product.op_type == "Conv" or is_turned else 1
 
 
 def quantized(written: Path, photos: Iterator[Photos], description: Description) -> Mapping[str, Answer]:
@@ -33,9 +76,7 @@ def quantized(written: Path, photos: Iterator[Photos], description: Description)
     files = {name: written.with_name(f"{name}.onnx") for name in ("int8-dynamic", "int8-static")}
     with silent():
         quant_pre_process(written, folded, skip_symbolic_shape=True)  # transposed weights become weights
-        graph = onnx.load(folded).graph
-        weights = {tensor.name for tensor in graph.initializer}
-        products = [node for node in graph.node if node.op_type in _PRODUCTS and node.input[1] in weights]
+        products = _products(onnx.load(folded).graph)
         options: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
         quantize_dynamic(
             folded, files["int8-dynamic"],

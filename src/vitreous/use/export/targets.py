@@ -11,29 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vitreous.errors import ConfigError, MissingDependencyError, VitreousError
 from vitreous.printable import printable_error
-from vitreous.use import markup
-from vitreous.use.evaluate.evaluation import scored_split
-from vitreous.use.evaluate.headline import accuracy_text
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
 from vitreous.use.export.openvino_ir import converted, save_ir
+from vitreous.use.export.page.document import document
 from vitreous.use.export.page.pack import pack
-from vitreous.use.export.page.texts import app_html, script_text, style_text
-from vitreous.use.export.proof import Answer, Photos, python_answer
+from vitreous.use.export.page.runtime import WAY_OUT
+from vitreous.use.export.page.texts import script_text
+from vitreous.use.export.proof import Answer, Outputs, Photos, python_answer
 from vitreous.use.export.snippet import library_snippet
 from vitreous.use.export.whole import WholeModel
 from vitreous.use.predict.predictor import Predictor
-from vitreous.wording import plural
 
 Description = Mapping[str, object]
 """What a file says about itself, by key; each value is stored as JSON."""
-INPUT, OUTPUT = "photos", "probabilities"
+INPUT, OUTPUTS = "photos", ("probabilities", "unfamiliar")
+UNFAMILIAR = "unfamiliar."
+"""Beginning of the names of weights that are not the model's."""
 _EXAMPLE_SIZE = (3, 37, 53)
 """Batch, height and width of the example that is traced; all different, and none of them 1, which would be fixed."""
 _MOST_BYTES = 2_000_000_000
@@ -74,10 +72,10 @@ def write_onnx(predictor: Predictor, path: Path, description: Description) -> An
     size = sum(weight.numel() * weight.element_size() for weight in predictor.model.parameters())
     if size > _MOST_BYTES:
         raise ConfigError(f"model={size / 1e9:.1f} GB: more than the 2 GB of an ONNX file; use --to torch")
-    whole = WholeModel(predictor)
+    whole = WholeModel(predictor, predictor.familiarity)
     program = _traced("onnx", partial(
         torch.onnx.export, whole, (_example(predictor),), dynamo=True, dynamic_shapes={INPUT: _any_size()},
-        input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+        input_names=[INPUT], output_names=list(OUTPUTS[: whole.num_outputs]), verbose=False,
     ))  # fmt: skip
     describe_onnx(program.model_proto, path, description)
     return open_onnx(path)
@@ -110,8 +108,8 @@ def onnx_session(path: Path) -> Any:
 def onnx_answer(session: Any) -> Answer:
     """Return how a session of ONNX Runtime answers."""
 
-    def answer(photos: Photos) -> NDArray[np.float32]:
-        return np.asarray(session.run([OUTPUT], {INPUT: photos})[0], dtype=np.float32)
+    def answer(photos: Photos) -> Outputs:
+        return tuple(session.run(None, {INPUT: photos}))
 
     return answer
 
@@ -130,8 +128,8 @@ def open_program(path: Path, about: dict[str, str]) -> Answer:
         module = torch.export.load(file, extra_files=about).module()
 
     @torch.no_grad()
-    def answer(photos: Photos) -> NDArray[np.float32]:
-        return module(torch.from_numpy(photos)).numpy()
+    def answer(photos: Photos) -> Outputs:
+        return tuple(part.numpy() for part in module(torch.from_numpy(photos)))
 
     return answer
 
@@ -139,12 +137,13 @@ def open_program(path: Path, about: dict[str, str]) -> Answer:
 def _write_openvino(predictor: Predictor, path: Path, description: Description) -> Answer:
     """Write a folder with OpenVINO's files, which computes in float32 on any processor."""
     program, shape = _program("openvino", predictor), (-1, -1, -1, predictor.preprocess.in_chans)
-    model = _traced("openvino", partial(converted, program, shape, OUTPUT))
-    return save_ir(model, path, description, "f32")
+    model = _traced("openvino", partial(converted, program, shape, OUTPUTS[0]))
+    return save_ir(model, path, {**description, "unfamiliar": None}, "f32")
 
 
 def _program(to: str, predictor: Predictor) -> torch.export.ExportedProgram:
-    whole, shapes = WholeModel(predictor), {INPUT: _any_size()}
+    known = None if to == "openvino" else predictor.familiarity  # smaller precisions would round its distances, too
+    whole, shapes = WholeModel(predictor, known), {INPUT: _any_size()}
     return _traced(to, partial(torch.export.export, whole, (_example(predictor),), dynamic_shapes=shapes))
 
 
@@ -154,18 +153,9 @@ def _write_page(predictor: Predictor, path: Path, description: Description) -> A
     try:
         packed = pack(predictor)
     except ConfigError as error:
-        raise ConfigError(f"{str(error).partition('; ')[0]}; use --to onnx") from error
-    metrics: Any = predictor.metadata.get("metrics", {})
-    split = scored_split(metrics)
-    known, several = plural(len(predictor.classes), "class", "classes"), predictor.thresholds is not None
-    sentences = [
-        f"The model knows {known}, and a photo gets {'any number' if several else 'one'} of them, whatever it shows",
-        *([] if split is None else [f"Accuracy on photos that it was not trained on: {accuracy_text(metrics[split])}"]),
-        "It runs in this page. Photos stay on your device, and no network is needed",
-    ]
-    parts = [app_html(packed), markup.sentences(sentences)]
-    text = markup.page(str(description["name"]), parts, style_text(), script=script_text())
-    path.write_text(text, encoding="utf-8")
+        way_out = "use --to onnx" if predictor.preprocess.in_chans not in (1, 3) else WAY_OUT
+        raise ConfigError(f"{str(error).partition('; ')[0]}; {way_out}") from error
+    path.write_text(document(predictor, str(description["name"]), packed.text, script_text()), encoding="utf-8")
     return python_answer(replace(predictor, model=packed.rounded))
 
 

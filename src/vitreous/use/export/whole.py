@@ -1,9 +1,11 @@
-"""Predictor -> WholeModel: one module from the pixels of photos to calibrated probabilities."""
+"""Predictor -> WholeModel: one module from the pixels of photos to calibrated probabilities and `unfamiliar`."""
 
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
+from vitreous.training.fit.familiarity import Familiarity
 from vitreous.use.export.resize import PillowResize
+from vitreous.use.export.unfamiliar import Unfamiliar
 from vitreous.use.predict.predictor import Predictor
 
 
@@ -15,12 +17,13 @@ class WholeModel(nn.Module):
 
     Args:
         predictor: Model on the CPU, preprocessing and temperature.
+        known: What its second output needs; None for one output.
 
     Raises:
         ConfigError: The model takes images of more than 8 bits, which are scaled while they are decoded.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, known: Familiarity | None = None) -> None:
         super().__init__()
         preprocess = predictor.preprocess
         if preprocess.value_range:
@@ -31,12 +34,19 @@ class WholeModel(nn.Module):
             )
         self.predictor, self.model = predictor, predictor.model
         self.resize = PillowResize(preprocess.img_size, preprocess.fit)
+        self.unfamiliar = None if known is None else Unfamiliar(known)
+        self.num_outputs = 1 if known is None else 2
 
-    def forward(self, photos: Tensor) -> Tensor:
+    def forward(self, photos: Tensor) -> tuple[Tensor, ...]:
         """Return calibrated probabilities, float32, `[batch, classes]`.
+
+        With `known`, the percentiles of `Familiarity.unfamiliar`, float64, `[batch]`,
+        are returned, too.
 
         Args:
             photos: Gray levels of photos of equal size, uint8, `[batch, height, width, channels]`.
         """
-        logits = self.model(self.predictor.preprocess.normalize(self.resize(photos)))
-        return self.predictor.probabilities(logits)
+        features = self.model.pooled(self.predictor.preprocess.normalize(self.resize(photos)))
+        logits = self.model.head(features)
+        probabilities = self.predictor.probabilities(logits)
+        return (probabilities,) if self.unfamiliar is None else (probabilities, self.unfamiliar(features, logits))

@@ -52,4 +52,7 @@ def proof_sentence(found: Mapping[str, Any]) -> str:
         f"{how}predicts the same as Python for {proof['num_same']:,} of {plural(proof['num_images'], 'photo')} "
         f"({found['data']}); probabilities differ by at most {proof['largest_difference']:.2g}"
     )
+    if (compared := proof.get("unfamiliar")) is not None:  # missing in files of earlier versions
+        share = f"{compared[0]:,} of {proof['num_images']:,}"
+        same += f"; the flag of photos unlike the training images is the same for {share}"
     return same if variant == "float32" else f"{variant}, {same}; drop in accuracy: {points(proof['drop'])}"

@@ -20,7 +20,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.outputs import Outputs, outputs_of_run, reported
 from vitreous.use.export import agreement as agreement_module
 from vitreous.use.export.agreement import NUM_IMAGES, Agreement, agreement_of_run, compare
-from vitreous.use.export.int8 import with_int8_weights
+from vitreous.use.export.page.int8 import with_int8_weights
 from vitreous.use.predict.predictor import BATCH_SIZE, Predictor
 from vitreous.use.run import Run
 

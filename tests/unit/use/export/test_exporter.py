@@ -23,6 +23,7 @@ from vitreous.use.export.description import describe
 from vitreous.use.export.exporter import Export, export, read_exports
 from vitreous.use.export.proof import PYTHON, Proof
 from vitreous.use.export.resize import PillowResize
+from vitreous.use.export.snippet import UNLIKE
 from vitreous.use.export.targets import TARGETS
 from vitreous.use.run import Run
 
@@ -124,10 +125,12 @@ def test_printed_program_gives_the_answers_of_predict(
     (expected,) = run.predict(tmp_path / kind)
     order = sorted(range(len(run.classes)), key=lambda number: -expected.probabilities[number])
     lines = program(found, tmp_path / kind, tmp_path)
+    assert lines[len(order) :] == [UNLIKE] * expected.is_unfamiliar
+    lines = lines[: len(order)]
     assert [line.rpartition(" ")[0] for line in lines] == [run.classes[number] for number in order]
     shown = [float(line.rpartition(" ")[2].rstrip("%")) / 100 for line in lines]
     assert shown == pytest.approx([expected.probabilities[number] for number in order], abs=2e-3)
-    assert len(found.snippet.splitlines()) <= 16
+    assert len(found.snippet.splitlines()) <= 18
 
 
 def test_description_has_what_an_application_needs(run: Run) -> None:
@@ -186,7 +189,7 @@ def test_folder_that_exists_or_has_no_place_is_refused(own_run: Run, tmp_path: P
 
 def test_page_is_compared_with_the_weights_that_it_has(own_run: Run, tmp_path: Path) -> None:
     found = export(own_run.path, "html", tmp_path / "page.html")
-    assert (found.variant, found.snippet, list(found.tried)) == ("int8", "", [PYTHON, "int8"])
+    assert (found.variant, found.snippet, found.snippets, list(found.tried)) == ("int8", "", {}, [PYTHON, "int8"])
     assert 0 < found.proof.largest_difference < 0.1
     assert found.path.read_text("utf-8").startswith("<!doctype html>")
 
@@ -294,3 +297,18 @@ def test_fastest_file_within_the_drop_is_chosen(most: float, chosen: str) -> Non
         "int8-static": replace(proof, drop=(0.01, -0.01, 0.03), latency_ms=(5.0, 9.0), largest_difference=0.3),
     }
     assert exporter._judged("onnx", TARGETS["onnx"], tried, most) == chosen
+
+
+@pytest.mark.parametrize(("num_same", "chosen"), [(94, "float32"), (95, "int8-static")])
+def test_file_that_flags_other_photos_is_not_chosen(num_same: int, chosen: str) -> None:
+    proof = Proof(100, 100, 0.0, "", 1.0, (0.0, 1.0), (0.0, 0.0, 0.0), (9.0, 9.0), 1.0, unfamiliar=(100, 0.0))
+    tried = {
+        PYTHON: proof,
+        "float32": proof,
+        "int8-static": replace(proof, latency_ms=(1.0, 1.0), unfamiliar=(num_same, 0.3)),
+    }
+    assert exporter._judged("onnx", TARGETS["onnx"], tried, 1.0) == chosen
+    with pytest.raises(
+        ConfigError, match=r"^to=onnx: a percentile of `unfamiliar` differs by 0\.3 from Python's \(at most"
+    ):
+        exporter._judged("onnx", TARGETS["onnx"], {**tried, "float32": tried["int8-static"]}, 1.0)

@@ -5,7 +5,7 @@ import copy
 import torch
 from tests.unit.use.explain import models
 
-from vitreous.use.export.int8 import to_int8, with_int8_weights
+from vitreous.use.export.page.int8 import to_int8, with_int8_weights
 
 WEIGHT = torch.tensor([[1.0, -2.54, 0.012, 0.0], [0.0, 0.0, 0.0, 0.0], [3e-7, 1e-7, -2e-7, 0.0]])
 

@@ -43,7 +43,7 @@ def test_class_name_cannot_end_the_element_of_the_model() -> None:
     packed = pack(predictor(classes=names))
     assert "<" not in packed.text
     assert tuple(json.loads(packed.text)["classes"]) == names
-    assert re.findall("</?script", app_html(packed)) == ["<script", "</script"]
+    assert re.findall("</?script", app_html(packed.text)) == ["<script", "</script"]
 
 
 def test_script_and_style_load_nothing_and_end_where_their_elements_end() -> None:
@@ -52,8 +52,8 @@ def test_script_and_style_load_nothing_and_end_where_their_elements_end() -> Non
 
 
 def test_script_is_the_same_for_every_model() -> None:
-    assert "MODEL" not in app_html(pack(predictor()))
-    assert app_html(pack(predictor())).count("application/json") == 1
+    assert "MODEL" not in app_html(pack(predictor()).text)
+    assert app_html(pack(predictor()).text).count("application/json") == 1
 
 
 @pytest.mark.parametrize(("score", "kind"), [("neighbors", "points"), ("mahalanobis", "matrix"), ("energy", "scores")])

@@ -7,17 +7,21 @@ import pytest
 from numpy.typing import NDArray
 
 from vitreous.use.evaluate.paired import paired_interval
-from vitreous.use.export.proof import PYTHON, Photo, Photos, Proof, decided, prove
+from vitreous.use.export.proof import PYTHON, Answer, Outputs, Photo, Photos, Proof, decided, prove
 
 Numbers = NDArray[np.float32]
 
 
-def answer_from(change: Callable[[Numbers, int], Numbers]) -> Callable[[Photos], Numbers]:
-    """Answer with the level of the first pixel as the probability of class 0, changed by `change`."""
+def answer_from(change: Callable[[Numbers, int], Numbers], flagged: float | None = None) -> Answer:
+    """Answer with the level of the first pixel as the probability of class 0, changed by `change`.
 
-    def answer(photos: Photos) -> Numbers:
+    The second output, if `flagged` is given, is that level plus `flagged`.
+    """
+
+    def answer(photos: Photos) -> Outputs:
         first = photos[:, 0, 0, 0].astype(np.float32) / 255
-        return change(np.stack([first, 1 - first], axis=1), len(photos))
+        found = change(np.stack([first, 1 - first], axis=1), len(photos))
+        return (found,) if flagged is None else (found, first + flagged)
 
     return answer
 
@@ -72,10 +76,10 @@ def test_value_that_is_not_a_number_is_the_largest_difference() -> None:
 def test_models_take_turns_in_the_timed_batches() -> None:
     calls: list[str] = []
 
-    def recorded(name: str) -> Callable[[Photos], Numbers]:
-        def answer(photos: Photos) -> Numbers:
+    def recorded(name: str) -> Answer:
+        def answer(photos: Photos) -> Outputs:
             calls.append(name) if len(photos) == 5 else None
-            return np.zeros((len(photos), 2), dtype=np.float32)
+            return (np.zeros((len(photos), 2), dtype=np.float32),)
 
         return answer
 
@@ -83,6 +87,15 @@ def test_models_take_turns_in_the_timed_batches() -> None:
     assert calls == ["a", "b"] * (len(calls) // 2)
     assert len(calls) >= 4
     assert min(proof.images_per_s for proof in found.values()) > 0
+
+
+def test_flags_of_unlike_photos_are_compared() -> None:
+    python, file = (answer_from(lambda found, _: found, flagged) for flagged in (0.0, 0.18))
+    silent = answer_from(lambda found, _: found)
+    tried = prove({"file": file, "silent": silent}, python, PHOTOS, None)  # 250 and 200 of 255 become more than 0.95
+    assert tried["file"].unfamiliar == (4, pytest.approx(0.18, abs=1e-6))
+    assert tried[PYTHON].unfamiliar == (5, 0.0)
+    assert tried["silent"].unfamiliar is None
 
 
 def test_several_labels_have_to_be_the_same_together() -> None:

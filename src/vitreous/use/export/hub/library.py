@@ -15,7 +15,7 @@ from torch import Tensor
 from vitreous import atomic
 from vitreous.errors import ConfigError, optional_module
 from vitreous.model.weights import export_weights
-from vitreous.use.export.proof import Answer, Photos
+from vitreous.use.export.proof import Answer, Outputs, Photos
 from vitreous.use.export.whole import WholeModel
 from vitreous.use.predict.predictor import Predictor
 
@@ -126,9 +126,9 @@ def open_library(predictor: Predictor, folder: Path, to: str) -> Answer:
             "so no file was kept; use --to onnx"
         )
 
-    def answer(photos: Photos) -> NDArray[np.float32]:
-        return probabilities(prepare([Image.fromarray(photo.squeeze(2) if photo.shape[2] == 1 else photo)
-                                      for photo in photos]))  # fmt: skip
+    def answer(photos: Photos) -> Outputs:
+        images = [Image.fromarray(photo.squeeze(2) if photo.shape[2] == 1 else photo) for photo in photos]
+        return (probabilities(prepare(images)),)
 
     return answer
 

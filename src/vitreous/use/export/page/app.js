@@ -8,7 +8,7 @@
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     const data = JSON.parse(root.querySelector("script").textContent);
     const [status, result, picture, caption] = ["status", "result", "picture", "caption"].map(part);
-    let model = null, turn = 0, shown = null; // `turn` counts the images; an older one is no longer wanted
+    let opened = null, model = null, turn = 0, shown = null; // `turn` counts the images; an older one is no longer wanted
 
     async function show(blob) {
       const mine = ++turn, isWanted = () => mine === turn;
@@ -21,20 +21,26 @@
         if (isWanted()) status.textContent = "The browser cannot read this file; choose a JPEG, PNG or WebP image.";
         return;
       }
+      if (isWanted() && !model) status.textContent = "Starting the model …";
+      try {
+        opened = opened || Engine.open(data);
+        model = await opened;
+      } catch (error) {
+        opened = null;
+        status.textContent = `The model does not run in this browser (${error.message}); use a newer one.`;
+        return;
+      }
       if (isWanted()) await classify(pixels, isWanted);
     }
 
     async function classify(pixels, isWanted) {
-      model = model || Engine.load(data);
-      const image = Engine.normalize(pixels, data.normalize), began = performance.now();
-      const features = await Engine.inSlices(Engine.features(model, image), isWanted);
-      if (!features) return;
-      const seconds = (performance.now() - began) / 1000, logits = Engine.classify(model, features);
-      const values = Engine.probabilities(logits, data);
-      shown = { pixels, image, falls: null, target: 0, isWanted };
+      const began = performance.now(), found = await model.classify(pixels, isWanted);
+      if (!found) return;
+      const seconds = (performance.now() - began) / 1000, { values, unfamiliar } = found;
+      shown = { pixels, falls: null, target: 0, isWanted };
       list(values);
       draw();
-      if (model.familiarity) compare(Engine.unfamiliar(model, features, logits, data));
+      if (unfamiliar !== undefined) compare(unfamiliar);
       status.textContent = `${sentence(values)} Computed in ${seconds.toFixed(2)} s in this browser.`;
       result.hidden = false;
       offerMap(seconds * (model.grid[0] * model.grid[1]));
@@ -59,7 +65,7 @@
     }
 
     function compare(percentile) {
-      Answer.compare(part("familiarity"), percentile, percentile >= model.familiarity.flagged);
+      Answer.compare(part("familiarity"), percentile, percentile >= data.flagged);
     }
 
     // The image as the model gets it and, once it is known, what each patch contributes to the chosen class.
@@ -78,19 +84,20 @@
       context.drawImage(small, 0, 0, picture.width, picture.height);
       Answer.press(part("classes"), falls ? shown.target : null);
       caption.textContent = "The image as the model gets it.";
-      if (falls) drawMap(context, model.config.patch_size * zoom);
+      if (falls) drawMap(context);
     }
 
-    function drawMap(context, side) {
-      const values = shown.falls.map((fall) => fall[shown.target]), columns = model.grid[1];
+    function drawMap(context) {
+      const values = shown.falls.map((fall) => fall[shown.target]), [rows, columns] = model.grid;
+      const width = picture.width / columns, height = picture.height / rows;
       const most = Math.max(...values.map(Math.abs)) || 1, best = values.indexOf(Math.max(...values));
       values.forEach((value, i) => {
         context.fillStyle = `rgba(${(value > 0 ? RAISES : LOWERS).join(",")},${((0.7 * Math.abs(value)) / most).toFixed(3)})`;
-        context.fillRect((i % columns) * side, Math.floor(i / columns) * side, side, side);
+        context.fillRect((i % columns) * width, Math.floor(i / columns) * height, width, height);
       });
       caption.textContent =
-        `Red patches raise the logit of “${data.classes[shown.target]}”, blue ones lower it. The color shows by how ` +
-        `much the logit falls without the patch: most, by ${values[best].toFixed(2)}, without the one in row ` +
+        `Red ${model.parts} raise the ${model.value} of “${data.classes[shown.target]}”, blue ones lower it. The color ` +
+        `shows by how much the ${model.value} falls ${model.removed}: most, by ${values[best].toPrecision(2)}, for row ` +
         `${Math.floor(best / columns) + 1}, column ${(best % columns) + 1}. Choose another class to see its map.`;
     }
 
@@ -98,7 +105,7 @@
       const button = part("explain"), image = shown;
       part("progress").hidden = true; // of an earlier image
       button.hidden = model.grid[0] * model.grid[1] < 2;
-      button.textContent = `Show which patches matter (about ${Math.max(1, Math.round(seconds))} s)`;
+      button.textContent = `Show which ${model.parts} matter (about ${Math.max(1, Math.round(seconds))} s)`;
       button.onclick = () => explain(image);
       if (!button.hidden && seconds <= MOST_SECONDS) explain(image);
     }
@@ -107,7 +114,7 @@
       const progress = part("progress"), report = (share) => { progress.value = share; };
       part("explain").hidden = true;
       Object.assign(progress, { hidden: false, value: 0 });
-      const falls = await Engine.inSlices(Engine.occlusion(model, image.image), image.isWanted, report);
+      const falls = await model.explain(image.pixels, image.isWanted, report);
       if (!falls) return;
       progress.hidden = true;
       image.falls = falls;
@@ -131,7 +138,7 @@
     }
     part("example").hidden = !data.example;
     part("example").addEventListener("click", () => {
-      show(new Blob([Engine.bytesOf(data.example)], { type: "image/png" }));
+      show(new Blob([Pixels.bytesOf(data.example)], { type: "image/png" }));
     });
     status.textContent = "";
   }

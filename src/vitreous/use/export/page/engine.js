@@ -28,15 +28,9 @@ const Engine = (() => {
 
   // Weights: base64 -> the description of the model, in which weights replace their places.
 
-  function bytesOf(base64) {
-    const text = atob(base64), bytes = new Uint8Array(text.length);
-    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
-    return bytes;
-  }
-
   function load(data) {
-    const floats = Numbers.from(new Float32Array(bytesOf(data.floats).buffer));
-    const integers = new Int8Array(bytesOf(data.integers).buffer);
+    const floats = Numbers.from(new Float32Array(Pixels.bytesOf(data.floats).buffer));
+    const integers = new Int8Array(Pixels.bytesOf(data.integers).buffer);
     const restored = (node) => {
       if (node === null || typeof node !== "object") return node;
       if (Array.isArray(node)) return node.map(restored);
@@ -399,5 +393,23 @@ const Engine = (() => {
     return undefined;
   }
 
-  return { bytesOf, load, normalize, features, classify, logits, occlusion, probabilities, unfamiliar, inSlices };
+  // The model as `app.js` uses it; see `runtime.js` for another one.
+  async function open(data) {
+    const model = load(data), imageOf = (pixels) => normalize(pixels, data.normalize);
+    return {
+      grid: model.grid, parts: "patches", value: "logit", removed: "without the patch",
+      async classify(pixels, isWanted) {
+        const found = await inSlices(features(model, imageOf(pixels)), isWanted);
+        if (!found) return undefined;
+        const values = classify(model, found), known = model.familiarity;
+        return {
+          values: probabilities(values, data),
+          unfamiliar: known ? unfamiliar(model, found, values, data) : undefined,
+        };
+      },
+      explain: (pixels, isWanted, report) => inSlices(occlusion(model, imageOf(pixels)), isWanted, report),
+    };
+  }
+
+  return { open, load, normalize, features, classify, logits, occlusion, probabilities, unfamiliar, inSlices };
 })();

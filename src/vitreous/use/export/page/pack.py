@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,14 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
+from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
 from vitreous.model.parts.attention import KeylessBiasLinear
 from vitreous.model.parts.relative_bias import RelativeBias
 from vitreous.model.vit import VisionTransformer
 from vitreous.training.fit.familiarity import FLAGGED, Familiarity
-from vitreous.use.export.int8 import MATRICES, to_int8, with_int8_weights
+from vitreous.use.export.page.int8 import MATRICES, to_int8, with_int8_weights
 from vitreous.use.predict.predictor import Predictor
 
 MOST_BYTES = 4_000_000
@@ -65,17 +67,25 @@ def _text(predictor: Predictor, rounded: VisionTransformer, known: Familiarity |
     levels = torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(-1, predictor.preprocess.in_chans, 1, 1)
     black, white = predictor.preprocess.normalize(levels).flatten(1).double()
     data = {
-        "classes": predictor.classes,
         "temperature": predictor.temperature,
-        "thresholds": predictor.thresholds,
-        "example": None if example is None else _as_base64(example),
-        "preprocess": predictor.preprocess.as_dict() | {"may_turn": may_turn()},
+        "example": None if example is None else as_base64(example),
         "normalize": {"scale": ((white - black) / 255).tolist(), "shift": black.tolist()},
         "model": _describe(rounded, weights) | {"familiarity": None if known is None else _familiarity(known, weights)},
-        "floats": _as_base64(torch.cat(weights.floats).numpy().astype("<f4").tobytes()),
-        "integers": _as_base64(torch.cat(weights.integers).numpy().tobytes()),
+        "floats": as_base64(torch.cat(weights.floats).numpy().astype("<f4").tobytes()),
+        "integers": as_base64(torch.cat(weights.integers).numpy().tobytes()),
     }
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return page_data(predictor, data)
+
+
+def page_data(predictor: Predictor, data: Mapping[str, Any]) -> str:
+    """Return the JSON of a page with any model, without `<`: what `app.js` needs, and `data` for its `Engine`."""
+    described = {
+        "classes": predictor.classes,
+        "thresholds": predictor.thresholds,
+        "preprocess": predictor.preprocess.as_dict() | {"may_turn": may_turn()},
+        "flagged": FLAGGED,
+    }
+    return json.dumps({**described, **data}, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def may_turn() -> bool:
@@ -85,13 +95,18 @@ def may_turn() -> bool:
     return tall.resize((24, 16), bicubic) != rows_first
 
 
-def _check(predictor: Predictor) -> None:
-    model, preprocess = predictor.model, predictor.preprocess
+def check_images(preprocess: Preprocess) -> None:
+    """Raise ConfigError if a browser does not read the images that a model takes."""
     if preprocess.in_chans not in (1, 3):
         raise ConfigError(f"data.in_chans={preprocess.in_chans}: a browser reads gray and color images; {_WAY_OUT}")
     if preprocess.value_range:
         limits = ",".join(f"{limit:g}" for limit in preprocess.value_range)
         raise ConfigError(f"data.value_range={limits}: a browser reads only 8 bits of an image; {_WAY_OUT}")
+
+
+def _check(predictor: Predictor) -> None:
+    check_images(predictor.preprocess)
+    model = predictor.model
     if (size := sum(weight.numel() for weight in model.parameters()) * 4 // 3) > MOST_BYTES:
         raise _too_large(size)
     built = build_model(model.config, device="meta")
@@ -183,7 +198,6 @@ def _familiarity(found: Familiarity, weights: _Weights) -> dict[str, Any]:
         "scores": weights.vector(torch.from_numpy(scores)),
         "percentiles": weights.vector(torch.from_numpy(percentiles)),
         "largest": largest,
-        "flagged": FLAGGED,
     }
     if found.score == "energy":
         return described
@@ -195,5 +209,6 @@ def _familiarity(found: Familiarity, weights: _Weights) -> dict[str, Any]:
     return described | {"matrix": weights.vector(matrix.T), "points": means, "rank": rank}
 
 
-def _as_base64(content: bytes) -> str:
+def as_base64(content: bytes) -> str:
+    """Return bytes as text."""
     return base64.b64encode(content).decode()

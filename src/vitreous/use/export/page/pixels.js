@@ -4,6 +4,12 @@ const Pixels = (() => {
   const BITS = 22; // of the fraction in Pillow's arithmetic
   const MOST_PIXELS = 16_000_000; // of a canvas on phones
 
+  function bytesOf(base64) {
+    const text = atob(base64), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+    return bytes;
+  }
+
   async function decode(blob) {
     const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
     const scale = Math.min(1, Math.sqrt(MOST_PIXELS / bitmap.width / bitmap.height));
@@ -106,5 +112,5 @@ const Pixels = (() => {
     return found;
   }
 
-  return { decode, prepare };
+  return { bytesOf, decode, prepare };
 })();

@@ -1,21 +1,22 @@
-"""PackedModel -> HTML of a model that runs in its page; the script and the style that the page needs once."""
+"""JSON of a model -> HTML of a page in which it runs; the script and the style that the page needs once."""
 
 from pathlib import Path
 
-from vitreous.use.export.page.pack import PackedModel
-
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("engine.js", "pixels.js", "answer.js", "app.js")
 
 
-def app_html(packed: PackedModel) -> str:
+def app_html(model: str) -> str:
     """Return the part of a page in which a photo is chosen and classified; it has no script and no style of its own."""
-    return asset("app.html").replace("MODEL", packed.text)
+    return asset("app.html").replace("MODEL", model)
 
 
-def script_text() -> str:
-    """Return the content of the script element, which must come after the HTML; its hash may go into a policy."""
-    return "".join(map(asset, _SCRIPTS))
+def script_text(engine: str = "engine.js") -> str:
+    """Return the content of the script element, which must come after the HTML; its hash may go into a policy.
+
+    Args:
+        engine: What runs the model: `engine.js`, or `runtime.js` after a script that defines `ort`.
+    """
+    return "".join(map(asset, (engine, "pixels.js", "answer.js", "app.js")))
 
 
 def style_text() -> str:

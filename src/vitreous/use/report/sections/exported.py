@@ -9,7 +9,8 @@ from vitreous.use.export.words import proof_rows, proof_sentence
 from vitreous.use.report.section import ReportInput, Section
 
 _NOTE = (
-    "<p>Each file was opened by its own runtime and compared with Python on photos that the model was not trained on. "
+    "<p>Each file was compared with Python on photos that the model was not trained on. Those of ONNX and torch were "
+    "opened by their own runtime; of a page, its model was compared. "
     "Times include resizing; they are those of the machine that exported the file.</p>"
 )
 

@@ -33,7 +33,7 @@ def try_it_section(report: ReportInput) -> Section:
         parts=(
             "<p>The trained model is in this page and runs in your browser. Photos stay on your device, and no "
             "network is needed.</p>",
-            app_html(packed),
+            app_html(packed.text),
             markup.sentences([sentence, _TOLERANCE_SENTENCE]),
         ),
         numbers={"runs_in_page": True, "size_bytes": len(packed.text), **numbers},

@@ -123,7 +123,7 @@ def test_folder_with_other_weights_is_refused(to: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers" if to == "hf" else "timm", reason="opens the folder")
     predictor = made()
     write_library(predictor, tmp_path / "x", to)
-    assert open_library(predictor, tmp_path / "x", to)(np.array(PHOTOS[1])[None]).shape == (1, 5)
+    assert open_library(predictor, tmp_path / "x", to)(np.array(PHOTOS[1])[None])[0].shape == (1, 5)
     tensors = load_file(tmp_path / "x" / "model.safetensors")
     tensors["classifier.bias" if to == "hf" else "head.bias"] += torch.arange(5.0)
     save_file(tensors, tmp_path / "x" / "model.safetensors", {"format": "pt"})
