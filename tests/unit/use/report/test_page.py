@@ -370,9 +370,9 @@ def test_page_shows_the_baseline_of_the_accuracy(run: Run, page: Page) -> None:
 def test_classes_that_are_never_predicted_are_named_and_long_names_shortened(own_run: Run) -> None:
     predictions = own_run.path / "predictions.csv"
     RunFolder(own_run.path).outputs.unlink()
-    head, *lines = predictions.read_text(encoding="utf-8").splitlines()
-    rows = [line.rsplit(",", 3) for line in lines]
-    predictions.write_text("\n".join([head, *(f"{row[0]},{row[1]},two words,0.5" for row in rows)]), encoding="utf-8")
+    rows = list(csv.reader(predictions.read_text(encoding="utf-8").splitlines()))[1:]
+    old = ["path,true,predicted,probability", *(f"{row[0]},{row[1]},two words,0.5" for row in rows)]
+    predictions.write_text("\n".join(old), encoding="utf-8")
     write_report(RunFolder(own_run.path))
     texts = Page((own_run.path / "report.html").read_text(encoding="utf-8")).texts
     assert any(text.startswith("2 classes are never predicted: ") and "Äpfel" in text for text in texts)
