@@ -23,7 +23,7 @@ def test_page_classifies_a_photo_like_the_model_with_its_weights(
     browser.open(page)
     browser.run(f"{DROP}({quoted(encoded(Image.fromarray(photo), 'PNG'))})")
     wait_for(browser, HAS_MAP)
-    cells = "[...item.querySelectorAll('span')].map((cell) => cell.textContent)"
+    cells = "[...item.querySelectorAll('bdi, span')].map((cell) => cell.textContent)"
     shown = browser.run(f"[...document.querySelectorAll('.try-it li')].map((item) => {cells})")
     best = sorted(zip(answer(photo[None])[0][0].tolist(), predictor.classes, strict=True), reverse=True)
     assert shown == [[name, f"{100 * p:.1f}%"] for p, name in best]

@@ -103,7 +103,7 @@ def in_browser(browser: Browser, tmp_path: Path, content: bytes, preprocess: Pre
     text = base64.b64encode(content).decode()
     return np.array(
         browser.run(
-            f"Pixels.decode(new Blob([Engine.bytesOf('{text}')]))"
+            f"Pixels.decode(new Blob([Pixels.bytesOf('{text}')]))"
             f".then((image) => [...Pixels.prepare(image, {json.dumps(settings(preprocess))})])"
         )
     )
