@@ -3,6 +3,7 @@
 import pytest
 from tests.advice import (  # noqa: F401
     batch_cases,
+    benchmark_cases,
     correction_cases,
     data_cases,
     decision_cases,

@@ -171,7 +171,8 @@ def _decoded(files: Sequence[Path], settings: Preprocess, listener: Listener) ->
         except DecodeError as error:
             skipped.append((str(file), str(error).removeprefix(f"{file}: ")))
     if len(skipped) == len(files):
-        raise DataError(f"{skipped[0][0]}: {skipped[0][1]}; none of {plural(len(files), 'image')} can be decoded")
+        count = plural(len(files), "image")
+        raise DataError(f"{skipped[0][0]}: {skipped[0][1]}, like all of {count}; give photos that can be decoded")
     if skipped:
         listener("skipped", {"skipped": skipped})
 

@@ -148,7 +148,7 @@ def test_page_and_missing_model_are_refused(run: Run, tmp_path: Path) -> None:
 
 def test_photos_that_cannot_be_decoded_are_an_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"^.*a\.png: .*; none of 1 image can be decoded$"):
+    with pytest.raises(DataError, match=r"^.*a\.png: .*, like all of 1 image; give photos that can be decoded$"):
         benchmark([run.path], tmp_path)
     Image.new("RGB", (20, 30), "red").save(tmp_path / "b.png")
     events: list[Any] = []
