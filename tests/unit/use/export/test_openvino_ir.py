@@ -34,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folder_says_what_it_classifies_and_in_which_precision(written: Path) -> None:
     about = {key: json.loads(value) for key, value in open_ir(written)[1].items()}
-    assert about == {**DESCRIPTION, "precision": "f32"}
+    assert about == {**DESCRIPTION, "precision": "f32", "unfamiliar": None}
     model = openvino.Core().read_model(written / "openvino_model.xml")
     assert [model.input(0).any_name, model.output(0).any_name] == ["photos", "probabilities"]
     assert str(model.input(0).get_partial_shape()) == "[?,?,?,3]"
