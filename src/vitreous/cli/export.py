@@ -51,8 +51,8 @@ def export(
             without a network), hf (a folder for transformers) or timm (a folder for timm).
         out: File or folder to write; default: named after the run, in the current folder.
         data: Labeled photos to compare on: a folder, table or named data set; default: the held-out photos of the run.
-        int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much. For onnx and
-            openvino, which always tries bfloat16 where the processor has it.
+        int8: Also try 8-bit weights, and keep the fastest file that is accurate enough (see --max-drop). For onnx and
+            openvino; openvino also tries bfloat16 if the processor supports it.
         max_drop: Points of accuracy that a smaller precision may cost, for the upper end of the 95% interval; default:
             1.
         options: All other options.

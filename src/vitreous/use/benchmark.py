@@ -61,7 +61,7 @@ def benchmark(
     Args:
         paths: Run folders, `model.safetensors` files, and what `vitreous export` wrote, except for pages.
         data: Photo, or folder of photos, of which up to 200 are taken; None generates photos of 640x480 px.
-        batch_size: Photos in the batches whose throughput is measured.
+        batch_size: Number of photos per batch when throughput is measured.
         trust: Open programs of torch, which may contain code.
         listener: Receives the progress.
 

@@ -258,7 +258,7 @@ class Run:
             to: `onnx`, `torch` (a program), `html` (a page), or a folder for `openvino`, `hf` (transformers) or `timm`.
             path: The file or folder; None for one that is named after the run, in the working directory.
             data: Labeled photos to compare on, as in `evaluate`; None selects the held-out photos of the run.
-            int8: Also try weights of 8 bits, and keep the fastest file whose accuracy does not drop too much.
+            int8: Also try 8-bit weights, and keep the fastest file that is accurate enough.
             max_drop: The largest drop in points, for the upper end of its 95% interval; None for 1.
             runtime: Folder of the npm package `onnxruntime-web`, for a page with a model of any size.
 

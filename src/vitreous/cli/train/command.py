@@ -187,12 +187,13 @@ def _train_series(screen: Screen, request: TrainRequest, num_processes: int) -> 
 
 
 def _add_folds(screen: Screen, folder: RunFolder) -> None:
-    """Train folds if few images tested the run. An interrupt leaves the complete run, which is then shown."""
+    """Train folds if few images tested the run. Whatever ends them leaves the complete run with its report."""
     try:
         add_folds(folder, screen.listen)
-    except Interrupted:
+    except BaseException as error:
         write_report(folder, ends_training=True)
-        show_end(screen, folder)
+        if isinstance(error, Interrupted):
+            show_end(screen, folder)
         raise
 
 

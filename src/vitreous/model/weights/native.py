@@ -45,8 +45,8 @@ def save_model(path: str | Path, model: VisionTransformer, metadata: Mapping[str
 def header_of(config: ModelConfig, metadata: Mapping[str, object], layout: str | None = None) -> dict[str, str]:
     """Return the entry of a safetensors header that describes a model, by its key.
 
-    `layout` is the name of the format whose tensor names the file has; None for ours. Values in `metadata` that the
-    entry itself determines are left out, so `read_metadata` of another file may be given.
+    `layout` names the format that the tensor names follow, such as `timm`; None for our own. Values in `metadata` that
+    the entry itself determines are left out, so `read_metadata` of another file may be given.
 
     Raises:
         ConfigError: `metadata` has a value that JSON cannot hold.

@@ -145,12 +145,13 @@ def calibrated_loss(logits: Logits, labels: Targets) -> float:
 
     It compares models of different confidence: label smoothing and a fitted head change the loss of models that predict
     the same classes, and the temperature of the saved model removes that difference. With many images, the temperature
-    is fitted to the first ones. It is 0 if all images are correct, which it approaches as the temperature falls.
+    is fitted to some of them, evenly spaced because data sets are often sorted by class. The loss is 0 if all images
+    are correct, which it approaches as the temperature falls.
     """
     if bool(are_right(logits, labels).all()):
         return 0.0
-    num = max(1, _MOST_FITTED // logits.shape[1])
-    return score(logits / fit_temperature(logits[:num], labels[:num]), labels).loss
+    stride = -(-logits.numel() // _MOST_FITTED)
+    return score(logits / fit_temperature(logits[::stride], labels[::stride]), labels).loss
 
 
 def cross_fitted_temperatures(logits: Logits, labels: Labels, num_parts: int = 5) -> torch.Tensor:

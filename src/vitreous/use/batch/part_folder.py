@@ -88,7 +88,7 @@ class PartFolder:
         return -(-self.manifest["images"]["count"] // self.manifest["part_size"])
 
     def missing(self) -> list[int]:
-        """Return the numbers of the parts that are not finished, or whose file was removed."""
+        """Return the numbers of the parts that are not finished or have lost their file."""
         done = self.manifest["done"]
         return [
             n for n in range(self.num_parts) if self._name(n) not in done or not (self.path / self._name(n)).exists()

@@ -103,8 +103,8 @@ def export(
         to: A format, one of `TARGETS`.
         out: File or folder to write; None: named after the run, in the working directory.
         data: Labeled photos to compare on; None selects the run's own held-out photos.
-        int8: Also try weights of 8 bits. Of all that is tried, the fastest file is kept whose accuracy drops by at most
-            `max_drop`. For OpenVINO, bfloat16 is always tried where the processor has it.
+        int8: Also try 8-bit weights. The fastest file with a drop in accuracy of at most `max_drop` is kept. For
+            OpenVINO, bfloat16 is tried too if the processor supports it, with or without `int8`.
         max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
         runtime: Folder of the npm package `onnxruntime-web`, for a page; None for plain JavaScript and small models.
         listener: Receives the progress.

@@ -55,8 +55,8 @@ def smaller_ir(
 ) -> Mapping[str, Answer]:
     """Write a model in smaller precisions into folders next to its own, and return how they answer, by name.
 
-    These are `bfloat16`, if the processor multiplies such numbers; with photos also `int8`, and `int8-bfloat16`, whose
-    other operations are in bfloat16.
+    `bfloat16` is written if the processor supports it. With photos, `int8` is written too, and `int8-bfloat16`, which
+    computes everything else in bfloat16.
 
     Args:
         written: The folder in float32.
@@ -76,7 +76,7 @@ def smaller_ir(
 
 
 def _quantized(model: Any, photos: Iterator[Photos]) -> Any:
-    """Return a copy whose products with weights are in 8 bits, of which those of a weight have 7; see `quantize.py`."""
+    """Return a copy with 8-bit linear layers; weights use 7 of the bits, for the reason given in `quantize.py`."""
     import nncf
     import rich
 

@@ -103,7 +103,7 @@ def prove(
         python: How the model answers that they were made from.
         photos: At least one photo.
         thresholds: Probability from which each label is predicted; None if a photo has one class.
-        batch_size: Photos in the batches whose time is measured.
+        batch_size: Number of photos per batch when throughput is measured.
 
     Returns:
         The proof of each file, and before them that of `PYTHON` itself.

@@ -123,7 +123,7 @@ def _write_program(predictor: Predictor, path: Path, description: Description) -
 
 
 def open_program(path: Path, about: dict[str, str]) -> Answer:
-    """Open a program of torch, whose pickles may contain code, and fill in what it says about the keys of `about`."""
+    """Open a torch program, which may contain code in its pickles, and fill in the values of `about` from it."""
     with path.open("rb") as file:
         module = torch.export.load(file, extra_files=about).module()
 

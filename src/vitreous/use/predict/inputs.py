@@ -24,7 +24,7 @@ from vitreous.printable import printable_value
 from vitreous.wording import listed, plural
 
 Stored = ShardImage | RemoteImage
-"""An image whose bytes are requested only when it is decoded."""
+"""An image in a tar file or at an address; its bytes are read when it is decoded."""
 
 _DEEPEST = 3
 """Levels of containers, such as the batches of a loader."""

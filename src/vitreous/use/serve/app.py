@@ -168,7 +168,7 @@ class Service:
 
 
 class _Direct(APIRoute):
-    """A route whose function reads the request itself: FastAPI only describes it, which makes requests cheaper."""
+    """A route that bypasses FastAPI's parsing: its function reads the request itself, which is faster."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function as it is."""

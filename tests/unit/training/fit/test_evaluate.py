@@ -115,6 +115,15 @@ def test_models_that_differ_only_in_confidence_have_the_same_calibrated_loss() -
     assert calibrated_loss(10.0 * torch.eye(4), torch.arange(4)) == 0
 
 
+def test_images_sorted_by_class_all_have_a_part_in_the_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.arange(400) // 100
+    logits = 8.0 * torch.eye(4)[labels]
+    logits[torch.arange(250, 400, 2)] = logits[0].clone()  # all images of the first class are correct
+    exact = calibrated_loss(logits, labels)
+    monkeypatch.setattr("vitreous.training.fit.evaluate._MOST_FITTED", 400)
+    assert calibrated_loss(logits, labels) == pytest.approx(exact, rel=0.1)
+
+
 def test_a_more_accurate_model_is_preferred_to_a_more_confident_one() -> None:
     true = torch.arange(100) % 4
     accurate, confident = 2.0 * torch.eye(4)[true], 7.0 * torch.eye(4)[true]

@@ -4,7 +4,7 @@ const Answer = (() => {
   const percent = (share) => `${(100 * share).toFixed(1)}%`;
   const order = (shares) => [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
 
-  // Fills an element of the class `answer`; `choose` gets the number of the class whose button is pressed.
+  // Fills an element of the class `answer`; pressing the button of a class calls `choose` with its number.
   function list(element, names, shares, predicted, choose) {
     const shown = order(shares).slice(0, Math.max(MOST_CLASSES, predicted.length));
     element.replaceChildren(...shown.map((number) => {
