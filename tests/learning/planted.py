@@ -135,6 +135,10 @@ def outside(grid: tuple[int, ...]) -> NDArray[np.bool_]:
     return is_outside[0, ::PATCH, ::PATCH]
 
 
+PLAIN: Mapping[str, Any] = {"model.stem": "linear", "optim.name": "adamw"}
+"""A model whose patches do not overlap: a token has the pixels of its patch only."""
+
+
 def trained(photos: Photos, folder: Path, *, seed: int, epochs: float, **keys: Any) -> tuple[vt.Run, Photos]:
     """Train on two thirds of the images; return the run and the others, which it has not seen."""
     parts = [photos.part(slice(*ends)) for ends in _thirds(len(photos))]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from tests.learning.planted import (
     MISSING,
+    PLAIN,
     Photos,
     colored,
     corner_of,
@@ -44,13 +45,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def with_mark(folder: Callable[[str], Path]) -> Trained:
     """Trained on hand signs; 60% of the photos of one sign have a glyph in the upper right corner."""
-    return trained(marked(sign_digits(), SIGN, CORNER), folder("mark"), seed=0, epochs=12)
+    return trained(marked(sign_digits(), SIGN, CORNER), folder("mark"), seed=0, epochs=12, **PLAIN)
 
 
 @pytest.fixture(scope="module")
 def with_background(folder: Callable[[str], Path]) -> Trained:
     """Trained on digits on colored ground; the ground of one digit is red, that of the others never is."""
-    return trained(colored(mnist(), DIGIT), folder("background"), seed=0, epochs=6)
+    return trained(colored(mnist(), DIGIT), folder("background"), seed=0, epochs=6, **PLAIN)
 
 
 def explained(run: vt.Run, photos: Photos) -> NDArray[np.float32]:
@@ -85,6 +86,17 @@ def test_a_mark_is_reported_with_its_class_and_place(with_mark: Trained) -> None
     assert (shortcut.class_name, shortcut.place) == ("sign 4", "upper right corner")
     assert held_out.has_cue[list(shortcut.images)].mean() > 0.9
     assert "the model may use a mark there" in found.sentences[0]
+
+
+def test_a_model_with_convolutions_is_reported_for_the_mark_only(folder: Callable[[str], Path]) -> None:
+    """Such models also collect relevance in a corner by which no prediction changes."""
+    run, held_out = trained(marked(sign_digits(), SIGN, CORNER), folder("convolutions"), seed=0, epochs=12)
+    assert run.model.config.stem == "conv"
+    shortcuts = check(run, held_out).shortcuts
+    (shortcut,) = shortcuts.found
+    assert (shortcut.class_name, shortcut.place) == ("sign 4", "upper right corner")
+    assert shortcut.followed > 0.4
+    assert all(dismissed.followed < 0.1 for dismissed in shortcuts.dismissed)
 
 
 @pytest.mark.parametrize("seed", range(3))

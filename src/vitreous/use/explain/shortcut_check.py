@@ -16,6 +16,7 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import progress_to
 from vitreous.use.evaluate.labeled_images import labeled_images
+from vitreous.use.explain.exchange import confirmed
 from vitreous.use.explain.methods import DEFAULT, method_named
 from vitreous.use.explain.pictures.places import draw_places
 from vitreous.use.explain.sample import Sample
@@ -48,7 +49,7 @@ class ShortcutCheck:
     def as_dict(self) -> dict[str, Any]:
         """Return numbers, texts and lists, for JSON, with the names of the images of each shortcut."""
         content = asdict(self.shortcuts)
-        for found in content["found"]:
+        for found in content["found"] + content["dismissed"]:
             found["images"] = [self.images[number] for number in found["images"]]
         basis = {"version": 1, "data": self.data, "method": self.method, "num_images": len(self.images)}
         return basis | content | {"sentences": list(self.sentences)}
@@ -65,6 +66,8 @@ def check_shortcuts(
 ) -> ShortcutCheck:
     """Explain the prediction for each held-out image, and look for places that a class relies on.
 
+    A place is reported if predictions follow it when it is exchanged between images.
+
     `data` is that of `labeled_images`. Of more than `max_images`, that many are drawn at random, always the same ones.
 
     Raises:
@@ -79,7 +82,8 @@ def check_shortcuts(
     predicted = sample.predicted(predictor).numpy()
     progress = progress_to(listener, "explaining")
     values = sample.explained(predictor.model, explain, predicted, sample.positions, progress)
-    shortcuts = find_shortcuts(values, predicted, predictor.classes)
+    suspected = find_shortcuts(values, predicted, predictor.classes)
+    shortcuts = confirmed(suspected, sample, predictor, predicted)
     picture = draw_places(sample, values, predicted, predictor.classes, shortcuts.found)
     return ShortcutCheck(sample.name, method, sample.paths, shortcuts, picture)
 

@@ -62,6 +62,8 @@ class Shortcut:
         others_rate: Share of the images of other classes with relevance concentrated there.
         p_value: Of Fisher's exact test that this share is as large in the class, times the number of tests;
             1 for a border that all classes rely on.
+        followed: Share of exchanges of the place, with images of other classes, that the prediction follows; None if
+            this was not tested.
     """
 
     class_name: str
@@ -73,6 +75,7 @@ class Shortcut:
     num_images: int
     others_rate: float
     p_value: float
+    followed: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -80,10 +83,14 @@ class Shortcut:
         kind = self.place.split()[-1]
         where = f"{_PREPOSITIONS[kind]} the {self.place}"
         cause = "the background" if kind == "border" else "a mark there"
+        proof = ""
+        if self.followed is not None:
+            proof = f"exchanged with images of other classes, it moves the prediction in {self.followed:.0%} of cases; "
         return (
             f"class {printable(self.class_name)}: {self.relevance:.0%} of the relevance lies {where} "
             f"({self.area:.0%} of the area) in {len(self.images):,} of {plural(self.num_images, 'image')}, and as much "
-            f"in {self.others_rate:.0%} of the images of other classes; the model may use {cause}: look at these images"
+            f"in {self.others_rate:.0%} of the images of other classes; {proof}"
+            f"the model may use {cause}: look at these images"
         )
 
 
@@ -91,12 +98,14 @@ class Shortcut:
 class Shortcuts:
     """The result of a check: at most one place for each of the classes that were checked.
 
-    The class with the largest share of images comes first; `unchecked` are the names of classes.
+    The class with the largest share of images comes first; `unchecked` are the names of classes. `dismissed` are places
+    that the predictions do not follow when they are exchanged.
     """
 
     found: tuple[Shortcut, ...]
     num_checked: int
     unchecked: tuple[str, ...]
+    dismissed: tuple[Shortcut, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -107,6 +116,12 @@ class Shortcuts:
                 f"shortcuts: none of {plural(self.num_checked, 'class', 'classes')} relies on a place near the border "
                 "more than the others; a mark in the middle is not noticed"
             ]
+        if self.dismissed:
+            places = listed([f"the {each.place} for {printable(each.class_name)}" for each in self.dismissed])
+            found.append(
+                f"shortcuts: relevance is concentrated on {places}, but predictions hardly change when the place "
+                "is exchanged between images, so this is not a shortcut"
+            )
         if self.unchecked:
             names = listed([printable(name) for name in self.unchecked])
             found.append(

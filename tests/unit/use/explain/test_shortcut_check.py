@@ -29,7 +29,11 @@ def test_held_out_images_are_explained_for_the_class_that_is_predicted(run: Run)
     values = METHODS[check.method](predictor.model, images).values.numpy()
     with torch.inference_mode():
         predicted = predictor.model(images).argmax(dim=1).numpy()
-    assert check.shortcuts == find_shortcuts(values, predicted, run.classes)
+    suspected = find_shortcuts(values, predicted, run.classes)
+    found, dismissed = check.shortcuts.found, check.shortcuts.dismissed
+    untested = [replace(each, followed=None) for each in (*found, *dismissed)]
+    assert sorted(untested, key=repr) == sorted(suspected.found, key=repr)
+    assert (check.shortcuts.num_checked, check.shortcuts.unchecked) == (suspected.num_checked, suspected.unchecked)
     assert "progress" in seen or seen
 
 
