@@ -4,7 +4,9 @@ Trains tiny models on hand signs and on digits, with a glyph in a corner of 60% 
 plain patches, and with the stem of convolutions that small images get by default. For each model it stores, for several
 density ratios, the largest excess of a class, what the check says, and how often predictions follow the places that
 were suspected: the limits in `use/explain/shortcuts.py` and `exchange.py` are between those of the two kinds. It also
-stores the share of relevance on the glyph by method. Finished models are skipped: `python benchmarks/shortcuts.py --seeds 3`.
+stores the share of relevance on the glyph by method.
+
+Finished models are skipped: `python benchmarks/shortcuts.py --seeds 3`.
 """
 
 import argparse
