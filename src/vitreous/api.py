@@ -16,6 +16,7 @@ from vitreous.use.series.series import Series
 
 if TYPE_CHECKING:
     from vitreous.data.sources import Dataset
+    from vitreous.training.folder.records import Listener
     from vitreous.training.request import TrainRequest
     from vitreous.use.embed.embeddings import Embeddings
     from vitreous.use.explain.pictures.explanation import Explanation
@@ -67,7 +68,8 @@ def train(
 ) -> Run | Series:  # fmt: skip
     """Train a Vision Transformer on a folder of images or a named data set.
 
-    Progress is logged to the logger `vitreous`; `logging.basicConfig(level="INFO")` shows it. On a CPU that other
+    In a notebook, the cell shows the progress. It is also logged to the logger `vitreous`;
+    `logging.basicConfig(level="INFO")` shows it. On a CPU that other
     programs use too, call `vitreous.threads.let_threads_sleep()` before torch is imported, or training may be 10 times
     slower.
 
@@ -129,12 +131,12 @@ def _train(data: "str | Path | Dataset | None", request: "TrainRequest") -> Run 
         request = replace(request, data=str(data))
     elif data is not None:
         request = replace(request, source=open_object(data))
-    after = partial(complete, source=request.source)
+    after, listen = partial(complete, source=request.source), _listener()
     if is_series(request):
-        return Series(run_series(request, after, _log).path)
-    folder = run_training(request, _log)
+        return Series(run_series(request, after, listen).path)
+    folder = run_training(request, listen)
     try:
-        add_folds(folder, _log, request.source)
+        add_folds(folder, listen, request.source)
     finally:
         write_report(folder, source=request.source, ends_training=True)
     return Run(folder.path)
@@ -246,6 +248,21 @@ def load_run(path: str | Path) -> Run:
         NotARunError: There is no trained model at that path.
     """
     return Run(path)
+
+
+def _listener() -> "Listener":
+    """Return a listener that logs the events of a run and, in a notebook, shows its progress in the cell."""
+    from vitreous.use.report.jupyter import NotebookProgress, in_notebook
+
+    if not in_notebook():
+        return _log
+    shown = NotebookProgress()
+
+    def listen(kind: str, fields: Mapping[str, Any]) -> None:
+        _log(kind, fields)
+        shown.listen(kind, fields)
+
+    return listen
 
 
 def _log(kind: str, fields: Mapping[str, Any]) -> None:

@@ -17,6 +17,11 @@ def printable(text: str, max_chars: int = 120) -> str:
     return escaped if len(escaped) <= max_chars else f"{escaped[:max_chars]}…"
 
 
+def visible(text: str) -> str:
+    """Return all of a text with control characters, which file names may contain, as escapes; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def printable_value(value: object) -> str:
     """Return how a message shows a value that a user gave: as Python writes it if it is short and of a built-in type.
 

@@ -3,8 +3,12 @@
 Without a launcher there is one process, of rank 0. Nothing here imports torch.
 """
 
+import math
 import os
+from contextlib import suppress
+from pathlib import Path
 
+_CGROUP = Path("/sys/fs/cgroup")
 _limits: list[int] = []
 
 
@@ -39,14 +43,23 @@ def restarts() -> int:
 
 
 def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use; its affinity can allow fewer than the machine has."""
+    """Return the number of CPU cores that this process may use: its affinity or its container can allow fewer."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([found, *_limits])
+    return min([found, *_limits, *_container_cores()])
 
 
 def limit_cores(count: int) -> None:
     """Let `usable_cores` return at most `count` in this process, which shares the machine with processes like it."""
     _limits.append(count)
+
+
+def _container_cores() -> list[int]:
+    """Return the cores whose time the container may use, rounded up; nothing without such a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # versions 2 and 1 of cgroups
+        with suppress(OSError, ValueError):  # no such file; or "max", which is no limit
+            quota, period = map(int, " ".join((_CGROUP / name).read_text() for name in files).split())
+            return [math.ceil(quota / period)] if quota > 0 and period > 0 else []
+    return []
 
 
 def _number(name: str, default: int) -> int:

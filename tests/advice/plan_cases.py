@@ -76,7 +76,7 @@ def machines_that_are_too_small(folder: Path) -> Refusals:
         assert plan(folder, train__compile="none")
     with patch.object(compiled.shutil, "which", lambda name: "/bin/x" if name == "g++" else None):
         assert plan(folder, train__compile="default")
-    with patch.object(devices, "_has_tf32", return_value=False):
+    with patch.object(devices, "has_tf32", return_value=False):
         yield lambda: plan(folder, train__precision="tf32"), "use auto or fp32"
     assert plan(folder, train__precision="auto")
     assert plan(folder, train__precision="fp32")

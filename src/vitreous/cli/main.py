@@ -24,6 +24,7 @@ from cyclopts import (
 from rich.console import Console
 
 from vitreous import __version__, processes
+from vitreous.cli.next_steps import next_steps
 from vitreous.errors import ClippedWarning, NonFiniteError, UnknownNameError, VitreousError, nearest
 from vitreous.heap import keep_freed_memory
 from vitreous.printable import printable
@@ -56,6 +57,8 @@ COMMANDS = {
     "inspect": ("Show what a run, a data set, a weights file or a named model contains.", "RUN|DATA|WEIGHTS|MODEL"),
     "shard": ("Write labeled images into tar files in WebDataset's layout.", "DATA OUT"),
     "models": ("List backbones to start from, or download one.", "[get NAME]"),
+    "env": ("Check this installation and the speed of this machine.", ""),
+    "completion": ("Print a script with which a shell completes commands, options and names.", "bash|zsh|fish"),
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
 """Help and arguments of each command; its function is in `<name>.py`, or in the folder of that name."""
@@ -73,7 +76,11 @@ app = App(
 )
 # Commands are imported on their first call, so that `vitreous --help` does not wait for torch.
 for _name, (_help, _usage) in COMMANDS.items():
-    app.command(f"vitreous.cli.{_name}:{_name}", help=_help, usage=f"Usage: vitreous {_name} {_usage} [OPTIONS]")
+    app.command(
+        f"vitreous.cli.{_name}:{_name}",
+        help=_help,
+        usage=" ".join(f"Usage: vitreous {_name} {_usage} [OPTIONS]".split()),
+    )
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -99,7 +106,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # the rest is passed on as it is
     try:
         _check_command(words)
-        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        if words:
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        else:
+            next_steps()
         if sys.stdout is not None:  # None if it was closed before the start
             sys.stdout.flush()
     except VitreousError as error:

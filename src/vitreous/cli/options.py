@@ -1,7 +1,7 @@
 """Text of an option -> its value: the types of the options that several commands have."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter, Token
 
@@ -20,3 +20,21 @@ Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]
 Assignments = Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)]
 """`--room.key value` options, as `main` rewrites them."""
+
+_FOR_COMPLETION = Parameter(show_choices=False)
+"""For options that take more than the names that a shell completes; the help text describes all."""
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"] | str, _FOR_COMPLETION]
+Precision = Annotated[Literal["auto", "fp32", "tf32", "bf16"] | str, _FOR_COMPLETION]
+TaskName = Annotated[Literal["single", "multilabel"] | str, _FOR_COMPLETION]
+RecipeName = Annotated[
+    Literal["digits", "small-images", "small-photos", "fine-tune", "linear-probe", "distill", "deit", "deit3",
+            "big-vision-s16"] | str, _FOR_COMPLETION,
+]  # fmt: skip
+ModelName = Annotated[
+    Literal["vit_pico", "vit_nano", "vit_micro", "vit_mini", "vit_tiny", "vit_xsmall", "vit_small", "vit_medium",
+            "vit_base", "vit_large"] | str, _FOR_COMPLETION,
+]  # fmt: skip
+BackboneName = Annotated[
+    Literal["auto", "none", "dinov2-small", "dinov2-base", "augreg-tiny", "augreg-small", "augreg-base", "deit3-small",
+            "deit3-base", "dinov3-small"] | str, _FOR_COMPLETION,
+]  # fmt: skip

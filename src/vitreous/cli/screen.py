@@ -1,23 +1,27 @@
 """Events of a run -> a live line on a terminal, plain lines elsewhere; results -> tables."""
 
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from vitreous.printable import visible
 from vitreous.recipe.plan import show
+from vitreous.training.folder.progress import RunProgress
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, first_model_text, never_predicted_text
 from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.wording import duration, plural
 
 _PLAIN_LINES = 20
 """Approximate number of progress lines of a run when the output is not a terminal."""
+_LEAST_HEIGHT = 8
+"""Lines of a terminal that has room for the curves of a run."""
+_TRAINING = "training"
 _MOST_ROWS = 1_000
 """Largest number of rows of a table."""
 _PLAIN_WIDTH = 10_000
@@ -52,6 +56,26 @@ _SENTENCES = {
 """Text and style of the events that are one sentence with some of their fields."""
 
 
+class _Live(Progress):
+    """The line of what is going on now; below it, while a run trains, its curves and its best evaluation."""
+
+    def __init__(self, console: Console, run: RunProgress) -> None:
+        self._run = run
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the parts of the view, from top to bottom."""
+        yield self.make_tasks_table(self.tasks)
+        is_training = any(task.visible and task.description == _TRAINING for task in self.tasks)
+        if is_training and self.console.height >= _LEAST_HEIGHT:
+            rows = Table.grid(padding=(0, 2))
+            for name, curve, value in self._run.rows():
+                shown = "" if self.console.options.ascii_only else curve
+                rows.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in (name, shown, value)))
+            yield rows
+
+
 class Screen:
     """A listener that shows the events of a run; as a context manager, it removes its live line at the end.
 
@@ -68,11 +92,10 @@ class Screen:
         self.console = console or Console(stderr=stderr, soft_wrap=True, highlight=False)
         if not self.console.is_terminal:
             self.console.width = _PLAIN_WIDTH
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
-        self._live = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self._run = RunProgress()
+        self._live = _Live(self.console, self._run)
         self._tasks: dict[str, TaskID] = {}
         self._shown_progress = -1.0
-        self._began: tuple[float, float] | None = None
         self._is_repeated = False
         self._is_lost = False
         self.shown: dict[str, Callable[[Mapping[str, Any]], None]] = {
@@ -102,7 +125,7 @@ class Screen:
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
         """Print one line literally: without markup or emoji, and with control characters as escapes."""
-        self.console.print(Text(_visible(text), style=style or ""))
+        self.console.print(Text(visible(text), style=style or ""))
 
     def say_notes(self, notes: Iterable[str]) -> None:
         """Print each of some sentences as a note."""
@@ -118,6 +141,7 @@ class Screen:
 
     def listen(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Show an event, unless it is only for the records. If the output cannot be written, the run still goes on."""
+        self._run.listen(kind, fields)
         if kind in self.shown and not self._is_lost:
             try:
                 self.shown[kind](fields)
@@ -138,7 +162,7 @@ class Screen:
         for task in self._tasks.values():
             self._live.remove_task(task)
         self._tasks.clear()
-        self._shown_progress, self._began, self._is_repeated = -1.0, None, fields["number"] > 1
+        self._shown_progress, self._is_repeated = -1.0, fields["number"] > 1
 
     def _show_plan(self, fields: Mapping[str, Any]) -> None:
         if self._is_repeated:
@@ -163,14 +187,15 @@ class Screen:
         self._say_cache(list(fields.get("cache", {}).values()))
 
     def _show_progress(self, fields: Mapping[str, Any]) -> None:
-        text = (
-            f"epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  accuracy {fields['accuracy']:.1%}  "
-            f"{fields['images_per_s']:,.0f} images/s{self._time_left(fields['progress'])}"
-        )
-        self._advance("training", fields["progress"], text)
-        if not self.console.is_terminal and fields["progress"] >= self._shown_progress + 1 / _PLAIN_LINES:
-            self._shown_progress = fields["progress"]
-            self.say(f"{fields['progress']:4.0%}  {text}")
+        share, left = fields["progress"], self._run.time_left()
+        if self.console.is_terminal:
+            self._advance(_TRAINING, share, self._run.headline())
+        elif share >= self._shown_progress + 1 / _PLAIN_LINES:
+            self._shown_progress = share
+            self.say(
+                f"{share:4.0%}  epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  accuracy "
+                f"{fields['accuracy']:.1%}  {fields['images_per_s']:,.0f} images/s{left and f'  {left}'}"
+            )
 
     def _show_evaluation(self, fields: Mapping[str, Any]) -> None:
         if fields["weights"] == "average":
@@ -203,15 +228,6 @@ class Screen:
                 self._live.update(task, visible=False)
             self._tasks[what] = self._live.add_task(what, total=1.0, text=text)
         self._live.update(self._tasks[what], completed=share, text=text)
-
-    def _time_left(self, progress: float) -> str:
-        now = time.monotonic()
-        if self._began is None:
-            self._began = (now, progress)
-        began_s, began_at = self._began
-        if progress - began_at < 0.01 or progress >= 1:
-            return ""
-        return f"  {duration((now - began_s) / (progress - began_at) * (1 - progress))} left"
 
 
 def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:
@@ -248,12 +264,7 @@ def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _one_line(cell: str) -> Text:
-    return Text(_visible(cell).replace("\n", "\\n"))
-
-
-def _visible(text: str) -> str:
-    """Return the text with control characters, which file names may contain, as escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return Text(visible(cell).replace("\n", "\\n"))
 
 
 def _plain_types(value: object) -> object:

@@ -235,7 +235,8 @@ def _train(prepared: Prepared, context: RunContext) -> None:
             seconds = compile_ahead(state, loader.batch(state.step), settings)
             recorder.record("compiled", {"mode": config.train.compile, "seconds": round(seconds, 1)})
         fields = {"step": state.step, "end_step": state.horizon.end_step, "precision": settings.precision}
-        recorder.record("fit", fields | {"steps_per_epoch": loader.steps_per_epoch})
+        budget_s = config.train.budget_s
+        recorder.record("fit", fields | {"steps_per_epoch": loader.steps_per_epoch, "budget_s": budget_s})
         fit(state, settings, loop)
     state.elapsed_s = loop.stopwatch.elapsed_s()
     complete = unsharded(state, config) if is_sharded(config, group) else state

@@ -51,6 +51,12 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Show the accuracy and the report in a notebook."""
+        from vitreous.use.report.jupyter import run_html
+
+        return run_html(self, self._model_file)
+
     @cached_property
     def model(self) -> "VisionTransformer":
         """The trained model, in evaluation mode on the CPU, loaded on first use; `predict` uses the same model."""
@@ -91,14 +97,9 @@ class Run:
         return float("nan") if split is None else float(self.metrics[split]["accuracy"])
 
     def predict(
-        self,
-        images: "ImageLike | Tensor | Iterable[Any]",
-        *,
-        tta: int = 1,
-        coverage: float | None = None,
-        sets: str | None = None,
-        reject: float | None = None,
-    ) -> "list[Prediction]":
+        self, images: "ImageLike | Tensor | Iterable[Any]", *, tta: int = 1, coverage: float | None = None,
+        sets: str | None = None, reject: float | None = None,
+    ) -> "list[Prediction]":  # fmt: skip
         """Classify one image or many.
 
         A file that cannot be decoded gets a prediction with an `error`.
@@ -201,13 +202,9 @@ class Run:
         return measure_robustness(self.path, _opened(data))
 
     def check_explanations(
-        self,
-        data: "str | Path | Dataset | None" = None,
-        *,
-        methods: Sequence[str] | None = None,
-        num_images: int | None = None,
-        seed: int = 0,
-    ) -> "Faithfulness":
+        self, data: "str | Path | Dataset | None" = None, *, methods: Sequence[str] | None = None,
+        num_images: int | None = None, seed: int = 0,
+    ) -> "Faithfulness":  # fmt: skip
         """Compare how faithful explanation methods are for this model, on held-out images; `save` writes the result.
 
         Args:

@@ -77,10 +77,6 @@ def test_help_lists_every_command_and_debug(cli: Cli) -> None:
         assert command in said.out
 
 
-def test_no_words_show_the_help(cli: Cli) -> None:
-    assert cli() == cli("--help")
-
-
 @pytest.mark.parametrize(
     ("command", "usage"),
     [

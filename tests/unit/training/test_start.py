@@ -581,7 +581,7 @@ def test_run_is_resumed_on_a_machine_without_its_device(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("vitreous.training.machine.device._has_tf32", lambda device: False)
+    monkeypatch.setattr("vitreous.training.machine.device.has_tf32", lambda device: False)
     crashed, heard = crash(tiny(), step=4), list[dict[str, Any]]()
     config = read_config(crashed.config)
     write_config(crashed.config, replace(config, train=replace(config.train, **{key: value})))

@@ -10,7 +10,18 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from vitreous import processes
-from vitreous.cli.options import Assignments, Count, Switch, whole_number
+from vitreous.cli.options import (
+    Assignments,
+    BackboneName,
+    Count,
+    Device,
+    ModelName,
+    Precision,
+    RecipeName,
+    Switch,
+    TaskName,
+    whole_number,
+)
 from vitreous.cli.screen import Screen, print_table
 from vitreous.cli.train.end import show_end
 from vitreous.errors import ConfigError
@@ -72,17 +83,17 @@ class TrainOptions:
 
     budget: str | None = None
     epochs: str | None = None
-    model: str | None = None
-    pretrained: str | None = None
-    teacher: str | None = None
+    model: ModelName | None = None
+    pretrained: BackboneName | None = None
+    teacher: BackboneName | None = None
     weights: str | None = None
-    task: str | None = None
+    task: TaskName | None = None
     img_size: str | None = None
     batch_size: str | None = None
     lr: str | None = None
-    recipe: str | None = None
-    device: str | None = None
-    precision: str | None = None
+    recipe: RecipeName | None = None
+    device: Device | None = None
+    precision: Precision | None = None
     seed: str | None = None
     folds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
     seeds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0

@@ -1,9 +1,9 @@
 """Finished run -> what `vitreous train` shows at its end."""
 
 from pathlib import Path
-from shlex import quote
 
 from vitreous.cli.compare import show_comparison
+from vitreous.cli.next_steps import run_commands
 from vitreous.cli.predict import labels_line
 from vitreous.cli.screen import Screen
 from vitreous.errors import VitreousError
@@ -38,7 +38,7 @@ def show_end(screen: Screen, folder: RunFolder) -> None:
     if folder.example.is_file():
         _show_example(screen, run, folder.example)
     screen.say("\nnext:")
-    commands = _next_commands(folder)
+    commands = run_commands(folder)
     width = max(len(command) for command, _ in commands)
     for command, purpose in commands:
         screen.say(f"  {command:<{width}}  {purpose}")
@@ -78,14 +78,3 @@ def _show_example(screen: Screen, run: Run, example: Path) -> None:
         )
         return
     screen.say(f"example: {example} is predicted as {found.label} (probability {found.probability:.1%}; {verdict})")
-
-
-def _next_commands(folder: RunFolder) -> list[tuple[str, str]]:
-    run = quote(str(folder.path))
-    image = quote(str(folder.example)) if folder.example.is_file() else "IMAGE"
-    return [
-        (f"vitreous predict {run} {image}", "classify images or folders of them"),
-        (f"vitreous explain {run} {image}", "which parts of images raise the score of a class"),
-        (f"vitreous evaluate {run}", "precision and recall of each class, confusion matrix"),
-        (f"vitreous inspect {run}", "data, classes and layers of the model"),
-    ]

@@ -78,12 +78,12 @@ def resolve_precision(requested: str, device: torch.device) -> str:
         ConfigError: The name is not a precision, or it is `tf32` and the device has no faster float32 product.
     """
     if requested == "auto":
-        return "bf16" if _has_native_bf16(device) else "fp32"
+        return "bf16" if has_native_bf16(device) else "fp32"
     if requested not in PRECISIONS:
         raise ConfigError(
             f"train.precision={requested}: no such precision; {nearest(requested, [*PRECISIONS, 'auto'])}"
         )
-    if requested == "tf32" and not _has_tf32(device):
+    if requested == "tf32" and not has_tf32(device):
         raise ConfigError(f"train.precision=tf32: {device} has no faster float32 product; use auto or fp32")
     return requested
 
@@ -164,7 +164,8 @@ def describe_hardware(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _has_native_bf16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
+    """Return True if the device has instructions that multiply bf16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -172,7 +173,8 @@ def _has_native_bf16(device: torch.device) -> bool:
     return False
 
 
-def _has_tf32(device: torch.device) -> bool:
+def has_tf32(device: torch.device) -> bool:
+    """Return True if the device has products of float32 matrices that round their factors and are faster."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()

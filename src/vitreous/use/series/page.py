@@ -23,7 +23,7 @@ def write_summary(folder: SeriesFolder) -> Summary:
     """
     summary = summarize_series(folder)
     atomic.write_text(folder.summary, json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) + "\n")
-    atomic.write_text(folder.page, as_text(_page(summary)))
+    atomic.write_text(folder.page, as_text(as_markdown(summary)))
     return summary
 
 
@@ -77,7 +77,8 @@ def sentences(summary: Summary) -> list[str]:
     return result
 
 
-def _page(summary: Summary) -> str:
+def as_markdown(summary: Summary) -> str:
+    """Return the results as a page in Markdown."""
     heading, *rows = table(summary)
     lines = [
         f"# Series {summary.name}: {summary.data}",

@@ -33,6 +33,12 @@ class Series:
     def __repr__(self) -> str:
         return f"Series({str(self.path)!r})"
 
+    def _repr_markdown_(self) -> str:
+        """Show the results of all runs in a notebook."""
+        from vitreous.use.series.page import as_markdown
+
+        return as_markdown(self.summary)
+
     @property
     def runs(self) -> list[Run]:
         """The finished runs, in the order of training."""
