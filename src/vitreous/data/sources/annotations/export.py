@@ -65,8 +65,9 @@ def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
 
 def read_json(path: Path) -> object:
     """Read a JSON file without `_UNREAD`. Raises DataError if it is damaged, too large or too deeply nested."""
+    content = read_bytes(path)
     try:
-        return json.loads(read_bytes(path), object_hook=_needed)
+        return json.loads(content, object_hook=_needed)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"data.source={path}: not valid JSON ({printable_error(error)}); export it again, or move it elsewhere"

@@ -53,9 +53,9 @@ def read_yolo(names_file: Path, folder: Path) -> Export:
 
 
 def _read_names(file: Path) -> dict[int, str]:
-    where = f"data.source={file}"
+    where, content = f"data.source={file}", read_bytes(file, _MOST_BYTES)
     try:
-        text = read_bytes(file, _MOST_BYTES).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         names = text.splitlines() if file.name in _LISTS else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{where}: cannot be read ({printable_error(error)}); correct it") from error
