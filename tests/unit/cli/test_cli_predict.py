@@ -139,7 +139,7 @@ def test_of_many_unreadable_images_only_the_first_are_listed(run: Path, cli: Cli
     ("words", "line"),
     [
         (["no/run", "IMAGE"], "run=no/run: does not exist; train a model with `vitreous train DATA`"),
-        (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images, folders, tables of paths or tar"),
+        (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images, folders, tables of paths, exp"),
         (["RUN", "."], "image=.: a folder without images; give images or a folder of them"),
         (["RUN", "IMAGE", "--out", "x.txt"], "out=x.txt: ends in .txt; use one of .csv, .jsonl, .parquet"),
         (["RUN", "IMAGE", "--out", "no/x.csv"], "out=no/x.csv: the folder no does not exist; create it first"),

@@ -57,7 +57,7 @@ def read_label_studio(document: object, where: str, folder: Path) -> Export | No
             labels = tuple(sorted(votes.pop())) if votes else None
             entries.append(Entry(_image(data, f"{where}: task {number + 1}"), labels))
     note = f"left out {plural(num_disputed, 'task')} whose annotations differ"
-    return Export("Label Studio export", entries, (), (note,) if num_disputed else ())
+    return Export("Label Studio tasks", entries, (), (note,) if num_disputed else ())
 
 
 def _annotations(task: dict[str, Any]) -> Iterator[Answers]:

@@ -50,10 +50,9 @@ def find_files(where: str, root: Path, folder: Path, entries: Sequence[Entry], *
         parts = [_parts(f"{where}: image", entries[number].path, is_given=is_given) for number in members]
         bases = [root] if is_given else list(_bases(root, folder, subset))
         base, skip = _best(where, bases, parts, entries[members[0]].path)
-        if base != (root if is_given else folder) or skip != 0:
-            without = "" if skip == 0 else f", without the first {skip} parts of their paths"
-            without = ", by their names without what Label Studio adds" if skip is None else without
-            notes.append(f"{where}: the images are read from {base}{without}")
+        if skip != 0:
+            left_out = "folders and Label Studio's prefix" if skip is None else f"the first {plural(skip, 'part')}"
+            notes.append(f"{where}: images are read from {base}, without {left_out} of their paths")
         inner = os.path.relpath(base, root)
         for number, one in zip(members, parts, strict=True):
             path = os.path.normpath(os.path.join(inner, _spelled(one, skip)))  # noqa: PTH118

@@ -110,7 +110,7 @@ def _read(path: Path, folder: Path) -> Export | None:
 
 
 def _in_folder(folder: Path, root: Path) -> list[tuple[Path, Export]]:
-    """Return the exports in a folder, in `annotations/` and in folders of splits, with the subset of their images."""
+    """Return the exports in a folder, in `annotations/` and in folders of splits."""
     try:
         if names_file := find_names(folder):
             return [(names_file, read_yolo(names_file, root))]
@@ -123,15 +123,14 @@ def _in_folder(folder: Path, root: Path) -> list[tuple[Path, Export]]:
         export = _read(file, file.parent)
         if export is None or not any(entry.labels for entry in export.entries):
             continue
-        subset = file.parent.name if file.parent in splits else file.stem.rpartition("_")[2]
-        export.entries[:] = [entry._replace(subset=entry.subset or subset) for entry in export.entries]
         others = (pair for pair in found.values() if pair[1].format != export.format)
-        if other := found.get(_split(subset)) or next(others, None):
+        split = _split(_subset(file))
+        if other := found.get(split) or next(others, None):
             both = f"{other[0].relative_to(folder)} and {file.relative_to(folder)}"
             raise DataError(
                 f"data.source={folder}: {both} both have labels; give the path of one of them instead of the folder"
             )
-        found[_split(subset)] = file, export
+        found[split] = file, export
     return list(found.values())
 
 
@@ -148,13 +147,14 @@ def _candidates(folder: Path) -> Iterator[Path]:
 def _add(images: ExportedImages, file: Path, export: Export, *, is_given: bool) -> None:
     """Add the images of a file that exist."""
     where = f"data.source={file}"
-    paths, notes = find_files(where, images.root, file.parent, export.entries, is_given=is_given)
-    missing = [entry.path for entry, path in zip(export.entries, paths, strict=True) if not path]
+    entries = [entry._replace(subset=entry.subset or _subset(file)) for entry in export.entries]
+    paths, notes = find_files(where, images.root, file.parent, entries, is_given=is_given)
+    missing = [entry.path for entry, path in zip(entries, paths, strict=True) if not path]
     if missing:
         notes.append(f"{where}: left out {plural(len(missing), 'missing image')} ({printable_list(missing, 3)})")
     images.notes += [*(f"{where}: {note}" for note in export.notes), *notes]
     images.classes |= set(export.classes)
-    for entry, path in zip(export.entries, paths, strict=True):
+    for entry, path in zip(entries, paths, strict=True):
         if path:
             images.paths.append(path)
             images.labels.append(entry.labels)
@@ -167,6 +167,11 @@ def _unlisted(images: ExportedImages) -> list[str]:
     folders = {os.path.dirname(path) for path in known}  # noqa: PTH120
     inside = (os.path.join(inner, name) for inner in folders for name in os.listdir(images.root / inner))  # noqa: PTH118, PTH208
     return [path for path in inside if is_image_name(path) and path not in known]
+
+
+def _subset(file: Path) -> str:
+    """Return the name of the folder of a file if it is a split, or else the last word of its own name."""
+    return file.parent.name if split_of(file.parent.name) else file.stem.rpartition("_")[2]
 
 
 def _split(subset: str) -> str:

@@ -41,7 +41,8 @@ def test_one_category_per_coco_image_is_its_class_and_the_others_are_counted(put
     where = f"data.source={source.paths[0].parent / 'x.json'}: "
     assert source.notes == (
         where + "lists no label for 1 image that is in the same folder (d.png): left out",
-        where + "1 image without a label: left out; with --task multilabel they are read as showing none of the classes",
+        where
+        + "1 image without a label: left out; with --task multilabel they are read as showing none of the classes",
         where + "1 class without images: owl",
     )
     check_pixels(source, [PIXELS[0], PIXELS[1]])
@@ -127,7 +128,11 @@ def test_class_folders_with_other_json_files_stay_class_folders(put: Put) -> Non
 def test_label_studio_choices_are_labels(put: Put) -> None:
     tasks = [
         {"id": 1, "data": {"image": "/data/upload/3/a.png"}, "annotations": [choice("cat")]},
-        {"id": 2, "data": {"image": "/data/local-files/?d=in%20it/b.png"}, "annotations": [choice("dog"), choice("dog")]},
+        {
+            "id": 2,
+            "data": {"image": "/data/local-files/?d=in%20it/b.png"},
+            "annotations": [choice("dog"), choice("dog")],
+        },
         {"id": 3, "data": {"image": "c.png"}, "annotations": [choice("dog", was_cancelled=True)]},
         {"id": 4, "data": {"image": "d.png"}, "annotations": [choice("dog"), choice("cat")]},
         {"id": 5, "data": {"image": "e.png"}, "annotations": [choice("dog"), choice("cat", ground_truth=True)]},
@@ -157,7 +162,9 @@ def test_label_studio_regions_are_labels_if_there_are_no_choices(put: Put) -> No
 
 
 def test_two_questions_of_label_studio_are_an_error_that_names_both(put: Put) -> None:
-    tasks = [{"data": {"image": "a.png"}, "annotations": [choice("cat", field="animal"), choice("bad", field="quality")]}]
+    tasks = [
+        {"data": {"image": "a.png"}, "annotations": [choice("cat", field="animal"), choice("bad", field="quality")]}
+    ]
     path = write_json(put(["a.png"]) / "x.json", tasks)
     assert error_of(lambda: open_source(path)) == (
         f"data.source={path}: choices of several questions (animal, quality); keep one of them in the file"
@@ -296,7 +303,9 @@ def test_yolo_boxes_are_labels_in_both_layouts(put: Put, layout: str, names: str
 
 def test_yolo_images_without_a_folder_of_labels_are_unlabeled(put: Put) -> None:
     texts = {"labels/train/a.txt": "0 .5 .5 1 1", "labels/train/b.txt": "1 .5 .5 1 1"}
-    folder = yolo(put(["images/train/a.png", "images/train/b.png", "images/test/c.png"]), texts, "dog\ncat\n", "classes.txt")
+    folder = yolo(
+        put(["images/train/a.png", "images/train/b.png", "images/test/c.png"]), texts, "dog\ncat\n", "classes.txt"
+    )
     source = opened(folder)
     assert shown(source) == [("images/train/a.png", "dog", "train"), ("images/train/b.png", "cat", "train")]
     assert f"data.source={folder}: left out 1 unlabeled image" in source.notes
@@ -307,7 +316,11 @@ def test_yolo_images_without_a_folder_of_labels_are_unlabeled(put: Put) -> None:
     [
         ("0 .5", "names: 3", "data.yaml: has no list of class names"),
         ("0 .5", "names: [", "data.yaml: cannot be read"),
-        ("0 .5\n2 .5", "names: [dog, cat]", "labels/a.txt: line 2: 2: must begin with the number of one of the 2 classes"),
+        (
+            "0 .5\n2 .5",
+            "names: [dog, cat]",
+            "labels/a.txt: line 2: 2: must begin with the number of one of the 2 classes",
+        ),
         ("-1 .5", "names: [dog, cat]", "labels/a.txt: line 1: -1: must begin with the number of one of the 2 classes"),
     ],
 )

@@ -32,9 +32,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("form", OUTSIDE)
-def test_absolute_paths_and_addresses_are_refused_unless_the_folder_of_the_images_is_given(
-    put: Put, form: str
-) -> None:
+def test_absolute_paths_and_addresses_are_refused_unless_the_folder_of_the_images_is_given(put: Put, form: str) -> None:
     folder = put(["photos/a.png", "photos/b.png"])
     path = write_json(folder / "x.json", coco(form.format("a.png"), form.format("b.png")))
     message = error_of(lambda: open_source(path))
@@ -82,7 +80,7 @@ def test_folders_that_do_not_exist_here_are_left_out_with_a_note(put: Put) -> No
     source = opened(path)
     assert [pair[0] for pair in shown(source)] == ["images/b.png", "images/in/a.png"]
     assert source.notes[0] == (
-        f"data.source={path}: the images are read from {folder}/images, without the first 2 parts of their paths"
+        f"data.source={path}: images are read from {folder}/images, without the first 2 parts of their paths"
     )
 
 
@@ -102,7 +100,7 @@ def test_uploaded_files_are_found_by_their_own_names(put: Put) -> None:
     ]  # fmt: skip
     source = opened(write_json(put(["a.png", "b.png"]) / "x.json", tasks))
     assert [pair[:2] for pair in shown(source)] == [("a.png", "a.png"), ("b.png", "b.png")]
-    assert source.notes[0].endswith("by their names without what Label Studio adds")
+    assert source.notes[0].endswith("without folders and Label Studio's prefix of their paths")
 
 
 def test_missing_images_are_counted(put: Put) -> None:
