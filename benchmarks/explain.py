@@ -40,7 +40,8 @@ from vitreous.cli.screen import duration
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store
-from vitreous.data.sources import ArraySource, Source, idx, open_source
+from vitreous.data.sources import ArraySource, Source, open_source
+from vitreous.data.sources.named import idx
 from vitreous.model.weights.native import fingerprint
 from vitreous.training.folder.records import Listener
 from vitreous.training.weights.fitted_head import fit_head

@@ -113,7 +113,7 @@ def workers_that_die(folder: Path) -> Refusals:
 
 @case
 def data_to_classify(folder: Path) -> Refusals:
-    yield lambda: list_data([str(folder / "gone")]), "give images, folders, tables of paths or tar files"
+    yield lambda: list_data([str(folder / "gone")]), "give images, folders, tables of paths, exports or tar files"
     (folder / "a.tar").write_bytes(bytes(1024))
     yield lambda: list_data([str(folder / "a.tar")]), "give images, or tar files that hold some"
     Image.new("RGB", (12, 12)).save(folder / "a.png")

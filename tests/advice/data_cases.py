@@ -11,7 +11,8 @@ from tests.advice.walk import Refusals, case
 from tests.unit.data.sources.builders import png, tar
 
 from vitreous.data.sampling import check_weights
-from vitreous.data.sources import idx, open_object, open_source, rows
+from vitreous.data.sources import open_object, open_source, rows
+from vitreous.data.sources.named import idx
 from vitreous.data.sources.shards import files, writer
 from vitreous.data.survey.facts import survey
 

@@ -19,8 +19,9 @@ from tests.unit.data.sources.builders import tar
 from tests.unit.data.sources.test_huggingface import Rows, Value, rows
 
 from vitreous.data import label_cells, label_sets
-from vitreous.data.sources import check_task, cifar, official, open_object, open_source
+from vitreous.data.sources import check_task, open_object, open_source
 from vitreous.data.sources import rows as rows_of_tables
+from vitreous.data.sources.named import cifar, official
 from vitreous.data.sources.shards import source as shards_source
 from vitreous.data.sources.shards import writer
 

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.advice import (  # noqa: F401
+    annotation_cases,
     batch_cases,
     benchmark_cases,
     correction_cases,

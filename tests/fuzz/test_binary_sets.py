@@ -16,8 +16,8 @@ from tests.fuzz.campaign import Campaign, drawing
 from tests.fuzz.mutation import mutated
 from tests.unit.data.sources.builders import tar
 
-from vitreous.data.sources import idx
-from vitreous.data.sources.cifar import CIFAR10, _read_folder
+from vitreous.data.sources.named import idx
+from vitreous.data.sources.named.cifar import CIFAR10, _read_folder
 from vitreous.errors import DataError
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import vitreous as vt
-from vitreous.data.sources import idx
+from vitreous.data.sources.named import idx
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 NAMES = ("mnist", "sign-digits")

@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from vitreous.data.sources import idx
+from vitreous.data.sources.named import idx
 from vitreous.errors import AssumptionWarning
 from vitreous.model import load_model
 

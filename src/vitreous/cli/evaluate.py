@@ -45,7 +45,7 @@ class EvaluateOptions:
             image, defect:miss=20 or defect:false-alarm=2; may be repeated. Every other mistake costs 1. Shows what the
             decision with the least expected cost changes.
         tta: Also measure what averaging over this many views of each image gains (test-time augmentation).
-        root: The folder that a table's paths are relative to; default: the table's own.
+        root: The folder of the images of a table or an export; default: that of the file.
         device: auto, cpu, cuda, cuda:1 or mps.
         as_json: Print one JSON document instead of tables.
     """

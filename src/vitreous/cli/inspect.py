@@ -42,7 +42,7 @@ def inspect(
     Args:
         thing: A run folder, a weights file in any supported format, a folder of images, a named data set, or a model
             like vit_tiny_patch16_224.
-        root: The folder that a table's paths are relative to; default: the table's own.
+        root: The folder of the images of a table or an export; default: that of the file.
         pretrained: A run that was not trained on this data, weights in any supported format, or
             hf://organization/name; features find mislabeled images better than thumbnails do, and outliers.
         html: File for a page with the pictures of each finding and contact sheets of the classes.

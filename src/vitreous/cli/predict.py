@@ -1,10 +1,10 @@
 """`vitreous predict` -> the predicted classes of images, printed or written to a file."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
@@ -19,6 +19,7 @@ from vitreous.use.batch.job import Job
 from vitreous.use.batch.part_folder import MANIFEST
 from vitreous.use.batch.write import Engine, write_parts
 from vitreous.use.evaluate.sets.decide import decisions
+from vitreous.use.predict.annotations import SUFFIX, Format, check_annotations, write_annotations
 from vitreous.use.predict.inputs import unreadable_text
 from vitreous.use.predict.listing import Listing, list_data
 from vitreous.use.predict.predictor import Prediction, Predictor
@@ -35,9 +36,10 @@ class PredictOptions:
     """Options of `vitreous predict`.
 
     Attributes:
-        out: Write a .csv, .jsonl or .parquet file instead of printing one line per image; or a folder, which gets one
-            table per part of the images. If that is interrupted, the same command continues it.
-        format: Tables in a folder: csv (default), jsonl or parquet.
+        out: Write a .csv, .jsonl or .parquet file instead of printing one line per image; a .json file for a labeling
+            tool; or a folder, which gets one table per part of the images. If that is interrupted, the same command
+            continues it.
+        format: Tables in a folder: csv (default), jsonl or parquet. A .json file: label-studio or fiftyone.
         engine: What computes a folder: local (default; all cores or GPUs of this machine), or ray (a Ray cluster).
         workers: Processes that share the work for a folder; default: one per GPU, or per core without GPUs.
         address: Address of the Ray cluster; default: the one in RAY_ADDRESS, or else this machine.
@@ -74,18 +76,21 @@ def predict(
 
     Args:
         run: Run folder, a model.safetensors file, or hf://organization/name.
-        images: Image files, folders of them, tables with a column of paths, or tar files; also at addresses such as
-            s3://bucket/photos.
+        images: Image files, folders of them, tables with a column of paths, exports of labeling tools, or tar files;
+            also at addresses such as s3://bucket/photos.
         options: All other options.
     """
     out, as_json = options.out, options.as_json
     engine = _engine(options)
-    if out is not None and engine is None:
+    is_json = engine is None and out is not None and out.suffix.lower() == SUFFIX
+    if out is not None and engine is None and not is_json:
         check_table_path(out)
     device = resolve_device(options.device if engine is None else "cpu")
     predictor = Predictor.load(run, device).with_views(options.tta)
     decide = decisions(run, predictor, options.coverage, options.sets, options.reject)
     listing = list_data(images)
+    if is_json and out is not None:
+        check_annotations(out, options.format, listing)
     predictions: list[Prediction] = []
     with Screen(stderr=as_json) as screen:
         screen.say_notes(listing.notes)
@@ -101,8 +106,8 @@ def predict(
                 screen.say(f"{prediction.image}: {labels_line(prediction, predictor)}{mark}")
     predictor.preprocess.scale.warn_of_clipped()
     if out is not None:
-        write_table(out, predictions, predictor.classes)
-        screen.say(f"{plural(len(predictions), 'prediction')} in {out}")
+        how = _write(out, options.format, predictions, predictor)
+        screen.say(f"{plural(len(predictions), 'prediction')} in {out}{how}")
     if as_json:
         print_json([prediction.as_dict(predictor.classes) for prediction in predictions])
     unreadable = [prediction.error for prediction in predictions if prediction.error]
@@ -113,13 +118,17 @@ def predict(
 def _engine(options: PredictOptions) -> Engine | None:
     """Return what computes a folder; None if `out` is not a folder. Raises ConfigError if options contradict it."""
     out, given = options.out, {}
-    for name, rule in {"engine": Literal["local", "ray"], "format": Literal["csv", "jsonl", "parquet"],
+    for name, rule in {"engine": Literal["local", "ray"], "format": Literal["csv", "jsonl", "parquet", Format],
                        "workers": Annotated[int, Interval("[1, 2**16)")], "address": str}.items():  # fmt: skip
         value = getattr(options, name)
         if value is not None:
             check_value(name, value, rule_of(rule))
             given[name] = value
-    is_table = out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir()
+    is_table = out is not None and out.suffix.lower() in (*SUFFIXES, SUFFIX) and not out.is_dir()
+    if options.format in get_args(Format):
+        if out is None or not is_table or out.suffix.lower() != SUFFIX:
+            raise ConfigError(f"format={options.format}: is a single .json file; add --out labels.json")
+        del given["format"]
     if given and (out is None or is_table):
         name, value = next(iter(given.items()))
         raise ConfigError(f"{name}={value}: only applies to a folder of tables, but out={out}; add --out FOLDER")
@@ -160,6 +169,15 @@ def _write_folder(
     num_unreadable, reasons = folder.unreadable()
     if num_unreadable:
         raise DecodeError(unreadable_text(reasons, len(listing), "classified", num_unreadable))
+
+
+def _write(out: Path, format_: str | None, predictions: Sequence[Prediction], predictor: Predictor) -> str:
+    """Write a file with all predictions, and return how a message about it ends."""
+    if format_ is None:
+        write_table(out, predictions, predictor.classes)
+        return ""
+    is_multilabel = predictor.thresholds is not None
+    return f"; {write_annotations(out, format_, predictions, predictor.classes, is_multilabel=is_multilabel)}"
 
 
 def labels_line(prediction: Prediction, predictor: Predictor) -> str:

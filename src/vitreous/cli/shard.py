@@ -28,7 +28,7 @@ def shard(
         out: The folder to create; it appears once everything is written.
         max_samples: Largest number of images in one tar file.
         max_bytes: Largest size of one tar file.
-        root: The folder that a table's paths are relative to; default: the table's own.
+        root: The folder of the images of a table or an export; default: that of the file.
         as_json: Print one JSON document instead of text.
     """
     with Screen(stderr=as_json) as screen, listen_for_stop() as stop:

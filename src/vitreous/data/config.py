@@ -40,13 +40,15 @@ class DataConfig:
     """Which images the model sees, and how they are resized, split, augmented and batched.
 
     Attributes:
-        source: Data set: the name of a built-in set (`digits`, `cifar10`, ...), the path of a folder, table or tar
-            file, or `hf://organization/name`. Data passed from Python is recorded as `python:NAME`.
-        root: Folder that the paths in a table are relative to; paths that lead outside it are rejected. `none` uses the
-            folder of the table.
+        source: Data set: the name of a built-in set (`digits`, `cifar10`, ...), the path of a folder, table, tar file
+            or export of a labeling tool, or `hf://organization/name`. Data passed from Python is recorded as
+            `python:NAME`.
+        root: Folder of the images of a table or an export; paths that lead outside it are rejected. `none` uses the
+            folder of the file.
         task: Labels of an image: `single` is exactly one, `multilabel` any number. `auto` decides by the data: a table
             is multi-label if it has one column of 0 and 1 per label, or if at least 5% of its rows hold several labels
-            (`cat;dog`) or repeat an image with another label.
+            (`cat;dog`) or repeat an image with another label. The export of a labeling tool is if any image has several
+            labels.
         corrections: CSV file that corrects labels and splits, and drops images; `vitreous inspect DATA --fix FILE`
             proposes one. Each run keeps a copy.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
@@ -115,7 +117,7 @@ class DataConfig:
     """
 
     source: Annotated[str, Hint("name a data set, or give the path of a folder or table")]
-    root: Annotated[str, Hint("give the folder that the table's paths are relative to")] | None = None
+    root: Annotated[str, Hint("give the folder of the images of a table or an export")] | None = None
     task: Task = "auto"
     corrections: Annotated[str, Hint("give the path of a CSV file, or none")] | None = None
     img_size: ImageSize

@@ -178,7 +178,7 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
     root = asked.get("data.root")
     if request.source is not None:
         if root is not None:
-            raise ConfigError(f"data.root={root}: applies only to the paths of a table; leave it out")
+            raise ConfigError(f"data.root={root}: applies only to the paths in a table or an export; leave it out")
         asked["data.source"] = PYTHON_PREFIX + request.source.name
         check_task(request.source, asked.get("data.task", "auto"))
         return request.source

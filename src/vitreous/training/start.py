@@ -99,7 +99,7 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     if facts.task == "multilabel":
         several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
     sentences = [
-        f"{facts.name}{several[0]}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
+        f"{facts.title}{several[0]}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
         f"{len(facts.classes):,} classes with {_range(counts[0], counts[-1])}{several[1]}",
         f"model: {plural(num, 'parameter')} ({4 * num / 1e6:,.1f} MB), {flops}; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "

@@ -11,6 +11,7 @@ import torch
 
 from vitreous.data.doctor.findings import Finding
 from vitreous.data.sources import known_sets
+from vitreous.data.sources.annotations import is_export_name
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.huggingface import DATA_PREFIX
 from vitreous.data.sources.rows import is_table_name
@@ -72,7 +73,7 @@ class DataOptions:
     """Options for inspecting data.
 
     Attributes:
-        root: The folder that a table's paths are relative to.
+        root: The folder of the images of a table or an export.
         pretrained: A run, or weights in any format, whose features judge the labels and find outliers; None judges the
             labels by thumbnails.
         html: Path of a page with pictures to write; None writes no page.
@@ -107,9 +108,7 @@ def inspect(
         if given is not None:
             check(given)
     folder = RunFolder(path)
-    is_table = path.is_file() and is_table_name(path.name)
-    if options.root is not None and not is_table:
-        raise ConfigError(f"root={options.root}: applies only to a table, and {thing} is not one; leave it out")
+    is_table = path.is_file() and (is_table_name(path.name) or is_export_name(path.name))
     if thing in known_sets() or thing.startswith(DATA_PREFIX) or is_table or is_shards(thing):
         return _inspect_data(thing, listener, options, hints)
     if path.is_file() and is_image_name(path.name):
@@ -121,13 +120,13 @@ def inspect(
             f"inspect={thing}: is not a file of weights of another library; leave out --architecture and --weights"
         )
     judges = options.pretrained is None and (options.labels or options.html or options.fix)
-    if SeriesFolder(path).series.is_file() or (judges and folder.config.is_file()):
+    if options.root is None and (SeriesFolder(path).series.is_file() or (judges and folder.config.is_file())):
         return _inspect_data(str(path), listener, options, None)
     is_run = is_hub or path.is_file() or folder.config.is_file() or folder.model.is_file()
     if path.is_dir() and not is_foreign and not is_run:
         return _inspect_data(thing, listener, options, hints)
-    for name, value in (("html", options.html), ("fix", options.fix), ("pretrained", options.pretrained)):
-        if value is not None:
+    for name in ("root", "html", "fix", "pretrained"):
+        if (value := getattr(options, name)) is not None:
             raise ConfigError(f"{name}={value}: applies only to data, and {thing} is not a data set; leave it out")
     if is_foreign:
         return _inspect_weights(thing, hints)
@@ -262,7 +261,7 @@ def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hi
         write_page(options.html, report)
     return Inspection(
         kind="data",
-        title=report.survey.facts.name,
+        title=report.survey.facts.title,
         facts=report.facts,
         table=report.class_rows,
         notes=() if embedder is None else tuple(f"{options.pretrained} {note}" for note in embedder.notes),

@@ -49,6 +49,53 @@ def test_table_has_one_row_per_image(suffix: str, run: Path, photos: Path, cli: 
         assert [float(row[f"p_{name}"]) for name in CLASSES] == list(wanted["probabilities"].values())
 
 
+@pytest.mark.parametrize("format_", ["label-studio", "fiftyone"])
+def test_file_of_a_labeling_tool_has_the_predictions(
+    format_: str, run: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    said = cli("predict", run, photos / "two words", "--out", tmp_path / "x.json", "--format", format_)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"16 predictions in {tmp_path / 'x.json'}; ")
+    document = json.loads(cli("predict", run, photos / "two words", "--json").out)
+    content = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    if format_ == "fiftyone":
+        found = [CLASSES[target["label"]] for target in content["labels"].values()]
+    else:
+        found = [task["predictions"][0]["result"][0]["value"]["choices"][0] for task in content]
+    assert found == [row["label"] for row in document]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--out", "x.json"), "out=x.json: JSON files are for labeling tools; add --format label-studio or"),
+        (("--out", "x.csv", "--format", "fiftyone"), "format=fiftyone: is a single .json file; add --out labels.json"),
+        (("--out", "x", "--format", "label-studio"), "format=label-studio: is a single .json file; add --out"),
+        (("--out", "x.json", "--format", "csv"), "format=csv: only applies to a folder of tables, but out=x.json"),
+        (("--out", "x.json", "--format", "fiftyone", "--workers", "2"), "workers=2: only applies to a folder"),
+    ],
+)
+def test_format_that_does_not_suit_the_file_is_refused(
+    words: tuple[str, ...], message: str, run: Path, image: Path, cli: Cli
+) -> None:
+    said = cli("predict", run, image, *words)
+    assert said.code == 2
+    assert message in said.err
+
+
+def test_images_of_an_export_are_classified(run: Path, photos: Path, cli: Cli, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (photos / "two words").iterdir())[:3]
+    content = {"images": [{"id": name, "file_name": name} for name in names], "annotations": [], "categories": []}
+    (tmp_path / "photos").symlink_to(photos / "two words")
+    (tmp_path / "photos.json").write_text(json.dumps(content))
+    moved = {"images": [{"id": name, "file_name": f"photos/{name}"} for name in names]}
+    (tmp_path / "photos.json").write_text(json.dumps(content | moved))
+    said = cli("predict", run, tmp_path / "photos.json")
+    assert said.code == 0
+    assert sum(": " in line and line.endswith("%)") for line in said.out.splitlines()) == 3
+    assert "photos.json: is read as COCO annotations" in said.out + said.err
+
+
 def test_table_and_json_can_be_combined(run: Path, image: Path, cli: Cli, tmp_path: Path) -> None:
     said = cli("predict", run, image, "--out", tmp_path / "x.csv", "--json")
     assert len(json.loads(said.out)) == len(_read(tmp_path / "x.csv")) == 1
@@ -92,7 +139,7 @@ def test_of_many_unreadable_images_only_the_first_are_listed(run: Path, cli: Cli
     ("words", "line"),
     [
         (["no/run", "IMAGE"], "run=no/run: does not exist; train a model with `vitreous train DATA`"),
-        (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images, folders, tables of paths or tar"),
+        (["RUN", "gone.png"], "image=gone.png: no such file or folder; give images, folders, tables of paths, exp"),
         (["RUN", "."], "image=.: a folder without images; give images or a folder of them"),
         (["RUN", "IMAGE", "--out", "x.txt"], "out=x.txt: ends in .txt; use one of .csv, .jsonl, .parquet"),
         (["RUN", "IMAGE", "--out", "no/x.csv"], "out=no/x.csv: the folder no does not exist; create it first"),

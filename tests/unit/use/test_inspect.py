@@ -127,7 +127,10 @@ def test_labels_are_judged_by_the_features_of_a_model_if_they_are_the_more_accur
             DataOptions(pretrained="runs/a"),
             "pretrained=runs/a: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
         ),
-        (DataOptions(root="b"), "root=b: applies only to a table, and vit_tiny_patch16_224 is not one; leave it out"),
+        (
+            DataOptions(root="b"),
+            "root=b: applies only to data, and vit_tiny_patch16_224 is not a data set; leave it out",
+        ),
     ],
 )
 def test_options_for_data_are_rejected_for_a_model(options: DataOptions, line: str) -> None:

@@ -4,9 +4,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vitreous.data.label_cells import Task
-from vitreous.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
+from vitreous.data.sources.annotations import is_export_name, open_export
 from vitreous.data.sources.dataset import PYTHON_PREFIX, Dataset, DatasetSource, Samples, open_dataset
-from vitreous.data.sources.digits import open_digits
 from vitreous.data.sources.folder import open_folder
 from vitreous.data.sources.huggingface import (
     PREFIX,
@@ -15,7 +14,7 @@ from vitreous.data.sources.huggingface import (
     is_huggingface_folder,
     open_huggingface,
 )
-from vitreous.data.sources.mnist import FASHION_MNIST, MNIST, open_idx_set
+from vitreous.data.sources.named import OPENERS
 from vitreous.data.sources.rows import is_table_name
 from vitreous.data.sources.shards.files import is_address, is_shards
 from vitreous.data.sources.shards.source import ShardSource, open_shards
@@ -43,18 +42,10 @@ __all__ = [
     "open_source",
 ]
 
-_OPENERS = {
-    "digits": open_digits,
-    "mnist": lambda: open_idx_set(MNIST),
-    "fashion-mnist": lambda: open_idx_set(FASHION_MNIST),
-    "cifar10": lambda: open_cifar(CIFAR10),
-    "cifar100": lambda: open_cifar(CIFAR100),
-}
-
 
 def known_sets() -> tuple[str, ...]:
     """Return the names of the data sets that `open_source` opens by name."""
-    return tuple(_OPENERS)
+    return tuple(OPENERS)
 
 
 def open_source(name_or_path: str | Path, root: str | Path | None = None, task: Task = "auto") -> Source:
@@ -66,18 +57,20 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
             - one of `known_sets()`, or `hf://organization/name` for a Hugging Face data set;
             - a folder of class folders, or a folder with `train/` and `val/` or `test/` that hold class folders;
             - a table of paths and labels (`.csv`, `.tsv`, `.parquet`);
+            - an export of a labeling tool, a file or a folder: COCO, CVAT for images, FiftyOne, Label Studio or YOLO;
             - a Hugging Face data set on disk: a folder from `save_to_disk`, or a folder of Parquet files;
             - tar files in the WebDataset layout: a folder of them, a tar file, or a pattern such as
               `train-{000..007}.tar`; also at an fsspec address such as `s3://`.
-        root: For a table, the folder that its paths are relative to and must not leave; by default the table's folder.
-        task: Whether an image has one label or several; `auto` decides by the data. Only a table can have several.
+        root: For a table or an export, the folder of the images, which no path may leave; by default that of the file.
+        task: Whether an image has one label or several; `auto` decides by the data. Only tables and exports can have
+            several.
 
     Returns:
         The samples; no image is decoded yet.
 
     Raises:
         DataNotFoundError: There is no such set or path, or a known set is not on this machine and cannot be downloaded.
-        DataError: The path is another kind of file or holds no labeled images, or `root` is given without a table.
+        DataError: The path is another kind of file or holds no labeled images, or `root` is given for other data.
         MissingDependencyError: A package that this kind of source needs is not installed.
     """
     name, path = str(name_or_path), expanded(name_or_path)
@@ -85,16 +78,20 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
         is_file, is_folder = path.is_file(), path.is_dir()
     except OSError as error:  # the name is too long, or a folder may not be entered
         raise DataNotFoundError(f"data.source={name}: cannot be opened ({error.strerror}); check the path") from error
-    is_name = isinstance(name_or_path, str) and (name in _OPENERS or name.startswith(PREFIX))
+    is_name = isinstance(name_or_path, str) and (name in OPENERS or name.startswith(PREFIX))
     are_shards = not is_name and is_shards(name_or_path)
-    if not is_name and not are_shards and is_file:
-        return open_table(path, None if root is None else expanded(root), task)
+    if not is_name and not are_shards and (is_file or (is_folder and not is_huggingface_folder(path))):
+        images = None if root is None else expanded(root)
+        if is_file and not is_export_name(name):
+            return open_table(path, images, task)
+        if (export := open_export(path, images, task)) is not None:
+            return export
     if task == "multilabel":
         raise DataError(one_label_only(name))
     if root is not None:
-        raise DataError(f"data.root={root}: only applies to a table, and {name} is not one; leave it out")
+        raise DataError(f"data.root={root}: only applies to a table or an export, and {name} is neither; leave it out")
     if is_name:
-        return open_huggingface(name) if name.startswith(PREFIX) else _OPENERS[name]()
+        return open_huggingface(name) if name.startswith(PREFIX) else OPENERS[name]()
     if are_shards:
         return open_shards(name)
     if is_folder:
@@ -104,7 +101,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
             f"data.source={name}: was passed from Python and is not stored in a file; pass it again: "
             "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
         )
-    kind = "table" if is_table_name(path.name) else "folder"
+    kind = "table" if is_table_name(path.name) else "file" if is_export_name(path.name) else "folder"
     raise DataNotFoundError(f"data.source={name}: no such set and no such {kind}; {_suggestion(path)}")
 
 
@@ -128,7 +125,7 @@ def check_task(source: Source, task: Task) -> None:
 
 
 def one_label_only(name: str) -> str:
-    """Return why data that is not a table is not read as multi-label."""
+    """Return why data that is neither a table nor an export is not read as multi-label."""
     return (
         f"data.task=multilabel: {name} has one label per image; list the images in a table of paths and labels, with "
         "rows such as `photo.jpg,cat;dog`"
@@ -137,7 +134,7 @@ def one_label_only(name: str) -> str:
 
 def full_name(name_or_path: str) -> str:
     """Return a name that identifies the same source from any working folder: a path becomes absolute."""
-    if name_or_path in _OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
+    if name_or_path in OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
         return name_or_path
     return str(expanded(name_or_path).resolve())
 
@@ -152,6 +149,6 @@ def _suggestion(path: Path) -> str:
         siblings = [str(path.parent / name) for name in get_close_matches(path.name, names)]
     return did_you_mean(
         str(path),
-        [*_OPENERS, *siblings],
-        otherwise=f"use one of {', '.join(sorted(_OPENERS))}, or the path of an existing folder or table",
+        [*OPENERS, *siblings],
+        otherwise=f"use one of {', '.join(sorted(OPENERS))}, or the path of an existing folder or table",
     )

@@ -59,9 +59,12 @@ def open_rows(path: Path, example: str = "path,label") -> Rows:
     suffix = path.suffix.casefold()
     if suffix in PARQUET_SUFFIXES:
         return _open_parquet(path)
+    if suffix == ".zip":
+        raise DataError(f"data.source={path}: is an archive; unpack it, and give the folder")
     if suffix not in TEXT_SUFFIXES:
         raise DataError(
-            f"data.source={path}: a file must be a table (.csv, .tsv or .parquet) or a .tar of images; "
+            f"data.source={path}: a file must be a table (.csv, .tsv or .parquet), an export of a labeling "
+            "tool (.json, .xml or .yaml) or a .tar of images; "
             "to train on image files, use the folder that holds one folder per class"
         )
     try:

@@ -42,6 +42,7 @@ class Source(ABC):
         weights: The weight of each sample in the training loss, `[n]`, at least 0. None if all weights are equal.
         test_ratio: The fraction of samples to use for testing if the set has no test split; None for the default.
         notes: Warnings for the user, one sentence each.
+        format: The format of the labeling tool that exported the set, e.g. `COCO annotations`; empty for other sets.
         task_reason: Why the set is read as multi-label or not, one clause; empty if there was no choice.
         uncorrected: The same samples before corrections were applied to labels and splits; None if none were.
         corrections: Rows of the file of these corrections.
@@ -55,6 +56,7 @@ class Source(ABC):
     weights: NDArray[np.float64] | None = None
     test_ratio: float | None = None
     notes: tuple[str, ...] = ()
+    format: str = ""
     task_reason: str = ""
     uncorrected: "Source | None" = None
     corrections: tuple[tuple[str, ...], ...] = ()
@@ -80,6 +82,11 @@ class Source(ABC):
             numbers = {name: number for number, name in enumerate(classes)}
             self.labels = np.array([numbers[name] for name in self.classes], dtype=np.int64)[self.labels]
         self.classes = tuple(classes)
+
+    @property
+    def title(self) -> str:
+        """The name, with the format where it was recognized by content."""
+        return titled(self.name, self.format)
 
     @property
     def is_multilabel(self) -> bool:
@@ -192,6 +199,11 @@ def locate(starts: NDArray[np.int64], index: int) -> tuple[int, int]:
     """Return the part that holds sample `index`, and its position there; part i has samples `starts[i]:starts[i+1]`."""
     part = int(np.searchsorted(starts, index, side="right")) - 1
     return part, index - int(starts[part])
+
+
+def titled(name: str, format_: str) -> str:
+    """Return the name of a data set, with the format if there is one."""
+    return f"{name} ({format_})" if format_ else name
 
 
 def as_text(path: str | Path) -> str:

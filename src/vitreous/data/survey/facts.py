@@ -13,6 +13,7 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import LabelArray, count_labels, label_texts, present, set_numbers
 from vitreous.data.pixels.digest import DIGEST_BYTES
 from vitreous.data.sources import SPLITS, Source, Texts
+from vitreous.data.sources.source import titled
 from vitreous.data.survey.folds import split_by_fold
 from vitreous.data.survey.headers import Headers, read_headers
 from vitreous.data.survey.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_images, judge_by_names
@@ -61,6 +62,7 @@ class DataFacts:
         value_range_reason: How the range was found.
         task: `multilabel` if an image may have several labels, else `single`.
         task_reason: Why the source is read so, one clause; empty if there was no choice.
+        format: The format of the labeling tool that exported the source; empty for other sources.
     """
 
     name: str
@@ -86,6 +88,12 @@ class DataFacts:
     value_range_reason: str = ""
     task: str = "single"
     task_reason: str = ""
+    format: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, with the format where it was recognized by content."""
+        return titled(self.name, self.format)
 
     @property
     def num_tested(self) -> int:
@@ -207,7 +215,8 @@ def _test_ratio(usual: float | None, given: Texts, requested: float | None, num_
 def _about(source: Source) -> dict[str, Any]:
     """Return the facts that the source gives without its images."""
     task = "multilabel" if source.is_multilabel else "single"
-    return {"name": source.name, "classes": source.classes, "task": task, "task_reason": source.task_reason}
+    return {"name": source.name, "classes": source.classes, "task": task, "task_reason": source.task_reason,
+            "format": source.format}  # fmt: skip
 
 
 def _shapes(headers: Headers) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def evaluate(
     """Score a trained model, or predictions of any tool.
 
     `run` is a run folder, a model file if `data` is given, or a table of predictions; see `read_labeled`. `data` and
-    `cost` are those of `Run.evaluate`. `root` is the folder that a table's paths are relative to. With several views,
+    `cost` are those of `Run.evaluate`. `root` is the folder of the images of a table or an export. With several views,
     what averaging over them gains is measured too.
 
     Raises:

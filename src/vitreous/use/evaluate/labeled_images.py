@@ -72,7 +72,7 @@ def labeled_images(
 
     `data` is a folder, table or named set: its test split if it has one, else all its images. None, or the data set
     that the run was given from Python, selects the images of the run: those of `split`, or for None the test images, or
-    the validation images if there are no test images. `root` is the folder that a table's paths are relative to.
+    the validation images if there are no test images. `root` is the folder of the images of a table or an export.
 
     Raises:
         NotARunError: `data` is None, and the model file is not in a run folder.
@@ -82,7 +82,7 @@ def labeled_images(
     own = _of_run(run, predictor, listener, data, split) if data is None or isinstance(data, Source) else None
     if own is not None:
         surveyed, found = own
-        name = f"{surveyed.facts.name}, {'validation' if found == 'val' else found} split"
+        name = f"{surveyed.facts.title}, {'validation' if found == 'val' else found} split"
         source, indices = surveyed.source, surveyed.indices[found]
         numbers = _numbers(source, predictor)
         return LabeledImages(name, source, indices, numbers, are_own=True, fitted_temperature=found == "val")
@@ -91,7 +91,7 @@ def labeled_images(
     check_task(source, task)
     is_test = source.splits == "test"
     indices = np.flatnonzero(is_test) if is_test.any() else np.arange(len(source))
-    name = f"{source.name}, test split" if is_test.any() else f"all of {source.name}"
+    name = f"{source.title}, test split" if is_test.any() else f"all of {source.title}"
     return LabeledImages(name, source, indices, _numbers(source, predictor), are_own=False)
 
 

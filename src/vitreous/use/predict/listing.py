@@ -1,4 +1,4 @@
-"""Paths, tables, tar files and addresses -> Listing: images by number, none of which is opened yet."""
+"""Paths, tables, exports, tar files and addresses -> Listing: images by number, none of which is opened yet."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from vitreous.data.decoding.decode import ImageLike
+from vitreous.data.sources.annotations import is_export_name, read_export
 from vitreous.data.sources.paths import PackedPaths, check_some_path_exists
 from vitreous.data.sources.rows import is_table_name
 from vitreous.data.sources.shards.files import is_address, is_shards
@@ -30,15 +31,17 @@ class Listing:
 
     Args:
         sections: Paths or addresses, or the images of tar files, one group after the other.
+        notes: What was left out of exports, one sentence each.
 
     Attributes:
-        notes: What was left out of tar files, one sentence each.
+        notes: The same, and what was left out of tar files.
     """
 
-    def __init__(self, sections: Sequence[PackedPaths | Shards]) -> None:
+    def __init__(self, sections: Sequence[PackedPaths | Shards], notes: Sequence[str] = ()) -> None:
         self._sections = sections
         self._starts = np.cumsum([0, *map(len, sections)])
-        self.notes = [note for section in sections if isinstance(section, Shards) for note in section.notes()]
+        shards = [section for section in sections if isinstance(section, Shards)]
+        self.notes = [*notes, *(note for section in shards for note in section.notes())]
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -74,21 +77,26 @@ class Listing:
 
 
 def list_data(given: Sequence[str]) -> Listing:
-    """List images: files, and all images in folders, tables of paths, and tar files, also at fsspec addresses.
+    """List images: files, and all images in folders, tables of paths, exports, and tar files, also at fsspec addresses.
 
     Images in a folder are sorted by path; hidden files and run folders are skipped. Paths in a table are relative to
-    its folder. Labels are neither needed nor read. If a folder has images, its tar files are ignored.
+    its folder. Labels are neither needed nor read. A file that a labeling tool exported gives the images that it
+    lists. If a folder has images, its tar files are ignored.
 
     Raises:
         DataNotFoundError: A path or address does not exist or holds no images.
-        DataError: A table or a tar file cannot be read.
+        DataError: A table, an export or a tar file cannot be read.
         MissingDependencyError: The package for Parquet or for this kind of address is not installed.
     """
-    return Listing([_remote(name) if is_address(name) else _local(name) for name in given])
+    notes: list[str] = []
+    return Listing([_remote(name) if is_address(name) else _local(name, notes) for name in given], notes)
 
 
-def _local(name: str) -> PackedPaths | Shards:
+def _local(name: str, notes: list[str]) -> PackedPaths | Shards:
     path = expanded(name)
+    if path.is_file() and is_export_name(path.name) and (images := read_export(path)) is not None:
+        notes += [f"{path}: is read as {images.format}", *images.notes]
+        return _packed(images.root, images.paths)
     if path.is_file() and is_table_name(path.name):
         paths = read_paths(path)
         if not is_address(paths.text(0)):
@@ -104,7 +112,7 @@ def _local(name: str) -> PackedPaths | Shards:
                 raise
             return _in_tars(name)
     if not path.is_file():
-        way_out = "give images, folders, tables of paths or tar files"
+        way_out = "give images, folders, tables of paths, exports or tar files"
         raise DataNotFoundError(f"image={name}: no such file or folder; {way_out}")
     return _packed(Path(), [str(path)])
 

@@ -159,7 +159,8 @@ def test_missing_path_suggests_the_most_similar_set_or_folder(make_folder: MakeF
 def test_image_file_is_refused(make_folder: MakeFolder) -> None:
     path = make_folder({"cat": 1}) / "cat" / "0.png"
     assert refusal(path) == (
-        f"data.source={path}: a file must be a table (.csv, .tsv or .parquet) or a .tar of images; "
+        f"data.source={path}: a file must be a table (.csv, .tsv or .parquet), an export of a labeling "
+        "tool (.json, .xml or .yaml) or a .tar of images; "
         "to train on image files, use the folder that holds one folder per class"
     )
 

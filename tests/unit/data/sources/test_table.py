@@ -311,7 +311,7 @@ def test_root_needs_a_table_and_must_exist(folder: Path) -> None:
         f"data.root={folder / 'gone'}: no such folder; use the folder that the table's paths are relative to"
     )
     assert error_of(lambda: open_source("digits", root="x")) == (
-        "data.root=x: only applies to a table, and digits is not one; leave it out"
+        "data.root=x: only applies to a table or an export, and digits is neither; leave it out"
     )
 
 

@@ -162,7 +162,7 @@ def test_tar_files_at_an_address(bucket: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("gone", "image=gone: no such file or folder; give images, folders, tables of paths or tar files"),
+        ("gone", "image=gone: no such file or folder; give images, folders, tables of paths, exports or tar files"),
         ("empty", "image=empty: a folder without images; give images or a folder of them"),
         ("x-{0..1}.tar", "x-0.tar"),
         ("none.tar", "image=none.tar: no image in 1 tar file; give images, or tar files that hold some"),

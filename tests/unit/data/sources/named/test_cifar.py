@@ -10,7 +10,7 @@ import pytest
 from tests.unit.data.sources.builders import error_of, tar, write_files
 
 from vitreous.data.sources import ArraySource, open_source
-from vitreous.data.sources.cifar import CIFAR10, CIFAR100, CifarSet, open_cifar
+from vitreous.data.sources.named.cifar import CIFAR10, CIFAR100, CifarSet, open_cifar
 from vitreous.errors import DataNotFoundError
 from vitreous.paths import cache_folder
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vitreous.data.sources.official import MAX_BYTES, check_official, find_or_download
+from vitreous.data.sources.named.official import MAX_BYTES, check_official, find_or_download
 from vitreous.data.sources.source import ArraySource
 from vitreous.errors import DataError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.sources import idx
-from vitreous.data.sources.official import check_official, find_or_download
+from vitreous.data.sources.named import idx
+from vitreous.data.sources.named.official import check_official, find_or_download
 from vitreous.data.sources.source import ArraySource
 from vitreous.errors import DataError
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from tests.unit.data.sources.builders import error_of, write_files
 
 from vitreous import paths
-from vitreous.data.sources import ArraySource, idx, known_sets, open_source
-from vitreous.data.sources.mnist import IdxSet, open_idx_set
-from vitreous.data.sources.official import places
+from vitreous.data.sources import ArraySource, known_sets, open_source
+from vitreous.data.sources.named import idx
+from vitreous.data.sources.named.mnist import IdxSet, open_idx_set
+from vitreous.data.sources.named.official import places
 from vitreous.errors import DataError, DataNotFoundError
 from vitreous.paths import cache_folder
 

@@ -1,0 +1,108 @@
+"""The images of an export and their labels -> FileSource: one label per image, or several if any image has several."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.data.label_cells import Task
+from vitreous.data.label_sets import LabelArray, number_sets
+from vitreous.data.sources.annotations.read import ExportedImages, read_export
+from vitreous.data.sources.checks import check_num_classes, check_train_classes
+from vitreous.data.sources.paths import PackedPaths
+from vitreous.data.sources.source import FileSource
+from vitreous.data.sources.spelling import in_class_order
+from vitreous.errors import DataError
+from vitreous.printable import printable, printable_list
+from vitreous.wording import listed, plural
+
+
+def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource | None:
+    """Open the export of a labeling tool, a file or a folder; no image is opened.
+
+    Images without a label show none of the classes if images have several labels, and are left out otherwise.
+
+    Returns:
+        The images with labels; None if the folder is not an export.
+
+    Raises:
+        DataError: `read_export` raises it, or no classifier can be trained with the labels, or they do not suit the
+            task.
+    """
+    images, where = read_export(path, root), f"data.source={path}"
+    if images is None:
+        return None
+    kept, sets, notes = _labeled(images, where)
+    several = [labels for labels in sets if len(labels) > 1]
+    example = listed([printable(name) for name in several[0]]) if several else ""
+    reason = f"{len(several):,} of {plural(len(sets), 'image')} have several labels, such as {example}"
+    if task == "single" and several:
+        raise DataError(f"{where}: data.task=single, but {reason}; leave data.task out for several labels per image")
+    is_multilabel, num_empty = task == "multilabel" or bool(several), sets.count(())
+    if num_empty:
+        as_none = "read as showing none of the classes"
+        how = as_none if is_multilabel else f"left out; with --task multilabel they are {as_none}"
+        notes.append(f"{where}: {plural(num_empty, 'image')} without a label: {how}")
+    if not is_multilabel:
+        kept, sets = kept[[bool(labels) for labels in sets]], [labels for labels in sets if labels]
+    splits = np.array(images.splits, dtype="<U5")[kept]
+    classes, labels = _numbered(where, sets, is_multilabel=is_multilabel)
+    if unused := {_clean(name) for name in images.classes} - set(classes):
+        notes.append(f"{where}: {plural(len(unused), 'class', 'classes')} without images: {printable_list(unused)}")
+    check_num_classes(where, classes)
+    check_train_classes(where, classes, labels, splits)
+    paths = PackedPaths(images.root)
+    for number in kept.tolist():
+        paths.append(images.paths[number])
+    return FileSource(
+        name=path.resolve().name if path.is_dir() else path.stem,
+        format=images.format,
+        classes=tuple(classes),
+        paths=paths,
+        labels=labels,
+        splits=splits,
+        notes=(*images.notes, *notes),
+        task_reason="" if not is_multilabel else reason if several else "you asked for it",
+    )
+
+
+def _labeled(images: ExportedImages, where: str) -> tuple[NDArray[np.int64], list[tuple[str, ...]], list[str]]:
+    """Return the numbers of the labeled images, each once, with their labels, and notes on what is left out."""
+    found: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
+    num_unlabeled, num_repeated, disputed = 0, 0, set[tuple[str, str]]()
+    for number, (path, given, split) in enumerate(zip(images.paths, images.labels, images.splits, strict=True)):
+        if given is None:
+            num_unlabeled += 1
+            continue
+        labels = tuple(sorted({_clean(name) for name in given}))
+        if "" in labels:
+            raise DataError(f"{where}: image={printable(path)}: a label is empty; give it a name")
+        first, known = found.setdefault((path, split), (number, labels))
+        num_repeated += first != number and known == labels
+        if known != labels:
+            disputed.add((path, split))
+    left_out = {
+        plural(num_unlabeled, "unlabeled image"): num_unlabeled,
+        f"{plural(len(disputed), 'image')} listed several times with different labels": len(disputed),
+        plural(num_repeated, "repeated entry", "repeated entries"): num_repeated,
+    }
+    notes = [f"{where}: left out {text}" for text, count in left_out.items() if count]
+    kept = {number: labels for key, (number, labels) in found.items() if key not in disputed}
+    if not any(kept.values()):
+        reasons = listed([text for text, count in left_out.items() if count]) or plural(len(kept), "image")
+        raise DataError(f"{where}: no image has a label ({reasons}); label some, and export them again")
+    return np.array(list(kept), dtype=np.int64), list(kept.values()), notes
+
+
+def _numbered(where: str, sets: Sequence[tuple[str, ...]], *, is_multilabel: bool) -> tuple[list[str], LabelArray]:
+    classes = in_class_order({name for labels in sets for name in labels})
+    if is_multilabel:
+        return number_sets(where, classes, sets)
+    numbers = {name: number for number, name in enumerate(classes)}
+    return classes, np.array([numbers[labels[0]] for labels in sets], dtype=np.int64)
+
+
+def _clean(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip())
