@@ -8,10 +8,11 @@ from typing import Any
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.corrections import corrected, open_data
-from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
+from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, has_labels, known_sets, open_source
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import Size, parse_name
+from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
 from vitreous.recipe.pace import Pace
@@ -78,7 +79,8 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
 
     def measure(config: RunConfig) -> Pace:
         pace = instruments.training_pace(config, with_head(planned.model, config, surveyed.facts.classes))
-        return pace if config.objective.runs_teacher else replace(pace, before_s=planned.pass_s)
+        before_s = 0.0 if config.objective.runs_teacher else planned.pass_s
+        return replace(pace, before_s=before_s + config.train.pretrain_ratio * config.train.budget_s)
 
     def plan_for(requested: Mapping[str, Any]) -> Plan:
         return make_plan(
@@ -190,6 +192,9 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
+    loss = asked.get("objective.loss", "mae" if request.recipe == "pretrain" else "cross_entropy")
+    if not uses_labels(loss) and "data.task" not in asked and not has_labels(asked["data.source"]):
+        asked["data.task"] = "unlabeled"
     return open_source(asked["data.source"], root, asked.get("data.task", "auto"))
 
 

@@ -50,8 +50,8 @@ class TrainOptions:
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
-        recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe, distill, deit, deit3,
-            big-vision-s16) or a YAML file.
+        recipe: A shipped recipe (digits, small-images, small-photos, pretrain-finetune, fine-tune, linear-probe,
+            distill, deit, deit3, big-vision-s16) or a YAML file.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32, tf32 or bf16.
         seed: Seed of weights, order, augmentation and dropout; default 0.
@@ -106,7 +106,7 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
     if options.help_keys:
         print(as_text())
         return
-    request = _request(data, options)
+    request = request_of(data, options)
     is_several = is_series(request)
     if is_several and processes.count() > 1 and not options.dry_run:
         raise ConfigError(
@@ -119,7 +119,7 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
     with _screen() as screen:
         if options.dry_run:
             if not processes.rank():
-                _show_plan(screen, request)
+                show_plan(screen, request)
             return
         if is_several:
             _train_series(screen, request, options.nproc)
@@ -133,7 +133,8 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
     show_end(screen, folder)
 
 
-def _request(data: str | None, options: TrainOptions) -> TrainRequest:
+def request_of(data: str | None, options: TrainOptions) -> TrainRequest:
+    """Return what the options of `vitreous train` ask for."""
     assignments: dict[str, object] = {}
     for assignment in options.set:
         key, equals, value = assignment.partition("=")
@@ -197,7 +198,8 @@ def _add_folds(screen: Screen, folder: RunFolder) -> None:
         raise
 
 
-def _show_plan(screen: Screen, request: TrainRequest) -> None:
+def show_plan(screen: Screen, request: TrainRequest) -> None:
+    """Show the plan of a run, or of the first run of a series, and every key."""
     todo = members(request)
     if len(todo) > 1:
         screen.say(f"{len(todo)} runs: {', '.join(member.name for member in todo)}; the first one:", style="bold")

@@ -43,6 +43,7 @@ class Source(ABC):
         test_ratio: The fraction of samples to use for testing if the set has no test split; None for the default.
         notes: Warnings for the user, one sentence each.
         task_reason: Why the set is read as multi-label or not, one clause; empty if there was no choice.
+        is_unlabeled: True if nothing is known but the images; they all have the only class then.
         uncorrected: The same samples before corrections were applied to labels and splits; None if none were.
         corrections: Rows of the file of these corrections.
     """
@@ -56,6 +57,7 @@ class Source(ABC):
     test_ratio: float | None = None
     notes: tuple[str, ...] = ()
     task_reason: str = ""
+    is_unlabeled: bool = False
     uncorrected: "Source | None" = None
     corrections: tuple[tuple[str, ...], ...] = ()
 

@@ -27,6 +27,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.weights.provenance import read_provenance, statistics_for
 from vitreous.training.weights.transfer import image_sizes
 from vitreous.use.embed.embeddings import Embeddings
+from vitreous.tensor_file import parsing
 from vitreous.use.predict.inputs import each_image, images_of, name_of, read_batch, unreadable_text
 from vitreous.use.predict.predictor import BATCH_SIZE, Predictor, find_model
 
@@ -75,7 +76,10 @@ class Embedder:
         with open_weights(where) as file:
             provenance, path = read_provenance(file), file.path
         metadata = read_metadata(path) if is_native(path) else {}
-        if "preprocess" in metadata:
+        if "pretraining" in metadata:
+            with parsing(path, "use the model file of a run"):
+                preprocess = Preprocess.from_dict(metadata["preprocess"])
+        elif "preprocess" in metadata:
             preprocess = Predictor.from_model(model, metadata, path).preprocess
         else:
             mean, std, config = provenance.mean, provenance.std, model.config

@@ -23,6 +23,7 @@ from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.stored import stored_evaluation
+from vitreous.use.predict.classes import check_has_classes
 from vitreous.use.report.model_card import write_model_card
 from vitreous.use.report.photos import Pictures, find_images
 from vitreous.use.report.section import ReportInput, Section, SectionOf, advice_list
@@ -128,6 +129,7 @@ def _has_no_photos(folder: RunFolder) -> bool:
 
 def _read(folder: RunFolder, source: Source | None, *, no_photos: bool, ends_training: bool) -> ReportInput:
     metadata, config, records = read_metadata(folder.model), read_config(folder.config), read_records(folder.records)
+    check_has_classes(metadata, folder.model)
     split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
     evaluation = None if split is None else stored_evaluation(folder, metadata, split)
     images = "they were left out" if no_photos else find_images(folder, config.data, outputs, source)
