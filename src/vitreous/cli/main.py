@@ -163,7 +163,7 @@ def _explain(error: CycloptsError) -> str:
         return f"{error.keyword or error.argument.name}: {missing}; see `{command} --help`"
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword}: given more than once; give it once"
-    if isinstance(error, UnknownOptionError) and command == "vitreous train":
+    if isinstance(error, UnknownOptionError) and command in ("vitreous train", "vitreous pretrain"):
         from vitreous.recipe.keys import keys_named
 
         option = str(error.token.keyword)

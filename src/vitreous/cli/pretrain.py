@@ -93,7 +93,9 @@ def _show_end(screen: Screen, folder: RunFolder) -> None:
     screen.say()
     if found["loss"] is not None:
         screen.say(f"reconstruction loss of {found['num_images']:,} images: {found['loss']:.3f}", style="bold green")
-    screen.say(f"features: effective rank {found['effective_rank']:.1f} of {found['width']}, spread {found['spread']:.2f}")
+    screen.say(
+        f"features: effective rank {found['effective_rank']:.1f} of {found['width']}, spread {found['spread']:.2f}"
+    )
     pictures = "reconstructions.jpg, " if folder.reconstructions.is_file() else ""
     screen.say(f"run folder: {folder.path} (model.safetensors, {pictures}plan.md, records.jsonl, config.yaml)")
     run = quote(str(folder.path))

@@ -84,8 +84,8 @@ class MaskedAutoencoder(_Masked):
     """A model that encodes the visible patches only, and predicts all patches with a decoder.
 
     Source:
-        He et al. 2021, section 3 (2111.06377). The token of hidden patches starts at zero; the decoder is narrower and less deep, for small models, and has heads
-        of width `HEAD_DIM`.
+        He et al. 2021, section 3 (2111.06377). The token of hidden patches starts at zero. The decoder is narrower and
+        less deep, for small models, and has heads of width `HEAD_DIM`.
     """
 
     decoder: "Decoder"

@@ -9,10 +9,10 @@ from vitreous.objective.binary import BinaryCrossEntropy
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.cross_entropy import CrossEntropy, balanced_class_weights
 from vitreous.objective.distill import FeatureDistillation, LogitDistillation
-from vitreous.objective.logit_adjustment import LogitAdjusted
-from vitreous.objective.multilabel import MultiLabelCrossEntropy
 from vitreous.objective.joint_embedding import JointEmbedding
+from vitreous.objective.logit_adjustment import LogitAdjusted
 from vitreous.objective.masked import MaskedModeling
+from vitreous.objective.multilabel import MultiLabelCrossEntropy
 from vitreous.objective.task import Criterion, Supervised, Task, UnlabeledTask
 
 ClassCounts = Sequence[int] | Sequence[tuple[int, int]]

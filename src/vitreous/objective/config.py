@@ -31,10 +31,10 @@ class ObjectiveConfig:
 
     Attributes:
         loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a separate yes/no
-            decision. `multilabel` is the same for images with several labels; `data.task=multilabel` sets it. The others
-            use no labels (`vitreous pretrain`): `mae` reconstructs hidden patches from the encoded visible ones,
-            `simmim` from all patches, of which the hidden ones are replaced by a token, and `lejepa` gives augmented
-            views of an image (`data.repeats`) the same embedding.
+            decision. `multilabel` is the same for images with several labels; `data.task=multilabel` sets it. The
+            others use no labels (`vitreous pretrain`). `mae` encodes the visible patches of an image and reconstructs
+            the hidden ones; `simmim` also encodes a token in the place of each hidden patch. `lejepa` gives augmented
+            views of an image, of which there are `data.repeats`, the same embedding.
         mask_ratio: Fraction of the patches of an image that are hidden, for `objective.loss=mae` and `simmim`.
         decoder_depth: Blocks of the decoder, which is half as wide as the encoder, for `objective.loss=mae`.
         regularity_weight: Weight of the term that gives embeddings a normal distribution, for `objective.loss=lejepa`;

@@ -52,14 +52,19 @@ class MaskedModeling(UnlabeledTask):
     def reconstruct(self, model: nn.Module, images: Images) -> tuple[Images, Images]:
         """Return what the model sees of images, with hidden pixels 0, and the images with these pixels predicted.
 
-        Normalized predictions get mean and deviation of their patch in the image, which the model does not know.
+        Normalized predictions get mean and deviation of the visible patches around them, weighted by the inverse square
+        of the distance, so that nothing of a hidden patch is used.
         """
         side, rows = self.patch_size, images.shape[-2] // self.patch_size
         pixels = rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=side, q=side)
         kept = draw_visible(len(images), pixels.shape[1], self.mask_ratio, images.device)
         hidden, predicted = hidden_from(kept, pixels.shape[1]).unsqueeze(2), model(images, kept)
         if self.normalizes:
-            mean, scale = patch_statistics(pixels)
+            places = torch.cartesian_prod(*(torch.arange(n) for n in (rows, images.shape[-1] // side))).to(pixels)
+            weights = (1 / torch.cdist(places, places).square().clamp(min=0.5)).expand(len(images), -1, -1)
+            weights = weights * ~hidden.mT
+            weights = weights / weights.sum(dim=2, keepdim=True)
+            mean, scale = (weights @ known for known in patch_statistics(pixels))
             predicted = predicted * scale + mean
         pattern = "b (h w) (c p q) -> b c (h p) (w q)"
         seen = rearrange(pixels.masked_fill(hidden, 0), pattern, h=rows, p=side, q=side)

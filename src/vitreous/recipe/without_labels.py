@@ -11,7 +11,13 @@ from vitreous.recipe.run_config import RunConfig
 
 NEED_LABELS = (
     *("objective.teacher", "objective.distill", "objective.class_weights", "objective.logit_adjustment"),
-    *("objective.bce_threshold", "data.mixup_alpha", "data.cutmix_alpha", "model.distill_token", "model.patch_drop_rate"),
+    *(
+        "objective.bce_threshold",
+        "data.mixup_alpha",
+        "data.cutmix_alpha",
+        "model.distill_token",
+        "model.patch_drop_rate",
+    ),
     *("train.freeze", "train.freeze_blocks", "train.lora_rank", "train.head_init", "train.patience_ratio"),
     *("train.overfit_one_batch", "train.pretrain_ratio"),
 )
@@ -66,8 +72,8 @@ def check_without_labels(config: RunConfig) -> None:
     objective, train, model = config.objective, config.train, config.model
     if train.pretrain_ratio and not train.epochs:
         raise ConfigError(
-            f"train.pretrain_ratio={train.pretrain_ratio:g}: train.epochs=0 takes no step; use more epochs, or leave it "
-            "out"
+            f"train.pretrain_ratio={train.pretrain_ratio:g}: train.epochs=0 takes no step; use more epochs, or leave "
+            "it out"
         )
     if not uses_labels(objective.loss):
         values, defaults = keys.take_apart(config), keys.defaults()
@@ -79,8 +85,8 @@ def check_without_labels(config: RunConfig) -> None:
                 )
     elif config.data.task == "unlabeled":
         raise ConfigError(
-            f"objective.loss={objective.loss}: learns from labels, but data.task=unlabeled; use `vitreous pretrain`, or "
-            "put the images of each class into a folder with its name"
+            f"objective.loss={objective.loss}: learns from labels, but data.task=unlabeled; use `vitreous pretrain`, "
+            "or put the images of each class into a folder with its name"
         )
     elif not train.pretrain_ratio:
         return
@@ -91,8 +97,8 @@ def check_without_labels(config: RunConfig) -> None:
     normalizes = objective.loss == "mae" or uses_labels(objective.loss)
     if normalizes and model.in_chans * model.patch_size**2 == 1:
         raise ConfigError(
-            "model.patch_size=1: patches of a single value cannot be normalized, which MAE does; use larger patches, or "
-            "objective.loss=simmim"
+            "model.patch_size=1: patches of a single value cannot be normalized, which MAE does; use larger patches, "
+            "or objective.loss=simmim"
         )
     if objective.loss != "lejepa" and model.num_patches < 2:
         raise ConfigError(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
+from torch.nn import functional as F
 
 from vitreous import atomic
 from vitreous.data.loader import EvalLoader
@@ -29,7 +30,8 @@ from vitreous.training.step.state import TrainState
 MOST_IMAGES, BATCH = 512, 64
 """Images from which loss and spread of the features are measured, and images at once."""
 NUM_PICTURES, PICTURE_PX = 8, 160
-"""Rows of the picture of reconstructions, and the longer side of each image on it."""
+"""Rows of the picture of reconstructions, and about the longer side of each image on it."""
+_GAP_PX = 4
 LEAST_RANK, LEAST_SPREAD = 2.0, 0.01
 """Effective rank and spread of features below which the model has collapsed: all images look the same to it."""
 
@@ -116,10 +118,10 @@ def _drawn(columns: tuple[Images, ...], preprocess: Mapping[str, Any]) -> bytes:
     std, mean = (torch.tensor(preprocess[key]).view(-1, 1, 1) for key in ("std", "mean"))
     grid = torch.stack([column.float().cpu() * std + mean for column in columns], dim=1)  # [rows, columns, c, h, w]
     grid = grid[:, :, :3] if grid.shape[2] >= 3 else grid[:, :, :1].expand(-1, -1, 3, -1, -1)
-    pixels = rearrange((grid.clamp(0, 1) * 255).round().byte(), "row column c h w -> (row h) (column w) c")
-    sheet = Image.fromarray(pixels.numpy())
     zoom = max(1, PICTURE_PX // max(grid.shape[-2:]))
-    sheet = sheet.resize((zoom * sheet.width, zoom * sheet.height), Image.Resampling.NEAREST)
+    enlarged = grid.repeat_interleave(zoom, dim=3).repeat_interleave(zoom, dim=4)
+    framed = F.pad(enlarged, (_GAP_PX,) * 4, value=1.0)
+    pixels = rearrange((framed.clamp(0, 1) * 255).round().byte(), "row column c h w -> (row h) (column w) c")
     content = io.BytesIO()
-    sheet.save(content, format="jpeg", quality=90)
+    Image.fromarray(pixels.numpy()).save(content, format="jpeg", quality=90)
     return content.getvalue()

@@ -21,13 +21,13 @@ from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
+from vitreous.tensor_file import parsing
 from vitreous.tensors import Features, Pixels
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.weights.provenance import read_provenance, statistics_for
 from vitreous.training.weights.transfer import image_sizes
 from vitreous.use.embed.embeddings import Embeddings
-from vitreous.tensor_file import parsing
 from vitreous.use.predict.inputs import each_image, images_of, name_of, read_batch, unreadable_text
 from vitreous.use.predict.predictor import BATCH_SIZE, Predictor, find_model
 

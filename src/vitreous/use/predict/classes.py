@@ -6,6 +6,7 @@ from shlex import quote
 from typing import Any
 
 from vitreous.errors import NotARunError
+from vitreous.wording import plural
 
 
 def check_has_classes(metadata: Mapping[str, Any], file: Path) -> None:
