@@ -182,7 +182,7 @@ def test_class_folders_and_named_sets_have_labels(images_folder: Path, tmp_path:
     assert has_labels(str(images_folder))
     assert has_labels("digits")
     assert has_labels(str(tmp_path / "labels.csv"))
-    with pytest.raises(DataError, match="data.task=unlabeled: digits is not a folder of images"):
+    with pytest.raises(DataError, match=r"data\.task=unlabeled: digits is not a folder of images"):
         open_source("digits", task="unlabeled")
     with pytest.raises(DataError, match="holds no image file"):
         open_source(tmp_path, task="unlabeled")
