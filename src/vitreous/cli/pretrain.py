@@ -6,14 +6,11 @@ from shlex import quote
 
 from cyclopts import Parameter
 
-from vitreous.cli.options import Assignments, Switch
-from vitreous.cli.screen import Screen
-from vitreous.cli.train.command import TrainOptions, request_of, show_plan
+from vitreous.cli.options import Assignments, Count, Switch
+from vitreous.cli.train.command import TrainOptions, train
 from vitreous.errors import NotARunError
-from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.training.start import run_training
 
 
 @Parameter(name="*")
@@ -33,6 +30,7 @@ class PretrainOptions:
         lr: Peak learning rate; default: the recipe's.
         device: auto, cpu, cuda, cuda:1 or mps.
         seed: Seed of weights, order, augmentation and masks; default 0.
+        nproc: Processes on this machine that train one model, as for `vitreous train`.
         out: Folder to create; default: the next unused one below runs/.
         resume: Continue this run; its settings are kept, so give no other option.
         dry_run: Show the plan and every key without training.
@@ -49,6 +47,7 @@ class PretrainOptions:
     lr: str | None = None
     device: str | None = None
     seed: str | None = None
+    nproc: Count = 1
     out: Path | None = None
     resume: Path | None = None
     dry_run: Switch = False
@@ -69,13 +68,7 @@ def pretrain(data: str | None = None, *, options: PretrainOptions = PretrainOpti
     method = options.method or (None if options.resume else "mae")
     if method is not None:
         given["set"] = (f"objective.loss={method}", *options.set)
-    request = request_of(data, TrainOptions(**given))
-    with Screen() as screen:
-        if options.dry_run:
-            show_plan(screen, request)
-            return
-        folder = run_training(request, screen.listen)
-    _show_end(screen, folder)
+    train(data, options=TrainOptions(**given))
 
 
 def _check_pretrains(run: Path) -> None:
@@ -85,20 +78,3 @@ def _check_pretrains(run: Path) -> None:
         raise NotARunError(
             f"resume={run}: learns from labels; continue it with `vitreous train --resume {quote(str(run))}`"
         )
-
-
-def _show_end(screen: Screen, folder: RunFolder) -> None:
-    """Show what was learned, where it is, and what can be done with it."""
-    found = read_metadata(folder.model)["pretraining"]
-    screen.say()
-    if found["loss"] is not None:
-        screen.say(f"reconstruction loss of {found['num_images']:,} images: {found['loss']:.3f}", style="bold green")
-    screen.say(
-        f"features: effective rank {found['effective_rank']:.1f} of {found['width']}, spread {found['spread']:.2f}"
-    )
-    pictures = "reconstructions.jpg, " if folder.reconstructions.is_file() else ""
-    screen.say(f"run folder: {folder.path} (model.safetensors, {pictures}plan.md, records.jsonl, config.yaml)")
-    run = quote(str(folder.path))
-    screen.say("\nnext:")
-    screen.say(f"  vitreous train DATA --pretrained {run}  learn classes from labeled images")
-    screen.say(f"  vitreous embed {run} IMAGE|FOLDER  features of images, and similar images")

@@ -23,6 +23,8 @@ NEED_LABELS = (
 )
 """Keys of labels, heads and frozen weights, which keep their defaults in a run without labels. A mask replaces
 `model.patch_drop_rate`."""
+WITHOUT_LABELS = ("mask_ratio", "decoder_depth", "regularity_weight")
+"""Keys of `objective` that have an effect only without labels."""
 
 
 def pretext_choices(loss: str) -> Iterator[Choice]:
@@ -53,7 +55,7 @@ def pretraining(config: RunConfig) -> RunConfig:
     """
     values, defaults = keys.take_apart(config), keys.defaults()
     values |= {key: defaults[key] for key in NEED_LABELS}
-    values |= {choice.key: choice.value for choice in pretext_choices("mae")}
+    values |= {choice.key: choice.value for choice in pretext_choices("mae") if choice.key != "objective.mask_ratio"}
     values |= {key: config.train.pretrain_ratio * values[key] for key in ("train.epochs", "train.budget_s")}
     return keys.assemble(config.recipe, values)
 
@@ -89,6 +91,12 @@ def check_without_labels(config: RunConfig) -> None:
             "or put the images of each class into a folder with its name"
         )
     elif not train.pretrain_ratio:
+        for key in WITHOUT_LABELS:
+            if getattr(objective, key) != keys.defaults()[f"objective.{key}"]:
+                raise ConfigError(
+                    f"objective.{key}={getattr(objective, key):g}: has no effect with objective.loss={objective.loss}; "
+                    "leave it out, or learn without labels: `vitreous pretrain`"
+                )
         return
     if train.parallel == "fsdp":
         raise ConfigError(

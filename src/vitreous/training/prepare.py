@@ -123,6 +123,8 @@ def _settings(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
     if request.model is not None:
         asked |= _model_keys(request.model)
     asked |= keys.checked(request.values) | keys.checked(request.settled)
+    if recipe == "pretrain":
+        asked.setdefault("objective.loss", "mae")
     for key in ("train.pretrained", "objective.teacher"):
         if asked.get(key) is not None:
             asked[key] = full_source(asked[key])
@@ -192,8 +194,7 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
-    loss = asked.get("objective.loss", "mae" if request.recipe == "pretrain" else "cross_entropy")
-    if not uses_labels(loss) and "data.task" not in asked and not has_labels(asked["data.source"]):
+    if _is_unlabeled(asked) and "data.task" not in asked and not has_labels(asked["data.source"]):
         asked["data.task"] = "unlabeled"
     return open_source(asked["data.source"], root, asked.get("data.task", "auto"))
 
@@ -236,7 +237,7 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
         Choice("data.test_ratio", facts.test_ratio, reason),
         *(choice for choice in inherited if choice.value == facts.test_ratio or choice.key != "data.test_ratio"),
     ]
-    if facts.reports_on_val and not asked.get("train.patience_ratio"):
+    if facts.reports_on_val and not _is_unlabeled(asked) and not asked.get("train.patience_ratio"):
         reason = (
             f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights; at "
             "most, they fit the temperature of the probabilities, which changes no predicted class"
@@ -245,6 +246,11 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
     if surveyed.source.weights is not None:
         choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))
     return choices
+
+
+def _is_unlabeled(asked: Mapping[str, Any]) -> bool:
+    """Return True if the run learns without labels."""
+    return not uses_labels(asked.get("objective.loss", "cross_entropy"))
 
 
 def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:

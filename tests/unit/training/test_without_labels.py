@@ -23,6 +23,7 @@ from vitreous.training.machine.signals import Interrupted
 from vitreous.training.measure.instruments import Instruments
 from vitreous.training.prepare import plan_run
 from vitreous.training.request import TrainRequest
+from vitreous.training.series import members
 from vitreous.training.start import run_training
 
 Tiny = Callable[..., TrainRequest]
@@ -160,6 +161,27 @@ def test_one_budget_is_shared_by_both_stages(tiny: Tiny, quick: Instruments) -> 
 def test_keys_that_need_labels_are_refused(keys: dict[str, Any], message: str, tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match=message):
         run_training(tiny(**({"objective__loss": "mae"} | keys)))
+
+
+@pytest.mark.parametrize(("key", "value"), [("mask_ratio", 0.5), ("decoder_depth", 3), ("regularity_weight", 0.1)])
+def test_keys_that_have_no_effect_with_labels_are_refused(key: str, value: float, tiny: Tiny) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"objective\.{key}={value}: has no effect with objective\.loss=cross_entropy"
+    ):
+        run_training(tiny(**{f"objective__{key}": value}))
+
+
+def test_seeds_cannot_be_compared_without_an_accuracy(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match=r"objective\.loss=simmim: has no accuracy"):
+        members(replace(tiny(objective__loss="simmim"), seeds=3))
+
+
+def test_weights_can_be_trained_further_without_labels(tiny: Tiny, tmp_path: Path, images_folder: Path) -> None:
+    first = run_training(tiny("first", objective__loss="mae", train__epochs=0.2))
+    keys = {"train.pretrained": str(first.path), "objective.loss": "simmim", "train.epochs": 0.2, "train.device": "cpu"}
+    folder = run_training(TrainRequest(data=str(images_folder), values=keys, out=tmp_path / "second"))
+    assert kinds(folder, "pretrained")[0]["changes"][-1] == "the head is left out, as there are no labels"
+    assert list(weights_of(folder)) == list(weights_of(first))
 
 
 def test_a_loss_of_labels_cannot_use_unlabeled_images(flat: Path, tiny: Tiny) -> None:

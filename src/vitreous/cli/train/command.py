@@ -106,7 +106,7 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
     if options.help_keys:
         print(as_text())
         return
-    request = request_of(data, options)
+    request = _request(data, options)
     is_several = is_series(request)
     if is_several and processes.count() > 1 and not options.dry_run:
         raise ConfigError(
@@ -119,7 +119,7 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
     with _screen() as screen:
         if options.dry_run:
             if not processes.rank():
-                show_plan(screen, request)
+                _show_plan(screen, request)
             return
         if is_several:
             _train_series(screen, request, options.nproc)
@@ -133,8 +133,7 @@ def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) ->
     show_end(screen, folder)
 
 
-def request_of(data: str | None, options: TrainOptions) -> TrainRequest:
-    """Return what the options of `vitreous train` ask for."""
+def _request(data: str | None, options: TrainOptions) -> TrainRequest:
     assignments: dict[str, object] = {}
     for assignment in options.set:
         key, equals, value = assignment.partition("=")
@@ -198,8 +197,7 @@ def _add_folds(screen: Screen, folder: RunFolder) -> None:
         raise
 
 
-def show_plan(screen: Screen, request: TrainRequest) -> None:
-    """Show the plan of a run, or of the first run of a series, and every key."""
+def _show_plan(screen: Screen, request: TrainRequest) -> None:
     todo = members(request)
     if len(todo) > 1:
         screen.say(f"{len(todo)} runs: {', '.join(member.name for member in todo)}; the first one:", style="bold")

@@ -1,4 +1,4 @@
-"""Images without labels, or labels after a while: self-supervision on the user's own images."""
+"""Data facts -> choices of recipes that learn from images without labels, before their labels or instead."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -96,6 +96,8 @@ def write_report(
         DamagedFileError: A file of the run was altered.
         SaveError: The report could not be written.
     """
+    if ends_training and "pretraining" in read_metadata(folder.model):
+        return  # there are no classes to report on
     page_file = out or folder.report
     no_photos = _has_no_photos(folder) if no_photos is None else no_photos
     with parsing(folder.records, "restore the file, or train again"):
