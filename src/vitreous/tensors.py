@@ -18,6 +18,12 @@ Images = Float[Tensor, "batch channels height width"]
 Tokens = Float[Tensor, "batch tokens embed_dim"]
 """Embeddings, `[batch, tokens, embed_dim]`: prefix tokens (class token, registers) first, then patches row by row."""
 
+Patches = Float[Tensor, "batch patches values"]
+"""Pixel values of the patches of images, `[batch, patches, values]`, row by row; those of a patch by channel first."""
+
+Kept = Int64[Tensor, "batch kept"]
+"""For each image, the numbers of the patches that it keeps, in ascending order; patches are counted row by row."""
+
 FirstTokens = Float[Tensor, "batch first embed_dim"]
 """The first tokens of each sequence (all of them by default), `[batch, first, embed_dim]`."""
 

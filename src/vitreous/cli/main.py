@@ -41,6 +41,7 @@ _python_shows_warning = warnings.showwarning
 
 COMMANDS = {
     "train": (_TRAIN_HELP, "[DATA]"),
+    "pretrain": ("Learn from images without labels; `train --pretrained RUN` continues from there.", "DATA"),
     "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
     "predict": ("Classify images with a trained model.", "RUN IMAGE|FOLDER|TABLE|TAR…"),
@@ -98,7 +99,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if words[:1] in (["train"], ["convert"], ["inspect"], ["embed"], ["explain"]):
+    if words[:1] in (["train"], ["pretrain"], ["convert"], ["inspect"], ["embed"], ["explain"]):
         words = spell_out_keys(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show become escapes
@@ -172,7 +173,7 @@ def _explain(error: CycloptsError) -> str:
         return f"{error.keyword or error.argument.name}: {missing}; see `{command} --help`"
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword}: given more than once; give it once"
-    if isinstance(error, UnknownOptionError) and command == "vitreous train":
+    if isinstance(error, UnknownOptionError) and command in ("vitreous train", "vitreous pretrain"):
         from vitreous.recipe.keys import keys_named
 
         option = str(error.token.keyword)

@@ -27,7 +27,7 @@ _MOST_ROWS = 1_000
 _PLAIN_WIDTH = 10_000
 """Width of output that is not a terminal, so that each row of a table stays on one line."""
 
-SILENT = frozenset({"checkpoint", "end", "fit", "horizon", "interrupted", "pretrained", "start", "teacher"})
+SILENT = frozenset({"checkpoint", "end", "horizon", "interrupted", "pretrained", "start", "teacher"})
 """Kinds of events that are recorded but not shown: the plan, the error or the final lines say the same."""
 
 _SENTENCES = {
@@ -42,6 +42,7 @@ _SENTENCES = {
     "estimate": ("{text}", ""),
     "familiarity": ("{text}", ""),
     "moved": ("data has moved to {to}; its content is that of the run", ""),
+    "pretraining": ("first {share:.0%} of the run without labels; then the labels", ""),
     "refused": ("step {step:,} not taken: {cause} is not finite; trying again", "yellow"),
     "restart": ("one of {num_processes} processes failed; all were restarted (restart {number})", "yellow"),
     "resume": ("resuming from step {step:,} ({checkpoint})", ""),
@@ -105,6 +106,7 @@ class Screen:
             "download": lambda fields: self._advance("downloading", fields["share"], fields["text"]),
             "evaluation": self._show_evaluation,
             "expected": lambda fields: self.say(f"{fields['text']}, about {duration(fields['seconds'])}"),
+            "fit": lambda fields: self._forget_progress(),
             "health": lambda fields: self.say_notes(fields["notes"]),
             "member": self._show_member,
             "plan": self._show_plan,
@@ -162,7 +164,12 @@ class Screen:
         for task in self._tasks.values():
             self._live.remove_task(task)
         self._tasks.clear()
-        self._shown_progress, self._is_repeated = -1.0, fields["number"] > 1
+        self._forget_progress()
+        self._is_repeated = fields["number"] > 1
+
+    def _forget_progress(self) -> None:
+        """Begin at 0, for the next run of a series or the next stage of a run."""
+        self._shown_progress = -1.0
 
     def _show_plan(self, fields: Mapping[str, Any]) -> None:
         if self._is_repeated:
@@ -188,13 +195,14 @@ class Screen:
 
     def _show_progress(self, fields: Mapping[str, Any]) -> None:
         share, left = fields["progress"], self._run.time_left()
+        accuracy = f"accuracy {fields['accuracy']:.1%}  " if "accuracy" in fields else ""
         if self.console.is_terminal:
             self._advance(_TRAINING, share, self._run.headline())
         elif share >= self._shown_progress + 1 / _PLAIN_LINES:
             self._shown_progress = share
             self.say(
-                f"{share:4.0%}  epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  accuracy "
-                f"{fields['accuracy']:.1%}  {fields['images_per_s']:,.0f} images/s{left and f'  {left}'}"
+                f"{share:4.0%}  epoch {fields['epoch']:.1f}  loss {fields['loss']:.3f}  {accuracy}"
+                f"{fields['images_per_s']:,.0f} images/s{left and f'  {left}'}"
             )
 
     def _show_evaluation(self, fields: Mapping[str, Any]) -> None:

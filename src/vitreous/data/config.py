@@ -48,7 +48,8 @@ class DataConfig:
         task: Labels of an image: `single` is exactly one, `multilabel` any number. `auto` decides by the data: a table
             is multi-label if it has one column of 0 and 1 per label, or if at least 5% of its rows hold several labels
             (`cat;dog`) or repeat an image with another label. The export of a labeling tool is if any image has several
-            labels.
+            labels. `unlabeled` reads all images of a folder, at any depth, without labels; only `vitreous pretrain` can
+            use them, and decides it for a folder without class folders.
         corrections: CSV file that corrects labels and splits, and drops images; `vitreous inspect DATA --fix FILE`
             proposes one. Each run keeps a copy.
         img_size: Height and width of the images that the model gets, in px, e.g. `64` or `64x48`. Other sizes are
@@ -122,7 +123,7 @@ class DataConfig:
     corrections: Annotated[str, Hint("give the path of a CSV file, or none")] | None = None
     img_size: ImageSize
     in_chans: Channels
-    num_classes: Annotated[int, Interval("[2, 2**31)", "a classifier needs two classes or more")]
+    num_classes: Annotated[int, Interval("[1, 2**31)", "a classifier needs two classes or more")]
     fit: Fit = "crop"
     mean: Mean | None = None
     std: Std | None = None

@@ -17,8 +17,8 @@ from vitreous.errors import DataError
 from vitreous.printable import printable
 from vitreous.wording import listed, plural
 
-Task = Literal["auto", "single", "multilabel"]
-"""One label per image, or several; `auto` decides by the data."""
+Task = Literal["auto", "single", "multilabel", "unlabeled"]
+"""One label per image, several, or none; `auto` decides by the data."""
 
 Cell = str | tuple[int, ...]
 """Content of the label column; or the positions of the columns that hold 1, in a table with one column per label."""

@@ -12,9 +12,10 @@ from vitreous.model.backbone import Backbone
 from vitreous.model.build_parts import AnyRelation
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.encoder import Encoder
+from vitreous.model.parts.patch_drop import keep
 from vitreous.model.parts.relation import Relation, select
 from vitreous.model.parts.tokenizer import ImageTokenizer
-from vitreous.tensors import Images, Logits, Tokens
+from vitreous.tensors import Images, Kept, Logits, Tokens
 
 
 class VisionTransformer(Backbone):
@@ -88,9 +89,19 @@ class VisionTransformer(Backbone):
             ShapeError: The model does not accept this number of channels or this image size.
         """
         tokens = self.patch_norm(self.tokenizer(images))  # [B, N, D]
-        grid_size = self.tokenizer.grid_size(images)  #     rows, columns of patches
-        tokens, kept = self.position(tokens, grid_size), None
-        if self.training:
+        return self.arrange(tokens, self.tokenizer.grid_size(images))
+
+    def arrange(
+        self, tokens: Tokens, grid_size: tuple[int, int], kept: Kept | None = None
+    ) -> tuple[Tokens, Sequence[Relation] | None]:
+        """Return what `embed` does for patch tokens without positions, of a grid of rows and columns.
+
+        `kept` are the patches to keep; None keeps all, or in training those that `patch_drop` draws.
+        """
+        tokens = self.position(tokens, grid_size)
+        if kept is not None:
+            tokens = keep(tokens, kept)  #                  [B, kept, D]
+        elif self.training:
             tokens, kept = self.patch_drop(tokens)  #       [B, kept, D]
         tokens = self.prefix(tokens)  #                     [B, P + N, D]
         if self.relation is None:

@@ -9,9 +9,11 @@ from vitreous.objective.binary import BinaryCrossEntropy
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.objective.cross_entropy import CrossEntropy, balanced_class_weights
 from vitreous.objective.distill import FeatureDistillation, LogitDistillation
+from vitreous.objective.joint_embedding import JointEmbedding
 from vitreous.objective.logit_adjustment import LogitAdjusted
+from vitreous.objective.masked import MaskedModeling
 from vitreous.objective.multilabel import MultiLabelCrossEntropy
-from vitreous.objective.task import Criterion, Supervised, Task
+from vitreous.objective.task import Criterion, Supervised, Task, UnlabeledTask
 
 ClassCounts = Sequence[int] | Sequence[tuple[int, int]]
 """Training images of each class; for `objective.loss=multilabel`, those (without, with) each label."""
@@ -38,6 +40,13 @@ def build_task(
         token=config.distill in ("token", "token_soft"),
         temperature=config.distill_temperature,
     )
+
+
+def build_pretext_task(config: ObjectiveConfig, *, patch_size: int, num_views: int) -> UnlabeledTask:
+    """Build the task of a self-supervised loss; patches have a side in px, and each image has this many views."""
+    if config.loss == "lejepa":
+        return JointEmbedding(num_views=num_views, regularity_weight=config.regularity_weight)
+    return MaskedModeling(patch_size=patch_size, mask_ratio=config.mask_ratio, normalizes=config.loss == "mae")
 
 
 def build_criterion(config: ObjectiveConfig, class_counts: ClassCounts | None = None) -> Criterion:

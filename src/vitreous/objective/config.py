@@ -1,13 +1,22 @@
-"""Keys and values -> ObjectiveConfig: loss, class weights and distillation."""
+"""Keys and values -> ObjectiveConfig: loss, class weights, distillation, and learning without labels."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from vitreous.errors import ConfigError
 from vitreous.ranges import Hint, Interval, check_fields
 
-LossKind = Literal["cross_entropy", "bce", "multilabel"]
-"""Softmax cross-entropy, or binary cross-entropy for each class, with one label per image or with several."""
+Pretext = Literal["mae", "simmim", "lejepa"]
+"""Self-supervised losses, which learn from images without labels; see `ObjectiveConfig.loss`."""
+LossKind = Literal["cross_entropy", "bce", "multilabel", Pretext]
+"""Softmax cross-entropy, binary cross-entropy for each class, with one label per image or several; or no labels."""
+
+
+def uses_labels(loss: str) -> bool:
+    """Return False for a self-supervised loss."""
+    return loss not in get_args(Pretext)
+
+
 ClassWeights = Literal["none", "balanced"]
 """Weight all images equally, or all classes equally however many images each has."""
 Distill = Literal["soft", "hard", "token", "token_soft", "feature"]
@@ -22,7 +31,14 @@ class ObjectiveConfig:
 
     Attributes:
         loss: `cross_entropy` is softmax cross-entropy. `bce` is binary cross-entropy: each class is a separate yes/no
-            decision. `multilabel` is the same for images with several labels; `data.task=multilabel` sets it.
+            decision. `multilabel` is the same for images with several labels; `data.task=multilabel` sets it. The
+            others use no labels (`vitreous pretrain`). `mae` encodes the visible patches of an image and reconstructs
+            the hidden ones; `simmim` also encodes a token in the place of each hidden patch. `lejepa` gives augmented
+            views of an image, of which there are `data.repeats`, the same embedding.
+        mask_ratio: Fraction of the patches of an image that are hidden, for `objective.loss=mae` and `simmim`.
+        decoder_depth: Blocks of the decoder, which is half as wide as the encoder, for `objective.loss=mae`.
+        regularity_weight: Weight of the term that gives embeddings a normal distribution, for `objective.loss=lejepa`;
+            the weight of their agreement is 1 minus this.
         label_smoothing: Fraction of the target that is spread evenly over all classes; with
             `objective.loss=multilabel`, over present and absent.
         bce_threshold: Proportion above which a mixed image counts as fully showing a class; otherwise it counts as not
@@ -58,6 +74,9 @@ class ObjectiveConfig:
     """
 
     loss: LossKind = "cross_entropy"
+    mask_ratio: Annotated[float, Interval("(0, 1)", "0.75 is usual for mae, 0.6 for simmim")] = 0.75
+    decoder_depth: Annotated[int, Interval("[1, 1000]", "2 is usual for small models, 8 for large ones")] = 2
+    regularity_weight: Annotated[float, Interval("(0, 1)", "0.02 to 0.05 is usual")] = 0.05
     label_smoothing: Annotated[float, Interval("[0, 1)", "0.1 is usual")] = 0.1
     bce_threshold: Annotated[float, Interval("[0, 1)", "0 and 0.2 are usual")] | None = None
     class_weights: ClassWeights = "none"
@@ -68,6 +87,11 @@ class ObjectiveConfig:
     distill: Distill = "soft"
     distill_temperature: Annotated[float, Interval("(0, inf)", "1 to 4 is usual")] = 2.0
     distill_weight: Annotated[float, Interval("(0, 1]", "0.5 is usual, objective.teacher=none turns it off")] = 0.5
+
+    @property
+    def uses_labels(self) -> bool:
+        """False for a self-supervised loss."""
+        return uses_labels(self.loss)
 
     @property
     def runs_teacher(self) -> bool:

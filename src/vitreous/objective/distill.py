@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.objective.task import Criterion, Task, at_least_float32, divide
+from vitreous.objective.task import Criterion, LabeledTask, at_least_float32, divide
 from vitreous.tensors import Images, Labels, Logits, Loss, PerImage, Probabilities, Tokens
 
 
-class Distillation(Task, ABC):
+class Distillation(LabeledTask, ABC):
     """Distillation with the loss (1 − w) · loss of the labels + w · distance from the teacher.
 
     The teacher is frozen, runs without gradients and stays in evaluation mode. Its weight w is in (0, 1].

@@ -56,17 +56,13 @@ class Criterion(nn.Module, ABC):
 class Task(nn.Module, ABC):
     """Loss that training minimizes, together with the forward pass that it needs."""
 
-    def __init__(self, criterion: Criterion) -> None:
-        super().__init__()
-        self.criterion = criterion
-
+    @abstractmethod
     def total(self, targets: Labels | Probabilities) -> Tensor:
         """Return the total that `forward` divides by; see `Criterion.total`."""
-        return self.criterion.total(targets)
 
+    @abstractmethod
     def num_correct(self, logits: Logits, targets: Labels | Probabilities) -> Tensor:
         """Return the number of images that the logits get right; see `Criterion.num_correct`."""
-        return self.criterion.num_correct(logits, targets)
 
     @abstractmethod
     def forward(
@@ -81,7 +77,35 @@ class Task(nn.Module, ABC):
         """
 
 
-class Supervised(Task):
+class LabeledTask(Task, ABC):
+    """A task whose loss depends on labels; the criterion compares them with logits."""
+
+    def __init__(self, criterion: Criterion) -> None:
+        super().__init__()
+        self.criterion = criterion
+
+    def total(self, targets: Labels | Probabilities) -> Tensor:
+        """Return the criterion's total."""
+        return self.criterion.total(targets)
+
+    def num_correct(self, logits: Logits, targets: Labels | Probabilities) -> Tensor:
+        """Return the number of images that are right according to the criterion."""
+        return self.criterion.num_correct(logits, targets)
+
+
+class UnlabeledTask(Task, ABC):
+    """A task that ignores the labels: the loss is a mean over images, and no image is right or wrong."""
+
+    def total(self, targets: Labels | Probabilities) -> Tensor:
+        """Return the number of images."""
+        return torch.tensor(float(len(targets)), device=targets.device)
+
+    def num_correct(self, logits: Tensor, targets: Labels | Probabilities) -> Tensor:
+        """Return 0."""
+        return torch.zeros((), dtype=torch.int64, device=targets.device)
+
+
+class Supervised(LabeledTask):
     """Supervised training: the loss of the model's logits and the targets."""
 
     def forward(

@@ -11,6 +11,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.without_labels import check_without_labels
 from vitreous.wording import listed, plural
 
 FEW_TOKENS = 16
@@ -19,7 +20,11 @@ FEW_TEST_IMAGES = 384
 
 
 def check_fits(config: RunConfig, facts: DataFacts) -> None:
-    """Raise ConfigError if the number of classes or channels, wherever it comes from, cannot be that of the data."""
+    """Raise ConfigError if the number of classes or channels, wherever it comes from, cannot be that of the data.
+
+    Also raise it for keys that learning without labels cannot use; see `check_without_labels`.
+    """
+    check_without_labels(config)
     if config.data.num_classes != len(facts.classes):
         raise ConfigError(
             f"data.num_classes={config.data.num_classes}: {facts.name} has {len(facts.classes)} classes; "
@@ -36,7 +41,8 @@ def check_fits(config: RunConfig, facts: DataFacts) -> None:
 
 def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     """Yield sentences on what to expect of a run, most important first."""
-    if facts.task == "multilabel":
+    has_labels = config.objective.uses_labels
+    if facts.task == "multilabel" and has_labels:
         yield "accuracy counts the images for which all labels are right; judge the model by mAP and F1"
     yield from facts.notes
     yield from _depth_and_channels(config, facts)
@@ -49,8 +55,9 @@ def consequences(config: RunConfig, facts: DataFacts) -> Iterator[str]:
     tokens = config.model.num_patches
     if tokens < FEW_TOKENS:
         yield _few_tokens(config, tokens)
-    yield from _test_set(config, facts)
-    yield from _objective(config, facts)
+    if has_labels:
+        yield from _test_set(config, facts)
+        yield from _objective(config, facts)
     if build_mix(config.data):
         yield (
             "training images are mixed (mixup or CutMix): training accuracy counts only the label with the larger "

@@ -7,28 +7,17 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import SIZES
+from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.implied import implied
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, STEP_OVERHEAD, Pace, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan, show
 from vitreous.recipe.rare_classes import rare_class_choices
-from vitreous.recipe.rules import (
-    AUGMENTATION_KEYS,
-    BY_OPTIMIZER,
-    ENABLED_BY,
-    LADDER,
-    LONGEST_WARMUP,
-    MAX_STRETCH,
-    WARMUP_STEPS,
-    augmentation_strength,
-    by_num_images,
-    learning_rate,
-    patch_size_for,
-    why_not_photos,
-)
+from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images, learning_rate, patch_size_for
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import SHIPPED, Recipe, recipe_for, recipe_named
+from vitreous.recipe.short_runs import longer_warmup, softened
 
 MeasurePace = Callable[[RunConfig], Pace]
 """Trains a temporary model for a moment and returns the time of its steps on this machine."""
@@ -83,9 +72,10 @@ def make_plan(
         recommended = recipe_named(name, recipes)(facts, fixed)
         reasons = {choice.key: choice for choice in adapted} | reasons
         choices |= {choice.key: choice for choice in recommended} | reasons
-    if facts.task == "multilabel":
-        choices |= {choice.key: choice for choice in _multilabel_choices(choices)}
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
+    has_labels = uses_labels(_values(choices)["objective.loss"])
+    if facts.task == "multilabel" and has_labels:
+        choices |= {choice.key: choice for choice in _multilabel_choices(choices) if choice.key not in asked}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
     epochs, pace = choices["train.epochs"].value, None
     if asked.get("train.budget_s") and epochs:
@@ -94,9 +84,10 @@ def make_plan(
         )
         choices |= {choice.key: choice for choice in found}
     _update(choices, _memory_choices(_config(name, choices), asked, memory))
-    _update(choices, rare_class_choices(facts, choices, asked))
-    _update(choices, _softened(choices, epochs, asked, facts))
-    _update(choices, _longer_warmup(choices, epochs, asked, facts))
+    if has_labels:
+        _update(choices, rare_class_choices(facts, choices, asked))
+        _update(choices, softened(choices, epochs, asked, facts))
+    _update(choices, longer_warmup(choices, epochs, asked, facts))
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)
     check_fits(config, facts)
@@ -226,49 +217,6 @@ def _memory_notes(share: float) -> Iterator[str]:
             f"a training step takes about {share:.0%} of the memory, so the system may kill the run: use more "
             "train.micro_batches, train.grad_checkpointing=true, a smaller model or a smaller data.batch_size"
         )
-
-
-def _softened(
-    choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any], facts: DataFacts
-) -> Iterator[Choice]:
-    """Yield weaker augmentation and regularization for a short run, which sees each image too rarely to overfit.
-
-    Pretrained weights overfit to photos within two epochs. For them, only drop path is weakened.
-    """
-    strength = augmentation_strength(epochs)
-    if strength == 1:
-        return
-    how = f"reduced to {strength:.0%}" if strength else "switched off"
-    length = f"{epochs:.2g} epoch{'' if epochs == 1 else 's'}"
-    reason = f"{how}: in only {length}, augmentation and regularization cost more accuracy than they gain"
-    # Only what the recipe enables happens less often; what the user enables is kept.
-    rates = {
-        rate: 1.0 for rate, enabling in ENABLED_BY.items() if any(k in choices and k not in asked for k in enabling)
-    }
-    full = rates | {key: choice.value for key, choice in choices.items() if key in AUGMENTATION_KEYS}
-    values = {key: value * strength for key, value in full.items()}
-    smoothing = choices.get("objective.label_smoothing")
-    usual = keys.defaults()["objective.label_smoothing"] if smoothing is None else smoothing.value
-    values["objective.label_smoothing"] = usual * strength
-    if "data.min_crop_area" in choices:
-        values["data.min_crop_area"] = 1 - strength * (1 - choices["data.min_crop_area"].value)
-    if strength == 0:
-        values["data.flip"] = False
-    if asked.get("train.pretrained") is not None and not why_not_photos(facts):
-        values = {key: value for key, value in values.items() if key == "model.drop_path_rate"}
-    yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
-
-
-def _longer_warmup(
-    choices: Mapping[str, Choice], epochs: float, asked: Mapping[str, Any], facts: DataFacts
-) -> Iterator[Choice]:
-    """Yield a longer warm-up for short runs from pretrained weights: Adam's first steps are long and know one batch."""
-    usual = keys.defaults()["optim.warmup_ratio"]
-    steps = epochs * facts.num_train / choices["data.batch_size"].value
-    ratio = float(f"{min(LONGEST_WARMUP, WARMUP_STEPS / max(steps, 1)):.2g}")
-    if asked.get("train.pretrained") and {"optim.warmup_ratio", "optim.schedule"}.isdisjoint(asked) and ratio > usual:
-        reason = f"{WARMUP_STEPS} steps, or {LONGEST_WARMUP:.0%} of a short run, so that the first ones change little"
-        yield Choice("optim.warmup_ratio", ratio, reason)
 
 
 def _suiting_optimizer(

@@ -73,6 +73,8 @@ class TrainConfig:
             features of training images; the plan then has the name of the best, or of the average in case of doubt.
         pretrained_as: What no tensor of the file shows, as fields of its model: `num_heads=4 img_size=16x64`. The
             options `--architecture.num_heads 4 --architecture.img_size 16x64` set it too.
+        pretrain_ratio: Share of the run, in epochs or of its time budget, in which the model first learns to
+            reconstruct the training images, without labels (MAE). 0 learns from labels throughout.
         head_init: Initial weights of a new head on pretrained weights. `zero` gives every class the same probability,
             `fitted` is the best of several linear classifiers of the features of the training images, by
             cross-validation. Weights of known classes are kept. Without pretrained weights this has no effect.
@@ -121,6 +123,7 @@ class TrainConfig:
     pretrained: Annotated[str, Hint("give a file or folder of weights, or leave it out")] | None = None
     pretrained_weights: Annotated[str, Hint("use auto, raw, ema, or a name that `vitreous inspect` shows")] = "auto"
     pretrained_as: Annotated[str, Hint("use e.g. num_heads=4")] | None = None
+    pretrain_ratio: Annotated[float, Interval("[0, 1)", "0.5 is usual")] = 0.0
     head_init: HeadInit = "zero"
     freeze: Freeze = "none"
     freeze_blocks: _Count = 0
@@ -244,7 +247,7 @@ class RunConfig:
     def _check_task(self) -> None:
         """Raise ConfigError unless the loss suits the number of labels per image."""
         task, loss = self.data.task, self.objective.loss
-        if task == "multilabel" and loss != "multilabel":
+        if task == "multilabel" and loss != "multilabel" and self.objective.uses_labels:
             raise ConfigError(
                 f"objective.loss={loss}: learns one label per image, but data.task=multilabel; leave it out"
             )

@@ -11,8 +11,6 @@ from vitreous.data.label_sets import count_labels, is_multilabel
 from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
-from vitreous.model.build import build_model
-from vitreous.model.change.trim import trim_last_block
 from vitreous.objective.task import Supervised, Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -35,8 +33,8 @@ from vitreous.training.preliminary import FittedHeads, first_model, fit_heads, k
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, is_linear_probe
 from vitreous.training.step.features import FixedOutputs, fixed_outputs
-from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
+from vitreous.training.step.learner import new_model, pretext_task, ready_to_train
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.pretrained import begin_from
@@ -55,6 +53,7 @@ class RunContext:
         instruments: Clock, speed and memory of the machine.
         started_s: Reading of the clock when this process started.
         pace: Time of training steps as the planner measured it; None without a budget, or for a resumed run.
+        spent_s: Seconds that the run had taken before that, unless a checkpoint has them.
     """
 
     folder: RunFolder
@@ -63,6 +62,7 @@ class RunContext:
     instruments: Instruments
     started_s: float
     pace: Pace | None = None
+    spent_s: float = 0.0
 
 
 def assemble(
@@ -91,7 +91,8 @@ def assemble(
     state.horizon = group.broadcast(state.horizon)
     if group.is_first and not is_sharded(config, group):
         watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
-    task = _task(prepared, context.instruments)
+    can_score = prepared.val is not None and config.objective.uses_labels
+    task = pretext_task(config) or _task(prepared, context.instruments)
     if type(task) is not Supervised:  # it may use more of the model than its logits
         fixed = None
     # One of several processes may have fewer images of a batch than there are micro-batches.
@@ -115,13 +116,14 @@ def assemble(
         budget=budget,
         batch=batches.batch if fixed is None else fixed.batch,
         steps_per_epoch=loader.steps_per_epoch,
-        evaluate=partial(evaluate_state, state, prepared, precision, group) if prepared.val else None,
+        evaluate=partial(evaluate_state, state, prepared, precision, group) if can_score else None,
         keep_best=partial(keep_best, prepared=prepared, folder=context.folder, group=group),
         checkpoint_every_s=config.train.checkpoint_every_s,
         max_retries=config.train.max_retries,
         patience=config.train.patience_ratio,
         watch=watch,
         evaluation_s=evaluation_s,
+        has_labels=config.objective.uses_labels,
         can_run_ahead=context.instruments.can_run_ahead,
     )
     return state, settings, loop
@@ -174,7 +176,7 @@ def new_state(
     """
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
-    model = trim_last_block(build_model(config.model, device=resolve_device(config.train.device), generator=generator))
+    model = new_model(config, generator)
     precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
     fixed = None if is_sharded(config, group) else fixed_outputs(config, model, loader, precision)
     keeps_head, heads = False, None
@@ -187,9 +189,7 @@ def new_state(
             heads = fit_heads(model, config, loader, group, fixed, left)
             if heads.own is not None:
                 heads.own.copy_into(model.head)
-    make_trainable(model, config.train, generator)
-    model.set_grad_checkpointing(config.train.grad_checkpointing)
-    model.set_attention_kernel(config.train.kernel)
+    model = ready_to_train(model, config, generator)
     ema = Ema(model)
     if is_sharded(config, group):
         shard(model, group)
@@ -200,6 +200,7 @@ def new_state(
         ema=ema,
         optimizer=build_optimizer(model, config.optim),
         horizon=Horizon(end_step=1),
+        elapsed_s=context.spent_s,
         data_fingerprint=prepared.survey.facts.fingerprint,
         teacher_fingerprint=teacher_fingerprint(prepared.teacher),
     )
@@ -224,8 +225,7 @@ def is_sharded(config: RunConfig, group: Group) -> bool:
 
 def unsharded(state: TrainState, config: RunConfig) -> TrainState:
     """Return the state with the complete weights and averages in each process."""
-    model = build_model(config.model, device=resolve_device(config.train.device))
-    make_trainable(model, config.train)
+    model = ready_to_train(new_model(config), config)
     ema = Ema(model)
     for complete, sharded in ((model, state.model), (ema.model, state.ema.model)):
         complete.load_state_dict({name: full_tensor(tensor) for name, tensor in sharded.state_dict().items()})

@@ -59,7 +59,8 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
     check_readable(skipped, data.on_error)
     stores = {split: store.to(device) for split, store in loaded.items() if len(store)}
     cache = {split: asdict(store.cache_use) for split, store in loaded.items() if store.cache_use}
-    if "train" not in stores or len(present(stores["train"].labels.cpu().numpy())) < 2:
+    least = 2 if config.objective.uses_labels else 1
+    if "train" not in stores or len(present(stores["train"].labels.cpu().numpy())) < least:
         way_out = "add images of another class"
         if skipped:
             way_out = f"fix the others, of which the first is {skipped[0][0]} ({skipped[0][1]})"

@@ -8,10 +8,11 @@ from typing import Any
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.corrections import corrected, open_data
-from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
+from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, has_labels, known_sets, open_source
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import Size, parse_name
+from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
 from vitreous.recipe.pace import Pace
@@ -78,7 +79,8 @@ def plan_run(request: TrainRequest, listener: Listener, instruments: Instruments
 
     def measure(config: RunConfig) -> Pace:
         pace = instruments.training_pace(config, with_head(planned.model, config, surveyed.facts.classes))
-        return pace if config.objective.runs_teacher else replace(pace, before_s=planned.pass_s)
+        before_s = 0.0 if config.objective.runs_teacher else planned.pass_s
+        return replace(pace, before_s=before_s + config.train.pretrain_ratio * config.train.budget_s)
 
     def plan_for(requested: Mapping[str, Any]) -> Plan:
         return make_plan(
@@ -121,6 +123,8 @@ def _settings(request: TrainRequest) -> tuple[str | None, dict[str, Any]]:
     if request.model is not None:
         asked |= _model_keys(request.model)
     asked |= keys.checked(request.values) | keys.checked(request.settled)
+    if recipe == "pretrain":
+        asked.setdefault("objective.loss", "mae")
     for key in ("train.pretrained", "objective.teacher"):
         if asked.get(key) is not None:
             asked[key] = full_source(asked[key])
@@ -190,6 +194,8 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
+    if _is_unlabeled(asked) and "data.task" not in asked and not has_labels(asked["data.source"]):
+        asked["data.task"] = "unlabeled"
     return open_source(asked["data.source"], root, asked.get("data.task", "auto"))
 
 
@@ -231,7 +237,7 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
         Choice("data.test_ratio", facts.test_ratio, reason),
         *(choice for choice in inherited if choice.value == facts.test_ratio or choice.key != "data.test_ratio"),
     ]
-    if facts.reports_on_val and not asked.get("train.patience_ratio"):
+    if facts.reports_on_val and not _is_unlabeled(asked) and not asked.get("train.patience_ratio"):
         reason = (
             f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights; at "
             "most, they fit the temperature of the probabilities, which changes no predicted class"
@@ -240,6 +246,11 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
     if surveyed.source.weights is not None:
         choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))
     return choices
+
+
+def _is_unlabeled(asked: Mapping[str, Any]) -> bool:
+    """Return True if the run learns without labels."""
+    return not uses_labels(asked.get("objective.loss", "cross_entropy"))
 
 
 def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:

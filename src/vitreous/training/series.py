@@ -15,6 +15,7 @@ from typing import Any
 from vitreous import atomic
 from vitreous.data.sources import full_name
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, RunError
+from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, read_values
 from vitreous.recipe.run_config import RunConfig
@@ -54,6 +55,12 @@ def members(request: TrainRequest) -> list[Member]:
     for key, got in (("folds", request.folds), ("seeds", request.seeds)):
         if got != 0 and not 2 <= got <= MOST_RUNS:
             raise ConfigError(f"{key}={got}: must be from 2 to {MOST_RUNS:,}; use 5, or leave it out for a single run")
+    loss = request.values.get("objective.loss", "mae" if request.recipe == "pretrain" else "cross_entropy")
+    if (request.folds or request.seeds) and not uses_labels(str(loss)):
+        raise ConfigError(
+            f"objective.loss={loss}: has no accuracy that runs could be compared by; pretrain once, and use folds and "
+            "seeds to train from there"
+        )
     for key in ("data.num_folds", "data.fold"):
         if request.folds and key in request.values:
             raise ConfigError(f"{key}={request.values[key]}: is decided by folds={request.folds}; leave it out")

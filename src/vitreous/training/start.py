@@ -9,16 +9,26 @@ from vitreous.data.corrections import open_data, write_corrections
 from vitreous.data.survey.facts import DataFacts, Survey
 from vitreous.errors import ConfigError
 from vitreous.model.cost.count import count_flops, count_parameters
+from vitreous.model.weights import read_metadata
 from vitreous.recipe import keys
 from vitreous.recipe.files import write_config
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.without_labels import after_pretraining, pretraining
 from vitreous.training.assemble import RunContext, assemble, is_sharded, make_loader, prefetched, unsharded
 from vitreous.training.finish import finish
 from vitreous.training.fit.checkpoint import list_checkpoints, step_of
 from vitreous.training.fit.loop import fit
-from vitreous.training.folder.access import check_free, create_run_folder, exclusive, open_run_folder, sweep
+from vitreous.training.fit.without_labels import finish_without_labels
+from vitreous.training.folder.access import (
+    check_free,
+    create_run_folder,
+    exclusive,
+    open_run_folder,
+    prepare_stage,
+    sweep,
+)
 from vitreous.training.folder.loggers import tracked
 from vitreous.training.folder.records import Listener, Recorder, ignore
 from vitreous.training.folder.run_folder import RunFolder
@@ -72,7 +82,7 @@ def run_training(request: TrainRequest, listener: Listener = ignore, *, instrume
                 group.from_first(lambda: write_config(folder.config, prepared.config))
             _train(prepared, RunContext(folder, recorder, group, instruments, started_s, begun.pace))
         except KeyboardInterrupt as error:
-            saved = list_checkpoints(folder.checkpoints)
+            saved = list_checkpoints(folder.checkpoints) or list_checkpoints(RunFolder(folder.pretraining).checkpoints)
             step = step_of(saved[-1]) if saved else None
             number = error.signal_number if isinstance(error, Interrupted) else int(signal.SIGINT)
             raise Interrupted(number, folder.path, step, model=describe_best(folder)) from error
@@ -98,9 +108,16 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     several = ("", "")
     if facts.task == "multilabel":
         several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
-    sentences = [
+    on_data = (
         f"{facts.title}{several[0]}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
-        f"{len(facts.classes):,} classes with {_range(counts[0], counts[-1])}{several[1]}",
+        f"{len(facts.classes):,} classes with {_range(counts[0], counts[-1])}{several[1]}"
+    )
+    if not plan.config.objective.uses_labels:
+        held_out = plural(facts.num_val + facts.num_test, "image")
+        unused = "there are no labels" if facts.task == "unlabeled" else "labels are not used"
+        on_data = f"{facts.title}: {plural(facts.num_train, 'image')} to pretrain on, {held_out} held out; {unused}"
+    sentences = [
+        on_data,
         f"model: {plural(num, 'parameter')} ({4 * num / 1e6:,.1f} MB), {flops}; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
         f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
@@ -223,7 +240,26 @@ def _on_this_machine(config: RunConfig, recorder: Recorder) -> RunConfig:
 
 
 def _train(prepared: Prepared, context: RunContext) -> None:
-    """Train to the last step, then choose, test and save the weights."""
+    """Train a run, first without labels if it has such a stage."""
+    config, folder, group = prepared.config, RunFolder(context.folder.pretraining), context.group
+    if config.train.pretrain_ratio:
+        if group.from_first(folder.model.is_file):
+            spent_s = float(read_metadata(folder.model)["pretraining"]["elapsed_s"])
+        else:
+            context.recorder.record("pretraining", {"share": config.train.pretrain_ratio})
+            group.from_first(lambda: prepare_stage(folder))
+            recorder = Recorder(folder.records if group.is_first else None, context.recorder.show)
+            stage = replace(prepared, config=pretraining(config), teacher=None)
+            spent_s = _train_stage(stage, replace(context, folder=folder, recorder=recorder, pace=None))
+            context = replace(context, started_s=context.instruments.clock())
+        weights = str(folder.model.resolve())
+        prepared = replace(prepared, config=after_pretraining(config, weights))
+        context = replace(context, spent_s=spent_s)
+    _train_stage(prepared, context)
+
+
+def _train_stage(prepared: Prepared, context: RunContext) -> float:
+    """Train to the last step, then choose, test and save the weights. Return the seconds that were spent until now."""
     config, group, recorder = prepared.config, context.group, context.recorder
     loader = make_loader(prepared, group)
     with deterministic(config.train.deterministic), prefetched(prepared, loader) as batches:
@@ -239,9 +275,13 @@ def _train(prepared: Prepared, context: RunContext) -> None:
         recorder.record("fit", fields | {"steps_per_epoch": loader.steps_per_epoch, "budget_s": budget_s})
         fit(state, settings, loop)
     state.elapsed_s = loop.stopwatch.elapsed_s()
-    complete = unsharded(state, config) if is_sharded(config, group) else state
-    share = 1.0 if loop.budget is None else loop.budget.limit.familiar_share
-    finish(complete, prepared, context.folder, recorder, group, share)
+    if config.objective.uses_labels:
+        complete = unsharded(state, config) if is_sharded(config, group) else state
+        share = 1.0 if loop.budget is None else loop.budget.limit.familiar_share
+        finish(complete, prepared, context.folder, recorder, group, share)
+    else:
+        group.from_first(lambda: finish_without_labels(state, prepared, context.folder, recorder))
+    return loop.stopwatch.elapsed_s()
 
 
 def _start_record(config: RunConfig, facts: DataFacts) -> dict[str, object]:

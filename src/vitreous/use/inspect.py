@@ -234,7 +234,7 @@ def _inspect_run(path: Path) -> Inspection:
     facts = [
         *state,
         ("data", str(metadata.get("data", "unknown"))),
-        ("classes", f"{len(classes)}: {listed(classes, 8)}"),
+        ("classes", f"{len(classes)}: {listed(classes, 8)}" if classes else "none: pretrained without labels"),
         *(fact for split, found in metrics.items() for fact in _accuracy(split, found)),
         ("recipe", str(metadata.get("recipe", "unknown"))),
         ("steps", f"{metadata.get('steps', 0):,}"),

@@ -41,7 +41,7 @@ def test_limits_of_every_range_are_accepted() -> None:
             True,
             "must be a whole number in [1, 16]; use 1 for gray, 3 for RGB, or the number that the images have",
         ),
-        ("num_classes", 1, "must be from 2 to 2,147,483,647; a classifier needs two classes or more"),
+        ("num_classes", 0, "must be from 1 to 2,147,483,647; a classifier needs two classes or more"),
         ("batch_size", 0, "must be from 1 to 2,147,483,647; use 64, or fewer if memory is short"),
         ("batch_size", 2.5, "must be a whole number from 1 to 2,147,483,647; use 64, or fewer if memory is short"),
         ("split_seed", -3, "must be from 0 to 18,446,744,073,709,551,615; the default is 0"),

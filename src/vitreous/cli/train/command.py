@@ -61,8 +61,8 @@ class TrainOptions:
         img_size: Pixels, e.g. 64 or 64x48 (height x width); default: chosen from the images.
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
-        recipe: A shipped recipe (digits, small-images, small-photos, fine-tune, linear-probe, distill, deit, deit3,
-            big-vision-s16) or a YAML file.
+        recipe: A shipped recipe (digits, small-images, small-photos, pretrain-finetune, fine-tune, linear-probe,
+            distill, deit, deit3, big-vision-s16) or a YAML file.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32, tf32 or bf16.
         seed: Seed of weights, order, augmentation and dropout; default 0.

@@ -1,6 +1,9 @@
 """Finished run -> what `vitreous train` shows at its end."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
 from vitreous.cli.compare import show_comparison
 from vitreous.cli.next_steps import run_commands
@@ -23,6 +26,9 @@ def show_end(screen: Screen, folder: RunFolder) -> None:
     """Show how good a finished run is, where it is, and what can be done with it."""
     run = Run(folder.path)
     screen.say()
+    if "pretraining" in run.metadata:
+        _show_pretrained(screen, folder, run.metadata["pretraining"])
+        return
     split = scored_split(run.metrics)
     if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
@@ -42,6 +48,23 @@ def show_end(screen: Screen, folder: RunFolder) -> None:
     width = max(len(command) for command, _ in commands)
     for command, purpose in commands:
         screen.say(f"  {command:<{width}}  {purpose}")
+
+
+def _show_pretrained(screen: Screen, folder: RunFolder, found: Mapping[str, Any]) -> None:
+    """Show what a model has learned without labels, where it is, and what can be done with it."""
+    if found["loss"] is not None:
+        screen.say(
+            f"reconstruction loss of {plural(found['num_images'], 'image')}: {found['loss']:.3f}", style="bold green"
+        )
+    screen.say(
+        f"features: effective rank {found['effective_rank']:.1f} of {found['width']}, spread {found['spread']:.2f}"
+    )
+    pictures = "reconstructions.jpg, " if folder.reconstructions.is_file() else ""
+    screen.say(f"run folder: {folder.path} (model.safetensors, {pictures}plan.md, records.jsonl, config.yaml)")
+    run = quote(str(folder.path))
+    screen.say("\nnext:")
+    screen.say(f"  vitreous train DATA --pretrained {run}  learn classes from labeled images")
+    screen.say(f"  vitreous embed {run} IMAGE              features of images, and similar images")
 
 
 def _show_certainty(screen: Screen, folder: RunFolder, num_images: int) -> None:

@@ -4,9 +4,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vitreous.data.label_cells import Task
-from vitreous.data.sources.annotations import is_export_name, open_export
+from vitreous.data.sources.annotations import has_export, is_export_name, open_export
 from vitreous.data.sources.dataset import PYTHON_PREFIX, Dataset, DatasetSource, Samples, open_dataset
-from vitreous.data.sources.folder import open_folder
+from vitreous.data.sources.folder import has_class_folders, open_folder, open_unlabeled
 from vitreous.data.sources.huggingface import (
     PREFIX,
     from_huggingface,
@@ -37,6 +37,7 @@ __all__ = [
     "Texts",
     "check_task",
     "full_name",
+    "has_labels",
     "known_sets",
     "open_object",
     "open_source",
@@ -63,7 +64,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
               `train-{000..007}.tar`; also at an fsspec address such as `s3://`.
         root: For a table or an export, the folder of the images, which no path may leave; by default that of the file.
         task: Whether an image has one label or several; `auto` decides by the data. Only tables and exports can have
-            several.
+            several. Only a folder can be `unlabeled`.
 
     Returns:
         The samples; no image is decoded yet.
@@ -80,6 +81,10 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
         raise DataNotFoundError(f"data.source={name}: cannot be opened ({error.strerror}); check the path") from error
     is_name = isinstance(name_or_path, str) and (name in OPENERS or name.startswith(PREFIX))
     are_shards = not is_name and is_shards(name_or_path)
+    if task == "unlabeled":
+        if is_name or are_shards or not is_folder:
+            raise DataError(_not_unlabeled(name))
+        return open_unlabeled(path)
     if not is_name and not are_shards and (is_file or (is_folder and not is_huggingface_folder(path))):
         images = None if root is None else expanded(root)
         if is_file and not is_export_name(name):
@@ -116,12 +121,26 @@ def open_object(dataset: Dataset) -> Source:
     return open_dataset(dataset)
 
 
+def has_labels(name_or_path: str) -> bool:
+    """Return False for a folder of images that are not in class folders, without the export of a labeling tool."""
+    path = expanded(name_or_path)
+    if name_or_path in OPENERS or name_or_path.startswith(PREFIX) or not path.is_dir():
+        return True
+    return is_shards(name_or_path) or is_huggingface_folder(path) or has_class_folders(path) or has_export(path)
+
+
 def check_task(source: Source, task: Task) -> None:
     """Raise DataError if a source that is open already does not suit the task that the user asks for."""
+    if task == "unlabeled":
+        raise DataError(_not_unlabeled(source.name))
     if task == "multilabel" and not source.is_multilabel:
         raise DataError(one_label_only(source.name))
     if task == "single" and source.is_multilabel:
         raise DataError(f"data.task=single: {source.name} has several labels per image; leave it out")
+
+
+def _not_unlabeled(name: str) -> str:
+    return f"data.task=unlabeled: {name} is not a folder of images; leave the task out, and its labels are not used"
 
 
 def one_label_only(name: str) -> str:

@@ -8,6 +8,7 @@ A file with an image suffix counts even if it turns out to be unreadable later.
 import itertools
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,16 +59,12 @@ def open_folder(root: Path) -> FileSource:
             that occurs twice, a class in `val/` or `test/` that `train/` does not have, or an unreadable folder.
     """
     images = _Images(PackedPaths(root))
-    try:
+    with _readable():
         if num_outputs := sum(_num_outputs(entry) for entry in _entries(root) if entry.is_dir()):
             images.notes.append(f"{root}: ignored {plural(num_outputs, 'run folder')} of vitreous")
         folders = _split_folders(root)
         for split, folder in folders.items() or {"": root}.items():
             _add_classes(images, folder, split)
-    except OSError as error:
-        raise DataError(
-            f"data.source={error.filename}: could not be read ({error.strerror}); check the path and its permissions"
-        ) from error
     classes = in_class_order(
         {name for name, split in zip(images.class_names, images.splits, strict=True) if split in ("", "train")}
     )
@@ -81,6 +78,50 @@ def open_folder(root: Path) -> FileSource:
         splits=np.array(images.splits),
         notes=tuple(images.notes),
     )
+
+
+def open_unlabeled(root: Path) -> FileSource:
+    """List all images of a folder at any depth, without labels; `train/`, `val/` and `test/` are splits.
+
+    Raises:
+        DataError: There are no images, no `train/` next to `val/` or `test/`, or an unreadable folder.
+    """
+    images = _Images(PackedPaths(root))
+    with _readable():
+        for split, folder in (_split_folders(root) or {"": root}).items():
+            paths = sorted(images_below(folder), key=Path.as_posix)
+            for path in paths:
+                images.paths.append(str(path.relative_to(root)))
+            images.splits += [split] * len(paths)
+    if not images.paths:
+        raise DataError(f"data.source={root}: holds no image file; use a folder of images")
+    return FileSource(
+        name=root.resolve().name or str(root),
+        classes=("image",),
+        paths=images.paths,
+        labels=np.zeros(len(images.splits), dtype=np.int64),
+        splits=np.array(images.splits),
+        task_reason="the folder has no class folders",
+        is_unlabeled=True,
+    )
+
+
+def has_class_folders(root: Path) -> bool:
+    """Return True if the images to train on are in at least two class folders, and none next to these."""
+    with _readable():
+        train = _split_folders(root).get("train", root)
+        return not _num_loose(train) and sum(any(images_below(folder)) for folder in _folders(train)) > 1
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn an error of the file system into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"data.source={error.filename}: could not be read ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
 def is_image_name(name: str) -> bool:

@@ -44,6 +44,7 @@ class Source(ABC):
         notes: Warnings for the user, one sentence each.
         format: The format of the labeling tool that exported the set, e.g. `COCO annotations`; empty for other sets.
         task_reason: Why the set is read as multi-label or not, one clause; empty if there was no choice.
+        is_unlabeled: True if nothing is known but the images; they all have the only class then.
         uncorrected: The same samples before corrections were applied to labels and splits; None if none were.
         corrections: Rows of the file of these corrections.
     """
@@ -58,6 +59,7 @@ class Source(ABC):
     notes: tuple[str, ...] = ()
     format: str = ""
     task_reason: str = ""
+    is_unlabeled: bool = False
     uncorrected: "Source | None" = None
     corrections: tuple[tuple[str, ...], ...] = ()
 

@@ -60,7 +60,7 @@ class DataFacts:
         brings_val: True if the source has a validation split.
         value_range: Values that become black and white in images of more than 8 bits; empty if there are none.
         value_range_reason: How the range was found.
-        task: `multilabel` if an image may have several labels, else `single`.
+        task: `multilabel` if an image may have several labels, `unlabeled` if it has none, else `single`.
         task_reason: Why the source is read so, one clause; empty if there was no choice.
         format: The format of the labeling tool that exported the source; empty for other sources.
     """
@@ -147,7 +147,8 @@ def survey(
     samples = _samples(source, headers, readable)
     _check_classes(source, samples.labels, skipped)
 
-    test_ratio, folds = _test_ratio(source.test_ratio, samples.given, test_ratio, num_folds), None
+    usual = 0.0 if source.is_unlabeled else source.test_ratio
+    test_ratio, folds = _test_ratio(usual, samples.given, test_ratio, num_folds), None
     if num_folds:
         splits, folds = split_by_fold(
             samples, num_folds=num_folds, fold=fold, val_ratio=val_ratio, split_seed=split_seed
@@ -194,7 +195,7 @@ def _check_classes(source: Source, labels: LabelArray, skipped: Sequence[tuple[s
             f"data.source={source.name}: none of {plural(len(source), 'file')} is a readable image{first}; check them"
         )
     left = [source.classes[label] for label in present(labels)]
-    if len(left) < 2:
+    if len(left) < 2 and not source.is_unlabeled:
         raise DataError(
             f"data.source={source.name}: has readable images of only one class, {left[0]!r} "
             f"({len(skipped):,} of {plural(len(source), 'file')} unreadable); add images of another class"
@@ -214,7 +215,7 @@ def _test_ratio(usual: float | None, given: Texts, requested: float | None, num_
 
 def _about(source: Source) -> dict[str, Any]:
     """Return the facts that the source gives without its images."""
-    task = "multilabel" if source.is_multilabel else "single"
+    task = "unlabeled" if source.is_unlabeled else "multilabel" if source.is_multilabel else "single"
     return {"name": source.name, "classes": source.classes, "task": task, "task_reason": source.task_reason,
             "format": source.format}  # fmt: skip
 
@@ -236,6 +237,8 @@ def _shapes(headers: Headers) -> dict[str, Any]:
 
 def _judge_mirror(source: Source, train: NDArray[np.int64], measured: Mapping[str, Any]) -> Mirror:
     """Decide from the class names, or else from some training images, if a mirrored image keeps its class."""
+    if source.is_unlabeled:
+        return Mirror(True, "there are no classes that it could change")
     by_names = judge_by_names(source.classes)
     if by_names is not None:
         return by_names

@@ -2,19 +2,22 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitreous.tensors import Tokens
+from vitreous.tensors import Kept, Tokens
 
 FewerTokens = Float[Tensor, "batch kept embed_dim"]
-Kept = Int64[Tensor, "batch kept"]
-"""For each image, the numbers of the patches that it keeps, in ascending order; patches are counted row by row."""
 
 
 def num_kept(num_patches: int, rate: float) -> int:
     """Return how many of `num_patches` patches are kept at this drop rate, at least 1."""
     return max(1, round(num_patches * (1 - rate)))
+
+
+def keep(tokens: Tokens, kept: Kept) -> FewerTokens:
+    """Return the patch tokens with these numbers."""
+    return tokens.gather(1, rearrange(kept, "b n -> b n 1").expand(-1, -1, tokens.shape[2]))
 
 
 class PatchDrop(nn.Module):
@@ -35,10 +38,10 @@ class PatchDrop(nn.Module):
         """Return the kept tokens and their numbers; the numbers are None if all tokens are kept."""
         if not self.training or self.rate == 0.0:
             return tokens, None
-        batch, num_tokens, embed_dim = tokens.shape
+        batch, num_tokens, _ = tokens.shape
         order = torch.rand(batch, num_tokens, device=tokens.device).argsort(dim=1)
         kept = order[:, : num_kept(num_tokens, self.rate)].sort(dim=1).values
-        return tokens.gather(1, rearrange(kept, "b n -> b n 1").expand(-1, -1, embed_dim)), kept
+        return keep(tokens, kept), kept
 
     def extra_repr(self) -> str:
         """Return the rate, for the printed form of the module."""

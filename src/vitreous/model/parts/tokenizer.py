@@ -9,11 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError, ShapeError
-from vitreous.tensors import Images, Tokens
+from vitreous.tensors import Images, Patches, Tokens
 from vitreous.wording import plural
-
-Patches = Float[Tensor, "batch patches values"]
-"""Flattened patches, row by row; the values of a patch are in the order channel, row, column."""
 
 
 class TokenizerArguments(TypedDict, total=False):

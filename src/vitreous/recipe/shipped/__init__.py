@@ -9,6 +9,7 @@ from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import UnknownNameError, nearest
+from vitreous.objective.config import uses_labels
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.big_vision import big_vision_s16
 from vitreous.recipe.shipped.deit import deit
@@ -17,6 +18,7 @@ from vitreous.recipe.shipped.digits import digits
 from vitreous.recipe.shipped.distill import distill
 from vitreous.recipe.shipped.fine_tune import fine_tune
 from vitreous.recipe.shipped.linear_probe import linear_probe
+from vitreous.recipe.shipped.pretrain import pretrain, pretrain_finetune
 from vitreous.recipe.shipped.small_images import small_images
 from vitreous.recipe.shipped.small_photos import small_photos
 
@@ -26,6 +28,7 @@ Recipe = Callable[[DataFacts, Mapping[str, Any]], list[Choice]]
 SHIPPED: dict[str, Recipe] = {
     "digits": digits, "small-images": small_images, "small-photos": small_photos, "fine-tune": fine_tune,
     "linear-probe": linear_probe, "deit": deit, "deit3": deit3, "big-vision-s16": big_vision_s16, "distill": distill,
+    "pretrain": pretrain, "pretrain-finetune": pretrain_finetune,
 }  # fmt: skip
 
 
@@ -37,7 +40,9 @@ def recipe_named(name: str, recipes: Mapping[str, Recipe] = SHIPPED) -> Recipe:
 
 
 def recipe_for(facts: DataFacts, asked: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Return the name of the recipe that suits pretrained weights, or else the size of the images in pixels."""
+    """Return the name of the recipe that suits loss and pretrained weights, or else the size of the images in px."""
+    if not uses_labels(asked.get("objective.loss", "cross_entropy")):
+        return "pretrain"
     if asked.get("train.pretrained") is not None:
         return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"
     side_px, longer_px = sorted((facts.height_px, facts.width_px))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.recipe.pace import FEATURE_SHARE, HEAD_SHARE, STEP_OVERHEAD, Pace, TimeLimit, time_limit
+from vitreous.recipe.pace import FEATURE_SHARE, HEAD_SHARE, OUTSIDE_S, STEP_OVERHEAD, Pace, TimeLimit, time_limit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.distributed import Group
 from vitreous.training.step.state import TrainState
@@ -16,6 +16,8 @@ REVISE_EVERY = 0.04
 """Fraction of progress, or of the time limit, between two revisions of the horizon: whichever passes first."""
 REMEMBERED = 6
 """Number of past revisions over which the time per step is measured: enough to average noise, few enough to adapt."""
+UNLABELED_SHARE = 0.05
+"""Largest share of a budget that a run without labels reserves, which evaluates only few images at its end."""
 
 
 def run_limit(
@@ -27,6 +29,8 @@ def run_limit(
     """
     if not (group.is_first and config.train.budget_s):
         return None
+    if not config.objective.uses_labels:
+        return TimeLimit(config.train.budget_s, min(OUTSIDE_S, UNLABELED_SHARE * config.train.budget_s))
     return time_limit(config.train.budget_s, facts, images_per_s(config), is_trained=config.train.epochs > 0)
 
 

@@ -47,6 +47,7 @@ class Loop:
         patience: Fraction of the run without a better validation loss after which it stops; 0 never stops early.
         watch: Checks the health of the run; None on other processes.
         evaluation_s: Seconds that an evaluation is expected to take, in a run with a time limit; 0 if not known.
+        has_labels: Whether the task has labels, and the records an accuracy.
         can_run_ahead: Returns True if the device can compute a gradient while the host reads the last step's result.
     """
 
@@ -63,6 +64,7 @@ class Loop:
     patience: float = 0.0
     watch: Watch | None = None
     evaluation_s: float = 0.0
+    has_labels: bool = True
     can_run_ahead: Callable[[TrainState], bool] = can_run_ahead
 
 
@@ -153,7 +155,7 @@ def _record_step(state: TrainState, result: StepResult, window: _Window, loop: L
         "epoch": round(state.step / loop.steps_per_epoch, 4),
         "progress": round(state.progress, 6),
         "loss": window.loss / window.steps,
-        "accuracy": window.correct / window.images,
+        **({"accuracy": window.correct / window.images} if loop.has_labels else {}),
         "grad_norm": result.grad_norm,
         "lr": result.lr,
         "images_per_s": round(window.images / seconds, 1),

@@ -108,6 +108,12 @@ def sweep(folder: RunFolder) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def prepare_stage(folder: RunFolder) -> None:
+    """Create the folder of a stage inside a run folder, or clean up what a killed process left there."""
+    _create(folder.checkpoints)
+    sweep(folder)
+
+
 def _next_free(parent: Path, data_name: str) -> Path:
     """Create `<data_name>-<number>` with the number after the largest one that exists."""
     stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"

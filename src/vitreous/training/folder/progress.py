@@ -38,15 +38,18 @@ class RunProgress:
         """Take note of an event."""
         if kind == "member":  # the next run of a series
             self._restart()
-        elif kind == "fit":
-            self._budget_s = fields["budget_s"]
+        elif kind == "fit":  # also the next stage of a run that pretrains first
+            best = self._best
+            self._restart()
+            self._best, self._budget_s = best, fields["budget_s"]
         elif kind in ("progress", "step"):
             self._newest, self.share = fields, fields["progress"]
             self._began = self._began or (self.clock(), self.share)
             if kind == "step":
                 self._add("loss", fields["loss"])
-                self._add("accuracy", fields["accuracy"])
-        elif kind == "evaluation":
+                if "accuracy" in fields:
+                    self._add("accuracy", fields["accuracy"])
+        elif kind == "evaluation" and "accuracy" in fields:
             self._compare(fields, f"at epoch {fields['epoch']:.1f}")
             if fields["weights"] == "average":
                 self._validated = fields
@@ -75,7 +78,9 @@ class RunProgress:
         """Return name, curve and newest value of what is known; the best evaluation is with the last one."""
         if not self._newest:
             return []
-        values = {"loss": f"{self._newest['loss']:.3f}", "accuracy": f"{self._newest['accuracy']:.1%}"}
+        values = {"loss": f"{self._newest['loss']:.3f}"}
+        if "accuracy" in self._newest:  # not without labels
+            values["accuracy"] = f"{self._newest['accuracy']:.1%}"
         if self._validated:
             values["validation"] = _scores(self._validated)
         if self._best[1]:

@@ -42,6 +42,10 @@ class RunFolder:
     """Predictions for the held-out images: path, true class, predicted class, probability of that class."""
     outputs = Inside("outputs.safetensors")
     """Logits and labels of the validation and test images; see `training/folder/outputs.py`."""
+    pretraining = Inside("pretraining")
+    """Folder of the stage that learns without labels, if the run has one: checkpoints, records, model."""
+    reconstructions = Inside("reconstructions.jpg")
+    """Images, what a model without labels sees of them, and what it makes of that; for masked images."""
     familiarity = Inside("familiarity.safetensors")
     """What training images look like to the model, by which `predict` flags images unlike them."""
     corrections = Inside("corrections.csv")

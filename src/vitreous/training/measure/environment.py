@@ -108,7 +108,7 @@ def find_slow(found: Mapping[str, Any]) -> Iterator[str]:
     if not features.check_feature("libjpeg_turbo"):
         yield "pillow: decodes JPEG without libjpeg-turbo, several times slower; install Pillow's own wheel"
     if found["packages"]["simplejpeg"] is None:
-        yield "simplejpeg: is not installed; it decodes small JPEG files faster; run `pip install 'vitreous[fast-jpeg]'`"
+        yield "simplejpeg: not installed; it decodes small JPEG files faster; run `pip install 'vitreous[fast-jpeg]'`"
 
 
 def _slow_device(found: Mapping[str, Any]) -> Iterator[str]:

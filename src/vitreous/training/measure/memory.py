@@ -34,9 +34,11 @@ def memory_share(config: RunConfig, memory_bytes: float | None = None) -> float:
     weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
     if config.train.parallel == "fsdp":
         weights /= processes.count()
-    keeps_all_patches = config.train.patch_drop_until < 1  # from then on, when a step is largest
+    drop_rate = config.model.patch_drop_rate if config.train.patch_drop_until == 1 else 0.0  # a step is largest later
+    if config.objective.loss == "mae":
+        drop_rate = config.objective.mask_ratio
     activations = activation_bytes(
-        replace(config.model, patch_drop_rate=0.0) if keeps_all_patches else config.model,
+        replace(config.model, patch_drop_rate=drop_rate),
         num_images,
         precision=precision,
         device_type=device.type,

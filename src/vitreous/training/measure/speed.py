@@ -24,8 +24,8 @@ from vitreous.training.machine.device import autocast, resolve_device, resolve_p
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum
 from vitreous.training.step.features import compute_features, output_shape, trained_part
-from vitreous.training.step.freeze import make_trainable
 from vitreous.training.step.horizon import Horizon
+from vitreous.training.step.learner import new_model, pretext_task, ready_to_train
 from vitreous.training.step.run_ahead import Steps, can_run_ahead
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
@@ -48,14 +48,11 @@ _NUM_IMAGES = 32
 def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, seconds: float = MEASURED_S) -> Pace:
     """Measure training steps, with the teacher, on random images for `seconds` over all stretches of the run."""
     device, precision = _resolve(config)
-    model = trim_last_block(build_model(config.model, device=device))
-    make_trainable(model, config.train)
-    model.set_grad_checkpointing(config.train.grad_checkpointing)
-    model.set_attention_kernel(config.train.kernel)
+    model = ready_to_train(new_model(config), config)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
     curriculum, trained = Curriculum(config), None if config.objective.runs_teacher else trained_part(config, model)
     settings = StepSettings(
-        task=build_task(config.objective, teacher=build_teacher(teacher, config)).to(device),
+        task=pretext_task(config) or build_task(config.objective, teacher=build_teacher(teacher, config)).to(device),
         optim=config.optim,
         precision=precision,
         seed=0,
@@ -135,6 +132,7 @@ def random_batch(config: RunConfig, device: torch.device) -> tuple[torch.Tensor,
     """Return random images and labels, of the number that one of the processes gets for each step."""
     generator = torch.Generator().manual_seed(0)
     num = math.ceil(config.data.batch_size / processes.count())
+    num -= num % config.data.repeats if num > config.data.repeats else 0
     shape = (num, config.data.in_chans, *config.data.img_size)
     labels = torch.randint(config.data.num_classes, shape[:1], generator=generator)
     return torch.randn(shape, generator=generator).to(device), labels.to(device)

@@ -9,6 +9,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import NotARunError
 from vitreous.model.weights.reading import hub
+from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.planner import MOST_MEMORY
 from vitreous.recipe.rules import why_not_photos
@@ -29,7 +30,9 @@ SECONDS_PER_IMAGE = 0.02
 ANSWER_S, PATIENCE_S = 2.0, 20.0
 """Times within which the hub must answer, and a download must get ahead, or a run continues without it."""
 
-_OTHER_STARTS = (TEACHER_KEY, "train.start_img_size", "train.pretrained_weights", "train.pretrained_as")
+_OTHER_STARTS = (
+    *(TEACHER_KEY, "train.start_img_size", "train.pretrained_weights", "train.pretrained_as", "train.pretrain_ratio"),
+)
 """Keys that a backbone might contradict if the user did not ask for one."""
 
 
@@ -167,7 +170,8 @@ def _from_cache(purpose: _Purpose, backbone: Backbone, ways_out: str, listener: 
 
 def _is_open(request: TrainRequest, asked: Mapping[str, Any]) -> bool:
     """Return True if the user decided nothing that a backbone decides."""
-    is_set = KEY in asked or any(key.startswith("model.") or key in _OTHER_STARTS for key in asked)
+    is_set = KEY in asked or not uses_labels(asked.get("objective.loss", "cross_entropy"))
+    is_set = is_set or any(key.startswith("model.") or key in _OTHER_STARTS for key in asked)
     return request.recipe is None and request.model is None and not is_set
 
 

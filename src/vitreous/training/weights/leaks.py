@@ -24,7 +24,7 @@ def inherited_splits(asked: Mapping[str, Any]) -> list[Choice]:
     if not (asked.get("train.pretrained") and folder.config.is_file() and folder.model.is_file()) or is_split_otherwise:
         return []
     data = read_config(folder.config).data
-    if data.num_folds:
+    if data.num_folds or data.task == "unlabeled":  # nothing is held out of unlabeled images to test on
         return []
     reason = f"as in {path}, so that its test images stay test images"
     return [Choice(f"data.{key}", getattr(data, key), reason) for key in keys]

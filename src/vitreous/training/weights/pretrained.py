@@ -150,6 +150,7 @@ def annotated(plan: Plan, checkpoint: Pretrained, decided: Mapping[str, Choice],
         for choice in plan.choices
         if choice.key not in decided or choice.value != defaults.get(choice.key) or choice.key in _ALWAYS_LISTED
     )
+    classes = classes if plan.config.objective.uses_labels else ()
     notes = (*changes(checkpoint, plan.config.model, classes), *checkpoint.notes, *plan.notes)
     return replace(plan, choices=choices, notes=notes)
 
@@ -168,7 +169,9 @@ def changes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence[str])
         how = "resized" if ours.position == "learned" else "computed"
         sentences.append(f"positions are {how} for {show(ours.grid_size)} patches instead of {show(theirs.grid_size)}")
     kept = _same_classes(checkpoint, config, classes)
-    if len(kept) == len(classes):
+    if not classes:
+        sentences.append("the head is left out, as there are no labels")
+    elif len(kept) == len(classes):
         sentences.append("the head is kept, because it was trained on classes of the same names")
     elif kept:
         sentences.append(f"the head is new, except for {len(kept)} of {len(classes)} classes with a known name")
@@ -218,6 +221,7 @@ def begin_from(config: RunConfig, model: VisionTransformer, classes: Sequence[st
     Raises:
         VitreousError: The file is missing, or has changed since the run was planned.
     """
+    classes = classes if config.objective.uses_labels else ()
     asked = {f"model.{key}": getattr(config.model, key) for key in _fixed_fields()}
     asked |= {f"train.{key}": getattr(config.train, key) for key in ("pretrained_weights", "pretrained_as")}
     checkpoint = open_pretrained(str(config.train.pretrained), asked | {"data.img_size": config.data.img_size})

@@ -21,6 +21,7 @@ from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
+from vitreous.tensor_file import parsing
 from vitreous.tensors import Features, Pixels
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
@@ -75,7 +76,10 @@ class Embedder:
         with open_weights(where) as file:
             provenance, path = read_provenance(file), file.path
         metadata = read_metadata(path) if is_native(path) else {}
-        if "preprocess" in metadata:
+        if "pretraining" in metadata:
+            with parsing(path, "use the model file of a run"):
+                preprocess = Preprocess.from_dict(metadata["preprocess"])
+        elif "preprocess" in metadata:
             preprocess = Predictor.from_model(model, metadata, path).preprocess
         else:
             mean, std, config = provenance.mean, provenance.std, model.config

@@ -30,6 +30,7 @@ from vitreous.tensors import Logits, Pixels, Probabilities, Varied
 from vitreous.training.fit.familiarity import FLAGGED, Familiarity, head_inputs, read_familiarity
 from vitreous.training.fit.multilabel import predicted_labels
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
+from vitreous.use.predict.classes import check_has_classes, thresholds_in
 from vitreous.use.predict.inputs import Stored, each_image, name_of, read_batch
 from vitreous.wording import plural
 
@@ -125,12 +126,14 @@ class Predictor:
         """Combine a loaded model with the metadata of its file.
 
         Raises:
+            NotARunError: The model knows no classes; see `check_has_classes`.
             DamagedFileError: The metadata has no classes and preprocessing, or they do not fit the model.
         """
+        check_has_classes(metadata, file)
         try:
             preprocess = Preprocess.from_dict(metadata["preprocess"])
             classes, temperature = tuple(map(str, metadata["classes"])), float(metadata["temperature"])
-            thresholds = _thresholds(metadata, len(classes))
+            thresholds = thresholds_in(metadata, len(classes))
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(
                 f"{file}: lacks metadata for prediction ({error}); use the model file of a run"
@@ -288,13 +291,3 @@ def find_model(path: Path, *, or_best: bool = False) -> Path:
     runs = [str(model.parent) for model in path.parent.glob("*/model.safetensors")]
     way_out = nearest(str(path), runs) if runs else "train a model with `vitreous train DATA`"
     raise NotARunError(f"run={path}: does not exist; {way_out}")
-
-
-def _thresholds(metadata: dict[str, Any], num_classes: int) -> tuple[float, ...] | None:
-    """Return the thresholds of a multi-label model. Raises ValueError if there is not one in [0, 1] per class."""
-    if metadata.get("task", "single") == "single":
-        return None
-    thresholds = tuple(map(float, metadata["thresholds"]))
-    if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise ValueError(f"{plural(len(thresholds), 'threshold')} for {num_classes} labels, or not all in [0, 1]")
-    return thresholds

@@ -23,6 +23,7 @@ from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.stored import stored_evaluation
+from vitreous.use.predict.classes import check_has_classes
 from vitreous.use.report.model_card import write_model_card
 from vitreous.use.report.photos import Pictures, find_images
 from vitreous.use.report.section import ReportInput, Section, SectionOf, advice_list
@@ -95,6 +96,8 @@ def write_report(
         DamagedFileError: A file of the run was altered.
         SaveError: The report could not be written.
     """
+    if ends_training and "pretraining" in read_metadata(folder.model):
+        return  # there are no classes to report on
     page_file = out or folder.report
     no_photos = _has_no_photos(folder) if no_photos is None else no_photos
     with parsing(folder.records, "restore the file, or train again"):
@@ -128,6 +131,7 @@ def _has_no_photos(folder: RunFolder) -> bool:
 
 def _read(folder: RunFolder, source: Source | None, *, no_photos: bool, ends_training: bool) -> ReportInput:
     metadata, config, records = read_metadata(folder.model), read_config(folder.config), read_records(folder.records)
+    check_has_classes(metadata, folder.model)
     split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
     evaluation = None if split is None else stored_evaluation(folder, metadata, split)
     images = "they were left out" if no_photos else find_images(folder, config.data, outputs, source)

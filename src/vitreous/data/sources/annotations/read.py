@@ -88,6 +88,11 @@ def read_export(path: Path, root: Path | None = None) -> ExportedImages | None:
     return images
 
 
+def has_export(folder: Path) -> bool:
+    """Return True if a folder has the export of a labeling tool with labels. Raises DataError as `read_export` does."""
+    return bool(_in_folder(folder, folder))
+
+
 def _read_file(path: Path, folder: Path) -> Export:
     export = _read(path, folder)
     if export is None:

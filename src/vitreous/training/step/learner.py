@@ -1,0 +1,56 @@
+"""RunConfig -> the model that training steps train, and the task of a run without labels."""
+
+from dataclasses import replace
+from typing import cast
+
+from torch import Generator
+
+from vitreous.model.build import build_model
+from vitreous.model.change.trim import trim_last_block
+from vitreous.model.pretext import with_pretext
+from vitreous.model.vit import VisionTransformer
+from vitreous.objective.build import build_pretext_task
+from vitreous.objective.config import Pretext
+from vitreous.objective.task import UnlabeledTask
+from vitreous.recipe.run_config import RunConfig
+from vitreous.training.machine.device import resolve_device
+from vitreous.training.step.freeze import make_trainable
+
+
+def new_model(config: RunConfig, generator: Generator | None = None) -> VisionTransformer:
+    """Return the model of a run with new weights on its device; without labels, it has no head.
+
+    The generator is one of the CPU; None uses torch's global one.
+    """
+    device = resolve_device(config.train.device)
+    if not config.objective.uses_labels:
+        return build_model(replace(config.model, num_classes=0), device=device, generator=generator)
+    return trim_last_block(build_model(config.model, device=device, generator=generator))
+
+
+def ready_to_train(
+    model: VisionTransformer, config: RunConfig, generator: Generator | None = None
+) -> VisionTransformer:
+    """Return the model as training steps need it; the generator draws new weights, as in `new_model`.
+
+    Parts are frozen, adapters added and kernels chosen as the configuration says. Without labels, the model gets a
+    decoder or a projector.
+
+    Raises:
+        ConfigError: The rank of the adapters is too large for the width of the model.
+    """
+    objective = config.objective
+    if not objective.uses_labels:
+        loss = cast("Pretext", objective.loss)
+        model = with_pretext(model, loss, decoder_depth=objective.decoder_depth, generator=generator)
+    make_trainable(model, config.train, generator)
+    model.set_grad_checkpointing(config.train.grad_checkpointing)
+    model.set_attention_kernel(config.train.kernel)
+    return model
+
+
+def pretext_task(config: RunConfig) -> UnlabeledTask | None:
+    """Return the task of a run without labels; None if the run uses them."""
+    if config.objective.uses_labels:
+        return None
+    return build_pretext_task(config.objective, patch_size=config.model.patch_size, num_views=config.data.repeats)
