@@ -24,7 +24,9 @@ def _near(draw: np.random.Generator, color: Color, spread: int = 22) -> Color:
 def _boat(pen: Pen, x: float, y: float, size: float) -> None:
     ink, draw = pen
     hull, sail = _near(draw, (120, 60, 40)), _near(draw, (240, 238, 228), 14)
-    ink.polygon([(x - size, y), (x + size, y), (x + 0.6 * size, y + 0.5 * size), (x - 0.6 * size, y + 0.5 * size)], hull)
+    ink.polygon(
+        [(x - size, y), (x + size, y), (x + 0.6 * size, y + 0.5 * size), (x - 0.6 * size, y + 0.5 * size)], hull
+    )
     ink.line([(x, y), (x, y - 1.5 * size)], _near(draw, (70, 50, 40)), width=_FINE)
     ink.polygon([(x, y - 1.5 * size), (x, y - 0.1 * size), (x + 0.9 * size, y - 0.1 * size)], sail)
     ink.polygon([(x, y - 1.3 * size), (x, y - 0.1 * size), (x - 0.6 * size, y - 0.1 * size)], sail)
@@ -33,7 +35,9 @@ def _boat(pen: Pen, x: float, y: float, size: float) -> None:
 def _house(pen: Pen, x: float, y: float, size: float) -> None:
     ink, draw = pen
     ink.rectangle([x - 0.8 * size, y - 0.8 * size, x + 0.8 * size, y + 0.5 * size], _near(draw, (205, 180, 140)))
-    ink.polygon([(x - size, y - 0.8 * size), (x, y - 1.6 * size), (x + size, y - 0.8 * size)], _near(draw, (165, 60, 48)))
+    ink.polygon(
+        [(x - size, y - 0.8 * size), (x, y - 1.6 * size), (x + size, y - 0.8 * size)], _near(draw, (165, 60, 48))
+    )
     ink.rectangle([x - 0.2 * size, y - 0.2 * size, x + 0.2 * size, y + 0.5 * size], _near(draw, (90, 62, 48)))
     for side in (-0.55, 0.55):
         left = x + side * size - 0.15 * size
@@ -65,7 +69,9 @@ def scene(names: Sequence[str], draw: np.random.Generator) -> Image.Image:
     ink.ellipse([sun - radius, 0.08 * side, sun + radius, 0.08 * side + 2 * radius], _near(draw, (250, 225, 140), 10))
     for _ in range(3):
         x, y = draw.uniform(0, side), draw.uniform(0.1, 0.35) * side
-        ink.ellipse([x - 0.15 * side, y - 0.03 * side, x + 0.15 * side, y + 0.04 * side], _near(draw, (235, 240, 245), 8))
+        ink.ellipse(
+            [x - 0.15 * side, y - 0.03 * side, x + 0.15 * side, y + 0.04 * side], _near(draw, (235, 240, 245), 8)
+        )
     for _ in range(3):
         x, wide = draw.uniform(0, side), draw.uniform(0.25, 0.5) * side
         ink.ellipse([x - wide, horizon - 0.12 * side, x + wide, horizon + 0.3 * side], _near(draw, (125, 145, 120)))

@@ -1,7 +1,7 @@
 """The documents of the project -> the pages of the site: a hook of MkDocs.
 
-README.md becomes the home page. The reference is generated from the code. Files outside docs/ that a page links to get a page
-below `project/`, so that no link leads out of the site. Each tutorial is offered as a notebook too.
+README.md becomes the home page. The reference is generated from the code. Files outside docs/ that a page links to get
+a page below `project/`, so that no link leads out of the site. Each tutorial is offered as a notebook too.
 """
 
 import posixpath
@@ -35,7 +35,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting - done:
         name = min(waiting - done)
         done.add(name)
-        text = (ROOT / name).read_text(encoding="utf-8")
+        path = ROOT / name
+        if path.is_dir():
+            waiting |= {f"{name}/{file.name}" for file in path.glob("*.py")}
+            text = "\n".join(file.name for file in sorted(path.glob("*.py")))
+        else:
+            text = path.read_text(encoding="utf-8")
         if name.endswith(".md"):
             waiting |= _outside(_place(name), text)
         _add(files, config, _place(name), text if name.endswith(".md") else _listing(name, text))

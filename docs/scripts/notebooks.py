@@ -29,4 +29,6 @@ def _commands(block: str) -> str:
     """Return the lines after `$` as IPython runs them, joined where a backslash continues them."""
     lines = re.findall(r"^\$ (.*)", re.sub(r"\\\n\s*", "", block), re.MULTILINE)
     # A server would keep the cell busy.
-    return "\n".join(f'get_ipython().system_raw("{line} &")' if line.startswith("vitreous serve") else f"!{line}" for line in lines)
+    return "\n".join(
+        f'get_ipython().system_raw("{line} &")' if line.startswith("vitreous serve") else f"!{line}" for line in lines
+    )

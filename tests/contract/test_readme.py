@@ -28,7 +28,9 @@ def commands(page: Path) -> list[str]:
     """Return the commands of shell fences and of tables, without prompts and comments."""
     text = page.read_text(encoding="utf-8")
     lines = [line.removeprefix("$ ") for block in fences(page, "console") for line in joined(block) if line[:2] == "$ "]
-    cells = [span for row in text.splitlines() if row.startswith("|") for span in re.findall(r"`(vitreous [^`…]+)`", row)]
+    cells = [
+        span for row in text.splitlines() if row.startswith("|") for span in re.findall(r"`(vitreous [^`…]+)`", row)
+    ]
     return [line.partition(" #")[0].partition(" > ")[0].strip() for line in lines] + cells
 
 

@@ -76,7 +76,8 @@ def test_tutorial_becomes_a_notebook_with_all_its_code(page: Path, script) -> No
 def test_dead_links_and_requests_to_other_hosts_are_found(script, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<h1 id="top">A</h1><a href="b.html#x">b</a><a href="#top">t</a><a href="https://example.org">e</a>'
-        '<a href="c.html">c</a><a href="a.html#gone">g</a><img src="https://example.org/x.png"><script src="s.js"></script>',
+        '<a href="c.html">c</a><a href="a.html#gone">g</a><img src="https://example.org/x.png">'
+        '<script src="s.js"></script>',
         encoding="utf-8",
     )
     (tmp_path / "b.html").write_text('<p id="x">b</p>', encoding="utf-8")

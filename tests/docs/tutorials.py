@@ -3,16 +3,17 @@
 `make docs-check` runs this file, which takes minutes. `make test` does not collect it: its name has no `test_`.
 """
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.contract.sources import ROOT
@@ -23,18 +24,27 @@ SHORTER = (
     (r"--epochs \d+", "--epochs 1"),
     (r"--budget \w+", "--epochs 1"),
     (r"--folds \d+", "--folds 2"),
-    (r"(drawings\.py \w+)(?! --)", r"\1 --count 40"),
+    (r"--coverage [\d.]+", "--coverage 0.5"),
+    (r"--reject [\d.]+", "--reject 0.1"),
+    (r"(drawings\.py \w+)$", r"\1 --count 40"),
     (r"--count 360", "--count 60"),
 )
 """Pattern -> what replaces it in a command, so that a page runs in about a minute."""
+DONE = "\0done\n"
+INTERPRETER = """
+import json, sys
+sys.path.insert(0, "")
+names = {"__name__": "tutorial"}
+for line in sys.stdin:
+    exec(json.loads(line), names)
+    print("\\0done")
+"""
 FENCE = re.compile(r"^```(python|console)(?: title=\"([\w.]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     """The address of a hub with a tiny model under the name of DINOv2-S."""
-    import tempfile
-
     from transformers import Dinov2Config, Dinov2Model
 
     small = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
@@ -85,11 +95,12 @@ def test_page_runs(page: Path, environment: dict[str, str], tmp_path: Path) -> N
 
 
 class Session:
-    """What a reader has open: a folder, a server in another terminal, and the Python that was typed so far."""
+    """What a reader has open: a folder, a server in another terminal, and an interpreter."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
-        self.typed, self.servers = "", list[subprocess.Popen[Any]]()
+        self.interpreter: subprocess.Popen[str] | None = None
+        self.servers: list[subprocess.Popen[bytes]] = []
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -109,10 +120,22 @@ class Session:
         self._run(["bash", "-c", line], line)
 
     def python(self, block: str) -> None:
-        """Run a block after those before it, whose output and effects are not repeated for the reader."""
-        self.typed += block
-        (self.folder / "typed.py").write_text(self.typed, encoding="utf-8")
-        self._run([sys.executable, "typed.py"], block)
+        """Run a block in the Python that ran those before it."""
+        if self.interpreter is None:
+            words = [sys.executable, "-u", "-c", INTERPRETER]
+            self.interpreter = subprocess.Popen(
+                words, cwd=self.folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, encoding="utf-8",
+            )  # fmt: skip
+        stdin, stdout = self.interpreter.stdin, self.interpreter.stdout
+        assert stdin
+        assert stdout
+        stdin.write(json.dumps(block) + "\n")
+        stdin.flush()
+        printed = []
+        while (line := stdout.readline()) != DONE:
+            printed.append(line)
+            assert line, f"{block}\n{''.join(printed)}"  # the interpreter has ended
 
     def _run(self, words: list[str], shown: str) -> None:
         done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, encoding="utf-8",
@@ -121,7 +144,7 @@ class Session:
 
     def close(self) -> None:
         """End the servers and remove what was written."""
-        for server in self.servers:
-            server.terminate()
-            server.wait(timeout=60)
+        for process in filter(None, [*self.servers, self.interpreter]):
+            process.terminate()
+            process.wait(timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)
