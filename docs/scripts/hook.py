@@ -24,6 +24,14 @@ GENERATED = {
 }
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Show pages that mkdocs.yml does not list at the end of How-to, so that no page is forgotten."""
+    names = sorted(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md"))
+    how_to = next(section["How-to"] for section in config.nav or () if "How-to" in section)
+    how_to += [name for name in names if name not in str(config.nav)]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from other files."""
     _add(files, config, "index.md", (ROOT / "README.md").read_text(encoding="utf-8"))
