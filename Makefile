@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 ROOM ?=
 
-.PHONY: help demo install test test-fast test-room test-gpu fuzz check format docs-keys bench bench-env clean
+.PHONY: help demo install test test-fast test-room test-gpu fuzz check format docs docs-check docs-keys bench bench-env clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,14 @@ format: $(VENV)/installed-dev  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/installed-docs  ## Build the documentation in build/site, and check its links.
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python docs/scripts/check_site.py build/site
+	@echo "open build/site/index.html"
+
+docs-check: $(VENV)/installed-dev  ## Run every command and all Python of the tutorials, some minutes.
+	$(BIN)/python -m pytest -n auto tests/docs/tutorials.py
+
 docs-keys: $(VENV)/installed-dev  ## Write docs/keys.md again after a configuration key has changed.
 	$(BIN)/python -m tests.contract.test_keys_doc
 
@@ -52,7 +60,7 @@ bench: .venv-bench/installed  ## Compare the speed with other libraries, half an
 bench-env: .venv-bench/installed  ## Create .venv-bench with the libraries that the benchmarks compare with.
 
 clean:  ## Remove what the targets above created, except runs.
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # pip is upgraded first, because the version that comes with Python 3.11 does not support dependency groups.
 $(VENV)/bin/pip:
@@ -67,6 +75,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --group docs
 	@touch $@
 
 # The other libraries require another build of torch, so they are installed without their dependencies, which are already here.

@@ -59,7 +59,7 @@ def spread(values: list[float], form: str) -> str:
     return f"{min(values):{form}} to {max(values):{form}}"
 
 
-# README.
+# README and docs/doctor.md.
 
 
 def planted_faults() -> tuple[list[str], str]:
@@ -85,10 +85,10 @@ def planted_faults() -> tuple[list[str], str]:
     )
 
 
-def test_planted_faults_of_the_readme_are_the_stored_ones() -> None:
+def test_planted_faults_of_the_page_are_the_stored_ones() -> None:
     rows, copies = planted_faults()
-    assert table("README.md", "| planted | data |") == rows
-    assert copies in text("README.md")
+    assert table("docs/doctor.md", "| planted | data |") == rows
+    assert copies in text("docs/doctor.md")
 
 
 def printed_rows(script: str, *runs: dict[str, Any]) -> list[str]:

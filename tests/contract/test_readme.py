@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,44 @@ from tests.contract.test_budgets import functions
 
 from vitreous.cli.main import COMMANDS, app, spell_out_keys
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 SKIP = "# doctest: skip"
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+TUTORIALS = ROOT / "docs" / "tutorials"
 
 
-def fences(language: str) -> list[str]:
+def fences(page: Path, language: str) -> list[str]:
     """Return the contents of the fences of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def commands(*languages: str) -> list[str]:
-    """Return the lines of shell fences without prompts and comments."""
-    lines = "".join(text for language in languages for text in fences(language)).splitlines()
-    return [line for line in (line.partition(" #")[0].removeprefix("$ ").strip() for line in lines) if line]
+def commands(page: Path) -> list[str]:
+    """Return the commands of shell fences and of tables, without prompts and comments."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line.removeprefix("$ ") for block in fences(page, "console") for line in joined(block) if line[:2] == "$ "]
+    cells = [
+        span for row in text.splitlines() if row.startswith("|") for span in re.findall(r"`(vitreous [^`…]+)`", row)
+    ]
+    return [line.partition(" #")[0].partition(" > ")[0].strip() for line in lines] + cells
+
+
+def joined(block: str) -> list[str]:
+    """Return the lines of a block, with those that a backslash continues in one."""
+    return re.sub(r"\\\n\s*", "", block).splitlines()
+
+
+def calls() -> list[tuple[str, str]]:
+    """Return page and line of every command `vitreous …` in the documents."""
+    found = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands(page)]
+    return [(page, line) for page, line in found if line.startswith("vitreous ")]
+
+
+def python_blocks() -> list[tuple[str, int, str]]:
+    """Return page, number and code of the Python fences of all pages but those that tests/docs/tutorials.py runs."""
+    pages = [page for page in PAGES if page.parent != TUTORIALS and page.name != "quickstart.md"]
+    return [(page.relative_to(ROOT).as_posix(), number, code)
+            for page in pages for number, code in enumerate(fences(page, "python"))]  # fmt: skip
 
 
 def targets() -> set[str]:
@@ -35,7 +61,7 @@ def targets() -> set[str]:
 def test_ci_runs_exactly_the_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     run = [line for line in script if line.startswith("make ")]  # what precedes them installs a browser
-    assert sorted(run) == sorted(set(commands("sh")))
+    assert sorted(run) == sorted(set("".join(fences(README, "sh")).splitlines()))
     assert {"make demo", "make test", "make check"} <= set(run)
 
 
@@ -56,18 +82,28 @@ def test_every_make_target_in_the_documents_exists() -> None:
     assert named <= targets()
 
 
-@pytest.mark.parametrize("line", [c for c in commands("sh", "console") if c.startswith("vitreous ")])
-def test_command_exists_with_these_arguments_and_options(line: str) -> None:
+@pytest.mark.parametrize(("page", "line"), calls())
+def test_command_exists_with_these_arguments_and_options(page: str, line: str) -> None:
     words = shlex.split(line)[1:]
+    if words[0] == "COMMAND":  # in a sentence about all of them
+        return
     assert words[0] in COMMANDS
     _, bound, ignored = app.parse_args(spell_out_keys(words), exit_on_error=False, print_error=False)
-    assert bound.arguments
+    assert bound.arguments or words == ["models"]
     assert not ignored
 
 
 def test_readme_shows_every_command() -> None:
-    shown = {shlex.split(line)[1] for line in commands("sh", "console") if line.startswith("vitreous ")}
-    assert shown == set(COMMANDS)
+    assert {shlex.split(line)[1] for page, line in calls() if page == "README.md"} == set(COMMANDS)
+
+
+def test_extras_in_the_documents_exist() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    named = {name for page in PAGES for found in re.findall(r"vitreous\[([\w,-]+)\]", page.read_text(encoding="utf-8"))
+             for name in found.split(",")}  # fmt: skip
+    assert {"hub", "export", "serve"} <= named
+    assert named <= set(extras)
 
 
 @pytest.fixture
@@ -85,26 +121,29 @@ def weights_of_other_libraries(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("weights_of_other_libraries")
-@pytest.mark.parametrize("number", [n for n, text in enumerate(fences("python")) if not text.startswith(SKIP)])
-def test_python_of_the_readme_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "number", "code"), [b for b in python_blocks() if not b[2].startswith(SKIP)])
+def test_python_of_the_documents_runs(
+    page: str, number: int, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(fences("python")[number], f"README.md, block {number}", "exec"), {"__name__": "readme"})
+    exec(compile(code, f"{page}, block {number}", "exec"), {"__name__": "document"})
 
 
-def test_skipped_python_compiles_and_gives_a_reason() -> None:
-    skipped = [text for text in fences("python") if text.startswith(SKIP)]
-    for text in skipped:
-        compile(text, "README.md", "exec")
-        assert re.match(rf"{SKIP} \(.+\)\n", text)
-    assert len(skipped) < len(fences("python"))
+@pytest.mark.parametrize(("page", "number", "code"), [b for b in python_blocks() if b[2].startswith(SKIP)])
+def test_skipped_python_compiles_and_gives_a_reason(page: str, number: int, code: str) -> None:
+    compile(code, f"{page}, block {number}", "exec")
+    assert re.match(rf"{SKIP} \(.+\)\n", code)
 
 
 def test_links_lead_to_existing_files() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    generated = {f"docs/{name}" for name in re.findall(r": (reference/[\w-]+\.md)$", nav, re.MULTILINE)}
     broken = {}
     for path in project_files():
         if path.suffix == ".md":
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-                if not (path.parent / link).exists():
+                target = (path.parent / link).resolve()
+                if not target.exists() and target.relative_to(ROOT).as_posix() not in generated:
                     broken[path.name] = link
     assert broken == {}
 
@@ -129,5 +168,6 @@ def test_functions_in_the_tour_are_in_the_files_before_them() -> None:
     assert [f"{path} {name}" for path, name in named if f"{path} {name}" not in defined] == []
 
 
-def test_readme_has_no_placeholders() -> None:
-    assert re.findall(r"@[A-Z_]{3,}@|TODO|FIXME|XXX", README) == []
+def test_documents_have_no_placeholders() -> None:
+    found = {page.name: re.findall(r"@[A-Z_]{3,}@|TODO|FIXME|XXX", page.read_text(encoding="utf-8")) for page in PAGES}
+    assert not any(found.values()), found

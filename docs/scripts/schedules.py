@@ -1,6 +1,6 @@
 """Learning-rate schedules -> `schedules.svg`, drawn with the functions that training uses.
 
-Command: `python docs/schedules.py`
+Command: `python docs/scripts/schedules.py`
 """
 
 from pathlib import Path
@@ -33,9 +33,9 @@ def draw() -> Figure:
 
 
 def main() -> None:
-    """Write the picture next to this file; without the date, so that the same picture gives the same file."""
+    """Write the picture into `docs/`; without the date, so that the same picture gives the same file."""
     with mpl.rc_context({"svg.hashsalt": "vitreous", "svg.fonttype": "none"}):
-        draw().savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+        draw().savefig(Path(__file__).parents[1] / "schedules.svg", metadata={"Date": None, "Creator": None})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""Runs on drawings -> the pictures of the README: a report, and explanations of three predictions.
+
+Command: `python docs/scripts/pictures.py`, about five minutes. Needs Chromium.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from drawings import write_drawings
+from PIL import Image
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+SHOWN = ("boat/0003.png", "house/0004.png", "tree/0002.png")
+
+
+def screenshot(page: Path, target: Path) -> None:
+    """Write the top of a page as a picture."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "page.png"
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1120,1200", f"--screenshot={shot}"]
+        subprocess.run([chromium, *options, page.resolve().as_uri()], check=True, capture_output=True)
+        reduce(shot, target)
+
+
+def reduce(source: Path, target: Path) -> None:
+    """Write a picture with 128 colors, so that the file is small."""
+    Image.open(source).convert("RGB").quantize(128).save(target, optimize=True)
+
+
+def main() -> None:
+    """Draw, train a run with mistakes for the report and a better one to explain, and write the pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_drawings(Path(folder) / "photos")
+        short, run, why = Path(folder) / "photos-1", Path(folder) / "photos-2", Path(folder) / "why"
+        for words in (
+            ["train", data, "--epochs", "7", "--out", short],
+            ["train", data, "--epochs", "30", "--out", run],
+            ["explain", run, *(data / name for name in SHOWN), "--out", why],
+        ):
+            subprocess.run([sys.executable, "-m", "vitreous", *map(str, words)], check=True)
+        screenshot(short / "report.html", ASSETS / "report.png")
+        reduce(why / "sheet-1.png", ASSETS / "explanation.png")
+
+
+if __name__ == "__main__":
+    main()
