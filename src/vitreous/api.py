@@ -252,7 +252,7 @@ def load_run(path: str | Path) -> Run:
 
 def _listener() -> "Listener":
     """Return a listener that logs the events of a run and, in a notebook, shows its progress in the cell."""
-    from vitreous.use.report.jupyter import NotebookProgress, in_notebook
+    from vitreous.use.html.jupyter import NotebookProgress, in_notebook
 
     if not in_notebook():
         return _log

@@ -130,7 +130,7 @@ def _data(entries: list[Path]) -> Iterator[tuple[str, Commands]]:
     else:
         candidates = [entry for entry in entries[:_MOST_FOLDERS] if entry.is_dir() and has_classes(entry)]
         candidates += [entry for entry in entries if not candidates and is_table_name(entry.name)]
-    reasons = []
+    reasons: list[tuple[str, Commands]] = []
     for path in candidates[:_MOST_SHOWN] or ([Path()] if has_photos and not is_everything else []):
         name = f"./{path}" if str(path) in known_sets() else str(path)
         try:

@@ -17,7 +17,7 @@ from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace, TimeLimit
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
-from vitreous.training.finish import evaluate_models, evaluate_state
+from vitreous.training.finish.with_labels import evaluate_models, evaluate_state
 from vitreous.training.fit.budget import Budget, Stopwatch, run_limit, time_for_features
 from vitreous.training.fit.checkpoint import list_checkpoints, load_newest
 from vitreous.training.fit.health import WATCHED_IMAGES, HealthCheck, Watch

@@ -17,10 +17,10 @@ from vitreous.recipe.plan import Plan
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.without_labels import after_pretraining, pretraining
 from vitreous.training.assemble import RunContext, assemble, is_sharded, make_loader, prefetched, unsharded
-from vitreous.training.finish import finish
+from vitreous.training.finish.with_labels import finish
+from vitreous.training.finish.without_labels import finish_without_labels
 from vitreous.training.fit.checkpoint import list_checkpoints, step_of
 from vitreous.training.fit.loop import fit
-from vitreous.training.fit.without_labels import finish_without_labels
 from vitreous.training.folder.access import (
     check_free,
     create_run_folder,

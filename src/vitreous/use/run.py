@@ -53,9 +53,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Show the accuracy and the report in a notebook."""
-        from vitreous.use.report.jupyter import run_html
+        from vitreous.training.folder.run_folder import RunFolder
+        from vitreous.use.html.jupyter import run_html
 
-        return run_html(self, self._model_file)
+        return run_html(self.path, self.classes, self.metrics, RunFolder(self._model_file.parent))
 
     @cached_property
     def model(self) -> "VisionTransformer":

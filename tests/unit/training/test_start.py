@@ -30,7 +30,7 @@ from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training import start
 from vitreous.training.assemble import RunContext, make_loader, new_state
-from vitreous.training.finish import finish
+from vitreous.training.finish.with_labels import finish
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.access import create_run_folder
 from vitreous.training.folder.records import Listener, Recorder, ignore, read_records
@@ -133,7 +133,7 @@ def test_predictions_are_those_of_the_saved_model_on_the_test_images(tiny: Tiny,
 
 
 def test_probabilities_of_many_classes_are_left_out(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitreous.training.finish.MOST_PROBABILITIES", 38)
+    monkeypatch.setattr("vitreous.training.finish.with_labels.MOST_PROBABILITIES", 38)
     folder = run_training(tiny(data__val_ratio=0.4))
     assert folder.predictions.read_text().splitlines()[0] == "path,true,predicted,probability"
 

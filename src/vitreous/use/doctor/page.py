@@ -12,9 +12,9 @@ from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.data.label_sets import having
 from vitreous.data.survey.facts import Survey
 from vitreous.seeding import derive, permutation
-from vitreous.use import markup
 from vitreous.use.doctor.examiner import DataReport
 from vitreous.use.doctor.pictures import data_uri, thumbnails
+from vitreous.use.html import markup
 from vitreous.use.predict.table import check_table_path
 from vitreous.wording import plural
 

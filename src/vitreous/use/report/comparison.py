@@ -15,9 +15,9 @@ from vitreous.recipe.plan import show
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.stored import stored_score
+from vitreous.use.html import markup
 from vitreous.use.report.figures import draw_lines, evaluations
 from vitreous.use.series.compare import compare
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.printable import printable
-from vitreous.use import markup
 from vitreous.use.evaluate.calibration import ReliabilityCurve
+from vitreous.use.html import markup
 from vitreous.wording import shortened
 
 if TYPE_CHECKING:  # takes half a second to import, so it is imported when the first figure is drawn

@@ -19,10 +19,10 @@ from vitreous.recipe.files import read_config
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.stored import stored_evaluation
+from vitreous.use.html import markup
 from vitreous.use.predict.classes import check_has_classes
 from vitreous.use.report.model_card import write_model_card
 from vitreous.use.report.photos import Pictures, find_images

@@ -15,10 +15,10 @@ from PIL import Image
 from vitreous.data.sources import PYTHON_PREFIX
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.evaluate.outputs import Outputs, reported
+from vitreous.use.html import markup
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.report.photos import Pictures, relative_names
 

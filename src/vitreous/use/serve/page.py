@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from vitreous.use.export.page.texts import asset
-from vitreous.use.markup import class_name, page
+from vitreous.use.html.markup import class_name, page
 
 _FOLDER = Path(__file__).parent
 

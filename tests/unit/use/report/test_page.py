@@ -24,7 +24,7 @@ from vitreous.cli.main import COMMANDS
 from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.markup import class_name
+from vitreous.use.html.markup import class_name
 from vitreous.use.report import page as page_module
 from vitreous.use.report.page import write_report
 from vitreous.use.report.section import ReportInput, Section, SectionOf

@@ -20,13 +20,13 @@ from vitreous.paths import expanded
 from vitreous.training.folder.access import check_free
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use import markup
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.captions import CAPTIONS
 from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
 from vitreous.use.explain.anatomy.parts import Part, observe_all, of_removal, of_tokens, of_weights
 from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.trace import evaluating
+from vitreous.use.html import markup
 from vitreous.use.predict.predictor import Predictor
 
 MOST_IMAGES, MOST_TRAINING = 500, 1_000

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text
 from vitreous.use.export.page.texts import app_html, style_text
+from vitreous.use.html import markup
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 

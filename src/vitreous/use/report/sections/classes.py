@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.metrics.scores import Numbers
 from vitreous.use.evaluate.multilabel import LabelEvaluation
+from vitreous.use.html import markup
 from vitreous.use.report.figures import draw_confusion, draw_operating_curves
 from vitreous.use.report.section import ReportInput, Section
 

@@ -8,8 +8,8 @@ from typing import Any
 from vitreous.data.corrections import ACTIONS, merges, read_corrections
 from vitreous.data.doctor.mislabeled import find_doubtful_labels
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use import markup
 from vitreous.use.evaluate.paired import paired_interval
+from vitreous.use.html import markup
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural

@@ -6,8 +6,8 @@ from html import escape
 import numpy as np
 
 from vitreous.data.label_sets import having
-from vitreous.use import markup
 from vitreous.use.doctor.pictures import data_uri
+from vitreous.use.html import markup
 from vitreous.use.report.photos import relative_names
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural

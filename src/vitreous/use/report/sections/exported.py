@@ -3,9 +3,9 @@
 from html import escape
 
 from vitreous.tensor_file import parsing
-from vitreous.use import markup
 from vitreous.use.export.exporter import read_exports
 from vitreous.use.export.words import proof_rows, proof_sentence
+from vitreous.use.html import markup
 from vitreous.use.report.section import ReportInput, Section
 
 _NOTE = (

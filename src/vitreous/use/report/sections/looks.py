@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vitreous.tensor_file import parsing
-from vitreous.use import markup
 from vitreous.use.explain.check.faithfulness import FILE
+from vitreous.use.html import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 _MOST_CLASSES = 8

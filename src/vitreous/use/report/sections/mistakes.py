@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.label_sets import join_labels
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.outputs import Outputs
+from vitreous.use.html import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural, shortened
 

@@ -5,7 +5,7 @@ from shlex import quote
 
 from vitreous.paths import expanded
 from vitreous.recipe.files import as_yaml
-from vitreous.use import markup
+from vitreous.use.html import markup
 from vitreous.use.report.section import ReportInput, Section
 
 

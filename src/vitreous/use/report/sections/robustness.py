@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vitreous.tensor_file import parsing
-from vitreous.use import markup
 from vitreous.use.doctor.pictures import data_uri
+from vitreous.use.html import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 _TITLE, _MOST_PX = "How does the accuracy change with the photo?", 112

@@ -5,8 +5,8 @@ from html import escape
 from shlex import quote
 from typing import Any
 
-from vitreous.use import markup
 from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
+from vitreous.use.html import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 _KINDS = (

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Any
 
 from vitreous.tensor_file import parsing
-from vitreous.use import markup
+from vitreous.use.html import markup
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 TITLE = "Does the model look at the object?"

@@ -7,7 +7,7 @@ from shlex import quote
 from vitreous.tensor_file import parsing
 from vitreous.use.doctor.pictures import data_uri
 from vitreous.use.evaluate.images.slices import Slice, worse
-from vitreous.use.markup import gallery, photo
+from vitreous.use.html.markup import gallery, photo
 from vitreous.use.report.section import Advice, ReportInput, Section
 
 

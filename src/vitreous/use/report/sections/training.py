@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from html import escape
 
 from vitreous.recipe.plan import show
-from vitreous.use import markup
 from vitreous.use.evaluate.headline import first_model_text
+from vitreous.use.html import markup
 from vitreous.use.report.figures import draw_curves
 from vitreous.use.report.section import ReportInput, Section
 from vitreous.wording import plural

@@ -6,7 +6,7 @@ from html import escape
 from vitreous.recipe.pace import LEAST_FAMILIAR
 from vitreous.training.fit.familiarity import FLAGGED, SCORES
 from vitreous.use.doctor.pictures import data_uri
-from vitreous.use.markup import gallery, photo, table
+from vitreous.use.html.markup import gallery, photo, table
 from vitreous.use.report.section import Advice, ReportInput, Section
 from vitreous.wording import plural
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from html import escape
 
 from vitreous.training.weights.transfer import FEW_TESTED
-from vitreous.use import markup
 from vitreous.use.evaluate.evaluation import Evaluation
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
+from vitreous.use.html import markup
 from vitreous.use.report.section import Advice, ReportInput, Section, advice_list
 from vitreous.use.series.page import sentences
 from vitreous.use.series.summary import summarize_series

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from vitreous.use.html.jupyter import NotebookProgress, in_notebook
 from vitreous.use.report import jupyter
-from vitreous.use.report.jupyter import NotebookProgress, in_notebook
 from vitreous.use.run import Run
 
 STEP = {"epoch": 2.0, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.5, "elapsed_s": 60.0}

@@ -6,7 +6,7 @@ import re
 
 from tests.unit.use.report.test_page import Page
 
-from vitreous.use import markup
+from vitreous.use.html import markup
 
 
 def test_policy_allows_the_style_and_the_script_of_the_page_by_their_hashes() -> None:

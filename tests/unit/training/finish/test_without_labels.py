@@ -16,7 +16,7 @@ from vitreous.data.sources import has_labels, open_source
 from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.recipe.files import read_config
-from vitreous.training.fit.without_labels import measure_spread
+from vitreous.training.finish.without_labels import measure_spread
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.signals import Interrupted

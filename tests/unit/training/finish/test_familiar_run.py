@@ -39,7 +39,7 @@ def test_a_run_with_few_validation_images_writes_none(tiny: Tiny) -> None:
 
 def test_the_model_is_the_same_with_and_without_the_file(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_training(tiny("with", data__val_ratio=0.5))
-    monkeypatch.setattr("vitreous.training.finish.fit_familiarity", lambda *_: None)
+    monkeypatch.setattr("vitreous.training.finish.with_labels.fit_familiarity", lambda *_: None)
     other = run_training(tiny("without", data__val_ratio=0.5))
     assert folder.model.read_bytes() == other.model.read_bytes()
     assert not other.familiarity.exists()

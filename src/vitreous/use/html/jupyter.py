@@ -3,11 +3,11 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitreous.training.folder.progress import RunProgress
 from vitreous.training.folder.run_folder import RunFolder
@@ -15,9 +15,6 @@ from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, first_model_text
 from vitreous.use.evaluate.multilabel import labels_text
 from vitreous.wording import listed, plural
-
-if TYPE_CHECKING:
-    from vitreous.use.run import Run
 
 _MOST_BYTES = 8_000_000
 """Larger reports are only named, because the notebook file keeps what a cell shows."""
@@ -86,17 +83,17 @@ class NotebookProgress:
         return "".join(f"<div>{part}</div>" for part in parts if part)
 
 
-def run_html(run: "Run", model_file: Path) -> str:
+def run_html(path: Path, classes: Sequence[str], metrics: Mapping[str, Mapping[str, Any]], folder: RunFolder) -> str:
     """Return the accuracy of a run, and its report in a frame that cannot reach the notebook."""
-    lines = [_score(run.metrics) or "accuracy unknown: no images were held out"]
-    classes = f": {plural(len(run.classes), 'class', 'classes')} ({listed(run.classes)})" if run.classes else ""
-    report, frame = RunFolder(model_file.parent).report, ""
+    lines = [_score(metrics) or "accuracy unknown: no images were held out"]
+    named = f": {plural(len(classes), 'class', 'classes')} ({listed(classes)})" if classes else ""
+    report, frame = folder.report, ""
     if report.is_file() and report.stat().st_size <= _MOST_BYTES:
         page = escape(report.read_text(encoding="utf-8", errors="replace"))
         frame = f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="report" width="100%" height="600"></iframe>'
     elif report.is_file():
         lines.append(f"report: {report} ({report.stat().st_size / 1e6:.0f} MB)")
-    return "".join(f"<div>{escape(line)}</div>" for line in (*lines, f"{run.path}{classes}")) + frame
+    return "".join(f"<div>{escape(line)}</div>" for line in (*lines, f"{path}{named}")) + frame
 
 
 def _score(metrics: Mapping[str, Mapping[str, Any]]) -> str:
