@@ -89,7 +89,7 @@ def test_command_exists_with_these_arguments_and_options(page: str, line: str) -
         return
     assert words[0] in COMMANDS
     _, bound, ignored = app.parse_args(spell_out_keys(words), exit_on_error=False, print_error=False)
-    assert bound.arguments or words == ["models"]
+    assert bound.arguments or len(words) == 1  # the name of a command in a sentence
     assert not ignored
 
 

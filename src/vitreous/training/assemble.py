@@ -91,10 +91,8 @@ def assemble(
     state.horizon = group.broadcast(state.horizon)
     if group.is_first and not is_sharded(config, group):
         watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
-    can_score = prepared.val is not None and config.objective.uses_labels
     task = pretext_task(config) or _task(prepared, context.instruments)
-    if type(task) is not Supervised:  # it may use more of the model than its logits
-        fixed = None
+    fixed = fixed if type(task) is Supervised else None  # others may use more of the model than its logits
     # One of several processes may have fewer images of a batch than there are micro-batches.
     most_micro_batches = loader.least_images if group.size > 1 else config.train.micro_batches
     settings = StepSettings(
@@ -116,7 +114,7 @@ def assemble(
         budget=budget,
         batch=batches.batch if fixed is None else fixed.batch,
         steps_per_epoch=loader.steps_per_epoch,
-        evaluate=partial(evaluate_state, state, prepared, precision, group) if can_score else None,
+        evaluate=partial(evaluate_state, state, prepared, precision, group) if prepared.can_score else None,
         keep_best=partial(keep_best, prepared=prepared, folder=context.folder, group=group),
         checkpoint_every_s=config.train.checkpoint_every_s,
         max_retries=config.train.max_retries,

@@ -36,6 +36,11 @@ class Prepared:
     test: Store | None
     teacher: Pretrained | None = None
 
+    @property
+    def can_score(self) -> bool:
+        """True if there are labeled validation images, by which models are compared."""
+        return self.val is not None and self.config.objective.uses_labels
+
 
 def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepared:
     """Decode the images, and measure their mean and std unless the configuration sets them.

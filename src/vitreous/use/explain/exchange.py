@@ -47,7 +47,7 @@ def share_followed(
     number: int,
     images: Positions,
 ) -> float:
-    """Exchange the pixels of a place between images of a class and as many images of others; count what follows.
+    """Exchange the pixels of a place between images of a class and images of others; count the predictions that follow.
 
     Returns:
         The share of all these images, between 0 and 1, that lose the class together with the place, or get it with it.

@@ -32,7 +32,7 @@ PLAIN = {"model__proj_drop_rate": 0.0, "model__drop_path_rate": 0.0}
 
 @pytest.fixture
 def flat(images_folder: Path, tmp_path: Path) -> Path:
-    """The images of all classes in one folder, and half of them in a folder inside it."""
+    """The images of all classes in one folder, and every second one in a folder inside it."""
     folder = tmp_path / "flat"
     (folder / "more").mkdir(parents=True)
     for number, image in enumerate(sorted(images_folder.glob("*/*.png"))):

@@ -1,4 +1,4 @@
-"""The progress of a run, as its events tell it."""
+"""The progress of a run follows from its events."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_best_evaluation_has_the_lowest_calibrated_loss_of_either_weights() -> N
     assert run.rows()[-1] == ("validation", "", text)
 
 
-def test_next_run_of_a_series_begins_anew() -> None:
+def test_next_run_of_a_series_begins_at_zero() -> None:
     run = RunProgress()
     run.listen("step", STEP)
     run.listen("evaluation", evaluation("average", 0.8, 0.9))

@@ -1,4 +1,4 @@
-"""`vitreous env`: what is slow follows from what the machine has, and each sentence has a way out."""
+"""`vitreous env`: what is slow follows from what the machine has, and each sentence says what to do."""
 
 import copy
 import json
@@ -66,7 +66,7 @@ def test_good_machine_has_nothing_slow() -> None:
         ),
     ],
 )
-def test_each_problem_is_one_sentence_with_a_way_out(changes: dict[str, Any], start: str, way_out: str) -> None:
+def test_each_problem_is_one_sentence_that_says_what_to_do(changes: dict[str, Any], start: str, way_out: str) -> None:
     (sentence,) = slow(**changes)
     assert sentence.startswith(start)
     assert way_out in sentence.partition("; ")[2]

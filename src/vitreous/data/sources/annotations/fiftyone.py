@@ -50,6 +50,8 @@ def _label(target: object, classes: list[str] | None, place: str) -> str:
     found = target.get("label") if isinstance(target, dict) else target
     if isinstance(found, int) and not isinstance(found, bool) and classes:
         if not 0 <= found < len(classes):
-            raise DataError(f"{place}: label={printable_value(found)}: use 0 to {len(classes) - 1}, or the class name")
+            raise DataError(
+                f"{place}: label={printable_value(found)}: no such class; use 0 to {len(classes) - 1}, or its name"
+            )
         return classes[found]
     return str(field({"label": found}, "label", str, place))

@@ -26,7 +26,7 @@ def coco(*paths: str) -> dict[str, object]:
 
 
 OUTSIDE = [
-    "/home/ann/photos/{}", "file:///home/ann/photos/{}", "s3://bucket/photos/{}", "https://host:80/photos/{}",
+    "/data/ann/photos/{}", "file:///data/ann/photos/{}", "s3://bucket/photos/{}", "https://host:80/photos/{}",
     "C:\\photos\\{}", "C:/photos/{}", "\\\\host\\share\\{}", "~/photos/{}", "gs://bucket/{}?version=1/2",
 ]  # fmt: skip
 
