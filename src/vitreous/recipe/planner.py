@@ -130,7 +130,7 @@ def _fit_budget(
         config = _config(name, choices)
         pace = measure(config)
         return found, min(most_epochs, epochs_within_budget(config, facts, pace)), pace
-    least_epochs = by_num_images(facts.num_train).least_epochs
+    rule = by_num_images(facts.num_train)
     for row in _affordable_rows(choices, asked):
         candidate = dict(choices)
         _update(candidate, row)
@@ -139,6 +139,7 @@ def _fit_budget(
         config = _config(name, candidate)
         pace = measure(config)
         epochs = min(most_epochs, epochs_within_budget(config, facts, pace))
+        least_epochs = rule.enough_epochs(config.model.num_patches)
         if epochs >= least_epochs:
             break
     if all(candidate[key] == choices[key] for key in _SIZE_KEYS):

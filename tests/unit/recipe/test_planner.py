@@ -165,7 +165,7 @@ def test_setting_that_breaks_a_rule_is_refused(make_facts: Facts) -> None:
         plan_for(make_facts(), {"data.num_classes": 4})
 
 
-@pytest.mark.parametrize(("size_px", "img_size"), [((61, 53), (63, 56)), ((28, 28), (28, 28)), ((31, 37), (32, 36))])
+@pytest.mark.parametrize(("size_px", "img_size"), [((61, 53), (64, 56)), ((28, 28), (32, 32)), ((31, 37), (32, 40))])
 def test_small_images_of_any_size_become_about_64_tokens(
     make_facts: Facts, size_px: tuple[int, int], img_size: tuple[int, int]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.presets import SIZES
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, learning_rate, tileable_size
+from vitreous.recipe.rules import by_num_images, halvable_size, learning_rate, tileable_size
 from vitreous.wording import listed
 
 
@@ -66,6 +66,6 @@ def _size_reason(facts: DataFacts, img_size: tuple[int, int]) -> str:
     images = f"{'all images are' if is_same else 'the median size is'} {facts.height_px}x{facts.width_px} px"
     if img_size == median:
         return images
-    if img_size == tileable_size(*median):
+    if img_size in (tileable_size(*median), halvable_size(*median)):
         return f"{images}; rounded to a size that square patches tile"
     return f"{images}; resized to a size that trains fast from scratch"

@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.divisibility import is_power_of_two
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, patch_size_for, suits, tileable_size
+from vitreous.recipe.rules import by_num_images, halvable_size, patch_size_for, suits, tileable_size
 from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
 
 
@@ -15,13 +15,15 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
 
     Command: `vitreous train fashion-mnist --budget 10m`
     Cost: ten minutes on two cores.
-    Measured: 91.5% on 10,000 test images, one seed, two cores of an Intel Xeon with AMX.
+    Measured: 92.1% on 10,000 test images, one seed, two cores of an Intel Xeon with AMX; 91.1% in three minutes.
     """
-    img_size = asked.get("data.img_size", tileable_size(facts.height_px, facts.width_px))
-    stem = asked.get("model.stem", "conv")
+    stem, (height, width) = asked.get("model.stem", "conv"), (facts.height_px, facts.width_px)
+    suiting = halvable_size if stem == "conv" else tileable_size
+    img_size = asked.get("data.img_size", suiting(height, width))
     patch_size = asked.get("model.patch_size", patch_size_for(img_size, stem=stem))
     if "model.stem" not in asked and not (is_power_of_two(patch_size) and suits(img_size, patch_size)):
-        stem, patch_size = "linear", asked.get("model.patch_size", patch_size_for(img_size))
+        stem, img_size = "linear", asked.get("data.img_size", tileable_size(height, width))
+        patch_size = asked.get("model.patch_size", patch_size_for(img_size))
     edges = "3x3 convolutions find edges and corners, which attention learns slowly from few images"
     return [
         *data_choices(facts, asked, img_size),
