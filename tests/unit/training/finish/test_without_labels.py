@@ -94,7 +94,7 @@ def test_images_to_test_on_are_held_out_although_unlabeled_images_have_none(
     folder = run_training(tiny("pretrained", data=flat, objective__loss="mae", train__epochs=0.2))
     request = TrainRequest(data=str(images_folder), values={"train.pretrained": str(folder.path)})
     surveyed, plan = plan_run(request, lambda *_: None)
-    assert surveyed.facts.num_test == 12
+    assert surveyed.facts.num_test == 13
     assert any("was trained on" in note and "test images" in note for note in plan.notes)
 
 
