@@ -7,7 +7,7 @@ from typing import get_args
 
 from cyclopts import Parameter
 
-from vitreous.cli.options import Assignments, BackboneName, Count, Device, MethodName, ModelName, Switch
+from vitreous.cli.options import Assignments, BackboneName, Count, Device, MethodName, ModelName, Precision, Switch
 from vitreous.cli.train.command import TrainOptions, train
 from vitreous.errors import NotARunError, UnknownNameError, nearest
 from vitreous.objective.config import Pretext, uses_labels
@@ -31,6 +31,7 @@ class PretrainOptions:
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
         device: auto, cpu, cuda, cuda:1 or mps.
+        precision: auto, fp32, tf32 or bf16.
         seed: Seed of weights, order, augmentation and masks; default 0.
         nproc: Processes on this machine that train one model, as for `vitreous train`.
         out: Folder to create; default: the next unused one below runs/.
@@ -48,6 +49,7 @@ class PretrainOptions:
     batch_size: str | None = None
     lr: str | None = None
     device: Device | None = None
+    precision: Precision | None = None
     seed: str | None = None
     nproc: Count = 1
     out: Path | None = None
