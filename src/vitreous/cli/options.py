@@ -27,9 +27,10 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"] | str, _FOR_COMPLETION]
 Precision = Annotated[Literal["auto", "fp32", "tf32", "bf16"] | str, _FOR_COMPLETION]
 TaskName = Annotated[Literal["single", "multilabel"] | str, _FOR_COMPLETION]
 RecipeName = Annotated[
-    Literal["digits", "small-images", "small-photos", "fine-tune", "linear-probe", "distill", "deit", "deit3",
-            "big-vision-s16"] | str, _FOR_COMPLETION,
+    Literal["digits", "small-images", "small-photos", "pretrain-finetune", "fine-tune", "linear-probe", "distill",
+            "deit", "deit3", "big-vision-s16"] | str, _FOR_COMPLETION,
 ]  # fmt: skip
+MethodName = Annotated[Literal["mae", "simmim", "lejepa"] | str, _FOR_COMPLETION]
 ModelName = Annotated[
     Literal["vit_pico", "vit_nano", "vit_micro", "vit_mini", "vit_tiny", "vit_xsmall", "vit_small", "vit_medium",
             "vit_base", "vit_large"] | str, _FOR_COMPLETION,

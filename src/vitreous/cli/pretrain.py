@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import get_args
 
 from cyclopts import Parameter
 
-from vitreous.cli.options import Assignments, Count, Switch
+from vitreous.cli.options import Assignments, BackboneName, Count, Device, MethodName, ModelName, Precision, Switch
 from vitreous.cli.train.command import TrainOptions, train
-from vitreous.errors import NotARunError
+from vitreous.errors import NotARunError, UnknownNameError, nearest
+from vitreous.objective.config import Pretext, uses_labels
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 
@@ -29,6 +31,7 @@ class PretrainOptions:
         batch_size: Images per training step; default: the recipe's.
         lr: Peak learning rate; default: the recipe's.
         device: auto, cpu, cuda, cuda:1 or mps.
+        precision: auto, fp32, tf32 or bf16.
         seed: Seed of weights, order, augmentation and masks; default 0.
         nproc: Processes on this machine that train one model, as for `vitreous train`.
         out: Folder to create; default: the next unused one below runs/.
@@ -37,15 +40,16 @@ class PretrainOptions:
         set: `--room.key value` options, as `main` rewrites them.
     """
 
-    method: str | None = None
+    method: MethodName = "mae"
     budget: str | None = None
     epochs: str | None = None
-    model: str | None = None
-    pretrained: str | None = None
+    model: ModelName | None = None
+    pretrained: BackboneName | None = None
     img_size: str | None = None
     batch_size: str | None = None
     lr: str | None = None
-    device: str | None = None
+    device: Device | None = None
+    precision: Precision | None = None
     seed: str | None = None
     nproc: Count = 1
     out: Path | None = None
@@ -62,11 +66,13 @@ def pretrain(data: str | None = None, *, options: PretrainOptions = PretrainOpti
             that it would hold out to test on are not seen.
         options: All other options.
     """
+    given, method = dict(vars(options)), options.method
+    del given["method"]
+    if uses_labels(method):
+        raise UnknownNameError(f"method={method}: no such method; {nearest(method, get_args(Pretext))}")
     if options.resume is not None:
         _check_pretrains(options.resume)
-    given = {name: value for name, value in vars(options).items() if name != "method"}
-    method = options.method or (None if options.resume else "mae")
-    if method is not None:
+    else:
         given["set"] = (f"objective.loss={method}", *options.set)
     train(data, options=TrainOptions(**given))
 

@@ -44,5 +44,5 @@ def test_loss_weighs_agreement_of_views_and_normality_as_in_the_paper(monkeypatc
     views = embeddings.numpy().reshape(4, 3, 5)  # the views of an image follow one another
     distance = np.mean((views - views.mean(axis=1, keepdims=True)) ** 2)
     gap = np.mean([naive_gap(views[:, number], directions.numpy()) for number in range(3)])
-    assert float(loss) == pytest.approx(0.8 * distance + 0.2 * gap, rel=1e-9)
+    assert float(loss.detach()) == pytest.approx(0.8 * distance + 0.2 * gap, rel=1e-9)
     torch.testing.assert_close(returned, embeddings)

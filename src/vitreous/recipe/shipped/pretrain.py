@@ -49,10 +49,13 @@ def pretrain_finetune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice
     Measured: not yet; `benchmarks/pretrain.py` compares it with training from scratch at equal total minutes.
     """
     first = "the first half learns from the images, the second half from their labels"
+    fits_head = not asked.get("model.distill_token") and facts.task != "multilabel"
+    head = "a head that already suits the features changes them less (2202.10054)"
     return [
         *_from_scratch(facts, asked),
         Choice("train.pretrain_ratio", PRETRAIN_RATIO, first),
         Choice("optim.layer_decay", 0.75, "pretrained early layers need less change than late ones"),
+        Choice("train.head_init", "fitted" if fits_head else "zero", head),
     ]
 
 

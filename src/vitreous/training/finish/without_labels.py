@@ -32,8 +32,9 @@ MOST_IMAGES, BATCH = 512, 64
 NUM_PICTURES, PICTURE_PX = 8, 160
 """Rows of the picture of reconstructions, and about the longer side of each image on it."""
 _GAP_PX = 4
-LEAST_RANK, LEAST_SPREAD = 2.0, 0.01
-"""Effective rank and spread of features below which the model has collapsed: all images look the same to it."""
+LEAST_RANK, LEAST_SPREAD, LEAST_IMAGES = 2.0, 0.01, 16
+"""Effective rank and spread of features below which the model has collapsed: all images look the same to it. Of fewer
+images, even different ones have a low rank."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FeatureSpread:
     @property
     def warning(self) -> str:
         """What is wrong with a model whose features have collapsed; empty if they have not."""
-        if self.effective_rank >= LEAST_RANK and self.spread >= LEAST_SPREAD:
+        if self.num_images < LEAST_IMAGES or (self.effective_rank >= LEAST_RANK and self.spread >= LEAST_SPREAD):
             return ""
         return (
             f"features={self.width}: have collapsed, as {self.num_images:,} images hardly differ in them (effective "

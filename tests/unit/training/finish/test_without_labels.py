@@ -94,7 +94,7 @@ def test_images_to_test_on_are_held_out_although_unlabeled_images_have_none(
     folder = run_training(tiny("pretrained", data=flat, objective__loss="mae", train__epochs=0.2))
     request = TrainRequest(data=str(images_folder), values={"train.pretrained": str(folder.path)})
     surveyed, plan = plan_run(request, lambda *_: None)
-    assert surveyed.facts.num_test == 12
+    assert surveyed.facts.num_test == 13
     assert any("was trained on" in note and "test images" in note for note in plan.notes)
 
 
@@ -215,8 +215,8 @@ def test_collapsed_features_are_noticed_and_others_are_not() -> None:
     healthy = torch.randn(100, 24, generator=generator) + 3
     along_one = torch.randn(100, 1, generator=generator) * torch.ones(24) + 0.01 * healthy
     equal = torch.ones(100, 24) + 1e-4 * healthy
-    found = [measure_spread(features) for features in (healthy, along_one, equal, torch.ones(5, 3))]
-    assert [bool(each.warning) for each in found] == [False, True, True, True]
+    found = [measure_spread(features) for features in (healthy, along_one, equal, torch.ones(20, 3), healthy[:2])]
+    assert [bool(each.warning) for each in found] == [False, True, True, True, False]
     assert found[0].effective_rank > 20
     assert found[1].effective_rank < 1.5
     assert "features=24: have collapsed, as 100 images hardly differ" in found[2].warning
