@@ -5,7 +5,7 @@ An image without annotations shows none of the categories. https://cocodataset.o
 
 from pathlib import Path
 
-from vitreous.data.sources.annotations.export import Entry, Export, field
+from vitreous.data.sources.annotations.export import Entry, Export, text_in
 from vitreous.errors import DataError
 from vitreous.printable import printable, printable_value
 from vitreous.wording import plural
@@ -50,12 +50,12 @@ def _by_id(items: list[object], name: str, where: str) -> dict[object, str]:
         key = _id(item, "id", where, number)
         if key in found:
             raise DataError(f"{where}[{number}]: id={printable_value(key)}: is not the first one; give each its own id")
-        found[key] = field(item, name, str, f"{where}[{number}]")
+        found[key] = text_in(item, name, f"{where}[{number}]")
     return found
 
 
-def _id(item: object, name: str, where: str, number: int) -> int | str:
+def _id(item: object, name: str, where: str, number: int) -> int | float | str:
     value = item.get(name) if isinstance(item, dict) else None
-    if not isinstance(value, int | str):
+    if not isinstance(value, int | float | str):
         raise DataError(f"{where}[{number}]: {name}={printable_value(value)}: must be a number or text; correct it")
     return value

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from vitreous.data.sources.annotations.export import Entry, Export, field
+from vitreous.data.sources.annotations.export import Entry, Export
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, squeeze
 from vitreous.errors import DataError
@@ -124,6 +124,6 @@ def _image_field(data: dict[str, Any], where: str) -> str:
 
 def _image(data: dict[str, Any], where: str) -> str:
     """Return the path of a task's image below the folder in which Label Studio, or its local storage, keeps files."""
-    stored = field(data, _image_field(data, where), str, where)
+    stored: str = data[_image_field(data, where)]
     match = _STORED.match(stored)
-    return unquote(stored[match.end() :]) if match else str(stored)
+    return unquote(stored[match.end() :]) if match else stored

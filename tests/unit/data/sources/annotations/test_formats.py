@@ -351,3 +351,15 @@ def test_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.
     assert error_of(lambda: open_source(path)) == (
         f"data.source={path}: has over 1 MiB; export the images in several parts"
     )
+
+
+def test_images_may_have_the_names_of_fields(put: Put) -> None:
+    folder = put(["data/bbox.png", "data/image_id.png", "data/labels.png"])
+    write_json(folder / "labels.json", {"classes": ["dog", "cat"], "labels": {"image_id": 1, "labels": 0}})
+    assert shown(opened(folder)) == [("data/image_id.png", "cat", ""), ("data/labels.png", "dog", "")]
+
+
+def test_ids_that_became_floats_are_the_same_ids(put: Put) -> None:
+    content = COCO | {"annotations": [{"image_id": 7.0, "category_id": 3.0}, {"image_id": "8", "category_id": 1.0}]}
+    path = write_json(put(["a.png", "b.png", "c.png"]) / "x.json", content)
+    assert [pair[1] for pair in shown(opened(path))] == ["dog", "cat"]
