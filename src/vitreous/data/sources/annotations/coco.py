@@ -29,7 +29,9 @@ def read_coco(document: object, where: str, folder: Path) -> Export | None:
     labels: dict[object, dict[str, None]] = {key: {} for key in paths}
     num_unknown = 0
     for number, annotation in enumerate(document["annotations"]):
-        category, image = (_id(annotation, name, where, number) for name in ("category_id", "image_id"))
+        category, image = (
+            _id(annotation, name, f"{where}: annotations", number) for name in ("category_id", "image_id")
+        )
         if category not in names:
             raise DataError(
                 f"{where}: annotations[{number}]: category_id={printable_value(category)}: not one of the "

@@ -97,8 +97,8 @@ def test_official_layout_of_coco_has_its_splits(put: Put) -> None:
         ("train2017/a.png", "dog", "train"), ("train2017/b.png", "cat", "train"),
         ("val2017/a.png", "dog", "val"), ("val2017/b.png", "cat", "val"),
     ]  # fmt: skip
-    alone = opened(folder / "annotations/instances_val2017.json")
-    assert shown(alone) == [("val2017/a.png", "dog", ""), ("val2017/b.png", "cat", "")]
+    single = opened(folder / "annotations/instances_val2017.json")
+    assert shown(single) == [("val2017/a.png", "dog", ""), ("val2017/b.png", "cat", "")]
 
 
 def test_coco_file_in_each_folder_of_a_split_belongs_to_it(put: Put) -> None:
