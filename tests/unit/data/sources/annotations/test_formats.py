@@ -258,7 +258,7 @@ def test_fiftyone_lists_are_several_labels(put: Put) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (2, "labels[a]: label=2: use 0 to 1, or the class name"),
+        (2, "labels[a]: label=2: no such class; use 0 to 1, or its name"),
         (True, "labels[a]: label=True: must be text"),
         ([{}], "labels[a]: label=None: must be text"),
     ],
