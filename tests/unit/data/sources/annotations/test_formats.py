@@ -141,8 +141,8 @@ def test_label_studio_choices_are_labels(put: Put) -> None:
     path = write_json(put(["a.png", "b.png", "c.png", "d.png", "e.png", "f.png"]) / "x.json", tasks)
     source = opened(path)
     assert [pair[:2] for pair in shown(source)] == [("a.png", "cat"), ("b.png", "dog"), ("e.png", "cat")]
-    assert f"data.source={path}: left out 2 tasks whose annotations differ" in source.notes
-    assert f"data.source={path}: left out 1 unlabeled image" in source.notes
+    assert f"data.source={path}: 2 tasks whose annotations differ: read as not labeled" in source.notes
+    assert f"data.source={path}: left out 3 unlabeled images" in source.notes
 
 
 def test_label_studio_images_may_have_several_choices_or_none(put: Put) -> None:
