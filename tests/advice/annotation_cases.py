@@ -69,7 +69,7 @@ def exports_in_json(folder: Path) -> Refusals:
         ([questions, good[1]], "keep one of them in the file", good),
         ([record], "export the project as JSON", good),
         ([{"data": {"a": "b"}}], "name its path image", good),
-        ({"classes": ["cat", "dog"], "labels": {"cat/0": 0, "dog/0": 2}}, "use 0 to 1, or the class name",
+        ({"classes": ["cat", "dog"], "labels": {"cat/0": 0, "dog/0": 2}}, "use 0 to 1, or its name",
          {"classes": ["cat", "dog"], "labels": {"cat/0": 0, "dog/0": "dog"}}),
     ):  # fmt: skip
         path.write_text(json.dumps(content))

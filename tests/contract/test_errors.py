@@ -44,7 +44,7 @@ FOREIGN_RAISES = {
     "use/batch/local.py received": "the error of a worker",
     "use/batch/part_folder.py ValueError": "caught in the same file, where it becomes a DamagedFileError",
     "use/batch/write.py Stopped": "a KeyboardInterrupt that says how to continue",
-    "data/sources/annotations/cvat.py ValueError": "caught in the same file: XML of another program",
+    "data/sources/annotations/cvat.py StopIteration": "caught in the same file: XML of another program",
     "use/predict/classes.py ValueError": "caught where it is called, where it becomes a DamagedFileError",
     **{
         f"use/serve/{name}.py HTTPException": "becomes an answer with its status, and is tested there"

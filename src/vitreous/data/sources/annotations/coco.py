@@ -5,7 +5,7 @@ An image without annotations shows none of the categories. https://cocodataset.o
 
 from pathlib import Path
 
-from vitreous.data.sources.annotations.export import Entry, Export, field
+from vitreous.data.sources.annotations.export import Entry, Export, text_in
 from vitreous.errors import DataError
 from vitreous.printable import printable, printable_value
 from vitreous.wording import plural
@@ -29,7 +29,9 @@ def read_coco(document: object, where: str, folder: Path) -> Export | None:
     labels: dict[object, dict[str, None]] = {key: {} for key in paths}
     num_unknown = 0
     for number, annotation in enumerate(document["annotations"]):
-        category, image = (_id(annotation, name, where, number) for name in ("category_id", "image_id"))
+        category, image = (
+            _id(annotation, name, f"{where}: annotations", number) for name in ("category_id", "image_id")
+        )
         if category not in names:
             raise DataError(
                 f"{where}: annotations[{number}]: category_id={printable_value(category)}: not one of the "
@@ -50,12 +52,12 @@ def _by_id(items: list[object], name: str, where: str) -> dict[object, str]:
         key = _id(item, "id", where, number)
         if key in found:
             raise DataError(f"{where}[{number}]: id={printable_value(key)}: is not the first one; give each its own id")
-        found[key] = field(item, name, str, f"{where}[{number}]")
+        found[key] = text_in(item, name, f"{where}[{number}]")
     return found
 
 
-def _id(item: object, name: str, where: str, number: int) -> int | str:
+def _id(item: object, name: str, where: str, number: int) -> int | float | str:
     value = item.get(name) if isinstance(item, dict) else None
-    if not isinstance(value, int | str):
+    if not isinstance(value, int | float | str):
         raise DataError(f"{where}[{number}]: {name}={printable_value(value)}: must be a number or text; correct it")
     return value

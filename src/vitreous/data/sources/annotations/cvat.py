@@ -25,7 +25,7 @@ def read_cvat(path: Path) -> Export | None:
     reader = _Reader(where)
     try:
         reader.parser.Parse(read_bytes(path), True)
-    except ValueError:  # the root is not that of CVAT
+    except StopIteration:  # the root is not that of CVAT
         return None
     except expat.ExpatError as error:
         if not reader.path:
@@ -56,13 +56,13 @@ class _Reader:
     def refuse(self, name: str, *_: object) -> None:
         """Refuse a document type, because entities are declared in it. Its name is that of the root."""
         if name != _ROOT:
-            raise ValueError(name)
+            raise StopIteration(name)
         raise DataError(f"{self.where}: has a document type, which CVAT does not write; remove its line <!DOCTYPE …>")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Read the beginning of an element."""
         if not self.path and name != _ROOT:
-            raise ValueError(name)
+            raise StopIteration(name)
         if self.path == [_ROOT]:
             self.num_tracks += name == "track"
             if name == "image":

@@ -6,7 +6,7 @@ https://docs.voxel51.com/user_guide/export_datasets.html
 
 from pathlib import Path
 
-from vitreous.data.sources.annotations.export import Entry, Export, field
+from vitreous.data.sources.annotations.export import Entry, Export, text_in
 from vitreous.data.sources.folder import images_below
 from vitreous.errors import DataError
 from vitreous.printable import printable, printable_value
@@ -54,4 +54,4 @@ def _label(target: object, classes: list[str] | None, place: str) -> str:
                 f"{place}: label={printable_value(found)}: no such class; use 0 to {len(classes) - 1}, or its name"
             )
         return classes[found]
-    return str(field({"label": found}, "label", str, place))
+    return text_in({"label": found}, "label", place)

@@ -1,7 +1,7 @@
 """The content of a Label Studio export, JSON or JSON-MIN -> Export: the chosen choices of a task are its labels.
 
 If there are no choices, the labels of its boxes, polygons and other regions are. Predictions and skipped annotations
-are not read. A task whose annotators differ is left out, unless one of its annotations is the ground truth.
+are not read. A task whose annotations differ is not labeled, unless one of them is the ground truth.
 https://labelstud.io/guide/export
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from vitreous.data.sources.annotations.export import Entry, Export, field
+from vitreous.data.sources.annotations.export import Entry, Export
 from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, squeeze
 from vitreous.errors import DataError
@@ -53,10 +53,9 @@ def read_label_studio(document: object, where: str, folder: Path) -> Export | No
         votes = {frozenset[str]().union(*(answers.get(name, ()) for name in questions or fields))
                  for answers in annotations}  # fmt: skip
         num_disputed += len(votes) > 1
-        if len(votes) < 2:
-            labels = tuple(sorted(votes.pop())) if votes else None
-            entries.append(Entry(_image(data, f"{where}: task {number + 1}"), labels))
-    note = f"left out {plural(num_disputed, 'task')} whose annotations differ"
+        labels = tuple(sorted(votes.pop())) if len(votes) == 1 else None
+        entries.append(Entry(_image(data, f"{where}: task {number + 1}"), labels))
+    note = f"{plural(num_disputed, 'task')} whose annotations differ: read as not labeled"
     return Export("Label Studio tasks", entries, (), (note,) if num_disputed else ())
 
 
@@ -124,6 +123,6 @@ def _image_field(data: dict[str, Any], where: str) -> str:
 
 def _image(data: dict[str, Any], where: str) -> str:
     """Return the path of a task's image below the folder in which Label Studio, or its local storage, keeps files."""
-    stored = field(data, _image_field(data, where), str, where)
+    stored: str = data[_image_field(data, where)]
     match = _STORED.match(stored)
-    return unquote(stored[match.end() :]) if match else str(stored)
+    return unquote(stored[match.end() :]) if match else stored

@@ -45,8 +45,10 @@ def find_files(where: str, root: Path, folder: Path, entries: Sequence[Entry], *
         DataError: A path leaves the root, or none of a few exists.
     """
     found, notes = [""] * len(entries), []
-    for subset in dict.fromkeys(entry.subset for entry in entries):
-        members = [number for number, entry in enumerate(entries) if entry.subset == subset]
+    by_subset: dict[str, list[int]] = {}
+    for number, entry in enumerate(entries):
+        by_subset.setdefault(entry.subset, []).append(number)
+    for subset, members in by_subset.items():
         parts = [_parts(f"{where}: image", entries[number].path, is_given=is_given) for number in members]
         bases = [root] if is_given else list(_bases(root, folder, subset))
         base, skip = _best(where, bases, parts, entries[members[0]].path)

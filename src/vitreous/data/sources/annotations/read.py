@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,13 +68,17 @@ def read_export(path: Path, root: Path | None = None) -> ExportedImages | None:
     """
     if root is not None and not root.is_dir() and not path.is_dir():
         raise DataError(f"data.root={root}: no such folder; use the folder with the images of the export")
-    exports: Sequence[tuple[Path, Export]]
     if path.is_dir():
-        exports, base = _in_folder(path, root or path), path
+        exports, base = _in_folder(path, root), path
     else:
+        export = _read(path, root or path.parent)
+        if export is None:
+            raise DataError(
+                f"data.source={path}: is not in the format of {_FORMATS[path.suffix.casefold()]}; export the labels in "
+                "it, or write a table of paths and labels"
+            )
         # The images of COCO are next to the folder of its files.
-        base = path.parent.parent if path.parent.name == "annotations" else path.parent
-        exports = [(path, _read_file(path, root or path.parent))]
+        exports, base = [(path, export)], path.parent.parent if path.parent.name == "annotations" else path.parent
     if not exports:
         return None
     images = ExportedImages(exports[0][1].format, root or base)
@@ -90,17 +94,7 @@ def read_export(path: Path, root: Path | None = None) -> ExportedImages | None:
 
 def has_export(folder: Path) -> bool:
     """Return True if a folder has the export of a labeling tool with labels. Raises DataError as `read_export` does."""
-    return bool(_in_folder(folder, folder))
-
-
-def _read_file(path: Path, folder: Path) -> Export:
-    export = _read(path, folder)
-    if export is None:
-        raise DataError(
-            f"data.source={path}: is not in the format of {_FORMATS[path.suffix.casefold()]}; export the labels in it, "
-            "or write a table of paths and labels"
-        )
-    return export
+    return bool(_in_folder(folder, None))
 
 
 def _read(path: Path, folder: Path) -> Export | None:
@@ -114,18 +108,19 @@ def _read(path: Path, folder: Path) -> Export | None:
     return next((export for export in found if export is not None), None)
 
 
-def _in_folder(folder: Path, root: Path) -> list[tuple[Path, Export]]:
+def _in_folder(folder: Path, root: Path | None) -> list[tuple[Path, Export]]:
     """Return the exports in a folder, in `annotations/` and in folders of splits."""
     try:
-        if names_file := find_names(folder):
-            return [(names_file, read_yolo(names_file, root))]
+        names_file = find_names(folder)
+        if names_file and (export := read_yolo(names_file, root or folder)):
+            return [(names_file, export)]
         splits = [inner for inner in sorted(folder.iterdir()) if split_of(inner.name) and inner.is_dir()]
         files = [file for inner in (folder, folder / "annotations", *splits) for file in _candidates(inner)]
     except OSError as error:
         raise DataError(f"data.source={folder}: could not be read ({error.strerror}); check its permissions") from error
     found: dict[str, tuple[Path, Export]] = {}
     for file in files:
-        export = _read(file, file.parent)
+        export = _read(file, root or file.parent)
         if export is None or not any(entry.labels for entry in export.entries):
             continue
         others = (pair for pair in found.values() if pair[1].format != export.format)
@@ -170,7 +165,8 @@ def _unlisted(images: ExportedImages) -> list[str]:
     """Return the images that are in the same folders as those that are listed."""
     known = set(images.paths)
     folders = {os.path.dirname(path) for path in known}  # noqa: PTH120
-    inside = (os.path.join(inner, name) for inner in folders for name in os.listdir(images.root / inner))  # noqa: PTH118, PTH208
+    readable = (inner for inner in folders if os.access(images.root / inner, os.R_OK))
+    inside = (os.path.join(inner, name) for inner in readable for name in os.listdir(images.root / inner))  # noqa: PTH118, PTH208
     return [path for path in inside if is_image_name(path) and path not in known]
 
 

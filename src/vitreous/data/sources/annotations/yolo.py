@@ -28,8 +28,11 @@ def find_names(folder: Path) -> Path | None:
     return next((file for file in small if file.name in _LISTS or b"names" in file.read_bytes()), None)
 
 
-def read_yolo(names_file: Path, folder: Path) -> Export:
+def read_yolo(names_file: Path, folder: Path) -> Export | None:
     """Read the class names from a YAML file or a list, and the text file of each image in an `images` folder.
+
+    Returns:
+        The images by their path below the folder; None if the file has no field `names`.
 
     The paths in a YAML file are not read: images are those below the folder, and their split is the name of a folder.
 
@@ -37,6 +40,8 @@ def read_yolo(names_file: Path, folder: Path) -> Export:
         DataError: The names cannot be read, there are no images, or a text file has another content.
     """
     where, classes = f"data.source={names_file}", _read_names(names_file)
+    if classes is None:
+        return None
     entries = []
     for image in sorted(images_below(folder)):
         parts = list(image.relative_to(folder).parts)
@@ -52,14 +57,16 @@ def read_yolo(names_file: Path, folder: Path) -> Export:
     return Export("YOLO labels", entries, tuple(classes.values()))
 
 
-def _read_names(file: Path) -> dict[int, str]:
+def _read_names(file: Path) -> dict[int, str] | None:
     where, content = f"data.source={file}", read_bytes(file, _MOST_BYTES)
     try:
         text = content.decode("utf-8-sig")
         names = text.splitlines() if file.name in _LISTS else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{where}: cannot be read ({printable_error(error)}); correct it") from error
-    names = names.get("names") if isinstance(names, dict) else names
+    if not isinstance(names, list) and not (isinstance(names, dict) and "names" in names):
+        return None
+    names = names["names"] if isinstance(names, dict) else names
     found = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(found, dict) or not all(
         isinstance(k, int) and isinstance(v, str | int) for k, v in found.items()

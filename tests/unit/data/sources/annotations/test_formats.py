@@ -97,8 +97,8 @@ def test_official_layout_of_coco_has_its_splits(put: Put) -> None:
         ("train2017/a.png", "dog", "train"), ("train2017/b.png", "cat", "train"),
         ("val2017/a.png", "dog", "val"), ("val2017/b.png", "cat", "val"),
     ]  # fmt: skip
-    alone = opened(folder / "annotations/instances_val2017.json")
-    assert shown(alone) == [("val2017/a.png", "dog", ""), ("val2017/b.png", "cat", "")]
+    single = opened(folder / "annotations/instances_val2017.json")
+    assert shown(single) == [("val2017/a.png", "dog", ""), ("val2017/b.png", "cat", "")]
 
 
 def test_coco_file_in_each_folder_of_a_split_belongs_to_it(put: Put) -> None:
@@ -141,8 +141,8 @@ def test_label_studio_choices_are_labels(put: Put) -> None:
     path = write_json(put(["a.png", "b.png", "c.png", "d.png", "e.png", "f.png"]) / "x.json", tasks)
     source = opened(path)
     assert [pair[:2] for pair in shown(source)] == [("a.png", "cat"), ("b.png", "dog"), ("e.png", "cat")]
-    assert f"data.source={path}: left out 2 tasks whose annotations differ" in source.notes
-    assert f"data.source={path}: left out 1 unlabeled image" in source.notes
+    assert f"data.source={path}: 2 tasks whose annotations differ: read as not labeled" in source.notes
+    assert f"data.source={path}: left out 3 unlabeled images" in source.notes
 
 
 def test_label_studio_images_may_have_several_choices_or_none(put: Put) -> None:
@@ -258,7 +258,7 @@ def test_fiftyone_lists_are_several_labels(put: Put) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (2, "labels[a]: label=2: use 0 to 1, or the class name"),
+        (2, "labels[a]: label=2: no such class; use 0 to 1, or its name"),
         (True, "labels[a]: label=True: must be text"),
         ([{}], "labels[a]: label=None: must be text"),
     ],
@@ -351,3 +351,15 @@ def test_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.
     assert error_of(lambda: open_source(path)) == (
         f"data.source={path}: has over 1 MiB; export the images in several parts"
     )
+
+
+def test_images_may_have_the_names_of_fields(put: Put) -> None:
+    folder = put(["data/bbox.png", "data/image_id.png", "data/labels.png"])
+    write_json(folder / "labels.json", {"classes": ["dog", "cat"], "labels": {"image_id": 1, "labels": 0}})
+    assert shown(opened(folder)) == [("data/image_id.png", "cat", ""), ("data/labels.png", "dog", "")]
+
+
+def test_ids_that_became_floats_are_the_same_ids(put: Put) -> None:
+    content = COCO | {"annotations": [{"image_id": 7.0, "category_id": 3.0}, {"image_id": "8", "category_id": 1.0}]}
+    path = write_json(put(["a.png", "b.png", "c.png"]) / "x.json", content)
+    assert [pair[1] for pair in shown(opened(path))] == ["dog", "cat"]
