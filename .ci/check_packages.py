@@ -4,7 +4,8 @@
 
 PYTHON is any number of interpreters; by default all of python3.11 to python3.14 that run. The wheel is installed with
 the newest dependencies in each; the sdist is installed in the oldest Python with the lowest dependencies that
-pyproject.toml allows, which were made for it. Takes minutes and several GB per environment, so `make test` does not run it.
+pyproject.toml allows, which were made for it. An environment takes minutes and several GB, so `make test` does none of
+this.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What other systems lack: modules and functions of POSIX, and `fork`. Simulated; neither Windows nor macOS was tried."""
+"""What other systems lack, simulated: modules and functions of POSIX, and `fork`. None of these systems was tried."""
 
 import subprocess
 import sys

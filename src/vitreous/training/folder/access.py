@@ -117,7 +117,8 @@ def prepare_stage(folder: RunFolder) -> None:
 
 def _next_free(parent: Path, data_name: str) -> Path:
     """Create `<data_name>-<number>` with the number after the largest one that exists."""
-    stem = portable(re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run")
+    stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"
+    stem = portable(f"{stem}-").removesuffix("-")
     _create(parent)
     numbers = [0]
     for path in parent.glob("*-[0-9]*"):
