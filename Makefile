@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 ROOM ?=
 
-.PHONY: help demo install test test-fast test-room test-gpu fuzz check format docs docs-check docs-keys bench bench-env clean
+.PHONY: help demo install test test-fast test-room test-gpu fuzz check format docs docs-check docs-keys packages sbom bench bench-env clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,16 @@ docs-check: $(VENV)/installed-dev  ## Run every command and all Python of the tu
 
 docs-keys: $(VENV)/installed-dev  ## Write docs/keys.md again after a configuration key has changed.
 	$(BIN)/python -m tests.contract.test_keys_doc
+
+packages:  ## Build wheel and sdist and try each in new environments, in every Python here; many minutes.
+	$(PYTHON) .ci/check_packages.py
+
+sbom: $(VENV)/installed  ## Write build/sbom.json (CycloneDX) and build/licenses.md: what `make install` has installed.
+	@mkdir -p build
+	$(PYTHON) -m venv build/.venv-sbom
+	build/.venv-sbom/bin/python -m pip install --quiet "cyclonedx-bom>=5" "pip-licenses>=5"
+	build/.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json $(BIN)/python
+	build/.venv-sbom/bin/pip-licenses --python $(BIN)/python --format markdown --order license --with-urls --output-file build/licenses.md
 
 bench: .venv-bench/installed  ## Compare the speed with other libraries, half an hour; prints the table.
 	.venv-bench/bin/python benchmarks/throughput.py

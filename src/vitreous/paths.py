@@ -1,6 +1,7 @@
 """What a user gives as a path -> Path, with `~` replaced by the home folder."""
 
 import os
+import re
 import sys
 from pathlib import Path, PurePath
 
@@ -9,6 +10,7 @@ from vitreous.printable import printable_value
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
 """Bytes that Linux allows for the name of a file, and for a path."""
+_DEVICES = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]", re.IGNORECASE)
 
 
 def expanded(path: str | PurePath) -> Path:
@@ -34,6 +36,12 @@ def is_possible(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return b"\0" not in name and len(name) < _LONGEST_PATH and max(map(len, name.split(b"/"))) <= _LONGEST_NAME
+
+
+def portable(stem: str) -> str:
+    """Return the name of a file, with `_` before its first dot if Windows reserves the name for a device."""
+    base, dot, rest = stem.partition(".")
+    return f"{base}_{dot}{rest}" if _DEVICES.fullmatch(base.rstrip(" ")) else stem
 
 
 def cache_folder() -> Path:

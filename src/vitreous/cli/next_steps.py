@@ -57,7 +57,7 @@ def run_commands(folder: RunFolder) -> Commands:
 
 
 def as_word(path: Path) -> str:
-    """Return a path as a word of a shell command, which no option and no name of a data set is."""
+    """Return a path as a word of a shell command that is not mistaken for an option."""
     text = str(path)
     return quote(f"./{text}" if text.startswith("-") else text)
 
@@ -132,13 +132,13 @@ def _data(entries: list[Path]) -> Iterator[tuple[str, Commands]]:
         candidates += [entry for entry in entries if not candidates and is_table_name(entry.name)]
     reasons: list[tuple[str, Commands]] = []
     for path in candidates[:_MOST_SHOWN] or ([Path()] if has_photos and not is_everything else []):
-        name = f"./{path}" if str(path) in known_sets() else str(path)
+        name = f"./{path}" if str(path) in known_sets() or str(path).startswith("-") else str(path)
         try:
             source = open_source(name)
         except VitreousError as error:
             reasons += [(f"no data: {error}", [])] if path.is_dir() else []
             continue
-        word = quote(name) if name != str(path) else as_word(path)
+        word = quote(name)
         size = f"{plural(len(source), 'image')} of {plural(len(source.classes), 'class', 'classes')}"
         yield (
             f"data: {name} ({size})",

@@ -10,6 +10,7 @@ from shlex import quote
 from vitreous.data.sources.source import as_text
 from vitreous.errors import NotARunError, RunError, SaveError
 from vitreous.file_locks import try_lock
+from vitreous.paths import portable
 from vitreous.training.folder.records import Listener
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 
@@ -117,6 +118,7 @@ def prepare_stage(folder: RunFolder) -> None:
 def _next_free(parent: Path, data_name: str) -> Path:
     """Create `<data_name>-<number>` with the number after the largest one that exists."""
     stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"
+    stem = portable(f"{stem}-").removesuffix("-")
     _create(parent)
     numbers = [0]
     for path in parent.glob("*-[0-9]*"):

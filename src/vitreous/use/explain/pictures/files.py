@@ -11,7 +11,7 @@ import numpy as np
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, SaveError
-from vitreous.paths import as_path
+from vitreous.paths import as_path, portable
 from vitreous.printable import printable
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
@@ -93,7 +93,7 @@ def _by_image(explanations: Iterable[Explanation]) -> Iterator[list[Explanation]
 def _save_picture(folder: Path, explanation: Explanation, names_method: bool, taken: set[str]) -> str:
     """Save the figure of an explanation under a name that no other picture has; return the name."""
     stem = re.sub(r"[^\w ().-]", "_", Path(explanation.image).stem).strip(" .")[:_LONGEST] or "image"
-    stem += f".{explanation.method}" if names_method else ""
+    stem = portable(stem) + (f".{explanation.method}" if names_method else "")
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     # Some file systems do not distinguish upper and lower case. Names of sheets are kept for sheets.
     name = next(n for n in names if n.lower() not in taken and not re.fullmatch(r"sheet-\d+", n.lower()))

@@ -1,0 +1,20 @@
+# docker build --tag vitreous .
+# docker run --rm --volume "$PWD:/work" vitreous train photos
+#
+# `--build-arg EXTRAS=serve,export` installs optional parts. `--build-arg PIP_EXTRA_INDEX_URL=ADDRESS` adds a place where
+# pip looks for packages, e.g. for a build of torch for CPUs, which is smaller. With `docker run --gpus all` the GPUs of
+# the machine are used; `--shm-size 8g` helps several processes.
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.12-slim
+ARG PIP_EXTRA_INDEX_URL
+ARG EXTRAS=fast-jpeg,hub
+RUN --mount=from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir "$(ls /wheels/*.whl)[${EXTRAS}]"
+ENV MPLCONFIGDIR=/tmp VITREOUS_CACHE=/tmp/vitreous PYTHONDONTWRITEBYTECODE=1
+WORKDIR /work
+ENTRYPOINT ["vitreous"]
