@@ -44,7 +44,7 @@ format: $(VENV)/installed-dev  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format
 
 docs: $(VENV)/installed-docs  ## Build the documentation in build/site, and check its links.
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python docs/scripts/check_site.py build/site
 	@echo "open build/site/index.html"
 

@@ -47,7 +47,8 @@ def problems(site: Path) -> Iterator[str]:
                 if tag in LOADED:
                     yield f"{name}: <{tag}> loads {address}"
                 continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            start = site if parts.path.startswith("/") else path.parent
+            target = (start / unquote(parts.path).lstrip("/")).resolve() if parts.path else path
             if not target.is_file():
                 yield f"{name}: {address} leads nowhere"
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].places:

@@ -62,12 +62,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links to files outside docs/ to their pages, and offer the notebook of a tutorial."""
     here = page.file.src_uri
+    if here.startswith("project/") and not (ROOT / here.removeprefix("project/")).is_file():
+        return markdown  # the listing of a file
     if here.startswith("tutorials/"):
         name = posixpath.basename(here).removesuffix(".md")
         markdown += f"\n\n[Download this page as a notebook]({name}.ipynb){{: download='{name}.ipynb'}}\n"
 
     def moved(found: re.Match[str]) -> str:
         source = _source(here, found[2])
+        if not (ROOT / source).exists():  # code such as `table[name](value)`, or a generated page
+            return found[0]
         target = source.removeprefix("docs/") if source.startswith("docs/") else _place(source)
         return found[1] + posixpath.relpath(target, posixpath.dirname(here) or ".")
 
@@ -91,7 +95,7 @@ def _source(page: str, link: str) -> str:
 
 def _outside(page: str, text: str) -> set[str]:
     found = {_source(page, link) for _, link in LINK.findall(text)}
-    return {name for name in found if not name.startswith("docs/") and name != "README.md"}
+    return {name for name in found if not name.startswith("docs/") and name != "README.md" and (ROOT / name).exists()}
 
 
 def _place(source: str) -> str:

@@ -21,7 +21,7 @@ from tests.hub_server import serving
 
 PAGES = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
 SHORTER = (
-    (r"--epochs \d+", "--epochs 1"),
+    (r"--epochs [1-9]\d*", "--epochs 1"),
     (r"--budget \w+", "--epochs 1"),
     (r"--folds \d+", "--folds 2"),
     (r"--coverage [\d.]+", "--coverage 0.5"),
