@@ -103,8 +103,8 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):
         source = open_object(_Labeled(images, numbers.tolist(), [str(label) for label in self.classes_]))
         options = {name: getattr(self, name) for name in _OPTIONS}
         with TemporaryDirectory(prefix="vitreous-") as place:
-            request = TrainRequest(model=self.model, values=_KEYS | dict(self.config or {}), source=source,
-                                   out=Path(place) / "run")  # fmt: skip
+            values = _KEYS | {"data.cache": str(Path(place) / "cache")} | dict(self.config or {})
+            request = TrainRequest(model=self.model, values=values, source=source, out=Path(place) / "run")
             self.model_ = run_training(with_options(request, options, self.budget), log).model.read_bytes()
         self._load()
         return self
