@@ -16,10 +16,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from vitreous.api import log
 from vitreous.data.sources import open_object
-from vitreous.errors import ConfigError, DataError
+from vitreous.errors import ConfigError, DecodeError
 from vitreous.printable import printable_value
 from vitreous.training.request import TrainRequest, with_options
 from vitreous.training.start import run_training
+from vitreous.use.predict.inputs import name_of
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
 
@@ -28,7 +29,7 @@ _KEYS = {"data.test_ratio": 0.0, "data.on_error": "error"}
 _LEAST_COLOR_SIDE = 4
 
 
-class VitreousClassifier(ClassifierMixin, BaseEstimator):
+class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A Vision Transformer with scikit-learn's interface, for `Pipeline`, `cross_val_score`, `GridSearchCV` and others.
 
     `X` is an array `[n, height, width]` or `[n, height, width, channels]`; a list of paths, PIL images or arrays; or
@@ -89,13 +90,14 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):
             ValueError: `X` or `y` is not what it must be, or there is only one class.
             VitreousError: Training is not possible; `vitreous.errors` lists the errors.
         """
+        images, labels, is_flat = X, y, False
         if _are_images(X):
             images, labels = list(X), column_or_1d(y, warn=True)
             check_consistent_length(images, labels)
         else:
-            array, labels = validate_data(self, X, y, allow_nd=True)
-            images = self._shaped(array)
-        if _are_images(X) or array.ndim > 2:  # rows have features, images have none
+            images, labels = validate_data(self, X, y, allow_nd=True)
+            is_flat, images = images.ndim == 2, self._shaped(images)
+        if not is_flat:  # only rows have features
             for name in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(name, None)
         check_classification_targets(labels)
@@ -114,15 +116,15 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             NotFittedError: `fit` was not called.
-            DataError: A file cannot be decoded.
+            DecodeError: A file cannot be decoded.
         """
         check_is_fitted(self)
         images = X if _are_images(X) else self._shaped(validate_data(self, X, reset=False, allow_nd=True))
-        named = ((f"X[{number}]", _encoded(image)) for number, image in enumerate(images))
+        named = ((name_of(image, number), _encoded(image)) for number, image in enumerate(images))
         found = list(self._predictor.stream_named(named))
         for prediction in found:
             if prediction.error:
-                raise DataError(prediction.error)
+                raise DecodeError(prediction.error)
         self._predictor.preprocess.scale.warn_of_clipped()
         return np.array([prediction.probabilities for prediction in found])
 
@@ -150,18 +152,19 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):
         """Return images as they are, and flat rows in the shape of images."""
         if array.ndim > 2:
             return array
-        num_features = array.shape[1]
-        side, color_side = isqrt(num_features), isqrt(num_features // 3)
-        shape = self.image_shape or ((side, side) if side**2 == num_features else (1, num_features))
-        if self.image_shape is None and color_side >= _LEAST_COLOR_SIDE and 3 * color_side**2 == num_features:
+        num_features, shape = array.shape[1], self.image_shape
+        if shape is None:
+            side, color_side = isqrt(num_features), isqrt(num_features // 3)
+            shape = (side, side) if side**2 == num_features else (1, num_features)
+            if color_side >= _LEAST_COLOR_SIDE and 3 * color_side**2 == num_features:
+                raise ConfigError(
+                    f"image_shape=None: {num_features} features can be color images of {color_side}x{color_side} px; "
+                    f"give ({color_side}, {color_side}, 3), or (3, {color_side}, {color_side}) if channels come first"
+                )
+        if not _is_shape(shape) or prod(shape) != num_features:
             raise ConfigError(
-                f"image_shape=None: {num_features} features can be color images of {color_side}x{color_side} px; give "
-                f"image_shape=({color_side}, {color_side}, 3), or (3, {color_side}, {color_side}) if channels come first"
-            )
-        if prod(shape) != num_features:
-            raise ConfigError(
-                f"image_shape={printable_value(self.image_shape)}: has {prod(shape)} values, but X has "
-                f"{plural(num_features, 'feature')}; give (height, width) or (height, width, channels) of the images"
+                f"image_shape={printable_value(shape)}: must multiply to the {plural(num_features, 'feature')} of X; "
+                "give (height, width) or (height, width, channels) of the images"
             )
         return array.reshape(len(array), *shape)
 
@@ -177,6 +180,12 @@ class _Labeled:
 
     def __getitem__(self, index: Any, /) -> tuple[Any, int]:
         return _encoded(self.images[int(index)]), self.targets[int(index)]
+
+
+def _is_shape(given: Any) -> bool:
+    """Return True for 2 or 3 positive integers."""
+    is_sequence = isinstance(given, tuple | list) and len(given) in (2, 3)
+    return is_sequence and all(isinstance(side, int | np.integer) and side > 0 for side in given)
 
 
 def _are_images(given: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A program of a user, that type checkers read and nobody runs -> nothing."""
+"""A program of a user -> nothing: type checkers read it, and it is never run."""
 
 from pathlib import Path
 

@@ -157,8 +157,10 @@ def test_fit_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("num_features", "image_shape", "message"),
     [
-        (180, (6, 9, 3), "image_shape=(6, 9, 3): has 162 values, but X has 180 features; give (height, width) or "),
-        (192, None, "image_shape=None: 192 features can be color images of 8x8 px; give image_shape=(8, 8, 3), or "),
+        (180, (6, 9, 3), "image_shape=(6, 9, 3): must multiply to the 180 features of X; give (height, width) or "),
+        (180, (-18, -10), "image_shape=(-18, -10): must multiply to the 180 features of X; give (height, width) or "),
+        (180, 180, "image_shape=180: must multiply to the 180 features of X; give (height, width) or "),
+        (192, None, "image_shape=None: 192 features can be color images of 8x8 px; give (8, 8, 3), or "),
     ],
 )
 def test_flat_rows_that_do_not_fit_are_an_error(num_features: int, image_shape: Any, message: str) -> None:
@@ -179,7 +181,7 @@ def test_unreadable_files_are_errors(fitted: vt.VitreousClassifier, tmp_path: Pa
     broken, (X, y) = tmp_path / "broken.png", photos(20)
     broken.write_bytes(b"not an image")
     images: list[Any] = [Image.fromarray(image) for image in X]
-    with pytest.raises(DataError, match=r"X\[2\]|broken"):
+    with pytest.raises(DataError, match="broken"):
         fitted.predict([*images[:2], broken])
     with pytest.raises(VitreousError):
         tiny().fit([*images[:19], broken], y)

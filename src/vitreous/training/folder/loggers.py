@@ -168,7 +168,8 @@ def _attempt(action: Callable[[], None]) -> bool:
         action()
     except Exception as error:  # trackers raise errors of any type
         warnings.warn(
-            f"train.logger: the tracker failed ({_reason(error)}); the run goes on without it, and records.jsonl is complete",
+            f"train.logger: the tracker failed ({_reason(error)}); the run goes on without it, and records.jsonl is "
+            "complete",
             TrackerWarning,
             stacklevel=3,
         )

@@ -134,7 +134,8 @@ def test_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pytest
 def test_no_tracker_package_is_imported_without_a_request() -> None:
     script = (
         "import sys, vitreous.training.folder.loggers\n"
-        "print([name for name in ('tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow', 'trackio') if name in sys.modules])"
+        "names = 'tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow', 'trackio'\n"
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

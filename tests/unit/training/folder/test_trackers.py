@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def log_a_run(folder: Path, logger: str) -> None:
         listen("evaluation", {"step": 3, "weights": "average", "accuracy": 0.75, "interval_95": [0.5, float("nan")]})
 
 
+def wait_for(content: bytes, file: Path) -> None:
+    """Wait until a file has this content, since wandb's own process writes it a moment later."""
+    for _ in range(600):
+        if content in file.read_bytes():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{content!r} is not in {file}")
+
+
 def test_tensorboard_reads_the_curves(folder: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     log_a_run(folder, "tensorboard")
@@ -68,8 +78,8 @@ def test_wandb_writes_both_parts_of_a_resumed_run_under_one_id(folder: Path) -> 
     files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 2
     assert len({file.stem for file in files}) == 1
-    assert b"digits" in files[0].read_bytes()
-    assert b"accuracy" in files[1].read_bytes()
+    wait_for(b"digits", files[0])
+    wait_for(b"accuracy", files[1])
 
 
 def test_mlflow_continues_a_resumed_run(folder: Path) -> None:
@@ -93,5 +103,9 @@ def test_trackio_continues_a_resumed_run(folder: Path, tmp_path: Path) -> None:
         rows = database.execute("select run_name, step, metrics from metrics order by step, id").fetchall()
     assert len({name for name, _, _ in rows}) == 1
     logged = [(step, json.loads(metrics)) for _, step, metrics in rows]
-    assert [(step, found["step/loss"]) for step, found in logged if "step/loss" in found] == [(1, 2.5), (2, 1.5), (3, 0.5)]
+    assert [(step, found["step/loss"]) for step, found in logged if "step/loss" in found] == [
+        (1, 2.5),
+        (2, 1.5),
+        (3, 0.5),
+    ]
     assert [found["evaluation/average/accuracy"] for _, found in logged[-1:]] == [0.75]
