@@ -101,13 +101,14 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             for name in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(name, None)
         check_classification_targets(labels)
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
-        source = open_object(_Labeled(images, numbers.tolist(), [str(label) for label in self.classes_]))
+        classes, numbers = np.unique(labels, return_inverse=True)
+        source = open_object(_Labeled(images, numbers.tolist(), list(map(str, classes))))
         options = {name: getattr(self, name) for name in _OPTIONS}
         with TemporaryDirectory(prefix="vitreous-") as place:
             values = _KEYS | {"data.cache": str(Path(place) / "cache")} | dict(self.config or {})
             request = TrainRequest(model=self.model, values=values, source=source, out=Path(place) / "run")
-            self.model_ = run_training(with_options(request, options, self.budget), log).model.read_bytes()
+            content = run_training(with_options(request, options, self.budget), log).model.read_bytes()
+        self.classes_, self.model_ = classes, content  # both or none, so that a fit which fails leaves the last model
         self._load()
         return self
 
@@ -118,7 +119,7 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             NotFittedError: `fit` was not called.
             DecodeError: A file cannot be decoded.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         images = X if _are_images(X) else self._shaped(validate_data(self, X, reset=False, allow_nd=True))
         named = ((name_of(image, number), _encoded(image)) for number, image in enumerate(images))
         found = list(self._predictor.stream_named(named))

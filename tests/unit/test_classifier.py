@@ -187,6 +187,15 @@ def test_unreadable_files_are_errors(fitted: vt.VitreousClassifier, tmp_path: Pa
         tiny().fit([*images[:19], broken], y)
 
 
+def test_fit_that_fails_leaves_no_model() -> None:
+    X, y = photos(20)
+    model = tiny(config={"optim.lr": -1})
+    with pytest.raises(ConfigError):
+        model.fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
 @pytest.mark.parametrize("y", [["a"] * 20, np.linspace(0, 1, 20), None, ["a", "b"]])
 def test_labels_that_are_no_classes_are_errors(y: Any) -> None:
     with pytest.raises(ValueError):
