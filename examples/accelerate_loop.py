@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import vitreous as vt
-from vitreous.model.weights import save_model
+from vitreous.model import save_model
 
 
 def main(path: str, epochs: int = 10) -> None:

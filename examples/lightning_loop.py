@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import vitreous as vt
-from vitreous.model.weights import save_model
+from vitreous.model import save_model
 
 Batch = tuple[Tensor, Tensor]
 
