@@ -99,7 +99,7 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             is_flat, images = images.ndim == 2, self._shaped(images)
         if not is_flat:  # only rows have features
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
         check_classification_targets(labels)
         classes, numbers = np.unique(labels, return_inverse=True)
         source = open_object(_Labeled(images, numbers.tolist(), list(map(str, classes))))
