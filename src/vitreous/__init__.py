@@ -8,13 +8,21 @@ from vitreous.use.series.series import Series
 from vitreous.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from vitreous.classifier import VitreousClassifier
     from vitreous.model import create_model, load_model
 
-__all__ = ["Run", "Series", "compare", "create_model", "embed", "explain", "load_model", "load_run", "train"]
+__all__ = [
+    "Run", "Series", "VitreousClassifier", "compare", "create_model", "embed", "explain", "load_model", "load_run",
+    "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs torch on first use, so that `import vitreous` takes milliseconds."""
+    """Import what needs torch or scikit-learn on first use, so that `import vitreous` takes milliseconds."""
+    if name == "VitreousClassifier":
+        from vitreous.classifier import VitreousClassifier
+
+        return VitreousClassifier
     if name in ("create_model", "load_model"):
         from vitreous import model
 

@@ -255,16 +255,17 @@ def _listener() -> "Listener":
     from vitreous.use.html.jupyter import NotebookProgress, in_notebook
 
     if not in_notebook():
-        return _log
+        return log
     shown = NotebookProgress()
 
     def listen(kind: str, fields: Mapping[str, Any]) -> None:
-        _log(kind, fields)
+        log(kind, fields)
         shown.listen(kind, fields)
 
     return listen
 
 
-def _log(kind: str, fields: Mapping[str, Any]) -> None:
+def log(kind: str, fields: Mapping[str, Any]) -> None:
+    """Log a record of a run to the logger `vitreous`."""
     level = logging.DEBUG if kind in ("progress", "reading", "step") else logging.INFO
     _logger.log(level, "%s %s", kind, dict(fields))

@@ -77,6 +77,10 @@ class PreliminaryWarning(UserWarning):
     """A run that is not finished; the best model that it has so far is used."""
 
 
+class TrackerWarning(UserWarning):
+    """An experiment tracker that failed; the run goes on without it."""
+
+
 class ShapeError(VitreousError, ValueError):
     """A tensor whose shape a module cannot process."""
 

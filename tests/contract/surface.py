@@ -47,6 +47,8 @@ def _python() -> Iterator[str]:
             if attribute.startswith("_"):
                 continue
             read = getattr(value, "fget", None) or getattr(value, "func", None)
+            if not isinstance(read or value, types.FunctionType):  # scikit-learn adds its own to classifiers
+                continue
             yield f"vitreous.{name}.{attribute}{_signature(read or value).replace('()', '', 1 if read else 0)}"
 
 

@@ -34,10 +34,12 @@ EXCEPTIONS = {
     "any argument": {
         "model/build.py create_model": "any field of ModelConfig; each is checked by name",
         "model/timm_registry.py _entrypoint.make": "timm passes on its user's arguments; each is checked by name",
+        "model/timm_registry.py _model": "timm passes on its user's arguments; each is checked by name",
         "use/explain/methods/__init__.py Method.__call__": "arguments of the method, which differ; Python checks them",
     },
     "arguments": {
         "api.py train": "the most used settings of a run",
+        "classifier.py VitreousClassifier.__init__": "the most used settings of a run",
         "cli/embed.py embed": "one argument per option",
         "cli/explain/command.py explain": "one argument per option",
         "cli/inspect.py inspect": "one argument per option",

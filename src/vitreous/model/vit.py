@@ -89,7 +89,8 @@ class VisionTransformer(Backbone):
             ShapeError: The model does not accept this number of channels or this image size.
         """
         tokens = self.patch_norm(self.tokenizer(images))  # [B, N, D]
-        return self.arrange(tokens, self.tokenizer.grid_size(images))
+        side = self.tokenizer.patch_size  #                 the tokenizer has checked that it tiles the images
+        return self.arrange(tokens, (images.shape[-2] // side, images.shape[-1] // side))
 
     def arrange(
         self, tokens: Tokens, grid_size: tuple[int, int], kept: Kept | None = None

@@ -29,7 +29,7 @@ Compile = Literal["none", "default", "reduce-overhead"]
 AttentionKernelChoice = Literal["auto", "explicit", "sdpa", "measured"]
 """The kernels of `model.parts.attention`, or `measured` to time them first."""
 
-Logger = Literal["none", "tensorboard", "wandb", "mlflow"]
+Logger = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 """Experiment trackers that a run can log to in addition to its own `records.jsonl`; each needs its package."""
 
 _Count = Annotated[int, Interval("[0, 2**31)")]

@@ -9,6 +9,11 @@ from vitreous.model import VisionTransformer
 from vitreous.model.timm_registry import register
 
 
+def build(make, name, pretrained, pretrained_cfg=None, cache_dir=None, feature_cfg=None, **arguments):
+    """Build a model as timm does, without its configuration of weights."""
+    return make(**arguments)
+
+
 @pytest.fixture
 def registry(monkeypatch):
     """Replace timm's registry by a dictionary from name to function."""
@@ -16,6 +21,8 @@ def registry(monkeypatch):
     models = types.ModuleType("timm.models")
     models.is_model = lambda name: name in entries
     models.register_model = lambda function: entries.setdefault(function.__name__, function)
+    models.register_notrace_module = lambda part: None
+    models.build_model_with_cfg = build
     monkeypatch.setitem(sys.modules, "timm", types.ModuleType("timm"))
     monkeypatch.setitem(sys.modules, "timm.models", models)
     return entries

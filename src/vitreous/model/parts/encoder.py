@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         """
         tokens = self.norm_pre(self.drop(tokens))
         for number, block in enumerate(self.blocks[:depth]):
-            relation = relations[number] if relations else NO_RELATION
+            relation = NO_RELATION if relations is None else relations[number]
             if self.grad_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, relation, use_reentrant=False)
             else:

@@ -1,20 +1,24 @@
-"""Records of a run -> TensorBoard, Weights & Biases or MLflow, as requested by `train.logger`.
+"""Records of a run -> TensorBoard, Weights & Biases, MLflow or trackio, as requested by `train.logger`.
 
 `records.jsonl` is always written and is complete. These trackers get a copy of its numbers. Their packages are imported
 only when a run that uses them starts.
 """
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Protocol
 
-from vitreous.errors import MissingDependencyError
+from vitreous import atomic
+from vitreous.errors import ConfigError, MissingDependencyError, TrackerWarning, VitreousError
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener
+from vitreous.training.folder.run_folder import RunFolder
 
 KINDS = ("step", "evaluation", "health", "end")
 """Kinds of records whose numbers are passed on."""
@@ -26,8 +30,8 @@ class Tracker(Protocol):
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """Log the numbers of a step, by name."""
 
-    def close(self) -> None:
-        """Write everything that is still buffered."""
+    def close(self, failed: bool) -> None:
+        """Write everything that is still buffered, and note whether training failed or was interrupted."""
 
 
 class TensorBoard:
@@ -43,7 +47,7 @@ class TensorBoard:
         for key, value in numbers.items():
             self._writer.add_scalar(key, value, step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Flush and close the event file."""
         self._writer.close()
 
@@ -53,16 +57,17 @@ class WandB:
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         package = _import("wandb", "wandb")
-        # The id makes a resumed run continue the same wandb run.
-        self._run = package.init(name=name, id=name, dir=str(folder), config=dict(config), resume="allow")
+        known = _known_id(folder)
+        self._run = package.init(name=name, id=known, dir=str(folder), config=dict(config), resume="allow")
+        _remember_id(folder, self._run.id)
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """Log all numbers in one call."""
         self._run.log(dict(numbers), step=step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Finish the wandb run."""
-        self._run.finish()
+        self._run.finish(exit_code=int(failed))
 
 
 class MLflow:
@@ -70,22 +75,44 @@ class MLflow:
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         self._package = _import("mlflow", "mlflow")
-        self._package.start_run(run_name=name)
-        self._package.log_params({key: str(value)[:500] for key, value in config.items()})
+        known, is_nested = _known_id(folder), self._package.active_run() is not None
+        run = self._package.start_run(run_id=known, run_name=name, nested=is_nested)
+        if known is None:  # parameters must not change
+            self._package.log_params({key: str(value)[:500] for key, value in config.items()})
+        _remember_id(folder, run.info.run_id)
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """Log all numbers in one call."""
         self._package.log_metrics(dict(numbers), step=step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """End the MLflow run."""
-        self._package.end_run()
+        self._package.end_run("FAILED" if failed else "FINISHED")
+
+
+class Trackio:
+    """A trackio run with a name that begins with that of the folder; its place comes from trackio's own environment."""
+
+    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
+        package = _import("trackio", "trackio")
+        unique = _known_id(folder) or f"{name}-{token_hex(3)}"  # trackio resumes runs by their names
+        self._run = package.init(project="vitreous", name=unique, config=dict(config), resume="allow", embed=False)
+        _remember_id(folder, unique)
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """Log all numbers in one call."""
+        self._run.log(dict(numbers), step=step)
+
+    def close(self, failed: bool) -> None:
+        """Finish the trackio run."""
+        self._run.finish()
 
 
 TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any]], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,
     "mlflow": MLflow,
+    "trackio": Trackio,
 }
 
 
@@ -95,28 +122,74 @@ def tracked(listener: Listener, folder: Path, config: RunConfig) -> Iterator[Lis
 
     Raises:
         MissingDependencyError: The tracker's package is not installed.
+        ConfigError: The tracker cannot start, because of its settings for instance.
     """
-    if config.train.logger == "none":
+    name = config.train.logger
+    if name == "none":
         yield listener
         return
-    tracker = TRACKERS[config.train.logger](folder, folder.name, keys.take_apart(config))
+    try:
+        tracker = TRACKERS[name](folder, folder.name, keys.take_apart(config))
+    except VitreousError:
+        raise
+    except Exception as error:  # trackers raise errors of any type
+        raise ConfigError(
+            f"train.logger={name}: could not start ({_reason(error)}); check its settings, or use train.logger=none"
+        ) from error
+    failed = True
     try:
         yield with_tracker(listener, tracker)
+        failed = False
     finally:
-        tracker.close()
+        _attempt(lambda: tracker.close(failed))
 
 
 def with_tracker(listener: Listener, tracker: Tracker) -> Listener:
-    """Return a listener that calls `listener` and then logs the numbers of the record to `tracker`."""
+    """Return a listener that calls `listener` and then logs the numbers of the record to `tracker`.
+
+    After a tracker has failed once, which a TrackerWarning says, it is not called again.
+    """
+    works = True
 
     def listen(kind: str, fields: Mapping[str, Any]) -> None:
+        nonlocal works
         listener(kind, fields)
-        if kind in KINDS and "step" in fields:
+        if works and kind in KINDS and "step" in fields:
             group = f"{kind}/{fields['weights']}" if kind == "evaluation" else kind
             numbers = {f"{group}/{name}": value for name, value in _numbers(fields) if name != "step"}
-            tracker.log(numbers, int(fields["step"]))
+            works = _attempt(lambda: tracker.log(numbers, int(fields["step"])))
 
     return listen
+
+
+def _attempt(action: Callable[[], None]) -> bool:
+    """Call a tracker, and return whether it worked: training does not end because a server is down."""
+    try:
+        action()
+    except Exception as error:  # trackers raise errors of any type
+        warnings.warn(
+            f"train.logger: the tracker failed ({_reason(error)}); the run goes on without it, and records.jsonl is "
+            "complete",
+            TrackerWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's type and message in one short line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _known_id(folder: Path) -> str | None:
+    """Return the id that the tracker gave to a run which is resumed; None for a new one."""
+    file = RunFolder(folder).tracker
+    return file.read_text("utf-8").strip() if file.is_file() else None
+
+
+def _remember_id(folder: Path, identifier: str) -> None:
+    atomic.write_text(RunFolder(folder).tracker, f"{identifier}\n")
 
 
 def _numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -26,6 +26,8 @@ class RunFolder:
     """The choices of the planner, with reasons."""
     records = Inside("records.jsonl")
     """The events of the run, one JSON object per line."""
+    tracker = Inside("tracker-id.txt")
+    """Under which id the experiment tracker of `train.logger` knows the run, if it is resumed."""
     checkpoints = Inside("checkpoints")
     """Folder of the checkpoints from which the run can be resumed."""
     first = Inside("checkpoints/first.safetensors")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import types
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.errors import MissingDependencyError
+from vitreous.errors import ConfigError, MissingDependencyError, TrackerWarning
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.loggers import TRACKERS, tracked, with_tracker
@@ -25,8 +24,8 @@ class Kept:
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         self.logged.append((dict(numbers), step))
 
-    def close(self) -> None:
-        self.logged.append(({}, -1))
+    def close(self, failed: bool) -> None:
+        self.logged.append(({}, -2 if failed else -1))
 
 
 def test_numbers_of_a_record_are_passed_on_by_kind_and_name() -> None:
@@ -71,7 +70,47 @@ def test_tracker_is_closed_even_if_the_run_fails(
 
     with pytest.raises(RuntimeError):
         crash()
-    assert kept.logged == [({"step/loss": 2.0}, 3), ({}, -1)]
+    assert kept.logged == [({"step/loss": 2.0}, 3), ({}, -2)]
+
+
+def test_run_goes_on_without_a_tracker_that_fails(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    class Failing(Kept):
+        def log(self, numbers: Mapping[str, float], step: int) -> None:
+            calls.append(step)
+            raise ConnectionError("server is\ndown")
+
+    monkeypatch.setitem(TRACKERS, "wandb", lambda folder, name, values: Failing())
+    watched = replace(config, train=replace(config.train, logger="wandb"))
+    seen: list[str] = []
+    with tracked(lambda kind, fields: seen.append(kind), tmp_path, watched) as listen:
+        with pytest.warns(TrackerWarning) as caught:
+            listen("step", {"step": 3, "loss": 2})
+        listen("step", {"step": 4, "loss": 1})
+    assert (calls, seen) == ([3], ["step", "step"])
+    assert [str(warning.message) for warning in caught] == [
+        "train.logger: the tracker failed (ConnectionError: server is down); the run goes on without it, and "
+        "records.jsonl is complete"
+    ]
+
+
+def test_tracker_that_cannot_start_is_an_error(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, name: str, values: Mapping[str, Any]) -> Kept:
+        raise PermissionError("no API key")
+
+    monkeypatch.setitem(TRACKERS, "mlflow", refuse)
+    watched = replace(config, train=replace(config.train, logger="mlflow"))
+    with pytest.raises(ConfigError) as caught, tracked(lambda kind, fields: None, tmp_path, watched):
+        pass
+    assert str(caught.value) == (
+        "train.logger=mlflow: could not start (PermissionError: no API key); check its settings, or use "
+        "train.logger=none"
+    )
 
 
 @pytest.fixture
@@ -92,58 +131,11 @@ def test_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pytest
     )
 
 
-def test_each_tracker_calls_the_functions_of_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Any, ...]] = []
-
-    def recording(name: str, result: Any = None) -> Any:
-        def call(*words: Any, **options: Any) -> Any:
-            calls.append((name, *words, options))
-            return result
-
-        return call
-
-    writer = types.SimpleNamespace(
-        add_text=recording("text"), add_scalar=recording("scalar"), close=recording("closed")
-    )
-    run = types.SimpleNamespace(log=recording("log"), finish=recording("finish"))
-    packages = {
-        "torch.utils.tensorboard": types.SimpleNamespace(SummaryWriter=recording("writer", writer)),
-        "wandb": types.SimpleNamespace(init=recording("init", run)),
-        "mlflow": types.SimpleNamespace(
-            start_run=recording("start"),
-            log_params=recording("params"),
-            log_metrics=recording("metrics"),
-            end_run=recording("end"),
-        ),
-    }
-    for name, package in packages.items():
-        monkeypatch.setitem(sys.modules, name, package)
-    for make in TRACKERS.values():
-        tracker = make(tmp_path, "run-3", {"optim.lr": 0.25})
-        tracker.log({"step/loss": 0.5}, 7)
-        tracker.close()
-    assert calls == [
-        ("writer", {"log_dir": str(tmp_path / "tensorboard")}),
-        ("text", "config", "    optim.lr: 0.25", {}),
-        ("scalar", "step/loss", 0.5, 7, {}),
-        ("closed", {}),
-        (
-            "init",
-            {"name": "run-3", "id": "run-3", "dir": str(tmp_path), "config": {"optim.lr": 0.25}, "resume": "allow"},
-        ),
-        ("log", {"step/loss": 0.5}, {"step": 7}),
-        ("finish", {}),
-        ("start", {"run_name": "run-3"}),
-        ("params", {"optim.lr": "0.25"}, {}),
-        ("metrics", {"step/loss": 0.5}, {"step": 7}),
-        ("end", {}),
-    ]
-
-
 def test_no_tracker_package_is_imported_without_a_request() -> None:
     script = (
         "import sys, vitreous.training.folder.loggers\n"
-        "print([name for name in ('tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow') if name in sys.modules])"
+        "names = 'tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow', 'trackio'\n"
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
