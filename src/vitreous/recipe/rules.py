@@ -61,7 +61,7 @@ class SizeRule:
     batch_size: int
 
     def enough_epochs(self, num_tokens: int) -> float:
-        """Return the number of epochs from which a model of so many tokens is worth its time."""
+        """Return the epochs from which a model with this number of tokens is worth its time."""
         return self.least_epochs if num_tokens <= COARSE_TOKENS else self.least_fine_epochs
 
 

@@ -14,6 +14,7 @@ from vitreous.recipe.pace import Pace
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.planner import make_plan
 from vitreous.recipe.run_config import RunConfig
+from vitreous.recipe.without_labels import WITHOUT_LABELS
 
 Facts = Callable[..., DataFacts]
 KINDS: dict[str, dict[str, Any]] = {
@@ -58,7 +59,11 @@ SAMPLES: dict[str, list[Any]] = {
     "objective.logit_adjustment": [1.0],
 }
 """Values of keys that are not a choice among names, besides the limits of their range."""
-TOGETHER = {"data.mean": {"data.std": (0.2,)}, "objective.distill": {"objective.teacher": "/runs/big"}}
+TOGETHER = {
+    "data.mean": {"data.std": (0.2,)},
+    "objective.distill": {"objective.teacher": "/runs/big"},
+    **{f"objective.{key}": {"train.pretrain_ratio": 0.5} for key in WITHOUT_LABELS},
+}
 """Keys that are refused without another one."""
 DECIDED_BY_DATA = ("data.num_classes", "data.num_folds", "data.fold", "data.sampler", "data.task", "objective.loss")
 DEPENDENT = (
