@@ -142,7 +142,8 @@ PLAIN: Mapping[str, Any] = {"model.stem": "linear", "optim.name": "adamw"}
 def trained(photos: Photos, folder: Path, *, seed: int, epochs: float, **keys: Any) -> tuple[vt.Run, Photos]:
     """Train on two thirds of the images; return the run and the others, which it has not seen."""
     parts = [photos.part(slice(*ends)) for ends in _thirds(len(photos))]
-    run = vt.train(tuple(parts), seed=seed, epochs=epochs, pretrained="none", out=folder, config={**KEYS, **keys})
+    config = {**KEYS, "data.img_size": photos.images.shape[1:3], **keys}
+    run = vt.train(tuple(parts), seed=seed, epochs=epochs, pretrained="none", out=folder, config=config)
     return run, parts[-1]
 
 
