@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vitreous.api import compare, embed, explain, load_run, train
+from vitreous.extensions import register
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
 from vitreous.version import __version__ as __version__
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Run", "Series", "VitreousClassifier", "compare", "create_model", "embed", "explain", "load_model", "load_run",
-    "train",
+    "register", "train",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tests.advice import (  # noqa: F401
     decision_cases,
     explain_cases,
     export_cases,
+    extension_cases,
     fit_cases,
     hub_cases,
     key_cases,

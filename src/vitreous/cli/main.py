@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from cyclopts import (
@@ -26,6 +27,7 @@ from rich.console import Console
 from vitreous import __version__, processes
 from vitreous.cli.next_steps import next_steps
 from vitreous.errors import ClippedWarning, NonFiniteError, UnknownNameError, VitreousError, nearest
+from vitreous.extensions import IMPORTED, import_file
 from vitreous.heap import keep_freed_memory
 from vitreous.printable import printable
 from vitreous.threads import let_threads_sleep
@@ -70,7 +72,10 @@ app = App(
     name="vitreous",
     help="Train a Vision Transformer on your own images, see how good it is, use it.",
     help_format="markdown",
-    help_epilogue="With any command, `--debug` shows the traceback of an error.",
+    help_epilogue=(
+        "With any command, `--debug` shows the traceback of an error, and `--import FILE` first runs a Python file of "
+        "yours that calls `vitreous.register`."
+    ),
     version=__version__,
     default_parameter=Parameter(json_list=False, json_dict=False),  # the name of a file may look like JSON
     suppress_keyboard_interrupt=False,
@@ -99,6 +104,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    words, imported = _without_imports(words)
     if words[:1] in (["train"], ["pretrain"], ["convert"], ["inspect"], ["embed"], ["explain"]):
         words = spell_out_keys(words)
     for stream in (sys.stdout, sys.stderr):
@@ -106,6 +112,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # the rest is passed on as it is
     try:
+        _import(imported)
         _check_command(words)
         if words:
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -135,6 +142,29 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _complain(_bug(error), 1, debug)
     return 0
+
+
+def _import(files: Sequence[str]) -> None:
+    """Run Python files of the user, and let the processes that this one starts know them."""
+    paths = [Path(file).expanduser().absolute() for file in files]
+    for path in paths:
+        import_file(path)
+    if paths:
+        os.environ[IMPORTED] = os.pathsep.join(map(str, paths))
+
+
+def _without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words without `--import FILE`, and the files."""
+    kept, files, rest = list[str](), list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--import":
+            files.append(rest.pop(0) if rest else "")
+        elif word.startswith("--import="):
+            files.append(word.partition("=")[2])
+        else:
+            kept.append(word)
+    return kept, files
 
 
 def spell_out_keys(words: Sequence[str]) -> list[str]:

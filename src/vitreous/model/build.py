@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.extensions import find_extension
 from vitreous.model.build_parts import build_parts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
@@ -91,12 +92,18 @@ def build_model(
         device: Device of the weights. They are drawn on the CPU first, so that they are the same on every device;
             `meta` draws and allocates nothing.
         generator: CPU generator that the weights are drawn from; None uses torch's global one.
+
+    Raises:
+        UnknownNameError: The extension of the model is not registered.
     """
     model = _skeleton(config)
     if torch.device(device).type == "meta":
+        with torch.device("meta"):
+            _extend(model)
         return model
     model.to_empty(device="cpu")
     initialize(model, scheme=config.init, generator=generator)
+    _extend(model, generator)
     return model.to(device)
 
 
@@ -109,6 +116,7 @@ def model_from_state(config: ModelConfig, state: Mapping[str, Tensor]) -> Vision
     """
     first = next(iter(state.values()))
     model = _skeleton(config).to(first.dtype).to_empty(device=first.device)
+    _extend(model)
     model.load_state_dict(dict(state), strict=True, assign=True)
     return model
 
@@ -117,3 +125,14 @@ def _skeleton(config: ModelConfig) -> VisionTransformer:
     # The meta device skips PyTorch's own initialization, which `initialize` or loaded weights would overwrite.
     with torch.device("meta"):
         return VisionTransformer(config, **build_parts(config))
+
+
+def _extend(model: VisionTransformer, generator: torch.Generator | None = None) -> None:
+    """Let the extension change the model, if it has one; with a generator, what it draws depends on the generator."""
+    change = find_extension(model.config.extension).change_model
+    if change is None:
+        return
+    with torch.random.fork_rng(devices=[], enabled=generator is not None):
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        change(model)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from vitreous.data.build import build_mix
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
+from vitreous.extensions import find_extension
 from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.without_labels import check_without_labels
@@ -22,9 +23,11 @@ FEW_TEST_IMAGES = 384
 def check_fits(config: RunConfig, facts: DataFacts) -> None:
     """Raise ConfigError if the number of classes or channels, wherever it comes from, cannot be that of the data.
 
-    Also raise it for keys that learning without labels cannot use; see `check_without_labels`.
+    Also raise it for keys that learning without labels cannot use; see `check_without_labels`. Raise UnknownNameError
+    if the extension of the model is not registered.
     """
     check_without_labels(config)
+    find_extension(config.model.extension)
     if config.data.num_classes != len(facts.classes):
         raise ConfigError(
             f"data.num_classes={config.data.num_classes}: {facts.name} has {len(facts.classes)} classes; "

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
+from vitreous.extensions import changes_images
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.config import ObjectiveConfig
@@ -241,6 +242,7 @@ class RunConfig:
             "data.cutmix_alpha": mixes and data.cutmix_alpha, "train.start_img_size": train.start_img_size,
             "train.freeze_until": train.freeze_until < 1 and train.freeze_until,
             "model.patch_drop_rate": model.patch_drop_rate, "model.pos_drop_rate": model.pos_drop_rate,
+            "model.extension": changes_images(model.extension) and model.extension,
         }  # fmt: skip
         return next((f"{key}={value}" for key, value in changing.items() if value), "")
 

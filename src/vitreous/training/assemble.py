@@ -11,6 +11,7 @@ from vitreous.data.label_sets import count_labels, is_multilabel
 from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
+from vitreous.extensions import find_extension
 from vitreous.objective.task import Supervised, Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -34,7 +35,7 @@ from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum, is_linear_probe
 from vitreous.training.step.features import FixedOutputs, fixed_outputs
 from vitreous.training.step.horizon import Horizon
-from vitreous.training.step.learner import new_model, pretext_task, ready_to_train
+from vitreous.training.step.learner import new_model, pretext_task, ready_to_train, with_own_loss
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.pretrained import begin_from
@@ -105,6 +106,7 @@ def assemble(
         curriculum=Curriculum(config),
         trained=None if fixed is None else fixed.trained,
         parallel=Parallel(group) if group.size > 1 else None,
+        augment=find_extension(config.model.extension).augment,
         compiled=compile_model(state.model, config.train.compile) if fixed is None else None,
     )
     loop = Loop(
@@ -282,7 +284,7 @@ def _task(prepared: Prepared, instruments: Instruments) -> Task:
     if is_multilabel(labels):
         counts = [(len(labels) - count, count) for count in counts]
     task = instruments.build_task(config.objective, counts, build_teacher(prepared.teacher, config))
-    return task.to(resolve_device(config.train.device))
+    return with_own_loss(task, config.model.extension).to(resolve_device(config.train.device))
 
 
 def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head: bool) -> Watch:

@@ -104,6 +104,7 @@ class ModelConfig:
             training.
         drop_path_schedule: How `model.drop_path_rate` applies to earlier blocks: `linear` rises from 0 in the first
             block to this rate in the last, `constant` uses this rate in all blocks.
+        extension: Name of parts of your own, which a module of yours has registered with `vitreous.register`.
 
     Raises:
         UnknownNameError: A name is not among the choices of its field.
@@ -156,6 +157,7 @@ class ModelConfig:
     attn_drop_rate: _Rate = 0.0
     drop_path_rate: _Rate = 0.0
     drop_path_schedule: DropPathSchedule = "linear"
+    extension: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "model")

@@ -5,13 +5,17 @@ from typing import cast
 
 from torch import Generator
 
+from vitreous.errors import ConfigError
+from vitreous.extensions import find_extension
 from vitreous.model.build import build_model
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.pretext import with_pretext
 from vitreous.model.vit import VisionTransformer
 from vitreous.objective.build import build_pretext_task
 from vitreous.objective.config import Pretext
-from vitreous.objective.task import UnlabeledTask
+from vitreous.objective.cross_entropy import CrossEntropy
+from vitreous.objective.own import OwnLoss
+from vitreous.objective.task import Supervised, Task, UnlabeledTask
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import resolve_device
 from vitreous.training.step.freeze import make_trainable
@@ -47,6 +51,24 @@ def ready_to_train(
     model.set_grad_checkpointing(config.train.grad_checkpointing)
     model.set_attention_kernel(config.train.kernel)
     return model
+
+
+def with_own_loss(task: Task, extension: str | None) -> Task:
+    """Return a task with the loss of an extension, if it has one, instead of the cross-entropy of labels.
+
+    Raises:
+        ConfigError: The task is another one.
+    """
+    loss = find_extension(extension).loss
+    if loss is None:
+        return task
+    if type(task) is not Supervised or type(task.criterion) is not CrossEntropy:
+        raise ConfigError(
+            f"model.extension={extension}: has a loss of its own, which replaces only the usual cross-entropy; leave "
+            "out objective.loss, objective.teacher and objective.logit_adjustment, and give each image one label"
+        )
+    weights = task.criterion.weights
+    return Supervised(OwnLoss(loss, None if weights is None else weights.tolist()))
 
 
 def pretext_task(config: RunConfig) -> UnlabeledTask | None:

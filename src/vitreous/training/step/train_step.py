@@ -1,7 +1,7 @@
 """TrainState, batch -> the next TrainState: the mathematics of one step, which is rejected if it is not finite."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -64,6 +64,7 @@ class StepSettings:
             the whole model.
         parallel: Gradient exchange between processes, each of which has a share of the batch; None for one process.
         compiled: Compiled module to call instead of the model, whose weights it shares; None calls the model.
+        augment: Augmentation of the user's own, see `vitreous.register`; None for none.
     """
 
     task: Task
@@ -76,6 +77,7 @@ class StepSettings:
     trained: nn.Module | None = None
     parallel: Parallel | None = None
     compiled: nn.Module | None = None
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     @property
     def group(self) -> Group:
@@ -253,6 +255,9 @@ def _mixed(
     """Return the images as the model gets them at this step, resized and mixed, and their targets."""
     if settings.curriculum is not None and settings.trained is None:
         images = settings.curriculum.resized(images, state.progress)
+    if settings.augment is not None:
+        draw = torch.Generator(images.device).manual_seed(_seed_of("extension", state, settings))
+        images = settings.augment(images, draw)
     if settings.mix is None or state.progress >= settings.mix.until:
         return images, labels
     return settings.mix(images, labels, _seed_of("mix", state, settings))

@@ -109,6 +109,8 @@ def _check(predictor: Predictor) -> None:
     model = predictor.model
     if (size := sum(weight.numel() for weight in model.parameters()) * 4 // 3) > MOST_BYTES:
         raise _too_large(size)
+    if model.config.extension:
+        raise ConfigError(f"model.extension={model.config.extension}: a page has no parts of your own; {_WAY_OUT}")
     built = build_model(model.config, device="meta")
     kinds, expected = ([type(module) for module in some.modules()][1:] for some in (model, built))
     if kinds != expected:
