@@ -20,7 +20,7 @@ import vitreous as vt
 from vitreous.model import save_model
 
 
-def main(path: str, epochs: int = 10) -> None:
+def main(path: str, epochs: int = 15) -> None:
     set_seed(0)
     digits = load_digits()
     images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1
@@ -28,10 +28,13 @@ def main(path: str, epochs: int = 10) -> None:
     train, test = (TensorDataset(images[rows], torch.from_numpy(digits.target)[rows]) for rows in (~held_out, held_out))
 
     accelerator = Accelerator()
-    model = vt.create_model("vit_nano", num_classes=10, in_chans=1, img_size=8, patch_size=2, seed=0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    loaders = DataLoader(train, batch_size=64, shuffle=True), DataLoader(test, batch_size=400)
-    model, optimizer, train_loader, test_loader = accelerator.prepare(model, optimizer, *loaders)
+    model = vt.create_model("vit_pico", num_classes=10, in_chans=1, img_size=8, patch_size=2, seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
+    train_loader, test_loader = DataLoader(train, batch_size=32, shuffle=True), DataLoader(test, batch_size=400)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=epochs * len(train_loader))
+    model, optimizer, schedule, train_loader, test_loader = accelerator.prepare(
+        model, optimizer, schedule, train_loader, test_loader
+    )
 
     for _ in range(epochs):
         model.train()
@@ -39,6 +42,7 @@ def main(path: str, epochs: int = 10) -> None:
             optimizer.zero_grad()
             accelerator.backward(F.cross_entropy(model(batch), labels, label_smoothing=0.1))
             optimizer.step()
+            schedule.step()
 
     model.eval()
     correct = []

@@ -26,7 +26,7 @@ class Digits(lightning.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = vt.create_model("vit_nano", num_classes=10, in_chans=1, img_size=8, patch_size=2, seed=0)
+        self.model = vt.create_model("vit_pico", num_classes=10, in_chans=1, img_size=8, patch_size=2, seed=0)
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         images, labels = batch
@@ -36,11 +36,14 @@ class Digits(lightning.LightningModule):
         images, labels = batch
         self.log("accuracy", (self.model(images).argmax(dim=1) == labels).double().mean(), prog_bar=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.model.parameters(), lr=2e-3, weight_decay=0.05)
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-3, weight_decay=0.05)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def main(path: str, epochs: int = 10) -> None:
+def main(path: str, epochs: int = 15) -> None:
     lightning.seed_everything(0)
     digits = load_digits()
     images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1
@@ -48,7 +51,7 @@ def main(path: str, epochs: int = 10) -> None:
     train, test = (TensorDataset(images[rows], torch.from_numpy(digits.target)[rows]) for rows in (~held_out, held_out))
     module = Digits()
     trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.fit(module, DataLoader(train, batch_size=64, shuffle=True), DataLoader(test, batch_size=400))
+    trainer.fit(module, DataLoader(train, batch_size=32, shuffle=True), DataLoader(test, batch_size=400))
     save_model(path, module.model.eval(), {})
     print(f"accuracy {trainer.callback_metrics['accuracy']:.1%}; the model is in {path}")
 

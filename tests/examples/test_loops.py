@@ -17,11 +17,11 @@ import vitreous as vt
 def test_loop_trains_a_model_that_is_opened_again(library: str, tmp_path: Path) -> None:
     pytest.importorskip(library, reason=f"{library} is not installed")
     script, file = ROOT / "examples" / f"{library}_loop.py", tmp_path / "digits.safetensors"
-    command = [sys.executable, str(script), str(file), "3"]
+    command = [sys.executable, str(script), str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     accuracy = re.search(r"accuracy ([0-9.]+)%; the model is in .*digits\.safetensors\n", done.stdout)
     assert accuracy is not None
-    assert float(accuracy[1]) >= 60
+    assert float(accuracy[1]) >= 75
     assert vt.load_model(file)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["digits.safetensors"]
