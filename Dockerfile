@@ -15,6 +15,6 @@ ARG PIP_EXTRA_INDEX_URL
 ARG EXTRAS=fast-jpeg,hub
 RUN --mount=from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir "$(ls /wheels/*.whl)[${EXTRAS}]"
-ENV MPLCONFIGDIR=/tmp VITREOUS_CACHE=/tmp/vitreous PYTHONDONTWRITEBYTECODE=1
+ENV MPLCONFIGDIR=/tmp VITREOUS_CACHE=/var/tmp/vitreous PYTHONDONTWRITEBYTECODE=1
 WORKDIR /work
 ENTRYPOINT ["vitreous"]

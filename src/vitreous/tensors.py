@@ -18,6 +18,9 @@ Images = Float[Tensor, "batch channels height width"]
 Tokens = Float[Tensor, "batch tokens embed_dim"]
 """Embeddings, `[batch, tokens, embed_dim]`: prefix tokens (class token, registers) first, then patches row by row."""
 
+PatchTokens = Float[Tensor, "batch patches embed_dim"]
+"""Embeddings of the patches only, `[batch, patches, embed_dim]`, row by row."""
+
 Patches = Float[Tensor, "batch patches values"]
 """Pixel values of the patches of images, `[batch, patches, values]`, row by row; those of a patch by channel first."""
 

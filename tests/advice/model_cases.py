@@ -79,7 +79,7 @@ def names_of_models(folder: Path) -> Refusals:
     assert vt.create_model("vit_tiny_patch16_32", depth=1, pool="mean")
     with patch.dict(sys.modules, {"timm": None, "timm.models": None}):
         yield timm_registry.register, "pip install timm"
-    make = timm_registry._entrypoint("vit_pico_patch4_28")
+    make = timm_registry._entrypoint("vit_pico_patch4_28", Mock())
     yield lambda: make(pretrained=True), "open a file of them with vitreous.load_model, timm's included"
     with patch.dict(sys.modules, {"timm": ModuleType("timm"), "timm.models": Mock()}):
         timm_registry.register()

@@ -27,7 +27,8 @@ def check(script: Path, tmp_path: Path) -> str:
 def test_program_of_a_user_passes_mypy_and_a_wrong_one_does_not(tmp_path: Path) -> None:
     assert check(SCRIPT, tmp_path).startswith("Success: no issues found")
     wrong = tmp_path / "wrong.py"
-    wrong.write_text('import vitreous as vt\n\nname: str = vt.train("digits", epoch=3).accuracy\n', encoding="utf-8")
+    program = 'import vitreous as vt\n\nvt.train("digits", epoch=3)\nname: str = vt.load_run("x").accuracy\n'
+    wrong.write_text(program, encoding="utf-8")
     reported = check(wrong, tmp_path)
     assert '"epoch"' in reported
     assert '"float", variable has type "str"' in reported

@@ -104,7 +104,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    words, imported = _without_imports(words)
+    words, imported = without_imports(words)
     if words[:1] in (["train"], ["pretrain"], ["convert"], ["inspect"], ["embed"], ["explain"]):
         words = spell_out_keys(words)
     for stream in (sys.stdout, sys.stderr):
@@ -153,7 +153,7 @@ def _import(files: Sequence[str]) -> None:
         os.environ[IMPORTED] = os.pathsep.join(map(str, paths))
 
 
-def _without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words without `--import FILE`, and the files."""
     kept, files, rest = list[str](), list[str](), list(words)
     while rest:

@@ -27,8 +27,8 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"] | str, _FOR_COMPLETION]
 Precision = Annotated[Literal["auto", "fp32", "tf32", "bf16"] | str, _FOR_COMPLETION]
 TaskName = Annotated[Literal["single", "multilabel"] | str, _FOR_COMPLETION]
 RecipeName = Annotated[
-    Literal["digits", "small-images", "small-photos", "pretrain-finetune", "fine-tune", "linear-probe", "distill",
-            "deit", "deit3", "big-vision-s16"] | str, _FOR_COMPLETION,
+    Literal["digits", "small-images", "small-photos", "pretrain", "pretrain-finetune", "fine-tune", "linear-probe",
+            "distill", "deit", "deit3", "big-vision-s16"] | str, _FOR_COMPLETION,
 ]  # fmt: skip
 MethodName = Annotated[Literal["mae", "simmim", "lejepa"] | str, _FOR_COMPLETION]
 ModelName = Annotated[

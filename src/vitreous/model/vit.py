@@ -15,7 +15,7 @@ from vitreous.model.parts.encoder import Encoder
 from vitreous.model.parts.patch_drop import keep
 from vitreous.model.parts.relation import Relation, select
 from vitreous.model.parts.tokenizer import ImageTokenizer
-from vitreous.tensors import Images, Kept, Logits, Tokens
+from vitreous.tensors import Images, Kept, Logits, PatchTokens, Tokens
 
 
 class VisionTransformer(Backbone):
@@ -93,13 +93,13 @@ class VisionTransformer(Backbone):
         return self.arrange(tokens, (images.shape[-2] // side, images.shape[-1] // side))
 
     def arrange(
-        self, tokens: Tokens, grid_size: tuple[int, int], kept: Kept | None = None
+        self, patches: PatchTokens, grid_size: tuple[int, int], kept: Kept | None = None
     ) -> tuple[Tokens, Sequence[Relation] | None]:
-        """Return what `embed` does for patch tokens without positions, of a grid of rows and columns.
+        """Return what `embed` does for patches without positions, of a grid of rows and columns.
 
         `kept` are the patches to keep; None keeps all, or in training those that `patch_drop` draws.
         """
-        tokens = self.position(tokens, grid_size)
+        tokens = self.position(patches, grid_size)
         if kept is not None:
             tokens = keep(tokens, kept)  #                  [B, kept, D]
         elif self.training:

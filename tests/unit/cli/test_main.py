@@ -113,8 +113,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
         (["trian"], "trian: no such command; did you mean train?"),
         (
             ["help"],
-            "help: no such command; use one of benchmark, compare, convert, embed, evaluate, explain, export, inspect, "
-            "models, ",
+            "help: no such command; use one of benchmark, compare, completion, convert, embed, env, evaluate, ",
         ),
         (["train", "digits", "--epoch", "3"], "--epoch: no such option; did you mean --epochs?"),
         (

@@ -29,7 +29,7 @@ def test_limits_of_every_range_are_accepted() -> None:
         (
             "root",
             " ",
-            "must be text that is not blank, or none; give the folder that the table's paths are relative to",
+            "must be text that is not blank, or none; give the folder of the images of a table or an export",
         ),
         ("cache", "", "must be text that is not blank, or none; use auto, none or a folder"),
         ("img_size", (24, 0), SIZE),

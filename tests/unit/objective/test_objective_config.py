@@ -86,7 +86,7 @@ def test_key_without_effect_is_refused(values: dict[str, Any], message: str) -> 
     ("key", "value", "message"),
     [
         ("class_weights", "balance", "must be one of none, balanced; did you mean balanced?"),
-        ("loss", "bse", "must be one of cross_entropy, bce, multilabel; did you mean bce?"),
+        ("loss", "bse", "must be one of cross_entropy, bce, multilabel, mae, simmim, lejepa; did you mean bce?"),
         ("distill", "tokens", "must be one of soft, hard, token, token_soft, feature; did you mean token?"),
         ("distill", "x", "must be one of soft, hard, token, token_soft, feature; the default is soft"),
     ],

@@ -36,7 +36,8 @@ def test_time_left_follows_the_speed_and_the_budget() -> None:
     run.listen("step", STEP | {"progress": 0.4})
     assert run.time_left() == "1 min 0 s left"  # 30 s for 0.3 of the run, 0.6 to go
     assert run.headline() == "epoch 2.0  1,234 images/s  1 min 0 s left"
-    run.listen("fit", {"budget_s": 100.0})
+    run.listen("fit", {"budget_s": 100.0})  # the next stage of the run
+    run.listen("step", STEP | {"progress": 0.4})
     assert run.headline() == "epoch 2.0  1,234 images/s  40 s left of 1 min 40 s"
     run.listen("step", STEP | {"elapsed_s": 120.0})
     assert run.headline().endswith("0 s left of 1 min 40 s")

@@ -58,7 +58,7 @@ def test_good_machine_has_nothing_slow() -> None:
         ({"cache__free_bytes": 2.25e9}, "cache=/cache: 2.2 GB are free", "set VITREOUS_CACHE"),
         ({"runs__is_writable": False}, "runs=/work: cannot be written", "--out"),
         ({"runs__has_locks": False}, "runs=/work: has no file locks", "no two processes"),
-        ({"packages__simplejpeg": None}, "simplejpeg: is missing", "pip install 'vitreous[fast-jpeg]'"),
+        ({"packages__simplejpeg": None}, "simplejpeg: not installed", "pip install 'vitreous[fast-jpeg]'"),
         (
             {"products_per_s": {"cpu": {"fp32": 90e9, "bf16": 30e9}}},
             "precision=bf16: multiplies 3.0 times slower than fp32",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from vitreous.use.html import jupyter
 from vitreous.use.html.jupyter import NotebookProgress, in_notebook
-from vitreous.use.report import jupyter
 from vitreous.use.run import Run
 
 STEP = {"epoch": 2.0, "loss": 0.5, "accuracy": 0.75, "images_per_s": 1234.5, "progress": 0.5, "elapsed_s": 60.0}
@@ -116,4 +116,4 @@ def test_training_in_a_kernel_shows_its_progress(cell: list[str], monkeypatch: p
     listen("start", {"run": "runs/x"})
     assert text(cell[-1]) == ["run folder: runs/x"]
     monkeypatch.delitem(sys.modules, "IPython")
-    assert vitreous.api._listener() is vitreous.api._log
+    assert vitreous.api._listener() is vitreous.api.log
