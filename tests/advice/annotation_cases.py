@@ -116,7 +116,7 @@ def places_of_images_in_exports(folder: Path) -> Refusals:
     yield lambda: open_source(folder), "give the path of one of them instead of the folder"
     assert len(open_source(folder / "y.json")) == 2
     with patch.object(Path, "glob", side_effect=PermissionError(13, "Permission denied")):
-        yield lambda: open_source(folder), "check its permissions"
+        yield lambda: open_source(folder), "check the path and its permissions"
 
 
 @case
