@@ -4,12 +4,13 @@ A run and a file of weights have the name only. A program registers the parts be
 from elsewhere runs no code of its author.
 """
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import ConfigError, UnknownNameError
@@ -99,13 +100,11 @@ def import_file(path: Path) -> None:
     """
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"--import {printable(str(path))}: no such Python file; give a .py file that exists")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--import {printable(str(path))}: is not a Python module; give a .py file")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
     sys.modules.setdefault(path.stem, module)
     try:
-        spec.loader.exec_module(module)
+        SourceFileLoader(path.stem, str(path)).exec_module(module)
     except Exception as error:
         reason = printable(f"{type(error).__name__}: {error}")
         raise ConfigError(f"--import {printable(str(path))}: {reason}; correct the file") from error

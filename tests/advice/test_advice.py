@@ -17,6 +17,7 @@ from tests.advice import (  # noqa: F401
     model_cases,
     pixel_cases,
     plan_cases,
+    pretrain_cases,
     push_cases,
     run_cases,
     serve_cases,

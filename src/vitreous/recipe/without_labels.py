@@ -10,17 +10,11 @@ from vitreous.recipe.plan import Choice, show
 from vitreous.recipe.run_config import RunConfig
 
 NEED_LABELS = (
-    *("objective.teacher", "objective.distill", "objective.class_weights", "objective.logit_adjustment"),
-    *(
-        "objective.bce_threshold",
-        "data.mixup_alpha",
-        "data.cutmix_alpha",
-        "model.distill_token",
-        "model.patch_drop_rate",
-    ),
-    *("train.freeze", "train.freeze_blocks", "train.lora_rank", "train.head_init", "train.patience_ratio"),
-    *("train.overfit_one_batch", "train.pretrain_ratio"),
-)
+    "objective.teacher", "objective.distill", "objective.class_weights", "objective.logit_adjustment",
+    "objective.bce_threshold", "data.mixup_alpha", "data.cutmix_alpha", "model.distill_token", "model.patch_drop_rate",
+    "train.freeze", "train.freeze_blocks", "train.lora_rank", "train.head_init", "train.patience_ratio",
+    "train.overfit_one_batch", "train.pretrain_ratio",
+)  # fmt: skip
 """Keys of labels, heads and frozen weights, which keep their defaults in a run without labels. A mask replaces
 `model.patch_drop_rate`."""
 WITHOUT_LABELS = ("mask_ratio", "decoder_depth", "regularity_weight")
