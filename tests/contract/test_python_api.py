@@ -54,7 +54,7 @@ def _python(code: str) -> str:
 
 
 def test_public_names_are_the_known_ones() -> None:
-    functions = ["compare", "create_model", "embed", "explain", "load_model", "load_run", "train"]
+    functions = ["compare", "create_model", "embed", "explain", "load_model", "load_run", "register", "train"]
     assert vt.__all__ == ["Run", "Series", "VitreousClassifier", *functions]
     assert set(vt.__all__) <= set(dir(vt))
     assert "__version__" in dir(vt)

@@ -18,7 +18,7 @@ def test_surface_is_the_stored_one() -> None:
 
 
 def test_public_names_are_few_and_exist() -> None:
-    functions = ["compare", "create_model", "embed", "explain", "load_model", "load_run", "train"]
+    functions = ["compare", "create_model", "embed", "explain", "load_model", "load_run", "register", "train"]
     assert vitreous.__all__ == ["Run", "Series", "VitreousClassifier", *functions]
     assert all(callable(getattr(vitreous, name)) for name in vitreous.__all__)
 

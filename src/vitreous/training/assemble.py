@@ -86,12 +86,11 @@ def assemble(
     state, fixed, keeps_head, heads = new_state(prepared, loader, context, limit)
     max_steps = max(int(config.train.epochs > 0), round(config.train.epochs * loader.steps_per_epoch))
     _restore_or_begin(state, prepared, context, max_steps)
-    stopwatch, watch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock), None
+    stopwatch = Stopwatch(state.elapsed_s, context.started_s, context.instruments.clock)
     evaluation_s = 0.0 if heads is None else _begin_with(heads, state, prepared, context, stopwatch)
     budget = None if limit is None else _budget(limit, prepared, state, context, stopwatch, max_steps)
     state.horizon = group.broadcast(state.horizon)
-    if group.is_first and not is_sharded(config, group):
-        watch = _watch(prepared, precision, recorder, keeps_head=keeps_head)
+    is_watched = group.is_first and not is_sharded(config, group)
     task = pretext_task(config) or _task(prepared, context.instruments)
     fixed = fixed if type(task) is Supervised else None  # others may use more of the model than its logits
     # One of several processes may have fewer images of a batch than there are micro-batches.
@@ -121,7 +120,7 @@ def assemble(
         checkpoint_every_s=config.train.checkpoint_every_s,
         max_retries=config.train.max_retries,
         patience=config.train.patience_ratio,
-        watch=watch,
+        watch=_watch(prepared, precision, recorder, keeps_head=keeps_head) if is_watched else None,
         evaluation_s=evaluation_s,
         has_labels=config.objective.uses_labels,
         can_run_ahead=context.instruments.can_run_ahead,

@@ -117,8 +117,9 @@ def _in_folder(folder: Path, root: Path | None) -> list[tuple[Path, Export]]:
         splits = [inner for inner in sorted(folder.iterdir()) if split_of(inner.name) and inner.is_dir()]
         files = [file for inner in (folder, folder / "annotations", *splits) for file in _candidates(inner)]
     except OSError as error:
-        reason = f"could not be read ({error.strerror}); check the path and its permissions"
-        raise DataError(f"data.source={folder}: {reason}") from error
+        raise DataError(
+            f"data.source={folder}: could not be read ({error.strerror}); check the path and its permissions"
+        ) from error
     found: dict[str, tuple[Path, Export]] = {}
     for file in files:
         export = _read(file, root or file.parent)
