@@ -109,7 +109,7 @@ def test_ctrl_c_during_a_download_leaves_nothing_that_counts(cli: Cli, hub: Hub)
             time.sleep(0.05)
         time.sleep(0.3)
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=120)
     assert (running.returncode, err.decode().strip()) == (130, "interrupted")
     hub.stalls_within = False
     assert rows(cli("models").out)["augreg-tiny"][7] == "no"
