@@ -52,7 +52,7 @@ def register(
         loss: Takes logits `[images, classes]`, and class numbers `[images]` or, of mixed images, probabilities
             `[images, classes]`; returns the loss of each image, `[images]`. It replaces `objective.loss` in training.
         augment: Takes normalized images `[images, channels, height, width]` and a generator on their device; returns
-            other ones of the same shape. Applied to the images of each step after all other augmentation.
+            other ones of the same shape. Applied to the images of each step, after all augmentation except mixing.
 
     Raises:
         ConfigError: The name is not an identifier, or there are no parts.

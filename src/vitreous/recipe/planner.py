@@ -16,7 +16,8 @@ from vitreous.recipe.plan import ASKED, Choice, Plan, show
 from vitreous.recipe.rare_classes import rare_class_choices
 from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images, learning_rate, patch_size_for
 from vitreous.recipe.run_config import RunConfig
-from vitreous.recipe.shipped import SHIPPED, Recipe, recipe_for, recipe_named
+from vitreous.recipe.shipped import SHIPPED, recipe_for, recipe_named
+from vitreous.recipe.shipped.by_size import Recipe
 from vitreous.recipe.short_runs import longer_warmup, softened
 
 MeasurePace = Callable[[RunConfig], Pace]

@@ -103,21 +103,10 @@ def dry_run(
 def summarize(facts: DataFacts, plan: Plan) -> list[str]:
     """Return sentences on data and model, for the screen and `plan.md`."""
     model = plan.config.model
-    counts, num, mflop = sorted(facts.class_counts), count_parameters(model), count_flops(model) / 1e6
+    num, mflop = count_parameters(model), count_flops(model) / 1e6
     flops = f"{mflop:,.{0 if mflop >= 10 else 2}f} MFLOP per image"
-    several = ("", "")
-    if facts.task == "multilabel":
-        several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
-    on_data = (
-        f"{facts.title}{several[0]}: {plural(facts.num_train, 'image')} to train on, {_held_out(facts, plan.config)}; "
-        f"{len(facts.classes):,} classes with {_range(counts[0], counts[-1])}{several[1]}"
-    )
-    if not plan.config.objective.uses_labels:
-        held_out = plural(facts.num_val + facts.num_test, "image")
-        unused = "there are no labels" if facts.task == "unlabeled" else "labels are not used"
-        on_data = f"{facts.title}: {plural(facts.num_train, 'image')} to pretrain on, {held_out} held out; {unused}"
     sentences = [
-        on_data,
+        _about_data(facts, plan.config),
         f"model: {plural(num, 'parameter')} ({4 * num / 1e6:,.1f} MB), {flops}; "
         f"{plural(model.depth, 'block')} of width {model.embed_dim}, "
         f"{plural(model.num_patches, 'patch', 'patches')} of {model.patch_size} px",
@@ -129,6 +118,20 @@ def summarize(facts: DataFacts, plan: Plan) -> list[str]:
             f"{batch_size / num:,.4g} of the {plural(batch_size, 'image')} per step"
         )
     return [*sentences, *plan.advice]
+
+
+def _about_data(facts: DataFacts, config: RunConfig) -> str:
+    """Return how many images there are, what each split serves, and how many of them each class has."""
+    num_train = plural(facts.num_train, "image")
+    if not config.objective.uses_labels:
+        held_out = plural(facts.num_val + facts.num_test, "image")
+        unused = "there are no labels" if facts.task == "unlabeled" else "labels are not used"
+        return f"{facts.title}: {num_train} to pretrain on, {held_out} held out; {unused}"
+    kind, several = "", ""
+    if facts.task == "multilabel":
+        kind, several = ", multi-label", f"; any number of labels per image, because {facts.task_reason}"
+    classes = f"{len(facts.classes):,} classes with {_range(min(facts.class_counts), max(facts.class_counts))}"
+    return f"{facts.title}{kind}: {num_train} to train on, {_held_out(facts, config)}; {classes}{several}"
 
 
 def _held_out(facts: DataFacts, config: RunConfig) -> str:

@@ -16,7 +16,8 @@ from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.planner import make_plan
 from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images
 from vitreous.recipe.run_config import RunConfig
-from vitreous.recipe.shipped import SHIPPED, Recipe, recipe_for
+from vitreous.recipe.shipped import SHIPPED, recipe_for
+from vitreous.recipe.shipped.by_size import Recipe
 
 Facts = Callable[..., DataFacts]
 Measure = Callable[[RunConfig], Pace]

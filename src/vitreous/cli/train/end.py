@@ -14,7 +14,7 @@ from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.weights.transfer import FEW_TESTED
 from vitreous.use.evaluate.evaluation import scored_split
-from vitreous.use.evaluate.multilabel import labels_text
+from vitreous.use.evaluate.multilabel import score_name
 from vitreous.use.run import Run
 from vitreous.use.series.compare import compare
 from vitreous.use.series.page import sentences
@@ -33,8 +33,8 @@ def show_end(screen: Screen, folder: RunFolder) -> None:
     if split is None:
         screen.say("accuracy unknown: no images were held out", style="yellow")
     else:
-        name, found = "test accuracy" if split == "test" else "validation accuracy", run.metrics[split]
-        screen.say_accuracy(f"{labels_text(found, name.split()[0])}{name}:", found)
+        found = run.metrics[split]
+        screen.say_accuracy(f"{score_name(found, split)}:", found)
         _show_certainty(screen, folder, found["num_images"])
     _show_change(screen, folder)
     size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"

@@ -3,32 +3,25 @@
 The docstring of a recipe documents what it is for, the command, the cost and the measured accuracy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.objective.config import uses_labels
-from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.big_vision import big_vision_s16
+from vitreous.recipe.shipped.by_size import BY_SIZE, Recipe, name_by_size
 from vitreous.recipe.shipped.deit import deit
 from vitreous.recipe.shipped.deit3 import deit3
-from vitreous.recipe.shipped.digits import digits
 from vitreous.recipe.shipped.distill import distill
 from vitreous.recipe.shipped.fine_tune import fine_tune
 from vitreous.recipe.shipped.linear_probe import linear_probe
 from vitreous.recipe.shipped.pretrain import pretrain, pretrain_finetune
-from vitreous.recipe.shipped.small_images import small_images
-from vitreous.recipe.shipped.small_photos import small_photos
-
-Recipe = Callable[[DataFacts, Mapping[str, Any]], list[Choice]]
-"""(facts, keys that the user sets) -> choices. The user's keys are kept and may change the other choices."""
 
 SHIPPED: dict[str, Recipe] = {
-    "digits": digits, "small-images": small_images, "small-photos": small_photos, "fine-tune": fine_tune,
-    "linear-probe": linear_probe, "deit": deit, "deit3": deit3, "big-vision-s16": big_vision_s16, "distill": distill,
-    "pretrain": pretrain, "pretrain-finetune": pretrain_finetune,
+    **BY_SIZE, "fine-tune": fine_tune, "linear-probe": linear_probe, "deit": deit, "deit3": deit3,
+    "big-vision-s16": big_vision_s16, "distill": distill, "pretrain": pretrain, "pretrain-finetune": pretrain_finetune,
 }  # fmt: skip
 
 
@@ -45,5 +38,4 @@ def recipe_for(facts: DataFacts, asked: Mapping[str, Any] = MappingProxyType({})
         return "pretrain"
     if asked.get("train.pretrained") is not None:
         return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"
-    side_px, longer_px = sorted((facts.height_px, facts.width_px))
-    return "digits" if side_px < 16 and longer_px <= 64 else "small-images" if side_px <= 64 else "small-photos"
+    return name_by_size(facts)

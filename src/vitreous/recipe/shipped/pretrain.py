@@ -8,9 +8,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.objective.config import uses_labels
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.shipped.digits import digits
-from vitreous.recipe.shipped.small_images import small_images
-from vitreous.recipe.shipped.small_photos import small_photos
+from vitreous.recipe.shipped.by_size import BY_SIZE, name_by_size
 from vitreous.recipe.without_labels import pretext_choices
 
 STRETCH = 4.0
@@ -31,7 +29,7 @@ def pretrain(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     loss = asked.get("objective.loss", "mae")
     if uses_labels(loss):
         raise ConfigError(f"objective.loss={loss}: recipe pretrain learns without labels; use mae, simmim or lejepa")
-    found = {choice.key: choice for choice in _from_scratch(facts, asked)}
+    found = {choice.key: choice for choice in BY_SIZE[name_by_size(facts)](facts, asked)}
     found |= {choice.key: choice for choice in pretext_choices(loss)}
     usual = found["train.epochs"]
     why = f"{STRETCH:g} times the epochs of training with labels, as images without labels teach less"
@@ -52,15 +50,8 @@ def pretrain_finetune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice
     fits_head = not asked.get("model.distill_token") and facts.task != "multilabel"
     head = "a head that already suits the features changes them less (2202.10054)"
     return [
-        *_from_scratch(facts, asked),
+        *BY_SIZE[name_by_size(facts)](facts, asked),
         Choice("train.pretrain_ratio", PRETRAIN_RATIO, first),
         Choice("optim.layer_decay", 0.75, "pretrained early layers need less change than late ones"),
         Choice("train.head_init", "fitted" if fits_head else "zero", head),
     ]
-
-
-def _from_scratch(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """Return the choices of the recipe that suits the size of the images."""
-    side_px, longer_px = sorted((facts.height_px, facts.width_px))
-    recipe = digits if side_px < 16 and longer_px <= 64 else small_images if side_px <= 64 else small_photos
-    return recipe(facts, asked)

@@ -1,4 +1,4 @@
-"""RunConfig -> the model that training steps train, and the task of a run without labels."""
+"""RunConfig -> the model that training steps train, and tasks without labels or with a loss of the user's own."""
 
 from dataclasses import replace
 from typing import cast

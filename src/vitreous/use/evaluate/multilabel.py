@@ -130,6 +130,12 @@ def labels_text(found: Mapping[str, Any], split: str) -> str:
     return f"{split} {map_text(found)}, F1 micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}; "
 
 
+def score_name(found: Mapping[str, Any], split: str) -> str:
+    """Return the scores of `labels_text`, and what the accuracy is called: `test accuracy` or `validation accuracy`."""
+    name = "test" if split == "test" else "validation"
+    return f"{labels_text(found, name)}{name} accuracy"
+
+
 def score_each_label(
     data: str,
     probabilities: NDArray[np.float32],

@@ -1,4 +1,4 @@
-"""A run, or the events of one -> HTML in a cell of a Jupyter notebook. Nothing here is imported elsewhere."""
+"""A run, or the events of one -> HTML in a cell of a Jupyter notebook. Only this file imports IPython."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from vitreous.training.folder.progress import RunProgress
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, first_model_text
-from vitreous.use.evaluate.multilabel import labels_text
+from vitreous.use.evaluate.multilabel import score_name
 from vitreous.wording import listed, plural
 
 _MOST_BYTES = 8_000_000
@@ -101,7 +101,6 @@ def _score(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     split = scored_split(metrics)
     if split is None:
         return ""
-    name = "test accuracy" if split == "test" else "validation accuracy"
     found = metrics[split]
-    accuracy = f"{labels_text(found, name.split()[0])}{name}: {accuracy_text(found)}"
+    accuracy = f"{score_name(found, split)}: {accuracy_text(found)}"
     return "; ".join(filter(None, (accuracy, baseline_text(found))))
