@@ -18,8 +18,8 @@ from vitreous.use.predict.predictor import Predictor
 MIN_FOLLOWED = 0.2
 """Smallest share of exchanges that the prediction must follow.
 
-It is 0.6 to 1 for planted marks and backgrounds, and at most 0.05 for relevance in corners without a mark: see
-`benchmarks/shortcuts.py`.
+It was 0.38 for a planted mark that the model uses, and 0 for relevance in corners without a mark: see
+`benchmarks/shortcuts.py`, seed 0.
 """
 MAX_PAIRS = 64
 
