@@ -127,7 +127,7 @@ def _fit_budget(
     if "train.epochs" not in asked:
         usual = f"{MAX_STRETCH:g} times the usual {choices['train.epochs'].value:g}"
         found.append(Choice("train.epochs", most_epochs, f"upper limit, {usual}; the budget ends the run"))
-    if any(key in asked for key in _SIZE_KEYS):
+    if "model.embed_dim" in asked or "model.depth" in asked:
         config = _config(name, choices)
         pace = measure(config)
         return found, min(most_epochs, epochs_within_budget(config, facts, pace)), pace
@@ -172,19 +172,21 @@ def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) ->
     for rung in reversed(LADDER):
         row = SIZES[rung.size]
         patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens, stem))
-        if (row.embed_dim, row.depth) > largest or (row, patch_size) in seen:
+        num_heads = asked.get("model.num_heads", row.num_heads)
+        width = max(1, round(row.embed_dim / num_heads)) * num_heads
+        if (width, row.depth) > largest or (row, patch_size) in seen:
             continue
         seen.add((row, patch_size))
-        values = zip(_SIZE_KEYS, (row.embed_dim, row.depth, row.num_heads), strict=True)
-        found = [Choice(key, value, f"`vit_{rung.size}`") for key, value in values]
+        values = zip(_SIZE_KEYS, (width, row.depth, num_heads), strict=True)
+        found = [Choice(key, value, f"`vit_{rung.size}`") for key, value in values if key not in asked]
         if "model.patch_size" not in asked:
             num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
             reason = f"cuts an image into {num_tokens} tokens, few enough for the budget"
             found.append(Choice("model.patch_size", patch_size, reason))
         if "optim.lr" not in asked:
             batch_size = choices["data.batch_size"].value
-            reason = f"for batch size {batch_size} and width {row.embed_dim}"
-            found.append(Choice("optim.lr", learning_rate(batch_size, row.embed_dim), reason))
+            reason = f"for batch size {batch_size} and width {width}"
+            found.append(Choice("optim.lr", learning_rate(batch_size, width), reason))
         yield found
 
 

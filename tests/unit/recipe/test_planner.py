@@ -299,6 +299,16 @@ def test_model_of_the_user_is_kept_with_a_budget_however_slow(make_facts: Facts,
     assert {key: keys.take_apart(plan.config)[key] for key in asked} == asked
 
 
+@pytest.mark.parametrize("num_heads", [1, 7, 12])
+def test_a_budget_chooses_the_size_of_a_model_with_the_heads_of_the_user(make_facts: Facts, num_heads: int) -> None:
+    facts = make_facts(height_px=32, width_px=32)
+    models = [
+        budget_plan(facts, {"model.num_heads": num_heads}, machine(per_s)).config.model for per_s in (1e3, 1e30)
+    ]
+    assert [model.num_heads for model in models] == [num_heads] * 2
+    assert models[0].embed_dim < models[1].embed_dim
+
+
 def test_short_run_gets_weaker_augmentation(make_facts: Facts) -> None:
     facts = make_facts(2_000, height_px=200, width_px=300)
     long, middle, short = (plan_for(facts, {"train.epochs": epochs}).config for epochs in (60.0, 25.0, 3.0))
