@@ -12,11 +12,11 @@ from vitreous.optim.param_groups import hidden_matrices, param_groups
 from vitreous.optim.schedule_free import ScheduleFree
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimConfig, precision: str = "fp32") -> torch.optim.Optimizer:
     """Build the optimizer of `config.name`, with decoupled weight decay `lr · weight_decay` on matrices only.
 
     The caller sets the learning rate of each parameter group before each step: its `lr_ratio` times the value that
-    `schedule` gives.
+    `schedule` gives. With the precision `bf16`, Muon multiplies matrices in bfloat16.
 
     Raises:
         ConfigError: Muon is chosen, but no weight matrix of the encoder is trained.
@@ -36,6 +36,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         case "adafactor":
             return Adafactor(groups, lr=lr, betas=betas)
         case "muon":
-            return MuonAdamW(groups, hidden_matrices(model), lr=lr, betas=betas)
+            dtype = torch.bfloat16 if precision == "bf16" else None
+            return MuonAdamW(groups, hidden_matrices(model), lr=lr, betas=betas, dtype=dtype)
         case "schedule_free":
             return ScheduleFree(groups, lr=lr, betas=betas)

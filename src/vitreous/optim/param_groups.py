@@ -64,11 +64,16 @@ def layer_ratio(name: str, *, depth: int, layer_decay: float) -> float:
     return float(layer_decay ** (depth + 1 - number))
 
 
-def hidden_matrices(model: nn.Module) -> list[Parameter]:
-    """Return the trainable weight matrices of the encoder blocks, which map features to features."""
+def hidden_matrices(model: nn.Module) -> dict[Parameter, int]:
+    """Return the trainable weight matrices of the encoder blocks, which map features to features.
+
+    Returns:
+        Each matrix, in the order of the model, and the number of matrices that are stacked in it: 3 for queries, keys
+        and values.
+    """
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    return [
-        parameter
+    return {
+        parameter: 3 if name.endswith(".qkv.weight") else 1
         for name, parameter in model.named_parameters()
         if _BLOCK.match(name) and id(parameter) in linear and parameter.requires_grad
-    ]
+    }

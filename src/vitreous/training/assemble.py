@@ -197,7 +197,7 @@ def new_state(
     state = TrainState(
         model=model,
         ema=ema,
-        optimizer=build_optimizer(model, config.optim),
+        optimizer=build_optimizer(model, config.optim, precision),
         horizon=Horizon(end_step=1),
         elapsed_s=context.spent_s,
         data_fingerprint=prepared.survey.facts.fingerprint,

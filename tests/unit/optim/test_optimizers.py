@@ -162,6 +162,30 @@ def test_muon_equals_pytorchs_up_to_bfloat16(shape: tuple[int, int]) -> None:
     assert (ours - theirs).norm() < 0.02 * moved
 
 
+def test_muon_updates_queries_keys_and_values_as_three_matrices() -> None:
+    generator = torch.Generator().manual_seed(7)
+    parts, gradients = (list(torch.randn(3, 8, 12, generator=generator).double().unbind()) for _ in range(2))
+    stacked, gradient = nn.Parameter(torch.cat(parts)), torch.cat(gradients)
+    muon = Muon([{"params": [stacked], "weight_decay": DECAY, "lr_ratio": 1.0}], lr=RATES[0], num_stacked={stacked: 3})
+    for lr in RATES:
+        muon.param_groups[0]["lr"], stacked.grad = lr, gradient.clone()
+        muon.step()
+    expected = [naive_muon(part, [its] * len(RATES), DECAY) for part, its in zip(parts, gradients, strict=True)]
+    torch.testing.assert_close(stacked.detach(), torch.cat(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_muon_multiplies_in_bfloat16_with_that_precision(small_model: nn.Module, drive: Drive) -> None:
+    before = {name: weight.clone() for name, weight in small_model.state_dict().items()}
+    exact = drive(small_model, build_optimizer(small_model, config("muon"))).after
+    exact = {name: weight.clone() for name, weight in exact.items()}
+    small_model.load_state_dict(before)
+    rounded = drive(small_model, build_optimizer(small_model, config("muon"), "bf16")).after
+    for name, weight in exact.items():
+        is_hidden = name in ("encoder.blocks.0.fc1.weight", "encoder.blocks.0.fc2.weight")
+        change = (rounded[name] - weight).norm() / (weight - before[name]).norm()
+        assert 0 < change < 0.05 if is_hidden else change == 0, name
+
+
 def test_matrices_of_zeros_stay_zeros() -> None:
     torch.testing.assert_close(orthogonalize(torch.zeros(2, 3, 5)), torch.zeros(2, 3, 5), rtol=0, atol=0)
 

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch import nn
@@ -24,7 +26,7 @@ def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
     return found[0.4], found[0.0]
 
 
-def names_of(model: nn.Module, group: list[nn.Parameter]) -> list[str]:
+def names_of(model: nn.Module, group: Iterable[nn.Parameter]) -> list[str]:
     known = {id(parameter): name for name, parameter in model.named_parameters()}
     return [known[id(parameter)] for parameter in group]
 
@@ -124,4 +126,8 @@ def test_hidden_matrices_are_those_of_the_blocks() -> None:
     model.get_submodule("encoder.blocks.1.mlp.fc2").requires_grad_(False)
     parts = ("attn.qkv", "attn.proj", "attn.gate", "mlp.fc1", "mlp.fc2")
     expected = {f"encoder.blocks.{i}.{part}.weight" for i in range(2) for part in parts}
-    assert set(names_of(model, hidden_matrices(model))) == expected - {"encoder.blocks.1.mlp.fc2.weight"}
+    found = hidden_matrices(model)
+    assert set(names_of(model, found)) == expected - {"encoder.blocks.1.mlp.fc2.weight"}
+    assert set(names_of(model, [matrix for matrix, num in found.items() if num == 3])) == {
+        f"encoder.blocks.{i}.attn.qkv.weight" for i in range(2)
+    }

@@ -49,7 +49,7 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, secon
     """Measure training steps, with the teacher, on random images for `seconds` over all stretches of the run."""
     device, precision = _resolve(config)
     model = ready_to_train(new_model(config), config)
-    state = TrainState(model, Ema(model), build_optimizer(model, config.optim), Horizon(end_step=_END_STEP))
+    state = TrainState(model, Ema(model), build_optimizer(model, config.optim, precision), Horizon(end_step=_END_STEP))
     curriculum, trained = Curriculum(config), None if config.objective.runs_teacher else trained_part(config, model)
     settings = StepSettings(
         task=pretext_task(config) or build_task(config.objective, teacher=build_teacher(teacher, config)).to(device),
