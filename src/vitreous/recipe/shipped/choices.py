@@ -54,6 +54,15 @@ def model_choices(
     ]
 
 
+def learner_choices(stem: str) -> list[Choice]:
+    """Return the stem, if it has convolutions, and the optimizer for training from scratch on small data."""
+    edges = "3x3 convolutions find edges and corners, which attention learns slowly from few images"
+    return [
+        *([Choice("model.stem", "conv", edges)] if stem == "conv" else []),
+        Choice("optim.name", "muon", "learns more from each image than AdamW in short runs"),
+    ]
+
+
 def epoch_choice(facts: DataFacts) -> Choice:
     """Return the usual number of epochs for a training set of this size."""
     rule = by_num_images(facts.num_train)

@@ -7,7 +7,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.divisibility import is_power_of_two
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.rules import by_num_images, halvable_size, patch_size_for, suits, tileable_size
-from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
+from vitreous.recipe.shipped.choices import data_choices, epoch_choice, learner_choices, model_choices
 
 
 def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
@@ -24,13 +24,11 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     if "model.stem" not in asked and not (is_power_of_two(patch_size) and suits(img_size, patch_size)):
         stem, img_size = "linear", asked.get("data.img_size", tileable_size(height, width))
         patch_size = asked.get("model.patch_size", patch_size_for(img_size))
-    edges = "3x3 convolutions find edges and corners, which attention learns slowly from few images"
     return [
         *data_choices(facts, asked, img_size),
         Choice("data.max_shift", 0.1, "objects in small images are a little off-center"),
         Choice("data.max_scale", 0.1, "objects vary a little in size"),
         *model_choices(facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size),
-        *([Choice("model.stem", "conv", edges)] if stem == "conv" else []),
-        Choice("optim.name", "muon", "learns more from each image than AdamW in short runs"),
+        *learner_choices(stem),
         epoch_choice(facts),
     ]

@@ -1,0 +1,127 @@
+"""A time budget -> the accuracy of a model trained from scratch on a small data set, by one command.
+
+    python benchmarks/small_data.py fashion-mnist --minutes 3 10 --seeds 0 1 2
+    python benchmarks/small_data.py clothing-96px cifar10 --data ../shared/data --minutes 10 --tracks S P
+
+A row is `vitreous train DATA --budget TIME --pretrained none` without other options (track S: the plan of small images has
+a stem of convolutions) or with `--model.stem linear` (track P: plain patches). Its accuracy is that on the test images,
+which decide nothing before. The time is wall clock from the start of the command to its end. Next to it are the
+floating-point operations of a training step per image, and the operations per second that this machine reaches in a
+product of matrices. Rows that are already stored are skipped. Nothing else should run on the machine.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vitreous as vt
+from results import results_file
+from vitreous.model.cost.count import count_flops
+
+CASES = {
+    "fashion-mnist": "fashion-mnist",
+    "cifar10": "{made}/cifar10",
+    "sign-digits": "{data}/sign-digits",
+    "clothing-96px": "{data}/clothing-96px",
+}
+TRACKS = {"S": [], "P": ["--model.stem", "linear"]}
+CIFAR10 = "cifar10-jpeg/cifar10_jpg_q75.tar.xz"
+PEAK_SIZE, PEAK_REPEATS = 2048, 10
+
+
+def train(source: str, minutes: float, track: str, seed: int, out: Path) -> dict[str, Any]:
+    """Train in a process of its own, with all cores."""
+    options = ["--budget", f"{minutes:g}m", "--pretrained", "none", *TRACKS[track], "--seed", str(seed)]
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "vitreous", "train", source, *options, "--out", str(out)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    wall_s = time.perf_counter() - began
+    run = vt.load_run(out)
+    records = map(json.loads, (out / "records.jsonl").read_text().splitlines())
+    steps = [record for record in records if record["kind"] == "step"]
+    flops = 3 * count_flops(run.model.config)  # a backward pass costs two forward passes
+    return {
+        "options": options,
+        "wall_s": round(wall_s, 1),
+        "val": run.metrics.get("val"),
+        "test": run.metrics["test"],
+        "epochs": steps[-1]["epoch"],
+        "images_per_s": statistics.median(row["images_per_s"] for row in steps),
+        "flops_per_image": flops,
+        "architecture": run.metadata["architecture"],
+    }
+
+
+def peak_flops(dtype: torch.dtype) -> float:
+    """Return the operations per second of a large product of matrices: the best of some repetitions."""
+    left, right = (torch.randn(PEAK_SIZE, PEAK_SIZE).to(dtype) for _ in range(2))
+    durations = []
+    for _ in range(PEAK_REPEATS):
+        began = time.perf_counter()
+        left @ right
+        durations.append(time.perf_counter() - began)
+    return 2 * PEAK_SIZE**3 / min(durations)
+
+
+def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a row per data set, track and time: mean accuracy, its standard error over the seeds, seconds, epochs."""
+    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for key, found in runs.items():
+        case, track, minutes, _ = key.split("/")
+        groups.setdefault((case, track, float(minutes)), []).append(found)
+    rows = []
+    for (case, track, minutes), found in sorted(groups.items()):
+        accuracies = [100 * run["test"]["accuracy"] for run in found]
+        error = f" ± {statistics.stdev(accuracies) / len(found) ** 0.5:.1f}" if len(found) > 1 else ""
+        seconds, epochs = (statistics.median(run[key] for run in found) for key in ("wall_s", "epochs"))
+        mean = statistics.mean(accuracies)
+        rows.append(
+            f"| {case} | {track} | {minutes:g} | {len(found)} | {mean:.1f}{error} | {epochs:.3g} | {seconds:.0f} s |"
+        )
+    return rows
+
+
+def main() -> None:
+    """Run what is not stored yet, and print the table of docs/small-data.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", choices=CASES)
+    parser.add_argument("--data", type=Path, help="folder that holds the photos and CIFAR-10")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[3.0, 10.0])
+    parser.add_argument("--tracks", nargs="+", choices=TRACKS, default=["S"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options = parser.parse_args()
+    path, stored = results_file("small_data")
+    runs = stored.setdefault("runs", {})
+    stored["peak_flops"] = {name: peak_flops(dtype) for name, dtype in
+                            (("fp32", torch.float32), ("bf16", torch.bfloat16))}  # fmt: skip
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        if "cifar10" in options.cases:
+            with tarfile.open(options.data / CIFAR10) as archive:
+                archive.extractall(made / "cifar10", filter="data")
+        for case, minutes, track, seed in product(options.cases, options.minutes, options.tracks, options.seeds):
+            key = f"{case}/{track}/{minutes:g}/{seed}"
+            if key not in runs:
+                source = CASES[case].format(data=options.data, made=made)
+                runs[key] = train(source, minutes, track, seed, made / f"run-{len(runs)}")
+                path.write_text(json.dumps(stored, indent=1) + "\n")
+                print(f"{key}: {runs[key]['test']['accuracy']:.2%}", flush=True)
+    print("\n| data | track | minutes | seeds | test accuracy | epochs | time |\n|---|---|---|---|---|---|---|")
+    print("\n".join(table_rows(runs)))
+
+
+if __name__ == "__main__":
+    main()
