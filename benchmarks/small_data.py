@@ -3,8 +3,8 @@
     python benchmarks/small_data.py fashion-mnist --minutes 3 10 --seeds 0 1 2
     python benchmarks/small_data.py clothing-96px cifar10 --data ../shared/data --minutes 10 --tracks S P
 
-A row is `vitreous train DATA --budget TIME --pretrained none` without other options (track S: the plan of small images has
-a stem of convolutions) or with `--model.stem linear` (track P: plain patches). Its accuracy is that on the test images,
+A row is `vitreous train DATA --budget TIME --pretrained none` without other options (track S: the plan has a stem of
+convolutions) or with `--model.stem linear` (track P: plain patches). Its accuracy is that on the test images,
 which decide nothing before. The time is wall clock from the start of the command to its end. Next to it are the
 floating-point operations of a training step per image, and the operations per second that this machine reaches in a
 product of matrices. Rows that are already stored are skipped. Nothing else should run on the machine.
