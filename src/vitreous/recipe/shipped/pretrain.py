@@ -9,7 +9,7 @@ from vitreous.errors import ConfigError
 from vitreous.objective.config import uses_labels
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.by_size import BY_SIZE, name_by_size
-from vitreous.recipe.without_labels import pretext_choices
+from vitreous.recipe.without_labels import NEED_LABELS, pretext_choices
 
 STRETCH = 4.0
 """Epochs relative to those with labels: a reconstruction says less about an image than its label."""
@@ -29,7 +29,8 @@ def pretrain(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     loss = asked.get("objective.loss", "mae")
     if uses_labels(loss):
         raise ConfigError(f"objective.loss={loss}: recipe pretrain learns without labels; use mae, simmim or lejepa")
-    found = {choice.key: choice for choice in BY_SIZE[name_by_size(facts)](facts, asked)}
+    with_labels = BY_SIZE[name_by_size(facts)](facts, asked)
+    found = {choice.key: choice for choice in with_labels if choice.key not in (*NEED_LABELS, "data.mix_rate")}
     found |= {choice.key: choice for choice in pretext_choices(loss)}
     usual = found["train.epochs"]
     why = f"{STRETCH:g} times the epochs of training with labels, as images without labels teach less"
