@@ -95,10 +95,10 @@ AUGMENTATION_KEYS = (
 ENABLED_BY = {"data.policy_rate": ("data.policy",), "data.mix_rate": ("data.mixup_alpha", "data.cutmix_alpha")}
 """A rate -> the keys by which a recipe enables what happens at that rate."""
 
-STRENGTH_BY_EPOCHS = ((40.0, 1.0), (20.0, 0.5), (0.0, 0.0))
+STRENGTH_BY_EPOCHS = ((30.0, 1.0), (10.0, 0.5), (0.0, 0.0))
 """(least epochs, strength of augmentation and regularization relative to the recipe's). On Fashion-MNIST, a run of one
-epoch is 5 points more accurate with hardly any augmentation; on the digits, a run of 60 epochs is 2 points more
-accurate with all of it."""
+epoch is 5 points more accurate with hardly any augmentation. One of 16 epochs is a point more accurate with half of it:
+93.2% instead of 92.2%, one seed. On the digits, a run of 60 epochs is 2 points more accurate with all of it."""
 
 
 FEWEST_PX = 64

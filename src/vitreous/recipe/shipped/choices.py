@@ -54,6 +54,18 @@ def model_choices(
     ]
 
 
+def mixing_choices(asked: Mapping[str, Any], *, mixup_alpha: float) -> list[Choice]:
+    """Return how images are mixed; nothing if the user sets it."""
+    if {"data.mixup_alpha", "data.cutmix_alpha"} & set(asked):
+        return []
+    reason = "mixed images have the labels of both, so that a model cannot learn the images by heart"
+    return [
+        *([Choice("data.mixup_alpha", mixup_alpha, reason)] if mixup_alpha else []),
+        Choice("data.cutmix_alpha", 1.0, reason),
+        Choice("data.mix_rate", 0.5, "half of the batches; the others have whole images"),
+    ]
+
+
 def learner_choices(stem: str) -> list[Choice]:
     """Return the stem, if it has convolutions, and the optimizer for training from scratch on small data."""
     edges = "3x3 convolutions find edges and corners, which attention learns slowly from few images"

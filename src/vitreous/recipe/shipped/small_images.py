@@ -7,7 +7,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.divisibility import is_power_of_two
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.rules import by_num_images, halvable_size, patch_size_for, suits, tileable_size
-from vitreous.recipe.shipped.choices import data_choices, epoch_choice, learner_choices, model_choices
+from vitreous.recipe.shipped.choices import data_choices, epoch_choice, learner_choices, mixing_choices, model_choices
 
 
 def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
@@ -28,6 +28,7 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         *data_choices(facts, asked, img_size),
         Choice("data.max_shift", 0.1, "objects in small images are a little off-center"),
         Choice("data.max_scale", 0.1, "objects vary a little in size"),
+        *mixing_choices(asked, mixup_alpha=0.0),
         *model_choices(facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size),
         *learner_choices(stem),
         epoch_choice(facts),

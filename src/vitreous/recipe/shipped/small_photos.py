@@ -7,7 +7,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.divisibility import is_power_of_two
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.rules import by_num_images, patch_size_for, suits
-from vitreous.recipe.shipped.choices import data_choices, epoch_choice, learner_choices, model_choices
+from vitreous.recipe.shipped.choices import data_choices, epoch_choice, learner_choices, mixing_choices, model_choices
 
 SIDE_PX = 64
 
@@ -24,15 +24,12 @@ def small_photos(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     patch_size = asked.get("model.patch_size", patch_size_for(img_size, stem=stem))
     if "model.stem" not in asked and not (is_power_of_two(patch_size) and suits(img_size, patch_size)):
         stem, patch_size = "linear", asked.get("model.patch_size", patch_size_for(img_size))
-    mixing = "mixed photos have the labels of both, so a model cannot learn a thousand photos by heart"
     return [
         *data_choices(facts, asked, img_size),
         Choice("data.fit", "squash", "keeps the whole photo, whatever its aspect ratio"),
         Choice("data.min_crop_area", 0.4, "part of a photo usually shows the same class; crops multiply the data"),
         Choice("data.max_rotate_deg", 10.0, "cameras are rarely held level"),
-        Choice("data.mixup_alpha", 0.2, mixing),
-        Choice("data.cutmix_alpha", 1.0, mixing),
-        Choice("data.mix_rate", 0.5, "half of the batches; the others have whole photos"),
+        *mixing_choices(asked, mixup_alpha=0.2),
         *model_choices(facts, asked, img_size, size=by_num_images(facts.num_train).size, patch_size=patch_size),
         *learner_choices(stem),
         epoch_choice(facts),
