@@ -92,11 +92,6 @@ def read_export(path: Path, root: Path | None = None) -> ExportedImages | None:
     return images
 
 
-def has_export(folder: Path) -> bool:
-    """Return True if a folder has the export of a labeling tool with labels. Raises DataError as `read_export` does."""
-    return bool(_in_folder(folder, None))
-
-
 def _read(path: Path, folder: Path) -> Export | None:
     """Read a file whose images are in a folder; None if its content is of no known format."""
     if path.suffix.casefold() == ".xml":
