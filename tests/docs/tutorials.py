@@ -146,5 +146,5 @@ class Session:
         """End the servers and remove what was written."""
         for process in filter(None, [*self.servers, self.interpreter]):
             process.terminate()
-            process.wait(timeout=60)
+            process.communicate(timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -81,9 +81,10 @@ class DataReport:
         channels = self.examination.numbers["channels"].get("train")
         if channels is None:
             return "unknown: no training image can be decoded"
-        mean, std = (" ".join(f"{value:.0f}" for value in channels[name]) for name in ("mean", "std"))
-        which = "red, green, blue" if self.survey.facts.in_chans in (1, 3) else "first three channels"
-        return f"{which}: mean {mean}, standard deviation within an image {std} (0 to 255)"
+        num = self.survey.facts.in_chans
+        mean, std = (" ".join(f"{value:.0f}" for value in channels[name][:num]) for name in ("mean", "std"))
+        which = "red, green, blue: " if num == 3 else "" if num == 1 else "first three channels: "
+        return f"{which}mean {mean}, standard deviation within an image {std} (0 to 255)"
 
 
 def examine_data(
