@@ -28,6 +28,7 @@ SHORTER = (
     (r"--reject [\d.]+", "--reject 0.1"),
     (r"(drawings\.py \w+)$", r"\1 --count 40"),
     (r"--count 360", "--count 60"),
+    (r"(scans\.py .*)", r"\1 --groups 12"),
 )
 """Pattern -> what replaces it in a command, so that a page runs in about a minute."""
 DONE = "\0done\n"

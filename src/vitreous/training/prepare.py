@@ -227,7 +227,8 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
     elif facts.reports_on_val:
         reason = f"with fewer than {FEW_IMAGES:,} images, the data's own validation split reports the accuracy"
     elif surveyed.source.test_ratio is None:
-        reason = "the data has no test split, so images are held out"
+        together = "" if surveyed.source.groups is None else ", all of a group together"
+        reason = f"the data has no test split, so images are held out{together}"
     else:
         reason = "the usual split for this data set"
     choices = [

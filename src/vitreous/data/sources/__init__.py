@@ -105,13 +105,7 @@ def open_source(
         if is_huggingface_folder(path):
             return open_huggingface(str(path))
         return open_folder(path) if needs_labels or has_class_folders(path) else open_unlabeled(path)
-    if name.startswith(PYTHON_PREFIX):
-        raise DataNotFoundError(
-            f"data.source={name}: was passed from Python and is not stored in a file; pass it again: "
-            "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
-        )
-    kind = "table" if is_table_name(path.name) else "file" if is_export_name(path.name) else "folder"
-    raise DataNotFoundError(f"data.source={name}: no such set and no such {kind}; {_suggestion(path)}")
+    raise DataNotFoundError(f"data.source={name}: {_why_not_found(name, path)}")
 
 
 def open_object(dataset: Dataset) -> Source:
@@ -152,6 +146,15 @@ def full_name(name_or_path: str) -> str:
     if name_or_path in OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
         return name_or_path
     return str(expanded(name_or_path).resolve())
+
+
+def _why_not_found(name: str, path: Path) -> str:
+    """Return what is wrong with a name that is neither a set nor an existing path, and what to do."""
+    if name.startswith(PYTHON_PREFIX):
+        again = "pass it again: vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
+        return f"was passed from Python and is not stored in a file; {again}"
+    kind = "table" if is_table_name(path.name) else "file" if is_export_name(path.name) else "folder"
+    return f"no such set and no such {kind}; {_suggestion(path)}"
 
 
 def _suggestion(path: Path) -> str:

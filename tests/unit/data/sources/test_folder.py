@@ -258,8 +258,8 @@ def test_class_folders_of_folders_are_classes_and_a_note_says_so(make_folder: Ma
     )
     shutil.rmtree(root / "vehicles")
     assert open_source(root).notes == (
-        f"{root}: read as the class animals/, although it holds only folders (cat/ and dog/); if those are the classes, "
-        "move them one level up",
+        f"{root}: read as the class animals/, although it holds only folders (cat/ and dog/); if those are the "
+        "classes, move them one level up",
     )
 
 
