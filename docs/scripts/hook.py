@@ -107,5 +107,7 @@ def _place(source: str) -> str:
 
 def _listing(name: str, text: str) -> str:
     """Return a page with the content of a file that is not a document."""
-    language = {".py": "python", ".ipynb": "json"}.get(Path(name).suffix, "text")
+    if name.endswith(".ipynb"):
+        return notebooks.as_page(text)
+    language = "python" if name.endswith(".py") else "text"
     return f"---\nsearch: {{exclude: true}}\n---\n# {Path(name).name}\n\n`{name}`\n\n````{language}\n{text}\n````\n"

@@ -1,4 +1,4 @@
-"""A tutorial in Markdown -> the same tutorial as a notebook, without outputs."""
+"""A tutorial in Markdown -> the same tutorial as a notebook, without outputs; and back."""
 
 import re
 
@@ -23,6 +23,14 @@ def as_notebook(page: str) -> str:
         cell["id"] = f"cell-{number}"  # the same page gives the same file
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return nbformat.writes(new_notebook(cells=cells, metadata=kernel))
+
+
+def as_page(notebook: str) -> str:
+    """Return the cells of a notebook as Markdown, without outputs."""
+    cells = nbformat.reads(notebook, as_version=4).cells
+    return "\n\n".join(
+        f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source for cell in cells
+    )
 
 
 def _commands(block: str) -> str:

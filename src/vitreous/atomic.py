@@ -85,7 +85,8 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 def _fsync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder, and its renames are durable anyway
-    handle = os.open(path, os.O_RDONLY)
+    # Windows flushes only files that are open for writing, and no system opens folders for it.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

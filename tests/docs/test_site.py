@@ -72,6 +72,15 @@ def test_tutorial_becomes_a_notebook_with_all_its_code(page: Path, script) -> No
     assert nbformat.writes(found) == script("notebooks").as_notebook(text), "the same page gives the same file"
 
 
+def test_notebook_is_shown_as_a_page_that_becomes_the_same_notebook(script) -> None:
+    text = (ROOT / "docs" / "tutorials" / "research.md").read_text(encoding="utf-8")
+    notebook = script("notebooks").as_notebook(text)
+    page = script("notebooks").as_page(notebook)
+    assert page.startswith("# Your own attention, loss and augmentation\n\nThis page")
+    assert "```python\n!vitreous train digits --import mine.py" in page
+    assert script("notebooks").as_notebook(page) == notebook
+
+
 def test_dead_links_and_requests_to_other_hosts_are_found(script, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<h1 id="top">A</h1><a href="b.html#x">b</a><a href="#top">t</a><a href="https://example.org">e</a>'

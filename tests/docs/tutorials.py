@@ -28,6 +28,7 @@ SHORTER = (
     (r"--reject [\d.]+", "--reject 0.1"),
     (r"(drawings\.py \w+)$", r"\1 --count 40"),
     (r"--count 360", "--count 60"),
+    (r"(scans\.py .*)", r"\1 --groups 12"),
 )
 """Pattern -> what replaces it in a command, so that a page runs in about a minute."""
 DONE = "\0done\n"
@@ -146,5 +147,5 @@ class Session:
         """End the servers and remove what was written."""
         for process in filter(None, [*self.servers, self.interpreter]):
             process.terminate()
-            process.wait(timeout=60)
+            process.communicate(timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)

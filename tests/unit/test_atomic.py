@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from pathlib import Path
@@ -45,6 +46,20 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
         atomic.write(path, interrupt)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_are_flushed_as_windows_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl, flushed = pytest.importorskip("fcntl", reason="Windows tests this anyway"), list[int]()
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode) and fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flushed.append(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    atomic.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert len(flushed) == 2  # the file and its folder
 
 
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:

@@ -259,8 +259,8 @@ def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from
 
 
 def print_json(content: object) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(content, ensure_ascii=False, indent=2, default=_plain_types), flush=True)
+    """Print one JSON document on standard output, in ASCII: no encoding of a terminal or pipe can damage it."""
+    print(json.dumps(content, indent=2, default=_plain_types), flush=True)
 
 
 def print_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from vitreous.data.build import sampling_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.corrections import corrected, open_data
-from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, has_labels, known_sets, open_source
+from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, known_sets, open_source
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import Size, parse_name
@@ -194,9 +194,8 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
-    if _is_unlabeled(asked) and "data.task" not in asked and not has_labels(asked["data.source"]):
-        asked["data.task"] = "unlabeled"
-    return open_source(asked["data.source"], root, asked.get("data.task", "auto"))
+    needs_labels = not _is_unlabeled(asked) or "data.task" in asked
+    return open_source(asked["data.source"], root, asked.get("data.task", "auto"), needs_labels=needs_labels)
 
 
 def _model_keys(name: str) -> dict[str, Any]:
@@ -228,7 +227,8 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
     elif facts.reports_on_val:
         reason = f"with fewer than {FEW_IMAGES:,} images, the data's own validation split reports the accuracy"
     elif surveyed.source.test_ratio is None:
-        reason = "the data has no test split, so images are held out"
+        together = "" if surveyed.source.groups is None else ", all of a group together"
+        reason = f"the data has no test split, so images are held out{together}"
     else:
         reason = "the usual split for this data set"
     choices = [

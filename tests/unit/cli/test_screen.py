@@ -226,11 +226,12 @@ def test_table_without_rows_is_empty() -> None:
     assert file.getvalue() == ""
 
 
-def test_json_contains_arrays_and_unicode_names(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json({"Äpfel": np.array([[1, 2]]), "n": np.int64(3), "x": np.float32(0.5)})
-    out = capsys.readouterr().out
-    assert json.loads(out) == {"Äpfel": [[1, 2]], "n": 3, "x": 0.5}
-    assert "Äpfel" in out
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_contains_arrays_and_names_in_any_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding=encoding, errors="backslashreplace"))
+    print_json({"Äpfel": np.array([[1, 2]]), "猫 😺": np.int64(3), "x": np.float32(0.5)})
+    assert json.loads(content.getvalue()) == {"Äpfel": [[1, 2]], "猫 😺": 3, "x": 0.5}
 
 
 def test_early_stopping_reports_the_lowest_loss() -> None:

@@ -177,14 +177,19 @@ def test_source_is_stored_as_an_absolute_path(images_folder: Path, monkeypatch: 
     assert planned(TrainRequest(data="digits"))["data.source"] == "digits"
 
 
-def test_test_ratio_is_stored_with_its_reason(images_folder: Path) -> None:
+def test_test_ratio_is_stored_with_its_reason(images_folder: Path, tmp_path: Path) -> None:
+    images = enumerate(images_folder.glob("*/*.png"))
+    rows = [f"{image},{image.parent.name},{number // 2}\n" for number, image in images]
+    (tmp_path / "x.csv").write_text("path,label,patient\n" + "".join(rows), encoding="utf-8")
+    _, grouped = plan_run(TrainRequest(data=str(tmp_path / "x.csv")), ignore)
     _, plan = plan_run(TrainRequest(data=str(images_folder)), ignore)
     _, digits = plan_run(TrainRequest(data="digits"), ignore)
     _, asked = plan_run(TrainRequest(data=str(images_folder), values={"data.test_ratio": "0.5"}), ignore)
-    found = [next(c for c in p.choices if c.key == "data.test_ratio") for p in (plan, digits, asked)]
-    assert [choice.value for choice in found] == [0.2, 0.25, 0.5]
+    found = [next(c for c in p.choices if c.key == "data.test_ratio") for p in (plan, digits, asked, grouped)]
+    assert [choice.value for choice in found] == [0.2, 0.25, 0.5, 0.2]
     assert [choice.reason for choice in found] == [
         "the data has no test split, so images are held out", "the usual split for this data set", ASKED,
+        "the data has no test split, so images are held out, all of a group together",
     ]  # fmt: skip
 
 

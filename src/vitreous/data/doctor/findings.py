@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,7 @@ from vitreous.data.doctor.summaries import ImageSummaries
 from vitreous.data.sources import Source
 
 Severity = Literal["fault", "warning", "note"]
-
-_WEIGHTS: dict[Severity, float] = {"fault": 100.0, "warning": 10.0, "note": 1.0}
+"""How bad a finding is, worst first."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,9 @@ class Finding:
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Sort findings by severity times the square root of the share of images they concern, worst first."""
-    return tuple(sorted(findings, key=lambda finding: -_WEIGHTS[finding.severity] * sqrt(finding.share)))
+    """Sort findings by severity, and those of equal severity by the share of images that they concern."""
+    order = get_args(Severity)
+    return tuple(sorted(findings, key=lambda finding: (order.index(finding.severity), -finding.share)))
 
 
 @dataclass(frozen=True, eq=False)

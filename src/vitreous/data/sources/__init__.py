@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vitreous.data.label_cells import Task
-from vitreous.data.sources.annotations import has_export, is_export_name, open_export
+from vitreous.data.sources.annotations import is_export_name, open_export
 from vitreous.data.sources.dataset import PYTHON_PREFIX, Dataset, DatasetSource, Samples, open_dataset
 from vitreous.data.sources.folder import has_class_folders, open_folder, open_unlabeled
 from vitreous.data.sources.huggingface import (
@@ -37,7 +37,6 @@ __all__ = [
     "Texts",
     "check_task",
     "full_name",
-    "has_labels",
     "known_sets",
     "open_object",
     "open_source",
@@ -49,7 +48,9 @@ def known_sets() -> tuple[str, ...]:
     return tuple(OPENERS)
 
 
-def open_source(name_or_path: str | Path, root: str | Path | None = None, task: Task = "auto") -> Source:
+def open_source(
+    name_or_path: str | Path, root: str | Path | None = None, task: Task = "auto", *, needs_labels: bool = True
+) -> Source:
     """Open a data set by name or path.
 
     Args:
@@ -65,6 +66,7 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
         root: For a table or an export, the folder of the images, which no path may leave; by default that of the file.
         task: Whether an image has one label or several; `auto` decides by the data. Only tables and exports can have
             several. Only a folder can be `unlabeled`.
+        needs_labels: If False, a folder of images without class folders and without an export is opened as unlabeled.
 
     Returns:
         The samples; no image is decoded yet.
@@ -100,14 +102,10 @@ def open_source(name_or_path: str | Path, root: str | Path | None = None, task: 
     if are_shards:
         return open_shards(name)
     if is_folder:
-        return open_huggingface(str(path)) if is_huggingface_folder(path) else open_folder(path)
-    if name.startswith(PYTHON_PREFIX):
-        raise DataNotFoundError(
-            f"data.source={name}: was passed from Python and is not stored in a file; pass it again: "
-            "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
-        )
-    kind = "table" if is_table_name(path.name) else "file" if is_export_name(path.name) else "folder"
-    raise DataNotFoundError(f"data.source={name}: no such set and no such {kind}; {_suggestion(path)}")
+        if is_huggingface_folder(path):
+            return open_huggingface(str(path))
+        return open_folder(path) if needs_labels or has_class_folders(path) else open_unlabeled(path)
+    raise DataNotFoundError(f"data.source={name}: {_why_not_found(name, path)}")
 
 
 def open_object(dataset: Dataset) -> Source:
@@ -119,14 +117,6 @@ def open_object(dataset: Dataset) -> Source:
     if is_huggingface(dataset):
         return from_huggingface(dataset, type(dataset).__name__, f"{PYTHON_PREFIX}{type(dataset).__name__}")
     return open_dataset(dataset)
-
-
-def has_labels(name_or_path: str) -> bool:
-    """Return False for a folder of images that are not in class folders, without the export of a labeling tool."""
-    path = expanded(name_or_path)
-    if name_or_path in OPENERS or name_or_path.startswith(PREFIX) or not path.is_dir():
-        return True
-    return is_shards(name_or_path) or is_huggingface_folder(path) or has_class_folders(path) or has_export(path)
 
 
 def check_task(source: Source, task: Task) -> None:
@@ -156,6 +146,15 @@ def full_name(name_or_path: str) -> str:
     if name_or_path in OPENERS or name_or_path.startswith((PREFIX, PYTHON_PREFIX)) or is_address(name_or_path):
         return name_or_path
     return str(expanded(name_or_path).resolve())
+
+
+def _why_not_found(name: str, path: Path) -> str:
+    """Return what is wrong with a name that is neither a set nor an existing path, and what to do."""
+    if name.startswith(PYTHON_PREFIX):
+        again = "pass it again: vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
+        return f"was passed from Python and is not stored in a file; {again}"
+    kind = "table" if is_table_name(path.name) else "file" if is_export_name(path.name) else "folder"
+    return f"no such set and no such {kind}; {_suggestion(path)}"
 
 
 def _suggestion(path: Path) -> str:

@@ -91,7 +91,7 @@ def open_unlabeled(root: Path) -> FileSource:
         for split, folder in (_split_folders(root) or {"": root}).items():
             paths = sorted(images_below(folder), key=Path.as_posix)
             for path in paths:
-                images.paths.append(str(path.relative_to(root)))
+                images.paths.append(path.relative_to(root).as_posix())
             images.splits += [split] * len(paths)
     if not images.paths:
         raise DataError(f"data.source={root}: holds no image file; use a folder of images")
@@ -173,7 +173,7 @@ def _add_classes(images: _Images, folder: Path, split: str) -> None:
         # macOS writes an umlaut as two characters, other systems as one; both spell the same class.
         name = unicodedata.normalize("NFC", as_text(class_folder.name))
         for path in paths:
-            images.paths.append(str(path.relative_to(images.paths.root)))
+            images.paths.append(path.relative_to(images.paths.root).as_posix())
         images.class_names += [name] * len(paths)
         images.splits += [split] * len(paths)
         if not paths:
@@ -191,8 +191,9 @@ def _on_hierarchy(folder: Path) -> Iterator[str]:
     nested = [entry for entry in _folders(folder) if len(_folders(entry)) > 1 and not _num_loose(entry)]
     if nested:
         inside = sorted({entry.name for class_folder in nested for entry in _folders(class_folder)})
+        what = ("class", "it holds") if len(nested) == 1 else ("classes", "they hold")
         yield (
-            f"{folder}: read as the classes {_names(nested)}, although they hold only folders ({_names(inside)}); if "
+            f"{folder}: read as the {what[0]} {_names(nested)}, although {what[1]} only folders ({_names(inside)}); if "
             "those are the classes, move them one level up"
         )
 

@@ -258,7 +258,9 @@ def _judge_mirror(source: Source, train: NDArray[np.int64], measured: Mapping[st
     thumbnails = map_in_order(thumbnail, len(probed))
     readable = [i for i, image in enumerate(thumbnails) if image is not None]
     shrunk = np.array([thumbnails[i] for i in readable], dtype=np.uint8).reshape(-1, PROBE_SIDE_PX, PROBE_SIDE_PX)
-    return judge_by_images(shrunk, set_numbers(source.labels[probed[readable]]))
+    kept = probed[readable]
+    groups = None if source.groups is None else source.groups[kept]
+    return judge_by_images(shrunk, set_numbers(source.labels[kept]), groups)
 
 
 def _fingerprint(digests: NDArray[np.uint8], labels: LabelArray, splits: Texts, corrections: object) -> str:

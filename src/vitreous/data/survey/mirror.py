@@ -1,7 +1,8 @@
 """Class names, thumbnails -> whether a mirrored image keeps its class.
 
 The names decide first: digits, letters and sides must not be mirrored. Otherwise a nearest-neighbor classifier on 16x16
-px gray thumbnails measures two things, by three-fold cross-validation on up to 2,000 training images. The *drop* is the
+px gray thumbnails measures two things, by three-fold cross-validation on up to 2,000 training images; images of one
+group, such as a patient, are in the same fold, or the classifier would recognize patients. The *drop* is the
 loss of accuracy when the held-out images are mirrored: it is large if they then resemble another class, or nothing in
 the data set. The *cost* is the loss of accuracy when mirror images are added to the training images: it is large if
 classes mirror each other.
@@ -23,7 +24,7 @@ A drop above 30 points or a cost above 5 points turns mirroring off, if it is al
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ _LARGEST_DROP = 0.30
 _LARGEST_COST = 0.05
 _STANDARD_ERRORS = 2.5
 _FEWEST_IMAGES = 20
+_NUM_FOLDS = 3
 _DIGIT_WORDS = frozenset(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 _SIDE_WORDS = frozenset(["left", "right", "clockwise", "counterclockwise", "anticlockwise", "east", "west"])
 
@@ -64,12 +66,13 @@ def judge_by_names(classes: Sequence[str]) -> Mirror | None:
     return None
 
 
-def judge_by_images(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) -> Mirror:
+def judge_by_images(
+    thumbnails: NDArray[np.uint8], labels: NDArray[np.int64], groups: NDArray[np.str_] | None = None
+) -> Mirror:
     """Decide by nearest-neighbor classification of training images; in favor of mirroring if there are too few.
 
-    Thumbnails are gray, `[n, PROBE_SIDE_PX, PROBE_SIDE_PX]`.
+    Thumbnails are gray, `[n, PROBE_SIDE_PX, PROBE_SIDE_PX]`; groups are names, empty for an image without a group.
     """
-    from sklearn.model_selection import KFold
     from sklearn.neighbors import KNeighborsClassifier
 
     if len(labels) < _FEWEST_IMAGES:
@@ -81,7 +84,7 @@ def judge_by_images(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     with warnings.catch_warnings():
         # scikit-learn warns if most classes have one image. The result is then that mirroring changes nothing.
         warnings.filterwarnings("ignore", message="The number of unique classes")
-        for known, held_out in KFold(3, shuffle=True, random_state=0).split(plain):
+        for known, held_out in _folds(len(labels), groups):
             nearest = KNeighborsClassifier(1).fit(plain[known], labels[known])
             plain_correct[held_out] = nearest.predict(plain[held_out]) == labels[held_out]
             mirrored_correct[held_out] = nearest.predict(mirrored[held_out]) == labels[held_out]
@@ -98,6 +101,19 @@ def judge_by_images(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) ->
             "classes mirror each other",
         )
     return Mirror(True, f"{accuracy}, and {mirrored_correct.mean():.0%} when they are mirrored")
+
+
+def _folds(count: int, groups: NDArray[np.str_] | None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the images to learn from and those to classify, `_NUM_FOLDS` times; no group is on both sides."""
+    from sklearn.model_selection import GroupKFold, KFold
+
+    images = np.arange(count)
+    if groups is not None:
+        names, group = np.unique(groups, return_inverse=True)
+        group = np.where(groups == "", len(names) + images, group)
+        if len(np.unique(group)) >= _NUM_FOLDS:
+            return GroupKFold(_NUM_FOLDS).split(images, groups=group)
+    return KFold(_NUM_FOLDS, shuffle=True, random_state=0).split(images)
 
 
 def _exceeds(before: NDArray[np.bool_], after: NDArray[np.bool_], margin: float) -> bool:

@@ -1,6 +1,6 @@
 """Data set, optionally a model -> DataReport: what is in the data and what is wrong with it, in words and numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,10 @@ import torch
 
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.doctor.examine import Examination, Features, examine
+from vitreous.data.doctor.summaries import split_names
 from vitreous.data.sources import SPLITS, Source, open_source
 from vitreous.data.survey.facts import Survey, survey
+from vitreous.data.survey.splits import torn_groups
 from vitreous.errors import DecodeError
 from vitreous.training.folder.records import Listener
 from vitreous.use.embed.embedder import Embedder
@@ -42,6 +44,7 @@ class DataReport:
             ("images", f"{train:,} for training, {val:,} for validation, {test:,} for testing"),
             *((("task", f"multi-label: {facts.task_reason}"),) if facts.task == "multilabel" else ()),
             ("classes", f"{len(counts):,}, with {fewest:,} to {most:,} training images each"),
+            *self._groups(),
             ("size", f"median {facts.height_px}x{facts.width_px} px (height x width), {sizes}"),
             ("channels", "1 (all images are gray)" if facts.in_chans == 1 else str(facts.in_chans)),
             *([("depth", facts.value_range_reason)] if facts.value_range_reason else []),
@@ -76,14 +79,23 @@ class DataReport:
         """Facts, numbers and findings as plain values for JSON."""
         return asdict(self.survey.facts) | self.examination.as_dict()
 
+    def _groups(self) -> Iterator[tuple[str, str]]:
+        """Yield the number of groups such as patients, and whether any of them is both trained on and held out."""
+        groups = self.survey.source.groups
+        if groups is not None:
+            torn = torn_groups(groups, split_names(self.survey.indices, len(groups)))
+            where = f"{torn:,} of them both trained on and held out" if torn else "each either trained on or held out"
+            yield "groups", f"{len(set(groups.tolist()) - {''}):,}, {where}"
+
     def _pixels(self) -> str:
         """Channel means and standard deviations of the training images, in 0..255."""
         channels = self.examination.numbers["channels"].get("train")
         if channels is None:
             return "unknown: no training image can be decoded"
-        mean, std = (" ".join(f"{value:.0f}" for value in channels[name]) for name in ("mean", "std"))
-        which = "red, green, blue" if self.survey.facts.in_chans in (1, 3) else "first three channels"
-        return f"{which}: mean {mean}, standard deviation within an image {std} (0 to 255)"
+        num = self.survey.facts.in_chans
+        mean, std = (" ".join(f"{value:.0f}" for value in channels[name][:num]) for name in ("mean", "std"))
+        which = "red, green, blue: " if num == 3 else "" if num == 1 else "first three channels: "
+        return f"{which}mean {mean}, standard deviation within an image {std} (0 to 255)"
 
 
 def examine_data(

@@ -18,9 +18,9 @@ def _finding(severity: Severity, share: float, kind: str = "x") -> Finding:
 
 
 def test_fault_in_few_images_ranks_above_note_on_all_images() -> None:
-    found = [_finding("note", 1.0), _finding("warning", 0.5), _finding("fault", 0.01), _finding("fault", 0.5)]
+    found = [_finding("note", 1.0), _finding("warning", 1.0), _finding("fault", 0.001), _finding("fault", 0.5)]
     assert [(f.severity, f.share) for f in ranked(found)] == [
-        ("fault", 0.5), ("fault", 0.01), ("warning", 0.5), ("note", 1.0),
+        ("fault", 0.5), ("fault", 0.001), ("warning", 1.0), ("note", 1.0),
     ]  # fmt: skip
 
 

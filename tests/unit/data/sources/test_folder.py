@@ -2,13 +2,13 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 from tests.unit.data.sources.builders import error_of
 
-from vitreous.data.sources import FileSource, open_source
+from vitreous.data.sources import FileSource, folder, open_source
 from vitreous.data.sources.folder import open_folder
 from vitreous.errors import DataNotFoundError, DecodeError
 
@@ -63,6 +63,21 @@ def test_train_is_a_split_if_it_is_the_only_folder_and_a_class_next_to_other_fol
 def test_nested_folders_belong_to_their_class(make_folder: MakeFolder) -> None:
     source = open_source(make_folder({"cat/2019/summer": 2, "cat": 1, "dog/a": 1}))
     np.testing.assert_array_equal(np.bincount(source.labels), [3, 1])
+
+
+class OnWindows(PureWindowsPath):
+    """A path on Windows, which needs no such system."""
+
+    def resolve(self) -> "OnWindows":
+        return self
+
+
+def test_images_have_the_same_names_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = OnWindows(r"C:\photos")
+    monkeypatch.setattr(folder, "_split_folders", lambda root: {})
+    monkeypatch.setattr(folder, "images_below", lambda root: [root / "cat" / "a.png", root / "b.png"])
+    source = folder.open_unlabeled(root)  # type: ignore[arg-type]
+    assert [source.key(number) for number in range(2)] == ["b.png", "cat/a.png"]
 
 
 def test_hidden_system_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
@@ -240,6 +255,11 @@ def test_class_folders_of_folders_are_classes_and_a_note_says_so(make_folder: Ma
     assert source.notes == (
         f"{root}: read as the classes animals/ and vehicles/, although they hold only folders (bus/, car/, cat/ and "
         "dog/); if those are the classes, move them one level up",
+    )
+    shutil.rmtree(root / "vehicles")
+    assert open_source(root).notes == (
+        f"{root}: read as the class animals/, although it holds only folders (cat/ and dog/); if those are the "
+        "classes, move them one level up",
     )
 
 

@@ -91,6 +91,17 @@ def test_too_few_images_allow_mirroring_with_a_reason() -> None:
     assert decision == Mirror(keeps_class=True, reason=reason)
 
 
+def test_a_classifier_that_knows_the_patients_does_not_forbid_mirroring() -> None:
+    random = np.random.default_rng(0)
+    tissue = random.integers(0, 200, (30, 16, 16))
+    patients = np.repeat(np.arange(30), 8)
+    thumbnails = (tissue[patients] + random.integers(0, 40, (240, 16, 16))).astype(np.uint8)
+    labels, names = patients % 2, np.array([f"p{patient}" for patient in patients])
+    assert not judge_by_images(thumbnails, labels).keeps_class
+    assert judge_by_images(thumbnails, labels, names).keeps_class
+    assert judge_by_images(*arrows(200, [0, 180]), groups=np.full(200, "")).keeps_class is False
+
+
 def test_images_of_digits_forbid_mirroring() -> None:
     source = open_source("digits")
     images = [Image.fromarray(source.encoded(index)) for index in range(600)]

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 import vitreous as vt
-from vitreous.data.sources import has_labels, open_source
+from vitreous.data.sources import FileSource, open_source
+from vitreous.data.sources.annotations import read
 from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.model.weights import load_model, read_metadata
 from vitreous.recipe.files import read_config
@@ -190,20 +192,32 @@ def test_a_loss_of_labels_cannot_use_unlabeled_images(flat: Path, tiny: Tiny) ->
 
 
 def test_unlabeled_folder_has_the_images_of_all_folders_and_keeps_its_splits(tmp_path: Path, flat: Path) -> None:
-    assert not has_labels(str(flat))
     assert len(open_source(flat, task="unlabeled")) == 61
     split = tmp_path / "split"
     shutil.copytree(flat, split / "train")
     shutil.copytree(flat / "more", split / "test")
-    source = open_source(split, task="unlabeled")
+    source = open_source(split, needs_labels=False)
+    assert isinstance(source, FileSource)
+    assert source.is_unlabeled
     assert [(source.splits == name).sum() for name in ("train", "test", "")] == [61, 30, 0]
-    assert not has_labels(str(split))
+
+
+def test_export_of_a_labeling_tool_is_read_once(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, opened, parse = range(0, 12, 2), list[str](), read.read_json
+    document = {
+        "images": [{"id": number, "file_name": f"{number}.png"} for number in numbers],
+        "annotations": [{"image_id": number, "category_id": number % 4} for number in numbers],
+        "categories": [{"id": 0, "name": "a"}, {"id": 2, "name": "b"}],
+    }
+    (flat / "labels.json").write_text(json.dumps(document), encoding="utf-8")
+    monkeypatch.setattr(read, "read_json", lambda path: (opened.append(path.name), parse(path))[1])
+    surveyed, _ = plan_run(TrainRequest(data=str(flat), values={"objective.loss": "mae"}), lambda *_: None)
+    assert (opened, surveyed.source.classes) == (["labels.json"], ("a", "b"))
 
 
 def test_class_folders_and_named_sets_have_labels(images_folder: Path, tmp_path: Path) -> None:
-    assert has_labels(str(images_folder))
-    assert has_labels("digits")
-    assert has_labels(str(tmp_path / "labels.csv"))
+    for data, num_classes in ((images_folder, 3), ("digits", 10)):
+        assert len(open_source(data, needs_labels=False).classes) == num_classes
     with pytest.raises(DataError, match=r"data\.task=unlabeled: digits is not a folder of images"):
         open_source("digits", task="unlabeled")
     with pytest.raises(DataError, match="holds no image file"):

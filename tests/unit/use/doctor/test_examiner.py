@@ -1,11 +1,13 @@
 """examine_data: facts, tables and histograms of a data set, and labels judged by the features of a model."""
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vitreous.data.sources import open_source
 from vitreous.errors import DataError
@@ -36,6 +38,24 @@ def test_facts_count_readable_images(own_photos: Path) -> None:
     assert {name: sum(counts.values()) for name, counts in report.histograms.items()} == {
         "shorter side": 71, "width / height": 71, "file type": 71, "mean brightness": 71,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("split", "shown"),
+    [("", "2, each either trained on or held out"), ("test", "2, 1 of them both trained on and held out")],
+)
+def test_facts_count_groups_and_gray_images_have_one_channel(split: str, shown: str, tmp_path: Path) -> None:
+    rows, given = (
+        ["path,label,patient,split"],
+        dict.fromkeys(range(3), split and "train") | dict.fromkeys(range(3, 6), split),
+    )
+    for number in range(12):
+        Image.new("L", (8, 8), 10 * number).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},{'p' if number < 6 else 'q'},{given.get(number, '')}")
+    (tmp_path / "x.csv").write_text("\n".join(rows), encoding="utf-8")
+    facts = dict(examine_data(str(tmp_path / "x.csv"), ignore).facts)
+    assert facts["groups"] == shown
+    assert re.fullmatch(r"mean \d+, standard deviation within an image 0 \(0 to 255\)", facts["pixels"])
 
 
 def test_progress_of_all_stages_is_shown_in_order(photos: Path, run: Run) -> None:

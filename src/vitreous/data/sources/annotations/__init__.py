@@ -4,7 +4,7 @@ One module reads each format: `coco`, `cvat`, `fiftyone`, `label_studio` and `yo
 what the file says. `places` finds the images, `read` puts both together, and `source` makes classes of the names.
 """
 
-from vitreous.data.sources.annotations.read import has_export, is_export_name, read_export
+from vitreous.data.sources.annotations.read import is_export_name, read_export
 from vitreous.data.sources.annotations.source import open_export
 
-__all__ = ["has_export", "is_export_name", "open_export", "read_export"]
+__all__ = ["is_export_name", "open_export", "read_export"]

@@ -5,6 +5,7 @@ looked up in that folder by its last parts.
 """
 
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,9 +56,9 @@ def find_files(where: str, root: Path, folder: Path, entries: Sequence[Entry], *
         if skip != 0:
             left_out = "folders and Label Studio's prefix" if skip is None else f"the first {plural(skip, 'part')}"
             notes.append(f"{where}: images are read from {base}, without {left_out} of their paths")
-        inner = os.path.relpath(base, root)
+        inner = Path(os.path.relpath(base, root)).as_posix()
         for number, one in zip(members, parts, strict=True):
-            path = os.path.normpath(os.path.join(inner, _spelled(one, skip)))  # noqa: PTH118
+            path = posixpath.normpath(f"{inner}/{_spelled(one, skip)}")
             found[number] = path if os.path.isfile(root / path) else ""  # noqa: PTH113  # False for any name
     return found, notes
 
@@ -72,7 +73,7 @@ def _parts(place: str, path: str, *, is_given: bool) -> Parts:
         )
     if outside:
         path = unquote(path[outside.end() :].partition("?")[0]) if outside[1] else path[outside.end() :]
-    plain = os.path.normpath("/".join(part for part in re.split(r"[/\\]+", path) if part))
+    plain = posixpath.normpath("/".join(part for part in re.split(r"[/\\]+", path) if part))
     if plain in (".", "..") or plain.startswith("../"):
         raise DataError(f"{place}={printable(path)}: is not a path inside the folder of the images; correct it")
     return tuple(plain.split("/"))

@@ -92,11 +92,6 @@ def read_export(path: Path, root: Path | None = None) -> ExportedImages | None:
     return images
 
 
-def has_export(folder: Path) -> bool:
-    """Return True if a folder has the export of a labeling tool with labels. Raises DataError as `read_export` does."""
-    return bool(_in_folder(folder, None))
-
-
 def _read(path: Path, folder: Path) -> Export | None:
     """Read a file whose images are in a folder; None if its content is of no known format."""
     if path.suffix.casefold() == ".xml":
@@ -166,9 +161,9 @@ def _add(images: ExportedImages, file: Path, export: Export, *, is_given: bool) 
 def _unlisted(images: ExportedImages) -> list[str]:
     """Return the images that are in the same folders as those that are listed."""
     known = set(images.paths)
-    folders = {os.path.dirname(path) for path in known}  # noqa: PTH120
+    folders = {path.rpartition("/")[0] for path in known}
     readable = (inner for inner in folders if os.access(images.root / inner, os.R_OK))
-    inside = (os.path.join(inner, name) for inner in readable for name in os.listdir(images.root / inner))  # noqa: PTH118, PTH208
+    inside = (f"{inner}/{name}".lstrip("/") for inner in readable for name in os.listdir(images.root / inner))  # noqa: PTH208
     return [path for path in inside if is_image_name(path) and path not in known]
 
 

@@ -189,7 +189,7 @@ class _Shard:
 
 def _members(source: Source, index: int, number: int) -> dict[str, bytes]:
     """Return the members of a sample as name -> content. Raises DecodeError if its image cannot be read."""
-    described = PurePosixPath(source.describe(index))
+    described = PurePosixPath(source.key(index))
     encoded = source.encoded(index)
     file = io.BytesIO()
     if isinstance(encoded, bytes):

@@ -1,7 +1,10 @@
 """Paths that another machine wrote are found below one folder, or refused."""
 
+import ntpath
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,6 +13,7 @@ from tests.unit.data.sources.annotations.conftest import opened, shown, write_js
 from tests.unit.data.sources.builders import error_of
 
 from vitreous.data.sources import open_source
+from vitreous.data.sources.annotations import places, read
 from vitreous.data.sources.annotations.export import Entry
 from vitreous.data.sources.annotations.places import find_files
 from vitreous.errors import DataError
@@ -49,6 +53,31 @@ def test_no_path_leaves_the_folder_of_the_images(put: Put, path: str, is_given: 
     root = put([]) / "in"
     with pytest.raises(DataError, match=r"image=.*: (is not a path inside|is an absolute path)"):
         find_files("x", root, root, [Entry(path, None)], is_given=is_given)
+
+
+@pytest.fixture
+def backslashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let paths be joined and normalized as on Windows, but files be found as here."""
+    found = {name: getattr(os.path, name) for name in ("isfile", "relpath")}
+    path = SimpleNamespace(**{name: getattr(ntpath, name) for name in ntpath.__all__ if name not in found}, **found)
+    for module in (places, read):
+        monkeypatch.setattr(module, "os", SimpleNamespace(path=path, access=os.access, listdir=os.listdir, R_OK=4))
+
+
+@pytest.mark.usefixtures("backslashes")
+def test_images_are_found_on_windows_too(put: Put) -> None:
+    folder = put(["images/a.png", "images/in/b.png"])
+    source = opened(write_json(folder / "x.json", coco("a.png", "in\\b.png")))
+    assert shown(source) == [("images/a.png", "cat", ""), ("images/in/b.png", "dog", "")]
+    assert source.notes == ()
+
+
+@pytest.mark.usefixtures("backslashes")
+@pytest.mark.parametrize("path", ["../a.png", "x\\..\\..\\a.png"])
+def test_no_path_leaves_the_folder_of_the_images_on_windows(put: Put, path: str) -> None:
+    root = put(["a.png", "in/b.png"]) / "in"
+    with pytest.raises(DataError, match=r"image=.*: is not a path inside"):
+        find_files("x", root, root, [Entry(path, None)], is_given=True)
 
 
 @given(st.lists(st.text(st.sampled_from("./\\~:a\0 C"), max_size=12), min_size=1, max_size=3))
