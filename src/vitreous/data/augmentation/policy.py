@@ -67,8 +67,8 @@ OPERATIONS = (IDENTITY, *GEOMETRIC_OPERATIONS, *COLOR_OPERATIONS)
 Policy = Callable[[Varied, NDArray[np.int64], int], Varied]
 """(images, indices, seed) -> images that went through random operations.
 
-Values are in 0..255, of images that were already cropped and flipped. The draws depend on only `indices`, `[batch]`, and
-`seed`: images with equal numbers get the same ones. The seed comes from `derive`; use another one for each epoch.
+Values are in 0..255, of images that were already cropped and flipped. The draws depend on only `indices`, `[batch]`,
+and `seed`: images with equal numbers get the same ones. The seed comes from `derive`; use another one for each epoch.
 """
 
 
