@@ -71,11 +71,7 @@ def assemble(
 ) -> tuple[TrainState, StepSettings, Loop]:
     """Build the state and the loop that `fit` takes, for a new run or from the newest checkpoint of an interrupted one.
 
-    Args:
-        prepared: Data and configuration.
-        loader: The training batches of this process.
-        batches: The same batches, perhaps prefetched.
-        context: Folder, processes and clock of the run.
+    `loader` and `batches` give the same training batches of this process, the latter perhaps prefetched.
 
     Raises:
         RunError: A checkpoint does not fit the run, or its data or teacher have changed.

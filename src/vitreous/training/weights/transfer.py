@@ -212,11 +212,8 @@ def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
 def _epochs(plan: Plan, whole: Plan, facts: DataFacts, num_folds: int = 0) -> float:
     """Return the epochs that fit into the budget after everything else; 0 if nothing was measured.
 
-    Args:
-        plan: The plan.
-        whole: The plan with the smallest images and no frozen block. Its steps show how fast a pass over the images is.
-        facts: The data.
-        num_folds: Folds that follow the run, and take as long as it.
+    The steps of `whole`, the plan with the smallest images and no frozen block, show how fast a pass over the images
+    is. The `num_folds` runs that follow take as long as this one.
     """
     if plan.pace is None or whole.pace is None:
         return 0.0

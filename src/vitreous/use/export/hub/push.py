@@ -139,10 +139,7 @@ class Package:
 def packed(run: Path, to: str, *, with_report: bool = False) -> Iterator[Package]:
     """Write the files for a repository to a temporary folder, for a `with` block; nothing is sent.
 
-    Args:
-        run: Folder of a finished run, or a model file.
-        to: `hf://organization/name`.
-        with_report: Add `report.html`.
+    `run` is the folder of a finished run, or a model file, and `to` is `hf://organization/name`.
 
     Raises:
         NotARunError: There is no model at `run`, or `to` is not the name of a repository.
