@@ -20,7 +20,7 @@ from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.features import FixedOutputs, feature_batch
@@ -64,7 +64,7 @@ def fit_heads(
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    precision = precision_of(config.train)
     own, num_classes, is_trained = own_view(model), config.data.num_classes, config.train.epochs > 0
 
     def is_late(num_seen: int) -> bool:
