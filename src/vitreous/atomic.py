@@ -1,10 +1,12 @@
 """Bytes -> a file, or a folder of files, that is either complete or absent, never half written."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vitreous.errors import SaveError
 
@@ -50,6 +52,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to a file atomically. Raises SaveError if that fails; an old file is unchanged."""
     write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any, indent: int = 1) -> None:
+    """Write a value as JSON to a file atomically. Raises SaveError if that fails; an old file is unchanged."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:

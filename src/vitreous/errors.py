@@ -130,6 +130,11 @@ def optional_module(name: str, needed_by: str, way_out: str) -> Any:
         raise MissingDependencyError(f"{needed_by}: needs {package}, which is not installed; {way_out}") from error
 
 
+def without_way_out(error: VitreousError) -> str:
+    """Return what is wrong, without the way out after the first semicolon, for a caller that has another one."""
+    return str(error).partition("; ")[0]
+
+
 def nearest(got: str, known: Iterable[str], *, hint: str = "") -> str:
     """Return the end of an error message about an unknown name: the nearest name, or else all names.
 

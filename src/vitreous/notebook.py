@@ -30,9 +30,7 @@ __all__ = ["Tokenizer", "TransformerEncoder", "VisionTransformer", "create_mlp"]
 _TOKENS = 256  # the notebook's grid, 16x16
 _NORM_EPS = 1e-5  # PyTorch's default, as in the notebook
 _TOKEN_STD = 0.2  # of positions and class token
-_INIT: InitScheme = (
-    "xavier"  # as in nn.MultiheadAttention; timm's std of 0.02 is far too small for models of this width
-)
+_INIT: InitScheme = "xavier"  # as in nn.MultiheadAttention; timm's 0.02 is far too small for models of this width
 _SIZE = rule_of(Annotated[int, Interval("[1, 2**31)", "use a size of 1 or more")])
 _RATE = rule_of(Annotated[float, Interval("[0, 1)", "0.1 is usual")])
 

@@ -1,5 +1,6 @@
-"""What a user gives as a path -> Path, with `~` replaced by the home folder."""
+"""What a user gives as a path -> Path, with `~` replaced by the home folder; a file -> its checksum."""
 
+import hashlib
 import os
 import re
 import sys
@@ -42,6 +43,12 @@ def portable(stem: str) -> str:
     """Return the name of a file, with `_` before its first dot if Windows reserves the name for a device."""
     base, dot, rest = stem.partition(".")
     return f"{base}_{dot}{rest}" if _DEVICES.fullmatch(base.rstrip(" ")) else stem
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of the content of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

@@ -14,12 +14,12 @@ import vitreous as vt
 from vitreous import notebook
 from vitreous.model import ModelConfig, build_model, load_model, save_model, timm_registry
 from vitreous.model.change.lora import add_lora
-from vitreous.model.change.merge import merge_tokens, token_groups
+from vitreous.model.change.merge import merge_tokens
 from vitreous.model.change.reshape import change_channels, make_flexible, resize_model
 from vitreous.model.parts.attention import Attention
 from vitreous.model.parts.embedding import LearnedPosition
 from vitreous.model.parts.fixed_position import SinCosPosition
-from vitreous.model.parts.tokenizer import Tokenizer, patchify, unpatchify
+from vitreous.model.parts.tokenizer import Tokenizer, patchify
 from vitreous.model.taps import taps
 from vitreous.model.weights import export_weights, read_metadata
 
@@ -98,10 +98,7 @@ def parts_of_a_model(folder: Path) -> Refusals:
     yield lambda: patchify(images, 4), "resize or pad them"
     padded = torch.nn.functional.pad(images, (0, 0, 0, 2))
     assert tokenizer(padded).shape == (1, 9, 16)
-    patches = patchify(padded, 4)
-    yield lambda: unpatchify(patches, patch_size=4, grid_size=(2, 3)), "give the grid they came from"
-    yield lambda: unpatchify(patches, patch_size=5, grid_size=(3, 3)), "give the patch size they were cut with"
-    assert unpatchify(patches, patch_size=4, grid_size=(3, 3)).shape == padded.shape
+    assert patchify(padded, 4).shape == (1, 9, 48)
     for position in (LearnedPosition(grid_size=(3, 3), embed_dim=16), SinCosPosition(grid_size=(3, 3), embed_dim=16)):
         yield lambda position=position: position(tokens), "resize the images or the grid"
         assert position(tokens, (2, 3)).shape == position(torch.zeros(1, 9, 16))[:, :6].shape
@@ -144,10 +141,6 @@ def changes_to_a_model(folder: Path) -> Refusals:
     for pool in ("map", "token_mean"):
         assert build_model(ModelConfig(**{**TINY, "fc_norm": True, "pool": pool}))
     model.reset_classifier(3, "token")
-    yield lambda: token_groups(model, torch.zeros(1, 3, 12, 12)), "use merge_tokens(model, 8)"
-    assert token_groups(
-        merge_tokens(build_model(ModelConfig(**{**TINY, "img_size": (24, 24)})), 8), torch.zeros(1, 3, 24, 24)
-    ).any()
     stem = build_model(ModelConfig(**TINY, stem="conv"))
     yield lambda: change_channels(stem, 1), "use data.in_chans=3"
     assert change_channels(stem, 3) is stem

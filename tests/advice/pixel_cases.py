@@ -46,8 +46,6 @@ def batches(folder: Path) -> Refusals:
     yield lambda: EvalLoader(store(4), PREPROCESS, 0), "use 64, or what memory allows"
     assert loader(4, 64)
     assert EvalLoader(store(4), PREPROCESS, 64)
-    yield lambda: loader(4, 2, repeats=3), "use 1"
-    assert loader(4, 2, repeats=1)
     yield lambda: loader(4, 2, share=(0, 3)), "use at most 2 processes"
     assert loader(4, 2, share=(0, 2))
     yield lambda: Prefetcher(loader(4, 2), 0), "to avoid prefetching, use the loader itself"

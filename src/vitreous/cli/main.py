@@ -90,14 +90,7 @@ for _name, (_help, _usage) in COMMANDS.items():
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Args:
-        tokens: Words after `vitreous`; None for the arguments of this process.
-
-    Returns:
-        The exit code.
-    """
+    """Run a command and return the exit code. `tokens` are the words after `vitreous`, by default of this process."""
     # Both change the whole process and its child processes. That is right for a command but not for a library call.
     let_threads_sleep()
     keep_freed_memory()

@@ -241,10 +241,7 @@ class Screen:
 def print_table(console: Console, rows: Sequence[Sequence[str]], *, numbers_from: int) -> None:
     """Print a table; of a very long one, which takes half a minute, only the first rows and the number of others.
 
-    Args:
-        console: Where to print it.
-        rows: The rows; the first one holds the names of the columns.
-        numbers_from: First column that is aligned to the right.
+    The first row holds the names of the columns. Columns from number `numbers_from` on are aligned to the right.
     """
     if not rows:
         return

@@ -16,7 +16,7 @@ from vitreous.errors import ConfigError, optional_module
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_fields
 from vitreous.training.machine.device import resolve_device
-from vitreous.use.serve.deploy import DOCKER, SYSTEMD, write_docker, write_systemd
+from vitreous.use.serve.deploy import write_docker, write_systemd
 from vitreous.wording import plural
 
 _MOST_PIXELS = "50_000_000"
@@ -77,8 +77,8 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
         way_out = "leave it out, and start the container with --env VITREOUS_API_KEY"
         raise ConfigError(f"api_key_file={options.api_key_file}: is not copied into a container; {way_out}")
     if options.write:
-        (write_docker if options.write == "docker" else write_systemd)(paths, _words(options))
-        screen.say(f"{DOCKER if options.write == 'docker' else SYSTEMD}: its first lines say how to start it")
+        write = write_docker if options.write == "docker" else write_systemd
+        screen.say(f"{write(paths, _words(options))}: its first lines say how to start it")
         return
     os.environ.setdefault(VARIABLE, _MOST_PIXELS)
     max_pixels()  # raises an error if the variable is wrong

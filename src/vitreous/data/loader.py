@@ -26,6 +26,9 @@ from vitreous.wording import plural
 BYTES_AT_ONCE = 4 * 2**20
 """Bytes of float images that a CPU augments at a time, so that intermediate results stay in its cache."""
 
+NUM_AHEAD = 2
+"""Number of batches that a `Prefetcher` prepares."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -61,8 +64,7 @@ class TrainLoader:
 
     Raises:
         DataError: The store is empty, or `weights` does not fit it.
-        ConfigError: `batch_size` or `repeats` is below 1, the copies of one image do not fit into a batch, or a batch
-            has fewer images than there are processes.
+        ConfigError: A batch has fewer images than there are processes.
 
     Source: Repeated augmentation: Hoffer et al. 2019 (1901.09335), section 2, and DeiT (2012.12877). They show a random
     third of the images in each epoch and drop the incomplete batch; our rounds leave no image out.
@@ -81,9 +83,6 @@ class TrainLoader:
     ) -> None:
         if len(store) == 0:
             raise DataError("data: 0 training images; add at least one")
-        _check_batch_size(batch_size)
-        if not 1 <= repeats <= batch_size:
-            raise ConfigError(f"data.repeats={repeats}: must be from 1 to data.batch_size={batch_size}; use 1")
         if weights is not None:
             check_weights(weights, len(store))
         self._store = store
@@ -185,7 +184,7 @@ class EvalLoader:
     """All images in order, or the chosen ones, without augmentation; `len` is the number of batches, perhaps 0.
 
     The last batch may have fewer than `batch_size` images. With `share` = (rank, world size), each batch has only the
-    part of this process, which may be empty. Raises ConfigError if `batch_size` is below 1.
+    part of this process, which may be empty.
     """
 
     def __init__(
@@ -196,7 +195,6 @@ class EvalLoader:
         share: tuple[int, int] = (0, 1),
         chosen: NDArray[np.int64] | None = None,
     ) -> None:
-        _check_batch_size(batch_size)
         self._chosen = np.arange(len(store)) if chosen is None else chosen
         self._share = share
         self._store = store
@@ -225,15 +223,11 @@ class EvalLoader:
 class Prefetcher:
     """A TrainLoader that prepares the next batches in a thread while the model trains on the current one.
 
-    It helps with a LazyStore. Use it in a `with` block, or call `close`, to end the thread. Raises ConfigError unless
-    `num_ahead`, the number of batches to prepare, is at least 1.
+    It helps with a LazyStore. Use it in a `with` block, or call `close`, to end the thread.
     """
 
-    def __init__(self, loader: TrainLoader, num_ahead: int = 2) -> None:
-        if num_ahead < 1:
-            raise ConfigError(f"num_ahead={num_ahead}: must be at least 1; to avoid prefetching, use the loader itself")
+    def __init__(self, loader: TrainLoader) -> None:
         self._loader = loader
-        self._num_ahead = num_ahead
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vitreous-prefetch")
         self._prepared: dict[int, Future[Batch]] = {}
 
@@ -246,7 +240,7 @@ class Prefetcher:
         """Return the loader's batch; an error met while preparing it is raised here."""
         if attempt:
             return self._loader.batch(step, attempt)
-        window = range(step, step + self._num_ahead + 1)
+        window = range(step, step + NUM_AHEAD + 1)
         for other in [key for key in self._prepared if key not in window]:
             self._prepared.pop(other).cancel()
         for wanted in window:
@@ -275,8 +269,3 @@ def _nth_part(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
 def _labels(store: Store, indices: NDArray[np.int64]) -> Targets:
     labels = store.labels[to_device(torch.from_numpy(indices), store.device)]
     return labels.float() if labels.dtype == torch.bool else labels
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ConfigError(f"data.batch_size={batch_size}: must be at least 1; use 64, or what memory allows")

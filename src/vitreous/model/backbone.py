@@ -3,7 +3,7 @@
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from einops import rearrange
@@ -188,18 +188,7 @@ class Backbone(nn.Module):
 
     def parts(self) -> Parts:
         """Return the parts of the model by name: the keyword arguments of `VisionTransformer`."""
-        return Parts(
-            tokenizer=self.tokenizer,
-            patch_norm=self.patch_norm,
-            position=self.position,
-            patch_drop=self.patch_drop,
-            prefix=self.prefix,
-            relation=self.relation,
-            encoder=self.encoder,
-            pool=self.pool,
-            fc_norm=self.fc_norm,
-            head=self.head,
-        )
+        return cast("Parts", {name: getattr(self, name) for name in Parts.__annotations__})
 
     def get_classifier(self) -> nn.Module:
         """Return the head."""

@@ -26,7 +26,7 @@ from vitreous.training.fit.loop import Loop
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.machine.distributed import Group
 from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
@@ -71,17 +71,13 @@ def assemble(
 ) -> tuple[TrainState, StepSettings, Loop]:
     """Build the state and the loop that `fit` takes, for a new run or from the newest checkpoint of an interrupted one.
 
-    Args:
-        prepared: Data and configuration.
-        loader: The training batches of this process.
-        batches: The same batches, perhaps prefetched.
-        context: Folder, processes and clock of the run.
+    `loader` and `batches` give the same training batches of this process, the latter perhaps prefetched.
 
     Raises:
         RunError: A checkpoint does not fit the run, or its data or teacher have changed.
     """
     config, group, recorder = prepared.config, context.group, context.recorder
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    precision = precision_of(config.train)
     limit = run_limit(config, prepared.survey.facts, context.instruments.evaluation_images_per_s, group)
     state, fixed, keeps_head, heads = new_state(prepared, loader, context, limit)
     max_steps = max(int(config.train.epochs > 0), round(config.train.epochs * loader.steps_per_epoch))
@@ -133,7 +129,7 @@ def _begin_with(
 ) -> float:
     """Evaluate and save the first model. Return the seconds that later evaluations take; 0 without a time limit."""
     train, began_s = prepared.config.train, stopwatch.elapsed_s()
-    precision = resolve_precision(train.precision, resolve_device(train.device))
+    precision = precision_of(train)
     model = first_model(state, heads)
     val = evaluate_models({"first": model}, prepared, precision, context.group).get("first")
     now_s = stopwatch.elapsed_s()
@@ -176,7 +172,7 @@ def new_state(
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = new_model(config, generator)
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    precision = precision_of(config.train)
     fixed = None if is_sharded(config, group) else fixed_outputs(config, model, loader, precision)
     keeps_head, heads = False, None
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.

@@ -20,7 +20,7 @@ from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.machine.parallel import full_tensor
 from vitreous.training.step.features import FixedOutputs, feature_batch
@@ -59,17 +59,12 @@ def fit_heads(
 ) -> FittedHeads:
     """Fit heads to the features of pretrained weights, from one pass; the first process does it for all.
 
-    Args:
-        model: The pretrained model.
-        config: Configuration of the run.
-        loader: Its training images.
-        group: The processes that train.
-        fixed: The outputs of the layers that the run does not change, if they are needed anyway.
-        seconds_left: Returns the time that is left for features. Then the heads are fitted to fewer images.
+    `fixed` are the outputs of the layers that the run does not change, if they are needed anyway. If little time is
+    left, the heads are fitted to fewer images.
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    precision = precision_of(config.train)
     own, num_classes, is_trained = own_view(model), config.data.num_classes, config.train.epochs > 0
 
     def is_late(num_seen: int) -> bool:
@@ -140,12 +135,10 @@ def keep_best(
 ) -> None:
     """Save the model if its calibrated validation loss is the lowest so far; note loss and progress in the state.
 
-    Args:
-        state: The state that was evaluated.
-        scores: Scores by `trained` (the weights) and `average` (their moving average).
-        prepared: Data and configuration of the run.
-        folder: The run folder. Raises SaveError if it cannot be written.
-        group: The processes that train.
+    `scores` are those of the weights, `trained`, and of their moving average, `average`.
+
+    Raises:
+        SaveError: The run folder cannot be written.
     """
     better = min(scores, key=lambda name: scores[name].comparable_loss)
     if scores[better].comparable_loss < state.best_loss:
@@ -158,13 +151,7 @@ def save_preliminary(
 ) -> None:
     """Save a model that can be used before the run ends; its probabilities are not calibrated yet.
 
-    Args:
-        file: File to write.
-        state: State of the run.
-        weights: `trained` or `average`.
-        found: Score on the validation images; None without such images.
-        prepared: Data and configuration of the run.
-        group: The processes that train.
+    `weights` says whether they are `trained` or their `average`; `found` is None without validation images.
     """
     source = state.ema.model if weights == "average" else state.model
     tensors = {name: full_tensor(tensor.detach()).cpu() for name, tensor in source.state_dict().items()}

@@ -37,8 +37,8 @@ from vitreous.training.machine.device import (
     describe_hardware,
     describe_software,
     deterministic,
+    precision_of,
     resolve_device,
-    resolve_precision,
 )
 from vitreous.training.machine.distributed import Group, join
 from vitreous.training.machine.launch import after_restart, note_run
@@ -234,7 +234,7 @@ def _is_complete(request: TrainRequest, listener: Listener) -> bool:
 def _on_this_machine(config: RunConfig, recorder: Recorder) -> RunConfig:
     """Return the configuration of a resumed run, with another device if this machine does not have the run's."""
     try:
-        resolve_precision(config.train.precision, resolve_device(config.train.device))
+        precision_of(config.train)
     except ConfigError:
         wanted = f"train.device={config.train.device}, train.precision={config.train.precision}"
         recorder.record("device", {"wanted": wanted, "device": str(resolve_device("auto"))})

@@ -161,13 +161,6 @@ def test_weights_show_images_more_often_and_augment_each_showing_differently() -
     assert_same(TrainLoader(store_of(40), PREPROCESS, AUGMENT, 40, 11, weights=weights).batch(4), loader.batch(4))
 
 
-@pytest.mark.parametrize("repeats", [0, -2, 5])
-def test_copies_that_do_not_fit_into_a_batch_are_an_error(repeats: int) -> None:
-    with pytest.raises(ConfigError) as caught:
-        loader_of(10, 4, repeats=repeats)
-    assert str(caught.value) == f"data.repeats={repeats}: must be from 1 to data.batch_size=4; use 1"
-
-
 def test_weights_that_do_not_fit_the_store_are_an_error() -> None:
     with pytest.raises(DataError, match=r"^weights=4: there are 10 images; give one weight per image$"):
         TrainLoader(store_of(10), PREPROCESS, AUGMENT, 4, 11, weights=np.ones(4))
@@ -192,13 +185,6 @@ def test_training_on_an_empty_store_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         loader_of(0, 4)
     assert str(caught.value) == "data: 0 training images; add at least one"
-
-
-def test_batch_size_below_one_is_an_error() -> None:
-    for make in (lambda: loader_of(3, -2), lambda: EvalLoader(store_of(3), PREPROCESS, -2)):
-        with pytest.raises(ConfigError) as caught:
-            make()
-        assert str(caught.value) == "data.batch_size=-2: must be at least 1; use 64, or what memory allows"
 
 
 def test_preprocess_without_mean_is_an_error_at_the_first_batch() -> None:
@@ -229,7 +215,7 @@ def test_next_batch_is_prepared_while_the_current_one_trains() -> None:
         return original(step, attempt)
 
     loader.batch = record  # type: ignore[method-assign]
-    with Prefetcher(loader, num_ahead=2) as prefetcher:
+    with Prefetcher(loader) as prefetcher:
         prefetcher.batch(0)
         assert prepared.wait(timeout=30)
     assert requested == [0, 1, 2]
@@ -251,12 +237,6 @@ def test_closing_ends_the_thread() -> None:
     prefetcher.close()
     prefetcher.close()
     assert threading.active_count() == before
-
-
-def test_prefetching_zero_batches_is_an_error() -> None:
-    with pytest.raises(ConfigError) as caught:
-        Prefetcher(loader_of(3, 2), num_ahead=0)
-    assert str(caught.value) == "num_ahead=0: must be at least 1; to avoid prefetching, use the loader itself"
 
 
 def test_shares_of_all_processes_are_the_batch_of_one_process() -> None:

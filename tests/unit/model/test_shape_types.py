@@ -11,7 +11,7 @@ with install_import_hook("vitreous", "beartype.beartype"):
     from vitreous.model.build import build_model
     from vitreous.model.change.merge import merge_tokens
     from vitreous.model.taps import taps
-    from vitreous.model.parts.tokenizer import patchify, unpatchify
+    from vitreous.model.parts.tokenizer import patchify
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ for changes in (
 model = build_model(room.ModelConfig(**shape, num_heads=5, dynamic_img_size=True, rotary="axial")).eval()
 model(torch.randn(2, 3, 8, 4))
 images = torch.randn(2, 3, 12, 20)
-unpatchify(patchify(images, 4), patch_size=4, grid_size=(3, 5))
+patchify(images, 4)
 with pytest.raises(Exception, match="images"):
     model(torch.zeros(2, 3, 12, 20, dtype=torch.int64))
 """

@@ -5,7 +5,6 @@ device. Images with the same operation are processed together, so a layer costs 
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,20 +64,16 @@ OPERATIONS = (IDENTITY, *GEOMETRIC_OPERATIONS, *COLOR_OPERATIONS)
 """The 14 operations of RandAugment and TrivialAugment, drawn with equal probability."""
 
 
-class Policy(ABC):
-    """Random operations on images that were already cropped and flipped."""
+Policy = Callable[[Varied, NDArray[np.int64], int], Varied]
+"""(images, indices, seed) -> images that went through random operations.
 
-    @abstractmethod
-    def __call__(self, images: Varied, indices: NDArray[np.int64], seed: int) -> Varied:
-        """Augment a batch; the random draws depend on only `indices` and `seed`.
-
-        Values are in 0..255. Images with equal numbers in `indices`, `[batch]`, get the same draws. The seed comes from
-        `derive`; use another one for each epoch.
-        """
+Values are in 0..255, of images that were already cropped and flipped. The draws depend on only `indices`, `[batch]`,
+and `seed`: images with equal numbers get the same ones. The seed comes from `derive`; use another one for each epoch.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandAugment(Policy):
+class RandAugment:
     """RandAugment: `num_ops` operations one after the other, each drawn from 14, all of the same strength.
 
     `strength` is the share of each operation's largest magnitude, in [0, 1]; the direction is drawn. `rate` is the
@@ -107,7 +102,7 @@ class RandAugment(Policy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrivialAugment(Policy):
+class TrivialAugment:
     """TrivialAugment: one operation drawn from 14, with a random strength, so that there is nothing to tune.
 
     `rate` is the probability of changing an image at all. `fill` fills pixels from outside the image.
@@ -130,7 +125,7 @@ class TrivialAugment(Policy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThreeAugment(Policy):
+class ThreeAugment:
     """3-Augment: grayscale, solarization at 128, or a Gaussian blur of 0.1 to 2 px, with equal probability.
 
     `rate` is the probability of changing an image at all.
@@ -161,7 +156,7 @@ class ThreeAugment(Policy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColorJitter(Policy):
+class ColorJitter:
     """Color jitter: brightness, contrast and saturation are multiplied by factors from [1 − `amount`, 1 + `amount`].
 
     Source: torchvision's `ColorJitter`, as in DeiT III (2204.07118), which uses 0.3. The order is always this one,

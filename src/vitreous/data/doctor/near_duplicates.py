@@ -65,15 +65,11 @@ ColorThumbnails = NDArray[np.uint8]
 
 
 def describe(gray: GrayThumbnails, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
-    """Compute the vectors that `find_near_duplicates` compares.
+    """Return the vectors that `find_near_duplicates` compares, float32, `[n, 255]`.
 
-    Args:
-        gray: Thumbnails, `[n, SIDE_PX, SIDE_PX]`.
-        rows: Matrix by which each column is resampled first, `[SIDE_PX, SIDE_PX]`, to crop the image.
-        columns: The same for each row.
-
-    Returns:
-        Unit vectors, float32, `[n, 255]`, independent of brightness and contrast; zeros for a constant image.
+    They have length 1 and do not depend on brightness and contrast; those of a constant image are zeros. `rows` and
+    `columns` are matrices, `[SIDE_PX, SIDE_PX]`, by which each column and then each row is resampled first, to crop the
+    images.
     """
     position = torch.arange(SIDE_PX, dtype=torch.float32) + 0.5
     frequency = torch.arange(NUM_FREQUENCIES, dtype=torch.float32)

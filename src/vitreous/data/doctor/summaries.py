@@ -1,6 +1,5 @@
 """Source or stores -> ImageSummaries: decode every image once and keep about 1.3 kB of each."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from PIL import Image
 from vitreous.data.decoding.decode import Header, decode_image, reason_of
 from vitreous.data.decoding.depth import BY_TYPE, Scale
 from vitreous.data.doctor.near_duplicates import SIDE_PX, ColorThumbnails, GrayThumbnails
+from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
 from vitreous.data.pixels.store import Store
 from vitreous.data.sources import Source, Texts
 from vitreous.data.sources.source import DROPPED
@@ -99,7 +99,7 @@ def summarize_source(
             return reason_of(error, source.describe(index))
         mean_std[:, position] = _mean_std(image)
         gray[position], color[position] = _thumbnails(image)
-        return hashlib.blake2b(content, digest_size=16).digest(), header
+        return digest_of(content), header
 
     results = map_in_order(summarize, len(chosen), progress)
     readable = np.array([i for i, result in enumerate(results) if not isinstance(result, str)], dtype=np.int64)
@@ -133,7 +133,7 @@ def summarize_stores(stores: Mapping[str, Store]) -> ImageSummaries:
         for start in range(0, len(store), chunk):
             pixels = store.take(np.arange(start, min(start + chunk, len(store)), dtype=np.int64)).cpu()
             pixels = pixels[:, : 3 if pixels.shape[1] > 2 else 1]
-            digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels.numpy()]
+            digests += [digest_of(image.tobytes()) for image in pixels.numpy()]
             mean_stds.append(_mean_std_of_batch(pixels))
             gray, color = thumbnails_of_batch(pixels)
             grays.append(gray)
@@ -207,4 +207,4 @@ def thumbnails_of_batch(images: Pixels) -> tuple[GrayThumbnails, ColorThumbnails
 
 def _numbered(digests: list[bytes]) -> NDArray[np.int64]:
     """Return one number per distinct digest, `[n]`."""
-    return np.unique(np.array(digests, dtype="V16"), return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.unique(np.array(digests, dtype=f"V{DIGEST_BYTES}"), return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -16,7 +16,7 @@ from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.label_sets import LabelArray, checked_label, number_sets
 from vitreous.data.sources.checks import check_num_classes
-from vitreous.data.sources.source import SPLITS, Source, locate, read_image_file
+from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
 from vitreous.data.sources.spelling import in_class_order, split_of
 from vitreous.errors import DataError, DecodeError, nearest
 
@@ -49,7 +49,7 @@ Dataset = Samples | tuple[Samples, ...] | Mapping[str, Samples]
 """One set; a tuple (train, val) or (train, val, test); or a dictionary of sets by the names of their splits."""
 
 
-class DatasetSource(Source):
+class DatasetSource(NumberedSource):
     """The samples of one or several Python objects. They are read one at a time, since few objects are thread-safe.
 
     Args:
@@ -70,14 +70,8 @@ class DatasetSource(Source):
         sizes = [len(samples) for samples in self._sets]
         splits = np.repeat(np.array(list(by_split), dtype="<U5"), sizes)
         super().__init__(name=name, classes=tuple(classes), labels=labels, splits=splits, notes=tuple(notes))
-        self._starts, self._named_splits = np.cumsum([0, *sizes]), splits
+        self._starts = np.cumsum([0, *sizes])
         self._lock = threading.Lock()
-
-    def describe(self, index: int) -> str:
-        """Return the set, the split and the position in it, e.g. `CIFAR10 train[17]`."""
-        _, position = locate(self._starts, index)
-        split = str(self._named_splits[index])
-        return f"{self.name} {split}[{position}]" if split else f"{self.name}[{position}]"
 
     def content(self, index: int) -> bytes:
         """Return the bytes of the image file, or of a .npy file of the pixels. Raises DecodeError as `encoded` does."""

@@ -143,13 +143,8 @@ class FileSource(Source):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ArraySource(Source):
-    """Images of one size that are already in memory.
-
-    They are uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
-    """
-
-    images: NDArray[np.uint8]
+class NumberedSource(Source):
+    """Samples without names, which messages call by their split and their position in it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,6 +154,16 @@ class ArraySource(Source):
         """Return the set, the split and the position in it, e.g. `fashion-mnist train[17]`."""
         split = str(self._named_splits[index])
         return f"{self.name} {split}[{self._positions[index]}]" if split else f"{self.name}[{index}]"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ArraySource(NumberedSource):
+    """Images of one size that are already in memory.
+
+    They are uint8, `[n, height, width]` (gray) or `[n, height, width, 3]` (RGB).
+    """
+
+    images: NDArray[np.uint8]
 
     def content(self, index: int) -> bytes:
         """Return the pixels, row by row."""

@@ -15,7 +15,7 @@ from vitreous.model.parts.attention import Attention, Heads, KeylessBiasLinear
 from vitreous.model.parts.encoder import Block, Encoder, PostNormBlock
 from vitreous.model.parts.relation import NO_RELATION, Relation, rotate
 from vitreous.model.vit import VisionTransformer
-from vitreous.tensors import Images, Tokens
+from vitreous.tensors import Tokens
 from vitreous.wording import plural
 
 MergedTokens = Float[Tensor, "batch merged embed_dim"]
@@ -135,26 +135,6 @@ def merge_tokens(model: VisionTransformer, num_merged: int | Sequence[int]) -> V
     parts = model.parts()
     parts["encoder"] = encoder
     return VisionTransformer(model.config, **parts).train(model.training)
-
-
-@torch.no_grad()
-def token_groups(model: VisionTransformer, images: Images) -> Int64[Tensor, "batch blocks patches"]:
-    """Return, for each block of a merging model, which patches are merged after it.
-
-    Returns:
-        For each patch, the number of the token that it is part of. Patches with equal numbers are merged. Prefix tokens
-        are not counted, so numbers start at 0.
-
-    Raises:
-        ConfigError: The model does not merge tokens.
-    """
-    if not isinstance(model.encoder, MergingEncoder):
-        raise ConfigError(f"model.encoder={type(model.encoder).__name__}: merges nothing; use merge_tokens(model, 8)")
-    tokens, relations = model.embed(images)
-    unmerged = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
-    sources = [unmerged if m is None else m.source for _, m in model.encoder.merging_steps(tokens, relations)]
-    count = model.num_prefix_tokens
-    return torch.stack(sources, dim=1)[:, :, count:] - count
 
 
 @torch.no_grad()

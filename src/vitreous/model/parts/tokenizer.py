@@ -1,7 +1,6 @@
 """Images -> tokens: cut into patches, project each. Dosovitskiy et al. 2021, eq. 1 (2010.11929)."""
 
 from functools import cache
-from typing import TypedDict, Unpack
 
 import torch
 from einops import rearrange
@@ -11,16 +10,6 @@ from torch import Tensor, nn
 from vitreous.errors import ConfigError, ShapeError
 from vitreous.tensors import Images, Patches, Tokens
 from vitreous.wording import plural
-
-
-class TokenizerArguments(TypedDict, total=False):
-    """The arguments of `Tokenizer`, for subclasses that take the same ones."""
-
-    patch_size: int
-    in_chans: int
-    embed_dim: int
-    bias: bool
-    img_size: tuple[int, int] | None
 
 
 class ImageTokenizer(nn.Module):
@@ -81,8 +70,12 @@ class Tokenizer(ImageTokenizer):
         img_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(patch_size=patch_size, in_chans=in_chans, img_size=img_size)
+        self.make_layers(in_chans * patch_size**2, embed_dim, bias=bias)
+
+    def make_layers(self, num_values: int, embed_dim: int, *, bias: bool) -> None:
+        """Make the layers that embed the flattened patches, of `num_values` each."""
         # The values of a patch are in the order of a Conv2d kernel, so weights from timm need only .flatten(1).
-        self.proj = nn.Linear(in_chans * patch_size**2, embed_dim, bias=bias)
+        self.proj = nn.Linear(num_values, embed_dim, bias=bias)
 
     def forward(self, images: Images) -> Tokens:
         """Cut the images into patches and project each. Raises ShapeError for images that `grid_size` refuses."""
@@ -101,11 +94,10 @@ class ShiftedTokenizer(Tokenizer):
         zeros. A norm comes before the projection.
     """
 
-    def __init__(self, **arguments: Unpack[TokenizerArguments]) -> None:
-        super().__init__(**arguments)
-        num_values = 5 * self.proj.in_features
-        self.proj = nn.Linear(num_values, self.proj.out_features, bias=self.proj.bias is not None)
-        self.norm = nn.LayerNorm(num_values)
+    def make_layers(self, num_values: int, embed_dim: int, *, bias: bool) -> None:
+        """Make the projection and the norm of the values of the patch and of four shifted ones."""
+        super().make_layers(5 * num_values, embed_dim, bias=bias)
+        self.norm = nn.LayerNorm(5 * num_values)
 
     def forward(self, images: Images) -> Tokens:
         """Embed patches with their neighborhood. Raises ShapeError for images that `grid_size` refuses."""
@@ -125,10 +117,11 @@ class NormedTokenizer(Tokenizer):
         Kumar et al. 2023, dual PatchNorm (2302.01327), as in vit-pytorch.
     """
 
-    def __init__(self, **arguments: Unpack[TokenizerArguments]) -> None:
-        super().__init__(**arguments)
-        self.norm = nn.LayerNorm(self.proj.in_features)
-        self.norm_after = nn.LayerNorm(self.proj.out_features)
+    def make_layers(self, num_values: int, embed_dim: int, *, bias: bool) -> None:
+        """Make the projection and the two norms."""
+        super().make_layers(num_values, embed_dim, bias=bias)
+        self.norm = nn.LayerNorm(num_values)
+        self.norm_after = nn.LayerNorm(embed_dim)
 
     def forward(self, images: Images) -> Tokens:
         """Embed the patches between two norms. Raises ShapeError for images that `grid_size` refuses."""
@@ -192,7 +185,7 @@ class FlexibleTokenizer(ImageTokenizer):
 
 
 def patchify(images: Images, patch_size: int) -> Patches:
-    """Cut images into square patches, row by row, and flatten each; `unpatchify` is the inverse.
+    """Cut images into square patches, row by row, and flatten each.
 
     Returns:
         `[batch, patches, channels * patch_size**2]`.
@@ -204,26 +197,6 @@ def patchify(images: Images, patch_size: int) -> Patches:
     if height % patch_size or width % patch_size:
         raise _untiled(height, width, patch_size)
     return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size)
-
-
-def unpatchify(patches: Patches, *, patch_size: int, grid_size: tuple[int, int]) -> Images:
-    """Assemble images from patches; the inverse of `patchify`.
-
-    Returns:
-        `[batch, channels, height, width]`.
-
-    Raises:
-        ShapeError: The patches do not fill the grid, or the values of a patch are not a whole number of channels.
-    """
-    (rows, columns), (num_patches, num_values) = grid_size, patches.shape[-2:]
-    if num_patches != rows * columns:
-        raise ShapeError(f"{num_patches} patches: do not fill a grid of {rows}x{columns}; give the grid they came from")
-    if num_values % patch_size**2:
-        raise ShapeError(
-            f"patches of {num_values} values: not whole channels of {patch_size}x{patch_size} px; "
-            "give the patch size they were cut with"
-        )
-    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, w=columns, p=patch_size, q=patch_size)
 
 
 def resize_projection(weight: Float[Tensor, "embed_dim values"], in_chans: int, patch_size: int) -> Tensor:

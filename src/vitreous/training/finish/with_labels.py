@@ -32,7 +32,7 @@ from vitreous.training.folder.outputs import SplitOutputs, write_outputs
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.preliminary import candidates, describe_model
 from vitreous.training.step.state import TrainState
@@ -139,7 +139,7 @@ def _choose(
 ) -> tuple[dict[str, VisionTransformer], str, tuple[torch.Tensor, torch.Tensor]]:
     """Return the candidates, the name of the chosen one, and its logits (float32) and labels on validation images."""
     train = prepared.config.train
-    precision = resolve_precision(train.precision, resolve_device(train.device))
+    precision = precision_of(train)
     if "first" in models:
         return models, "first", _val_logits(models, prepared, "fp32", group)["first"]
     outputs = _val_logits(models, prepared, precision, group)

@@ -19,6 +19,8 @@ _MOST_DOUBLES = 1 << 25
 """Logits that the loss converts at once; other sets than very large ones have fewer."""
 _MOST_FITTED = 1 << 20
 """Logits to which the temperature of a comparison is fitted, about 30 times."""
+_NUM_PARTS = 5
+"""Parts of images, each of which gets the temperature of all others."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,12 @@ def calibrated_loss(logits: Logits, labels: Targets) -> float:
     return score(logits / fit_temperature(logits[::stride], labels[::stride]), labels).loss
 
 
-def cross_fitted_temperatures(logits: Logits, labels: Labels, num_parts: int = 5) -> torch.Tensor:
+def cross_fitted_temperatures(logits: Logits, labels: Labels) -> torch.Tensor:
     """Return a temperature for each image, `[n, 1]`, fitted on images that do not include it.
 
-    Images are dealt out to `num_parts` parts in turn, and each part gets the temperature of all others. Thus the
+    Images are dealt out to five parts in turn, and each part gets the temperature of all others. Thus the
     calibration of these images shows that of new images, although no image was held out for the fit.
     """
-    part = torch.arange(len(labels)) % num_parts
-    fitted = [fit_temperature(logits[part != i], labels[part != i]) for i in range(num_parts)]
+    part = torch.arange(len(labels)) % _NUM_PARTS
+    fitted = [fit_temperature(logits[part != i], labels[part != i]) for i in range(_NUM_PARTS)]
     return torch.tensor(fitted)[part].unsqueeze(1)

@@ -68,14 +68,10 @@ class Familiarity:
         return torch.cdist(unit if matrix is None else unit @ matrix, points).kthvalue(rank, dim=1).values
 
     def reference(self, name: str) -> tuple[Tensor | None, Tensor, int]:
-        """Return what a score other than the energy measures: the distance to the k-th nearest of some points.
+        """Return what the score `mahalanobis` or `neighbors` measures: the distance to the k-th nearest of some points.
 
-        Args:
-            name: `mahalanobis` or `neighbors`.
-
-        Returns:
-            A matrix by which features of length 1 are multiplied first, `[width, width]`, or None; the points,
-            `[points, width]`; and k. All are float64.
+        These are a matrix by which features of length 1 are multiplied first, `[width, width]`, or None; the points,
+        `[points, width]`; and k. All are float64.
         """
         if name == "neighbors":
             return None, self._unit, max(1, round(NEIGHBOR_SHARE * len(self.features)))

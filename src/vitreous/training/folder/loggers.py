@@ -8,10 +8,11 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, MissingDependencyError, TrackerWarning, VitreousError
@@ -24,96 +25,69 @@ KINDS = ("step", "evaluation", "health", "end")
 """Kinds of records whose numbers are passed on."""
 
 
-class Tracker(Protocol):
-    """An experiment tracker that takes named numbers."""
+@dataclass(frozen=True)
+class Tracker:
+    """An experiment tracker.
 
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Log the numbers of a step, by name."""
+    `log` takes numbers by name and their step. `close` writes everything that is still buffered, and takes whether
+    training failed or was interrupted.
+    """
 
-    def close(self, failed: bool) -> None:
-        """Write everything that is still buffered, and note whether training failed or was interrupted."""
+    log: Callable[[Mapping[str, float], int], object]
+    close: Callable[[bool], object]
 
 
-class TensorBoard:
-    """Event files in the run folder, for `tensorboard --logdir runs`; the configuration is stored as text."""
+def _tensorboard(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
+    """Write event files in the run folder, for `tensorboard --logdir runs`; the configuration is stored as text."""
+    writer = _import("torch.utils.tensorboard", "tensorboard").SummaryWriter(log_dir=str(folder / "tensorboard"))
+    writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        package = _import("torch.utils.tensorboard", "tensorboard")
-        self._writer = package.SummaryWriter(log_dir=str(folder / "tensorboard"))
-        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
-
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Log each number as a scalar."""
+    def log(numbers: Mapping[str, float], step: int) -> None:
         for key, value in numbers.items():
-            self._writer.add_scalar(key, value, step)
+            writer.add_scalar(key, value, step)
 
-    def close(self, failed: bool) -> None:
-        """Flush and close the event file."""
-        self._writer.close()
+    return Tracker(log, lambda failed: writer.close())
 
 
-class WandB:
-    """A Weights & Biases run with the name of the folder; project and account come from wandb's own environment."""
-
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        package = _import("wandb", "wandb")
-        known = _known_id(folder)
-        self._run = package.init(name=name, id=known, dir=str(folder), config=dict(config), resume="allow")
-        _remember_id(folder, self._run.id)
-
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Log all numbers in one call."""
-        self._run.log(dict(numbers), step=step)
-
-    def close(self, failed: bool) -> None:
-        """Finish the wandb run."""
-        self._run.finish(exit_code=int(failed))
+def _wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
+    """Start a Weights & Biases run; project and account come from wandb's own environment."""
+    package, known = _import("wandb", "wandb"), _known_id(folder)
+    run = package.init(name=name, id=known, dir=str(folder), config=dict(config), resume="allow")
+    _remember_id(folder, run.id)
+    return Tracker(
+        lambda numbers, step: run.log(dict(numbers), step=step), lambda failed: run.finish(exit_code=int(failed))
+    )
 
 
-class MLflow:
-    """An MLflow run with the name of the folder; the tracking server comes from MLflow's own environment."""
-
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        self._package = _import("mlflow", "mlflow")
-        known, is_nested = _known_id(folder), self._package.active_run() is not None
-        run = self._package.start_run(run_id=known, run_name=name, nested=is_nested)
-        if known is None:  # parameters must not change
-            self._package.log_params({key: str(value)[:500] for key, value in config.items()})
-        _remember_id(folder, run.info.run_id)
-
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Log all numbers in one call."""
-        self._package.log_metrics(dict(numbers), step=step)
-
-    def close(self, failed: bool) -> None:
-        """End the MLflow run."""
-        self._package.end_run("FAILED" if failed else "FINISHED")
+def _mlflow(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
+    """Start an MLflow run; the tracking server comes from MLflow's own environment."""
+    package, known = _import("mlflow", "mlflow"), _known_id(folder)
+    run = package.start_run(run_id=known, run_name=name, nested=package.active_run() is not None)
+    if known is None:  # parameters must not change
+        package.log_params({key: str(value)[:500] for key, value in config.items()})
+    _remember_id(folder, run.info.run_id)
+    return Tracker(
+        lambda numbers, step: package.log_metrics(dict(numbers), step=step),
+        lambda failed: package.end_run("FAILED" if failed else "FINISHED"),
+    )
 
 
-class Trackio:
-    """A trackio run with a name that begins with that of the folder; its place comes from trackio's own environment."""
-
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        package = _import("trackio", "trackio")
-        unique = _known_id(folder) or f"{name}-{token_hex(3)}"  # trackio resumes runs by their names
-        self._run = package.init(project="vitreous", name=unique, config=dict(config), resume="allow", embed=False)
-        _remember_id(folder, unique)
-
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Log all numbers in one call."""
-        self._run.log(dict(numbers), step=step)
-
-    def close(self, failed: bool) -> None:
-        """Finish the trackio run."""
-        self._run.finish()
+def _trackio(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
+    """Start a trackio run; its place comes from trackio's own environment."""
+    package = _import("trackio", "trackio")
+    unique = _known_id(folder) or f"{name}-{token_hex(3)}"  # trackio resumes runs by their names
+    run = package.init(project="vitreous", name=unique, config=dict(config), resume="allow", embed=False)
+    _remember_id(folder, unique)
+    return Tracker(lambda numbers, step: run.log(dict(numbers), step=step), lambda failed: run.finish())
 
 
 TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any]], Tracker]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WandB,
-    "mlflow": MLflow,
-    "trackio": Trackio,
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "trackio": _trackio,
 }
+"""Name of a tracker -> the function that starts it, with the run folder, the name of the run and its configuration."""
 
 
 @contextmanager
@@ -162,7 +136,7 @@ def with_tracker(listener: Listener, tracker: Tracker) -> Listener:
     return listen
 
 
-def _attempt(action: Callable[[], None]) -> bool:
+def _attempt(action: Callable[[], object]) -> bool:
     """Call a tracker, and return whether it worked: training does not end because a server is down."""
     try:
         action()

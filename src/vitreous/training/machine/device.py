@@ -12,6 +12,7 @@ import torch
 
 from vitreous import processes
 from vitreous.errors import ConfigError, nearest
+from vitreous.recipe.run_config import TrainConfig
 from vitreous.wording import plural
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -86,6 +87,11 @@ def resolve_precision(requested: str, device: torch.device) -> str:
     if requested == "tf32" and not has_tf32(device):
         raise ConfigError(f"train.precision=tf32: {device} has no faster float32 product; use auto or fp32")
     return requested
+
+
+def precision_of(train: TrainConfig) -> str:
+    """Return the precision in which a run computes on its device. Raises ConfigError like `resolve_precision`."""
+    return resolve_precision(train.precision, resolve_device(train.device))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -51,9 +51,7 @@ def own_view(model: VisionTransformer) -> View:
 def views_of(model: VisionTransformer, depths: Iterable[int] | None = None) -> list[View]:
     """Return the views to compare, the model's own first; only that one for a model that cannot end earlier.
 
-    Args:
-        model: A model without merged tokens.
-        depths: Numbers of blocks; None for those of `SHARES`.
+    Others end after the blocks that `depths` counts; None selects those of `SHARES`. Merged tokens are not supported.
     """
     config, own = model.config, own_view(model)
     pools: list[PoolKind] = ["mean", "token_mean"] if config.has_class_token else ["mean"]
@@ -97,13 +95,8 @@ def compare_views(
 ) -> tuple[dict[View, Features], Tensor]:
     """Return the features of the best view for each image, and of the model's own if `keeps_own`, and the labels.
 
-    Args:
-        model: The model.
-        batches: The images, in random order.
-        precision: Precision of the computation.
-        views: The views to compare, the model's own first.
-        keeps_own: Whether the features of the whole model are needed too.
-        is_late: Number of images seen -> whether to leave out the rest of them.
+    Images come in random order, and the model's own view comes first. `is_late` takes the number of images seen, and
+    says whether to leave out the rest of them.
     """
     model.eval()
     found: dict[View, list[Tensor]] = {view: [] for view in views}

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.errors import NotARunError
+from vitreous.errors import NotARunError, without_way_out
 from vitreous.model.weights.reading import hub
 from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
@@ -154,7 +154,7 @@ def _downloaded(purpose: _Purpose, best: Backbone, why: str, cached: list[Backbo
     try:
         hub.fetch(best.repo, answer_s=ANSWER_S, patience_s=PATIENCE_S, report=download_to(listener))
     except NotARunError as error:
-        cause = str(error).partition("; ")[0]
+        cause = without_way_out(error)
         later = f"run `vitreous models get {best.name}` once there is a connection"
         if cached:
             return replace(_from_cache(purpose, cached[0], "", listener), notes=(f"{cause}; {later}",))

@@ -12,7 +12,7 @@ from vitreous.objective.config import uses_labels
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, FOLD_S, HEAD_SHARE, STEP_OVERHEAD, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, output_bytes
 from vitreous.training.weights.advice import advice
 from vitreous.training.weights.pretrained import Pretrained, annotated, decided_keys
@@ -212,11 +212,8 @@ def _mostly_frozen(depth: int, few: str) -> Iterator[Choice]:
 def _epochs(plan: Plan, whole: Plan, facts: DataFacts, num_folds: int = 0) -> float:
     """Return the epochs that fit into the budget after everything else; 0 if nothing was measured.
 
-    Args:
-        plan: The plan.
-        whole: The plan with the smallest images and no frozen block. Its steps show how fast a pass over the images is.
-        facts: The data.
-        num_folds: Folds that follow the run, and take as long as it.
+    The steps of `whole`, the plan with the smallest images and no frozen block, show how fast a pass over the images
+    is. The `num_folds` runs that follow take as long as this one.
     """
     if plan.pace is None or whole.pace is None:
         return 0.0
@@ -238,7 +235,7 @@ def _images_per_s(plan: Plan) -> float:
 
 def _evaluation_speedup(config: RunConfig) -> float:
     """Return how much faster the final evaluation, in float32, is than training in the precision of the run."""
-    precision = resolve_precision(config.train.precision, resolve_device(config.train.device))
+    precision = precision_of(config.train)
     return EVALUATION_SPEEDUP if precision == "fp32" else _FLOAT32_SPEEDUP
 
 

@@ -8,7 +8,6 @@ A part is listed in the manifest only after its file is complete, so a second ca
 same request: the model, the images and the options are compared with those of the manifest.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 from vitreous import atomic
 from vitreous.errors import RunError, SaveError
+from vitreous.paths import sha256
 from vitreous.printable import printable
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.access import exclusive
@@ -130,7 +130,7 @@ def make_request(job: Job, images: Mapping[str, Any], options: Mapping[str, Any]
     names = [] if file is None else [file.name, *(["familiarity.safetensors"] if "unfamiliar" in job.extra else [])]
     limits = job.decide.limits
     return {
-        "model": {name: _sha256(file.parent / name) for name in names} if file is not None else {},
+        "model": {name: sha256(file.parent / name) for name in names} if file is not None else {},
         "images": dict(images),
         "options": {
             **options,
@@ -140,11 +140,6 @@ def make_request(job: Job, images: Mapping[str, Any], options: Mapping[str, Any]
         },
         "part_size": part_size(images["count"], len(job.predictor.classes)),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:

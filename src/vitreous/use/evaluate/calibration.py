@@ -81,26 +81,23 @@ class Calibration:
         return {key: None if value != value else value for key, value in vars(self).items()}
 
 
-def measure_calibration(probabilities: Values, true: NDArray[np.int64], seed: int = 0) -> Calibration:
-    """Measure how well probabilities, `[n, classes]` with rows that sum to 1, fit the true class numbers, `[n]`.
-
-    The seed decides the simulated images of a perfectly calibrated model.
-    """
+def measure_calibration(probabilities: Values, true: NDArray[np.int64]) -> Calibration:
+    """Measure how well probabilities, `[n, classes]` with rows that sum to 1, fit the true class numbers, `[n]`."""
     of_true = probabilities[np.arange(len(true)), true]
     return replace(
-        judge_confidence(*top_label(probabilities, true), seed),
+        judge_confidence(*top_label(probabilities, true)),
         nll=float(-np.log(np.maximum(of_true, np.finfo(np.float64).tiny)).mean()),
         brier=float(np.mean((probabilities**2).sum(axis=1) - 2 * of_true + 1)),
     )
 
 
-def judge_confidence(confidence: Values, is_correct: Values, seed: int = 0) -> Calibration:
+def judge_confidence(confidence: Values, is_correct: Values) -> Calibration:
     """Measure how well the probabilities of the predicted classes, `[n]`, fit the correct ones, `[n]`: 1 or 0."""
     recalibrated, accuracy = fit_reliability(confidence, is_correct), is_correct.mean()
     of_confidence, of_recalibrated, of_accuracy = (
         float(np.mean((values - is_correct) ** 2)) for values in (confidence, recalibrated, accuracy)
     )
-    simulated = np.array([calibration_error(confidence, drawn) for drawn in _simulate(confidence, seed)])
+    simulated = np.array([calibration_error(confidence, drawn) for drawn in _simulate(confidence)])
     return Calibration(
         nll=np.nan,
         brier=np.nan,
@@ -127,14 +124,14 @@ def top_k_accuracy(probabilities: Values, true: NDArray[np.int64], k: int) -> fl
     return float(np.mean((probabilities >= of_true[:, None]).sum(axis=1) <= k))
 
 
-def calibration_error(confidence: Values, is_correct: Values, num_bins: int = NUM_BINS) -> float:
+def calibration_error(confidence: Values, is_correct: Values) -> float:
     """Return the expected calibration error, with bins of equal width that include their upper end.
 
     Those of torchmetrics include their lower end, and a confidence of exactly 1 gets a bin of its own above the last
     one. Its error is larger if lower confidences of the last bin err in the other direction.
     """
-    bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
-    differences = np.bincount(bins, confidence - is_correct, minlength=num_bins)
+    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    differences = np.bincount(bins, confidence - is_correct)
     return float(np.abs(differences).sum() / len(confidence))
 
 
@@ -145,18 +142,18 @@ def fit_reliability(confidence: Values, is_correct: Values) -> Values:
     return IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(confidence, is_correct)
 
 
-def reliability_curve(probabilities: Values, true: NDArray[np.int64], seed: int = 0) -> ReliabilityCurve:
+def reliability_curve(probabilities: Values, true: NDArray[np.int64]) -> ReliabilityCurve:
     """Return the reliability curve of the predicted classes; the arguments are those of `measure_calibration`."""
     confidence, is_correct = top_label(probabilities, true)
     order = np.argsort(confidence, kind="stable")
     confidence, is_correct = confidence[order], is_correct[order]
-    simulated = np.stack([fit_reliability(confidence, drawn) for drawn in _simulate(confidence, seed)])
+    simulated = np.stack([fit_reliability(confidence, drawn) for drawn in _simulate(confidence)])
     low, high = np.quantile(simulated, (0.025, 0.975), axis=0)
     return ReliabilityCurve(confidence, fit_reliability(confidence, is_correct), low, high)
 
 
-def _simulate(confidence: Values, seed: int) -> Iterator[Values]:
+def _simulate(confidence: Values) -> Iterator[Values]:
     """Yield several times which predictions of a perfectly calibrated model are correct, `[n]`."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     for _ in range(max(100, min(_NUM_SIMULATED, 20_000_000 // len(confidence)))):
         yield (generator.random(len(confidence), dtype=np.float32) < confidence).astype(np.float64)

@@ -104,7 +104,7 @@ def agreement_of_run(
     found = Agreement(num_images, num_same, num_generated, num_same_generated, largest)
     content = {"version": _VERSION, "weights": weights, "agreement": vars(found)}
     with suppress(SaveError):  # a folder in which nothing may be written: measured again the next time
-        atomic.write_text(folder.agreement, json.dumps(content, indent=1) + "\n")
+        atomic.write_json(folder.agreement, content)
     return found
 
 

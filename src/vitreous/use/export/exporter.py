@@ -255,5 +255,4 @@ def _note(folder: RunFolder, found: Export) -> None:
     """Add the result to `export.json`, if the model is in a run folder."""
     if folder.config.is_file():
         measured = {name: value for name, value in found.as_dict().items() if name != "snippets"}
-        text = json.dumps({**read_exports(folder), found.path.name: measured}, indent=1, ensure_ascii=False)
-        atomic.write_text(folder.exports, f"{text}\n")
+        atomic.write_json(folder.exports, {**read_exports(folder), found.path.name: measured})

@@ -55,13 +55,8 @@ def smaller_ir(
 ) -> Mapping[str, Answer]:
     """Write a model in smaller precisions into folders next to its own, and return how they answer, by name.
 
-    `bfloat16` is written if the processor supports it. With photos, `int8` is written too, and `int8-bfloat16`, which
-    computes everything else in bfloat16.
-
-    Args:
-        written: The folder in float32.
-        photos: Training photos, from which the ranges of activations are taken.
-        description: What the new files say about themselves.
+    `bfloat16` is written if the processor supports it. With training photos, from which the ranges of activations are
+    taken, `int8` is written too, and `int8-bfloat16`, which computes everything else in bfloat16.
     """
     core = _openvino().Core()
     precisions = {"": "f32", "bfloat16": "bf16"}

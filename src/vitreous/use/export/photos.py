@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources import Source
-from vitreous.errors import DataError, DecodeError, NotARunError
+from vitreous.errors import DataError, DecodeError, NotARunError, without_way_out
 from vitreous.seeding import derive, permutation
 from vitreous.training.folder.records import Listener
 from vitreous.use.evaluate.labeled_images import LabeledImages, labeled_images
@@ -34,7 +34,7 @@ def find_photos(
         if data is not None:
             raise
         way_out = "leave out --int8" if split == "train" else "give labeled photos with --data"
-        raise DataError(f"{str(error).partition('; ')[0]}; {way_out}") from error
+        raise DataError(f"{without_way_out(error)}; {way_out}") from error
 
 
 def draw_photos(images: LabeledImages, predictor: Predictor, most: int, listener: Listener) -> Iterator[Photo]:

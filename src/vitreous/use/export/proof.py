@@ -98,15 +98,8 @@ def prove(
 ) -> dict[str, Proof]:
     """Compare the answers for each photo, and for batches of `BATCH_SIZES`; measure accuracy and time.
 
-    Args:
-        answers: How each file answers, by name.
-        python: How the model answers that they were made from.
-        photos: At least one photo.
-        thresholds: Probability from which each label is predicted; None if a photo has one class.
-        batch_size: Number of photos per batch when throughput is measured.
-
-    Returns:
-        The proof of each file, and before them that of `PYTHON` itself.
+    Return the proof of each file in `answers`, and before them that of `PYTHON`, the model that they were made from.
+    `thresholds` are None if a photo has one class. Throughput is measured with batches of `batch_size`.
     """
     everyone = {PYTHON: python, **answers}
     names, labels, first = list[str](), list[Any](), list[NDArray[np.uint8]]()

@@ -59,13 +59,10 @@ def _axis(product: Any) -> int:
 
 
 def quantized(written: Path, photos: Iterator[Photos], description: Description) -> Mapping[str, Answer]:
-    """Write `int8-dynamic.onnx` and `int8-static.onnx` next to a file, and return how they answer, by name.
+    """Write `int8-dynamic.onnx` and `int8-static.onnx` next to a file in float32, and return how they answer, by name.
 
-    Args:
-        written: The ONNX file in float32.
-        photos: Training photos, from which `int8-static` takes the range of each activation. `int8-dynamic` measures
-            them for each photo.
-        description: What the new files say about themselves.
+    `int8-static` takes the range of each activation from the training photos; `int8-dynamic` measures it for each
+    photo.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vitreous.errors import ConfigError, MissingDependencyError, VitreousError
+from vitreous.errors import ConfigError, MissingDependencyError, VitreousError, without_way_out
 from vitreous.printable import printable_error
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
@@ -154,7 +154,7 @@ def _write_page(predictor: Predictor, path: Path, description: Description) -> A
         packed = pack(predictor)
     except ConfigError as error:
         way_out = "use --to onnx" if predictor.preprocess.in_chans not in (1, 3) else WAY_OUT
-        raise ConfigError(f"{str(error).partition('; ')[0]}; {way_out}") from error
+        raise ConfigError(f"{without_way_out(error)}; {way_out}") from error
     path.write_text(document(predictor, str(description["name"]), packed.text, script_text()), encoding="utf-8")
     return python_answer(replace(predictor, model=packed.rounded))
 

@@ -4,7 +4,6 @@ Both name an image by its path below a folder that all images are in; an address
 not be read has no prediction. What a table has in the columns `unfamiliar`, `set` and `rejected` is here too.
 """
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ def write_annotations(
     else:
         content = [_task(one, folder) for one in predictions]
         how = f"start Label Studio with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder.parent}"
-    atomic.write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    atomic.write_json(path, content)
     return how
 
 

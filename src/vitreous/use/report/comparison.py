@@ -1,13 +1,12 @@
 """Several runs -> one page that compares them: accuracies, paired differences, curves, and settings that differ."""
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from vitreous import atomic
-from vitreous.errors import ConfigError, DataError
+from vitreous.errors import ConfigError, DataError, without_way_out
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
 from vitreous.recipe.keys import take_apart
@@ -53,7 +52,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> None:
         try:
             numbers["differences"][label] = compare(folders[best].path, folders[label].path).as_dict()
         except DataError as error:  # they were tested on other images
-            numbers["differences"][label] = {"error": str(error).partition("; ")[0].partition(": ")[2]}
+            numbers["differences"][label] = {"error": without_way_out(error).partition(": ")[2]}
     rows = [(escape(label), *_row(numbers["runs"][label], numbers["differences"][label])) for label in folders]
     figures = [
         draw_lines(f"comparison-{q}", q, {label: evaluations(records[label], q, "average") for label in folders})
@@ -68,7 +67,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> None:
         f'<h2>Validation</h2><div class="figures">{"".join(figures)}</div><h2>Settings that differ</h2>',
         markup.table(("key", *map(escape, folders)), [(k, *map(escape, v)) for k, v in numbers["settings"].items()]),
     ]
-    atomic.write_text(out.with_suffix(".json"), json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    atomic.write_json(out.with_suffix(".json"), numbers)
     atomic.write_text(out, markup.page(f"Comparison of {len(runs)} runs", parts))
 
 

@@ -109,7 +109,7 @@ def write_report(
             page = _page(report, *_without_pictures(sections, excess))
     numbers = {section.name: section.numbers for section in sections}
     content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": _plain(numbers)}
-    atomic.write_text(page_file.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    atomic.write_json(page_file.with_suffix(".json"), content)
     atomic.write_text(page_file, page)
     if page_file == folder.report:
         write_model_card(report, sections[0])
@@ -135,15 +135,12 @@ def _read(folder: RunFolder, source: Source | None, *, no_photos: bool, ends_tra
     split, outputs = scored_split(metadata["metrics"]), outputs_of_run(folder)
     evaluation = None if split is None else stored_evaluation(folder, metadata, split)
     images = "they were left out" if no_photos else find_images(folder, config.data, outputs, source)
-    pictures, photos, reason = None, None, str(images)
+    pictures, reason = None, str(images)
     if not isinstance(images, str):
         scale = Preprocess.from_dict(metadata["preprocess"]).scale
         pictures, reason = Pictures(folder, images, scale, _PICTURE_BYTES), ""
-        photos = pictures.photos
     limit_s = _MEASURED_S if ends_training and config.train.budget_s else inf
-    return ReportInput(
-        folder, config, metadata, records, evaluation, outputs, photos, pictures, reason, limit_s=limit_s
-    )
+    return ReportInput(folder, config, metadata, records, evaluation, outputs, pictures, reason, limit_s=limit_s)
 
 
 def _without_pictures(sections: Sequence[Section], excess: int) -> tuple[list[Section], int]:

@@ -16,7 +16,7 @@ from vitreous.data.decoding.depth import Scale
 from vitreous.data.sources import Source, open_source
 from vitreous.data.sources.rows import is_table_name
 from vitreous.data.workers import map_in_order
-from vitreous.errors import ClippedWarning, VitreousError
+from vitreous.errors import ClippedWarning, VitreousError, without_way_out
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.doctor.pictures import data_uri, thumbnail
 from vitreous.use.evaluate.outputs import Outputs, reported
@@ -89,7 +89,7 @@ def find_images(
     try:
         source = open_source(config.source, config.root, config.task) if source is None else source
     except VitreousError as error:
-        return str(error).partition("; ")[0]
+        return without_way_out(error)
     source.reorder_classes(held_out.classes)
     pairs = [(found.indices, found.true.numpy()) for found in outputs.values() if found.indices is not None]
     if source.classes == held_out.classes and all(indices.max(initial=0) < len(source) for indices, _ in pairs):

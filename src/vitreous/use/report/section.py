@@ -10,8 +10,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from PIL import Image
-
 from vitreous.data.sources import PYTHON_PREFIX
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.run_folder import RunFolder
@@ -21,9 +19,6 @@ from vitreous.use.evaluate.outputs import Outputs, reported
 from vitreous.use.html import markup
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.report.photos import Pictures, relative_names
-
-Photos = Callable[[Sequence[int], int], list[Image.Image | None]]
-"""Numbers of images in the source, longer side in px -> thumbnails; None for an image that cannot be shown."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +76,8 @@ class ReportInput:
         records: Its events.
         evaluation: Scores on the held-out images; None if there are none.
         outputs: Outputs on the held-out images by split, `val` and `test`; empty for a run of an older version.
-        photos: Makes thumbnails of images of the source; None if the photos are left out or no longer there.
-        pictures: Makes them, and pictures that explain predictions; None for the same reason.
-        no_photos: That reason; empty if there are photos.
+        pictures: Makes thumbnails, and pictures that explain predictions; None if there are no photos to show.
+        no_photos: The reason for that; empty if there are photos.
         limit_s: Seconds that a section may spend on a measurement that is stored and can be completed later.
     """
 
@@ -93,7 +87,6 @@ class ReportInput:
     records: Sequence[Mapping[str, Any]]
     evaluation: Evaluation | LabelEvaluation | None
     outputs: Mapping[str, Outputs]
-    photos: Photos | None = None
     pictures: Pictures | None = None
     no_photos: str = ""
     limit_s: float = inf

@@ -1,6 +1,5 @@
 """Summary -> sentences and a table, and the files `summary.json` and `summary.md` of a series."""
 
-import json
 from collections.abc import Iterator
 
 from vitreous import atomic
@@ -22,7 +21,7 @@ def write_summary(folder: SeriesFolder) -> Summary:
         SaveError: A file could not be written.
     """
     summary = summarize_series(folder)
-    atomic.write_text(folder.summary, json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    atomic.write_json(folder.summary, summary.as_dict(), indent=2)
     atomic.write_text(folder.page, as_text(as_markdown(summary)))
     return summary
 

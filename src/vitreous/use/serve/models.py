@@ -1,6 +1,5 @@
 """Run folders, model files -> ServedModels by name, which are replaced when their files change."""
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +13,7 @@ import torch
 from vitreous.errors import ConfigError, DecodeError, NotARunError
 from vitreous.model.cost.count import count_flops
 from vitreous.model.weights.reading import hub_names
-from vitreous.paths import expanded
+from vitreous.paths import expanded, sha256
 from vitreous.tensors import Pixels
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.sets.decide import decisions
@@ -56,8 +55,7 @@ class ServedModel:
             if coverage is not None:
                 raise
             decide, without_sets = decisions(path, predictor, None, None, None), str(error)
-        with find_model(path, or_best=True).open("rb") as file:
-            version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        version = sha256(find_model(path, or_best=True))[:12]
         model = cls(name, version, predictor, decide, without_sets)
         shape = (predictor.preprocess.in_chans, *predictor.preprocess.img_size)
         model.classify([("warm-up", torch.zeros(shape, dtype=torch.uint8))])

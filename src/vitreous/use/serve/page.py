@@ -11,12 +11,7 @@ _FOLDER = Path(__file__).parent
 
 
 def page_html(models: Iterable[str], *, needs_key: bool) -> str:
-    """Return the page, which loads nothing and sends photos only to where it comes from.
-
-    Args:
-        models: Names of the models.
-        needs_key: It asks for an API key.
-    """
+    """Return the page, which loads nothing and sends photos only to where it comes from; it may ask for an API key."""
     boxes = [f'<label><input type="checkbox" value="{escape(m)}" checked> {class_name(m)}</label>' for m in models]
     body, style, script = ((_FOLDER / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     style, script = asset("answer.css") + style, asset("answer.js") + script

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitreous.data.augmentation.augment import Augment, Draw
-from vitreous.data.augmentation.policy import Policy
 from vitreous.seeding import derive, uniform
 from vitreous.tensors import Varied
 
@@ -159,7 +158,7 @@ def test_shift_fills_the_border_like_padding_and_cropping(fill: str, mode: str) 
 def test_policies_run_in_order_after_the_warp_and_before_erasing() -> None:
     seen: list[tuple[str, torch.Tensor]] = []
 
-    class Recorder(Policy):
+    class Recorder:
         def __init__(self, name: str, shade: float) -> None:
             self.name, self.shade = name, shade
 

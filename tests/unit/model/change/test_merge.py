@@ -10,7 +10,7 @@ from vitreous.errors import ConfigError
 from vitreous.model import ModelConfig, build_model
 from vitreous.model.change import merge
 from vitreous.model.change.lora import LowRank, add_lora, merge_lora
-from vitreous.model.change.merge import match, merge_tokens, merged_relation, token_groups
+from vitreous.model.change.merge import match, merge_tokens, merged_relation
 from vitreous.model.taps import taps
 
 PLAIN = ModelConfig(
@@ -157,6 +157,15 @@ def naive_merge(tokens, keys, groups, number):
         merged.append(sum(len(groups[token]) / total * tokens[token] for token in group))
         merged_groups.append(sorted(patch for token in group for patch in groups[token]))
     return torch.stack(merged), merged_groups
+
+
+def token_groups(model, images):
+    """Return, for each block, the number of the token that each patch is part of: `[batch, blocks, patches]`."""
+    tokens, relations = model.embed(images)
+    unmerged = torch.arange(tokens.shape[1]).expand(tokens.shape[:2])
+    sources = [unmerged if m is None else m.source for _, m in model.encoder.merging_steps(tokens, relations)]
+    count = model.num_prefix_tokens
+    return torch.stack(sources, dim=1)[:, :, count:] - count
 
 
 @torch.no_grad()
@@ -325,8 +334,3 @@ def test_merging_works_while_patches_are_dropped():
 def test_error_for_too_many_merges_gives_the_possible_range(number, message):
     with pytest.raises(ConfigError, match=message):
         merge_tokens(make_model(), number)
-
-
-def test_token_groups_need_a_merging_model():
-    with pytest.raises(ConfigError, match=r"model.encoder=Encoder: merges nothing; use merge_tokens\(model, 8\)"):
-        token_groups(make_model(), draw_images())

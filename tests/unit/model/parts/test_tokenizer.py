@@ -1,8 +1,6 @@
 import pytest
 import torch
 from einops import rearrange
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, ShapeError
@@ -12,7 +10,6 @@ from vitreous.model.parts.tokenizer import (
     Tokenizer,
     patchify,
     resize_projection,
-    unpatchify,
 )
 
 
@@ -38,35 +35,10 @@ def test_patchify_reads_patches_row_by_row_and_values_channel_first():
     torch.testing.assert_close(patches, expected, rtol=0, atol=0)
 
 
-@given(
-    batch=st.integers(1, 3),
-    chans=st.integers(1, 4),
-    rows=st.integers(1, 4),
-    columns=st.integers(1, 4),
-    p=st.integers(1, 5),
-)
-def test_unpatchify_inverts_patchify(batch, chans, rows, columns, p):
-    images = torch.rand(batch, chans, rows * p, columns * p)
-    back = unpatchify(patchify(images, p), patch_size=p, grid_size=(rows, columns))
-    torch.testing.assert_close(back, images, rtol=0, atol=0)
-
-
 def test_patchify_refuses_images_that_patches_do_not_tile():
     with pytest.raises(ShapeError) as caught:
         patchify(torch.zeros(2, 3, 12, 22), 4)
     assert str(caught.value) == "images 12x22 px: not tiled by 4 px patches; resize or pad them"
-
-
-def test_unpatchify_refuses_patches_that_do_not_fill_the_grid():
-    with pytest.raises(ShapeError) as caught:
-        unpatchify(torch.zeros(2, 7, 12), patch_size=2, grid_size=(2, 3))
-    assert str(caught.value) == "7 patches: do not fill a grid of 2x3; give the grid they came from"
-
-
-def test_unpatchify_refuses_values_that_are_not_whole_channels():
-    with pytest.raises(ShapeError) as caught:
-        unpatchify(torch.zeros(2, 6, 13), patch_size=2, grid_size=(2, 3))
-    assert str(caught.value).startswith("patches of 13 values: not whole channels of 2x2 px")
 
 
 def test_tokenizer_refuses_other_channels():

@@ -1,27 +1,23 @@
 """The section in which readers try the model: what it says about a run, and when it has no model."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from tests.unit.use.report.thumbnails import NO_THUMBNAILS
 
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.export.page import pack as pack_module
-from vitreous.use.report.section import Photos, ReportInput, Section
+from vitreous.use.report.photos import Pictures
+from vitreous.use.report.section import ReportInput, Section
 from vitreous.use.report.sections.try_it import try_it_section
 from vitreous.use.run import Run
 
 
-def no_photos(indices: Sequence[int], side: int) -> list[Image.Image | None]:
-    return [None] * len(indices)
-
-
-def section_of(run: Path, photos: Photos | None = no_photos) -> Section:
+def section_of(run: Path, pictures: Pictures | None = NO_THUMBNAILS) -> Section:
     folder = RunFolder(run)
     return try_it_section(
         ReportInput(
@@ -31,7 +27,7 @@ def section_of(run: Path, photos: Photos | None = no_photos) -> Section:
             records=[],
             evaluation=None,
             outputs=outputs_of_run(folder),
-            photos=photos,
+            pictures=pictures,
         )
     )
 
@@ -54,7 +50,7 @@ def test_section_has_the_model_and_how_well_its_rounded_weights_agree(run: Run) 
 
 def test_example_is_left_out_with_the_photos(run: Run) -> None:
     assert '"example":null' not in "".join(section_of(run.path).parts)
-    assert '"example":null' in "".join(section_of(run.path, photos=None).parts)
+    assert '"example":null' in "".join(section_of(run.path, pictures=None).parts)
 
 
 def test_model_that_is_too_large_is_replaced_by_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.unit.use.report.thumbnails import NO_THUMBNAILS, Thumbnails
 
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.familiarity import SCORES
@@ -58,7 +59,7 @@ def test_section_shows_the_least_familiar_held_out_images(run: Run, input_of: Ma
         asked.extend(indices)
         return [None, *(Image.new("RGB", (14, 9)) for _ in indices[1:])]
 
-    section = unfamiliar_section(input_of(run, photos=photos))
+    section = unfamiliar_section(input_of(run, pictures=Thumbnails(photos)))
     assert section is not None
     html = "".join(section.parts)
     assert asked == [index for index, _ in section.numbers["least_familiar"]]
@@ -70,9 +71,7 @@ def test_section_shows_the_least_familiar_held_out_images(run: Run, input_of: Ma
 
 def test_numbers_of_other_images_are_not_shown(run: Run, input_of: MakeInput) -> None:
     records = altered(run, least_familiar=[[10**9, 0.9], [-3, 0.8]])
-    section = unfamiliar_section(
-        input_of(run, records=records, photos=lambda indices, side_px: [None for _ in indices])
-    )
+    section = unfamiliar_section(input_of(run, records=records, pictures=NO_THUMBNAILS))
     assert section is not None
     assert "<img" not in "".join(section.parts)
 

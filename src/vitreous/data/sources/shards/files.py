@@ -128,7 +128,7 @@ def is_shards(name_or_path: str | Path) -> bool:
 
 
 def find_shards(name: str) -> list[ShardFile]:
-    """Find the tar files that a name stands for.
+    """Find the tar files that a name means.
 
     Args:
         name: A folder of `*.tar`, or of `train/` `val/` `test/` that hold them; a tar file; a pattern such as

@@ -4,7 +4,6 @@ A name is `organization/name`, or `organization/name@revision`. The first downlo
 each file. From then on, this commit is used and its files are compared, so that weights never change unnoticed.
 """
 
-import hashlib
 import json
 import queue
 import re
@@ -21,7 +20,7 @@ from vitreous import atomic
 from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunError, SaveError, VitreousError
 from vitreous.model.weights.reading.hub_names import PREFIX, split
 from vitreous.model.weights.reading.kinds import SETTINGS
-from vitreous.paths import cache_folder_of
+from vitreous.paths import cache_folder_of, sha256
 from vitreous.printable import printable_error
 
 __all__ = ["PREFIX", "Report", "Stored", "fetch", "stored"]
@@ -243,8 +242,7 @@ def _sha256(path: Path) -> str | None:
 
 @lru_cache(maxsize=64)
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _record(repo: str) -> Path:

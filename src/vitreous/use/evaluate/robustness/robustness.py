@@ -1,6 +1,5 @@
 """Run, optionally other data -> Robustness: the accuracy on images as they are, and changed in many ways."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ class Robustness:
 
     def save(self, run: Path) -> None:
         """Write `robustness.json` into a run folder, for its report. Raises SaveError if it could not be written."""
-        atomic.write_text(RunFolder(run).robustness, json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n")
+        atomic.write_json(RunFolder(run).robustness, self.as_dict())
 
 
 def measure_robustness(

@@ -19,12 +19,7 @@ _ABOUT_REPORT = re.compile(r"(?<=kind\.) `report\.html` shows .*")
 def write_readme(predictor: Predictor, folder: Path, library: str, use: str, *, has_report: bool = False) -> None:
     """Write `README.md`: the model card of the run, with the library in its header, and how to use the model.
 
-    Args:
-        predictor: The model; next to its file may be a model card, which its owner may have changed.
-        folder: Where to write it.
-        library: Name of the library that opens the model.
-        use: How to use the model, as Markdown.
-        has_report: Whether the report of the run will be next to it.
+    `use` is Markdown. The card next to the file of the model is taken, since its owner may have changed it.
 
     Raises:
         DamagedFileError: The header of the model card is not valid YAML.

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous import atomic
-from vitreous.errors import ConfigError, optional_module
+from vitreous.errors import ConfigError, optional_module, without_way_out
 from vitreous.model.weights import export_weights
 from vitreous.use.export.proof import Answer, Outputs, Photos
 from vitreous.use.export.whole import WholeModel
@@ -51,7 +51,7 @@ def write_library(predictor: Predictor, folder: Path, to: str) -> None:
     try:
         export_weights(model, folder, to=to, metadata={**predictor.metadata, **labels, **own})
     except ConfigError as error:
-        raise ConfigError(f"{str(error).partition('; ')[0]}; use --to onnx") from error
+        raise ConfigError(f"{without_way_out(error)}; use --to onnx") from error
     file = folder / "config.json"
     config = json.loads(file.read_text("utf-8"))
     config["problem_type"] = f"{'multi' if several else 'single'}_label_classification"
@@ -60,7 +60,7 @@ def write_library(predictor: Predictor, folder: Path, to: str) -> None:
             raise ConfigError(f"to=hf: {config['architectures'][0]} is no classifier in transformers; use --to onnx")
         config["id2label"] = {str(number): name for number, name in enumerate(predictor.classes)}
         config["label2id"] = {name: number for number, name in enumerate(predictor.classes)}
-        _write_json(folder / "preprocessor_config.json", described)
+        atomic.write_json(folder / "preprocessor_config.json", described, indent=2)
     else:
         config["label_names"] = list(predictor.classes)
         config["pretrained_cfg"] |= {
@@ -70,7 +70,7 @@ def write_library(predictor: Predictor, folder: Path, to: str) -> None:
             "crop_pct": 1.0,
             "crop_mode": _CROP_MODES[preprocess.fit],
         }
-    _write_json(file, config)
+    atomic.write_json(file, config, indent=2)
 
 
 def _processor(predictor: Predictor) -> dict[str, Any]:
@@ -97,10 +97,6 @@ def _processor(predictor: Predictor) -> dict[str, Any]:
         "image_mean": preprocess.mean,
         "image_std": preprocess.std,
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def open_library(predictor: Predictor, folder: Path, to: str) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vitreous.errors import ConfigError, DamagedFileError, SaveError, optional_module
 from vitreous.model.weights.reading.hub_names import PREFIX, repository
-from vitreous.paths import expanded
+from vitreous.paths import expanded, sha256
 from vitreous.printable import printable_error
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
@@ -113,8 +113,8 @@ class Package:
                 done = api.create_commit(self.repo, operations, commit_message="Upload a model of vitreous")
             revision = str(done.oid)
         self._check(revision)
-        sha256 = {name: _sha256(self.folder / name) for name in self.sizes}
-        return Pushed(f"{PREFIX}{self.repo}@{revision}", f"{api.endpoint}/{self.repo}", sha256, sent)
+        sums = {name: sha256(self.folder / name) for name in self.sizes}
+        return Pushed(f"{PREFIX}{self.repo}@{revision}", f"{api.endpoint}/{self.repo}", sums, sent)
 
     def _check(self, revision: str) -> None:
         """Raise DamagedFileError for a file that the hub has in another version than ours."""
@@ -139,10 +139,7 @@ class Package:
 def packed(run: Path, to: str, *, with_report: bool = False) -> Iterator[Package]:
     """Write the files for a repository to a temporary folder, for a `with` block; nothing is sent.
 
-    Args:
-        run: Folder of a finished run, or a model file.
-        to: `hf://organization/name`.
-        with_report: Add `report.html`.
+    `run` is the folder of a finished run, or a model file, and `to` is `hf://organization/name`.
 
     Raises:
         NotARunError: There is no model at `run`, or `to` is not the name of a repository.
@@ -207,11 +204,6 @@ def _one_line(repo: str) -> Iterator[None]:
 def _is_same(file: Path, there: Any) -> bool:
     """Compare a file with what the hub says: SHA-256 of large files, and git's hash of small ones."""
     if there.lfs is not None:
-        return bool(there.lfs.sha256 == _sha256(file))
+        return bool(there.lfs.sha256 == sha256(file))
     content = file.read_bytes()
     return bool(there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,14 +11,9 @@ from vitreous.wording import plural
 
 
 def document(predictor: Predictor, name: str, model: str, script: str, *, wasm: bool = False) -> str:
-    """Return a complete page.
+    """Return a complete page: `model` is the JSON that `page_data` returns, and `script` what runs it.
 
-    Args:
-        predictor: What the page says about the model.
-        name: Its title, plain text.
-        model: The JSON that `page_data` returns.
-        script: The content of its script element.
-        wasm: The script runs WebAssembly.
+    Set `wasm` if the script runs WebAssembly.
     """
     metrics: Any = predictor.metadata.get("metrics", {})
     split = scored_split(metrics)

@@ -43,11 +43,7 @@ class PackedModel:
 
 @torch.no_grad()
 def pack(predictor: Predictor, *, example: bytes | None = None) -> PackedModel:
-    """Pack a model for a page.
-
-    Args:
-        predictor: Model, preprocessing, classes and, if there is room, what training images look like to the model.
-        example: A PNG file to try the model with; None for no example.
+    """Pack a model, and if there is room what training images look like to it. `example` is a PNG file to try it with.
 
     Raises:
         ConfigError: The model is too large for a page, was changed after it was built, or takes images that a browser

@@ -40,10 +40,7 @@ class WebRuntime:
 
 
 def read_runtime(folder: Path) -> WebRuntime:
-    """Read the files of an installed package `onnxruntime-web`.
-
-    Args:
-        folder: Its folder, or the one in which `npm install` was run.
+    """Read the files of the package `onnxruntime-web` in its own folder, or that in which `npm install` was run.
 
     Raises:
         ConfigError: They are missing, or not those of the version that this page was tested with.

@@ -13,8 +13,7 @@ def app_html(model: str) -> str:
 def script_text(engine: str = "engine.js") -> str:
     """Return the content of the script element, which must come after the HTML; its hash may go into a policy.
 
-    Args:
-        engine: What runs the model: `engine.js`, or `runtime.js` after a script that defines `ort`.
+    The engine that runs the model is `engine.js`, or `runtime.js` after a script that defines `ort`.
     """
     return "".join(map(asset, (engine, "pixels.js", "answer.js", "app.js")))
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from vitreous.data.corrections import ACTIONS, merges, read_corrections
@@ -17,7 +16,7 @@ from vitreous.wording import plural
 
 def corrections_section(report: ReportInput) -> Section | None:
     """Show the corrections and their effect on the same test images; without any, advise to check doubtful labels."""
-    run, held_out, file = quote(str(report.folder.path)), report.held_out, report.folder.corrections
+    held_out, file = report.held_out, report.folder.corrections
     said, numbers, advice = list[str](), dict[str, Any](), list[Advice]()
     if file.is_file():
         rows = read_corrections(file).values()
@@ -37,11 +36,11 @@ def corrections_section(report: ReportInput) -> Section | None:
             said.append(f"Accuracy on the {images}, with the corrected labels: {points}")
         else:
             text = "Compare with a run on the data as it was, on the same images."
-            advice.append(Advice(text, f"vitreous compare OLD {run}", 0.0))
+            advice.append(Advice(text, f"vitreous compare OLD {report.run}", 0.0))
     elif held_out is not None and held_out.thresholds is None:
         doubts = find_doubtful_labels(held_out.probabilities, held_out.numbers, are_probabilities=True)
         gain = len(doubts.positions) / len(held_out)
         text = f"Check the labels: {len(doubts.positions):,} of {plural(len(held_out), 'image')} may be mislabeled."
-        advice += [Advice(text, f"vitreous inspect {run} --fix corrections.csv", gain)] if gain else []
+        advice += [Advice(text, f"vitreous inspect {report.run} --fix corrections.csv", gain)] if gain else []
     found = Section("corrections", "Corrections of the data", (markup.sentences(said),), numbers, tuple(advice))
     return found if said or advice else None

@@ -24,7 +24,7 @@ _NOTE = (
 
 def robustness_section(report: ReportInput) -> Section | None:
     """Show what changes of the photos cost; without a measurement, give the command. None without held-out images."""
-    command, path = f"vitreous evaluate {quote(str(report.folder.path))} --robustness", report.folder.robustness
+    command, path = f"vitreous evaluate {report.run} --robustness", report.folder.robustness
     if report.evaluation is None:
         return None
     if not path.is_file():
@@ -50,9 +50,9 @@ def robustness_section(report: ReportInput) -> Section | None:
 def _photo(report: ReportInput) -> Image.Image | None:
     """Return the center of the first held-out photo, about as large as the model gets it."""
     outputs, side = report.held_out, min(_MOST_PX, *report.config.data.img_size)
-    if report.photos is None or outputs is None or outputs.indices is None:
+    if report.pictures is None or outputs is None or outputs.indices is None:
         return None
-    photo = next(iter(report.photos(outputs.indices[:1].tolist(), 2 * side)), None)
+    photo = next(iter(report.pictures.photos(outputs.indices[:1].tolist(), 2 * side)), None)
     return None if photo is None else ImageOps.fit(photo.convert("RGB"), (side, side))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from shlex import quote
 from typing import Any
 
 from vitreous.use.evaluate.sets.measured import measure_rejecting, measure_sets, rejecting_text, sets_text, usual
@@ -25,7 +24,7 @@ def sets_section(report: ReportInput) -> Section | None:
     lowest, name = min((covered / count, name) for name, (covered, count) in by_class if count)
     texts = [sets_text(main), f"lowest coverage of a class: {lowest:.1%}, {name}", *_caveats(report), _KINDS]
     headings = ("sets", "wanted", "coverage", "expected", "classes on average", "1 class", "2", "3", "more")
-    command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --coverage {main['level']:g}"
+    command = f"vitreous predict {report.run} IMAGES --coverage {main['level']:g}"
     parts = (markup.sentences(texts), markup.table(headings, map(_row, found)), markup.command(command))
     return Section("sets", "Sets of classes", parts, {"scores": found})
 
@@ -39,7 +38,7 @@ def rejecting_section(report: ReportInput) -> Section | None:
     rows: list[tuple[str, ...]] = []
     advice: list[Advice] = []
     for target, kept in found["kept"].items():
-        command = f"vitreous predict {quote(str(report.folder.path))} IMAGES --reject {target:g}"
+        command = f"vitreous predict {report.run} IMAGES --reject {target:g}"
         accuracy = "–" if kept["accuracy"] is None else f"{kept['accuracy']:.1%}"
         cells = (f"{target:.0%}", f"{kept['probability_above']:.1%}", _bar(kept["share"]), accuracy)
         rows.append((*cells, f"<code>{escape(command)}</code>"))

@@ -3,7 +3,6 @@
 import base64
 import json
 from html import escape
-from shlex import quote
 from typing import Any
 
 from vitreous.tensor_file import parsing
@@ -20,14 +19,14 @@ def shortcuts_section(report: ReportInput) -> Section:
     folder = report.folder
     if not folder.shortcuts.is_file():
         text = "Marks or backgrounds may give classes away; check where the relevance of each class lies."
-        advice = Advice(text, f"vitreous explain {quote(str(folder.path))}", 0.01)
+        advice = Advice(text, f"vitreous explain {report.run}", 0.01)
         return Section("shortcuts", TITLE, ("<p>This has not been checked.</p>",), advice=(advice,))
     with parsing(folder.shortcuts, "remove the file, or check for shortcuts again"):
         numbers: dict[str, Any] = json.loads(folder.shortcuts.read_text("utf-8"))
         numbers["sentences"] = [str(sentence) for sentence in numbers["sentences"]]
     picture = folder.shortcuts_picture
     parts = [markup.sentences(numbers["sentences"])]
-    if report.photos is not None and picture.is_file() and picture.stat().st_size <= _MOST_BYTES:
+    if report.pictures is not None and picture.is_file() and picture.stat().st_size <= _MOST_BYTES:
         content = base64.b64encode(picture.read_bytes()).decode()
         shown = "Mean relevance of each class, then photos and their relevance. Places of shortcuts are outlined."
         parts.append(

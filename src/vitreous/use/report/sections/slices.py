@@ -2,7 +2,6 @@
 
 import json
 from html import escape
-from shlex import quote
 
 from vitreous.tensor_file import parsing
 from vitreous.use.doctor.pictures import data_uri
@@ -23,9 +22,9 @@ def slices_section(report: ReportInput) -> Section | None:
         parts = [] if worse(found) else ["<p>No group of images is significantly worse than the others.</p>"]
     else:
         text = "Find out if some images are classified worse than others, such as dark ones or those of one camera."
-        advice.append(Advice(text, f"vitreous evaluate {quote(str(report.folder.path))} --slices", 0.0))
+        advice.append(Advice(text, f"vitreous evaluate {report.run} --slices", 0.0))
     for group in worse(found):
-        pictures = report.photos(group.examples, 96) if report.photos is not None else []
+        pictures = report.pictures.photos(group.examples, 96) if report.pictures is not None else []
         items = [photo([(data_uri(each), "misclassified")]) for each in pictures if each is not None]
         parts.append(f"<p>{escape(str(group))}</p>{gallery(items, 'small') if items else ''}")
         gain = group.num_images * (group.rest_accuracy - group.accuracy) / len(held_out)

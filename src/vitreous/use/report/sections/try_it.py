@@ -17,7 +17,7 @@ _NAME, _TITLE = "try_it", "Try the model"
 def try_it_section(report: ReportInput) -> Section:
     """Return the section; if the model cannot run in a page, it says why and what can be done instead."""
     predictor, folder = Predictor.load(report.folder.model), report.folder
-    has_example = report.photos is not None and folder.example.suffix == ".png" and folder.example.is_file()
+    has_example = report.pictures is not None and folder.example.suffix == ".png" and folder.example.is_file()
     try:
         packed = pack(predictor, example=folder.example.read_bytes() if has_example else None)
     except ConfigError as error:

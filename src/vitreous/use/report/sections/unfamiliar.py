@@ -16,8 +16,8 @@ _EXPECTED = 1 - FLAGGED
 
 def unfamiliar_section(report: ReportInput) -> Section | None:
     """Return the section; None for a run of an older version, or if its budget left no time for this."""
-    found = next((record for record in reversed(report.records) if record["kind"] == "familiarity"), None)
-    if found is None:
+    found = report.last("familiarity")
+    if not found:
         num_val = report.metadata["metrics"].get("val", {}).get("num_images", 0)
         text = f"<p>They are not recognized: that takes {LEAST_FAMILIAR} validation images; there are {num_val}.</p>"
         return None if num_val >= LEAST_FAMILIAR else Section("unfamiliar", _TITLE, (text,))
@@ -46,12 +46,12 @@ def unfamiliar_section(report: ReportInput) -> Section | None:
 def _photos(report: ReportInput, least_familiar: Sequence[Sequence[float]]) -> tuple[str, ...]:
     """Return the held-out images that are least like the training images, if the report may show photos."""
     outputs = report.held_out
-    if report.photos is None or outputs is None or outputs.indices is None:
+    if report.pictures is None or outputs is None or outputs.indices is None:
         return ()
     shown = {int(index): share for index, share in least_familiar if int(index) in outputs.indices}
     items = [
         photo([(data_uri(picture), "a held-out image")], f"less familiar than {share:.1%}")
-        for picture, share in zip(report.photos(list(shown), 112), shown.values(), strict=True)
+        for picture, share in zip(report.pictures.photos(list(shown), 112), shown.values(), strict=True)
         if picture is not None
     ]
     return ("<h3>The held-out images that are least like the training images</h3>", gallery(items)) if items else ()

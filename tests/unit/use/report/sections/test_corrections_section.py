@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.use.report.thumbnails import Thumbnails
 
 from vitreous.data.corrections import write_corrections
 from vitreous.errors import DamagedFileError
@@ -18,6 +19,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.images.slices import Slice
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.predict.table import read_held_out
+from vitreous.use.report.photos import Pictures
 from vitreous.use.report.section import ReportInput
 from vitreous.use.report.sections.corrections import corrections_section
 from vitreous.use.report.sections.slices import slices_section
@@ -27,10 +29,10 @@ from vitreous.use.series.compare import compare
 MakeRun = Callable[..., Run]
 
 
-def read(run: Run, photos: object = None) -> ReportInput:
+def read(run: Run, pictures: Pictures | None = None) -> ReportInput:
     folder = RunFolder(run.path)
     config, metadata = read_config(folder.config), read_metadata(folder.model)
-    return ReportInput(folder, config, metadata, [], None, outputs_of_run(folder), photos)  # type: ignore[arg-type]
+    return ReportInput(folder, config, metadata, [], None, outputs_of_run(folder), pictures)
 
 
 def test_run_with_doubtful_labels_is_advised_to_check_them(run: Run) -> None:
@@ -101,11 +103,11 @@ def test_groups_that_are_worse_are_shown_with_pictures_and_advice(own_run: Run) 
     (own_run.path / "slices.json").write_text(json.dumps([group._asdict() for group in groups]))
     asked: list[tuple[int, ...]] = []
 
-    def photos(numbers: tuple[int, ...], side_px: int) -> list[Image.Image | None]:
+    def photos(numbers: Sequence[int], side_px: int) -> list[Image.Image | None]:
         asked.append(tuple(numbers))
         return [Image.new("RGB", (4, 4)), None]
 
-    section = slices_section(read(own_run, photos))
+    section = slices_section(read(own_run, Thumbnails(photos)))
     assert section is not None
     assert asked == [(3, 5)]
     (part,) = section.parts

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.use.report.thumbnails import NO_THUMBNAILS, Thumbnails
 
 from vitreous.errors import DamagedFileError
 from vitreous.recipe.files import read_config
@@ -39,7 +40,7 @@ def report(own_run: Run) -> ReportInput:
         records=read_records(folder.records),
         evaluation=stored_evaluation(folder, own_run.metadata, "test"),
         outputs=outputs_of_run(folder),
-        photos=photos_of,
+        pictures=Thumbnails(photos_of),
     )
 
 
@@ -103,9 +104,9 @@ def test_numbers_sentences_and_table_are_those_of_the_result(report: ReportInput
 def test_without_photos_there_are_only_curves(report: ReportInput) -> None:
     measured(report)
     for changed in (
-        replace(report, photos=None),
+        replace(report, pictures=None),
         replace(report, outputs={}),
-        replace(report, photos=lambda i, s: [None]),
+        replace(report, pictures=NO_THUMBNAILS),
     ):
         section = robustness_section(changed)
         assert section is not None

@@ -1,29 +1,26 @@
 """The section about shortcuts: the stored sentences and picture, or what to do; nothing of a hostile name as HTML."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from tests.unit.use.report.test_page import Page
+from tests.unit.use.report.thumbnails import NO_THUMBNAILS
 
 from vitreous.errors import DamagedFileError
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.explain.shortcut_check import check_shortcuts, write_shortcuts
-from vitreous.use.report.section import Photos, ReportInput, Section
+from vitreous.use.report.photos import Pictures
+from vitreous.use.report.section import ReportInput, Section
 from vitreous.use.report.sections.shortcuts import shortcuts_section
 from vitreous.use.run import Run
 
 
-def no_thumbnails(numbers: Sequence[int], side_px: int) -> list[Image.Image | None]:
-    return [None] * len(numbers)
-
-
-def section_of(run: Run, photos: Photos | None = no_thumbnails) -> Section:
+def section_of(run: Run, pictures: Pictures | None = NO_THUMBNAILS) -> Section:
     config = read_config(run.path / "config.yaml")
-    return shortcuts_section(ReportInput(RunFolder(run.path), config, {}, [], None, {}, photos))
+    return shortcuts_section(ReportInput(RunFolder(run.path), config, {}, [], None, {}, pictures))
 
 
 def test_without_a_check_the_section_advises_one(own_run: Run) -> None:
