@@ -92,7 +92,8 @@ def build_pool_and_head(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
 
 
 def _tokenizer(config: ModelConfig) -> ImageTokenizer:
-    return _STEMS[config.stem](
+    stem = partial(ConvStem, ratio=config.stem_ratio) if config.stem == "conv" else _STEMS[config.stem]
+    return stem(
         patch_size=config.patch_size,
         in_chans=config.in_chans,
         embed_dim=config.embed_dim,

@@ -40,10 +40,10 @@ def softened(
     values["objective.label_smoothing"] = usual * strength
     if "data.min_crop_area" in choices:
         values["data.min_crop_area"] = 1 - strength * (1 - choices["data.min_crop_area"].value)
-    if strength == 0:
-        values["data.flip"] = False
     if asked.get("train.pretrained") is not None and not why_not_photos(facts):
         values = {key: value for key, value in values.items() if key == "model.drop_path_rate"}
+    elif facts.mirror and not facts.mirror_looks_usual and "data.flip" not in asked:
+        yield Choice("data.flip", False, f"mirrored images look unlike the others, and {length} are too short for both")
     yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
 
 

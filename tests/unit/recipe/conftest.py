@@ -32,6 +32,7 @@ def make_facts() -> Callable[..., DataFacts]:
             "notes": (),
             "mirror": True,
             "mirror_reason": "mirrored images keep their class",
+            "mirror_looks_usual": True,
             "test_ratio": 0.2,
             "fingerprint": "f00d",
         }

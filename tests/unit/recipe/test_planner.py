@@ -303,9 +303,7 @@ def test_model_of_the_user_is_kept_with_a_budget_however_slow(make_facts: Facts,
 @pytest.mark.parametrize("num_heads", [1, 7, 12])
 def test_a_budget_chooses_the_size_of_a_model_with_the_heads_of_the_user(make_facts: Facts, num_heads: int) -> None:
     facts = make_facts(height_px=32, width_px=32)
-    models = [
-        budget_plan(facts, {"model.num_heads": num_heads}, machine(per_s)).config.model for per_s in (1e3, 1e30)
-    ]
+    models = [budget_plan(facts, {"model.num_heads": num_heads}, machine(per_s)).config.model for per_s in (1e3, 1e30)]
     assert [model.num_heads for model in models] == [num_heads] * 2
     assert models[0].embed_dim < models[1].embed_dim
 
@@ -316,7 +314,7 @@ def test_short_run_gets_weaker_augmentation(make_facts: Facts) -> None:
     assert 0 < middle.data.max_rotate_deg == long.data.max_rotate_deg / 2
     assert 1 - middle.data.min_crop_area == pytest.approx((1 - long.data.min_crop_area) / 2)
     assert middle.objective.label_smoothing == long.objective.label_smoothing / 2
-    assert (short.data.max_rotate_deg, short.data.min_crop_area, short.data.flip) == (0.0, 1.0, False)
+    assert (short.data.max_rotate_deg, short.data.min_crop_area, short.data.flip) == (0.0, 1.0, True)
     assert (short.model.drop_path_rate, short.objective.label_smoothing) == (0.0, 0.0)
 
 
@@ -375,8 +373,17 @@ def test_images_that_must_not_be_mirrored_say_so_in_a_short_run_too(make_facts: 
     plan = plan_for(facts, {"train.epochs": 3.0})
     assert plan.config.data.flip is False
     assert reason_of(plan, "data.flip") == "the classes are characters"
-    softened = plan_for(make_facts(), {"train.epochs": 3.0})
-    assert reason_of(softened, "data.flip").startswith("switched off: in only 3 epochs, ")
+
+
+@pytest.mark.parametrize("epochs", [3.0, 16.0, 40.0])
+@pytest.mark.parametrize("looks_usual", [True, False])
+def test_short_runs_mirror_only_images_that_look_usual_then(
+    make_facts: Facts, epochs: float, looks_usual: bool
+) -> None:
+    plan = plan_for(make_facts(mirror_looks_usual=looks_usual), {"train.epochs": epochs})
+    assert plan.config.data.flip is (looks_usual or epochs == 40)
+    reason = "mirrored images look unlike the others, and 16 epochs are too short for both"
+    assert (reason_of(plan, "data.flip") == reason) is (not looks_usual and epochs == 16)
 
 
 @pytest.mark.parametrize(
@@ -499,7 +506,9 @@ def test_batch_never_has_more_micro_batches_than_images(make_facts: Facts) -> No
 
 
 def test_short_fine_tuning_crops_and_mirrors_photos_but_not_small_images(make_facts: Facts) -> None:
-    photos, small = make_facts(height_px=96, width_px=128, mirror=True), make_facts(mirror=True)
+    photos, small = (
+        make_facts(height_px=height_px, width_px=128, mirror=True, mirror_looks_usual=False) for height_px in (96, 24)
+    )
     short = {**PRETRAINED, "train.epochs": 2.0}
     data = plan_for(photos, short).config.data
     assert (data.min_crop_area, data.flip, data.max_shift) == (0.5, True, 0.0)

@@ -54,6 +54,7 @@ class DataFacts:
         notes: Warnings, one sentence each.
         mirror: True if a mirrored image keeps its class.
         mirror_reason: Reason for the value of `mirror`.
+        mirror_looks_usual: True if mirrored images look like the others.
         test_ratio: Share of the images to hold out if the source has no test split; with K folds 1/K.
         fingerprint: A hash of all contents, labels, splits and corrections; not of file names or their order.
         brings_test: True if the source has a test split.
@@ -89,6 +90,7 @@ class DataFacts:
     task: str = "single"
     task_reason: str = ""
     format: str = ""
+    mirror_looks_usual: bool = False
 
     @property
     def title(self) -> str:
@@ -161,15 +163,14 @@ def survey(
     mirror = _judge_mirror(source, indices["train"], measured)
     facts = DataFacts(
         **_about(source),
-        num_train=len(indices["train"]),
-        num_val=len(indices["val"]),
-        num_test=len(indices["test"]),
+        **{f"num_{split}": len(indices[split]) for split in SPLITS},
         class_counts=tuple(count_labels(source.labels[indices["train"]], len(source.classes)).tolist()),
         **measured,
         skipped=skipped,
         notes=(*source.notes, *survey_notes(source.classes, samples, splits, folds, test_ratio)),
         mirror=mirror.keeps_class,
         mirror_reason=mirror.reason,
+        mirror_looks_usual=mirror.looks_usual,
         test_ratio=test_ratio,
         fingerprint=_fingerprint(headers.digests[readable], samples.labels, splits, source.corrections),
         brings_test=bool((samples.given == "test").any()),

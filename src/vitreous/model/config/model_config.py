@@ -48,6 +48,7 @@ class ModelConfig:
         stem: How pixels become tokens. `linear` projects each patch (a standard ViT), `shifted` projects each patch
             together with its shifted neighbors, `normed` projects each patch with a norm before and after. `conv` and
             `cct` are overlapping convolutions whose strides multiply to `model.patch_size`.
+        stem_ratio: Channels of the last 3x3 convolution of the stem `conv`, as a fraction of `model.embed_dim`.
         patch_bias: Give the patch projection a bias.
         patch_norm: Normalize each patch token before its position embedding is added, as in AIMv2.
         dynamic_img_size: Accept every image size that patches tile and resize the position embeddings to it, instead of
@@ -119,6 +120,7 @@ class ModelConfig:
     depth: Annotated[int, Interval("[1, 1000]", "6 to 24 is usual")]
     num_heads: Annotated[int, Interval("[1, 2**31)", "model.embed_dim / 64 is usual")]
     stem: Stem = "linear"
+    stem_ratio: Annotated[float, Interval("(0, 4]", "0.5 and 1 are usual")] = 0.5
     patch_bias: bool = True
     patch_norm: bool = False
     dynamic_img_size: bool = False

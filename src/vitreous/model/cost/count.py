@@ -76,6 +76,18 @@ def _norm(config: ModelConfig, width: int) -> int:
     return width if config.norm == "rms" else 2 * width
 
 
+def stem_channels(config: ModelConfig) -> list[int]:
+    """Return the number of channels after each convolution or pooling of the stem; none for other stems."""
+    size, dim = config.patch_size, config.embed_dim
+    match config.stem:
+        case "conv":
+            return stem_widths(size, dim, config.stem_ratio)
+        case "cct":
+            return compact_widths(size, dim)
+        case _:
+            return []
+
+
 def _tokenizer(config: ModelConfig) -> tuple[int, int]:
     """Return parameters and FLOPs of the stem."""
     dim, patches, bias = config.embed_dim, config.num_patches, config.patch_bias
@@ -84,7 +96,7 @@ def _tokenizer(config: ModelConfig) -> tuple[int, int]:
         norms = {"shifted": 2 * values, "normed": 2 * (values + dim)}.get(config.stem, 0)
         return values * dim + dim * bias + norms, 2 * patches * values * dim
     strided = config.stem == "conv"  # then each convolution halves the image; in `cct` a pooling layer does
-    widths = (stem_widths if strided else compact_widths)(config.patch_size, dim)
+    widths = stem_channels(config)
     pixels, parameters, flops = config.img_size[0] * config.img_size[1], 0, 0
     for narrow, wide in pairwise([config.in_chans, *widths]):
         pixels_out = pixels // 4

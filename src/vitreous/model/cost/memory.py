@@ -3,12 +3,14 @@
 import torch
 
 from vitreous.model.config.model_config import ModelConfig
+from vitreous.model.cost.count import stem_channels
 from vitreous.model.parts.attention import AttentionKernel, is_explicit
 from vitreous.model.parts.encoder import SKIP_FROM_RATE, drop_path_rates
 from vitreous.model.parts.patch_drop import num_kept
 
 _FLOAT32_BYTES = 4
 """Bytes of one value in the residual stream and in norms, which stay in float32 at every precision."""
+_INT64_BYTES = 8
 
 
 def activation_bytes(
@@ -30,7 +32,7 @@ def activation_bytes(
     block is saved, and one block at a time is recomputed.
 
     Returns:
-        Bytes, within 15% of what PyTorch allocates for models with linear patches.
+        Bytes, within 15% of what PyTorch allocates.
     """
     rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
     # Share of the images for which a block runs: drop path skips the others if that saves time.
@@ -122,7 +124,21 @@ def _outside_blocks(config: ModelConfig, precision: str) -> float:
     num, dim = _num_tokens(config), config.embed_dim
     pixels = config.in_chans * config.img_size[0] * config.img_size[1]
     copies = 1 if _trims_last_block(config) else 2
-    return pixels * (_FLOAT32_BYTES + _matmul_bytes(precision)) + copies * num * dim * _FLOAT32_BYTES
+    saved = pixels * (_FLOAT32_BYTES + _matmul_bytes(precision)) + copies * num * dim * _FLOAT32_BYTES
+    return saved + _stem(config, precision)
+
+
+def _stem(config: ModelConfig, precision: str) -> int:
+    """Return the bytes that the convolutions of a stem save for one image, besides the image."""
+    pixels, saved, matmul = config.img_size[0] * config.img_size[1], 0, _matmul_bytes(precision)
+    for channels in stem_channels(config):
+        halved = pixels // 4
+        if config.stem == "conv":  # what the norm reads, and what ReLU returns
+            saved += channels * halved * 2 * matmul
+        else:  # what ReLU returns; then the largest values and their numbers
+            saved += channels * (pixels * matmul + halved * (matmul + _INT64_BYTES))
+        pixels = halved
+    return saved
 
 
 def _block_gradients(config: ModelConfig, precision: str, explicit: bool) -> float:

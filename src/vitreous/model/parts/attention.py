@@ -1,6 +1,6 @@
 """Tokens -> tokens that have attended to each other. Vaswani et al. 2017, eq. 1 (1706.03762)."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from einops import rearrange
@@ -24,6 +24,19 @@ _LONGEST_EXPLICIT = {"inference": 16, "training": 64, "bf16": 256}
 `benchmarks/attention.py`. Those cores have no bf16 instructions, so the bf16 limit comes from the speed of other
 libraries on ViT-S/16, where the fused kernel is slower.
 """
+
+
+class AttentionArguments(TypedDict, total=False):
+    """The arguments of `Attention`, for subclasses that take the same ones."""
+
+    num_heads: int
+    qkv: nn.Linear
+    proj: nn.Linear
+    qk_norms: tuple[nn.Module, nn.Module] | None
+    gate: nn.Module | None
+    attn_drop_rate: float
+    proj_drop_rate: float
+    kernel: AttentionKernel
 
 
 class Attention(nn.Module):
@@ -178,7 +191,7 @@ class LocalityAttention(Attention):
         of its inverse, so that the temperature stays positive.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, **arguments: Unpack[AttentionArguments]) -> None:
         super().__init__(**arguments)
         self.log_scale = nn.Parameter(torch.zeros(()))
 

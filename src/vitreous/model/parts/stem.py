@@ -12,14 +12,14 @@ from vitreous.tensors import Images, Tokens
 class ConvStem(ImageTokenizer):
     """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
-    `patch_size` is the side in px of the square per token: the product of the strides, a power of two. `bias` is for
-    the last convolution. `img_size` is the only height and width to accept, in px; None accepts every size that
-    `patch_size` divides.
+    `patch_size` is the side in px of the square per token: the product of the strides, a power of two. Channels double
+    from layer to layer, up to `ratio` times `embed_dim`. `bias` is for the last convolution. `img_size` is the only
+    height and width to accept, in px; None accepts every size that `patch_size` divides.
 
     Source:
-        Xiao et al. 2021, section 4 (2106.14881); channels double up to `embed_dim / 2`. They put BatchNorm after each
-        convolution. Here it is `GroupNorm(1)`, a norm over the channels and pixels of one image, so that the logits of
-        an image do not depend on the other images of its batch.
+        Xiao et al. 2021, section 4 (2106.14881). They put BatchNorm after each convolution. Here it is `GroupNorm(1)`,
+        a norm over the channels and pixels of one image, so that the logits of an image do not depend on the other
+        images of its batch.
     """
 
     def __init__(
@@ -28,12 +28,13 @@ class ConvStem(ImageTokenizer):
         patch_size: int,
         in_chans: int,
         embed_dim: int,
+        ratio: float = 0.5,
         bias: bool = True,
         img_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(patch_size=patch_size, in_chans=in_chans, img_size=img_size)
         layers: list[nn.Module] = []
-        for narrow, wide in pairwise([in_chans, *stem_widths(patch_size, embed_dim)]):
+        for narrow, wide in pairwise([in_chans, *stem_widths(patch_size, embed_dim, ratio)]):
             layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1, bias=False), nn.GroupNorm(1, wide), nn.ReLU()]
             in_chans = wide
         self.layers = nn.Sequential(*layers)
@@ -81,10 +82,10 @@ class CompactStem(ImageTokenizer):
         return rearrange(self.layers(images), "b d h w -> b (h w) d")
 
 
-def stem_widths(patch_size: int, embed_dim: int) -> list[int]:
+def stem_widths(patch_size: int, embed_dim: int, ratio: float = 0.5) -> list[int]:
     """Return the number of channels after each 3x3 convolution of `ConvStem`, at least 8."""
-    num_layers = patch_size.bit_length() - 1
-    return [max(8, embed_dim // 2 ** (num_layers - layer)) for layer in range(num_layers)]
+    halvings = range(patch_size.bit_length() - 2, -1, -1)
+    return [max(8, int(ratio * embed_dim) // 2**halving) for halving in halvings]
 
 
 def compact_widths(patch_size: int, embed_dim: int) -> list[int]:

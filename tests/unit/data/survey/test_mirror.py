@@ -74,6 +74,21 @@ def test_arrows_up_and_down_allow_mirroring() -> None:
     assert judge_by_images(*arrows(200, [90, 270])).keeps_class
 
 
+def test_mirrored_images_look_usual_unless_they_are_recognized_less_often() -> None:
+    assert judge_by_images(*arrows(200, [90, 270])).looks_usual
+    random = np.random.default_rng(0)
+    labels = np.arange(400) % 8
+    thumbnails = random.integers(0, 20, (400, 16, 16), dtype=np.uint8)
+    for thumbnail, label in zip(thumbnails, labels, strict=True):
+        if label:  # a bright row
+            thumbnail[2 * label] += 150
+        else:  # a bright column, always on the left
+            thumbnail[:, 3] += 150
+    decision = judge_by_images(thumbnails, labels)
+    assert decision.keeps_class
+    assert not decision.looks_usual
+
+
 def test_noise_allows_mirroring() -> None:
     random = np.random.default_rng(0)
     thumbnails = random.integers(0, 256, (300, 16, 16), dtype=np.uint8)

@@ -38,6 +38,7 @@ def configs(draw):
     pool = draw(st.sampled_from(["token", "mean", "max", "token_mean", "map", "sequence"]))
     reads = pool in ("token", "token_mean")
     return ModelConfig(
+        stem_ratio=draw(st.sampled_from([0.5, 1.0])),
         img_size=(patch_size * draw(st.integers(1, 5)), patch_size * draw(st.integers(1, 5))),
         patch_size=patch_size,
         in_chans=draw(st.integers(1, 4)),

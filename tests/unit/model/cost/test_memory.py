@@ -19,6 +19,7 @@ from vitreous.model.parts.attention import AttentionKernel
 from vitreous.training.machine.device import autocast
 
 SMALL = ModelConfig(img_size=(28, 28), patch_size=4, in_chans=1, num_classes=10, embed_dim=128, depth=4, num_heads=4)
+WITH_STEM = replace(SMALL, img_size=(32, 32), patch_size=8, stem="conv", stem_ratio=1.0, pool="mean")
 LONG = replace(SMALL, img_size=(64, 96), in_chans=3)
 
 
@@ -73,6 +74,9 @@ def allocated_bytes(
         pytest.param(SMALL, 64, True, "fp32", id="small, checkpointing"),
         pytest.param(LONG, 8, False, "fp32", id="fused kernel"),
         pytest.param(replace(SMALL, pool="mean"), 64, False, "fp32", id="mean"),
+        pytest.param(WITH_STEM, 64, False, "fp32", id="stem of convolutions"),
+        pytest.param(WITH_STEM, 64, False, "bf16", id="stem of convolutions, bf16"),
+        pytest.param(replace(WITH_STEM, stem="cct"), 64, False, "fp32", id="compact stem"),
         pytest.param(replace(LONG, pool="mean"), 8, False, "fp32", id="mean, fused kernel"),
         pytest.param(replace(SMALL, patch_drop_rate=0.5), 64, False, "fp32", id="half of the patches"),
         pytest.param(

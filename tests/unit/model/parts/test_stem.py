@@ -76,6 +76,7 @@ def test_stem_gives_one_token_per_square_of_patch_size(kind, patch_size):
 def test_stem_widths_double_and_compact_widths_are_64_before_the_last():
     assert stem_widths(16, 384) == [24, 48, 96, 192]
     assert stem_widths(8, 20) == [8, 8, 10]
+    assert stem_widths(8, 128, ratio=1.0) == [32, 64, 128]
     assert compact_widths(8, 256) == [64, 64, 256]
     assert compact_widths(2, 256) == [256]
 
