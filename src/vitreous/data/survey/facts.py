@@ -160,10 +160,10 @@ def survey(
     indices = {split: readable[splits == split] for split in SPLITS}
 
     measured = _shapes(headers) | asdict(measure_value_range(source, headers))
+    measured |= {f"num_{split}": len(indices[split]) for split in SPLITS}
     mirror = _judge_mirror(source, indices["train"], measured)
     facts = DataFacts(
         **_about(source),
-        **{f"num_{split}": len(indices[split]) for split in SPLITS},
         class_counts=tuple(count_labels(source.labels[indices["train"]], len(source.classes)).tolist()),
         **measured,
         skipped=skipped,
