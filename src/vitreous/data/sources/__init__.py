@@ -105,7 +105,7 @@ def open_source(
         if is_huggingface_folder(path):
             return open_huggingface(str(path))
         return open_folder(path) if needs_labels or has_class_folders(path) else open_unlabeled(path)
-    raise DataNotFoundError(f"data.source={name}: {_why_not_found(name, path)}")
+    raise DataNotFoundError(_not_found(name, path))
 
 
 def open_object(dataset: Dataset) -> Source:
@@ -148,13 +148,15 @@ def full_name(name_or_path: str) -> str:
     return str(expanded(name_or_path).resolve())
 
 
-def _why_not_found(name: str, path: Path) -> str:
-    """Return what is wrong with a name that is neither a set nor an existing path, and what to do."""
+def _not_found(name: str, path: Path) -> str:
+    """Return the message about a name that is neither a set nor an existing path."""
     if name.startswith(PYTHON_PREFIX):
-        again = "pass it again: vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
-        return f"was passed from Python and is not stored in a file; {again}"
+        return (
+            f"data.source={name}: was passed from Python and is not stored in a file; pass it again: "
+            "vitreous.train(dataset, resume=run) or run.evaluate(dataset)"
+        )
     kind = "table" if is_table_name(path.name) else "file" if is_export_name(path.name) else "folder"
-    return f"no such set and no such {kind}; {_suggestion(path)}"
+    return f"data.source={name}: no such set and no such {kind}; {_suggestion(path)}"
 
 
 def _suggestion(path: Path) -> str:
