@@ -28,9 +28,7 @@ def as_notebook(page: str) -> str:
 def as_page(notebook: str) -> str:
     """Return the cells of a notebook as Markdown, without outputs."""
     cells = nbformat.reads(notebook, as_version=4).cells
-    return "\n\n".join(
-        f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source for cell in cells
-    )
+    return "\n\n".join(f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source for cell in cells)
 
 
 def _commands(block: str) -> str:
