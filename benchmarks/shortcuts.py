@@ -2,7 +2,7 @@
 
 Trains tiny models on hand signs and on digits, with a glyph in a corner of 60% of one class, and without; models with
 plain patches, and with the stem of convolutions that small images get by default. For each model it stores what the
-check says, and the places that move most predictions: `MAX_CHANCE` in `use/explain/shortcuts.py` is between those of
+check finds, and the places that move most predictions: `MAX_CHANCE` in `use/explain/shortcuts.py` is between those of
 the two kinds. It also stores the share of relevance on the glyph by method.
 
 Finished models are skipped: `python benchmarks/shortcuts.py --seeds 3`.
@@ -70,7 +70,6 @@ def checked(predictor: Predictor, images: LabeledImages) -> dict[str, Any]:
     shortcuts = find_shortcuts(moved, predicted, numbers, predictor.classes, places)
     return {
         "accuracy": float(np.mean(predicted == sample.labels)),
-        "sentences": list(shortcuts.sentences),
         "found": {f"{each.class_name}, {each.place}": each.followed for each in shortcuts.found},
         "moved": dict(sorted(shares.items(), key=lambda entry: -entry[1])[:NUM_SHOWN]),
     }
@@ -112,8 +111,6 @@ def show(key: str, found: dict[str, Any]) -> None:
         print(f"    {place} moves {share:.0%} of predictions{': found' if place in found['found'] else ''}")
     for name, multiple in found.get("on_mark", {}).items():
         print(f"    {name}: {multiple:.1f} times the share of the area")
-    for sentence in found["sentences"]:
-        print(f"    {sentence}")
 
 
 if __name__ == "__main__":

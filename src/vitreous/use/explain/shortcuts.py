@@ -35,8 +35,6 @@ MAX_BORDER_AREA = 0.6
 NEARLY_BEST = 0.8
 """Of all places that move at least this share of what the best one moves, the smallest place is reported."""
 
-_PREPOSITIONS = {"corner": "in", "edge": "at", "border": "along"}
-
 Place = Bool[np.ndarray, "rows columns"]
 
 
@@ -72,12 +70,11 @@ class Shortcut:
     @property
     def sentence(self) -> str:
         """What was found and what it may mean, on one line."""
-        cause = "the background" if self.place == "border" else "a mark there"
+        name, cause = printable(self.class_name), "the background" if self.place == "border" else "a mark there"
         return (
-            f"class {printable(self.class_name)}: the pixels {_PREPOSITIONS[self.place.split()[-1]]} the {self.place} "
-            f"({self.area:.0%} of the area) decide; put into images of other classes, those of {len(self.images):,} "
-            f"of {plural(self.num_images, 'image')} make the model predict this class; "
-            f"it may use {cause}: look at these images"
+            f"class {name}: when the {self.place} ({self.area:.0%} of the area) is copied into an image of another "
+            f"class, the model predicts {name} for {len(self.images):,} of {plural(self.num_images, 'image')}; it may "
+            f"use {cause}: look at these images"
         )
 
 

@@ -68,7 +68,7 @@ def test_the_report_shows_what_was_found_and_which_images(own_run: Run) -> None:
     write_report(folder)
     page = folder.report.read_text("utf-8")
     assert "Does the model look at the object?" in page
-    assert "class &lt;i&gt;&amp;: the pixels at the upper edge" in page
+    assert "class &lt;i&gt;&amp;: when the upper edge (10% of the area)" in page
     stored = json.loads(folder.shortcuts.read_text("utf-8"))
     assert stored["found"][0]["images"] == [check.images[2], check.images[0]]
     assert stored["found"][0]["followed"] == 2 / 3

@@ -63,7 +63,7 @@ def test_class_and_place_are_named(place: str) -> None:
 def test_the_border_suggests_the_background() -> None:
     (found,) = find(moved({"border": 30, "upper edge": 3})).found
     assert (found.place, found.box, found.area) == ("border", (0, 0, 1, 1), PLACES["border"].mean())
-    assert "the pixels along the border" in found.sentence
+    assert "when the border (50% of the area) is copied" in found.sentence
     assert "it may use the background" in found.sentence
 
 
@@ -129,9 +129,8 @@ def test_small_grids_have_no_border() -> None:
 
 def test_the_sentence_says_where_and_in_how_many_images() -> None:
     assert find(moved({"upper left corner": 25}), ("cat", "dog\x1b[31m", "fish")).sentences == (
-        r"class dog\x1b[31m: the pixels in the upper left corner (6% of the area) decide; put into images of other "
-        "classes, those of 25 of 40 images make the model predict this class; it may use a mark there: look at these "
-        "images",
+        r"class dog\x1b[31m: when the upper left corner (6% of the area) is copied into an image of another class, "
+        r"the model predicts dog\x1b[31m for 25 of 40 images; it may use a mark there: look at these images",
     )
     assert find(moved({})).sentences == (
         "shortcuts: none of 3 classes is recognized by a place near the border; a mark in the middle is not noticed",
