@@ -147,6 +147,19 @@ def test_table_of_explanations_is_the_stored_one() -> None:
     assert table("docs/explanations.md", "| model | method |") == printed_rows("explain", runs)
 
 
+def test_figures_of_planted_marks_are_the_stored_ones() -> None:
+    models = results("shortcuts")["models"]
+    planted = {key: found["moved"][found["planted"]] for key, found in models.items() if "planted" in found}
+    signs = {key: share for key, share in planted.items() if key.startswith("sign-digits")}
+    digits = [share for key, share in planted.items() if key.startswith("mnist")]
+    clean = max(max(found["moved"].values()) for key, found in models.items() if key not in planted)
+    said = text("docs/explanations.md")
+    assert f"this corner moves {spread(list(signs.values()), '.0%')} of the predictions, and it is reported" in said
+    assert f"In models of digits, it moves at most {max(digits):.0%}" in said
+    assert f"no place moves more than {clean:.0%}" in said
+    assert {key for key, found in models.items() if found["found"]} == signs.keys()
+
+
 # docs/speed.md.
 
 

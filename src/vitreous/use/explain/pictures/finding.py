@@ -52,7 +52,7 @@ def most_relevant(relevance: Values, areas: Values) -> Values:
 
 
 def _place(relevance: Values, view: View) -> str:
-    """Name the third of the photo's rows and columns that has the highest value, if most of the relevance lies there."""
+    """Name the third of the rows and columns of the photo with the highest value, if most relevance lies there."""
     rows, columns = relevance.shape
     x, y = view.to_photo(
         (np.arange(columns) + 0.5) / columns * view.img_size[1], (np.arange(rows) + 0.5) / rows * view.img_size[0]
