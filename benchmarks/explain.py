@@ -15,8 +15,8 @@ Peers take part if they are installed. Captum's integrated gradients use 32 step
 before the last attention, as its documentation advises for Vision Transformers. The code of Chefer et al. 2021
 (2012.09838) is not compared, because it runs only its own model class.
 
-Results go to benchmarks/results/HARDWARE/explain.json; a model that is already there is skipped. Finished batches of
-images are kept next to it, so the same command continues after an interruption.
+Results go to benchmarks/results/HARDWARE/explain.json; a model that is already there is skipped. The table has the
+models of all machines. Finished batches of images are kept, so the same command continues after an interruption.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from einops import rearrange, reduce
 
 import vitreous as vt
 from parity import define_missing_operators
-from results import command_line, results_file
+from results import RESULTS, command_line, results_file
 from vitreous.cli.screen import duration
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.loader import EvalLoader
@@ -57,7 +57,6 @@ from vitreous.use.predict.predictor import Predictor
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "explanations.md"
 HEADING = "| model | method |"
-UNMEASURED = "\nNo model has been measured yet.\n"
 MODELS = ("mnist", "clothing", "backbone")
 SHOWN = ("removal", "flipping", "positive", "negative", "insertion", "deletion", "shapley")
 Subject = tuple[Predictor, LabeledImages]
@@ -208,6 +207,13 @@ def progress(name: str) -> Listener:
     return listen
 
 
+def stored_runs() -> dict[str, dict]:
+    """Return the runs of all machines by model; of one model, the run with the most images."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*/explain.json"))]
+    runs = [each for stored in files for each in stored["runs"].items()]
+    return dict(sorted(runs, key=lambda each: each[1]["num_images"]))
+
+
 def table_rows(runs: dict[str, dict]) -> list[str]:
     """Return the rows of docs/explanations.md; the best method of each column is bold."""
     rows = []
@@ -225,8 +231,7 @@ def table_rows(runs: dict[str, dict]) -> list[str]:
 
 def fill_document(rows: list[str]) -> None:
     """Replace the rows of the table in docs/explanations.md."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    lines = (text.replace(UNMEASURED, "") if rows else text).splitlines()
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(HEADING)) + 2
     end = next((n for n, line in enumerate(lines[start:], start) if not line.startswith("|")), len(lines))
     DOCUMENT.write_text("\n".join([*lines[:start], *rows, *lines[end:]]) + "\n", encoding="utf-8")
@@ -255,7 +260,7 @@ def main() -> None:
         runs[name] = check(name, subject, options, path.with_suffix(".parts"))
         path.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.rmtree(path.with_suffix(".parts"))
-    rows = table_rows(runs)
+    rows = table_rows(stored_runs())
     fill_document(rows)
     print("\n".join(rows))
 

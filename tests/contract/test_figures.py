@@ -93,9 +93,14 @@ def test_planted_faults_of_the_page_are_the_stored_ones() -> None:
 
 def printed_rows(script: str, *runs: dict[str, Any]) -> list[str]:
     """Return the table as a script in benchmarks/ prints it."""
+    return module(script).table_rows(*runs)
+
+
+def module(script: str) -> Any:
+    """Import a script in benchmarks/."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        return importlib.import_module(script).table_rows(*runs)
+        return importlib.import_module(script)
     finally:
         sys.path.pop(0)
 
@@ -137,10 +142,22 @@ def test_table_of_other_tools_is_the_stored_one() -> None:
 
 
 def test_table_of_explanations_is_the_stored_one() -> None:
-    path = ROOT / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-cores" / "explain.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+    runs = module("explain").stored_runs()
+    assert runs.keys() == {"mnist", "clothing", "backbone"}
     assert table("docs/explanations.md", "| model | method |") == printed_rows("explain", runs)
-    assert ("No model has been measured yet." in text("docs/explanations.md")) is not bool(runs)
+
+
+def test_figures_of_planted_marks_are_the_stored_ones() -> None:
+    models = results("shortcuts")["models"]
+    planted = {key: found["moved"][found["planted"]] for key, found in models.items() if "planted" in found}
+    signs = {key: share for key, share in planted.items() if key.startswith("sign-digits")}
+    digits = [share for key, share in planted.items() if key.startswith("mnist")]
+    clean = max(max(found["moved"].values()) for key, found in models.items() if key not in planted)
+    said = text("docs/explanations.md")
+    assert f"this corner moves {spread(list(signs.values()), '.0%')} of the predictions, and it is reported" in said
+    assert f"In models of digits, it moves at most {max(digits):.0%}" in said
+    assert f"no place moves more than {clean:.0%}" in said
+    assert {key for key, found in models.items() if found["found"]} == signs.keys()
 
 
 # docs/speed.md.

@@ -85,18 +85,16 @@ def test_a_mark_is_reported_with_its_class_and_place(with_mark: Trained) -> None
     (shortcut,) = found.shortcuts.found
     assert (shortcut.class_name, shortcut.place) == ("sign 4", "upper right corner")
     assert held_out.has_cue[list(shortcut.images)].mean() > 0.9
-    assert "the model may use a mark there" in found.sentences[0]
+    assert "it may use a mark there" in found.sentences[0]
 
 
 def test_a_model_with_convolutions_is_reported_for_the_mark_only(folder: Callable[[str], Path]) -> None:
-    """Such models also collect relevance in a corner by which no prediction changes."""
+    """The relevance of such models does not concentrate on the mark."""
     run, held_out = trained(marked(sign_digits(), SIGN, CORNER), folder("convolutions"), seed=0, epochs=12)
     assert run.model.config.stem == "conv"
-    shortcuts = check(run, held_out).shortcuts
-    (shortcut,) = shortcuts.found
+    (shortcut,) = check(run, held_out).shortcuts.found
     assert (shortcut.class_name, shortcut.place) == ("sign 4", "upper right corner")
     assert shortcut.followed > 0.4
-    assert all(dismissed.followed < 0.1 for dismissed in shortcuts.dismissed)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,19 +1,19 @@
-"""Relevance maps, predicted classes -> places near the border that a class relies on, which suggest a shortcut.
+"""Predictions that moved with a place, predicted classes -> places near the border that a class relies on: shortcuts.
 
 A model has learned a shortcut if it uses something that only happens to go with a class, such as a watermark, a time
-stamp or the background (Geirhos et al. 2020, 2004.07780). The relevance maps of many images show it (Lapuschkin et al.
-2019, 1902.10178): a mark is at the same place in all of them, and rarely in the middle, where the object is.
+stamp or the background (Geirhos et al. 2020, 2004.07780). A mark is at the same place in many images of the class, and
+rarely in the middle, where the object is. So a place near the border is suspicious if its pixels give the class to
+images of other classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
-from scipy.stats import hypergeom
+from jaxtyping import Bool, Int64
+from scipy.stats import binom
 
 from vitreous.printable import printable
-from vitreous.use.explain.relevance import positive_shares
 from vitreous.wording import listed, plural
 
 MIN_IMAGES = 10
@@ -23,33 +23,24 @@ MIN_SIDE = 5
 
 With 4 x 4 patches, a model of 8 px digits relies on the corner that a stroke of one digit reaches.
 """
-DENSITY_RATIO = 3.0
-"""Relevance is concentrated on a place if a patch there has this many times the relevance of a patch elsewhere.
+MAX_CHANCE = 0.1
+"""Share of images whose prediction may move with a place near the border without a shortcut.
 
-Models of hand signs whose patches do not overlap have an excess of 0.6 by this ratio with a planted mark, and of 0.07
-without one. With a stem of convolutions it separates them no longer (0.22 and 0.37), so that marks may be missed, and
-places are exchanged before they are reported. See `benchmarks/shortcuts.py`, seed 0.
+It is between that of models with and without planted marks in `benchmarks/shortcuts.py`.
 """
-MIN_EXCESS = 0.25
-"""Smallest excess: share of images with concentrated relevance in a class, minus the median of the other classes."""
 MAX_P_VALUE = 0.01
 """Largest p-value, corrected for the number of classes and places that are tested."""
-MIN_BACKGROUND_RATE = 0.5
-"""Share of the images of a class from which the border is reported even if it is the same for other classes."""
 MAX_BORDER_AREA = 0.6
 """Grids whose border would be a larger share of the image have none; 6 x 6 patches have one."""
 NEARLY_BEST = 0.8
-"""Of all places whose excess is at least this share of the largest one, the smallest place is reported."""
+"""Of all places that move at least this share of what the best one moves, the smallest place is reported."""
 
-_PREPOSITIONS = {"corner": "in", "edge": "at", "border": "along"}
-
-MapsOfImages = Float[np.ndarray, "images rows columns"]
 Place = Bool[np.ndarray, "rows columns"]
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A place near the border on which relevance is concentrated in many images of a class.
+    """A place near the border whose pixels give a class to images of other classes.
 
     Attributes:
         class_name: The predicted class.
@@ -57,41 +48,33 @@ class Shortcut:
         box: Left, top, right and bottom of the place as shares of the width and height of the model's input. The box of
             the border is the whole input.
         area: Share of the patches that belong to the place.
-        relevance: Mean share of the positive relevance there, over the images with concentrated relevance.
-        images: Numbers of these images, the largest share first.
+        images: Numbers of the images of the class whose place gave it to an image of another class.
         num_images: Number of images that are predicted as the class.
-        others_rate: Share of the images of other classes with relevance concentrated there.
-        p_value: Of Fisher's exact test that this share is as large in the class, times the number of tests;
-            1 for a border that all classes rely on.
-        followed: Share of exchanges of the place, with images of other classes, that the prediction follows; None if
-            this was not tested.
+        p_value: Of the exact binomial test that this happens in more than `MAX_CHANCE` of the images, times the number
+            of tests.
     """
 
     class_name: str
     place: str
     box: tuple[float, float, float, float]
     area: float
-    relevance: float
     images: tuple[int, ...]
     num_images: int
-    others_rate: float
     p_value: float
-    followed: float | None = None
+
+    @property
+    def followed(self) -> float:
+        """Share of the images whose place gave the class to an image of another class."""
+        return len(self.images) / self.num_images
 
     @property
     def sentence(self) -> str:
         """What was found and what it may mean, on one line."""
-        kind = self.place.split()[-1]
-        where = f"{_PREPOSITIONS[kind]} the {self.place}"
-        cause = "the background" if kind == "border" else "a mark there"
-        proof = ""
-        if self.followed is not None:
-            proof = f"exchanged with images of other classes, it moves the prediction in {self.followed:.0%} of cases; "
+        name, cause = printable(self.class_name), "the background" if self.place == "border" else "a mark there"
         return (
-            f"class {printable(self.class_name)}: {self.relevance:.0%} of the relevance lies {where} "
-            f"({self.area:.0%} of the area) in {len(self.images):,} of {plural(self.num_images, 'image')}, and as much "
-            f"in {self.others_rate:.0%} of the images of other classes; {proof}"
-            f"the model may use {cause}: look at these images"
+            f"class {name}: when the {self.place} ({self.area:.0%} of the area) is copied into an image of another "
+            f"class, the model predicts {name} for {len(self.images):,} of {plural(self.num_images, 'image')}; it may "
+            f"use {cause}: look at these images"
         )
 
 
@@ -99,14 +82,12 @@ class Shortcut:
 class Shortcuts:
     """The result of a check: at most one place for each of the classes that were checked.
 
-    The class with the largest share of images comes first; `unchecked` are the names of classes. `dismissed` are places
-    that the predictions do not follow when they are exchanged.
+    The class with the largest share of images comes first; `unchecked` are the names of classes.
     """
 
     found: tuple[Shortcut, ...]
     num_checked: int
     unchecked: tuple[str, ...]
-    dismissed: tuple[Shortcut, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -114,15 +95,9 @@ class Shortcuts:
         found = [shortcut.sentence for shortcut in self.found]
         if self.num_checked and not found:
             found = [
-                f"shortcuts: none of {plural(self.num_checked, 'class', 'classes')} relies on a place near the border "
-                "more than the others; a mark in the middle is not noticed"
+                f"shortcuts: none of {plural(self.num_checked, 'class', 'classes')} is recognized by a place near the "
+                "border; a mark in the middle is not noticed"
             ]
-        if self.dismissed:
-            places = listed([f"the {each.place} for {printable(each.class_name)}" for each in self.dismissed])
-            found.append(
-                f"shortcuts: relevance is concentrated on {places}, but predictions hardly change when the place "
-                "is exchanged between images, so this is not a shortcut"
-            )
         if self.unchecked:
             names = listed([printable(name) for name in self.unchecked])
             found.append(
@@ -132,39 +107,40 @@ class Shortcuts:
         return tuple(found)
 
 
-def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"], classes: Sequence[str]) -> Shortcuts:
-    """Find classes whose relevance is concentrated on a place near the border, unlike that of most other classes.
+def classes_to_check(
+    predicted: Int64[np.ndarray, " images"], num_classes: int, grid_size: tuple[int, int]
+) -> list[int]:
+    """Return the numbers of the classes with enough images; none without another such class, or on a small grid."""
+    large = np.flatnonzero(np.bincount(predicted, minlength=num_classes) >= MIN_IMAGES).tolist()
+    return large if len(large) > 1 and min(grid_size) >= MIN_SIDE else []
 
-    Classes are compared because objects, too, are often at the same place, and models may give relevance to empty
-    corners. So a mark that most classes have at one place is not found, nor is a mark in the middle. Only the border is
-    found without a difference: every class may have a background of its own, but objects are not all along the border.
-    Values are relevance for the predicted class; those below 0 do not count.
+
+def find_shortcuts(
+    moved: Bool[np.ndarray, "images places"],
+    predicted: Int64[np.ndarray, " images"],
+    checked: Sequence[int],
+    classes: Sequence[str],
+    places: Mapping[str, Place],
+) -> Shortcuts:
+    """Find classes that a place near the border gives to other images more often than objects do.
+
+    Args:
+        moved: Whether each place of each image gave its class to an image of another class.
+        predicted: The class of each image.
+        checked: The numbers of the classes to check.
+        classes: The names of all classes.
+        places: The places by name.
     """
-    counts = np.bincount(predicted, minlength=len(classes))
-    large = np.flatnonzero(counts >= MIN_IMAGES).tolist()
-    if len(large) < 2 or min(values.shape[1:]) < MIN_SIDE:
-        return Shortcuts((), 0, tuple(classes))
-    places = places_near_border(*values.shape[1:])
-    within, areas = relevance_within(values, places.values()), np.array([place.mean() for place in places.values()])
-    concentrated = is_concentrated(within, areas)
-    is_border = np.array([name == "border" for name in places])
-    rates = np.stack([concentrated[predicted == number].mean(axis=0) for number in large])
-    found = []
-    for row, number in enumerate(large):
-        of_class = predicted == number
-        excess = rates[row] - np.median(np.delete(rates, row, axis=0), axis=0)
-        hits, totals = concentrated[of_class].sum(axis=0), concentrated.sum(axis=0)
-        p_values = np.minimum(1, hypergeom.sf(hits - 1, len(values), totals, of_class.sum()) * rates.size)
-        is_found = (excess >= MIN_EXCESS) & (p_values <= MAX_P_VALUE)
-        if is_found.any():
-            is_found &= excess >= NEARLY_BEST * excess[is_found].max()
-            best = int(np.where(is_found, areas, np.inf).argmin())
-        elif (rates[row] * is_border).max() >= MIN_BACKGROUND_RATE:
-            best = int(is_border.argmax())
-        else:
+    areas, found = np.array([place.mean() for place in places.values()]), []
+    for number in checked:
+        own = np.flatnonzero(predicted == number)
+        hits = moved[own].sum(axis=0)
+        p_values = np.minimum(1, binom.sf(hits - 1, len(own), MAX_CHANCE) * len(checked) * len(places))
+        is_found = p_values <= MAX_P_VALUE
+        if not is_found.any():
             continue
-        images = np.flatnonzero(of_class & concentrated[:, best])
-        images = images[np.argsort(-within[images, best], kind="stable")]
+        is_found &= hits >= NEARLY_BEST * hits.max()
+        best = int(np.where(is_found, areas, np.inf).argmin())
         name, place = list(places.items())[best]
         found.append(
             Shortcut(
@@ -172,30 +148,14 @@ def find_shortcuts(values: MapsOfImages, predicted: Int64[np.ndarray, " images"]
                 place=name,
                 box=_box(place),
                 area=float(areas[best]),
-                relevance=float(within[images, best].mean()),
-                images=tuple(images.tolist()),
-                num_images=int(of_class.sum()),
-                others_rate=float(concentrated[~of_class, best].mean()),
+                images=tuple(own[moved[own, best]].tolist()),
+                num_images=len(own),
                 p_value=float(p_values[best]),
             )
         )
-    found.sort(key=lambda shortcut: -len(shortcut.images) / shortcut.num_images)
-    return Shortcuts(
-        tuple(found), len(large), tuple(name for name, count in zip(classes, counts, strict=True) if count < MIN_IMAGES)
-    )
-
-
-def relevance_within(values: MapsOfImages, places: Iterable[Place]) -> Float[np.ndarray, "images places"]:
-    """Return the share of the positive relevance of each image that lies in each place; 0 if there is none."""
-    shares = positive_shares(values)
-    return np.stack([shares[:, place].sum(axis=1) for place in places], axis=1)
-
-
-def is_concentrated(
-    within: Float[np.ndarray, "images places"], areas: Float[np.ndarray, " places"], ratio: float = DENSITY_RATIO
-) -> Bool[np.ndarray, "images places"]:
-    """Return where a patch in the place has at least `ratio` times the relevance of a patch elsewhere."""
-    return within * (1 - areas) >= ratio * areas * (1 - within)
+    found.sort(key=lambda shortcut: -shortcut.followed)
+    unchecked = tuple(name for number, name in enumerate(classes) if number not in checked)
+    return Shortcuts(tuple(found), len(checked), unchecked)
 
 
 def places_near_border(rows: int, columns: int) -> dict[str, Place]:

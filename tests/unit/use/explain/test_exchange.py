@@ -1,4 +1,4 @@
-"""A class follows a place only if the model reads the pixels there."""
+"""A place moves a prediction only if the model reads the pixels there."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,49 +7,71 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.use.explain.exchange import confirmed
-from vitreous.use.explain.shortcuts import Shortcut, Shortcuts
+from vitreous.use.explain.exchange import moved_predictions
+from vitreous.use.explain.shortcuts import places_near_border
 
-SIDE, CLASSES = 8, ("cat", "dog")
-LABELS = np.repeat([0, 1], 20)
-
-
-def sample() -> Any:
-    """Return gray images whose upper left and middle pixels are bright for dogs only."""
-    pixels = torch.full((len(LABELS), 3, 2 * SIDE, 2 * SIDE), 50, dtype=torch.uint8)
-    pixels[20:, :, 0, 0] = pixels[20:, :, SIDE, SIDE] = 250
-    return SimpleNamespace(pixels=lambda positions: pixels[positions])
+ROWS, COLUMNS, PATCH_PX = 8, 12, 2
+PREDICTED = np.repeat([0, 1, 2], [20, 15, 5])
+PLACES = places_near_border(ROWS, COLUMNS)
 
 
-def predictor(row: int, column: int) -> Any:
-    """Return a predictor that reads one pixel."""
-
-    def logits(pixels: torch.Tensor) -> torch.Tensor:
-        is_dog = pixels[:, 0, row, column] > 150
-        return torch.stack([~is_dog, is_dog], dim=1).float()
-
-    config = SimpleNamespace(grid_size=(SIDE, SIDE), num_tokens=SIDE * SIDE)
-    return SimpleNamespace(logits=logits, classes=CLASSES, model=SimpleNamespace(config=config))
+def images() -> torch.Tensor:
+    """Return images whose upper left pixel is brighter from class to class."""
+    pixels = torch.full((len(PREDICTED), 3, PATCH_PX * ROWS, PATCH_PX * COLUMNS), 50, dtype=torch.uint8)
+    pixels[:, :, 0, 0] = torch.from_numpy(PREDICTED * 100).to(torch.uint8)[:, None]
+    return pixels
 
 
-def shortcut(class_name: str, place: str) -> Shortcut:
-    images = tuple(np.flatnonzero(CLASSES.index(class_name) == LABELS).tolist())
-    return Shortcut(class_name, place, (0, 0, 0.25, 0.25), 0.06, 0.5, images, 20, 0.0, 0.001)
+def moved(row: int, column: int, checked: list[int]) -> np.ndarray:
+    """Return what moves the predictions of a model that reads one pixel."""
+    pixels = images()
+    pixels[:, :, row, column] = pixels[:, :, 0, 0]
+    config = SimpleNamespace(num_tokens=2_000)  # batches of a few images
+
+    def logits(given: torch.Tensor) -> torch.Tensor:
+        return -(given[:, :1, row, column].float() - torch.tensor([0, 100, 200])).abs()
+
+    sample: Any = SimpleNamespace(pixels=lambda positions: pixels[positions])
+    predictor: Any = SimpleNamespace(logits=logits, model=SimpleNamespace(config=config))
+    shown: list[tuple[int, int]] = []
+    found = moved_predictions(
+        sample, predictor, PREDICTED, checked, list(PLACES.values()), lambda *at: shown.append(at)
+    )
+    assert not checked or shown[-1] == (np.isin(PREDICTED, checked).sum(),) * 2
+    return found
 
 
-@pytest.mark.parametrize("class_name", CLASSES)
-def test_a_place_that_the_model_reads_is_confirmed(class_name: str) -> None:
-    suspected = Shortcuts((shortcut(class_name, "upper left corner"),), 2, ())
-    found = confirmed(suspected, sample(), predictor(0, 0), LABELS)
-    assert [each.followed for each in found.found] == [1.0]
-    assert found.dismissed == ()
-    assert "it moves the prediction in 100% of cases" in found.sentences[0]
+@pytest.mark.parametrize(
+    ("row", "column", "places"),
+    [
+        (0, 0, {"upper left corner", "upper edge", "left edge", "border"}),
+        (15, 6, {"lower edge", "border"}),
+        (3, 23, {"upper right corner", "right edge", "border"}),
+        (8, 12, set()),
+    ],
+)
+def test_every_place_with_the_pixel_that_the_model_reads_moves_all_predictions(
+    row: int, column: int, places: set[str]
+) -> None:
+    found = moved(row, column, [0, 1, 2])
+    for name, of_place in zip(PLACES, found.T, strict=True):
+        assert of_place.tolist() == [name in places] * len(PREDICTED)
 
 
-@pytest.mark.parametrize(("pixel", "place"), [((SIDE, SIDE), "upper left corner"), ((0, 0), "lower right corner")])
-def test_a_place_that_the_model_does_not_read_is_dismissed_with_the_reason(pixel: tuple[int, int], place: str) -> None:
-    suspected = Shortcuts((shortcut("dog", place),), 2, ())
-    found = confirmed(suspected, sample(), predictor(*pixel), LABELS)
-    assert (found.found, [each.followed for each in found.dismissed]) == ((), [0.0])
-    assert "none of 2 classes relies on a place near the border" in found.sentences[0]
-    assert f"relevance is concentrated on the {place} for dog, but predictions hardly change" in found.sentences[1]
+def test_images_of_classes_that_are_not_checked_count_as_no() -> None:
+    found = moved(0, 0, [0, 2])
+    assert found[:, list(PLACES).index("border")].tolist() == np.isin(PREDICTED, [0, 2]).tolist()
+    assert not moved(0, 0, []).any()
+
+
+def test_partners_have_another_class_and_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.Tensor] = []
+    real = torch.where
+    monkeypatch.setattr(torch, "where", lambda here, given, taking: taken.append(taking) or real(here, given, taking))
+    moved(0, 0, [0, 1])
+    first = [partners[:, 0, 0, 0].tolist() for partners in taken]
+    moved(0, 0, [0, 1])
+    assert first * 2 == [partners[:, 0, 0, 0].tolist() for partners in taken]
+    classes = np.concatenate([np.array(partners) // 100 for partners in first[:: len(PLACES)]])
+    assert (classes != PREDICTED[:35]).all()
+    assert set(classes[20:]) == {0, 2}

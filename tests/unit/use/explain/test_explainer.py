@@ -286,7 +286,7 @@ def test_figure_says_prediction_class_and_method(three_methods: None) -> None:
     assert f"image 0: predicted {found.prediction} ({found.probability:.1%})" in said
     assert "what raises the score of bee" in said
     assert "above that of cat" in said
-    assert "signed: for tests." in said
+    assert "Signed: for tests." in said
     assert "Most relevant: " in said
     plain_found = next(explainer().explain(PIXELS, "plain"))
     assert "the same for every class" in texts(plain_found.plot())

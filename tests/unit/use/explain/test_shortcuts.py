@@ -1,15 +1,27 @@
-"""Relevance concentrated on a place near the border is found and named; relevance of centered objects is not."""
+"""A place is reported if its pixels give a class to other images more often than objects do."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact
+from scipy.stats import binomtest
 
-from vitreous.use.explain.shortcuts import MAX_P_VALUE, MIN_IMAGES, find_shortcuts
+from vitreous.use.explain.shortcuts import (
+    MAX_CHANCE,
+    MAX_P_VALUE,
+    MIN_IMAGES,
+    Shortcuts,
+    classes_to_check,
+    find_shortcuts,
+    places_near_border,
+)  # fmt: skip
 
-ROWS, COLUMNS, CLASSES = 8, 12, ("cat", "dog", "two words")
-PER_CLASS = 40
-PLACES = {
+ROWS, COLUMNS, PER_CLASS = 8, 12, 40
+CLASSES = ("cat", "dog", "two words")
+PREDICTED = np.repeat(np.arange(3), PER_CLASS)
+PLACES = places_near_border(ROWS, COLUMNS)
+SLICES = {
     "upper left corner": np.s_[:2, :3],
     "upper right corner": np.s_[:2, 9:],
     "lower left corner": np.s_[6:, :3],
@@ -21,166 +33,105 @@ PLACES = {
 }
 
 
-def objects(seed: int = 0, *, num_classes: int = 3, per_class: int = PER_CLASS) -> tuple[NDArray, NDArray]:
-    """Return maps of an object near the middle, of another width and height for each class, and the classes."""
-    draw = np.random.default_rng(seed)
-    predicted = np.repeat(np.arange(num_classes), per_class)
-    y, x = np.mgrid[:ROWS, :COLUMNS]
-    at_y, at_x = (draw.normal((side - 1) / 2, 0.8, (len(predicted), 1, 1)) for side in (ROWS, COLUMNS))
-    high, wide = (1 + predicted / 2)[:, None, None], (2.5 - predicted / 3)[:, None, None]
-    maps = np.exp(-(((y - at_y) / high) ** 2) - ((x - at_x) / wide) ** 2)
-    return maps + draw.exponential(0.05, maps.shape), predicted
+def moved(counts: dict[str, int], number: int = 1) -> NDArray[np.bool_]:
+    """Return what moved if this many images of a class moved a prediction with each place, and others with none."""
+    found = np.zeros((len(PREDICTED), len(PLACES)), dtype=np.bool_)
+    for name, count in counts.items():
+        found[number * PER_CLASS : number * PER_CLASS + count, list(PLACES).index(name)] = True
+    return found
 
 
-def marked(place: tuple[slice, slice], *, number: int = 1, count: int = 25, seed: int = 0) -> tuple[NDArray, NDArray]:
-    """Return such maps, and half of the relevance of `count` images of a class at a place."""
-    maps, predicted = objects(seed)
-    chosen = np.flatnonzero(predicted == number)[:count]
-    total = maps[chosen].sum(axis=(1, 2))
-    patches = np.zeros((ROWS, COLUMNS))
-    patches[place] = 1 / patches[place].size
-    maps[chosen] += total[:, None, None] * patches
-    return maps, predicted
+def find(given: NDArray[np.bool_], classes: Sequence[str] = CLASSES) -> Shortcuts:
+    return find_shortcuts(given, PREDICTED, [0, 1, 2], classes, PLACES)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_mark_is_found_and_class_and_place_are_named(place: str) -> None:
-    (found,) = find_shortcuts(*marked(PLACES[place]), CLASSES).found
-    assert (found.class_name, found.place, len(found.images), found.num_images) == ("dog", place, 25, PER_CLASS)
-    assert found.area == pytest.approx(np.zeros((ROWS, COLUMNS))[PLACES[place]].size / (ROWS * COLUMNS))
-    assert 0.5 <= found.relevance < 0.65
-    rows, columns = PLACES[place]
+@pytest.mark.parametrize("place", SLICES)
+def test_class_and_place_are_named(place: str) -> None:
+    (found,) = find(moved({place: 25})).found
+    assert (found.class_name, found.place, found.images) == ("dog", place, tuple(range(40, 65)))
+    assert (found.num_images, found.followed) == (PER_CLASS, 25 / PER_CLASS)
     inside = np.zeros((ROWS, COLUMNS))
-    inside[rows, columns] = 1
+    inside[SLICES[place]] = 1
+    assert PLACES[place].tolist() == inside.astype(bool).tolist()
+    assert found.area == pytest.approx(inside.mean())
     left, top, right, bottom = found.box
-    assert (
-        inside[round(top * ROWS) : round(bottom * ROWS), round(left * COLUMNS) : round(right * COLUMNS)].sum()
-        == inside.sum()
+    in_box = inside[round(top * ROWS) : round(bottom * ROWS), round(left * COLUMNS) : round(right * COLUMNS)]
+    assert in_box.all()
+    assert in_box.sum() == inside.sum()
+
+
+def test_the_border_suggests_the_background() -> None:
+    (found,) = find(moved({"border": 30, "upper edge": 3})).found
+    assert (found.place, found.box, found.area) == ("border", (0, 0, 1, 1), PLACES["border"].mean())
+    assert "when the border (50% of the area) is copied" in found.sentence
+    assert "it may use the background" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("counts", "place"),
+    [
+        ({"border": 30, "upper edge": 26, "upper left corner": 25}, "upper left corner"),
+        ({"border": 30, "upper edge": 26, "upper left corner": 20}, "upper edge"),
+        ({"border": 30, "upper edge": 20, "upper left corner": 20}, "border"),
+    ],
+)
+def test_the_smallest_place_that_moves_nearly_as_much_as_the_best_one_is_reported(
+    counts: dict[str, int], place: str
+) -> None:
+    assert [found.place for found in find(moved(counts)).found] == [place]
+
+
+def test_classes_with_the_largest_share_of_images_come_first() -> None:
+    given = moved({"left edge": 20}, 0) | moved({"left edge": 40}, 1) | moved({"lower edge": 30}, 2)
+    assert [(one.class_name, one.followed) for one in find(given).found] == [
+        ("dog", 1.0), ("two words", 0.75), ("cat", 0.5)
+    ]  # fmt: skip
+
+
+def test_a_place_is_reported_from_the_corrected_p_value_of_the_binomial_test() -> None:
+    def p_value(count: int) -> float:
+        return binomtest(count, PER_CLASS, MAX_CHANCE, alternative="greater").pvalue * 3 * 9
+
+    fewest = next(count for count in range(PER_CLASS) if p_value(count) <= MAX_P_VALUE)
+    (found,) = find(moved({"right edge": fewest})).found
+    assert found.p_value == pytest.approx(p_value(fewest))
+    assert not find(moved({"right edge": fewest - 1})).found
+
+
+def test_predictions_that_move_by_chance_are_rarely_reported() -> None:
+    draw, tries = np.random.default_rng(1), 500
+    alarms = sum(bool(find(draw.random((len(PREDICTED), len(PLACES))) < MAX_CHANCE).found) for _ in range(tries))
+    assert alarms <= 3 * MAX_P_VALUE * tries
+
+
+def test_classes_with_few_images_are_not_checked() -> None:
+    predicted = np.repeat([0, 1, 3], [MIN_IMAGES, MIN_IMAGES - 1, 30])
+    assert classes_to_check(predicted, 5, (ROWS, COLUMNS)) == [0, 3]
+    given = np.ones((len(predicted), len(PLACES)), dtype=np.bool_)
+    found = find_shortcuts(given, predicted, [0, 3], ("a", "b\n", "c", "d", "e"), PLACES)
+    assert ([one.class_name for one in found.found], found.num_checked) == (["a", "d"], 2)
+    assert found.unchecked == ("b\n", "c", "e")
+    assert r"not checked for b\n, c and e; this needs 10 images" in found.sentences[-1]
+
+
+@pytest.mark.parametrize("grid_size", [(4, 9), (9, 4)])
+def test_small_grids_and_lone_classes_are_not_checked(grid_size: tuple[int, int]) -> None:
+    assert classes_to_check(PREDICTED, 3, grid_size) == []
+    assert classes_to_check(PREDICTED, 3, (5, 5)) == [0, 1, 2]
+    assert classes_to_check(np.zeros(100, dtype=np.int64), 3, (9, 9)) == []
+    assert classes_to_check(np.zeros(0, dtype=np.int64), 3, (9, 9)) == []
+
+
+def test_small_grids_have_no_border() -> None:
+    assert "border" in places_near_border(6, 6)
+    assert "border" not in places_near_border(5, 5)
+
+
+def test_the_sentence_says_where_and_in_how_many_images() -> None:
+    assert find(moved({"upper left corner": 25}), ("cat", "dog\x1b[31m", "fish")).sentences == (
+        r"class dog\x1b[31m: when the upper left corner (6% of the area) is copied into an image of another class, "
+        r"the model predicts dog\x1b[31m for 25 of 40 images; it may use a mark there: look at these images",
     )
-
-
-def test_images_are_listed_by_their_share_of_relevance() -> None:
-    maps, predicted = marked(PLACES["upper left corner"], number=2)
-    (found,) = find_shortcuts(maps, predicted, CLASSES).found
-    share = maps[:, :2, :3].sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
-    assert list(found.images) == sorted(found.images, key=lambda number: -share[number])
-    assert set(found.images) == set(range(80, 105))
-    assert found.relevance == pytest.approx(share[80:105].mean())
-
-
-def test_relevance_all_along_the_border_suggests_the_background() -> None:
-    maps, predicted = objects()
-    border = np.ones((ROWS, COLUMNS), dtype=bool)
-    border[1:-1, 2:-2] = False
-    maps[predicted == 0] = border * 1.0
-    (found,) = find_shortcuts(maps, predicted, CLASSES).found
-    assert (found.place, found.box, found.area) == ("border", (0, 0, 1, 1), border.mean())
-    assert "of the relevance lies along the border" in found.sentence
-    assert "the model may use the background" in found.sentence
-
-
-def test_backgrounds_of_all_classes_are_reported_although_classes_are_alike() -> None:
-    maps, predicted = objects()
-    border = np.ones((ROWS, COLUMNS), dtype=bool)
-    border[1:-1, 2:-2] = False
-    maps += 2 * border
-    found = find_shortcuts(maps, predicted, CLASSES).found
-    assert [(one.class_name, one.place, one.others_rate) for one in found] == [(name, "border", 1) for name in CLASSES]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_objects_of_different_shapes_in_the_middle_are_not_found(seed: int) -> None:
-    found = find_shortcuts(*objects(seed), CLASSES)
-    assert not found.found
-    assert (found.num_checked, found.unchecked) == (3, ())
-    assert found.sentences == (
-        "shortcuts: none of 3 classes relies on a place near the border more than the others; a mark in the middle is "
-        "not noticed",
-    )
-
-
-def test_a_place_that_all_classes_have_in_common_is_not_found() -> None:
-    maps, predicted = objects()
-    maps[:, :2, :3] += 1
-    assert not find_shortcuts(maps, predicted, CLASSES).found
-
-
-def test_a_mark_that_fewer_than_half_of_the_other_classes_share_is_found_in_each() -> None:
-    maps, predicted = objects(num_classes=6)
-    maps[(predicted == 1) | (predicted == 4), 6:, 9:] += 2
-    found = find_shortcuts(maps, predicted, tuple("abcdef")).found
-    assert [(one.class_name, one.place) for one in found] == [("b", "lower right corner"), ("e", "lower right corner")]
-
-
-def test_classes_that_mean_nothing_are_rarely_found() -> None:
-    """Half of all images have a mark in a corner, whatever their class: differences between classes are chance."""
-    draw, false_alarms, tries = np.random.default_rng(1), 0, 150
-    maps, _ = objects(per_class=20)
-    maps[::2, :2, :3] += 2
-    for _ in range(tries):
-        false_alarms += bool(find_shortcuts(maps, draw.permutation(np.repeat([0, 1, 2], 20)), CLASSES).found)
-    assert false_alarms <= 3 * MAX_P_VALUE * tries
-
-
-def test_p_value_is_that_of_fishers_exact_test_times_the_number_of_tests() -> None:
-    maps, predicted = marked(PLACES["lower right corner"], count=13)
-    maps[[0, 100], 6:, 9:] += 10
-    (found,) = find_shortcuts(maps, predicted, CLASSES).found
-    assert (len(found.images), found.others_rate) == (13, 2 / 80)
-    expected = fisher_exact([[13, 27], [2, 78]], alternative="greater").pvalue
-    assert found.p_value == pytest.approx(expected * 3 * 9)
-
-
-def test_values_below_zero_and_the_scale_of_an_image_do_not_count() -> None:
-    maps, predicted = marked(PLACES["left edge"])
-    scale = np.random.default_rng(3).uniform(0.01, 100, (len(maps), 1, 1))
-    negative = np.where(np.random.default_rng(4).random(maps.shape) < 0.2, -50.0, 0.0)
-    kept = np.where(negative < 0, 0, maps)
-    assert find_shortcuts(np.where(negative < 0, negative, maps) * scale, predicted, CLASSES) == find_shortcuts(
-        kept, predicted, CLASSES
-    )
-
-
-def test_images_without_positive_relevance_count_as_not_concentrated() -> None:
-    maps, predicted = marked(PLACES["upper edge"])
-    maps[45:60] = 0
-    (found,) = find_shortcuts(maps, predicted, CLASSES).found
-    assert (len(found.images), found.num_images) == (10, PER_CLASS)
-
-
-def test_rare_classes_are_not_checked_and_named() -> None:
-    maps, predicted = marked(PLACES["upper edge"])
-    kept = np.concatenate([np.arange(MIN_IMAGES - 1), np.arange(PER_CLASS, 3 * PER_CLASS)])
-    found = find_shortcuts(maps[kept], predicted[kept], ("a\nb", "dog", "two words", "never"))
-    assert (found.num_checked, found.unchecked, len(found.found)) == (2, ("a\nb", "never"), 1)
-    assert found.sentences[1].startswith(r"shortcuts: not checked for a\nb and never; this needs 10 images")
-
-
-@pytest.mark.parametrize("side", [1, 2])
-def test_a_grid_without_a_middle_is_not_checked(side: int) -> None:
-    found = find_shortcuts(np.ones((60, side, 9)), np.repeat([0, 1, 2], 20), CLASSES)
-    assert (found.found, found.num_checked, found.unchecked) == ((), 0, CLASSES)
-
-
-def test_small_grids_have_no_border_since_it_would_be_most_of_the_image() -> None:
-    for side, num_found in ((5, 0), (6, 3)):
-        maps = np.ones((60, side, side))
-        maps[:, 1:-1, 1:-1] = -1
-        assert len(find_shortcuts(maps, np.repeat([0, 1, 2], 20), CLASSES).found) == num_found
-
-
-def test_no_images_and_one_class_are_not_checked() -> None:
-    assert find_shortcuts(np.zeros((0, 8, 8)), np.zeros(0, dtype=np.int64), CLASSES).unchecked == CLASSES
-    maps, _ = objects()
-    assert find_shortcuts(maps, np.zeros(len(maps), dtype=np.int64), CLASSES).num_checked == 0
-
-
-def test_the_sentence_says_how_much_where_and_in_how_many_images() -> None:
-    maps, predicted = marked(PLACES["upper left corner"])
-    maps[5, :2, :3] += 20
-    found = find_shortcuts(maps, predicted, ("cat", "dog\x1b[31m", "fish"))
-    assert found.sentences == (
-        rf"class dog\x1b[31m: {found.found[0].relevance:.0%} of the relevance lies in the upper left corner (6% of the "
-        "area) in 25 of 40 images, and as much in 1% of the images of other classes; the model may use a mark there: "
-        "look at these images",
+    assert find(moved({})).sentences == (
+        "shortcuts: none of 3 classes is recognized by a place near the border; a mark in the middle is not noticed",
     )

@@ -149,12 +149,14 @@ def _section(part: Part, picture: Path) -> Sequence[str]:
     image = ""
     if part.figure is not None:
         content = base64.b64encode(picture.read_bytes()).decode()
-        image = f'<figure><img src="data:image/png;base64,{content}" alt="{escape(caption.title)}"></figure>'
+        image = (
+            f'<figure><img src="data:image/png;base64,{content}" alt="{escape(caption.title)}"></figure>'
+            f"<p>{escape(caption.shown)}</p>"
+        )
     return [
         heading,
         f'<p class="finding">{escape(part.finding[:1].upper() + part.finding[1:])}.</p>',
         image,
-        f"<p>{escape(caption.shown)}</p>",
         f"<p><b>Normal:</b> {escape(caption.normal)} <b>Warning sign:</b> {escape(caption.warning)}</p>",
         f"<p><small>Source: {escape(caption.source)}.</small></p>",
     ]

@@ -122,8 +122,8 @@ METHODS: Mapping[str, Method] = {
 }
 """The methods by name, the default first.
 
-On planted marks (`benchmarks/shortcuts.py`), the default has three to seven times the share of the area, the other
-methods with one backward pass one to two times.
+On marks that models of hand signs use (`benchmarks/shortcuts.py`), the default has two to six times the share of the
+area, the other methods with one backward pass one to two times.
 """
 
 DEFAULT = next(iter(METHODS))

@@ -188,7 +188,8 @@ class Explanation:
             what += f" above that of {_short(self.versus)}"
         channels = self.preprocess.in_chans
         shown = {1: "photo, in gray as the model sees it", 2: "first of 2 channels", 3: "photo"}
-        notes = [f"{self.finding[0].upper()}{self.finding[1:]}.", f"{self._method.label}: {self._method.summary}."]
+        sentences = (self.finding, f"{self._method.label}: {self._method.summary}")
+        notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences]
         if max(self.box[:2]) > _VISIBLE:
             notes.append("The model does not see the dark margins.")
         scale = "effect of a patch on the score" if self._method.is_signed else "relevance, % per patch"

@@ -52,7 +52,7 @@ def most_relevant(relevance: Values, areas: Values) -> Values:
 
 
 def _place(relevance: Values, view: View) -> str:
-    """Name the third of the photo's rows and columns in which most of the relevance lies."""
+    """Name the third of the rows and columns of the photo with the highest value, if most relevance lies there."""
     rows, columns = relevance.shape
     x, y = view.to_photo(
         (np.arange(columns) + 0.5) / columns * view.img_size[1], (np.arange(rows) + 0.5) / rows * view.img_size[0]
@@ -60,12 +60,14 @@ def _place(relevance: Values, view: View) -> str:
     thirds = np.zeros((3, 3))
     row, column = (_third(y, view.size[0]), _third(x, view.size[1]))
     np.add.at(thirds, (row[:, None], column[None]), relevance / relevance.sum())
-    if thirds.max() >= _MOST:
-        best = np.unravel_index(thirds.argmax(), thirds.shape)
-        return _PLACES[best[0]][best[1]]
-    for names, shares in ((_ROWS, thirds.sum(axis=1)), (_COLUMNS, thirds.sum(axis=0))):
-        if shares.max() >= _MOST:
-            return names[shares.argmax()]
+    high, wide = np.unravel_index(relevance.argmax(), relevance.shape)
+    at, across = row[high], column[wide]
+    if thirds[at, across] >= _MOST:
+        return _PLACES[at][across]
+    if thirds[at].sum() >= _MOST:
+        return _ROWS[at]
+    if thirds[:, across].sum() >= _MOST:
+        return _COLUMNS[across]
     return "several places"
 
 

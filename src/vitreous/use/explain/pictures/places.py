@@ -41,9 +41,10 @@ def draw_places(
         title, captions = f"{printable(classes[number])}, {plural(len(own), 'image')}", [""] * _NUM_EXAMPLES
         examples = own[np.unique(np.linspace(0, len(own) - 1, _NUM_EXAMPLES).round().astype(np.int64))]
         if shortcut is not None:
-            examples, title = np.array(shortcut.images[:_NUM_EXAMPLES]), f"{title}: {shortcut.place}"
-            place = places_near_border(*values.shape[1:])[shortcut.place]
-            captions = [f"{share:.0%} there" for share in shares[examples][:, place].sum(axis=1)]
+            place, title = places_near_border(*values.shape[1:])[shortcut.place], f"{title}: {shortcut.place}"
+            there = shares[:, place].sum(axis=1)
+            examples = np.array(sorted(shortcut.images, key=lambda number: -there[number])[:_NUM_EXAMPLES])
+            captions = [f"{share:.0%} there" for share in there[examples]]
         strip = [(_overlay(gray, shares[own].mean(axis=0), shortcut), "mean of all")]
         for picture, share, caption in zip(sample.pictures(examples), shares[examples], captions, strict=False):
             strip += [(scaled(Image.fromarray(picture), _SIDE_PX), ""), (_overlay(picture, share, shortcut), caption)]

@@ -46,6 +46,15 @@ def test_relevance_in_three_places_is_in_several_places() -> None:
     assert said == "most relevant: several places, 100% of the relevance in 10% of the area"
 
 
+def test_a_place_without_the_highest_value_is_not_named() -> None:
+    values = np.zeros((10, 10))
+    values[0, 5] = 5
+    values[9, :3] = values[9, 7:] = 4
+    assert describe(values, SQUARE, is_signed=False).startswith("most relevant: several places, ")
+    values[9, 4] = 6
+    assert describe(values, SQUARE, is_signed=False).startswith("most relevant: lower third, ")
+
+
 def test_only_what_raises_the_score_counts_for_signed_values() -> None:
     values = np.full((9, 9), -5.0)
     values[8, 8] = 1.0

@@ -12,7 +12,7 @@ from vitreous.use.explain.shortcuts import Shortcut
 
 CLASSES = ("few", "many", "<b>\nmarked", "never")
 PREDICTED = np.array([1, 1, 0, 1, 2, 1, 2, 1, 1, 2])
-LEFT = Shortcut(CLASSES[2], "left edge", (0, 0, 1 / 3, 1), 1 / 3, 0.9, (6, 4, 9), 3, 0.0, 0.001)
+LEFT = Shortcut(CLASSES[2], "left edge", (0, 0, 1 / 3, 1), 1 / 3, (4, 6, 9), 3, 0.001)
 OUTLINE = (0, 229, 255)
 
 
