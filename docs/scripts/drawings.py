@@ -97,7 +97,7 @@ def write_drawings(folder: Path, count: int = 120, seed: int = 0) -> Path:
 def write_tagged(folder: Path, count: int = 360, seed: int = 0) -> Path:
     """Write scenes with any number of objects, and `tags.csv` with the objects in each of them."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    lines = ["path,tags"]
+    lines = ["path,labels"]
     for number in range(count):
         draw = np.random.default_rng([seed, number])
         names = [name for name in OBJECTS if draw.random() < 0.5]
