@@ -128,6 +128,18 @@ def test_resume_of_a_finished_run_shows_its_result(run: Path, cli: Cli, tmp_path
     assert "test accuracy: " in said.out
 
 
+def test_a_budget_that_ended_within_the_first_epoch_is_named(run: Path, cli: Cli, tmp_path: Path) -> None:
+    short = shutil.copytree(run, tmp_path / "short")
+    sentence = "the budget was enough to see 3% of the training images; use a longer --budget\n"
+    records = [json.loads(line) for line in (short / "records.jsonl").read_text().splitlines()]
+    shortened = [record | {"epoch": 0.03} if record["kind"] == "step" else record for record in records]
+    (short / "records.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in shortened))
+    assert sentence not in cli("train", "--resume", short).out
+    config = (short / "config.yaml").read_text()
+    (short / "config.yaml").write_text(config.replace("budget_s: 0.0", "budget_s: 60.0"))
+    assert sentence in cli("train", "--resume", short).out
+
+
 def test_resume_finishes_an_unfinished_run(unfinished: Path, cli: Cli) -> None:
     said = cli("train", "--resume", unfinished)
     assert (said.code, said.err) == (0, "")

@@ -11,6 +11,7 @@ from vitreous.cli.predict import labels_line
 from vitreous.cli.screen import Screen
 from vitreous.errors import VitreousError
 from vitreous.recipe.files import read_config
+from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.weights.transfer import FEW_TESTED
 from vitreous.use.evaluate.evaluation import scored_split
@@ -36,6 +37,7 @@ def show_end(screen: Screen, folder: RunFolder) -> None:
         found = run.metrics[split]
         screen.say_accuracy(f"{score_name(found, split)}:", found)
         _show_certainty(screen, folder, found["num_images"])
+    _show_unseen(screen, folder)
     _show_change(screen, folder)
     size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"
     screen.say(
@@ -75,6 +77,15 @@ def _show_certainty(screen: Screen, folder: RunFolder, num_images: int) -> None:
     elif num_images < FEW_TESTED:
         few = f"{plural(num_images, 'image')} leave the accuracy uncertain"
         screen.say(f"{few}; `vitreous train DATA --folds 5` tests each image once", style="dim")
+
+
+def _show_unseen(screen: Screen, folder: RunFolder) -> None:
+    """Say so if a budget ended before the run had seen every training image."""
+    epochs = max((record["epoch"] for record in read_records(folder.records) if record["kind"] == "step"), default=1.0)
+    if epochs < 1 and read_config(folder.config).train.budget_s:
+        screen.say(
+            f"the budget was enough to see {epochs:.0%} of the training images; use a longer --budget", style="yellow"
+        )
 
 
 def _show_change(screen: Screen, folder: RunFolder) -> None:
