@@ -37,7 +37,7 @@ def main() -> None:
         data = write_drawings(Path(folder) / "photos")
         short, run, why = Path(folder) / "photos-1", Path(folder) / "photos-2", Path(folder) / "why"
         for words in (
-            ["train", data, "--epochs", "7", "--out", short],
+            ["train", data, "--epochs", "4", "--out", short],
             ["train", data, "--epochs", "30", "--out", run],
             ["explain", run, *(data / name for name in SHOWN), "--out", why],
         ):

@@ -16,7 +16,7 @@ from drawings import write_drawings
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 COMMANDS = (
-    "vitreous train photos --epochs 7",
+    "vitreous train photos --epochs 4",
     "vitreous explain runs/photos-1 new/boat/0000.png new/house/0000.png new/tree/0000.png --out why",
     "vitreous evaluate runs/photos-1",
 )

@@ -290,5 +290,10 @@ def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head
     objective = config.objective
     is_plain = objective.loss == "cross_entropy" and objective.teacher is None and not objective.logit_adjustment
     # Only a pretrained head can be confident, and wrong, before the first step.
-    check = HealthCheck(config.data.num_classes, config.optim.clip_norm, compares_losses=is_plain and keeps_head)
+    check = HealthCheck(
+        config.data.num_classes,
+        config.optim.clip_norm,
+        compares_losses=is_plain and keeps_head,
+        fixed_steps=config.optim.name in ("muon", "lion"),
+    )
     return Watch(check, images, precision, recorder)

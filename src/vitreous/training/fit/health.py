@@ -109,12 +109,14 @@ class HealthCheck:
 
     Every method returns a list with one note if there is a new problem, else an empty list. `compares_losses` is True
     if the training loss is plain cross-entropy and the head comes from a pretrained model, so that a first loss above
-    that of random guessing means that the head does not fit.
+    that of random guessing means that the head does not fit. `fixed_steps` is True if the optimizer's steps have the same
+    length for every gradient, so that clipping does not limit them.
     """
 
     num_classes: int
     clip_norm: float
     compares_losses: bool = True
+    fixed_steps: bool = False
     _reported: set[str] = field(default_factory=set, init=False)
 
     def first_loss(self, loss: float) -> list[str]:
@@ -130,7 +132,7 @@ class HealthCheck:
     def clipping(self, progress: float, share: float) -> list[str]:
         """Check the share of steps whose gradient was clipped, in [0, 1]."""
         return self._once(
-            progress >= 0.5 and share > MANY_CLIPPED,
+            progress >= 0.5 and share > MANY_CLIPPED and not self.fixed_steps,
             "clipped",
             f"the gradient was clipped in {100 * share:.0f}% of the steps: optim.clip_norm={self.clip_norm:g} limits "
             "ordinary steps, not only rare large ones; lower optim.lr or raise optim.clip_norm",

@@ -94,6 +94,7 @@ def test_note_on_a_high_first_loss_has_both_numbers() -> None:
 def test_clipped_and_long_steps_are_noted_only_after_the_warm_up() -> None:
     check = HealthCheck(num_classes=7, clip_norm=0.25)
     assert check.clipping(0.1, 0.99) == check.clipping(0.4, 0.99) == check.clipping(0.5, 0.8) == []
+    assert HealthCheck(num_classes=10, clip_norm=1.0, fixed_steps=True).clipping(0.5, 0.99) == []
     assert check.step_length(0.1, 0.5) == check.step_length(0.5, 0.001) == []
     (clipped,), (large,) = check.clipping(0.5, 0.93), check.step_length(0.5, 0.066)
     assert clipped.startswith("the gradient was clipped in 93% of the steps: optim.clip_norm=0.25 limits ")
