@@ -109,8 +109,8 @@ class HealthCheck:
 
     Every method returns a list with one note if there is a new problem, else an empty list. `compares_losses` is True
     if the training loss is plain cross-entropy and the head comes from a pretrained model, so that a first loss above
-    that of random guessing means that the head does not fit. `fixed_steps` is True if the optimizer's steps have the same
-    length for every gradient, so that clipping does not limit them.
+    that of random guessing means that the head does not fit. `fixed_steps` is True if the optimizer's steps have the
+    same length for every gradient, so that clipping does not limit them.
     """
 
     num_classes: int
