@@ -1,6 +1,6 @@
-"""Commands of the README -> accuracy and time of each, run as a user would run it.
+"""Commands without a budget -> accuracy and time of each, run as a user would run it. `small_data.py` has budgets.
 
-    python benchmarks/front_door.py --data ../shared/data            all cases, about 25 minutes on two cores
+    python benchmarks/front_door.py --data ../shared/data            all cases, some minutes on two cores
     python benchmarks/front_door.py digits                           one case
 
 Results go to benchmarks/results/HARDWARE/front_door.json as they are measured; a case and seed that was already
@@ -24,9 +24,6 @@ from results import results_file
 CASES: dict[str, tuple[list[str], list[int]]] = {
     # name: (arguments of `vitreous train`, seeds); {data} is the folder given by --data, {made} one created from it
     "digits": (["digits"], [0, 1, 2, 3, 4]),
-    "sign-digits": (["{data}/sign-digits", "--budget", "5m"], [0]),
-    "fashion-mnist": (["fashion-mnist", "--budget", "10m"], [0]),
-    "clothing-96px": (["{data}/clothing-96px", "--budget", "10m"], [0]),
     "sixty-photos": (["{made}/sixty-photos"], [0]),
 }
 
@@ -64,7 +61,7 @@ def main() -> None:
     """Run the selected cases that were not measured today, then print the table of the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
-    parser.add_argument("--data", type=Path, help="folder that holds sign-digits and clothing-96px")
+    parser.add_argument("--data", type=Path, help="folder that holds sign-digits")
     options = parser.parse_args()
     path, stored = results_file("front_door")
     runs = stored.setdefault("runs", {})

@@ -94,6 +94,19 @@ def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
     return rows
 
 
+def command_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a row per run of the plan's own model with seed 0, as in the README's table."""
+    rows = []
+    for key, found in runs.items():
+        case, track, minutes, seed = key.split("/")
+        if (track, seed) == ("S", "0"):
+            test, (low, high) = found["test"], found["test"]["interval_95"]
+            accuracy = f"{test['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+            command = f"vitreous train {case} --budget {minutes}m"
+            rows.append(f"| `{command}` | {test['num_images']:,} | {accuracy} | {found['wall_s']:.0f} s |")
+    return rows
+
+
 def main() -> None:
     """Run what is not stored yet, and print the table of docs/small-data.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -96,6 +96,7 @@ def results_page() -> str:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         rows = importlib.import_module("front_door").table_rows(_stored("front_door")[0]["runs"])
+        rows += importlib.import_module("small_data").command_rows(_stored("small_data")[0]["runs"])
     finally:
         sys.path.pop(0)
     questions = re.findall(r"^\| `(\w+)\.py` \| (.+) \|$", _read("benchmarks/README.md"), re.MULTILINE)

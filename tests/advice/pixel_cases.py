@@ -18,7 +18,7 @@ from vitreous.data.config import DataConfig, check_value_range
 from vitreous.data.decoding import limits
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor.examine import examine
-from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
+from vitreous.data.loader import TrainLoader
 from vitreous.data.pixels import pixel_file
 from vitreous.data.pixels.decode_samples import decode_samples
 from vitreous.data.pixels.digest import digest_of
@@ -42,16 +42,8 @@ def batches(folder: Path) -> Refusals:
     yield lambda: loader(0, 2), "add at least one"
     assert loader(1, 2)
     assert measure_mean_std(store(1))
-    yield lambda: loader(4, 0), "use 64, or what memory allows"
-    yield lambda: EvalLoader(store(4), PREPROCESS, 0), "use 64, or what memory allows"
-    assert loader(4, 64)
-    assert EvalLoader(store(4), PREPROCESS, 64)
     yield lambda: loader(4, 2, share=(0, 3)), "use at most 2 processes"
     assert loader(4, 2, share=(0, 2))
-    yield lambda: Prefetcher(loader(4, 2), 0), "to avoid prefetching, use the loader itself"
-    assert len(loader(4, 2).batch(0).labels) == 2
-    with Prefetcher(loader(4, 2), 1) as prefetcher:
-        assert len(prefetcher.batch(0).labels) == 2
 
 
 @case

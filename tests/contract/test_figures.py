@@ -106,7 +106,15 @@ def module(script: str) -> Any:
 
 
 def front_door_rows() -> list[str]:
-    return printed_rows("front_door", results("front_door")["runs"])
+    return [
+        *printed_rows("front_door", results("front_door")["runs"]),
+        *module("small_data").command_rows(results("small_data")["runs"]),
+    ]
+
+
+def test_table_of_small_data_is_the_stored_one() -> None:
+    shown = table("docs/small-data.md", "| data | track | minutes |")
+    assert shown == printed_rows("small_data", results("small_data")["runs"])
 
 
 def test_readme_table_is_the_stored_one() -> None:

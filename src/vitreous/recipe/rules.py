@@ -1,8 +1,8 @@
 """Number of images, image size -> the numbers a recipe starts from, as tables.
 
-The values come from our own runs on digits, Fashion-MNIST, sign-digits and clothing-96px (`benchmarks/front_door.py`,
-with stored results), and from Steiner et al. 2022, "How to train your ViT?" (2106.10270): with less data, smaller
-models, stronger augmentation and more epochs work better.
+The values come from our own runs on digits, Fashion-MNIST, CIFAR-10, sign-digits and clothing-96px
+(`benchmarks/front_door.py` and `benchmarks/small_data.py`, with stored results), and from Steiner et al. 2022, "How to
+train your ViT?" (2106.10270): with less data, smaller models, stronger augmentation and more epochs work better.
 """
 
 import math

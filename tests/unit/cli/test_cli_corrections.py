@@ -63,7 +63,8 @@ def test_impossible_request_is_one_line(cli: Cli, words: tuple[str, ...], line: 
     assert said.err.count("\n") == 1
 
 
-def test_groups_are_listed_after_the_scores(cli: Cli, run: Path) -> None:
+def test_groups_are_listed_after_the_scores(cli: Cli, run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
     said = cli("evaluate", run, "--slices")
     assert (said.code, said.err) == (0, "")
     assert "accuracy" in said.out

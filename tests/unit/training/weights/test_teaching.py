@@ -192,7 +192,7 @@ def test_run_resumes_bit_for_bit_without_asking_the_teacher_again(
 ) -> None:
     keys: dict[str, Any] = {
         "objective__teacher": saved(None, num_classes=num_classes), "objective__teacher_views": views,
-        "data__mixup_alpha": 0.4, "train__checkpoint_every_s": 0,
+        "data__mixup_alpha": 0.4, "data__flip": False, "train__checkpoint_every_s": 0,
     }  # fmt: skip
     whole = run_training(tiny("whole", **keys))
     if views == "fixed":
@@ -211,7 +211,7 @@ def test_run_resumes_bit_for_bit_without_asking_the_teacher_again(
     first, second = (load_model(folder.model).state_dict() for folder in (whole, resumed))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert not resumed.teacher.exists()
-    untaught = run_training(tiny("untaught", data__mixup_alpha=0.4))
+    untaught = run_training(tiny("untaught", data__mixup_alpha=0.4, data__flip=False))
     other = load_model(untaught.model).state_dict()
     # The fitted head is always right and certain about these images; the consistent one sees mixed images.
     is_certain = views == "fixed" and num_classes == 0
