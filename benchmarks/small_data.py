@@ -124,7 +124,7 @@ def main() -> None:
         made = Path(temporary)
         if "cifar10" in options.cases:
             with tarfile.open(options.data / CIFAR10) as archive:
-                archive.extractall(made / "cifar10", filter="data")
+                archive.extractall(made, filter="data")
         for case, minutes, track, seed in product(options.cases, options.minutes, options.tracks, options.seeds):
             key = f"{case}/{track}/{minutes:g}/{seed}"
             if key not in runs:

@@ -119,7 +119,7 @@ def test_table_of_small_data_is_the_stored_one() -> None:
 
 def test_readme_table_is_the_stored_one() -> None:
     shown = table("README.md", "| command | test images |")
-    assert len(shown) == 3
+    assert len(shown) >= 3
     assert [row for row in front_door_rows() if row in shown] == shown
 
 
