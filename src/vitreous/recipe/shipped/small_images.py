@@ -15,7 +15,8 @@ def small_images(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
 
     Command: `vitreous train fashion-mnist --budget 10m`
     Cost: ten minutes on two cores.
-    Measured: 92.1% on 10,000 test images, one seed, two cores of an Intel Xeon with AMX; 91.1% in three minutes.
+    Measured: 93.6% on 10,000 test images, one seed, two cores of an AMD EPYC with AVX-512 bf16; 92.2% in three minutes
+    (`benchmarks/small_data.py`).
     """
     stem, (height, width) = asked.get("model.stem", "conv"), (facts.height_px, facts.width_px)
     suiting = halvable_size if stem == "conv" else tileable_size
