@@ -115,8 +115,14 @@ def why_not_photos(facts: DataFacts) -> str:
     return ""
 
 
-def augmentation_strength(epochs: float) -> float:
-    """Return the strength of augmentation and regularization for a number of epochs, in [0, 1]."""
+LEAST_STEPS = 400
+"""Runs of fewer steps have no augmentation and no regularization: they are too short to learn the images."""
+
+
+def augmentation_strength(epochs: float, steps: float) -> float:
+    """Return the strength of augmentation and regularization for a number of epochs and of steps, in [0, 1]."""
+    if steps < LEAST_STEPS:
+        return 0.0
     return next(strength for least, strength in STRENGTH_BY_EPOCHS if epochs >= least)
 
 

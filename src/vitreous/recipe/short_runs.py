@@ -23,7 +23,7 @@ def softened(
 
     Pretrained weights overfit to photos within two epochs. For them, only drop path is weakened.
     """
-    strength = augmentation_strength(epochs)
+    strength = augmentation_strength(epochs, epochs * facts.num_train / choices["data.batch_size"].value)
     if strength == 1:
         return
     how = f"reduced to {strength:.0%}" if strength else "switched off"

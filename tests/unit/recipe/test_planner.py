@@ -318,6 +318,13 @@ def test_short_run_gets_weaker_augmentation(make_facts: Facts) -> None:
     assert (short.model.drop_path_rate, short.objective.label_smoothing) == (0.0, 0.0)
 
 
+def test_a_run_of_few_steps_is_not_regularized(make_facts: Facts) -> None:
+    # 400 images in batches of 16 are 25 steps per epoch.
+    few, enough = (plan_for(make_facts(400), {"train.epochs": epochs}).config for epochs in (15.0, 16.0))
+    assert (few.data.mix_rate, few.objective.label_smoothing) == (0.0, 0.0)
+    assert 0 < enough.objective.label_smoothing < 0.1
+
+
 def test_short_run_applies_policy_and_mixing_of_a_recipe_less_often(make_facts: Facts) -> None:
     def strong(facts: DataFacts, asked: dict[str, Any]) -> list[Choice]:
         added = {"data.policy": "randaugment", "data.color_jitter": 0.4, "data.mixup_alpha": 0.8, "data.mix_rate": 0.9}

@@ -87,7 +87,7 @@ def test_hyperparameters_are_the_published_ones(make_facts: Facts, recipe: str, 
 
 
 def test_short_run_keeps_a_label_smoothing_of_zero(make_facts: Facts) -> None:
-    found = planned_values(make_facts(), "deit3", **{"train.epochs": 25.0})
+    found = planned_values(make_facts(), "deit3", **{"train.epochs": 25.0, "data.batch_size": 32})
     assert (found["objective.label_smoothing"], found["model.drop_path_rate"]) == (0.0, pytest.approx(0.025))
 
 
