@@ -133,7 +133,7 @@ class Decoder(nn.Module):
         self.proj = nn.Linear(width, num_values)
 
     def forward(self, tokens: Tokens, kept: Kept, grid_size: tuple[int, int]) -> Patches:
-        """Predict the pixels of all patches from prefix tokens and the encoded patches, whose numbers are `kept`."""
+        """Predict the pixels of all patches. `tokens` are the prefix tokens and the encoded patches numbered `kept`."""
         tokens = self.embed(tokens)
         num_prefix = tokens.shape[1] - kept.shape[1]
         hidden = self.mask_token.to(tokens.dtype).expand(len(tokens), grid_size[0] * grid_size[1], -1)

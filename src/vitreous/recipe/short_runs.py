@@ -43,7 +43,9 @@ def softened(
     if asked.get("train.pretrained") is not None and not why_not_photos(facts):
         values = {key: value for key, value in values.items() if key == "model.drop_path_rate"}
     elif facts.mirror and not facts.mirror_looks_usual and "data.flip" not in asked:
-        yield Choice("data.flip", False, f"mirrored images look unlike the others, and {length} are too short for both")
+        verb = "is" if epochs == 1 else "are"
+        unlike = f"mirrored images look unlike the others, and {length} {verb} too short for both"
+        yield Choice("data.flip", False, unlike)
     yield from (Choice(key, value, reason) for key, value in values.items() if key not in asked)
 
 

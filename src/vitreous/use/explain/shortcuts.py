@@ -24,7 +24,7 @@ MIN_SIDE = 5
 With 4 x 4 patches, a model of 8 px digits relies on the corner that a stroke of one digit reaches.
 """
 MAX_CHANCE = 0.1
-"""Share of images whose prediction may move with a place near the border without a shortcut.
+"""Share of images for which copying a place near the border may change the prediction without a shortcut.
 
 It is between that of models with and without planted marks in `benchmarks/shortcuts.py`.
 """
@@ -40,7 +40,7 @@ Place = Bool[np.ndarray, "rows columns"]
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A place near the border whose pixels give a class to images of other classes.
+    """A place near the border: when it is copied into images of other classes, they are predicted as the class.
 
     Attributes:
         class_name: The predicted class.
@@ -48,7 +48,7 @@ class Shortcut:
         box: Left, top, right and bottom of the place as shares of the width and height of the model's input. The box of
             the border is the whole input.
         area: Share of the patches that belong to the place.
-        images: Numbers of the images of the class whose place gave it to an image of another class.
+        images: Numbers of the images of the class for which this happened.
         num_images: Number of images that are predicted as the class.
         p_value: Of the exact binomial test that this happens in more than `MAX_CHANCE` of the images, times the number
             of tests.
@@ -64,7 +64,7 @@ class Shortcut:
 
     @property
     def followed(self) -> float:
-        """Share of the images whose place gave the class to an image of another class."""
+        """Share of the images of the class for which this happened."""
         return len(self.images) / self.num_images
 
     @property
