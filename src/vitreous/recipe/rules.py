@@ -192,6 +192,11 @@ def suits(img_size: tuple[int, int], patch_size: int) -> bool:
     return 16 <= math.prod(side // patch_size for side in img_size) <= 256
 
 
+def suits_convolutions(img_size: tuple[int, int], patch_size: int) -> bool:
+    """Return True if a stem of convolutions can make these patches, and they are a number that small images need."""
+    return is_power_of_two(patch_size) and suits(img_size, patch_size)
+
+
 def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64, stem: str = "linear") -> int:
     """Return the patch size that tiles an image into about `num_tokens` tokens; more tokens cost time, fewer detail.
 

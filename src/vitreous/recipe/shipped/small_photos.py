@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.model.config.divisibility import is_power_of_two
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, patch_size_for, suits
+from vitreous.recipe.rules import by_num_images, patch_size_for, suits_convolutions
 from vitreous.recipe.shipped.choices import data_choices, epoch_choice, learner_choices, mixing_choices, model_choices
 
 SIDE_PX = 64
@@ -22,7 +21,7 @@ def small_photos(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     img_size = asked.get("data.img_size", (SIDE_PX, SIDE_PX))
     stem = asked.get("model.stem", "conv")
     patch_size = asked.get("model.patch_size", patch_size_for(img_size, stem=stem))
-    if "model.stem" not in asked and not (is_power_of_two(patch_size) and suits(img_size, patch_size)):
+    if "model.stem" not in asked and not suits_convolutions(img_size, patch_size):
         stem, patch_size = "linear", asked.get("model.patch_size", patch_size_for(img_size))
     return [
         *data_choices(facts, asked, img_size),
