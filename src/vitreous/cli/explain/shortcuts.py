@@ -25,5 +25,5 @@ def explain_shortcuts(run: Path, *, method: str = DEFAULT, device: str = "auto",
     for number, sentence in enumerate(found.sentences):
         screen.say(sentence, style="bold yellow" if number < num_found else None)
     if num_found:
-        screen.say(f"the images of each class whose place moved a prediction are listed in {folder.shortcuts}")
+        screen.say(f"the images behind each finding are listed in {folder.shortcuts}")
     screen.say(f"where the relevance of each class lies: {folder.shortcuts_picture}")
