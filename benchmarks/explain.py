@@ -100,7 +100,9 @@ def backbone(options: argparse.Namespace) -> Subject:
             labels.append(batch.labels)
     model = embedder.model
     model.reset_classifier(len(source.classes))
-    fit_head(torch.cat(features), torch.cat(labels), len(source.classes)).copy_into(model.head)
+    fit_head(torch.cat(features), torch.cat(labels), len(source.classes), np.arange(sum(map(len, labels)))).copy_into(
+        model.head
+    )
     return predictor_of(model.eval(), embedder.preprocess, source.classes), whole(source)
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,7 +81,7 @@ def main() -> None:
         labels, true = (torch.tensor([numbers[label] for _, label in photos]) for photos in (train, held_out))
         features, others = compute(model, train, preprocess), compute(model, held_out, preprocess)
         for key in features:
-            head = fit_head(features[key], labels, len(numbers))
+            head = fit_head(features[key], labels, len(numbers), np.arange(len(labels)))
             right = (others[key] @ head.weight.T + head.bias).argmax(dim=1) == true
             cross_validated = None if head.cross_validated is None else head.cross_validated.accuracy
             row = {"cross_validated": cross_validated, "held_out": float(right.float().mean()), "method": head.method}

@@ -181,7 +181,8 @@ def new_state(
         keeps_head = any(bool(parameter.any()) for parameter in model.head.parameters())
         if config.train.head_init == "fitted" and not keeps_head:
             left = time_for_features(limit, context.started_s, context.instruments.clock, config)
-            heads = fit_heads(model, config, loader, group, fixed, left)
+            families = prepared.survey.families(prepared.train.source_indices)
+            heads = fit_heads(model, config, loader, group, families, fixed, left)
             if heads.own is not None:
                 heads.own.copy_into(model.head)
     model = ready_to_train(model, config, generator)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vitreous.data.loader import TrainLoader
 from vitreous.model.build import build_model
@@ -54,13 +55,14 @@ def fit_heads(
     config: RunConfig,
     loader: TrainLoader,
     group: Group,
+    families: NDArray[np.int64],
     fixed: FixedOutputs | None = None,
     seconds_left: Callable[[], float] = lambda: math.inf,
 ) -> FittedHeads:
     """Fit heads to the features of pretrained weights, from one pass; the first process does it for all.
 
-    `fixed` are the outputs of the layers that the run does not change, if they are needed anyway. If little time is
-    left, the heads are fitted to fewer images.
+    `families` are those of the training images, as in `Survey.families`. `fixed` are the outputs of the layers that the
+    run does not change, if they are needed anyway. If little time is left, the heads are fitted to fewer images.
 
     Source: Kumar et al. 2022, LP-FT (2202.10054): starting from a good head, fine-tuning changes the features less.
     """
@@ -72,15 +74,21 @@ def fit_heads(
 
     def fit_them() -> FittedHeads:
         images = loader.shuffled_once(feature_batch(config), MOST_IMAGES)
+        positions = np.concatenate(list(images.positions()))
+        together = families[positions]
         if fixed is None:
             is_sharded = group.size > 1 and config.train.parallel == "fsdp"
             views = [own] if is_sharded else views_of(model)
-            features, labels = compare_views(model, images, precision, views, keeps_own=is_trained, is_late=is_late)
+            features, labels = compare_views(
+                model, images, precision, views, together, keeps_own=is_trained, is_late=is_late
+            )
         else:
-            features, labels = fixed.views(np.concatenate(list(images.positions()))), images.labels
-            chosen = choose_view(features, labels)
+            features, labels = fixed.views(positions), images.labels
+            chosen = choose_view(features, labels, together)
             features = {view: part for view, part in features.items() if view in (own, chosen)}
-        fitted = {view: replace(fit_head(part, labels, num_classes), left_out=None) for view, part in features.items()}
+        together = together[: len(labels)]
+        heads = {view: fit_head(part, labels, num_classes, together) for view, part in features.items()}
+        fitted = {view: replace(head, left_out=None) for view, head in heads.items()}
         best = min(fitted, key=lambda view: (_loss_of(fitted[view]), view != own))
         return FittedHeads(best, fitted[best], fitted.get(own))
 

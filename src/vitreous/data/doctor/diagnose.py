@@ -145,7 +145,7 @@ def _shortcuts(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
 
 
 def _find_shortcut(values: Texts, labels: NDArray[np.int64]) -> tuple[float, float, str, int, float] | None:
-    """Guess the class of each image as the most frequent class among images with the same value.
+    """Guess the class of each image as the most frequent class among the other images with the same value.
 
     Returns:
         Accuracy of the guesses, accuracy of always guessing the largest class, the value that reveals its class best,
@@ -157,15 +157,16 @@ def _find_shortcut(values: Texts, labels: NDArray[np.int64]) -> tuple[float, flo
         return None
     # Rare values are pooled: otherwise each would reveal the class of the few images that have it.
     group = np.where(common, np.arange(len(names)), len(names))[inverse]
-    table = np.zeros((len(names) + 1, int(labels.max()) + 1), dtype=np.int64)
+    table = np.zeros((len(names) + 1, int(labels.max()) + 2), dtype=np.int64)
     np.add.at(table, (group, labels), 1)
-    accuracy = table.max(axis=1).sum() / len(labels)
+    second = np.sort(table, axis=1)[:, -2]
+    accuracy = float((table[group, labels] - 1 > second[group]).mean())
     base = table.sum(axis=0).max() / len(labels)
     if accuracy - base < _SHORTCUT_GAIN:
         return None
     purity = np.where(common, table[:-1].max(axis=1) / counts, 0.0)
     best = int(np.lexsort((counts, purity))[-1])
-    return float(accuracy), float(base), str(names[best]), int(table[best].argmax()), float(purity[best])
+    return accuracy, float(base), str(names[best]), int(table[best].argmax()), float(purity[best])
 
 
 def _drift(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
@@ -183,7 +184,8 @@ def _drift(summaries: ImageSummaries, namer: Namer) -> Iterator[Finding]:
             size = abs(shift[channel])
             if size < max(_DRIFT, _DRIFT_STANDARD_ERRORS * error):
                 continue
-            where = "gray" if summaries.without_color.all() else _CHANNELS[channel]
+            color = "gray" if summaries.without_color.all() else _CHANNELS[channel]
+            where = f"band {channel + 1}" if summaries.has_bands else color
             yield Finding(
                 kind="drift",
                 severity="warning",

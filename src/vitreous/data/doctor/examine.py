@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.decoding.depth import Scale
-from vitreous.data.doctor.copies import copy_findings, group_copies
+from vitreous.data.doctor.copies import copy_findings, group_copies, join_copies
 from vitreous.data.doctor.diagnose import class_findings, label_findings, source_findings
 from vitreous.data.doctor.findings import Finding, Namer, ranked
 from vitreous.data.doctor.misfits import file_findings
@@ -110,12 +110,14 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
     several = surveyed.source.is_multilabel
     thumbnails = Features(thumbnail_features(summaries.gray, summaries.color), summaries.indices, "thumbnails")
     bases = [features] if features is not None and features.are_probabilities else [thumbnails, features]
-    judged = [(_judged(basis, summaries, show, several=several), basis) for basis in bases if basis is not None]
+    copies = group_copies(summaries, partial(show, "comparing"), crops=True)
+    families = join_copies(surveyed.families(summaries.indices), copies)
+    judged = [(_judged(basis, summaries, families, show, several=several), basis) for basis in bases if basis]
     # Features of a model suit some data and not others: on sign-digits, thumbnails find more wrong labels.
     doubts, used = max(judged, key=lambda found: np.nan_to_num(found[0].accuracy))
     findings = [
         *source_findings(surveyed),
-        *copy_findings(group_copies(summaries, partial(show, "comparing"), crops=True), namer),
+        *copy_findings(copies, namer),
         *file_findings(summaries, namer),
         *class_findings(summaries, namer),
         *label_findings(doubts, used.judge, namer),
@@ -124,7 +126,7 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
         findings += outlier_findings(*_rows(features, summaries), features.basis, namer)
     if several:
         findings = [finding for finding in findings if finding.kind not in _OF_CLASSES]
-    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, used, several=several)}
+    numbers = {**_numbers(surveyed.source, summaries), "labels": _labels(doubts, used, surveyed)}
     return Examination(source, summaries, ranked(findings), numbers, doubts)
 
 
@@ -134,12 +136,17 @@ def _rows(features: Features, summaries: ImageSummaries) -> tuple[NDArray[Any], 
     return features.values[readable], np.searchsorted(summaries.indices, features.indices[readable])
 
 
-def _judged(features: Features, summaries: ImageSummaries, show: Show, *, several: bool) -> LabelDoubts:
-    """Return the doubtful labels, with positions in the summaries."""
+def _judged(
+    features: Features, summaries: ImageSummaries, families: NDArray[np.int64], show: Show, *, several: bool
+) -> LabelDoubts:
+    """Return the doubtful labels, with positions in the summaries; families are those of the summaries."""
     values, positions = _rows(features, summaries)
     rows = slice(0 if several else None)  # sets of labels are not judged
     labels, progress = summaries.labels[positions[rows]], partial(show, "judging labels")
-    doubts = find_doubtful_labels(values[rows], labels, progress, are_probabilities=features.are_probabilities)
+    if features.are_probabilities:
+        doubts = find_doubtful_labels(values[rows], labels, are_probabilities=True)
+    else:
+        doubts = find_doubtful_labels(values[rows], labels, families[positions[rows]], progress)
     return replace(doubts, positions=positions[doubts.positions])
 
 
@@ -196,6 +203,7 @@ def _numbers(source: Source, summaries: ImageSummaries) -> dict[str, Any]:
     shorter_side = summaries.sizes.min(axis=1, initial=1 << 30)
     aspect = summaries.sizes[:, 1] / summaries.sizes[:, 0]
     num_gray, labels = int(summaries.without_color.sum()), source.labels[summaries.indices]
+    colors = {"images with color": len(summaries) - num_gray, "images without color": num_gray}
     return {
         "num_images": len(summaries),
         "num_unreadable": len(summaries.unreadable),
@@ -207,7 +215,7 @@ def _numbers(source: Source, summaries: ImageSummaries) -> dict[str, Any]:
         "width_by_height": _histogram(aspect, _ASPECTS, ""),
         "sizes": dict(Counter(f"{height}x{width}" for height, width in summaries.sizes.tolist()).most_common(20)),
         "kinds": dict(Counter(summaries.kinds.tolist()).most_common()),
-        "color": {"images with color": len(summaries) - num_gray, "images without color": num_gray},
+        "color": {} if summaries.has_bands else colors,
         "brightness": _histogram(summaries.means.mean(axis=1), tuple(range(32, 256, 32)), ""),
         "channels": {split: _channels(summaries, split) for split in SPLITS if (summaries.splits == split).any()},
     }
@@ -231,11 +239,11 @@ def _histogram(values: NDArray[Any], edges: tuple[float, ...], unit: str) -> dic
     return {f"{names[i]} {unit}".strip(): int(counts[i]) for i in bins}
 
 
-def _labels(doubts: LabelDoubts, used: Features, *, several: bool) -> dict[str, Any]:
-    if several:
+def _labels(doubts: LabelDoubts, used: Features, surveyed: Survey) -> dict[str, Any]:
+    if surveyed.source.is_multilabel:
         verdict = "not judged: images have several labels"
     elif np.isnan(doubts.accuracy):
-        verdict = "not judged: too few images in each class"
+        verdict = f"not judged: too few {'images' if surveyed.source.groups is None else 'groups'} in each class"
     elif doubts.is_reliable and not doubts.num_judged:
         verdict = f"not judged: {used.judge} recognizes no class better than by its frequency"
     elif doubts.is_reliable:

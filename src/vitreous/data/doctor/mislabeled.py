@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.doctor.near_duplicates import SIDE_PX, ColorThumbnails, GrayThumbnails
+from vitreous.data.label_sets import label_pairs
+from vitreous.data.survey.folds import Folds, family_folds
 from vitreous.data.workers import Progress
 from vitreous.seeding import derive, permutation
 
@@ -75,28 +77,36 @@ class LabelDoubts:
 
 
 def find_doubtful_labels(
-    features: NDArray[Any], labels: NDArray[np.int64], progress: Progress | None = None, are_probabilities: bool = False
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    families: NDArray[np.int64] | None = None,
+    progress: Progress | None = None,
+    are_probabilities: bool = False,
 ) -> LabelDoubts:
     """Find images that may be mislabeled.
 
     Args:
         features: `[n, any]`, all on one scale, since distances between rows are compared.
-        labels: Class indices, `[n]`. Classes with fewer than `NUM_FOLDS` images are not judged.
+        labels: Class indices, `[n]`. Classes with fewer than `NUM_FOLDS` families are not judged.
+        families: A number for each image, `[n]`, equal for images that are never on both sides of the cross-validation,
+            such as those of a patient, who would be recognized instead of the class. None: each image is on its own.
         progress: Called with (images judged, images to judge).
         are_probabilities: The features are probabilities `[n, classes]` by models that were not trained on the images.
 
     Returns:
         The doubtful labels. There are none if fewer than two classes can be judged or the regression is not reliable.
     """
-    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    judged = np.flatnonzero(counts[inverse] >= NUM_FOLDS)
+    together = np.arange(len(labels)) if families is None else families
+    judged = np.flatnonzero(np.bincount(label_pairs(labels, together)[0])[labels] >= NUM_FOLDS)
     classes = np.unique(labels[judged])
-    nothing = np.zeros(0, dtype=np.int64)
-    if len(classes) < 2:
+    nothing, own = np.zeros(0, dtype=np.int64), np.searchsorted(classes, labels[judged])
+    folds = [] if are_probabilities else family_folds(own, together[judged], NUM_FOLDS)
+    if len(classes) < 2 or not (are_probabilities or folds):
         return LabelDoubts(float("nan"), float("nan"), 0, nothing, nothing, np.zeros(0))
-    own = np.searchsorted(classes, labels[judged])
-    chosen = features[judged]
-    probabilities = chosen[:, classes] if are_probabilities else _cross_validated(_reduced(chosen), own, progress)
+    if are_probabilities:
+        probabilities = features[judged][:, classes]
+    else:
+        probabilities = _cross_validated(_reduced(features[judged]), own, folds, progress)
     rows = np.arange(len(own))
     accuracy = float((probabilities.argmax(axis=1) == own).mean())
     threshold = _thresholds(probabilities, own)
@@ -185,18 +195,16 @@ def _areas(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
 
 
 def _cross_validated(
-    features: NDArray[np.float32], labels: NDArray[np.int64], progress: Progress | None
+    features: NDArray[np.float32], labels: NDArray[np.int64], folds: Folds, progress: Progress | None
 ) -> NDArray[np.float64]:
     """Return class probabilities from a regression that was not fitted on the image itself, `[n, classes]`."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
 
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
-    for fold, (rest, held_out) in enumerate(folds.split(features, labels)):
+    for fold, (rest, held_out) in enumerate(folds):
         fitted = rest[permutation(derive(0, "fold", fold), len(rest))[:_MOST_FITTED]]
         regression = LogisticRegression(C=0.3, max_iter=500, tol=1e-3).fit(features[fitted], labels[fitted])
         probabilities[np.ix_(held_out, regression.classes_)] = regression.predict_proba(features[held_out])
         if progress is not None:
-            progress(len(labels) * (fold + 1) // NUM_FOLDS, len(labels))
+            progress(len(labels) * (fold + 1) // len(folds), len(labels))
     return probabilities

@@ -40,11 +40,13 @@ class ImageSummaries:
         contents: One number per distinct content: files with equal bytes have equal numbers, `[n]`.
         sizes: Height and width of the upright image in px, `[n, 2]`.
         kinds: File format and color mode, e.g. `JPEG RGB`, `[n]`.
-        means: Mean of each channel in 0..255; a gray image has three equal channels, `[n, 3]`.
+        means: Mean of each channel in 0..255, the first three of several bands; a gray image has three equal channels,
+            `[n, 3]`.
         stds: Standard deviation of each channel, `[n, 3]`.
         gray: Gray thumbnails, `[n, SIDE_PX, SIDE_PX]`.
         color: Color thumbnails, `[n, COLOR_SIDE_PX, COLOR_SIDE_PX, 3]`.
         unreadable: Index in the source and reason for each image that cannot be decoded.
+        has_bands: True if the channels are neither gray nor red, green and blue, as those of many satellites.
     """
 
     indices: NDArray[np.int64]
@@ -58,13 +60,16 @@ class ImageSummaries:
     gray: GrayThumbnails
     color: ColorThumbnails
     unreadable: tuple[tuple[int, str], ...] = ()
+    has_bands: bool = False
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def without_color(self) -> NDArray[np.bool_]:
-        """Mask of the images that show no color, whatever the mode of their file, `[n]`."""
+        """Mask of the images that show no color, whatever the mode of their file, `[n]`; bands count as color."""
+        if self.has_bands:
+            return np.zeros(len(self), dtype=np.bool_)
         spread = self.color.max(axis=3).astype(np.int16) - self.color.min(axis=3)
         return spread.reshape(len(spread), -1).max(axis=1, initial=0) <= _GRAY_TOLERANCE
 
@@ -118,6 +123,7 @@ def summarize_source(
         gray=gray if all_readable else gray[readable],
         color=color if all_readable else color[readable],
         unreadable=tuple((int(chosen[i]), text) for i, text in enumerate(results) if isinstance(text, str)),
+        has_bands=any(header.bands for header in headers),
     )
 
 
@@ -151,6 +157,7 @@ def summarize_stores(stores: Mapping[str, Store]) -> ImageSummaries:
         stds=stds,
         gray=np.concatenate(grays),
         color=np.concatenate(colors),
+        has_bands=shapes[0][0] not in (1, 3),
     )
 
 

@@ -18,7 +18,7 @@ from vitreous.data.survey.folds import split_by_fold
 from vitreous.data.survey.headers import Headers, read_headers
 from vitreous.data.survey.mirror import PROBE_IMAGES, PROBE_SIDE_PX, Mirror, judge_by_images, judge_by_names
 from vitreous.data.survey.notes import survey_notes
-from vitreous.data.survey.splits import Samples, assign_splits
+from vitreous.data.survey.splits import Samples, assign_splits, find_families
 from vitreous.data.survey.value_range import measure_value_range
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DataError, DecodeError
@@ -117,6 +117,10 @@ class Survey:
     facts: DataFacts
     digests: NDArray[np.uint8]
 
+    def families(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for each of these samples, `[n]`, equal for those that splits keep together."""
+        return find_families(_samples(self.source, self.digests, indices)).of_sample
+
 
 def survey(
     source: Source,
@@ -146,7 +150,7 @@ def survey(
     headers = read_headers(source, progress)
     skipped = tuple((source.describe(i), reason) for i, reason in headers.reasons.items())
     readable = np.flatnonzero(headers.numbers >= 0)
-    samples = _samples(source, headers, readable)
+    samples = _samples(source, headers.digests, readable)
     _check_classes(source, samples.labels, skipped)
 
     usual = 0.0 if source.is_unlabeled else source.test_ratio
@@ -179,12 +183,13 @@ def survey(
     return Survey(source=source, indices=indices, facts=facts, digests=headers.digests)
 
 
-def _samples(source: Source, headers: Headers, readable: NDArray[np.int64]) -> Samples:
+def _samples(source: Source, digests: NDArray[np.uint8], chosen: NDArray[np.int64]) -> Samples:
+    """Return what the splits of some samples depend on. NumPy drops zero bytes at the end of their digests."""
     return Samples(
-        digests=headers.packed(readable),
-        labels=source.labels[readable],
-        given=source.splits[readable],
-        groups=None if source.groups is None else source.groups[readable],
+        digests=digests[chosen].view(f"S{DIGEST_BYTES}")[:, 0],
+        labels=source.labels[chosen],
+        given=source.splits[chosen],
+        groups=None if source.groups is None else source.groups[chosen],
     )
 
 

@@ -1,14 +1,16 @@
-"""Samples -> the fold of each, and the splits of the run that tests on one fold.
+"""Samples -> the fold of each, the splits of the run that tests on one fold, and folds for quick cross-validation.
 
 The test split of a small data set has few images, so its accuracy is uncertain. With K folds, K runs test every image
 once, each with a model that was not trained on it.
 """
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.config import check_folds
-from vitreous.data.label_sets import label_pairs
+from vitreous.data.label_sets import LabelArray, label_pairs
 from vitreous.data.sources import Texts
 from vitreous.data.survey.splits import Samples, assign_splits, find_families, inherit_splits
 from vitreous.errors import DataError
@@ -18,6 +20,9 @@ ALWAYS_TRAIN = -1
 """Fold of a sample that no run tests: it was given as val, or its family is the only one of a class."""
 UNTOUCHED = -2
 """Fold of a sample that no run sees: it was given as test, or its family was."""
+
+Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Positions to fit to and positions to score, for each fold of a cross-validation."""
 
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -93,3 +98,33 @@ def split_by_fold(
     splits = np.full(len(folds), "", dtype="<U5")
     splits[seen] = assign_splits(seen_samples, test_ratio=0.0, val_ratio=val_ratio, split_seed=split_seed)
     return splits, folds
+
+
+def family_folds(labels: LabelArray, families: NDArray[np.int64], num_folds: int) -> Folds:
+    """Return folds for a cross-validation with families, such as the images of a patient, on one side each.
+
+    The families of each class, or those of sets of labels all together, are spread evenly; a family counts for the
+    class of its first sample. There are fewer folds if no class has that many families.
+
+    Args:
+        labels: Class indices, `[n]`, or which classes each sample has, `[n, classes]`.
+        families: A number for each sample, equal for those of a family, `[n]`; see `Survey.families`.
+        num_folds: Number of folds, at least 2.
+
+    Returns:
+        For each fold, the positions to fit to and those to score. Empty if no class has two families, or if a fold
+        would leave a single class to fit to.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    _, first, member = np.unique(families, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # families in the order of their first samples
+    strata = labels[first[order]] if labels.ndim == 1 else np.zeros(len(first), dtype=np.int64)
+    num_folds = min(num_folds, int(np.bincount(strata).max(initial=0)))
+    if num_folds < 2:
+        return []
+    with warnings.catch_warnings(action="ignore"):  # of classes with fewer families than there are folds
+        parts = list(StratifiedKFold(num_folds, shuffle=True, random_state=0).split(strata, strata))
+    rank = np.argsort(order)[member]
+    folds = [(np.flatnonzero(np.isin(rank, fit)), np.flatnonzero(np.isin(rank, scored))) for fit, scored in parts]
+    return folds if all(len(np.unique(labels[fit], axis=0)) > 1 for fit, _ in folds) else []

@@ -10,7 +10,6 @@ from vitreous.data.decoding.decode import Header, reason_of
 from vitreous.data.pixels.digest import DIGEST_BYTES, digest_of
 from vitreous.data.sources import Source
 from vitreous.data.sources.source import DROPPED
-from vitreous.data.survey.splits import Digests
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import DecodeError
 from vitreous.wording import plural
@@ -31,13 +30,6 @@ class Headers:
     numbers: NDArray[np.int32]
     distinct: list[Header]
     reasons: dict[int, str]
-
-    def packed(self, kept: NDArray[np.int64]) -> Digests:
-        """Return the digests of some samples as an array of fixed-width bytes, `[len(kept)]`.
-
-        Each takes 16 bytes, where a Python `bytes` object takes 65. NumPy drops zero bytes at the end of an item.
-        """
-        return self.digests[kept].view(f"S{DIGEST_BYTES}")[:, 0]
 
 
 def read_headers(source: Source, progress: Progress | None = None) -> Headers:

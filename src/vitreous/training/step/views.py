@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vitreous.data.label_sets import label_pairs
 from vitreous.data.loader import Batch
+from vitreous.data.survey.folds import family_folds
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import PoolKind
 from vitreous.model.parts.encoder import Encoder
@@ -89,14 +92,15 @@ def compare_views(
     batches: Iterable[Batch],
     precision: str,
     views: Sequence[View],
+    families: NDArray[np.int64],
     *,
     keeps_own: bool,
     is_late: Callable[[int], bool],
 ) -> tuple[dict[View, Features], Tensor]:
     """Return the features of the best view for each image, and of the model's own if `keeps_own`, and the labels.
 
-    Images come in random order, and the model's own view comes first. `is_late` takes the number of images seen, and
-    says whether to leave out the rest of them.
+    Images come in random order, with their `families` as in `Survey.families`, and the model's own view comes first.
+    `is_late` takes the number of images seen, and says whether to leave out the rest of them.
     """
     model.eval()
     found: dict[View, list[Tensor]] = {view: [] for view in views}
@@ -107,19 +111,21 @@ def compare_views(
         labels.append(batch.labels)
         num_seen += len(batch.labels)
         if num_seen >= _MOST_COMPARED:
-            found = _kept(found, labels, keeps_own=keeps_own)
+            found = _kept(found, labels, families, keeps_own=keeps_own)
         if is_late(num_seen):
             break
-    found = _kept(found, labels, keeps_own=keeps_own)
+    found = _kept(found, labels, families, keeps_own=keeps_own)
     return {view: torch.cat(parts) for view, parts in found.items()}, torch.cat(labels)
 
 
-def _kept(found: dict[View, list[Tensor]], labels: Sequence[Tensor], *, keeps_own: bool) -> dict[View, list[Tensor]]:
+def _kept(
+    found: dict[View, list[Tensor]], labels: Sequence[Tensor], families: NDArray[np.int64], *, keeps_own: bool
+) -> dict[View, list[Tensor]]:
     """Return the parts of the best view, and of the first one if `keeps_own`."""
     if len(found) <= 1 + keeps_own:
         return found
     own = next(iter(found))
-    best = choose_view({view: torch.cat(parts) for view, parts in found.items()}, torch.cat(list(labels)))
+    best = choose_view({view: torch.cat(parts) for view, parts in found.items()}, torch.cat(list(labels)), families)
     return {view: parts for view, parts in found.items() if view == best or (keeps_own and view == own)}
 
 
@@ -130,36 +136,34 @@ def pooled(model: VisionTransformer, tokens: Tokens, pool: PoolKind) -> Tensor:
     return torch.cat([tokens[:, 0], mean], dim=1) if pool == "token_mean" else mean
 
 
-def choose_view(features: Mapping[View, Features], labels: Tensor) -> View:
+def choose_view(features: Mapping[View, Features], labels: Tensor, families: NDArray[np.int64]) -> View:
     """Return the view with the best cross-validated discriminant analysis of up to `_MOST_COMPARED` images.
 
     The first view is kept unless another one is better. Both side by side have twice the width, which takes four times
     as long, so they are compared only for the number of blocks whose mean is the best.
     """
     own, *others = features
-    accuracy = {own: _accuracy(features[own], labels)}
+    accuracy = {own: _accuracy(features[own], labels, families)}
     for view in (view for view in others if view.pool == "mean"):
-        accuracy[view] = _accuracy(features[view], labels)
+        accuracy[view] = _accuracy(features[view], labels, families)
     best = max(accuracy, key=accuracy.__getitem__)
     both = View(best.depth, "token_mean")
     if both in features and both not in accuracy:
-        accuracy[both] = _accuracy(features[both], labels)
+        accuracy[both] = _accuracy(features[both], labels, families)
     return max(accuracy, key=accuracy.__getitem__)
 
 
-def _accuracy(features: Features, labels: Tensor) -> float:
-    """Return the cross-validated accuracy, from images of classes that have enough of them; 0 if there are none."""
+def _accuracy(features: Features, labels: Tensor, families: NDArray[np.int64]) -> float:
+    """Return the cross-validated accuracy, from classes with a family for each fold; 0 if there are none."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.model_selection import cross_val_score
 
     inputs, targets = features[:_MOST_COMPARED].double().cpu().numpy(), labels[:_MOST_COMPARED].cpu().numpy()
-    classes, counts = np.unique(targets, return_counts=True)
-    kept = np.isin(targets, classes[counts >= _NUM_FOLDS])
-    if len(np.unique(targets[kept])) < 2:
-        return 0.0
-    splitter = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=0)
+    families = families[: len(targets)]
+    kept = np.bincount(label_pairs(targets, families)[0])[targets] >= _NUM_FOLDS
+    folds = family_folds(targets[kept], families[kept], _NUM_FOLDS)
     classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    return float(cross_val_score(classifier, inputs[kept], targets[kept], cv=splitter).mean())
+    return float(cross_val_score(classifier, inputs[kept], targets[kept], cv=folds).mean()) if folds else 0.0
 
 
 @torch.no_grad()

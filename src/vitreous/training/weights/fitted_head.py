@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.data.label_sets import label_pairs
+from vitreous.data.survey.folds import family_folds
 from vitreous.training.fit.evaluate import Score, fit_temperature, score
 
 MOST_IMAGES = 50_000
@@ -36,10 +38,10 @@ class FittedHead:
         weight: `[classes, features]`.
         bias: `[classes]`.
         method: Name of the classifier.
-        cross_validated: Scores on the training images, each of which was left out of the fit that predicts it; None if
-            no class has two images. Images of classes with one image are not scored.
-        neighbors_accuracy: Share of the training images whose class is that of most of their nearest neighbors, in
-            [0, 1]: a comparison that needs no fit. None for the same reason.
+        cross_validated: Scores on the training images, each of which was left out of the fit that predicts it, with all
+            of its family. Images of classes with one family are not scored; None if there are no two others.
+        neighbors_accuracy: Share of the training images whose class is that of most of their nearest neighbors in other
+            families, in [0, 1]: a comparison that needs no fit. None for the same reason.
         left_out: Positions of the scored images, their classes, and their logits `[images, classes]` by fits without
             them; None for the same reason.
     """
@@ -67,27 +69,31 @@ class FittedHead:
         return found
 
 
-def fit_head(features: Tensor, labels: Tensor, num_classes: int) -> FittedHead:
+def fit_head(features: Tensor, labels: Tensor, num_classes: int, families: NDArray[np.int64]) -> FittedHead:
     """Fit a head to features.
 
     The classifier with the lowest cross-validated loss is taken, after its logits were divided by a temperature that is
-    fitted to the same predictions. A class without images gets the smallest bias and no weights. Features are `[images,
-    features]` and finite; labels are `[images]`, of at least two different classes. The head has `num_classes` rows.
+    fitted to the same predictions. A class without images gets the smallest bias and no weights.
+
+    Args:
+        features: Finite numbers, `[images, features]`.
+        labels: Class indices, `[images]`, at least two different ones.
+        num_classes: Number of rows of the head.
+        families: A number for each image, equal for those of e.g. a patient, `[images]`; see `Survey.families`.
     """
     inputs, targets = features.cpu().double().numpy(), labels.cpu().numpy()
     mean, std = inputs.mean(axis=0), inputs.std(axis=0)
     std[std <= 1e-6 * np.abs(mean)] = 1.0  # a constant feature carries no information
     inputs = (inputs - mean) / std
-    method, temperature, found, left_out = _choose(inputs, targets)
-    present, weight, bias = _linear(_classifiers(targets)[method], inputs, targets)
+    method, temperature, found, left_out = _choose(inputs, targets, families)
+    weight, bias = _linear(_classifiers(targets)[method], inputs, targets, num_classes)
     weight = weight / std
     bias = bias - weight @ mean
-    full_weight, full_bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, bias.min())
-    full_weight[present], full_bias[present] = weight, bias
-    final_weight, final_bias = (torch.from_numpy(values / temperature).float() for values in (full_weight, full_bias))
+    final_weight, final_bias = (torch.from_numpy(values / temperature).float() for values in (weight, bias))
     neighbors = None
     if found is not None:
-        neighbors = _neighbors_accuracy(features.cpu()[:_MOST_FOR_NEIGHBORS], labels.cpu()[:_MOST_FOR_NEIGHBORS])
+        few = (values[:_MOST_FOR_NEIGHBORS] for values in (features.cpu(), labels.cpu(), torch.from_numpy(families)))
+        neighbors = _neighbors_accuracy(*few)
     return FittedHead(final_weight, final_bias, method, found, neighbors, left_out)
 
 
@@ -115,20 +121,15 @@ def _classifiers(targets: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _choose(
-    inputs: NDArray[np.float64], targets: NDArray[np.int64]
+    inputs: NDArray[np.float64], targets: NDArray[np.int64], families: NDArray[np.int64]
 ) -> tuple[str, float, Score | None, tuple[Tensor, Tensor, Tensor] | None]:
     """Return the name of the best classifier, its temperature, its cross-validated score, and `left_out`."""
-    from sklearn.model_selection import StratifiedKFold
-
-    classes, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
-    kept = counts[numbers] > 1
-    kept[np.flatnonzero(kept)[max(1, _MOST_LOGITS // len(classes)) :]] = False
-    repeated, numbers, counts = np.unique(targets[kept], return_inverse=True, return_counts=True)
-    if len(repeated) < 2:
+    counts = np.bincount(label_pairs(targets, families)[0])
+    kept = np.flatnonzero(counts[targets] > 1)[: max(1, _MOST_LOGITS // np.count_nonzero(counts))]
+    repeated, numbers = np.unique(targets[kept], return_inverse=True)
+    folds = family_folds(numbers, families[kept], _NUM_FOLDS)
+    if not folds:
         return RIDGE, 1.0, None, None
-    splitter = StratifiedKFold(min(_NUM_FOLDS, int(counts.max())), shuffle=True, random_state=0)
-    with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than there are folds
-        folds = list(splitter.split(numbers, numbers))
     smallest = min(len(train) for train, _ in folds)
     candidates, labels = _classifiers(targets), torch.from_numpy(numbers)
     usual = RIDGE if RIDGE in candidates else next(iter(candidates))
@@ -138,20 +139,20 @@ def _choose(
             continue  # images of the same class show how much features vary, and there are none
         logits = torch.empty(len(numbers), len(repeated), dtype=torch.float64)
         for train, held_out in folds:
-            _, weight, bias = _linear(classifier, inputs[kept][train], numbers[train])
+            weight, bias = _linear(classifier, inputs[kept][train], numbers[train], len(repeated))
             logits[held_out] = torch.from_numpy(inputs[kept][held_out] @ weight.T + bias)
         temperature = fit_temperature(logits, labels)
         found = score(logits / temperature, labels)
         if found.loss < best[2].loss:
             best = name, temperature, found, logits
-    left_out = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(repeated), (best[3] / best[1]).float()
+    left_out = torch.from_numpy(kept), torch.from_numpy(repeated), (best[3] / best[1]).float()
     return (*best[:3], left_out)
 
 
 def _linear(
-    classifier: Any, inputs: NDArray[np.float64], targets: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the classes, and weights and bias with a row for each of them, of a classifier fitted to features."""
+    classifier: Any, inputs: NDArray[np.float64], targets: NDArray[np.int64], num_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights and bias, with a row for each class, of a classifier fitted to features."""
     from sklearn.base import clone
 
     with warnings.catch_warnings(action="ignore"):  # of iterations and singular matrices: cross-validation judges them
@@ -159,20 +160,24 @@ def _linear(
     weight, bias = model.coef_.reshape(-1, inputs.shape[1]), model.intercept_.reshape(-1)
     if len(model.classes_) == 2:  # scikit-learn stores one row, the difference between the classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return model.classes_, weight, bias
+    full_weight, full_bias = np.zeros((num_classes, inputs.shape[1])), np.full(num_classes, bias.min())
+    full_weight[model.classes_], full_bias[model.classes_] = weight, bias
+    return full_weight, full_bias
 
 
-def _neighbors_accuracy(features: Tensor, labels: Tensor) -> float:
-    """Return the share of images with the class of their nearest neighbors, each image without itself.
+def _neighbors_accuracy(features: Tensor, labels: Tensor, families: Tensor) -> float:
+    """Return the share of images with the class of their nearest neighbors, each image without its family.
 
     Source:
         The protocol of DINO: 20 neighbors by cosine, weighted by exp(cosine / 0.07) (Caron et al. 2021, 2104.14294).
+        Of few images, we take as many neighbors as a class has images on average.
     """
     units, num_classes, num_correct = F.normalize(features.float(), dim=1), int(labels.max()) + 1, 0
+    num_neighbors = min(_NUM_NEIGHBORS, len(units) // len(labels.unique()))
     for start in range(0, len(units), _BLOCK):
         cosines = units[start : start + _BLOCK] @ units.T
-        cosines.diagonal(start).fill_(-torch.inf)
-        nearest, indices = cosines.topk(min(_NUM_NEIGHBORS, len(units) - 1))
+        cosines[families[start : start + _BLOCK, None] == families] = -torch.inf
+        nearest, indices = cosines.topk(num_neighbors)
         votes = torch.zeros(len(cosines), num_classes).scatter_add_(1, labels[indices], (nearest / 0.07).exp())
         num_correct += int((votes.argmax(dim=1) == labels[start : start + _BLOCK]).sum())
     return num_correct / len(units)

@@ -17,6 +17,7 @@ from vitreous.data.label_sets import LabelArray
 from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import load_store, measure_mean_std
 from vitreous.data.survey.facts import Survey
+from vitreous.data.survey.folds import Folds, family_folds
 from vitreous.data.workers import Progress
 from vitreous.errors import VitreousError
 from vitreous.model.build import build_model
@@ -37,6 +38,7 @@ MOST_CLASSES, LEAST_OF_CLASS = 50, 3
 """Images of at most this many classes are scored, of those with at least this many training images."""
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 """Penalties of ridge regression to choose from, for features with mean 0 and standard deviation 1."""
+_NUM_FOLDS = 5
 SIGNIFICANCE = 0.05
 """The averaged weights are kept unless a sign test on the images finds others better at this level."""
 KEY = "train.pretrained_weights"
@@ -53,15 +55,15 @@ def with_better_weights(
     """
     if not checkpoint.parts:
         return plan
-    images = _load_images(plan.config, surveyed, progress)
-    if images is None:
+    loaded = _load_images(plan.config, surveyed, progress)
+    if loaded is None:
         few = "the training images are too few to compare its raw and averaged weights"
         return replace(plan, notes=(f"{checkpoint.source}: {few}", *plan.notes))
     right, unread, notes = dict[str, NDArray[np.float64]](), list[str](), dict[str, tuple[str, ...]]()
     for name in checkpoint.parts:
         try:
             found = open_pretrained(checkpoint.source, {**asked, "train.pretrained_weights": name})
-            right[name] = _share_right(plan.config, found, images, surveyed.facts.classes)
+            right[name] = _share_right(plan.config, found, *loaded, surveyed.facts.classes)
             notes[name] = found.notes
         except VitreousError as error:
             unread.append(f"{checkpoint.source}: {printable(name)} is not compared ({printable_error(error)})")
@@ -71,7 +73,7 @@ def with_better_weights(
     better = [name for name in right if _is_better(right[name], right[averaged])]
     best = max(better or [averaged], key=lambda name: float(right[name].mean()))
     shares = [f"{right[name].mean():.1%} right with {printable(name)}" for name in sorted(right)]
-    of_what = plural(len(images.labels), "training image")
+    of_what = plural(len(loaded[0].labels), "training image")
     reason = f"a linear classifier on the features gets {listed(shares)} ({of_what}, cross-validated)"
     if not better and not any(_is_better(right[averaged], right[name]) for name in right):
         reason += "; the difference may be chance, so the averaged weights are kept"
@@ -86,18 +88,22 @@ def with_better_weights(
     )
 
 
-def _load_images(config: RunConfig, surveyed: Survey, progress: Progress) -> EvalLoader | None:
-    """Decode some training images as the run will see them; None if fewer than two classes have enough of them."""
+def _load_images(config: RunConfig, surveyed: Survey, progress: Progress) -> tuple[EvalLoader, Folds] | None:
+    """Decode some training images as the run will see them; None if fewer than two classes have enough of them.
+
+    The folds for the cross-validation are positions of these images.
+    """
     data, train = config.data, surveyed.indices["train"]
     num = int(np.clip(MOST_FLOP / count_flops(config.model), LEAST_IMAGES, MOST_IMAGES))
     chosen = train[_draw(surveyed.source.labels[train], num)]
     unnormalized = Preprocess(data.img_size, data.in_chans, data.fit, value_range=data.value_range or FULL_RANGE)
     store = load_store(surveyed.source, chosen, unnormalized, cache=None, progress=progress)
-    if len(store) < 2 * LEAST_OF_CLASS or len(store.labels.unique(dim=0)) < 2:
+    folds = family_folds(store.labels.numpy(), surveyed.families(store.source_indices), _NUM_FOLDS)
+    if len(store) < 2 * LEAST_OF_CLASS or not folds:
         return None
     mean, std = (data.mean, data.std) if data.mean else measure_mean_std(store)
     preprocess = replace(unnormalized, mean=mean, std=std)
-    return EvalLoader(store.to(resolve_device(config.train.device)), preprocess, FEATURE_BATCH)
+    return EvalLoader(store.to(resolve_device(config.train.device)), preprocess, FEATURE_BATCH), folds
 
 
 def _draw(labels: LabelArray, num: int) -> NDArray[np.int64]:
@@ -114,11 +120,11 @@ def _draw(labels: LabelArray, num: int) -> NDArray[np.int64]:
 
 
 def _share_right(
-    config: RunConfig, checkpoint: Pretrained, images: EvalLoader, classes: tuple[str, ...]
+    config: RunConfig, checkpoint: Pretrained, images: EvalLoader, folds: Folds, classes: tuple[str, ...]
 ) -> NDArray[np.float64]:
     """Return for each image the share of its labels that are right; a single label gives 0 or 1."""
     from sklearn.linear_model import RidgeClassifierCV
-    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -130,7 +136,7 @@ def _share_right(
         return np.zeros(len(features))
     labels = images.labels.cpu().numpy()
     classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES))
-    found = cross_val_predict(classifier, features.cpu().numpy(), labels, cv=KFold(5, shuffle=True, random_state=0))
+    found = cross_val_predict(classifier, features.cpu().numpy(), labels, cv=folds)
     return (found == labels).reshape(len(labels), -1).mean(axis=1)
 
 

@@ -104,7 +104,8 @@ def _ask(
         with torch.no_grad():
             logits, text = teacher.model.head(features), ""
     else:
-        head = fit_head(features[:MOST_IMAGES], labels[:MOST_IMAGES], num_classes)
+        families = survey.families(store.source_indices)[positions]
+        head = fit_head(features[:MOST_IMAGES], labels[:MOST_IMAGES], num_classes, families[:MOST_IMAGES])
         logits, text = head.logits(features), f"; a head by {head.method} was fitted to its features"
         fields["method"] = head.method
         if head.cross_validated is not None:

@@ -39,7 +39,7 @@ class DataReport:
         fewest, most = (choose(count["train"] for count in counts) for choose in (min, max))
         low, high = facts.min_size_px, facts.max_size_px
         sizes = "all equal" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
-        num_color, num_gray = numbers["color"].values()
+        num_color, num_gray = numbers["color"].values() or (0, 0)
         return (
             ("images", f"{train:,} for training, {val:,} for validation, {test:,} for testing"),
             *((("task", f"multi-label: {facts.task_reason}"),) if facts.task == "multilabel" else ()),
@@ -48,7 +48,11 @@ class DataReport:
             ("size", f"median {facts.height_px}x{facts.width_px} px (height x width), {sizes}"),
             ("channels", "1 (all images are gray)" if facts.in_chans == 1 else str(facts.in_chans)),
             *([("depth", facts.value_range_reason)] if facts.value_range_reason else []),
-            ("color", f"{plural(num_color, 'image')} with color, {num_gray:,} without"),
+            *(
+                [("color", f"{plural(num_color, 'image')} with color, {num_gray:,} without")]
+                if numbers["color"]
+                else []
+            ),
             ("pixels", self._pixels()),
             ("mirroring", f"{'keeps' if facts.mirror else 'changes'} the class: {facts.mirror_reason}"),
             ("unreadable files", f"{numbers['num_unreadable']:,}"),
@@ -94,7 +98,7 @@ class DataReport:
             return "unknown: no training image can be decoded"
         num = self.survey.facts.in_chans
         mean, std = (" ".join(f"{value:.0f}" for value in channels[name][:num]) for name in ("mean", "std"))
-        which = "red, green, blue: " if num == 3 else "" if num == 1 else "first three channels: "
+        which = "red, green, blue: " if num == 3 else "" if num == 1 else f"bands 1 to {len(mean.split())}: "
         return f"{which}mean {mean}, standard deviation within an image {std} (0 to 255)"
 
 

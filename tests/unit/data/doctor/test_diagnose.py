@@ -80,23 +80,36 @@ def test_color_and_size_that_reveal_the_class_are_reported(
     ]
 
 
+def test_sizes_that_tell_the_class_by_chance_are_not_a_shortcut(
+    findings: Callable[..., dict[str, list[Finding]]],
+) -> None:
+    labels, number = np.repeat(np.arange(4), 15), np.random.default_rng(0).permutation(60) % 12
+    table = np.zeros((12, 4))
+    np.add.at(table, (number, labels), 1)
+    assert table.max(axis=1).sum() / 60 > 0.5  # the most frequent class of each size, although it says nothing
+    assert "given-away" not in findings(15, 15, 15, 15, sizes=np.stack([number + 50, number + 50], axis=1))
+
+
 def test_sizes_that_are_all_different_are_not_a_shortcut(findings: Callable[..., dict[str, list[Finding]]]) -> None:
     assert findings(20, 15, sizes=np.arange(70).reshape(35, 2) + 50) == {}
 
 
-def test_brighter_test_split_is_reported(findings: Callable[..., dict[str, list[Finding]]]) -> None:
+@pytest.mark.parametrize(("has_bands", "where"), [(False, "green"), (True, "band 2")])
+def test_brighter_test_split_is_reported(
+    findings: Callable[..., dict[str, list[Finding]]], has_bands: bool, where: str
+) -> None:
     means = np.full((60, 3), 100.0) + np.random.default_rng(1).normal(0, 10, (60, 3))
     splits = np.array(["train"] * 20 + ["test"] * 10).repeat(2)
     means[splits == "test", 1] += 30
-    (drift,) = findings(30, 30, means=means, splits=splits)["drift"]
+    (drift,) = findings(30, 30, means=means, splits=splits, has_bands=has_bands)["drift"]
     train, test = (means[splits == split, 1] for split in ("train", "test"))
     shift = (test.mean() - train.mean()) / train.std()
     assert drift.title == (
         f"The brightness of test images differs from training images by {shift:.1f} standard deviations"
     )
     assert drift.detail == (
-        f"The mean brightness (green, 0 to 255) is {test.mean():.0f} in test images and {train.mean():.0f} in training "
-        "images."
+        f"The mean brightness ({where}, 0 to 255) is {test.mean():.0f} in test images and {train.mean():.0f} in "
+        "training images."
     )
     assert drift.share == pytest.approx(20 / 60)
 

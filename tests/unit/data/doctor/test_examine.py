@@ -12,6 +12,7 @@ from tests.unit.data.doctor.conftest import photo
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.doctor import examine as examine_module
+from vitreous.data.doctor.copies import join_copies
 from vitreous.data.doctor.examine import Examination, Features, brief, examine
 from vitreous.data.doctor.findings import Finding
 from vitreous.data.pixels.store import LazyStore, Store, load_store
@@ -274,3 +275,21 @@ def test_images_outside_memory_are_not_decoded_again(make_arrays: MakeArrays) ->
     }
     (sentence,) = brief(surveyed, stores)
     assert sentence.endswith("use `vitreous inspect` for that")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_labels_are_judged_by_images_of_other_patients(make_arrays: MakeArrays, given: bool) -> None:
+    """The features tell patients, each of whom has a class by chance: nothing can be learned from other patients."""
+    draw, patients, source = np.random.default_rng(0), np.repeat(np.arange(40), 4), make_arrays(80, 80)
+    source.labels = draw.permutation(np.arange(40) % 2)[patients]
+    source.groups = np.array([f"p{number}" for number in patients]) if given else None
+    values = draw.normal(size=(40, 60))[patients] + 0.01 * draw.normal(size=(160, 60))
+    features = Features(values.astype(np.float32), np.arange(160), "the features of a model")
+    accuracy = examine(survey(source, val_ratio=0.0), features=features).numbers["labels"]["accuracy"]
+    assert accuracy < 0.7 if given else accuracy > 0.9
+
+
+def test_copies_are_joined_with_families() -> None:
+    families = np.array([0, 1, 2, 2, 3, 4, 5])
+    assert join_copies(families, (np.array([0, 2]), np.array([4, 5]))).tolist() == [0, 1, 0, 0, 2, 2, 3]
+    assert join_copies(families, ()).tolist() == families.tolist()

@@ -101,7 +101,7 @@ def test_only_the_unrecognized_class_of_several_is_not_judged() -> None:
 
 def test_progress_ends_with_all_judged_images() -> None:
     seen: list[tuple[int, int]] = []
-    find_doubtful_labels(*_clouds((30, 4, 25), 0.5), lambda done, total: seen.append((done, total)))
+    find_doubtful_labels(*_clouds((30, 4, 25), 0.5), progress=lambda *numbers: seen.append(numbers))
     assert seen[-1] == (55, 55)
     assert len(seen) == 5
 
@@ -174,3 +174,27 @@ def test_changed_labels_of_real_photos_are_found(shared: Callable[..., Path]) ->
     found = np.isin(doubts.positions, changed)
     assert found.sum() >= 28  # 70% of the changed labels
     assert found.mean() >= 0.6  # precision; the set itself has wrong labels too
+
+
+def test_a_patient_is_not_recognized_instead_of_the_class() -> None:
+    draw = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 6)
+    features = (draw.normal(size=(40, 30))[patients] + 0.01 * draw.normal(size=(240, 30))).astype(np.float32)
+    labels = draw.integers(0, 2, 40)[patients]
+    assert find_doubtful_labels(features, labels).is_reliable
+    assert find_doubtful_labels(features, labels, patients).accuracy < 0.6
+
+
+def test_a_wrong_label_that_all_images_of_a_patient_have_is_found() -> None:
+    features, labels = _clouds((60, 50, 40), 0.4)
+    features += 3 * np.eye(7, dtype=np.float32)[6] * (np.arange(150) < 5)[:, None]  # the patient looks special
+    families, given = np.maximum(np.arange(150), 4), labels.copy()
+    given[:5] = 1
+    assert not set(find_doubtful_labels(features, given).positions.tolist()) & set(range(5))
+    assert set(find_doubtful_labels(features, given, families).positions.tolist()) >= set(range(5))
+
+
+def test_classes_of_few_patients_are_not_judged() -> None:
+    features, labels = _clouds((30, 40, 25), 0.5)
+    families = np.where(labels == 1, 100 + np.arange(95) % 4, np.arange(95))
+    assert find_doubtful_labels(features, labels, families).num_judged == 55

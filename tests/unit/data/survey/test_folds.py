@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
 
 from vitreous.data.sources import Source, Texts
 from vitreous.data.survey.facts import survey
-from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED, assign_folds, split_by_fold
+from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED, assign_folds, family_folds, split_by_fold
 from vitreous.data.survey.splits import Samples
 from vitreous.errors import ConfigError, DataError
 
@@ -166,3 +167,35 @@ def test_nonexistent_fold_is_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         split(samples_of(np.arange(60) % 2), 4, 7)
     assert str(caught.value) == "data.fold=7: is none of data.num_folds=4 folds; use 0 to 3"
+
+
+def test_cross_validation_keeps_families_together_and_spreads_classes_evenly() -> None:
+    draw = np.random.default_rng(0)
+    families = draw.permutation(np.repeat(np.arange(60), 3))
+    labels = families % 3
+    folds = family_folds(labels, families, 5)
+    assert sorted(np.concatenate([scored for _, scored in folds]).tolist()) == list(range(180))
+    for fit, scored in folds:
+        assert len(fit) + len(scored) == 180
+        assert not set(families[fit]) & set(families[scored])
+        assert np.bincount(labels[scored]).tolist() == [12, 12, 12]
+
+
+def test_cross_validation_of_single_images_is_that_of_scikit_learn() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 25, 7]))
+    reference = StratifiedKFold(5, shuffle=True, random_state=0).split(labels, labels)
+    for ours, theirs in zip(family_folds(labels, np.arange(72)[::-1], 5), reference, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_cross_validation_has_as_few_folds_as_the_largest_class_has_families() -> None:
+    labels, families = np.array([0, 0, 0, 0, 1, 1]), np.array([4, 4, 5, 6, 7, 8])
+    assert len(family_folds(labels, families, 5)) == 3
+    assert family_folds(labels, labels, 5) == []
+
+
+def test_cross_validation_of_several_labels_keeps_families_together() -> None:
+    families = np.arange(40) // 4
+    for fit, scored in family_folds(np.eye(3, dtype=bool)[np.arange(40) % 3], families, 5):
+        assert not set(families[fit]) & set(families[scored])

@@ -54,7 +54,7 @@ def test_model_that_ends_earlier_has_the_features_of_its_view(changes: dict[str,
     found, labels = compute_views(model, images, "fp32", compared), torch.tensor([0, 1, 2, 0, 1, 2, 0])
     torch.testing.assert_close(found[compared[0]], model.pooled(images))
     for view in compared[1:]:
-        head, shorter = fit_head(found[view], labels, 3), ending_at(model, view)
+        head, shorter = fit_head(found[view], labels, 3, np.arange(len(labels))), ending_at(model, view)
         head.copy_into(shorter.head)
         assert (shorter.config.depth, shorter.config.pool) == (view.depth, view.pool)
         torch.testing.assert_close(shorter(images), found[view] @ head.weight.T + head.bias, atol=1e-4, rtol=1e-4)
@@ -80,10 +80,10 @@ def test_only_the_best_view_is_computed_after_the_first_images(
     model, seen = made(), list[int]()
     best = View(4, "mean")
     monkeypatch.setattr(views, "_MOST_COMPARED", 4)
-    monkeypatch.setattr(views, "choose_view", lambda found, labels: best)
+    monkeypatch.setattr(views, "choose_view", lambda found, labels, families: best)
     model.encoder.blocks[5].register_forward_hook(lambda *_: seen.append(1))
     found, labels = compare_views(
-        model, batches(12), "fp32", views_of(model), keeps_own=keeps_own, is_late=late_after(99)
+        model, batches(12), "fp32", views_of(model), np.arange(12), keeps_own=keeps_own, is_late=late_after(99)
     )
     images = torch.cat([batch.images for batch in batches(12)])
     assert set(found) == ({best, own_view(model)} if keeps_own else {best})
@@ -94,7 +94,9 @@ def test_only_the_best_view_is_computed_after_the_first_images(
 
 def test_features_end_when_the_time_is_up() -> None:
     model = made()
-    found, labels = compare_views(model, batches(12), "fp32", views_of(model), keeps_own=True, is_late=late_after(8))
+    found, labels = compare_views(
+        model, batches(12), "fp32", views_of(model), np.arange(12), keeps_own=True, is_late=late_after(8)
+    )
     assert len(labels) == 8
     assert all(len(features) == 8 for features in found.values())
 
@@ -122,5 +124,17 @@ def test_the_view_that_separates_the_classes_is_chosen() -> None:
         return torch.randn(60, 5, generator=generator) + strength * torch.eye(5)[labels]
 
     found = {**noise, View(4, "mean"): telling(3.0), View(4, "token_mean"): telling(9.0)}
-    assert choose_view(found, labels) == View(4, "token_mean")
-    assert choose_view({view: telling(9.0) for view in noise}, labels) == View(6, "token")
+    assert choose_view(found, labels, np.arange(60)) == View(4, "token_mean")
+    assert choose_view({view: telling(9.0) for view in noise}, labels, np.arange(60)) == View(6, "token")
+
+
+def test_a_view_that_shows_patients_is_not_better_than_one_that_shows_the_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patients = torch.arange(60) // 5
+    labels = torch.randint(0, 2, (12,), generator=generator)[patients]
+    found = {
+        View(6, "token"): 1.5 * torch.eye(2)[labels] + torch.randn(60, 2, generator=generator),
+        View(5, "mean"): torch.randn(12, 30, generator=generator)[patients],
+    }
+    assert choose_view(found, labels, np.arange(60)) == View(5, "mean")
+    assert choose_view(found, labels, patients.numpy()) == View(6, "token")

@@ -22,8 +22,9 @@ def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return tuple(train_test_split(inputs, labels, train_size=400, random_state=0))
 
 
-def fit(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> FittedHead:
-    return fit_head(torch.from_numpy(inputs).float(), torch.from_numpy(labels), num_classes)
+def fit(inputs: np.ndarray, labels: np.ndarray, num_classes: int, families: np.ndarray | None = None) -> FittedHead:
+    families = np.arange(len(labels)) if families is None else families
+    return fit_head(torch.from_numpy(inputs).float(), torch.from_numpy(labels), num_classes, families)
 
 
 def logits(head: FittedHead, inputs: np.ndarray) -> Tensor:
@@ -100,6 +101,13 @@ def test_nearest_neighbors_agree_with_scikit_learn(digits: tuple[np.ndarray, ...
     assert fit(train, labels, 10).neighbors_accuracy == pytest.approx((found == labels).mean(), abs=0.003)
 
 
+def test_few_images_are_compared_with_as_few_neighbors() -> None:
+    """If all other images voted, those of the larger classes would outvote the two of the smallest."""
+    labels = np.repeat(np.arange(3), [3, 6, 6])
+    inputs = np.eye(3)[labels] + 2 + 0.05 * np.random.default_rng(0).normal(size=(15, 3))
+    assert fit(inputs, labels, 3).neighbors_accuracy == 1.0
+
+
 def test_class_without_images_is_never_predicted(digits: tuple[np.ndarray, ...]) -> None:
     train, test, labels, _ = digits
     kept = labels != 3
@@ -132,3 +140,38 @@ def test_scale_of_a_feature_does_not_matter(digits: tuple[np.ndarray, ...]) -> N
     scale = np.geomspace(1e-3, 1e3, 64)
     head, scaled = fit(train, labels, 10), fit(train * scale, labels, 10)
     torch.testing.assert_close(logits(scaled, test * scale), logits(head, test), atol=2e-2, rtol=0)
+
+
+def patients(num_each: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of 40 patients, each with a class by chance: they show who it is and nothing of the class."""
+    generator = np.random.default_rng(0)
+    families = np.repeat(np.arange(40), num_each)
+    inputs = generator.normal(size=(40, 30))[families] + 0.01 * generator.normal(size=(len(families), 30))
+    return inputs, generator.integers(0, 2, 40)[families], families
+
+
+def test_a_patient_is_not_recognized_instead_of_the_class() -> None:
+    inputs, labels, families = patients(6)
+    apart, together = fit(inputs, labels, 2), fit(inputs, labels, 2, families)
+    assert apart.cross_validated is not None
+    assert together.cross_validated is not None
+    assert (apart.cross_validated.accuracy, apart.neighbors_accuracy) > (0.9, 0.9)
+    assert together.cross_validated.accuracy < 0.7
+    assert together.neighbors_accuracy is not None
+    assert together.neighbors_accuracy < 0.7
+
+
+def test_class_of_one_patient_is_learned_but_not_scored(digits: tuple[np.ndarray, ...]) -> None:
+    train, _, labels, _ = digits
+    families = np.where(labels == 3, len(labels), np.arange(len(labels)))
+    head = fit(train, labels, 10, families)
+    assert head.cross_validated is not None
+    assert head.cross_validated.num_images == (labels != 3).sum()
+    assert (logits(head, train).argmax(dim=1).numpy() == labels).mean() > 0.9
+
+
+def test_families_of_mixed_classes_that_leave_one_class_to_fit_to_are_not_scored() -> None:
+    families, labels = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0])
+    inputs = np.random.default_rng(0).normal(size=(5, 3))
+    assert fit(inputs, labels, 2, families).cross_validated is not None
+    assert fit(inputs[1:], labels[1:], 2, families[1:] // 2).cross_validated is None

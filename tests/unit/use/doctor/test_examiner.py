@@ -63,8 +63,8 @@ def test_progress_of_all_stages_is_shown_in_order(photos: Path, run: Run) -> Non
     embedder = Embedder.load(run.path)
     examine_data(str(photos), lambda kind, fields: stages.append(f"{kind} {fields['what']}"), embedder=embedder)
     assert list(dict.fromkeys(stages)) == [
-        "reading reading", "reading computing features", "reading decoding", "reading judging labels",
-        "reading comparing",
+        "reading reading", "reading computing features", "reading decoding", "reading comparing",
+        "reading judging labels",
     ]  # fmt: skip
 
 
@@ -87,3 +87,12 @@ def test_set_without_readable_images_is_an_error_with_and_without_a_run(own_phot
     for embedder in (None, Embedder.load(run.path)):
         with pytest.raises(DataError, match=r"none of its 72 images can be decoded.*; replace them$"):
             examine_data(str(own_photos), ignore, embedder=embedder)
+
+
+def test_bands_of_a_satellite_are_not_called_colors(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        np.save(tmp_path / "ab"[number % 2] / f"{number}.npy", np.full((8, 8, 6), 10 * number, dtype=np.uint8))
+    facts = dict(examine_data(str(tmp_path), ignore).facts)
+    assert "color" not in facts
+    assert facts["pixels"].startswith("bands 1 to 3: mean ")

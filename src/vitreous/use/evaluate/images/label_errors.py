@@ -59,7 +59,8 @@ def predict_unseen(
         embedder = Embedder.load(models[0], device=device)
         embedded = embedder.embed(map(source.encoded, rest.tolist()), len(rest), listener)
         rest, features = rest[embedded.positions], torch.from_numpy(embedded.vectors)
-        head = fit_head(features[:MOST_IMAGES], torch.from_numpy(source.labels[rest])[:MOST_IMAGES], num_classes)
+        few, families = rest[:MOST_IMAGES], surveyed.families(rest)[:MOST_IMAGES]
+        head = fit_head(features[:MOST_IMAGES], torch.from_numpy(source.labels[few]), num_classes, families)
         sums[rest], counts[rest] = head.logits(features).double().softmax(dim=1).numpy(), 1
     seen = np.flatnonzero(counts)
     return surveyed, seen, sums[seen] / counts[seen, None]
