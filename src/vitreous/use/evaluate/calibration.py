@@ -137,9 +137,10 @@ def calibration_error(confidence: Values, is_correct: Values) -> float:
 
 def fit_reliability(confidence: Values, is_correct: Values) -> Values:
     """Return the share of correct predictions at each confidence, `[n]`, by isotonic regression."""
-    from sklearn.isotonic import IsotonicRegression
+    from sklearn.isotonic import isotonic_regression
 
-    return IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(confidence, is_correct)
+    _, place, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    return isotonic_regression(np.bincount(place, is_correct) / counts, sample_weight=counts)[place]
 
 
 def reliability_curve(probabilities: Values, true: NDArray[np.int64]) -> ReliabilityCurve:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vitreous.data.sources.source import as_text
 from vitreous.wording import shortened
 
+_COMMAND = re.compile("`([^`]+)`")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -50,8 +51,8 @@ def page(
 
 
 def sentences(texts: Iterable[str]) -> str:
-    """Return a bulleted list of plain texts, which are escaped; an empty string if there are none."""
-    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    """Return a bulleted list of plain texts with commands in `backticks`; an empty string if there are none."""
+    items = "".join("<li>" + _COMMAND.sub(r"<code>\1</code>", escape(text)) + "</li>" for text in texts)
     return f"<ul>{items}</ul>" if items else ""
 
 

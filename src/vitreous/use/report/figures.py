@@ -107,20 +107,22 @@ def with_numbers(svg: str, title: str, header: Sequence[str], rows: Iterable[Seq
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     """Draw a confusion matrix (rows: true class, columns: predicted class), shaded by the share of each row, as SVG."""
+    from matplotlib.colors import to_rgba_array
+
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(9.0, 2.2 + 0.42 * len(classes))
     figure = new_figure(side, side)
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # More opaque cells would hide numbers in the color of the page's text.
+    axes.imshow(to_rgba_array([COLORS[0]] * shares.size, 0.8 * shares.ravel()).reshape(*shares.shape, 4))
     if len(classes) <= _MOST_LABELS:
         names = [_label(name) for name in classes]
         # Class names may contain a $, which must not start a formula.
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
         for row, column in np.argwhere(confusion):
-            color = "white" if shares[row, column] > 0.5 else "#1a1a1a"  # not the page's ink: the cells are light
             text = f"{confusion[row, column]}\n{shares[row, column]:.0%}"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7)
     axes.set_xlabel("predicted class", labelpad=8)
     axes.set_ylabel("true class", labelpad=8)
     return as_svg(figure, "confusion", "Confusion matrix", "Rows are true classes, columns are predicted classes.")

@@ -40,3 +40,8 @@ def test_items_of_a_gallery_are_escaped() -> None:
     assert [tag for tag, _ in page.tags] == ["ul", "li", "figure", "img", "figcaption", "b"]
     assert dict(page.tags)["ul"]["aria-label"] == 'a"b'
     assert dict(page.tags)["img"]["alt"] == '"><script>'
+
+
+def test_commands_in_sentences_are_marked_and_everything_is_escaped() -> None:
+    found = markup.sentences(["`a --b <c>` does <d>", "one ` only"])
+    assert found == "<ul><li><code>a --b &lt;c&gt;</code> does &lt;d&gt;</li><li>one ` only</li></ul>"

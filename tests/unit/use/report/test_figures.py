@@ -1,10 +1,13 @@
 """Figures: well-formed SVG for any class names and any records."""
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitreous.use.evaluate.calibration import reliability_curve
 from vitreous.use.report.figures import (
@@ -48,6 +51,15 @@ def test_confusion_matrix_shows_every_count_except_zero_and_its_share_of_the_row
     assert sorted(text for text in texts if text.endswith("%")) == ["100%", "27%", "35%", "65%", "73%"]
     assert sorted(text for text in texts if text.isdigit()) == ["11", "12", "13", "4", "7"]
     assert {"true class", "predicted class"} <= set(texts)
+
+
+def test_cells_of_a_confusion_matrix_let_the_color_of_the_page_through() -> None:
+    svg = draw_confusion(np.array([[2, 0], [1, 1]]), ["x", "y"])
+    (data,) = re.findall(r'"data:image/png;base64,\s*([^"]*)"', svg)
+    alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))[..., 3]
+    assert sorted(alpha[rows, columns] for rows in (0, -1) for columns in (0, -1)) == [0, 102, 102, 204]
+    assert "#1a1a1a" not in svg
+    assert "#ffffff" not in svg
 
 
 def test_names_are_left_out_if_they_would_overlap() -> None:

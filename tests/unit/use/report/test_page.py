@@ -273,6 +273,7 @@ def test_commands_of_the_advice_are_commands(run: Run) -> None:
     stored = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     advice = stored["sections"]["verdict"]["advice"]
     assert 1 <= len(advice) <= 3
+    assert len({each["command"] or each["text"] for each in advice}) == len(advice)
     assert [each["gain"] for each in advice] == sorted((each["gain"] for each in advice), reverse=True)
     for each in advice:
         assert shlex.split(each["command"])[:1] == ["vitreous"]

@@ -47,7 +47,7 @@ def mistakes_section(report: ReportInput) -> Section | None:
             items = [_item(row, pictures.get(position, [])) for position, row in rows.items()]
             parts.append(f"<h3>{title}</h3>{markup.gallery(items, label=title) if items else '<p>None.</p>'}")
             numbers[title.lower().replace(" ", "_")] = list(rows.values())
-        advice = tuple(_advice(report, int((confidence[worst] >= CONFIDENT).sum()), len(outputs)))
+        advice = tuple(_advice(report, int((confidence[worst] >= CONFIDENT).sum()), outputs))
     return Section("mistakes", "Mistakes", tuple(parts), numbers, advice)
 
 
@@ -100,8 +100,8 @@ def _row(report: ReportInput, outputs: Outputs, position: int) -> dict[str, Any]
     }
 
 
-def _advice(report: ReportInput, count: int, num_images: int) -> Iterator[Advice]:
-    if count and report.data:
+def _advice(report: ReportInput, count: int, outputs: Outputs) -> Iterator[Advice]:
+    if count and report.data and outputs.thresholds is None:
         text = f"{plural(count, 'image is', 'images are')} wrong with a probability of at least {CONFIDENT:.0%}; look "
         text += "at their labels, which may be wrong."
-        yield Advice(text, f"vitreous inspect {report.data} --pretrained {report.run}", count / num_images)
+        yield Advice(text, f"vitreous inspect {report.run} --fix corrections.csv", count / len(outputs))

@@ -32,7 +32,8 @@ def verdict_section(report: ReportInput, others: Sequence[Section]) -> Section:
     first, _, rest = said[0].partition(" ") if found is not None else ("", "", said[0])
     headline = f'<p><span class="headline">{first}</span> {escape(rest)}.</p>'
     advice = [*_advice(report), *(each for section in others for each in section.advice)]
-    advice = sorted({each.text: each for each in advice}.values(), key=lambda each: -each.gain)[:_MOST_ADVICE]
+    best = {each.command or each.text: each for each in sorted(advice, key=lambda each: each.gain)}
+    advice = sorted(best.values(), key=lambda each: -each.gain)[:_MOST_ADVICE]
     todo = f"<h3>What to do next</h3>{advice_list(advice)}" if advice else ""
     numbers = {"data": found.data, **found.score.as_dict()} if found is not None else {}
     numbers |= {"sentences": said, "advice": [vars(each) for each in advice]}
