@@ -33,17 +33,17 @@ def reduce(source: Path, target: Path) -> None:
 
 def main() -> None:
     """Draw, train a run with mistakes for the report and a better one to explain, and write the pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = write_drawings(Path(folder) / "photos")
-        short, run, why = Path(folder) / "photos-1", Path(folder) / "photos-2", Path(folder) / "why"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_drawings(folder / "photos")
         for words in (
-            ["train", data, "--epochs", "4", "--out", short],
-            ["train", data, "--epochs", "30", "--out", run],
-            ["explain", run, *(data / name for name in SHOWN), "--out", why],
+            ["train", "photos", "--epochs", "4", "--out", "runs/photos-1"],
+            ["train", "photos", "--epochs", "30", "--out", "runs/photos-2"],
+            ["explain", "runs/photos-2", *(f"photos/{name}" for name in SHOWN), "--out", "why"],
         ):
-            subprocess.run([sys.executable, "-m", "vitreous", *map(str, words)], check=True)
-        screenshot(short / "report.html", ASSETS / "report.png")
-        reduce(why / "sheet-1.png", ASSETS / "explanation.png")
+            subprocess.run([sys.executable, "-m", "vitreous", *words], check=True, cwd=folder)
+        screenshot(folder / "runs/photos-1/report.html", ASSETS / "report.png")
+        reduce(folder / "why/sheet-1.png", ASSETS / "explanation.png")
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError) and command in ("vitreous train", "vitreous pretrain"):
         from vitreous.recipe.keys import keys_named
 
-        option = str(error.token.keyword)
+        option = error.token.keyword or error.token.value
         keys = [f"--{key}" for key in keys_named(option.lstrip("-").replace("-", "_"))]
         if keys:
             return f"{option}: no such option; did you mean {' or '.join(keys)}?"
@@ -211,7 +211,7 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         _, is_near, near = message.partition("Did you mean ")
         way_out = f"did you mean {near.strip('?. ')}?" if is_near else f"see `{command} --help`"
-        return f"{error.token.keyword}: no such option; {way_out}"
+        return f"{error.token.keyword or error.token.value}: no such option; {way_out}"
     return message if "?" in message else f"{message.removesuffix('.')}; see `{command} --help`"
 
 

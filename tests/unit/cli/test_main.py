@@ -133,6 +133,8 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
         (["predict", "x"], "IMAGES: missing argument of `vitreous predict`; see `vitreous predict --help`"),
         (["inspect"], "THING: missing argument of `vitreous inspect`; see `vitreous inspect --help`"),
         (["inspect", "digits", "--jsn"], "--jsn: no such option; did you mean --json?"),
+        (["push", "runs/x", "--dry-run"], "--dry-run: no such option; see `vitreous push --help`"),
+        (["train", "--epoch", "3"], "--epoch: no such option; did you mean --epochs?"),
     ],
 )
 def test_invalid_command_is_reported_in_one_line(words: list[str], line: str, cli: Cli) -> None:

@@ -215,7 +215,7 @@ def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], ima
         if num_loose := _num_loose(train):
             raise DataError(
                 f"data.source={train}: {plural(num_loose, 'image')} but no class folders; "
-                "put the images of each class into a folder with its name"
+                "put the images of each class into a folder with its name; `predict` and `pretrain` need no classes"
             )
         raise DataError(f"data.source={train}: holds no image file; use a folder with one folder of images per class")
     if len(classes) == 1:

@@ -192,7 +192,8 @@ def test_folder_without_images_is_refused(make_folder: MakeFolder, counts: dict[
 def test_images_without_class_folders_are_counted_and_refused(make_folder: MakeFolder, count: int, images: str) -> None:
     root = make_folder({".": count})
     assert refusal(root) == (
-        f"data.source={root}: {images} but no class folders; put the images of each class into a folder with its name"
+        f"data.source={root}: {images} but no class folders; put the images of each class into a folder with its name; "
+        "`predict` and `pretrain` need no classes"
     )
 
 
