@@ -170,7 +170,7 @@ def _neighbors_accuracy(features: Tensor, labels: Tensor, families: Tensor) -> f
 
     Source:
         The protocol of DINO: 20 neighbors by cosine, weighted by exp(cosine / 0.07) (Caron et al. 2021, 2104.14294).
-        Of few images, we take as many neighbors as a class has images on average.
+        With few images, the number of neighbors is the mean number of images of a class.
     """
     units, num_classes, num_correct = F.normalize(features.float(), dim=1), int(labels.max()) + 1, 0
     num_neighbors = min(_NUM_NEIGHBORS, len(units) // len(labels.unique()))

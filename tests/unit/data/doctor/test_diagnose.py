@@ -80,7 +80,7 @@ def test_color_and_size_that_reveal_the_class_are_reported(
     ]
 
 
-def test_sizes_that_tell_the_class_by_chance_are_not_a_shortcut(
+def test_sizes_that_fit_the_class_by_chance_are_not_a_shortcut(
     findings: Callable[..., dict[str, list[Finding]]],
 ) -> None:
     labels, number = np.repeat(np.arange(4), 15), np.random.default_rng(0).permutation(60) % 12

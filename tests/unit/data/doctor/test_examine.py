@@ -279,7 +279,7 @@ def test_images_outside_memory_are_not_decoded_again(make_arrays: MakeArrays) ->
 
 @pytest.mark.parametrize("given", [True, False])
 def test_labels_are_judged_by_images_of_other_patients(make_arrays: MakeArrays, given: bool) -> None:
-    """The features tell patients, each of whom has a class by chance: nothing can be learned from other patients."""
+    """Features identify patients, each of whom has a class by chance: nothing can be learned from other patients."""
     draw, patients, source = np.random.default_rng(0), np.repeat(np.arange(40), 4), make_arrays(80, 80)
     source.labels = draw.permutation(np.arange(40) % 2)[patients]
     source.groups = np.array([f"p{number}" for number in patients]) if given else None
