@@ -1,5 +1,6 @@
 """Images -> tokens, computed by overlapping convolutions instead of from separate patches."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from einops import rearrange
@@ -40,6 +41,11 @@ class ConvStem(ImageTokenizer):
         self.layers = nn.Sequential(*layers)
         self.proj = nn.Conv2d(in_chans, embed_dim, 1, bias=bias)
 
+    @property
+    def token_center(self) -> float:
+        """See `ImageTokenizer.token_center`; here it is near 0, so tokens see the corner between four squares."""
+        return center_seen(self.layers) / self.patch_size
+
     def forward(self, images: Images) -> Tokens:
         """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
@@ -76,10 +82,34 @@ class CompactStem(ImageTokenizer):
             ]
         self.layers = nn.Sequential(*layers)
 
+    @property
+    def token_center(self) -> float:
+        """See `ImageTokenizer.token_center`; here it is near 0, so tokens see the corner between four squares."""
+        return center_seen(self.layers) / self.patch_size
+
     def forward(self, images: Images) -> Tokens:
         """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
         return rearrange(self.layers(images), "b d h w -> b (h w) d")
+
+
+def center_seen(layers: Iterable[nn.Module]) -> float:
+    """Return the center, in px from the border, of what the first output of convolutions and poolings sees.
+
+    The first pixel reaches from 0 to 1. Padding moves the center towards the border: 3 px with a stride of 2 and a
+    padding of 1 see the pixels -1 to 1, whose center is 0.5.
+    """
+    center = 0.5  # of the first output, in its own px
+    for layer in reversed(list(layers)):
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride, padding = (_side(size) for size in (layer.kernel_size, layer.stride, layer.padding))
+            center = (center - 0.5) * stride + kernel / 2 - padding
+    return center
+
+
+def _side(size: object) -> int:
+    """Return the height of a size, which is one number if height and width are equal."""
+    return int(size[0] if isinstance(size, tuple) else size)  # type: ignore[call-overload]
 
 
 def stem_widths(patch_size: int, embed_dim: int, ratio: float = 0.5) -> list[int]:
