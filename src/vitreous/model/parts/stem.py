@@ -10,7 +10,18 @@ from vitreous.model.parts.tokenizer import ImageTokenizer
 from vitreous.tensors import Images, Tokens
 
 
-class ConvStem(ImageTokenizer):
+class Stem(ImageTokenizer):
+    """Base class of the stems: `layers` are convolutions and poolings whose tokens also see neighboring squares."""
+
+    layers: nn.Sequential
+
+    @property
+    def token_center(self) -> float:
+        """See `ImageTokenizer.token_center`; here it is near 0, so tokens see the corner between four squares."""
+        return center_seen(self.layers) / self.patch_size
+
+
+class ConvStem(Stem):
     """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
     `patch_size` is the side in px of the square per token: the product of the strides, a power of two. Channels double
@@ -41,18 +52,13 @@ class ConvStem(ImageTokenizer):
         self.layers = nn.Sequential(*layers)
         self.proj = nn.Conv2d(in_chans, embed_dim, 1, bias=bias)
 
-    @property
-    def token_center(self) -> float:
-        """See `ImageTokenizer.token_center`; here it is near 0, so tokens see the corner between four squares."""
-        return center_seen(self.layers) / self.patch_size
-
     def forward(self, images: Images) -> Tokens:
         """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
         return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")
 
 
-class CompactStem(ImageTokenizer):
+class CompactStem(Stem):
     """3x3 convolutions, each with ReLU and an overlapping max pooling that halves the image: the tokenizer of CCT.
 
     `patch_size` is the side in px of the square per token: 2 for one layer, 4 for two, 8 for three and so on. Layers
@@ -81,11 +87,6 @@ class CompactStem(ImageTokenizer):
                 nn.MaxPool2d(3, stride=2, padding=1),
             ]
         self.layers = nn.Sequential(*layers)
-
-    @property
-    def token_center(self) -> float:
-        """See `ImageTokenizer.token_center`; here it is near 0, so tokens see the corner between four squares."""
-        return center_seen(self.layers) / self.patch_size
 
     def forward(self, images: Images) -> Tokens:
         """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
