@@ -108,9 +108,9 @@ def center_seen(layers: Iterable[nn.Module]) -> float:
     return center
 
 
-def _side(size: object) -> int:
+def _side(size: str | int | tuple[int, ...]) -> int:
     """Return the height of a size, which is one number if height and width are equal."""
-    return int(size[0] if isinstance(size, tuple) else size)  # type: ignore[call-overload]
+    return size[0] if isinstance(size, tuple) else int(size)
 
 
 def stem_widths(patch_size: int, embed_dim: int, ratio: float = 0.5) -> list[int]:
