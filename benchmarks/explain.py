@@ -50,7 +50,7 @@ from vitreous.use.evaluate.labeled_images import LabeledImages, labeled_images
 from vitreous.use.explain.check.compare import BatchCurves, compare
 from vitreous.use.explain.check.protocols import Curves
 from vitreous.use.explain.methods import METHODS, Method
-from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.relevance import Relevance, summed_by_token
 from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.target import Target
 from vitreous.use.predict.predictor import Predictor
@@ -126,8 +126,7 @@ def captum_ig(model: Any, images: torch.Tensor, target: Target) -> Relevance:
 
     classes = target.fixed(model(images).detach()).classes
     found = IntegratedGradients(model).attribute(images, target=classes, n_steps=32, internal_batch_size=len(images))
-    rows, columns = model.tokenizer.grid_size(images)
-    return Relevance(reduce(found.float().detach(), "b c (h p) (w q) -> b h w", "sum", h=rows, w=columns))
+    return Relevance(summed_by_token(model.tokenizer, found.float().detach()))
 
 
 def grad_cam_peer(model: Any, images: torch.Tensor, target: Target) -> Relevance:

@@ -1,5 +1,6 @@
 """Images -> tokens, computed by overlapping convolutions instead of from separate patches."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from einops import rearrange
@@ -9,7 +10,18 @@ from vitreous.model.parts.tokenizer import ImageTokenizer
 from vitreous.tensors import Images, Tokens
 
 
-class ConvStem(ImageTokenizer):
+class Stem(ImageTokenizer):
+    """Base class of the stems: `layers` are convolutions and poolings whose tokens also see neighboring squares."""
+
+    layers: nn.Sequential
+
+    @property
+    def token_center(self) -> float:
+        """See `ImageTokenizer.token_center`; here it is near 0, so tokens see the corner between four squares."""
+        return center_seen(self.layers) / self.patch_size
+
+
+class ConvStem(Stem):
     """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
     `patch_size` is the side in px of the square per token: the product of the strides, a power of two. Channels double
@@ -46,7 +58,7 @@ class ConvStem(ImageTokenizer):
         return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")
 
 
-class CompactStem(ImageTokenizer):
+class CompactStem(Stem):
     """3x3 convolutions, each with ReLU and an overlapping max pooling that halves the image: the tokenizer of CCT.
 
     `patch_size` is the side in px of the square per token: 2 for one layer, 4 for two, 8 for three and so on. Layers
@@ -80,6 +92,25 @@ class CompactStem(ImageTokenizer):
         """Embed the images. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
         return rearrange(self.layers(images), "b d h w -> b (h w) d")
+
+
+def center_seen(layers: Iterable[nn.Module]) -> float:
+    """Return the center, in px from the border, of what the first output of convolutions and poolings sees.
+
+    The first pixel reaches from 0 to 1. Padding moves the center towards the border: 3 px with a stride of 2 and a
+    padding of 1 see the pixels -1 to 1, whose center is 0.5.
+    """
+    center = 0.5  # of the first output, in its own px
+    for layer in reversed(list(layers)):
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride, padding = (_side(size) for size in (layer.kernel_size, layer.stride, layer.padding))
+            center = (center - 0.5) * stride + kernel / 2 - padding
+    return center
+
+
+def _side(size: str | int | tuple[int, ...]) -> int:
+    """Return the height of a size, which is one number if height and width are equal."""
+    return size[0] if isinstance(size, tuple) else int(size)
 
 
 def stem_widths(patch_size: int, embed_dim: int, ratio: float = 0.5) -> list[int]:

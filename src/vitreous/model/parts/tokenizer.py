@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError, ShapeError
@@ -45,6 +45,19 @@ class ImageTokenizer(nn.Module):
         if height % self.patch_size or width % self.patch_size:
             raise _untiled(height, width, self.patch_size)
         return height // self.patch_size, width // self.patch_size
+
+    @property
+    def token_center(self) -> float:
+        """Where the center of what a token sees lies in its square, as a share of the side from the upper left corner.
+
+        0.5 if a token sees its square, and as much on each side of it.
+        """
+        return 0.5
+
+    def nearest_tokens(self, count: int) -> Int64[Tensor, " pixels"]:
+        """Return, for each row of pixels, which of `count` rows of tokens has the nearest center; or for columns."""
+        places = (torch.arange(count * self.patch_size) + 0.5) / self.patch_size
+        return (places - self.token_center + 0.5).floor().long().clamp(0, count - 1)
 
 
 class Tokenizer(ImageTokenizer):

@@ -198,6 +198,7 @@ class Explainer:
                         gap=None if found.gaps is None else float(found.gaps[row]),
                         source=sources[row],
                         preprocess=preprocess,
+                        token_center=model.tokenizer.token_center,
                     )
                 )
         return explained

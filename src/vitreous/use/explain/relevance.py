@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vitreous.tensors import PerImage
+from vitreous.model.parts.tokenizer import ImageTokenizer
+from vitreous.tensors import Images, PerImage
 
 PatchValues = Float[Tensor, "batch rows columns"]
 """One value for each patch of each image; the patches are laid out as in the image."""
@@ -26,6 +27,13 @@ class Relevance:
     values: PatchValues
     errors: PatchValues | None = None
     gaps: PerImage | None = None
+
+
+def summed_by_token(tokenizer: ImageTokenizer, values: Images) -> PatchValues:
+    """Sum the values of all channels and pixels; each pixel counts for the token whose center is nearest."""
+    row_of, column_of = (tokenizer.nearest_tokens(count).to(values.device) for count in tokenizer.grid_size(values))
+    by_row = values.new_zeros(len(values), int(row_of[-1]) + 1, values.shape[3]).index_add(1, row_of, values.sum(dim=1))
+    return by_row.new_zeros(*by_row.shape[:2], int(column_of[-1]) + 1).index_add(2, column_of, by_row)
 
 
 def positive_shares(values: Float[np.ndarray, "images rows columns"]) -> Float[np.ndarray, "images rows columns"]:

@@ -86,7 +86,8 @@ def check_shortcuts(
     shortcuts = find_shortcuts(moved, predicted, checked, predictor.classes, places)
     progress = progress_to(listener, "explaining")
     values = sample.explained(predictor.model, explain, predicted, sample.positions, progress)
-    picture = draw_places(sample, values, predicted, predictor.classes, shortcuts.found)
+    token_center = predictor.model.tokenizer.token_center
+    picture = draw_places(sample, values, predicted, predictor.classes, shortcuts.found, token_center)
     return ShortcutCheck(sample.name, method, sample.paths, shortcuts, picture)
 
 

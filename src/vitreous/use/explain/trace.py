@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.change.merge import Merged, MergingEncoder, unmerge
-from vitreous.model.parts.encoder import Encoder
+from vitreous.model.parts.encoder import Encoder, PostNormBlock
 from vitreous.model.parts.relation import Relation
 from vitreous.model.taps import taps
 from vitreous.model.vit import VisionTransformer
@@ -32,6 +32,7 @@ class Trace:
             merges tokens, later states have fewer of them.
         merged: What the tokens of each state represent; None where no tokens have merged.
         maps: Attention maps of each block, between the tokens that enter it, `[batch, heads, tokens, tokens]`.
+        attended: Tokens that the attention of the last block reads: those that enter the block, normalized.
         tokens: Tokens after the final norm, which the pool reads; all tokens, also if the model merges them.
         logits: `[batch, classes]`, float32; the pooled features if the model has no head.
     """
@@ -41,6 +42,7 @@ class Trace:
     states: Sequence[Tensor]
     merged: Sequence[Merged | None]
     maps: Sequence[Tensor]
+    attended: Tensor
     tokens: Tokens
     logits: Logits
 
@@ -103,16 +105,19 @@ def trace(model: VisionTransformer, images: Images) -> Trace:
     with torch.no_grad():
         embedded, relations = model.embed(images)
     encoder = model.encoder
-    with taps(encoder, "norm_pre", "blocks.*.attn.maps", detach=False) as seen:
+    norm1 = f"blocks.{len(encoder.blocks) - 1}.norm1"
+    with taps(encoder, "norm_pre", norm1, "blocks.*.attn.maps", detach=False) as seen:
         stages = list(_stages(encoder, embedded.requires_grad_(), relations))
     last, represented = stages[-1]
+    states = [seen["norm_pre"], *(tokens for tokens, _ in stages)]
     tokens = unmerge(encoder.norm(last), represented)
     return Trace(
         grid_size=model.tokenizer.grid_size(images),
         num_prefix_tokens=model.num_prefix_tokens,
-        states=[seen["norm_pre"], *(tokens for tokens, _ in stages)],
+        states=states,
         merged=[None, *(merged for _, merged in stages)],
         maps=[seen[f"blocks.{number}.attn.maps"] for number in range(len(encoder.blocks))],
+        attended=states[-2] if isinstance(encoder.blocks[-1], PostNormBlock) else seen[norm1],
         tokens=tokens,
         logits=model.forward_head(tokens).float(),
     )

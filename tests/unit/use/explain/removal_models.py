@@ -29,10 +29,13 @@ def logits_of(model: VisionTransformer, image: Tensor, kept: list[int]) -> Tenso
     `kept` are numbers of patches, at least one.
     """
     if model.config.stem in ("conv", "cct", "shifted"):
-        image, (_, columns), side = image.clone(), model.config.grid_size, model.config.patch_size
+        image, (rows, columns), side = image.clone(), model.config.grid_size, model.config.patch_size
+        shift = 0 if model.config.stem == "shifted" else side // 2  # convolutions see the upper left corner of a square
         for number in set(range(model.config.num_patches)) - set(kept):
-            top, left = number // columns * side, number % columns * side
-            image[:, :, top : top + side, left : left + side] = 0
+            row, column = divmod(number, columns)
+            bottom, right = (n * side - shift if n < count else n * side
+                             for n, count in ((row + 1, rows), (column + 1, columns)))  # fmt: skip
+            image[:, :, max(0, row * side - shift) : bottom, max(0, column * side - shift) : right] = 0
     tokens, relations = model.embed(image)
     count = model.num_prefix_tokens
     places = [*range(count), *(count + number for number in kept)]

@@ -141,15 +141,18 @@ def draw_removal(heads: Loss, blocks: Loss) -> "Figure":
     largest = max(1.0, 100 * float(np.abs(heads.lost).max()))
     shown = left.imshow(100 * heads.lost, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
     for block, head in np.argwhere(heads.is_clear):
-        left.text(head, block, "•", ha="center", va="center", fontsize=12)
+        is_dark = abs(100 * heads.lost[block, head]) > 0.6 * largest
+        left.text(head, block, "•", ha="center", va="center", fontsize=12, color="white" if is_dark else _INK)
     left.set_xticks(range(count), list(map(str, range(1, count + 1))))
     left.set_yticks(range(depth), list(map(str, range(1, depth + 1))))
     left.set(xlabel="head", ylabel="block")
-    figure.colorbar(shown, ax=left, label="accuracy lost (points)")
+    left.set_title("accuracy lost without each head (points)", fontsize=10)
+    figure.colorbar(shown, ax=left)
     numbers, errors = np.arange(1, depth + 1), 100 * np.abs(blocks.intervals.T - blocks.lost)
     right.barh(numbers, 100 * blocks.lost, xerr=errors, color="#b2182b", alpha=0.7, ecolor=_INK, capsize=2)
     right.axvline(0, color=_INK, linewidth=0.8)
-    _finish(right, "accuracy lost (points)", "block removed")
+    _finish(right, "", "block")
+    right.set_title("accuracy lost without each block (points)", fontsize=10)
     right.set(yticks=numbers, ylim=(depth + 0.5, 0.5))
     return figure
 

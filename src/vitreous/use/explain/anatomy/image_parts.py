@@ -89,8 +89,8 @@ def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...
     for number in largest:
         patches = found[number]
         pictures = sample.pictures(np.array([patch.image for patch in patches]))
-        side = model.config.patch_size
-        crops = [patch.crop(picture, side, _SIDE_PX) for picture, patch in zip(pictures, patches, strict=True)]
+        of_pictures = zip(pictures, patches, strict=True)
+        crops = [patch.crop(picture, model.tokenizer, _SIDE_PX) for picture, patch in of_pictures]
         strips.append(Strip(printable(classes[number]), crops, [f"{patch.share:.0%}" for patch in patches]))
         numbers[classes[number]] = [patch._asdict() | {"image": sample.paths[patch.image]} for patch in patches]
     mean = np.mean([patch.share for patches in found.values() for patch in patches])

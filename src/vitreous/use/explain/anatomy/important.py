@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vitreous.data.label_sets import memberships
+from vitreous.model.parts.tokenizer import ImageTokenizer
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive, permutation
 from vitreous.training.folder.records import Listener
@@ -28,9 +29,11 @@ class ImportantPatch(NamedTuple):
     column: int
     share: float
 
-    def crop(self, picture: NDArray[np.uint8], patch_size: int, side_px: int) -> Image.Image:
-        """Return the patch, outlined, with its eight neighbors; beyond the border of the image it is white."""
-        padded = np.pad(picture, ((patch_size, patch_size), (patch_size, patch_size), (0, 0)), constant_values=255)
+    def crop(self, picture: NDArray[np.uint8], tokenizer: ImageTokenizer, side_px: int) -> Image.Image:
+        """Return what the token sees, outlined, with its eight neighbors; white beyond the border of the image."""
+        patch_size = tokenizer.patch_size
+        margin = round((1.5 - tokenizer.token_center) * patch_size)
+        padded = np.pad(picture, ((margin, patch_size), (margin, patch_size), (0, 0)), constant_values=255)
         top, left = self.row * patch_size, self.column * patch_size
         crop = scaled(Image.fromarray(padded[top : top + 3 * patch_size, left : left + 3 * patch_size]), side_px)
         corners = (side_px // 3, side_px // 3, 2 * side_px // 3, 2 * side_px // 3)

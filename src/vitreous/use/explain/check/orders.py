@@ -5,9 +5,9 @@ import torch
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from vitreous.seeding import derive, permutation, uniform
+from vitreous.use.explain.pictures.geometry import interpolation
 from vitreous.use.explain.relevance import PatchValues
 
 Order = Int64[Tensor, "batch units"]
@@ -24,9 +24,13 @@ def in_order(values: Float[Tensor, "batch units"], seed: int = 0) -> Order:
     return shuffled[values[:, shuffled].argsort(dim=1, descending=True, stable=True)]
 
 
-def upsampled(maps: PatchValues, img_size: tuple[int, int]) -> Float[Tensor, "batch pixels"]:
-    """Return a value for each pixel, row by row, by bilinear interpolation between the centers of patches."""
-    return F.interpolate(maps[:, None], size=img_size, mode="bilinear", align_corners=False).flatten(1)
+def upsampled(maps: PatchValues, img_size: tuple[int, int], token_center: float = 0.5) -> Float[Tensor, "batch pixels"]:
+    """Return a value for each pixel, row by row, by bilinear interpolation between the centers of the tokens."""
+    vertical, horizontal = (
+        torch.from_numpy(interpolation(count, (0, side), side, token_center)).to(maps)
+        for count, side in zip(maps.shape[1:], img_size, strict=True)
+    )
+    return (vertical @ maps @ horizontal.T).flatten(1)
 
 
 def random_maps(numbers: NDArray[np.int64], grid_size: tuple[int, int], seed: int = 0) -> PatchValues:

@@ -217,7 +217,9 @@ class Protocol:
 
     def run(self, subject: Subject, maps: PatchValues, coarseness: int = 0) -> Curves:
         """Compute both curves of each image for the values of its patches; `coarseness` chooses one of `steps`."""
-        values = upsampled(maps, subject.preprocess.img_size) if self.units == "pixels" else maps.flatten(1)
+        values = maps.flatten(1)
+        if self.units == "pixels":
+            values = upsampled(maps, subject.preprocess.img_size, subject.model.tokenizer.token_center)
         order = in_order(values, subject.seed)
         counts, curves = self.counts(order.shape[1], coarseness), list[Curve]()
         for change, units in zip(self.changes, (order, order.flip(1) if self.has_both_ends else order), strict=True):

@@ -1,14 +1,13 @@
 """Model, images, target -> gradients along the way from the mean color to the image. Sundararajan et al. 2017."""
 
 import torch
-from einops import reduce
 from numpy.polynomial.legendre import leggauss
 from torch import nn
 
 from vitreous.errors import ConfigError
 from vitreous.tensors import Images
 from vitreous.use.explain.flow import precise
-from vitreous.use.explain.relevance import Relevance
+from vitreous.use.explain.relevance import Relevance, summed_by_token
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
 
@@ -27,7 +26,8 @@ def integrated_gradients(model: nn.Module, images: Images, target: Target, *, st
 
     Source:
         Sundararajan et al. 2017, eq. 1 (1703.01365), by Gauss-Legendre quadrature as in Captum, whose default is 50
-        steps. Values are summed over the pixels and channels of each patch, also if the stem overlaps patches.
+        steps. Values are summed over channels, and over the pixels of each patch. If the stem overlaps patches, a pixel
+        counts for the token whose center is nearest.
     """
     if steps < 1:
         raise ConfigError(f"steps={steps}: must be at least 1; 32 is usual")
@@ -42,7 +42,6 @@ def integrated_gradients(model: nn.Module, images: Images, target: Target, *, st
             point = (images * float((1 + node) / 2)).requires_grad_()
             (gradient,) = torch.autograd.grad(target.scores(vit(point).float()).sum(), point)
             total += float(weight / 2) * gradient
-    rows, columns = vit.tokenizer.grid_size(images)
-    values = reduce(images * total, "b c (h p) (w q) -> b h w", "sum", h=rows, w=columns)
+    values = summed_by_token(vit.tokenizer, images * total)
     missed = (values.sum(dim=(1, 2)) - change).abs()
     return Relevance(values.float(), gaps=(missed / change.abs()).nan_to_num(nan=0.0).float())  # 0 of 0 is no gap

@@ -57,6 +57,8 @@ class Explanation:
         unreadable: Reason why the image could not be read, in which case there are no values and pictures; else empty.
         source: What was given as the image.
         preprocess: How it became the input of the model.
+        token_center: Where the center of what a token sees lies in its patch, as a share of the side from the upper
+            left corner: 0.5, or nearly 0 after a stem of convolutions.
     """
 
     image: str
@@ -72,6 +74,7 @@ class Explanation:
     unreadable: str = ""
     source: ImageLike = field(repr=False, default=b"")
     preprocess: Preprocess = field(repr=False, default=Preprocess((1, 1), 3))
+    token_center: float = field(repr=False, default=0.5)
 
     def photo(self, at_least: tuple[int, int] | None = None) -> Image.Image:
         """Decode the image: upright, gray if the model takes one channel, else in color.
@@ -94,7 +97,7 @@ class Explanation:
 
     def view(self, photo: Image.Image) -> View:
         """Return where the model's input lies in this photo."""
-        return View.of((photo.height, photo.width), self.preprocess.img_size, self.preprocess.fit)
+        return View.of((photo.height, photo.width), self.preprocess.img_size, self.preprocess.fit, self.token_center)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -106,7 +109,7 @@ class Explanation:
 
     @property
     def heatmap(self) -> Float[np.ndarray, "height width"]:
-        """Values in the pixels of the photo, float32, interpolated bilinearly between the centers of the patches.
+        """Values in the pixels of the photo, float32, interpolated bilinearly between the centers of the tokens.
 
         NaN where the model does not see the photo, such as the margins that are cropped.
         """

@@ -110,6 +110,7 @@ def _append(arrays: dict[str, list[Any]], explanation: Explanation) -> None:
         "values": values,
         "errors": np.full_like(values, np.nan) if errors is None else errors,
         "box": explanation.box,
+        "token_center": explanation.token_center,
     }
     for name, value in row.items():
         arrays.setdefault(name, []).append(value)

@@ -29,34 +29,31 @@ def describe(values: Values, view: View, *, is_signed: bool) -> str:
     if not np.isfinite(values).all():
         return "the values are not finite"
     what = "what raises the score" if is_signed else "the relevance"
-    in_photo = view.shares_in_photo(values.shape)
     relevance = values.clip(min=0).astype(np.float64)
-    total, visible = relevance.sum(), (relevance * in_photo).sum()
-    if visible == 0:
+    areas, in_photo = view.areas(values.shape)
+    visible, total = relevance * in_photo, relevance.sum()
+    if not visible.any():
         return "no part of the photo raises the score" if is_signed else "no part of the photo is relevant"
-    top = most_relevant(relevance, in_photo)
-    share = (relevance * top).sum() / visible
-    where = "evenly spread" if share < _EVEN else f"most relevant: {_place(relevance * top, view)}"
-    outside = 1 - visible / total
+    top = visible * most_relevant(relevance, areas)
+    share = top.sum() / visible.sum()
+    where = "evenly spread" if share < _EVEN else f"most relevant: {_place(top, view)}"
+    outside = 1 - visible.sum() / total
     padding = f"; {outside:.0%} of all lies in the padding" if outside >= _PADDING else ""
     return f"{where}, {share:.0%} of {what} in {AREA:.0%} of the area{padding}"
 
 
 def most_relevant(relevance: Values, areas: Values) -> Values:
-    """Return the area of each patch that belongs to the most relevant 10%; of the last patch only a part does."""
+    """Return the share of each area that belongs to the most relevant 10%; of the last one only a part does."""
     order = np.argsort(-relevance, axis=None, kind="stable")
     before = np.cumsum(areas.flat[order]) - areas.flat[order]
     chosen = np.zeros_like(areas)
     chosen.flat[order] = np.minimum(areas.flat[order], (AREA * areas.sum() - before).clip(min=0))
-    return chosen
+    return np.divide(chosen, areas, out=chosen, where=areas > 0)
 
 
 def _place(relevance: Values, view: View) -> str:
     """Name the third of the rows and columns of the photo with the highest value, if most relevance lies there."""
-    rows, columns = relevance.shape
-    x, y = view.to_photo(
-        (np.arange(columns) + 0.5) / columns * view.img_size[1], (np.arange(rows) + 0.5) / rows * view.img_size[0]
-    )
+    y, x = view.centers(relevance.shape)
     thirds = np.zeros((3, 3))
     row, column = (_third(y, view.size[0]), _third(x, view.size[1]))
     np.add.at(thirds, (row[:, None], column[None]), relevance / relevance.sum())

@@ -26,6 +26,7 @@ def draw_places(
     predicted: Int64[np.ndarray, " images"],
     classes: Sequence[str],
     found: Sequence[Shortcut],
+    token_center: float,
 ) -> Image.Image:
     """Draw a strip for each class: its mean relevance, then photos and their relevance.
 
@@ -45,19 +46,24 @@ def draw_places(
             there = shares[:, place].sum(axis=1)
             examples = np.array(sorted(shortcut.images, key=lambda number: -there[number])[:_NUM_EXAMPLES])
             captions = [f"{share:.0%} there" for share in there[examples]]
-        strip = [(_overlay(gray, shares[own].mean(axis=0), shortcut), "mean of all")]
+        strip = [(_overlay(gray, shares[own].mean(axis=0), token_center, shortcut), "mean of all")]
         for picture, share, caption in zip(sample.pictures(examples), shares[examples], captions, strict=False):
-            strip += [(scaled(Image.fromarray(picture), _SIDE_PX), ""), (_overlay(picture, share, shortcut), caption)]
+            overlay = _overlay(picture, share, token_center, shortcut)
+            strip += [(scaled(Image.fromarray(picture), _SIDE_PX), ""), (overlay, caption)]
         strips.append(Strip(title, *zip(*strip, strict=True)))
     return draw_sheet(strips, _SIDE_PX)
 
 
 def _overlay(
-    picture: NDArray[np.uint8], shares: Float[np.ndarray, "rows columns"], shortcut: Shortcut | None
+    picture: NDArray[np.uint8],
+    shares: Float[np.ndarray, "rows columns"],
+    token_center: float,
+    shortcut: Shortcut | None,
 ) -> Image.Image:
     """Return a picture with relevance in color, and the place of a shortcut outlined."""
     photo = scaled(Image.fromarray(picture), _SIDE_PX)
-    whole = View((photo.height, photo.width), (photo.height, photo.width), (0.0, 0.0, photo.width, photo.height))
+    size = photo.height, photo.width
+    whole = View.of(size, size, "squash", token_center)
     overlay = lay_over(photo, whole.map_of(shares), ColorScale.of(shares, is_signed=False))
     if shortcut is not None:
         left, top, right, bottom = shortcut.box

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import torch
-from einops import repeat
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,7 +27,7 @@ class PatchRemoval:
     has to be painted over the patch, which would be evidence too.
 
     Stems whose tokens also see neighboring patches would leak a removed patch into its neighbors. For them, the pixels
-    of removed patches are set to the mean color of the training images first (`masks_pixels`).
+    that are nearest to removed tokens are set to the mean color of the training images first (`masks_pixels`).
 
     Without any patch, the class token and the other prefix tokens attend only to each other, and pools that read
     patches read one token of zeros.
@@ -112,8 +111,7 @@ class PatchRemoval:
         return model.forward_head(encoded if present.shape[1] else F.pad(encoded, (0, 0, 0, 1)))
 
     def _masked(self, numbers: Int64[Tensor, " sets"], kept: Bool[Tensor, "sets patches"]) -> Images:
-        """Return the images with the pixels of removed patches set to 0, which is the mean color once normalized."""
-        rows, columns = self.grid_size
-        side = self.model.tokenizer.patch_size
-        shown = repeat(kept.to(self.images.dtype), "s (h w) -> s 1 (h p) (w q)", h=rows, w=columns, p=side, q=side)
+        """Return the images with the pixels of removed tokens set to 0, which is the mean color once normalized."""
+        rows, columns = (self.model.tokenizer.nearest_tokens(count).to(kept.device) for count in self.grid_size)
+        shown = kept.view(-1, 1, *self.grid_size)[:, :, rows][:, :, :, columns]
         return self.images[numbers] * shown

@@ -88,12 +88,14 @@
     }
 
     function drawMap(context) {
-      const values = shown.falls.map((fall) => fall[shown.target]), [rows, columns] = model.grid;
-      const width = picture.width / columns, height = picture.height / rows;
+      const values = shown.falls.map((fall) => fall[shown.target]), [down, across] = model.edges;
+      const columns = model.grid[1], zoom = picture.width / across[columns];
       const most = Math.max(...values.map(Math.abs)) || 1, best = values.indexOf(Math.max(...values));
       values.forEach((value, i) => {
         context.fillStyle = `rgba(${(value > 0 ? RAISES : LOWERS).join(",")},${((0.7 * Math.abs(value)) / most).toFixed(3)})`;
-        context.fillRect((i % columns) * width, Math.floor(i / columns) * height, width, height);
+        const row = Math.floor(i / columns), column = i % columns;
+        const [left, right, top, bottom] = [across[column], across[column + 1], down[row], down[row + 1]];
+        context.fillRect(left * zoom, top * zoom, (right - left) * zoom, (bottom - top) * zoom);
       });
       caption.textContent =
         `Red ${model.parts} raise the ${model.value} of “${data.classes[shown.target]}”, blue ones lower it. The color ` +

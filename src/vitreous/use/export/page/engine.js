@@ -318,11 +318,10 @@ const Engine = (() => {
     return classify(model, yield* features(model, image, removed));
   }
 
-  function masked(image, { grid: [, columns], config: { in_chans: channels, patch_size: side } }, patch) {
-    const shown = image.slice(), top = Math.floor(patch / columns) * side, left = (patch % columns) * side;
-    for (let row = top; row < top + side; row++) {
-      const start = (row * columns * side + left) * channels;
-      shown.fill(0, start, start + side * channels);
+  function masked(image, { grid: [, columns], edges: [down, across], config: { in_chans: channels } }, patch) {
+    const shown = image.slice(), row = Math.floor(patch / columns), column = patch % columns, width = across[columns];
+    for (let y = down[row]; y < down[row + 1]; y++) {
+      shown.fill(0, (y * width + across[column]) * channels, (y * width + across[column + 1]) * channels);
     }
     return shown;
   }
@@ -397,7 +396,7 @@ const Engine = (() => {
   async function open(data) {
     const model = load(data), imageOf = (pixels) => normalize(pixels, data.normalize);
     return {
-      grid: model.grid, parts: "patches", value: "logit", removed: "without the patch",
+      grid: model.grid, edges: model.edges, parts: "patches", value: "logit", removed: "without the patch",
       async classify(pixels, isWanted) {
         const found = await inSlices(features(model, imageOf(pixels)), isWanted);
         if (!found) return undefined;

@@ -173,6 +173,8 @@ def _describe(model: VisionTransformer, weights: _Weights) -> dict[str, Any]:
         "prefix": weights.vector(model.prefix(torch.zeros(1, 0, width))),
         "bias": weights.tree(model.relation) if isinstance(model.relation, RelativeBias) else None,
         "rotations": _rotations(model, weights),
+        # Of the parts of an image that are nearest to each row and column of tokens, in px
+        "edges": [[0, *model.tokenizer.nearest_tokens(n).bincount().cumsum(0).tolist()] for n in config.grid_size],
         **{name: weights.tree(getattr(model, name)) for name in names},
     }
 

@@ -15,14 +15,15 @@ const Engine = (() => {
     Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: await unpacked(wasm) });
     const session = await ort.InferenceSession.create(await unpacked(onnx)), [height, width] = size;
     const grid = size.map((side) => Math.min(side, MOST_REGIONS)), [rows, columns] = grid;
+    const edgesOf = (side, count) => Array.from({ length: count + 1 }, (_, i) => Math.round((i * side) / count));
+    const edges = [edgesOf(height, rows), edgesOf(width, columns)], [down, across] = edges;
     await answer(new Uint8Array(height * width * channels)); // the first run prepares what later ones use
 
     // Without the region of this number, if there is one, which gets the color `hidden`
     async function answer(pixels, region = -1) {
-      const shown = Uint8Array.from(pixels), end = (place, side, count) => Math.round((place * side) / count);
-      const row = Math.floor(region / columns), column = region % columns;
-      for (let y = end(row, height, rows); row >= 0 && y < end(row + 1, height, rows); y++) {
-        for (let x = end(column, width, columns); x < end(column + 1, width, columns); x++) {
+      const shown = Uint8Array.from(pixels), row = Math.floor(region / columns), column = region % columns;
+      for (let y = down[row]; row >= 0 && y < down[row + 1]; y++) {
+        for (let x = across[column]; x < across[column + 1]; x++) {
           shown.set(hidden, (y * width + x) * channels);
         }
       }
@@ -44,7 +45,7 @@ const Engine = (() => {
     }
 
     const removed = "if the region gets the mean color of the training images";
-    return { grid, parts: "regions", value: "probability", removed, classify: (pixels) => answer(pixels), explain };
+    return { grid, edges, parts: "regions", value: "probability", removed, classify: (pixels) => answer(pixels), explain };
   }
 
   return { open };

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from tests.unit.use.explain.anatomy.models import make_model, sample_of
 
+from vitreous.model.parts.stem import ConvStem
+from vitreous.model.parts.tokenizer import Tokenizer
 from vitreous.training.folder.records import ignore
 from vitreous.use.explain.anatomy.important import ImportantPatch, important_patches, patches_by_class
 from vitreous.use.explain.methods import DEFAULT, METHODS
@@ -48,7 +50,8 @@ def test_an_image_with_several_labels_is_explained_for_each():
 def test_a_crop_is_the_patch_with_its_neighbors_outlined_and_white_outside_the_image():
     picture = np.zeros((4, 6, 3), dtype=np.uint8)
     picture[2, 4] = (10, 200, 30)  # the upper left pixel of the patch
-    crop = np.asarray(ImportantPatch(0, 1, 2, 1.0).crop(picture, 2, 90))
+    tokenizer = Tokenizer(patch_size=2, in_chans=3, embed_dim=4)
+    crop = np.asarray(ImportantPatch(0, 1, 2, 1.0).crop(picture, tokenizer, 90))
     assert crop.shape == (90, 90, 3)
     assert (crop[60:][3:] == 255).all()  # rows below the image
     assert (crop[:, 63:] == 255).all()  # columns to its right
@@ -57,3 +60,11 @@ def test_a_crop_is_the_patch_with_its_neighbors_outlined_and_white_outside_the_i
     pink = (crop == (255, 45, 149)).all(axis=2)
     rows, columns = np.flatnonzero(pink.any(axis=1)), np.flatnonzero(pink.any(axis=0))
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (30, 60, 30, 60)
+
+
+def test_after_a_stem_of_convolutions_the_middle_of_a_crop_is_what_the_token_sees_most():
+    picture = np.zeros((32, 48, 3), dtype=np.uint8)
+    picture[16:17, 24:25] = (10, 200, 30)  # the center of the token in row 2 and column 3
+    crop = np.asarray(ImportantPatch(0, 2, 3, 1.0).crop(picture, ConvStem(patch_size=8, in_chans=3, embed_dim=8), 240))
+    rows, columns = np.nonzero((crop == (10, 200, 30)).all(axis=2))
+    assert (rows.mean(), columns.mean()) == pytest.approx((124.5, 124.5))  # the middle of the pixel after 120

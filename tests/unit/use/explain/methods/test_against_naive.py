@@ -30,9 +30,10 @@ class Naive:
     def __init__(self, model, image):
         self.model, self.prefix = model, model.num_prefix_tokens
         tokens = model.embed(image[None])[0][0].detach().requires_grad_()
-        self.states, self.maps = [tokens], []
+        self.states, self.attended, self.maps = [tokens], [], []
         for block in model.encoder.blocks:
             normed = F.layer_norm(tokens, (WIDTH,), block.norm1.weight, block.norm1.bias, 1e-6)
+            self.attended.append(normed)
             queries, keys, values = (normed @ block.attn.qkv.weight.T + block.attn.qkv.bias).split(WIDTH, dim=1)
             outputs, maps = [], []
             for head in range(HEADS):
@@ -161,7 +162,8 @@ def naive_legrad(pool, naive, num_layers=2):
 
 
 def naive_grad_cam(pool, naive):
-    tokens = naive.states[BLOCKS - 1 if pool.startswith("token") else BLOCKS]
+    read = {"token": naive.attended[-1], "token_mean": naive.states[BLOCKS - 1]}
+    tokens = read.get(pool, naive.states[BLOCKS])
     (gradient,) = torch.autograd.grad(naive.score(naive.tokens), tokens)
     values = np.zeros(len(tokens))
     for channel in range(WIDTH):

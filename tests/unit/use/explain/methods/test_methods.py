@@ -37,7 +37,8 @@ def test_every_method_explains_every_kind_of_model_and_leaves_it_unchanged(name,
     assert found.values.dtype == torch.float32
     assert not found.values.requires_grad
     assert found.values.isfinite().all()
-    assert found.values.abs().amax(dim=(1, 2)).gt(0).any()
+    # Grad-CAM keeps what is above 0, which may be nothing: some of these random models have only values below 0.
+    assert name == "grad-cam" or found.values.abs().amax(dim=(1, 2)).gt(0).any()
     if not METHODS[name].is_signed:
         assert found.values.min() >= 0
     for key, value in model.state_dict().items():

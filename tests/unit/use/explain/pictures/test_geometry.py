@@ -81,9 +81,20 @@ def test_crop_of_a_wide_photo_leaves_out_its_left_and_right() -> None:
 def test_padding_has_a_share_of_the_patches() -> None:
     view = View.of((20, 40), (8, 8), "pad")  # the photo has rows 2 to 6 of the input
     assert view.box == (0, -10, 40, 30)
-    np.testing.assert_allclose(view.shares_in_photo((4, 2)), [[0, 0], [1, 1], [1, 1], [0, 0]])
-    np.testing.assert_allclose(view.shares_in_photo((1, 1)), [[0.5]])
+    areas, shares = view.areas((4, 2))
+    np.testing.assert_allclose(shares, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    np.testing.assert_allclose(areas, 200 * shares)
+    np.testing.assert_allclose(view.areas((1, 1))[1], [[0.5]])
     np.testing.assert_allclose(view.map_of(np.array([[9.0], [1.0], [1.0], [9.0]]))[10], 1)
+
+
+def test_area_of_a_token_is_what_is_nearest_to_its_center() -> None:
+    view = View.of((20, 40), (8, 8), "pad", token_center=0.0)  # tokens at 0, 2, 4 and 6 px of the input
+    areas, shares = view.areas((4, 4))
+    np.testing.assert_allclose(areas.sum(axis=1) / 40, [0, 5, 10, 5])  # rows of the photo, 5 px per px of the input
+    np.testing.assert_allclose(areas.sum(axis=0) / 20, [5, 10, 10, 15])
+    np.testing.assert_allclose(shares[:, 0], [0, 0.5, 1, 1 / 3])
+    np.testing.assert_allclose(view.centers((4, 4)), [[-10, 0, 10, 20], [0, 10, 20, 30]])
 
 
 def test_pixel_larger_than_patches_has_their_mean() -> None:

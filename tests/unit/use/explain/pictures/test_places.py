@@ -26,7 +26,7 @@ def strips(monkeypatch: pytest.MonkeyPatch) -> list[Strip]:
     values = np.zeros((len(PREDICTED), 2, 3), np.float32)
     values[:, 1, 2], values[:, 0, 1] = 3.0, -100.0  # values below 0 do not count
     values[[4, 6, 9], :, 0] = [[1.5, 0.0], [13.5, 13.5], [0.0, 0.0]]
-    sheet = draw_places(sample, values, PREDICTED, CLASSES, [LEFT])
+    sheet = draw_places(sample, values, PREDICTED, CLASSES, [LEFT], 0.5)
     assert sheet.height > 3 * places._SIDE_PX
     return drawn
 
