@@ -71,16 +71,16 @@ def smaller_ir(
 
 
 def _quantized(model: Any, photos: Iterator[Photos]) -> Any:
-    """Return a copy with 8-bit linear layers; weights use 7 of the bits, for the reason given in `quantize.py`."""
+    """Return a copy with 8-bit linear layers but the head; weights use 7 of the bits. `quantize.py` has the reasons."""
     import nncf
     import rich
 
     console = rich.get_console()
     was_quiet, console.quiet = console.quiet, True  # NNCF draws progress bars there
-    products = [node for node in model.get_ops() if node.get_type_name() in ("MatMul", "Convolution")]
-    weighted = {
+    products = [node for node in model.get_ordered_ops() if node.get_type_name() in ("MatMul", "Convolution")]
+    weighted = [
         node.get_friendly_name() for node in products if node.input_value(1).get_node().get_type_name() == "Constant"
-    }
+    ][:-1]
     try:
         return nncf.quantize(
             model, nncf.Dataset(list(photos)), model_type=nncf.ModelType.TRANSFORMER,
