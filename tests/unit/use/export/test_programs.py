@@ -57,7 +57,7 @@ namespace Ort {
 }
 """,
 }
-"""Headers that stand in for those of OpenCV and ONNX Runtime: every photo gets the same answer."""
+"""Headers in place of those of OpenCV and ONNX Runtime: every photo gets the same answer."""
 
 
 def programs(predictor: Predictor, path: Path = Path("ä 'model'.onnx"), **changes: Any) -> Mapping[str, str]:
