@@ -22,7 +22,6 @@ from vitreous.use.batch.workers import Numbered, do_parts
 from vitreous.use.predict.listing import Listing
 from vitreous.wording import plural
 
-ENGINES = ("local", "ray")
 CORES = 1
 """Cores of a worker without a GPU."""
 _PROCESS_BYTES = 1 << 30
@@ -42,7 +41,7 @@ class Engine:
     """Where parts are computed.
 
     Attributes:
-        name: One of `ENGINES`.
+        name: local or ray.
         device: auto, cpu, cuda, cuda:1 or mps. With auto or cuda, each GPU gets a worker.
         workers: Number of processes; None for one per GPU, or per core without GPUs.
         address: Address of a Ray cluster; None for the one in `RAY_ADDRESS`, or for this machine.

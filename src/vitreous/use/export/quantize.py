@@ -1,7 +1,9 @@
 """ONNX file, training photos -> ONNX files whose matrix products are in 8 bits, to be judged by their accuracy.
 
-Softmax, norms and activation functions stay in float32, and so does resizing. Only 7 bits of a weight are used, because
-processors without VNNI instructions add pairs of products in 16 bits, which 8 bits can exceed.
+Softmax, norms and activation functions stay in float32, and so do resizing and the small products at both ends, that of
+the patches and the head: a head that was fitted to whitened features multiplies directions of little variance, and with
+them what was rounded. Only 7 bits of a weight are used, because processors without VNNI instructions add pairs of
+products in 16 bits, which 8 bits can exceed.
 
 Products in 8 bits depend on the processor: what rounds up on one may round down on another. A page, which runs on any
 processor, gets weights of 8 bits that are multiplied in float32.
@@ -73,7 +75,7 @@ def quantized(written: Path, photos: Iterator[Photos], description: Description)
     files = {name: written.with_name(f"{name}.onnx") for name in ("int8-dynamic", "int8-static")}
     with silent():
         quant_pre_process(written, folded, skip_symbolic_shape=True)  # transposed weights become weights
-        products = _products(onnx.load(folded).graph)
+        products = _products(onnx.load(folded).graph)[1:-1]  # without patches and head
         options: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
         quantize_dynamic(
             folded, files["int8-dynamic"],

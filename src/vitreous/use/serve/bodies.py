@@ -23,8 +23,8 @@ async def images_of(request: Request, fetcher: Fetcher | None) -> list[tuple[str
     """Return the name and content of each image; a body of any other content type is one image file.
 
     Raises:
-        HTTPException: 400 for a body that is not what its content type says, 413 for too many images, 403 for URLs
-            that may not be fetched.
+        HTTPException: 400 for a body that is not what its content type says, or has too many images; 403 for URLs that
+            may not be fetched.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -78,7 +78,7 @@ async def _files(request: Request) -> list[tuple[str, Content]]:
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(413 if "Too many" in error.message else 400, f"form: {error.message}") from error
+        raise HTTPException(400, f"form: {error.message}") from error
     images: list[tuple[str, Content]] = []
     try:
         for field, value in form.multi_items():

@@ -19,12 +19,45 @@ from tests.unit.use.export.test_unfamiliar import THRESHOLDS, familiar_predictor
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
-from vitreous.use.export.snippet import LANGUAGES, check_language, snippets
+from vitreous.use.export.snippet import LANGUAGES, UNLIKE, check_language, snippets
 from vitreous.use.export.targets import write_onnx
 from vitreous.use.predict.predictor import Predictor
 
 HOSTILE = ('a "b" \\ \n', "`${1}` CLASSES", "Äpfel PATH 1️⃣", "'; process.exit(3); //", "?gray <b> \t\x07\u202e")
-COMMENTS = {"javascript": "//", "csharp": "//", "cpp": "//", "python": "#"}
+STUBS = {
+    "opencv2/imgproc.hpp": "",
+    "opencv2/imgcodecs.hpp": """
+namespace cv {
+  struct Mat { int rows = 9, cols = 14; unsigned char* data = nullptr; size_t total() const { return 126; } };
+  enum { IMREAD_COLOR, COLOR_BGR2RGB };
+  Mat imread(const char*, int) { return {}; }
+  void cvtColor(const Mat&, Mat&, int) {}
+}
+""",
+    "onnxruntime_cxx_api.h": """
+#define ORT_TSTR(text) text
+enum { OrtArenaAllocator, OrtMemTypeDefault };
+namespace Ort {
+  struct Env {};
+  struct SessionOptions {};
+  struct MemoryInfo { static MemoryInfo CreateCpu(int, int) { return {}; } };
+  struct Value {
+    const void* data;
+    template <class T> static Value CreateTensor(MemoryInfo, T* data, size_t, const int64_t*, size_t) { return {data}; }
+    template <class T> const T* GetTensorData() const { return static_cast<const T*>(data); }
+  };
+  const float probabilities[] = {0.3f, 0.45f, 0.1f, 0.55f, 0.9f};
+  const double unfamiliar = 0.96;
+  struct Session {
+    Session(Env, const char*, SessionOptions) {}
+    std::vector<Value> Run(int, const char* const*, const Value*, size_t, const char* const*, size_t) {
+      return {{probabilities}, {&unfamiliar}};
+    }
+  };
+}
+""",
+}
+"""Headers in place of those of OpenCV and ONNX Runtime: every photo gets the same answer."""
 
 
 def programs(predictor: Predictor, path: Path = Path("ä 'model'.onnx"), **changes: Any) -> Mapping[str, str]:
@@ -92,6 +125,26 @@ def test_cpp_compiles(channels: int, tmp_path: Path) -> None:
     if "No such file or directory" in done.stderr:
         pytest.skip("needs the headers of ONNX Runtime and OpenCV where g++ finds them")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        (False, ["class 4 90.0%", "class 3 55.0%", "class 1 45.0%", "class 0 30.0%", "class 2 10.0%"]),
+        (True, ["class 4 90.0%", "class 1 45.0%", "class 0 30.0%"]),  # class 3 needs 0.6
+    ],
+)
+def test_cpp_prints_what_the_model_answers(several: bool, expected: list[str], tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    files = STUBS | {"classify.cpp": programs(familiar_predictor("energy", several=several))["cpp"]}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = ["g++", "-std=c++17", "-I", tmp_path, tmp_path / "classify.cpp", "-o", tmp_path / "classify"]
+    subprocess.run(command, check=True, timeout=200)
+    found = subprocess.run([tmp_path / "classify", "a.jpg"], capture_output=True, encoding="utf-8", check=True).stdout
+    assert found.splitlines() == [*expected, UNLIKE]
 
 
 @pytest.mark.slow

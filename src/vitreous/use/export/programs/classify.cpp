@@ -30,7 +30,7 @@ int main(int, char** arguments) {
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return probabilities[a] > probabilities[b]; });
 ?one   order.resize(std::min<size_t>(order.size(), 5));
   for (const size_t number : order) {
-?labels     if (probabilities[number] < thresholds[number]) break;
+?labels     if (probabilities[number] < thresholds[number]) continue;
     std::printf("%s %.1f%%\n", classes[number].c_str(), 100 * probabilities[number]);
   }
 ?unfamiliar   if (*found[1].GetTensorData<double>() >= FLAGGED) std::puts(UNLIKE);
