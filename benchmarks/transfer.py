@@ -29,6 +29,7 @@ from pathlib import Path
 import vitreous as vt
 from held_out import answers, split_photos
 from results import results_file
+from vitreous.use.evaluate.metrics.scores import wilson
 from vitreous.use.predict.table import read_held_out
 
 CASES = [
@@ -148,6 +149,20 @@ def table_rows(runs: dict[str, dict]) -> list[str]:
             f"| {photos} | {budget} | {statistics.mean(accuracies):.1%}{spread} | {len(found)} | {first:.1%} after "
             f"{first_s:.0f} s | {plan['data.img_size'][0]} px, {length}{frozen} |"
         )
+    return rows
+
+
+def command_rows(runs: dict[str, dict]) -> list[str]:
+    """Return a row per case of whole data sets with seed 0 and without --set, as in the README's table."""
+    rows = []
+    for case in CASES:
+        found = runs.get(f"{case}, seed 0")
+        if found is not None and "@" not in case:
+            photos, budget = case.rsplit("/", 1)
+            low, high = wilson(found["num_correct"], found["num_images"])
+            accuracy = f"{found['num_correct'] / found['num_images']:.1%} ({low:.1%} to {high:.1%})"
+            command = f"vitreous train {photos} --pretrained WEIGHTS --budget {budget}"
+            rows.append(f"| `{command}` | {found['num_images']:,} | {accuracy} | {found['wall_s']:.0f} s |")
     return rows
 
 
