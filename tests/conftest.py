@@ -7,6 +7,7 @@ user has downloaded must not change what tests train, and no test reaches the hu
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -18,4 +19,6 @@ for name in ("VITREOUS_CACHE", "HF_HOME"):
 for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
     os.environ.pop(name, None)
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nothing listens there
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell started the tests in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the programs that tests start can be interrupted
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO would report each import
