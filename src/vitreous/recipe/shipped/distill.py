@@ -6,9 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.rules import by_num_images, patch_size_for, tileable_size
-from vitreous.recipe.shipped.choices import data_choices, epoch_choice, model_choices
-from vitreous.recipe.shipped.small_photos import SIDE_PX, small_photos
+from vitreous.recipe.shipped.by_size import BY_SIZE, name_by_size
 
 
 def distill(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
@@ -32,21 +30,7 @@ def distill(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
         raise ConfigError(
             "objective.teacher=none: recipe distill learns from a trained model; give --teacher auto, RUN or FILE"
         )
-    student = _small if min(facts.height_px, facts.width_px) <= SIDE_PX else small_photos
-    return [*student(facts, asked), *_teaching(asked)]
-
-
-def _small(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    """Return the choices for a student that learns small images."""
-    img_size = asked.get("data.img_size", tileable_size(facts.height_px, facts.width_px))
-    size = by_num_images(facts.num_train).size
-    return [
-        *data_choices(facts, asked, img_size),
-        Choice("data.max_shift", 0.06, "objects are a little off-center"),
-        Choice("data.max_scale", 0.1, "objects vary a little in size"),
-        *model_choices(facts, asked, img_size, size=size, patch_size=patch_size_for(img_size)),
-        epoch_choice(facts),
-    ]
+    return [*BY_SIZE[name_by_size(facts)](facts, asked), *_teaching(asked)]
 
 
 def _teaching(asked: Mapping[str, Any]) -> Iterator[Choice]:
