@@ -140,7 +140,7 @@ def table_rows(runs: dict[str, dict]) -> list[str]:
         first, first_s = (
             statistics.mean(run[key] for run in found) for key in ("first_model_accuracy", "first_model_s")
         )
-        plan, epochs = found[0]["plan"], statistics.mean(run["epochs"] for run in found)
+        plan, epochs = found[0]["plan"], found[0]["epochs"]  # those of the first seed
         length = f"{epochs:.1f} epochs" if epochs else "only a head"
         num_frozen = plan.get("train.freeze_blocks", 0)
         frozen = f", {num_frozen} of {plan['model.depth']} blocks frozen" if num_frozen else ""

@@ -107,7 +107,6 @@ def test_student_of_photos_is_the_one_that_learns_without_a_teacher(make_facts: 
     different = {key for key, value in taught.items() if value != untaught[key]}
     assert different == {
         "objective.teacher", "objective.teacher_views", "objective.distill_temperature", "objective.label_smoothing",
-        "data.mixup_alpha", "data.cutmix_alpha",
     }  # fmt: skip
     assert taught["data.img_size"] == (64, 64)
 

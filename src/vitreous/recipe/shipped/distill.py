@@ -42,8 +42,6 @@ def _teaching(asked: Mapping[str, Any]) -> Iterator[Choice]:
     if asked.get("objective.teacher_views") == "fixed":
         yield Choice("objective.distill_temperature", 1.0, "the probabilities are learned as labels are")
         yield Choice("objective.label_smoothing", 0.0, "the teacher's probabilities are smooth already")
-        for key in ("data.mixup_alpha", "data.cutmix_alpha"):
-            yield Choice(key, 0.0, "the teacher does not see mixed images")
         return
     yield Choice("objective.distill_temperature", 2.0, "shows more of that similarity")
     reason = "on mixed images, even a teacher that is always right gives informative probabilities"
