@@ -43,7 +43,8 @@ def rejecting_section(report: ReportInput) -> Section | None:
         cells = (f"{target:.0%}", f"{kept['probability_above']:.1%}", _bar(kept["share"]), accuracy)
         rows.append((*cells, f"<code>{escape(command)}</code>"))
         text = f"Leave the least certain {1 - kept['share']:.0%} of the images to a person: then {target:.0%} of the "
-        gain = 1 - found["accuracy"] - kept["share"] * (1 - target)
+        avoided = 1 - found["accuracy"] - kept["share"] * (1 - target)
+        gain = kept["share"] * avoided  # the more images a person has to look at, the less it helps
         advice.append(Advice(f"{text}others or more are correct.", command, gain))
     texts = [rejecting_text(found), *_caveats(report)]
     parts = (markup.sentences(texts), _curve(found["curve"]), markup.table(headings, rows) if rows else "")

@@ -127,8 +127,8 @@ def test_advice_names_a_command_that_can_be_run_and_what_it_gains(run: Run) -> N
     assert found is not None
     best = max(found["kept"])
     assert advice.command.endswith(f" IMAGES --reject {best:g}")
-    mistakes_left = found["kept"][best]["share"] * (1 - best)
-    assert advice.gain == pytest.approx(1 - found["accuracy"] - mistakes_left)
+    share = found["kept"][best]["share"]
+    assert advice.gain == pytest.approx(share * (1 - found["accuracy"] - share * (1 - best)))
     certain = {"val": made_outputs(900, 1, spread=60.0), "test": made_outputs(400, 2, spread=60.0)}
     assert sections(run, certain)[1].advice == ()
 
