@@ -11,7 +11,7 @@ from vitreous.tensors import Images, Tokens
 
 
 class Stem(ImageTokenizer):
-    """Base class of the stems: `layers` are convolutions and poolings whose tokens also see neighboring squares."""
+    """Base class of the stems. `layers` are convolutions and poolings, so a token also sees neighboring squares."""
 
     layers: nn.Sequential
 
@@ -97,8 +97,8 @@ class CompactStem(Stem):
 def center_seen(layers: Iterable[nn.Module]) -> float:
     """Return the center, in px from the border, of what the first output of convolutions and poolings sees.
 
-    The first pixel reaches from 0 to 1. Padding moves the center towards the border: 3 px with a stride of 2 and a
-    padding of 1 see the pixels -1 to 1, whose center is 0.5.
+    The first pixel reaches from 0 to 1. Padding moves the center towards the border: with a kernel of 3, a stride of 2
+    and a padding of 1, the first output sees the pixels -1 to 1, and their center is 0.5.
     """
     center = 0.5  # of the first output, in its own px
     for layer in reversed(list(layers)):

@@ -40,7 +40,7 @@ class FittedHead:
         method: Name of the classifier.
         cross_validated: Scores on the training images, each of which was left out of the fit that predicts it, with all
             of its family. Images of classes with one family are not scored; None if there are no two others.
-        neighbors_accuracy: Share of the training images whose class is that of most of their nearest neighbors in other
+        neighbors_accuracy: Share of the training images that have the class of most of their nearest neighbors in other
             families, in [0, 1]: a comparison that needs no fit. None for the same reason.
         left_out: Positions of the scored images, their classes, and their logits `[images, classes]` by fits without
             them; None for the same reason.

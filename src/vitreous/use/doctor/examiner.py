@@ -39,7 +39,6 @@ class DataReport:
         fewest, most = (choose(count["train"] for count in counts) for choose in (min, max))
         low, high = facts.min_size_px, facts.max_size_px
         sizes = "all equal" if low == high else f"from {low[0]}x{low[1]} to {high[0]}x{high[1]}"
-        num_color, num_gray = numbers["color"].values() or (0, 0)
         return (
             ("images", f"{train:,} for training, {val:,} for validation, {test:,} for testing"),
             *((("task", f"multi-label: {facts.task_reason}"),) if facts.task == "multilabel" else ()),
@@ -48,11 +47,7 @@ class DataReport:
             ("size", f"median {facts.height_px}x{facts.width_px} px (height x width), {sizes}"),
             ("channels", "1 (all images are gray)" if facts.in_chans == 1 else str(facts.in_chans)),
             *([("depth", facts.value_range_reason)] if facts.value_range_reason else []),
-            *(
-                [("color", f"{plural(num_color, 'image')} with color, {num_gray:,} without")]
-                if numbers["color"]
-                else []
-            ),
+            *self._color(),
             ("pixels", self._pixels()),
             ("mirroring", f"{'keeps' if facts.mirror else 'changes'} the class: {facts.mirror_reason}"),
             ("unreadable files", f"{numbers['num_unreadable']:,}"),
@@ -90,6 +85,12 @@ class DataReport:
             torn = torn_groups(groups, split_names(self.survey.indices, len(groups)))
             where = f"{torn:,} of them both trained on and held out" if torn else "each either trained on or held out"
             yield "groups", f"{len(set(groups.tolist()) - {''}):,}, {where}"
+
+    def _color(self) -> Iterator[tuple[str, str]]:
+        """Yield how many images have color; nothing if their channels are other bands."""
+        if counts := self.examination.numbers["color"]:
+            num_color, num_gray = counts.values()
+            yield "color", f"{plural(num_color, 'image')} with color, {num_gray:,} without"
 
     def _pixels(self) -> str:
         """Channel means and standard deviations of the training images, in 0..255."""

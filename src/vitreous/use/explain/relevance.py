@@ -30,7 +30,7 @@ class Relevance:
 
 
 def summed_by_token(tokenizer: ImageTokenizer, values: Images) -> PatchValues:
-    """Sum the values of all channels and pixels; each pixel counts for the token whose center is nearest."""
+    """Sum the values of all channels and pixels; each pixel counts for the token with the nearest center."""
     row_of, column_of = (tokenizer.nearest_tokens(count).to(values.device) for count in tokenizer.grid_size(values))
     by_row = values.new_zeros(len(values), int(row_of[-1]) + 1, values.shape[3]).index_add(1, row_of, values.sum(dim=1))
     return by_row.new_zeros(*by_row.shape[:2], int(column_of[-1]) + 1).index_add(2, column_of, by_row)

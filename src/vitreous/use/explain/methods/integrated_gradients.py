@@ -27,7 +27,7 @@ def integrated_gradients(model: nn.Module, images: Images, target: Target, *, st
     Source:
         Sundararajan et al. 2017, eq. 1 (1703.01365), by Gauss-Legendre quadrature as in Captum, whose default is 50
         steps. Values are summed over channels, and over the pixels of each patch. If the stem overlaps patches, a pixel
-        counts for the token whose center is nearest.
+        counts for the token with the nearest center.
     """
     if steps < 1:
         raise ConfigError(f"steps={steps}: must be at least 1; 32 is usual")

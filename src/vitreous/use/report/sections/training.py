@@ -19,8 +19,8 @@ _WEIGHTS = {"trained": "the weights of the last step", "average": "the running a
 _FEW_EPOCHS = 0.5
 """Share of the usual epochs below which a run from scratch is called short."""
 _GAIN_OF_LENGTH, _GAIN_OF_WEIGHTS = 0.2, 0.5
-"""Share of the mistakes that the usual epochs and pretrained weights avoid: on clothing-96px, 28% are wrong after four
-minutes, 22% after ten, and 8% with pretrained weights (`benchmarks/small_data.py`, `benchmarks/transfer.py`)."""
+"""Share of the mistakes that the usual epochs and pretrained weights avoid, a guess. On clothing-96px, 25% are wrong
+after four minutes, 22% after ten, and 8% with pretrained weights (`distill.py`, `small_data.py`, `transfer.py`)."""
 
 
 def training_section(report: ReportInput) -> Section:
