@@ -88,6 +88,26 @@ def _plain_margins(probabilities: NDArray[np.float64], labels: NDArray[np.int64]
     return probabilities[rows, labels] - others.max(axis=1)
 
 
+def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a row of docs/corrections.md per data set, kind of run and start: accuracy and precision."""
+    rows = []
+    for key, found in runs.items():
+        data, kind, start, _ = key.split(", ")
+        minutes = found["command"].rsplit(" ", 1)[-1]
+        kind, start = kind.replace("folds", "5 folds"), start.removeprefix("from ").replace("none", "scratch")
+        by_cleanlab = found.get("cleanlab, normalized_margin, precision at 5%")
+        cells = [
+            data,
+            kind,
+            start,
+            minutes,
+            *(f"{share:.0%}" for share in (found["accuracy"], found["precision at 5%"])),
+        ]
+        cells += ["–" if by_cleanlab is None else f"{by_cleanlab:.0%}"]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
 def main() -> None:
     """Train, measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,13 +127,14 @@ def main() -> None:
             chosen = write_table(table, source, labels, options.images)
             for kind, folds in (("folds", options.folds), ("single run", 0)):
                 out = Path(temporary) / kind
-                start = {"pretrained": options.run_from, "seed": seed}
-                request = with_options(TrainRequest(data=str(table), out=out, folds=folds), start, options.budget)
+                asked = {"pretrained": options.run_from, "seed": seed}
+                request = with_options(TrainRequest(data=str(table), out=out, folds=folds), asked, options.budget)
                 _ = run_series(request, _nothing) if folds else run_training(request)
                 surveyed, indices, probabilities = predict_unseen(out)
                 seen = surveyed.source.labels[indices]
                 found = quality(probabilities, seen, wrong[chosen][indices])
-                key = f"{options.data.name}, {kind}, from {Path(options.run_from).name}, seed {seed}"
+                start = "none" if options.run_from == "none" else "pretrained weights"
+                key = f"{options.data.name}, {kind}, from {start}, seed {seed}"
                 stored.setdefault("runs", {})[key] = {"command": command_line(), "images": len(indices), **found}
                 print(key, json.dumps(found, indent=1), flush=True)
                 path.write_text(json.dumps(stored, indent=1) + "\n")

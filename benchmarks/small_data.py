@@ -8,6 +8,9 @@ convolutions) or with `--model.stem linear` (track P: plain patches). Its accura
 which decide nothing before. The time is wall clock from the start of the command to its end. Next to it are the
 floating-point operations of a training step per image, and the operations per second that this machine reaches in a
 product of matrices. Rows that are already stored are skipped. Nothing else should run on the machine.
+
+The command fails if more time gives a worse model: if the mean accuracy of a budget is more than 0.3 points below that
+of the next shorter one.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ CASES = {
 }
 TRACKS = {"S": [], "P": ["--model.stem", "linear"]}
 CIFAR10 = "cifar10-jpeg/cifar10_jpg_q75.tar.xz"
+MOST_LOSS = 0.3
+"""Points by which the accuracy may be below that of the next shorter budget: the seeds differ by as much."""
 PEAK_SIZE, PEAK_REPEATS = 2048, 10
 
 
@@ -94,6 +99,23 @@ def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
     return rows
 
 
+def bends(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a sentence for each budget whose accuracy is more than `MOST_LOSS` points below that of a shorter one."""
+    curves: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for key, found in runs.items():
+        case, track, minutes, _ = key.split("/")
+        curves.setdefault((case, track), {}).setdefault(float(minutes), []).append(100 * found["test"]["accuracy"])
+    sentences = []
+    for (case, track), curve in curves.items():
+        means = {minutes: statistics.mean(curve[minutes]) for minutes in sorted(curve)}
+        for (shorter, before), (longer, after) in pairwise(means.items()):
+            if before - after > MOST_LOSS:
+                sentences.append(
+                    f"{case}/{track}: {after:.1f}% in {longer:g} minutes, but {before:.1f}% in {shorter:g}"
+                )
+    return sentences
+
+
 def command_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
     """Return a row per run of the plan's own model with seed 0, as in the README's table."""
     rows = []
@@ -134,6 +156,8 @@ def main() -> None:
                 print(f"{key}: {runs[key]['test']['accuracy']:.2%}", flush=True)
     print("\n| data | track | minutes | seeds | test accuracy | epochs | time |\n|---|---|---|---|---|---|---|")
     print("\n".join(table_rows(runs)))
+    if found := bends(runs):
+        sys.exit("more time gives a worse model: " + "; ".join(found))
 
 
 if __name__ == "__main__":

@@ -128,11 +128,11 @@ def correct_answers(run: vt.Run, photos: Path) -> str:
     return answers(held_out, predicted)
 
 
-def table_rows(runs: dict[str, dict]) -> list[str]:
-    """Return a row of docs/transfer.md for each case without --set: accuracies, image size and first model."""
+def table_rows(runs: dict[str, dict], *changes: str) -> list[str]:
+    """Return a row of docs/transfer.md for each case with these values of --set: accuracies, plan, first model."""
     rows = []
     for case in CASES:
-        found = [run for key, run in runs.items() if key.startswith(f"{case}, seed")]
+        found = [run for key, run in runs.items() if key.startswith(f"{' '.join([case, *changes])}, seed")]
         if not found:
             continue
         photos, budget = case.rsplit("/", 1)
@@ -192,7 +192,7 @@ def main() -> None:
                 path.write_text(json.dumps(stored, indent=1) + "\n")
             found = runs[key]
             print(f"{key}: {found['num_correct'] / found['num_images']:.1%} in {found['wall_s']} s", flush=True)
-    print("\n".join(table_rows(runs)))
+    print("\n".join(table_rows(runs, *options.set)))
 
 
 if __name__ == "__main__":

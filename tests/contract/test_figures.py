@@ -91,7 +91,7 @@ def test_planted_faults_of_the_page_are_the_stored_ones() -> None:
     assert copies in text("docs/doctor.md")
 
 
-def printed_rows(script: str, *runs: dict[str, Any]) -> list[str]:
+def printed_rows(script: str, *runs: dict[str, Any] | str) -> list[str]:
     """Return the table as a script in benchmarks/ prints it."""
     return module(script).table_rows(*runs)
 
@@ -118,6 +118,14 @@ def test_table_of_small_data_is_the_stored_one() -> None:
     assert shown == printed_rows("small_data", results("small_data")["runs"])
 
 
+def test_more_time_does_not_give_a_worse_model() -> None:
+    bends = module("small_data").bends
+    assert bends(results("small_data")["runs"]) == []
+    accuracies = {"1/0": 0.80, "1/1": 0.90, "3/0": 0.846, "10/0": 0.848}
+    runs = {f"digits/S/{key}": {"test": {"accuracy": accuracy}} for key, accuracy in accuracies.items()}
+    assert bends(runs) == ["digits/S: 84.6% in 3 minutes, but 85.0% in 1"]
+
+
 def test_readme_table_is_the_stored_one() -> None:
     shown = table("README.md", "| command | held-out images |")
     assert len(shown) >= 3
@@ -130,6 +138,14 @@ def test_readme_introduction_agrees_with_its_table() -> None:
     assert f"classifies {accuracy[1]} of the held-out images correctly" in text("README.md")
 
 
+# docs/corrections.md.
+
+
+def test_label_errors_are_the_stored_ones() -> None:
+    rows = printed_rows("label_errors", results("label_errors")["runs"])
+    assert table("docs/corrections.md", "| data | judged by | trained from |") == rows
+
+
 # docs/transfer.md.
 
 
@@ -140,6 +156,8 @@ def runs_on_xeon(name: str) -> dict[str, Any]:
 
 def test_transfer_tables_are_the_stored_ones() -> None:
     assert table("docs/transfer.md", "| photos | budget |") == printed_rows("transfer", results("transfer")["runs"])
+    in_float32 = printed_rows("transfer", results("transfer")["runs"], "train.precision=fp32")
+    assert table("docs/transfer.md", "| in float32 | budget |") == in_float32
     assert table("docs/transfer.md", "| on the Xeon | budget |") == printed_rows("transfer", runs_on_xeon("transfer"))
 
 
