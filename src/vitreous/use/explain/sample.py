@@ -35,7 +35,7 @@ class Sample:
 
     `name` is that of the data and of the split, and `total` the number of images of which these were drawn. Labels are
     class numbers of the model, or a truth value per image and class. The store has the pixels, on the device of the
-    model.
+    model. `logit_thresholds` are those of the predictor.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Sample:
     labels: LabelArray
     store: Store
     preprocess: Preprocess
+    logit_thresholds: torch.Tensor | float = 0.0
 
     @classmethod
     def draw(
@@ -78,7 +79,9 @@ class Sample:
         known = (labels.bool() if labels.is_floating_point() else labels).numpy()
         paths = tuple(images.source.describe(int(index)) for index in store.source_indices)
         store = store.to(next(predictor.model.parameters()).device)
-        return cls(images.name, len(images.indices), paths, known, store, predictor.preprocess)
+        return cls(
+            images.name, len(images.indices), paths, known, store, predictor.preprocess, predictor.logit_thresholds
+        )
 
     def __len__(self) -> int:
         return len(self.paths)

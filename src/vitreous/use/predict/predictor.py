@@ -160,6 +160,11 @@ class Predictor:
             )
         return cls(trim_last_block(model), preprocess, classes, temperature, metadata, thresholds, file)
 
+    @property
+    def logit_thresholds(self) -> torch.Tensor | float:
+        """The logit from which each label is predicted, `[classes]`, if images may have several; 0 if each has one."""
+        return 0.0 if self.thresholds is None else self.temperature * torch.tensor(self.thresholds).logit()
+
     @cached_property
     def familiarity(self) -> Familiarity | None:
         """What training images look like to the model, read on first use; None if that is not stored next to it.

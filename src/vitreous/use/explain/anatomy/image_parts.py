@@ -104,7 +104,7 @@ def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...
 def _queries(seen: Observed, sample: Sample) -> Positions:
     """Return the positions of some images: mistakes first, up to half, beginning with the most confident."""
     logits = torch.from_numpy(seen.logits)
-    right = are_right(logits, sample.targets(sample.positions).cpu()).numpy()
+    right = are_right(logits - sample.logit_thresholds, sample.targets(sample.positions).cpu()).numpy()
     confidence = (logits.sigmoid() if is_multilabel(sample.labels) else logits.softmax(dim=1)).amax(dim=1).numpy()
     order = np.argsort(-confidence, kind="stable")
     wrong = order[~right[order]][: _NUM_QUERIES // 2]
@@ -114,7 +114,9 @@ def _queries(seen: Observed, sample: Sample) -> Positions:
 
 
 def _predicted(seen: Observed, sample: Sample) -> LabelArray:
-    return seen.logits > 0 if is_multilabel(sample.labels) else seen.logits.argmax(axis=1)
+    if is_multilabel(sample.labels):
+        return seen.logits > np.asarray(sample.logit_thresholds)
+    return seen.logits.argmax(axis=1)
 
 
 def _name(labels: LabelArray, position: int, classes: tuple[str, ...]) -> str:
