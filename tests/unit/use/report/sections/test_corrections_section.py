@@ -84,12 +84,14 @@ def test_comparison_gives_both_sides_the_corrected_labels(fixed: Run, run: Run) 
         np.testing.assert_allclose((found.accuracy_a, found.accuracy_b), np.mean(pairs, axis=0)[list(order)])
 
 
-def test_without_an_earlier_run_the_section_advises_to_compare(run_on: MakeRun, photos: Path, tmp_path: Path) -> None:
+def test_without_an_earlier_run_the_section_advises_to_compare(
+    run_on: MakeRun, run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "fix.csv"
     write_corrections(file, [("two words/bild 3 ü.png", "two words", "keep", "", "", "")])
-    section = corrections_section(
-        read(run_on(photos, name="kept", **{"data.corrections": str(file), "train.epochs": 0.3}))
-    )
+    kept = run_on(photos, name="kept", **{"data.corrections": str(file), "train.epochs": 0.3})
+    monkeypatch.chdir(run.path)  # a run in the current folder is not the earlier one
+    section = corrections_section(read(kept))
     assert section is not None
     assert section.advice[0].command.startswith("vitreous compare OLD ")
     assert "keep: 1 row" in section.parts[0]
