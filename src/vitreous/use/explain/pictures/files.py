@@ -17,8 +17,8 @@ from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
 
-_LONGEST = 80
-"""Characters of the name of a picture, without its suffix."""
+_LONGEST, _LONGEST_BYTES = 80, 160
+"""Characters, and bytes, that a picture takes from the name of its image. File systems allow 255 bytes."""
 
 
 def folder_for(out: Path | None) -> Path:
@@ -93,6 +93,7 @@ def _by_image(explanations: Iterable[Explanation]) -> Iterator[list[Explanation]
 def _save_picture(folder: Path, explanation: Explanation, names_method: bool, taken: set[str]) -> str:
     """Save the figure of an explanation under a name that no other picture has; return the name."""
     stem = re.sub(r"[^\w ().-]", "_", Path(explanation.image).stem).strip(" .")[:_LONGEST] or "image"
+    stem = stem.encode()[:_LONGEST_BYTES].decode(errors="ignore")
     stem = portable(stem) + (f".{explanation.method}" if names_method else "")
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     # Some file systems do not distinguish upper and lower case. Names of sheets are kept for sheets.

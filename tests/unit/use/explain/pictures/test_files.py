@@ -23,7 +23,8 @@ def hostile(tmp_path: Path) -> list[Path]:
     """Images whose names are the same, differ only in case, or are awkward in other ways."""
     root = tmp_path / "given"
     names = ["a/x.png", "b/x.png", "c/X.png", "a/sheet-1.png", "a/values.png", "a/line\nbreak \x1b[31m.png",
-             "a/....png", "a/..hidden.png", f"a/{'n' * 240}.png", "a/ü 漢字.png", "a/con<>:|?*.png"]  # fmt: skip
+             "a/....png", "a/..hidden.png", f"a/{'n' * 240}.png", f"a/{'漢' * 80}.png", "a/ü 漢字.png",
+             "a/con<>:|?*.png"]  # fmt: skip
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(PIXELS).save(root / name, "PNG")
@@ -77,6 +78,14 @@ def test_unreadable_image_is_in_the_json_but_has_no_picture(run: Run, broken_png
 def test_folder_of_unreadable_images_only_can_be_written(run: Run, broken_png: Path, tmp_path: Path) -> None:
     write_explanations(tmp_path / "out", Explainer(run.predictor).explain([broken_png] * 3), {})
     assert size_of(tmp_path / "out" / "sheet-1.png")[0] > 100
+
+
+def test_name_of_80_characters_fits_with_its_method_and_in_other_scripts(run: Run, tmp_path: Path) -> None:
+    image = tmp_path / f"{'漢' * 80}.png"
+    Image.fromarray(PIXELS).save(image)
+    methods = ["legrad", "attention-attribution"]
+    content = write_explanations(tmp_path / "out", Explainer(run.predictor).explain([image, image], methods), {})
+    assert len({entry["picture"] for entry in content["explanations"]}) == 4
 
 
 def test_nothing_is_left_if_an_image_in_the_middle_is_refused(run: Run, tmp_path: Path) -> None:
