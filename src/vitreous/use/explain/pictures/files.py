@@ -70,7 +70,8 @@ def _fill(folder: Path, explanations: Iterable[Explanation], header: Mapping[str
             strips.clear()
     if strips:
         draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
-    np.savez_compressed(folder / "values.npz", allow_pickle=False, **{k: np.array(v) for k, v in arrays.items()})
+    stacked: dict[str, Any] = {name: np.array(rows) for name, rows in arrays.items()}
+    np.savez_compressed(folder / "values.npz", **stacked)
     used = dict.fromkeys(entry["method"] for entry in entries if entry["method"])
     methods = {name: {"label": METHODS[name].label, "summary": METHODS[name].summary} for name in used}
     content = {**header, "methods": methods, "explanations": entries}

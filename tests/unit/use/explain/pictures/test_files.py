@@ -61,6 +61,7 @@ def test_arrays_and_json_say_the_same_and_need_no_pickle(run: Run, photos: Path,
         assert np.isnan(arrays["errors"]).all()
         assert arrays["image"].tolist() == [e.image for e in found] == [e["image"] for e in content["explanations"]]
         assert set(arrays["target"]) == {run.classes[1]}
+        assert set(arrays) == {"image", "method", "target", "versus", "values", "errors", "box", "token_center"}
         np.testing.assert_allclose(arrays["box"], [e.box for e in found])
     entry = content["explanations"][0]
     assert (entry["prediction"], entry["finding"]) == (found[0].prediction, found[0].finding)
