@@ -16,6 +16,7 @@ from vitreous.printable import printable
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.explain.pictures.figure import encoded
 
 _LONGEST, _LONGEST_BYTES = 80, 160
 """Characters, and bytes, that a picture takes from the name of its image. File systems allow 255 bytes."""
@@ -65,7 +66,7 @@ def _fill(folder: Path, explanations: Iterable[Explanation], header: Mapping[str
             if picture:
                 _append(arrays, explanation)
         strips.append(_strip(group))
-        if len(strips) == strips_on_sheet(max(len(strip.pictures) for strip in strips)):
+        if len(strips) >= strips_on_sheet(max(len(strip.pictures) for strip in strips)):
             draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
             strips.clear()
     if strips:
@@ -100,7 +101,7 @@ def _save_picture(folder: Path, explanation: Explanation, names_method: bool, ta
     # Some file systems do not distinguish upper and lower case. Names of sheets are kept for sheets.
     name = next(n for n in names if n.lower() not in taken and not re.fullmatch(r"sheet-\d+", n.lower()))
     taken.add(name.lower())
-    explanation.save(folder / f"{name}.png")
+    (folder / f"{name}.png").write_bytes(encoded(explanation.plot()))
     return f"{name}.png"
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from vitreous.errors import ConfigError, SaveError
 from vitreous.use.explain.explainer import Explainer
 from vitreous.use.explain.methods import DEFAULT, METHODS
+from vitreous.use.explain.pictures import files
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
@@ -126,12 +127,25 @@ def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_sheets_are_bounded_and_show_every_image(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Explanation, "save", lambda self, path: path.touch())  # a figure takes a tenth of a second
+    monkeypatch.setattr(files, "encoded", lambda figure: b"")
+    monkeypatch.setattr(Explanation, "plot", lambda self: None)  # a figure takes a tenth of a second
     write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS] * 34), {})
     sheets = sorted((tmp_path / "out").glob("sheet-*.png"))
     assert strips_on_sheet(2) == 32
     assert [path.name for path in sheets] == ["sheet-1.png", "sheet-2.png"]
     assert all(max(size_of(path)) < 2_500 for path in sheets)
+
+
+def test_sheets_are_bounded_if_the_first_images_are_unreadable(
+    run: Run, broken_png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "encoded", lambda figure: b"")
+    monkeypatch.setattr(Explanation, "plot", lambda self: None)
+    images = [broken_png] * 40 + [PIXELS] * 30
+    write_explanations(tmp_path / "out", Explainer(run.predictor).explain(images), {})
+    heights = [size_of(path)[1] for path in sorted((tmp_path / "out").glob("sheet-*.png"))]
+    assert len(heights) == 2
+    assert max(heights) < 3_100  # 41 strips of 2 pictures, 4 next to each other
 
 
 @pytest.mark.parametrize("num_pictures", [0, 1, 2, 3, 5, 9, 12])
