@@ -17,7 +17,7 @@ from vitreous import atomic
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.paths import expanded
-from vitreous.training.folder.access import check_free
+from vitreous.training.folder.access import check_free, create_folder
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.labeled_images import labeled_images
@@ -66,7 +66,7 @@ class ModelAnatomy:
             SaveError: It could not be written.
         """
         folder = place_of(Path(self.run), out)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(folder.parent)
         atomic.write_folder(folder, self._fill)
         return folder / RunFolder(folder).anatomy.name
 

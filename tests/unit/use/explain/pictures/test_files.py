@@ -108,21 +108,39 @@ def test_interrupt_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_existing_files_are_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert folder_for(None) == Path("explanations-1")
     Path("explanations-1").mkdir()
-    Path("explanations-3").mkdir()
-    assert folder_for(None) == Path("explanations-2")
-    assert folder_for(Path("explanations-1")) == Path("explanations-1")  # it is empty
+    with folder_for(Path("explanations-1")) as folder:
+        assert folder == Path("explanations-1")  # it is empty
     (Path("explanations-1") / "x").touch()
     with pytest.raises(ConfigError, match=r"^out=explanations-1: is not empty; choose a new folder$"):
-        folder_for(Path("explanations-1"))
+        folder_for(Path("explanations-1")).__enter__()
     with pytest.raises(ConfigError, match=r"^out=explanations-1/x: is a file; choose a new folder$"):
-        folder_for(Path("explanations-1/x"))
+        folder_for(Path("explanations-1/x")).__enter__()
+
+
+def test_two_processes_at_once_choose_different_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with folder_for(None) as first, folder_for(None) as second:
+        assert (first, second) == (Path("explanations-1"), Path("explanations-2"))
+        write_explanations(second, [], {})
+    assert list(Path().iterdir()) == [second]  # nothing was written to the first
+
+
+def test_full_disk_is_one_clear_error(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SaveError) as caught:
+        write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS]), {})
+    way_out = "free some space or choose another folder"
+    assert str(caught.value) == f"{tmp_path / 'out'}: could not be written (No space left on device); {way_out}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SaveError, match=r"could not be created \(.*\); choose another folder$"):
+    with pytest.raises(SaveError, match=r"/file: cannot be created \(.*\); choose another folder with --out$"):
         write_explanations(tmp_path / "file" / "out", [], {})
 
 
