@@ -13,7 +13,7 @@ from vitreous.cli.explain.model import explain_model as show
 from vitreous.errors import ConfigError, DataError, RunError, SaveError
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.explain.anatomy.anatomy import ModelAnatomy, explain_model
+from vitreous.use.explain.anatomy.anatomy import ModelAnatomy, explain_model, place_of
 from vitreous.use.explain.anatomy.captions import CAPTIONS
 from vitreous.use.explain.anatomy.figures import draw_path
 from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
@@ -197,6 +197,11 @@ def test_legend_has_classes_whose_names_begin_with_an_underscore(names: tuple[st
     legend = draw_path(points, np.array([0.5, 0.4]), np.array([0, 0, 1, 1]), names).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text().strip() for text in legend.get_texts()] == list(names)
+
+
+def test_a_model_on_the_hub_is_named_as_the_user_wrote_it() -> None:
+    with pytest.raises(ConfigError, match=r"^out=None: hf://someone/model is a model file"):
+        place_of(Path("hf://someone/model"), None)
 
 
 def test_folder_that_cannot_be_created_is_one_clear_error(run: Run, tmp_path: Path) -> None:
