@@ -96,10 +96,11 @@ def explained_images(folder: Path) -> Refusals:
     yield lambda: found.save(folder / "none" / "why.png"), "create it first"
     (folder / "none").mkdir()
     found.save(folder / "none" / "why.png")
-    yield lambda: folder_for(folder / "none"), "choose a new folder"
-    yield lambda: folder_for(folder / "none" / "why.png"), "choose a new folder"
+    yield lambda: folder_for(folder / "none").__enter__(), "choose a new folder"
+    yield lambda: folder_for(folder / "none" / "why.png").__enter__(), "choose a new folder"
     yield lambda: write_explanations(folder / "none" / "why.png" / "a" / "b", [found], {}), "choose another folder"
-    assert write_explanations(folder_for(folder / "new"), [found], {})
+    with folder_for(folder / "new") as new:
+        assert write_explanations(new, [found], {})
 
 
 @case
@@ -153,7 +154,11 @@ def looks_into_a_model(folder: Path) -> Refusals:
         path.write_bytes(contents[path][:-60])
     images = labeled_images(run, predictor, str(data))
     yield lambda: Sample.draw(images, predictor, 9), "check them with `vitreous inspect`"
-    for path in contents:
+    *others, last = contents
+    for path in others:
         path.write_bytes(contents[path])
-    assert len(Sample.draw(images, predictor, 9)) == 9
+    count = len(contents)
+    yield lambda: Sample.draw(images, predictor, count, fewest=count), "check them with `vitreous inspect`"
+    last.write_bytes(contents[last])
+    assert len(Sample.draw(images, predictor, count, fewest=count)) == count
     assert explain_model(run, str(data))

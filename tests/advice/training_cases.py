@@ -184,7 +184,7 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
     full = OSError(28, "No space left on device")
     with patch.object(Path, "mkdir", side_effect=full):
         yield lambda: create_run_folder(folder / "a", "x"), "choose another folder with --out"
-        yield lambda: access._next_free(folder, "x"), "choose another folder with --out"
+        yield lambda: access.create_numbered(folder, "x"), "choose another folder with --out"
     out, make = folder / "b", Path.mkdir
     for error, advice in ((full, "choose another folder with --out"), (FileExistsError(), "choose another folder")):
 
@@ -196,7 +196,7 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
         with patch.object(Path, "mkdir", mkdir):
             yield lambda: create_run_folder(out, "x"), advice
     with patch.object(Path, "mkdir", lambda self, **options: make(self, **options) if options else mkdir(self, full)):
-        yield lambda: access._next_free(folder, "x"), "choose another folder with --out"
+        yield lambda: access.create_numbered(folder, "x"), "choose another folder with --out"
     assert create_run_folder(folder / "c", "x").checkpoints.is_dir()
     with patch.object(Path, "open", side_effect=full):
         yield lambda: Recorder(folder / "records.jsonl").record("x", {}), "free some space"

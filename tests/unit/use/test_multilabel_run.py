@@ -20,6 +20,7 @@ from vitreous.recipe.files import read_config
 from vitreous.use.evaluate.multilabel import LabelEvaluation
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.run import Run
+from vitreous.wording import listed
 
 NAMES = ("Äpfel", "<b>&", "two words")
 
@@ -50,6 +51,10 @@ def test_the_anatomy_explains_each_label_on_images_that_have_it(tagged: Run, tab
         labels = {"/".join(Path(row["path"]).parts[-2:]): row["labels"].split(";") for row in csv.DictReader(file)}
     found = tagged.explain_model()
     assert all(part.numbers is not None for part in found.parts)
+    assert (found["removal"].numbers or {})["accuracy"] == pytest.approx(tagged.evaluate().accuracy)
+    for query in (found["nearest"].numbers or {})["queries"]:
+        (prediction,) = tagged.predict(query["image"])
+        assert query["predicted"] == (listed(prediction.label.split(";")) or "no label")
     classes = found["classes"].numbers or {}
     assert classes
     for name, patches in classes.items():

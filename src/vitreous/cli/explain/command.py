@@ -77,7 +77,8 @@ def explain(
         raise ConfigError(f"--images={num_images}: is the number of images for --check; leave it out, or add --check")
     names = methods_named(method or DEFAULT)
     hints = Hints(architecture=architecture_of(assignments), weights=weights)
-    _explain_images(run, images, names, (target, versus), folder_for(out), hints, device, as_json)
+    with folder_for(out) as folder:
+        _explain_images(run, images, names, (target, versus), folder, hints, device, as_json)
 
 
 def _explain_images(

@@ -63,10 +63,10 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
     """
     check_free(out)
     if out is not None:
-        _create(out)
+        create_folder(out)
         folder = RunFolder(out)
     else:
-        folder = RunFolder(_next_free(Path("runs"), data_name))
+        folder = RunFolder(create_numbered(Path("runs"), data_name))
     try:
         folder.checkpoints.mkdir()  # if two runs start at the same moment, this fails in one of them
     except FileExistsError as error:
@@ -80,8 +80,8 @@ def create_series_folder(out: Path | None, data_name: str) -> SeriesFolder:
     """Create a new, empty folder for a series of runs. Raises RunError or SaveError, like `create_run_folder`."""
     check_free(out)
     if out is None:
-        return SeriesFolder(_next_free(Path("runs"), data_name))
-    _create(out)
+        return SeriesFolder(create_numbered(Path("runs"), data_name))
+    create_folder(out)
     return SeriesFolder(out)
 
 
@@ -111,19 +111,19 @@ def sweep(folder: RunFolder) -> None:
 
 def prepare_stage(folder: RunFolder) -> None:
     """Create the folder of a stage inside a run folder, or clean up what a killed process left there."""
-    _create(folder.checkpoints)
+    create_folder(folder.checkpoints)
     sweep(folder)
 
 
-def _next_free(parent: Path, data_name: str) -> Path:
-    """Create `<data_name>-<number>` with the number after the largest one that exists."""
-    stem = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "run"
+def create_numbered(parent: Path, name: str) -> Path:
+    """Create the folder `<name>-<number>` with the number after the largest one. Raises SaveError if that fails."""
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
     stem = portable(f"{stem}-").removesuffix("-")
-    _create(parent)
+    create_folder(parent)
     numbers = [0]
     for path in parent.glob("*-[0-9]*"):
-        name, _, digits = path.name.rpartition("-")
-        if name == stem and digits.isdecimal():
+        begin, _, digits = path.name.rpartition("-")
+        if begin == stem and digits.isdecimal():
             numbers.append(int(digits))
     number = max(numbers)
     while True:
@@ -138,7 +138,8 @@ def _next_free(parent: Path, data_name: str) -> Path:
         return path
 
 
-def _create(path: Path) -> None:
+def create_folder(path: Path) -> None:
+    """Create a folder and its parents, unless they exist. Raises SaveError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -87,7 +87,7 @@ def evaluate(
 def _evaluate_table(path: Path, cost: Costs) -> Evaluation:
     """Score a table of true and predicted classes."""
     classes, true, predicted, given = read_labeled(path)
-    name, is_complete = path.name, given is not None and given.shape[1] == len(classes)
+    name, is_complete = path.name, given is not None and given.shape[1] == len(classes) > 1
     if len(cost) and not is_complete:
         raise ConfigError(f"cost: needs the probability of each class; add the columns p_CLASS to {name}")
     costs = read_costs(cost, classes)

@@ -1,4 +1,4 @@
-"""Images, places -> by which images a place gives the class: its pixels, put into another image, move the prediction.
+"""Images, places -> whether the pixels of a place, put into an image of another class, change its predicted class.
 
 Relevance is not proof: models may collect relevance in an empty corner, by which no prediction changes, and with a stem
 of convolutions it does not concentrate on a mark. Exchanging the pixels is an intervention, so it shows what the model

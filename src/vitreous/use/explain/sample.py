@@ -10,15 +10,14 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.data.label_sets import LabelArray, is_multilabel, set_numbers
-from vitreous.data.pixels.store import Store, load_store
+from vitreous.data.label_sets import LabelArray, set_numbers
+from vitreous.data.pixels.store import Store
 from vitreous.data.workers import Progress
 from vitreous.errors import DataError
 from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive, permutation
 from vitreous.tensors import Images, Labels, Pixels, Targets
 from vitreous.training.folder.records import Listener, ignore
-from vitreous.training.load import progress_to
 from vitreous.use.evaluate.labeled_images import LabeledImages
 from vitreous.use.explain.methods import Method
 from vitreous.use.explain.target import Target
@@ -36,7 +35,7 @@ class Sample:
 
     `name` is that of the data and of the split, and `total` the number of images of which these were drawn. Labels are
     class numbers of the model, or a truth value per image and class. The store has the pixels, on the device of the
-    model.
+    model. `logit_thresholds` are those of the predictor.
     """
 
     name: str
@@ -45,6 +44,7 @@ class Sample:
     labels: LabelArray
     store: Store
     preprocess: Preprocess
+    logit_thresholds: torch.Tensor | float = 0.0
 
     @classmethod
     def draw(
@@ -70,23 +70,18 @@ class Sample:
                 "folder or table with more labeled images"
             )
         drawn = images.indices[stratified(set_numbers(images.source.labels[images.indices]), most, seed)]
-        progress = progress_to(listener, "decoding")
-        store = load_store(images.source, drawn, predictor.preprocess, progress=progress)
-        listener("skipped", {"skipped": store.skipped})
+        store, labels = images.decode(predictor, drawn, listener)
         if len(store) < fewest:
             raise DataError(
                 f"{images.name}: {len(store)} of {plural(len(drawn), 'image')} can be decoded, and this needs "
                 f"{fewest} or more; check them with `vitreous inspect`"
             )
-        labels, numbers = store.labels.cpu().numpy(), images.numbers.numpy()
-        if is_multilabel(labels):
-            known = np.zeros((len(labels), len(predictor.classes)), dtype=np.bool_)
-            known[:, numbers] = labels
-        else:
-            known = numbers[labels]
+        known = (labels.bool() if labels.is_floating_point() else labels).numpy()
         paths = tuple(images.source.describe(int(index)) for index in store.source_indices)
         store = store.to(next(predictor.model.parameters()).device)
-        return cls(images.name, len(images.indices), paths, known, store, predictor.preprocess)
+        return cls(
+            images.name, len(images.indices), paths, known, store, predictor.preprocess, predictor.logit_thresholds
+        )
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,7 +1,6 @@
 """Run, optionally other labeled images -> a check for shortcuts with a picture, stored in the run folder."""
 
 import io
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,4 +95,4 @@ def write_shortcuts(folder: RunFolder, check: ShortcutCheck) -> None:
     content = io.BytesIO()
     check.picture.save(content, "JPEG", quality=90)
     atomic.write_bytes(folder.shortcuts_picture, content.getvalue())
-    atomic.write_text(folder.shortcuts, json.dumps(check.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    atomic.write_json(folder.shortcuts, check.as_dict())

@@ -95,4 +95,5 @@ def _extra(prediction: Prediction) -> dict[str, Any]:
 
 def _stem(image: str, folder: Path) -> str:
     """Return the path of an image below a folder, without its suffix."""
-    return Path(image if is_address(image) else os.path.relpath(image, folder)).with_suffix("").as_posix()
+    path = image if is_address(image) else Path(os.path.relpath(image, folder)).as_posix()
+    return os.path.splitext(path)[0]  # noqa: PTH122  # Path would make one slash of the two in an address

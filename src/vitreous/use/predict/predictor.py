@@ -89,8 +89,7 @@ class Predictor:
         classes: Class names, in the order of the logits.
         temperature: Number by which logits are divided before the softmax, to calibrate it.
         metadata: The metadata of the model file.
-        thresholds: Probability from which each class is predicted, if images may have several labels; None if each has
-            one.
+        thresholds: Probability from which each label is predicted; None if each image has one class.
         file: The model file; None if the model comes from elsewhere.
         views: Matrices of the views over which `classify` averages; None for the image as it is.
 
@@ -160,6 +159,11 @@ class Predictor:
             )
         return cls(trim_last_block(model), preprocess, classes, temperature, metadata, thresholds, file)
 
+    @property
+    def logit_thresholds(self) -> torch.Tensor | float:
+        """The logit from which each label is predicted, `[classes]`, if images may have several; 0 if each has one."""
+        return 0.0 if self.thresholds is None else self.temperature * torch.tensor(self.thresholds).logit()
+
     @cached_property
     def familiarity(self) -> Familiarity | None:
         """What training images look like to the model, read on first use; None if that is not stored next to it.
@@ -209,12 +213,16 @@ class Predictor:
             raise ConfigError(f"tta={num_views}: this model has {len(views)} views of an image; use 1 to {len(views)}")
         return replace(self, views=torch.tensor(views[:num_views]) if num_views > 1 else None)
 
-    def classify(self, pixels: Pixels) -> Probabilities:
-        """Return calibrated probabilities for the output of `preprocess.pixels`, `[n, classes]`; see `with_views`."""
+    def classify(self, pixels: Pixels, logits: Logits | None = None) -> Probabilities:
+        """Return calibrated probabilities for the output of `preprocess.pixels`, `[n, classes]`; see `with_views`.
+
+        `logits` are those of the first view, the image as it is; None computes them.
+        """
+        found = self.probabilities(self.logits(pixels) if logits is None else logits)
         if self.views is None:
-            return self.probabilities(self.logits(pixels))
-        views = (warp(pixels.float(), matrix.expand(len(pixels), 2, 3)) for matrix in self.views)
-        return torch.stack([self.probabilities(self.logits(view)) for view in views]).mean(dim=0)
+            return found
+        others = (warp(pixels.float(), matrix.expand(len(pixels), 2, 3)) for matrix in self.views[1:])
+        return torch.stack([found, *(self.probabilities(self.logits(view)) for view in others)]).mean(dim=0)
 
     @torch.inference_mode()
     def logits(self, pixels: Pixels | Varied) -> Logits:
@@ -243,8 +251,7 @@ class Predictor:
         features, logits = head_inputs(self.model, [images])
         known = self.familiarity
         unfamiliar = [None] * len(logits) if known is None else known.unfamiliar(features, logits).tolist()
-        probabilities = self.probabilities(logits) if self.views is None else self.classify(pixels)
-        yield from zip(probabilities.tolist(), unfamiliar, strict=True)
+        yield from zip(self.classify(pixels, logits).tolist(), unfamiliar, strict=True)
 
     def prediction(self, name: str, row: Sequence[float], unfamiliar: float | None = None) -> Prediction:
         """Return the prediction for an image with this name and these probabilities of the classes."""

@@ -349,6 +349,15 @@ def test_table_with_all_probabilities_has_loss_top_k_and_costs(tmp_path: Path) -
     assert evaluate(table).data == ("other tool.csv (another class than the predicted one is most probable in 1 row)")
 
 
+def test_confidence_in_the_only_class_of_a_table_is_not_taken_for_its_probability(tmp_path: Path) -> None:
+    table = tmp_path / "x.csv"
+    table.write_text("true,predicted,probability\na,a,0.9\na,a,0.6\n", encoding="utf-8")
+    found = evaluate(table)
+    assert np.isnan(found.score.loss)
+    assert np.isnan(found.calibration.brier)
+    assert found.calibration.confidence == pytest.approx(0.75)
+
+
 def test_table_of_predictions_needs_no_data_and_costs_need_probabilities(tmp_path: Path) -> None:
     table = tmp_path / "x.csv"
     table.write_text("true,predicted,probability\na,a,0.9\nb,a,0.6\n", encoding="utf-8")

@@ -43,6 +43,12 @@ def test_fiftyone_file_is_the_documented_one(tmp_path: Path, predictions: list[P
     }
 
 
+def test_fiftyone_file_keeps_addresses(tmp_path: Path) -> None:
+    found = [Prediction("s3://bucket/c d.png", "dog", 0.5, (0.5, 0.5), labels=("dog",))]
+    write_annotations(tmp_path / "x.json", "fiftyone", found, CLASSES, is_multilabel=False)
+    assert list(json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["labels"]) == ["s3://bucket/c d"]
+
+
 def test_fiftyone_file_can_be_read_back(tmp_path: Path, predictions: list[Prediction]) -> None:
     path = tmp_path / "labels.json"
     write_annotations(path, "fiftyone", predictions, CLASSES, is_multilabel=False)

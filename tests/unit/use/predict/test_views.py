@@ -98,6 +98,14 @@ def test_predictions_average_over_views_whatever_the_batch(
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
+def test_each_view_takes_one_forward_pass(predictor: Predictor, photos: Path) -> None:
+    passes: list[int] = []
+    handle = predictor.model.tokenizer.register_forward_hook(lambda *given: passes.append(len(given[2])))
+    predictor.with_views(3).predict(sorted(photos.glob("*/*.png"))[:4])
+    handle.remove()
+    assert passes == [4, 4, 4]
+
+
 def test_gain_is_the_paired_difference_of_the_accuracies(run: Run) -> None:
     found, plain = evaluate(run.path, num_views=4), evaluate(run.path)
     assert plain.views is None

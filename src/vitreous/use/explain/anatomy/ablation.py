@@ -44,11 +44,13 @@ def accuracy_lost(whole: NDArray[np.bool_], without: NDArray[np.bool_]) -> Loss:
 
 
 @torch.inference_mode()
-def right_without_parts(model: VisionTransformer, images: Images, labels: Targets) -> tuple[Tensor, Rights, Rights]:
+def right_without_parts(
+    model: VisionTransformer, images: Images, labels: Targets, thresholds: Tensor | float = 0.0
+) -> tuple[Tensor, Rights, Rights]:
     """Classify images with the whole model, without each head, and without each block.
 
     A head is removed by setting its output to 0 before the projection that joins the heads. A block is removed by
-    adding nothing to its input.
+    adding nothing to its input. If images may have several labels, those with logits above `thresholds` are predicted.
 
     Returns:
         Which images are right: `[batch]` with all parts, `[batch, blocks * heads]` without each head, block by block,
@@ -65,11 +67,11 @@ def right_without_parts(model: VisionTransformer, images: Images, labels: Target
     def right(first: int) -> Tensor:
         """Finish the forward pass for the tokens that enter block `first`."""
         if is_merging:
-            return are_right(model.forward_head(model.encoder(embedded, relations)).float(), labels).cpu()
+            return are_right(model.forward_head(model.encoder(embedded, relations)).float() - thresholds, labels).cpu()
         tokens = entering
         for block, relation in zip(blocks[first:], of_block[first:], strict=True):
             tokens = block(tokens, relation)
-        return are_right(model.forward_head(model.encoder.norm(tokens)).float(), labels).cpu()
+        return are_right(model.forward_head(model.encoder.norm(tokens)).float() - thresholds, labels).cpu()
 
     whole, heads, without_block = right(0), list[Tensor](), list[Tensor]()
     for number, block in enumerate(blocks):

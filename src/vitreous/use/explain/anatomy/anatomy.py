@@ -16,8 +16,9 @@ import torch
 from vitreous import atomic
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError, NotARunError
+from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
-from vitreous.training.folder.access import check_free
+from vitreous.training.folder.access import check_free, create_folder
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.labeled_images import labeled_images
@@ -66,7 +67,7 @@ class ModelAnatomy:
             SaveError: It could not be written.
         """
         folder = place_of(Path(self.run), out)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(folder.parent)
         atomic.write_folder(folder, self._fill)
         return folder / RunFolder(folder).anatomy.name
 
@@ -85,7 +86,8 @@ def place_of(run: Path, out: str | Path | None) -> Path:
     """Return the folder to write to; raise an error as `ModelAnatomy.save` does, before anything is computed."""
     run = expanded(run)
     if out is None and not run.is_dir():
-        raise ConfigError(f"out=None: {run} is a model file and not a run folder; give a folder for the page")
+        shown = hub_names.shown(run)
+        raise ConfigError(f"out=None: {shown} is a model file and not a run folder; give a folder for the page")
     folder = RunFolder(run).anatomy.parent if out is None else expanded(out)
     check_free(folder)
     return folder
@@ -116,7 +118,7 @@ def explain_model(
         if isinstance(sample, str):
             known = {part.name for part in parts}
             parts += [Part(name, f"needs images: {sample}") for name in CAPTIONS if name not in known]
-            return ModelAnatomy(str(run), sample, tuple(parts))
+            return ModelAnatomy(hub_names.shown(run), sample, tuple(parts))
         seen, classes = observe_all(model, sample, listener), predictor.classes
         parts += [*of_tokens(model, seen, sample, classes), of_removal(model, sample, listener)]
         parts.append(of_map(seen, sample, classes))
@@ -124,7 +126,7 @@ def explain_model(
         parts.append(of_nearest(model, seen, sample, train, classes, listener))
         parts.append(of_classes(model, sample, classes, listener))
     total = "" if len(sample) == sample.total else f" of {sample.total:,}"
-    return ModelAnatomy(str(run), f"{sample.name}: {len(sample):,}{total} images", tuple(parts))
+    return ModelAnatomy(hub_names.shown(run), f"{sample.name}: {len(sample):,}{total} images", tuple(parts))
 
 
 def _sample(
@@ -138,7 +140,7 @@ def _sample(
         if data is not None:
             raise
         reason = str(error).partition(";")[0]
-        return f"{reason}; give labeled images: `vitreous explain {quote(str(run))} DATA --model`"
+        return f"{reason}; give labeled images: `vitreous explain {quote(hub_names.shown(run))} DATA --model`"
 
 
 def _section(part: Part, picture: Path) -> Sequence[str]:

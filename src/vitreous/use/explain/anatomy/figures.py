@@ -97,7 +97,7 @@ def draw_path(
     figure, (axes,) = _drawing(7.5, 5.0)
     for number, color in _colors(labels, len(classes)).items():
         across, up = points[having(labels, number)].mean(axis=0).T
-        axes.plot(across, up, color=color, linewidth=1, label=shortened(classes[number], 24))
+        axes.plot(across, up, color=color, linewidth=1, label=_name(classes[number]))
         axes.scatter(across, up, color=color, s=np.linspace(6, 60, len(up)), linewidths=0)
     _finish(axes, f"first component ({shares[0]:.0%} of the variance)", f"second component ({shares[1]:.0%})")
     _legend(axes)
@@ -120,9 +120,8 @@ def draw_map(
         frames = np.full(len(points), _FAINT)
         for number, color in colors.items():
             own = having(labels, number)
-            axes.scatter(
-                points[own, 0], points[own, 1], s=14, color=color, linewidths=0, label=shortened(classes[number], 24)
-            )
+            across, up = points[own].T
+            axes.scatter(across, up, s=14, color=color, linewidths=0, label=_name(classes[number]))
             frames[own] = color
         for position in _apart(points):
             picture = OffsetImage(pictures[position], zoom=zoom, interpolation="nearest" if zoom > 1 else "antialiased")
@@ -190,6 +189,12 @@ def _legend(axes: "Axes") -> None:
     legend = axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_parse_math(False)  # class names may contain a $
+
+
+def _name(name: str) -> str:
+    """Return a class name for a legend, in which matplotlib leaves out labels that begin with `_`."""
+    short = shortened(name, 24)
+    return f" {short}" if short.startswith("_") else short
 
 
 def _colors(labels: LabelArray, num_classes: int) -> dict[int, str]:

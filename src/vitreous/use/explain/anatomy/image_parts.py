@@ -2,16 +2,17 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 
-from vitreous.data.doctor.summaries import thumbnails_of_batch
 from vitreous.data.label_sets import LabelArray, count_labels, is_multilabel
 from vitreous.model.vit import VisionTransformer
 from vitreous.printable import printable
 from vitreous.training.fit.evaluate import are_right
 from vitreous.training.folder.records import Listener
 from vitreous.training.load import progress_to
-from vitreous.use.embed.embeddings import Embeddings
+from vitreous.use.embed.embeddings import unit
 from vitreous.use.explain.anatomy import figures
 from vitreous.use.explain.anatomy.important import patches_by_class
 from vitreous.use.explain.anatomy.parts import Part
@@ -55,7 +56,9 @@ def of_nearest(
     if isinstance(train, str):
         return Part("nearest", train)
     queries, predictions = _queries(seen, sample), _predicted(seen, sample)
-    rows, cosines = _features(model, train, listener).nearest(seen.features[queries, -1], _NUM_NEAREST)
+    similarity = unit(seen.features[queries, -1]) @ unit(_features(model, train, listener)).T
+    rows = np.argsort(-similarity, axis=1, kind="stable")[:, :_NUM_NEAREST]
+    cosines = np.take_along_axis(similarity, rows, axis=1)
     strips, numbers = [], []
     for query, near, similar in zip(queries.tolist(), rows, cosines, strict=True):
         true, predicted = (_name(labels, query, classes) for labels in (sample.labels, predictions))
@@ -104,7 +107,7 @@ def of_classes(model: VisionTransformer, sample: Sample, classes: tuple[str, ...
 def _queries(seen: Observed, sample: Sample) -> Positions:
     """Return the positions of some images: mistakes first, up to half, beginning with the most confident."""
     logits = torch.from_numpy(seen.logits)
-    right = are_right(logits, sample.targets(sample.positions).cpu()).numpy()
+    right = are_right(logits - sample.logit_thresholds, sample.targets(sample.positions).cpu()).numpy()
     confidence = (logits.sigmoid() if is_multilabel(sample.labels) else logits.softmax(dim=1)).amax(dim=1).numpy()
     order = np.argsort(-confidence, kind="stable")
     wrong = order[~right[order]][: _NUM_QUERIES // 2]
@@ -114,7 +117,9 @@ def _queries(seen: Observed, sample: Sample) -> Positions:
 
 
 def _predicted(seen: Observed, sample: Sample) -> LabelArray:
-    return seen.logits > 0 if is_multilabel(sample.labels) else seen.logits.argmax(axis=1)
+    if is_multilabel(sample.labels):
+        return seen.logits > np.asarray(sample.logit_thresholds)
+    return seen.logits.argmax(axis=1)
 
 
 def _name(labels: LabelArray, position: int, classes: tuple[str, ...]) -> str:
@@ -124,11 +129,9 @@ def _name(labels: LabelArray, position: int, classes: tuple[str, ...]) -> str:
 
 
 @torch.inference_mode()
-def _features(model: VisionTransformer, sample: Sample, listener: Listener) -> Embeddings:
-    vectors, thumbnails, show = [], [], progress_to(listener, "computing features")
+def _features(model: VisionTransformer, sample: Sample, listener: Listener) -> Float[np.ndarray, "images features"]:
+    vectors, show = list[NDArray[np.float32]](), progress_to(listener, "computing features")
     for positions in batches(model, sample.positions):
         vectors.append(model.pooled(sample.images(positions)).float().cpu().numpy())
-        thumbnails.append(thumbnails_of_batch(torch.from_numpy(np.moveaxis(sample.pictures(positions), 3, 1))))
         show(int(positions[-1]) + 1, len(sample))
-    gray, color = map(np.concatenate, zip(*thumbnails, strict=True))
-    return Embeddings(sample.paths, np.concatenate(vectors), sample.positions, (gray, color))
+    return np.concatenate(vectors)

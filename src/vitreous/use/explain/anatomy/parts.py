@@ -133,10 +133,11 @@ def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> 
     chosen = np.linspace(0, len(sample) - 1, count).round().astype(np.int64)
     device, found, done = next(model.parameters()).device, [], 0
     show = progress_to(listener, "removing heads and blocks")
+    thresholds = torch.as_tensor(sample.logit_thresholds, device=device)
     num_batches = max(20, count * model.config.num_tokens // BATCH_TOKENS)  # at least 20, for the progress
     for positions in np.array_split(chosen, min(count, num_batches)):
         with autocast(device, resolve_precision("auto", device)):
-            found.append(right_without_parts(model, sample.images(positions), sample.targets(positions)))
+            found.append(right_without_parts(model, sample.images(positions), sample.targets(positions), thresholds))
         done += len(positions)
         show(done, count)
     right, without_head, without_block = (torch.cat(rows).numpy() for rows in zip(*found, strict=True))

@@ -1,6 +1,5 @@
 """Scores of methods -> Faithfulness: which method to trust for a model, with intervals, as tables and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous import atomic
+from vitreous.training.folder.access import create_folder
 from vitreous.use.explain.check.figure import draw_curves
 from vitreous.use.explain.check.intervals import Estimate, estimate, resampled_means
 from vitreous.use.explain.check.protocols import LOWER_IS_BETTER, PROTOCOLS
@@ -157,14 +157,14 @@ class Faithfulness:
         """Write `faithfulness.json` and `curves.png` into a folder, and return their paths.
 
         Raises:
-            SaveError: A file could not be written; an earlier version of it is then still there.
+            SaveError: The folder or a file could not be written; an earlier version of a file is then still there.
         """
         paths = [folder / FILE, folder / "curves.png"]
         labels = {row.name: row.label for row in self.rows}
         picture = draw_curves(self.curves, labels, [row.name for row in self.rows if row.is_reference])
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         atomic.write_bytes(paths[1], picture)
-        atomic.write_text(paths[0], json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n")
+        atomic.write_json(paths[0], self.as_dict())
         return paths
 
 

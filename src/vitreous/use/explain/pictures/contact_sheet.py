@@ -57,7 +57,7 @@ def draw_sheet(strips: Sequence[Strip], side_px: int = SIDE_PX) -> Image.Image:
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """Return the text without as much of its end as does not fit into `width` px."""
+    """Cut off the end of a text that is wider than `width` px."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

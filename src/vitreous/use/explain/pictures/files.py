@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,43 @@ from typing import Any
 import numpy as np
 
 from vitreous import atomic
-from vitreous.errors import ConfigError, SaveError
+from vitreous.errors import ConfigError
 from vitreous.paths import as_path, portable
 from vitreous.printable import printable
+from vitreous.training.folder.access import create_folder, create_numbered
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
+from vitreous.use.explain.pictures.figure import encoded
 
-_LONGEST = 80
-"""Characters of the name of a picture, without its suffix."""
+_LONGEST, _LONGEST_BYTES = 80, 160
+"""Characters, and bytes, that a picture takes from the name of its image. File systems allow 255 bytes."""
 
 
-def folder_for(out: Path | None) -> Path:
-    """Return the folder to create: `out`, or the next unused one of `explanations-1`, `explanations-2` and so on.
+@contextmanager
+def folder_for(out: Path | None) -> Iterator[Path]:
+    """Yield the folder to write: `out`, or the next one of `explanations-1`, `explanations-2` and so on.
+
+    The latter is created at once, so that no other process takes it, and removed if nothing is written to it.
 
     Raises:
         ConfigError: `out` is a file, or a folder that is not empty.
+        SaveError: No folder could be created.
     """
-    if out is None:
-        return next(path for number in count(1) if not (path := Path(f"explanations-{number}")).exists())
-    out = as_path("out", out)
-    if out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"out={out}: is not empty; choose a new folder")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out={out}: is a file; choose a new folder")
-    return out
+    if out is not None:
+        out = as_path("out", out)
+        if out.is_dir() and any(out.iterdir()):
+            raise ConfigError(f"out={out}: is not empty; choose a new folder")
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"out={out}: is a file; choose a new folder")
+        yield out
+        return
+    folder = create_numbered(Path(), "explanations")
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def write_explanations(folder: Path, explanations: Iterable[Explanation], header: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,10 +60,7 @@ def write_explanations(folder: Path, explanations: Iterable[Explanation], header
         SaveError: The folder could not be written; then it does not exist.
     """
     content: dict[str, Any] = {}
-    try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveError(f"out={folder}: could not be created ({error.strerror}); choose another folder") from error
+    create_folder(folder.absolute().parent)
     atomic.write_folder(folder, lambda temporary: content.update(_fill(temporary, explanations, header)))
     return content
 
@@ -65,12 +75,13 @@ def _fill(folder: Path, explanations: Iterable[Explanation], header: Mapping[str
             if picture:
                 _append(arrays, explanation)
         strips.append(_strip(group))
-        if len(strips) == strips_on_sheet(max(len(strip.pictures) for strip in strips)):
+        if len(strips) >= strips_on_sheet(max(len(strip.pictures) for strip in strips)):
             draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
             strips.clear()
     if strips:
         draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
-    np.savez_compressed(folder / "values.npz", allow_pickle=False, **{k: np.array(v) for k, v in arrays.items()})
+    stacked: dict[str, Any] = {name: np.array(rows) for name, rows in arrays.items()}
+    np.savez_compressed(folder / "values.npz", **stacked)
     used = dict.fromkeys(entry["method"] for entry in entries if entry["method"])
     methods = {name: {"label": METHODS[name].label, "summary": METHODS[name].summary} for name in used}
     content = {**header, "methods": methods, "explanations": entries}
@@ -93,12 +104,13 @@ def _by_image(explanations: Iterable[Explanation]) -> Iterator[list[Explanation]
 def _save_picture(folder: Path, explanation: Explanation, names_method: bool, taken: set[str]) -> str:
     """Save the figure of an explanation under a name that no other picture has; return the name."""
     stem = re.sub(r"[^\w ().-]", "_", Path(explanation.image).stem).strip(" .")[:_LONGEST] or "image"
+    stem = stem.encode()[:_LONGEST_BYTES].decode(errors="ignore")
     stem = portable(stem) + (f".{explanation.method}" if names_method else "")
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     # Some file systems do not distinguish upper and lower case. Names of sheets are kept for sheets.
     name = next(n for n in names if n.lower() not in taken and not re.fullmatch(r"sheet-\d+", n.lower()))
     taken.add(name.lower())
-    explanation.save(folder / f"{name}.png")
+    (folder / f"{name}.png").write_bytes(encoded(explanation.plot()))
     return f"{name}.png"
 
 

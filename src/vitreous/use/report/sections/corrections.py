@@ -22,8 +22,10 @@ def corrections_section(report: ReportInput) -> Section | None:
         rows = read_corrections(file).values()
         numbers["rows"] = counts = Counter(row.action for row in rows)
         said = [f"{action}: {plural(counts[action], 'row')}" for action in ACTIONS if counts[action]]
-        earlier = RunFolder(Path(report.config.train.pretrained or ""))
-        is_other = earlier.config.is_file() and earlier.predictions.is_file() and not earlier.corrections.is_file()
+        pretrained = report.config.train.pretrained
+        earlier = RunFolder(Path(pretrained or ""))
+        is_run = pretrained is not None and earlier.config.is_file() and earlier.predictions.is_file()
+        is_other = is_run and not earlier.corrections.is_file()
         before = {row.path: row.predicted for row in read_held_out(earlier.predictions)} if is_other else {}
         after = [row for row in read_held_out(report.folder.predictions) if row.path in before] if before else []
         merged = merges(rows)

@@ -16,7 +16,7 @@ _MOST_CLASSES = 8
 
 
 def looks_section(report: ReportInput) -> Section:
-    """Show what is known about the parts of images that decide."""
+    """Show typical images of each class with their explanations, and how faithful methods are."""
     folder, numbers, parts = report.folder, dict[str, Any](), list(_typical(report))
     path = folder.path / FILE
     if path.is_file():

@@ -10,11 +10,12 @@ from tests.unit.use.explain.anatomy.models import VARIANTS, make_model, sample_o
 from tests.unit.use.report.test_page import Page
 
 from vitreous.cli.explain.model import explain_model as show
-from vitreous.errors import ConfigError, DataError, RunError
+from vitreous.errors import ConfigError, DataError, RunError, SaveError
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.explain.anatomy.anatomy import ModelAnatomy, explain_model
+from vitreous.use.explain.anatomy.anatomy import ModelAnatomy, explain_model, place_of
 from vitreous.use.explain.anatomy.captions import CAPTIONS
+from vitreous.use.explain.anatomy.figures import draw_path
 from vitreous.use.explain.anatomy.image_parts import of_classes, of_map, of_nearest
 from vitreous.use.explain.anatomy.parts import observe_all, of_removal, of_tokens, of_weights
 from vitreous.use.report.page import write_report
@@ -188,6 +189,25 @@ def test_every_architecture_has_each_part_or_says_why_not(variant: str, tmp_path
         if variant in ("13 channels", "2 channels", "one block", "one patch"):
             part.save(tmp_path / part.name)
             assert (tmp_path / part.name).exists() is (part.figure is not None)
+
+
+@pytest.mark.parametrize("names", [("_noise_", "cat"), ("_noise_", "_silence_")])
+def test_legend_has_classes_whose_names_begin_with_an_underscore(names: tuple[str, str]) -> None:
+    points = np.random.default_rng(0).random((4, 3, 2))
+    legend = draw_path(points, np.array([0.5, 0.4]), np.array([0, 0, 1, 1]), names).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text().strip() for text in legend.get_texts()] == list(names)
+
+
+def test_a_model_on_the_hub_is_named_as_the_user_wrote_it() -> None:
+    with pytest.raises(ConfigError, match=r"^out=None: hf://someone/model is a model file"):
+        place_of(Path("hf://someone/model"), None)
+
+
+def test_folder_that_cannot_be_created_is_one_clear_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SaveError, match=r"/file/page: cannot be created \(.*\); choose another folder with --out$"):
+        ModelAnatomy(str(run.path), "photos", ()).save(tmp_path / "file" / "page" / "new")
 
 
 def test_images_with_several_labels_have_each_part() -> None:

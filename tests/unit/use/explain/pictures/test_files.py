@@ -10,6 +10,7 @@ from PIL import Image
 from vitreous.errors import ConfigError, SaveError
 from vitreous.use.explain.explainer import Explainer
 from vitreous.use.explain.methods import DEFAULT, METHODS
+from vitreous.use.explain.pictures import files
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
@@ -23,7 +24,8 @@ def hostile(tmp_path: Path) -> list[Path]:
     """Images whose names are the same, differ only in case, or are awkward in other ways."""
     root = tmp_path / "given"
     names = ["a/x.png", "b/x.png", "c/X.png", "a/sheet-1.png", "a/values.png", "a/line\nbreak \x1b[31m.png",
-             "a/....png", "a/..hidden.png", f"a/{'n' * 240}.png", "a/ü 漢字.png", "a/con<>:|?*.png"]  # fmt: skip
+             "a/....png", "a/..hidden.png", f"a/{'n' * 240}.png", f"a/{'漢' * 80}.png", "a/ü 漢字.png",
+             "a/con<>:|?*.png"]  # fmt: skip
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(PIXELS).save(root / name, "PNG")
@@ -60,6 +62,7 @@ def test_arrays_and_json_say_the_same_and_need_no_pickle(run: Run, photos: Path,
         assert np.isnan(arrays["errors"]).all()
         assert arrays["image"].tolist() == [e.image for e in found] == [e["image"] for e in content["explanations"]]
         assert set(arrays["target"]) == {run.classes[1]}
+        assert set(arrays) == {"image", "method", "target", "versus", "values", "errors", "box", "token_center"}
         np.testing.assert_allclose(arrays["box"], [e.box for e in found])
     entry = content["explanations"][0]
     assert (entry["prediction"], entry["finding"]) == (found[0].prediction, found[0].finding)
@@ -77,6 +80,14 @@ def test_unreadable_image_is_in_the_json_but_has_no_picture(run: Run, broken_png
 def test_folder_of_unreadable_images_only_can_be_written(run: Run, broken_png: Path, tmp_path: Path) -> None:
     write_explanations(tmp_path / "out", Explainer(run.predictor).explain([broken_png] * 3), {})
     assert size_of(tmp_path / "out" / "sheet-1.png")[0] > 100
+
+
+def test_name_of_80_characters_fits_with_its_method_and_in_other_scripts(run: Run, tmp_path: Path) -> None:
+    image = tmp_path / f"{'漢' * 80}.png"
+    Image.fromarray(PIXELS).save(image)
+    methods = ["legrad", "attention-attribution"]
+    content = write_explanations(tmp_path / "out", Explainer(run.predictor).explain([image, image], methods), {})
+    assert len({entry["picture"] for entry in content["explanations"]}) == 4
 
 
 def test_nothing_is_left_if_an_image_in_the_middle_is_refused(run: Run, tmp_path: Path) -> None:
@@ -97,31 +108,62 @@ def test_interrupt_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_existing_files_are_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert folder_for(None) == Path("explanations-1")
     Path("explanations-1").mkdir()
-    Path("explanations-3").mkdir()
-    assert folder_for(None) == Path("explanations-2")
-    assert folder_for(Path("explanations-1")) == Path("explanations-1")  # it is empty
+    with folder_for(Path("explanations-1")) as folder:
+        assert folder == Path("explanations-1")  # it is empty
     (Path("explanations-1") / "x").touch()
     with pytest.raises(ConfigError, match=r"^out=explanations-1: is not empty; choose a new folder$"):
-        folder_for(Path("explanations-1"))
+        folder_for(Path("explanations-1")).__enter__()
     with pytest.raises(ConfigError, match=r"^out=explanations-1/x: is a file; choose a new folder$"):
-        folder_for(Path("explanations-1/x"))
+        folder_for(Path("explanations-1/x")).__enter__()
+
+
+def test_two_processes_at_once_choose_different_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with folder_for(None) as first, folder_for(None) as second:
+        assert (first, second) == (Path("explanations-1"), Path("explanations-2"))
+        write_explanations(second, [], {})
+    assert list(Path().iterdir()) == [second]  # nothing was written to the first
+
+
+def test_full_disk_is_one_clear_error(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SaveError) as caught:
+        write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS]), {})
+    way_out = "free some space or choose another folder"
+    assert str(caught.value) == f"{tmp_path / 'out'}: could not be written (No space left on device); {way_out}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SaveError, match=r"could not be created \(.*\); choose another folder$"):
+    with pytest.raises(SaveError, match=r"/file: cannot be created \(.*\); choose another folder with --out$"):
         write_explanations(tmp_path / "file" / "out", [], {})
 
 
 def test_sheets_are_bounded_and_show_every_image(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Explanation, "save", lambda self, path: path.touch())  # a figure takes a tenth of a second
+    monkeypatch.setattr(files, "encoded", lambda figure: b"")
+    monkeypatch.setattr(Explanation, "plot", lambda self: None)  # a figure takes a tenth of a second
     write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS] * 34), {})
     sheets = sorted((tmp_path / "out").glob("sheet-*.png"))
     assert strips_on_sheet(2) == 32
     assert [path.name for path in sheets] == ["sheet-1.png", "sheet-2.png"]
     assert all(max(size_of(path)) < 2_500 for path in sheets)
+
+
+def test_sheets_are_bounded_if_the_first_images_are_unreadable(
+    run: Run, broken_png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "encoded", lambda figure: b"")
+    monkeypatch.setattr(Explanation, "plot", lambda self: None)
+    images = [broken_png] * 40 + [PIXELS] * 30
+    write_explanations(tmp_path / "out", Explainer(run.predictor).explain(images), {})
+    heights = [size_of(path)[1] for path in sorted((tmp_path / "out").glob("sheet-*.png"))]
+    assert len(heights) == 2
+    assert max(heights) < 3_100  # 41 strips of 2 pictures, 4 next to each other
 
 
 @pytest.mark.parametrize("num_pictures", [0, 1, 2, 3, 5, 9, 12])

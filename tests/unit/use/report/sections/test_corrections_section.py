@@ -3,11 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.unit.use.report.thumbnails import Thumbnails
 
@@ -17,7 +19,7 @@ from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.images.slices import Slice
-from vitreous.use.evaluate.outputs import outputs_of_run
+from vitreous.use.evaluate.outputs import Outputs, outputs_of_run
 from vitreous.use.predict.table import read_held_out
 from vitreous.use.report.photos import Pictures
 from vitreous.use.report.section import ReportInput
@@ -35,12 +37,21 @@ def read(run: Run, pictures: Pictures | None = None) -> ReportInput:
     return ReportInput(folder, config, metadata, [], None, outputs_of_run(folder), pictures)
 
 
-def test_run_with_doubtful_labels_is_advised_to_check_them(run: Run) -> None:
-    section = corrections_section(read(run))
-    if section is not None:  # only if its test labels are doubtful
-        (advice,) = section.advice
-        assert advice.command == f"vitreous inspect {quote(str(run.path))} --fix corrections.csv"
-        assert 0 < advice.gain <= 1
+@pytest.mark.parametrize("wrong", [[], [4, 9]])
+def test_run_with_doubtful_labels_is_advised_to_check_them(run: Run, wrong: list[int]) -> None:
+    true = np.arange(60) % 3
+    logits = torch.from_numpy(8 * np.eye(3, dtype=np.float32)[true])
+    true[wrong] = (true[wrong] + 1) % 3
+    outputs = Outputs("the test images of photos", run.classes, logits, torch.from_numpy(true))
+    section = corrections_section(replace(read(run), outputs={"test": outputs}))
+    if not wrong:
+        assert section is None
+        return
+    assert section is not None
+    (advice,) = section.advice
+    assert advice.text == "Check the labels: 2 of 60 images may be mislabeled."
+    assert advice.command == f"vitreous inspect {quote(str(run.path))} --fix corrections.csv"
+    assert advice.gain == pytest.approx(2 / 60)
 
 
 def test_run_without_held_out_images_has_neither_section(blind_run: Run) -> None:
@@ -84,12 +95,14 @@ def test_comparison_gives_both_sides_the_corrected_labels(fixed: Run, run: Run) 
         np.testing.assert_allclose((found.accuracy_a, found.accuracy_b), np.mean(pairs, axis=0)[list(order)])
 
 
-def test_without_an_earlier_run_the_section_advises_to_compare(run_on: MakeRun, photos: Path, tmp_path: Path) -> None:
+def test_without_an_earlier_run_the_section_advises_to_compare(
+    run_on: MakeRun, run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "fix.csv"
     write_corrections(file, [("two words/bild 3 ü.png", "two words", "keep", "", "", "")])
-    section = corrections_section(
-        read(run_on(photos, name="kept", **{"data.corrections": str(file), "train.epochs": 0.3}))
-    )
+    kept = run_on(photos, name="kept", **{"data.corrections": str(file), "train.epochs": 0.3})
+    monkeypatch.chdir(run.path)  # a run in the current folder is not the earlier one
+    section = corrections_section(read(kept))
     assert section is not None
     assert section.advice[0].command.startswith("vitreous compare OLD ")
     assert "keep: 1 row" in section.parts[0]
