@@ -135,6 +135,8 @@ def labels_in_a_table(folder: Path) -> Refusals:
         "path,a,b;c\ncat/0.png,1,0\ndog/0.png,0,1\n": ("rename it", "path,a,bc\ncat/0.png,1,0\ndog/0.png,0,1\n"),
         "path,label,weight\ncat/0.png,a;b,1\ncat/0.png,a,2\ndog/0.png,b,1\n": (
             "give all rows of an image the same", "path,label,weight\ncat/0.png,a;b,2\ncat/0.png,a,2\ndog/0.png,b,1\n"),
+        "path,label,group\ncat/0.png,a,x\ncat/0.png,a,y\ndog/0.png,b,x\n": (
+            "give all rows of an image the same", "path,label,group\ncat/0.png,a,x\ncat/0.png,a,x\ndog/0.png,b,x\n"),
     }  # fmt: skip
     for text, (advice, repaired) in broken.items():
         yield lambda text=text: open_source(table(folder, text)), advice

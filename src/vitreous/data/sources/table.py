@@ -169,15 +169,19 @@ class _Reader:
             reading = read_cells(self.where, cells, of_row, image_of_row, self.task)
         if self.unlabeled and reading.labels.ndim == 1:
             raise DataError(f"{self.unlabeled}: the label is empty; fill it in or delete the row")
-        for role, values in (("weight", self.weights), ("group", self.groups)):
-            of_kept = np.array(values)[kept]
-            odd = np.flatnonzero(of_kept != of_kept[first][image_of_row])
-            if len(odd) and reading.labels.ndim == 2 and self._has(role):
+        if reading.labels.ndim == 2:
+            self._check_agree(kept, kept[first][image_of_row])
+        return reading
+
+    def _check_agree(self, rows: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
+        """Raise DataError if a row has another weight or group than the first row of its image."""
+        for role, values in (("weight", np.array(self.weights)), ("group", np.array(self.groups))):
+            odd = rows[values[rows] != values[originals]]
+            if len(odd) and self._has(role):
                 raise DataError(
-                    f"{self.where}: path={self.paths.text(int(kept[odd[0]]))}: its rows have different values of "
+                    f"{self.where}: path={self.paths.text(int(odd[0]))}: its rows have different values of "
                     f"{role}; give all rows of an image the same"
                 )
-        return reading
 
     def _cell(self, cells: Sequence[str], role: str) -> str:
         position = self.columns.get(role, len(cells))
@@ -189,8 +193,11 @@ class _Reader:
         originals = first[which]
         later = np.flatnonzero(originals != np.arange(len(originals)))
         # Different rows may have the same hash, so the rows themselves are compared.
-        duplicates = [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))]
-        notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if duplicates else []
+        duplicates = np.array(
+            [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))], dtype=np.int64
+        )
+        self._check_agree(duplicates, originals[duplicates])
+        notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if len(duplicates) else []
         return np.delete(np.arange(len(originals)), duplicates), notes
 
     def _images(self, kept: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

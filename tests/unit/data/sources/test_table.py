@@ -224,6 +224,14 @@ def test_duplicate_rows_are_ignored_with_a_note(folder: Path) -> None:
     np.testing.assert_array_equal(source.labels, [0, 0, 1, 1, 2])
 
 
+@pytest.mark.parametrize("role", ["weight", "group"])
+def test_rows_of_one_image_and_label_must_agree(folder: Path, role: str) -> None:
+    path = write(folder, f"path,label,{role}\na/0.png,cat,1\na/1.png,dog,1\na/0.png,cat,5\n")
+    assert refusal(path) == (
+        f"path=a/0.png: its rows have different values of {role}; give all rows of an image the same"
+    )
+
+
 def test_path_with_two_labels_is_kept_twice_and_the_survey_reports_it(folder: Path) -> None:
     surveyed = survey(
         open_table(write(folder, "path,label\n" + ROWS + "a/1.png,owl\n"), task="single"), test_ratio=0.0, val_ratio=0.0
