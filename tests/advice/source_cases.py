@@ -181,6 +181,7 @@ def labels_from_python(folder: Path) -> Refusals:
         (labeled([0, 1], [0, 2]), "return these numbers", labeled([0, 1], [1, 0])),
         (labeled([0, 1], [0, 2]), "or the names of the labels", labeled(["1"], ["0"])),
         (labeled(["a;b"], ["c"]), "rename it", labeled(["ab"], ["c"])),
+        (labeled([0, 0], [0, 0]), "label some of them", labeled([0, 1], [1, 0])),
     )
     for wrong, advice, right in broken:
         yield lambda wrong=wrong: open_object(wrong), advice

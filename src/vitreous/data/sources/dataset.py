@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.label_sets import LabelArray, checked_label, number_sets
-from vitreous.data.sources.checks import check_num_classes
+from vitreous.data.sources.checks import check_classes
 from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
 from vitreous.data.sources.spelling import in_class_order, split_of
 from vitreous.errors import DataError, DecodeError, nearest
@@ -127,7 +127,7 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
         classes, labels = number_classes(
             f"data={name}", known, [label for label in given if isinstance(label, int | str)]
         )
-    check_num_classes(f"data={name}", classes)
+    check_classes(f"data={name}", classes, labels)
     source = DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
     source.task_reason = f"{name} returns a list of labels per image" if sets else ""
     return source

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.data.sources.checks import check_num_classes
+from vitreous.data.sources.checks import check_classes
 from vitreous.data.sources.dataset import DatasetSource, number_classes
 from vitreous.data.sources.source import SPLITS, first_line
 from vitreous.data.sources.spelling import columns_of, split_of
@@ -134,7 +134,7 @@ def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
         raise DataError(f"data.source={name}: column {label} has no labels in any split; use a labeled data set")
     known = getattr(first.features[label], "names", None)
     classes, numbers = number_classes(f"data.source={name}", known, labels)
-    check_num_classes(f"data.source={name}", classes)
+    check_classes(f"data.source={name}", classes, numbers)
     return DatasetSource(name=title, classes=classes, by_split=by_split, labels=numbers, notes=notes)
 
 

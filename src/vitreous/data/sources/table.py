@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_cells import MAX_CLASSES, Cell, LabelColumns, Reading, Task, read_cells, read_columns
 from vitreous.data.label_sets import split_labels
-from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
+from vitreous.data.sources.checks import check_classes, check_train_classes, check_weights
 from vitreous.data.sources.paths import PackedPaths, check_some_path_exists
 from vitreous.data.sources.rows import Rows, open_rows
 from vitreous.data.sources.source import SPLITS, FileSource
@@ -124,7 +124,7 @@ class _Reader:
         kept, classes, labels = kept[reading.rows], reading.classes, reading.labels
         splits = np.array(("", *SPLITS), dtype="<U5")[np.array(self.splits, dtype=np.int64)[kept]]
         weights = np.array(self.weights, dtype=np.float64)[kept]
-        check_num_classes(self.where, classes)
+        check_classes(self.where, classes, labels)
         check_train_classes(self.where, classes, labels, splits)
         check_weights(self.where, weights)
         check_some_path_exists(self.where, self.paths, Path(self.where.removeprefix("data.source=")).parent)

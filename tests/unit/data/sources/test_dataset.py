@@ -272,6 +272,8 @@ def test_arrays_of_zeros_and_ones_are_several_labels_per_image(convert: Any) -> 
             [["cat;dog"], ["owl"]],
             "data=Pairs: label 'cat;dog': contains ; or |, or begins or ends in a blank; rename it",
         ),
+        ([[], []], "data=Pairs: none of 2 images has a label; label some of them"),
+        ([[0, 0], [0, 0]], "data=Pairs: none of 2 images has a label; label some of them"),
         ([["cat"], "dog"], "data=Pairs: some samples have one label, others a list of labels; use lists for all"),
     ],
 )

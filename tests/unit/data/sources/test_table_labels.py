@@ -128,6 +128,8 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
          "label 'cat|kitten': contains ; or |, or begins or ends in a blank; rename it"),
         ("path,label,weight", ["a/0.png,cat,1", "a/0.png,dog,2"], "multilabel",
          "path=a/0.png: its rows have different values of weight; give all rows of an image the same"),
+        ("path,cat,dog", of_images("0,0", "0,0"), "auto", "none of 2 images has a label; label some of them"),
+        ("path,label", of_images("", ""), "multilabel", "none of 2 images has a label; label some of them"),
         ("path,label,split", ["a/0.png,cat;dog,train", "a/1.png,dog;ow,val", "a/2.png,owl,train"], "multilabel",
          "class 'ow' has images in val but none in train; did you mean owl?"),
     ],

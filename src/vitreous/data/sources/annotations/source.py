@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vitreous.data.label_cells import Task
 from vitreous.data.label_sets import LabelArray, number_sets
 from vitreous.data.sources.annotations.read import ExportedImages, read_export
-from vitreous.data.sources.checks import check_num_classes, check_train_classes
+from vitreous.data.sources.checks import check_classes, check_train_classes
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import FileSource
 from vitreous.data.sources.spelling import in_class_order
@@ -51,7 +51,7 @@ def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> Fi
     classes, labels = _numbered(where, sets, is_multilabel=is_multilabel)
     if unused := {_clean(name) for name in images.classes} - set(classes):
         notes.append(f"{where}: {plural(len(unused), 'class', 'classes')} without images: {printable_list(unused)}")
-    check_num_classes(where, classes)
+    check_classes(where, classes, labels)
     check_train_classes(where, classes, labels, splits)
     paths = PackedPaths(images.root)
     for number in kept.tolist():
