@@ -58,6 +58,14 @@ def test_images_of_any_type_are_the_same_samples(images: Any) -> None:
     assert survey(source).facts.fingerprint == survey(open_object(Pairs(list(PIXELS), [0, 1, 2] * 4))).facts.fingerprint
 
 
+def test_tensors_without_a_type_of_numpy_are_read_or_skipped() -> None:
+    whole = TENSORS[:, :, :, :6].to(torch.bfloat16)  # holds all whole numbers up to 256
+    source = open_object(Pairs([*whole[:11], whole[11].to_sparse()], [0, 1] * 6))
+    np.testing.assert_array_equal(source.encoded(5), PIXELS[5, :, :6])
+    surveyed = survey(source, test_ratio=0.0, val_ratio=0.0).facts
+    assert (surveyed.num_train, [where for where, _ in surveyed.skipped]) == (11, ["Pairs[11]"])
+
+
 @pytest.mark.parametrize("images", [PIXELS[..., 0], TENSORS[:, :1], TENSORS[:, 0].float() / 255])
 def test_gray_images_stay_gray(images: Any) -> None:
     facts = survey(open_object(Pairs(images, [0, 1] * 6))).facts
