@@ -23,7 +23,7 @@ from vitreous.errors import DataError, DecodeError, nearest
 PYTHON_PREFIX = "python:"
 """How `data.source` begins for an object from Python, which cannot be written into a configuration file."""
 
-_NUM_READ_TWICE = 8
+_NUM_READ_TWICE, _NUM_COMPARED = 8, 16
 _DIVISION_ERROR = 1e-3
 
 
@@ -273,9 +273,22 @@ def _labels(where: str, samples: Samples) -> list[int | str | tuple[Any, ...]]:
     targets = getattr(samples, "targets", None)
     is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
     is_changed = getattr(samples, "target_transform", None) is not None
-    if targets is None or not is_complete or is_changed:
+    if targets is None or not is_complete or is_changed or not _are_returned(where, samples, targets):
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
     return [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
+
+
+def _are_returned(where: str, samples: Samples, targets: Any) -> bool:
+    """Return True if indexing returns these labels, for some samples; a subclass may return others."""
+    for index in np.unique(np.linspace(0, len(samples) - 1, _NUM_COMPARED, dtype=np.int64)).tolist():
+        place = f"{where}: sample {index}"
+        try:
+            label = _pair(where, samples, index)[1]
+        except DataError:  # the survey reports unreadable images
+            continue
+        if checked_label(place, label) != checked_label(place, targets[index]):
+            return False
+    return True
 
 
 def _reason(error: Exception) -> str:
