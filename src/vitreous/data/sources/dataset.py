@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
-from vitreous.data.label_sets import LabelArray, checked_label, number_sets
+from vitreous.data.label_sets import LabelArray, checked_label, class_names, number_sets
 from vitreous.data.sources.checks import check_classes
 from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
 from vitreous.data.sources.spelling import in_class_order, split_of
@@ -75,12 +75,7 @@ class DatasetSource(NumberedSource):
 
     def content(self, index: int) -> bytes:
         """Return the bytes of the image file, or of a .npy file of the pixels. Raises DecodeError as `encoded` does."""
-        encoded = self.encoded(index)
-        if isinstance(encoded, bytes):
-            return encoded
-        file = io.BytesIO()
-        np.save(file, encoded, allow_pickle=False)
-        return file.getvalue()
+        return _as_bytes(self.encoded(index))
 
     def encoded(self, index: int) -> bytes | NDArray[Any]:
         """Return the bytes of the image file, or the pixels. Raises DecodeError if the object fails to return one."""
@@ -104,8 +99,8 @@ class DatasetSource(NumberedSource):
 def open_dataset(dataset: Dataset) -> DatasetSource:
     """Read every label of a set; no image is read for that if the set has `.targets`, as torchvision's sets do.
 
-    The class names are the set's `.classes`. Without `.classes`, numeric labels are the class names. A set is one
-    object, a tuple (train, val) or (train, val, test), or a dictionary of splits, whose order is kept.
+    The class names are the `.classes` of the first set. Without `.classes`, numeric labels are the class names. A set
+    is one object, a tuple (train, val) or (train, val, test), or a dictionary of splits, whose order is kept.
 
     Raises:
         DataError: The object is not such a set, is empty, does not return (image, label) pairs, returns different
@@ -114,20 +109,20 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
     by_split = _by_split(dataset)
     first = next(iter(by_split.values()))
     name = type(first).__name__
+    where = f"data={name}"
     for split, samples in by_split.items():
-        _check_samples(f"data={name}{f' {split}' if split else ''}", samples)
-    given = [label for samples in by_split.values() for label in _labels(f"data={name}", samples)]
-    known, sets = getattr(first, "classes", None), [label for label in given if isinstance(label, tuple)]
+        _check_samples(f"{where}{f' {split}' if split else ''}", samples)
+    known = class_names(getattr(first, "classes", None))
+    given = [label for samples in by_split.values() for label in _labels(where, samples, known)]
+    sets = [label for label in given if isinstance(label, tuple)]
     if sets and len(sets) < len(given):
-        raise DataError(f"data={name}: some samples have one label, others a list of labels; use lists for all")
+        raise DataError(f"{where}: some samples have one label, others a list of labels; use lists for all")
     labels: LabelArray
     if sets:
-        classes, labels = number_sets(f"data={name}", known, sets)
+        classes, labels = number_sets(where, known, sets)
     else:
-        classes, labels = number_classes(
-            f"data={name}", known, [label for label in given if isinstance(label, int | str)]
-        )
-    check_classes(f"data={name}", classes, labels)
+        classes, labels = number_classes(where, known, [label for label in given if isinstance(label, int | str)])
+    check_classes(where, classes, labels)
     source = DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
     source.task_reason = f"{name} returns a list of labels per image" if sets else ""
     return source
@@ -145,7 +140,7 @@ def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tu
         DataError: A label is not one of the known classes, or some labels are numbers and others names.
     """
     is_number = [isinstance(label, int) for label in labels]
-    names = [str(name) for name in known] if isinstance(known, list | tuple) and known else None
+    names = class_names(known)
     if any(is_number) and not all(is_number):
         odd = labels[is_number.index(not is_number[0])]
         raise DataError(
@@ -241,7 +236,7 @@ def _check_samples(where: str, samples: object) -> None:
     for index in range(min(_NUM_READ_TWICE, num_samples)):
         first, second = _pair(where, samples, index)[0], _pair(where, samples, index)[0]
         try:
-            is_same = _is_same(as_encoded(first, where), as_encoded(second, where))
+            is_same = _as_bytes(as_encoded(first, where)) == _as_bytes(as_encoded(second, where))
         except Exception:  # the survey reports unreadable images
             continue
         if not is_same:
@@ -251,10 +246,13 @@ def _check_samples(where: str, samples: object) -> None:
             )
 
 
-def _is_same(first: bytes | NDArray[Any], second: bytes | NDArray[Any]) -> bool:
-    if isinstance(first, bytes) or isinstance(second, bytes):
-        return type(first) is type(second) and bool(first == second)
-    return np.array_equal(first, second)
+def _as_bytes(encoded: bytes | NDArray[Any]) -> bytes:
+    """Return the bytes of an image file as they are, and pixels as a .npy file."""
+    if isinstance(encoded, bytes):
+        return encoded
+    file = io.BytesIO()
+    np.save(file, encoded, allow_pickle=False)
+    return file.getvalue()
 
 
 def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
@@ -268,14 +266,22 @@ def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
     return pair[0], pair[1]
 
 
-def _labels(where: str, samples: Samples) -> list[int | str | tuple[Any, ...]]:
-    """Return all labels, from `.targets` if they are what indexing would return."""
+def _labels(where: str, samples: Samples, known: list[str] | None) -> list[int | str | tuple[Any, ...]]:
+    """Return all labels, from `.targets` if they are what indexing would return.
+
+    Class indices are those of known classes, also if the set has other `.classes`, such as only some of them.
+    """
     targets = getattr(samples, "targets", None)
     is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
     is_changed = getattr(samples, "target_transform", None) is not None
     if targets is None or not is_complete or is_changed or not _are_returned(where, samples, targets):
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
-    return [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
+    labels = [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
+    own, indices = class_names(getattr(samples, "classes", None)), [x for x in labels if isinstance(x, int)]
+    if known and own and own != known and len(indices) == len(labels):
+        names = [own[number] for number in number_classes(where, own, indices)[1]]
+        return number_classes(where, known, names)[1].tolist()
+    return labels
 
 
 def _are_returned(where: str, samples: Samples, targets: Any) -> bool:

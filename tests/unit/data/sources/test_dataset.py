@@ -110,6 +110,15 @@ def test_classes_have_the_names_that_the_set_gives() -> None:
     assert open_object(dataset).labels.tolist() == [2, 0, 2]
 
 
+def test_class_indices_are_those_of_the_set_that_has_them() -> None:
+    train, val = Pairs(PIXELS, [0, 1, 2]), Pairs(PIXELS, [0, 1])
+    train.classes, val.classes = ["cat", "dog", "owl"], ("cat", "owl")  # type: ignore[attr-defined]
+    source = open_object((train, val))
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog", "owl"), [0, 1, 2, 0, 2])
+    val.classes = ["cat", "fox"]  # type: ignore[attr-defined]
+    assert refusal((train, val)) == "data=Pairs: label='fox': not one of the 3 classes; use one of cat, dog, owl"
+
+
 def test_images_are_not_read_for_labels_if_there_are_targets() -> None:
     requested = []
 
