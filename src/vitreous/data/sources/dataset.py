@@ -38,11 +38,9 @@ class Samples(Protocol):
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        ...
 
     def __getitem__(self, index: Any, /) -> Any:
         """Return the sample at an index from 0 to `len() - 1`."""
-        ...
 
 
 Dataset = Samples | tuple[Samples, ...] | Mapping[str, Samples]
@@ -274,7 +272,7 @@ def _labels(where: str, samples: Samples, known: list[str] | None) -> list[int |
     targets = getattr(samples, "targets", None)
     is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
     is_changed = getattr(samples, "target_transform", None) is not None
-    if targets is None or not is_complete or is_changed or not _are_returned(where, samples, targets):
+    if not is_complete or is_changed or not _are_returned(where, samples, targets):
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
     labels = [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
     own, indices = class_names(getattr(samples, "classes", None)), [x for x in labels if isinstance(x, int)]
