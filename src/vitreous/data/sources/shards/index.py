@@ -7,7 +7,7 @@ other extensions are not read.
 
 import hashlib
 import json
-import math
+import sys
 import unicodedata
 from array import array
 from collections.abc import Iterator, Mapping
@@ -174,7 +174,7 @@ def _annotation(members: TarMembers, by_extension: Mapping[str, Member]) -> Anno
     """
     facts = _json(members, by_extension["json"]) if "json" in by_extension else {}
     group, weight = facts.get("group", ""), facts.get("weight", 1.0)
-    if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+    if not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
         raise DecodeError("with a weight that is not a number of at least 0")
     label = _label(members, by_extension, facts)
     if isinstance(label, str):
