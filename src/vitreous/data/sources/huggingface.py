@@ -49,7 +49,7 @@ def is_huggingface_folder(folder: Path) -> bool:
         others = [
             inner for inner in folder.iterdir() if inner.is_dir() and inner.name[0] != "." and inner.name != "data"
         ]
-        return not others and any(next(inner.glob("*.parquet"), None) for inner in (folder, folder / "data"))
+        return not others and any(_parquet_in(inner) for inner in (folder, folder / "data"))
     except OSError:  # `open_folder` reports it
         return False
 
@@ -191,9 +191,8 @@ def _files(folder: Path) -> dict[str, Sequence[str]]:
 
     If no name begins with a split, all files are `train`.
     """
-    inner = folder if next(folder.glob("*.parquet"), None) else folder / "data"
     files: dict[str, list[str]] = {}
-    for file in sorted(inner.glob("*.parquet")):
+    for file in _parquet_in(folder) or _parquet_in(folder / "data"):
         files.setdefault(split_of(file.stem.split("-")[0].split("_")[0]) or "", []).append(str(file))
     if "" in files and len(files) > 1:
         odd = Path(files[""][0]).name
@@ -202,6 +201,11 @@ def _files(folder: Path) -> dict[str, Sequence[str]]:
             f"rename it, e.g. to train-{odd}"
         )
     return {split or "train": found for split, found in files.items()}
+
+
+def _parquet_in(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder, without hidden ones, which macOS adds to archives."""
+    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
 
 
 def _parse(name: str) -> tuple[str, str | None, str | None]:

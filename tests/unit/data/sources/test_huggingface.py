@@ -130,7 +130,7 @@ def test_folder_from_save_to_disk_is_opened(hub: dict[str, Any], tmp_path: Path,
 
 def test_folder_of_parquet_files_has_the_splits_in_their_names(hub: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001", "._test-00000-of-00001"):
         (tmp_path / "data" / f"{name}.parquet").write_bytes(b"")
     hub["answer"] = {"train": rows(0, 6), "test": rows(6, 9)}
     assert list(open_source(str(tmp_path)).splits) == ["train"] * 6 + ["test"] * 3
