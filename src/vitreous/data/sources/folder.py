@@ -65,6 +65,8 @@ def open_folder(root: Path) -> FileSource:
         folders = _split_folders(root)
         for split, folder in folders.items() or {"": root}.items():
             _add_classes(images, folder, split)
+        if folders:
+            images.notes += _on_loose(root, "the folders of the splits")
     classes = in_class_order(
         {name for name, split in zip(images.class_names, images.splits, strict=True) if split in ("", "train")}
     )
@@ -88,7 +90,10 @@ def open_unlabeled(root: Path) -> FileSource:
     """
     images = _Images(PackedPaths(root))
     with _readable():
-        for split, folder in (_split_folders(root) or {"": root}).items():
+        folders = _split_folders(root)
+        if folders:
+            images.notes += _on_loose(root, "the folders of the splits")
+        for split, folder in folders.items() or {"": root}.items():
             paths = sorted(images_below(folder), key=Path.as_posix)
             for path in paths:
                 images.paths.append(path.relative_to(root).as_posix())
@@ -101,6 +106,7 @@ def open_unlabeled(root: Path) -> FileSource:
         paths=images.paths,
         labels=np.zeros(len(images.splits), dtype=np.int64),
         splits=np.array(images.splits),
+        notes=tuple(images.notes),
         task_reason="the folder has no class folders",
         is_unlabeled=True,
     )
@@ -181,9 +187,14 @@ def _add_classes(images: _Images, folder: Path, split: str) -> None:
     if split and split not in images.splits:
         images.notes.append(f"{folder}: ignored, because it has no class folder with images")
     images.notes += _on_hierarchy(folder)
-    num_loose = _num_loose(folder)
-    if num_loose and images.paths:
-        images.notes.append(f"{folder}: ignored {plural(num_loose, 'image')} outside the class folders")
+    if images.paths:
+        images.notes += _on_loose(folder, "the class folders")
+
+
+def _on_loose(folder: Path, inside: str) -> Iterator[str]:
+    """Yield a note if there are images directly in a folder, outside those that are read."""
+    if num_loose := _num_loose(folder):
+        yield f"{folder}: ignored {plural(num_loose, 'image')} outside {inside}"
 
 
 def _on_hierarchy(folder: Path) -> Iterator[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.unit.data.sources.builders import error_of
 
+from vitreous.data.label_cells import Task
 from vitreous.data.sources import FileSource, folder, open_source
 from vitreous.data.sources.folder import open_folder
 from vitreous.errors import DataNotFoundError, DecodeError
@@ -110,6 +111,14 @@ def test_empty_class_folder_and_loose_images_are_noted(make_folder: MakeFolder) 
         f"{root / 'empty'}: ignored, because it holds no image file",
         f"{root}: ignored 2 images outside the class folders",
     )
+
+
+@pytest.mark.parametrize("task", ["auto", "unlabeled"])
+def test_images_next_to_the_folders_of_splits_are_noted(make_folder: MakeFolder, task: Task) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, ".": 2})
+    source = open_source(root, task=task)
+    assert len(source) == 3
+    assert source.notes == (f"{root}: ignored 2 images outside the folders of the splits",)
 
 
 def test_circular_links_end_and_do_not_mix_classes(make_folder: MakeFolder) -> None:
