@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import unicodedata
@@ -181,6 +182,17 @@ def test_missing_path_suggests_the_most_similar_set_or_folder(make_folder: MakeF
         "data.source=/qqq/zzz: no such set and no such folder; "
         "use one of cifar10, cifar100, digits, fashion-mnist, mnist, or the path of an existing folder or table"
     )
+
+
+def test_missing_path_in_a_folder_that_cannot_be_listed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:  # as in the home folder of another user
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    missing = tmp_path / "photos"
+    assert refusal(missing).startswith(f"data.source={missing}: no such set and no such folder; use one of cifar10, ")
 
 
 def test_image_file_is_refused(make_folder: MakeFolder) -> None:
