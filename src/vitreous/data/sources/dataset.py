@@ -14,11 +14,12 @@ from PIL import Image, ImageOps
 
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
-from vitreous.data.label_sets import LabelArray, checked_label, class_names, number_sets
+from vitreous.data.label_sets import LabelArray, checked_label, number_sets
 from vitreous.data.sources.checks import check_classes
+from vitreous.data.sources.classes import Label, number_classes, renumbered
 from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
-from vitreous.data.sources.spelling import in_class_order, split_of
-from vitreous.errors import DataError, DecodeError, nearest
+from vitreous.data.sources.spelling import split_of
+from vitreous.errors import DataError, DecodeError
 
 PYTHON_PREFIX = "python:"
 """How `data.source` begins for an object from Python, which cannot be written into a configuration file."""
@@ -110,7 +111,7 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
     where = f"data={name}"
     for split, samples in by_split.items():
         _check_samples(f"{where}{f' {split}' if split else ''}", samples)
-    known = class_names(getattr(first, "classes", None))
+    known = getattr(first, "classes", None)
     given = [label for samples in by_split.values() for label in _labels(where, samples, known)]
     sets = [label for label in given if isinstance(label, tuple)]
     if sets and len(sets) < len(given):
@@ -119,43 +120,11 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
     if sets:
         classes, labels = number_sets(where, known, sets)
     else:
-        classes, labels = number_classes(where, known, [label for label in given if isinstance(label, int | str)])
+        classes, labels = number_classes(where, known, given)
     check_classes(where, classes, labels)
     source = DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
     source.task_reason = f"{name} returns a list of labels per image" if sets else ""
     return source
-
-
-def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the class names, and each label as an index into them.
-
-    Args:
-        where: How messages begin, e.g. `data=CIFAR10`.
-        known: A list or tuple of the class names; anything else means that they are not known.
-        labels: Class indices or class names.
-
-    Raises:
-        DataError: A label is not one of the known classes, or some labels are numbers and others names.
-    """
-    is_number = [isinstance(label, int) for label in labels]
-    names = class_names(known)
-    if any(is_number) and not all(is_number):
-        odd = labels[is_number.index(not is_number[0])]
-        raise DataError(
-            f"{where}: labels {labels[0]!r} and {odd!r} mix numbers and names; use either class indices or class names"
-        )
-    if names is None:
-        found = sorted(set(labels)) if all(is_number) else in_class_order(set(map(str, labels)))
-        names, numbers = [str(label) for label in found], {label: number for number, label in enumerate(found)}
-    elif all(is_number):
-        numbers = {number: number for number in range(len(names))}
-    else:
-        numbers = {name: number for number, name in enumerate(names)}
-    for label in set(labels):
-        if label not in numbers:
-            way_out = nearest(label, names) if isinstance(label, str) else f"use 0 to {len(names) - 1}"
-            raise DataError(f"{where}: label={label!r}: not one of the {len(names)} classes; {way_out}")
-    return names, np.array([numbers[label] for label in labels], dtype=np.int64)
 
 
 def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
@@ -264,7 +233,7 @@ def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
     return pair[0], pair[1]
 
 
-def _labels(where: str, samples: Samples, known: list[str] | None) -> list[int | str | tuple[Any, ...]]:
+def _labels(where: str, samples: Samples, known: object) -> list[Label]:
     """Return all labels, from `.targets` if they are what indexing would return.
 
     Class indices are those of known classes, also if the set has other `.classes`, such as only some of them.
@@ -275,11 +244,7 @@ def _labels(where: str, samples: Samples, known: list[str] | None) -> list[int |
     if not is_complete or is_changed or not _are_returned(where, samples, targets):
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
     labels = [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
-    own, indices = class_names(getattr(samples, "classes", None)), [x for x in labels if isinstance(x, int)]
-    if known and own and own != known and len(indices) == len(labels):
-        names = [own[number] for number in number_classes(where, own, indices)[1]]
-        return number_classes(where, known, names)[1].tolist()
-    return labels
+    return renumbered(where, labels, getattr(samples, "classes", None), known)
 
 
 def _are_returned(where: str, samples: Samples, targets: Any) -> bool:

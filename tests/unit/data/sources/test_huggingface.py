@@ -1,6 +1,6 @@
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,25 @@ def test_missing_package_is_reported_with_the_command_that_installs_it(monkeypat
     assert str(caught.value) == (
         "data.source=hf://a/b: needs datasets, which is not installed; run `pip install 'vitreous[datasets]'`"
     )
+
+
+def test_class_indices_are_those_of_the_split_that_has_them() -> None:
+    train, test = rows(0, 6), rows(0, 2)
+    test.features["kind"] = ClassLabel("owl", "cat")
+    source = open_object({"train": train, "test": test})  # type: ignore[dict-item]
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog", "owl"), [0, 1, 2, 0, 1, 2, 2, 0])
+
+
+def test_stream_of_the_package_is_refused() -> None:
+    class Stream:
+        features, column_names = None, None
+
+        def __iter__(self) -> Iterator[Any]:
+            yield {}
+
+    rule = "has no len() or cannot be indexed; use a set of (image, label) pairs that has both, not a stream"
+    assert error_of(lambda: open_object(Stream())) == f"data=Stream: {rule}"  # type: ignore[arg-type]
+    assert error_of(lambda: open_object({"train": Stream()})) == f"data=Stream train: {rule}"  # type: ignore[dict-item]
 
 
 def test_objects_of_the_package_are_accepted_from_python() -> None:
