@@ -35,7 +35,7 @@ def choice(*names: str, field: str = "choice", kind: str = "choices", **more: ob
 
 
 def test_one_category_per_coco_image_is_its_class_and_the_others_are_counted(put: Put) -> None:
-    source = opened(write_json(put(["a.png", "b.png", "c.png", "d.png"]) / "x.json", COCO))
+    source = opened(write_json(put(["a.png", "b.png", "c.png", "d.png", "._d.png"]) / "x.json", COCO))
     assert shown(source) == [("a.png", "dog", ""), ("b.png", "cat", "")]
     assert source.title == "x (COCO annotations)"
     where = f"data.source={source.paths[0].parent / 'x.json'}: "
