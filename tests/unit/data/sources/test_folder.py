@@ -126,7 +126,23 @@ def test_circular_links_end_and_do_not_mix_classes(make_folder: MakeFolder) -> N
     root = make_folder({"cat/inner": 2, "dog": 3})
     (root / "cat" / "inner" / "again").symlink_to(root / "cat", target_is_directory=True)
     (root / "cat" / "up").symlink_to(root, target_is_directory=True)
+    (root / "cat" / "itself").symlink_to("itself")
     np.testing.assert_array_equal(np.bincount(open_source(root).labels), [2, 3])
+
+
+def test_files_are_listed_without_asking_the_system_for_each(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    stat = os.stat
+    root = make_folder({"cat": 3, "dog/a": 2, "dog/b": 2})
+    monkeypatch.setattr(os, "stat", lambda path, **options: asked.append(path) or stat(path, **options))
+    open_folder(root)
+    few = len(asked)
+    make_folder({"cat": 30, "dog/a": 20, "dog/b": 20})
+    asked.clear()
+    assert len(open_folder(root)) == 70
+    assert len(asked) == few
 
 
 def test_linked_class_folder_counts_and_a_broken_link_is_unreadable(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vitreous.data.sources.annotations.fiftyone import read_fiftyone
 from vitreous.data.sources.annotations.label_studio import read_label_studio
 from vitreous.data.sources.annotations.places import find_files
 from vitreous.data.sources.annotations.yolo import find_names, read_yolo
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError
 from vitreous.printable import printable_list

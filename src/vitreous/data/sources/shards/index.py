@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import atomic
-from vitreous.data.sources.folder import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+from vitreous.data.sources.image_files import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.shards.files import LocalShard, ShardFile
 from vitreous.data.sources.shards.tar_members import Member, TarMembers

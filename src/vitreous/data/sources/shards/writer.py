@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vitreous import atomic
 from vitreous.data.decoding.decode import decode_image, read_header, reason_of
 from vitreous.data.sources import SPLITS, Source
-from vitreous.data.sources.folder import IMAGE_SUFFIXES
+from vitreous.data.sources.image_files import IMAGE_SUFFIXES
 from vitreous.data.sources.shards.source import INFO_NAME
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import ConfigError, DataError, DecodeError
