@@ -98,6 +98,10 @@ def parquet_tables(folder: Path) -> Refusals:
         (folder / "hub").mkdir()
         path.rename(folder / "hub" / "t.parquet")
         assert len(open_source(folder / "hub")) == 6
+    parquet.write_table(pyarrow.table({**columns, "label": [[1, 0], [0, 1]] * 400}), path)
+    yield lambda: open_source(path), "write each label as text"
+    parquet.write_table(pyarrow.table({**columns, "label": [["cat"], ["dog"]] * 400}), path)
+    assert open_source(path).classes == ("cat", "dog")
     parquet.write_table(pyarrow.table(columns), path, compression="none", use_dictionary=False)
     with patch.object(rows_of_tables, "MAX_ROWS", 799):
         yield lambda: open_source(path), "split the table"

@@ -405,6 +405,21 @@ def test_parquet_keeps_numbers_missing_values_and_categories(folder: Path) -> No
     np.testing.assert_array_equal(source.weights, [0.5, 1.0, 2.0])
 
 
+def test_parquet_list_of_labels_is_several_labels(folder: Path) -> None:
+    columns = {"path": ["a/0.png", "a/1.png", "a/2.png"], "labels": [["cat", "dog"], [], ["dog"]]}
+    source = open_table(write_parquet(folder / "t.parquet", columns))
+    np.testing.assert_array_equal(source.labels, [[1, 1], [0, 0], [0, 1]])
+    assert source.classes == ("cat", "dog")
+    columns["labels"][1] = ["a;b"]
+    assert refusal(write_parquet(folder / "t.parquet", columns)) == (
+        "row 2: label 'a;b': contains ; or |, or begins or ends in a blank; rename it"
+    )
+    columns["labels"] = [[0, 1], [1, 0], [1, 1]]  # type: ignore[list-item]
+    assert refusal(write_parquet(folder / "t.parquet", columns)) == (
+        "column labels: holds lists of numbers or structures; write each label as text"
+    )
+
+
 def test_parquet_of_images_is_refused_as_a_table(folder: Path) -> None:
     images = [{"bytes": b"x", "path": "p"}] * 2
     table = write_parquet(folder / "train.parquet", {"image": images, "label": [0, 1]})
