@@ -20,7 +20,11 @@ IMAGE_SUFFIXES = frozenset(
 ARRAY_SUFFIXES = frozenset([".npy", ".npz"])
 """Suffixes of files that are images only in a folder without image files; next to those, they hold something else."""
 
-_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
+_LEFT_BY_SYSTEMS = frozenset({
+    "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found", "@eadir",
+    "#recycle",
+})  # fmt: skip
+"""Names in lower case. Network drives of Synology keep thumbnails of photos in `@eaDir`."""
 
 OUTPUT_MARKERS = ("records.jsonl", "series.json")
 """Every run folder has the first of these files from its start, every series folder the second."""

@@ -83,7 +83,8 @@ def test_images_have_the_same_names_on_windows(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_hidden_system_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
-    root = make_folder({"cat": 2, "dog": 1, "__MACOSX/cat": 1, ".cache": 1, "cat/.thumbs": 1})
+    root = make_folder({"cat": 2, "dog": 1, "__MACOSX/cat": 1, ".cache": 1, "cat/.thumbs": 1,
+                        "System Volume Information": 1, "cat/@eaDir/0.png": 2, "#recycle": 1})  # fmt: skip
     (root / "LICENSE").write_text("free")
     for name in (".DS_Store", "Thumbs.db", "._0.png", "notes.txt"):
         (root / "cat" / name).write_text("x")
