@@ -30,6 +30,7 @@ from vitreous.data.sources.spelling import (
     squeeze,
 )
 from vitreous.errors import DataError
+from vitreous.printable import printable
 from vitreous.wording import listed, plural
 
 
@@ -129,6 +130,11 @@ class _Reader:
         check_weights(self.where, weights)
         check_some_path_exists(self.where, self.paths, Path(self.where.removeprefix("data.source=")).parent)
         names = np.array(list(self.group_numbers), dtype=object)
+        odd = self.label_columns.odd if self.label_columns else {}
+        notes += [
+            f"{place}: column {printable(self.headings[position])} holds neither 0 nor 1, so it is not read as a label"
+            for position, place in odd.items()
+        ]
         return FileSource(
             name=name,
             classes=classes,
@@ -147,7 +153,7 @@ class _Reader:
             label = unicodedata.normalize("NFC", self._cell(cells, "label").strip())
             self.unlabeled = self.unlabeled or ("" if label else place)
             return label
-        found = self.label_columns.read(cells)
+        found = self.label_columns.read(place, cells)
         if len(self.label_columns.positions) < 2:
             raise DataError(_missing(self.where, "label", self.headings))
         return found

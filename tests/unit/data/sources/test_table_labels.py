@@ -114,6 +114,14 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
     assert refusal(path, task="single") == "line 3: the label is empty; fill it in or delete the row"
 
 
+def test_column_that_stops_holding_zeros_and_ones_is_noted(folder: Path) -> None:
+    path = table(folder, "path,width,cat,dog,owl", of_images("9,1,0,0", "9,0,1,", "9,1,0,1"))
+    source = open_table(path)
+    assert source.classes == ("cat", "dog")
+    assert f"data.source={path}: line 3: column owl holds neither 0 nor 1, so it is not read as a label" in source.notes
+    assert not any("width" in note for note in source.notes)
+
+
 @pytest.mark.parametrize(
     ("headings", "rows", "task", "message"),
     [
