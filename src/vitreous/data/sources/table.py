@@ -130,10 +130,10 @@ class _Reader:
         check_weights(self.where, weights)
         check_some_path_exists(self.where, self.paths, Path(self.where.removeprefix("data.source=")).parent)
         names = np.array(list(self.group_numbers), dtype=object)
-        odd = self.label_columns.odd if self.label_columns else {}
+        empty = self.label_columns.empty if self.label_columns else {}
         notes += [
-            f"{place}: column {printable(self.headings[position])} holds neither 0 nor 1, so it is not read as a label"
-            for position, place in odd.items()
+            f"{place}: column {printable(self.headings[position])} is empty, so it is not read as a label; write 0 or 1"
+            for position, place in empty.items()
         ]
         return FileSource(
             name=name,
