@@ -342,10 +342,10 @@ def test_other_folder_next_to_splits_is_refused(make_folder: MakeFolder) -> None
 def test_unreadable_folder_is_an_error(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder({"cat": 1, "dog": 1})
 
-    def refuse(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert error_of(lambda: open_folder(root)) == (
         f"data.source={root}: could not be read (Permission denied); check the path and its permissions"
     )
