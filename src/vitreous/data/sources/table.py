@@ -246,8 +246,7 @@ def _find_column(table: Rows, role: str) -> int:
         raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
     if not found and role == "path":
         raise DataError(_missing(where, role, table.columns))
-    if found and table.columns[found[0]] in table.unread:
-        name = table.columns[found[0]]
+    if role in ("path", "label") and found and (name := table.columns[found[0]]) in table.unread:
         raise DataError(f"{where}: column {name}: holds lists of numbers or structures; write each {role} as text")
     return found[0] if found else -1
 
