@@ -241,7 +241,7 @@ def _labels(where: str, samples: Samples, known: object) -> list[Label]:
     targets = getattr(samples, "targets", None)
     is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
     is_changed = getattr(samples, "target_transform", None) is not None
-    if not is_complete or is_changed or not _are_returned(where, samples, targets):
+    if targets is None or not is_complete or is_changed or not _are_returned(where, samples, targets):
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
     labels = [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
     return renumbered(where, labels, getattr(samples, "classes", None), known)
