@@ -1,5 +1,6 @@
 """Cases of learning without labels, and of the commands that came with it."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +64,7 @@ def images_without_labels(folder: Path) -> Refusals:
     photos = images(folder / "photos")
     (folder / "empty").mkdir()
     yield lambda: open_source(folder / "empty", task="unlabeled"), "use a folder of images"
-    with patch.object(Path, "iterdir", side_effect=PermissionError(13, "Permission denied", str(photos))):
+    with patch.object(os, "scandir", side_effect=PermissionError(13, "Permission denied", str(photos))):
         yield lambda: open_source(photos, task="unlabeled"), "check the path and its permissions"
     assert len(open_source(photos, task="unlabeled")) == 2
 

@@ -98,6 +98,10 @@ def parquet_tables(folder: Path) -> Refusals:
         (folder / "hub").mkdir()
         path.rename(folder / "hub" / "t.parquet")
         assert len(open_source(folder / "hub")) == 6
+    parquet.write_table(pyarrow.table({**columns, "label": [[1, 0], [0, 1]] * 400}), path)
+    yield lambda: open_source(path), "write each label as text"
+    parquet.write_table(pyarrow.table({**columns, "label": [["cat"], ["dog"]] * 400}), path)
+    assert open_source(path).classes == ("cat", "dog")
     parquet.write_table(pyarrow.table(columns), path, compression="none", use_dictionary=False)
     with patch.object(rows_of_tables, "MAX_ROWS", 799):
         yield lambda: open_source(path), "split the table"
@@ -135,6 +139,8 @@ def labels_in_a_table(folder: Path) -> Refusals:
         "path,a,b;c\ncat/0.png,1,0\ndog/0.png,0,1\n": ("rename it", "path,a,bc\ncat/0.png,1,0\ndog/0.png,0,1\n"),
         "path,label,weight\ncat/0.png,a;b,1\ncat/0.png,a,2\ndog/0.png,b,1\n": (
             "give all rows of an image the same", "path,label,weight\ncat/0.png,a;b,2\ncat/0.png,a,2\ndog/0.png,b,1\n"),
+        "path,label,group\ncat/0.png,a,x\ncat/0.png,a,y\ndog/0.png,b,x\n": (
+            "give all rows of an image the same", "path,label,group\ncat/0.png,a,x\ncat/0.png,a,x\ndog/0.png,b,x\n"),
     }  # fmt: skip
     for text, (advice, repaired) in broken.items():
         yield lambda text=text: open_source(table(folder, text)), advice
@@ -179,6 +185,7 @@ def labels_from_python(folder: Path) -> Refusals:
         (labeled([0, 1], [0, 2]), "return these numbers", labeled([0, 1], [1, 0])),
         (labeled([0, 1], [0, 2]), "or the names of the labels", labeled(["1"], ["0"])),
         (labeled(["a;b"], ["c"]), "rename it", labeled(["ab"], ["c"])),
+        (labeled([0, 0], [0, 0]), "label some of them", labeled([0, 1], [1, 0])),
     )
     for wrong, advice, right in broken:
         yield lambda wrong=wrong: open_object(wrong), advice

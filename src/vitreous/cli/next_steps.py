@@ -114,7 +114,7 @@ def _data(entries: list[Path]) -> Iterator[tuple[str, Commands]]:
     The import takes a second, so it is left to folders that may have data.
     """
     from vitreous.data.sources import known_sets, open_source
-    from vitreous.data.sources.folder import is_image_name
+    from vitreous.data.sources.image_files import is_image_name
     from vitreous.data.sources.rows import is_table_name
     from vitreous.data.sources.spelling import split_of
 

@@ -13,7 +13,7 @@ import numpy as np
 from vitreous import atomic
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import SPLITS, Source, open_source
-from vitreous.data.sources.checks import check_num_classes, check_train_classes
+from vitreous.data.sources.checks import check_classes, check_train_classes
 from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.source import DROPPED, FIXED_TRAIN
 from vitreous.data.sources.spelling import did_you_mean, in_class_order
@@ -99,7 +99,7 @@ def corrected(source: Source, path: Path) -> Source:
     classes = [name for name in source.classes if name not in gone] + in_class_order(left - set(source.classes))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers.get(name, 0) for name in names], dtype=np.int64)
-    check_num_classes(where, classes)
+    check_classes(where, classes, labels)
     check_train_classes(where, classes, labels[is_left], np.where(splits == FIXED_TRAIN, "train", splits)[is_left])
     note = f"{path} is applied: {plural(len(rows), 'row')}; classes without images: {listed(sorted(gone)) or 'none'}"
     view = copy.copy(source)

@@ -49,16 +49,22 @@ class Reading:
 class LabelColumns:
     """The columns of a table without a label column that may hold one label each: 0 or 1 in every row.
 
-    `positions` are those of the columns that hold only 0 and 1 so far.
+    `positions` are those of the columns that hold only 0 and 1 so far. `empty` has the place of the first empty cell of
+    each column that held only 0 and 1 until then.
     """
 
     def __init__(self, positions: Sequence[int]) -> None:
         self.positions = list(positions)
+        self.empty: dict[int, str] = {}
+        self._is_first = True
 
-    def read(self, cells: Sequence[str]) -> tuple[int, ...]:
+    def read(self, place: str, cells: Sequence[str]) -> tuple[int, ...]:
         """Return the positions of the columns that hold 1 in a row."""
-        truth = {p: _TRUTH.get(cells[p].strip().casefold()) if p < len(cells) else None for p in self.positions}
-        self.positions = [position for position in self.positions if truth[position] is not None]
+        texts = {p: cells[p].strip().casefold() if p < len(cells) else "" for p in self.positions}
+        truth = {position: _TRUTH.get(text) for position, text in texts.items()}
+        if not self._is_first:
+            self.empty |= {position: place for position, text in texts.items() if not text}
+        self.positions, self._is_first = [p for p in self.positions if truth[p] is not None], False
         return tuple(position for position in self.positions if truth[position])
 
 

@@ -99,6 +99,11 @@ def checked_label(where: str, target: object) -> int | str | tuple[Any, ...]:
     )
 
 
+def class_names(known: object) -> list[str] | None:
+    """Return the class names that a data set lists; None if it has no list or tuple of them."""
+    return [str(name) for name in known] if isinstance(known, list | tuple) and known else None
+
+
 def number_sets(where: str, known: object, sets: Sequence[Sequence[object]]) -> tuple[list[str], NDArray[np.bool_]]:
     """Return the class names, and which sample has which, `[n, classes]`.
 
@@ -110,7 +115,7 @@ def number_sets(where: str, known: object, sets: Sequence[Sequence[object]]) -> 
     Raises:
         DataError: Numbers other than 0 and 1, samples with different numbers of them, or an unknown name.
     """
-    classes = [str(name) for name in known] if isinstance(known, list | tuple) and known else None
+    classes = class_names(known)
     check_label_names(where, classes or ())
     if all(isinstance(label, str) for labels in sets for label in labels):
         classes = classes or sorted({str(label) for labels in sets for label in labels})

@@ -12,8 +12,8 @@ import torch
 from vitreous.data.doctor.findings import Finding
 from vitreous.data.sources import known_sets
 from vitreous.data.sources.annotations import is_export_name
-from vitreous.data.sources.folder import is_image_name
 from vitreous.data.sources.huggingface import DATA_PREFIX
+from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.rows import is_table_name
 from vitreous.data.sources.shards.files import is_shards
 from vitreous.errors import ConfigError, DamagedFileError, OpenQuestionError, UnknownNameError, nearest

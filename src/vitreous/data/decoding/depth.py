@@ -125,8 +125,9 @@ class Scale:
         else:
             limits = self.value_range or (0.0, _full_range(values, *extremes))
         low, high = np.array(limits[::2]), np.array(limits[1::2])
-        if len(low) not in (1, values.shape[-1]):
-            raise ValueError(f"{plural(values.shape[-1], 'channel')}, but data.value_range is for {len(low)}")
+        channels = values.shape[2] if values.ndim == 3 else 1
+        if len(low) not in (1, channels):
+            raise ValueError(f"{plural(channels, 'channel')}, but data.value_range is for {len(low)}")
         pixels, num_beyond = np.empty(values.shape, dtype=np.uint8), 0
         rows = max(1, _VALUES_AT_ONCE // max(1, values[:1].size))
         for start in range(0, len(values), rows):  # a large image in float64 would take 8 times its size

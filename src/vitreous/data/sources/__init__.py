@@ -1,5 +1,6 @@
 """The name of a data set, a path, or a Python object -> Source."""
 
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def _not_found(name: str, path: Path) -> DataNotFoundError:
 def _suggestion(path: Path) -> str:
     """Suggest the known set, or the folder or table next to the path, that has the most similar name."""
     siblings: list[str] = []
-    if path.parent.is_dir():
+    with suppress(OSError):  # there is no such folder, or it cannot be listed
         entries = [entry for entry in path.parent.iterdir() if not entry.name.startswith(".")]
         names = [entry.name for entry in entries if entry.is_dir() or is_table_name(entry.name)]
         # The names are compared, since long paths of one folder are always similar.

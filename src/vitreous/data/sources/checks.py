@@ -9,10 +9,16 @@ from vitreous.data.label_sets import LabelArray, having, present
 from vitreous.data.sources.source import Texts
 from vitreous.data.sources.spelling import did_you_mean
 from vitreous.errors import DataError
+from vitreous.wording import plural
 
 
-def check_num_classes(where: str, classes: Sequence[str]) -> None:
-    """Raise DataError if there is only one class. `where` begins the message, e.g. `data.source=labels.csv`."""
+def check_classes(where: str, classes: Sequence[str], labels: LabelArray) -> None:
+    """Raise DataError if there is only one class, or if no image of a multi-label set has a label.
+
+    `where` begins the message, e.g. `data.source=labels.csv`.
+    """
+    if not len(present(labels)):
+        raise DataError(f"{where}: none of {plural(len(labels), 'image')} has a label; label some of them")
     if len(classes) == 1:
         raise DataError(f"{where}: only one class, {classes[0]!r}; a classifier needs two, so add images of another")
 

@@ -15,15 +15,16 @@ from PIL import Image, ImageOps
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.label_sets import LabelArray, checked_label, number_sets
-from vitreous.data.sources.checks import check_num_classes
+from vitreous.data.sources.checks import check_classes
+from vitreous.data.sources.classes import Label, number_classes, renumbered
 from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
-from vitreous.data.sources.spelling import in_class_order, split_of
-from vitreous.errors import DataError, DecodeError, nearest
+from vitreous.data.sources.spelling import split_of
+from vitreous.errors import DataError, DecodeError
 
 PYTHON_PREFIX = "python:"
 """How `data.source` begins for an object from Python, which cannot be written into a configuration file."""
 
-_NUM_READ_TWICE = 8
+_NUM_READ_TWICE, _NUM_COMPARED = 8, 16
 _DIVISION_ERROR = 1e-3
 
 
@@ -38,11 +39,9 @@ class Samples(Protocol):
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        ...
 
     def __getitem__(self, index: Any, /) -> Any:
         """Return the sample at an index from 0 to `len() - 1`."""
-        ...
 
 
 Dataset = Samples | tuple[Samples, ...] | Mapping[str, Samples]
@@ -75,12 +74,7 @@ class DatasetSource(NumberedSource):
 
     def content(self, index: int) -> bytes:
         """Return the bytes of the image file, or of a .npy file of the pixels. Raises DecodeError as `encoded` does."""
-        encoded = self.encoded(index)
-        if isinstance(encoded, bytes):
-            return encoded
-        file = io.BytesIO()
-        np.save(file, encoded, allow_pickle=False)
-        return file.getvalue()
+        return _as_bytes(self.encoded(index))
 
     def encoded(self, index: int) -> bytes | NDArray[Any]:
         """Return the bytes of the image file, or the pixels. Raises DecodeError if the object fails to return one."""
@@ -104,8 +98,8 @@ class DatasetSource(NumberedSource):
 def open_dataset(dataset: Dataset) -> DatasetSource:
     """Read every label of a set; no image is read for that if the set has `.targets`, as torchvision's sets do.
 
-    The class names are the set's `.classes`. Without `.classes`, numeric labels are the class names. A set is one
-    object, a tuple (train, val) or (train, val, test), or a dictionary of splits, whose order is kept.
+    The class names are the `.classes` of the first set. Without `.classes`, numeric labels are the class names. A set
+    is one object, a tuple (train, val) or (train, val, test), or a dictionary of splits, whose order is kept.
 
     Raises:
         DataError: The object is not such a set, is empty, does not return (image, label) pairs, returns different
@@ -114,55 +108,23 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
     by_split = _by_split(dataset)
     first = next(iter(by_split.values()))
     name = type(first).__name__
+    where = f"data={name}"
     for split, samples in by_split.items():
-        _check_samples(f"data={name}{f' {split}' if split else ''}", samples)
-    given = [label for samples in by_split.values() for label in _labels(f"data={name}", samples)]
-    known, sets = getattr(first, "classes", None), [label for label in given if isinstance(label, tuple)]
+        _check_samples(f"{where}{f' {split}' if split else ''}", samples)
+    known = getattr(first, "classes", None)
+    given = [label for samples in by_split.values() for label in _labels(where, samples, known)]
+    sets = [label for label in given if isinstance(label, tuple)]
     if sets and len(sets) < len(given):
-        raise DataError(f"data={name}: some samples have one label, others a list of labels; use lists for all")
+        raise DataError(f"{where}: some samples have one label, others a list of labels; use lists for all")
     labels: LabelArray
     if sets:
-        classes, labels = number_sets(f"data={name}", known, sets)
+        classes, labels = number_sets(where, known, sets)
     else:
-        classes, labels = number_classes(
-            f"data={name}", known, [label for label in given if isinstance(label, int | str)]
-        )
-    check_num_classes(f"data={name}", classes)
+        classes, labels = number_classes(where, known, given)
+    check_classes(where, classes, labels)
     source = DatasetSource(name=name, classes=classes, by_split=by_split, labels=labels)
     source.task_reason = f"{name} returns a list of labels per image" if sets else ""
     return source
-
-
-def number_classes(where: str, known: object, labels: Sequence[int | str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the class names, and each label as an index into them.
-
-    Args:
-        where: How messages begin, e.g. `data=CIFAR10`.
-        known: A list or tuple of the class names; anything else means that they are not known.
-        labels: Class indices or class names.
-
-    Raises:
-        DataError: A label is not one of the known classes, or some labels are numbers and others names.
-    """
-    is_number = [isinstance(label, int) for label in labels]
-    names = [str(name) for name in known] if isinstance(known, list | tuple) and known else None
-    if any(is_number) and not all(is_number):
-        odd = labels[is_number.index(not is_number[0])]
-        raise DataError(
-            f"{where}: labels {labels[0]!r} and {odd!r} mix numbers and names; use either class indices or class names"
-        )
-    if names is None:
-        found = sorted(set(labels)) if all(is_number) else in_class_order(set(map(str, labels)))
-        names, numbers = [str(label) for label in found], {label: number for number, label in enumerate(found)}
-    elif all(is_number):
-        numbers = {number: number for number in range(len(names))}
-    else:
-        numbers = {name: number for number, name in enumerate(names)}
-    for label in set(labels):
-        if label not in numbers:
-            way_out = nearest(label, names) if isinstance(label, str) else f"use 0 to {len(names) - 1}"
-            raise DataError(f"{where}: label={label!r}: not one of the {len(names)} classes; {way_out}")
-    return names, np.array([numbers[label] for label in labels], dtype=np.int64)
 
 
 def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
@@ -182,7 +144,8 @@ def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
         except DecodeError as error:
             raise DecodeError(f"{where}: {error}") from error
     if isinstance(image, torch.Tensor):
-        image = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()  # NumPy has no bfloat16
     if isinstance(image, Image.Image) and image.mode[0] in "IF":
         image = np.asarray(ImageOps.exif_transpose(image))
     if isinstance(image, np.ndarray) and image.dtype == np.bool_:
@@ -240,8 +203,8 @@ def _check_samples(where: str, samples: object) -> None:
     for index in range(min(_NUM_READ_TWICE, num_samples)):
         first, second = _pair(where, samples, index)[0], _pair(where, samples, index)[0]
         try:
-            is_same = _is_same(as_encoded(first, where), as_encoded(second, where))
-        except DecodeError:  # the survey reports unreadable images
+            is_same = _as_bytes(as_encoded(first, where)) == _as_bytes(as_encoded(second, where))
+        except Exception:  # the survey reports unreadable images
             continue
         if not is_same:
             raise DataError(
@@ -250,10 +213,13 @@ def _check_samples(where: str, samples: object) -> None:
             )
 
 
-def _is_same(first: bytes | NDArray[Any], second: bytes | NDArray[Any]) -> bool:
-    if isinstance(first, bytes) or isinstance(second, bytes):
-        return type(first) is type(second) and bool(first == second)
-    return np.array_equal(first, second)
+def _as_bytes(encoded: bytes | NDArray[Any]) -> bytes:
+    """Return the bytes of an image file as they are, and pixels as a .npy file."""
+    if isinstance(encoded, bytes):
+        return encoded
+    file = io.BytesIO()
+    np.save(file, encoded, allow_pickle=False)
+    return file.getvalue()
 
 
 def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
@@ -267,14 +233,31 @@ def _pair(where: str, samples: Samples, index: int) -> tuple[object, object]:
     return pair[0], pair[1]
 
 
-def _labels(where: str, samples: Samples) -> list[int | str | tuple[Any, ...]]:
-    """Return all labels, from `.targets` if they are what indexing would return."""
+def _labels(where: str, samples: Samples, known: object) -> list[Label]:
+    """Return all labels, from `.targets` if they are what indexing would return.
+
+    Class indices are those of known classes, also if the set has other `.classes`, such as only some of them.
+    """
     targets = getattr(samples, "targets", None)
     is_complete = isinstance(targets, Sequence | torch.Tensor | np.ndarray) and len(targets) == len(samples)
     is_changed = getattr(samples, "target_transform", None) is not None
-    if targets is None or not is_complete or is_changed:
+    if targets is None or not is_complete or is_changed or not _are_returned(where, samples, targets):
         targets = [_pair(where, samples, index)[1] for index in range(len(samples))]
-    return [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
+    labels = [checked_label(f"{where}: sample {index}", target) for index, target in enumerate(targets)]
+    return renumbered(where, labels, getattr(samples, "classes", None), known)
+
+
+def _are_returned(where: str, samples: Samples, targets: Any) -> bool:
+    """Return True if indexing returns these labels, for some samples; a subclass may return others."""
+    for index in np.unique(np.linspace(0, len(samples) - 1, _NUM_COMPARED, dtype=np.int64)).tolist():
+        place = f"{where}: sample {index}"
+        try:
+            label = _pair(where, samples, index)[1]
+        except DataError:  # the survey reports unreadable images
+            continue
+        if checked_label(place, label) != checked_label(place, targets[index]):
+            return False
+    return True
 
 
 def _reason(error: Exception) -> str:

@@ -1,11 +1,8 @@
 """A folder of class folders, or of train/, val/, test/ with class folders -> FileSource.
 
-The images of a class may be in nested subfolders. Hidden files, files that operating systems leave behind, and files
-without an image suffix are ignored, and so are run folders, because `vitreous train .` writes them next to the classes.
-A file with an image suffix counts even if it turns out to be unreadable later.
+The images of a class may be in nested subfolders.
 """
 
-import itertools
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,28 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.data.sources.image_files import count_loose, count_outputs, folders_in, images_below
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import SPLITS, FileSource, as_text
 from vitreous.data.sources.spelling import did_you_mean, in_class_order, split_of
 from vitreous.errors import DataError
 from vitreous.printable import printable
 from vitreous.wording import listed, plural
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
-        *(".jp2", ".j2k", ".avif", ".heic", ".heif", ".pbm", ".pgm", ".ppm", ".pnm", ".psd", ".qoi", ".tga"),
-    ]
-)
-"""Suffixes of image files, in lower case. Not every Pillow reads all of them; images that fail are reported."""
-
-ARRAY_SUFFIXES = frozenset([".npy", ".npz"])
-"""Suffixes of files that are images only in a folder without image files; next to those, they hold something else."""
-
-_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
-
-OUTPUT_MARKERS = ("records.jsonl", "series.json")
-"""Every run folder has the first of these files from its start, every series folder the second."""
 
 
 @dataclass
@@ -60,11 +42,13 @@ def open_folder(root: Path) -> FileSource:
     """
     images = _Images(PackedPaths(root))
     with _readable():
-        if num_outputs := sum(_num_outputs(entry) for entry in _entries(root) if entry.is_dir()):
+        if num_outputs := count_outputs(root):
             images.notes.append(f"{root}: ignored {plural(num_outputs, 'run folder')} of vitreous")
         folders = _split_folders(root)
         for split, folder in folders.items() or {"": root}.items():
             _add_classes(images, folder, split)
+        if folders:
+            images.notes += _on_loose(root, "the folders of the splits")
     classes = in_class_order(
         {name for name, split in zip(images.class_names, images.splits, strict=True) if split in ("", "train")}
     )
@@ -88,7 +72,10 @@ def open_unlabeled(root: Path) -> FileSource:
     """
     images = _Images(PackedPaths(root))
     with _readable():
-        for split, folder in (_split_folders(root) or {"": root}).items():
+        folders = _split_folders(root)
+        if folders:
+            images.notes += _on_loose(root, "the folders of the splits")
+        for split, folder in folders.items() or {"": root}.items():
             paths = sorted(images_below(folder), key=Path.as_posix)
             for path in paths:
                 images.paths.append(path.relative_to(root).as_posix())
@@ -101,6 +88,7 @@ def open_unlabeled(root: Path) -> FileSource:
         paths=images.paths,
         labels=np.zeros(len(images.splits), dtype=np.int64),
         splits=np.array(images.splits),
+        notes=tuple(images.notes),
         task_reason="the folder has no class folders",
         is_unlabeled=True,
     )
@@ -110,7 +98,7 @@ def has_class_folders(root: Path) -> bool:
     """Return True if the images to train on are in at least two class folders, and none next to these."""
     with _readable():
         train = _split_folders(root).get("train", root)
-        return not _num_loose(train) and sum(any(images_below(folder)) for folder in _folders(train)) > 1
+        return not count_loose(train) and sum(any(images_below(folder)) for folder in folders_in(train)) > 1
 
 
 @contextmanager
@@ -124,11 +112,6 @@ def _readable() -> Iterator[None]:
         ) from error
 
 
-def is_image_name(name: str) -> bool:
-    """Return True if a file name has an image suffix, in upper or lower case."""
-    return Path(name).suffix.casefold() in IMAGE_SUFFIXES
-
-
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders of train, val and test, in this order; none if `root` holds class folders.
 
@@ -137,7 +120,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """
     splits: dict[str, Path] = {}
     others = []
-    for folder in _folders(root):
+    for folder in folders_in(root):
         split = split_of(folder.name)
         if split is None:
             others.append(folder)
@@ -168,7 +151,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 def _add_classes(images: _Images, folder: Path, split: str) -> None:
     """Add the images of each class folder in a folder."""
-    for class_folder in _folders(folder):
+    nested = []
+    for class_folder in folders_in(folder):
         paths = sorted(images_below(class_folder), key=Path.as_posix)
         # macOS writes an umlaut as two characters, other systems as one; both spell the same class.
         name = unicodedata.normalize("NFC", as_text(class_folder.name))
@@ -178,19 +162,27 @@ def _add_classes(images: _Images, folder: Path, split: str) -> None:
         images.splits += [split] * len(paths)
         if not paths:
             images.notes.append(f"{class_folder}: ignored, because it holds no image file")
+        elif all(path.parent != class_folder for path in paths):
+            nested.append(class_folder)
     if split and split not in images.splits:
         images.notes.append(f"{folder}: ignored, because it has no class folder with images")
-    images.notes += _on_hierarchy(folder)
-    num_loose = _num_loose(folder)
-    if num_loose and images.paths:
-        images.notes.append(f"{folder}: ignored {plural(num_loose, 'image')} outside the class folders")
+    images.notes += _on_hierarchy(folder, nested)
+    if images.paths:
+        images.notes += _on_loose(folder, "the class folders")
 
 
-def _on_hierarchy(folder: Path) -> Iterator[str]:
-    """Yield a note if class folders hold folders instead of images, which may be the classes that the user means."""
-    nested = [entry for entry in _folders(folder) if len(_folders(entry)) > 1 and not _num_loose(entry)]
+def _on_loose(folder: Path, inside: str) -> Iterator[str]:
+    """Yield a note if there are images directly in a folder, outside those that are read."""
+    if num_loose := count_loose(folder):
+        yield f"{folder}: ignored {plural(num_loose, 'image')} outside {inside}"
+
+
+def _on_hierarchy(folder: Path, nested: Iterable[Path]) -> Iterator[str]:
+    """Yield a note if class folders whose images are all nested hold several folders, which may be meant as classes."""
+    inner = {class_folder: folders_in(class_folder) for class_folder in nested}
+    nested = [class_folder for class_folder, folders in inner.items() if len(folders) > 1]
     if nested:
-        inside = sorted({entry.name for class_folder in nested for entry in _folders(class_folder)})
+        inside = sorted({entry.name for class_folder in nested for entry in inner[class_folder]})
         what = ("class", "it holds") if len(nested) == 1 else ("classes", "they hold")
         yield (
             f"{folder}: read as the {what[0]} {_names(nested)}, although {what[1]} only folders ({_names(inside)}); if "
@@ -203,86 +195,28 @@ def _names(folders: Iterable[Path | str]) -> str:
     return listed([f"{printable(Path(folder).name)}/" for folder in folders])
 
 
-def _num_loose(folder: Path) -> int:
-    """Count the images directly in a folder."""
-    return sum(is_image_name(entry.name) and entry.is_file() for entry in _entries(folder))
-
-
 def _check_classes(root: Path, folders: dict[str, Path], classes: list[str], images: _Images) -> None:
     """Raise DataError if there are fewer than two classes, or one in `val/` or `test/` that `train/` does not have."""
     train = folders.get("train", root)
     if not classes:
-        if num_loose := _num_loose(train):
+        if num_loose := count_loose(train):
             raise DataError(
                 f"data.source={train}: {plural(num_loose, 'image')} but no class folders; "
                 "put the images of each class into a folder with its name; `predict` and `pretrain` need no classes"
             )
         raise DataError(f"data.source={train}: holds no image file; use a folder with one folder of images per class")
     if len(classes) == 1:
-        class_folder = next(folder for folder in _folders(train) if next(images_below(folder), None))
-        while len(inner := _folders(class_folder)) == 1 and not _num_loose(class_folder):
+        class_folder = next(folder for folder in folders_in(train) if next(images_below(folder), None))
+        while len(inner := folders_in(class_folder)) == 1 and not count_loose(class_folder):
             class_folder = inner[0]
         way_out = f"did you mean {class_folder}?" if len(inner) > 1 else "add a folder for each other class"
         raise DataError(f"data.source={train}: only one class, {classes[0]!r}; a classifier needs two; {way_out}")
+    known = set(classes)
     for name, split in zip(images.class_names, images.splits, strict=True):
-        if split in ("val", "test") and name not in classes:
+        if split in ("val", "test") and name not in known:
             folder = folders[split] / name
             way_out = did_you_mean(name, classes, otherwise="add it there, or move the folder elsewhere")
             if set(images.class_names[images.splits.index(split) :]).isdisjoint(classes):
                 way_out = f"if its images have no known class, move {folders[split].name}/ elsewhere and use "
                 way_out += "`vitreous predict`"
             raise DataError(f"data.source={folder}: {folders['train'].name}/ has no class of this name; {way_out}")
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """Yield the image files at any depth, or arrays if there are none, except those in run folders."""
-    images = _files_below(folder, IMAGE_SUFFIXES)
-    first = next(images, None)
-    yield from _files_below(folder, ARRAY_SUFFIXES) if first is None else itertools.chain([first], images)
-
-
-def _files_below(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """Yield the files with one of these suffixes; each folder is visited once, because links may form a circle."""
-    # A link to a folder above would add the images of the other classes.
-    visited = {_identity(parent) for parent in folder.resolve().parents}
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        if _identity(current) in visited:
-            continue
-        visited.add(_identity(current))
-        for entry in _entries(current):
-            if entry.is_dir():
-                if not _is_output(entry):
-                    waiting.append(entry)
-            elif entry.suffix.casefold() in suffixes and (entry.is_file() or entry.is_symlink()):
-                yield entry  # including broken links, which are later reported as unreadable
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _is_output(folder: Path) -> bool:
-    """Return True for the folder of a run or of a series."""
-    return any((folder / name).is_file() for name in OUTPUT_MARKERS)
-
-
-def _num_outputs(folder: Path) -> int:
-    """Return the number of run and series folders that a folder consists of: 1 for one of them, 0 for all others."""
-    if _is_output(folder):
-        return 1
-    entries = _entries(folder)
-    return len(entries) if entries and all(entry.is_dir() and _is_output(entry) for entry in entries) else 0
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Return the subfolders, without run folders and folders that hold nothing else."""
-    return [entry for entry in _entries(folder) if entry.is_dir() and not _num_outputs(entry)]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder sorted by name, without hidden files and those that operating systems add."""
-    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name.casefold() not in _LEFT_BY_SYSTEMS]
-    return sorted(entries, key=lambda entry: entry.name)

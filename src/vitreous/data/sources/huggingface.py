@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.data.sources.checks import check_num_classes
-from vitreous.data.sources.dataset import DatasetSource, number_classes
+from vitreous.data.sources.checks import check_classes
+from vitreous.data.sources.classes import Label, number_classes, renumbered
+from vitreous.data.sources.dataset import DatasetSource
 from vitreous.data.sources.source import SPLITS, first_line
 from vitreous.data.sources.spelling import columns_of, split_of
 from vitreous.errors import DataError, DataNotFoundError, optional_module
@@ -49,7 +50,7 @@ def is_huggingface_folder(folder: Path) -> bool:
         others = [
             inner for inner in folder.iterdir() if inner.is_dir() and inner.name[0] != "." and inner.name != "data"
         ]
-        return not others and any(next(inner.glob("*.parquet"), None) for inner in (folder, folder / "data"))
+        return not others and any(_parquet_in(inner) for inner in (folder, folder / "data"))
     except OSError:  # `open_folder` reports it
         return False
 
@@ -93,9 +94,10 @@ def open_huggingface(name: str) -> DatasetSource:
 
 
 def is_huggingface(dataset: object) -> bool:
-    """Return True if an object is a `datasets.Dataset` or a dictionary of such."""
+    """Return True if an object is a `datasets.Dataset` or a dictionary of such; streams are not."""
     sets = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
-    return bool(sets) and all(hasattr(one, "features") and hasattr(one, "column_names") for one in sets)
+    named = ("features", "column_names", "__len__")
+    return bool(sets) and all(hasattr(one, name) for one in sets for name in named)
 
 
 def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
@@ -115,7 +117,7 @@ def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
     image = _column("path", "Image", first.features, name)
     label = _column("label", "ClassLabel", first.features, name)
     by_split: dict[str, _Pairs] = {}
-    labels: list[int | str] = []
+    known, labels = getattr(first.features[label], "names", None), list[Label]()
     for split, rows in rows_by_split.items():
         values = [value.item() if isinstance(value, np.generic) else value for value in rows.with_format(None)[label]]
         if all(value is None or value == -1 for value in values):
@@ -128,13 +130,12 @@ def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
                     f"data.source={name}: {place}: {label}={value}: neither a class index nor a class name; "
                     "filter such rows out"
                 )
-        labels += values
+        labels += renumbered(f"data.source={name}", values, getattr(rows.features[label], "names", None), known)
         by_split[split] = _Pairs(_encoded(rows.select_columns([image, label]), image), image, label)
     if not by_split:
         raise DataError(f"data.source={name}: column {label} has no labels in any split; use a labeled data set")
-    known = getattr(first.features[label], "names", None)
     classes, numbers = number_classes(f"data.source={name}", known, labels)
-    check_num_classes(f"data.source={name}", classes)
+    check_classes(f"data.source={name}", classes, numbers)
     return DatasetSource(name=title, classes=classes, by_split=by_split, labels=numbers, notes=notes)
 
 
@@ -191,9 +192,8 @@ def _files(folder: Path) -> dict[str, Sequence[str]]:
 
     If no name begins with a split, all files are `train`.
     """
-    inner = folder if next(folder.glob("*.parquet"), None) else folder / "data"
     files: dict[str, list[str]] = {}
-    for file in sorted(inner.glob("*.parquet")):
+    for file in _parquet_in(folder) or _parquet_in(folder / "data"):
         files.setdefault(split_of(file.stem.split("-")[0].split("_")[0]) or "", []).append(str(file))
     if "" in files and len(files) > 1:
         odd = Path(files[""][0]).name
@@ -202,6 +202,11 @@ def _files(folder: Path) -> dict[str, Sequence[str]]:
             f"rename it, e.g. to train-{odd}"
         )
     return {split or "train": found for split, found in files.items()}
+
+
+def _parquet_in(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder, without hidden ones, which macOS adds to archives."""
+    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
 
 
 def _parse(name: str) -> tuple[str, str | None, str | None]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from vitreous.data.label_sets import check_label_names, join_labels
 from vitreous.data.sources.source import first_line
+from vitreous.data.sources.spelling import columns_of
 from vitreous.errors import DataError, DataNotFoundError, optional_module
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
@@ -32,11 +34,13 @@ class Rows:
         columns: The headings.
         rows: The place of each row for messages (`line 7`), and its cells as strings, at most one per column; cells at
             the end may be missing.
+        unread: The headings of columns that hold lists or structures, whose cells are empty.
     """
 
     where: str
     columns: tuple[str, ...]
     rows: Iterator[tuple[str, list[str]]]
+    unread: tuple[str, ...] = ()
 
 
 def is_table_name(name: str) -> bool:
@@ -147,20 +151,33 @@ def _open_parquet(path: Path) -> Rows:
     if num_rows > MAX_ROWS:
         raise DataError(f"data.source={path}: {num_rows:,} rows, but at most {MAX_ROWS:,} are read; split the table")
     columns = [field.name for field in schema]
-    plain = [field.name for field in schema if not arrow.types.is_nested(field.type)]
+    labels = {columns[position] for position in columns_of("label", columns)}
+    plain = [f.name for f in schema if _has_cells(f.type, arrow.types, is_label=f.name in labels)]
     for field in schema:
         if arrow.types.is_struct(field.type) and "bytes" in [inner.name for inner in field.type]:
             raise DataError(
                 f"data.source={path}: column {field.name} holds images instead of paths; to read it as a Hugging Face "
                 "data set, put it into a folder that has only Parquet files, and give that folder"
             )
-    return Rows(str(path), tuple(columns), _parquet_records(path, file, columns, plain, arrow))
+    records = _parquet_records(path, file, columns, plain, arrow)
+    return Rows(str(path), tuple(columns), records, tuple(name for name in columns if name not in plain))
+
+
+def _has_cells(kind: Any, types: Any, *, is_label: bool) -> bool:
+    """Return True for an Arrow type whose values become cells; of lists, only the texts in the column of labels do."""
+    if is_label and (types.is_list(kind) or types.is_large_list(kind)):
+        kind = kind.value_type
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+    return not types.is_nested(kind)
 
 
 def _parquet_records(
     path: Path, file: Any, columns: list[str], plain: list[str], arrow: Any
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the place and the cells of each row; the cells of columns that are not `plain` are empty."""
+    """Yield the place and the cells of each row; the cells of columns that are not `plain` are empty.
+
+    A list of labels becomes one cell, such as `cat;dog`.
+    """
     number = 0
     try:
         for batch in file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=plain):
@@ -168,14 +185,19 @@ def _parquet_records(
             series = [values.get(name, [None] * batch.num_rows) for name in columns]
             for cells in zip(*series, strict=True):
                 number += 1
-                yield f"row {number}", [_as_cell(value) for value in cells]
+                yield f"row {number}", [_as_cell(value, path, number) for value in cells]
+    except DataError:
+        raise
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"data.source={path}: damaged after row {number:,} ({first_line(error)}); write the file again"
         ) from error
 
 
-def _as_cell(value: object) -> str:
+def _as_cell(value: object, path: Path, number: int) -> str:
     if value is None or value != value:  # pandas writes missing values as NaN
         return ""
+    if isinstance(value, list):
+        check_label_names(f"data.source={path}: row {number}", names := [name for name in value if name])
+        return join_labels(names)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

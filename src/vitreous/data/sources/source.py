@@ -214,8 +214,11 @@ def titled(name: str, format_: str) -> str:
 
 
 def as_text(path: str | Path) -> str:
-    """Return a path or name in a form that can be printed: undecodable bytes become replacement characters."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    r"""Return a path or name in a form that can be printed: undecodable bytes become escapes such as `\xe4`.
+
+    With one replacement character for all of them, different names would become equal.
+    """
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def first_line(error: Exception) -> str:

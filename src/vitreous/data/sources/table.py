@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_cells import MAX_CLASSES, Cell, LabelColumns, Reading, Task, read_cells, read_columns
 from vitreous.data.label_sets import split_labels
-from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
+from vitreous.data.sources.checks import check_classes, check_train_classes, check_weights
 from vitreous.data.sources.paths import PackedPaths, check_some_path_exists
 from vitreous.data.sources.rows import Rows, open_rows
 from vitreous.data.sources.source import SPLITS, FileSource
@@ -30,6 +30,7 @@ from vitreous.data.sources.spelling import (
     squeeze,
 )
 from vitreous.errors import DataError
+from vitreous.printable import printable
 from vitreous.wording import listed, plural
 
 
@@ -124,11 +125,16 @@ class _Reader:
         kept, classes, labels = kept[reading.rows], reading.classes, reading.labels
         splits = np.array(("", *SPLITS), dtype="<U5")[np.array(self.splits, dtype=np.int64)[kept]]
         weights = np.array(self.weights, dtype=np.float64)[kept]
-        check_num_classes(self.where, classes)
+        check_classes(self.where, classes, labels)
         check_train_classes(self.where, classes, labels, splits)
         check_weights(self.where, weights)
         check_some_path_exists(self.where, self.paths, Path(self.where.removeprefix("data.source=")).parent)
         names = np.array(list(self.group_numbers), dtype=object)
+        empty = self.label_columns.empty if self.label_columns else {}
+        notes += [
+            f"{place}: column {printable(self.headings[position])} is empty, so it is not read as a label; write 0 or 1"
+            for position, place in empty.items()
+        ]
         return FileSource(
             name=name,
             classes=classes,
@@ -147,7 +153,7 @@ class _Reader:
             label = unicodedata.normalize("NFC", self._cell(cells, "label").strip())
             self.unlabeled = self.unlabeled or ("" if label else place)
             return label
-        found = self.label_columns.read(cells)
+        found = self.label_columns.read(place, cells)
         if len(self.label_columns.positions) < 2:
             raise DataError(_missing(self.where, "label", self.headings))
         return found
@@ -169,15 +175,19 @@ class _Reader:
             reading = read_cells(self.where, cells, of_row, image_of_row, self.task)
         if self.unlabeled and reading.labels.ndim == 1:
             raise DataError(f"{self.unlabeled}: the label is empty; fill it in or delete the row")
-        for role, values in (("weight", self.weights), ("group", self.groups)):
-            of_kept = np.array(values)[kept]
-            odd = np.flatnonzero(of_kept != of_kept[first][image_of_row])
-            if len(odd) and reading.labels.ndim == 2 and self._has(role):
+        if reading.labels.ndim == 2:
+            self._check_agree(kept, kept[first][image_of_row])
+        return reading
+
+    def _check_agree(self, rows: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
+        """Raise DataError if a row has another weight or group than the first row of its image."""
+        for role, values in (("weight", np.array(self.weights)), ("group", np.array(self.groups))):
+            odd = rows[values[rows] != values[originals]]
+            if len(odd) and self._has(role):
                 raise DataError(
-                    f"{self.where}: path={self.paths.text(int(kept[odd[0]]))}: its rows have different values of "
+                    f"{self.where}: path={self.paths.text(int(odd[0]))}: its rows have different values of "
                     f"{role}; give all rows of an image the same"
                 )
-        return reading
 
     def _cell(self, cells: Sequence[str], role: str) -> str:
         position = self.columns.get(role, len(cells))
@@ -189,8 +199,11 @@ class _Reader:
         originals = first[which]
         later = np.flatnonzero(originals != np.arange(len(originals)))
         # Different rows may have the same hash, so the rows themselves are compared.
-        duplicates = [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))]
-        notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if duplicates else []
+        duplicates = np.array(
+            [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))], dtype=np.int64
+        )
+        self._check_agree(duplicates, originals[duplicates])
+        notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if len(duplicates) else []
         return np.delete(np.arange(len(originals)), duplicates), notes
 
     def _images(self, kept: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -233,6 +246,8 @@ def _find_column(table: Rows, role: str) -> int:
         raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
     if not found and role == "path":
         raise DataError(_missing(where, role, table.columns))
+    if role in ("path", "label") and found and (name := table.columns[found[0]]) in table.unread:
+        raise DataError(f"{where}: column {name}: holds lists of numbers or structures; write each {role} as text")
     return found[0] if found else -1
 
 

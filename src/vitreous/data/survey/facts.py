@@ -202,8 +202,9 @@ def _check_classes(source: Source, labels: LabelArray, skipped: Sequence[tuple[s
         )
     left = [source.classes[label] for label in present(labels)]
     if len(left) < 2 and not source.is_unlabeled:
+        found = f"of only one class, {left[0]!r}" if left else "without labels only"
         raise DataError(
-            f"data.source={source.name}: has readable images of only one class, {left[0]!r} "
+            f"data.source={source.name}: has readable images {found} "
             f"({len(skipped):,} of {plural(len(source), 'file')} unreadable); add images of another class"
         )
 

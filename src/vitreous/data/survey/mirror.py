@@ -44,7 +44,9 @@ _STANDARD_ERRORS = 2.5
 _FEWEST_IMAGES = 20
 _NUM_FOLDS = 3
 _DIGIT_WORDS = frozenset(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
-_SIDE_WORDS = frozenset(["left", "right", "clockwise", "counterclockwise", "anticlockwise", "east", "west"])
+_SIDE_WORDS = frozenset(["left", "right", "clockwise", "counterclockwise", "anticlockwise"])
+_COMPASS_WORDS = frozenset(["east", "west"])
+"""These are sides only if both occur: "West Highland white terrier" is a breed of dogs."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Mirror:
 
 def judge_by_names(classes: Sequence[str]) -> Mirror | None:
     """Decide against mirroring if at least half of the class names are characters, or one is a side; else None."""
-    for name in classes:
-        if _SIDE_WORDS.intersection(re.split(r"[^a-z]+", name.casefold())):
+    words = [set(re.split(r"[^a-z]+", name.casefold())) for name in classes]
+    sides = _SIDE_WORDS | _COMPASS_WORDS if _COMPASS_WORDS.issubset(set[str]().union(*words)) else _SIDE_WORDS
+    for name, words_of_name in zip(classes, words, strict=True):
+        if words_of_name & sides:
             return Mirror(False, f"class {name!r} names a side")
     characters = [name for name in classes if _names_character(name)]
     if 2 * len(characters) >= len(classes):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
-from vitreous.data.sources.folder import images_below
+from vitreous.data.sources.image_files import images_below
 from vitreous.data.sources.shards.remote import RemoteImage
 from vitreous.data.sources.shards.source import ShardImage
 from vitreous.data.sources.source import as_text

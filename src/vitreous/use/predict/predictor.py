@@ -18,7 +18,7 @@ from vitreous.data.augmentation.warp import Matrices, warp
 from vitreous.data.decoding.decode import ImageLike
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import join_labels
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.image_files import is_image_name
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, PreliminaryWarning, nearest
 from vitreous.model.change.trim import trim_last_block
 from vitreous.model.vit import VisionTransformer

@@ -162,6 +162,13 @@ def test_transparent_value_of_a_deep_image_becomes_white() -> None:
     np.testing.assert_array_equal(np.asarray(decode_image(stream.getvalue())), expected)
 
 
+@pytest.mark.parametrize("width", [3, 5])
+def test_range_of_each_channel_does_not_suit_a_gray_image_of_any_width(width: int) -> None:
+    scale = Scale((0.0, 100.0, 0.0, 200.0, 0.0, 300.0))
+    with pytest.raises(DecodeError, match=r"^image: 1 channel, but data.value_range is for 3$"):
+        decode_image(DEEP[:, :width, 0], scale=scale)
+
+
 def test_value_that_is_not_finite_is_an_error() -> None:
     values = BASE.copy()
     values[2, 3] = np.inf

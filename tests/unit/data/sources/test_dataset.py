@@ -58,6 +58,14 @@ def test_images_of_any_type_are_the_same_samples(images: Any) -> None:
     assert survey(source).facts.fingerprint == survey(open_object(Pairs(list(PIXELS), [0, 1, 2] * 4))).facts.fingerprint
 
 
+def test_tensors_without_a_type_of_numpy_are_read_or_skipped() -> None:
+    whole = TENSORS[:, :, :, :6].to(torch.bfloat16)  # holds all whole numbers up to 256
+    source = open_object(Pairs([*whole[:11], whole[11].to_sparse()], [0, 1] * 6))
+    np.testing.assert_array_equal(source.encoded(5), PIXELS[5, :, :6])
+    surveyed = survey(source, test_ratio=0.0, val_ratio=0.0).facts
+    assert (surveyed.num_train, [where for where, _ in surveyed.skipped]) == (11, ["Pairs[11]"])
+
+
 @pytest.mark.parametrize("images", [PIXELS[..., 0], TENSORS[:, :1], TENSORS[:, 0].float() / 255])
 def test_gray_images_stay_gray(images: Any) -> None:
     facts = survey(open_object(Pairs(images, [0, 1] * 6))).facts
@@ -102,6 +110,15 @@ def test_classes_have_the_names_that_the_set_gives() -> None:
     assert open_object(dataset).labels.tolist() == [2, 0, 2]
 
 
+def test_class_indices_are_those_of_the_set_that_has_them() -> None:
+    train, val = Pairs(PIXELS, [0, 1, 2]), Pairs(PIXELS, [0, 1])
+    train.classes, val.classes = ["cat", "dog", "owl"], ("cat", "owl")  # type: ignore[attr-defined]
+    source = open_object((train, val))
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog", "owl"), [0, 1, 2, 0, 2])
+    val.classes = ["cat", "fox"]  # type: ignore[attr-defined]
+    assert refusal((train, val)) == "data=Pairs: label='fox': not one of the 3 classes; use one of cat, dog, owl"
+
+
 def test_images_are_not_read_for_labels_if_there_are_targets() -> None:
     requested = []
 
@@ -112,8 +129,10 @@ def test_images_are_not_read_for_labels_if_there_are_targets() -> None:
             requested.append(index)
             return super().__getitem__(index)
 
-    assert open_object(Counting(PIXELS, [0, 1] * 6)).labels.tolist() == [0, 1] * 6
-    assert set(requested) == set(range(8))  # read twice, to find random transforms
+    many = Counting(np.concatenate([PIXELS] * 20), [0, 1] * 120)
+    many.targets = (0, 1) * 120
+    assert open_object(many).labels.tolist() == [0, 1] * 120
+    assert len(set(requested)) < 24  # the first are read twice, to find random transforms, and some for their labels
     requested.clear()
 
     class Changed(Counting):
@@ -121,6 +140,18 @@ def test_images_are_not_read_for_labels_if_there_are_targets() -> None:
 
     assert open_object(Changed(PIXELS, [1, 0] * 6)).labels.tolist() == [1, 0] * 6
     assert set(requested) == set(range(12))
+
+
+def test_labels_that_indexing_returns_count_if_the_targets_are_others() -> None:
+    class Merged(Pairs):
+        """A subclass with fewer classes than the set that it reads."""
+
+        targets = (0,) * 8 + (1, 2, 3, 3)
+
+        def __getitem__(self, index: int) -> Any:
+            return self.images[index], self.targets[index] // 2
+
+    assert open_object(Merged(PIXELS, [0] * 12)).labels.tolist() == [0] * 9 + [1] * 3
 
 
 @pytest.mark.parametrize("kind", ["tuple", "dictionary"])
@@ -272,6 +303,8 @@ def test_arrays_of_zeros_and_ones_are_several_labels_per_image(convert: Any) -> 
             [["cat;dog"], ["owl"]],
             "data=Pairs: label 'cat;dog': contains ; or |, or begins or ends in a blank; rename it",
         ),
+        ([[], []], "data=Pairs: none of 2 images has a label; label some of them"),
+        ([[0, 0], [0, 0]], "data=Pairs: none of 2 images has a label; label some of them"),
         ([["cat"], "dog"], "data=Pairs: some samples have one label, others a list of labels; use lists for all"),
     ],
 )

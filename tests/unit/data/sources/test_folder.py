@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import unicodedata
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from tests.unit.data.sources.builders import error_of
 
+from vitreous.data.label_cells import Task
 from vitreous.data.sources import FileSource, folder, open_source
 from vitreous.data.sources.folder import open_folder
 from vitreous.errors import DataNotFoundError, DecodeError
@@ -81,7 +83,8 @@ def test_images_have_the_same_names_on_windows(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_hidden_system_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
-    root = make_folder({"cat": 2, "dog": 1, "__MACOSX/cat": 1, ".cache": 1, "cat/.thumbs": 1})
+    root = make_folder({"cat": 2, "dog": 1, "__MACOSX/cat": 1, ".cache": 1, "cat/.thumbs": 1,
+                        "System Volume Information": 1, "cat/@eaDir/0.png": 2, "#recycle": 1})  # fmt: skip
     (root / "LICENSE").write_text("free")
     for name in (".DS_Store", "Thumbs.db", "._0.png", "notes.txt"):
         (root / "cat" / name).write_text("x")
@@ -112,11 +115,35 @@ def test_empty_class_folder_and_loose_images_are_noted(make_folder: MakeFolder) 
     )
 
 
+@pytest.mark.parametrize("task", ["auto", "unlabeled"])
+def test_images_next_to_the_folders_of_splits_are_noted(make_folder: MakeFolder, task: Task) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, ".": 2})
+    source = open_source(root, task=task)
+    assert len(source) == 3
+    assert source.notes == (f"{root}: ignored 2 images outside the folders of the splits",)
+
+
 def test_circular_links_end_and_do_not_mix_classes(make_folder: MakeFolder) -> None:
     root = make_folder({"cat/inner": 2, "dog": 3})
     (root / "cat" / "inner" / "again").symlink_to(root / "cat", target_is_directory=True)
     (root / "cat" / "up").symlink_to(root, target_is_directory=True)
+    (root / "cat" / "itself").symlink_to("itself")
     np.testing.assert_array_equal(np.bincount(open_source(root).labels), [2, 3])
+
+
+def test_files_are_listed_without_asking_the_system_for_each(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    stat = os.stat
+    root = make_folder({"cat": 3, "dog/a": 2, "dog/b": 2})
+    monkeypatch.setattr(os, "stat", lambda path, **options: asked.append(path) or stat(path, **options))
+    open_folder(root)
+    few = len(asked)
+    make_folder({"cat": 30, "dog/a": 20, "dog/b": 20})
+    asked.clear()
+    assert len(open_folder(root)) == 70
+    assert len(asked) == few
 
 
 def test_linked_class_folder_counts_and_a_broken_link_is_unreadable(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -148,8 +175,11 @@ def test_undecodable_names_can_be_read_and_printed(make_folder: MakeFolder) -> N
         pytest.skip("this file system refuses undecodable names")
     source = open_source(root)
     assert len(source) == 3
-    assert source.describe(1).encode().endswith("bad\ufffd.png".encode())
+    assert source.describe(1).encode().endswith(rb"bad\xff.png")
     assert source.image(1).size == (12, 9)
+    for character in (b"\xe4", b"\xf6"):  # in Latin-1, as an archive of another system may have them
+        shutil.copytree(os.fsencode(root / "cat"), os.fsencode(root) + b"/" + character)
+    assert open_source(root).classes == ("\\xe4", "\\xf6", "cat", "dog")
 
 
 def refusal(path: Path | str) -> str:
@@ -169,6 +199,17 @@ def test_missing_path_suggests_the_most_similar_set_or_folder(make_folder: MakeF
         "data.source=/qqq/zzz: no such set and no such folder; "
         "use one of cifar10, cifar100, digits, fashion-mnist, mnist, or the path of an existing folder or table"
     )
+
+
+def test_missing_path_in_a_folder_that_cannot_be_listed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:  # as in the home folder of another user
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    missing = tmp_path / "photos"
+    assert refusal(missing).startswith(f"data.source={missing}: no such set and no such folder; use one of cifar10, ")
 
 
 def test_image_file_is_refused(make_folder: MakeFolder) -> None:
@@ -301,10 +342,10 @@ def test_other_folder_next_to_splits_is_refused(make_folder: MakeFolder) -> None
 def test_unreadable_folder_is_an_error(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder({"cat": 1, "dog": 1})
 
-    def refuse(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert error_of(lambda: open_folder(root)) == (
         f"data.source={root}: could not be read (Permission denied); check the path and its permissions"
     )

@@ -1,6 +1,6 @@
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def test_folder_from_save_to_disk_is_opened(hub: dict[str, Any], tmp_path: Path,
 
 def test_folder_of_parquet_files_has_the_splits_in_their_names(hub: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001", "._test-00000-of-00001"):
         (tmp_path / "data" / f"{name}.parquet").write_bytes(b"")
     hub["answer"] = {"train": rows(0, 6), "test": rows(6, 9)}
     assert list(open_source(str(tmp_path)).splits) == ["train"] * 6 + ["test"] * 3
@@ -252,6 +252,25 @@ def test_missing_package_is_reported_with_the_command_that_installs_it(monkeypat
     assert str(caught.value) == (
         "data.source=hf://a/b: needs datasets, which is not installed; run `pip install 'vitreous[datasets]'`"
     )
+
+
+def test_class_indices_are_those_of_the_split_that_has_them() -> None:
+    train, test = rows(0, 6), rows(0, 2)
+    test.features["kind"] = ClassLabel("owl", "cat")
+    source = open_object({"train": train, "test": test})  # type: ignore[dict-item]
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog", "owl"), [0, 1, 2, 0, 1, 2, 2, 0])
+
+
+def test_stream_of_the_package_is_refused() -> None:
+    class Stream:
+        features, column_names = None, None
+
+        def __iter__(self) -> Iterator[Any]:
+            yield {}
+
+    rule = "has no len() or cannot be indexed; use a set of (image, label) pairs that has both, not a stream"
+    assert error_of(lambda: open_object(Stream())) == f"data=Stream: {rule}"  # type: ignore[arg-type]
+    assert error_of(lambda: open_object({"train": Stream()})) == f"data=Stream train: {rule}"  # type: ignore[dict-item]
 
 
 def test_objects_of_the_package_are_accepted_from_python() -> None:

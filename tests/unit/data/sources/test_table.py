@@ -224,6 +224,14 @@ def test_duplicate_rows_are_ignored_with_a_note(folder: Path) -> None:
     np.testing.assert_array_equal(source.labels, [0, 0, 1, 1, 2])
 
 
+@pytest.mark.parametrize("role", ["weight", "group"])
+def test_rows_of_one_image_and_label_must_agree(folder: Path, role: str) -> None:
+    path = write(folder, f"path,label,{role}\na/0.png,cat,1\na/1.png,dog,1\na/0.png,cat,5\n")
+    assert refusal(path) == (
+        f"path=a/0.png: its rows have different values of {role}; give all rows of an image the same"
+    )
+
+
 def test_path_with_two_labels_is_kept_twice_and_the_survey_reports_it(folder: Path) -> None:
     surveyed = survey(
         open_table(write(folder, "path,label\n" + ROWS + "a/1.png,owl\n"), task="single"), test_ratio=0.0, val_ratio=0.0
@@ -395,6 +403,21 @@ def test_parquet_keeps_numbers_missing_values_and_categories(folder: Path) -> No
     assert source.weights is not None
     assert source.groups.tolist() == ["7", "", "7"]
     np.testing.assert_array_equal(source.weights, [0.5, 1.0, 2.0])
+
+
+def test_parquet_list_of_labels_is_several_labels(folder: Path) -> None:
+    columns = {"path": ["a/0.png", "a/1.png", "a/2.png"], "labels": [["cat", "dog"], [], ["dog"]]}
+    source = open_table(write_parquet(folder / "t.parquet", columns))
+    np.testing.assert_array_equal(source.labels, [[1, 1], [0, 0], [0, 1]])
+    assert source.classes == ("cat", "dog")
+    columns["labels"][1] = ["a;b"]
+    assert refusal(write_parquet(folder / "t.parquet", columns)) == (
+        "row 2: label 'a;b': contains ; or |, or begins or ends in a blank; rename it"
+    )
+    columns["labels"] = [[0, 1], [1, 0], [1, 1]]  # type: ignore[list-item]
+    assert refusal(write_parquet(folder / "t.parquet", columns)) == (
+        "column labels: holds lists of numbers or structures; write each label as text"
+    )
 
 
 def test_parquet_of_images_is_refused_as_a_table(folder: Path) -> None:

@@ -114,6 +114,15 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
     assert refusal(path, task="single") == "line 3: the label is empty; fill it in or delete the row"
 
 
+def test_empty_cell_in_a_column_of_zeros_and_ones_is_noted(folder: Path) -> None:
+    path = table(folder, "path,id,cat,dog,owl,note", of_images("1,1,0,0,", "2,0,1,,x", "3,1,0,1,"))
+    source = open_table(path)
+    assert source.classes == ("cat", "dog")
+    note = f"data.source={path}: line 3: column owl is empty, so it is not read as a label; write 0 or 1"
+    assert note in source.notes
+    assert sum("is empty" in found for found in source.notes) == 1
+
+
 @pytest.mark.parametrize(
     ("headings", "rows", "task", "message"),
     [
@@ -128,6 +137,8 @@ def test_image_without_a_label_is_allowed_only_with_several_labels(folder: Path)
          "label 'cat|kitten': contains ; or |, or begins or ends in a blank; rename it"),
         ("path,label,weight", ["a/0.png,cat,1", "a/0.png,dog,2"], "multilabel",
          "path=a/0.png: its rows have different values of weight; give all rows of an image the same"),
+        ("path,cat,dog", of_images("0,0", "0,0"), "auto", "none of 2 images has a label; label some of them"),
+        ("path,label", of_images("", ""), "multilabel", "none of 2 images has a label; label some of them"),
         ("path,label,split", ["a/0.png,cat;dog,train", "a/1.png,dog;ow,val", "a/2.png,owl,train"], "multilabel",
          "class 'ow' has images in val but none in train; did you mean owl?"),
     ],

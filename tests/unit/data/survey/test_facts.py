@@ -167,6 +167,14 @@ def test_set_with_only_one_readable_class_is_an_error(make_folder: MakeFolder) -
     )
 
 
+def test_set_whose_labeled_images_are_unreadable_is_an_error(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2})
+    (root / "bad.png").write_text("text")
+    (root / "t.csv").write_text("path,cat,dog\na/0.png,0,0\na/1.png,0,0\nbad.png,1,1\n")
+    with pytest.raises(DataError, match=r"^data.source=t: has readable images without labels only \(1 of 3 files unre"):
+        survey(open_source(root / "t.csv"))
+
+
 def test_file_with_a_good_header_and_damaged_pixels_does_not_stop_the_survey(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 30, "dog": 30})
     content = (root / "cat" / "7.png").read_bytes()

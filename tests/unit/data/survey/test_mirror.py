@@ -20,13 +20,15 @@ from vitreous.data.survey.mirror import Mirror, judge_by_images, judge_by_names
         (["seven", "Eight"], "class names that are letters or digits: 2 of 2, e.g. 'seven'"),
         (["turn_left", "stop"], "class 'turn_left' names a side"),
         (["arrow Right", "arrow up"], "class 'arrow Right' names a side"),
+        (["north", "slope-west", "slope-east"], "class 'slope-west' names a side"),
     ],
 )
 def test_class_names_that_are_characters_or_sides_forbid_mirroring(classes: list[str], reason: str) -> None:
     assert judge_by_names(classes) == Mirror(keeps_class=False, reason=reason)
 
 
-@pytest.mark.parametrize("classes", [["cat", "dog"], ["bright", "cleft"], ["x", "cat", "dog"], ["00012", "17", "103"]])
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["bright", "cleft"], ["x", "cat", "dog"], ["00012", "17", "103"],
+                                     ["n02098286-West_Highland_white_terrier", "n02085620-Chihuahua"]])  # fmt: skip
 def test_other_class_names_do_not_decide(classes: list[str]) -> None:
     assert judge_by_names(classes) is None
 

@@ -182,7 +182,7 @@ def test_folder_that_cannot_be_locked_is_reported(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such paths")
 def test_path_that_is_not_utf_8_is_refused_because_checkpoints_could_not_be_read(tmp_path: Path) -> None:
     out = tmp_path / os.fsdecode(b"caf\xe9")
-    with pytest.raises(RunError, match=r"^out=.*/caf\ufffd: is not valid UTF-8; choose another folder$"):
+    with pytest.raises(RunError, match=r"^out=.*/caf\\xe9: is not valid UTF-8; choose another folder$"):
         create_run_folder(out, "photos")
     assert not out.exists()
     assert create_run_folder(tmp_path / "café", "photos").checkpoints.is_dir()

@@ -7,7 +7,7 @@ https://docs.voxel51.com/user_guide/export_datasets.html
 from pathlib import Path
 
 from vitreous.data.sources.annotations.export import Entry, Export, text_in
-from vitreous.data.sources.folder import images_below
+from vitreous.data.sources.image_files import images_below
 from vitreous.errors import DataError
 from vitreous.printable import printable, printable_value
 from vitreous.wording import plural

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from vitreous.data.sources.annotations.export import Entry, Export
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, squeeze
 from vitreous.errors import DataError
 from vitreous.printable import printable_list

@@ -13,7 +13,7 @@ from vitreous.data.sources.annotations.fiftyone import read_fiftyone
 from vitreous.data.sources.annotations.label_studio import read_label_studio
 from vitreous.data.sources.annotations.places import find_files
 from vitreous.data.sources.annotations.yolo import find_names, read_yolo
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError
 from vitreous.printable import printable_list
@@ -159,12 +159,12 @@ def _add(images: ExportedImages, file: Path, export: Export, *, is_given: bool) 
 
 
 def _unlisted(images: ExportedImages) -> list[str]:
-    """Return the images that are in the same folders as those that are listed."""
+    """Return the images that are in the same folders as those that are listed, without hidden files."""
     known = set(images.paths)
     folders = {path.rpartition("/")[0] for path in known}
     readable = (inner for inner in folders if os.access(images.root / inner, os.R_OK))
     inside = (f"{inner}/{name}".lstrip("/") for inner in readable for name in os.listdir(images.root / inner))  # noqa: PTH208
-    return [path for path in inside if is_image_name(path) and path not in known]
+    return [path for path in inside if is_image_name(path) and path not in known and Path(path).name[0] != "."]
 
 
 def _subset(file: Path) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vitreous.data.label_cells import Task
 from vitreous.data.label_sets import LabelArray, number_sets
 from vitreous.data.sources.annotations.read import ExportedImages, read_export
-from vitreous.data.sources.checks import check_num_classes, check_train_classes
+from vitreous.data.sources.checks import check_classes, check_train_classes
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import FileSource
 from vitreous.data.sources.spelling import in_class_order
@@ -37,21 +37,21 @@ def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> Fi
     kept, sets, notes = _labeled(images, where)
     several = [labels for labels in sets if len(labels) > 1]
     example = listed([printable(name) for name in several[0]]) if several else ""
-    reason = f"{len(several):,} of {plural(len(sets), 'image')} have several labels, such as {example}"
+    have = "has" if len(several) == 1 else "have"
+    reason = f"{len(several):,} of {plural(len(sets), 'image')} {have} several labels, such as {example}"
     if task == "single" and several:
         raise DataError(f"{where}: data.task=single, but {reason}; leave data.task out for several labels per image")
     is_multilabel, num_empty = task == "multilabel" or bool(several), sets.count(())
     if num_empty:
-        as_none = "read as showing none of the classes"
-        how = as_none if is_multilabel else f"left out; with --task multilabel they are {as_none}"
-        notes.append(f"{where}: {plural(num_empty, 'image')} without a label: {how}")
+        how = "read as" if is_multilabel else "left out; --task multilabel reads such images as"
+        notes.append(f"{where}: {plural(num_empty, 'image')} without a label: {how} showing none of the classes")
     if not is_multilabel:
         kept, sets = kept[[bool(labels) for labels in sets]], [labels for labels in sets if labels]
     splits = np.array(images.splits, dtype="<U5")[kept]
     classes, labels = _numbered(where, sets, is_multilabel=is_multilabel)
     if unused := {_clean(name) for name in images.classes} - set(classes):
         notes.append(f"{where}: {plural(len(unused), 'class', 'classes')} without images: {printable_list(unused)}")
-    check_num_classes(where, classes)
+    check_classes(where, classes, labels)
     check_train_classes(where, classes, labels, splits)
     paths = PackedPaths(images.root)
     for number in kept.tolist():

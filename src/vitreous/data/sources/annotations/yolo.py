@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from vitreous.data.sources.annotations.export import Entry, Export, read_bytes
-from vitreous.data.sources.folder import images_below
+from vitreous.data.sources.image_files import images_below
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError
 from vitreous.printable import printable, printable_error

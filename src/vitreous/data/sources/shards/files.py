@@ -235,13 +235,19 @@ def _find_remote(name: str) -> list[ShardFile]:
     with reaching(name):
         files, first = import_fsspec(name).core.url_to_fs(addresses[0])
         if is_folder:
-            paths = sorted(map(str, files.glob(first)))
+            paths = sorted(map(str, files.glob(first))) or _tars_of_splits(files, first)
         else:
             paths = [str(files._strip_protocol(address)) for address in addresses]
         shards: list[ShardFile] = [RemoteShard(files, files.unstrip_protocol(path), path) for path in paths]
     if not shards:
         raise DataNotFoundError(f"data.source={name}: holds no .tar file; check the address")
     return shards
+
+
+def _tars_of_splits(files: Any, pattern: str) -> list[str]:
+    """Return the tar files in the split folders of a remote folder; the pattern is that of tar files in it."""
+    folder, _, name = pattern.rpartition("/")
+    return sorted(path for path in map(str, files.glob(f"{folder}/*/{name}")) if split_of(path.split("/")[-2]))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ other extensions are not read.
 
 import hashlib
 import json
-import math
+import sys
 import unicodedata
 from array import array
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import atomic
-from vitreous.data.sources.folder import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+from vitreous.data.sources.image_files import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.shards.files import LocalShard, ShardFile
 from vitreous.data.sources.shards.tar_members import Member, TarMembers
@@ -174,7 +174,7 @@ def _annotation(members: TarMembers, by_extension: Mapping[str, Member]) -> Anno
     """
     facts = _json(members, by_extension["json"]) if "json" in by_extension else {}
     group, weight = facts.get("group", ""), facts.get("weight", 1.0)
-    if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+    if not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
         raise DecodeError("with a weight that is not a number of at least 0")
     label = _label(members, by_extension, facts)
     if isinstance(label, str):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.shards.files import import_fsspec, reaching
 from vitreous.data.sources.source import MAX_FILE_BYTES, check_file_size, first_line
 from vitreous.errors import DecodeError

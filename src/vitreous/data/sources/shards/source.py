@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.label_cells import MAX_CLASSES
-from vitreous.data.sources.checks import check_num_classes, check_train_classes, check_weights
-from vitreous.data.sources.dataset import number_classes
+from vitreous.data.sources.checks import check_classes, check_train_classes, check_weights
+from vitreous.data.sources.classes import number_classes
 from vitreous.data.sources.shards.files import ShardFile, find_shards, read_neighbor
 from vitreous.data.sources.shards.index import MAX_EXAMPLES, ShardIndex, index_shard
 from vitreous.data.sources.source import Source, Texts, as_text, check_file_size, locate
@@ -182,7 +182,7 @@ def _classes(where: str, known: list[str] | None, labels: list[int | str]) -> tu
             f"{where}: over {MAX_CLASSES:,} different labels, too many for classes; store the class in .cls files"
         )
     classes, numbers = number_classes(where, known, labels)
-    check_num_classes(where, classes)
+    check_classes(where, classes, numbers)
     return classes, numbers
 
 

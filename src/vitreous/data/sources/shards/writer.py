@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vitreous import atomic
-from vitreous.data.decoding.arrays import is_array_file
-from vitreous.data.decoding.decode import decode_image, reason_of
+from vitreous.data.decoding.decode import decode_image, read_header, reason_of
 from vitreous.data.sources import SPLITS, Source
-from vitreous.data.sources.folder import is_image_name
+from vitreous.data.sources.image_files import IMAGE_SUFFIXES
 from vitreous.data.sources.shards.source import INFO_NAME
 from vitreous.data.workers import Progress, map_in_order
 from vitreous.errors import ConfigError, DataError, DecodeError
@@ -33,7 +31,9 @@ WITHOUT_SPLIT = "images"
 _READ_AHEAD = 32
 _MTIME_S = 315_532_800
 """1980-01-01: a constant, so that the same samples give the same bytes, and plausible to other programs."""
-_EXTENSIONS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".mpo": ".jpg", ".tiff": ".tif"}
+_EXTENSIONS = {
+    ".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".mpo": ".jpg", ".tiff": ".tif", ".jpeg2000": ".jp2",
+}  # fmt: skip
 """Extension -> the one that other programs look for."""
 _SLUG_LENGTH = 48
 
@@ -64,8 +64,9 @@ def write_shards(
     """Write each split to its own tar files, in an order that mixes the classes for programs that read sequentially.
 
     A sample is the image `<number>-<old name>.jpg` (or another extension), its class index in `.cls`, and its group and
-    weight in `.json` if it has them. Image files keep their bytes; images in memory become PNG. `INFO_NAME` holds the
-    class names and counts. The same samples give the same bytes. If writing fails or is stopped, nothing is left.
+    weight in `.json` if it has them. Image files keep their bytes; images in memory become PNG, and so do unnamed files
+    of formats that shards do not have, such as icons. `INFO_NAME` holds the class names and counts. The same samples
+    give the same bytes. If writing fails or is stopped, nothing is left.
 
     The folder `out` does not exist or is empty; its parents are created if necessary. A tar file has at most
     `max_samples` images and `max_bytes` bytes, both at least 1; only a file with a single larger image exceeds that.
@@ -191,20 +192,18 @@ def _members(source: Source, index: int, number: int) -> dict[str, bytes]:
     """Return the members of a sample as name -> content. Raises DecodeError if its image cannot be read."""
     described = PurePosixPath(source.key(index))
     encoded = source.encoded(index)
-    file = io.BytesIO()
+    file, extension = io.BytesIO(), ""
     if isinstance(encoded, bytes):
-        content, extension = encoded, described.suffix.casefold() if is_image_name(described.name) else ""
-        extension = extension or (".npy" if is_array_file(content) else "")
+        content, extension = encoded, _extension_of(encoded, described.suffix.casefold(), source.describe(index))
     elif isinstance(encoded, np.ndarray) and (encoded.dtype != np.uint8 or encoded.shape[2:] not in ((), (3,))):
         np.save(file, encoded, allow_pickle=False)
         content, extension = file.getvalue(), ".npy"
-    else:
+    if not extension:
         decode_image(encoded, where=source.describe(index)).save(file, "png")
         content, extension = file.getvalue(), ".png"
-    extension = extension or _extension_of(content, source.describe(index))
     slug = re.sub(r"[^A-Za-z0-9]+", "_", described.stem).strip("_")[:_SLUG_LENGTH]
     key = f"{number:08d}-{slug}" if slug else f"{number:08d}"
-    members = {f"{key}{_EXTENSIONS.get(extension, extension)}": content, f"{key}.cls": b"%d" % source.labels[index]}
+    members = {f"{key}{extension}": content, f"{key}.cls": b"%d" % source.labels[index]}
     facts: dict[str, str | float] = {}
     if source.groups is not None and source.groups[index]:
         facts["group"] = str(source.groups[index])
@@ -213,10 +212,13 @@ def _members(source: Source, index: int, number: int) -> dict[str, bytes]:
     return {**members, f"{key}.json": json.dumps(facts).encode()} if facts else members
 
 
-def _extension_of(content: bytes, where: str) -> str:
-    """Return the extension for the format of an image. Raises DecodeError if it is not an image."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return f".{image.format}".casefold()
-    except Exception as error:  # Pillow's plugins raise errors of any type
-        raise DecodeError(f"{where}: not an image") from error
+def _extension_of(content: bytes, suffix: str, where: str) -> str:
+    """Return the extension for an image file, by its name or else its format; empty if shards have none for that.
+
+    Raises DecodeError if it has no suffix of an image and is none.
+    """
+    if suffix not in IMAGE_SUFFIXES:
+        kind = read_header(content, where).kind.partition(" ")[0].casefold()
+        suffix = ".npy" if kind == "array" else f".{kind}"
+    extension = _EXTENSIONS.get(suffix, suffix)
+    return extension if extension in IMAGE_SUFFIXES or extension == ".npy" else ""

@@ -35,14 +35,13 @@ def choice(*names: str, field: str = "choice", kind: str = "choices", **more: ob
 
 
 def test_one_category_per_coco_image_is_its_class_and_the_others_are_counted(put: Put) -> None:
-    source = opened(write_json(put(["a.png", "b.png", "c.png", "d.png"]) / "x.json", COCO))
+    source = opened(write_json(put(["a.png", "b.png", "c.png", "d.png", "._d.png"]) / "x.json", COCO))
     assert shown(source) == [("a.png", "dog", ""), ("b.png", "cat", "")]
     assert source.title == "x (COCO annotations)"
     where = f"data.source={source.paths[0].parent / 'x.json'}: "
     assert source.notes == (
         where + "lists no label for 1 image that is in the same folder (d.png): left out",
-        where
-        + "1 image without a label: left out; with --task multilabel they are read as showing none of the classes",
+        where + "1 image without a label: left out; --task multilabel reads such images as showing none of the classes",
         where + "1 class without images: owl",
     )
     check_pixels(source, [PIXELS[0], PIXELS[1]])
@@ -52,10 +51,10 @@ def test_several_categories_of_a_coco_image_are_several_labels(put: Put) -> None
     path = write_json(put(["a.png", "b.png", "c.png"]) / "x.json", with_annotation(7, 1))
     source = opened(path)
     assert shown(source) == [("a.png", ("cat", "dog"), ""), ("b.png", ("cat",), ""), ("c.png", (), "")]
-    assert source.task_reason == "1 of 3 images have several labels, such as cat and dog"
+    assert source.task_reason == "1 of 3 images has several labels, such as cat and dog"
     assert f"data.source={path}: 1 image without a label: read as showing none of the classes" in source.notes
     assert error_of(lambda: open_source(path, task="single")).startswith(
-        f"data.source={path}: data.task=single, but 1 of 3 images have several labels"
+        f"data.source={path}: data.task=single, but 1 of 3 images has several labels"
     )
 
 

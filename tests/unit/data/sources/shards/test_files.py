@@ -166,6 +166,16 @@ def test_address_of_a_folder_or_pattern_lists_its_tars(memory: str) -> None:
     assert names(f"{memory}/{{train,val}}-0.tar") == ["set/train-0.tar", "set/val-0.tar"]
 
 
+def test_address_of_a_folder_of_splits_lists_their_tars() -> None:
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    for name in ("train/a.tar", "train/b.tar", "validation/a.tar", "other/a.tar"):
+        files.pipe_file(f"/sets/{name}", b"its content")
+    try:
+        assert names("memory://sets") == ["train/a.tar", "train/b.tar", "validation/a.tar"]
+    finally:
+        files.rm("/sets", recursive=True)
+
+
 def test_remote_bytes_are_read_in_place(memory: str) -> None:
     shard = find_shards(f"{memory}/val-0.tar")[0]
     assert (shard.size, shard.read(10, 2), shard.read(9, 0)) == (24, b"is", b"")

@@ -195,6 +195,8 @@ def test_single_tar_and_pattern_are_opened(write: Write) -> None:
          "samples with both class and target in .json, either of which could be the label, are left out (1, e.g. a.t"),
         ([("x.jpg", b"y"), ("x.cls", b"1"), ("x.json", b'{"weight": -1}')],
          "samples with a weight that is not a number of at least 0 are left out (1, e.g. a.tar: x)"),
+        ([("x.jpg", b"y"), ("x.cls", b"1"), ("x.json", b'{"weight": 1%s}' % (b"0" * 400))],
+         "samples with a weight that is not a number of at least 0 are left out (1, e.g. a.tar: x)"),
         ([("x.jpg", b"y"), ("x.jpg", b"z"), ("x.txt", b"")], "repeated files are left out (1, e.g. a.tar: x.jpg)"),
         ([("x.pyd", b"y"), ("x.out.pth", b"y")],
          "files that could hold code are never opened (2, e.g. a.tar: x.pyd, a.tar: x.out.pth)"),

@@ -1,6 +1,7 @@
 """Written shards are read back by tarfile, by webdataset if it is installed, and by ShardSource."""
 
 import gc
+import io
 import json
 import tarfile
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitreous.data.sources import ArraySource, FileSource, Source, open_object, open_source
 from vitreous.data.sources.shards.source import INFO_NAME
@@ -185,6 +187,19 @@ def test_encoded_images_from_python_get_the_extension_of_their_format(folder: Pa
 
     write_shards(open_object(Pairs()), tmp_path / "out")
     assert [Path(name).suffix for name in files_in(tmp_path / "out" / "images-000000.tar")] == [".png", ".cls"] * 4
+
+
+@pytest.mark.parametrize(("format_", "extension"), [("jpeg2000", ".jp2"), ("mpo", ".jpg"), ("ico", ".png")])
+def test_image_of_a_format_with_another_extension_is_read_back(format_: str, extension: str, tmp_path: Path) -> None:
+    pairs = []
+    for label in range(2):
+        file = io.BytesIO()
+        Image.new("RGB", (32, 32), (90, 200 * label, 30)).save(file, format_)
+        pairs.append((file.getvalue(), label))
+    write_shards(open_object(pairs), tmp_path / "out")
+    assert [Path(name).suffix for name in files_in(tmp_path / "out" / "images-000000.tar")] == [extension, ".cls"] * 2
+    greens = [np.asarray(open_source(tmp_path / "out").image(index))[9, 9, 1] for index in range(2)]
+    np.testing.assert_allclose(sorted(greens), [0, 200], atol=2)
 
 
 def test_unreadable_files_are_left_out_and_listed_but_damaged_images_are_kept(folder: Path, tmp_path: Path) -> None:
