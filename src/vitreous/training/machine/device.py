@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,12 +34,12 @@ def resolve_device(requested: str) -> torch.device:
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if counts["mps"] else "cpu")
-    kind, _, index = requested.partition(":")
+    kind, colon, index = requested.partition(":")
     if kind == "gpu":
         advice = "use cuda" if counts["cuda"] else "use mps" if counts["mps"] else (
             "a GPU is called cuda, but PyTorch finds no CUDA device on this machine; use auto or cpu")  # fmt: skip
         raise ConfigError(f"device={requested}: no such device; {advice}")
-    if kind not in counts or (index and not index.isdecimal()):
+    if kind not in counts or (colon and not re.fullmatch("0|[1-9][0-9]*", index)):
         raise ConfigError(f"device={requested}: no such device; {nearest(kind, [*counts, 'auto'])}")
     count = counts[kind]
     if int(index or 0) >= count:

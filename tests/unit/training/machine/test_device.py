@@ -66,6 +66,8 @@ def test_device_that_exists_is_used(requested: str) -> None:
         ("cuda:one", "no such device; did you mean cuda?"),
         ("cuda:²", "no such device; did you mean cuda?"),
         ("cuda:-1", "no such device; did you mean cuda?"),
+        ("cpu:", "no such device; did you mean cpu?"),
+        ("cpu:00", "no such device; did you mean cpu?"),
         ("", "no such device; use one of auto, cpu, cuda, mps"),
     ],
 )
