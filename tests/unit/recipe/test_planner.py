@@ -307,6 +307,19 @@ def test_a_budget_chooses_the_size_of_a_model_with_the_heads_of_the_user(make_fa
     assert models[0].embed_dim < models[1].embed_dim
 
 
+@pytest.mark.parametrize("size_px", [(8, 8), (32, 32)])
+@pytest.mark.parametrize(
+    "asked", [{"model.rotary": "axial"}, {"model.position": "sincos2d"}, {"model.head_dim": 8, "model.pool": "mean"}]
+)
+def test_a_fast_machine_keeps_the_usual_model_with_heads_that_do_not_divide_its_width(
+    make_facts: Facts, asked: dict[str, Any], size_px: tuple[int, int]
+) -> None:
+    facts, asked = make_facts(height_px=size_px[0], width_px=size_px[1]), {**asked, "model.num_heads": 7}
+    usual, fitted = plan_for(facts, asked), budget_plan(facts, asked, machine(1e30))
+    for key in ("embed_dim", "depth", "num_heads"):
+        assert getattr(fitted.config.model, key) == getattr(usual.config.model, key)
+
+
 def test_short_run_gets_weaker_augmentation(make_facts: Facts) -> None:
     facts = make_facts(2_000, height_px=200, width_px=300)
     long, middle, short = (plan_for(facts, {"train.epochs": epochs}).config for epochs in (60.0, 25.0, 3.0))
