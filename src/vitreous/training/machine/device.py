@@ -14,6 +14,7 @@ import torch
 from vitreous import processes
 from vitreous.errors import ConfigError, nearest
 from vitreous.recipe.run_config import TrainConfig
+from vitreous.version import __version__
 from vitreous.wording import plural
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -143,18 +144,23 @@ def deterministic(enabled: bool) -> Iterator[None]:
 
 def describe_software() -> dict[str, str | None]:
     """Return the versions of vitreous and its main dependencies, and the git revision of this code."""
-    versions = {name: metadata.version(name) for name in ("vitreous", "torch", "numpy", "pillow", "safetensors")}
-    return versions | {"git_revision": _git_revision()}
+    versions = {name: metadata.version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
+    return {"vitreous": __version__, **versions, "git_revision": _git_revision()}
 
 
 def _git_revision() -> str | None:
     """Return the revision, such as `1a2b3c4d…`, with `+` if files were changed; None outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    file = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        git("ls-files", "--error-unmatch", file.name)  # fails if the checkout around this installation is another one
+        return git("describe", "--always", "--abbrev=40", "--dirty=+")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
 
 
 def describe_hardware(device: torch.device) -> dict[str, str | int]:

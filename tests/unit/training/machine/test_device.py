@@ -1,3 +1,7 @@
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -6,6 +10,7 @@ from vitreous.training.machine import device as room
 from vitreous.training.machine.device import (
     autocast,
     describe_hardware,
+    describe_software,
     float32_products,
     resolve_device,
     resolve_precision,
@@ -221,3 +226,26 @@ def test_processor_without_a_name_is_described_by_its_architecture(monkeypatch: 
 
     monkeypatch.setattr(room.Path, "open", unreadable)
     assert describe_hardware(CPU)["device_name"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_git_revision_is_that_of_this_code_and_not_of_a_checkout_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".venv" / "device.py"
+    file.parent.mkdir()
+    file.touch()
+    (tmp_path / "mine.py").touch()
+    monkeypatch.setattr(room, "__file__", str(file))
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    git("add", "mine.py")
+    git("commit", "-m", "mine")
+    assert describe_software()["git_revision"] is None
+    git("add", ".venv/device.py")
+    git("commit", "-m", "theirs")
+    assert len(describe_software()["git_revision"] or "") == 40
