@@ -73,6 +73,23 @@ def test_even_fixed_and_dead_heads_are_counted(model: VisionTransformer, images:
     assert (heads.num_even, heads.num_fixed, heads.num_dead) == (1, HEADS, 2)
 
 
+class Average(torch.nn.Module):
+    """Attention of an extension, which has no heads."""
+
+    def forward(self, tokens: torch.Tensor, relation: object) -> torch.Tensor:
+        return tokens.mean(dim=1, keepdim=True).expand_as(tokens)
+
+
+def test_only_heads_of_our_attention_are_measured(model: VisionTransformer, images: torch.Tensor) -> None:
+    whole = measure_heads(model, images)
+    model.encoder.blocks[1].attn = Average()
+    found = measure_heads(model, images)
+    assert (found.num_heads, found.entropy) == (HEADS, whole.entropy[:1])
+    model.encoder.blocks[0].attn = Average()
+    assert measure_heads(model, images) == Heads((), 0, 0, 0, 0)
+    assert HealthCheck(num_classes=5, clip_norm=1.0).heads(1.0, Heads((), 0, 0, 0, 0)) == []
+
+
 def test_measuring_heads_changes_neither_random_state_nor_weights(
     model: VisionTransformer, images: torch.Tensor
 ) -> None:
