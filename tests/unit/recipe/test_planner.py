@@ -546,6 +546,15 @@ def test_fitted_head_takes_a_quarter_of_the_learning_rate(make_facts: Facts) -> 
     assert plan_for(make_facts(), PRETRAINED).config.optim.lr == rates["fitted"]
 
 
+@pytest.mark.parametrize("recipe", ["fine-tune", "pretrain-finetune"])
+def test_reason_for_the_head_suits_its_value(make_facts: Facts, recipe: str) -> None:
+    asked = PRETRAINED if recipe == "fine-tune" else {}
+    for facts, value in ((make_facts(), "fitted"), (make_facts(task="multilabel"), "zero")):
+        plan = plan_for(facts, {**asked, "data.task": facts.task}, recipe=recipe)
+        assert plan.config.train.head_init == value
+        assert ("suits the features" in reason_of(plan, "train.head_init")) is (value == "fitted")
+
+
 @pytest.mark.parametrize(("epochs", "ratio"), [(1.0, 0.4), (3.0, 0.25), (50.0, 0.1)])
 def test_short_fine_tuning_warms_up_for_longer(make_facts: Facts, epochs: float, ratio: float) -> None:
     asked = {**PRETRAINED, "train.epochs": epochs, "data.batch_size": 32}
