@@ -92,7 +92,7 @@ def make_plan(
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)
     check_fits(config, facts)
-    ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
+    ordered = sorted(choices.values(), key=lambda choice: list(keys.rules()).index(choice.key))
     notes = (*consequences(config, facts), *_memory_notes(memory(config)))
     return Plan(config, tuple(ordered), notes, pace)
 

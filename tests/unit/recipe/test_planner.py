@@ -82,7 +82,7 @@ def test_classes_channels_and_mirroring_follow_the_data(make_facts: Facts, num_t
 def test_every_choice_of_a_shipped_recipe_has_a_reason_and_a_known_key(make_facts: Facts, recipe: str) -> None:
     plan = plan_for(make_facts(), REQUIRED.get(recipe, {}), recipe=recipe)
     assert plan.config.recipe == recipe
-    assert all(choice.key in keys.known_keys() and choice.reason for choice in plan.choices)
+    assert all(choice.key in keys.rules() and choice.reason for choice in plan.choices)
     assert len({choice.key for choice in plan.choices}) == len(plan.choices)
 
 
@@ -118,7 +118,7 @@ def test_pretrained_weights_choose_the_recipe(make_facts: Facts) -> None:
 
 
 def test_choices_are_ordered_as_the_keys_are(make_facts: Facts) -> None:
-    places = [list(keys.known_keys()).index(choice.key) for choice in plan_for(make_facts()).choices]
+    places = [list(keys.rules()).index(choice.key) for choice in plan_for(make_facts()).choices]
     assert places == sorted(places)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vitreous.errors import ConfigError
-from vitreous.recipe.keys import architecture_in, known_keys
+from vitreous.recipe.keys import architecture_in, rules
 from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, parse_budget, with_options
 
 
@@ -54,7 +54,7 @@ def test_architecture_is_gathered_in_one_key_and_can_be_read_back() -> None:
 
 
 def test_every_option_sets_an_existing_key() -> None:
-    assert set(OPTION_KEYS.values()) <= set(known_keys())
+    assert set(OPTION_KEYS.values()) <= set(rules())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.recipe.keys import known_keys
+from vitreous.recipe.keys import rules
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.fit.health import Heads, HealthCheck, Watch, measure_heads
 from vitreous.training.folder.records import Recorder
@@ -158,7 +158,7 @@ def test_every_key_that_a_note_suggests_exists() -> None:
     assert len(notes) == 7
     names = {name for note in notes for name in re.findall(r"\b(?:data|model|optim|train)\.\w+", note)}
     assert names
-    assert names <= set(known_keys())
+    assert names <= set(rules())
 
 
 def test_watched_run_takes_the_same_steps_and_records_them(
