@@ -11,6 +11,7 @@ from vitreous.training.machine.device import (
     autocast,
     describe_hardware,
     describe_software,
+    deterministic,
     float32_products,
     resolve_device,
     resolve_precision,
@@ -210,6 +211,16 @@ def test_tf32_is_switched_off_again_after_the_context() -> None:
     for precision in ("fp32", "bf16"):
         with float32_products(precision):
             assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_program_that_only_warns_of_kernels_that_are_not_deterministic_still_does_after_a_run() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with deterministic(True):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_hardware_description_has_only_texts_and_integers() -> None:
