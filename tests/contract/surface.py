@@ -14,7 +14,7 @@ from typing import Any
 
 import vitreous
 from vitreous.cli.main import COMMANDS, app
-from vitreous.recipe.keys import defaults, known_keys
+from vitreous.recipe.keys import ROOMS, defaults, rules
 from vitreous.recipe.shipped import SHIPPED
 from vitreous.training.folder.run_folder import Inside, RunFolder
 
@@ -75,7 +75,9 @@ def _command_line() -> Iterator[str]:
 
 
 def _configuration() -> Iterator[str]:
-    for key, kind in known_keys().items():
+    for key in rules():
+        room, _, name = key.partition(".")
+        kind = typing.get_type_hints(ROOMS[room])[name]
         given = f" = {defaults()[key]!r}" if key in defaults() else ""
         yield f"{key}: {_type(kind)}{given}"
 

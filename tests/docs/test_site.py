@@ -100,7 +100,7 @@ def test_dead_links_and_requests_to_other_hosts_are_found(script, tmp_path: Path
 
 
 def test_keys_in_the_documents_exist() -> None:
-    known = set(keys.known_keys())
+    known = set(keys.rules())
     rooms = "|".join({key.split(".")[0] for key in known})
     named = {
         (page.name, key)

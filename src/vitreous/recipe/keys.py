@@ -4,7 +4,6 @@ A recipe fills one flat dictionary of `room.key` names, a file stores it, and th
 """
 
 import math
-import typing
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -67,13 +66,6 @@ def rules() -> dict[str, Rule]:
         for name, rule in rules_of(config).items()
         if not (room == "model" and name in MODEL_INPUT_KEYS)
     }
-
-
-@cache
-def known_keys() -> dict[str, Any]:
-    """Return every key that a user may set, with its type."""
-    types = {f"{room}.{name}": kind for room in ROOMS for name, kind in typing.get_type_hints(ROOMS[room]).items()}
-    return {key: types[key] for key in rules()}
 
 
 @cache

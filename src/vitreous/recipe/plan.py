@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.data.sources.source import as_text
+from vitreous.ranges import as_word
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
 
@@ -67,13 +68,11 @@ class Plan:
 
 
 def show(value: object) -> str:
-    """Return a value as it is written on the command line, e.g. `24x36`, `true` or `0.001`."""
-    if isinstance(value, bool):
-        return str(value).lower()
+    """Return a value as it is written on the command line, e.g. `24x36`, `true`, `0.001` or `none`."""
     if isinstance(value, tuple):
         separator = "x" if all(isinstance(item, int) for item in value) else ","
-        return separator.join(show(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return separator.join(map(as_word, value))
+    return as_word(value)
 
 
 def _cell(text: str) -> str:

@@ -92,7 +92,7 @@ def make_plan(
     _update(choices, _suiting_optimizer(choices, recommended, asked))
     config = _config(name, choices)
     check_fits(config, facts)
-    ordered = sorted(choices.values(), key=lambda choice: list(keys.known_keys()).index(choice.key))
+    ordered = sorted(choices.values(), key=lambda choice: list(keys.rules()).index(choice.key))
     notes = (*consequences(config, facts), *_memory_notes(memory(config)))
     return Plan(config, tuple(ordered), notes, pace)
 
@@ -173,12 +173,14 @@ def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) ->
         row = SIZES[rung.size]
         patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens, stem))
         num_heads = asked.get("model.num_heads", row.num_heads)
-        width = max(1, round(row.embed_dim / num_heads)) * num_heads
+        values = _values(choices) | {"model.embed_dim": row.embed_dim, "model.num_heads": num_heads}
+        adapted = {choice.key: choice.value for choice in implied(values, asked)}
+        width = adapted.get("model.embed_dim", row.embed_dim)
         if (width, row.depth) > largest or (row, patch_size) in seen:
             continue
         seen.add((row, patch_size))
-        values = zip(_SIZE_KEYS, (width, row.depth, num_heads), strict=True)
-        found = [Choice(key, value, f"`vit_{rung.size}`") for key, value in values if key not in asked]
+        sizes = zip(_SIZE_KEYS, (width, row.depth, num_heads), strict=True)
+        found = [Choice(key, value, f"`vit_{rung.size}`") for key, value in sizes if key not in asked]
         if "model.patch_size" not in asked:
             num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
             reason = f"cuts an image into {num_tokens} tokens, few enough for the budget"

@@ -131,6 +131,8 @@ def _with_architecture(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "none"
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tests.unit.cli.conftest import TINY
 
-from vitreous.recipe.keys import known_keys
+from vitreous.recipe.keys import rules
 
 Cli = Callable[..., Any]
 Trained = tuple[Path, Any]
@@ -109,7 +109,7 @@ def test_dry_run_shows_every_key_and_writes_nothing(photos: Path, cli: Cli, tmp_
     assert (said.code, said.err) == (0, "")
     shown = yaml.safe_load(said.out.partition("every key, as in config.yaml:\n")[2])
     keys = {f"{room}.{key}" for room, section in shown.items() if room != "recipe" for key in section}
-    assert keys == set(known_keys())
+    assert keys == set(rules())
     assert "\ndata.img_size = 8x12: you asked for it\n" in said.out
     assert list(tmp_path.iterdir()) == []
 

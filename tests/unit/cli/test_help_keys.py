@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vitreous.recipe.key_reference import as_text
-from vitreous.recipe.keys import known_keys
+from vitreous.recipe.keys import rules
 
 
 def test_help_keys_lists_every_key_without_data(
@@ -14,7 +14,7 @@ def test_help_keys_lists_every_key_without_data(
     monkeypatch.chdir(tmp_path)
     said = cli("train", "--help-keys")
     assert (said.code, said.out, said.err) == (0, as_text() + "\n", "")
-    assert [key for key in known_keys() if f"\n{key}  (" not in said.out] == []
+    assert [key for key in rules() if f"\n{key}  (" not in said.out] == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -110,7 +110,7 @@ def values() -> dict[str, Any]:
         "train.max_retries": 2,
     }
     # Keys that are not listed above have their defaults.
-    return {key: given.get(key, keys.defaults().get(key)) for key in keys.known_keys()}
+    return {key: given.get(key, keys.defaults().get(key)) for key in keys.rules()}
 
 
 @pytest.fixture

@@ -38,6 +38,13 @@ def test_few_tokens_suggest_a_patch_that_tiles_the_image(
     assert list(consequences(config, make_facts())) == [f"model.patch_size={patch_size}{sentence}"]
 
 
+def test_few_tokens_suggest_a_patch_that_the_stem_can_make(make_facts: Facts, values: dict[str, Any]) -> None:
+    stem = {"model.stem": "conv", "data.img_size": (48, 48)}
+    (note,) = consequences(config_with(values, **stem, **{"model.patch_size": 16}), make_facts())
+    assert note.endswith("; use 8, for 36 tokens")
+    assert not list(consequences(config_with(values, **stem, **{"model.patch_size": 8}), make_facts()))
+
+
 def test_small_test_set_is_reported_with_the_uncertainty_of_its_accuracy(
     make_facts: Facts, values: dict[str, Any]
 ) -> None:

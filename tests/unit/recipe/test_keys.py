@@ -39,7 +39,7 @@ def test_assemble_restores_a_config_that_was_taken_apart(config: RunConfig) -> N
 
 def test_model_takes_image_size_channels_and_classes_from_the_data(config: RunConfig) -> None:
     assert (config.model.img_size, config.model.in_chans, config.model.num_classes) == ((24, 36), 3, 7)
-    assert not {"model.img_size", "model.in_chans", "model.num_classes"} & keys.known_keys().keys()
+    assert not {"model.img_size", "model.in_chans", "model.num_classes"} & keys.rules().keys()
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_name_that_several_rooms_have_suggests_all_of_them(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("key", [*keys.RENAMED.values(), *keys.OTHER_NAMES.values()])
 def test_suggested_keys_exist(key: str) -> None:
-    assert key in keys.known_keys()
+    assert key in keys.rules()
 
 
 @pytest.mark.parametrize("name", [*keys.RENAMED, *keys.OTHER_NAMES])
 def test_former_and_foreign_names_are_not_keys(name: str) -> None:
-    assert not {name, name.partition(".")[2]} & {*keys.known_keys(), *(k.partition(".")[2] for k in keys.known_keys())}
+    assert not {name, name.partition(".")[2]} & {*keys.rules(), *(k.partition(".")[2] for k in keys.rules())}
 
 
 @pytest.mark.parametrize(("name", "got"), [("img_size", 64), ("in_chans", 3), ("num_classes", 12)])

@@ -45,7 +45,7 @@ def test_folder_with_an_undecodable_name_can_be_written(config: RunConfig) -> No
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [((24, 36), "24x36"), ((0.5, 0.25), "0.5,0.25"), (True, "true"), (1e-4, "0.0001"), (7, "7"), (None, "None"),
+    [((24, 36), "24x36"), ((0.5, 0.25), "0.5,0.25"), (True, "true"), (1e-4, "0.0001"), (7, "7"), (None, "none"),
      ("mean", "mean"), (20.0, "20")],
 )  # fmt: skip
 def test_value_is_shown_as_on_the_command_line(value: object, text: str) -> None:

@@ -82,7 +82,7 @@ def test_classes_channels_and_mirroring_follow_the_data(make_facts: Facts, num_t
 def test_every_choice_of_a_shipped_recipe_has_a_reason_and_a_known_key(make_facts: Facts, recipe: str) -> None:
     plan = plan_for(make_facts(), REQUIRED.get(recipe, {}), recipe=recipe)
     assert plan.config.recipe == recipe
-    assert all(choice.key in keys.known_keys() and choice.reason for choice in plan.choices)
+    assert all(choice.key in keys.rules() and choice.reason for choice in plan.choices)
     assert len({choice.key for choice in plan.choices}) == len(plan.choices)
 
 
@@ -118,7 +118,7 @@ def test_pretrained_weights_choose_the_recipe(make_facts: Facts) -> None:
 
 
 def test_choices_are_ordered_as_the_keys_are(make_facts: Facts) -> None:
-    places = [list(keys.known_keys()).index(choice.key) for choice in plan_for(make_facts()).choices]
+    places = [list(keys.rules()).index(choice.key) for choice in plan_for(make_facts()).choices]
     assert places == sorted(places)
 
 
@@ -305,6 +305,19 @@ def test_a_budget_chooses_the_size_of_a_model_with_the_heads_of_the_user(make_fa
     models = [budget_plan(facts, {"model.num_heads": num_heads}, machine(per_s)).config.model for per_s in (1e3, 1e30)]
     assert [model.num_heads for model in models] == [num_heads] * 2
     assert models[0].embed_dim < models[1].embed_dim
+
+
+@pytest.mark.parametrize("size_px", [(8, 8), (32, 32)])
+@pytest.mark.parametrize(
+    "asked", [{"model.rotary": "axial"}, {"model.position": "sincos2d"}, {"model.head_dim": 8, "model.pool": "mean"}]
+)
+def test_a_fast_machine_keeps_the_usual_model_with_heads_that_do_not_divide_its_width(
+    make_facts: Facts, asked: dict[str, Any], size_px: tuple[int, int]
+) -> None:
+    facts, asked = make_facts(height_px=size_px[0], width_px=size_px[1]), {**asked, "model.num_heads": 7}
+    usual, fitted = plan_for(facts, asked), budget_plan(facts, asked, machine(1e30))
+    for key in ("embed_dim", "depth", "num_heads"):
+        assert getattr(fitted.config.model, key) == getattr(usual.config.model, key)
 
 
 def test_short_run_gets_weaker_augmentation(make_facts: Facts) -> None:
@@ -531,6 +544,15 @@ def test_fitted_head_takes_a_quarter_of_the_learning_rate(make_facts: Facts) -> 
     }
     assert rates["fitted"] == pytest.approx(rates["zero"] / 4, rel=0.05)
     assert plan_for(make_facts(), PRETRAINED).config.optim.lr == rates["fitted"]
+
+
+@pytest.mark.parametrize("recipe", ["fine-tune", "pretrain-finetune"])
+def test_reason_for_the_head_suits_its_value(make_facts: Facts, recipe: str) -> None:
+    asked = PRETRAINED if recipe == "fine-tune" else {}
+    for facts, value in ((make_facts(), "fitted"), (make_facts(task="multilabel"), "zero")):
+        plan = plan_for(facts, {**asked, "data.task": facts.task}, recipe=recipe)
+        assert plan.config.train.head_init == value
+        assert ("suits the features" in reason_of(plan, "train.head_init")) is (value == "fitted")
 
 
 @pytest.mark.parametrize(("epochs", "ratio"), [(1.0, 0.4), (3.0, 0.25), (50.0, 0.1)])

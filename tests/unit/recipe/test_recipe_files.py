@@ -30,7 +30,7 @@ def test_file_is_grouped_by_room_and_plain_yaml(config: RunConfig) -> None:
     assert list(content) == ["recipe", *keys.ROOMS]
     assert content["recipe"] == "by-hand"
     assert content["data"]["img_size"] == [24, 36]
-    assert {f"{room}.{key}" for room in keys.ROOMS for key in content[room]} == set(keys.known_keys())
+    assert {f"{room}.{key}" for room in keys.ROOMS for key in content[room]} == set(keys.rules())
 
 
 @pytest.mark.parametrize(

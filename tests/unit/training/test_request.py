@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vitreous.errors import ConfigError
-from vitreous.recipe.keys import known_keys
+from vitreous.recipe.keys import architecture_in, rules
 from vitreous.training.request import OPTION_KEYS, TrainRequest, is_series, parse_budget, with_options
 
 
@@ -45,8 +45,16 @@ def test_options_become_keys_and_paths_are_expanded(monkeypatch: pytest.MonkeyPa
     assert given.values == {"optim.lr": "3e-4"}
 
 
+def test_architecture_is_gathered_in_one_key_and_can_be_read_back() -> None:
+    given = {"architecture.img_size": "8x24", "architecture.head_dim": "none", "architecture.mlp_ratio": 13 / 3}
+    values = with_options(TrainRequest(values={**given, "optim.lr": 0.1}), {}).values
+    assert values.keys() == {"optim.lr", "train.pretrained_as"}
+    read = architecture_in(str(values["train.pretrained_as"]))
+    assert read == {"img_size": (8, 24), "head_dim": None, "mlp_ratio": 13 / 3}
+
+
 def test_every_option_sets_an_existing_key() -> None:
-    assert set(OPTION_KEYS.values()) <= set(known_keys())
+    assert set(OPTION_KEYS.values()) <= set(rules())
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,14 @@ def learner_choices(stem: str) -> list[Choice]:
     ]
 
 
+def head_choice(facts: DataFacts, asked: Mapping[str, Any]) -> Choice:
+    """Return how a new head on pretrained weights begins."""
+    key = "train.head_init"
+    if asked.get("model.distill_token") or facts.task == "multilabel":
+        return Choice(key, "zero", "only a single head for one label per image can be fitted")
+    return Choice(key, "fitted", "a head that already suits the features changes them less (2202.10054)")
+
+
 def epoch_choice(facts: DataFacts) -> Choice:
     """Return the usual number of epochs for a training set of this size."""
     rule = by_num_images(facts.num_train)

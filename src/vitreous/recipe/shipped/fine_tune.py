@@ -7,7 +7,7 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.rules import by_num_images, learning_rate, why_not_photos
-from vitreous.recipe.shipped.choices import data_choices
+from vitreous.recipe.shipped.choices import data_choices, head_choice
 
 
 def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
@@ -26,10 +26,10 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
     img_size = asked["data.img_size"]
     epochs = by_num_images(facts.num_train).epochs / 4
     batch_size = asked.get("data.batch_size", by_num_images(facts.num_train).batch_size)
-    fits_head = not asked.get("model.distill_token") and facts.task != "multilabel"
+    head = head_choice(facts, asked)
     rate = learning_rate(batch_size, asked["model.embed_dim"])
     why = "the rate for training from scratch, which suits the head; optim.layer_decay lowers it for earlier layers"
-    if asked.get("train.head_init", "fitted" if fits_head else "zero") == "fitted":
+    if asked.get("train.head_init", head.value) == "fitted":
         rate, why = float(f"{rate / 4:.2g}"), "a quarter of the rate for training from scratch, as the head is fitted"
     return [
         *data_choices(facts, asked, img_size),
@@ -41,11 +41,7 @@ def fine_tune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:
             0.75,
             "early layers detect edges and colors, and need less change than late layers, which detect classes",
         ),
-        Choice(
-            "train.head_init",
-            "fitted" if fits_head else "zero",
-            "a head that already suits the features changes them less (2202.10054)",
-        ),
+        head,
         Choice("train.epochs", epochs, "pretrained weights need a quarter of the epochs of training from scratch"),
     ]
 

@@ -9,6 +9,7 @@ from vitreous.errors import ConfigError
 from vitreous.objective.config import uses_labels
 from vitreous.recipe.plan import Choice
 from vitreous.recipe.shipped.by_size import BY_SIZE, name_by_size
+from vitreous.recipe.shipped.choices import head_choice
 from vitreous.recipe.without_labels import NEED_LABELS, pretext_choices
 
 STRETCH = 4.0
@@ -48,11 +49,9 @@ def pretrain_finetune(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice
     Measured: not yet; `benchmarks/pretrain.py` compares it with training from scratch at equal total minutes.
     """
     first = "the first half learns from the images, the second half from their labels"
-    fits_head = not asked.get("model.distill_token") and facts.task != "multilabel"
-    head = "a head that already suits the features changes them less (2202.10054)"
     return [
         *BY_SIZE[name_by_size(facts)](facts, asked),
         Choice("train.pretrain_ratio", PRETRAIN_RATIO, first),
         Choice("optim.layer_decay", 0.75, "pretrained early layers need less change than late ones"),
-        Choice("train.head_init", "fitted" if fits_head else "zero", head),
+        head_choice(facts, asked),
     ]

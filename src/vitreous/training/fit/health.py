@@ -67,7 +67,7 @@ class Heads:
 
 @torch.inference_mode()
 def measure_heads(model: nn.Module, images: Images, precision: str = "fp32") -> Heads:
-    """Run a model on images and measure every attention head.
+    """Run a model on images and measure every head of its `Attention` modules; an extension may have replaced them.
 
     The model is left in evaluation mode. No random state is changed.
     """
@@ -82,13 +82,12 @@ def measure_heads(model: nn.Module, images: Images, precision: str = "fp32") -> 
         largest = math.log(max(maps.shape[-1], 2))
         entropies.append(torch.special.entr(maps).sum(dim=-1).mean(dim=(0, 2)) / largest)
         contributions.append(_contributions(maps @ values, module.proj.weight))
-    entropy, contribution = torch.stack(entropies), torch.stack(contributions)
     return Heads(
-        entropy=tuple(entropy.mean(dim=1).tolist()),
-        num_heads=entropy.numel(),
-        num_even=int((entropy > EVEN).sum()),
-        num_fixed=int((entropy < FIXED).sum()),
-        num_dead=int((contribution < DEAD).sum()),
+        entropy=tuple(float(heads.mean()) for heads in entropies),
+        num_heads=sum(map(len, entropies)),
+        num_even=sum(int((heads > EVEN).sum()) for heads in entropies),
+        num_fixed=sum(int((heads < FIXED).sum()) for heads in entropies),
+        num_dead=sum(int((heads < DEAD).sum()) for heads in contributions),
     )
 
 

@@ -58,18 +58,20 @@ def score_labels(
     probabilities: NDArray[np.float32], true: NDArray[np.bool_], loss: float, thresholds: Sequence[float] | None
 ) -> LabelScore:
     """Score probabilities, `[n, classes]`; `loss` is the binary cross-entropy. See `score_task`."""
-    from sklearn.metrics import average_precision_score, f1_score
+    from sklearn.metrics import average_precision_score
 
     predicted = probabilities.astype(np.float64) >= (0.5 if thresholds is None else np.array(thresholds))
     occurs = np.flatnonzero(true.any(axis=0))
-    ours, theirs = true[:, occurs], predicted[:, occurs]
+    # Not by scikit-learn's f1_score, which takes a single label for two classes, present and absent.
+    num_right, num_all = (true & predicted).sum(axis=0), true.sum(axis=0) + predicted.sum(axis=0)
+    precision = average_precision_score(true[:, occurs], probabilities[:, occurs]) if len(occurs) else 0.0
     return LabelScore(
         num_images=len(true),
         num_correct=int((predicted == true).all(axis=1).sum()),
         loss=loss,
-        mean_average_precision=float(average_precision_score(ours, probabilities[:, occurs])) if len(occurs) else 0.0,
-        micro_f1=float(f1_score(true, predicted, average="micro", zero_division=0.0)),
-        macro_f1=float(f1_score(ours, theirs, average="macro", zero_division=0.0)) if len(occurs) else 0.0,
+        mean_average_precision=float(precision),
+        micro_f1=float(2 * num_right.sum() / max(1, num_all.sum())),
+        macro_f1=float((2 * num_right[occurs] / num_all[occurs]).mean()) if len(occurs) else 0.0,
     )
 
 

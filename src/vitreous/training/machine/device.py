@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,7 @@ import torch
 from vitreous import processes
 from vitreous.errors import ConfigError, nearest
 from vitreous.recipe.run_config import TrainConfig
+from vitreous.version import __version__
 from vitreous.wording import plural
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -33,12 +35,12 @@ def resolve_device(requested: str) -> torch.device:
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if counts["mps"] else "cpu")
-    kind, _, index = requested.partition(":")
+    kind, colon, index = requested.partition(":")
     if kind == "gpu":
         advice = "use cuda" if counts["cuda"] else "use mps" if counts["mps"] else (
             "a GPU is called cuda, but PyTorch finds no CUDA device on this machine; use auto or cpu")  # fmt: skip
         raise ConfigError(f"device={requested}: no such device; {advice}")
-    if kind not in counts or (index and not index.isdecimal()):
+    if kind not in counts or (colon and not re.fullmatch("0|[1-9][0-9]*", index)):
         raise ConfigError(f"device={requested}: no such device; {nearest(kind, [*counts, 'auto'])}")
     count = counts[kind]
     if int(index or 0) >= count:
@@ -128,7 +130,9 @@ def deterministic(enabled: bool) -> Iterator[None]:
     if not enabled:
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    was_enabled = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    was_benchmark = torch.backends.cudnn.benchmark
     # cuBLAS reads this variable when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -136,24 +140,29 @@ def deterministic(enabled: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(was_enabled, warn_only=only_warned)
+        torch.backends.cudnn.benchmark = was_benchmark
 
 
 def describe_software() -> dict[str, str | None]:
     """Return the versions of vitreous and its main dependencies, and the git revision of this code."""
-    versions = {name: metadata.version(name) for name in ("vitreous", "torch", "numpy", "pillow", "safetensors")}
-    return versions | {"git_revision": _git_revision()}
+    versions = {name: metadata.version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
+    return {"vitreous": __version__, **versions, "git_revision": _git_revision()}
 
 
 def _git_revision() -> str | None:
     """Return the revision, such as `1a2b3c4d…`, with `+` if files were changed; None outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    file = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        git("ls-files", "--error-unmatch", file.name)  # fails if the checkout around this installation is another one
+        return git("describe", "--always", "--abbrev=40", "--dirty=+")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
 
 
 def describe_hardware(device: torch.device) -> dict[str, str | int]:

@@ -79,7 +79,7 @@ def launch(work: Callable[[], None], num_processes: int) -> None:
 
 
 def note_run(path: Path) -> None:
-    """Note the folder that the launch writes to. Only the first call counts; for a series it names the outer folder."""
+    """Note the folder of the run that this launch trains. Only the first call counts."""
     place = os.environ.get(_NOTES)
     if place is not None and not (Path(place) / _RUN).exists():
         (Path(place) / _RUN).write_text(str(path.absolute()), encoding="utf-8")

@@ -50,7 +50,7 @@ def overfit_one_batch(config: RunConfig, batch: Batch, precision: str) -> Overfi
     )
     model = build_model(unregularized, device=images.device, generator=generator)
     optim = replace(config.optim, schedule="constant", warmup_ratio=0.05, weight_decay=0.0, sam_rho=0.0)
-    task = Supervised(build_criterion(replace(config.objective, label_smoothing=0.0, teacher=None)))
+    task = Supervised(build_criterion(replace(config.objective, label_smoothing=0.0)))
     state = TrainState(model, Ema(model), build_optimizer(model, optim, precision), Horizon(end_step=MOST_STEPS))
     settings = StepSettings(task.to(images.device), optim, precision, seed=0)
     losses, correct = [], 0

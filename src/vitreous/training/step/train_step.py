@@ -185,14 +185,13 @@ def backward(
     model = settings.trained or whole_model
     total = settings.group.sum(settings.task.total(targets))
     loss, correct = total.new_zeros(()), total.new_zeros((), dtype=torch.int64)
-    num_micro_batches = min(settings.num_micro_batches, len(images))
-    micro_batches = zip(images.tensor_split(num_micro_batches), targets.tensor_split(num_micro_batches), strict=True)
+    micro_batches = _micro_batches(images, targets, settings)
     for number, (some_images, some_targets) in enumerate(micro_batches, start=1):
         with autocast(images.device, settings.precision):
             if settings.parallel is None:
                 micro_loss, logits = settings.task(model, some_images, some_targets, total)
             else:
-                is_last = number == num_micro_batches
+                is_last = number == len(micro_batches)
                 micro_loss, logits = settings.parallel.run(
                     settings.task, model, some_images, some_targets, total, is_last=is_last
                 )
@@ -209,18 +208,22 @@ def find_non_finite(state: TrainState, images: Images | Features, labels: Target
         return cause
     images, targets = _mixed(state, images, labels, settings)
     torch.manual_seed(_seed_of("dropout", state, settings))
-    with _non_finite_modules(state.model) as modules, autocast(images.device, settings.precision):
-        loss, _ = settings.task(settings.trained or state.model, images, targets)
-    own_cause = f"the output of {modules[0]}" if modules else "" if loss.isfinite() else "the loss"
-    if cause := _first_cause(own_cause, settings):
-        return cause
-    with float32_products(settings.precision):
-        loss.backward()
-    gradients = [(name, p.grad) for name, p in state.model.named_parameters() if p.grad is not None]
-    state.optimizer.zero_grad(set_to_none=True)
-    # The backward pass runs from the head to the tokenizer, so it reached the last of these parameters first.
-    names = [name for name, gradient in gradients if not full_tensor(gradient).isfinite().all()]
-    return _first_cause(f"the gradient of {names[-1]}" if names else "", settings) or "the gradient's norm"
+    total = settings.group.sum(settings.task.total(targets))
+    try:
+        for some_images, some_targets in _micro_batches(images, targets, settings):
+            with _non_finite_modules(state.model) as modules, autocast(images.device, settings.precision):
+                loss, _ = settings.task(settings.trained or state.model, some_images, some_targets, total)
+            own_cause = f"the output of {modules[0]}" if modules else "" if loss.isfinite() else "the loss"
+            if cause := _first_cause(own_cause, settings):
+                return cause
+            with float32_products(settings.precision):
+                loss.backward()
+        gradients = [(name, p.grad) for name, p in state.model.named_parameters() if p.grad is not None]
+        # The backward pass runs from the head to the tokenizer, so it reached the last of these parameters first.
+        names = [name for name, gradient in gradients if not full_tensor(gradient).isfinite().all()]
+        return _first_cause(f"the gradient of {names[-1]}" if names else "", settings) or "the gradient's norm"
+    finally:
+        state.optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager
@@ -247,6 +250,14 @@ def _non_finite_modules(model: nn.Module) -> Iterator[list[str]]:
 def _first_cause(cause: str, settings: StepSettings) -> str:
     """Return the cause of the first process that has one, by rank; empty if none has."""
     return next(filter(None, settings.group.gather(cause)), "")
+
+
+def _micro_batches(
+    images: Images | Features, targets: Labels | Probabilities, settings: StepSettings
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the images and targets of each micro-batch, which has at least one image."""
+    num = min(settings.num_micro_batches, len(images))
+    return list(zip(images.tensor_split(num), targets.tensor_split(num), strict=True))
 
 
 def _mixed(

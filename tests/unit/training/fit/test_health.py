@@ -13,7 +13,7 @@ import torch
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.recipe.keys import known_keys
+from vitreous.recipe.keys import rules
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.fit.health import Heads, HealthCheck, Watch, measure_heads
 from vitreous.training.folder.records import Recorder
@@ -71,6 +71,23 @@ def test_even_fixed_and_dead_heads_are_counted(model: VisionTransformer, images:
         second.proj.weight[:, 6:18] = 0  # the output of two heads is ignored
     heads = measure_heads(model, images)
     assert (heads.num_even, heads.num_fixed, heads.num_dead) == (1, HEADS, 2)
+
+
+class Average(torch.nn.Module):
+    """Attention of an extension, which has no heads."""
+
+    def forward(self, tokens: torch.Tensor, relation: object) -> torch.Tensor:
+        return tokens.mean(dim=1, keepdim=True).expand_as(tokens)
+
+
+def test_only_heads_of_our_attention_are_measured(model: VisionTransformer, images: torch.Tensor) -> None:
+    whole = measure_heads(model, images)
+    model.encoder.blocks[1].attn = Average()
+    found = measure_heads(model, images)
+    assert (found.num_heads, found.entropy) == (HEADS, whole.entropy[:1])
+    model.encoder.blocks[0].attn = Average()
+    assert measure_heads(model, images) == Heads((), 0, 0, 0, 0)
+    assert HealthCheck(num_classes=5, clip_norm=1.0).heads(1.0, Heads((), 0, 0, 0, 0)) == []
 
 
 def test_measuring_heads_changes_neither_random_state_nor_weights(
@@ -141,7 +158,7 @@ def test_every_key_that_a_note_suggests_exists() -> None:
     assert len(notes) == 7
     names = {name for note in notes for name in re.findall(r"\b(?:data|model|optim|train)\.\w+", note)}
     assert names
-    assert names <= set(known_keys())
+    assert names <= set(rules())
 
 
 def test_watched_run_takes_the_same_steps_and_records_them(

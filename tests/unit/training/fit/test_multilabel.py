@@ -47,6 +47,16 @@ def test_scores_are_those_of_scikit_learn() -> None:
     )
 
 
+@pytest.mark.parametrize("num_labels", [1, 4])
+def test_f1_of_a_single_label_that_occurs_is_that_of_the_label(num_labels: int) -> None:
+    logits, labels = draw()
+    logits, labels = logits[:, :num_labels], labels[:, :num_labels] * torch.eye(num_labels)[0]
+    found = score_task(logits, labels, CLASSES[:num_labels])
+    assert isinstance(found, LabelScore)
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(labels[:, 0], logits[:, 0] > 0))
+    assert found.micro_f1 == pytest.approx(metrics.f1_score(labels.ravel(), logits.ravel() > 0))
+
+
 def test_average_precision_of_resampled_images_is_that_of_scikit_learn() -> None:
     draws = np.random.default_rng(3)
     probabilities = draws.integers(0, 8, (40, 3)).astype(np.float32) / 8  # with many ties

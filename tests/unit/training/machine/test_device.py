@@ -1,3 +1,7 @@
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -6,6 +10,8 @@ from vitreous.training.machine import device as room
 from vitreous.training.machine.device import (
     autocast,
     describe_hardware,
+    describe_software,
+    deterministic,
     float32_products,
     resolve_device,
     resolve_precision,
@@ -66,6 +72,8 @@ def test_device_that_exists_is_used(requested: str) -> None:
         ("cuda:one", "no such device; did you mean cuda?"),
         ("cuda:²", "no such device; did you mean cuda?"),
         ("cuda:-1", "no such device; did you mean cuda?"),
+        ("cpu:", "no such device; did you mean cpu?"),
+        ("cpu:00", "no such device; did you mean cpu?"),
         ("", "no such device; use one of auto, cpu, cuda, mps"),
     ],
 )
@@ -205,6 +213,16 @@ def test_tf32_is_switched_off_again_after_the_context() -> None:
             assert torch.get_float32_matmul_precision() == "highest"
 
 
+def test_a_program_that_only_warns_of_kernels_that_are_not_deterministic_still_does_after_a_run() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with deterministic(True):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_hardware_description_has_only_texts_and_integers() -> None:
     found = describe_hardware(CPU)
     assert found["device"] == "cpu"
@@ -219,3 +237,26 @@ def test_processor_without_a_name_is_described_by_its_architecture(monkeypatch: 
 
     monkeypatch.setattr(room.Path, "open", unreadable)
     assert describe_hardware(CPU)["device_name"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_git_revision_is_that_of_this_code_and_not_of_a_checkout_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".venv" / "device.py"
+    file.parent.mkdir()
+    file.touch()
+    (tmp_path / "mine.py").touch()
+    monkeypatch.setattr(room, "__file__", str(file))
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    git("add", "mine.py")
+    git("commit", "-m", "mine")
+    assert describe_software()["git_revision"] is None
+    git("add", ".venv/device.py")
+    git("commit", "-m", "theirs")
+    assert len(describe_software()["git_revision"] or "") == 40

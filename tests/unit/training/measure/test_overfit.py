@@ -39,6 +39,11 @@ def test_sound_settings_overfit_a_batch(make_config: Callable[..., RunConfig], b
     assert 1 < found.steps <= 200
 
 
+def test_student_of_a_teacher_is_checked_on_its_labels(make_config: Callable[..., RunConfig], batch: Batch) -> None:
+    student = make_config(**{"objective.teacher": "/runs/big", "objective.distill": "feature"})
+    assert overfit_one_batch(student, batch, "fp32") == overfit_one_batch(make_config(), batch, "fp32")
+
+
 def test_check_is_deterministic(make_config: Callable[..., RunConfig], batch: Batch) -> None:
     assert overfit_one_batch(make_config(), batch, "fp32") == overfit_one_batch(make_config(), batch, "fp32")
 

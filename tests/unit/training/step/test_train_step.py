@@ -379,21 +379,24 @@ def test_search_for_the_cause_does_not_change_the_state(
     assert not any(module._forward_hooks for module in state.model.modules())
 
 
-def test_search_for_the_cause_draws_the_dropout_of_the_refused_step(
-    make_state: MakeState, settings: StepSettings, batch: Pair
+@pytest.mark.parametrize("num_micro_batches", [1, 3])
+def test_search_for_the_cause_repeats_the_micro_batches_of_the_refused_step(
+    make_state: MakeState, settings: StepSettings, batch: Pair, num_micro_batches: int
 ) -> None:
     losses: list[float] = []
 
-    class Remember(Criterion):
+    class Remember(FiniteLossInfiniteGradient):
         def forward(self, logits: Tensor, targets: Tensor, total: Tensor | None = None) -> Tensor:
             losses.append(float(F.cross_entropy(logits, targets).detach()))
-            return logits.sum() * math.nan
+            return super().forward(logits, targets, total)
 
     state = make_state(pos_drop_rate=0.5)
     state.step, state.attempt = 7, 2
-    train_step(state, *batch, replace(settings, task=Supervised(Remember())))
-    find_non_finite(state, *batch, replace(settings, task=Supervised(Remember())))
-    assert losses[0] == losses[1]
+    remembering = replace(settings, task=Supervised(Remember()), num_micro_batches=num_micro_batches)
+    train_step(state, *batch, remembering)
+    assert find_non_finite(state, *batch, remembering) == "the gradient of head.bias"
+    assert losses[:num_micro_batches] == losses[num_micro_batches:]
+    assert len(set(losses)) == num_micro_batches
 
 
 def test_learning_rate_of_the_only_step_of_a_run_is_above_zero(
