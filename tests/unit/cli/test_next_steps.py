@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.pictures import write_pictures
@@ -101,6 +102,27 @@ def test_unfinished_run_is_resumed_unless_it_is_being_trained(unfinished: Path, 
         os.close(descriptor)
     assert f"being trained: {unfinished.name}" in said.out
     assert "--resume" not in said.out
+
+
+def test_folders_of_other_users_are_passed_over(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        monkeypatch.chdir(place)
+        for name in ("closed", "listed", "runs"):
+            write_pictures(Path(place, name), CLASSES, seed=3, name="{}.png", noise=20)
+        for name, mode in {"closed": 0, "listed": 0o444, "runs": 0}.items():
+            Path(place, name).chmod(mode)
+        user = os.getresuid()
+        os.setresuid(*[user[0] or 65534] * 2, user[2])  # root may enter every folder
+        try:
+            said = cli()
+        finally:
+            os.setresuid(*user)
+            for folder in Path(place).iterdir():
+                folder.chmod(0o755)
+            monkeypatch.undo()
+    assert (said.code, said.err) == (0, "")
+    assert heads(said.out)[0] == "train digits"
 
 
 def test_home_folder_is_not_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
