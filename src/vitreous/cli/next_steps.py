@@ -161,10 +161,11 @@ def _folders(folder: Path) -> list[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     """Return some visible entries of a folder that can be read, sorted by name; none if the folder cannot be read."""
-    if not _is_open(folder):
+    try:
+        visible_ones = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(filter(_is_open, islice(visible_ones, _MOST_ENTRIES)))
+    except OSError:
         return []
-    visible_ones = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(filter(_is_open, islice(visible_ones, _MOST_ENTRIES)))
 
 
 def _is_open(path: Path) -> bool:

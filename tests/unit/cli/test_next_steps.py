@@ -27,7 +27,10 @@ def heads(out: str) -> list[str]:
     return [" ".join(words[1:3]) for words in commands(out)]
 
 
-def test_empty_folder_gets_first_steps_that_need_no_data(cli: Cli) -> None:
+@pytest.mark.parametrize("files", [(), ("runs",)])
+def test_empty_folder_gets_first_steps_that_need_no_data(files: tuple[str, ...], tmp_path: Path, cli: Cli) -> None:
+    for name in files:
+        (tmp_path / name).touch()
     said = cli()
     assert heads(said.out) == ["train digits", "models", "env", "--help"]
     assert (said.code, said.err) == (0, "")
