@@ -247,7 +247,8 @@ def test_docker_folder_has_all_that_its_file_copies(context: Path, run: Path) ->
 def test_docker_folder_is_not_overwritten(context: Path, run: Path, cli: Cli) -> None:
     said = cli("serve", run, "--write", "docker")
     assert said.code == 2
-    assert "vitreous-docker: could not be written (Directory not empty)" in said.err
+    way_out = "delete it, or run the command in another folder"
+    assert said.err == f"write=docker: vitreous-docker exists here; {way_out}\n"
 
 
 @pytest.mark.slow
