@@ -175,6 +175,7 @@ def test_port_that_is_in_use_is_refused(run: Path, cli: Cli) -> None:
             "images.example.org",
         ),
         (("--coverage", "95"), "coverage=95.0: must be in (0, 1); did you mean 0.95?"),
+        (("--write", "kubernetes"), "--write=kubernetes: must be docker or systemd; see `vitreous serve --help`"),
     ],
 )
 def test_wrong_option_is_refused(words: tuple[str, str], error: str, run: Path, cli: Cli) -> None:
