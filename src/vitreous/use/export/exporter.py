@@ -96,9 +96,8 @@ def export(
 ) -> Export:
     """Write a run in a format that does not need vitreous, and compare it with Python on held-out photos.
 
-    A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder for a
-    library is opened by the library, which prepares the photos in its own way. The result of the comparison is added to
-    `export.json` in the run folder.
+    A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder is opened
+    by its library, which prepares photos in its own way. The comparison is added to `export.json` in the run folder.
 
     Args:
         run: Run folder; a model file or `hf://organization/name` is enough if `data` is given.
@@ -118,7 +117,7 @@ def export(
             other answers than Python; then no file is left.
         NotARunError: There is no model at `run`.
         DataError: There is no held-out photo that can be decoded.
-        SaveError: There is too little space for the file.
+        SaveError: The disk is full.
     """
     run = expanded(run)
     target, path = _checked(run, to, out, int8, max_drop, runtime)
