@@ -186,10 +186,11 @@ def embed(
         >>> rows, similarities = found.nearest(found.vectors[:1], top=5)  # doctest: +SKIP
     """
     from vitreous.model.weights.table import Hints
+    from vitreous.recipe.keys import checked
     from vitreous.training.machine.device import resolve_device
     from vitreous.use.embed.embedder import Embedder
 
-    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    size = None if img_size is None else checked({"data.img_size": img_size})["data.img_size"]
     as_path("model", model)
     hints = Hints(name, architecture=architecture or {}, weights=weights)
     embedder = Embedder.load(model, img_size=size, hints=hints, device=resolve_device(device))

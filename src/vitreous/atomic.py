@@ -2,13 +2,18 @@
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vitreous.errors import SaveError
+
+_LONGEST_END = 50
+"""Characters; in UTF-8, up to 200 of the 255 bytes that a name may have."""
 
 
 def write(path: Path, fill: Callable[[Path], None]) -> None:
@@ -20,13 +25,12 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         SaveError: The file could not be written (disk full, no permission); an old file is unchanged.
     """
-    temporary: Path | None = None
+    temporary = _next_to(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         fill(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)  # safetensors puts another file in its place
         _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
@@ -36,8 +40,8 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
             "with --out"
         ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -68,11 +72,10 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         SaveError: The folder could not be written (disk full, no permission); `path` is unchanged.
     """
-    temporary: Path | None = None
+    temporary = _next_to(path)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary.mkdir()
         fill(temporary)
-        temporary.chmod(0o777 & ~_umask())
         for file in temporary.rglob("*"):
             _fsync(file)
         _fsync(temporary)
@@ -85,8 +88,12 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             f"{path}: could not be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _next_to(path: Path) -> Path:
+    """Return an unused path in the same folder, whose name has the end of a name that may be as long as allowed."""
+    return path.parent / f".{path.name[-_LONGEST_END:]}.{secrets.token_hex(8)}.tmp"
 
 
 def _fsync(path: Path) -> None:
@@ -98,9 +105,3 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,7 +1,7 @@
 """Arrays, paths or PIL images, and labels -> a classifier with the interface of scikit-learn."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isqrt, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +90,7 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             ValueError: `X` or `y` is not what it must be, or there is only one class.
             VitreousError: Training is not possible; `vitreous.errors` lists the errors.
         """
+        X = list(X) if isinstance(X, Iterator) else X  # noqa: N806
         images, labels, is_flat = X, y, False
         if _are_images(X):
             images, labels = list(X), column_or_1d(y, warn=True)
@@ -120,6 +121,7 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             DecodeError: A file cannot be decoded.
         """
         check_is_fitted(self, "model_")
+        X = list(X) if isinstance(X, Iterator) else X  # noqa: N806
         images = X if _are_images(X) else self._shaped(validate_data(self, X, reset=False, allow_nd=True))
         named = ((name_of(image, number), _encoded(image)) for number, image in enumerate(images))
         found = list(self._predictor.stream_named(named))

@@ -1,5 +1,6 @@
 """Cases of `use/export/`: what cannot be exported, and how else it can be used."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -54,6 +55,10 @@ def files_to_export(folder: Path) -> Refusals:
     yield lambda: read_exports(RunFolder(run)), "delete it, and export again"
     exports.unlink()
     assert export(run, "torch", folder / "third.pt2").path.is_file()
+    with patch.object(Path, "write_bytes", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        yield lambda: export(run, "torch", folder / "fourth.pt2"), "set TMPDIR to another folder"
+    with patch("tempfile.tempdir", str(folder)):
+        assert export(run, "torch", folder / "fourth.pt2").path.is_file()
 
 
 @case

@@ -1,5 +1,6 @@
 """Cases of `use/serve/`: servers that cannot start."""
 
+import os
 import shutil
 import sys
 from contextlib import chdir
@@ -34,13 +35,23 @@ def servers_that_cannot_start(folder: Path) -> Refusals:
     keys.write_text("")
     options = ServeOptions(api_key_file=keys, write="systemd")
     yield lambda: serve([run], options=options), "write one per line"
+    keys.write_text("secret", encoding="utf-16")
+    yield lambda: serve([run], options=options), "save it as UTF-8"
     keys.write_text("secret")
     boxed = ServeOptions(api_key_file=keys, write="docker")
     yield lambda: serve([run], options=boxed), "leave it out, and start the container with --env VITREOUS_API_KEY"
     with patch.dict(sys.modules, {"python_multipart": None}):
         yield lambda: serve([run], options=options), "`pip install 'vitreous[serve]'`"
     with chdir(folder):
+        with patch.dict(os.environ, VITREOUS_API_KEY="secret"):
+            unit = ServeOptions(write="systemd")
+            yield lambda: serve([run], options=unit), "write the key to a file, and add --api-key-file"
+            serve([run], options=options)
         serve([run], options=options)
-        serve([run], options=ServeOptions(write="docker"))
+        box = ServeOptions(write="docker")
+        serve([run], options=box)
+        yield lambda: serve([run], options=box), "delete it, or run the command in another folder"
+        shutil.rmtree("vitreous-docker")
+        serve([run], options=box)
     assert (folder / "vitreous.service").is_file()
     assert (folder / "vitreous-docker" / "Dockerfile").is_file()

@@ -14,6 +14,7 @@ from tests.advice.walk import Refusals, case
 from vitreous.cli.evaluate import EvaluateOptions
 from vitreous.cli.evaluate import evaluate as evaluate_command
 from vitreous.cli.main import main
+from vitreous.cli.report import report
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.table import Hints
 from vitreous.tensor_file import write_tensor_file
@@ -116,6 +117,9 @@ def reports(folder: Path) -> Refusals:
     one, two, page = finished(folder, "one"), finished(folder, "two"), folder / "page.html"
     yield lambda: write_comparison([one, one], page), "give 2 to 12 runs"
     write_comparison([one, two], page)
+    page.unlink()
+    yield lambda: report(one, out=page), "choose another name"
+    report(one, out=folder / "other.html")
 
 
 @case

@@ -67,12 +67,33 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
         atomic.write_text(tmp_path / "gone" / "file", "x")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows longer names")
+@pytest.mark.parametrize("letter", ["a", "ä", "🙂"])
+def test_longest_names_are_written(letter: str, tmp_path: Path) -> None:
+    name = letter * (255 // len(letter.encode()))
+    atomic.write_text(tmp_path / name, "x")
+    atomic.write_folder(tmp_path / f"-{name[1:]}", lambda folder: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"-{name[1:]}"])
+
+
+def test_umask_of_the_process_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "umask")  # while it is changed, other threads create files that everyone may write
+    atomic.write_text(tmp_path / "file", "x")
+    atomic.write_folder(tmp_path / "folder", lambda folder: None)
+    assert (tmp_path / "file").read_text() == "x"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 def test_permissions_are_those_of_other_new_files(tmp_path: Path) -> None:
+    def replace(temporary: Path) -> None:
+        (tmp_path / "private").touch(mode=0o600)
+        (tmp_path / "private").replace(temporary)
+
     (tmp_path / "ordinary").write_text("x")
     atomic.write_text(tmp_path / "atomic", "x")
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "atomic")]
-    assert modes[0] == modes[1]
+    atomic.write(tmp_path / "replaced", replace)
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 def test_folder_is_written_completely_or_not_at_all(tmp_path: Path) -> None:

@@ -71,21 +71,22 @@ def test_arrays_paths_and_pil_images_get_the_same_probabilities(fitted: vt.Vitre
     for image, path in zip(images, paths, strict=True):
         image.save(path)
     expected = fitted.predict_proba(X)
-    for given in (images, paths, list(map(str, paths)), np.array(list(map(str, paths))), list(X)):
+    for given in (images, paths, list(map(str, paths)), np.array(list(map(str, paths))), list(X), iter(images)):
         np.testing.assert_array_equal(fitted.predict_proba(given), expected)
 
 
-@pytest.mark.parametrize("kind", ["paths", "images", "gray", "flat"])
+@pytest.mark.parametrize("kind", ["paths", "images", "iterator", "gray", "flat"])
 def test_it_trains_on_each_kind_of_images(kind: str, tmp_path: Path) -> None:
     X, y = photos(30, in_chans=1 if kind == "gray" else 3)
     given: Any = {"gray": X[..., 0], "flat": X.reshape(30, -1)}.get(kind)
-    if kind in ("paths", "images"):
+    if kind in ("paths", "images", "iterator"):
         given = [Image.fromarray(image) for image in X]
     if kind == "paths":
         for number, image in enumerate(given):
             image.save(tmp_path / f"{number}.png")
         given = sorted(tmp_path.iterdir(), key=lambda path: int(path.stem))
-    model = tiny(image_shape=(6, 10, 3) if kind == "flat" else None).fit(given, y)
+    model = tiny(image_shape=(6, 10, 3) if kind == "flat" else None)
+    model.fit(map(Image.fromarray, X) if kind == "iterator" else given, y)
     assert model.predict_proba(given).shape == (30, 2)
     assert getattr(model, "n_features_in_", None) == (180 if kind == "flat" else None)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitreous.cli.options import AsJson, Switch, whole_number
+from vitreous.cli.options import AsJson, Count, Switch
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.training.machine.device import describe_hardware, resolve_device
@@ -22,7 +22,7 @@ def benchmark(
     /,
     *,
     data: Path | None = None,
-    batch_size: Annotated[int, Parameter(converter=whole_number)] = BATCH_SIZE,
+    batch_size: Count = BATCH_SIZE,
     trust: Switch = False,
     as_json: AsJson = False,
 ) -> None:

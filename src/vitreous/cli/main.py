@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from cyclopts import (
     App,
@@ -205,7 +205,9 @@ def _explain(error: CycloptsError) -> str:
             return f"{option}: no such option; did you mean {' or '.join(keys)}?"
     if isinstance(error, CoercionError) and error.argument is not None and error.token is not None:
         kinds = {int: "a whole number", float: "a number", bool: "true or false"}
-        kind = kinds.get(error.target_type or str, "of another type")
+        types = (error.target_type, *get_args(error.target_type))  # those of `int | None` are int and NoneType
+        choices = [name for each in types if get_origin(each) is Literal for name in get_args(each)]
+        kind = " or ".join(choices) or next((text for each, text in kinds.items() if each in types), "of another type")
         return f"{error.argument.name}={printable(error.token.value)}: must be {kind}; see `{command} --help`"
     message = " ".join(str(error).split())
     if isinstance(error, UnknownOptionError):

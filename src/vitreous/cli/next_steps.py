@@ -84,7 +84,7 @@ def _found() -> Iterator[tuple[str, Commands]]:
 
 def _runs() -> Iterator[RunFolder]:
     """Yield the runs here, in subfolders and in `runs`; of a series, those that are finished."""
-    for parent in (Path(), Path("runs")):
+    for parent in filter(_is_open, (Path(), Path("runs"))):
         for folder in (parent, *_folders(parent)):
             if SeriesFolder(folder).series.is_file():
                 members = map(RunFolder, _folders(folder))
@@ -160,8 +160,14 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return some visible entries of a folder, sorted by name; none if it cannot be read."""
+    """Return some visible entries of a folder that can be read, sorted by name; none if the folder cannot be read."""
     try:
-        return sorted(islice((entry for entry in folder.iterdir() if not entry.name.startswith(".")), _MOST_ENTRIES))
+        visible_ones = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(filter(_is_open, islice(visible_ones, _MOST_ENTRIES)))
     except OSError:
         return []
+
+
+def _is_open(path: Path) -> bool:
+    """Return True for a file that this user may read, or a folder that this user may also enter."""
+    return os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, Token
 
 
-def whole_number(_: type, tokens: Sequence[Token]) -> int:
+def _whole_number(_: type, tokens: Sequence[Token]) -> int:
     """Convert the text of an option; the converter of the command-line parser would turn 1.5 into 2.
 
     Raises:
@@ -15,7 +15,7 @@ def whole_number(_: type, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
-Count = Annotated[int, Parameter(converter=whole_number)]
+Count = Annotated[int, Parameter(converter=_whole_number)]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]
 Assignments = Annotated[tuple[str, ...], Parameter(name="--set", show=False, negative="", consume_multiple=False)]

@@ -76,6 +76,8 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
     if options.write == "docker" and options.api_key_file:
         way_out = "leave it out, and start the container with --env VITREOUS_API_KEY"
         raise ConfigError(f"api_key_file={options.api_key_file}: is not copied into a container; {way_out}")
+    if options.write == "systemd" and keys and not options.api_key_file:
+        raise ConfigError("VITREOUS_API_KEY: does not reach a service; write the key to a file, and add --api-key-file")
     if options.write:
         write = write_docker if options.write == "docker" else write_systemd
         screen.say(f"{write(paths, _words(options))}: its first lines say how to start it")
@@ -100,7 +102,10 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
 
 def _keys(file: Path | None) -> list[str]:
     """Return the API keys in a file and in the environment."""
-    keys = [] if file is None else expanded(file).read_text(encoding="utf-8").split()
+    try:
+        keys = [] if file is None else expanded(file).read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"api_key_file={file}: is not UTF-8; save it as UTF-8") from error
     if file is not None and not keys:
         raise ConfigError(f"api_key_file={file}: has no key; write one per line")
     return [*keys, *filter(None, [os.environ.get("VITREOUS_API_KEY")])]

@@ -96,7 +96,7 @@ def _checked(found: Conversion, model: VisionTransformer) -> Conversion:
     unsaid: dict[str, Any] = {}
     with torch.no_grad():
         expected = model(images)
-        outputs, checked_by = _outputs_in_transformers(found.path, model, images)
+        outputs, checked_by = _outputs_in_transformers(found, model, images)
         if outputs is None:
             while True:
                 try:
@@ -130,15 +130,15 @@ def _different(opened: VisionTransformer, model: VisionTransformer) -> dict[str,
 
 
 def _outputs_in_transformers(
-    written: Path, model: VisionTransformer, images: torch.Tensor
+    found: Conversion, model: VisionTransformer, images: torch.Tensor
 ) -> tuple[torch.Tensor | None, str]:
     """Return the outputs of the new file, and who computed them; no outputs if transformers cannot open it."""
-    description = written.parent / "config.json"
-    if not (model.config.num_classes and description.is_file() and importlib.util.find_spec("transformers")):
+    folder = found.path.parent
+    if found.to != "hf" or not model.config.num_classes or not importlib.util.find_spec("transformers"):
         return None, "vitreous"
     import transformers
 
-    kind = getattr(transformers, json.loads(description.read_text(encoding="utf-8"))["architectures"][0])
-    found = kind.from_pretrained(written.parent).eval()(images)
-    outputs = next((found[key] for key in ("logits", "image_embeds") if key in found), None)
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    answer = getattr(transformers, description["architectures"][0]).from_pretrained(folder).eval()(images)
+    outputs = next((answer[key] for key in ("logits", "image_embeds") if key in answer), None)
     return outputs, "vitreous" if outputs is None else f"transformers {transformers.__version__}"

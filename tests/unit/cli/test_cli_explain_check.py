@@ -50,3 +50,15 @@ def test_model_file_needs_a_folder_for_the_results(run: Path) -> None:
     rule = "is a model without a run folder, so .* for the results; add --out FOLDER"
     with pytest.raises(ConfigError, match=rf"^run={file}: {rule}$"):
         check(file, "digits")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("0", "images=0: too few to compare methods; use 10 or more"),
+        ("25.5", "--images=25.5: must be a whole number; see `vitreous explain --help`"),
+    ],
+)
+def test_number_of_images_is_not_changed(given: str, message: str, run: Path, cli: Callable[..., Any]) -> None:
+    said = cli("explain", run, "--check", "--images", given, "--device", "cpu")
+    assert (said.code, said.err) == (2, f"{message}\n")

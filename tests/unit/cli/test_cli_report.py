@@ -40,6 +40,16 @@ def test_out_writes_elsewhere_and_changes_nothing_in_the_run(own: Path, cli: Cli
     assert json.loads((tmp_path / "mine.json").read_text(encoding="utf-8"))["run"] == "own run"
 
 
+def test_numbers_of_someone_else_are_not_replaced(own: Path, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "photos.json").write_text("annotations", encoding="utf-8")
+    said = cli("report", own, "--no-photos", "--out", tmp_path / "photos.html")
+    rule = f"its numbers would replace {tmp_path / 'photos.json'}; choose another name"
+    assert (said.code, said.err) == (2, f"out={tmp_path / 'photos.html'}: {rule}\n")
+    assert (tmp_path / "photos.json").read_text(encoding="utf-8") == "annotations"
+    for _ in range(2):  # numbers of an earlier report are replaced
+        assert cli("report", own, "--no-photos", "--out", tmp_path / "mine.html").code == 0
+
+
 def test_several_runs_are_compared(
     run: Path, own: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,7 @@ def test_port_that_is_in_use_is_refused(run: Path, cli: Cli) -> None:
             "images.example.org",
         ),
         (("--coverage", "95"), "coverage=95.0: must be in (0, 1); did you mean 0.95?"),
+        (("--write", "kubernetes"), "--write=kubernetes: must be docker or systemd; see `vitreous serve --help`"),
     ],
 )
 def test_wrong_option_is_refused(words: tuple[str, str], error: str, run: Path, cli: Cli) -> None:
@@ -247,7 +248,8 @@ def test_docker_folder_has_all_that_its_file_copies(context: Path, run: Path) ->
 def test_docker_folder_is_not_overwritten(context: Path, run: Path, cli: Cli) -> None:
     said = cli("serve", run, "--write", "docker")
     assert said.code == 2
-    assert "vitreous-docker: could not be written (Directory not empty)" in said.err
+    way_out = "delete it, or run the command in another folder"
+    assert said.err == f"write=docker: vitreous-docker exists here; {way_out}\n"
 
 
 @pytest.mark.slow

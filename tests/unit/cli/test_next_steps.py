@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.pictures import write_pictures
@@ -26,7 +27,10 @@ def heads(out: str) -> list[str]:
     return [" ".join(words[1:3]) for words in commands(out)]
 
 
-def test_empty_folder_gets_first_steps_that_need_no_data(cli: Cli) -> None:
+@pytest.mark.parametrize("files", [(), ("runs",)])
+def test_empty_folder_gets_first_steps_that_need_no_data(files: tuple[str, ...], tmp_path: Path, cli: Cli) -> None:
+    for name in files:
+        (tmp_path / name).touch()
     said = cli()
     assert heads(said.out) == ["train digits", "models", "env", "--help"]
     assert (said.code, said.err) == (0, "")
@@ -101,6 +105,29 @@ def test_unfinished_run_is_resumed_unless_it_is_being_trained(unfinished: Path, 
         os.close(descriptor)
     assert f"being trained: {unfinished.name}" in said.out
     assert "--resume" not in said.out
+
+
+def test_folders_of_other_users_are_passed_over(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        monkeypatch.chdir(place)
+        for name in ("closed", "listed", "runs"):
+            write_pictures(Path(place, name), CLASSES, seed=3, name="{}.png", noise=20)
+        for name, mode in {"closed": 0, "listed": 0o444, "runs": 0}.items():
+            Path(place, name).chmod(mode)
+        is_root = os.getuid() == 0  # who may enter every folder
+        try:
+            if is_root:
+                os.setresuid(65534, 65534, 0)
+            said = cli()
+        finally:
+            if is_root:
+                os.setresuid(0, 0, 0)
+            for folder in Path(place).iterdir():
+                folder.chmod(0o755)
+            monkeypatch.undo()
+    assert (said.code, said.err) == (0, "")
+    assert heads(said.out)[0] == "train digits"
 
 
 def test_home_folder_is_not_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:

@@ -52,6 +52,12 @@ def test_weights_for_transformers_are_checked_by_transformers(file: Path, tmp_pa
     ViTForImageClassification.from_pretrained(tmp_path / "folder")
 
 
+def test_description_of_another_model_in_the_folder_is_not_read(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"of": "something else"}')
+    found = convert(str(file), to="timm", out=tmp_path / "out.safetensors", check=True)
+    assert (found.difference, found.checked_by) == (0, "vitreous")
+
+
 def test_weights_of_transformers_can_be_converted(tmp_path: Path) -> None:
     settings = ViTConfig(
         hidden_size=20, num_hidden_layers=2, num_attention_heads=5, intermediate_size=30, image_size=32

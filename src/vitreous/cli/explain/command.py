@@ -11,7 +11,7 @@ from vitreous.cli.explain.check import check as check_methods
 from vitreous.cli.explain.check import say_last_check
 from vitreous.cli.explain.model import explain_model
 from vitreous.cli.explain.shortcuts import explain_shortcuts
-from vitreous.cli.options import AsJson, Assignments, Switch
+from vitreous.cli.options import AsJson, Assignments, Count, Switch
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints
@@ -40,7 +40,7 @@ def explain(
     versus: str | None = None,
     out: Path | None = None,
     device: str = "auto",
-    num_images: Annotated[int | None, Parameter(name="--images")] = None,
+    num_images: Annotated[Count | None, Parameter(name="--images")] = None,
     as_json: AsJson = False,
     weights: str = "auto",
     assignments: Assignments = (),
@@ -69,7 +69,7 @@ def explain(
     """
     options = {"--check": check, "--model": shows_model, "--method": method, "--target": target, "--versus": versus,
                "--out": out, "--images": num_images, "--weights": None if weights == "auto" else weights}  # fmt: skip
-    given = {name: value for name, value in options.items() if value not in (None, False)}
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
     if check or shows_model or not images:
         _explain_model(Path(run), images, given, device, as_json)
         return

@@ -20,7 +20,6 @@ from vitreous.cli.options import (
     RecipeName,
     Switch,
     TaskName,
-    whole_number,
 )
 from vitreous.cli.screen import Screen, print_table
 from vitreous.cli.train.end import show_end
@@ -95,8 +94,8 @@ class TrainOptions:
     device: Device | None = None
     precision: Precision | None = None
     seed: str | None = None
-    folds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
-    seeds: Annotated[int, Parameter(show_default=False, converter=whole_number)] = 0
+    folds: Annotated[Count, Parameter(show_default=False)] = 0
+    seeds: Annotated[Count, Parameter(show_default=False)] = 0
     nproc: Count = 1
     out: Path | None = None
     resume: Path | None = None

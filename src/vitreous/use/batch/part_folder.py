@@ -67,15 +67,16 @@ class PartFolder:
             DamagedFileError: Its manifest is not valid.
         """
         manifest = path / MANIFEST
-        is_new = not manifest.is_file()
-        if is_new and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not manifest.is_file() and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"out={path}: exists and has no {MANIFEST}; name a new or empty folder")
         try:
             path.mkdir(exist_ok=True)
         except OSError as error:
             raise SaveError(f"out={path}: cannot be created ({error.strerror}); choose another folder") from error
         with exclusive(path, listener, f"out={path}: another process is writing to it"):
-            content = {"vitreous": __version__, **request, "done": {}} if is_new else _read(manifest, request)
+            # Only now: another process may have written the manifest meanwhile.
+            new = {"vitreous": __version__, **request, "done": {}}
+            content = _read(manifest, request) if manifest.is_file() else new
             for unfinished in path.glob(".*.tmp"):  # of a process that was killed
                 unfinished.unlink(missing_ok=True)
             folder = cls(path, content)

@@ -1,16 +1,18 @@
 """Run, format -> a file that gives the run's answers, kept only if it does so on held-out photos."""
 
+import errno
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from vitreous import atomic
 from vitreous.data.sources import Source
-from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, SaveError, UnknownNameError, nearest
 from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_value, rule_of
@@ -94,9 +96,8 @@ def export(
 ) -> Export:
     """Write a run in a format that does not need vitreous, and compare it with Python on held-out photos.
 
-    A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder for a
-    library is opened by the library, which prepares the photos in its own way. The result of the comparison is added to
-    `export.json` in the run folder.
+    A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder is opened
+    by its library, which prepares photos in its own way. The comparison is added to `export.json` in the run folder.
 
     Args:
         run: Run folder; a model file or `hf://organization/name` is enough if `data` is given.
@@ -116,6 +117,7 @@ def export(
             other answers than Python; then no file is left.
         NotARunError: There is no model at `run`.
         DataError: There is no held-out photo that can be decoded.
+        SaveError: The disk is full.
     """
     run = expanded(run)
     target, path = _checked(run, to, out, int8, max_drop, runtime)
@@ -123,9 +125,9 @@ def export(
     web = _opened(runtime, predictor)
     images = find_photos(run, predictor, data, listener)
     described = describe(predictor, RunFolder(run), path.stem if TARGETS[to].suffix else path.name)
-    with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch:
+    with _scratch() as scratch:
         listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
-        written = Path(scratch) / f"{target.variant}{target.suffix}"
+        written = scratch / f"{target.variant}{target.suffix}"
         answers = {target.variant: target.write(predictor, written, described)}
         photos = _calibration_photos(run, predictor, listener) if int8 else None
         answers |= _smaller(to, written, described, photos, web)
@@ -178,6 +180,21 @@ def _checked(
     if path.exists():
         raise ConfigError(f"out={path}: already exists; choose another name with --out")
     return target, path
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Context manager with a folder for the files that are tried. Raises SaveError if its disk is full."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="vitreous-export-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise SaveError(
+            f"{tempfile.gettempdir()}: a file could not be written there ({error.strerror}); free some space, or set "
+            "TMPDIR to another folder"
+        ) from error
 
 
 def _smaller(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.printable import visible
 
 _FOLDER = Path(__file__).with_name("programs")
 _FILES = {"javascript": "classify.mjs", "csharp": "classify.cs", "cpp": "classify.cpp"}
@@ -131,12 +132,17 @@ def _in_python(path: Path, to: str, described: Mapping[str, Any]) -> str:
     chosen = _MOST_PROBABLE if described["thresholds"] is None else _REACHED
     return _PROGRAM.format(
         runtime=runtime,
-        opened=opened.format(path=json.dumps(str(path))),
+        opened=opened.format(path=_literal(str(path))),
         read=read.format(side=side, mode="L" if channels == 1 else "RGB", channels=channels),
         answered=answered,
         chosen=chosen,
         flagged=_FLAGGED.format(**known, unlike=UNLIKE) if known and to != "openvino" else "",
     )
+
+
+def _literal(text: str) -> str:
+    """Return a text as Python writes it, in double quotes; the escapes of JSON would break an emoji in two."""
+    return visible(json.dumps(text, ensure_ascii=False))
 
 
 def library_snippet(source: str, to: str, described: Mapping[str, Any]) -> str:
@@ -145,7 +151,7 @@ def library_snippet(source: str, to: str, described: Mapping[str, Any]) -> str:
     reached = described["thresholds"]
     return _LIBRARY_PROGRAM.format(
         library=library,
-        opened=opened.format(source=json.dumps(source)),
+        opened=opened.format(source=_literal(source)),
         mode="L" if described["preprocess"]["in_chans"] == 1 else "RGB",
         answered=answered,
         finished="softmax(dim=0)" if reached is None else "sigmoid()",

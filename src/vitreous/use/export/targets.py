@@ -1,6 +1,7 @@
 """Name of a format -> how a trained model is written in it, and how the written file answers."""
 
 import importlib.util
+import io
 import json
 import logging
 import warnings
@@ -117,8 +118,9 @@ def onnx_answer(session: Any) -> Answer:
 def _write_program(predictor: Predictor, path: Path, description: Description) -> Answer:
     program = _program("torch", predictor)
     extra = {key: json.dumps(value) for key, value in description.items()}
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files=extra)
+    content = io.BytesIO()  # given a file on a full disk, torch would end the process
+    torch.export.save(program, content, extra_files=extra)
+    path.write_bytes(content.getbuffer())
     return open_program(path, {})
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from vitreous import atomic
+from vitreous.errors import ConfigError
 from vitreous.model.weights.reading import hub_names
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.predict.predictor import find_model
@@ -53,7 +54,14 @@ WantedBy=multi-user.target
 
 
 def write_docker(runs: Mapping[str, Path], options: Sequence[str]) -> Path:
-    """Write a folder with a Dockerfile, this version of vitreous and the models. Raises SaveError if that fails."""
+    """Write a folder with a Dockerfile, this version of vitreous and the models.
+
+    Raises:
+        ConfigError: The folder exists.
+        SaveError: It could not be written.
+    """
+    if DOCKER.exists():
+        raise ConfigError(f"write=docker: {DOCKER} exists here; delete it, or run the command in another folder")
 
     def fill(folder: Path) -> None:
         for name, run in runs.items():

@@ -167,7 +167,9 @@ def named(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _stamp(path: Path) -> tuple[object, ...]:
-    """Return path, time, size and inode of each file that a model is read from."""
+    """Return path, time, size and inode of each file that a model is read from; nothing for a commit on the hub."""
+    if hub_names.name_in(path) is not None:  # it never changes, and to look it up may take a request to the hub
+        return ()
     try:
         folder = RunFolder((file := find_model(path, or_best=True)).parent)
         found = [(each, each.stat()) for each in (file, folder.familiarity, folder.outputs) if each.is_file()]

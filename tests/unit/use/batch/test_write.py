@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,20 @@ def test_only_one_process_writes_to_a_folder(begin: Begin, tmp_path: Path) -> No
     folder = begin(tmp_path / "parts").path
     with exclusive(folder, ignore), pytest.raises(RunError, match=r"parts: another process is writing to it; wait"):
         begin(folder)
+
+
+def test_folder_that_another_process_has_just_finished_is_not_begun_again(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def finished_meanwhile(folder: Path, *_: object) -> Iterator[None]:
+        shutil.copytree(tmp_path / "other", folder, dirs_exist_ok=True)
+        yield
+
+    begin(tmp_path / "other")
+    monkeypatch.setattr("vitreous.use.batch.part_folder.exclusive", finished_meanwhile)
+    with pytest.raises(RunError, match="its parts were made with format=csv, not jsonl"):
+        begin(tmp_path / "parts", suffix=".jsonl")
 
 
 def test_signal_leaves_finished_parts_and_says_how_to_continue(begin: Begin, tmp_path: Path) -> None:

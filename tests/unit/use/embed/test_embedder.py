@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,12 @@ def test_python_function_warns_of_what_is_taken_for_granted(foreign: Path) -> No
     with pytest.warns(AssumptionWarning, match="assumes mean and std of ImageNet"):
         found = vt.embed(foreign, PIXELS, img_size=(48, 32), architecture={"num_heads": 3}, device="cpu")
     assert found.vectors.shape == (1, 192)
+
+
+@pytest.mark.parametrize("given", ["32by48", 48.5, True, (48, 32, 16), -16])
+def test_image_size_that_is_none_is_refused_in_python(given: Any, foreign: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.img_size="):
+        vt.embed(foreign, PIXELS, img_size=given, architecture={"num_heads": 3}, device="cpu")
 
 
 def test_image_size_that_patches_do_not_tile_is_refused_with_the_nearest_that_works(foreign: Path) -> None:

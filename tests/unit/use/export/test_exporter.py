@@ -1,6 +1,7 @@
 """A run becomes a file that is compared with it: what is written, measured, stored, chosen and refused."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.errors import ConfigError, DamagedFileError, DataError, UnknownNameError
+from vitreous.errors import ConfigError, DamagedFileError, DataError, SaveError, UnknownNameError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.outputs import outputs_of_run
 from vitreous.use.evaluate.sets.decide import decisions
@@ -235,6 +236,17 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.pt2: already exists; choose another name with --out"):
         export(run.path, "torch", tmp_path / "model.pt2")
     assert (tmp_path / "model.pt2").read_text() == "mine"
+
+
+def test_full_disk_is_explained(run: Run, tmp_path: Path) -> None:
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))
+    try:
+        with pytest.raises(SaveError, match=r"could not be written there \(File too large\); free some space, or"):
+            export(run.path, "torch", tmp_path / "model.pt2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    assert not list(tmp_path.iterdir())
 
 
 def test_file_is_named_after_the_run(own_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Printed programs: what each model needs, in every language, whatever its classes and its file are called."""
 
+import ast
 import json
 import re
 import shutil
@@ -85,6 +86,16 @@ def test_other_numbers_of_channels_have_a_program_in_python() -> None:
     assert list(snippets(Path("m.onnx"), "onnx", described)) == ["python"]
     assert list(snippets(Path("m.pt2"), "torch", described)) == ["python"]
     assert snippets(Path("m.html"), "html", described) == {}
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch", "openvino", "hf", "timm"])
+def test_python_has_the_path_as_it_is(to: str) -> None:
+    path = Path("😀 'ä' \\ \"b\" \x9b \u202e \U000e0041.file")
+    described = describe(predictor_for(models.make_model()), RunFolder(Path("none")), "model")
+    program = snippets(path, to, described)["python"]
+    texts = [node.value for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Constant)]
+    assert (f"local-dir:{path}" if to == "timm" else str(path)) in texts
+    assert all(letter.isprintable() or letter == "\n" for letter in program)
 
 
 def test_language_that_does_not_fit_is_refused() -> None:

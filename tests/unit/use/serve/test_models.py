@@ -126,6 +126,24 @@ def test_damaged_file_keeps_the_old_model_until_it_is_repaired(
     assert [event["event"] for event in models.renew()] == ["replaced"]
 
 
+def test_model_on_the_hub_is_not_looked_up_again(
+    made: Callable[..., Any], own_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str) -> Path:
+        asked.append(name)
+        return own_run.path
+
+    monkeypatch.setattr("vitreous.model.weights.reading.hub.fetch", fetch)
+    models = made(Path("hf://organization/name"))
+    assert list(models.versions) == ["name"]
+    assert set(asked) == {"organization/name"}
+    asked.clear()
+    assert list(models.renew()) == []
+    assert asked == []
+
+
 def test_familiarity_of_other_weights_is_refused_before_it_answers(made: Callable[..., Any], own_run: Run) -> None:
     if not (own_run.path / "familiarity.safetensors").is_file():
         pytest.skip("the run has too few validation images")
