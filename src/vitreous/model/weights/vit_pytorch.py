@@ -164,7 +164,9 @@ class Version:
             allowed=allowed,
             refuses=self.refuses,
             renames=_RENAMES,
-            assumed=("num_heads", "act", "norm_eps", "patch_size", "in_chans", "img_size"),
+            # Older versions have a class token also if they average all tokens.
+            assumed=("num_heads", "act", "norm_eps", "patch_size", "in_chans", "img_size")
+            + (("pool",) if self.batched else ()),
         )
 
 
