@@ -85,6 +85,11 @@ def test_own_file_needs_no_description(saved, given):
     assert str(caught.value) == f"{saved}: already describes its model; leave out name, architecture and weights"
 
 
+def test_own_file_does_not_read_a_description_of_something_else(saved):
+    saved.with_name("config.json").write_text("[1]")
+    assert load_model(saved).config == CONFIG
+
+
 def test_own_file_can_get_another_head_and_size(saved, model):
     loaded = load_model(saved, num_classes=2, img_size=(20, 12))
     assert loaded(torch.zeros(1, 3, 20, 12)).shape == (1, 2)
