@@ -172,7 +172,7 @@ class Backbone(nn.Module):
         if prune_head:
             self.fc_norm = nn.Identity()
             self.config = dataclasses.replace(self.config, fc_norm=False)
-            self.reset_classifier(0, "mean" if self.config.pool in ("map", "sequence") else None)
+            self.reset_classifier(0, "mean" if self.config.pool in _LEARNING_POOLS else None)
         return wanted
 
     def get_intermediate_layers(self, images: Images, n: int | Sequence[int] = 1, norm: bool = True) -> list[Tensor]:
