@@ -22,8 +22,8 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
     Raises:
         UnknownNameError: There is no model of this name.
-        ConfigError: The number of heads, the image size or the kind of rotary positions is unknown, or `config.json` has
-            a pool that our models do not have.
+        ConfigError: The number of heads, the image size or the kind of rotary positions is unknown, or our models do
+            not have the pool of `config.json`.
     """
     described = hints.settings.get("architecture")
     name = hints.name or (described if isinstance(described, str) else None)
