@@ -155,6 +155,8 @@ def changes_to_a_model(folder: Path) -> Refusals:
     yield lambda: dropping.forward_intermediates(torch.zeros(1, 3, 12, 12)), "use NLC, or model.eval()"
     assert dropping.forward_intermediates(torch.zeros(1, 3, 12, 12), output_fmt="NLC")
     assert dropping.eval().forward_intermediates(torch.zeros(1, 3, 12, 12))
+    yield lambda: model(torch.zeros(3, 12, 12)), "give one image as images[None]"
+    assert model(torch.zeros(3, 12, 12)[None]).shape == (1, 3)
     yield lambda: model(torch.zeros(1, 1, 12, 12)), "convert the images"
     yield lambda: model(torch.zeros(1, 3, 16, 12)), "resize the images, or the model with resize_model"
     assert resize_model(model, (16, 12))(torch.zeros(1, 3, 16, 12)).shape == (1, 3)

@@ -299,3 +299,24 @@ def formats_that_cannot_hold_a_model(folder: Path) -> Refusals:
     yield lambda: export_weights(model, folder / "x.pt", to="torchvision"), "use to=vitreous or another format"
     assert export_weights(model, folder / "x.safetensors", to="vitreous")
     assert export_weights(model, folder / "y.safetensors", to="timm")
+    other = build_model(ModelConfig(**{**TINY, "norm_eps": 1e-12}))
+    yield lambda: export_weights(other, folder / "x.safetensors", to="hf"), "choose another folder"
+    assert export_weights(other, folder / "hf", to="hf")
+
+
+@case
+def pools_of_other_libraries(folder: Path) -> Refusals:
+    timms = {"architecture": "vit_tiny_patch16_224", "global_pool": "avgmax", "model_args": {"depth": 2}}
+    model = build_model(ModelConfig(**TINY))
+    export_weights(model, folder / "timm.safetensors", to="timm")
+    (folder / "config.json").write_text(json.dumps(timms))
+    given = {"num_heads": 2, "pool": "mean"}
+    yield lambda: opened(folder / "timm.safetensors", architecture={"num_heads": 2}), "or --architecture.pool mean"
+    assert opened(folder / "timm.safetensors", architecture=given).config.pool == "mean"
+    clip = {"patch_bias": False, "norm_eps": 1e-5, "num_classes": 0}
+    export_weights(build_model(ModelConfig(**TINY | clip)), folder / "clip.safetensors", to="open-clip")
+    (folder / "config.json").rename(folder / "open_clip_config.json")
+    described = {"model_cfg": {"vision_cfg": {"pool_type": "none", "head_width": 8}}}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    yield lambda: opened(folder / "clip.safetensors", architecture={}), "or --architecture.pool mean"
+    assert opened(folder / "clip.safetensors", architecture={"pool": "mean"}).config.pool == "mean"

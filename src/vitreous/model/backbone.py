@@ -172,7 +172,7 @@ class Backbone(nn.Module):
         if prune_head:
             self.fc_norm = nn.Identity()
             self.config = dataclasses.replace(self.config, fc_norm=False)
-            self.reset_classifier(0, "mean" if self.config.pool in ("map", "sequence") else None)
+            self.reset_classifier(0, "mean" if self.config.pool in _LEARNING_POOLS else None)
         return wanted
 
     def get_intermediate_layers(self, images: Images, n: int | Sequence[int] = 1, norm: bool = True) -> list[Tensor]:
@@ -233,7 +233,7 @@ class Backbone(nn.Module):
                 features of another width than the norm after it takes.
         """
         config = dataclasses.replace(self.config, class_token=self.config.has_class_token, num_classes=num_classes)
-        name: Any = TIMM_POOLS.get(global_pool, global_pool) if global_pool else config.pool
+        name: Any = config.pool if global_pool is None else TIMM_POOLS.get(global_pool, global_pool)
         if name != config.pool and name in _LEARNING_POOLS:
             raise ConfigError(f"global_pool={global_pool}: has weights of its own; create the model with it")
         like, changed = next(self.parameters()), dataclasses.replace(config, pool=name)

@@ -20,7 +20,7 @@ from vitreous.seeding import derive
 
 _TIMM_ARGUMENTS = {
     "pretrained": "names here come without weights; open a file, folder or hub name with vitreous.load_model",
-    "global_pool": "timm's name; use pool='token', 'mean' (timm: avg), 'max', 'token_mean' (timm: avgmax) or 'map'",
+    "global_pool": "timm's name; use pool='token', 'mean' (timm: avg), 'max', 'token_mean' or 'map'",
     "drop_rate": "timm's dropout before the head, which these models do not have; use drop_path_rate or proj_drop_rate",
 }
 

@@ -96,8 +96,9 @@ def _model(name: str, **arguments: Any) -> VisionTransformer:
     fields = {key: value for key, value in arguments.items() if value is not None}
     if not fields.get("drop_rate", True):
         del fields["drop_rate"]  # timm passes its default of 0
-    if pool := fields.pop("global_pool", None):
+    if "global_pool" in fields:
+        pool = fields.pop("global_pool")
         # timm keeps the class token when it changes the pool.
         has_class_token = config_for(name).has_class_token
-        fields |= {"pool": TIMM_POOLS.get(pool, pool), "class_token": has_class_token}
+        fields = {"class_token": has_class_token} | fields | {"pool": TIMM_POOLS.get(pool, pool)}
     return create_model(name, **fields)

@@ -137,6 +137,13 @@ def test_pruning_keeps_only_what_the_intermediates_need(changes, tmp_path):
     assert rates == [pytest.approx([0, 0.1]), pytest.approx([0, 0.1])]
 
 
+@pytest.mark.parametrize("changes", [{"relative_bias": True}, {"rotary": "mixed", "head_dim": 8}])
+def test_pruning_leaves_frozen_weights_frozen(changes):
+    model = make_model(**changes).requires_grad_(False)
+    model.prune_intermediate_layers([0], prune_head=False)
+    assert not [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
 @torch.no_grad()
 def test_pruning_can_remove_the_norm_and_keep_the_head():
     model = make_model()

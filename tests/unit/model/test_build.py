@@ -106,8 +106,7 @@ def test_create_model_accepts_any_field_of_the_configuration():
         (
             {"global_pool": "avg"},
             ConfigError,
-            "global_pool='avg': timm's name; use pool='token', 'mean' (timm: avg), 'max', 'token_mean' (timm: avgmax) "
-            "or 'map'",
+            "global_pool='avg': timm's name; use pool='token', 'mean' (timm: avg), 'max', 'token_mean' or 'map'",
         ),
         (
             {"drop_rate": 0.1},

@@ -97,3 +97,10 @@ def test_unknown_pool_suggests_the_nearest_name():
     assert str(caught.value) == (
         "model.pool=meen: must be one of token, mean, max, token_mean, map, sequence; did you mean mean?"
     )
+
+
+def test_features_without_a_pool_are_refused():
+    model = make_model()
+    with pytest.raises(UnknownNameError, match=r"^model\.pool=: must be one of token, mean, max"):
+        model.reset_classifier(0, "")
+    assert model.num_classes == make_model().num_classes

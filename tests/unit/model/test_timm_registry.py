@@ -47,6 +47,12 @@ def test_entry_builds_a_model_from_timms_arguments(registry):
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 
+def test_class_token_that_the_user_leaves_out_is_left_out(registry):
+    register()
+    model = registry["vitreous_vit_tiny_patch16_224"](num_classes=5, img_size=32, global_pool="avg", class_token=False)
+    assert (model.config.pool, model.num_prefix_tokens) == ("mean", 0)
+
+
 def test_timm_finds_the_module_of_an_entry(registry):
     register()
     make = registry["vitreous_vit_tiny_patch16_224"]
@@ -67,6 +73,11 @@ def test_timm_finds_the_module_of_an_entry(registry):
             ConfigError,
             "drop_rate=0.3: timm's dropout before the head, which these models do not have; use drop_path_rate or "
             "proj_drop_rate",
+        ),
+        (
+            {"global_pool": ""},
+            UnknownNameError,
+            "model.pool=: must be one of token, mean, max, token_mean, map, sequence; the default is token",
         ),
         (
             {"drop_pathrate": 0.2},

@@ -44,9 +44,9 @@ class LowRank(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The merged matrix, computed in float64."""
-        update = self.up.weight.double() @ self.down.weight.double()
-        return (self.base.weight.double() + self.scale * update).to(self.base.weight.dtype)
+        """The merged matrix, computed in float64, on the CPU: Apple's GPUs have no float64."""
+        base, up, down = (layer.weight.cpu().double() for layer in (self.base, self.up, self.down))
+        return (base + self.scale * (up @ down)).to(self.base.weight)
 
 
 def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Generator | None = None) -> None:

@@ -33,8 +33,8 @@ def resize_model(
     """
     config = dataclasses.replace(
         model.config,
-        img_size=img_size or model.config.img_size,
-        patch_size=patch_size or model.config.patch_size,
+        img_size=model.config.img_size if img_size is None else img_size,
+        patch_size=model.config.patch_size if patch_size is None else patch_size,
         position_resize=interpolation or model.config.position_resize,
     )
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

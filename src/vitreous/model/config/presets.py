@@ -134,7 +134,7 @@ def config_for(
         absent = "image size" if img_size is None else "patch size"
         raise ConfigError(
             f"model={name}: does not specify the {absent}; pass img_size and patch_size, or put them into the name, "
-            f"e.g. {'_'.join(name.split('_')[:2])}_patch16_224"
+            f"e.g. {'_'.join(name.partition('.')[0].split('_')[:2])}_patch16_224"
         )
     changes = {"num_classes": 1000, **parsed.changes}
     if num_classes is not None:

@@ -34,9 +34,6 @@ def activation_bytes(
     Returns:
         Bytes, within 15% of what PyTorch allocates.
     """
-    rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
-    # Share of the images for which a block runs: drop path skips the others if that saves time.
-    shares = [1 - rate if rate >= SKIP_FROM_RATE else 1.0 for rate in rates]
     num, dtype = _num_tokens(config), torch.bfloat16 if precision == "bf16" else torch.float32
     explicit = is_explicit(kernel, device_type, num, dtype=dtype, training=True)
     block = _attention(config, precision, explicit) + _mlp(config, precision)
@@ -47,8 +44,11 @@ def activation_bytes(
         held = config.depth * tokens + block + gradients - tokens
     elif _trims_last_block(config):
         saved, last_gradients = _trimmed_block(config, precision)
-        held = sum(share * block for share in shares[:-1]) + max(shares[-1] * saved + last_gradients, gradients)
+        held = (config.depth - 1) * block + max(saved + last_gradients, gradients)
     else:
+        rates = drop_path_rates(config.drop_path_rate, config.depth, config.drop_path_schedule)
+        # Share of the images for which a block runs: drop path skips the others if that saves time.
+        shares = [1 - rate if rate >= SKIP_FROM_RATE else 1.0 for rate in rates]
         # A branch that skips images is added by `index_add`, which saves its output.
         outputs = sum(2 * share * tokens for share in shares if share < 1)
         held = sum(share * block for share in shares) + outputs + gradients

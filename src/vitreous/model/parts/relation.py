@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Rotation = Float[Tensor, "batches heads tokens head_dim"]
@@ -75,3 +75,8 @@ def of_images(relation: Relation, kept: Tensor) -> Relation:
     `kept` has the numbers of the images in the batch. Tables that all images share are returned unchanged.
     """
     return Relation(*(table if table is None or len(table) == 1 else table.index_select(0, kept) for table in relation))
+
+
+def first_blocks(parameter: nn.Parameter, depth: int) -> nn.Parameter:
+    """Return the rows of the first `depth` blocks; frozen ones stay frozen."""
+    return nn.Parameter(parameter[:depth].detach(), requires_grad=parameter.requires_grad)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ShapeError
-from vitreous.model.parts.relation import Relation
+from vitreous.model.parts.relation import Relation, first_blocks
 
 BiasTable = Float[Tensor, "blocks heads row_offsets column_offsets"]
 """One bias per row distance and column distance; each distance runs from -(side - 1) to side - 1."""
@@ -33,9 +33,9 @@ class RelativeBias(nn.Module):
 
     def keep_blocks(self, depth: int) -> None:
         """Keep only the relations of the first `depth` blocks."""
-        self.table = nn.Parameter(self.table[:depth].detach())
+        self.table = first_blocks(self.table, depth)
         if self.prefix_table is not None:
-            self.prefix_table = nn.Parameter(self.prefix_table[:depth].detach())
+            self.prefix_table = first_blocks(self.prefix_table, depth)
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
         """Return one relation per block. Raises ShapeError if the table was made for another grid size."""

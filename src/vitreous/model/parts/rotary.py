@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitreous.model.parts.fixed_position import FixedTable
-from vitreous.model.parts.relation import Relation, as_rotation
+from vitreous.model.parts.relation import Relation, as_rotation, first_blocks
 
 
 class AngleTable(FixedTable):
@@ -104,7 +104,7 @@ class MixedRotaryPosition(AngleTable):
 
     def keep_blocks(self, depth: int) -> None:
         """Keep only the relations of the first `depth` blocks."""
-        self.freqs = nn.Parameter(self.freqs[:depth].detach())
+        self.freqs = first_blocks(self.freqs, depth)
 
     def forward(self, grid_size: tuple[int, int] | None = None) -> list[Relation]:
         """Return one relation per block."""

@@ -29,9 +29,13 @@ class ImageTokenizer(nn.Module):
         """Return the number of rows and columns of tokens for these images.
 
         Raises:
-            ShapeError: The number of channels or the size is not accepted, or patches do not tile the images.
+            ShapeError: The images are no batch, the number of channels or the size is not accepted, or patches do not
+                tile the images.
         """
-        channels, height, width = images.shape[-3:]
+        if images.dim() != 4:
+            shape = "x".join(map(str, images.shape))
+            raise ShapeError(f"images of shape {shape}: must be a batch of images; give one image as images[None]")
+        _, channels, height, width = images.shape
         if channels != self.in_chans:
             raise ShapeError(
                 f"images of {plural(channels, 'channel')}: the model takes {self.in_chans}; convert the images"

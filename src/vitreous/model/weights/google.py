@@ -20,8 +20,7 @@ from vitreous.model.weights.table import (
     Row,
     Shapes,
     Tensors,
-    position_grid,
-    prefix_positions,
+    learned_positions,
     row,
 )
 
@@ -95,8 +94,7 @@ class Naming:
         if config.has_class_token:
             table.append(row("prefix.class_token", "cls", VECTOR))
         if config.position == "learned":
-            ours, grid = position_grid(config, prefix_positions(config))
-            table.append(row(ours, self.positions, grid))
+            table.append(learned_positions(config, self.positions))
         if config.pool == "map":
             table += _map_head(config)
         return table + (_dense("head", "head") if config.num_classes else [])

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError
 from vitreous.model.build import build_model, model_from_state
 from vitreous.model.change.lora import merge_lora
@@ -86,12 +88,12 @@ def load_native(path: str | Path) -> VisionTransformer:
         metadata, found = _metadata(path, file), file.shapes()
         config = _architecture(path, metadata)
         check_plausible(path, config, found)
-        expected, rows = _expected(path, config, metadata.get("layout"))
+        expected, rows, counters = _expected(path, config, metadata.get("layout"))
         unread = {name for row in rows if not row.ours for name in row.theirs}
         found = {name: shape for name, shape in found.items() if name not in unread}
         check_shapes(path, expected=expected, found=found, way_out=COPY_AGAIN)
         state = {name: file.read(name) for name in found}
-    check_values(path, state)
+    check_values(path, {name: tensor for name, tensor in state.items() if tensor.dtype != counters.get(name)})
     return model_from_state(config, read_tensors(rows, state) if rows else state).eval()
 
 
@@ -152,12 +154,16 @@ def _architecture(path: Path, metadata: dict[str, Any]) -> ModelConfig:
         raise DamagedFileError(f"{path}: its architecture is not valid ({error}); {COPY_AGAIN}") from error
 
 
-def _expected(path: Path, config: ModelConfig, layout: object) -> tuple[Shapes, list[Row]]:
-    """Return names and shapes of the tensors in a file, and the table of their names; an empty one if they are ours."""
+def _expected(path: Path, config: ModelConfig, layout: object) -> tuple[Shapes, list[Row], Mapping[str, torch.dtype]]:
+    """Return shapes by name of the tensors in a file, the table of their names, and the types of whole numbers by name.
+
+    The table is empty if the names are ours. An extension may have whole numbers, such as the counter of a BatchNorm.
+    """
     if layout is None:
         skeleton = build_model(config, device="meta").state_dict()
-        return {name: tuple(tensor.shape) for name, tensor in skeleton.items()}, []
+        counters = {name: tensor.dtype for name, tensor in skeleton.items() if not tensor.is_floating_point()}
+        return {name: tuple(tensor.shape) for name, tensor in skeleton.items()}, [], counters
     format_ = next((each for each in FORMATS if each.name == layout), None)
     if format_ is None or refusals(format_, config):
         raise DamagedFileError(f"{path}: no model has the layout {printable_value(layout)}; {COPY_AGAIN}")
-    return expected_shapes(format_, config), format_.rows(config)
+    return expected_shapes(format_, config), format_.rows(config), {}

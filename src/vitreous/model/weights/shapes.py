@@ -97,6 +97,9 @@ def resolve(values: Mapping[str, Any], hints: Hints) -> ModelConfig:
         ConfigError: The number of heads or the image size is unknown, or a value breaks a rule.
     """
     merged = {**values, **hints.architecture}
+    has_class_token = values.get("pool", "token") in ("token", "token_mean")
+    if "pool" in hints.architecture and has_class_token and merged.get("class_token") is None:
+        merged["class_token"] = True  # the file has it, whatever the pool of the user reads
     if merged.get("img_size") is None:
         merged["img_size"] = hints.img_size
     if merged["img_size"] is None:

@@ -208,16 +208,16 @@ def kernel(config: ModelConfig) -> Codec:
     return Codec(read=lambda theirs: (theirs.flatten(1),), write=lambda ours: (ours.reshape(shape),))
 
 
-def position_grid(config: ModelConfig, prefix: Sequence[str]) -> tuple[list[str], Codec]:
-    """Return our names and the codec for a position table `[1, prefix + patches, dim]`.
+def learned_positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
+    """Build the row of the learned positions, which a file has as one table in the order of the sequence.
 
-    `prefix` are our names of the positions of prefix tokens, in the order of the sequence. Registers share one name.
+    The table is `[1, prefix + patches, dim]`, or `[prefix + patches, dim]` unless it is batched.
     """
-    rows, columns = config.grid_size
+    rows, prefix = config.grid_size[0], prefix_positions(config)
     counts = [config.num_registers if name == "prefix.register_position" else 1 for name in prefix]
 
-    def read(theirs: Tensor) -> Tensors:
-        *before, patches = theirs[0].split([*counts, rows * columns])
+    def read(table: Tensor) -> Tensors:
+        *before, patches = (table[0] if batched else table).split([*counts, config.num_patches])
         singles = [
             part if name == "prefix.register_position" else part[0] for name, part in zip(prefix, before, strict=True)
         ]
@@ -225,10 +225,10 @@ def position_grid(config: ModelConfig, prefix: Sequence[str]) -> tuple[list[str]
 
     def write(*ours: Tensor) -> Tensors:
         *before, grid = ours
-        flat = [torch.atleast_2d(part) for part in before]
-        return (torch.cat([*flat, rearrange(grid, "h w d -> (h w) d")])[None],)
+        table = torch.cat([*map(torch.atleast_2d, before), rearrange(grid, "h w d -> (h w) d")])
+        return (table[None] if batched else table,)
 
-    return [*prefix, "position.grid"], Codec(read, write)
+    return row([*prefix, "position.grid"], theirs, Codec(read, write))
 
 
 def prefix_positions(config: ModelConfig) -> list[str]:
@@ -254,4 +254,4 @@ TRANSPOSED = Codec(_transpose, _transpose)
 VECTOR = Codec(read=lambda theirs: (theirs.flatten(),), write=lambda ours: (ours.reshape(1, 1, -1),))
 """For a token that is `[1, 1, dim]` in the file and `[dim]` in our model."""
 BATCHED = Codec(read=lambda theirs: (theirs[0],), write=lambda ours: (ours[None],))
-"""For tokens that are `[1, count, dim]` in the file and `[count, dim]` in our model."""
+"""For tokens that are `[1, ...]` in the file and have no such axis in our model."""

@@ -10,8 +10,7 @@ from vitreous.model.weights.table import (
     Shapes,
     kernel,
     layer,
-    position_grid,
-    prefix_positions,
+    learned_positions,
     row,
 )
 
@@ -37,11 +36,10 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
 def rows(config: ModelConfig) -> list[Row]:
     """Build the table of tensor names."""
-    ours, grid = position_grid(config, prefix_positions(config))
     table = [
         *layer("tokenizer.proj", "conv_proj", kernel(config)),
         row("prefix.class_token", "class_token", VECTOR),
-        row(ours, "encoder.pos_embedding", grid),
+        learned_positions(config, "encoder.pos_embedding"),
         *layer("encoder.norm", "encoder.ln"),
     ]
     for number in range(config.depth):

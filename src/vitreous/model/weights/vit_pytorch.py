@@ -7,12 +7,22 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor
 
 from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve, way_out
-from vitreous.model.weights.table import Codec, Format, Hints, Row, Shapes, layer, position_grid, prefix_positions, row
+from vitreous.model.weights.table import (
+    BATCHED,
+    VECTOR,
+    Codec,
+    Format,
+    Hints,
+    Row,
+    Shapes,
+    layer,
+    learned_positions,
+    row,
+)
 
 _LAYERS = "transformer.layers"
 
@@ -127,12 +137,11 @@ class Version:
     def _embeddings(self, config: ModelConfig) -> list[Row]:
         if self.simple:
             return []
-        ours, grid = position_grid(config, prefix_positions(config))
         if config.has_class_token:
-            token = row("prefix.class_token", "cls_token", _token(2 if self.batched else 1))
+            token = row("prefix.class_token", "cls_token", VECTOR if self.batched else BATCHED)
         else:  # vit-pytorch then keeps an empty table of tokens
             token = row([], "cls_token", Codec(lambda _: (), lambda: (torch.empty(0, config.embed_dim),)))
-        return [token, row(ours, "pos_embedding", grid if self.batched else _without_batch(grid))]
+        return [token, learned_positions(config, "pos_embedding", batched=self.batched)]
 
     def refuses(self, config: ModelConfig) -> list[str]:
         """List the choices that this version cannot hold, beyond what `allowed` says."""
@@ -164,7 +173,9 @@ class Version:
             allowed=allowed,
             refuses=self.refuses,
             renames=_RENAMES,
-            assumed=("num_heads", "act", "norm_eps", "patch_size", "in_chans", "img_size"),
+            # Older versions have a class token also if they average all tokens.
+            assumed=("num_heads", "act", "norm_eps", "patch_size", "in_chans", "img_size")
+            + (("pool",) if self.batched else ()),
         )
 
 
@@ -208,20 +219,6 @@ def _pixels(config: ModelConfig) -> Codec:
         read=lambda theirs: (rearrange(theirs, "... (p q c) -> ... (c p q)", **sides),),
         write=lambda ours: (rearrange(ours, "... (c p q) -> ... (p q c)", **sides),),
     )
-
-
-def _token(axes: int) -> Codec:
-    """Remove the `axes` leading axes of size 1 from a token."""
-    return Codec(read=lambda theirs: (theirs.flatten(),), write=lambda ours: (ours.reshape(*[1] * axes, -1),))
-
-
-def _without_batch(grid: Codec) -> Codec:
-    """Adapt the codec of a position table to a file that has no batch axis."""
-
-    def write(*ours: Tensor) -> tuple[Tensor, ...]:
-        return (grid.write(*ours)[0][0],)
-
-    return Codec(read=lambda theirs: grid.read(theirs[None]), write=write)
 
 
 _RENAMES = (

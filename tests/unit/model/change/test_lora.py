@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
@@ -43,6 +43,26 @@ def test_new_updates_do_not_change_the_logits(make_model: Callable[..., VisionTr
     before = model(images)
     add_lora(model, rank=3, alpha=7.0)
     torch.testing.assert_close(model(images), before, rtol=0, atol=0)
+
+
+class WithoutFloat64(Tensor):
+    """A tensor on a device that has no float64, such as Apple's GPUs."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if function is Tensor.double:
+            raise TypeError("this device has no float64")
+        result = super().__torch_function__(function, types, args, kwargs)
+        return result.as_subclass(Tensor) if function is Tensor.cpu else result
+
+
+def test_updates_are_merged_on_a_device_without_float64():
+    update = LowRank(nn.Linear(6, 4), rank=2, alpha=4.0)
+    nn.init.ones_(update.up.weight)
+    expected = update.weight
+    for layer in (update.base, update.up, update.down):
+        layer.weight = nn.Parameter(layer.weight.detach().as_subclass(WithoutFloat64))
+    torch.testing.assert_close(update.weight.as_subclass(Tensor), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"mlp": "gated", "act": "silu"}, {"key_bias": False}, {"locality": True}])

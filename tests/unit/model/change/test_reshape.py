@@ -195,3 +195,8 @@ def test_only_a_linear_stem_can_be_flexible():
     with pytest.raises(ConfigError) as caught:
         make_flexible(make_model(stem="shifted"), (2, 4))
     assert str(caught.value) == "model.stem=shifted: has no patches to resize; use model.stem=linear"
+
+
+def test_size_of_zero_is_not_the_size_of_the_model():
+    with pytest.raises(ConfigError, match=r"^model\.patch_size=0: "):
+        resize_model(make_model(), patch_size=0)

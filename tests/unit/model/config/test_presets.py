@@ -76,6 +76,8 @@ def test_missing_size_is_an_error_that_says_how_to_give_it():
         "model=vit_micro: does not specify the image size; pass img_size and patch_size, or put them into the name, "
         "e.g. vit_micro_patch16_224"
     )
+    with pytest.raises(ConfigError, match=r"e\.g\. vit_micro_patch16_224$"):
+        config_for("vit_micro.augreg")
     with pytest.raises(ConfigError, match="model=vit_mini: does not specify the patch size; "):
         config_for("vit_mini", img_size=28)
 

@@ -4,6 +4,7 @@ from einops import rearrange
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, ShapeError
+from vitreous.model.parts.stem import CompactStem, ConvStem
 from vitreous.model.parts.tokenizer import (
     FlexibleTokenizer,
     ShiftedTokenizer,
@@ -45,6 +46,13 @@ def test_tokenizer_refuses_other_channels():
     with pytest.raises(ShapeError) as caught:
         Tokenizer(patch_size=4, in_chans=3, embed_dim=8)(torch.zeros(2, 1, 12, 20))
     assert str(caught.value) == "images of 1 channel: the model takes 3; convert the images"
+
+
+@pytest.mark.parametrize("kind", [Tokenizer, ShiftedTokenizer, ConvStem, CompactStem])
+def test_one_image_without_a_batch_is_refused(kind):
+    with pytest.raises(ShapeError) as caught:
+        kind(patch_size=4, in_chans=3, embed_dim=8)(torch.zeros(3, 12, 20))
+    assert str(caught.value) == "images of shape 3x12x20: must be a batch of images; give one image as images[None]"
 
 
 def test_tokenizer_refuses_transposed_images():

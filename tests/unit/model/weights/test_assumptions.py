@@ -1,5 +1,6 @@
 """What no tensor shows is given, asked for, or listed; it is never assumed silently."""
 
+import dataclasses
 import json
 import warnings
 
@@ -67,6 +68,19 @@ def test_given_answers_are_no_longer_listed(tmp_path, key):
     path = write_as("pt", tmp_path, plain_state())
     given = {"act": "relu", "norm_eps": 1e-5, "img_size": (12, 12)}
     assert assumed(path, architecture={**HEADS, key: given[key]}).keys() == given.keys() - {key}
+
+
+@pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
+@pytest.mark.parametrize("to", ["timm", "torchvision", "npz", "open-clip", "hf"])
+def test_another_pool_leaves_the_class_token_in_place(tmp_path, to):
+    changes = {"act": "gelu_tanh"} if to == "npz" else {}
+    changes |= {"patch_bias": False, "norm_eps": 1e-5, "num_classes": 0} if to == "open-clip" else {}
+    config = ModelConfig.from_dict(WIDE.as_dict() | {"img_size": [16, 16]} | changes)
+    path = export_weights(noisy(config), tmp_path / "m", to=to) if to == "hf" else exported(tmp_path, config, to)
+    loaded = load_model(path, architecture={"num_heads": 3, "pool": "mean"})
+    pooled = noisy(dataclasses.replace(config, pool="mean", class_token=True))
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(loaded(images), pooled(images))
 
 
 def test_name_and_description_answer_everything(tmp_path):

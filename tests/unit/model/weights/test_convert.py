@@ -80,6 +80,15 @@ def test_wrong_suffix_is_refused(tmp_path, to, name, suffixes):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_that_cannot_be_created_is_a_save_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    model = noisy(dataclasses.replace(PLAIN, norm_eps=1e-12))
+    for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "x", "Not a directory")):
+        with pytest.raises(SaveError) as caught:
+            export_weights(model, path, to="hf")
+        assert str(caught.value) == f"{path}: cannot be created ({reason}); choose another folder"
+
+
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.npz"])
 def test_missing_folder_is_a_save_error(tmp_path, name):
     to = "npz" if name == "x.npz" else "torchvision"

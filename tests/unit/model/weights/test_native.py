@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from tests.unit.model.weights.samples import load_model
+from tests.unit.model.weights.samples import assert_same, load_model
 
-from vitreous import tensor_file
+from vitreous import extensions, tensor_file
 from vitreous.errors import ConfigError, DamagedFileError, NotARunError, SaveError
 from vitreous.model import ModelConfig, build_model, read_metadata, save_model
 from vitreous.model.change.lora import add_lora
@@ -85,6 +85,11 @@ def test_own_file_needs_no_description(saved, given):
     assert str(caught.value) == f"{saved}: already describes its model; leave out name, architecture and weights"
 
 
+def test_own_file_does_not_read_a_description_of_something_else(saved):
+    saved.with_name("config.json").write_text("[1]")
+    assert load_model(saved).config == CONFIG
+
+
 def test_own_file_can_get_another_head_and_size(saved, model):
     loaded = load_model(saved, num_classes=2, img_size=(20, 12))
     assert loaded(torch.zeros(1, 3, 20, 12)).shape == (1, 2)
@@ -102,6 +107,23 @@ def test_only_files_of_save_model_are_native(saved, tmp_path):
 
 def test_metadata_is_returned_with_format_and_architecture(saved):
     assert read_metadata(saved) == {"format": 1, "architecture": CONFIG.as_dict(), **METADATA}
+
+
+def test_counters_of_an_extension_are_kept(tmp_path, monkeypatch):
+    def change(model):
+        model.fc_norm = torch.nn.BatchNorm1d(model.config.embed_dim)
+
+    monkeypatch.setattr(extensions, "_registered", {})
+    extensions.register("batch_norm", change_model=change)
+    config = ModelConfig(
+        img_size=(8, 8), patch_size=4, in_chans=3, num_classes=3, embed_dim=16, depth=1, num_heads=2,
+        extension="batch_norm",
+    )  # fmt: skip
+    model = build_model(config).train()
+    model(torch.randn(4, 3, 8, 8))
+    save_model(tmp_path / "m.safetensors", model, {})
+    assert_same(load_native(tmp_path / "m.safetensors"), model)
+    assert model.state_dict()["fc_norm.num_batches_tracked"] == 1
 
 
 def test_compiled_model_is_saved_under_plain_names(tmp_path, model):

@@ -8,6 +8,8 @@ from tests.unit.model.weights.samples import load_model
 from torch import nn
 from torch.nn import functional as F
 
+from vitreous.errors import ConfigError
+
 pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
 
 WIDTH, HEADS, PATCH, SIDE, OUT, DEPTH = 128, 2, 4, 12, 7, 2
@@ -37,6 +39,9 @@ class Tower(nn.Module):
             nn.init.normal_(parameter, std=0.3)
 
     def forward(self, images):
+        return self.ln_post(self.tokens(images)[:, 0]) @ self.proj
+
+    def tokens(self, images):
         tokens = self.conv1(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(len(images), 1, -1), tokens], 1) + self.positional_embedding
         tokens = self.ln_pre(tokens)
@@ -44,7 +49,7 @@ class Tower(nn.Module):
             normed = block.ln_1(tokens)
             tokens = tokens + block.attn(normed, normed, normed, need_weights=False)[0]
             tokens = tokens + block.mlp.c_proj(self.act(block.mlp.c_fc(block.ln_2(tokens))))
-        return self.ln_post(tokens[:, 0]) @ self.proj
+        return tokens
 
 
 def whole_model(tower):
@@ -78,3 +83,30 @@ def test_odd_descriptions_do_not_matter(tmp_path, settings):
     torch.save(Tower(F.gelu).state_dict(), tmp_path / "model.bin")
     (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
     assert load_model(tmp_path / "model.bin").config.num_heads == HEADS
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_mean_of_the_patches_is_read_from_the_description(tmp_path, after):
+    torch.manual_seed(0)
+    tower = Tower(F.gelu).double().eval()
+    torch.save(tower.state_dict(), tmp_path / "model.bin")
+    described = {"model_cfg": {"vision_cfg": {"pool_type": "avg", "final_ln_after_pool": after}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    images = torch.randn(2, 3, SIDE, SIDE, dtype=torch.float64)
+    patches = tower.tokens(images)[:, 1:]
+    pooled = tower.ln_post(patches.mean(1)) if after else tower.ln_post(patches).mean(1)
+    torch.testing.assert_close(load_model(tmp_path / "model.bin")(images), pooled @ tower.proj)
+
+
+def test_pool_of_the_user_replaces_an_assumed_or_an_unknown_one(tmp_path):
+    torch.save(Tower(F.gelu).state_dict(), tmp_path / "model.bin")
+    assert load_model(tmp_path / "model.bin", architecture={"pool": "mean"}).config.has_class_token
+    described = {"model_cfg": {"vision_cfg": {"pool_type": "none"}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError) as caught:
+        load_model(tmp_path / "model.bin")
+    assert str(caught.value) == (
+        "open_clip_config.json.pool_type='none': our models have no such pool; to use another one, pass "
+        "architecture={'pool': 'mean'}, or --architecture.pool mean"
+    )
+    assert load_model(tmp_path / "model.bin", architecture={"pool": "mean"}).config.pool == "mean"

@@ -154,6 +154,63 @@ def test_config_json_names_the_model(tmp_path):
     torch.testing.assert_close(loaded(images), model.eval()(images))
 
 
+def described(folder, config, **settings):
+    """Write a model under timm's names with a `config.json`; return the model."""
+    model = build_model(config).eval()
+    export_weights(model, folder / "model.safetensors", to="timm")
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224", **settings}))
+    return model
+
+
+TINY = dataclasses.replace(config_for("vit_tiny_patch16_224"), depth=2, embed_dim=48, img_size=(32, 64))
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments"),
+    [
+        ({}, {}),
+        ({"num_heads": 6}, {"num_heads": 6}),
+        ({"layer_scale": 1e-5, "act": "quick_gelu"}, {"init_values": 1e-5, "act_layer": "quick_gelu"}),
+        ({"mlp": "gated", "act": "silu", "qkv_bias": False}, {"mlp_ratio": 8.0, "qkv_bias": False}),
+        ({"num_registers": 8, "prefix_position": "none"}, {"reg_tokens": 8, "no_embed_class": True}),
+    ],
+)
+def test_arguments_in_config_json_change_the_model_that_it_names(tmp_path, changes, arguments):
+    config = dataclasses.replace(TINY, **changes)
+    arguments = {"img_size": [32, 64], "embed_dim": 48, "depth": 2} | arguments
+    model = described(tmp_path, config, model_args=arguments, pretrained_cfg={"input_size": [3, 32, 64]})
+    loaded = load_model(tmp_path)
+    assert loaded.config == config
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loaded(images), model(images))
+
+
+def test_rotation_that_config_json_turns_off_is_off(tmp_path):
+    config = dataclasses.replace(TINY, position="none")
+    described(tmp_path, config, **json.loads(TIMM[1].describe(config)["config.json"]))
+    assert load_model(tmp_path).config.rotary == "none"
+
+
+@pytest.mark.parametrize(
+    ("input_size", "found"), [([3, 16, 256], (16, 256)), ([3, 224, 224], (64, 64)), ([3, 40, 140], (32, 128))]
+)
+def test_image_size_in_config_json_counts_if_the_positions_fit_it(tmp_path, input_size, found):
+    described(tmp_path, dataclasses.replace(TINY, img_size=(64, 64)), pretrained_cfg={"input_size": input_size})
+    assert load_model(tmp_path, architecture={"embed_dim": 48, "depth": 2}).config.img_size == found
+
+
+def test_pool_that_our_models_do_not_have_is_refused(tmp_path):
+    described(tmp_path, TINY, global_pool="avgmax", pretrained_cfg={"input_size": [3, 32, 64]})
+    shape = {"embed_dim": 48, "depth": 2}
+    with pytest.raises(ConfigError) as caught:
+        load_model(tmp_path, architecture=shape)
+    assert str(caught.value) == (
+        "config.json.global_pool='avgmax': our models have no such pool; to use another one, pass "
+        "architecture={'pool': 'mean'}, or --architecture.pool mean"
+    )
+    assert load_model(tmp_path, architecture={**shape, "pool": "mean"}).config.pool == "mean"
+
+
 def test_mean_pooling_in_place_of_the_class_token_is_inferred_from_its_norm():
     config = dataclasses.replace(
         config_for("vit_tiny_patch16_224"), pool="mean", class_token=True, final_norm=False, fc_norm=True

@@ -10,7 +10,8 @@ from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.model import ModelConfig
 from vitreous.model.parts.fixed_position import sincos2d
 from vitreous.model.weights import export_weights
-from vitreous.model.weights.table import write_tensors
+from vitreous.model.weights.open import open_model
+from vitreous.model.weights.table import Hints, write_tensors
 from vitreous.model.weights.vit_pytorch import VIT_PYTORCH
 
 pytestmark = pytest.mark.filterwarnings("ignore::vitreous.errors.AssumptionWarning")
@@ -210,6 +211,13 @@ def test_user_can_give_another_activation(tmp_path):
     assert load_model(path, architecture={**HEADS, "act": "relu"}).config.act == "relu"
     with pytest.raises(UnknownNameError, match=r"^architecture\.heads=5: no such key"):
         load_model(path, architecture={"heads": 5})
+
+
+@pytest.mark.parametrize(("version", "config"), CASES)
+def test_pool_is_assumed_if_a_class_token_does_not_show_it(tmp_path, version, config):
+    path = saved(tmp_path, state_of(version, noisy(config)))
+    found = open_model(path, Hints(architecture=HEADS, img_size=(12, 12)))
+    assert ("pool" in found.assumed) == (version in ("1.6", "1.2", "1.0", "0"))
 
 
 def test_mean_that_includes_the_class_token_is_refused(tmp_path):

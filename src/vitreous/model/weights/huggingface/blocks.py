@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.fixed_position import sincos2d, sinusoid
-from vitreous.model.weights.table import Codec, Row, Tensors, layer, position_grid, prefix_positions, row, stack
+from vitreous.model.weights.table import Codec, Row, Tensors, layer, learned_positions, row, stack
 
 ATTENTION_RENAMES = (
     (r"\.attention\.q_proj\.", ".attention.attention.query."),
@@ -40,11 +40,7 @@ def positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
     """
     if config.position != "learned":
         return write_only(theirs, lambda: _fixed_positions(config))
-    ours, grid = position_grid(config, prefix_positions(config))
-    if batched:
-        return row(ours, theirs, grid)
-    plain = Codec(read=lambda table: grid.read(table[None]), write=lambda *parts: (grid.write(*parts)[0][0],))
-    return row(ours, theirs, plain)
+    return learned_positions(config, theirs, batched=batched)
 
 
 def write_only(theirs: str, make: Callable[[], Tensor]) -> Row:

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import positions
 from vitreous.model.weights.huggingface.clip import WITHOUT_BIAS
-from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve
+from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve, way_out
 from vitreous.model.weights.table import TRANSPOSED, Format, Hints, Row, Shapes, chain, kernel, layer, row
+from vitreous.printable import printable_value
 
 _BLOCKS = "transformer.resblocks"
 _HEAD_WIDTH = 64
+_POOLS = {"tok": "token", "avg": "mean"}
 
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
@@ -19,6 +22,8 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     model: dict[str, Any] = described if isinstance(described, dict) else {}
     tower = model.get("vision_cfg")
     tower = tower if isinstance(tower, dict) else {}
+    pool = "token" if "pool" in hints.architecture else _pool(tower.get("pool_type", "tok"))
+    norm_is_last = tower.get("final_ln_after_pool") is True
     values: dict[str, Any] = {
         "img_size": img_size_of(shapes["positional_embedding"][0] - 1, patch_size, hints),
         "patch_size": patch_size,
@@ -34,8 +39,22 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
         "patch_bias": False,
         "embed_norm": "ln_pre.weight" in shapes,
         "layer_scale": 1e-5 if f"{_BLOCKS}.0.ls_1.gamma" in shapes else 0.0,
+        "pool": pool,
+        "class_token": None if pool == "token" else True,
+        "final_norm": not norm_is_last,
+        "fc_norm": norm_is_last,
     }
     return resolve(values, hints)
+
+
+def _pool(named: object) -> str:
+    """Return our name of a pool."""
+    if named not in _POOLS:
+        raise ConfigError(
+            f"open_clip_config.json.pool_type={printable_value(named)}: our models have no such pool; to use another "
+            f"one, pass {way_out('pool', 'mean')}"
+        )
+    return _POOLS[str(named)]
 
 
 def rows(config: ModelConfig) -> list[Row]:
@@ -45,7 +64,7 @@ def rows(config: ModelConfig) -> list[Row]:
         row("prefix.class_token", "class_embedding"),
         positions(config, "positional_embedding", batched=False),
         *(layer("encoder.norm_pre", "ln_pre") if config.embed_norm else []),
-        *layer("encoder.norm", "ln_post"),
+        *layer("fc_norm" if config.fc_norm else "encoder.norm", "ln_post"),
     ]
     for number in range(config.depth):
         our, their = f"encoder.blocks.{number}", f"{_BLOCKS}.{number}"

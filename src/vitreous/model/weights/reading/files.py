@@ -14,7 +14,6 @@ from vitreous.model.weights.reading.kinds import (
     WeightFile,
     open_one,
     read_json,
-    read_settings,
 )
 from vitreous.printable import printable, printable_list
 
@@ -99,7 +98,7 @@ def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
             f"{index}: lists tensors that its files do not have ({printable_list(absent)}); download it again"
         )
     shapes = {name: files[shard].shapes[name] for name, shard in weight_map.items()}
-    return WeightFile(index, LazyTensors(index, readers), shapes, read_settings(index))
+    return WeightFile(index, LazyTensors(index, readers), shapes)
 
 
 def canonical_names(names: Iterable[str], renames: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -106,6 +106,7 @@ def fetch(
         folder = local
     files = [path for path in sorted(folder.iterdir()) if _is_wanted(path.name)]
     fresh = Stored(repo, folder.name, folder, {path.name: str(_sha256(path)) for path in files})
+    known = known or stored(f"{repo}@{folder.name}")  # a branch may be at a commit that was downloaded before
     _compare(fresh, known)
     if known is None or known.folder != folder:
         with suppress(SaveError):  # without a record, the next download is the first one again

@@ -3,10 +3,10 @@
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ SETTINGS = ("config.json", "open_clip_config.json")
 _WAY_OUT = "if it is cut short or altered, download it again"
 _MAX_JSON_BYTES = 8 * 2**20
 _MAX_UNPACK_RATIO = 100
-"""Largest accepted ratio of tensor bytes to file size: real weights hardly compress, so more is a zip bomb."""
+"""Largest accepted ratio of unpacked bytes to file size: real weights hardly compress, so more is a zip bomb."""
 _HEAD_BYTES = 512
 _ZIP_MAGIC = b"PK\x03\x04"
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
@@ -46,16 +46,21 @@ class WeightFile:
     """An open weights file.
 
     Shapes are known before any tensor is read. Tensors are read from disk when first requested, if the type of file
-    allows it. `settings` is the `config.json` in the same folder; empty if there is none. `metadata` has the strings in
-    a safetensors header, and `objects` the class names of objects that were not built, by name.
+    allows it. `metadata` has the strings in a safetensors header, and `objects` the class names of objects that were
+    not built, by name.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     shapes: dict[str, tuple[int, ...]]
-    settings: dict[str, Any]
     metadata: dict[str, str] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The `config.json` in the folder of the file, or what OpenCLIP has instead; empty if there is none."""
+        found = next((self.path.parent / name for name in SETTINGS if (self.path.parent / name).is_file()), None)
+        return {} if found is None else read_json(found)
 
 
 def open_one(path: Path, stack: ExitStack) -> WeightFile:
@@ -80,12 +85,6 @@ def open_one(path: Path, stack: ExitStack) -> WeightFile:
 def _holds_arrays(path: Path) -> bool:
     with parsing(path, _WAY_OUT), zipfile.ZipFile(path) as archive:
         return any(name.endswith(".npy") for name in archive.namelist())
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read the `config.json` in the folder of a file, or what OpenCLIP has instead; empty if there is none."""
-    found = next((path.parent / name for name in SETTINGS if (path.parent / name).is_file()), None)
-    return {} if found is None else read_json(found)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -127,13 +126,14 @@ class LazyTensors(Mapping[str, Tensor]):
 def _open_safetensors(path: Path, stack: ExitStack) -> WeightFile:
     file = stack.enter_context(open_tensor_file(path, way_out=_WAY_OUT))
     readers = {name: partial(file.read, name) for name in file.names}
-    return WeightFile(path, LazyTensors(path, readers), file.shapes(), read_settings(path), file.metadata)
+    return WeightFile(path, LazyTensors(path, readers), file.shapes(), file.metadata)
 
 
 def _open_npz(path: Path, stack: ExitStack) -> WeightFile:
     archive = stack.enter_context(zipfile.ZipFile(path))
     members = [info for info in archive.infolist() if not info.is_dir()]
-    shapes, readers, sizes = {}, {}, []
+    _check_unpacked(path, sum(info.file_size for info in members))
+    shapes, readers = {}, {}
     for info in members:
         name = info.filename.removesuffix(".npy")
         shape, dtype, stored = _npy_header(archive, info)
@@ -148,10 +148,8 @@ def _open_npz(path: Path, stack: ExitStack) -> WeightFile:
         if fault:
             raise DamagedFileError(f"{path}: array {printable(name)} {fault}; download it again")
         shapes[name] = shape
-        sizes.append(declared)
         readers[name] = partial(_read_npy, archive, info)
-    _check_unpacked(path, sizes)
-    return WeightFile(path, LazyTensors(path, readers), shapes, read_settings(path))
+    return WeightFile(path, LazyTensors(path, readers), shapes)
 
 
 def _npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -177,13 +175,13 @@ def _open_torch(path: Path, stack: ExitStack, is_archive: bool) -> WeightFile:
         found = open_archive(path, stack) if is_archive else open_legacy(path, stack)
     if not found.shapes:
         raise DamagedFileError(f"{path}: holds no tensors by name; give a file with a state_dict()")
-    _check_unpacked(path, (found.nbytes,))
-    return WeightFile(path, LazyTensors(path, found.readers), found.shapes, read_settings(path), objects=found.objects)
+    _check_unpacked(path, found.nbytes)
+    return WeightFile(path, LazyTensors(path, found.readers), found.shapes, objects=found.objects)
 
 
-def _check_unpacked(path: Path, sizes: Iterable[int]) -> None:
-    """Raise DamagedFileError if tensors of these sizes in bytes cannot come from a file of this size."""
-    declared, size = sum(sizes), path.stat().st_size
+def _check_unpacked(path: Path, declared: int) -> None:
+    """Raise DamagedFileError if this number of bytes cannot come from a file of this size."""
+    size = path.stat().st_size
     if declared > _MAX_UNPACK_RATIO * size:
         raise DamagedFileError(
             f"{path}: would unpack from {size:,} bytes to {declared:,}, which real weights never do; download it again"

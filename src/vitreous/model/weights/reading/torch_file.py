@@ -58,7 +58,8 @@ def open_archive(path: Path, stack: ExitStack) -> Contents:
         )
     pickled = min(pickles, key=len)
     folder = pickled.removesuffix("data.pkl")
-    needed = (name for name in members if name == pickled or name.startswith(f"{folder}data/"))
+    read_first = {pickled, f"{folder}byteorder", f"{folder}version"}
+    needed = (name for name in members if name in read_first or name.startswith(f"{folder}data/"))
     packed = [name for name in needed if members[name].compress_type != zipfile.ZIP_STORED]
     if packed:
         raise DamagedFileError(

@@ -9,9 +9,12 @@ from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import TIMM_POOLS
 from vitreous.model.weights.shapes import count_blocks, is_square, resolve, side_of, way_out
 from vitreous.model.weights.table import Hints, Shapes
+from vitreous.printable import printable_value
 
 THETA_ROWS_FIRST = 10_000.0
 """timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
+_ARGUMENTS = {"num_heads": "num_heads", "act_layer": "act", "rope_temperature": "rotary_theta"}
+"""Arguments of timm's models that no tensor shows -> our fields."""
 
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
@@ -19,7 +22,8 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
     Raises:
         UnknownNameError: There is no model of this name.
-        ConfigError: The number of heads, the image size or the kind of rotary positions is unknown.
+        ConfigError: The number of heads, the image size or the kind of rotary positions is unknown, or our models do
+            not have the pool of `config.json`.
     """
     described = hints.settings.get("architecture")
     name = hints.name or (described if isinstance(described, str) else None)
@@ -27,9 +31,12 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     given_size = hints.architecture.get("img_size")
     img_size = tuple(given_size) if isinstance(given_size, list | tuple) else _size_in_settings(hints)
     base = _fields_from_shapes(shapes) if name is None else _published_fields(name, sizes, img_size)
+    arguments = hints.settings.get("model_args")
+    if isinstance(arguments, Mapping) and arguments and name == described:
+        base = _with_arguments(base, arguments, shapes)
     if "pos_embed" in shapes:
         expected = hints.architecture.get("prefix_position", base.get("prefix_position"))
-        sizes |= _read_positions(shapes, sizes["patch_size"], None if given_size is None else img_size, expected)
+        sizes |= _read_positions(shapes, sizes["patch_size"], img_size, expected, is_given=given_size is not None)
     elif name is None:
         sizes["img_size"] = img_size
     values = {**base, **sizes, **_pooling(shapes, hints, base)}
@@ -60,6 +67,17 @@ def _published_fields(name: str, sizes: Mapping[str, Any], img_size: tuple[int, 
         # precedence.
         config = config_for(name, **sizes, img_size=16 * sizes["patch_size"])
     return config.as_dict()
+
+
+def _with_arguments(published: dict[str, Any], arguments: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+    """Return the fields of a published model that is built with other arguments, most of which the shapes show."""
+    shown = _fields_from_shapes(shapes)
+    del shown["norm_eps"], published["prefix_position"]
+    if shown["mlp"] == published["mlp"]:
+        del shown["act"]
+    given = {ours: arguments[theirs] for theirs, ours in _ARGUMENTS.items() if theirs in arguments}
+    rotary = {"rotary": "none"} if arguments.get("use_rot_pos_emb") is False else {}
+    return {**published, **shown, **given, **rotary}
 
 
 def _size_in_settings(hints: Hints) -> tuple[int, int] | None:
@@ -103,20 +121,24 @@ def _num_registers(shapes: Shapes) -> int:
 
 
 def _read_positions(
-    shapes: Shapes, patch_size: int, img_size: tuple[int, int] | None, expected: str | None
+    shapes: Shapes, patch_size: int, img_size: tuple[int, int] | None, expected: str | None, *, is_given: bool
 ) -> dict[str, Any]:
     """Infer image size and `prefix_position`: does the position table include the prefix tokens?
 
-    `img_size` is what the user gives, height and width in px; None assumes a square. `expected` is the
-    `prefix_position` that the user or the name of the model gives; None chooses the one that leaves a square of
-    patches, and prefers positions for prefix tokens if both do.
+    `img_size` is the height and width in px that the user gives, or `config.json`, which is believed only if the table
+    has this number of patches; without it, a square is assumed. `expected` is the `prefix_position` that the user or
+    the name of the model gives; None chooses the one that leaves a square of patches, and prefers positions for prefix
+    tokens if both do.
     """
     total, registers = shapes["pos_embed"][1], _num_registers(shapes)
     num_prefix = ("cls_token" in shapes) + ("dist_token" in shapes) + registers
     included = "all" if registers else "class"
     if img_size is not None:
-        num_patches = (img_size[0] // patch_size) * (img_size[1] // patch_size)
-        return {"img_size": img_size, "prefix_position": "none" if num_prefix and total == num_patches else included}
+        rows, columns = (px // patch_size for px in img_size)
+        if is_given or rows * columns in (total, total - num_prefix):
+            size = img_size if is_given else (rows * patch_size, columns * patch_size)
+            is_bare = num_prefix > 0 and total == rows * columns
+            return {"img_size": size, "prefix_position": "none" if is_bare else included}
     choices = {included: total - num_prefix, **({"none": total} if num_prefix else {})}
     squares = [choice for choice, left in choices.items() if left > 0 and is_square(left)]
     choice = expected if expected in choices else (squares or [included])[0]
@@ -126,7 +148,13 @@ def _read_positions(
 
 def _pooling(shapes: Shapes, hints: Hints, base: Mapping[str, Any]) -> dict[str, Any]:
     """Infer the pool and the norms around it, which users of timm can choose for any model."""
-    described = TIMM_POOLS.get(str(hints.settings.get("global_pool")))
+    named = hints.settings.get("global_pool")
+    described = TIMM_POOLS.get(str(named))
+    if named and described is None and "pool" not in hints.architecture:
+        raise ConfigError(
+            f"config.json.global_pool={printable_value(named)}: our models have no such pool; to use another one, pass "
+            + way_out("pool", "mean")
+        )
     has_norm = "fc_norm.weight" in shapes
     usual = base.get("pool", "token" if "cls_token" in shapes and not has_norm else "mean")
     pool = described or ("mean" if has_norm and usual not in ("mean", "max") else usual)

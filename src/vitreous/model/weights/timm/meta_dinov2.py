@@ -8,7 +8,7 @@ import torch
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import write_only
-from vitreous.model.weights.table import BATCHED, Format, Hints, Row, Shapes, position_grid, prefix_positions, row
+from vitreous.model.weights.table import BATCHED, Format, Hints, Row, Shapes, learned_positions, row
 from vitreous.model.weights.timm.config import read_config as read_timm_config
 from vitreous.model.weights.timm.names import CHUNKS, PARTS
 from vitreous.model.weights.timm.names import rows as timm_rows
@@ -45,8 +45,7 @@ def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
 def rows(config: ModelConfig) -> list[Row]:
     """Build the table of tensor names."""
-    ours, grid = position_grid(config, prefix_positions(config))
-    table = [row(ours, "pos_embed", grid), write_only("mask_token", lambda: torch.zeros(1, config.embed_dim))]
+    table = [learned_positions(config, "pos_embed"), write_only("mask_token", lambda: torch.zeros(1, config.embed_dim))]
     table += [row("prefix.registers", "register_tokens", BATCHED)] if config.num_registers else []
     swaps = [(timm, meta) for meta, timm in _GATED] if config.mlp == "gated" else []
     for item in timm_rows(config):

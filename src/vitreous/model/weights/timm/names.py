@@ -18,8 +18,7 @@ from vitreous.model.weights.table import (
     chain,
     kernel,
     layer,
-    position_grid,
-    prefix_positions,
+    learned_positions,
     row,
     stack,
 )
@@ -121,21 +120,21 @@ def _positions(config: ModelConfig) -> Row:
 
     timm gives registers positions if the class token has one, so registers without a position are written with zeros.
     """
-    ours, grid = position_grid(config, prefix := prefix_positions(config))
-    count = config.num_registers if prefix and "prefix.register_position" not in prefix else 0
-    if not count:
-        return row(ours, "pos_embed", grid)
+    learned = learned_positions(config, "pos_embed")
+    prefix, count = learned.ours[:-1], config.num_registers
+    if not count or not prefix or "prefix.register_position" in prefix:
+        return learned
     start = len(prefix)
 
     def read(theirs: Tensor) -> Tensors:
-        return grid.read(torch.cat([theirs[:, :start], theirs[:, start + count :]], dim=1))
+        return learned.codec.read(torch.cat([theirs[:, :start], theirs[:, start + count :]], dim=1))
 
     def write(*tensors: Tensor) -> Tensors:
-        (table,) = grid.write(*tensors)
+        (table,) = learned.codec.write(*tensors)
         zeros = table.new_zeros(1, count, table.shape[2])
         return (torch.cat([table[:, :start], zeros, table[:, start:]], dim=1),)
 
-    return row(ours, "pos_embed", Codec(read, write))
+    return replace(learned, codec=Codec(read, write))
 
 
 def _rotary_order(config: ModelConfig, stacked: int = 3) -> Codec:

@@ -95,6 +95,12 @@ def test_file_that_changed_later_is_refused_until_it_is_downloaded_again(content
     assert fetch(NAME).is_dir()
 
 
+def test_changed_file_is_refused_also_by_the_name_of_a_branch(hub: Hub) -> None:
+    path = fetch(NAME) / "config.json"
+    path.resolve().write_bytes(b"{}")
+    assert "but the first download of this commit had" in refused(DamagedFileError, f"{NAME}@main")
+
+
 def test_other_files_under_the_same_commit_are_refused(hub: Hub, tmp_path: Path) -> None:
     fetch(NAME)
     shutil.rmtree(tmp_path / "hf")

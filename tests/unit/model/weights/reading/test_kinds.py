@@ -184,8 +184,16 @@ def test_npz_that_unpacks_to_far_more_is_damaged(tmp_path):
     size = path.stat().st_size
     assert size < 20_000
     assert refusal(path) == (
-        f"would unpack from {size:,} bytes to 10,000,000, which real weights never do; download it again"
+        f"would unpack from {size:,} bytes to {len(bomb):,}, which real weights never do; download it again"
     )
+
+
+@pytest.mark.usefixtures("lean")
+def test_npz_with_a_header_that_unpacks_to_far_more_is_damaged(tmp_path):
+    header = b"\x93NUMPY\x02\x00" + struct.pack("<I", 10**7) + b" " * 10**7
+    path = archive(tmp_path / "x.npz", {"class_token.npy": header}, zipfile.ZIP_DEFLATED)
+    del header
+    assert "to 10,000,012, which real weights never do; download it again" in refusal(path)
 
 
 def test_compressed_npz_is_read(tmp_path):
@@ -280,6 +288,19 @@ def test_compressed_torch_archive_is_damaged(tmp_path, originals):
     path = archive(tmp_path / "x.pt", members, zipfile.ZIP_DEFLATED)
     del members
     assert " are compressed, as torch.save never does; save it again" in refusal(path)
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("name", ["byteorder", "version"])
+def test_small_member_that_unpacks_to_far_more_is_damaged(tmp_path, originals, name):
+    path = tmp_path / "x.pt"
+    path.write_bytes(originals["pt"])
+    with zipfile.ZipFile(path) as file:
+        members = {info.filename: file.read(info) for info in file.infolist() if info.filename != f"model/{name}"}
+    archive(path, members)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(f"model/{name}", bytes(10_000_000))
+    assert refusal(path).startswith(f"its members model/{name} are compressed, as torch.save never does")
 
 
 @pytest.mark.usefixtures("lean")
