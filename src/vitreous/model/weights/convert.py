@@ -1,5 +1,6 @@
 """Model -> weights file that another library can open."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def _write(path: Path, tensors: dict[str, Tensor], to: str, header: Mapping[str,
                 arrays: dict[str, Any] = {name: _array(tensor) for name, tensor in tensors.items()}
                 np.savez(stream, **arrays)
         else:
-            torch.save(tensors, temporary)
+            content = io.BytesIO()  # given a path on a full disk, torch raises a RuntimeError about positions
+            torch.save(tensors, content)
+            temporary.write_bytes(content.getbuffer())
 
     atomic.write(path, fill)
 

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -95,3 +97,18 @@ def test_missing_folder_is_a_save_error(tmp_path, name):
     model = noisy(dataclasses.replace(PLAIN, act="gelu_tanh" if to == "npz" else "gelu"))
     with pytest.raises(SaveError, match=r"could not be written \(No such file or directory\)"):
         export_weights(model, tmp_path / "nowhere" / name, to=to)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file size limit")
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.npz"])
+def test_full_disk_is_a_save_error(tmp_path, name):
+    to = "npz" if name == "x.npz" else "torchvision"
+    model = noisy(dataclasses.replace(PLAIN, act="gelu_tanh" if to == "npz" else "gelu"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        with pytest.raises(SaveError, match="could not be written"):
+            export_weights(model, tmp_path / name, to=to)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
