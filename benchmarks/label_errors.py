@@ -59,7 +59,6 @@ def quality(probabilities: NDArray[np.float64], labels: NDArray[np.int64], wrong
     found = {
         "accuracy": round(doubts.accuracy, 4),
         "precision at 5%": share(wrong[np.argsort(-label_margins(probabilities, labels), kind="stable")[:top]]),
-        "without thresholds": share(wrong[np.argsort(_plain_margins(probabilities, labels), kind="stable")[:top]]),
         "listed": len(doubts.positions),
         "listed precision": round(hits / max(1, len(doubts.positions)), 4),
         "listed recall": round(hits / max(1, int(wrong.sum())), 4),
@@ -80,12 +79,6 @@ def quality(probabilities: NDArray[np.float64], labels: NDArray[np.int64], wrong
 def share(hits: NDArray[np.bool_]) -> float:
     """Return the share of hits, rounded."""
     return round(float(hits.mean()), 4)
-
-
-def _plain_margins(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    rows, others = np.arange(len(labels)), probabilities.copy()
-    others[rows, labels] = -1
-    return probabilities[rows, labels] - others.max(axis=1)
 
 
 def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:

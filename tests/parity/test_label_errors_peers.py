@@ -1,4 +1,4 @@
-"""Label errors are ranked as by cleanlab, from the same probabilities; what we list of them is a part of its list.
+"""Label errors are ranked at least as well as by cleanlab from the same probabilities; we list a part of its list.
 
 cleanlab 2.9 is under the Apache License 2.0 (earlier versions under the AGPL) and is not installed with the tests;
 without it, the tests are skipped.
@@ -29,24 +29,14 @@ def drawn(seed: int, strength: float = 4.0) -> tuple[NDArray[np.float64], NDArra
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_ranking_is_that_of_the_adjusted_normalized_margin(seed: int, peer: Peer) -> None:
-    """Theirs is (1 - margin / s) / 2 for our margin, where s is the same for all images of a data set.
-
-    They subtract the thresholds of the classes from the probabilities too, add the largest one, and divide each row by
-    its sum; as rows of probabilities sum to 1, all these sums are equal. By default they adjust nothing: then the
-    images of rare classes come first, whose correct labels get low probabilities.
-    """
-    score, (probabilities, labels, _) = peer("cleanlab.rank").get_label_quality_scores, drawn(seed)
+def test_ranking_finds_at_least_what_the_adjusted_normalized_margin_finds(seed: int, peer: Peer) -> None:
+    """They subtract the thresholds of the classes from the probabilities; we divide by them and take the logarithm."""
+    score, (probabilities, labels, wrong) = peer("cleanlab.rank").get_label_quality_scores, drawn(seed)
     ours = label_margins(probabilities, labels)
     theirs = score(labels, probabilities, method="normalized_margin", adjust_pred_probs=True)
-    thresholds = np.array([probabilities[labels == label, label].mean() for label in range(4)])
-    scale = 1 - thresholds.sum() + 4 * thresholds.max()
-    np.testing.assert_allclose(theirs, (1 - ours / scale) / 2, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(np.argsort(-ours, kind="stable"), np.argsort(theirs, kind="stable"))
-    plain = score(labels, probabilities, method="normalized_margin")
-    assert 0.5 < spearmanr(-ours, plain).statistic < 0.999
-    rare = [(labels[np.argsort(order, kind="stable")[:40]] == 3).mean() for order in (-ours, plain)]
-    assert rare[0] < rare[1]
+    assert 0.5 < spearmanr(-ours, theirs).statistic < 0.999
+    found = [wrong[np.argsort(order, kind="stable")[:40]].mean() for order in (-ours, theirs)]
+    assert found[0] >= found[1] > 0.5
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -70,5 +60,5 @@ def test_the_benchmark_measures_both_rankings_of_the_same_probabilities(peer: Pe
     peer("cleanlab")
     probabilities, labels, wrong = drawn(3)
     found = script("label_errors").quality(probabilities, labels, wrong)
-    assert found["cleanlab, normalized_margin, precision at 5%"] == found["precision at 5%"] > 0.5
+    assert found["precision at 5%"] >= found["cleanlab, normalized_margin, precision at 5%"] > 0.5
     assert 0.5 < found["cleanlab, self_confidence, precision at 5%"] <= 1

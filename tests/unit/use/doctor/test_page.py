@@ -112,7 +112,7 @@ def test_only_the_first_samples_of_a_finding_are_shown(hostile: Path, tmp_path: 
 
 
 def test_page_that_cannot_be_written_leaves_no_file(report: DataReport, tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 245 + ".html")
+    path = tmp_path / ("x" * 255 + ".html")
     with pytest.raises(SaveError, match="could not be written"):
         write_page(path, report)
     assert list(tmp_path.iterdir()) == []

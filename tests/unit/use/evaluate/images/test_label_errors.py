@@ -121,9 +121,16 @@ def test_margins_are_relative_to_the_thresholds_of_the_classes() -> None:
     labels = np.array([0, 0, 1, 1, 2])
     probabilities = np.array([[0.9, 0.1, 0.0], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1], [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]])
     thresholds = np.array([0.7, 0.4, 0.8])
-    expected = [max((p - thresholds)[np.arange(3) != label]) - (p - thresholds)[label]
+    expected = [np.log(max((p / thresholds)[np.arange(3) != label]) / (p / thresholds)[label])
                 for p, label in zip(probabilities, labels, strict=True)]  # fmt: skip
     np.testing.assert_allclose(label_margins(probabilities, labels), expected)
+
+
+def test_label_that_a_model_excludes_comes_before_one_that_it_only_finds_less_likely() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    probabilities = np.array([[1.0, 0.0], [0.98, 0.02], [0.1, 0.9], [0.0, 1.0], [0.2, 0.8], [0.0, 1.0]])
+    assert np.argsort(-label_margins(probabilities, labels)).tolist()[:2] == [3, 2]
+    assert np.isfinite(label_margins(probabilities, labels)).all()
 
 
 def test_wrong_label_comes_before_correct_ones_of_a_class_that_is_hard_to_recognize() -> None:
