@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,13 @@ def test_only_the_first_samples_of_a_finding_are_shown(hostile: Path, tmp_path: 
 
 
 def test_page_that_cannot_be_written_leaves_no_file(report: DataReport, tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 255 + ".html")
-    with pytest.raises(SaveError, match="could not be written"):
-        write_page(path, report)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(SaveError, match="could not be written"):
+            write_page(tmp_path / "x.html", report)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
 
 
