@@ -86,18 +86,11 @@ def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
     rows = []
     for key, found in runs.items():
         data, kind, start, _ = key.split(", ")
-        minutes = found["command"].rsplit(" ", 1)[-1]
         kind, start = kind.replace("folds", "5 folds"), start.removeprefix("from ").replace("none", "scratch")
-        by_cleanlab = found.get("cleanlab, normalized_margin, precision at 5%")
-        cells = [
-            data,
-            kind,
-            start,
-            minutes,
-            *(f"{share:.0%}" for share in (found["accuracy"], found["precision at 5%"])),
-        ]
-        cells += ["–" if by_cleanlab is None else f"{by_cleanlab:.0%}"]
-        rows.append(f"| {' | '.join(cells)} |")
+        shares = [found[name] for name in ("accuracy", "precision at 5%")]
+        shares.append(found.get("cleanlab, normalized_margin, precision at 5%"))
+        percentages = ["–" if share is None else f"{share:.0%}" for share in shares]
+        rows.append(f"| {' | '.join([data, kind, start, found['budget'], *percentages])} |")
     return rows
 
 
@@ -107,7 +100,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of class folders")
     parser.add_argument("--run-from", default="none", help="a run or weights to start from, or none")
     parser.add_argument("--budget", default="10m", help="for all folds together, and for the single run")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5, help="0 measures only the single run")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, help="at most this many images")
     options = parser.parse_args()
@@ -118,7 +111,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="label-errors-") as temporary:
             table = Path(temporary) / "labels.csv"
             chosen = write_table(table, source, labels, options.images)
-            for kind, folds in (("folds", options.folds), ("single run", 0)):
+            for kind, folds in {"folds": options.folds, "single run": 0}.items():
+                if kind == "folds" and not folds:
+                    continue
                 out = Path(temporary) / kind
                 asked = {"pretrained": options.run_from, "seed": seed}
                 request = with_options(TrainRequest(data=str(table), out=out, folds=folds), asked, options.budget)
@@ -128,7 +123,9 @@ def main() -> None:
                 found = quality(probabilities, seen, wrong[chosen][indices])
                 start = "none" if options.run_from == "none" else "pretrained weights"
                 key = f"{options.data.name}, {kind}, from {start}, seed {seed}"
-                stored.setdefault("runs", {})[key] = {"command": command_line(), "images": len(indices), **found}
+                stored.setdefault("runs", {})[key] = {
+                    "command": command_line(), "budget": options.budget, "images": len(indices), **found
+                }  # fmt: skip
                 print(key, json.dumps(found, indent=1), flush=True)
                 path.write_text(json.dumps(stored, indent=1) + "\n")
 
