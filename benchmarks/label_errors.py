@@ -111,9 +111,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="label-errors-") as temporary:
             table = Path(temporary) / "labels.csv"
             chosen = write_table(table, source, labels, options.images)
-            for kind, folds in {"folds": options.folds, "single run": 0}.items():
-                if kind == "folds" and not folds:
-                    continue
+            for folds in dict.fromkeys((options.folds, 0)):
+                kind = "folds" if folds else "single run"
                 out = Path(temporary) / kind
                 asked = {"pretrained": options.run_from, "seed": seed}
                 request = with_options(TrainRequest(data=str(table), out=out, folds=folds), asked, options.budget)

@@ -81,33 +81,33 @@ def peak_flops(dtype: torch.dtype) -> float:
     return 2 * PEAK_SIZE**3 / min(durations)
 
 
+def by_budget(runs: dict[str, dict[str, Any]]) -> dict[tuple[str, str], dict[float, list[dict[str, Any]]]]:
+    """Return the runs of each data set and track by the minutes of the budget, shortest first."""
+    found: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = {}
+    for key, run in sorted(runs.items(), key=lambda item: float(item[0].split("/")[2])):
+        case, track, minutes, _ = key.split("/")
+        found.setdefault((case, track), {}).setdefault(float(minutes), []).append(run)
+    return dict(sorted(found.items()))
+
+
 def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
     """Return a row per data set, track and time: mean accuracy, its standard error over the seeds, seconds, epochs."""
-    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    for key, found in runs.items():
-        case, track, minutes, _ = key.split("/")
-        groups.setdefault((case, track, float(minutes)), []).append(found)
     rows = []
-    for (case, track, minutes), found in sorted(groups.items()):
-        accuracies = [100 * run["test"]["accuracy"] for run in found]
-        error = f" ± {statistics.stdev(accuracies) / len(found) ** 0.5:.1f}" if len(found) > 1 else ""
-        seconds, epochs = (statistics.median(run[key] for run in found) for key in ("wall_s", "epochs"))
-        mean = statistics.mean(accuracies)
-        rows.append(
-            f"| {case} | {track} | {minutes:g} | {len(found)} | {mean:.1f}{error} | {epochs:.3g} | {seconds:.0f} s |"
-        )
+    for (case, track), budgets in by_budget(runs).items():
+        for minutes, found in budgets.items():
+            accuracies = [100 * run["test"]["accuracy"] for run in found]
+            error = f" ± {statistics.stdev(accuracies) / len(found) ** 0.5:.1f}" if len(found) > 1 else ""
+            seconds, epochs = (statistics.median(run[key] for run in found) for key in ("wall_s", "epochs"))
+            mean = f"{statistics.mean(accuracies):.1f}{error}"
+            rows.append(f"| {case} | {track} | {minutes:g} | {len(found)} | {mean} | {epochs:.3g} | {seconds:.0f} s |")
     return rows
 
 
 def bends(runs: dict[str, dict[str, Any]]) -> list[str]:
-    """Return a sentence for each budget whose accuracy is more than `MOST_LOSS` points below that of a shorter one."""
-    curves: dict[tuple[str, str], dict[float, list[float]]] = {}
-    for key, found in runs.items():
-        case, track, minutes, _ = key.split("/")
-        curves.setdefault((case, track), {}).setdefault(float(minutes), []).append(100 * found["test"]["accuracy"])
+    """Return a sentence for each budget that is over `MOST_LOSS` points less accurate than the next shorter one."""
     sentences = []
-    for (case, track), curve in curves.items():
-        means = {minutes: statistics.mean(curve[minutes]) for minutes in sorted(curve)}
+    for (case, track), budgets in by_budget(runs).items():
+        means = {at: statistics.mean(100 * run["test"]["accuracy"] for run in found) for at, found in budgets.items()}
         for (shorter, before), (longer, after) in pairwise(means.items()):
             if before - after > MOST_LOSS:
                 sentences.append(

@@ -4,6 +4,7 @@ Command: `python docs/scripts/budgets.py`
 """
 
 import json
+import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,6 +13,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from small_data import by_budget  # noqa: E402
+
 STORED = ROOT / "benchmarks" / "results" / "amd-epyc-2-cores" / "small_data.json"
 COLORS = {"fashion-mnist": "#0072b2", "cifar10": "#d55e00", "sign-digits": "#009e73", "clothing-96px": "#7a3e9d"}
 MARKERS = {"S": ("o-", "convolutions first"), "P": ("s--", "plain patches")}
@@ -19,17 +24,14 @@ MARKERS = {"S": ("o-", "convolutions first"), "P": ("s--", "plain patches")}
 
 def draw(runs: dict[str, dict[str, Any]]) -> Figure:
     """Draw a line per data set and track through the mean accuracies, over the minutes of the budget."""
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
-    for key, run in runs.items():
-        case, track, minutes, _ = key.split("/")
-        found.setdefault((case, track), {}).setdefault(float(minutes), []).append(100 * run["test"]["accuracy"])
+    found = by_budget(runs)
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    for (case, track), by_minutes in sorted(found.items()):
-        minutes = sorted(by_minutes)
+    for (case, track), budgets in found.items():
+        accuracies = [100 * mean(run["test"]["accuracy"] for run in of_budget) for of_budget in budgets.values()]
         style, stem = MARKERS[track]
-        axes.plot(minutes, [mean(by_minutes[at]) for at in minutes], style, color=COLORS[case], label=f"{case}, {stem}")
-    ticks = sorted({minutes for by_minutes in found.values() for minutes in by_minutes})
+        axes.plot(list(budgets), accuracies, style, color=COLORS[case], label=f"{case}, {stem}")
+    ticks = sorted({minutes for budgets in found.values() for minutes in budgets})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{minutes:g}" for minutes in ticks])
     axes.minorticks_off()
