@@ -92,7 +92,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _next_to(path: Path) -> Path:
-    """Return an unused path in the same folder, whose name has the end of a name that may be as long as allowed."""
+    """Return an unused path in the same folder. Its name keeps only the end of the given one, which may be long."""
     return path.parent / f".{path.name[-_LONGEST_END:]}.{secrets.token_hex(8)}.tmp"
 
 

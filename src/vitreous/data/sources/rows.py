@@ -34,7 +34,7 @@ class Rows:
         columns: The headings.
         rows: The place of each row for messages (`line 7`), and its cells as strings, at most one per column; cells at
             the end may be missing.
-        unread: The headings of columns that hold lists or structures, whose cells are empty.
+        unread: The headings of columns of lists or structures. Their cells are empty.
     """
 
     where: str
@@ -164,7 +164,7 @@ def _open_parquet(path: Path) -> Rows:
 
 
 def _has_cells(kind: Any, types: Any, *, is_label: bool) -> bool:
-    """Return True for an Arrow type whose values become cells; of lists, only the texts in the column of labels do."""
+    """Return True if values of this Arrow type become cells. Lists of texts do so in the column of labels."""
     if is_label and (types.is_list(kind) or types.is_large_list(kind)):
         kind = kind.value_type
         return bool(types.is_string(kind) or types.is_large_string(kind))
