@@ -76,7 +76,7 @@ def command_of(server: str, run: str, port: int, folder: Path) -> list[str]:
 
 async def load(port: int, body: bytes, kind: str, num_clients: int, seconds: float) -> dict[str, float]:
     """Ask with some clients for some seconds; return requests per second, and latencies in ms."""
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     end, latencies, errors = time.perf_counter() + seconds, [], 0
 
     async def client() -> None:
@@ -179,7 +179,7 @@ def main() -> None:
         }
         for server in servers
     }
-    stored.setdefault("runs", {})[options.run] = {"command": command_line(), "clients": measured}
+    stored.setdefault("runs", {})[Path(options.run).name] = {"command": command_line(), "clients": measured}
     for server, by_count in measured.items():
         for count, found in by_count.items():
             print(f"{server}, {count} clients: {found}")
