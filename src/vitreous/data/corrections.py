@@ -13,7 +13,7 @@ import numpy as np
 from vitreous import atomic
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import SPLITS, Source, open_source
-from vitreous.data.sources.checks import check_classes, check_train_classes
+from vitreous.data.sources.classes import check_classes, check_train_classes
 from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.source import DROPPED, FIXED_TRAIN
 from vitreous.data.sources.spelling import did_you_mean, in_class_order

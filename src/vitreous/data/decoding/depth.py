@@ -49,14 +49,7 @@ class Clipped:
     total: int = 0
     _lock: Any = field(default_factory=Lock, repr=False, compare=False)
 
-    def add(self, num_values: int, total: int) -> None:
-        """Count an image."""
-        with self._lock:
-            self.num_images += num_values > 0
-            self.num_values += num_values
-            self.total += total
-
-    def add_counts(self, other: "Clipped") -> None:
+    def add(self, other: "Clipped") -> None:
         """Add what another one has counted."""
         with self._lock:
             self.num_images += other.num_images
@@ -135,7 +128,7 @@ class Scale:
             scaled = (part.astype(np.float64) - low) * (255.0 / (high - low))
             num_beyond += int(((part < low) | (part > high)).sum())
             pixels[start : start + rows] = np.rint(scaled.clip(0.0, 255.0))
-        self.clipped.add(num_beyond, values.size)
+        self.clipped.add(Clipped(int(num_beyond > 0), num_beyond, values.size))
         return pixels
 
 

@@ -14,7 +14,6 @@ from vitreous.data.config import Channels, Fit, ImageSize, Mean, Std, check_stat
 from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image
 from vitreous.data.decoding.depth import Scale, ValueRange
 from vitreous.data.decoding.jpeg import decode_jpeg
-from vitreous.data.decoding.limits import max_pixels
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.ranges import check_fields
 from vitreous.tensors import Images
@@ -72,7 +71,7 @@ class Preprocess:
         """
         shape = (*self.img_size, self.in_chans)
         # For a small image, conversion to a PIL image and back would take half of the time.
-        exact = decode_jpeg(image, max_pixels(), shape=shape) if isinstance(image, bytes) else None
+        exact = decode_jpeg(image, shape=shape) if isinstance(image, bytes) else None
         if exact is not None:
             return torch.from_numpy(exact).permute(2, 0, 1).contiguous()
         if self.in_chans in (1, 3):

@@ -15,8 +15,7 @@ from PIL import Image, ImageOps
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.label_sets import LabelArray, checked_label, number_sets
-from vitreous.data.sources.checks import check_classes
-from vitreous.data.sources.classes import Label, number_classes, renumbered
+from vitreous.data.sources.classes import Label, check_classes, number_classes, renumbered
 from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError, DecodeError

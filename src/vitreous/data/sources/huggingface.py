@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.data.sources.checks import check_classes
-from vitreous.data.sources.classes import Label, number_classes, renumbered
+from vitreous.data.sources.classes import Label, check_classes, number_classes, renumbered
 from vitreous.data.sources.dataset import DatasetSource
 from vitreous.data.sources.source import SPLITS, first_line
 from vitreous.data.sources.spelling import columns_of, split_of

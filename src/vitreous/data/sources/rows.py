@@ -30,7 +30,7 @@ class Rows:
     """A table whose rows are read while they are iterated; they can be iterated only once.
 
     Attributes:
-        where: The file, for messages.
+        where: How messages about it begin, e.g. `data.source=labels.csv`.
         columns: The headings.
         rows: The place of each row for messages (`line 7`), and its cells as strings, at most one per column; cells at
             the end may be missing.
@@ -81,7 +81,7 @@ def open_rows(path: Path, example: str = "path,label") -> Rows:
     headings = next(records, None)
     if headings is None:
         raise DataError(f"data.source={path}: is empty; write the line `{example}`, then one line per image")
-    return Rows(str(path), tuple(heading.strip() for heading in headings[1]), records)
+    return Rows(f"data.source={path}", tuple(heading.strip() for heading in headings[1]), records)
 
 
 def _guess_delimiter(path: Path, encoding: str) -> str:
@@ -160,7 +160,7 @@ def _open_parquet(path: Path) -> Rows:
                 "data set, put it into a folder that has only Parquet files, and give that folder"
             )
     records = _parquet_records(path, file, columns, plain, arrow)
-    return Rows(str(path), tuple(columns), records, tuple(name for name in columns if name not in plain))
+    return Rows(f"data.source={path}", tuple(columns), records, tuple(name for name in columns if name not in plain))
 
 
 def _has_cells(kind: Any, types: Any, *, is_label: bool) -> bool:
