@@ -103,11 +103,7 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
 def read_cells(
     where: str, cells: Sequence[str], of_row: NDArray[np.int64], image_of_row: NDArray[np.int64], task: Task
 ) -> Reading:
-    """Read a table with a label column. The arguments are those of `read_columns`.
-
-    Raises:
-        DataError: There are too many different labels.
-    """
+    """Read a table with a label column; see `read_columns`. Raises DataError if there are too many different labels."""
     sets, num_rows = [split_labels(cell) for cell in cells], len(of_row)
     is_list = np.array([len(labels) > 1 for labels in sets])
     num_lists = int(is_list[of_row].sum())

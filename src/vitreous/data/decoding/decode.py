@@ -105,10 +105,8 @@ def decode_image(
 def decode_channels(image: ImageLike, in_chans: int, where: str = "", scale: Scale = BY_TYPE) -> NDArray[np.uint8]:
     """Decode an image that is neither gray nor color; the channels are taken as they are stored, without opacity.
 
-    There are 2 or 4 to 16 channels, so the result is `[height, width, in_chans]`.
-
-    Raises:
-        DecodeError: As `decode_image`.
+    There are 2 or 4 to 16 channels, so the result is `[height, width, in_chans]`. Raises DecodeError as `decode_image`
+    does.
     """
     with _named(image, where):
         found = _decode(image, in_chans, None, scale)

@@ -98,10 +98,8 @@ class Scale:
     def eight_bits(self, values: NDArray[Any], *, has_alpha: bool = False) -> NDArray[np.uint8]:
         """Scale linearly to 0..255, and clip and count what is beyond the range.
 
-        Channels are last. With `has_alpha`, the last one is opacity, which always spans the range of its type.
-
-        Raises:
-            ValueError: A value is not finite, or the range is unknown.
+        Channels are last. With `has_alpha`, the last one is opacity, which always spans the range of its type. Raises
+        ValueError if a value is not finite, or the range is unknown.
         """
         if values.dtype == np.uint8:
             return values

@@ -145,12 +145,9 @@ class Preprocess:
 
 
 def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centered box with the aspect ratio of `img_size`.
+    """Return the largest centered box with the aspect ratio of `img_size`; sizes are height and width in px.
 
-    Sizes are height and width in px.
-
-    Returns:
-        Left, top, right and bottom in px, with fractions, never outside the image.
+    The box is left, top, right and bottom in px, with fractions, never outside the image.
     """
     (height, width), (to_height, to_width) = size, img_size
     zoom = min(width / to_width, height / to_height)
@@ -160,12 +157,9 @@ def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, f
 
 
 def padded_place(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return where the whole image lies once it is resized and padded.
+    """Return left, top, width and height in px of the whole image once it is resized and padded.
 
     Sizes are height and width in px.
-
-    Returns:
-        Left, top, width and height in px of the result.
     """
     (height, width), (to_height, to_width) = size, img_size
     zoom = min(to_width / width, to_height / height)

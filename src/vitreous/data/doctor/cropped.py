@@ -51,10 +51,7 @@ def find_cropped_duplicates(
 ) -> NDArray[np.int64]:
     """Group near-duplicates like `find_near_duplicates`, also those of which one shows 80% or more of the other's side.
 
-    The thumbnails are of files with different contents.
-
-    Returns:
-        A group number per image, `[n]`. Above `MOST_IMAGES` images, those of `find_near_duplicates`.
+    Return a group number per image, `[n]`; above `MOST_IMAGES` images, those of `find_near_duplicates`.
     """
     uncropped, count = find_near_duplicates(gray, color, progress), len(gray)
     if not 3 <= count <= MOST_IMAGES:

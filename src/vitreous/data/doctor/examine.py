@@ -93,9 +93,7 @@ def examine(surveyed: Survey, *, features: Features | None = None, show: Show = 
 
     Features of a model find outliers. They judge labels too, unless edges and colors of thumbnails classify the images
     more accurately. Images that cannot be decoded are a finding, not an error.
-
-    Raises:
-        DataError: No image can be decoded.
+    Raises DataError if none can be decoded.
     """
     source = by_label_sets(surveyed.source)
     scale = Scale(surveyed.facts.value_range)

@@ -90,13 +90,10 @@ def describe(gray: GrayThumbnails, rows: Tensor | None = None, columns: Tensor |
 def find_near_duplicates(
     gray: GrayThumbnails, color: ColorThumbnails, progress: Progress | None = None
 ) -> NDArray[np.int64]:
-    """Group near-duplicates, by the rules at the top of this file.
+    """Group near-duplicates, by the rules at the top of this file; the thumbnails are of files with different contents.
 
-    The thumbnails are of files with different contents.
-
-    Returns:
-        A group number per image, `[n]`. Images with the same number are near-duplicates of each other. A constant image
-        is in its own group.
+    Return a group number per image, `[n]`. Images with the same number are near-duplicates of each other. A constant
+    image is in its own group.
     """
     count = len(gray)
     if count < 2:

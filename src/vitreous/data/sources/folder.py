@@ -67,8 +67,7 @@ def open_folder(root: Path) -> FileSource:
 def open_unlabeled(root: Path) -> FileSource:
     """List all images of a folder at any depth, without labels; `train/`, `val/` and `test/` are splits.
 
-    Raises:
-        DataError: There are no images, no `train/` next to `val/` or `test/`, or an unreadable folder.
+    Raises DataError if there are no images, no `train/` next to `val/` or `test/`, or an unreadable folder.
     """
     images = _Images(PackedPaths(root))
     with _readable():

@@ -71,11 +71,7 @@ def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, spli
     families gets one in a carved test; every class with at least 5 gets one in a carved val, unless that would take
     another class's last family there. The family with the lowest hash moves, from the split with most of the class.
 
-    Returns:
-        `train`, `val` or `test` for each sample, `[n]`.
-
-    Raises:
-        DataError: No sample is left for training.
+    Return `train`, `val` or `test` for each sample, `[n]`. Raises DataError if no sample is left for training.
     """
     families = find_families(samples)
     draws = uniform(derive(split_seed, "split"), families.keys, 2)

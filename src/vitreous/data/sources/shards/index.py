@@ -82,13 +82,9 @@ class ShardIndex:
 def index_shard(shard: ShardFile, *, labeled: bool = True) -> ShardIndex:
     """Read the headers of a tar file. The index of a large or remote file is cached until the file changes.
 
-    Without `labeled`, labels are not read, and images without one are samples too.
-
-    Returns:
-        Its samples. If the file is damaged, the samples before the damage; `left_out` says so.
-
-    Raises:
-        DataError: The file is not a tar file, is compressed, or cannot be read.
+    Without `labeled`, labels are not read, and images without one are samples too. If the file is damaged, the samples
+    before the damage are returned, and `left_out` says so. Raises DataError if the file is not a tar file, is
+    compressed, or cannot be read.
     """
     is_cached = bool(shard.tag) and (shard.size >= _CACHED_FROM_BYTES or not isinstance(shard, LocalShard))
     name = hashlib.blake2b(shard.address.encode("utf-8", "replace"), digest_size=16).hexdigest()
