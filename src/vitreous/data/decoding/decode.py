@@ -66,6 +66,11 @@ class Header:
     bands: int = 0
     is_deep: bool = False
 
+    @property
+    def channels(self) -> int:
+        """1 for gray, 3 for color, both without opacity, or the number of bands."""
+        return self.bands or (1 if self.is_gray else 3)
+
 
 def decode_image(
     image: ImageLike,

@@ -37,13 +37,13 @@ def number_classes(where: str, known: object, labels: Sequence[Label]) -> tuple[
         raise DataError(
             f"{where}: labels {labels[0]!r} and {odd!r} mix numbers and names; use either class indices or class names"
         )
-    if names is None:
-        found = sorted(set(labels)) if all(is_number) else in_class_order(set(map(str, labels)))
-        names, numbers = [str(label) for label in found], {label: number for number, label in enumerate(found)}
-    elif all(is_number):
-        numbers = {number: number for number in range(len(names))}
+    found: Sequence[Label]
+    if names is not None:
+        found = range(len(names)) if all(is_number) else names
     else:
-        numbers = {name: number for number, name in enumerate(names)}
+        found = sorted(set(labels)) if all(is_number) else in_class_order(set(map(str, labels)))
+        names = [str(label) for label in found]
+    numbers = {label: number for number, label in enumerate(found)}
     for label in set(labels):
         if label not in numbers:
             way_out = nearest(label, names) if isinstance(label, str) else f"use 0 to {len(names) - 1}"

@@ -127,13 +127,10 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
 
 
 def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
-    """Convert an image of any type that `Samples` allows.
+    """Return the bytes of an image file, or an upright array of any depth, `[height, width]` or with channels last.
 
-    Returns:
-        The bytes of an image file, or an upright array of any depth, `[height, width]` or with channels last.
-
-    Raises:
-        DecodeError: It is not an image, or its file cannot be read; `where` begins the message.
+    The image is of any type that `Samples` allows. Raises DecodeError, which begins with `where`, if it is not an image
+    or its file cannot be read.
     """
     if isinstance(image, bytes):
         return image

@@ -107,9 +107,8 @@ def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
     recognized in their common spellings. Other splits and splits without labels are left out, and a note says so.
     Messages call the data set `name`.
 
-    Raises:
-        DataError: The image or label column is missing or ambiguous, there is no `train` split, a label is not a class,
-            or there is only one class.
+    Raises DataError if the image or label column is missing or ambiguous, there is no `train` split, a label is not a
+    class, or there is only one class.
     """
     rows_by_split, notes = _splits(loaded, name)
     first = next(iter(rows_by_split.values()))

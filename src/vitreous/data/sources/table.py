@@ -62,9 +62,7 @@ def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> Fil
 def read_paths(path: Path) -> PackedPaths:
     """Read only the paths of a table, one per row; whether they exist is not checked.
 
-    Raises:
-        DataError: There is no column of paths, a path is empty, or there are no rows.
-        MissingDependencyError: It is a Parquet file and pyarrow is not installed.
+    Raises as `open_rows` does, and DataError if there is no column of paths, a path is empty, or there are no rows.
     """
     table, paths = open_rows(path), PackedPaths(path.parent)
     position = _find_column(table, "path")

@@ -21,14 +21,9 @@ from vitreous.wording import listed, plural
 def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource | None:
     """Open the export of a labeling tool, a file or a folder; no image is opened.
 
-    Images without a label show none of the classes if images have several labels, and are left out otherwise.
-
-    Returns:
-        The images with labels; None if the folder is not an export.
-
-    Raises:
-        DataError: `read_export` raises it, or no classifier can be trained with the labels, or they do not suit the
-            task.
+    Images without a label show none of the classes if images have several labels, and are left out otherwise. Return
+    None if the folder is not an export. Raises DataError as `read_export` does, and if no classifier can be trained
+    with the labels, or they do not suit the task.
     """
     images, where = read_export(path, root), f"data.source={path}"
     if images is None:

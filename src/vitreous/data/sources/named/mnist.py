@@ -49,18 +49,7 @@ MNIST = IdxSet(
 FASHION_MNIST = IdxSet(
     name="fashion-mnist",
     address="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
-    classes=(
-        "t-shirt",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
+    classes=("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     sha256={
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -72,14 +61,9 @@ FASHION_MNIST = IdxSet(
 
 
 def open_idx_set(wanted: IdxSet) -> ArraySource:
-    """Find or download the four files, check them, and read them.
+    """Find or download the four files, check them, and read them. Raises as `find_or_download` does.
 
-    Returns:
-        The images; the official training set is `train`, the official test set `test`.
-
-    Raises:
-        DataNotFoundError: The set is in none of the folders of `official.places` and cannot be downloaded.
-        DataError: A downloaded file is not the official one.
+    The official training set is `train`, the official test set `test`.
     """
     contents, notes = find_or_download(
         wanted.name,
