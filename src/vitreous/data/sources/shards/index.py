@@ -163,7 +163,7 @@ def _samples(members: TarMembers, index: ShardIndex) -> Iterator[tuple[str, dict
 
 
 def _annotation(members: TarMembers, by_extension: Mapping[str, Member]) -> Annotation:
-    """Read label, group and weight. Raises DecodeError if that fails; its message completes `samples … are left out`."""
+    """Read label, group and weight. Raises DecodeError, whose message completes `samples … are left out`."""
     facts = _json(members, by_extension["json"]) if "json" in by_extension else {}
     group, weight = facts.get("group", ""), facts.get("weight", 1.0)
     if not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
