@@ -23,7 +23,7 @@ from vitreous.wording import listed, plural
 
 ACTIONS = ("keep", "drop", "relabel", "relabel:new", *(f"split:{split}" for split in SPLITS), "merge")
 
-_KEY, _KEY_OF_TABLES = "data.corrections=", "data.source="
+_KEY = "data.corrections="
 
 
 class Correction(NamedTuple):
@@ -55,12 +55,8 @@ def read_corrections(path: Path) -> dict[str, Correction]:
     columns = Correction._fields
     if path.suffix.casefold() != ".csv":
         raise ConfigError(f"{_KEY}{path}: is not a .csv file; `vitreous inspect DATA --fix corrections.csv` writes one")
-    try:
-        table = open_rows(path, ",".join(columns))
-        rows = list(table.rows)
-    except DataError as error:
-        message = str(error).replace(_KEY_OF_TABLES, _KEY, 1)
-        raise DataError(message) from error
+    table = open_rows(path, ",".join(columns), "data.corrections")
+    rows = list(table.rows)
     for name in columns[:4]:
         if table.columns.count(name) != 1:
             raise DataError(f"{_KEY}{path}: needs one column {name}; begin with the line {','.join(columns)}")
