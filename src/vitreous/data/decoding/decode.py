@@ -68,7 +68,7 @@ class Header:
 
     @property
     def channels(self) -> int:
-        """1 for gray, 3 for color, both without opacity, or the number of bands."""
+        """Number of channels: 1 for gray and 3 for color, both without opacity, or the number of bands."""
         return self.bands or (1 if self.is_gray else 3)
 
 

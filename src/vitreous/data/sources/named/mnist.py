@@ -11,12 +11,7 @@ from vitreous.data.sources.named.official import check_official, find_or_downloa
 from vitreous.data.sources.source import ArraySource
 from vitreous.errors import DataError
 
-_FILES = {
-    ("train", "images"): "train-images-idx3-ubyte",
-    ("train", "labels"): "train-labels-idx1-ubyte",
-    ("test", "images"): "t10k-images-idx3-ubyte",
-    ("test", "labels"): "t10k-labels-idx1-ubyte",
-}
+_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 @dataclass(frozen=True)
@@ -75,14 +70,13 @@ def open_idx_set(wanted: IdxSet) -> ArraySource:
             for file in wanted.sha256
         },
     )
-    parsed = {file: idx.parse(content, file) for file, content in contents.items()}
-    labels = [parsed[_FILES[split, "labels"]] for split in ("train", "test")]
+    images, labels, test_images, test_labels = (idx.parse(contents[file], file) for file in _FILES)
     return ArraySource(
         name=wanted.name,
         classes=wanted.classes,
-        images=np.concatenate([parsed[_FILES[split, "images"]] for split in ("train", "test")]),
-        labels=np.concatenate(labels).astype(np.int64),
-        splits=np.repeat(["train", "test"], [len(labels[0]), len(labels[1])]),
+        images=np.concatenate([images, test_images]),
+        labels=np.concatenate([labels, test_labels]).astype(np.int64),
+        splits=np.repeat(["train", "test"], [len(labels), len(test_labels)]),
         notes=tuple(notes),
     )
 
