@@ -132,7 +132,7 @@ def _page(content: bytes) -> Iterator[Any]:
     except ImportError as error:
         raise ValueError("a TIFF file that needs the package tifffile; `pip install 'vitreous[tiff]'`") from error
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page = file.pages[0]
+        page: Any = file.pages[0]
         if page.axes not in ("YX", "YXS", "SYX"):
             raise ValueError(f"a TIFF page with axes {page.axes}; must be height, width and channels")
         _check_dtype(page.dtype)
