@@ -59,15 +59,10 @@ def build_mix(config: DataConfig) -> Mix | None:
 def sampling_weights(
     config: DataConfig, labels: LabelArray, given: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64] | None:
-    """Return how often each training image is shown, relative to the others.
+    """Return how often each training image is shown, relative to the others, `[n]`; None for once per epoch.
 
-    `given` are weights that come with the data, `[n]`.
-
-    Returns:
-        Weights, `[n]`; None to show each image once per epoch.
-
-    Raises:
-        ConfigError: `data.sampler=weighted` for data without weights, or `balanced` for images with several labels.
+    `given` are weights that come with the data, `[n]`. Raises ConfigError for `data.sampler=weighted` without them, and
+    for `balanced` if images have several labels.
     """
     if config.sampler == "weighted" and given is None:
         others = "shuffle" if is_multilabel(labels) else "balanced or shuffle"

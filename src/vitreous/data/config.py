@@ -171,11 +171,7 @@ class DataConfig:
 
 
 def check_folds(num_folds: int, fold: int) -> None:
-    """Check that there can be this many folds, and that a fold is one of them.
-
-    Raises:
-        ConfigError: `num_folds` is 1 or negative, or the fold does not exist.
-    """
+    """Raise ConfigError if `num_folds` is 1 or negative, or the fold does not exist."""
     if num_folds < 0 or num_folds == 1:
         raise ConfigError(
             f"data.num_folds={num_folds}: must be 2 or more, so that images are left for training; use 5, or 0 for a "
@@ -188,12 +184,9 @@ def check_folds(num_folds: int, fold: int) -> None:
 
 
 def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, in_chans: int) -> None:
-    """Check that mean and standard deviation are both given with one number per channel, or both left out.
+    """Raise ConfigError unless mean and standard deviation both have one number per channel, or both are left out.
 
     `owner` is the prefix of the keys in the message, e.g. `data`.
-
-    Raises:
-        ConfigError: Only one of the two is given, or the number of values is not the number of channels.
     """
     if mean is None and std is None:
         return
@@ -209,12 +202,9 @@ def check_statistics(owner: str, mean: tuple[float, ...] | None, std: tuple[floa
 
 
 def check_value_range(owner: str, value_range: tuple[float, ...] | None, in_chans: int) -> None:
-    """Check that a range of values has black below white, for all channels together or for each.
+    """Raise ConfigError unless a range has 2 numbers or 2 per channel, with black below white.
 
     `owner` is the prefix of the key in the message, e.g. `data`.
-
-    Raises:
-        ConfigError: There are not 2 numbers or 2 per channel, or black is not below white.
     """
     if not value_range:
         return

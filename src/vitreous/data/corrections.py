@@ -13,7 +13,7 @@ import numpy as np
 from vitreous import atomic
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import SPLITS, Source, open_source
-from vitreous.data.sources.checks import check_classes, check_train_classes
+from vitreous.data.sources.classes import check_classes, check_train_classes
 from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.source import DROPPED, FIXED_TRAIN
 from vitreous.data.sources.spelling import did_you_mean, in_class_order
@@ -23,7 +23,7 @@ from vitreous.wording import listed, plural
 
 ACTIONS = ("keep", "drop", "relabel", "relabel:new", *(f"split:{split}" for split in SPLITS), "merge")
 
-_KEY, _KEY_OF_TABLES = "data.corrections=", "data.source="
+_KEY = "data.corrections="
 
 
 class Correction(NamedTuple):
@@ -55,12 +55,8 @@ def read_corrections(path: Path) -> dict[str, Correction]:
     columns = Correction._fields
     if path.suffix.casefold() != ".csv":
         raise ConfigError(f"{_KEY}{path}: is not a .csv file; `vitreous inspect DATA --fix corrections.csv` writes one")
-    try:
-        table = open_rows(path, ",".join(columns))
-        rows = list(table.rows)
-    except DataError as error:
-        message = str(error).replace(_KEY_OF_TABLES, _KEY, 1)
-        raise DataError(message) from error
+    table = open_rows(path, ",".join(columns), "data.corrections")
+    rows = list(table.rows)
     for name in columns[:4]:
         if table.columns.count(name) != 1:
             raise DataError(f"{_KEY}{path}: needs one column {name}; begin with the line {','.join(columns)}")

@@ -103,18 +103,14 @@ def read_columns(where: str, columns: dict[int, str], cells: Sequence[Cell], of_
 def read_cells(
     where: str, cells: Sequence[str], of_row: NDArray[np.int64], image_of_row: NDArray[np.int64], task: Task
 ) -> Reading:
-    """Read a table with a label column. The arguments are those of `read_columns`.
-
-    Raises:
-        DataError: There are too many different labels.
-    """
+    """Read a table with a label column; see `read_columns`. Raises DataError if there are too many different labels."""
     sets, num_rows = [split_labels(cell) for cell in cells], len(of_row)
     is_list = np.array([len(labels) > 1 for labels in sets])
     num_lists = int(is_list[of_row].sum())
     num_repeats = int((np.bincount(image_of_row)[image_of_row] > 1).sum())
     # Labels that never occur in another combination may be one name: `Arts;Crafts`.
     combine = len({label for labels in sets for label in labels}) < sum(map(len, sets))
-    rows, example = plural(num_rows, "row"), _example(cells, is_list)
+    rows, example = plural(num_rows, "row"), repr(printable(cells[int(is_list.argmax())], 40))
     lists = f"{num_lists:,} of {rows} hold{'s' * (num_lists == 1)} several labels, such as {example}"
     repeats = f"{num_repeats:,} of {rows} belong to an image with several labels"  # at least 2 rows
     found = [
@@ -138,10 +134,6 @@ def read_cells(
         if count and task == "auto"
     ]
     return _single(where, cells, of_row, "", tuple(notes))
-
-
-def _example(cells: Sequence[str], is_list: NDArray[np.bool_]) -> str:
-    return repr(printable(cells[int(is_list.argmax())], 40))
 
 
 def _single(

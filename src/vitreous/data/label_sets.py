@@ -50,10 +50,7 @@ def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.in
     """Return which sample has which labels, `[samples, classes]`.
 
     In row i of a table, sample `row_of[i]` has the class indices `sets[of_row[i]]`; a sample has the labels of all its
-    rows. Messages begin with `where`, e.g. `data.source=labels.csv`.
-
-    Raises:
-        DataError: The table would not fit into memory.
+    rows. Raises DataError, which begins with `where`, if the table would not fit into memory.
     """
     from scipy.sparse import csr_array
 
@@ -76,8 +73,7 @@ def truth_table(where: str, sets: Sequence[Sequence[int]], of_row: NDArray[np.in
 def checked_label(where: str, target: object) -> int | str | tuple[Any, ...]:
     """Return the label of a sample from Python, or several as a tuple of names or of numbers.
 
-    Raises:
-        DataError: It is neither a class index nor a class name, nor a list of them.
+    Raises DataError if it is neither a class index nor a class name, nor a list of them.
     """
     if isinstance(target, torch.Tensor):
         target = target.detach().cpu().numpy()

@@ -14,16 +14,13 @@ def balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def draw_order(seed: int, labels: NDArray[np.int64], weights: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
-    """Draw the order in which images are shown in one epoch.
+    """Draw the order in which images are shown in one epoch: positions in [0, n), `[n]`.
 
     Without weights, each image is shown once. With weights, images are drawn by systematic resampling (Kitagawa 1996,
     appendix), in a random order within each class. An image whose expected count is 2.3 is shown 2 or 3 times, and an
     image whose weight is at least the mean is never left out. The count of a class is its expected count, rounded up or
     down. Each single position of the order shows an image with a probability proportional to its weight. Each epoch
     needs another seed, from `derive`.
-
-    Returns:
-        Image positions in [0, n), `[n]`.
     """
     num = len(labels)
     order = permutation(seed, num)

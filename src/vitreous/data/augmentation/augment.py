@@ -76,10 +76,8 @@ class Augment:
         """Augment a batch.
 
         Images with equal numbers in `indices`, `[batch]`, get the same random draws. The seed comes from `derive`; use
-        another one for each epoch.
-
-        Returns:
-            Float32 images in 0..255 of the same shape and device; whole numbers if there is no warp and no policy.
+        another one for each epoch. Return float32 images in 0..255 of the same shape and device; whole numbers if there
+        is no warp and no policy.
         """
         draws = torch.from_numpy(uniform(seed, indices, len(Draw)))
         images = pixels.to(torch.float32)

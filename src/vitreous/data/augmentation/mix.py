@@ -52,9 +52,8 @@ class Mix:
         """Mix a batch.
 
         A batch of one image does not change. The seed comes from `derive`; use another one for each step and attempt.
-
-        Returns:
-            Mixed images, and float32 targets `[batch, num_classes]`. Their rows sum to one if each image has one label.
+        Return mixed images, and float32 targets, `[batch, num_classes]`, whose rows sum to one if each image has one
+        label.
         """
         weights = self._draw_weights(len(images), (images.shape[-2], images.shape[-1]), seed)
         label_weights = to_device(weights.mean(dim=(2, 3)).float(), images.device)

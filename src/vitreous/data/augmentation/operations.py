@@ -102,12 +102,11 @@ def gaussian_blur(images: Varied, sigma: PerImage) -> Varied:
     """
     radius = _box_radius(sigma)
     blurred = images
-    for _ in range(BLUR_PASSES):
-        blurred = _box_blur(blurred, radius)
-    blurred = blurred.transpose(2, 3)
-    for _ in range(BLUR_PASSES):
-        blurred = _box_blur(blurred, radius)
-    return blurred.transpose(2, 3).contiguous()
+    for _ in range(2):  # along rows, then along columns
+        for _ in range(BLUR_PASSES):
+            blurred = _box_blur(blurred, radius)
+        blurred = blurred.transpose(2, 3)
+    return blurred.contiguous()
 
 
 def _box_radius(sigma: PerImage) -> PerImage:

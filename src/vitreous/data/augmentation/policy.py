@@ -177,13 +177,10 @@ class ColorJitter:
 def apply_operations(
     images: Varied, numbers: NDArray[np.int64], strengths: NDArray[np.float32], magnitudes: Magnitudes, fill: Fill
 ) -> Varied:
-    """Apply one operation to each image.
+    """Apply one operation to a copy of each image.
 
     Values are in 0..255. `numbers` are positions in `OPERATIONS`, `[batch]`. `strengths` are signed, in [−1, 1],
     `[batch]`; the sign is the direction, if there is one.
-
-    Returns:
-        New images; the input does not change.
     """
     size = (images.shape[-2], images.shape[-1])
     changed = images.clone()

@@ -33,10 +33,7 @@ def warp(images: Varied, matrices: Matrices, *, fill: Fill = "edge", size: tuple
     the triangle filter that Pillow and PyTorch use for antialiased bilinear resizing.
 
     Images may be on any device; matrices are on the CPU, so that the host does not wait for the device. `size` is
-    height and width of the result in px; None for those of `images`.
-
-    Returns:
-        Float images of that size.
+    height and width of the result in px, which is float; None for those of `images`.
     """
     height, width = size or (images.shape[-2], images.shape[-1])
     shrinkage = _shrinkage(matrices, (images.shape[-2], images.shape[-1]), (height, width))

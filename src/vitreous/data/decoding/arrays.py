@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from math import prod
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,10 @@ def read_array(content: bytes) -> NDArray[Any]:
     return channels_last(values.reshape(shape, order="F" if is_fortran else "C"))
 
 
-def read_tiff(content: bytes, *, with_all: bool = True) -> NDArray[Any]:
-    """Read the samples of the first page of a TIFF file.
+def read_tiff(content: bytes, *, with_all: bool) -> NDArray[Any]:
+    """Read the samples of the first page of a TIFF file. Raises ValueError if tifffile is missing or cannot read it.
 
     `with_all` keeps samples of a color image beyond red, green and blue, whatever they are.
-
-    Raises:
-        ValueError: tifffile is not installed or cannot read it.
     """
     with _page(content) as page:
         values = page.asarray()
@@ -84,10 +80,7 @@ def channels_last(array: NDArray[Any], in_chans: int | None = None) -> NDArray[A
 
     An array is taken to be `[channels, height, width]` if that gives `in_chans` channels and the other order does not.
     Without `in_chans`, the axis decides that is short or makes the image square: `[3, 8, 9]` and `[13, 8, 8]` have
-    their channels first, `[8, 8, 13]` last.
-
-    Raises:
-        ValueError: Shape or type is not that of an image.
+    their channels first, `[8, 8, 13]` last. Raises ValueError if shape or type is not that of an image.
     """
     _check_dtype(array.dtype)
     if array.ndim == 3:
@@ -134,8 +127,12 @@ def _unzipped(content: bytes) -> bytes:
 @contextmanager
 def _page(content: bytes) -> Iterator[Any]:
     """Open the first page of a TIFF file."""
-    with _tifffile().TiffFile(io.BytesIO(content)) as file:
-        page = file.pages[0]
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ValueError("a TIFF file that needs the package tifffile; `pip install 'vitreous[tiff]'`") from error
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page: Any = file.pages[0]
         if page.axes not in ("YX", "YXS", "SYX"):
             raise ValueError(f"a TIFF page with axes {page.axes}; must be height, width and channels")
         _check_dtype(page.dtype)
@@ -149,11 +146,3 @@ def _page(content: bytes) -> Iterator[Any]:
         if not page.is_contiguous and (any(missing) or len(missing) == len(page.dataoffsets)):
             raise ValueError("truncated: a TIFF page without its pixels")
         yield page
-
-
-def _tifffile() -> ModuleType:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise ValueError("a TIFF file that needs the package tifffile; `pip install 'vitreous[tiff]'`") from error
-    return tifffile

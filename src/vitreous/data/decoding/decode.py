@@ -7,7 +7,8 @@ photos are sRGB anyway. Values of more than 8 bits are scaled by a `Scale`, whic
 
 import io
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ class Header:
     bands: int = 0
     is_deep: bool = False
 
+    @property
+    def channels(self) -> int:
+        """Number of channels: 1 for gray and 3 for color, both without opacity, or the number of bands."""
+        return self.bands or (1 if self.is_gray else 3)
+
 
 def decode_image(
     image: ImageLike,
@@ -104,10 +110,8 @@ def decode_image(
 def decode_channels(image: ImageLike, in_chans: int, where: str = "", scale: Scale = BY_TYPE) -> NDArray[np.uint8]:
     """Decode an image that is neither gray nor color; the channels are taken as they are stored, without opacity.
 
-    There are 2 or 4 to 16 channels, so the result is `[height, width, in_chans]`.
-
-    Raises:
-        DecodeError: As `decode_image`.
+    There are 2 or 4 to 16 channels, so the result is `[height, width, in_chans]`. Raises DecodeError as `decode_image`
+    does.
     """
     with _named(image, where):
         found = _decode(image, in_chans, None, scale)
@@ -152,20 +156,16 @@ def reason_of(error: DecodeError, where: str) -> str:
     return str(error.args[0]).removeprefix(f"{where}: ")
 
 
-class _named:  # noqa: N801  # a context manager
-    """Raises DecodeError, with the name of the image, for any error inside the block."""
-
-    def __init__(self, image: ImageLike, where: str) -> None:
-        self._image = image
-        self._name = where or (str(image) if isinstance(image, str | Path) else "image")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ConfigError):
-            # Pillow's plugins raise many types of errors for damaged bytes
-            raise DecodeError(f"{self._name}: {_reason(error, self._image)}") from error
+@contextmanager
+def _named(image: ImageLike, where: str) -> Iterator[None]:
+    """Raise DecodeError, with the name of the image, for any error inside the block."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many types of errors for damaged bytes
+        name = where or (str(image) if isinstance(image, str | Path) else "image")
+        raise DecodeError(f"{name}: {_reason(error, image)}") from error
 
 
 def _decode(
@@ -177,7 +177,7 @@ def _decode(
     if isinstance(image, np.ndarray):
         return from_array(image, in_chans, scale)
     if isinstance(image, bytes):
-        pixels = decode_jpeg(image, max_pixels(), at_least)
+        pixels = decode_jpeg(image, at_least)
         if pixels is not None or is_array_file(image):
             return from_array(read_array(image) if pixels is None else pixels, in_chans, scale)
     with quiet_pillow():

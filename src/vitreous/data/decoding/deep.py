@@ -29,12 +29,11 @@ def read_deep_color(image: Image.Image, again: Image.Image) -> NDArray[np.uint16
     Pillow reads the high byte of each value. If the file seems to have the other byte order, it reads the low byte. The
     image is opened, but not loaded yet; `again` is the same file, opened once more.
     """
-    if is_deep_gray(image):  # four bytes a pixel, which Pillow can read as four channels
-        again.tile = [_with_raw_mode(tile, lambda name: "RGBA") for tile in again.tile]  # type: ignore[attr-defined]
+    again.tile = [_second_reading(tile) for tile in again.tile]  # type: ignore[attr-defined]
+    if is_deep_gray(image):
         whole = np.asarray(again)
         high, low = whole[..., ::2], whole[..., 1::2]
     else:
-        again.tile = [_with_raw_mode(tile, _swapped) for tile in again.tile]  # type: ignore[attr-defined]
         high, low = np.asarray(image), np.asarray(again)
     return (high.astype(np.uint16) << 8) | low
 
@@ -45,11 +44,8 @@ def _raw_modes(image: Image.Image) -> list[str]:
     return [str(found[0] if isinstance(found, tuple) else found) for found in arguments]
 
 
-def _swapped(name: str) -> str:
-    return name[:-4] + _SWAPPED.get(name[-4:], name[-4:])
-
-
-def _with_raw_mode(tile: Any, change: Any) -> Any:
-    arguments = tile[3]
-    changed = (change(arguments[0]), *arguments[1:]) if isinstance(arguments, tuple) else change(arguments)
-    return type(tile)(*tile[:3], changed)
+def _second_reading(tile: Any) -> Any:
+    """Return how a part of a file is read again: with the other byte order, or gray and opacity as four channels."""
+    name, *others = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+    changed = "RGBA" if name == _GRAY_WITH_ALPHA else name[:-4] + _SWAPPED.get(name[-4:], name[-4:])
+    return type(tile)(*tile[:3], (changed, *others))

@@ -49,14 +49,7 @@ class Clipped:
     total: int = 0
     _lock: Any = field(default_factory=Lock, repr=False, compare=False)
 
-    def add(self, num_values: int, total: int) -> None:
-        """Count an image."""
-        with self._lock:
-            self.num_images += num_values > 0
-            self.num_values += num_values
-            self.total += total
-
-    def add_counts(self, other: "Clipped") -> None:
+    def add(self, other: "Clipped") -> None:
         """Add what another one has counted."""
         with self._lock:
             self.num_images += other.num_images
@@ -105,10 +98,8 @@ class Scale:
     def eight_bits(self, values: NDArray[Any], *, has_alpha: bool = False) -> NDArray[np.uint8]:
         """Scale linearly to 0..255, and clip and count what is beyond the range.
 
-        Channels are last. With `has_alpha`, the last one is opacity, which always spans the range of its type.
-
-        Raises:
-            ValueError: A value is not finite, or the range is unknown.
+        Channels are last. With `has_alpha`, the last one is opacity, which always spans the range of its type. Raises
+        ValueError if a value is not finite, or the range is unknown.
         """
         if values.dtype == np.uint8:
             return values
@@ -135,7 +126,7 @@ class Scale:
             scaled = (part.astype(np.float64) - low) * (255.0 / (high - low))
             num_beyond += int(((part < low) | (part > high)).sum())
             pixels[start : start + rows] = np.rint(scaled.clip(0.0, 255.0))
-        self.clipped.add(num_beyond, values.size)
+        self.clipped.add(Clipped(int(num_beyond > 0), num_beyond, values.size))
         return pixels
 
 

@@ -10,6 +10,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.data.decoding.limits import max_pixels
+
 _JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION_MARKERS = (b"Exif\x00", b"rientation")
 """Bytes in every file that may declare an orientation, in EXIF or XMP metadata."""
@@ -17,14 +19,11 @@ _COLORS = {"YCbCr": "RGB", "Gray": "GRAY"}
 
 
 def decode_jpeg(
-    content: bytes,
-    max_pixels: int,
-    at_least: tuple[int, int] | None = None,
-    shape: tuple[int, int, int] | None = None,
+    content: bytes, at_least: tuple[int, int] | None = None, shape: tuple[int, int, int] | None = None
 ) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG file, or return None if Pillow has to decode it.
 
-    Pillow decodes images of more than `max_pixels` and, with `shape`, those of another (height, width, channels). It
+    Pillow decodes images of more than `max_pixels()` and, with `shape`, those of another (height, width, channels). It
     also decodes those that it would reduce because only `at_least`, (height, width) in px, will be used, as the two
     libraries reduce differently.
 
@@ -41,7 +40,7 @@ def decode_jpeg(
             return None
         is_reduced = at_least is not None and min(height, width) // (2 * max(at_least)) >= 2
         is_plain = colors in _COLORS and not any(marker in content for marker in _ORIENTATION_MARKERS)
-        if height * width > max_pixels or is_reduced or not is_plain:
+        if height * width > max_pixels() or is_reduced or not is_plain:
             return None
         # strict: leave files that libjpeg-turbo warns about to Pillow, so that there is one rule for damaged files.
         return simplejpeg.decode_jpeg(content, _COLORS[colors], fastdct=False, fastupsample=False, strict=True)

@@ -14,7 +14,6 @@ from vitreous.data.config import Channels, Fit, ImageSize, Mean, Std, check_stat
 from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image
 from vitreous.data.decoding.depth import Scale, ValueRange
 from vitreous.data.decoding.jpeg import decode_jpeg
-from vitreous.data.decoding.limits import max_pixels
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.ranges import check_fields
 from vitreous.tensors import Images
@@ -72,7 +71,7 @@ class Preprocess:
         """
         shape = (*self.img_size, self.in_chans)
         # For a small image, conversion to a PIL image and back would take half of the time.
-        exact = decode_jpeg(image, max_pixels(), shape=shape) if isinstance(image, bytes) else None
+        exact = decode_jpeg(image, shape=shape) if isinstance(image, bytes) else None
         if exact is not None:
             return torch.from_numpy(exact).permute(2, 0, 1).contiguous()
         if self.in_chans in (1, 3):
@@ -146,12 +145,9 @@ class Preprocess:
 
 
 def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centered box with the aspect ratio of `img_size`.
+    """Return the largest centered box with the aspect ratio of `img_size`; sizes are height and width in px.
 
-    Sizes are height and width in px.
-
-    Returns:
-        Left, top, right and bottom in px, with fractions, never outside the image.
+    The box is left, top, right and bottom in px, with fractions, never outside the image.
     """
     (height, width), (to_height, to_width) = size, img_size
     zoom = min(width / to_width, height / to_height)
@@ -161,12 +157,9 @@ def crop_box(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[float, f
 
 
 def padded_place(size: tuple[int, int], img_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return where the whole image lies once it is resized and padded.
+    """Return left, top, width and height in px of the whole image once it is resized and padded.
 
     Sizes are height and width in px.
-
-    Returns:
-        Left, top, width and height in px of the result.
     """
     (height, width), (to_height, to_width) = size, img_size
     zoom = min(to_width / width, to_height / height)

@@ -7,6 +7,7 @@ from vitreous.data.doctor.cropped import find_cropped_duplicates
 from vitreous.data.doctor.findings import Finding, Namer
 from vitreous.data.doctor.near_duplicates import find_near_duplicates
 from vitreous.data.doctor.summaries import ImageSummaries
+from vitreous.data.survey.splits import connected
 from vitreous.data.workers import Progress
 from vitreous.wording import listed, plural
 
@@ -32,13 +33,9 @@ def group_copies(
 
 def join_copies(families: NDArray[np.int64], copies: tuple[Group, ...]) -> NDArray[np.int64]:
     """Return the families of images, numbered from 0, `[n]`, with the copies of an image in one family as well."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     links = [(families[group[0]], families[other]) for group in copies for other in group[1:]]
-    ends, num_families = np.array(links, dtype=np.int64).reshape(-1, 2).T, int(families.max(initial=-1)) + 1
-    edges = coo_array((np.ones(len(links), dtype=np.int8), tuple(ends)), shape=(num_families, num_families))
-    return connected_components(edges, directed=False)[1].astype(np.int64)[families]
+    first, second = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    return connected(first, second, int(families.max(initial=-1)) + 1)[families]
 
 
 def copy_findings(groups: tuple[Group, ...], namer: Namer) -> list[Finding]:

@@ -22,11 +22,13 @@ from vitreous.data.doctor.near_duplicates import (
     SIDE_PX,
     ColorThumbnails,
     GrayThumbnails,
+    are_mutual,
     colors_agree,
     describe,
     find_near_duplicates,
     gap_limits,
 )
+from vitreous.data.survey.splits import connected
 from vitreous.data.workers import Progress
 
 MOST_IMAGES = 10_000
@@ -49,14 +51,8 @@ def find_cropped_duplicates(
 ) -> NDArray[np.int64]:
     """Group near-duplicates like `find_near_duplicates`, also those of which one shows 80% or more of the other's side.
 
-    The thumbnails are of files with different contents.
-
-    Returns:
-        A group number per image, `[n]`. Above `MOST_IMAGES` images, those of `find_near_duplicates`.
+    Return a group number per image, `[n]`; above `MOST_IMAGES` images, those of `find_near_duplicates`.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     uncropped, count = find_near_duplicates(gray, color, progress), len(gray)
     if not 3 <= count <= MOST_IMAGES:
         return uncropped
@@ -65,11 +61,11 @@ def find_cropped_duplicates(
     neighbor = neighbor.gather(1, order)
     accepted = similarity >= gap_limits(similarity)[:, None]
     first, second = torch.arange(count)[:, None].expand_as(neighbor)[accepted].numpy(), neighbor[accepted].numpy()
-    agree = colors_agree(color, first, second)
-    shape = (count, count)
-    links = coo_matrix((np.ones(agree.sum(), dtype=np.int8), (first[agree], second[agree])), shape=shape).tocsr()
-    same = coo_matrix((np.ones(count, dtype=np.int8), (np.arange(count), _first_of(uncropped))), shape=shape).tocsr()
-    return connected_components(links.minimum(links.T) + same, directed=False)[1].astype(np.int64)
+    linked = colors_agree(color, first, second) & are_mutual(first, second, count)
+    first_of_group = np.unique(uncropped, return_index=True)[1][uncropped]
+    return connected(
+        np.concatenate([first[linked], np.arange(count)]), np.concatenate([second[linked], first_of_group]), count
+    )
 
 
 def _candidates(gray: GrayThumbnails) -> Tensor:
@@ -114,9 +110,3 @@ def _resampling(start: float, side: float) -> Tensor:
     """Return the matrix that enlarges a part of an axis to all of it, by linear interpolation."""
     position = (SIDE_PX * start + side * (torch.arange(SIDE_PX) + 0.5) - 0.5).clamp(0, SIDE_PX - 1)
     return (1 - (position[:, None] - torch.arange(SIDE_PX)).abs()).clamp(min=0)
-
-
-def _first_of(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first member of each image's group."""
-    _, first, number = np.unique(groups, return_index=True, return_inverse=True)
-    return first[number]

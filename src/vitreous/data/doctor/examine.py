@@ -39,13 +39,8 @@ _OF_CLASSES = frozenset({"few-images", "uneven-classes", "doubtful-labels"})
 _ASPECTS = (0.25, 1 / 3, 0.5, 2 / 3, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0)
 _SIDES_PX = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
-
 Show = Callable[[str, int, int], None]
 """Shows progress; called as `show(stage, done, total)`."""
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +83,12 @@ class Examination:
         return {**self.numbers, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def examine(surveyed: Survey, *, features: Features | None = None, show: Show = _silent) -> Examination:
+def examine(surveyed: Survey, *, features: Features | None = None, show: Show = lambda *_: None) -> Examination:
     """Decode every image once and find what is wrong with the data set.
 
     Features of a model find outliers. They judge labels too, unless edges and colors of thumbnails classify the images
     more accurately. Images that cannot be decoded are a finding, not an error.
-
-    Raises:
-        DataError: No image can be decoded.
+    Raises DataError if none can be decoded.
     """
     source = by_label_sets(surveyed.source)
     scale = Scale(surveyed.facts.value_range)

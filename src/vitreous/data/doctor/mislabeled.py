@@ -154,11 +154,7 @@ def _thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
 
 
 def thumbnail_features(gray: GrayThumbnails, color: ColorThumbnails) -> NDArray[np.float32]:
-    """Describe edges and colors of thumbnails, for `find_doubtful_labels`.
-
-    Returns:
-        `[n, 512 + side * side * 3]`: edges, then colors.
-    """
+    """Return features for `find_doubtful_labels`, `[n, 512 + side * side * 3]`: edges of thumbnails, then colors."""
     edges = [_edges(gray[start : start + _CHUNK]) for start in range(0, len(gray), _CHUNK)]
     colors = color.reshape(len(color), -1).astype(np.float32) / 255.0 - 0.5
     return np.concatenate([_EDGE_WEIGHT * np.concatenate(edges), colors], axis=1)

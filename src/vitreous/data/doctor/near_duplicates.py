@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitreous.data.survey.splits import connected
 from vitreous.data.workers import Progress
 from vitreous.seeding import derive, permutation
 
@@ -89,17 +90,11 @@ def describe(gray: GrayThumbnails, rows: Tensor | None = None, columns: Tensor |
 def find_near_duplicates(
     gray: GrayThumbnails, color: ColorThumbnails, progress: Progress | None = None
 ) -> NDArray[np.int64]:
-    """Group near-duplicates, by the rules at the top of this file.
+    """Group near-duplicates, by the rules at the top of this file; the thumbnails are of files with different contents.
 
-    The thumbnails are of files with different contents.
-
-    Returns:
-        A group number per image, `[n]`. Images with the same number are near-duplicates of each other. A constant image
-        is in its own group.
+    Return a group number per image, `[n]`. Images with the same number are near-duplicates of each other. A constant
+    image is in its own group.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     count = len(gray)
     if count < 2:
         return np.zeros(count, dtype=np.int64)
@@ -109,12 +104,16 @@ def find_near_duplicates(
     accepted = similarity >= gap_limits(similarity).clamp(max=CERTAIN)[:, None]
     first = torch.arange(count)[:, None].expand_as(neighbor)[accepted].numpy()
     second, certain = neighbor[accepted].numpy(), (similarity[accepted] >= CERTAIN).numpy()
-    agree = colors_agree(color, first, second)
-    first, second, certain = first[agree], second[agree], certain[agree]
-    links = coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count)).tocsr()
-    certain_links = coo_matrix((certain.astype(np.int8), (first, second)), shape=(count, count)).tocsr()
-    # Both images must have the gap; otherwise a crowd of similar images would join the group of one outlier.
-    return connected_components(links.minimum(links.T) + certain_links, directed=False)[1].astype(np.int64)
+    linked = colors_agree(color, first, second) & (certain | are_mutual(first, second, count))
+    return connected(first[linked], second[linked], count)
+
+
+def are_mutual(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Return a mask of the pairs of which both images have the gap; `count` is the number of images.
+
+    Without this rule, a crowd of similar images would join the group of one outlier.
+    """
+    return np.isin(first * count + second, second * count + first)
 
 
 def gap_limits(similarity: Tensor) -> Tensor:

@@ -84,9 +84,7 @@ def summarize_source(
     """Decode and summarize every sample that is not dropped once, in several threads.
 
     `indices` are the samples of each split, as in `Survey.indices`; `only` are numbers of the samples, None for all.
-
-    Returns:
-        The summaries, of several channels the first three; samples that cannot be decoded are listed in `unreadable`.
+    Of several channels, the first three are summarized. Samples that cannot be decoded are listed in `unreadable`.
     """
     chosen = np.flatnonzero(source.splits != DROPPED) if only is None else only
     gray = np.zeros((len(chosen), SIDE_PX, SIDE_PX), dtype=np.uint8)

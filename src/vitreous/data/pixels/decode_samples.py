@@ -31,10 +31,8 @@ def decode_samples(
     """Decode samples in parallel, and return the positions in `indices` that do not decode, each with the reason.
 
     `keep` is called with (position in `indices`, pixels), from several threads at once. `digests` are `digest_of` each
-    sample as it was hashed earlier, `[n, 16]`; None: do not check for changes.
-
-    Raises:
-        DamagedFileError: With `digests`, if a sample can no longer be read or has changed.
+    sample as it was hashed earlier, `[n, 16]`: DamagedFileError is raised if one can no longer be read or has changed.
+    None: do not check for changes.
     """
     reasons: dict[int, str] = {}
 

@@ -89,10 +89,8 @@ class PixelFile:
         """Copy rows; the checksum of a row is verified when it is first read.
 
         Reading a page that another program has cut off would end the process, so the size of the file is checked each
-        time. Only a cut between this check and the copy, microseconds later, is not noticed.
-
-        Returns:
-            Pixels, `[n, channels, height, width]`, and the positions in `rows` of those whose checksum is wrong.
+        time. Only a cut between this check and the copy, microseconds later, is not noticed. Return pixels, `[n,
+        channels, height, width]`, and the positions in `rows` of those whose checksum is wrong.
         """
         num_whole = self._map.size() // self._rows[0].size
         if num_whole >= len(self._rows):

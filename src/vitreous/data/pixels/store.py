@@ -204,10 +204,9 @@ def _load_without_cache(
 
 
 def measure_mean_std(store: Store) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute the exact mean and standard deviation of each channel, from counts of its 256 levels.
+    """Return the exact mean and standard deviation of each channel of pixels / 255, from counts of its 256 levels.
 
-    Returns:
-        Mean in [0, 1] and std, at least 1/255 (one level), of pixels / 255.
+    The mean is in [0, 1], the standard deviation at least 1/255 (one level).
     """
     first = store.take(np.zeros(1, dtype=np.int64))
     counts = np.zeros((first.shape[1], 256), dtype=np.int64)

@@ -112,8 +112,7 @@ def open_source(
 def open_object(dataset: Dataset) -> Source:
     """Open a Python object: (image, label) pairs, a data set of the package `datasets`, or one of either per split.
 
-    Raises:
-        DataError: The object is not a data set that can be used; see `open_dataset` and `from_huggingface`.
+    Raises DataError if the object is not a data set that can be used; see `open_dataset` and `from_huggingface`.
     """
     if is_huggingface(dataset):
         return from_huggingface(dataset, type(dataset).__name__, f"{PYTHON_PREFIX}{type(dataset).__name__}")

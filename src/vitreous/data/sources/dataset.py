@@ -15,8 +15,7 @@ from PIL import Image, ImageOps
 from vitreous.data.decoding.arrays import channels_last, is_array_file
 from vitreous.data.decoding.decode import Header, decode_image, read_header
 from vitreous.data.label_sets import LabelArray, checked_label, number_sets
-from vitreous.data.sources.checks import check_classes
-from vitreous.data.sources.classes import Label, number_classes, renumbered
+from vitreous.data.sources.classes import Label, check_classes, number_classes, renumbered
 from vitreous.data.sources.source import SPLITS, NumberedSource, locate, read_image_file
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError, DecodeError
@@ -128,13 +127,10 @@ def open_dataset(dataset: Dataset) -> DatasetSource:
 
 
 def as_encoded(image: object, where: str) -> bytes | NDArray[Any]:
-    """Convert an image of any type that `Samples` allows.
+    """Return the bytes of an image file, or an upright array of any depth, `[height, width]` or with channels last.
 
-    Returns:
-        The bytes of an image file, or an upright array of any depth, `[height, width]` or with channels last.
-
-    Raises:
-        DecodeError: It is not an image, or its file cannot be read; `where` begins the message.
+    The image is of any type that `Samples` allows. Raises DecodeError, which begins with `where`, if it is not an image
+    or its file cannot be read.
     """
     if isinstance(image, bytes):
         return image

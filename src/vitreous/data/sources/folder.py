@@ -33,12 +33,9 @@ class _Images:
 def open_folder(root: Path) -> FileSource:
     """List the images of every class; no image is opened.
 
-    Returns:
-        The images sorted by split, class and path; classes sorted by name, or by value if all names are numbers.
-
-    Raises:
-        DataError: There are no images, no class folders, only one class, no `train/` next to `val/` or `test/`, a split
-            that occurs twice, a class in `val/` or `test/` that `train/` does not have, or an unreadable folder.
+    Images are sorted by split, class and path; classes by name, or by value if all names are numbers. Raises DataError
+    for no images, no class folders, only one class, no `train/` next to `val/` or `test/`, a split that occurs twice, a
+    class in `val/` or `test/` that `train/` does not have, or an unreadable folder.
     """
     images = _Images(PackedPaths(root))
     with _readable():
@@ -67,8 +64,7 @@ def open_folder(root: Path) -> FileSource:
 def open_unlabeled(root: Path) -> FileSource:
     """List all images of a folder at any depth, without labels; `train/`, `val/` and `test/` are splits.
 
-    Raises:
-        DataError: There are no images, no `train/` next to `val/` or `test/`, or an unreadable folder.
+    Raises DataError if there are no images, no `train/` next to `val/` or `test/`, or an unreadable folder.
     """
     images = _Images(PackedPaths(root))
     with _readable():

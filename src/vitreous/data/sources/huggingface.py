@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.data.sources.checks import check_classes
-from vitreous.data.sources.classes import Label, number_classes, renumbered
+from vitreous.data.sources.classes import Label, check_classes, number_classes, renumbered
 from vitreous.data.sources.dataset import DatasetSource
 from vitreous.data.sources.source import SPLITS, first_line
 from vitreous.data.sources.spelling import columns_of, split_of
@@ -108,9 +107,8 @@ def from_huggingface(loaded: Any, title: str, name: str) -> DatasetSource:
     recognized in their common spellings. Other splits and splits without labels are left out, and a note says so.
     Messages call the data set `name`.
 
-    Raises:
-        DataError: The image or label column is missing or ambiguous, there is no `train` split, a label is not a class,
-            or there is only one class.
+    Raises DataError if the image or label column is missing or ambiguous, there is no `train` split, a label is not a
+    class, or there is only one class.
     """
     rows_by_split, notes = _splits(loaded, name)
     first = next(iter(rows_by_split.values()))

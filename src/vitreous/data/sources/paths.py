@@ -6,7 +6,7 @@ In one buffer, a million paths take tens of megabytes, not hundreds.
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import escape
 from itertools import islice
 from pathlib import Path
@@ -27,16 +27,17 @@ class PackedPaths(Sequence[Path]):
     Relative paths are relative to `root`; absolute paths do not depend on it.
 
     Example:
-        >>> paths = PackedPaths(Path("photos"))
-        >>> paths.append("a cat/1.png")
+        >>> paths = PackedPaths(Path("photos"), ["a cat/1.png"])
         >>> len(paths), paths[0].as_posix()
         (1, 'photos/a cat/1.png')
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, texts: Iterable[str] = ()) -> None:
         self.root = root
         self._texts = bytearray()
         self._ends = array("q", [0])
+        for text in texts:
+            self.append(text)
 
     def __len__(self) -> int:
         return len(self._ends) - 1

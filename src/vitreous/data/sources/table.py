@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_cells import MAX_CLASSES, Cell, LabelColumns, Reading, Task, read_cells, read_columns
 from vitreous.data.label_sets import split_labels
-from vitreous.data.sources.checks import check_classes, check_train_classes, check_weights
+from vitreous.data.sources.classes import check_classes, check_train_classes, check_weights
 from vitreous.data.sources.paths import PackedPaths, check_some_path_exists
 from vitreous.data.sources.rows import Rows, open_rows
 from vitreous.data.sources.source import SPLITS, FileSource
@@ -56,21 +56,19 @@ def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> Fil
     reader = _Reader(table, root or path.parent, task, is_confined=root is not None)
     for where, cells in table.rows:
         reader.add(where, cells)
-    return reader.source(path.stem)
+    return reader.source(path)
 
 
 def read_paths(path: Path) -> PackedPaths:
     """Read only the paths of a table, one per row; whether they exist is not checked.
 
-    Raises:
-        DataError: There is no column of paths, a path is empty, or there are no rows.
-        MissingDependencyError: It is a Parquet file and pyarrow is not installed.
+    Raises as `open_rows` does, and DataError if there is no column of paths, a path is empty, or there are no rows.
     """
     table, paths = open_rows(path), PackedPaths(path.parent)
-    where, position = f"data.source={table.where}", _find_column(table, "path")
+    position = _find_column(table, "path")
     for place, cells in table.rows:
-        paths.append(_filled(f"{where}: {place}", cells[position] if position < len(cells) else ""))
-    _check_not_empty(where, paths)
+        paths.append(_filled(f"{table.where}: {place}", cells[position] if position < len(cells) else ""))
+    _check_not_empty(table.where, paths)
     return paths
 
 
@@ -78,15 +76,14 @@ class _Reader:
     """Rows of a table, collected as columns of numbers and packed strings; `is_confined` keeps paths in the root."""
 
     def __init__(self, table: Rows, root: Path, task: Task, *, is_confined: bool) -> None:
-        self.where = f"data.source={table.where}"
-        self.task = task
+        self.where, self.task = table.where, task
         self.columns = {role: at for role in COLUMN_SPELLINGS if (at := _find_column(table, role)) >= 0}
         self.headings = table.columns
         self.label_columns = None if "label" in self.columns else LabelColumns(_other_columns(self.columns, table))
         self.paths = PackedPaths(root)
         self.confines = os.path.normpath(root.absolute()) if is_confined else None
         self.labels, self.splits, self.groups = array("l"), array("b"), array("l")
-        self.weights, self.hashes, self.image_hashes = array("d"), array("q"), array("q")
+        self.weights, self.hashes = array("d"), array("q")
         self.label_numbers: dict[Cell, int] = {}
         self.unlabeled = ""
         self.group_numbers: dict[str, int] = {"": 0}
@@ -109,26 +106,30 @@ class _Reader:
         self.splits.append(_split_number(place, split.strip()))
         self.groups.append(self.group_numbers.setdefault(group.strip(), len(self.group_numbers)))
         self.weights.append(_weight(place, weight.strip()))
-        self.image_hashes.append(hash((path, self.splits[-1])))
-        self.hashes.append(hash((path, self.labels[-1], self.splits[-1])))
+        self.hashes.append(hash((path, self.splits[-1])))
         if len(self.label_numbers) > MAX_CLASSES and isinstance(label, str) and len(split_labels(label)) < 2:
             raise DataError(
                 f"{place}: over {MAX_CLASSES:,} different labels, too many for classes; "
                 "name the column with the classes `label`"
             )
 
-    def source(self, name: str) -> FileSource:
-        """Return all rows without duplicates. Raises DataError if no classifier can be trained on them."""
+    def source(self, path: Path) -> FileSource:
+        """Return all rows of the table at this path, without duplicates.
+
+        Raises DataError if no classifier can be trained on them.
+        """
         _check_not_empty(self.where, self.paths)
-        kept, notes = self._without_duplicates()
-        reading = self._read_labels(kept)
+        first_rows = self._first_rows()
+        kept, notes = self._without_duplicates(first_rows)
+        reading = self._read_labels(kept, first_rows[kept])
         kept, classes, labels = kept[reading.rows], reading.classes, reading.labels
         splits = np.array(("", *SPLITS), dtype="<U5")[np.array(self.splits, dtype=np.int64)[kept]]
         weights = np.array(self.weights, dtype=np.float64)[kept]
         check_classes(self.where, classes, labels)
         check_train_classes(self.where, classes, labels, splits)
         check_weights(self.where, weights)
-        check_some_path_exists(self.where, self.paths, Path(self.where.removeprefix("data.source=")).parent)
+        check_some_path_exists(self.where, self.paths, path.parent)
+        texts = (self.paths.text(row) for row in kept.tolist())
         names = np.array(list(self.group_numbers), dtype=object)
         empty = self.label_columns.empty if self.label_columns else {}
         notes += [
@@ -136,9 +137,9 @@ class _Reader:
             for position, place in empty.items()
         ]
         return FileSource(
-            name=name,
+            name=path.stem,
             classes=classes,
-            paths=self.paths if len(kept) == len(self.paths) else _selected(self.paths, kept),
+            paths=self.paths if len(kept) == len(self.paths) else PackedPaths(self.paths.root, texts),
             labels=labels,
             splits=splits,
             groups=names[np.array(self.groups, dtype=np.int64)[kept]] if self._has("group") else None,
@@ -163,10 +164,10 @@ class _Reader:
         labels = () if self.label_columns is None else self.label_columns.positions
         return role in self.columns and self.columns[role] not in labels
 
-    def _read_labels(self, kept: NDArray[np.int64]) -> Reading:
+    def _read_labels(self, kept: NDArray[np.int64], first_rows: NDArray[np.int64]) -> Reading:
         """Read the labels of the rows that are kept. Raises DataError if they do not suit the task."""
         of_row = np.array(self.labels, dtype=np.int64)[kept]
-        first, image_of_row = self._images(kept)
+        image_of_row = np.unique(first_rows, return_inverse=True)[1]
         if self.label_columns is not None:
             columns = {p: unicodedata.normalize("NFC", self.headings[p]) for p in self.label_columns.positions}
             reading = read_columns(self.where, columns, list(self.label_numbers), of_row, image_of_row, self.task)
@@ -176,7 +177,7 @@ class _Reader:
         if self.unlabeled and reading.labels.ndim == 1:
             raise DataError(f"{self.unlabeled}: the label is empty; fill it in or delete the row")
         if reading.labels.ndim == 2:
-            self._check_agree(kept, kept[first][image_of_row])
+            self._check_agree(kept, first_rows)
         return reading
 
     def _check_agree(self, rows: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
@@ -193,31 +194,25 @@ class _Reader:
         position = self.columns.get(role, len(cells))
         return cells[position] if position < len(cells) else ""
 
-    def _without_duplicates(self) -> tuple[NDArray[np.int64], list[str]]:
-        """Return the numbers of the rows to keep, and a note on the others."""
+    def _first_rows(self) -> NDArray[np.int64]:
+        """Return for each row the first row of its image, which has the same path and split."""
         _, first, which = np.unique(np.array(self.hashes), return_index=True, return_inverse=True)
         originals = first[which]
-        later = np.flatnonzero(originals != np.arange(len(originals)))
-        # Different rows may have the same hash, so the rows themselves are compared.
-        duplicates = np.array(
-            [row for row in later.tolist() if self._row(row) == self._row(int(originals[row]))], dtype=np.int64
-        )
+        for row in np.flatnonzero(originals != np.arange(len(originals))).tolist():
+            original = int(originals[row])
+            if (self.paths.text(row), self.splits[row]) != (self.paths.text(original), self.splits[original]):
+                originals[row] = row  # another image with the same hash
+        return originals
+
+    def _without_duplicates(self, first_rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+        """Return the numbers of the rows to keep, and a note on the others: further rows of an image and its label."""
+        numbers = first_rows * len(self.label_numbers) + np.array(self.labels)
+        _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
+        originals = first[which]
+        duplicates = np.flatnonzero(originals != np.arange(len(originals)))
         self._check_agree(duplicates, originals[duplicates])
         notes = [f"{self.where}: ignored {plural(len(duplicates), 'duplicate row')}"] if len(duplicates) else []
         return np.delete(np.arange(len(originals)), duplicates), notes
-
-    def _images(self, kept: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the first row of each image (path and split) among the rows that are kept, and each row's image."""
-        _, first, which = np.unique(np.array(self.image_hashes)[kept], return_index=True, return_inverse=True)
-        originals = first[which]
-        for number in np.flatnonzero(originals != np.arange(len(kept))).tolist():
-            row, original = int(kept[number]), int(kept[originals[number]])
-            if (self.paths.text(row), self.splits[row]) != (self.paths.text(original), self.splits[original]):
-                originals[number] = number  # another image with the same hash
-        return np.unique(originals, return_inverse=True)
-
-    def _row(self, row: int) -> tuple[str, int, int]:
-        return self.paths.text(row), self.labels[row], self.splits[row]
 
 
 def _check_inside(place: str, root: str, path: str) -> None:
@@ -240,7 +235,7 @@ def _filled(place: str, path: str) -> str:
 
 def _find_column(table: Rows, role: str) -> int:
     """Return the position of a role's column, or -1. Raises DataError if the path is missing or a role ambiguous."""
-    where, found = f"data.source={table.where}", columns_of(role, table.columns)
+    where, found = table.where, columns_of(role, table.columns)
     if len(found) > 1:
         names = listed([table.columns[position] for position in found])
         raise DataError(f"{where}: several columns may be the {role} ({names}); rename the right one to {role}")
@@ -285,10 +280,3 @@ def _weight(place: str, text: str) -> float:
     if not 0.0 <= weight < math.inf:
         raise DataError(f"{place}: weight={text}: must be a number of at least 0; leave the cell empty for 1")
     return weight
-
-
-def _selected(paths: PackedPaths, rows: NDArray[np.int64]) -> PackedPaths:
-    selected = PackedPaths(paths.root)
-    for row in rows.tolist():
-        selected.append(paths.text(row))
-    return selected

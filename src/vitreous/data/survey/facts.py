@@ -234,7 +234,7 @@ def _shapes(headers: Headers) -> dict[str, Any]:
     used = [headers.distinct[number] for number in np.unique(headers.numbers[headers.numbers >= 0])]
     height_px, width_px = np.median(sizes, axis=0).round().astype(int).tolist()
     return {
-        "in_chans": max(header.bands or (1 if header.is_gray else 3) for header in used),
+        "in_chans": max(header.channels for header in used),
         "height_px": height_px,
         "width_px": width_px,
         "min_size_px": tuple(sizes.min(axis=0).tolist()),

@@ -36,11 +36,8 @@ def assign_folds(samples: Samples, *, num_folds: int, split_seed: int) -> NDArra
     not all go to the same fold. Families with several classes are ranked together. A family that is the only one of a
     class is in no fold, because no other image of the class could be trained on.
 
-    Returns:
-        A fold in [0, K), `ALWAYS_TRAIN` or `UNTOUCHED`, `[n]`.
-
-    Raises:
-        DataError: Each class has fewer families than there are folds, or a fold stays empty.
+    Return a fold in [0, K), `ALWAYS_TRAIN` or `UNTOUCHED`, `[n]`. Raises DataError if each class has fewer families
+    than there are folds, or a fold stays empty.
     """
     families = find_families(samples)
     keys, num_families = families.keys, len(families.keys)

@@ -67,10 +67,6 @@ def _leave_out_other_channels(numbers: NDArray[np.int32], distinct: list[Header]
     counts = np.bincount(bands[numbers[readable]])
     usual = int(counts.argmax())
     for index in np.flatnonzero(readable)[bands[numbers[readable]] != usual].tolist():
-        found = distinct[numbers[index]]
-        reasons[index] = f"{_channels(found)}, where most images of the data set have {usual or '1 or 3'}"
+        found = plural(distinct[numbers[index]].channels, "channel")
+        reasons[index] = f"{found}, where most images of the data set have {usual or '1 or 3'}"
         numbers[index] = -1
-
-
-def _channels(header: Header) -> str:
-    return plural(header.bands or (1 if header.is_gray else 3), "channel")

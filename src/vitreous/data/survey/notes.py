@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.label_sets import LabelArray, count_labels, is_multilabel, memberships, set_numbers
+from vitreous.data.label_sets import LabelArray, count_labels, is_multilabel, label_pairs, set_numbers
 from vitreous.data.sources import Texts
 from vitreous.data.survey.folds import ALWAYS_TRAIN, UNTOUCHED
 from vitreous.data.survey.splits import Samples, torn_groups
@@ -45,8 +45,7 @@ def _on_names(classes: Sequence[str]) -> Iterator[str]:
 
 def _on_classes(classes: Sequence[str], content: NDArray[np.int64], labels: LabelArray, splits: Texts) -> Iterator[str]:
     """Yield warnings about classes that cannot be learned or tested."""
-    samples, members = memberships(labels)
-    num_distinct = _count_pairs(members, content[samples], len(classes))
+    num_distinct = _count_distinct(labels, content, len(classes))
     has_training = count_labels(labels[splits == "train"], len(classes)) > 0
     for found, problem in (
         (num_distinct == 0, "has no readable image, so it cannot be learned; add images or remove the class"),
@@ -91,8 +90,7 @@ def _on_folds(classes: Sequence[str], labels: LabelArray, folds: NDArray[np.int6
         given = plural(num_given, "given test image")
         yield f"{given} not used by the folds; train without folds to test on the given split"
     is_tested = ~np.isin(folds, [ALWAYS_TRAIN, UNTOUCHED])
-    samples, members = memberships(labels[is_tested])
-    num_testing = _count_pairs(members, folds[is_tested][samples], len(classes))
+    num_testing = _count_distinct(labels[is_tested], folds[is_tested], len(classes))
     for number in range(1, num_folds):
         problem = f"is tested by only {number} of {num_folds} folds; add images or use fewer folds"
         yield from _on_each(classes, num_testing == number, problem)
@@ -106,6 +104,6 @@ def _on_each(classes: Sequence[str], found: NDArray[np.bool_], problem: str) -> 
     yield from (f"class {name!r} {problem}" for name in names)
 
 
-def _count_pairs(labels: NDArray[np.int64], values: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """Return how many different values each class has, `[num_classes]`."""
-    return np.bincount(np.unique(np.stack([labels, values]), axis=1)[0], minlength=num_classes)
+def _count_distinct(labels: LabelArray, values: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Return how many different values the samples of each class have, `[num_classes]`."""
+    return np.bincount(label_pairs(labels, values)[0], minlength=num_classes)[:num_classes]

@@ -71,11 +71,7 @@ def assign_splits(samples: Samples, *, test_ratio: float, val_ratio: float, spli
     families gets one in a carved test; every class with at least 5 gets one in a carved val, unless that would take
     another class's last family there. The family with the lowest hash moves, from the split with most of the class.
 
-    Returns:
-        `train`, `val` or `test` for each sample, `[n]`.
-
-    Raises:
-        DataError: No sample is left for training.
+    Return `train`, `val` or `test` for each sample, `[n]`. Raises DataError if no sample is left for training.
     """
     families = find_families(samples)
     draws = uniform(derive(split_seed, "split"), families.keys, 2)
@@ -113,15 +109,9 @@ def find_families(samples: Samples) -> Families:
     if samples.groups is None:
         return Families(of_sample=image, keys=image_keys, num_images=np.ones(len(first), dtype=np.int64))
     names, group = np.unique(samples.groups, return_inverse=True)
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    # The nodes of this graph are images and groups; each sample with a group is an edge between the two.
+    # Images and groups are linked by the samples with a group.
     grouped = np.flatnonzero(samples.groups != "")
-    ends = image[grouped], len(first) + group[grouped]
-    num_nodes = len(first) + len(names)
-    edges = coo_array((np.ones(len(grouped), dtype=np.int8), ends), shape=(num_nodes, num_nodes))
-    _, component = connected_components(edges, directed=False)
+    component = connected(image[grouped], len(first) + group[grouped], len(first) + len(names))
     members, component = np.unique(component[: len(first)], return_inverse=True)
     family = component[image]
     # A family's key is the lowest hash of its groups' names, so that it does not change when images are added.
@@ -131,6 +121,15 @@ def find_families(samples: Samples) -> Families:
     without_group = ~np.isin(np.arange(len(members)), family[grouped])
     keys[component[without_group[component]]] = image_keys[without_group[component]]
     return Families(of_sample=family, keys=keys, num_images=np.bincount(component, minlength=len(members)))
+
+
+def connected(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the connected component of each of `count` items, `[count]`; `first[i]` and `second[i]` are linked."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count))
+    return connected_components(links, directed=False)[1].astype(np.int64)
 
 
 def _key(digest: bytes) -> int:

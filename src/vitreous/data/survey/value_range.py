@@ -112,12 +112,9 @@ def _limits(seen: NDArray[np.float64]) -> tuple[float, float]:
     high = highest if highest - bulk_high <= width else bulk_high
     if low >= 0 and 2 * low <= high:
         low, is_whole = 0.0, bool((seen == np.rint(seen)).all())
-        high = next((top for top in _whites(is_whole) if (0 if is_whole else top / 2) < high <= top), high)
+        whites = MAXIMA if is_whole else (1.0, MAXIMA[0])
+        high = next((top for top in whites if (0 if is_whole else top / 2) < high <= top), high)
     return low, high if high > low else low + 1
-
-
-def _whites(is_whole: bool) -> tuple[float, ...]:
-    return MAXIMA if is_whole else (1.0, MAXIMA[0])
 
 
 def _reason(num_deep: int, num_images: int, seen: NDArray[np.float64], beyond: float) -> str:

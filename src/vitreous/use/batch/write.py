@@ -114,7 +114,7 @@ def write_parts(
             listener("reading", {"what": "predicting", "done": num_done, "total": len(listing)})
             for number, part in computed if missing else ():
                 folder.add(number, part)
-                job.predictor.preprocess.scale.clipped.add_counts(part.clipped)
+                job.predictor.preprocess.scale.clipped.add(part.clipped)
                 num_done += part.num_images
                 listener("reading", {"what": "predicting", "done": num_done, "total": len(listing)})
     job.predictor.preprocess.scale.warn_of_clipped()

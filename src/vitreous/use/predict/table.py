@@ -98,7 +98,7 @@ def read_labeled(
         MissingDependencyError: It is a Parquet file and pyarrow is not installed.
     """
     table = open_rows(path, example="true,predicted")
-    where, columns = f"data.source={table.where}", table.columns
+    where, columns = table.where, table.columns
     each = [name for name in columns if name.startswith("p_")] or [name for name in columns if name == "probability"]
     for name in (*_COLUMNS[1:], *each):
         if columns.count(name) != 1:

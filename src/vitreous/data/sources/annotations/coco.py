@@ -14,8 +14,7 @@ from vitreous.wording import plural
 def read_coco(document: object, where: str, folder: Path) -> Export | None:
     """Read `images`, `annotations` and `categories`; None if one of them is missing.
 
-    Raises:
-        DataError: A field is missing, two images or categories have the same id or name, or a category is unknown.
+    Raises DataError if a field is missing, two images or categories have the same id or name, or a category is unknown.
     """
     if not isinstance(document, dict):
         return None

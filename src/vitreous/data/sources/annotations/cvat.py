@@ -18,8 +18,7 @@ _SHAPES = frozenset({"box", "cuboid", "ellipse", "mask", "points", "polygon", "p
 def read_cvat(path: Path) -> Export | None:
     """Read the images of a file; None if its root is not `annotations`, or it has no images and no tracks.
 
-    Raises:
-        DataError: It is damaged, too large, has a document type, or is the export of a video.
+    Raises DataError if it is damaged, too large, has a document type, or is the export of a video.
     """
     where = f"data.source={path}"
     reader = _Reader(where)

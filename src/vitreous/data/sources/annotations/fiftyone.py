@@ -16,11 +16,8 @@ from vitreous.wording import plural
 def read_fiftyone(document: object, where: str, folder: Path) -> Export | None:
     """Read `classes` and `labels`, and find the files in `folder/data`, or else in the folder.
 
-    Returns:
-        The images with suffix, by their path in `folder`; None if the content is not of this format.
-
-    Raises:
-        DataError: A label is not one of the classes, or two files differ only in their suffix.
+    Return the images with suffix, by their path in `folder`; None if the content is not of this format. Raises
+    DataError if a label is not one of the classes, or two files differ only in their suffix.
     """
     if not isinstance(document, dict) or not isinstance(document.get("labels"), dict) or "classes" not in document:
         return None

@@ -32,8 +32,7 @@ Answers = dict[str, frozenset[str]]
 def read_label_studio(document: object, where: str, folder: Path) -> Export | None:
     """Read the tasks of an export; None if the content is not of this format.
 
-    Raises:
-        DataError: A task has no image, or several questions have choices.
+    Raises DataError if a task has no image, or several questions have choices.
     """
     if not isinstance(document, list) or not document or not all(isinstance(task, dict) for task in document):
         return None

@@ -1,7 +1,6 @@
 """The images of an export and their labels -> FileSource: one label per image, or several if any image has several."""
 
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from vitreous.data.label_cells import Task
 from vitreous.data.label_sets import LabelArray, number_sets
 from vitreous.data.sources.annotations.read import ExportedImages, read_export
-from vitreous.data.sources.checks import check_classes, check_train_classes
+from vitreous.data.sources.classes import check_classes, check_train_classes, number_classes
 from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import FileSource
 from vitreous.data.sources.spelling import in_class_order
@@ -22,14 +21,9 @@ from vitreous.wording import listed, plural
 def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource | None:
     """Open the export of a labeling tool, a file or a folder; no image is opened.
 
-    Images without a label show none of the classes if images have several labels, and are left out otherwise.
-
-    Returns:
-        The images with labels; None if the folder is not an export.
-
-    Raises:
-        DataError: `read_export` raises it, or no classifier can be trained with the labels, or they do not suit the
-            task.
+    Images without a label show none of the classes if images have several labels, and are left out otherwise. Return
+    None if the folder is not an export. Raises DataError as `read_export` does, and if no classifier can be trained
+    with the labels, or they do not suit the task.
     """
     images, where = read_export(path, root), f"data.source={path}"
     if images is None:
@@ -48,19 +42,21 @@ def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> Fi
     if not is_multilabel:
         kept, sets = kept[[bool(labels) for labels in sets]], [labels for labels in sets if labels]
     splits = np.array(images.splits, dtype="<U5")[kept]
-    classes, labels = _numbered(where, sets, is_multilabel=is_multilabel)
+    classes = in_class_order({name for labels in sets for name in labels})
+    labels: LabelArray
+    if is_multilabel:
+        classes, labels = number_sets(where, classes, sets)
+    else:
+        classes, labels = number_classes(where, classes, [labels[0] for labels in sets])
     if unused := {_clean(name) for name in images.classes} - set(classes):
         notes.append(f"{where}: {plural(len(unused), 'class', 'classes')} without images: {printable_list(unused)}")
     check_classes(where, classes, labels)
     check_train_classes(where, classes, labels, splits)
-    paths = PackedPaths(images.root)
-    for number in kept.tolist():
-        paths.append(images.paths[number])
     return FileSource(
         name=path.resolve().name if path.is_dir() else path.stem,
         format=images.format,
         classes=tuple(classes),
-        paths=paths,
+        paths=PackedPaths(images.root, (images.paths[number] for number in kept.tolist())),
         labels=labels,
         splits=splits,
         notes=(*images.notes, *notes),
@@ -94,14 +90,6 @@ def _labeled(images: ExportedImages, where: str) -> tuple[NDArray[np.int64], lis
         reasons = listed([text for text, count in left_out.items() if count]) or plural(len(kept), "image")
         raise DataError(f"{where}: no image has a label ({reasons}); label some, and export them again")
     return np.array(list(kept), dtype=np.int64), list(kept.values()), notes
-
-
-def _numbered(where: str, sets: Sequence[tuple[str, ...]], *, is_multilabel: bool) -> tuple[list[str], LabelArray]:
-    classes = in_class_order({name for labels in sets for name in labels})
-    if is_multilabel:
-        return number_sets(where, classes, sets)
-    numbers = {name: number for number, name in enumerate(classes)}
-    return classes, np.array([numbers[labels[0]] for labels in sets], dtype=np.int64)
 
 
 def _clean(name: str) -> str:

@@ -31,13 +31,9 @@ def find_names(folder: Path) -> Path | None:
 def read_yolo(names_file: Path, folder: Path) -> Export | None:
     """Read the class names from a YAML file or a list, and the text file of each image in an `images` folder.
 
-    Returns:
-        The images by their path below the folder; None if the file has no field `names`.
-
     The paths in a YAML file are not read: images are those below the folder, and their split is the name of a folder.
-
-    Raises:
-        DataError: The names cannot be read, there are no images, or a text file has another content.
+    Return the images by their path below the folder; None if the file has no field `names`. Raises DataError if the
+    names cannot be read, there are no images, or a text file has another content.
     """
     where, classes = f"data.source={names_file}", _read_names(names_file)
     if classes is None:

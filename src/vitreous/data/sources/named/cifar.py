@@ -93,12 +93,8 @@ CIFAR100 = CifarSet(
 def open_cifar(wanted: CifarSet) -> ArraySource:
     """Find the archive or its unpacked folder, or download the archive; check it and read it without unpacking to disk.
 
-    Returns:
-        RGB images; the official training set is `train`, the official test set `test`.
-
-    Raises:
-        DataNotFoundError: The set is in none of the folders of `official.places` and cannot be downloaded.
-        DataError: The downloaded archive is not the official one.
+    Images are RGB; the official training set is `train`, the official test set `test`. Raises as `find_or_download`
+    does.
     """
     contents, notes = find_or_download(
         wanted.name,

@@ -6,12 +6,11 @@ from vitreous.data.sources.source import ArraySource
 
 
 def open_digits() -> ArraySource:
-    """Open the data set `digits`. It has no splits; a quarter is held out for testing, as in scikit-learn's examples.
+    """Open the data set `digits`: 1,797 images, whose gray levels from 0 to 16 are stretched to 0..255.
+
+    It has no splits; a quarter is held out for testing, as in scikit-learn's examples.
 
     Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI; the test set of the original.
-
-    Returns:
-        1,797 images; the original gray levels from 0 to 16 are stretched to 0..255.
     """
     from sklearn.datasets import load_digits  # takes a second to import, so only this data set imports it
 

@@ -25,8 +25,7 @@ _GZIP_WBITS = 31
 def unpack(content: bytes, where: str) -> bytes:
     """Unpack the content of a file, which messages call `where`, if it is gzipped; to `MAX_BYTES` at most.
 
-    Raises:
-        DataError: The gzip data is damaged, ends early or too late, or unpacks to more than `MAX_BYTES`.
+    Raises DataError if the gzip data is damaged, ends early or too late, or unpacks to more than `MAX_BYTES`.
     """
     if content[:2] != _GZIP_MAGIC:
         return content
@@ -45,13 +44,9 @@ def unpack(content: bytes, where: str) -> bytes:
 
 
 def parse(content: bytes, where: str) -> NDArray[np.uint8]:
-    """Read the values of an unpacked idx file, which messages call `where`.
+    """Return the values of an unpacked idx file, which messages call `where`, as a read-only array.
 
-    Returns:
-        A read-only array with the shape that the header declares.
-
-    Raises:
-        DataError: Not an idx file of unsigned bytes with 1 to 4 dimensions, or its length contradicts its header.
+    Raises DataError unless it is an idx file of unsigned bytes with 1 to 4 dimensions and of the length in its header.
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or not 1 <= content[3] <= 4:
         raise DataError(

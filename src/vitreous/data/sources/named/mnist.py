@@ -11,12 +11,7 @@ from vitreous.data.sources.named.official import check_official, find_or_downloa
 from vitreous.data.sources.source import ArraySource
 from vitreous.errors import DataError
 
-_FILES = {
-    ("train", "images"): "train-images-idx3-ubyte",
-    ("train", "labels"): "train-labels-idx1-ubyte",
-    ("test", "images"): "t10k-images-idx3-ubyte",
-    ("test", "labels"): "t10k-labels-idx1-ubyte",
-}
+_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 @dataclass(frozen=True)
@@ -49,18 +44,7 @@ MNIST = IdxSet(
 FASHION_MNIST = IdxSet(
     name="fashion-mnist",
     address="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
-    classes=(
-        "t-shirt",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
+    classes=("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     sha256={
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -72,14 +56,9 @@ FASHION_MNIST = IdxSet(
 
 
 def open_idx_set(wanted: IdxSet) -> ArraySource:
-    """Find or download the four files, check them, and read them.
+    """Find or download the four files, check them, and read them. Raises as `find_or_download` does.
 
-    Returns:
-        The images; the official training set is `train`, the official test set `test`.
-
-    Raises:
-        DataNotFoundError: The set is in none of the folders of `official.places` and cannot be downloaded.
-        DataError: A downloaded file is not the official one.
+    The official training set is `train`, the official test set `test`.
     """
     contents, notes = find_or_download(
         wanted.name,
@@ -91,14 +70,13 @@ def open_idx_set(wanted: IdxSet) -> ArraySource:
             for file in wanted.sha256
         },
     )
-    parsed = {file: idx.parse(content, file) for file, content in contents.items()}
-    labels = [parsed[_FILES[split, "labels"]] for split in ("train", "test")]
+    images, labels, test_images, test_labels = (idx.parse(contents[file], file) for file in _FILES)
     return ArraySource(
         name=wanted.name,
         classes=wanted.classes,
-        images=np.concatenate([parsed[_FILES[split, "images"]] for split in ("train", "test")]),
-        labels=np.concatenate(labels).astype(np.int64),
-        splits=np.repeat(["train", "test"], [len(labels[0]), len(labels[1])]),
+        images=np.concatenate([images, test_images]),
+        labels=np.concatenate([labels, test_labels]).astype(np.int64),
+        splits=np.repeat(["train", "test"], [len(labels), len(test_labels)]),
         notes=tuple(notes),
     )
 

@@ -82,13 +82,9 @@ class ShardIndex:
 def index_shard(shard: ShardFile, *, labeled: bool = True) -> ShardIndex:
     """Read the headers of a tar file. The index of a large or remote file is cached until the file changes.
 
-    Without `labeled`, labels are not read, and images without one are samples too.
-
-    Returns:
-        Its samples. If the file is damaged, the samples before the damage; `left_out` says so.
-
-    Raises:
-        DataError: The file is not a tar file, is compressed, or cannot be read.
+    Without `labeled`, labels are not read, and images without one are samples too. If the file is damaged, the samples
+    before the damage are returned, and `left_out` says so. Raises DataError if the file is not a tar file, is
+    compressed, or cannot be read.
     """
     is_cached = bool(shard.tag) and (shard.size >= _CACHED_FROM_BYTES or not isinstance(shard, LocalShard))
     name = hashlib.blake2b(shard.address.encode("utf-8", "replace"), digest_size=16).hexdigest()
@@ -167,11 +163,7 @@ def _samples(members: TarMembers, index: ShardIndex) -> Iterator[tuple[str, dict
 
 
 def _annotation(members: TarMembers, by_extension: Mapping[str, Member]) -> Annotation:
-    """Read label, group and weight.
-
-    Raises:
-        DecodeError: One of them cannot be read. The message continues a sentence that begins with `samples`.
-    """
+    """Read label, group and weight. Raises DecodeError, whose message completes `samples … are left out`."""
     facts = _json(members, by_extension["json"]) if "json" in by_extension else {}
     group, weight = facts.get("group", ""), facts.get("weight", 1.0)
     if not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:

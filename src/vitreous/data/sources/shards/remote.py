@@ -28,12 +28,7 @@ class RemoteImage:
 
 
 def list_addresses(address: str) -> list[str]:
-    """Return the addresses of all image files below an address, without hidden ones; none if it has none.
-
-    Raises:
-        DataNotFoundError: The address cannot be reached.
-        MissingDependencyError: The package for this kind of address is not installed.
-    """
+    """Return the addresses of all image files below an address, without hidden ones. Raises as `reaching` does."""
     if is_image_name(address):
         return [address]
     fsspec = import_fsspec(address)
@@ -44,7 +39,7 @@ def list_addresses(address: str) -> list[str]:
 
 
 def download(address: str, folder: Path) -> Path:
-    """Copy a file at an address into a folder, under its own name. Raises like `list_addresses`."""
+    """Copy a file at an address into a folder, under its own name. Raises as `reaching` does."""
     path = folder / address.rpartition("/")[2]
     with reaching(address):
         files, source = import_fsspec(address).core.url_to_fs(address)

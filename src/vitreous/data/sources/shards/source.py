@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.label_cells import MAX_CLASSES
-from vitreous.data.sources.checks import check_classes, check_train_classes, check_weights
-from vitreous.data.sources.classes import number_classes
+from vitreous.data.sources.classes import check_classes, check_train_classes, check_weights, number_classes
 from vitreous.data.sources.shards.files import ShardFile, find_shards, read_neighbor
 from vitreous.data.sources.shards.index import MAX_EXAMPLES, ShardIndex, index_shard
 from vitreous.data.sources.source import Source, Texts, as_text, check_file_size, locate
