@@ -97,8 +97,7 @@ class Tokenizer(ImageTokenizer):
     def forward(self, images: Images) -> Tokens:
         """Cut the images into patches and project each. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
-        side = self.patch_size
-        return self.proj(rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=side, q=side))
+        return self.proj(patchify(images, self.patch_size))
 
 
 class ShiftedTokenizer(Tokenizer):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.fixed_position import sincos2d, sinusoid
-from vitreous.model.weights.table import Codec, Row, Tensors, layer, learned_positions, row, stack
+from vitreous.model.weights.table import Codec, Row, layer, learned_positions, row, stack
 
 ATTENTION_RENAMES = (
     (r"\.attention\.q_proj\.", ".attention.attention.query."),
@@ -44,12 +44,8 @@ def positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
 
 
 def write_only(theirs: str, make: Callable[[], Tensor]) -> Row:
-    """Build the row of a tensor that transformers requires, and that our model does not have."""
-    return row((), theirs, Codec(read=_read_nothing, write=lambda: (make(),)))
-
-
-def _read_nothing(theirs: Tensor) -> Tensors:
-    return ()
+    """Build the row of a tensor that the other library requires, and that our model does not have."""
+    return row((), theirs, Codec(read=lambda theirs: (), write=lambda: (make(),)))
 
 
 def _fixed_positions(config: ModelConfig) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import write_only
-from vitreous.model.weights.huggingface.describe import describe, refuse_unless_square
+from vitreous.model.weights.huggingface.settings import describe, refuse_unless_square
 from vitreous.model.weights.huggingface.tower import (
     CONFIG,
     NORM,
