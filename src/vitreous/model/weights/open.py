@@ -4,11 +4,11 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitreous.errors import AssumptionWarning, ConfigError, DamagedFileError, VitreousError
 from vitreous.model.build import model_from_state
@@ -235,15 +235,7 @@ def load_foreign(file: WeightFile, found: Identified) -> VisionTransformer:
     """
     theirs = {name: file.read(stored) for name, stored in found.names.items()}
     check_values(file.path, theirs)
-    dtype = _common_dtype(theirs)
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in theirs.values()))  # the widest if they differ
     ours = read_tensors(found.format_.rows(found.config), theirs)
     state = {name: compact(tensor.to(dtype)) for name, tensor in ours.items()}
     return model_from_state(found.config, state).eval()
-
-
-def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """Return the dtype of all tensors, or the widest if they differ."""
-    widest, *others = {tensor.dtype for tensor in tensors.values()}
-    for dtype in others:
-        widest = torch.promote_types(widest, dtype)
-    return widest

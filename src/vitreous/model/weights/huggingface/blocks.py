@@ -50,11 +50,8 @@ def write_only(theirs: str, make: Callable[[], Tensor]) -> Row:
 
 def _fixed_positions(config: ModelConfig) -> Tensor:
     width = config.embed_dim
-    match config.position:
-        case "sinusoidal":
-            table = sinusoid(config.num_patches, width)
-        case "sincos2d":
-            table = sincos2d(config.grid_size, width)
-        case _:
-            table = sincos2d(config.grid_size, width, variant="big_vision")
+    if config.position == "sinusoidal":
+        table = sinusoid(config.num_patches, width)
+    else:
+        table = sincos2d(config.grid_size, width, variant="mae" if config.position == "sincos2d" else "big_vision")
     return torch.cat([table.new_zeros(config.num_prefix_tokens, width), table])[None]
