@@ -89,7 +89,7 @@ class LogitDistillation(Distillation):
         else:
             for_labels = for_teacher = logits = model(images)
         if self.hard:
-            distances = hard_distance(for_teacher, expected)
+            distances = F.cross_entropy(at_least_float32(for_teacher), expected.argmax(dim=1), reduction="none")
         else:
             distances = soft_distance(for_teacher, expected, self.temperature)
         loss = self.combine(self.criterion(for_labels, targets, total), distances, targets, total)
@@ -134,11 +134,6 @@ def soft_distance(logits: Logits, expected: Logits, temperature: float) -> PerIm
     """
     student, teacher = ((at_least_float32(x) / temperature).log_softmax(dim=1) for x in (logits, expected))
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1)
-
-
-def hard_distance(logits: Logits, expected: Logits) -> PerImage:
-    """Return the cross-entropy of each image with the class that the teacher predicts."""
-    return F.cross_entropy(at_least_float32(logits), expected.argmax(dim=1), reduction="none")
 
 
 def gram_distance(patches: Tokens, expected: Tokens) -> PerImage:

@@ -221,14 +221,19 @@ def test_order_of_rotary_axes_is_read_or_refused(tmp_path, name, changes, argume
     else:
         with pytest.raises(ConfigError) as caught:
             load_model(tmp_path)
-        assert str(caught.value).startswith(f"config.json.model_args.{refused}: our models with model.rotary=")
-        assert str(caught.value).endswith(", so their outputs would differ; open this file with timm")
+        other = "ij" if refused.endswith("'xy'") else "xy"
+        needed = {"rope_type": "cat", "rope_grid_offset": 0, "rope_grid_indexing": other}
+        assert str(caught.value) == (
+            f"config.json.model_args.{refused}: our model has {needed[refused.partition('=')[0]]!r}, so its outputs "
+            "would differ; open this file with timm"
+        )
 
 
-def test_rotation_that_a_published_model_does_not_have_is_refused(tmp_path):
-    arguments = {"embed_dim": 48, "depth": 2, "num_heads": 3, "use_rot_pos_emb": True}
+@pytest.mark.parametrize("argument", ["use_rot_pos_emb", "use_post_norm"])
+def test_argument_that_no_tensor_shows_and_our_model_does_not_have_is_refused(tmp_path, argument):
+    arguments = {"embed_dim": 48, "depth": 2, "num_heads": 3, argument: True}
     described(tmp_path, TINY, architecture="eva_giant_patch14_224", model_args=arguments)
-    with pytest.raises(ConfigError, match=r"^config\.json\.model_args\.use_rot_pos_emb=True: .* have False"):
+    with pytest.raises(ConfigError, match=rf"^config\.json\.model_args\.{argument}=True: our model has False, so "):
         load_model(tmp_path)
 
 

@@ -86,7 +86,7 @@ def _with_arguments(published: dict[str, Any], arguments: Mapping[str, Any], sha
     rotary = {"rotary": "none"} if arguments.get("use_rot_pos_emb") is False else {}
     fields = {**published, **shown, **given, **rotary}
     indexing = grid_indexing(published["rotary_theta"])
-    _check_rotary(fields["rotary"], fields["rotary_theta"], {"rope_grid_indexing": indexing, **arguments})
+    _check_arguments(fields["rotary"], fields["rotary_theta"], {"rope_grid_indexing": indexing, **arguments})
     return fields
 
 
@@ -95,15 +95,16 @@ def grid_indexing(theta: float) -> str:
     return "ij" if theta == THETA_ROWS_FIRST else "xy"
 
 
-def _check_rotary(kind: str, theta: Any, arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError if timm, with these arguments, rotates queries and keys in another way than our model does."""
-    needed = {**_ROTARY[kind], **({"rope_grid_indexing": grid_indexing(theta)} if kind == "axial" else {})}
+def _check_arguments(rotary: str, theta: float, arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an argument of timm that no tensor shows, and with which our model would differ."""
+    needed: dict[str, Any] = {"use_post_norm": False, **_ROTARY[rotary]}
+    if rotary == "axial":
+        needed["rope_grid_indexing"] = grid_indexing(theta)
     for key, value in needed.items():
         if arguments.get(key, value) != value:
             raise ConfigError(
-                f"config.json.model_args.{key}={printable_value(arguments[key])}: our models with model.rotary={kind} "
-                f"and model.rotary_theta={printable_value(theta)} have {value!r}, so their outputs would differ; open "
-                "this file with timm"
+                f"config.json.model_args.{key}={printable_value(arguments[key])}: our model has {value!r}, so its "
+                "outputs would differ; open this file with timm"
             )
 
 
