@@ -93,7 +93,8 @@ class Tokenizer(ImageTokenizer):
     def forward(self, images: Images) -> Tokens:
         """Cut the images into patches and project each. Raises ShapeError for images that `grid_size` refuses."""
         self.grid_size(images)
-        return self.proj(patchify(images, self.patch_size))
+        side = self.patch_size
+        return self.proj(rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=side, q=side))
 
 
 class ShiftedTokenizer(Tokenizer):
