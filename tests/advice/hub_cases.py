@@ -81,7 +81,7 @@ def versions_of_the_format_of_torch(folder: Path) -> Refusals:
 
     def opened() -> bool:
         with open_weights(str(path)) as file:
-            return bool(file.tensors)
+            return bool(file.readers)
 
     with patch.object(torch_file, "_LEGACY_VERSION", 7):
         yield opened, "download it again"

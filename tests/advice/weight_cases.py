@@ -313,6 +313,9 @@ def pools_of_other_libraries(folder: Path) -> Refusals:
     given = {"num_heads": 2, "pool": "mean"}
     yield lambda: opened(folder / "timm.safetensors", architecture={"num_heads": 2}), "or --architecture.pool mean"
     assert opened(folder / "timm.safetensors", architecture=given).config.pool == "mean"
+    turned = {"architecture": "vit_small_patch16_rope_224", "model_args": {"rope_grid_indexing": "ij"}}
+    (folder / "config.json").write_text(json.dumps(turned))
+    yield lambda: opened(folder / "timm.safetensors", architecture={}), "open this file with timm"
     clip = {"patch_bias": False, "norm_eps": 1e-5, "num_classes": 0}
     export_weights(build_model(ModelConfig(**TINY | clip)), folder / "clip.safetensors", to="open-clip")
     (folder / "config.json").rename(folder / "open_clip_config.json")

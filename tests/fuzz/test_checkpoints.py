@@ -76,7 +76,7 @@ READERS = {".pt": read_torch, ".npz": read_npz, ".safetensors": safetensors.torc
 def check(path: Path) -> None:
     """Compare every tensor with those of the other library, then open the file as a model."""
     with open_weights(path) as file:
-        tensors = {name: file.tensors[name] for name in file.tensors}
+        tensors = {name: file.read(name) for name in file.readers}
         shapes = dict(file.shapes)
     found = {name: bits(tensor) for name, tensor in tensors.items()}
     try:

@@ -132,14 +132,16 @@ class Backbone(nn.Module):
                 "output_fmt=NCHW: patches dropped in training leave holes in a map; use NLC, or model.eval()"
             )
         tokens, relations = self.embed(images)
-        grid_size, count = self.tokenizer.grid_size(images), self.num_prefix_tokens
+        (rows, columns), count = self.tokenizer.grid_size(images), self.num_prefix_tokens
         outputs: dict[int, Any] = dict.fromkeys(numbers)
         depth = max(numbers) + 1 if stop_early else None
         tokens = self.encoder(tokens, relations, outputs=outputs, depth=depth)
         intermediates: list[Any] = []
         for number in numbers:
             taken = self.encoder.norm(outputs[number]) if norm else outputs[number]
-            patches = as_layout(taken[:, count:], grid_size, output_fmt)
+            patches = taken[:, count:]
+            if output_fmt == "NCHW":
+                patches = rearrange(patches, "b (h w) d -> b d h w", h=rows, w=columns)
             intermediates.append((patches, taken[:, :count]) if return_prefix_tokens else patches)
         return intermediates if intermediates_only else (tokens, intermediates)
 
@@ -269,9 +271,3 @@ def block_numbers(indices: int | Sequence[int] | None, depth: int) -> list[int]:
         got = wrong[0] if wrong else indices
         raise ConfigError(f"indices={got}: no such block; the model has blocks 0 to {depth - 1}")
     return sorted(set(numbers))
-
-
-def as_layout(patches: Tensor, grid_size: tuple[int, int], layout: Layout) -> Tensor:
-    """Return patch tokens unchanged (`NLC`), or as a map `[batch, embed_dim, rows, columns]` (`NCHW`)."""
-    rows, columns = grid_size
-    return patches if layout == "NLC" else rearrange(patches, "b (h w) d -> b d h w", h=rows, w=columns)

@@ -178,7 +178,7 @@ def every_patch(images: Images, model: VisionTransformer) -> Kept:
 def _block(width: int, num_heads: int) -> Block:
     return Block(
         norm1=nn.LayerNorm(width, eps=1e-6),
-        attn=Attention(num_heads=num_heads, qkv=nn.Linear(width, 3 * width), proj=nn.Linear(width, width)),
+        attn=Attention.plain(embed_dim=width, num_heads=num_heads),
         norm2=nn.LayerNorm(width, eps=1e-6),
         mlp=Mlp(embed_dim=width, hidden_dim=4 * width, act=nn.GELU()),
         drop_path=DropPath(0.0),

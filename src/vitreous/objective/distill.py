@@ -6,7 +6,7 @@ A teacher is any module that takes the student's images, mixed or not, and retur
 from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -89,7 +89,7 @@ class LogitDistillation(Distillation):
         else:
             for_labels = for_teacher = logits = model(images)
         if self.hard:
-            distances = hard_distance(for_teacher, expected)
+            distances = F.cross_entropy(at_least_float32(for_teacher), expected.argmax(dim=1), reduction="none")
         else:
             distances = soft_distance(for_teacher, expected, self.temperature)
         loss = self.combine(self.criterion(for_labels, targets, total), distances, targets, total)
@@ -118,19 +118,13 @@ class FeatureDistillation(Distillation):
         expected = self.teacher_output(images)
         with outputs_of(model, "encoder") as tokens:
             logits = model(images)
-        rows, columns = cast(HasGridSize, model.get_submodule("tokenizer")).grid_size(images)
+        tokenizer: Any = model.get_submodule("tokenizer")
+        rows, columns = tokenizer.grid_size(images)
         if expected.shape[-2:] != (rows, columns):
             expected = F.interpolate(expected.float(), (rows, columns), mode="bicubic", antialias=True)
         patches = tokens[0][:, -rows * columns :]
         distances = gram_distance(patches, rearrange(expected, "b d h w -> b (h w) d"))
         return self.combine(self.criterion(logits, targets, total), distances, targets, total), logits
-
-
-class HasGridSize(Protocol):
-    """A tokenizer that knows the grid of patches of an image."""
-
-    def grid_size(self, images: Images) -> tuple[int, int]:
-        """Return rows and columns of patches."""
 
 
 def soft_distance(logits: Logits, expected: Logits, temperature: float) -> PerImage:
@@ -140,11 +134,6 @@ def soft_distance(logits: Logits, expected: Logits, temperature: float) -> PerIm
     """
     student, teacher = ((at_least_float32(x) / temperature).log_softmax(dim=1) for x in (logits, expected))
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1)
-
-
-def hard_distance(logits: Logits, expected: Logits) -> PerImage:
-    """Return the cross-entropy of each image with the class that the teacher predicts."""
-    return F.cross_entropy(at_least_float32(logits), expected.argmax(dim=1), reduction="none")
 
 
 def gram_distance(patches: Tokens, expected: Tokens) -> PerImage:

@@ -13,15 +13,11 @@ from vitreous.tensors import Images, Kept, Labels, Loss, Patches, PerImage, Prob
 class MaskedModeling(UnlabeledTask):
     """Masked image modeling: a model sees a random part of the patches of an image and predicts the others.
 
-    The model takes images and the numbers of the visible patches, and predicts the pixels of every patch. At least one
-    patch is visible and at least one is hidden. With `normalizes`, the targets are the pixels of each patch minus
-    their mean and divided by their deviation, and the loss is the squared error, as in MAE; otherwise it is the
-    absolute error of the pixels, as in SimMIM.
-
-    Args:
-        patch_size: Side of a patch in px.
-        mask_ratio: Fraction of the patches to hide, in (0, 1).
-        normalizes: Normalize the pixels of each patch.
+    The model takes images and the numbers of the visible patches, and predicts the pixels of every patch. `patch_size`
+    is the side of a patch in px. A fraction `mask_ratio` of the patches, in (0, 1), is hidden; at least one patch is
+    visible and at least one is hidden. With `normalizes`, the targets are the pixels of each patch minus their mean and
+    divided by their deviation, and the loss is the squared error, as in MAE; otherwise it is the absolute error of the
+    pixels, as in SimMIM.
 
     Source:
         He et al. 2021, section 3 (2111.06377); Xie et al. 2021, section 3 (2111.09886). SimMIM hides squares of 32 px;

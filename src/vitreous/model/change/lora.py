@@ -57,17 +57,15 @@ def add_lora(model: VisionTransformer, *, rank: int, alpha: float, generator: Ge
     Raises:
         ConfigError: The rank is below 1 or exceeds the width of the narrowest matrix.
     """
-    found = [(block, name) for block in model.encoder.blocks for name, _ in _matrices(block)]
-    narrowest = min(min(layer.weight.shape) for block in model.encoder.blocks for _, layer in _matrices(block))
+    matrices = [(block, name, layer) for block in model.encoder.blocks for name, layer in _matrices(block)]
+    narrowest = min(min(layer.weight.shape) for _, _, layer in matrices)
     if not 1 <= rank <= narrowest:
         raise ConfigError(
             f"train.lora_rank={rank}: must be from 1 to {narrowest}, the width of the narrowest matrix; 8 is usual"
         )
     model.requires_grad_(False)
-    for block, name in found:
-        layer = block.get_submodule(name)
-        if isinstance(layer, nn.Linear):
-            block.set_submodule(name, LowRank(layer, rank=rank, alpha=alpha, generator=generator))
+    for block, name, layer in matrices:
+        block.set_submodule(name, LowRank(layer, rank=rank, alpha=alpha, generator=generator))
     model.head.requires_grad_(True)
 
 
@@ -76,21 +74,17 @@ def merge_lora(model: VisionTransformer) -> VisionTransformer:
     updated = {name: part for name, part in model.named_modules() if isinstance(part, LowRank)}
     if not updated:
         return model
-    state = dict(model.state_dict())
+    inner = {f"{name}.{layer}" for name in updated for layer in ("base", "down", "up")}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in inner}
     for name, part in updated.items():
-        state[f"{name}.base.weight"] = part.weight
-        del state[f"{name}.down.weight"], state[f"{name}.up.weight"]
-    plain = {_plain_name(name, updated): tensor.detach().clone() for name, tensor in state.items()}
-    return model_from_state(model.config, plain).train(model.training)
+        state[f"{name}.weight"] = part.weight
+        if part.base.bias is not None:
+            state[f"{name}.bias"] = part.base.bias
+    copies = {name: tensor.detach().clone() for name, tensor in state.items()}
+    return model_from_state(model.config, copies).train(model.training)
 
 
 def _matrices(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     for name, part in block.named_modules():
         if isinstance(part, nn.Linear) and name.rpartition(".")[2] in _UPDATED:
             yield name, part
-
-
-def _plain_name(name: str, updated: dict[str, LowRank]) -> str:
-    module, _, parameter = name.rpartition(".")
-    outer = module.removesuffix(".base")
-    return f"{outer}.{parameter}" if outer in updated else name

@@ -1,12 +1,16 @@
 """A trained model -> the same model for another image size, patch size or number of channels."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import cast
 
 from einops import rearrange
+from torch import Tensor
 
 from vitreous.errors import ConfigError
 from vitreous.model.build import model_from_state
-from vitreous.model.config.model_config import Interpolation
+from vitreous.model.change.merge import MergingEncoder
+from vitreous.model.config.model_config import Interpolation, ModelConfig
 from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.relative_bias import resize_table
 from vitreous.model.parts.tokenizer import FlexibleTokenizer, Tokenizer, resize_projection
@@ -21,6 +25,8 @@ def resize_model(
     interpolation: Interpolation | None = None,
 ) -> VisionTransformer:
     """Return a copy for images or patches of another size; positions and patch projection are resized.
+
+    Token merging and a flexible patch size are kept. A block merges at most half of the patches that remain.
 
     Args:
         model: Not changed.
@@ -37,7 +43,7 @@ def resize_model(
         patch_size=model.config.patch_size if patch_size is None else patch_size,
         position_resize=interpolation or model.config.position_resize,
     )
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    state = _copied(model)
     if config.patch_size != model.config.patch_size:
         if config.stem != "linear":
             raise ConfigError(
@@ -50,7 +56,7 @@ def resize_model(
         state["position.grid"] = resize_grid(state["position.grid"], config.grid_size, config.position_resize)
     if "relation.table" in state:
         state["relation.table"] = resize_table(state["relation.table"], config.grid_size)
-    return model_from_state(config, state).train(model.training)
+    return _rebuilt(model, config, state)
 
 
 def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransformer:
@@ -79,12 +85,12 @@ def change_channels(model: VisionTransformer, in_chans: int) -> VisionTransforme
         )
     if 1 not in (in_chans, config.in_chans):
         return change_channels(change_channels(model, 1), in_chans)
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    state = _copied(model)
     projection = rearrange(state["tokenizer.proj.weight"], "d (c n) -> d c n", c=config.in_chans)
     to_gray, from_gray = projection.sum(dim=1, keepdim=True), projection / in_chans
     changed = to_gray if in_chans == 1 else from_gray.expand(-1, in_chans, -1)
     state["tokenizer.proj.weight"] = rearrange(changed, "d c n -> d (c n)").contiguous()
-    return model_from_state(dataclasses.replace(config, in_chans=in_chans), state).train(model.training)
+    return _rebuilt(model, dataclasses.replace(config, in_chans=in_chans), state)
 
 
 def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> VisionTransformer:
@@ -107,9 +113,33 @@ def make_flexible(model: VisionTransformer, patch_sizes: tuple[int, ...]) -> Vis
     """
     if model.config.stem != "linear":
         raise ConfigError(f"model.stem={model.config.stem}: has no patches to resize; use model.stem=linear")
-    config = dataclasses.replace(model.config, dynamic_img_size=True)
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    copy = model_from_state(config, state)
-    if isinstance(copy.tokenizer, Tokenizer):
-        copy.tokenizer = FlexibleTokenizer(copy.tokenizer, patch_sizes)
+    return _rebuilt(model, dataclasses.replace(model.config, dynamic_img_size=True), _copied(model), patch_sizes)
+
+
+def _copied(model: VisionTransformer) -> dict[str, Tensor]:
+    """Return copies of the weights, by name."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _rebuilt(
+    model: VisionTransformer,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    patch_sizes: tuple[int, ...] | None = None,
+) -> VisionTransformer:
+    """Build a model from changed weights that merges tokens as the old one does.
+
+    Its patch size is drawn from `patch_sizes`; None draws from those of the old model, if its patch size is flexible.
+    """
+    copy, old = model_from_state(config, state), model.tokenizer
+    if patch_sizes is not None:
+        copy.tokenizer = FlexibleTokenizer(cast("Tokenizer", copy.tokenizer), patch_sizes)
+    elif isinstance(old, FlexibleTokenizer):
+        copy.tokenizer = FlexibleTokenizer(cast("Tokenizer", copy.tokenizer), old.patch_sizes)
+        if config.patch_size == model.config.patch_size:
+            copy.tokenizer.patch_size = old.chosen_patch_size
+    if isinstance(model.encoder, MergingEncoder):
+        copy.encoder = MergingEncoder(
+            copy.encoder, num_merged=model.encoder.num_merged, num_prefix_tokens=model.num_prefix_tokens
+        )
     return copy.train(model.training)

@@ -164,21 +164,21 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_fields(self, "model")
         check_patches(self.patch_size, self.img_size, self.stem)
-        turns, is_split = self.rotary != "none", self.head_dim is None
-        if is_split:
+        per_head = 4 if self.rotary != "none" else 1
+        if self.head_dim is None:
             way_out = "" if self.pool == "map" else ", or set model.head_dim"
-            check_heads(self.num_heads, self.embed_dim, 4 if turns else 1, way_out)
+            check_heads(self.num_heads, self.embed_dim, per_head, way_out)
         if self.mlp_dim < 1:
             raise ConfigError(
                 f"model.mlp_ratio={self.mlp_ratio}: leaves the MLP no hidden unit at width {self.embed_dim}; "
                 f"use {math.ceil(1000 / self.embed_dim) / 1000:g} or more"
             )
         if self.position.startswith("sincos2d"):
-            step = self.num_heads * (4 if turns else 1) if is_split else 1
+            step = self.num_heads * per_head if self.head_dim is None else 1
             check_multiple("model.embed_dim", self.embed_dim, 4, f"model.position={self.position}", step)
-        if turns and self.head_dim is None:
+        if self.rotary != "none" and self.head_dim is None:
             check_multiple("model.embed_dim", self.embed_dim, 4 * self.num_heads, f"model.rotary={self.rotary}")
-        elif turns and self.head_dim is not None:
+        elif self.rotary != "none" and self.head_dim is not None:
             check_multiple("model.head_dim", self.head_dim, 4, f"model.rotary={self.rotary}")
         self._check_combinations()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
@@ -75,7 +75,7 @@ class ParsedName:
     size: Size
     patch_size: int | None
     img_size: int | None
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any]
 
 
 def parse_name(name: str) -> ParsedName:
@@ -143,9 +143,6 @@ def config_for(
         img_size=(img_size, img_size) if isinstance(img_size, int) else img_size,
         patch_size=patch_size,
         in_chans=in_chans,
-        embed_dim=parsed.size.embed_dim,
-        depth=parsed.size.depth,
-        num_heads=parsed.size.num_heads,
-        mlp_ratio=parsed.size.mlp_ratio,
+        **asdict(parsed.size),
         **changes,
     )

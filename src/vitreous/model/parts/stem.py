@@ -24,9 +24,8 @@ class Stem(ImageTokenizer):
 class ConvStem(Stem):
     """3x3 convolutions that each halve the image, and a 1x1 convolution that projects to tokens: "early convolutions".
 
-    `patch_size` is the side in px of the square per token: the product of the strides, a power of two. Channels double
-    from layer to layer, up to `ratio` times `embed_dim`. `bias` is for the last convolution. `img_size` is the only
-    height and width to accept, in px; None accepts every size that `patch_size` divides.
+    `patch_size` is the product of the strides, a power of two. Channels double from layer to layer, up to `ratio` times
+    `embed_dim`. `bias` is for the last convolution.
 
     Source:
         Xiao et al. 2021, section 4 (2106.14881). They put BatchNorm after each convolution. Here it is `GroupNorm(1)`,
@@ -61,9 +60,8 @@ class ConvStem(Stem):
 class CompactStem(Stem):
     """3x3 convolutions, each with ReLU and an overlapping max pooling that halves the image: the tokenizer of CCT.
 
-    `patch_size` is the side in px of the square per token: 2 for one layer, 4 for two, 8 for three and so on. Layers
-    before the last are 64 wide. The convolutions of CCT have no bias. `img_size` is the only height and width to
-    accept, in px; None accepts every size that `patch_size` divides.
+    `patch_size` is 2 for one layer, 4 for two, 8 for three and so on. Layers before the last are 64 wide. The
+    convolutions of CCT have no bias.
 
     Source:
         Hassani et al. 2021, section 3.2 (2104.05704), with kernel 3, stride 1, pooling 3 and stride 2 as in CCT-7/3xN.

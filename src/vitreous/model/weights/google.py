@@ -195,11 +195,6 @@ def _across_blocks(part: Row, depth: int) -> Row:
     return row(ours, [f"{_BLOCKS}/{name}" for name in part.theirs], Codec(read, write))
 
 
-def _refuse_unread_class_token(config: ModelConfig) -> list[str]:
-    """Reject a class token that the head does not read, which models of Google's code never have."""
-    return ["model.class_token=True"] if config.has_class_token and config.pool != "token" else []
-
-
 def _with_representation(read_config: Callable[[Shapes, Hints], ModelConfig]) -> Callable[[Shapes, Hints], ModelConfig]:
     """Wrap `read_config` for files whose head cannot be used: the user must request another head, or none."""
 
@@ -223,7 +218,8 @@ def _formats(name: str, naming: Naming, allowed: Mapping[str, tuple[Any, ...]]) 
         read_config=naming.read_config,
         rows=naming.rows,
         allowed={"act": ("gelu_tanh",), "head_dim": (None, 1), **allowed},
-        refuses=_refuse_unread_class_token,
+        # In models of Google's code, the head reads the class token if there is one.
+        refuses=lambda config: ["model.class_token=True"] if config.has_class_token and config.pool != "token" else [],
         renames=_RENAMES,
         skipped=_SKIPPED,
         assumed=("act", "norm_eps", "img_size"),

@@ -4,26 +4,28 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitreous.errors import AssumptionWarning, ConfigError, DamagedFileError, VitreousError
 from vitreous.model.build import model_from_state
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights.assumptions import assumption_note, assumptions
 from vitreous.model.weights.native import METADATA_KEY, load_native
 from vitreous.model.weights.reading.files import WeightFile, open_weights
 from vitreous.model.weights.reading.strict import check_plausible, check_shapes, check_values
-from vitreous.model.weights.shapes import check_keys
+from vitreous.model.weights.shapes import check_keys, shown, side_by_side
 from vitreous.model.weights.subtree import Part, choose_part, others
 from vitreous.model.weights.table import Format, Hints, Shapes, compact, expected_shapes, read_tensors
 from vitreous.paths import as_path
 from vitreous.printable import printable, printable_error, printable_list
+
+_IMPLIES = {"head_dim": "num_heads"}
+"""Field that the user gives -> field that follows from it and the shapes."""
 
 
 def load_model(
@@ -157,10 +159,10 @@ def identify(file: WeightFile, hints: Hints) -> Identified:
         )
     check_shapes(file.path, expected=expected, found=_shapes_of(file, needed))
     unread = file.shapes.keys() - set(needed.values()) - {names[name] for name in left_out}
-    assumed = assumptions(format_, config, hints)
+    assumed = _assumptions(format_, config, hints)
     notes = [_choice_note(part, rivals)] if rivals and hints.weights == "auto" else []
     notes += [f"left out {printable_list(others((names[name] for name in strangers), part.root))}"] if strangers else []
-    notes += [assumption_note(assumed, config)] if assumed else []
+    notes += [_assumption_note(assumed, config)] if assumed else []
     return Identified(format_, config, needed, left_out, others(unread, part.root), assumed, notes)
 
 
@@ -175,6 +177,31 @@ def _first_part(name: str) -> str:
 def _is_in_module(name: str) -> bool:
     """Return True unless a tensor belongs to the model itself, as tokens and tables do that its forward pass reads."""
     return _first_part(name) != name
+
+
+def _assumptions(format_: Format, config: ModelConfig, hints: Hints) -> dict[str, Any]:
+    """Return the fields of ModelConfig that neither tensors nor description nor user determine, with their values."""
+    if hints.name is not None or hints.settings.keys() & {"architecture", "model_type", "model_cfg"}:
+        return {}  # a published model, or one that its description defines
+    given = {*hints.architecture, *(_IMPLIES[key] for key in hints.architecture if key in _IMPLIES)}
+    if config.position != "learned":
+        given |= {"img_size"}  # the user had to give it
+    return {key: getattr(config, key) for key in format_.assumed if key not in given}
+
+
+def _assumption_note(assumed: dict[str, Any], config: ModelConfig) -> str:
+    """Describe assumptions in one sentence that says how to replace them."""
+    texts = [f"{key}={shown(value)}" for key, value in assumed.items()]
+    if "img_size" in assumed:
+        rows, columns = config.grid_size
+        wide = (side_by_side(rows * columns, square=False)[::-1], side_by_side(rows * columns, square=False))
+        others = " or ".join(shown(grid) for grid in dict.fromkeys(wide) if grid != (rows, columns))
+        place = list(assumed).index("img_size")
+        texts[place] += f" (a grid of {rows}x{columns} patches, not {others})" if others else ""
+    return (
+        f"assumes {', '.join(texts)}, and the usual order of class token, queries, keys and values, because no tensor "
+        "shows them; set architecture={KEY: VALUE}, or --architecture.KEY VALUE, if that is wrong"
+    )
 
 
 def _choice_note(part: Part, rivals: Sequence[str]) -> str:
@@ -206,17 +233,9 @@ def load_foreign(file: WeightFile, found: Identified) -> VisionTransformer:
     Raises:
         DamagedFileError: A tensor cannot be read, or has values that are not finite.
     """
-    theirs = {name: file.tensors[stored] for name, stored in found.names.items()}
+    theirs = {name: file.read(stored) for name, stored in found.names.items()}
     check_values(file.path, theirs)
-    dtype = _common_dtype(theirs)
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in theirs.values()))  # the widest if they differ
     ours = read_tensors(found.format_.rows(found.config), theirs)
     state = {name: compact(tensor.to(dtype)) for name, tensor in ours.items()}
     return model_from_state(found.config, state).eval()
-
-
-def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """Return the dtype of all tensors, or the widest if they differ."""
-    widest, *others = {tensor.dtype for tensor in tensors.values()}
-    for dtype in others:
-        widest = torch.promote_types(widest, dtype)
-    return widest

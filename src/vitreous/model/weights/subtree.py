@@ -108,15 +108,10 @@ def others(names: Iterable[str], root: str) -> list[str]:
     for name in names:
         prefix = ""
         while root.startswith(prefix) and prefix != name:
-            prefix = name[: _end_of_part(name, len(prefix))]
+            separator = re.compile(r"[./]").search(name, len(prefix))
+            prefix = name if separator is None else name[: separator.end()]
         counts[prefix.rstrip("./")] += 1
     return [f"{printable(name)} ({plural(count, 'tensor')})" for name, count in sorted(counts.items())]
-
-
-def _end_of_part(name: str, start: int) -> int:
-    """Return the index after the next separator of a name."""
-    found = re.compile(r"[./]").search(name, start)
-    return len(name) if found is None else found.end()
 
 
 def _roots(names: Iterable[str]) -> Sequence[str]:

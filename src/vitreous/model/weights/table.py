@@ -190,6 +190,12 @@ def layer(ours: str, theirs: str, codec: Codec | None = None, *, bias: bool = Tr
     return [*rows, row(f"{ours}.bias", f"{theirs}.bias")] if bias else rows
 
 
+def stacked(ours: str, theirs: Sequence[str], *, bias: bool = True) -> list[Row]:
+    """Build the rows of one layer of our model that is several layers in the file, such as gate and value of an MLP."""
+    kinds = ("weight", "bias") if bias else ("weight",)
+    return [row(f"{ours}.{kind}", [f"{name}.{kind}" for name in theirs], stack(len(theirs))) for kind in kinds]
+
+
 def stack(count: int) -> Codec:
     """Stack `count` tensors of the file into one of ours, as for query, key and value."""
     return Codec(read=lambda *parts: (torch.cat(parts),), write=lambda whole: whole.chunk(count))
@@ -241,16 +247,8 @@ def prefix_positions(config: ModelConfig) -> list[str]:
     return names
 
 
-def _same(tensor: Tensor) -> Tensors:
-    return (tensor,)
-
-
-def _transpose(tensor: Tensor) -> Tensors:
-    return (tensor.T,)
-
-
-SAME = Codec(_same, _same)
-TRANSPOSED = Codec(_transpose, _transpose)
+SAME = Codec(read=lambda theirs: (theirs,), write=lambda ours: (ours,))
+TRANSPOSED = Codec(read=lambda theirs: (theirs.T,), write=lambda ours: (ours.T,))
 VECTOR = Codec(read=lambda theirs: (theirs.flatten(),), write=lambda ours: (ours.reshape(1, 1, -1),))
 """For a token that is `[1, 1, dim]` in the file and `[dim]` in our model."""
 BATCHED = Codec(read=lambda theirs: (theirs[0],), write=lambda ours: (ours[None],))

@@ -5,7 +5,15 @@ from tests.unit.model.builders import IMAGES, make_model
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model import ModelConfig, build_model, load_model, make_flexible, resize_model, save_model
+from vitreous.model import (
+    ModelConfig,
+    build_model,
+    load_model,
+    make_flexible,
+    merge_tokens,
+    resize_model,
+    save_model,
+)
 from vitreous.model.change.reshape import change_channels
 from vitreous.model.parts.embedding import resize_grid
 from vitreous.model.parts.relative_bias import resize_table
@@ -200,3 +208,37 @@ def test_only_a_linear_stem_can_be_flexible():
 def test_size_of_zero_is_not_the_size_of_the_model():
     with pytest.raises(ConfigError, match=r"^model\.patch_size=0: "):
         resize_model(make_model(), patch_size=0)
+
+
+@torch.no_grad()
+def test_changed_model_merges_tokens_as_before():
+    model, images = make_model(), torch.randn(2, 3, 16, 8, dtype=torch.float64)
+    changed = resize_model(merge_tokens(model, [3, 1]), (16, 8))
+    expected = merge_tokens(resize_model(model, (16, 8)), [3, 1])
+    torch.testing.assert_close(changed(images), expected(images), rtol=0, atol=0)
+    assert not torch.equal(changed(images), resize_model(model, (16, 8))(images))
+    gray, expected = change_channels(merge_tokens(model, 2), 1), merge_tokens(change_channels(model, 1), 2)
+    torch.testing.assert_close(gray(IMAGES[:, :1]), expected(IMAGES[:, :1]), rtol=0, atol=0)
+    flexible, expected = make_flexible(merge_tokens(model, 2), (2, 4)), merge_tokens(model, 2)
+    torch.testing.assert_close(flexible(IMAGES), expected(IMAGES), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_merging_of_a_model_for_smaller_images_is_limited_to_half_of_its_patches():
+    smaller = resize_model(merge_tokens(make_model(), [7, 4]), (8, 4))
+    lengths = [tokens.shape[1] for tokens, _ in smaller.encoder.merging_steps(torch.randn(2, 3, 20).double())]
+    assert lengths == [2, 2]
+
+
+def test_resized_model_keeps_its_flexible_patch_size():
+    flexible = make_flexible(make_model(), (2, 4))
+    flexible.tokenizer.patch_size = 2
+    resized, images = resize_model(flexible, (24, 8)), torch.randn(2, 3, 24, 8).double()
+    assert (resized.tokenizer.patch_sizes, resized.tokenizer.patch_size, resized.training) == ((2, 4), 2, False)
+    expected = resize_model(make_model(), (24, 8), patch_size=2)
+    assert resized.forward_features(images).shape == expected.forward_features(images).shape
+    assert {resized.train().tokenizer(images).shape[1] for _ in range(12)} == {12, 48}
+    assert resize_model(flexible, (24, 8), patch_size=8).tokenizer.patch_size == 8
+    assert make_flexible(flexible, (2, 6)).tokenizer.patch_sizes == (2, 6)
+    assert make_flexible(flexible, (2, 6)).tokenizer.patch_size == 4
+    assert change_channels(flexible, 1).tokenizer.patch_size == 2

@@ -177,7 +177,7 @@ def test_every_format_that_can_be_read_can_be_written():
 
 def test_identifying_a_file_reads_none_of_its_tensors(path):
     with open_weights(path) as file:
-        file.tensors = {}
+        file.readers = {}
         found = identify(file, Hints(architecture=HEADS))
     assert (found.format_.name, found.config, found.left_out) == ("torchvision", PLAIN, {})
     assert found.names["class_token"] == "class_token"

@@ -82,7 +82,7 @@ def test_pickled_modules_are_read_by_the_names_of_their_parts(tmp_path):
     module = Wrapped()
     torch.save({"model": module}, tmp_path / "model.pt")
     with open_weights(tmp_path / "model.pt") as file:
-        assert torch.equal(file.tensors["model.backbone.weight"], module.backbone.weight)
+        assert torch.equal(file.read("model.backbone.weight"), module.backbone.weight)
         assert file.objects == {"model": f"{__name__}.Wrapped"}
 
 

@@ -191,6 +191,52 @@ def test_rotation_that_config_json_turns_off_is_off(tmp_path):
     assert load_model(tmp_path).config.rotary == "none"
 
 
+AXIAL, MIXED = {"rotary": "axial"}, {"rotary": "mixed", "rotary_theta": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "arguments", "refused"),
+    [
+        # timm: `ij` has rows before columns, `xy` columns before rows; `cat` and `mixed` differ, `dinov3` does not.
+        ("rope_224", AXIAL, {"rope_grid_indexing": "xy"}, None),
+        ("rope_224", AXIAL, {"rope_grid_indexing": "ij"}, "rope_grid_indexing='ij'"),
+        ("rope_224", AXIAL | {"rotary_theta": 1e4}, {"rope_temperature": 1e4}, "rope_grid_indexing='xy'"),
+        ("rope_224", AXIAL | {"rotary_theta": 1e4}, {"rope_temperature": 1e4, "rope_grid_indexing": "ij"}, None),
+        ("rope_224", AXIAL, {"rope_type": "dinov3"}, "rope_type='dinov3'"),
+        ("rope_224", AXIAL, {"rope_grid_offset": 1.0}, "rope_grid_offset=1.0"),
+        ("rope_mixed_224", MIXED, {"rope_grid_indexing": "xy"}, None),
+        ("rope_mixed_224", MIXED, {"rope_grid_indexing": "ij"}, "rope_grid_indexing='ij'"),
+        ("dinov3", {"rotary": "dinov3", "norm_eps": 1e-5}, {"rope_grid_indexing": "xy"}, None),
+    ],
+)
+def test_order_of_rotary_axes_is_read_or_refused(tmp_path, name, changes, arguments, refused):
+    config = dataclasses.replace(TINY, position="none", **changes)
+    settings = json.loads(TIMM[1].describe(config)["config.json"])
+    assert settings["architecture"] == f"vit_small_patch16_{name}"
+    usual = {key: value for key, value in settings["model_args"].items() if not key.startswith("rope_")}
+    model = described(tmp_path, config, **{**settings, "model_args": usual | arguments})
+    if refused is None:
+        images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(load_model(tmp_path)(images), model(images))
+    else:
+        with pytest.raises(ConfigError) as caught:
+            load_model(tmp_path)
+        other = "ij" if refused.endswith("'xy'") else "xy"
+        needed = {"rope_type": "cat", "rope_grid_offset": 0, "rope_grid_indexing": other}
+        assert str(caught.value) == (
+            f"config.json.model_args.{refused}: our model has {needed[refused.partition('=')[0]]!r}, so its outputs "
+            "would differ; open this file with timm"
+        )
+
+
+@pytest.mark.parametrize("argument", ["use_rot_pos_emb", "use_post_norm"])
+def test_argument_that_no_tensor_shows_and_our_model_does_not_have_is_refused(tmp_path, argument):
+    arguments = {"embed_dim": 48, "depth": 2, "num_heads": 3, argument: True}
+    described(tmp_path, TINY, architecture="eva_giant_patch14_224", model_args=arguments)
+    with pytest.raises(ConfigError, match=rf"^config\.json\.model_args\.{argument}=True: our model has False, so "):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("input_size", "found"), [([3, 16, 256], (16, 256)), ([3, 224, 224], (64, 64)), ([3, 40, 140], (32, 128))]
 )

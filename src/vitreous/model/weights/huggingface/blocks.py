@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.parts.fixed_position import sincos2d, sinusoid
-from vitreous.model.weights.table import Codec, Row, Tensors, layer, learned_positions, row, stack
+from vitreous.model.weights.table import Codec, Row, layer, learned_positions, row, stack
 
 ATTENTION_RENAMES = (
     (r"\.attention\.q_proj\.", ".attention.attention.query."),
@@ -44,21 +44,14 @@ def positions(config: ModelConfig, theirs: str, *, batched: bool = True) -> Row:
 
 
 def write_only(theirs: str, make: Callable[[], Tensor]) -> Row:
-    """Build the row of a tensor that transformers requires, and that our model does not have."""
-    return row((), theirs, Codec(read=_read_nothing, write=lambda: (make(),)))
-
-
-def _read_nothing(theirs: Tensor) -> Tensors:
-    return ()
+    """Build the row of a tensor that the other library requires, and that our model does not have."""
+    return row((), theirs, Codec(read=lambda theirs: (), write=lambda: (make(),)))
 
 
 def _fixed_positions(config: ModelConfig) -> Tensor:
     width = config.embed_dim
-    match config.position:
-        case "sinusoidal":
-            table = sinusoid(config.num_patches, width)
-        case "sincos2d":
-            table = sincos2d(config.grid_size, width)
-        case _:
-            table = sincos2d(config.grid_size, width, variant="big_vision")
+    if config.position == "sinusoidal":
+        table = sinusoid(config.num_patches, width)
+    else:
+        table = sincos2d(config.grid_size, width, variant="mae" if config.position == "sincos2d" else "big_vision")
     return torch.cat([table.new_zeros(config.num_prefix_tokens, width), table])[None]

@@ -8,7 +8,7 @@ from torch import Tensor
 from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import write_only
-from vitreous.model.weights.huggingface.describe import describe, refuse_unless_square
+from vitreous.model.weights.huggingface.settings import describe, refuse_unless_square
 from vitreous.model.weights.huggingface.tower import (
     CONFIG,
     NORM,
@@ -59,10 +59,6 @@ def _rows(config: ModelConfig) -> list[Row]:
     return table + ([row(["head.weight", "head.bias"], _PROJECTION, WITHOUT_BIAS)] if config.num_classes else [])
 
 
-def _read_projection(weight: Tensor) -> Tensors:
-    return weight, weight.new_zeros(len(weight))
-
-
 def _write_projection(weight: Tensor, bias: Tensor) -> Tensors:
     if not bias.is_meta and bias.any():
         raise ConfigError(
@@ -72,7 +68,7 @@ def _write_projection(weight: Tensor, bias: Tensor) -> Tensors:
     return (weight,)
 
 
-WITHOUT_BIAS = Codec(read=_read_projection, write=_write_projection)
+WITHOUT_BIAS = Codec(read=lambda weight: (weight, weight.new_zeros(len(weight))), write=_write_projection)
 
 
 def _describe(config: ModelConfig) -> dict[str, str]:

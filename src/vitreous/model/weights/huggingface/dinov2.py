@@ -7,10 +7,9 @@ import torch
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import ATTENTION_RENAMES, attention, positions, write_only
-from vitreous.model.weights.huggingface.describe import describe, rates, refuse_unless_square, sizes
-from vitreous.model.weights.huggingface.settings import Settings
+from vitreous.model.weights.huggingface.settings import Settings, describe, rates, refuse_unless_square, sizes
 from vitreous.model.weights.shapes import count_blocks, resolve
-from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stack
+from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stacked
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class Family:
             eps=1e-6,
         )
         gated, width = settings.truth("use_swiglu_ffn", is_gated), values["embed_dim"]
-        if settings.has("mlp_ratio"):
-            values["mlp_ratio"] = _hidden(width, settings.number("mlp_ratio"), gated) / width
+        if (ratio := settings.number("mlp_ratio")) is not None:
+            values["mlp_ratio"] = _hidden(width, ratio, gated) / width
         registers = shapes[f"{embeddings}.register_tokens"][1] if self.registers else 0
         num_classes = settings.num_classes(shapes, "classifier.weight")
         is_classifier = num_classes or settings.is_architecture(self.classes[1])
@@ -102,8 +101,9 @@ class Family:
             "mlp_ratio": _whole_ratio(config),
             "use_swiglu_ffn": config.mlp == "gated",
             "qkv_bias": config.qkv_bias,
+            "layerscale_value": float(config.layer_scale),
+            "drop_path_rate": config.drop_path_rate,
         }
-        values |= {"layerscale_value": float(config.layer_scale), "drop_path_rate": config.drop_path_rate}
         values |= {"num_register_tokens": config.num_registers} if self.registers else {}
         values |= {} if config.head_dim is None else {"head_dim": config.head_dim}
         return describe(config, self.classes[config.pool == "token_mean"], values)
@@ -113,13 +113,8 @@ class Family:
             return [*layer(f"{our}.fc1", f"{their}.fc1"), *layer(f"{our}.fc2", f"{their}.fc2")]
         if not self.separate_gate:
             return [*layer(f"{our}.fc1", f"{their}.weights_in"), *layer(f"{our}.fc2", f"{their}.weights_out")]
-        return [
-            *(
-                row(f"{our}.fc1.{kind}", [f"{their}.{name}.{kind}" for name in ("gate_proj", "up_proj")], stack(2))
-                for kind in ("weight", "bias")
-            ),
-            *layer(f"{our}.fc2", f"{their}.down_proj"),
-        ]
+        fc1 = stacked(f"{our}.fc1", [f"{their}.gate_proj", f"{their}.up_proj"])
+        return [*fc1, *layer(f"{our}.fc2", f"{their}.down_proj")]
 
 
 def _hidden(width: int, ratio: float, gated: bool) -> int:

@@ -7,10 +7,9 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import attention, write_only
-from vitreous.model.weights.huggingface.describe import describe, sizes
-from vitreous.model.weights.huggingface.settings import Settings
+from vitreous.model.weights.huggingface.settings import Settings, describe, sizes
 from vitreous.model.weights.shapes import count_blocks, resolve
-from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stack
+from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row, stacked
 
 _REGISTERS = "embeddings.register_tokens"
 USUAL_PX = 224  # the image size of all published models; rotary positions leave it open
@@ -95,15 +94,11 @@ def rows(config: ModelConfig) -> list[Row]:
 
 
 def _mlp(config: ModelConfig, our: str, their: str) -> list[Row]:
-    fc2 = layer(f"{our}.fc2", f"{their}.down_proj", bias=config.mlp_bias)
-    if config.mlp == "plain":
-        return [*layer(f"{our}.fc1", f"{their}.up_proj", bias=config.mlp_bias), *fc2]
-    kinds = ("weight", "bias") if config.mlp_bias else ("weight",)
-    fc1_names = [[f"{their}.{name}.{kind}" for name in ("gate_proj", "up_proj")] for kind in kinds]
-    return [
-        *(row(f"{our}.fc1.{kind}", names, stack(2)) for kind, names in zip(kinds, fc1_names, strict=True)),
-        *fc2,
-    ]
+    bias = config.mlp_bias
+    fc1 = layer(f"{our}.fc1", f"{their}.up_proj", bias=bias)
+    if config.mlp == "gated":
+        fc1 = stacked(f"{our}.fc1", [f"{their}.gate_proj", f"{their}.up_proj"], bias=bias)
+    return [*fc1, *layer(f"{our}.fc2", f"{their}.down_proj", bias=bias)]
 
 
 def _describe(config: ModelConfig) -> dict[str, str]:

@@ -1,9 +1,11 @@
-"""`config.json` of transformers, tensor shapes -> values of ModelConfig."""
+"""`config.json` of transformers, tensor shapes <-> values of ModelConfig."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.shapes import side_of
 from vitreous.model.weights.table import Hints, Shapes
 from vitreous.ranges import Interval, Rule, check_value, rule_of
@@ -20,7 +22,7 @@ ACTS = {
     "swish": "silu",
 }
 """transformers' name of an activation -> ours. Of several names with one meaning, the first is written."""
-
+_ACT_NAMES = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 _WAY_OUT = "correct it in the file"
 
 
@@ -51,14 +53,11 @@ class Settings:
         check_value(f"config.json.{key}", value, _count())
         return value
 
-    def has(self, key: str) -> bool:
-        """Return True if the value exists and is not null."""
-        return self._values.get(key) is not None
-
-    def number(self, key: str) -> float:
-        """Return a value that must exist. Raises ConfigError unless it is a number above 0."""
-        value: float = self._values[key]
-        check_value(f"config.json.{key}", value, rule_of(Annotated[float, Interval("(0, 2**31)", _WAY_OUT)]))
+    def number(self, key: str) -> float | None:
+        """Return a number; None if it is missing or null. Raises ConfigError unless it is above 0."""
+        value: float | None = self.get(key, None)
+        if value is not None:
+            check_value(f"config.json.{key}", value, rule_of(Annotated[float, Interval("(0, 2**31)", _WAY_OUT)]))
         return value
 
     def truth(self, key: str, default: bool) -> bool:
@@ -156,3 +155,43 @@ class Settings:
 def _count(least: int = 1) -> Rule:
     """Return the rule of a whole number that is at least `least`."""
     return rule_of(Annotated[int, Interval(f"[{least}, 2**31)", _WAY_OUT)])
+
+
+def describe(config: ModelConfig, architecture: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of `config.json`, by file name.
+
+    Classes get the labels that transformers gives to classes without names. `architecture` is the class of transformers
+    that opens the weights, and `values` are the fields of its configuration, including `model_type`.
+    """
+    names = [f"LABEL_{number}" for number in range(config.num_classes)]
+    labels = {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+    text = json.dumps({"architectures": [architecture], **values, **labels}, indent=2)
+    return {"config.json": text + "\n"}
+
+
+def sizes(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields that all families share."""
+    height, width = config.img_size
+    return {
+        "image_size": height if height == width else [height, width],
+        "patch_size": config.patch_size,
+        "num_channels": config.in_chans,
+        "hidden_size": config.embed_dim,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "hidden_act": _ACT_NAMES[config.act],
+        "layer_norm_eps": float(config.norm_eps),  # their class rejects an int
+    }
+
+
+def rates(config: ModelConfig) -> dict[str, Any]:
+    """Return the dropout fields of families that have one rate for positions and branches."""
+    return {"hidden_dropout_prob": config.proj_drop_rate, "attention_probs_dropout_prob": config.attn_drop_rate}
+
+
+def refuse_unless_square(config: ModelConfig) -> list[str]:
+    """Reject images that are not square, for classes that support only one side length."""
+    return [] if config.img_size[0] == config.img_size[1] else [f"model.img_size={config.img_size}"]

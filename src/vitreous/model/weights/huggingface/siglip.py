@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.model.weights.huggingface.describe import describe, refuse_unless_square
+from vitreous.model.weights.huggingface.settings import describe, refuse_unless_square
 from vitreous.model.weights.huggingface.tower import (
     CONFIG,
     NORM,

@@ -4,8 +4,7 @@ from typing import Any
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import attention, positions
-from vitreous.model.weights.huggingface.describe import sizes
-from vitreous.model.weights.huggingface.settings import Settings
+from vitreous.model.weights.huggingface.settings import Settings, sizes
 from vitreous.model.weights.shapes import count_blocks
 from vitreous.model.weights.table import Hints, Row, Shapes, kernel, layer
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights.huggingface.blocks import ATTENTION_RENAMES, FIXED, attention, positions
-from vitreous.model.weights.huggingface.describe import describe, rates, sizes
-from vitreous.model.weights.huggingface.settings import Settings
+from vitreous.model.weights.huggingface.settings import Settings, describe, rates, sizes
 from vitreous.model.weights.shapes import count_blocks, resolve
 from vitreous.model.weights.table import BATCHED, VECTOR, Format, Hints, Row, Shapes, kernel, layer, row
 

@@ -8,13 +8,7 @@ from pathlib import Path
 
 from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.model.weights.reading import hub, hub_names
-from vitreous.model.weights.reading.kinds import (
-    SUFFIXES,
-    LazyTensors,
-    WeightFile,
-    open_one,
-    read_json,
-)
+from vitreous.model.weights.reading.kinds import SUFFIXES, WeightFile, open_one, read_json
 from vitreous.printable import printable, printable_list
 
 __all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "locate", "open_weights"]
@@ -91,14 +85,14 @@ def _open_shards(index: Path, stack: ExitStack) -> WeightFile:
                 f"{index}: names {printable(repr(name))}, but its folder has no such file of weights; download it again"
             )
         files[name] = open_one(shard, stack)
-    readers = {name: partial(files[shard].tensors.__getitem__, name) for name, shard in weight_map.items()}
+    readers = {name: partial(files[shard].read, name) for name, shard in weight_map.items()}
     absent = [name for name, shard in weight_map.items() if name not in files[shard].shapes]
     if absent:
         raise DamagedFileError(
             f"{index}: lists tensors that its files do not have ({printable_list(absent)}); download it again"
         )
     shapes = {name: files[shard].shapes[name] for name, shard in weight_map.items()}
-    return WeightFile(index, LazyTensors(index, readers), shapes)
+    return WeightFile(index, readers, shapes)
 
 
 def canonical_names(names: Iterable[str], renames: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -45,16 +45,21 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 class WeightFile:
     """An open weights file.
 
-    Shapes are known before any tensor is read. Tensors are read from disk when first requested, if the type of file
-    allows it. `metadata` has the strings in a safetensors header, and `objects` the class names of objects that were
-    not built, by name.
+    Shapes are known before any tensor is read; `readers` read one tensor each. `metadata` has the strings in a
+    safetensors header, and `objects` the class names of objects that were not built, by name.
     """
 
     path: Path
-    tensors: Mapping[str, Tensor]
+    readers: Mapping[str, Callable[[], Tensor]]
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
+
+    def read(self, name: str) -> Tensor:
+        """Read one tensor from disk. Raises DamagedFileError if that fails."""
+        reader = self.readers[name]
+        with parsing(self.path, _WAY_OUT):
+            return reader()
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -104,29 +109,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-class LazyTensors(Mapping[str, Tensor]):
-    """Tensors by name, each read by its own function when requested; errors become DamagedFileError."""
-
-    def __init__(self, path: Path, readers: Mapping[str, Callable[[], Tensor]]) -> None:
-        self._path = path
-        self._readers = readers
-
-    def __getitem__(self, name: str) -> Tensor:
-        reader = self._readers[name]
-        with parsing(self._path, _WAY_OUT):
-            return reader()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
-
-
 def _open_safetensors(path: Path, stack: ExitStack) -> WeightFile:
     file = stack.enter_context(open_tensor_file(path, way_out=_WAY_OUT))
-    readers = {name: partial(file.read, name) for name in file.names}
-    return WeightFile(path, LazyTensors(path, readers), file.shapes(), file.metadata)
+    return WeightFile(path, {name: partial(file.read, name) for name in file.names}, file.shapes(), file.metadata)
 
 
 def _open_npz(path: Path, stack: ExitStack) -> WeightFile:
@@ -149,7 +134,7 @@ def _open_npz(path: Path, stack: ExitStack) -> WeightFile:
             raise DamagedFileError(f"{path}: array {printable(name)} {fault}; download it again")
         shapes[name] = shape
         readers[name] = partial(_read_npy, archive, info)
-    return WeightFile(path, LazyTensors(path, readers), shapes)
+    return WeightFile(path, readers, shapes)
 
 
 def _npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -176,7 +161,7 @@ def _open_torch(path: Path, stack: ExitStack, is_archive: bool) -> WeightFile:
     if not found.shapes:
         raise DamagedFileError(f"{path}: holds no tensors by name; give a file with a state_dict()")
     _check_unpacked(path, found.nbytes)
-    return WeightFile(path, LazyTensors(path, found.readers), found.shapes, objects=found.objects)
+    return WeightFile(path, found.readers, found.shapes, objects=found.objects)
 
 
 def _check_unpacked(path: Path, declared: int) -> None:

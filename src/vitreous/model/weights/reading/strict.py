@@ -10,9 +10,8 @@ from torch import Tensor
 from vitreous.errors import DamagedFileError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_parameters
+from vitreous.model.weights.table import Shapes
 from vitreous.printable import printable_list
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 COPY_AGAIN = "copy the file again, or retrain the model"
 _MAX_CLAIM = 10

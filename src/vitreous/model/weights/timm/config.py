@@ -15,6 +15,13 @@ THETA_ROWS_FIRST = 10_000.0
 """timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
 _ARGUMENTS = {"num_heads": "num_heads", "act_layer": "act", "rope_temperature": "rotary_theta"}
 """Arguments of timm's models that no tensor shows -> our fields."""
+_ROTARY: Mapping[str, Mapping[str, Any]] = {
+    "none": {"use_rot_pos_emb": False},
+    "axial": {"rope_type": "cat", "rope_rotate_half": False, "rope_grid_offset": 0, "ref_feat_shape": None},
+    "mixed": {"rope_type": "mixed", "rope_rotate_half": False, "rope_grid_indexing": "xy"},
+    "dinov3": {"rope_type": "dinov3", "rope_rotate_half": True},
+}
+"""Our rotary positions -> the arguments with which timm computes the same."""
 
 
 def read_config(shapes: Shapes, hints: Hints) -> ModelConfig:
@@ -77,7 +84,28 @@ def _with_arguments(published: dict[str, Any], arguments: Mapping[str, Any], sha
         del shown["act"]
     given = {ours: arguments[theirs] for theirs, ours in _ARGUMENTS.items() if theirs in arguments}
     rotary = {"rotary": "none"} if arguments.get("use_rot_pos_emb") is False else {}
-    return {**published, **shown, **given, **rotary}
+    fields = {**published, **shown, **given, **rotary}
+    indexing = grid_indexing(published["rotary_theta"])
+    _check_arguments(fields["rotary"], fields["rotary_theta"], {"rope_grid_indexing": indexing, **arguments})
+    return fields
+
+
+def grid_indexing(theta: float) -> str:
+    """Return timm's name for the order of the axes in our axial positions: `ij` for rows first, `xy` for columns."""
+    return "ij" if theta == THETA_ROWS_FIRST else "xy"
+
+
+def _check_arguments(rotary: str, theta: float, arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an argument of timm that no tensor shows, and with which our model would differ."""
+    needed: dict[str, Any] = {"use_post_norm": False, **_ROTARY[rotary]}
+    if rotary == "axial":
+        needed["rope_grid_indexing"] = grid_indexing(theta)
+    for key, value in needed.items():
+        if arguments.get(key, value) != value:
+            raise ConfigError(
+                f"config.json.model_args.{key}={printable_value(arguments[key])}: our model has {value!r}, so its "
+                "outputs would differ; open this file with timm"
+            )
 
 
 def _size_in_settings(hints: Hints) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from vitreous.errors import ConfigError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.published import TIMM_POOLS
 from vitreous.model.weights.table import prefix_positions
-from vitreous.model.weights.timm.config import THETA_ROWS_FIRST
+from vitreous.model.weights.timm.config import grid_indexing
 
 _POOLS = {ours: theirs for theirs, ours in TIMM_POOLS.items()}
 _LOOSE_EPS = 1e-5
@@ -96,7 +96,7 @@ def describe_eva(config: ModelConfig) -> dict[str, str]:
         "use_fc_norm": config.fc_norm,
     }
     if config.rotary == "axial":
-        arguments["rope_grid_indexing"] = "ij" if config.rotary_theta == THETA_ROWS_FIRST else "xy"
+        arguments["rope_grid_indexing"] = grid_indexing(config.rotary_theta)
     if config.mlp == "gated":
         arguments |= {"swiglu_mlp": True, "swiglu_align_to": 1}
     act = "silu" if config.mlp == "gated" else "gelu"

@@ -21,6 +21,7 @@ from vitreous.model.weights.table import (
     learned_positions,
     row,
     stack,
+    stacked,
 )
 from vitreous.model.weights.timm.config import THETA_ROWS_FIRST, is_eva, read_config
 from vitreous.model.weights.timm.describe import describe_eva, describe_vit
@@ -76,11 +77,12 @@ def _rows_outside_blocks(config: ModelConfig) -> list[Row]:
     table += [row("prefix.distill_token", "dist_token", VECTOR)] if config.distill_token else []
     table += [row("prefix.registers", "reg_token", BATCHED)] if config.num_registers else []
     table += [_positions(config)] if config.position == "learned" else []
-    norms = {
-        "patch_norm": "patch_embed.norm", "encoder.norm_pre": "norm_pre", "encoder.norm": "norm", "fc_norm": "fc_norm"
-    }  # fmt: skip
-    present = (config.patch_norm, config.embed_norm, config.final_norm, config.fc_norm)
-    for (our, their), exists in zip(norms.items(), present, strict=True):
+    for our, their, exists in (
+        ("patch_norm", "patch_embed.norm", config.patch_norm),
+        ("encoder.norm_pre", "norm_pre", config.embed_norm),
+        ("encoder.norm", "norm", config.final_norm),
+        ("fc_norm", "fc_norm", config.fc_norm),
+    ):
         table += layer(our, their, bias=norm_bias) if exists else []
     if config.pool == "map":
         table += [row("pool.probe", "attn_pool.latent", VECTOR)]
@@ -107,12 +109,10 @@ def _shared_block_rows(config: ModelConfig, our: str, their: str) -> list[Row]:
 
 def _fc1_rows(config: ModelConfig, our: str, their: str, *, separate_gate: bool) -> list[Row]:
     """Build the rows of the first layer of an MLP; a gated MLP may keep gate and value in separate tensors."""
-    kinds = ("weight", "bias") if config.mlp_bias else ("weight",)
-    if config.mlp != "gated" or not separate_gate:
-        return [row(f"{our}.mlp.fc1.{kind}", f"{their}.mlp.fc1.{kind}") for kind in kinds]
-    return [
-        row(f"{our}.mlp.fc1.{kind}", [f"{their}.mlp.fc1_{which}.{kind}" for which in "gx"], stack(2)) for kind in kinds
-    ]
+    fc1 = f"{their}.mlp.fc1"
+    if config.mlp == "gated" and separate_gate:
+        return stacked(f"{our}.mlp.fc1", [f"{fc1}_g", f"{fc1}_x"], bias=config.mlp_bias)
+    return layer(f"{our}.mlp.fc1", fc1, bias=config.mlp_bias)
 
 
 def _positions(config: ModelConfig) -> Row:

@@ -233,7 +233,7 @@ def test_tensors_are_read_as_torch_reads_them(tmp_path, zipped):
     with open_weights(tmp_path / "model.pt") as file:
         assert file.shapes.keys() == tensors.keys()
         for name, expected in theirs.items():
-            found = file.tensors[name]
+            found = file.read(name)
             assert (found.dtype, found.shape) == (expected.dtype, expected.shape), name
             assert torch.equal(found.flatten().view(torch.uint8), expected.detach().flatten().view(torch.uint8)), name
 
@@ -245,7 +245,7 @@ def test_archives_of_torchscript_are_read(tmp_path):
         torch.jit.trace(module, torch.zeros(1, 3)).save(tmp_path / "model.pt")
     with open_weights(tmp_path / "model.pt") as file:
         for name, tensor in module.state_dict().items():
-            assert torch.equal(file.tensors[name], tensor)
+            assert torch.equal(file.read(name), tensor)
 
 
 def test_damaged_values_are_noticed_by_their_checksum(tmp_path):
